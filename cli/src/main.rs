@@ -1,0 +1,2 @@
+//! The command line of `wgpu-attention`.
+fn main() {}

@@ -1,0 +1,349 @@
+//! For plain Rust users: slices in, `Vec`s out, on a device of the crate's own.
+
+use super::bind::AttentionBuffers;
+use super::kernels::{Kernels, Options};
+use super::pipeline::filled_buffer;
+use super::scope::checked;
+use crate::mask::{BlockGrid, BlockMask, Parts};
+use crate::pattern::Pattern;
+use crate::{AttentionShape, Element, ElementType, Error, Inputs, Result};
+use std::sync::{Arc, OnceLock};
+
+/// A device with its kernels: slices in, `Vec` out.
+///
+/// ```no_run
+/// use wgpu_attention::{AttentionShape, Causal, Gpu};
+/// let shape = AttentionShape::new(1, 2, 128, 64);
+/// let [q, k, v] = [0.1, 0.2, 0.3].map(|x: f32| vec![x; shape.len_q()]);
+/// let gpu = Gpu::new()?;
+/// let out: Vec<f32> = gpu.attention(&shape, &q, &k, &v, &Causal)?;
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Gpu {
+    info: wgpu::AdapterInfo,
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    kernels: Kernels,
+    lost: Arc<OnceLock<String>>,
+}
+
+/// What [`Gpu::run`] returns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttentionOutput<E> {
+    /// out `[B, H, Lq, dv]`, lying as the shape's `out_layout` says; gaps between rows are 0.
+    pub out: Vec<E>,
+    /// lse `[B, H, Lq]`; `f32::MIN` for rows without a key.
+    pub lse: Vec<f32>,
+}
+
+/// Features that make the kernels faster where an adapter has them. None is needed.
+pub fn recommended_features(adapter: &wgpu::Adapter) -> wgpu::Features {
+    adapter.features() & wgpu::Features::TIMESTAMP_QUERY
+}
+
+/// WebGPU's default limits, raised to what the adapter has where the kernels gain by it: larger bindings and buffers
+/// for long sequences, more workgroup memory for better tiles.
+pub fn recommended_limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
+    let have = adapter.limits();
+    wgpu::Limits {
+        max_buffer_size: have.max_buffer_size,
+        max_storage_buffer_binding_size: have.max_storage_buffer_binding_size,
+        max_compute_workgroup_storage_size: have.max_compute_workgroup_storage_size,
+        max_compute_invocations_per_workgroup: have.max_compute_invocations_per_workgroup,
+        max_compute_workgroup_size_x: have.max_compute_workgroup_size_x,
+        ..wgpu::Limits::default().or_worse_values_from(&have)
+    }
+}
+
+impl Gpu {
+    /// The fastest adapter that is there. Blocks; not in a browser, where [`Gpu::new_async`] is.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] if there is none, [`Error::Limit`] if it is too small.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn new() -> Result<Self> {
+        pollster::block_on(Self::new_async())
+    }
+
+    /// The fastest adapter that is there.
+    ///
+    /// # Errors
+    /// As [`Gpu::new`].
+    pub async fn new_async() -> Result<Self> {
+        let options = wgpu::RequestAdapterOptions {
+            power_preference: wgpu::PowerPreference::HighPerformance,
+            ..Default::default()
+        };
+        let adapter =
+            instance()?.request_adapter(&options).await.map_err(|e| Error::NoAdapter(e.to_string()))?;
+        Self::on(&adapter, Options::default()).await
+    }
+
+    /// All adapters that are there, of all backends that the application compiled in.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] if there is none, or no backend.
+    pub async fn adapters() -> Result<Vec<wgpu::Adapter>> {
+        let adapters = instance()?.enumerate_adapters(wgpu::Backends::all()).await;
+        if adapters.is_empty() {
+            return Err(Error::NoAdapter("no driver was found".into()));
+        }
+        Ok(adapters)
+    }
+
+    /// A device on this adapter, with [`recommended_features`] and [`recommended_limits`].
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the adapter refuses, [`Error::Limit`] if it is too small.
+    pub async fn on(adapter: &wgpu::Adapter, options: Options) -> Result<Self> {
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("wgpu-attention"),
+            required_features: recommended_features(adapter),
+            required_limits: recommended_limits(adapter),
+            ..Default::default()
+        };
+        let (device, queue) = adapter
+            .request_device(&descriptor)
+            .await
+            .map_err(|e| Error::Device { what: "request_device".into(), message: e.to_string() })?;
+        Self::with_device(adapter.get_info(), device, queue, options)
+    }
+
+    /// A device that the caller made. Its device-lost callback is set.
+    ///
+    /// # Errors
+    /// As [`Kernels::new`].
+    pub fn with_device(
+        info: wgpu::AdapterInfo,
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        options: Options,
+    ) -> Result<Self> {
+        let lost = Arc::new(OnceLock::new());
+        let report = lost.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            report.get_or_init(|| format!("{reason:?}: {message}"));
+        });
+        let kernels = Kernels::new(&device, options)?;
+        Ok(Self { info, device, queue, kernels, lost })
+    }
+
+    /// The same device with other kernels: other [`Options`], or edited shaders. They must be of this device.
+    pub fn with_kernels(&self, kernels: Kernels) -> Self {
+        Self { kernels, ..self.clone() }
+    }
+
+    /// The adapter.
+    pub fn info(&self) -> &wgpu::AdapterInfo {
+        &self.info
+    }
+
+    /// The device.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.device
+    }
+
+    /// The queue.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.queue
+    }
+
+    /// The kernels on this device.
+    pub fn kernels(&self) -> &Kernels {
+        &self.kernels
+    }
+
+    /// Attention over slices that lie as `shape` says; the element types are those of the slices and of the `Vec`.
+    /// Uploads, computes, waits, reads back.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a slice of the wrong length, and as [`Kernels::attention`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn attention<I: Element, O: Element>(
+        &self,
+        shape: &AttentionShape,
+        q: &[I],
+        k: &[I],
+        v: &[I],
+        pattern: &dyn Pattern,
+    ) -> Result<Vec<O>> {
+        pollster::block_on(self.attention_async(shape, q, k, v, pattern))
+    }
+
+    /// [`Gpu::attention`] without blocking the caller's executor.
+    ///
+    /// # Errors
+    /// As [`Gpu::attention`].
+    pub async fn attention_async<I: Element, O: Element>(
+        &self,
+        shape: &AttentionShape,
+        q: &[I],
+        k: &[I],
+        v: &[I],
+        pattern: &dyn Pattern,
+    ) -> Result<Vec<O>> {
+        let mask = BlockMask::new(pattern, BlockGrid::from(shape))?;
+        Ok(self.run_async(shape, &Inputs { q, k, v, bias: None }, mask).await?.out)
+    }
+
+    /// Attention with all that a shape may ask for, over a mask that was built before; returns lse too.
+    ///
+    /// # Errors
+    /// As [`Gpu::attention`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn run<I: Element, O: Element>(
+        &self,
+        shape: &AttentionShape,
+        inputs: &Inputs<'_, I>,
+        parts: impl Into<Parts>,
+    ) -> Result<AttentionOutput<O>> {
+        pollster::block_on(self.run_async(shape, inputs, parts))
+    }
+
+    /// [`Gpu::run`] without blocking the caller's executor.
+    ///
+    /// # Errors
+    /// As [`Gpu::attention`].
+    pub async fn run_async<I: Element, O: Element>(
+        &self,
+        shape: &AttentionShape,
+        inputs: &Inputs<'_, I>,
+        parts: impl Into<Parts>,
+    ) -> Result<AttentionOutput<O>> {
+        self.check_alive()?;
+        let shape = shape.input(I::TYPE).output(O::TYPE);
+        let plan = self.kernels.attention(&shape, parts).map_err(|e| self.or_lost(e))?;
+        if shape.is_empty() {
+            return Ok(AttentionOutput { out: vec![], lse: vec![] });
+        }
+        let q = self.upload("q", inputs.q, shape.len_q())?;
+        let k = self.upload("k", inputs.k, shape.len_k())?;
+        let v = self.upload("v", inputs.v, shape.len_v())?;
+        let bias = inputs.bias.map(|bias| self.upload("bias", bias, shape.len_bias())).transpose()?;
+        let out = self.output("out", shape.len_out(), O::TYPE)?;
+        let lse = self.output("lse", shape.len_lse(), ElementType::F32)?;
+        let whole = wgpu::Buffer::as_entire_buffer_binding;
+        let buffers = AttentionBuffers {
+            q: whole(&q),
+            k: whole(&k),
+            v: whole(&v),
+            bias: bias.as_ref().map(whole),
+            out: whole(&out),
+            lse: Some(whole(&lse)),
+        };
+        let call = plan.bind(buffers).map_err(|e| self.or_lost(e))?;
+        let (out_copy, lse_copy) = self.submit(|encoder| {
+            call.encode(encoder);
+            (self.copy_out(encoder, &out), self.copy_out(encoder, &lse))
+        })?;
+        Ok(AttentionOutput {
+            out: self.read(&out_copy, shape.len_out()).await?,
+            lse: self.read(&lse_copy, shape.len_lse()).await?,
+        })
+    }
+
+    fn upload<E: Element>(&self, name: &'static str, data: &[E], need: usize) -> Result<wgpu::Buffer> {
+        if data.len() < need {
+            return Err(Error::argument(name, format!("at least {need} elements"), data.len()));
+        }
+        let data = &data[..need];
+        self.check_size(name, size_of_val(data) as u64)?;
+        let bytes = bytemuck::cast_slice(data);
+        checked(&self.device, name, || filled_buffer(&self.device, name, wgpu::BufferUsages::STORAGE, bytes))
+            .map_err(|e| self.or_lost(e))
+    }
+
+    fn output(&self, name: &'static str, elements: usize, element: ElementType) -> Result<wgpu::Buffer> {
+        let size = (elements * element.size_bytes()).next_multiple_of(16) as u64;
+        self.check_size(name, size)?;
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+        self.buffer(name, size, usage)
+    }
+
+    fn buffer(&self, name: &'static str, size: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+        let descriptor = wgpu::BufferDescriptor { label: Some(name), size, usage, mapped_at_creation: false };
+        checked(&self.device, name, || self.device.create_buffer(&descriptor)).map_err(|e| self.or_lost(e))
+    }
+
+    fn check_size(&self, name: &'static str, bytes: u64) -> Result<()> {
+        let limits = self.device.limits();
+        let sizes = [
+            ("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size),
+            ("max_buffer_size", limits.max_buffer_size),
+        ];
+        match sizes.into_iter().find(|(_, have)| bytes > *have) {
+            Some((limit, have)) => Err(Error::limit(name, limit, bytes, have)),
+            None => Ok(()),
+        }
+    }
+
+    /// Records with `record` and submits.
+    fn submit<T>(&self, record: impl FnOnce(&mut wgpu::CommandEncoder) -> T) -> Result<T> {
+        checked(&self.device, "submit", || {
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            let value = record(&mut encoder);
+            self.queue.submit([encoder.finish()]);
+            value
+        })
+        .map_err(|e| self.or_lost(e))
+    }
+
+    fn copy_out(&self, encoder: &mut wgpu::CommandEncoder, from: &wgpu::Buffer) -> wgpu::Buffer {
+        let copy = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("read-back"),
+            size: from.size(),
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        encoder.copy_buffer_to_buffer(from, 0, &copy, 0, from.size());
+        copy
+    }
+
+    async fn read<E: Element>(&self, buffer: &wgpu::Buffer, elements: usize) -> Result<Vec<E>> {
+        let (send, receive) = futures_channel::oneshot::channel();
+        // A dropped receiver means that the caller gave up: nobody is left to tell.
+        buffer.map_async(wgpu::MapMode::Read, .., move |result| drop(send.send(result)));
+        self.drive();
+        let failed = |message: String| self.or_lost(Error::Device { what: "read-back".into(), message });
+        receive
+            .await
+            .map_err(|_| failed("the device dropped the request".into()))?
+            .map_err(|e| failed(e.to_string()))?;
+        let view = buffer.slice(..).get_mapped_range().map_err(|e| failed(e.to_string()))?;
+        let bytes = &view[..elements * size_of::<E>()];
+        Ok(bytemuck::pod_collect_to_vec(bytes))
+    }
+
+    /// Waits for the device on a thread of its own, so that callbacks run while the caller's executor stays free. A
+    /// browser does this by itself.
+    fn drive(&self) {
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            let device = self.device.clone();
+            // An error of the wait reaches the caller as a failed mapping.
+            std::thread::spawn(move || drop(device.poll(wgpu::PollType::wait_indefinitely())));
+        }
+    }
+
+    fn check_alive(&self) -> Result<()> {
+        match self.lost.get() {
+            Some(reason) => Err(Error::DeviceLost(reason.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// A lost device fails in many ways; this names the cause.
+    fn or_lost(&self, error: Error) -> Error {
+        self.check_alive().err().unwrap_or(error)
+    }
+}
+
+/// An instance with every backend that the application compiled in.
+fn instance() -> Result<wgpu::Instance> {
+    if wgpu::Instance::enabled_backend_features().is_empty() {
+        let need = "enable one of wgpu's features vulkan, metal, dx12, gles or webgpu in the application";
+        return Err(Error::NoAdapter(format!("no wgpu backend is compiled in; {need}")));
+    }
+    Ok(wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env()))
+}

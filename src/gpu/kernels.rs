@@ -1,0 +1,256 @@
+//! The entry for wgpu users: plans on a device of theirs.
+
+use super::params::{AttentionParams, FinishParams};
+use super::pipeline::{Pipeline, Use, filled_buffer};
+use super::plan::AttentionPlan;
+use super::scope::checked;
+use crate::mask::Parts;
+use crate::wgsl::{AttentionVariant, FinishVariant, Shader, Tile, TileLimits};
+use crate::{AttentionShape, Error, Result};
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A family of kernels for the same computation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KernelPath {
+    /// f32 arithmetic on the ordinary units; any device, no features.
+    Scalar,
+}
+
+impl std::fmt::Display for KernelPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Scalar => "scalar",
+        })
+    }
+}
+
+/// The kernel that a plan runs, and why that one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathChoice {
+    /// The kernel.
+    pub path: KernelPath,
+    /// The reason, in words.
+    pub why: String,
+}
+
+/// Choices of the caller; [`Default`] leaves them to the plan.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Options {
+    /// Force a kernel. What the device cannot run is then an [`Error`], never another kernel.
+    pub path: Option<KernelPath>,
+    /// Force the workgroup's sizes.
+    pub tile: Option<Tile>,
+    /// Floating-point operations of one dispatch at most. The default, 5e10, takes half a second at 100 GFLOP/s:
+    /// below the 2 s after which Windows resets a device.
+    pub dispatch_flops: f64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { path: None, tile: None, dispatch_flops: 5e10 }
+    }
+}
+
+impl Options {
+    /// Forces a kernel.
+    pub fn path(mut self, path: KernelPath) -> Self {
+        self.path = Some(path);
+        self
+    }
+
+    /// Forces the workgroup's sizes.
+    pub fn tile(mut self, tile: Tile) -> Self {
+        self.tile = Some(tile);
+        self
+    }
+
+    /// Limits the work of one dispatch.
+    pub fn dispatch_flops(mut self, flops: f64) -> Self {
+        self.dispatch_flops = flops;
+        self
+    }
+}
+
+/// The kernels on one device: makes plans, and keeps compiled pipelines for the next plan of the same kind.
+///
+/// Nothing here submits, polls or touches a queue, and no global handler of the device is set. Clones share the
+/// pipelines.
+///
+/// ```no_run
+/// use wgpu_attention::{AttentionBuffers, AttentionShape, BlockGrid, BlockMask, Causal, Kernels, Options};
+/// # fn example(device: &wgpu::Device, encoder: &mut wgpu::CommandEncoder, buffers: [&wgpu::Buffer; 4])
+/// # -> wgpu_attention::Result<()> {
+/// let shape = AttentionShape::new(1, 12, 1024, 64);
+/// let kernels = Kernels::new(device, Options::default())?;
+/// let mask = BlockMask::new(&Causal, BlockGrid::from(&shape))?;
+/// let plan = kernels.attention(&shape, &mask)?; // compiles, once
+/// let [q, k, v, out] = buffers.map(wgpu::Buffer::as_entire_buffer_binding);
+/// let call = plan.bind(AttentionBuffers { q, k, v, bias: None, out, lse: None })?; // checks, records nothing
+/// call.encode(encoder);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Kernels {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernels").field("options", self.options()).finish_non_exhaustive()
+    }
+}
+
+/// A change to every shader's text before it is compiled.
+type Edit = dyn Fn(&str) -> String + Send + Sync;
+
+struct Inner {
+    device: wgpu::Device,
+    options: Options,
+    edit: Option<Box<Edit>>,
+    /// Bound where a variant has no use for a binding: one to read, one to write, since a buffer may not be both.
+    unused: [wgpu::Buffer; 2],
+    attention: Mutex<HashMap<AttentionVariant, Arc<Pipeline>>>,
+    finish: Mutex<HashMap<FinishVariant, Arc<Pipeline>>>,
+}
+
+impl Kernels {
+    /// Kernels on a device.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if the device was made with less than WebGPU's default limits, [`Error::Device`] if it is
+    /// lost.
+    pub fn new(device: &wgpu::Device, options: Options) -> Result<Self> {
+        Self::create(device, options, None)
+    }
+
+    /// Kernels whose shader texts pass through `edit` first: for mutation tests, which plant faults and see that the
+    /// suite finds them, and for experiments.
+    ///
+    /// # Errors
+    /// As [`Kernels::new`].
+    pub fn with_edited_shaders(
+        device: &wgpu::Device,
+        options: Options,
+        edit: impl Fn(&str) -> String + Send + Sync + 'static,
+    ) -> Result<Self> {
+        Self::create(device, options, Some(Box::new(edit)))
+    }
+
+    fn create(device: &wgpu::Device, options: Options, edit: Option<Box<Edit>>) -> Result<Self> {
+        let limits = device.limits();
+        let needs = [
+            (
+                "max_storage_buffers_per_shader_stage",
+                AttentionVariant::STORAGE_BUFFERS,
+                limits.max_storage_buffers_per_shader_stage,
+            ),
+            ("max_compute_invocations_per_workgroup", 128, limits.max_compute_invocations_per_workgroup),
+            ("max_compute_workgroup_size_x", 128, limits.max_compute_workgroup_size_x),
+            (
+                "max_dynamic_uniform_buffers_per_pipeline_layout",
+                1,
+                limits.max_dynamic_uniform_buffers_per_pipeline_layout,
+            ),
+        ];
+        for (limit, need, have) in needs {
+            if have < need {
+                return Err(Error::limit("the attention kernel", limit, need.into(), have.into()));
+            }
+        }
+        if !(options.dispatch_flops > 0.0) {
+            return Err(Error::argument("dispatch_flops", "a number above 0", options.dispatch_flops));
+        }
+        let unused = checked(device, "Kernels::new", || {
+            ["unused input", "unused output"]
+                .map(|label| filled_buffer(device, label, wgpu::BufferUsages::STORAGE, &[0; 16]))
+        })?;
+        let inner = Inner {
+            device: device.clone(),
+            options,
+            edit,
+            unused,
+            attention: Mutex::default(),
+            finish: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Plans one attention call: checks the shape against the mask and the device, uploads the mask and compiles what
+    /// is not compiled yet. `parts` is a [`BlockMask`](crate::BlockMask) or a list of [`Parts`] with disjoint sets.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a bad shape or a mask of another size, [`Error::Limit`] where the device is too small,
+    /// [`Error::Device`] for what wgpu reports while compiling.
+    pub fn attention(&self, shape: &AttentionShape, parts: impl Into<Parts>) -> Result<AttentionPlan> {
+        AttentionPlan::new(self, shape, parts.into())
+    }
+
+    /// The device.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.inner.device
+    }
+
+    /// The caller's choices.
+    pub fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    pub(super) fn tile_limits(&self) -> TileLimits {
+        let limits = self.inner.device.limits();
+        TileLimits {
+            workgroup_bytes: (limits.max_compute_workgroup_storage_size as usize)
+                .min(TileLimits::GENEROUS.workgroup_bytes),
+            lanes: (limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x))
+                as usize,
+        }
+    }
+
+    pub(super) fn unused(&self, used: Use) -> wgpu::BufferBinding<'_> {
+        self.inner.unused[used as usize].as_entire_buffer_binding()
+    }
+
+    pub(super) fn attention_pipeline(&self, variant: &AttentionVariant) -> Result<Arc<Pipeline>> {
+        use Use::{Read, Write};
+        let uses = [Read, Read, Read, Read, Write, Write, Read];
+        self.cached(
+            &self.inner.attention,
+            variant,
+            AttentionVariant::shader,
+            size_of::<AttentionParams>(),
+            &uses,
+        )
+    }
+
+    pub(super) fn finish_pipeline(&self, variant: &FinishVariant) -> Result<Arc<Pipeline>> {
+        use Use::{Read, Write};
+        let uses = [Read, Read, Write, Write];
+        self.cached(&self.inner.finish, variant, FinishVariant::shader, size_of::<FinishParams>(), &uses)
+    }
+
+    fn cached<V: Hash + Eq + Clone>(
+        &self,
+        cache: &Mutex<HashMap<V, Arc<Pipeline>>>,
+        variant: &V,
+        shader: impl FnOnce(&V) -> Shader,
+        params_bytes: usize,
+        uses: &[Use],
+    ) -> Result<Arc<Pipeline>> {
+        // A panic of another thread leaves a map of whole pipelines: it stays usable.
+        let lock = || -> MutexGuard<'_, _> { cache.lock().unwrap_or_else(PoisonError::into_inner) };
+        if let Some(pipeline) = lock().get(variant) {
+            return Ok(pipeline.clone());
+        }
+        // Compiled outside the lock: it takes long, and two threads that compile the same lose only time.
+        let mut shader = shader(variant);
+        if let Some(edit) = &self.inner.edit {
+            shader.text = edit(&shader.text);
+        }
+        let pipeline = Arc::new(Pipeline::new(&self.inner.device, &shader, params_bytes, uses)?);
+        Ok(lock().entry(variant.clone()).or_insert(pipeline).clone())
+    }
+}

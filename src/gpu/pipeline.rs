@@ -1,0 +1,201 @@
+//! Compiled shaders, their bindings, and the dispatches that run them.
+
+use super::params::WorkParams;
+use super::scope::checked;
+use crate::Result;
+use crate::wgsl::Shader;
+
+/// How a shader uses a binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    Read,
+    Write,
+}
+
+/// A compiled shader.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    pub(crate) pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+    label: String,
+}
+
+impl Pipeline {
+    /// Compiles a shader whose binding 0 is its uniform struct and whose others are storage buffers, used as listed.
+    pub(crate) fn new(
+        device: &wgpu::Device,
+        shader: &Shader,
+        params_bytes: usize,
+        uses: &[Use],
+    ) -> Result<Self> {
+        let entry = |binding: usize, ty, dynamic, min_bytes: usize| wgpu::BindGroupLayoutEntry {
+            binding: binding as u32,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty,
+                has_dynamic_offset: dynamic,
+                min_binding_size: wgpu::BufferSize::new(min_bytes as u64),
+            },
+            count: None,
+        };
+        let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform, true, params_bytes)];
+        entries.extend(uses.iter().enumerate().map(|(n, used)| {
+            entry(n + 1, wgpu::BufferBindingType::Storage { read_only: *used == Use::Read }, false, 0)
+        }));
+        checked(device, &shader.label, || {
+            let label = Some(shader.label.as_str());
+            let layout = device
+                .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
+            let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label,
+                bind_group_layouts: &[Some(&layout)],
+                immediate_size: 0,
+            });
+            let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                label,
+                source: wgpu::ShaderSource::Wgsl(shader.text.as_str().into()),
+            });
+            let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label,
+                layout: Some(&pipeline_layout),
+                module: &module,
+                entry_point: Some(shader.entry),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    // Every element of workgroup memory is written before it is read; zeroing would cost a pass over it.
+                    zero_initialize_workgroup_memory: false,
+                    ..Default::default()
+                },
+                cache: None,
+            });
+            Self { pipeline, layout, label: shader.label.clone() }
+        })
+    }
+}
+
+/// Consecutive work items, one workgroup each, cut into dispatches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Work {
+    /// Items in all.
+    pub(crate) items: u32,
+    /// Items of one dispatch at most.
+    pub(crate) a_dispatch: u32,
+}
+
+impl Work {
+    /// The dispatches' (first, end).
+    pub(crate) fn dispatches(self) -> impl Iterator<Item = (u32, u32)> {
+        let step = self.a_dispatch.max(1);
+        (0..self.items)
+            .step_by(step as usize)
+            .map(move |first| (first, first.saturating_add(step).min(self.items)))
+    }
+}
+
+/// One pipeline with its buffers, ready to be recorded any number of times.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pipeline: wgpu::ComputePipeline,
+    bind_group: wgpu::BindGroup,
+    dispatches: Vec<Dispatch>,
+}
+
+#[derive(Debug)]
+struct Dispatch {
+    params_offset: u32,
+    groups: (u32, u32),
+}
+
+impl Step {
+    /// Binds buffers to a pipeline. The parameters get a buffer of their own: `Queue::write_buffer` would land before the
+    /// next submit, so two calls in one encoder that shared a buffer would both see the later values.
+    pub(crate) fn new<P: WorkParams>(
+        device: &wgpu::Device,
+        pipeline: &Pipeline,
+        params: P,
+        work: Work,
+        buffers: &[wgpu::BufferBinding<'_>],
+    ) -> Result<Self> {
+        let limits = device.limits();
+        let size = size_of::<P>();
+        let stride = size.next_multiple_of(limits.min_uniform_buffer_offset_alignment as usize);
+        let ranges: Vec<_> = work.dispatches().collect();
+        let mut bytes = vec![0; ranges.len() * stride];
+        let mut dispatches = Vec::with_capacity(ranges.len());
+        for (n, (first, end)) in ranges.into_iter().enumerate() {
+            bytes[n * stride..][..size].copy_from_slice(bytemuck::bytes_of(&params.with_work(first, end)));
+            let across = (end - first).min(limits.max_compute_workgroups_per_dimension);
+            let groups = (across, (end - first).div_ceil(across));
+            dispatches.push(Dispatch { params_offset: (n * stride) as u32, groups });
+        }
+        checked(device, &pipeline.label, || {
+            let params = filled_buffer(device, "attention parameters", wgpu::BufferUsages::UNIFORM, &bytes);
+            let mut entries = vec![wgpu::BindGroupEntry {
+                binding: 0,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: &params,
+                    offset: 0,
+                    size: wgpu::BufferSize::new(size as u64),
+                }),
+            }];
+            entries.extend(buffers.iter().enumerate().map(|(n, buffer)| wgpu::BindGroupEntry {
+                binding: n as u32 + 1,
+                resource: wgpu::BindingResource::Buffer(buffer.clone()),
+            }));
+            let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(&pipeline.label),
+                layout: &pipeline.layout,
+                entries: &entries,
+            });
+            Self { pipeline: pipeline.pipeline.clone(), bind_group, dispatches }
+        })
+    }
+
+    pub(crate) fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(&self.pipeline);
+        for dispatch in &self.dispatches {
+            pass.set_bind_group(0, &self.bind_group, &[dispatch.params_offset]);
+            pass.dispatch_workgroups(dispatch.groups.0, dispatch.groups.1, 1);
+        }
+    }
+
+    pub(crate) fn dispatches(&self) -> usize {
+        self.dispatches.len()
+    }
+}
+
+/// A buffer that holds these bytes from the start, without a queue. Padded to 16 bytes, at least 16 long.
+pub(crate) fn filled_buffer(
+    device: &wgpu::Device,
+    label: &str,
+    usage: wgpu::BufferUsages,
+    bytes: &[u8],
+) -> wgpu::Buffer {
+    let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some(label),
+        size: bytes.len().next_multiple_of(16).max(16) as u64,
+        usage,
+        mapped_at_creation: true,
+    });
+    // On a lost or exhausted device there is no mapping; the surrounding error scope reports that.
+    if let Ok(mut view) = buffer.slice(..).get_mapped_range_mut() {
+        view.slice(..bytes.len()).copy_from_slice(bytes);
+    }
+    buffer.unmap();
+    buffer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dispatches_cover_every_item_once() {
+        for (items, a_dispatch, want) in
+            [(0, 5, vec![]), (5, 5, vec![(0, 5)]), (6, 5, vec![(0, 5), (5, 6)]), (2, 0, vec![(0, 1), (1, 2)])]
+        {
+            assert_eq!(Work { items, a_dispatch }.dispatches().collect::<Vec<_>>(), want);
+        }
+        let last = Work { items: u32::MAX, a_dispatch: u32::MAX - 1 }.dispatches().last();
+        assert_eq!(last, Some((u32::MAX - 1, u32::MAX)));
+    }
+}

@@ -1,0 +1,414 @@
+//! A plan: everything about a call that does not depend on the buffers.
+
+use super::bind::{AttentionBuffers, AttentionCall};
+use super::kernels::{KernelPath, Kernels, PathChoice};
+use super::params::{AttentionParams, FinishParams};
+use super::pipeline::{Pipeline, Work, filled_buffer};
+use super::scope::checked;
+use crate::mask::{Part, Parts};
+use crate::wgsl::{AttentionVariant, FinishVariant, ScoreTerms, Stats, Tile};
+use crate::{AttentionShape, ElementType, Error, Result};
+use std::sync::Arc;
+
+/// Everything about an attention call that does not depend on the buffers: the compiled kernel, the mask on the
+/// device, how the work is cut into dispatches. Made by [`Kernels::attention`]; clones share it.
+#[derive(Debug, Clone)]
+pub struct AttentionPlan {
+    pub(super) kernels: Kernels,
+    pub(super) shape: AttentionShape,
+    pub(super) inner: Arc<Inner>,
+}
+
+/// Compiled once per kind of output: a call that wants lse runs another variant than one that does not.
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) without_lse: Variant,
+    pub(super) with_lse: Variant,
+    pub(super) parts: Vec<PartPlan>,
+    choice: PathChoice,
+    explanation: Explanation,
+}
+
+/// The pipelines of a plan, one a part, and the finishing one where there are several parts.
+#[derive(Debug)]
+pub(super) struct Variant {
+    parts: Vec<AttentionVariant>,
+    pub(super) finish: Option<FinishVariant>,
+}
+
+#[derive(Debug)]
+pub(super) struct PartPlan {
+    pub(super) tables: wgpu::Buffer,
+    pub(super) params: AttentionParams,
+    pub(super) work: Work,
+}
+
+/// What a plan will do and what it costs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explanation {
+    /// Parts, each a pass of the kernel over a set of pairs of its own.
+    pub parts: usize,
+    /// Pairs in S, over all batch items and heads.
+    pub kept: u64,
+    /// Pairs in the blocks that the kernel visits.
+    pub visited: u64,
+    /// Bytes of the masks, orders and slopes on the device.
+    pub mask_bytes: u64,
+    /// Bytes of the scratch that a call allocates.
+    pub scratch_bytes: u64,
+    /// Dispatches of a call, finishing included.
+    pub dispatches: usize,
+    /// Floating-point operations on the visited pairs.
+    pub flops: f64,
+    /// Sizes of a workgroup.
+    pub tile: Tile,
+    /// Bytes of workgroup memory.
+    pub workgroup_bytes: usize,
+    /// The kernel and the reason for it.
+    pub choice: PathChoice,
+}
+
+impl AttentionPlan {
+    pub(super) fn new(kernels: &Kernels, shape: &AttentionShape, parts: Parts) -> Result<Self> {
+        shape.check()?;
+        check_parts(shape, &parts)?;
+        let choice = choose_path(kernels);
+        let several = parts.parts().len() > 1;
+
+        let variants = |lse: bool| -> Result<Variant> {
+            let stats = if several {
+                Stats::State
+            } else if lse {
+                Stats::Lse
+            } else {
+                Stats::None
+            };
+            let parts = parts.parts().iter().enumerate();
+            let parts =
+                parts.map(|(n, part)| variant(kernels, shape, part, stats, n > 0)).collect::<Result<_>>()?;
+            // f32 rows of several parts are merged in place; then only lse is left to do.
+            let narrow = shape.output != ElementType::F32;
+            let finish = (several && (narrow || lse)).then(|| FinishVariant {
+                value_dim: shape.value_dim,
+                output: shape.output,
+                aligned_out: aligned_out(shape),
+                lse,
+            });
+            Ok(Variant { parts, finish })
+        };
+        let (without_lse, with_lse) = (variants(false)?, variants(true)?);
+
+        let mut part_plans = Vec::with_capacity(parts.parts().len());
+        let mut mask_bytes = 0;
+        let mut flops = 0.0;
+        for (part, variant) in parts.parts().iter().zip(&without_lse.parts) {
+            let (plan, bytes) = PartPlan::new(kernels, shape, part, variant)?;
+            mask_bytes += bytes;
+            flops += shape.flops(part_pairs(shape, part).1);
+            part_plans.push(plan);
+        }
+        let tile = without_lse.parts[0].tile;
+        let mut inner = Inner {
+            explanation: Explanation {
+                parts: parts.parts().len(),
+                kept: parts.parts().iter().map(|part| part_pairs(shape, part).0).sum(),
+                visited: parts.parts().iter().map(|part| part_pairs(shape, part).1).sum(),
+                mask_bytes,
+                scratch_bytes: 0,
+                dispatches: 0,
+                flops,
+                tile,
+                workgroup_bytes: tile.workgroup_bytes(shape.head_dim),
+                choice: choice.clone(),
+            },
+            choice,
+            without_lse,
+            with_lse,
+            parts: part_plans,
+        };
+        let plan_work: usize = inner.parts.iter().map(|part| part.work.dispatches().count()).sum();
+        inner.explanation.dispatches = plan_work + usize::from(inner.without_lse.finish.is_some());
+        inner.explanation.scratch_bytes = scratch_bytes(shape, several).iter().sum();
+        let plan = Self { kernels: kernels.clone(), shape: *shape, inner: Arc::new(inner) };
+        // Compiling here, not in `bind`, keeps the cost where the caller expects it.
+        plan.pipelines(false)?;
+        Ok(plan)
+    }
+
+    /// The shape that was planned.
+    pub fn shape(&self) -> &AttentionShape {
+        &self.shape
+    }
+
+    /// The kernel that runs, and why that one.
+    pub fn path(&self) -> &PathChoice {
+        &self.inner.choice
+    }
+
+    /// What the plan will do and what it costs.
+    pub fn explain(&self) -> &Explanation {
+        &self.inner.explanation
+    }
+
+    /// Checks the buffers and binds them: nothing is recorded yet. A call may be recorded many times, and many calls
+    /// into one encoder.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a buffer that is too small, lacks the usage, is misaligned, or serves as an input and as
+    /// an output; [`Error::Limit`] for one past the device's binding size; [`Error::Device`] for what wgpu reports.
+    pub fn bind(&self, buffers: AttentionBuffers<'_>) -> Result<AttentionCall> {
+        AttentionCall::new(self, buffers)
+    }
+
+    /// The pipelines of all parts, compiled unless they are already. lse is rarely asked for, so its variants are
+    /// compiled when it is.
+    pub(super) fn pipelines(&self, lse: bool) -> Result<(Vec<Arc<Pipeline>>, Option<Arc<Pipeline>>)> {
+        let variant = self.variant(lse);
+        let parts =
+            variant.parts.iter().map(|part| self.kernels.attention_pipeline(part)).collect::<Result<_>>()?;
+        let finish =
+            variant.finish.as_ref().map(|finish| self.kernels.finish_pipeline(finish)).transpose()?;
+        Ok((parts, finish))
+    }
+
+    pub(super) fn variant(&self, lse: bool) -> &Variant {
+        if lse { &self.inner.with_lse } else { &self.inner.without_lse }
+    }
+
+    pub(super) fn has_several_parts(&self) -> bool {
+        self.inner.parts.len() > 1
+    }
+
+    pub(super) fn finish_params(&self) -> (FinishParams, Work) {
+        let out = self.shape.out_strides();
+        let rows = self.shape.len_lse() as u32;
+        let params = FinishParams {
+            rows,
+            heads: self.shape.heads as u32,
+            q_len: self.shape.q_len as u32,
+            out_batch: out.batch as u32,
+            out_head: out.head as u32,
+            out_row: out.row as u32,
+            ..Default::default()
+        };
+        let lanes = self.shape.len_lse() * self.shape.value_dim.div_ceil(4);
+        let items = lanes.div_ceil(FinishVariant::LANES) as u32;
+        (params, Work { items, a_dispatch: items })
+    }
+}
+
+/// Bytes of a call's state (m, l) and of its merged f32 rows.
+pub(super) fn scratch_bytes(shape: &AttentionShape, several_parts: bool) -> [u64; 2] {
+    if !several_parts {
+        return [0, 0];
+    }
+    let rows = shape.len_lse() as u64;
+    let merged = rows * 16 * shape.value_dim.div_ceil(4) as u64;
+    [8 * rows, if shape.output == ElementType::F32 { 0 } else { merged }]
+}
+
+impl PartPlan {
+    fn new(
+        kernels: &Kernels,
+        shape: &AttentionShape,
+        part: &Part,
+        variant: &AttentionVariant,
+    ) -> Result<(Self, u64)> {
+        let packed = part.mask.packed();
+        let mut words = packed.words;
+        let mut append = |list: &mut dyn ExactSizeIterator<Item = u32>| {
+            let at = words.len() as u32;
+            words.extend(list);
+            at
+        };
+        let order = |order: &Option<Arc<[u32]>>| order.clone().unwrap_or_default();
+        let q_order_at = append(&mut order(&part.q_order).iter().copied());
+        let k_order_at = append(&mut order(&part.k_order).iter().copied());
+        let slopes = if shape.alibi { shape.alibi_slopes() } else { vec![] };
+        let slopes_at = append(&mut slopes.iter().map(|slope| slope.to_bits()));
+
+        let bytes = 4 * words.len() as u64;
+        let have = kernels.device().limits().max_storage_buffer_binding_size;
+        if bytes > have {
+            return Err(Error::limit("the block mask", "max_storage_buffer_binding_size", bytes, have));
+        }
+        let tables = checked(kernels.device(), "uploading the block mask", || {
+            let usage = wgpu::BufferUsages::STORAGE;
+            filled_buffer(kernels.device(), "attention mask", usage, bytemuck::cast_slice(&words))
+        })?;
+
+        let grid = part.mask.grid();
+        let row_tiles = grid.q_len.div_ceil(variant.tile.rows());
+        let items = row_tiles as u64 * shape.heads as u64 * shape.batch as u64;
+        let items = u32::try_from(items)
+            .map_err(|_| Error::limit("attention", "work items a call", items, u32::MAX.into()))?;
+        let (q, k, v, out) = (shape.q_strides(), shape.k_strides(), shape.v_strides(), shape.out_strides());
+        let bias = shape.bias.unwrap_or(crate::BiasStrides { batch: 0, head: 0, query: 0, key: 0 });
+        // In base 2 from the start where the score is q . k alone; otherwise its other terms come first.
+        let base = if variant.score.is_plain() { std::f64::consts::LOG2_E } else { 1.0 };
+        let params = AttentionParams {
+            first_work: 0,
+            end_work: 0,
+            row_tiles: row_tiles as u32,
+            heads: shape.heads as u32,
+            heads_a_kv_head: (shape.heads / shape.kv_heads) as u32,
+            q_len: shape.q_len as u32,
+            q_count: grid.q_len as u32,
+            k_count: grid.kv_len as u32,
+            q_batch: q.batch as u32,
+            q_head: q.head as u32,
+            q_row: q.row as u32,
+            k_batch: k.batch as u32,
+            k_head: k.head as u32,
+            k_row: k.row as u32,
+            v_batch: v.batch as u32,
+            v_head: v.head as u32,
+            v_row: v.row as u32,
+            out_batch: out.batch as u32,
+            out_head: out.head as u32,
+            out_row: out.row as u32,
+            bias_batch: bias.batch as u32,
+            bias_head: bias.head as u32,
+            bias_query: bias.query as u32,
+            bias_key: bias.key as u32,
+            rows_at: packed.rows_at,
+            runs_at: packed.runs_at,
+            tiles_at: packed.tiles_at,
+            q_order_at,
+            k_order_at,
+            slopes_at,
+            mask_batch: packed.batch_stride,
+            mask_head: packed.head_stride,
+            q_scale: (shape.scale_value() as f64 * base) as f32,
+            softcap: shape.softcap.unwrap_or(1.0),
+        };
+        let heaviest = shape.flops(heaviest_item(part, variant.tile.rows()).max(1));
+        let a_dispatch = (kernels.options().dispatch_flops / heaviest).clamp(1.0, u32::MAX as f64) as u32;
+        // A dispatch has two dimensions of workgroups; the limit squared is far beyond what u32 items can be.
+        Ok((Self { tables, params, work: Work { items, a_dispatch } }, bytes))
+    }
+}
+
+/// Pairs that the longest row tile visits.
+fn heaviest_item(part: &Part, rows: usize) -> u64 {
+    let grid = part.mask.grid();
+    let mut heaviest = 0;
+    let distinct = |stride: usize, count: usize| if stride == 0 { count.min(1) } else { count };
+    for batch in 0..distinct(part.mask.batch_stride(), grid.batch) {
+        for head in 0..distinct(part.mask.head_stride(), grid.heads) {
+            for q_block in 0..grid.q_blocks() {
+                let row = part.mask.row(batch, head, q_block);
+                let blocks: u64 = row.full.iter().chain(row.partial).map(|run| u64::from(run.count)).sum();
+                heaviest = heaviest.max(blocks * (grid.block_k * rows) as u64);
+            }
+        }
+    }
+    heaviest
+}
+
+/// Kept and visited pairs of a part over the batch items and heads of the shape (a mask may be made for one of each).
+fn part_pairs(shape: &AttentionShape, part: &Part) -> (u64, u64) {
+    let grid = part.mask.grid();
+    let repeat = |mine: usize, all: usize| if mine == all { 1 } else { all as u64 };
+    let times = repeat(grid.batch, shape.batch) * repeat(grid.heads, shape.heads);
+    (part.mask.kept() * times, part.mask.visited() * times)
+}
+
+fn aligned_out(shape: &AttentionShape) -> bool {
+    let s = shape.out_strides();
+    [shape.value_dim, s.batch, s.head, s.row].iter().all(|n| n % 4 == 0)
+}
+
+fn aligned_in(shape: &AttentionShape) -> bool {
+    let strides = [shape.q_strides(), shape.k_strides(), shape.v_strides()];
+    let strides = strides.iter().flat_map(|s| [s.batch, s.head, s.row]);
+    strides.chain([shape.head_dim, shape.value_dim]).all(|n| n % 4 == 0)
+}
+
+fn variant(
+    kernels: &Kernels,
+    shape: &AttentionShape,
+    part: &Part,
+    stats: Stats,
+    accumulate: bool,
+) -> Result<AttentionVariant> {
+    let grid = part.mask.grid();
+    let limits = kernels.tile_limits();
+    let tile = match kernels.options().tile {
+        Some(tile) => check_tile(tile, shape, grid.block_q, kernels)?,
+        None => Tile::choose(shape.head_dim, shape.value_dim, grid.block_q, limits)?,
+    };
+    // Parts merge in f32, in scratch rows of whole groups where out is narrower.
+    let merged = stats == Stats::State && shape.output != ElementType::F32;
+    Ok(AttentionVariant {
+        tile,
+        head_dim: shape.head_dim,
+        value_dim: shape.value_dim,
+        input: shape.input,
+        output: if merged { ElementType::F32 } else { shape.output },
+        aligned_in: aligned_in(shape),
+        aligned_out: merged || aligned_out(shape),
+        block_q: grid.block_q,
+        block_k: grid.block_k,
+        q_order: part.q_order.is_some(),
+        k_order: part.k_order.is_some(),
+        score: ScoreTerms {
+            softcap: shape.softcap.is_some(),
+            bias: shape.bias.is_some(),
+            alibi: shape.alibi,
+        },
+        stats,
+        accumulate,
+    })
+}
+
+fn check_tile(tile: Tile, shape: &AttentionShape, block_q: usize, kernels: &Kernels) -> Result<Tile> {
+    let limits = kernels.device().limits();
+    let lanes =
+        limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x) as usize;
+    tile.check(shape.value_dim, block_q)?;
+    if tile.lanes() > lanes {
+        let limit = "max_compute_invocations_per_workgroup";
+        return Err(Error::limit("the forced tile", limit, tile.lanes() as u64, lanes as u64));
+    }
+    let (need, have) = (tile.workgroup_bytes(shape.head_dim), limits.max_compute_workgroup_storage_size);
+    if need > have as usize {
+        return Err(Error::limit(
+            "the forced tile",
+            "max_compute_workgroup_storage_size",
+            need as u64,
+            have.into(),
+        ));
+    }
+    Ok(tile)
+}
+
+fn choose_path(kernels: &Kernels) -> PathChoice {
+    let why = match kernels.options().path {
+        Some(KernelPath::Scalar) => "the caller forced it",
+        None => "it runs on every device, and is the only path so far",
+    };
+    PathChoice { path: KernelPath::Scalar, why: why.into() }
+}
+
+/// The parts must be made for this shape: same lengths, and heads and batch items either as many or shared.
+fn check_parts(shape: &AttentionShape, parts: &Parts) -> Result<()> {
+    let extent = parts.extent();
+    if (extent.q_len, extent.kv_len) != (shape.q_len, shape.kv_len) {
+        let need = format!("a mask of {} queries by {} keys, as the shape says", shape.q_len, shape.kv_len);
+        return Err(Error::argument("mask", need, format!("{} by {}", extent.q_len, extent.kv_len)));
+    }
+    for part in parts.parts() {
+        let grid = part.mask.grid();
+        let sides = [
+            ("mask.heads", grid.heads, shape.heads, part.mask.head_stride()),
+            ("mask.batch", grid.batch, shape.batch, part.mask.batch_stride()),
+        ];
+        for (name, have, need, stride) in sides {
+            if have != need && (stride != 0 || have != 1) {
+                return Err(Error::argument(name, format!("{need}, as the shape says, or a shared 1"), have));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,80 @@
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+
+/// Bit tiles, each kept once, numbered as they come.
+#[derive(Debug)]
+pub(super) struct Tiles {
+    size: usize,
+    words: Vec<u32>,
+    /// Hash of a tile to the last tile that has it: the words are stored once, not once more as a key.
+    newest: HashMap<u64, u32>,
+    /// For each tile, an earlier one of the same hash.
+    older: Vec<Option<u32>>,
+    hasher: RandomState,
+}
+
+impl Tiles {
+    /// No tiles yet, of `size` words each.
+    pub(super) fn new(size: usize) -> Self {
+        Self {
+            size,
+            words: Vec::new(),
+            newest: HashMap::new(),
+            older: Vec::new(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// The number of an equal tile, stored now if there was none.
+    pub(super) fn intern(&mut self, tile: &[u32]) -> Result<u32> {
+        let hash = self.hasher.hash_one(tile);
+        let newest = self.newest.get(&hash).copied();
+        let mut candidate = newest;
+        while let Some(index) = candidate {
+            if self.get(index) == tile {
+                return Ok(index);
+            }
+            candidate = self.older[index as usize];
+        }
+        let need = (self.words.len() + tile.len()) as u64;
+        if need > u32::MAX as u64 {
+            return Err(Error::limit(
+                "bit tiles of the block mask",
+                "32-bit word index",
+                need,
+                u32::MAX as u64,
+            ));
+        }
+        let index = self.older.len() as u32;
+        self.words.extend_from_slice(tile);
+        self.older.push(newest);
+        self.newest.insert(hash, index);
+        Ok(index)
+    }
+
+    /// The words of a tile.
+    pub(super) fn get(&self, index: u32) -> &[u32] {
+        &self.words[index as usize * self.size..][..self.size]
+    }
+
+    /// The words of all tiles, one after another.
+    pub(super) fn into_words(self) -> Vec<u32> {
+        self.words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_tiles_are_stored_once() {
+        let mut tiles = Tiles::new(2);
+        assert_eq!(tiles.intern(&[1, 2]), Ok(0));
+        assert_eq!(tiles.intern(&[2, 1]), Ok(1));
+        assert_eq!(tiles.intern(&[1, 2]), Ok(0));
+        assert_eq!(tiles.get(1), [2, 1]);
+        assert_eq!(tiles.into_words(), [1, 2, 2, 1]);
+    }
+}

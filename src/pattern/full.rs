@@ -1,0 +1,22 @@
+use super::{Pattern, Range, Site, Span};
+
+/// Every query attends every key: S_i = all j (Vaswani 2017). Lk keys a row.
+///
+/// ```text
+/// ████
+/// ████
+/// ████
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Full;
+
+impl Pattern for Full {
+    fn keep(&self, _: &Site, _: usize, _: usize) -> bool {
+        true
+    }
+
+    fn spans(&self, site: &Site, _: Range<usize>) -> Vec<Span> {
+        vec![Span { keys: 0..site.extent.kv_len, all: true }]
+    }
+}

@@ -1,0 +1,131 @@
+//! Patterns: which keys a query attends. One small file a pattern, each with its formula, its paper and its picture.
+//!
+//! A pattern is one predicate, [`Pattern::keep`], and, where it can say so, a closed form of the keys that a block of
+//! queries touches, [`Pattern::spans`]. It knows nothing of GPUs: [`BlockMask`](crate::BlockMask) turns it into blocks.
+//!
+//! To add one: write its file, name it in the list below, and (for the command line) in [`AnyPattern`].
+
+use crate::{Error, Result};
+use std::fmt::Debug;
+use std::ops::Range;
+use std::sync::Arc;
+
+mod causal;
+mod full;
+mod window;
+
+pub use causal::{Causal, CausalTopLeft};
+pub use full::Full;
+pub use window::Window;
+
+/// The lengths that a pattern is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Extent {
+    /// Batch items, B.
+    pub batch: usize,
+    /// Query heads, H.
+    pub heads: usize,
+    /// Queries, Lq.
+    pub q_len: usize,
+    /// Keys, Lk.
+    pub kv_len: usize,
+}
+
+/// One head of one batch item: where [`Pattern::keep`] is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Site {
+    /// Batch item, below B.
+    pub batch: usize,
+    /// Query head, below H.
+    pub head: usize,
+    /// All the lengths.
+    pub extent: Extent,
+}
+
+impl Site {
+    /// The key at which query i stands when both sequences end together: i + (Lk - Lq), the bottom-right alignment.
+    /// Negative where there are more queries than keys and i is among the first.
+    pub fn aligned(&self, i: usize) -> isize {
+        i as isize + self.extent.kv_len as isize - self.extent.q_len as isize
+    }
+}
+
+/// A stretch of keys, seen from a block of queries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// The keys.
+    pub keys: Range<usize>,
+    /// `true`: every query of the block attends every key of the stretch. `false`: some may, ask `keep`.
+    pub all: bool,
+}
+
+/// Along which axes of the grid a pattern differs; where it does not, its blocks are stored once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Varies {
+    /// Batch items may differ (padding, packed documents).
+    pub batch: bool,
+    /// Heads may differ (per-head layouts, seeds).
+    pub heads: bool,
+}
+
+/// The set S of attended pairs, as a predicate.
+pub trait Pattern: Debug + Send + Sync {
+    /// Whether query `i` attends key `j`. The definition: all else must agree with it.
+    fn keep(&self, site: &Site, i: usize, j: usize) -> bool;
+
+    /// 32 pairs at once: bit b is `keep(i, j + b)`, and clear from Lk on. The default asks `keep`; a pattern made of others
+    /// forwards it, so that their cost is shared by 32 pairs.
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        let end = site.extent.kv_len.min(j + 32);
+        (j..end).fold(0, |word, key| word | u32::from(self.keep(site, i, key)) << (key - j))
+    }
+
+    /// The keys that any query of `rows` (not empty) attends, as disjoint ascending stretches within `0..kv_len`; keys
+    /// outside of all stretches are attended by none of `rows`. The default leaves all to `keep`, at a cost of Lq Lk calls.
+    fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
+        let _ = rows;
+        vec![Span { keys: 0..site.extent.kv_len, all: false }]
+    }
+
+    /// Along which axes the pattern differs.
+    fn varies(&self) -> Varies {
+        Varies::default()
+    }
+
+    /// Checks the parameters, also against the lengths.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] naming the parameter.
+    fn check(&self, extent: &Extent) -> Result<()> {
+        let _ = extent;
+        Ok(())
+    }
+}
+
+macro_rules! forward {
+    ($($owner:ty),*) => {
+        $(impl<P: Pattern + ?Sized> Pattern for $owner {
+            fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
+                (**self).keep(site, i, j)
+            }
+
+            fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+                (**self).keep_word(site, i, j)
+            }
+
+            fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
+                (**self).spans(site, rows)
+            }
+
+            fn varies(&self) -> Varies {
+                (**self).varies()
+            }
+
+            fn check(&self, extent: &Extent) -> Result<()> {
+                (**self).check(extent)
+            }
+        })*
+    };
+}
+
+forward!(&P, Box<P>, Arc<P>);

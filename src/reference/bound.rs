@@ -1,0 +1,423 @@
+//! How far a correct kernel may be from the formula, per element of the output.
+//!
+//! A first-order error analysis in the manner of Higham (*Accuracy and Stability of Numerical Algorithms*, chapter 3)
+//! of any blocked online softmax (Milakov 2018, Dao 2022) in base 2, evaluated in f64 from the inputs as they are
+//! stored. It asks of the kernel what WGSL promises and no more:
+//!
+//! - +, -, *: either neighbour, u = 2^-23; so a chain of k operations has a factor within 1 +- gamma_k,
+//!   gamma_k = k u / (1 - k u). Sums may be reassociated, fma may be split.
+//! - exp2: 3 + 2|x| ULP, E = 2^-23 relative each; division 2.5 ULP; log: 3 ULP, or 2^-21 = 4E absolute near 1.
+//! - Subnormal numbers may be flushed to 0 wherever they turn up, also when a tensor is read or written:
+//!   an absolute error of up to the smallest normal number, 2^-126 (2^-14 in f16).
+//!
+//! # 1. The score: |s^_j - s_j| <= delta_j
+//!
+//! With A_j = |scale| sum_c |q_c k_jc|, the condition of the product:
+//!
+//! ```text
+//! product  gamma_{d+3} A_j           d products and d - 1 additions (d + 1 with split accumulators); q times the factor;
+//!                                    the factor scale log2(e) itself, rounded to f32
+//!        + |scale| sum' |q_c k_jc|   sum' over elements that are subnormal in their storage and may be read as 0
+//!        + 2^-126 (2 d + sum |k_jc|) flushed products and partial sums; flushed elements of q times the factor
+//! softcap  c (tanh x - tanh(x - D)) + (2.5 E + 3 u) c tanh(x + D),     x = |s| / c
+//!          D = delta / c + (x + delta / c)(2.5 E + 3 u) + E (3 + 4 x log2 e) / 2
+//! bias     u (|s + bias| + delta)                    one addition
+//! ALiBi    2 u |slope (j - i)| + u (|s + slope (j - i)| + delta)     j - i past 2^24, the product, the addition
+//! clamp    max(0, |s| - 2.3e38)                      scores are clamped to +-2.3e38, so that log2(e) s is finite
+//! base 2   2 u (|s| + delta)                         log2(e) rounded, and the product; part of `product` if folded into q
+//! ```
+//!
+//! Softcap: the kernel computes sign(x)(1 - t)/(1 + t), t = exp2(-2 log2(e) |x|). A relative error e of t is an error
+//! of ln(1 + e) / 2 of the argument of tanh, since (1 - t)/(1 + t) = tanh(-ln(t) / 2) holds for every t > 0; so all
+//! that happens up to t is one displacement D of the argument: the score's own error, a division, two roundings of the
+//! exponent, exp2. Then come 1 - t, 1 + t, a division, the product with c. tanh is steepest where tanh(x - D) lies,
+//! whatever the sign of x - D.
+//!
+//! # 2. The weight: p^_j / p_j within exp(+-epsilon_j) but for a common factor
+//!
+//! With M+ = max_i (s_i + delta_i), no computed maximum m is above it, so x_j = M+ - s_j + delta_j is at least m - s^_j.
+//! The weight of key j is exp2(s^_j - m_1) exp2(m_1 - m_2) ... : the exponents add up to at most x_j log2(e), however
+//! many blocks raise the maximum. Whatever m is, it cancels.
+//!
+//! ```text
+//! epsilon_j = delta_j + x_j (2 u + 2 E log2 e + E) + 3 E (1 + R) + merge_j
+//! ```
+//!
+//! 2u: the subtractions, with one to spare; 2E log2 e: the exp2; E: second-order terms; R: how often a maximum rises,
+//! each time with one more exp2. R is counted as the strict records of the scores in walking order, a score counting
+//! as a record when s + delta exceeds the largest s - delta before it, for rounding may reorder near ties.
+//!
+//! merge_j: a part after the first starts from (o, lse) of those before it, with lse rounded to f32. Relative to lse
+//! that is up to 8 u: ln 2, log2 e and their products, sums; absolutely 4E for the log and two more exp2 (16 E together).
+//! It concerns the keys that are already in lse: merge_j = sum over later merges of 8 u (|lse_before| + ln m) + 16 E.
+//! Because m may then be lse, which exceeds the maximum, x_j grows by ln m. Each such part adds 2 to R.
+//!
+//! # 3. The output
+//!
+//! Let D = sum_j p_j exp(-epsilon_j), a lower bound of sum_j p^_j (with p summing to 1), w+_j = p_j exp(epsilon_j) / D,
+//! dw_j = p_j (exp(epsilon_j) - 1) / D. Numerator and denominator add up the *same* p^, each with a factor within
+//! 1 +- gamma_K: o^ - o = sum_j p^_j [(1 + eta_j)(v_j - o) + (eta_j - zeta_j) o] / sum p^_j (1 + zeta_j), so
+//!
+//! ```text
+//! B_c = [ min(B1, B2) + gamma_K ( min(sum_j w+_j |v_jc|, max_j |v_jc|) + |o_c| ) ] / (1 - gamma_K)
+//!     + sum_j' w+_j |v_jc| + (m + R + 2) 2^-124 (1 + max_j |v_jc|)
+//! B1  = sum_j dw_j |v_jc - o_c|
+//! B2  = max over reachable j of |v_jc - o_c| + sum over the others of w+_j |v_jc - o_c|
+//! K   = m + R + 2 + 4 (parts - 1)
+//! ```
+//!
+//! K: m - 1 additions, the product p v, a product per rescale, the division and rounding at the end of a part that is
+//! merged. B2 holds because o^ is nearly a mean of the v_j with *some* weights: it is what remains when the scores
+//! themselves are uncertain by more than 1, as in a row whose every key has a bias of -1e9. A key is reachable if
+//! w+_j > exp(-40). sum': values that are subnormal in their storage. The last term is for flushes: p_j, p_j v_j, a
+//! partial sum, each 2^-126, and a rescale by a factor that is flushed, which loses what it multiplies, once a key;
+//! l >= 1 - 3E since the key at the maximum is in it. Then the division by l, and the storage of the output:
+//!
+//! ```text
+//! bound_c = B_c + (2.5 E + u + u_out)(|o_c| + B_c) + 2^-125 + [ f16: min(|o_c| + B_c, 2^-14) + 2^-24 if |o_c| - B_c < 2^-14 ]
+//! ```
+//!
+//! with u_out = [`ElementType::rounding`].
+//!
+//! # 4. The log-sum-exp
+//!
+//! ```text
+//! |lse^ - lse| <= max( ln sum_j p_j exp(epsilon_j), -ln D ) + gamma_K / (1 - gamma_K)
+//!               + 4 E + 3 E ln(m + 1) + 3 u (|M| + |lse| + the two lines' first term) + (m + 1) 2^-124
+//! ```
+//!
+//! 3u: lse = m ln 2 + ln l or (m + log2 l) ln 2, either way at most ln 2, a product and a sum.
+//!
+//! # Where nothing is promised
+//!
+//! The bound is infinite, which [`verify`](super::verify()) counts as *unspecified*, where
+//! - an input that the element depends on is NaN or infinite (a bias of minus infinity removes the pair instead);
+//! - f32 may overflow on the way: |scale| log2(e) max(1, |q|) or log2(e) A_j reaches 2^127; s + bias passes f32's range;
+//!   two clamped scores of a row are more than f32::MAX / log2(e) apart; m max |v_jc| reaches 2^127; |s| / softcap
+//!   reaches 2^126;
+//! - the result may pass the range of the output's element type;
+//! - a row has 2^22 keys or more: K u is then past 1/2 and the worst case of a sum in f32 is no longer bounded.
+//!
+//! The f64 evaluation itself errs by the same expressions with 2^-53 for u: 2^-30 of the bound, and ignored. Kernels
+//! that round the weights to 16 bits before the second product need one term more; none does so yet.
+
+use super::call::{Call, Position};
+use super::row::Exact;
+use crate::{Element, ElementType};
+use std::f64::consts::LOG2_E;
+
+/// One rounding of f32 to either neighbour.
+pub(super) const U: f64 = 1.0 / 8_388_608.0;
+/// One ULP of f32, relative.
+pub(super) const E: f64 = U;
+/// The smallest normal f32, 2^-126: what a flush may lose.
+const TINY: f64 = f32::MIN_POSITIVE as f64;
+/// 2^127: what no intermediate value may reach.
+const HUGE: f64 = 1.7014118346046923e38;
+/// Scores are clamped to this.
+const CLAMP: f64 = 2.3e38;
+/// Second-order terms: e^-x <= 1 - x + x^2 / 2.
+const SECOND_ORDER: f64 = 1.0 + 1.0 / 1024.0;
+
+/// gamma_k = k u / (1 - k u), infinite from k u = 1/2.
+pub(super) fn gamma(k: usize) -> f64 {
+    let x = k as f64 * U;
+    if x < 0.5 { x / (1.0 - x) } else { f64::INFINITY }
+}
+
+/// Bounds of one row.
+pub(super) struct Bound {
+    /// `[dv]`
+    pub(super) out: Vec<f64>,
+    pub(super) lse: f64,
+}
+
+/// The bound of a row that has keys. `parts` walks the places of `exact.keys`, each once.
+pub(super) fn bound<T: Element>(
+    call: &Call<'_, T>,
+    at: Position,
+    exact: &Exact,
+    parts: &[Vec<usize>],
+) -> Bound {
+    let (scores, m) = (&exact.scores, exact.keys.len());
+    let q = call.q(at);
+    let deltas: Vec<f64> = exact.keys.iter().zip(scores).map(|(&j, &s)| score_error(call, &q, at, j, s)).collect();
+    let unbounded = || Bound { out: vec![f64::INFINITY; exact.out.len()], lse: f64::INFINITY };
+    if deltas.iter().any(|delta| !delta.is_finite()) || spread_overflows(scores) {
+        return unbounded();
+    }
+
+    let rises = records(scores, &deltas, parts) + 2 * (parts.len() - 1);
+    let sum_error = gamma(m + rises + 2 + 4 * (parts.len() - 1));
+    if !sum_error.is_finite() {
+        return unbounded();
+    }
+    let weights = Weights::new(exact, &weight_errors(scores, &deltas, parts, rises));
+    let out = output_bound(call, at, exact, &weights, sum_error, (m + rises + 2) as f64);
+
+    let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let shift = weights.lse_error;
+    let roundings = 3.0 * U * (max.abs() + exact.lse.abs() + shift) + 4.0 * E + 3.0 * E * ((m + 1) as f64).ln();
+    let lse = shift + sum_error / (1.0 - sum_error) + roundings + (m + 1) as f64 * 4.0 * TINY;
+    Bound { out, lse: promised(lse) }
+}
+
+/// Infinity for whatever is not a number.
+fn promised(bound: f64) -> f64 {
+    if bound.is_finite() { bound } else { f64::INFINITY }
+}
+
+/// Section 1. Not finite where nothing can be said.
+fn score_error<T: Element>(call: &Call<'_, T>, q: &[f64], at: Position, j: u32, score: f64) -> f64 {
+    let shape = call.shape;
+    let scale = f64::from(shape.scale_value());
+    let smallest = min_normal(T::TYPE);
+    let (mut dot, mut condition, mut flushed, mut k_sum, mut q_max) = (0.0, 0.0, 0.0, 0.0, 1.0f64);
+    for (&q, k) in q.iter().zip(call.k(at, j)) {
+        dot += q * k;
+        condition += (q * k).abs();
+        if q.abs() < smallest || k.abs() < smallest {
+            flushed += (q * k).abs();
+        }
+        k_sum += k.abs();
+        q_max = q_max.max(q.abs());
+    }
+    let magnitude = scale.abs();
+    let condition = magnitude * condition;
+    if magnitude * LOG2_E * q_max >= HUGE || condition * LOG2_E >= HUGE {
+        return f64::INFINITY;
+    }
+    // A sum of products that are all 0 is exact.
+    let mut delta = condition;
+    if condition != 0.0 {
+        // A factor that is flushed takes the product with it.
+        let flushed = if magnitude * LOG2_E < 2.0 * TINY { condition } else { magnitude * flushed };
+        delta = gamma(q.len() + 3) * condition + flushed + TINY * (2.0 * q.len() as f64 + k_sum);
+    }
+
+    let mut partial = scale * dot;
+    if let Some(cap) = shape.softcap.map(f64::from) {
+        delta = softcap_error(partial, delta, cap);
+        partial = cap * (partial / cap).tanh();
+    }
+    if let Some(bias) = call.bias(at, j as usize) {
+        partial += bias;
+        delta += U * (partial.abs() + delta) + if partial == 0.0 { 0.0 } else { TINY };
+        // f32::MIN itself is fine: what rounding adds to it stays below half of its last place.
+        if partial.abs() > f64::from(f32::MAX) + 2f64.powi(102) {
+            return f64::INFINITY;
+        }
+    }
+    if let Some(alibi) = call.alibi(at, j) {
+        partial += alibi;
+        delta += 2.0 * U * alibi.abs() + U * (partial.abs() + delta) + if alibi == 0.0 { 0.0 } else { 2.0 * TINY };
+    }
+    delta += (score.abs() - CLAMP).max(0.0);
+    if shape.softcap.is_some() || shape.bias.is_some() || shape.alibi {
+        delta += 2.0 * U * (score.abs() + delta);
+    }
+    delta
+}
+
+/// |computed - c tanh(s / c)| where s itself is known within `delta`.
+fn softcap_error(score: f64, delta: f64, cap: f64) -> f64 {
+    if score == 0.0 && delta == 0.0 {
+        // exp2(0) need not be 1: t is off by up to 3 E.
+        return cap * 2.0 * E;
+    }
+    let (x, moved) = (score.abs() / cap, delta / cap);
+    if x + moved >= 0.5 * HUGE || cap < TINY {
+        return f64::INFINITY;
+    }
+    let shift = moved + (x + moved) * (2.5 * E + 3.0 * U) + E * (3.0 + 4.0 * (x + moved) * LOG2_E) / 2.0;
+    let shift = shift * SECOND_ORDER;
+    let roundings = (2.5 * E + 3.0 * U) * SECOND_ORDER * (x + shift).tanh();
+    cap * (x.tanh() - (x - shift).tanh() + roundings) + TINY * (1.0 + cap)
+}
+
+/// Whether score - maximum may overflow in base 2.
+fn spread_overflows(scores: &[f64]) -> bool {
+    let clamped = || scores.iter().map(|s| s.clamp(-CLAMP, CLAMP));
+    let (low, high) = (clamped().fold(f64::INFINITY, f64::min), clamped().fold(f64::NEG_INFINITY, f64::max));
+    (high - low) * LOG2_E * SECOND_ORDER > f64::from(f32::MAX)
+}
+
+/// How often the running maximum may rise: section 2, R without the merges.
+fn records(scores: &[f64], deltas: &[f64], parts: &[Vec<usize>]) -> usize {
+    let in_part = |part: &Vec<usize>| {
+        let mut max = f64::NEG_INFINITY;
+        part.iter()
+            .filter(|&&n| {
+                let record = scores[n] + deltas[n] > max;
+                max = max.max(scores[n] - deltas[n]);
+                record
+            })
+            .count()
+    };
+    parts.iter().map(in_part).sum()
+}
+
+/// Section 2: epsilon_j.
+fn weight_errors(scores: &[f64], deltas: &[f64], parts: &[Vec<usize>], rises: usize) -> Vec<f64> {
+    let ln_count = (scores.len() as f64).ln();
+    let merges = merge_errors(scores, parts, ln_count);
+    let mut top = scores.iter().zip(deltas).map(|(s, delta)| s + delta).fold(f64::NEG_INFINITY, f64::max);
+    if parts.len() > 1 {
+        top += ln_count;
+    }
+    let mut errors = vec![0.0; scores.len()];
+    for (part, merge) in parts.iter().zip(merges) {
+        for &n in part {
+            let x = top - scores[n] + deltas[n];
+            let exponentials = x * (2.0 * U + 2.0 * E * LOG2_E + E) + 3.0 * E * (1 + rises) as f64;
+            errors[n] = (deltas[n] + exponentials + merge) * SECOND_ORDER;
+        }
+    }
+    errors
+}
+
+/// merge_j, one value for all keys of a part: what the later merges do to it.
+fn merge_errors(scores: &[f64], parts: &[Vec<usize>], ln_count: f64) -> Vec<f64> {
+    // lse over the first parts, each part once.
+    let mut before = f64::NEG_INFINITY;
+    let mut errors: Vec<f64> = parts
+        .iter()
+        .map(|part| {
+            before = log_sum_exp(part.iter().map(|&n| scores[n]).chain([before]));
+            if before == f64::NEG_INFINITY { 0.0 } else { 8.0 * U * (before.abs() + ln_count) + 16.0 * E }
+        })
+        .collect();
+    errors.pop();
+    errors.push(0.0);
+    let mut later = 0.0;
+    for error in errors.iter_mut().rev() {
+        later += *error;
+        *error = later;
+    }
+    errors
+}
+
+/// ln sum exp(x), minus infinity for nothing. In the logarithm, for here weights may pass f64's range.
+fn log_sum_exp(terms: impl Iterator<Item = f64> + Clone) -> f64 {
+    let max = terms.clone().fold(f64::NEG_INFINITY, f64::max);
+    if !max.is_finite() {
+        return max;
+    }
+    max + terms.map(|x| (x - max).exp()).sum::<f64>().ln()
+}
+
+/// Section 3: what the errors of the scores make of the weights.
+struct Weights {
+    /// w+_j, the largest share of key j: at most 1.
+    upper: Vec<f64>,
+    /// dw_j; may be infinite.
+    error: Vec<f64>,
+    /// Whether w+_j > exp(-40).
+    reachable: Vec<bool>,
+    /// max( ln sum p exp(epsilon), -ln D ).
+    lse_error: f64,
+}
+
+impl Weights {
+    fn new(exact: &Exact, errors: &[f64]) -> Self {
+        // ln p_j; with every score below -1e15 even f64 cannot tell lse from the maximum, hence the sum again.
+        let logs: Vec<f64> = exact.scores.iter().map(|s| s - exact.lse).collect();
+        let total = log_sum_exp(logs.iter().copied());
+        let terms = || logs.iter().map(|log| log - total).zip(errors);
+        let highest = log_sum_exp(terms().map(|(log, error)| log + error));
+        let lowest = log_sum_exp(terms().map(|(log, error)| log - error));
+        let upper_log = |(log, error): (f64, &f64)| log + error - lowest;
+        let error = |(log, error): (f64, &f64)| {
+            if *error < 1.0 { (log - lowest).exp() * error.exp_m1() } else { (log + error - lowest).exp() }
+        };
+        Self {
+            upper: terms().map(|term| upper_log(term).exp().min(1.0)).collect(),
+            error: terms().map(error).collect(),
+            reachable: terms().map(|term| upper_log(term) > -40.0).collect(),
+            lse_error: highest.max(-lowest),
+        }
+    }
+}
+
+/// Section 3: the bound of each element of a row.
+fn output_bound<T: Element>(
+    call: &Call<'_, T>,
+    at: Position,
+    exact: &Exact,
+    weights: &Weights,
+    sum_error: f64,
+    flushes: f64,
+) -> Vec<f64> {
+    let (smallest, count) = (min_normal(T::TYPE), exact.keys.len() as f64);
+    let mut columns = vec![Column::default(); exact.out.len()];
+    for (n, &j) in exact.keys.iter().enumerate() {
+        let (upper, error, reachable) = (weights.upper[n], weights.error[n], weights.reachable[n]);
+        for ((column, &o), v) in columns.iter_mut().zip(&exact.out).zip(call.v(at, j)) {
+            let (size, distance) = (v.abs(), (v - o).abs());
+            // `error` may be infinite: a value that equals the output still adds nothing.
+            column.moved += if distance == 0.0 { 0.0 } else { error * distance };
+            if reachable {
+                column.range = column.range.max(distance);
+            } else {
+                column.unreached += upper * distance;
+            }
+            column.size += upper * size;
+            column.max = column.max.max(size);
+            if size < smallest {
+                column.flushed += upper * size;
+            }
+        }
+    }
+    let finish = |(column, &o): (&Column, &f64)| {
+        // f64::max and f64::min skip NaN, so ask the output, which does not.
+        if !o.is_finite() || column.max * count >= HUGE {
+            return f64::INFINITY;
+        }
+        let moved = column.moved.min(column.range + column.unreached);
+        let sums = sum_error * (column.size.min(column.max) + o.abs());
+        let bound = (moved + sums) / (1.0 - sum_error) + column.flushed + flushes * 4.0 * TINY * (1.0 + column.max);
+        promised(stored(call.shape.output, o.abs(), bound))
+    };
+    columns.iter().zip(&exact.out).map(finish).collect()
+}
+
+/// Sums over the keys for one column of the values.
+#[derive(Clone, Copy, Default)]
+struct Column {
+    /// B1.
+    moved: f64,
+    /// B2, its two terms.
+    range: f64,
+    unreached: f64,
+    /// sum w+ |v|.
+    size: f64,
+    /// max |v|.
+    max: f64,
+    /// sum' w+ |v|.
+    flushed: f64,
+}
+
+/// Adds the last division and the storage of an element of size `o` that is known within `bound`.
+fn stored(output: ElementType, o: f64, bound: f64) -> f64 {
+    let largest = o + bound;
+    let mut total = bound + (2.5 * E + U + output.rounding()) * largest + 2.0 * TINY;
+    if output == ElementType::F16 && o - bound < min_normal(output) {
+        total += largest.min(min_normal(output)) + 2f64.powi(-24);
+    }
+    if o + total >= max_finite(output) { f64::INFINITY } else { total }
+}
+
+fn min_normal(element: ElementType) -> f64 {
+    match element {
+        ElementType::F16 => 2f64.powi(-14),
+        ElementType::F32 | ElementType::Bf16 => TINY,
+    }
+}
+
+fn max_finite(element: ElementType) -> f64 {
+    match element {
+        ElementType::F32 => f64::from(f32::MAX),
+        ElementType::F16 => 65504.0,
+        ElementType::Bf16 => (2.0 - 2f64.powi(-7)) * HUGE,
+    }
+}

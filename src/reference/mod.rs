@@ -1,0 +1,112 @@
+//! What the kernels must compute: attention in f64, by the formula, and how far a kernel may be from it.
+//!
+//! ```text
+//! S_i   = { j : keep(i, j) and bias(i, j) > -inf }
+//! lse_i = ln sum_{j in S_i} exp(score(i, j))
+//! o_i   = sum_{j in S_i} exp(score(i, j) - lse_i) v_j          S_i empty: o_i = 0, lse_i = f32::MIN
+//! ```
+//!
+//! On purpose another algorithm than the kernels': no blocks, no running maximum, no base 2, no block mask; two
+//! passes over the keys that [`Pattern::keep`] allows, row by row.
+//!
+//! | file | what |
+//! |---|---|
+//! | `call.rs` | the tensors of a call, their rows, the score |
+//! | `row.rs` | one row: softmax, output, bound |
+//! | `bound.rs` | the bound on a kernel's error, with its derivation |
+//! | `rows.rs` | which rows a check looks at |
+//! | `verify.rs` | a kernel's output against the reference, element by element |
+//! | `inputs.rs` | seeded inputs of several kinds |
+//! | `oracle.rs` | the count and gather tests, which find index errors that a bound misses |
+//!
+//! ```
+//! use wgpu_attention::{AttentionShape, Causal, reference};
+//! let shape = AttentionShape::new(1, 2, 48, 16);
+//! let tensors = reference::random::<f32>(&shape, reference::Kind::Normal, 7)?;
+//! let exact = reference::attention_with(&shape, &tensors.inputs(), &Causal)?;
+//!
+//! // A kernel's output: here the exact one, rounded.
+//! let out: Vec<f32> = exact.out.iter().map(|&x| x as f32).collect();
+//! let got = reference::Got { out: &out, lse: None };
+//! let report = reference::verify(&shape, &tensors.inputs(), &Causal, got, Default::default())?;
+//! assert!(report.pass, "{report}");
+//! # Ok::<(), wgpu_attention::Error>(())
+//! ```
+
+use crate::pattern::Pattern;
+use crate::{AttentionShape, Element, Result};
+use rayon::prelude::*;
+
+mod bound;
+mod call;
+mod inputs;
+pub mod oracle;
+mod row;
+mod rows;
+mod verify;
+
+pub use call::{Inputs, Position};
+pub use inputs::{Counter, Kind, Tensors, random};
+pub use row::{Row, Walk, row};
+pub use rows::Rows;
+pub use verify::{Expected, Got, Report, VerifyOptions, Worst, compare_expected, verify};
+
+use call::Call;
+
+/// What attention gives, in f64 and contiguous, whatever the layout of the call's `out`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    /// `[B, H, Lq, dv]`.
+    pub out: Vec<f64>,
+    /// `[B, H, Lq]`; `f32::MIN` where a row has no key.
+    pub lse: Vec<f64>,
+}
+
+/// Attention over q `[B, H, Lq, d]`, k `[B, Hkv, Lk, d]`, v `[B, Hkv, Lk, dv]` (Vaswani 2017, eq. 1), in the layouts
+/// that `shape` says, without a bias. In time proportional to B H Lq Lk (d + dv), rows in parallel.
+///
+/// # Errors
+/// As [`attention_with`].
+///
+/// ```
+/// use wgpu_attention::{AttentionShape, Full, reference};
+/// // One query, two keys of equal score: the mean of the values.
+/// let shape = AttentionShape::new(1, 1, 2, 1).q_len(1);
+/// let exact = reference::attention(&shape, &[0.0f32], &[1.0, 2.0], &[3.0, 5.0], &Full)?;
+/// assert_eq!(exact.out, [4.0]);
+/// assert!((exact.lse[0] - 2f64.ln()).abs() < 1e-15);
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
+pub fn attention<E: Element>(
+    shape: &AttentionShape,
+    q: &[E],
+    k: &[E],
+    v: &[E],
+    pattern: &dyn Pattern,
+) -> Result<Output> {
+    attention_with(shape, &Inputs { q, k, v, bias: None }, pattern)
+}
+
+/// [`attention`] with all the inputs that a shape may ask for.
+///
+/// NaN and infinity within the tensors reach the rows that depend on them, and no others.
+///
+/// # Errors
+/// [`Error::Argument`](crate::Error::Argument) naming the tensor for a wrong length or element type, and whatever
+/// [`AttentionShape::check`] and [`Pattern::check`] refuse.
+pub fn attention_with<E: Element>(
+    shape: &AttentionShape,
+    inputs: &Inputs<'_, E>,
+    pattern: &dyn Pattern,
+) -> Result<Output> {
+    let call = Call::new(shape, inputs, pattern)?;
+    let rows = shape.len_lse();
+    let mut out = vec![0.0; rows * shape.value_dim];
+    let mut lse = vec![0.0; rows];
+    out.par_chunks_mut(shape.value_dim).zip(lse.par_iter_mut()).enumerate().for_each(|(n, (out, lse))| {
+        let exact = row::solve(&call, Position::of_row(shape, n));
+        out.copy_from_slice(&exact.out);
+        *lse = exact.lse;
+    });
+    Ok(Output { out, lse })
+}

@@ -1,0 +1,262 @@
+//! A kernel's output against the reference: |error| <= bound, element by element.
+//!
+//! The measure is error / bound, not ULP and not an average: outputs are cancelling sums, and one wrong row must show.
+
+use super::call::{Call, Inputs, Position, check_len, check_type};
+use super::row::{Row, Walk, bounded_row};
+use super::rows::Rows;
+use crate::pattern::Pattern;
+use crate::{AttentionShape, Element, Error, Result};
+use rayon::prelude::*;
+use std::fmt;
+
+/// What a kernel wrote.
+#[derive(Debug, Clone, Copy)]
+pub struct Got<'a, O> {
+    /// out `[B, H, Lq, dv]`, lying as [`AttentionShape::out_layout`] says.
+    pub out: &'a [O],
+    /// lse `[B, H, Lq]`, contiguous.
+    pub lse: Option<&'a [f32]>,
+}
+
+/// What another system computed for the same inputs, contiguous.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected<'a> {
+    /// out `[B, H, Lq, dv]`.
+    pub out: &'a [f32],
+    /// lse `[B, H, Lq]`; `f32::MIN` where a row has no key.
+    pub lse: Option<&'a [f32]>,
+}
+
+/// How to verify.
+#[derive(Clone, Copy, Default)]
+pub struct VerifyOptions<'a> {
+    /// Which rows; by default [`Rows::auto`].
+    pub rows: Rows,
+    /// The order in which the kernel walked the keys; by default ascending, in one part. See [`Walk`].
+    pub order: Option<Walk<'a>>,
+    /// The expected values' own absolute error, added to every bound: 0 where they are the reference's.
+    pub allowance: f64,
+}
+
+/// What [`verify`] found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Rows compared.
+    pub rows_checked: usize,
+    /// Elements of these rows for which nothing is promised (infinite bound: NaN or infinity in an input, overflow of
+    /// f32). They are not compared; 0 in any sane call.
+    pub unspecified: usize,
+    /// The element of `out` with the largest error / bound; `None` if no element was compared.
+    pub worst_out: Option<Worst>,
+    /// The same for `lse`.
+    pub worst_lse: Option<Worst>,
+    /// Every compared element is finite and within its bound.
+    pub pass: bool,
+}
+
+/// The element with the largest error / bound.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Worst {
+    /// Its row.
+    pub position: Position,
+    /// Its place in the row; `None` for lse.
+    pub column: Option<usize>,
+    /// What the kernel gave.
+    pub got: f64,
+    /// What it should be.
+    pub expected: f64,
+    /// How far it may be off, allowance included.
+    pub bound: f64,
+    /// |got - expected| / bound: 0 if they are equal, infinite if `got` is not finite.
+    pub ratio: f64,
+}
+
+impl Report {
+    /// The largest error / bound of out and lse; 0 if nothing was compared.
+    pub fn ratio(&self) -> f64 {
+        [&self.worst_out, &self.worst_lse].into_iter().flatten().fold(0.0, |ratio, worst| worst.ratio.max(ratio))
+    }
+
+    fn empty() -> Self {
+        Self { rows_checked: 0, unspecified: 0, worst_out: None, worst_lse: None, pass: true }
+    }
+
+    /// Adds one element.
+    fn add(&mut self, position: Position, column: Option<usize>, got: f64, expected: f64, bound: f64) {
+        if !bound.is_finite() {
+            self.unspecified += 1;
+            return;
+        }
+        let error = (got - expected).abs();
+        // Finite first, then `<=`: a comparison that NaN passes is no comparison.
+        let within = got.is_finite() && error <= bound;
+        self.pass &= within;
+        let ratio = match error {
+            0.0 => 0.0,
+            error if got.is_finite() && expected.is_finite() => error / bound,
+            _ => f64::INFINITY,
+        };
+        let worst = Worst { position, column, got, expected, bound, ratio };
+        let place = if column.is_some() { &mut self.worst_out } else { &mut self.worst_lse };
+        *place = worse(*place, Some(worst));
+    }
+
+    pub(super) fn merge(self, other: Self) -> Self {
+        Self {
+            rows_checked: self.rows_checked + other.rows_checked,
+            unspecified: self.unspecified + other.unspecified,
+            worst_out: worse(self.worst_out, other.worst_out),
+            worst_lse: worse(self.worst_lse, other.worst_lse),
+            pass: self.pass && other.pass,
+        }
+    }
+
+    /// Compares one row. `got` and `expected` are `[dv]`.
+    pub(super) fn of_row(
+        at: Position,
+        out: impl Iterator<Item = (f64, f64, f64)>,
+        lse: Option<(f64, f64, f64)>,
+    ) -> Self {
+        let mut report = Self { rows_checked: 1, ..Self::empty() };
+        for (column, (got, expected, bound)) in out.enumerate() {
+            report.add(at, Some(column), got, expected, bound);
+        }
+        if let Some((got, expected, bound)) = lse {
+            report.add(at, None, got, expected, bound);
+        }
+        report
+    }
+}
+
+/// The worse of two; the first row wins a tie, so that reports do not depend on the threads.
+fn worse(a: Option<Worst>, b: Option<Worst>) -> Option<Worst> {
+    let (Some(x), Some(y)) = (a, b) else { return a.or(b) };
+    let b_wins = y.ratio > x.ratio || (y.ratio == x.ratio && (y.position, y.column) < (x.position, x.column));
+    Some(if b_wins { y } else { x })
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.pass { "pass" } else { "FAIL" };
+        write!(f, "{verdict}, {} rows", self.rows_checked)?;
+        if self.unspecified > 0 {
+            write!(f, ", {} elements unspecified", self.unspecified)?;
+        }
+        for (name, worst) in [("out", &self.worst_out), ("lse", &self.worst_lse)] {
+            if let Some(worst) = worst {
+                write!(f, "; worst {name}: {worst}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Worst {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.position)?;
+        if let Some(column) = self.column {
+            write!(f, ", column {column}")?;
+        }
+        let Self { got, expected, bound, ratio, .. } = self;
+        write!(f, ": got {got:e}, expected {expected:e}, bound {bound:.3e}, error/bound {ratio:.4}")
+    }
+}
+
+/// Compares a kernel's output with [`attention_with`](super::attention_with) under the bound of [`row`](super::row()).
+///
+/// An output that was never written fails, provided that it was poisoned (NaN, or any value that is not the answer).
+///
+/// # Errors
+/// As [`row`](super::row()), and for a `got` of the wrong length or element type.
+pub fn verify<E: Element, O: Element>(
+    shape: &AttentionShape,
+    inputs: &Inputs<'_, E>,
+    pattern: &dyn Pattern,
+    got: Got<'_, O>,
+    options: VerifyOptions<'_>,
+) -> Result<Report> {
+    compare(shape, inputs, pattern, got, options, |_, row| row)
+}
+
+/// Compares a kernel's output with what another system computed, under the bound of [`row`](super::row()) plus
+/// [`VerifyOptions::allowance`], the expected values' own error. An expected lse may also be off by its rounding to f32.
+///
+/// # Errors
+/// As [`verify`], and for `expected` of the wrong length.
+pub fn compare_expected<E: Element, O: Element>(
+    shape: &AttentionShape,
+    inputs: &Inputs<'_, E>,
+    pattern: &dyn Pattern,
+    got: Got<'_, O>,
+    expected: Expected<'_>,
+    options: VerifyOptions<'_>,
+) -> Result<Report> {
+    shape.check()?;
+    let width = shape.value_dim;
+    check_exact("expected.out", expected.out.len(), shape.len_lse() * width)?;
+    if let Some(lse) = expected.lse {
+        check_exact("expected.lse", lse.len(), shape.len_lse())?;
+    }
+    compare(shape, inputs, pattern, got, options, |at, mut row| {
+        let n = at.row(shape);
+        row.out = expected.out[n * width..(n + 1) * width].iter().map(|&x| f64::from(x)).collect();
+        if let Some(lse) = expected.lse {
+            row.lse = f64::from(lse[n]);
+            if row.kept > 0 {
+                row.lse_bound += row.lse.abs() * 2f64.powi(-24);
+            }
+        }
+        row
+    })
+}
+
+/// `expect` turns the reference's row into the expected one.
+fn compare<E: Element, O: Element>(
+    shape: &AttentionShape,
+    inputs: &Inputs<'_, E>,
+    pattern: &dyn Pattern,
+    got: Got<'_, O>,
+    options: VerifyOptions<'_>,
+    expect: impl Fn(Position, Row) -> Row + Sync,
+) -> Result<Report> {
+    let call = Call::new(shape, inputs, pattern)?;
+    check_got(shape, &got)?;
+    let allowance = options.allowance;
+    if !(allowance.is_finite() && allowance >= 0.0) {
+        return Err(Error::argument("allowance", "a finite number, at least 0", allowance));
+    }
+    let check = |&at: &Position| {
+        let row = expect(at, bounded_row(&call, at, options.order)?);
+        let out = got_row(shape, &got, at);
+        let out = out.zip(&row.out).zip(&row.bound).map(|((got, &expected), &bound)| (got, expected, bound + allowance));
+        let lse = got.lse.map(|lse| (f64::from(lse[at.row(shape)]), row.lse, row.lse_bound + allowance));
+        Ok(Report::of_row(at, out, lse))
+    };
+    let rows = options.rows.positions(shape);
+    rows.par_iter().map(check).try_reduce(Report::empty, |a, b| Ok(a.merge(b)))
+}
+
+/// One row of `got.out`.
+pub(super) fn got_row<'a, O: Element>(
+    shape: &AttentionShape,
+    got: &Got<'a, O>,
+    at: Position,
+) -> impl Iterator<Item = f64> + use<'a, O> {
+    let start = shape.out_strides().at(at.batch, at.head, at.i);
+    got.out[start..start + shape.value_dim].iter().map(|&x| x.into())
+}
+
+/// Lengths and type of a kernel's output.
+pub(super) fn check_got<O: Element>(shape: &AttentionShape, got: &Got<'_, O>) -> Result<()> {
+    check_type::<O>("out", shape.output)?;
+    check_len("out", got.out.len(), shape.len_out(), shape.out_layout)?;
+    got.lse.map_or(Ok(()), |lse| check_exact("lse", lse.len(), shape.len_lse()))
+}
+
+fn check_exact(name: &'static str, got: usize, need: usize) -> Result<()> {
+    if got != need {
+        return Err(Error::argument(name, format!("{need} elements"), format!("{got} elements")));
+    }
+    Ok(())
+}

@@ -1,0 +1,244 @@
+//! Variants of `attention.wgsl`.
+
+use super::{Header, Shader, Tile, TileLimits};
+use crate::ElementType;
+
+/// Which terms the score has beside scale q . k.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct ScoreTerms {
+    /// c tanh(score / c).
+    pub softcap: bool,
+    /// An additive tensor.
+    pub bias: bool,
+    /// slope_h (j - i).
+    pub alibi: bool,
+}
+
+impl ScoreTerms {
+    /// Whether the score is scale q . k alone.
+    pub fn is_plain(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// What the kernel leaves beside the output rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stats {
+    /// Nothing.
+    None,
+    /// lse, one f32 a row.
+    Lse,
+    /// (m, l), two f32 a row, so that a later part can merge.
+    State,
+}
+
+/// All that tells one attention shader from another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AttentionVariant {
+    /// Sizes of a workgroup.
+    pub tile: Tile,
+    /// d.
+    pub head_dim: usize,
+    /// dv.
+    pub value_dim: usize,
+    /// Storage of q, k, v.
+    pub input: ElementType,
+    /// Storage of out.
+    pub output: ElementType,
+    /// Every row of q, k and v begins at a multiple of 4 elements and is one long.
+    pub aligned_in: bool,
+    /// So does every row of out.
+    pub aligned_out: bool,
+    /// Rows of a mask block.
+    pub block_q: usize,
+    /// Keys of a mask block.
+    pub block_k: usize,
+    /// Queries are reached through an order.
+    pub q_order: bool,
+    /// Keys are reached through an order.
+    pub k_order: bool,
+    /// Terms of the score.
+    pub score: ScoreTerms,
+    /// What is left beside the output.
+    pub stats: Stats,
+    /// Merge with what an earlier part left (needs [`Stats::State`] and f32 output).
+    pub accumulate: bool,
+}
+
+impl AttentionVariant {
+    /// Storage buffers that the kernel binds, of the 8 that every device has.
+    pub const STORAGE_BUFFERS: u32 = 7;
+
+    /// The shader of this variant.
+    pub fn shader(&self) -> Shader {
+        let tile = &self.tile;
+        let arena = tile.arena(self.head_dim);
+        let head_groups = self.head_dim.div_ceil(4);
+        let mut header = Header::default()
+            .u32s(&[
+                ("LANES_R", tile.lanes_r),
+                ("LANES_C", tile.lanes_c),
+                ("LANES", tile.lanes()),
+                ("ROWS", tile.rows()),
+                ("KEYS", tile.keys()),
+                ("V_KEYS", tile.v_keys),
+                ("CHUNK", tile.chunk),
+                ("Q_CHUNK", if tile.q_resident { head_groups } else { tile.chunk }),
+                ("Q_AT", arena.q_at),
+                ("K_AT", arena.k_at),
+                ("P_AT", arena.p_at),
+                ("V_AT", arena.v_at),
+                ("REDUCE_AT", arena.reduce_at),
+                ("ARENA", arena.len),
+                ("Q_PITCH", tile.q_pitch(self.head_dim)),
+                ("K_PITCH", tile.k_pitch()),
+                ("P_PITCH", tile.p_pitch()),
+                ("V_PITCH", tile.v_pitch()),
+                ("HEAD_DIM", self.head_dim),
+                ("VALUE_DIM", self.value_dim),
+                ("HEAD_GROUPS", head_groups),
+                ("VALUE_GROUPS", self.value_dim.div_ceil(4)),
+                ("BLOCK_Q", self.block_q),
+                ("BLOCK_K", self.block_k),
+                ("ROW_TILES_A_BLOCK", self.block_q / tile.rows()),
+                ("WORDS_A_TILE_ROW", self.block_k.div_ceil(32)),
+                ("STATS_LSE", Stats::Lse as usize),
+                ("STATS", self.stats as usize),
+            ])
+            .bools(&[
+                ("WIDE", tile.wide),
+                ("Q_RESIDENT", tile.q_resident),
+                ("HAS_Q_ORDER", self.q_order),
+                ("HAS_K_ORDER", self.k_order),
+                ("ACCUMULATE", self.accumulate),
+            ]);
+        if !self.score.is_plain() {
+            header = header.bools(&[
+                ("HAS_SOFTCAP", self.score.softcap),
+                ("HAS_BIAS", self.score.bias),
+                ("HAS_ALIBI", self.score.alibi),
+            ]);
+        }
+        header.shader(self.label(), "attention", &self.files())
+    }
+
+    fn files(&self) -> Vec<&'static str> {
+        let mut files = vec![
+            include_str!("../../shaders/attention.wgsl"),
+            include_str!("../../shaders/keep/bits.wgsl"),
+            if self.score.is_plain() {
+                include_str!("../../shaders/score/plain.wgsl")
+            } else {
+                include_str!("../../shaders/score/full.wgsl")
+            },
+            if self.aligned_in {
+                include_str!("../../shaders/lib/load_x4.wgsl")
+            } else {
+                include_str!("../../shaders/lib/load_x1.wgsl")
+            },
+            match self.input {
+                ElementType::F32 => include_str!("../../shaders/element/in_f32.wgsl"),
+                ElementType::F16 => include_str!("../../shaders/element/in_f16.wgsl"),
+                ElementType::Bf16 => include_str!("../../shaders/element/in_bf16.wgsl"),
+            },
+        ];
+        files.extend(store_files(self.output, self.aligned_out));
+        files
+    }
+
+    fn label(&self) -> String {
+        let mut label = format!(
+            "attention d{} dv{} {}->{} tile {}x{} block {}x{}",
+            self.head_dim,
+            self.value_dim,
+            self.input,
+            self.output,
+            self.tile.rows(),
+            self.tile.keys(),
+            self.block_q,
+            self.block_k
+        );
+        let flags = [
+            (!self.aligned_in, "unaligned-in"),
+            (!self.aligned_out, "unaligned-out"),
+            (self.tile.q_resident, "q-resident"),
+            (self.q_order, "q-order"),
+            (self.k_order, "k-order"),
+            (self.score.softcap, "softcap"),
+            (self.score.bias, "bias"),
+            (self.score.alibi, "alibi"),
+            (self.stats == Stats::Lse, "lse"),
+            (self.stats == Stats::State, "state"),
+            (self.accumulate, "accumulate"),
+        ];
+        for (_, name) in flags.iter().filter(|flag| flag.0) {
+            label.push(' ');
+            label.push_str(name);
+        }
+        label
+    }
+
+    /// A list in which every provider file and every flag's two values occur.
+    pub(super) fn representatives() -> Vec<Self> {
+        let base = |head_dim: usize, value_dim: usize, limits| Self {
+            tile: Tile::choose(head_dim, value_dim, 64, limits).expect("WebGPU's limits hold every size"),
+            head_dim,
+            value_dim,
+            input: ElementType::F32,
+            output: ElementType::F32,
+            aligned_in: head_dim.is_multiple_of(4) && value_dim.is_multiple_of(4),
+            aligned_out: value_dim.is_multiple_of(4),
+            block_q: 64,
+            block_k: 64,
+            q_order: false,
+            k_order: false,
+            score: ScoreTerms::default(),
+            stats: Stats::None,
+            accumulate: false,
+        };
+        let small = |head_dim, value_dim| base(head_dim, value_dim, TileLimits::WEBGPU);
+        let mut list = vec![];
+        for dim in [32, 64, 128, 256] {
+            list.push(small(dim, dim));
+            list.push(base(dim, dim, TileLimits::GENEROUS));
+        }
+        for element in [ElementType::F16, ElementType::Bf16] {
+            list.push(Self { input: element, output: element, ..small(64, 64) });
+            list.push(Self { input: element, output: element, ..small(7, 7) });
+        }
+        list.push(Self { stats: Stats::Lse, ..small(80, 7) });
+        list.push(Self { stats: Stats::State, ..small(64, 64) });
+        list.push(Self {
+            stats: Stats::State,
+            accumulate: true,
+            q_order: true,
+            k_order: true,
+            ..small(64, 64)
+        });
+        list.push(Self { stats: Stats::State, accumulate: true, ..small(7, 7) });
+        for (softcap, bias, alibi) in [(true, false, false), (false, true, false), (false, false, true)] {
+            list.push(Self {
+                score: ScoreTerms { softcap, bias, alibi },
+                stats: Stats::Lse,
+                ..small(64, 64)
+            });
+        }
+        list
+    }
+}
+
+/// Files that define `out_word`, `store_out` and `load_out`.
+pub(super) fn store_files(output: ElementType, aligned: bool) -> Vec<&'static str> {
+    let f16 = include_str!("../../shaders/element/out_f16.wgsl");
+    let bf16 = include_str!("../../shaders/element/out_bf16.wgsl");
+    let x4 = include_str!("../../shaders/lib/store_16_x4.wgsl");
+    let x1 = include_str!("../../shaders/lib/store_16_x1.wgsl");
+    match (output, aligned) {
+        (ElementType::F32, true) => vec![include_str!("../../shaders/lib/store_f32_x4.wgsl")],
+        (ElementType::F32, false) => vec![include_str!("../../shaders/lib/store_f32_x1.wgsl")],
+        (ElementType::F16, true) => vec![x4, f16],
+        (ElementType::F16, false) => vec![x1, f16],
+        (ElementType::Bf16, true) => vec![x4, bf16],
+        (ElementType::Bf16, false) => vec![x1, bf16],
+    }
+}

@@ -1,0 +1,50 @@
+//! Variants of `finish.wgsl`.
+
+use super::attention::store_files;
+use super::{Header, Shader};
+use crate::ElementType;
+
+/// All that tells one finishing shader from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FinishVariant {
+    /// dv.
+    pub value_dim: usize,
+    /// Storage of out; f32 rows are already in place, so nothing is copied for them.
+    pub output: ElementType,
+    /// Rows of out begin at multiples of 4 elements.
+    pub aligned_out: bool,
+    /// Whether lse is written.
+    pub lse: bool,
+}
+
+impl FinishVariant {
+    /// Lanes of a workgroup, as the shader says.
+    pub const LANES: usize = 64;
+
+    /// The shader of this variant.
+    pub fn shader(&self) -> Shader {
+        let label = format!(
+            "finish dv{} {}{}{}",
+            self.value_dim,
+            self.output,
+            if self.aligned_out { "" } else { " unaligned-out" },
+            if self.lse { " lse" } else { "" }
+        );
+        let mut files = vec![include_str!("../../shaders/finish.wgsl")];
+        files.extend(store_files(self.output, self.aligned_out));
+        Header::default()
+            .u32s(&[("VALUE_DIM", self.value_dim), ("VALUE_GROUPS", self.value_dim.div_ceil(4))])
+            .bools(&[("NARROW", self.output != ElementType::F32), ("WRITE_LSE", self.lse)])
+            .shader(label, "finish", &files)
+    }
+
+    pub(super) fn all() -> Vec<Self> {
+        let mut list = vec![];
+        for output in [ElementType::F32, ElementType::F16, ElementType::Bf16] {
+            for (value_dim, aligned_out) in [(64, true), (7, false)] {
+                list.push(Self { value_dim, output, aligned_out, lse: value_dim == 64 });
+            }
+        }
+        list
+    }
+}

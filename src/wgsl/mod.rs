@@ -1,0 +1,81 @@
+//! The shader text: files of `shaders/`, put together for one variant.
+//!
+//! A shader is a generated header of constants, then its entry file, then the libraries and providers it names (WGSL
+//! lets names be used before they are declared, so the entry file comes first and is read first). There is no
+//! preprocessor: a variant is other constants or another provider file. Needs no device and no `wgpu`.
+
+mod attention;
+mod finish;
+mod tile;
+
+pub use attention::{AttentionVariant, ScoreTerms, Stats};
+pub use finish::FinishVariant;
+pub use tile::{Tile, TileLimits};
+
+use std::fmt::{Display, Write};
+
+/// A complete shader: what to call it, its entry point, its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shader {
+    /// The variant's full name, which is also its pipeline's label.
+    pub label: String,
+    /// The entry point.
+    pub entry: &'static str,
+    /// The WGSL.
+    pub text: String,
+}
+
+/// Constants of a header, one WGSL `const` each.
+#[derive(Default)]
+struct Header(String);
+
+impl Header {
+    fn u32s(mut self, constants: &[(&str, usize)]) -> Self {
+        constants.iter().for_each(|(name, value)| self.line(name, format_args!("{value}u")));
+        self
+    }
+
+    fn bools(mut self, constants: &[(&str, bool)]) -> Self {
+        constants.iter().for_each(|(name, value)| self.line(name, value));
+        self
+    }
+
+    fn line(&mut self, name: &str, value: impl Display) {
+        writeln!(self.0, "const {name} = {value};").expect("writing to a String succeeds");
+    }
+
+    fn shader(self, label: String, entry: &'static str, files: &[&str]) -> Shader {
+        let mut text = format!("// {label}\n{}", self.0);
+        for file in files {
+            text.push('\n');
+            text.push_str(file);
+        }
+        Shader { label, entry, text }
+    }
+}
+
+/// Shaders that between them use every file and every constant at both of its values: what static checks run over.
+pub fn variants() -> Vec<Shader> {
+    let mut shaders: Vec<_> =
+        AttentionVariant::representatives().iter().map(AttentionVariant::shader).collect();
+    shaders.extend(FinishVariant::all().iter().map(FinishVariant::shader));
+    shaders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_variant_is_valid_wgsl() {
+        // unpack2x16float; wgpu has it wherever the adapter meets WebGPU.
+        let capabilities = naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+        for shader in variants() {
+            let module = naga::front::wgsl::parse_str(&shader.text)
+                .unwrap_or_else(|e| panic!("{}: {}", shader.label, e.emit_to_string(&shader.text)));
+            naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities)
+                .validate(&module)
+                .unwrap_or_else(|e| panic!("{}: {}", shader.label, e.emit_to_string(&shader.text)));
+        }
+    }
+}

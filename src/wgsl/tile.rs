@@ -1,0 +1,209 @@
+//! How a workgroup of the blocked kernel cuts its work, and what lies where in workgroup memory.
+
+use crate::{Error, Result};
+
+/// What a device allows a workgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TileLimits {
+    /// Bytes of workgroup memory to use at most.
+    pub workgroup_bytes: usize,
+    /// Lanes of a workgroup at most.
+    pub lanes: usize,
+}
+
+impl TileLimits {
+    /// What every WebGPU device has: 16 KiB and 256 lanes.
+    pub const WEBGPU: Self = Self { workgroup_bytes: 16384, lanes: 256 };
+    /// Two workgroups of this size share the 64 KiB of an RDNA compute unit; more for one starves the other.
+    pub const GENEROUS: Self = Self { workgroup_bytes: 32768, lanes: 256 };
+}
+
+/// Sizes of one workgroup of `attention.wgsl`. A lane always holds 4 queries by 4 keys of the scores; the sizes say how
+/// many lanes there are each way and how much is staged at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tile {
+    /// Lanes along the queries; 4 times as many rows.
+    pub lanes_r: usize,
+    /// Lanes along the keys, and along the output's columns; 4 times as many keys.
+    pub lanes_c: usize,
+    /// A lane holds 4 groups of 4 output columns instead of 2.
+    pub wide: bool,
+    /// Groups of 4 elements of the head dimension that are staged at once.
+    pub chunk: usize,
+    /// Keys whose values are staged at once.
+    pub v_keys: usize,
+    /// All of a row tile's queries stay in workgroup memory, instead of being staged with each chunk of keys.
+    pub q_resident: bool,
+}
+
+/// Where the pieces begin in the workgroup array, and its length: all in vectors of 4 floats.
+pub(super) struct Arena {
+    pub(super) q_at: usize,
+    pub(super) k_at: usize,
+    pub(super) p_at: usize,
+    pub(super) v_at: usize,
+    pub(super) reduce_at: usize,
+    pub(super) len: usize,
+}
+
+impl Tile {
+    /// Lanes that a workgroup should have: enough to hide latency, few enough that several workgroups share a core.
+    const LANES: usize = 128;
+
+    /// Queries of a workgroup.
+    pub const fn rows(&self) -> usize {
+        4 * self.lanes_r
+    }
+
+    /// Keys of a tile.
+    pub const fn keys(&self) -> usize {
+        4 * self.lanes_c
+    }
+
+    /// Lanes of a workgroup.
+    pub const fn lanes(&self) -> usize {
+        self.lanes_r * self.lanes_c
+    }
+
+    /// The largest tile that the block mask's row blocks and the device allow.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] if even the smallest does not fit.
+    pub fn choose(head_dim: usize, value_dim: usize, block_q: usize, limits: TileLimits) -> Result<Self> {
+        let value_groups = value_dim.div_ceil(4);
+        let wide = value_groups > 32;
+        let lanes_c = if wide { 16 } else { value_groups.div_ceil(2).next_power_of_two().max(4) };
+        let lanes = limits.lanes.min(Self::LANES);
+        let mut lanes_r = (block_q / 4).min(lanes / lanes_c).max(1);
+        // Fewer rows only if nothing else fits: they divide the traffic of k and v.
+        loop {
+            for q_resident in [true, false] {
+                for chunk in [8, 4, 2] {
+                    let mut v_keys = 4 * lanes_c;
+                    while v_keys >= 4 {
+                        let tile = Self { lanes_r, lanes_c, wide, chunk, v_keys, q_resident };
+                        // Small pieces cost a barrier each: below half the preferred ones give up residence first.
+                        let good = !q_resident || (chunk == 8 && 2 * v_keys >= tile.keys());
+                        if good && 16 * tile.arena(head_dim).len <= limits.workgroup_bytes {
+                            return Ok(tile);
+                        }
+                        v_keys /= 2;
+                    }
+                }
+            }
+            if lanes_r == 1 {
+                let smallest = Self { lanes_r, lanes_c, wide, chunk: 2, v_keys: 4, q_resident: false };
+                return Err(Error::limit(
+                    "the smallest attention tile",
+                    "max_compute_workgroup_storage_size",
+                    16 * smallest.arena(head_dim).len as u64,
+                    limits.workgroup_bytes as u64,
+                ));
+            }
+            lanes_r /= 2;
+        }
+    }
+
+    /// Checks a tile that a caller made up.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] naming the size that does not fit.
+    pub fn check(&self, value_dim: usize, block_q: usize) -> Result<()> {
+        let powers = [
+            ("tile.lanes_r", self.lanes_r),
+            ("tile.lanes_c", self.lanes_c),
+            ("tile.chunk", self.chunk),
+            ("tile.v_keys", self.v_keys),
+        ];
+        for (name, size) in powers {
+            if !size.is_power_of_two() || size > 256 {
+                return Err(Error::argument(name, "a power of two up to 256", size));
+            }
+        }
+        if block_q % self.rows() != 0 {
+            return Err(Error::argument(
+                "tile.lanes_r",
+                format!("rows that divide block_q ({block_q})"),
+                self.rows(),
+            ));
+        }
+        if 4 * self.v_pitch() < value_dim {
+            let need = format!("columns for value_dim ({value_dim})");
+            return Err(Error::argument("tile.lanes_c", need, 4 * self.v_pitch()));
+        }
+        if self.v_keys > self.keys() {
+            return Err(Error::argument(
+                "tile.v_keys",
+                format!("at most the tile's keys ({})", self.keys()),
+                self.v_keys,
+            ));
+        }
+        Ok(())
+    }
+
+    /// Odd, so that lanes on neighbouring rows hit different banks.
+    pub(super) fn q_pitch(&self, head_dim: usize) -> usize {
+        (if self.q_resident { head_dim.div_ceil(4) } else { self.chunk }) | 1
+    }
+
+    pub(super) fn k_pitch(&self) -> usize {
+        self.chunk | 1
+    }
+
+    pub(super) fn p_pitch(&self) -> usize {
+        self.lanes_r | 1
+    }
+
+    /// Columns are read by neighbouring lanes from neighbouring places: no padding needed.
+    pub(super) fn v_pitch(&self) -> usize {
+        self.lanes_c * if self.wide { 4 } else { 2 }
+    }
+
+    pub(super) fn arena(&self, head_dim: usize) -> Arena {
+        let q = self.rows() * self.q_pitch(head_dim);
+        let k = self.keys() * self.k_pitch();
+        let p = self.keys() * self.p_pitch();
+        let v = self.v_keys * self.v_pitch();
+        // A resident q must outlive p; otherwise p and v lie over q and k, which are dead by then.
+        let p_at = if self.q_resident { q } else { 0 };
+        let reduce_at = (q + k).max(p_at + p + v);
+        Arena { q_at: 0, k_at: q, p_at, v_at: p_at + p, reduce_at, len: reduce_at + self.lanes() }
+    }
+
+    /// Bytes of workgroup memory.
+    pub fn workgroup_bytes(&self, head_dim: usize) -> usize {
+        16 * self.arena(head_dim).len
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_size_fits_the_webgpu_limits_with_the_default_block() {
+        for head_dim in 1..=256 {
+            for value_dim in 1..=256 {
+                let tile = Tile::choose(head_dim, value_dim, 64, TileLimits::WEBGPU).unwrap();
+                assert!(tile.workgroup_bytes(head_dim) <= 16384, "{tile:?}");
+                assert!(tile.lanes() <= 256 && 64 % tile.rows() == 0 && tile.rows() >= 16, "{tile:?}");
+                assert!(tile.v_pitch() * 4 >= value_dim, "{tile:?} holds {value_dim} columns");
+            }
+        }
+    }
+
+    #[test]
+    fn more_memory_keeps_the_queries_resident() {
+        let small = Tile::choose(64, 64, 64, TileLimits::WEBGPU).unwrap();
+        let large = Tile::choose(64, 64, 64, TileLimits::GENEROUS).unwrap();
+        assert!(!small.q_resident && large.q_resident);
+        assert_eq!((large.rows(), large.keys(), large.lanes()), (64, 32, 128));
+    }
+
+    #[test]
+    fn too_little_memory_is_an_error_with_both_numbers() {
+        let limits = TileLimits { workgroup_bytes: 256, lanes: 256 };
+        let text = Tile::choose(64, 64, 64, limits).unwrap_err().to_string();
+        assert!(text.contains("max_compute_workgroup_storage_size is 256"), "{text}");
+    }
+}

@@ -1,0 +1,106 @@
+//! Developer commands: `cargo xtask help` lists them.
+
+mod attention;
+mod rules;
+mod software;
+mod steps;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use software::Choice;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  test [--adapter auto|software|system] [--quick] [-- ARGS...]
+                        all checks and tests; ARGS go to `cargo test`; --quick leaves out what only a release needs
+  attention ARGS...     build the command line and run it on whatever adapter is there (= cargo attention ARGS...)
+  adapter-env [--adapter auto|software|system]
+                        print what it takes to run any program on the adapter, as lines for a shell
+  launch PROGRAM ARGS...
+                        run a program on the adapter
+  rules                 check the rules of dependence between the folders
+  help                  this text
+
+Where Linux has no Vulkan driver, a software adapter is fetched into a cache folder
+(wgpu-attention in $WGPU_ATTENTION_CACHE, else in $XDG_CACHE_HOME, else in ~/.cache).";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    run(&arguments).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs the command that the arguments name.
+fn run(arguments: &[String]) -> Result<ExitCode> {
+    let Some((command, rest)) = arguments.split_first() else {
+        bail!("no command; `cargo xtask help` lists them")
+    };
+    match command.as_str() {
+        "test" => return test::run(&test_options(rest)?),
+        "attention" => return attention::run(rest),
+        "launch" => {
+            let (program, rest) = rest.split_first().context("launch: no program")?;
+            let launcher = software::launcher(Choice::Auto)?;
+            let status = launcher.command(program).args(rest).status();
+            return Ok(attention::exit_code(status.with_context(|| format!("cannot run {program}"))?));
+        }
+        "adapter-env" => {
+            let options = test_options(rest)?;
+            ensure!(!options.quick && options.to_cargo_test.is_empty(), "adapter-env takes only --adapter");
+            println!("{}", software::launcher(options.adapter)?.shell()?);
+        }
+        "rules" => rules::check(&steps::root())?,
+        "help" | "--help" | "-h" => println!("{HELP}"),
+        unknown => bail!("unknown command `{unknown}`; `cargo xtask help` lists them"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads `[--adapter WHICH] [--quick] [-- ARGS...]`.
+fn test_options(arguments: &[String]) -> Result<test::Options> {
+    let mut options = test::Options::default();
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        match argument.as_str() {
+            "--adapter" => options.adapter = rest.next().context("--adapter needs a value")?.parse()?,
+            "--quick" => options.quick = true,
+            "--" => options.to_cargo_test = rest.by_ref().cloned().collect(),
+            _ => match argument.strip_prefix("--adapter=") {
+                Some(value) => options.adapter = value.parse()?,
+                None => bail!("unknown argument `{argument}`; arguments to `cargo test` follow `--`"),
+            },
+        }
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(line: &str) -> Result<test::Options> {
+        test_options(&line.split_whitespace().map(String::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn options_are_read() {
+        assert_eq!(options("").unwrap(), test::Options::default());
+        let all = options("--quick --adapter software -- --lib -- --nocapture").unwrap();
+        assert!(all.quick && all.adapter == Choice::Software);
+        assert_eq!(all.to_cargo_test, ["--lib", "--", "--nocapture"]);
+        assert_eq!(options("--adapter=system").unwrap().adapter, Choice::System);
+    }
+
+    #[test]
+    fn wrong_arguments_are_named() {
+        assert!(options("--fast").unwrap_err().to_string().contains("`--fast`"));
+        assert!(options("--adapter").unwrap_err().to_string().contains("--adapter"));
+        assert!(run(&["nothing".into()]).unwrap_err().to_string().contains("`nothing`"));
+    }
+}

@@ -1,0 +1,160 @@
+//! How to run a program on an adapter.
+//!
+//! The fetched driver is built against a newer C library than the machine may have, so a program on it is started
+//! through the fetched dynamic linker with the fetched libraries. The environment that this takes stays with that
+//! program: cargo, rustc and the shell never see those libraries. A small script in the cache folder does it all,
+//! because cargo's `runner` wants one program.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+/// Holds the script's path in everything the script runs: a program that starts another one which needs the
+/// adapter (the tests of the command line do) starts it through this.
+const LAUNCHER_VARIABLE: &str = "WGPU_ATTENTION_LAUNCHER";
+
+/// Runs programs on an adapter.
+#[derive(Debug)]
+pub(crate) struct Launcher {
+    /// The adapter in words.
+    description: String,
+    /// The script to put before a program; none on the system's own driver.
+    script: Option<PathBuf>,
+}
+
+impl Launcher {
+    /// Runs programs as they are.
+    pub(crate) fn system(description: String) -> Self {
+        Self { description, script: None }
+    }
+
+    /// Runs programs through a script.
+    pub(crate) fn script(description: String, script: PathBuf) -> Self {
+        Self { description, script: Some(script) }
+    }
+
+    /// The adapter in words.
+    pub(crate) fn description(&self) -> &str {
+        &self.description
+    }
+
+    /// A command that runs `program` on the adapter.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let Some(script) = &self.script else { return Command::new(program) };
+        let mut command = Command::new(script);
+        command.arg(program);
+        command
+    }
+
+    /// A cargo command whose tests, benches, examples and programs run on the adapter.
+    pub(crate) fn cargo(&self) -> Result<Command> {
+        let mut cargo = crate::steps::cargo();
+        if let Some(script) = &self.script {
+            let triple = host_triple()?;
+            if is_one_word(script) {
+                cargo.env(runner_variable(&triple), script);
+            } else {
+                // The variable's value is split at spaces; a list in a setting is not.
+                let list = format!("[{:?}]", script.to_string_lossy());
+                cargo.args(["--config", &format!("target.{triple}.runner={list}")]);
+            }
+        }
+        Ok(cargo)
+    }
+
+    /// Shell lines after which `cargo test` and `cargo run` use the adapter, with how to run any other program.
+    pub(crate) fn shell(&self) -> Result<String> {
+        let Some(script) = &self.script else { return Ok(format!("# {}: nothing to set", self.description)) };
+        let quoted = quote(script);
+        let runner = runner_variable(&host_triple()?);
+        let note =
+            if is_one_word(script) { "" } else { "# (cargo splits this at its spaces: move the cache)\n" };
+        Ok(format!(
+            "# {}\n# cargo test, bench, run:\n{note}export {runner}={quoted}\n\
+             # tests that start the command line themselves:\nexport {LAUNCHER_VARIABLE}={quoted}\n\
+             # any program: {quoted} PROGRAM ARGS",
+            self.description
+        ))
+    }
+}
+
+/// The text of the script that runs programs on the driver unpacked at `root`.
+pub(crate) fn script_text(root: &Path, manifest: &str, libraries: &str, linker: &str) -> String {
+    let root = quote(root);
+    format!(
+        "#!/bin/sh\n\
+         # Runs a program on the fetched Vulkan driver: launch PROGRAM ARGS. Written by `cargo xtask`.\n\
+         root={root}\n\
+         export VK_DRIVER_FILES=\"$root/usr/share/vulkan/icd.d/{manifest}\"\n\
+         export {LAUNCHER_VARIABLE}=\"$root/launch\"\n\
+         program=$1\n\
+         shift\n\
+         # The dynamic linker takes paths, not names on the path.\n\
+         case $program in */*) ;; *) program=$(command -v -- \"$program\") || exit 127 ;; esac\n\
+         exec \"$root/{libraries}/{linker}\" --library-path \"$root/{libraries}\" \"$program\" \"$@\"\n"
+    )
+}
+
+/// The path as one word of the shell.
+fn quote(path: &Path) -> String {
+    format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"))
+}
+
+/// Whether cargo takes the path as one word.
+fn is_one_word(path: &Path) -> bool {
+    !path.to_string_lossy().contains(char::is_whitespace)
+}
+
+/// The environment variable that sets cargo's runner for a target.
+fn runner_variable(triple: &str) -> String {
+    format!("CARGO_TARGET_{}_RUNNER", triple.to_uppercase().replace(['-', '.'], "_"))
+}
+
+/// The target that cargo builds for on this machine.
+fn host_triple() -> Result<String> {
+    let output =
+        Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())).arg("-vV").output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .map(Into::into)
+        .context("`rustc -vV` names no host")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runner_variable_is_cargos() {
+        assert_eq!(
+            runner_variable("x86_64-unknown-linux-gnu"),
+            "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER"
+        );
+    }
+
+    #[test]
+    fn paths_are_one_word_of_the_shell() {
+        assert_eq!(quote(Path::new("/a b/it's")), r"'/a b/it'\''s'");
+        assert!(is_one_word(Path::new("/a/b")) && !is_one_word(Path::new("/a b")));
+    }
+
+    #[test]
+    fn a_system_adapter_runs_programs_as_they_are() {
+        let launcher = Launcher::system("the driver".into());
+        assert_eq!(launcher.command("prog").get_program(), "prog");
+        assert_eq!(launcher.shell().unwrap(), "# the driver: nothing to set");
+    }
+
+    #[test]
+    fn a_fetched_adapter_runs_programs_through_its_script() {
+        let launcher = Launcher::script("lavapipe".into(), "/cache/launch".into());
+        let command = launcher.command("prog");
+        assert_eq!(command.get_program(), "/cache/launch");
+        assert_eq!(command.get_args().collect::<Vec<_>>(), ["prog"]);
+        let text = script_text(Path::new("/c d"), "lvp_icd.json", "usr/lib/x", "ld.so");
+        assert!(text.contains("root='/c d'\n") && text.contains("exec \"$root/usr/lib/x/ld.so\""), "{text}");
+    }
+}

@@ -1,0 +1,115 @@
+//! The software adapter: Mesa's Vulkan drivers for a machine that has none.
+//!
+//! The kernels need a Vulkan, Metal or DirectX driver. A fresh Linux machine without a GPU has none, so the
+//! developer commands fetch one, without root and into a cache folder, and run programs on it through a
+//! [`Launcher`]. Nothing outside that folder changes.
+//!
+//! - [`system`]: is there a driver already?
+//! - [`fetch`]: the packages, from the Debian archive that this machine itself is configured for;
+//! - [`launcher`]: what it takes to run a program on the fetched driver.
+
+mod fetch;
+mod launcher;
+mod system;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+pub(crate) use launcher::Launcher;
+
+/// What to do where no adapter can be had; ends every error of this module that a person can act on.
+const REMEDY: &str = "install a Vulkan driver (the package mesa-vulkan-drivers, vulkan-swrast or lavapipe of your \
+                      distribution, and libvulkan1 or vulkan-loader), or set VK_DRIVER_FILES to a driver's manifest";
+
+/// A Vulkan driver in a release of Debian.
+pub(crate) struct Driver {
+    /// Names the cache folder.
+    name: &'static str,
+    /// Release that the driver's package comes from; its dependencies come from [`BASE_SUITE`].
+    suite: &'static str,
+    /// Version that this was tried with: another one is used too, with a note.
+    version: &'static str,
+    /// The manifest in `usr/share/vulkan/icd.d`.
+    manifest: &'static str,
+}
+
+/// Debian release that the drivers' dependencies come from, the C library among them.
+const BASE_SUITE: &str = "trixie";
+
+/// Runs everything, quickly: the adapter of the tests where there is no GPU.
+pub(crate) const LAVAPIPE: Driver =
+    Driver { name: "lavapipe", suite: "trixie-backports", version: "26.1", manifest: "lvp_icd.json" };
+
+/// Compiles AMD code without AMD hardware and runs nothing; Mesa 26 dropped that ability.
+pub(crate) const RADV: Driver =
+    Driver { name: "radv", suite: "trixie", version: "25.0", manifest: "radeon_icd.json" };
+
+/// Which adapter a command runs on.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum Choice {
+    /// The machine's driver where there is one, else the software adapter.
+    #[default]
+    Auto,
+    /// The software adapter, even where the machine has a driver.
+    Software,
+    /// The machine's driver, or an error.
+    System,
+}
+
+impl std::str::FromStr for Choice {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Ok(match text {
+            "auto" => Self::Auto,
+            "software" => Self::Software,
+            "system" => Self::System,
+            _ => bail!("unknown adapter `{text}`: use auto, software or system"),
+        })
+    }
+}
+
+/// The launcher for programs on the chosen adapter; fetches the software adapter at first use.
+pub(crate) fn launcher(choice: Choice) -> Result<Launcher> {
+    let found = system::driver();
+    match (choice, found) {
+        (Choice::Auto | Choice::System, Ok(what)) => Ok(Launcher::system(what)),
+        (Choice::System, Err(missing)) => bail!("{missing}; {REMEDY}"),
+        (Choice::Auto, Err(missing)) => {
+            fetched(&LAVAPIPE).with_context(|| format!("no adapter: {missing}, and none could be fetched"))
+        }
+        (Choice::Software, _) => fetched(&LAVAPIPE),
+    }
+}
+
+/// The launcher for programs on a fetched driver.
+pub(crate) fn fetched(driver: &Driver) -> Result<Launcher> {
+    if !cfg!(target_os = "linux") {
+        bail!("the software adapter is for Linux: elsewhere the system's own driver is used");
+    }
+    fetch::ensure(driver, &cache_folder()?).map_err(|cause| anyhow!("{cause:#}; {REMEDY}"))
+}
+
+/// Where fetched drivers are kept: outside of the build tree, so that `cargo clean` leaves them alone.
+fn cache_folder() -> Result<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = set("WGPU_ATTENTION_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME"))
+        .or_else(|| set("HOME").map(|home| home.join(".cache")))
+        .context("no cache folder: set WGPU_ATTENTION_CACHE or HOME")?;
+    Ok(std::path::absolute(base)?.join("wgpu-attention"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_read_from_text() {
+        assert_eq!("auto".parse::<Choice>().unwrap(), Choice::Auto);
+        assert_eq!("software".parse::<Choice>().unwrap(), Choice::Software);
+        assert_eq!("system".parse::<Choice>().unwrap(), Choice::System);
+        assert!("gpu".parse::<Choice>().unwrap_err().to_string().contains("`gpu`"));
+    }
+}

@@ -1,0 +1,137 @@
+//! `cargo xtask test`: every check there is, as named steps, and a summary.
+//!
+//! The quick checks come first, and a failure does not stop the rest: one run shows all that is wrong. What this
+//! machine cannot run is listed as not run, never as passed.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::Result;
+
+use crate::rules;
+use crate::software::{self, Choice, Launcher};
+use crate::steps::{Steps, cargo, root, succeed};
+
+/// Target of the browser check.
+const WASM: &str = "wasm32-unknown-unknown";
+
+/// What to run.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Options {
+    /// The adapter that tests run on.
+    pub(crate) adapter: Choice,
+    /// Only what a change of a few lines needs: format, rules, clippy, tests.
+    pub(crate) quick: bool,
+    /// More arguments of `cargo test`.
+    pub(crate) to_cargo_test: Vec<String>,
+}
+
+/// Runs the steps.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let mut steps = Steps::default();
+    // First, because a first fetch takes seconds and everything else minutes: a machine that cannot run the tests
+    // says so at once.
+    let launcher = steps.run("adapter", || {
+        let launcher = software::launcher(options.adapter)?;
+        eprintln!("   {}", launcher.description());
+        Ok(launcher)
+    });
+    steps.run("format", || succeed(cargo().args(["fmt", "--all", "--check"])));
+    steps.run("rules of dependence", || rules::check(&root()));
+    steps.run("clippy", || {
+        succeed(cargo().args([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--all-features",
+            "--",
+            "-D",
+            "warnings",
+        ]))
+    });
+    if options.quick {
+        for name in
+            ["docs", "without features", "wasm32", "licences and sources", "advisories", "benches, examples"]
+        {
+            steps.not_run(name, "--quick");
+        }
+    } else {
+        thorough(&mut steps);
+    }
+    // Without an adapter the tests are run all the same: those of the kernels fail, and cargo says which.
+    let launcher = launcher.unwrap_or_else(|| Launcher::system("no adapter".into()));
+    steps.run("tests", || {
+        let mut tests = launcher.cargo()?;
+        tests.args(["test", "--workspace", "--all-features", "--no-fail-fast"]).args(&options.to_cargo_test);
+        succeed(&mut tests)
+    });
+
+    println!("\n{}", steps.summary());
+    Ok(if steps.failures() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The steps that `--quick` leaves out.
+fn thorough(steps: &mut Steps) {
+    steps.run("docs", || {
+        let mut docs = cargo();
+        docs.env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--no-deps", "--workspace", "--all-features"]);
+        succeed(&mut docs)
+    });
+    steps.run("without features", || {
+        // The library alone, without wgpu: clippy sees what is unused then, the tests run what is left.
+        let library = ["--package", "wgpu-attention", "--no-default-features", "--lib"];
+        succeed(cargo().arg("clippy").args(library).args(["--", "-D", "warnings"]))?;
+        succeed(cargo().arg("test").args(library))
+    });
+    match wasm_target() {
+        Ok(()) => drop(steps.run("wasm32", || {
+            // With a browser's backend: without any, wgpu leaves out most of what has to compile.
+            let features = ["--features", "wgpu/webgpu"];
+            succeed(
+                cargo()
+                    .args(["check", "--package", "wgpu-attention", "--lib", "--target", WASM])
+                    .args(features),
+            )
+        })),
+        Err(reason) => steps.not_run("wasm32", reason),
+    }
+    deny(steps);
+    steps.run("benches, examples", || {
+        succeed(cargo().args(["build", "--workspace", "--benches", "--examples"]))
+    });
+}
+
+/// Licences, sources and advisories of everything we depend on, where cargo-deny is installed.
+fn deny(steps: &mut Steps) {
+    const CHECKS: [(&str, &[&str]); 2] =
+        [("licences and sources", &["licenses", "bans", "sources"]), ("advisories", &["advisories"])];
+    let installed = cargo().args(["deny", "--version"]).output().is_ok_and(|output| output.status.success());
+    for (name, checks) in CHECKS {
+        if !installed {
+            steps.not_run(name, "cargo-deny is not installed (cargo install --locked cargo-deny)");
+        } else if name == "advisories" && !advisory_database() {
+            steps.not_run(name, "the advisory database cannot be fetched");
+        } else {
+            steps.run(name, || succeed(cargo().args(["deny", "--all-features", "check"]).args(checks)));
+        }
+    }
+}
+
+/// Whether the advisory database is there or can be fetched.
+fn advisory_database() -> bool {
+    let fetched = cargo().args(["deny", "fetch", "db"]).current_dir(root()).output();
+    fetched.is_ok_and(|output| output.status.success())
+}
+
+/// Makes sure of the browser target's standard library; the error is the reason why it cannot be had.
+fn wasm_target() -> Result<(), String> {
+    let installed = Command::new("rustc").args(["--print", "target-libdir", "--target", WASM]).output();
+    let folder = installed.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string());
+    if folder.is_ok_and(|folder| !folder.is_empty() && std::path::Path::new(&folder).is_dir()) {
+        return Ok(());
+    }
+    match Command::new("rustup").args(["target", "add", WASM]).current_dir(root()).output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(_) => Err(format!("`rustup target add {WASM}` failed")),
+        Err(_) => Err(format!("the target {WASM} is not installed, and there is no rustup to add it")),
+    }
+}
