@@ -1,4 +1,77 @@
-//! placeholder crate docs (the lead writes them)
+//! Long-sequence attention kernels in WGSL, run through [`wgpu`](https://docs.rs/wgpu) on every vendor's GPU, with an
+//! f64 reference and a proven error bound.
+//!
+//! # What is computed
+//!
+//! Every attention here is one computation,
+//!
+//! ```text
+//! lse_i = ln sum over j in S_i of exp(score(i, j))
+//! o_i   =    sum over j in S_i of exp(score(i, j) - lse_i) v_j
+//! ```
+//!
+//! and differs only in the set S of attended pairs and in the score. So there is one blocked kernel
+//! (`shaders/attention.wgsl`), and around it:
+//!
+//! * a [`Pattern`] says which pairs are in S: a predicate, and a closed form of the keys that a block of queries touches;
+//! * a [`BlockMask`] lists, for each block of queries, the runs of key blocks to visit: *full*, or *partial* with bits;
+//! * [`Parts`] are masks with disjoint sets, in an order of queries and keys of their own, whose results merge exactly.
+//!
+//! # For users of wgpu: your device, your buffers, your encoder
+//!
+//! [`Kernels::attention`] plans (compiles once), [`AttentionPlan::bind`] checks the buffers, [`AttentionCall::encode`]
+//! records. Nothing is submitted, polled or written behind your back. See [`Kernels`] for the ten lines.
+//!
+//! # For plain Rust: slices in, `Vec` out
+//!
+//! ```no_run
+//! use wgpu_attention::{AttentionShape, Causal, Gpu, reference};
+//!
+//! let shape = AttentionShape::new(1, 8, 512, 64);                  // batch, heads, length, head size
+//! let [q, k, v] = [1, 2, 3].map(|seed| vec![seed as f32 * 0.1; shape.len_q()]);
+//! let gpu = Gpu::new()?;                                           // picks an adapter, or says that there is none
+//! let out: Vec<f32> = gpu.attention(&shape, &q, &k, &v, &Causal)?;
+//!
+//! // And is it right? Every element against f64, within a bound computed from the inputs.
+//! let inputs = wgpu_attention::Inputs { q: &q, k: &k, v: &v, bias: None };
+//! let got = reference::Got { out: &out, lse: None };
+//! let report = reference::verify(&shape, &inputs, &Causal, got, Default::default())?;
+//! assert!(report.pass, "{report}");
+//! # Ok::<(), wgpu_attention::Error>(())
+//! ```
+//!
+//! # Notation
+//!
+//! | meaning | symbol | name |
+//! |---|---|---|
+//! | batch, query heads, key/value heads | B, H, Hkv | `batch`, `heads`, `kv_heads` |
+//! | query length, key length | Lq, Lk | `q_len`, `kv_len` |
+//! | head size, value size | d, dv | `head_dim`, `value_dim` |
+//! | query, key | i, j | `i`, `j` |
+//! | block sizes | Br, Bc | `block_q`, `block_k` |
+//! | attended pairs | S | [`Pattern::keep`]; true = attend |
+//! | running maximum, sum, output | m, l, o | `m`, `l`, `o` |
+//! | log-sum-exp | lse = m + ln l | `lse` |
+//!
+//! Sizes in bytes end in `_bytes`; all else counts elements. Masks are exact; a row without a key gives exactly 0 and
+//! lse = `f32::MIN`. NaN or infinity inside a tensor leaves the rows that do not depend on it right.
+//!
+//! # Where things are
+//!
+//! | folder | what | may use |
+//! |---|---|---|
+//! | [`pattern`] | which pairs are attended, one file a pattern | |
+//! | [`mask`] | patterns as blocks, bit tiles, orders | `pattern` |
+//! | [`reference`] | f64 attention, the error bound, verification | `pattern` |
+//! | [`wgsl`] | the shader text of each variant | |
+//! | `gpu` | plan, bind, encode | `mask`, `wgsl` |
+//! | `shaders/` | the kernels | |
+//!
+//! The feature `gpu` (default) brings wgpu, without choosing a backend for you: enable `vulkan`, `metal`, `dx12`, `gles` or
+//! `webgpu` on your own wgpu dependency, or use the one re-exported here. Without `gpu`, patterns, masks, the reference
+//! and the WGSL text remain. The feature `serde` reads patterns from JSON (`AnyPattern`).
+
+mod counter;
 mod element;
 mod error;
 #[cfg(feature = "gpu")]
@@ -6,11 +79,16 @@ pub mod gpu;
 mod inputs;
 pub mod mask;
 pub mod pattern;
+pub mod reference;
 mod shape;
 pub mod wgsl;
 
+pub use counter::Counter;
 pub use element::{Element, ElementType};
 pub use error::{Error, Result};
+/// The wgpu that the kernels are built on, so that versions agree.
+#[cfg(feature = "gpu")]
+pub use wgpu;
 #[cfg(feature = "gpu")]
 pub use gpu::{
     AttentionBuffers, AttentionCall, AttentionOutput, AttentionPlan, Explanation, Gpu, KernelPath, Kernels,
@@ -18,7 +96,12 @@ pub use gpu::{
 };
 pub use inputs::Inputs;
 pub use mask::{BlockGrid, BlockMask, PackedMask, Part, Parts, Row, Run, RunKind};
-pub use pattern::{Causal, Extent, Full, Pattern, Site, Span, Varies, Window};
+pub use pattern::{
+    And, BigBird, BlockLayout, Blocks, Causal, Dilated, Document, Extent, Fixed, FixedPart, Full, Global, KeyLengths, Longformer,
+    Mask, Not, Or, PairPredicate, Pattern, Predicate, Prefix, Random, Site, Span, Strided, StridedPart, Varies, Window,
+};
+#[cfg(feature = "serde")]
+pub use pattern::AnyPattern;
 pub use shape::{AttentionShape, BiasStrides, Layout, Strides};
 
 impl AttentionShape {

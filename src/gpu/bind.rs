@@ -84,7 +84,8 @@ impl AttentionCall {
             .as_ref()
             .map(|b| checked_binding(&limits, "lse", b, shape.len_lse(), f32))
             .transpose()?;
-        check_separate(&buffers)?;
+        let inputs = [("q", Some(&q)), ("k", Some(&k)), ("v", Some(&v)), ("bias", bias.as_ref())];
+        check_separate(&inputs, &out, lse.as_ref())?;
 
         let several = plan.has_several_parts();
         let [state_bytes, merged_bytes] = scratch_bytes(shape, several);
@@ -189,21 +190,28 @@ fn checked_binding<'a>(
     Ok(wgpu::BufferBinding { buffer, offset: binding.offset, size: wgpu::BufferSize::new(need) })
 }
 
-/// WebGPU forbids a buffer that one dispatch writes and also reads or writes through another binding, even elsewhere in
-/// it.
-fn check_separate(buffers: &AttentionBuffers<'_>) -> Result<()> {
-    let mut inputs = vec![("q", &buffers.q), ("k", &buffers.k), ("v", &buffers.v)];
-    inputs.extend(buffers.bias.as_ref().map(|bias| ("bias", bias)));
-    let out = ("out", &buffers.out);
-    let outputs = std::iter::once(out).chain(buffers.lse.as_ref().map(|lse| ("lse", lse)));
-    for (name, output) in outputs {
-        let others = inputs.iter().chain((name == "lse").then_some(&out));
-        if let Some((other, _)) = others.into_iter().find(|(_, other)| other.buffer == output.buffer) {
-            return Err(Error::argument(
-                name,
-                format!("a buffer other than that of {other}"),
-                "the same buffer",
-            ));
+/// WebGPU forbids a dispatch to write a buffer that it also reads, even elsewhere in it, and to write the same bytes
+/// through two bindings.
+fn check_separate(
+    inputs: &[(&str, Option<&wgpu::BufferBinding<'_>>)],
+    out: &wgpu::BufferBinding<'_>,
+    lse: Option<&wgpu::BufferBinding<'_>>,
+) -> Result<()> {
+    for (name, output) in [("out", Some(out)), ("lse", lse)] {
+        let Some(output) = output else { continue };
+        let same = |input: &&(&str, Option<&wgpu::BufferBinding<'_>>)| {
+            input.1.is_some_and(|input| input.buffer == output.buffer)
+        };
+        if let Some((other, _)) = inputs.iter().find(same) {
+            return Err(Error::argument(name, format!("a buffer other than that of {other}"), "the same buffer"));
+        }
+    }
+    let bytes = |b: &wgpu::BufferBinding<'_>| b.offset..b.offset + b.size.map_or(0, |size| size.get());
+    if let Some(lse) = lse.filter(|lse| lse.buffer == out.buffer) {
+        let (out, lse) = (bytes(out), bytes(lse));
+        if out.start < lse.end && lse.start < out.end {
+            let got = format!("bytes {lse:?} beside {out:?} of one buffer");
+            return Err(Error::argument("lse", "bytes apart from those of out", got));
         }
     }
     Ok(())

@@ -4,7 +4,7 @@ use super::bind::AttentionBuffers;
 use super::kernels::{Kernels, Options};
 use super::pipeline::filled_buffer;
 use super::scope::checked;
-use crate::mask::{BlockGrid, BlockMask, Parts};
+use crate::mask::{BlockGrid, Parts};
 use crate::pattern::Pattern;
 use crate::{AttentionShape, Element, ElementType, Error, Inputs, Result};
 use std::sync::{Arc, OnceLock};
@@ -183,8 +183,9 @@ impl Gpu {
         v: &[I],
         pattern: &dyn Pattern,
     ) -> Result<Vec<O>> {
-        let mask = BlockMask::new(pattern, BlockGrid::from(shape))?;
-        Ok(self.run_async(shape, &Inputs { q, k, v, bias: None }, mask).await?.out)
+        shape.check()?;
+        let parts = Parts::lower(pattern, BlockGrid::from(shape))?;
+        Ok(self.run_async(shape, &Inputs { q, k, v, bias: None }, parts).await?.out)
     }
 
     /// Attention with all that a shape may ask for, over a mask that was built before; returns lse too.
@@ -213,6 +214,8 @@ impl Gpu {
     ) -> Result<AttentionOutput<O>> {
         self.check_alive()?;
         let shape = shape.input(I::TYPE).output(O::TYPE);
+        shape.check()?;
+        inputs.check(&shape)?;
         let plan = self.kernels.attention(&shape, parts).map_err(|e| self.or_lost(e))?;
         if shape.is_empty() {
             return Ok(AttentionOutput { out: vec![], lse: vec![] });
@@ -244,9 +247,7 @@ impl Gpu {
     }
 
     fn upload<E: Element>(&self, name: &'static str, data: &[E], need: usize) -> Result<wgpu::Buffer> {
-        if data.len() < need {
-            return Err(Error::argument(name, format!("at least {need} elements"), data.len()));
-        }
+        // Whatever lies behind the last row stays here.
         let data = &data[..need];
         self.check_size(name, size_of_val(data) as u64)?;
         let bytes = bytemuck::cast_slice(data);
@@ -335,6 +336,8 @@ impl Gpu {
 
     /// A lost device fails in many ways; this names the cause.
     fn or_lost(&self, error: Error) -> Error {
+        // The loss is reported through a callback, which only a poll runs; a poll that fails tells no more than `error`.
+        let _ = self.device.poll(wgpu::PollType::Poll);
         self.check_alive().err().unwrap_or(error)
     }
 }

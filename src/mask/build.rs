@@ -6,12 +6,12 @@ use crate::{Error, Pattern, Result, Site, Span, Varies};
 use std::sync::Arc;
 
 impl BlockMask {
-    /// The block mask of a pattern, from its [`spans`](Pattern::spans): a block inside a stretch that all queries attend
-    /// is full, any other block that a stretch touches is asked pair by pair.
+    /// The block mask of a pattern, from its [`spans`](Pattern::spans): a block inside a stretch that all queries
+    /// attend is full, any other block that a stretch touches is asked pair by pair.
     ///
     /// # Errors
-    /// What [`BlockGrid::check`] and [`Pattern::check`] find; [`Error::Limit`] where the packed mask passes 2^32 words;
-    /// [`Error::Argument`] where a pattern's stretches are not disjoint and ascending.
+    /// What [`BlockGrid::check`] and [`Pattern::check`] find; [`Error::Limit`] where the packed mask passes 2^32
+    /// words; [`Error::Argument`] where a pattern's stretches are not disjoint and ascending.
     pub fn new<P: Pattern + ?Sized>(pattern: &P, grid: impl Into<BlockGrid>) -> Result<Self> {
         let grid = grid.into();
         check(pattern, &grid)?;
@@ -21,9 +21,10 @@ impl BlockMask {
         })
     }
 
-    /// The block mask of a pattern by asking [`keep`](Pattern::keep) for every pair: the oracle for [`new`](Self::new), which must
-    /// give an equal mask. Costs B H Lq Lk calls. It trusts nothing but `keep`: where heads or batch items differ although
-    /// the pattern says that they do not, their rows are stored apart, so that the masks differ.
+    /// The block mask of a pattern by asking [`keep`](Pattern::keep) for every pair: the oracle for
+    /// [`new`](Self::new), which must give an equal mask. Costs B H Lq Lk calls. It trusts nothing but `keep`: where
+    /// heads or batch items differ although the pattern says that they do not, their rows are stored apart, so that
+    /// the masks differ.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -186,7 +187,8 @@ impl Builder {
         Ok(())
     }
 
-    /// What a block is, given the words of its queries: nothing where all are clear, full where all are set, else a tile.
+    /// What a block is, given the words of its queries: nothing where all are clear, full where all are set, else a
+    /// tile.
     pub(super) fn kind(
         &mut self,
         q_block: usize,

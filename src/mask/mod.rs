@@ -1,7 +1,8 @@
 //! Block masks: which blocks of keys a block of queries visits, and which pairs inside them it keeps.
 //!
-//! A [`Pattern`](crate::Pattern) and a [`BlockGrid`] give a [`BlockMask`]. A [`Part`] adds an order of queries and keys to one, and
-//! [`Parts`] is what a plan takes: masks whose sets of pairs are disjoint and whose results merge by log-sum-exp.
+//! A [`Pattern`](crate::Pattern) and a [`BlockGrid`] give a [`BlockMask`]. A [`Part`] adds an order of queries and
+//! keys to one, and [`Parts`] is what a plan takes: masks whose sets of pairs are disjoint and whose results merge by
+//! log-sum-exp.
 //!
 //! | file | what |
 //! |---|---|
@@ -11,6 +12,7 @@
 //! | `count.rs` | kept and visited pairs |
 //! | `packed.rs` | the words that a kernel reads |
 //! | `transpose.rs` | key block -> query blocks |
+//! | `lower.rs` | a pattern's pieces as parts |
 //! | `draw.rs`, `svg.rs` | pictures |
 //! | `parts.rs` | masks in an order of their own |
 
@@ -20,6 +22,7 @@ mod build;
 mod count;
 mod draw;
 mod grid;
+mod lower;
 mod packed;
 mod parts;
 mod svg;
@@ -34,10 +37,12 @@ pub use parts::{Part, Parts};
 ///
 /// A run is *full* (every pair of its blocks is kept, no test is needed) or *partial* (a bit tile says which pairs).
 /// Runs rather than single blocks keep dense and causal masks small at any length; equal bit tiles are stored once
-/// (a causal mask needs one for whole blocks). Built in time proportional to the runs where the pattern has a closed form.
+/// (a causal mask needs one for whole blocks). Built in time proportional to the runs where the pattern has a closed
+/// form.
 ///
-/// A short last block: queries past Lq count as attending (so that tiles are equal where they can be, and a block can be
-/// full), keys past Lk never do (so that a short last key block is always partial, and no kernel reads past the keys).
+/// A short last block: queries past Lq count as attending (so that tiles are equal where they can be, and a block can
+/// be full), keys past Lk never do (so that a short last key block is always partial, and no kernel reads past the
+/// keys).
 ///
 /// Cheap to clone: the runs are shared.
 ///
@@ -147,8 +152,8 @@ impl BlockMask {
         self.inner.tiles.len() / self.grid().tile_words()
     }
 
-    /// The words of a bit tile: `block_q` rows of `block_k / 32` words, rounded up. Bit b of word w of row r is set where
-    /// query r of the block keeps key 32 w + b of the block. Empty for an index past [`tiles`](Self::tiles).
+    /// The words of a bit tile: `block_q` rows of `block_k / 32` words, rounded up. Bit b of word w of row r is set
+    /// where query r of the block keeps key 32 w + b of the block. Empty for an index past [`tiles`](Self::tiles).
     pub fn tile(&self, index: u32) -> &[u32] {
         let size = self.grid().tile_words();
         self.inner.tiles.chunks_exact(size).nth(index as usize).unwrap_or(&[])
@@ -174,8 +179,8 @@ impl BlockMask {
         }
     }
 
-    /// The keys that query `i` keeps, in the order in which a kernel walks them: those of the full runs, then those of
-    /// the partial ones. Empty for an index past the grid.
+    /// The keys that query `i` keeps, in the order in which a kernel walks them: those of the full runs, then those
+    /// of the partial ones. Empty for an index past the grid.
     pub fn key_order(&self, batch: usize, head: usize, i: usize) -> Vec<u32> {
         let grid = self.grid();
         if i >= grid.q_len {

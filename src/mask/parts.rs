@@ -4,8 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 /// A block mask over queries and keys in an order of their own.
 ///
-/// Row i' of the mask is query `q_order[i']`, its key j' is key `k_order[j']`. What is scattered in natural order (every 64th key,
-/// a few global tokens) lies densely in the right one. Without an order, places are positions.
+/// Row i' of the mask is query `q_order[i']`, its key j' is key `k_order[j']`. What is scattered in natural order
+/// (every 64th key, a few global tokens) lies densely in the right one. Without an order, places are positions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     /// Which places meet.
@@ -18,7 +18,7 @@ pub struct Part {
 
 /// Parts whose sets of pairs are disjoint: together they are one pattern, and their results merge by log-sum-exp.
 ///
-/// The first part covers every query in natural order, so that it writes each row; the later ones merge into it.
+/// The first part covers every query, in whatever order, so that it writes each row; the later ones merge into it.
 /// Cheap to clone.
 ///
 /// ```
@@ -58,17 +58,14 @@ impl Parts {
     /// [`check_disjoint`](Self::check_disjoint).
     ///
     /// # Errors
-    /// [`Error::Argument`] where there is no part, the first has a query order, an order's length is not that of its
+    /// [`Error::Argument`] where there is no part, the first leaves out a query, an order's length is not that of its
     /// mask's grid, an index is out of range, a query comes twice, or a grid does not fit `extent`.
     pub fn new(parts: Vec<Part>, extent: Extent) -> Result<Self> {
         match parts.first() {
             None => return Err(Error::argument("parts", "at least 1", 0)),
-            Some(Part { q_order: Some(_), .. }) => {
-                return Err(Error::argument(
-                    "parts[0].q_order",
-                    "none: the first part covers every query",
-                    "an order",
-                ));
+            Some(Part { q_order: Some(order), .. }) if order.len() != extent.q_len => {
+                let need = format!("every query ({}): the first part writes each row", extent.q_len);
+                return Err(Error::argument("parts[0].q_order", need, order.len()));
             }
             Some(_) => {}
         }
@@ -135,8 +132,8 @@ impl Parts {
         self.parts.iter().map(|part| part.mask.bytes() + order(&part.q_order) + order(&part.k_order)).sum()
     }
 
-    /// Checks that no pair is met twice, which would count its key twice: a bias of ln 2. Walks every kept pair, in memory
-    /// for the keys of one query.
+    /// Checks that no pair is met twice, which would count its key twice: a bias of ln 2. Walks every kept pair, in
+    /// memory for the keys of one query.
     ///
     /// # Errors
     /// [`Error::Argument`] naming the first such pair.

@@ -6,8 +6,8 @@ use crate::{Result, Varies};
 use std::collections::HashMap;
 
 impl BlockMask {
-    /// Key block -> query blocks: `transpose()?.keeps(b, h, j, i) == keeps(b, h, i, j)`, with the grid's q and k exchanged. Takes
-    /// time proportional to the runs of both. Transposing twice gives an equal mask.
+    /// Key block -> query blocks: `transpose()?.keeps(b, h, j, i) == keeps(b, h, i, j)`, with the grid's q and k
+    /// exchanged. Takes time proportional to the runs of both. Transposing twice gives an equal mask.
     ///
     /// # Errors
     /// [`Error::Argument`](crate::Error::Argument) for a mask without queries, since they become the keys;

@@ -1,4 +1,4 @@
-use super::{Pattern, Range, Site, Span};
+use super::{Pattern, Range, Site, Span, spans::word};
 
 /// No query attends a later key (Vaswani 2017, section 3.2.3), with the last query at the last key:
 /// j <= i + (Lk - Lq), the alignment of FlashAttention and of a key cache. [`Causal::top_left`] is j <= i.
@@ -39,6 +39,10 @@ impl Pattern for Causal {
         j as isize <= site.aligned(i)
     }
 
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        word(0..site.aligned(i) + 1, j, site.extent.kv_len)
+    }
+
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         staircase(site, site.aligned(rows.start) + 1, site.aligned(rows.end - 1) + 1)
     }
@@ -49,13 +53,17 @@ impl Pattern for CausalTopLeft {
         j <= i
     }
 
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        word(0..i as isize + 1, j, site.extent.kv_len)
+    }
+
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         staircase(site, rows.start as isize + 1, rows.end as isize)
     }
 }
 
 /// Keys before `first`, seen by every row, then those before `last`, seen by the later rows alone.
-fn staircase(site: &Site, first: isize, last: isize) -> Vec<Span> {
+pub(super) fn staircase(site: &Site, first: isize, last: isize) -> Vec<Span> {
     let clamp = |key: isize| key.clamp(0, site.extent.kv_len as isize) as usize;
     let (all, some) = (clamp(first), clamp(last));
     vec![Span { keys: 0..all, all: true }, Span { keys: all..some, all: false }]

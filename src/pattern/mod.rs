@@ -1,22 +1,58 @@
 //! Patterns: which keys a query attends. One small file a pattern, each with its formula, its paper and its picture.
 //!
 //! A pattern is one predicate, [`Pattern::keep`], and, where it can say so, a closed form of the keys that a block of
-//! queries touches, [`Pattern::spans`]. It knows nothing of GPUs: [`BlockMask`](crate::BlockMask) turns it into blocks.
+//! queries touches, [`Pattern::spans`]. It knows nothing of GPUs: [`BlockMask`](crate::BlockMask) turns it into
+//! blocks.
 //!
-//! To add one: write its file, name it in the list below, and (for the command line) in [`AnyPattern`].
+//! To add one: write its file, name it in the list below, and (for the command line) in `AnyPattern`.
 
-use crate::{Error, Result};
+use crate::Result;
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
 
+mod bigbird;
+mod blocks;
 mod causal;
+mod document;
+mod fixed;
 mod full;
+mod global;
+mod key_lengths;
+mod logic;
+mod lower;
+mod mask;
+mod predicate;
+mod prefix;
+mod strided;
 mod window;
 
+#[cfg(feature = "serde")]
+mod any;
+#[cfg(feature = "serde")]
+mod json;
+#[cfg(feature = "serde")]
+mod short;
+mod spans;
+
+pub use bigbird::{BigBird, BigBirdEnds, BigBirdLists, Random};
+pub use blocks::{BlockLayout, Blocks};
 pub use causal::{Causal, CausalTopLeft};
+pub use document::Document;
+pub use fixed::{Fixed, FixedPart};
 pub use full::Full;
+pub use global::{Global, Longformer};
+pub use key_lengths::KeyLengths;
+pub use logic::{And, Not, Or};
+pub use lower::Piece;
+pub use mask::Mask;
+pub use predicate::{PairPredicate, Predicate};
+pub use prefix::Prefix;
+pub use strided::{Dilated, Strided, StridedPart};
 pub use window::Window;
+
+#[cfg(feature = "serde")]
+pub use any::{Alignment, AnyPattern, Tensors};
 
 /// The lengths that a pattern is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,20 +104,29 @@ pub struct Varies {
     pub heads: bool,
 }
 
+impl Varies {
+    /// Along the axes of either.
+    pub fn or(self, other: Self) -> Self {
+        Self { batch: self.batch || other.batch, heads: self.heads || other.heads }
+    }
+}
+
 /// The set S of attended pairs, as a predicate.
 pub trait Pattern: Debug + Send + Sync {
     /// Whether query `i` attends key `j`. The definition: all else must agree with it.
     fn keep(&self, site: &Site, i: usize, j: usize) -> bool;
 
-    /// 32 pairs at once: bit b is `keep(i, j + b)`, and clear from Lk on. The default asks `keep`; a pattern made of others
-    /// forwards it, so that their cost is shared by 32 pairs.
+    /// 32 pairs at once: bit b is `keep(i, j + b)`, and clear from Lk on. The default asks `keep`; a pattern that can
+    /// say it faster does, and one that is made of others asks them for words, too. Bits of partial blocks come from
+    /// here.
     fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
         let end = site.extent.kv_len.min(j + 32);
         (j..end).fold(0, |word, key| word | u32::from(self.keep(site, i, key)) << (key - j))
     }
 
-    /// The keys that any query of `rows` (not empty) attends, as disjoint ascending stretches within `0..kv_len`; keys
-    /// outside of all stretches are attended by none of `rows`. The default leaves all to `keep`, at a cost of Lq Lk calls.
+    /// The keys that any query of `rows` (not empty) attends, as disjoint ascending stretches within `0..kv_len`;
+    /// keys outside of all stretches are attended by none of `rows`. The default leaves all to `keep`, at a cost of
+    /// Lq Lk calls.
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let _ = rows;
         vec![Span { keys: 0..site.extent.kv_len, all: false }]
@@ -92,14 +137,27 @@ pub trait Pattern: Debug + Send + Sync {
         Varies::default()
     }
 
+    /// Disjoint pieces that together are the pattern and that lie densely, for a pattern whose pairs are scattered in
+    /// natural order; the first piece holds every query. `None`: natural order is best.
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece<'_>>> {
+        let _ = extent;
+        None
+    }
+
     /// Checks the parameters, also against the lengths.
     ///
     /// # Errors
-    /// [`Error::Argument`] naming the parameter.
+    /// [`Error::Argument`](crate::Error::Argument) naming the parameter.
     fn check(&self, extent: &Extent) -> Result<()> {
         let _ = extent;
         Ok(())
     }
+}
+
+/// The value of a flag that a file leaves out.
+#[cfg(feature = "serde")]
+fn yes() -> bool {
+    true
 }
 
 macro_rules! forward {
@@ -119,6 +177,10 @@ macro_rules! forward {
 
             fn varies(&self) -> Varies {
                 (**self).varies()
+            }
+
+            fn pieces(&self, extent: &Extent) -> Option<Vec<Piece<'_>>> {
+                (**self).pieces(extent)
             }
 
             fn check(&self, extent: &Extent) -> Result<()> {

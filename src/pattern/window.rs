@@ -1,8 +1,9 @@
-use super::{Pattern, Range, Site, Span};
+use super::{Pattern, Range, Site, Span, spans::word};
 
-/// A band along the diagonal (Child 2019; Beltagy 2020): i' - before <= j <= i' + after, where i' = i + (Lk - Lq) is the key
-/// that a query stands at when both sequences end together. Both ends are inclusive, so that a row keeps
-/// before + 1 + after keys, fewer at the edges; ends past the sequence are valid, up to `usize::MAX`. `after: 0` is causal.
+/// A band along the diagonal (Child 2019; Beltagy 2020): i' - before <= j <= i' + after, where i' = i + (Lk - Lq) is
+/// the key that a query stands at when both sequences end together. Both ends are inclusive, so that a row keeps
+/// before + 1 + after keys, fewer at the edges; ends past the sequence are valid, up to `usize::MAX`. `after: 0` is
+/// causal.
 ///
 /// ```text
 /// before: 1, after: 0
@@ -13,7 +14,8 @@ use super::{Pattern, Range, Site, Span};
 /// ··██                    ·██
 /// ```
 ///
-/// FlashAttention's `window_size = (before, after)` is the same, with -1 for no end. Hugging Face's `sliding_window = w` is
+/// FlashAttention's `window_size = (before, after)` is the same, with -1 for no end. Hugging Face's `sliding_window =
+/// w` is
 /// `before: w - 1, after: 0`, Longformer's `attention_window = w` is `w / 2` on each side. DeepSpeed's windows count blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
@@ -36,6 +38,11 @@ impl Pattern for Window {
     fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
         let (first, last) = self.ends(site, i);
         first <= j as isize && j as isize <= last
+    }
+
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        let (first, last) = self.ends(site, i);
+        word(first..last.saturating_add(1), j, site.extent.kv_len)
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {

@@ -6,7 +6,8 @@
 //!
 //! - +, -, *: either neighbour, u = 2^-23; so a chain of k operations has a factor within 1 +- gamma_k,
 //!   gamma_k = k u / (1 - k u). Sums may be reassociated, fma may be split.
-//! - exp2: 3 + 2|x| ULP, E = 2^-23 relative each; division 2.5 ULP; log: 3 ULP, or 2^-21 = 4E absolute near 1.
+//! - exp2: 3 + 2|x| ULP, E = 2^-23 relative each (and a true result below 2^-200 comes out subnormal or 0, which the letter
+//!   of the specification does not say where |x| is past 10^30); division 2.5 ULP; log: 3 ULP, or 2^-21 = 4E absolute near 1.
 //! - Subnormal numbers may be flushed to 0 wherever they turn up, also when a tensor is read or written:
 //!   an absolute error of up to the smallest normal number, 2^-126 (2^-14 in f16).
 //!
@@ -40,17 +41,16 @@
 //! many blocks raise the maximum. Whatever m is, it cancels.
 //!
 //! ```text
-//! epsilon_j = delta_j + x_j (2 u + 2 E log2 e + E) + 3 E (1 + R) + merge_j
+//! epsilon_j = delta_j + x_j (2 u + 2 E log2 e + E) + 3 E (1 + R)
 //! ```
 //!
 //! 2u: the subtractions, with one to spare; 2E log2 e: the exp2; E: second-order terms; R: how often a maximum rises,
 //! each time with one more exp2. R is counted as the strict records of the scores in walking order, a score counting
 //! as a record when s + delta exceeds the largest s - delta before it, for rounding may reorder near ties.
 //!
-//! merge_j: a part after the first starts from (o, lse) of those before it, with lse rounded to f32. Relative to lse
-//! that is up to 8 u: ln 2, log2 e and their products, sums; absolutely 4E for the log and two more exp2 (16 E together).
-//! It concerns the keys that are already in lse: merge_j = sum over later merges of 8 u (|lse_before| + ln m) + 16 E.
-//! Because m may then be lse, which exceeds the maximum, x_j grows by ln m. Each such part adds 2 to R.
+//! Parts merge by their maxima and sums, which are kept apart (never by a rounded lse): o l and o' l' times
+//! exp2(m - max(m, m')) and exp2(m' - max(m, m')). That is two more exponentials, whose arguments belong to the same sum of
+//! exponents: each part after the first adds 2 to R, and 10 roundings to K below.
 //!
 //! # 3. The output
 //!
@@ -63,11 +63,11 @@
 //!     + sum_j' w+_j |v_jc| + (m + R + 2) 2^-124 (1 + max_j |v_jc|)
 //! B1  = sum_j dw_j |v_jc - o_c|
 //! B2  = max over reachable j of |v_jc - o_c| + sum over the others of w+_j |v_jc - o_c|
-//! K   = m + R + 2 + 4 (parts - 1)
+//! K   = m + R + 2 + 10 (parts - 1)
 //! ```
 //!
-//! K: m - 1 additions, the product p v, a product per rescale, the division and rounding at the end of a part that is
-//! merged. B2 holds because o^ is nearly a mean of the v_j with *some* weights: it is what remains when the scores
+//! K: m - 1 additions, the product p v, a product per rescale; per merge the normalisation of the part (its division, 2.5
+//! ULP), four products with weights and sums and their additions. B2 holds because o^ is nearly a mean of the v_j with *some* weights: it is what remains when the scores
 //! themselves are uncertain by more than 1, as in a row whose every key has a bias of -1e9. A key is reachable if
 //! w+_j > exp(-40). sum': values that are subnormal in their storage. The last term is for flushes: p_j, p_j v_j, a
 //! partial sum, each 2^-126, and a rescale by a factor that is flushed, which loses what it multiplies, once a key;
@@ -140,19 +140,19 @@ pub(super) fn bound<T: Element>(
     parts: &[Vec<usize>],
 ) -> Bound {
     let (scores, m) = (&exact.scores, exact.keys.len());
-    let q = call.q(at);
-    let deltas: Vec<f64> = exact.keys.iter().zip(scores).map(|(&j, &s)| score_error(call, &q, at, j, s)).collect();
+    let q = Query::new(call, at);
+    let deltas: Vec<f64> = (0..m).map(|n| score_error(call, &q, at, exact, n)).collect();
     let unbounded = || Bound { out: vec![f64::INFINITY; exact.out.len()], lse: f64::INFINITY };
     if deltas.iter().any(|delta| !delta.is_finite()) || spread_overflows(scores) {
         return unbounded();
     }
 
     let rises = records(scores, &deltas, parts) + 2 * (parts.len() - 1);
-    let sum_error = gamma(m + rises + 2 + 4 * (parts.len() - 1));
+    let sum_error = gamma(m + rises + 2 + 10 * (parts.len() - 1));
     if !sum_error.is_finite() {
         return unbounded();
     }
-    let weights = Weights::new(exact, &weight_errors(scores, &deltas, parts, rises));
+    let weights = Weights::new(exact, &weight_errors(scores, &deltas, rises));
     let out = output_bound(call, at, exact, &weights, sum_error, (m + rises + 2) as f64);
 
     let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -167,35 +167,51 @@ fn promised(bound: f64) -> f64 {
     if bound.is_finite() { bound } else { f64::INFINITY }
 }
 
-/// Section 1. Not finite where nothing can be said.
-fn score_error<T: Element>(call: &Call<'_, T>, q: &[f64], at: Position, j: u32, score: f64) -> f64 {
-    let shape = call.shape;
-    let scale = f64::from(shape.scale_value());
-    let smallest = min_normal(T::TYPE);
-    let (mut dot, mut condition, mut flushed, mut k_sum, mut q_max) = (0.0, 0.0, 0.0, 0.0, 1.0f64);
-    for (&q, k) in q.iter().zip(call.k(at, j)) {
-        dot += q * k;
-        condition += (q * k).abs();
-        if q.abs() < smallest || k.abs() < smallest {
-            flushed += (q * k).abs();
-        }
-        k_sum += k.abs();
-        q_max = q_max.max(q.abs());
+/// What the error of a score needs to know of the query.
+struct Query {
+    elements: Vec<f64>,
+    /// Whether scale log2(e) or an element times it may overflow.
+    overflows: bool,
+}
+
+impl Query {
+    fn new<T: Element>(call: &Call<'_, T>, at: Position) -> Self {
+        let elements = call.q(at);
+        let largest = elements.iter().fold(1.0f64, |max, q| max.max(q.abs()));
+        let overflows = f64::from(call.shape.scale_value()).abs() * LOG2_E * largest >= HUGE;
+        Self { elements, overflows }
     }
-    let magnitude = scale.abs();
-    let condition = magnitude * condition;
-    if magnitude * LOG2_E * q_max >= HUGE || condition * LOG2_E >= HUGE {
+}
+
+/// Section 1, `product`: the error of scale q . k_j.
+fn product_error<T: Element>(call: &Call<'_, T>, q: &Query, at: Position, j: u32) -> f64 {
+    let (scale, smallest) = (f64::from(call.shape.scale_value()).abs(), min_normal(T::TYPE));
+    let (mut condition, mut flushed, mut k_sum) = (0.0, 0.0, 0.0);
+    for (&q, k) in q.elements.iter().zip(call.k(at, j)) {
+        let size = (q * k).abs();
+        condition += size;
+        flushed += if q.abs() < smallest || k.abs() < smallest { size } else { 0.0 };
+        k_sum += k.abs();
+    }
+    let condition = scale * condition;
+    if q.overflows || condition * LOG2_E >= HUGE {
         return f64::INFINITY;
     }
     // A sum of products that are all 0 is exact.
-    let mut delta = condition;
-    if condition != 0.0 {
-        // A factor that is flushed takes the product with it.
-        let flushed = if magnitude * LOG2_E < 2.0 * TINY { condition } else { magnitude * flushed };
-        delta = gamma(q.len() + 3) * condition + flushed + TINY * (2.0 * q.len() as f64 + k_sum);
+    if condition == 0.0 {
+        return 0.0;
     }
+    // A factor that is flushed takes the product with it.
+    let flushed = if scale * LOG2_E < 2.0 * TINY { condition } else { scale * flushed };
+    let d = q.elements.len();
+    gamma(d + 3) * condition + flushed + TINY * (2.0 * d as f64 + k_sum)
+}
 
-    let mut partial = scale * dot;
+/// Section 1: delta of the n-th key. Not finite where nothing can be said.
+fn score_error<T: Element>(call: &Call<'_, T>, q: &Query, at: Position, exact: &Exact, n: usize) -> f64 {
+    let (shape, j, score) = (call.shape, exact.keys[n], exact.scores[n]);
+    let mut delta = product_error(call, q, at, j);
+    let mut partial = exact.products[n];
     if let Some(cap) = shape.softcap.map(f64::from) {
         delta = softcap_error(partial, delta, cap);
         partial = cap * (partial / cap).tanh();
@@ -258,43 +274,14 @@ fn records(scores: &[f64], deltas: &[f64], parts: &[Vec<usize>]) -> usize {
 }
 
 /// Section 2: epsilon_j.
-fn weight_errors(scores: &[f64], deltas: &[f64], parts: &[Vec<usize>], rises: usize) -> Vec<f64> {
-    let ln_count = (scores.len() as f64).ln();
-    let merges = merge_errors(scores, parts, ln_count);
-    let mut top = scores.iter().zip(deltas).map(|(s, delta)| s + delta).fold(f64::NEG_INFINITY, f64::max);
-    if parts.len() > 1 {
-        top += ln_count;
-    }
-    let mut errors = vec![0.0; scores.len()];
-    for (part, merge) in parts.iter().zip(merges) {
-        for &n in part {
-            let x = top - scores[n] + deltas[n];
-            let exponentials = x * (2.0 * U + 2.0 * E * LOG2_E + E) + 3.0 * E * (1 + rises) as f64;
-            errors[n] = (deltas[n] + exponentials + merge) * SECOND_ORDER;
-        }
-    }
-    errors
-}
-
-/// merge_j, one value for all keys of a part: what the later merges do to it.
-fn merge_errors(scores: &[f64], parts: &[Vec<usize>], ln_count: f64) -> Vec<f64> {
-    // lse over the first parts, each part once.
-    let mut before = f64::NEG_INFINITY;
-    let mut errors: Vec<f64> = parts
-        .iter()
-        .map(|part| {
-            before = log_sum_exp(part.iter().map(|&n| scores[n]).chain([before]));
-            if before == f64::NEG_INFINITY { 0.0 } else { 8.0 * U * (before.abs() + ln_count) + 16.0 * E }
-        })
-        .collect();
-    errors.pop();
-    errors.push(0.0);
-    let mut later = 0.0;
-    for error in errors.iter_mut().rev() {
-        later += *error;
-        *error = later;
-    }
-    errors
+fn weight_errors(scores: &[f64], deltas: &[f64], rises: usize) -> Vec<f64> {
+    let top = scores.iter().zip(deltas).map(|(s, delta)| s + delta).fold(f64::NEG_INFINITY, f64::max);
+    let error = |(s, delta): (&f64, &f64)| {
+        let x = top - s + delta;
+        let exponentials = x * (2.0 * U + 2.0 * E * LOG2_E + E) + 3.0 * E * (1 + rises) as f64;
+        (delta + exponentials) * SECOND_ORDER
+    };
+    scores.iter().zip(deltas).map(error).collect()
 }
 
 /// ln sum exp(x), minus infinity for nothing. In the logarithm, for here weights may pass f64's range.
@@ -351,21 +338,17 @@ fn output_bound<T: Element>(
     let (smallest, count) = (min_normal(T::TYPE), exact.keys.len() as f64);
     let mut columns = vec![Column::default(); exact.out.len()];
     for (n, &j) in exact.keys.iter().enumerate() {
-        let (upper, error, reachable) = (weights.upper[n], weights.error[n], weights.reachable[n]);
+        let (upper, error) = (weights.upper[n], weights.error[n]);
+        // One of the two is 0: no branch where time is spent.
+        let (near, far) = if weights.reachable[n] { (1.0, 0.0) } else { (0.0, upper) };
         for ((column, &o), v) in columns.iter_mut().zip(&exact.out).zip(call.v(at, j)) {
             let (size, distance) = (v.abs(), (v - o).abs());
-            // `error` may be infinite: a value that equals the output still adds nothing.
-            column.moved += if distance == 0.0 { 0.0 } else { error * distance };
-            if reachable {
-                column.range = column.range.max(distance);
-            } else {
-                column.unreached += upper * distance;
-            }
+            column.moved += error * distance;
+            column.range = column.range.max(near * distance);
+            column.unreached += far * distance;
             column.size += upper * size;
             column.max = column.max.max(size);
-            if size < smallest {
-                column.flushed += upper * size;
-            }
+            column.flushed += if size < smallest { upper * size } else { 0.0 };
         }
     }
     let finish = |(column, &o): (&Column, &f64)| {
@@ -373,6 +356,7 @@ fn output_bound<T: Element>(
         if !o.is_finite() || column.max * count >= HUGE {
             return f64::INFINITY;
         }
+        // B1 is NaN where an infinite weight met a value that equals the output; `min` then takes B2.
         let moved = column.moved.min(column.range + column.unreached);
         let sums = sum_error * (column.size.min(column.max) + o.abs());
         let bound = (moved + sums) / (1.0 - sum_error) + column.flushed + flushes * 4.0 * TINY * (1.0 + column.max);

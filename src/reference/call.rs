@@ -1,24 +1,8 @@
 //! The tensors of one call: checked once, then read row by row in f64; and the score.
 
 use crate::pattern::{Pattern, Site};
-use crate::{AttentionShape, Element, Error, Layout, Result};
+use crate::{AttentionShape, Element, Error, Inputs, Layout, Result};
 use std::fmt;
-
-/// The input tensors of one call, lying as the [`AttentionShape`] says.
-///
-/// A contiguous layout wants exactly the tensor's elements ([`AttentionShape::len_q`] and its like), a
-/// [`Layout::Strided`] one and the bias at least those: the slice may go on behind the last row.
-#[derive(Debug, Clone, Copy)]
-pub struct Inputs<'a, E> {
-    /// q `[B, H, Lq, d]`.
-    pub q: &'a [E],
-    /// k `[B, Hkv, Lk, d]`.
-    pub k: &'a [E],
-    /// v `[B, Hkv, Lk, dv]`.
-    pub v: &'a [E],
-    /// bias over `[B, H, Lq, Lk]` by [`AttentionShape::bias`]'s strides; given if and only if the shape has one.
-    pub bias: Option<&'a [f32]>,
-}
 
 /// One row of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -96,11 +80,13 @@ impl<'a, E: Element> Call<'a, E> {
 
     /// S_i, ascending.
     pub(super) fn keys(&self, at: Position) -> Vec<u32> {
+        (0..self.shape.kv_len).filter(|&j| self.keeps(at, j)).map(|j| j as u32).collect()
+    }
+
+    /// Whether j is in S_i: a bias of minus infinity removes it.
+    pub(super) fn keeps(&self, at: Position, j: usize) -> bool {
         let site = Site { batch: at.batch, head: at.head, extent: self.shape.extent() };
-        (0..self.shape.kv_len)
-            .filter(|&j| self.pattern.keep(&site, at.i, j) && self.bias(at, j) != Some(f64::NEG_INFINITY))
-            .map(|j| j as u32)
-            .collect()
+        self.pattern.keep(&site, at.i, j) && self.bias(at, j) != Some(f64::NEG_INFINITY)
     }
 
     /// q_i, `[d]`.
@@ -133,14 +119,16 @@ impl<'a, E: Element> Call<'a, E> {
         Some(f64::from(*slope) * (f64::from(j) - at.i as f64))
     }
 
-    /// score(i, j) = softcap(scale q_i . k_j) + bias(i, j) + slope_h (j - i).
-    pub(super) fn score(&self, q: &[f64], at: Position, j: u32) -> f64 {
+    /// scale q_i . k_j.
+    pub(super) fn product(&self, q: &[f64], at: Position, j: u32) -> f64 {
         let dot: f64 = q.iter().zip(self.k(at, j)).map(|(q, k)| q * k).sum();
-        let mut score = f64::from(self.shape.scale_value()) * dot;
-        if let Some(cap) = self.shape.softcap.map(f64::from) {
-            score = cap * (score / cap).tanh();
-        }
-        score + self.bias(at, j as usize).unwrap_or(0.0) + self.alibi(at, j).unwrap_or(0.0)
+        f64::from(self.shape.scale_value()) * dot
+    }
+
+    /// score(i, j) = softcap(product) + bias(i, j) + slope_h (j - i).
+    pub(super) fn score(&self, product: f64, at: Position, j: u32) -> f64 {
+        let capped = self.shape.softcap.map(f64::from).map_or(product, |cap| cap * (product / cap).tanh());
+        capped + self.bias(at, j as usize).unwrap_or(0.0) + self.alibi(at, j).unwrap_or(0.0)
     }
 }
 

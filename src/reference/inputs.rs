@@ -1,7 +1,6 @@
 //! Seeded inputs of several kinds, the same on every machine.
 
-use super::call::Inputs;
-use crate::{AttentionShape, Element, Result, Strides};
+use crate::{AttentionShape, Element, Inputs, Result, Strides};
 use std::f64::consts::TAU;
 
 /// A counter-based generator: the n-th number depends on the seed, the stream and n alone, so that any element can be

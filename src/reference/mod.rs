@@ -45,7 +45,8 @@ mod row;
 mod rows;
 mod verify;
 
-pub use call::{Inputs, Position};
+pub use crate::Inputs;
+pub use call::Position;
 pub use inputs::{Counter, Kind, Tensors, random};
 pub use row::{Row, Walk, row};
 pub use rows::Rows;
@@ -88,6 +89,9 @@ pub fn attention<E: Element>(
 }
 
 /// [`attention`] with all the inputs that a shape may ask for.
+///
+/// A contiguous layout wants exactly the tensor's elements ([`AttentionShape::len_q`] and its like), a
+/// [`Layout::Strided`](crate::Layout::Strided) one and the bias at least those: such a slice may go on behind the last row.
 ///
 /// NaN and infinity within the tensors reach the rows that depend on them, and no others.
 ///

@@ -1,9 +1,9 @@
 //! One row of attention by the formula, and how far a kernel may be from it.
 
 use super::bound;
-use super::call::{Call, Inputs, Position};
+use super::call::{Call, Position};
 use crate::pattern::Pattern;
-use crate::{AttentionShape, Element, Error, Result};
+use crate::{AttentionShape, Element, Error, Inputs, Result};
 
 /// The order in which a kernel walks the keys of a row: per part, the attended keys as they are met. The parts are
 /// merged one after the other by log-sum-exp. Keys that the row does not attend may be listed; they are ignored.
@@ -79,6 +79,8 @@ pub(super) fn bounded_row<E: Element>(
 pub(super) struct Exact {
     /// S_i, ascending.
     pub(super) keys: Vec<u32>,
+    /// scale q_i . k_j for each of `keys`.
+    pub(super) products: Vec<f64>,
     /// score(i, j) for each of `keys`.
     pub(super) scores: Vec<f64>,
     /// o_i, `[dv]`.
@@ -92,10 +94,11 @@ pub(super) fn solve<E: Element>(call: &Call<'_, E>, at: Position) -> Exact {
     let keys = call.keys(at);
     let mut out = vec![0.0; call.shape.value_dim];
     if keys.is_empty() {
-        return Exact { keys, scores: Vec::new(), out, lse: f64::from(f32::MIN) };
+        return Exact { keys, products: Vec::new(), scores: Vec::new(), out, lse: f64::from(f32::MIN) };
     }
     let q = call.q(at);
-    let scores: Vec<f64> = keys.iter().map(|&j| call.score(&q, at, j)).collect();
+    let products: Vec<f64> = keys.iter().map(|&j| call.product(&q, at, j)).collect();
+    let scores: Vec<f64> = keys.iter().zip(&products).map(|(&j, &product)| call.score(product, at, j)).collect();
     let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
 
     let mut l = 0.0;
@@ -107,7 +110,7 @@ pub(super) fn solve<E: Element>(call: &Call<'_, E>, at: Position) -> Exact {
         }
     }
     out.iter_mut().for_each(|o| *o /= l);
-    Exact { keys, scores, out, lse: max + f64::ln(l) }
+    Exact { keys, products, scores, out, lse: max + f64::ln(l) }
 }
 
 /// The walk in terms of places in `keys`, checked to meet each of them exactly once.

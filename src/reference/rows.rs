@@ -25,11 +25,12 @@ pub enum Rows {
 }
 
 impl Rows {
-    /// All rows up to 2,048 keys, as long as that is no more than 2^32 multiplications; 64 rows beyond.
+    /// All rows up to 2,048 keys, as long as that is B H Lq Lk (d + dv) is no more than 2^30 (a few seconds
+    /// on a desktop); 64 rows beyond.
     pub fn auto(shape: &AttentionShape) -> Self {
         let work = [shape.batch, shape.heads, shape.q_len, shape.kv_len, shape.head_dim + shape.value_dim];
         let work: u128 = work.iter().map(|&x| x as u128).product();
-        if shape.kv_len <= 2048 && work <= 1 << 32 { Self::All } else { Self::Sample { count: 64, seed: 0 } }
+        if shape.kv_len <= 2048 && work <= 1 << 30 { Self::All } else { Self::Sample { count: 64, seed: 0 } }
     }
 
     /// The rows, ascending.

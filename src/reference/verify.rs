@@ -2,11 +2,11 @@
 //!
 //! The measure is error / bound, not ULP and not an average: outputs are cancelling sums, and one wrong row must show.
 
-use super::call::{Call, Inputs, Position, check_len, check_type};
+use super::call::{Call, Position, check_len, check_type};
 use super::row::{Row, Walk, bounded_row};
 use super::rows::Rows;
 use crate::pattern::Pattern;
-use crate::{AttentionShape, Element, Error, Result};
+use crate::{AttentionShape, Element, Error, Inputs, Result};
 use rayon::prelude::*;
 use std::fmt;
 
@@ -78,7 +78,7 @@ impl Report {
         [&self.worst_out, &self.worst_lse].into_iter().flatten().fold(0.0, |ratio, worst| worst.ratio.max(ratio))
     }
 
-    fn empty() -> Self {
+    pub(super) fn empty() -> Self {
         Self { rows_checked: 0, unspecified: 0, worst_out: None, worst_lse: None, pass: true }
     }
 

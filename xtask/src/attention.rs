@@ -1,23 +1,19 @@
 //! `cargo attention`: builds the command line and runs it on whatever adapter is there.
 
-use std::io::{BufRead, BufReader, IsTerminal};
-use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
+use crate::build;
 use crate::software::{self, Choice};
-use crate::steps;
 
-/// Package of the command line.
+/// Package and binary of the command line.
 const PACKAGE: &str = "wgpu-attention-cli";
-/// Its binary.
 const BINARY: &str = "wgpu-attention";
 
 /// Builds the command line and runs it with these arguments, in the caller's folder; its exit status is ours.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
-    build()?;
-    // Cargo builds into the folder that it built us into.
-    let binary = std::env::current_exe()?.with_file_name(format!("{BINARY}{}", std::env::consts::EXE_SUFFIX));
+    let binary = build::binary(PACKAGE, BINARY)?;
     let mut command = match software::launcher(Choice::Auto) {
         Ok(launcher) => launcher.command(&binary),
         Err(error) => {
@@ -27,56 +23,5 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         }
     };
     let status = command.args(arguments).status();
-    Ok(exit_code(status.with_context(|| format!("cannot run {}", binary.display()))?))
-}
-
-/// Builds the command line. Cargo's lines are passed on, so that a long first build shows its progress, without the
-/// closing one, so that a build with nothing to do is silent.
-fn build() -> Result<()> {
-    let mut cargo = steps::cargo();
-    cargo.args(["build", "--package", PACKAGE, "--manifest-path"]).arg(steps::root().join("Cargo.toml"));
-    if std::io::stderr().is_terminal() {
-        cargo.env("CARGO_TERM_COLOR", "always");
-    }
-    let mut child = cargo.stderr(Stdio::piped()).spawn().context("cannot run cargo")?;
-    let lines = child.stderr.take().map(BufReader::new).into_iter().flat_map(BufRead::lines);
-    lines.map_while(Result::ok).filter(|line| !is_closing_line(line)).for_each(|line| eprintln!("{line}"));
-    let status = child.wait()?;
-    ensure!(status.success(), "the command line could not be built");
-    Ok(())
-}
-
-/// Whether this is cargo's line "Finished `dev` profile ...", coloured or not.
-fn is_closing_line(line: &str) -> bool {
-    line.contains("Finished") && line.contains("profile")
-}
-
-/// The status of a program as ours; 128 and the signal's number where one ended it, as shells do.
-pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
-    #[cfg(unix)]
-    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
-        return ExitCode::from(128 + signal as u8);
-    }
-    ExitCode::from(status.code().map_or(1, |code| code as u8))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_closing_line_is_dropped() {
-        assert!(is_closing_line("    Finished `dev` profile [optimized] target(s) in 0.10s"));
-        assert!(is_closing_line("\x1b[1m\x1b[92m    Finished\x1b[0m `dev` profile"));
-        assert!(!is_closing_line("   Compiling wgpu v30.0.1"));
-    }
-
-    #[test]
-    #[cfg(unix)]
-    fn exit_codes_pass_through() {
-        let run = |script: &str| exit_code(Command::new("sh").args(["-c", script]).status().unwrap());
-        assert_eq!(run("exit 0"), ExitCode::from(0));
-        assert_eq!(run("exit 3"), ExitCode::from(3));
-        assert_eq!(run("kill -9 $$"), ExitCode::from(137));
-    }
+    Ok(build::exit_code(status.with_context(|| format!("cannot run {}", binary.display()))?))
 }

@@ -1,6 +1,8 @@
 //! Developer commands: `cargo xtask help` lists them.
 
 mod attention;
+mod build;
+mod isa;
 mod rules;
 mod software;
 mod steps;
@@ -22,6 +24,7 @@ cargo xtask COMMAND
                         print what it takes to run any program on the adapter, as lines for a shell
   launch PROGRAM ARGS...
                         run a program on the adapter
+  isa ARGS...           shader statistics for AMD GPUs, without one; `cargo xtask isa --help`
   rules                 check the rules of dependence between the folders
   help                  this text
 
@@ -44,11 +47,12 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
     match command.as_str() {
         "test" => return test::run(&test_options(rest)?),
         "attention" => return attention::run(rest),
+        "isa" => return isa::run(rest),
         "launch" => {
             let (program, rest) = rest.split_first().context("launch: no program")?;
             let launcher = software::launcher(Choice::Auto)?;
             let status = launcher.command(program).args(rest).status();
-            return Ok(attention::exit_code(status.with_context(|| format!("cannot run {program}"))?));
+            return Ok(build::exit_code(status.with_context(|| format!("cannot run {program}"))?));
         }
         "adapter-env" => {
             let options = test_options(rest)?;

@@ -7,12 +7,23 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
-use crate::rules;
 use crate::software::{self, Choice, Launcher};
 use crate::steps::{Steps, cargo, root, succeed};
+use crate::{isa, rules};
 
 /// Target of the browser check.
 const WASM: &str = "wasm32-unknown-unknown";
+
+/// The steps that `--quick` leaves out.
+const THOROUGH: [&str; 7] = [
+    "docs",
+    "without features",
+    "wasm32",
+    "licences and sources",
+    "advisories",
+    "shader statistics",
+    "benches, examples",
+];
 
 /// What to run.
 #[derive(Debug, Default, PartialEq)]
@@ -49,11 +60,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         ]))
     });
     if options.quick {
-        for name in
-            ["docs", "without features", "wasm32", "licences and sources", "advisories", "benches, examples"]
-        {
-            steps.not_run(name, "--quick");
-        }
+        THOROUGH.iter().for_each(|name| steps.not_run(name, "--quick"));
     } else {
         thorough(&mut steps);
     }
@@ -69,7 +76,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(if steps.failures() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The steps that `--quick` leaves out.
+/// The steps of [`THOROUGH`].
 fn thorough(steps: &mut Steps) {
     steps.run("docs", || {
         let mut docs = cargo();
@@ -95,9 +102,23 @@ fn thorough(steps: &mut Steps) {
         Err(reason) => steps.not_run("wasm32", reason),
     }
     deny(steps);
+    shader_statistics(steps);
     steps.run("benches, examples", || {
-        succeed(cargo().args(["build", "--workspace", "--benches", "--examples"]))
+        succeed(cargo().args(["build", "--workspace", "--all-features", "--benches", "--examples"]))
     });
+}
+
+/// The kernels' budgets on AMD's compiler.
+fn shader_statistics(steps: &mut Steps) {
+    let name = "shader statistics";
+    if !root().join("isa/budgets.txt").is_file() {
+        return steps.not_run(name, "there is no isa/budgets.txt (cargo xtask isa --bless)");
+    }
+    // A machine with a driver of its own need not be one on which this compiler can be had.
+    match isa::driver() {
+        Ok(launcher) => drop(steps.run(name, || isa::check(&launcher))),
+        Err(error) => steps.not_run(name, format!("{error:#}")),
+    }
 }
 
 /// Licences, sources and advisories of everything we depend on, where cargo-deny is installed.

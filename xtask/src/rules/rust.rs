@@ -28,7 +28,7 @@ pub(super) fn depth(path: &Path) -> usize {
 /// What a file that is `depth` modules deep names.
 pub(super) fn uses(text: &str, depth: usize) -> Uses {
     let code = without_comments_and_strings(text);
-    let tokens = tokens(&code);
+    let tokens = without_test_modules(tokens(&code));
     let is = |at: usize, what: &str| tokens.get(at).is_some_and(|token: &Token| token.text == what);
     let mut found = Uses::default();
     let mut at = 0;
@@ -127,57 +127,97 @@ fn tokens(code: &str) -> Vec<Token<'_>> {
     found
 }
 
-/// The text with comments and the insides of strings blanked; lines stay where they are.
+/// The text with comments and the insides of strings and characters blanked; lines stay where they are.
 pub(super) fn without_comments_and_strings(text: &str) -> String {
-    #[derive(Clone, Copy)]
-    enum State {
-        Code,
-        Line,
-        Block(usize),
-        Quoted,
-    }
-    let mut state = State::Code;
+    let chars: Vec<char> = text.chars().collect();
     let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        let next = chars.peek().copied();
-        let mut step = 1;
-        let mut keep = false;
-        state = match (state, c, next) {
-            (State::Code, '/', Some('/')) => State::Line,
-            (State::Code, '/', Some('*')) => {
-                step = 2;
-                State::Block(1)
-            }
-            // A quote as a character literal opens no string.
-            (State::Code, '"', _) if !out.ends_with('\'') => State::Quoted,
-            (State::Code, ..) => {
-                keep = true;
-                State::Code
-            }
-            (State::Line, '\n', _) => State::Code,
-            (State::Block(depth), '*', Some('/')) => {
-                step = 2;
-                if depth == 1 { State::Code } else { State::Block(depth - 1) }
-            }
-            (State::Block(depth), '/', Some('*')) => {
-                step = 2;
-                State::Block(depth + 1)
-            }
-            (State::Quoted, '\\', _) => {
-                step = 2;
-                State::Quoted
-            }
-            (State::Quoted, '"', _) => State::Code,
-            (state, ..) => state,
-        };
-        out.push(if keep || c == '\n' { c } else { ' ' });
-        if step == 2 {
-            // A continued line of a string keeps its line break.
-            out.push(if chars.next() == Some('\n') { '\n' } else { ' ' });
+    let mut at = 0;
+    while at < chars.len() {
+        let length = blank_length(&chars[at..]);
+        if length == 0 {
+            out.push(chars[at]);
         }
+        out.extend(chars[at..at + length].iter().map(|&c| if c == '\n' { c } else { ' ' }));
+        at += length.max(1);
     }
     out
+}
+
+/// How many characters from here on are a comment, a string or a character; 0 where code goes on.
+fn blank_length(rest: &[char]) -> usize {
+    let second = rest.get(1).copied();
+    match (rest[0], second) {
+        ('/', Some('/')) => rest.iter().position(|&c| c == '\n').unwrap_or(rest.len()),
+        ('/', Some('*')) => block_comment_length(rest),
+        ('"', _) => quoted_length(rest, '"'),
+        ('r', Some('"' | '#')) => raw_length(rest),
+        ('\'', Some('\\')) => quoted_length(rest, '\''),
+        // A character; a lifetime has no second quote there.
+        ('\'', Some(_)) if rest.get(2) == Some(&'\'') => 3,
+        _ => 0,
+    }
+}
+
+/// The length of a block comment with those inside it.
+fn block_comment_length(rest: &[char]) -> usize {
+    let (mut depth, mut at) = (0, 0);
+    while at + 1 < rest.len() {
+        let change = match (rest[at], rest[at + 1]) {
+            ('/', '*') => 1,
+            ('*', '/') => -1,
+            _ => 0,
+        };
+        depth += change;
+        at += if change == 0 { 1 } else { 2 };
+        if depth == 0 {
+            return at;
+        }
+    }
+    rest.len()
+}
+
+/// The length up to the closing quote, past escaped ones.
+fn quoted_length(rest: &[char], quote: char) -> usize {
+    let mut at = 1;
+    while at < rest.len() && rest[at] != quote {
+        at += if rest[at] == '\\' { 2 } else { 1 };
+    }
+    (at + 1).min(rest.len())
+}
+
+/// The length of a raw string; 0 for a raw identifier.
+fn raw_length(rest: &[char]) -> usize {
+    let hashes = rest[1..].iter().take_while(|&&c| c == '#').count();
+    if rest.get(1 + hashes) != Some(&'"') {
+        return 0;
+    }
+    let end: Vec<char> = std::iter::once('"').chain(std::iter::repeat_n('#', hashes)).collect();
+    let inside = &rest[hashes + 2..];
+    let length = inside.windows(end.len()).position(|window| window == end).unwrap_or(inside.len());
+    (hashes + 2 + length + end.len()).min(rest.len())
+}
+
+/// The tokens without the modules of tests, which may compare with anything.
+fn without_test_modules(tokens: Vec<Token<'_>>) -> Vec<Token<'_>> {
+    const HEAD: [&str; 8] = ["#", "[", "cfg", "(", "test", ")", "]", "mod"];
+    let mut kept = Vec::new();
+    let mut rest = tokens.into_iter();
+    while let Some(token) = rest.next() {
+        kept.push(token);
+        let ends_with_head = kept.len() >= HEAD.len()
+            && kept[kept.len() - HEAD.len()..].iter().map(|token| token.text).eq(HEAD);
+        if ends_with_head {
+            kept.truncate(kept.len() - HEAD.len());
+            let mut nesting = 0;
+            for token in rest.by_ref() {
+                nesting += i32::from(token.text == "{") - i32::from(token.text == "}");
+                if nesting == 0 && matches!(token.text, "}" | ";") {
+                    break;
+                }
+            }
+        }
+    }
+    kept
 }
 
 #[cfg(test)]
@@ -216,6 +256,14 @@ mod tests {
         let text = "//! crate::gpu\n/* crate::gpu /* nested */ crate::mask */ let a = \"crate::gpu \\\" crate::b\";\n\
                     let quote = '\"'; use crate::shape;";
         assert_eq!(uses(text, 1).of_crate, [(3, "shape".to_string())]);
+        assert_eq!(of_crate("r#\"{ \"crate::a\" }\"#; r\"crate::b\"; r#type; br#\"\"#; crate::c", 1), ["c"]);
+    }
+
+    #[test]
+    fn test_modules_do_not_count() {
+        let text = "use crate::a;\n#[cfg(test)]\nmod tests { use crate::b; fn f() { '{'; } }\n\
+                    #[cfg(test)] mod more;\nfn g<'a>() { '\\'' ; crate::c }";
+        assert_eq!(of_crate(text, 1), ["a", "c"]);
     }
 
     #[test]

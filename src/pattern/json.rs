@@ -1,0 +1,48 @@
+//! Pieces of JSON that several patterns read.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::fmt;
+
+/// A cell of a mask or layout: 0, 1, `false` or `true`, written as 0 or 1.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bit(pub(super) bool);
+
+impl Serialize for Bit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(self.0.into())
+    }
+}
+
+impl<'de> Deserialize<'de> for Bit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+struct Visitor;
+
+impl de::Visitor<'_> for Visitor {
+    type Value = Bit;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("0, 1, false or true")
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Bit, E> {
+        Ok(Bit(value))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Bit, E> {
+        match value {
+            0 | 1 => Ok(Bit(value == 1)),
+            _ => Err(E::invalid_value(de::Unexpected::Unsigned(value), &self)),
+        }
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Bit, E> {
+        match u64::try_from(value) {
+            Ok(value) => self.visit_u64(value),
+            Err(_) => Err(E::invalid_value(de::Unexpected::Signed(value), &self)),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+use super::{Extent, Pattern, Piece, Range, Site, Span, Varies, spans};
+use crate::Result;
+
+/// Pairs that both patterns keep. Closed forms stay closed: stretches are intersected.
+///
+/// ```text
+/// And(Causal, Window { before: 1, after: 1 })   Lq = Lk     Lq < Lk     Lq > Lk
+///                                               █···        ·██··       ···
+///                                               ██··        ··██·       █··
+///                                               ·██·        ···██       ██·
+///                                               ··██                    ·██
+/// ```
+///
+/// At Lq != Lk each pattern keeps its own alignment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct And<A, B>(
+    /// One pattern.
+    pub A,
+    /// The other.
+    pub B,
+);
+
+/// Pairs that either pattern keeps. Closed forms stay closed: stretches are united.
+///
+/// ```text
+/// Or(Causal, Window { before: 0, after: 1 })   Lq = Lk     Lq < Lk     Lq > Lk
+///                                              ██··        ████·       █··
+///                                              ███·        █████       ██·
+///                                              ████        █████       ███
+///                                              ████                    ███
+/// ```
+///
+/// At Lq != Lk each pattern keeps its own alignment. A pair that both keep counts once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Or<A, B>(
+    /// One pattern.
+    pub A,
+    /// The other.
+    pub B,
+);
+
+/// Pairs that a pattern does not keep. Closed forms stay closed: what was attended by all is attended by none.
+///
+/// ```text
+/// Not(Causal)   Lq = Lk     Lq < Lk     Lq > Lk
+///               ·███        ···██       ███
+///               ··██        ····█       ·██
+///               ···█        ·····       ··█
+///               ····                    ···
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Not<P>(
+    /// The pattern.
+    pub P,
+);
+
+impl<A: Pattern, B: Pattern> Pattern for And<A, B> {
+    fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
+        self.0.keep(site, i, j) && self.1.keep(site, i, j)
+    }
+
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        self.0.keep_word(site, i, j) & self.1.keep_word(site, i, j)
+    }
+
+    fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
+        let (a, b) = (self.0.spans(site, rows.clone()), self.1.spans(site, rows));
+        spans::and(&a, &b, site.extent.kv_len)
+    }
+
+    fn varies(&self) -> Varies {
+        self.0.varies().or(self.1.varies())
+    }
+
+    fn check(&self, extent: &Extent) -> Result<()> {
+        self.0.check(extent)?;
+        self.1.check(extent)
+    }
+
+    /// The pieces of one, each cut to the pairs of the other.
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece<'_>>> {
+        if let Some(pieces) = self.0.pieces(extent) {
+            return Some(pieces.into_iter().map(|piece| piece.and(&self.1, *extent)).collect());
+        }
+        let pieces = self.1.pieces(extent)?;
+        Some(pieces.into_iter().map(|piece| piece.and(&self.0, *extent)).collect())
+    }
+}
+
+impl<A: Pattern, B: Pattern> Pattern for Or<A, B> {
+    fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
+        self.0.keep(site, i, j) || self.1.keep(site, i, j)
+    }
+
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        self.0.keep_word(site, i, j) | self.1.keep_word(site, i, j)
+    }
+
+    fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
+        let (a, b) = (self.0.spans(site, rows.clone()), self.1.spans(site, rows));
+        spans::or(&a, &b, site.extent.kv_len)
+    }
+
+    fn varies(&self) -> Varies {
+        self.0.varies().or(self.1.varies())
+    }
+
+    fn check(&self, extent: &Extent) -> Result<()> {
+        self.0.check(extent)?;
+        self.1.check(extent)
+    }
+}
+
+impl<P: Pattern> Pattern for Not<P> {
+    fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
+        !self.0.keep(site, i, j)
+    }
+
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        !self.0.keep_word(site, i, j) & spans::ones(site.extent.kv_len.saturating_sub(j))
+    }
+
+    fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
+        spans::not(&self.0.spans(site, rows), site.extent.kv_len)
+    }
+
+    fn varies(&self) -> Varies {
+        self.0.varies()
+    }
+
+    fn check(&self, extent: &Extent) -> Result<()> {
+        self.0.check(extent)
+    }
+}

@@ -1,0 +1,216 @@
+//! Pieces: a pattern cut into disjoint sets that lie densely in an order of their own.
+
+use super::{Pattern, Range, Site, Span, Varies, spans};
+use std::sync::Arc;
+
+/// Some of a pattern's pairs, in places: place i' is query `q_order[i']`, place j' is key `k_order[j']`.
+///
+/// A column of every 128th key touches every block of 64 in natural order; side by side, its keys fill their blocks.
+#[derive(Debug)]
+pub struct Piece<'a> {
+    /// Which places meet. It is asked with the lengths of the orders.
+    pub pattern: Box<dyn Pattern + 'a>,
+    /// The query of each place; `None`: natural order.
+    pub q_order: Option<Arc<[u32]>>,
+    /// The key of each place; `None`: natural order.
+    pub k_order: Option<Arc<[u32]>>,
+    /// Queries and keys of the blocks that suit, where the piece is small or has blocks itself; `None`: any.
+    pub blocks: Option<[usize; 2]>,
+}
+
+impl<'a> Piece<'a> {
+    /// A piece in natural order.
+    pub(super) fn natural(pattern: impl Pattern + 'a) -> Self {
+        Self { pattern: Box::new(pattern), q_order: None, k_order: None, blocks: None }
+    }
+
+    /// Both patterns' pairs: `other` is asked for the positions behind the places.
+    pub(super) fn and(self, other: &'a dyn Pattern, site_extent: super::Extent) -> Self {
+        let ordered = Ordered {
+            pattern: other,
+            extent: site_extent,
+            q_order: self.q_order.clone(),
+            k_order: self.k_order.clone(),
+        };
+        Self { pattern: Box::new(super::And(self.pattern, ordered)), ..self }
+    }
+
+    /// Blocks no larger than a gathered list needs: a power of two from 16 to 64.
+    pub(super) fn fitted(self) -> Self {
+        let fit = |order: &Option<Arc<[u32]>>| {
+            order.as_ref().map_or(64, |order| order.len().next_power_of_two().clamp(16, 64))
+        };
+        Self { blocks: Some([fit(&self.q_order), fit(&self.k_order)]), ..self }
+    }
+}
+
+/// A pattern asked by places.
+#[derive(Debug)]
+struct Ordered<'a> {
+    pattern: &'a dyn Pattern,
+    extent: super::Extent,
+    q_order: Option<Arc<[u32]>>,
+    k_order: Option<Arc<[u32]>>,
+}
+
+impl Pattern for Ordered<'_> {
+    fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
+        let site = Site { extent: self.extent, ..*site };
+        let position = |order: &Option<Arc<[u32]>>, place: usize| match order {
+            Some(order) => order[place] as usize,
+            None => place,
+        };
+        self.pattern.keep(&site, position(&self.q_order, i), position(&self.k_order, j))
+    }
+
+    fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
+        match (&self.q_order, &self.k_order) {
+            (None, None) => self.pattern.spans(&Site { extent: self.extent, ..*site }, rows),
+            // What lies densely for one pattern is scattered for another: each pair is asked.
+            _ => vec![Span { keys: 0..site.extent.kv_len, all: false }],
+        }
+    }
+
+    fn varies(&self) -> Varies {
+        self.pattern.varies()
+    }
+}
+
+/// Positions sorted by their residue: class e holds first + e, first + e + step, ... The positions are
+/// `first .. first + len`, and may begin below 0 (queries that stand before the first key).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Residues {
+    pub(super) first: isize,
+    pub(super) len: usize,
+    pub(super) step: usize,
+}
+
+impl Residues {
+    /// Positions of class e before this place are at `start(e) ..`.
+    fn start(&self, e: usize) -> usize {
+        let (base, extra) = (self.len / self.step, self.len % self.step);
+        e * base + e.min(extra)
+    }
+
+    fn count(&self, e: usize) -> usize {
+        self.start(e + 1) - self.start(e)
+    }
+
+    /// Class and rank within it of a place.
+    fn class(&self, place: usize) -> (usize, usize) {
+        let (base, extra) = (self.len / self.step, self.len % self.step);
+        let long = extra * (base + 1);
+        if place < long {
+            return (place / (base + 1), place % (base + 1));
+        }
+        // Past the long classes `base` is at least 1: otherwise there is no such place.
+        let rest = place - long;
+        (extra + rest / base.max(1), rest % base.max(1))
+    }
+
+    /// The position at a place.
+    fn position(&self, place: usize) -> isize {
+        let (e, rank) = self.class(place);
+        self.first + (e + rank * self.step) as isize
+    }
+
+    /// The order itself, as offsets from `first`.
+    pub(super) fn order(&self) -> Arc<[u32]> {
+        let step = self.step.min(self.len.max(1));
+        (0..step).flat_map(|e| (e..self.len).step_by(self.step)).map(|at| at as u32).collect()
+    }
+}
+
+/// Pairs of one residue whose distance is a number of steps in a range: `low <= (i' - j) / step <= high`, in places of
+/// [`Residues`] on both sides.
+#[derive(Debug, Clone)]
+pub(super) struct ResidueBand {
+    pub(super) queries: Residues,
+    pub(super) keys: Residues,
+    /// Ranges of steps, each inclusive, disjoint.
+    pub(super) steps: Vec<[isize; 2]>,
+}
+
+impl ResidueBand {
+    /// The keys' class of the same residue as class `e` of the queries, if it has any keys: its first place, its size,
+    /// and the rank among them at which the query of rank t of class `e` stands.
+    fn meet(&self, e: usize) -> Option<(usize, isize, impl Fn(usize) -> isize)> {
+        let step = self.keys.step as isize;
+        let first = self.queries.first + e as isize;
+        let residue = first.rem_euclid(step) as usize;
+        if residue >= self.keys.len {
+            return None;
+        }
+        let own = (first - residue as isize).div_euclid(step);
+        Some((self.keys.start(residue), self.keys.count(residue) as isize, move |t: usize| own + t as isize))
+    }
+
+    /// The keys of the queries of ranks `t0 ..= t1` of class `e`, who are all of the block if `one_class`.
+    fn class_spans(&self, e: usize, [t0, t1]: [usize; 2], kv_len: usize, one_class: bool) -> Vec<Span> {
+        let Some((start, count, own)) = self.meet(e) else { return vec![] };
+        let clamp = |rank: isize| start + rank.clamp(0, count) as usize;
+        let stretch = |&[low, high]: &[isize; 2]| {
+            let any = clamp(own(t0).saturating_sub(high))..clamp(own(t1).saturating_sub(low).saturating_add(1));
+            let all = clamp(own(t1).saturating_sub(high))..clamp(own(t0).saturating_sub(low).saturating_add(1));
+            if !one_class || all.is_empty() {
+                return vec![Span { keys: any, all: false }];
+            }
+            vec![
+                Span { keys: any.start..all.start, all: false },
+                Span { keys: all.clone(), all: true },
+                Span { keys: all.end..any.end, all: false },
+            ]
+        };
+        self.steps.iter().map(stretch).reduce(|a, b| spans::or(&a, &b, kv_len)).unwrap_or_default()
+    }
+}
+
+impl Pattern for ResidueBand {
+    fn keep(&self, _: &Site, i: usize, j: usize) -> bool {
+        let distance = self.queries.position(i) - self.keys.position(j);
+        let step = self.keys.step as isize;
+        let steps = distance.div_euclid(step);
+        distance.rem_euclid(step) == 0 && self.steps.iter().any(|[low, high]| (*low..=*high).contains(&steps))
+    }
+
+    /// A row's keys are stretches of places: no need to ask for each.
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        let (e, t) = self.queries.class(i);
+        spans::row_word(&self.class_spans(e, [t, t], site.extent.kv_len, true), j)
+    }
+
+    fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
+        let ((e0, t0), (e1, t1)) = (self.queries.class(rows.start), self.queries.class(rows.end - 1));
+        let mut spans: Vec<Span> = (e0..=e1)
+            .flat_map(|e| {
+                let first = if e == e0 { t0 } else { 0 };
+                let last = if e == e1 { t1 } else { self.queries.count(e).saturating_sub(1) };
+                self.class_spans(e, [first, last], site.extent.kv_len, e0 == e1)
+            })
+            .filter(|span| !span.keys.is_empty())
+            .collect();
+        // Residues wrap around between the queries' classes and the keys'.
+        spans.sort_by_key(|span| span.keys.start);
+        spans
+    }
+}
+
+/// Keys of a set, for every query. Used to take them out of other pieces.
+#[derive(Debug, Clone)]
+pub(super) struct Columns(pub(super) Arc<[usize]>);
+
+impl Pattern for Columns {
+    fn keep(&self, _: &Site, _: usize, j: usize) -> bool {
+        self.0.binary_search(&j).is_ok()
+    }
+
+    fn keep_word(&self, _: &Site, _: usize, j: usize) -> u32 {
+        let from = self.0.partition_point(|&key| key < j);
+        self.0[from..].iter().take_while(|&&key| key < j + 32).fold(0, |word, key| word | 1 << (key - j))
+    }
+
+    fn spans(&self, site: &Site, _: Range<usize>) -> Vec<Span> {
+        let keys = self.0.iter().filter(|&&j| j < site.extent.kv_len);
+        keys.map(|&j| Span { keys: j..j + 1, all: true }).collect()
+    }
+}

@@ -1,0 +1,151 @@
+//! The algebra of stretches: what And, Or and Not do to closed forms.
+
+use super::{Range, Span};
+
+/// How many queries of a block attend a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Cover {
+    /// No query does.
+    None,
+    /// Some may: ask `keep`.
+    Some,
+    /// Every query does.
+    All,
+}
+
+/// Applies `op` to what two lists of stretches say of each key of `0..kv_len`, in time proportional to the lists.
+pub(super) fn combine(
+    a: &[Span],
+    b: &[Span],
+    kv_len: usize,
+    op: impl Fn(Cover, Cover) -> Cover,
+) -> Vec<Span> {
+    let (mut a, mut b) = (Walk(a), Walk(b));
+    let (mut key, mut spans) = (0, Vec::new());
+    while key < kv_len {
+        let ((in_a, a_end), (in_b, b_end)) = (a.at(key, kv_len), b.at(key, kv_len));
+        let end = a_end.min(b_end);
+        push(&mut spans, key..end, op(in_a, in_b));
+        key = end;
+    }
+    spans
+}
+
+/// Attended where both are.
+pub(super) fn and(a: &[Span], b: &[Span], kv_len: usize) -> Vec<Span> {
+    combine(a, b, kv_len, Cover::min)
+}
+
+/// Attended where either is.
+pub(super) fn or(a: &[Span], b: &[Span], kv_len: usize) -> Vec<Span> {
+    combine(a, b, kv_len, Cover::max)
+}
+
+/// Attended where the stretches are not.
+pub(super) fn not(a: &[Span], kv_len: usize) -> Vec<Span> {
+    combine(a, &[], kv_len, |cover, _| match cover {
+        Cover::None => Cover::All,
+        Cover::Some => Cover::Some,
+        Cover::All => Cover::None,
+    })
+}
+
+/// What two groups of queries attend together: all only where both do.
+pub(super) fn together(a: &[Span], b: &[Span], kv_len: usize) -> Vec<Span> {
+    combine(a, b, kv_len, |a, b| if a == b { a } else { Cover::Some })
+}
+
+/// A word whose first `count` bits are set.
+pub(super) fn ones(count: usize) -> u32 {
+    if count >= 32 { u32::MAX } else { (1 << count) - 1 }
+}
+
+/// The 32 keys from `j` on, those within `keys` set: [`keep_word`](super::Pattern::keep_word) of a row that keeps one
+/// stretch.
+pub(super) fn word(keys: Range<isize>, j: usize, kv_len: usize) -> u32 {
+    let before = |key: isize| ones(key.min(kv_len as isize).saturating_sub_unsigned(j).clamp(0, 32) as usize);
+    before(keys.end) & !before(keys.start)
+}
+
+/// 32 pairs of a row as [`Pattern::keep_word`](super::Pattern::keep_word) wants them, from stretches of that row
+/// alone.
+pub(super) fn row_word(row: &[Span], j: usize) -> u32 {
+    let before = |key: usize| ones(key.saturating_sub(j));
+    row.iter().fold(0, |word, span| word | before(span.keys.end) & !before(span.keys.start))
+}
+
+fn push(spans: &mut Vec<Span>, keys: Range<usize>, cover: Cover) {
+    if cover == Cover::None {
+        return;
+    }
+    let all = cover == Cover::All;
+    match spans.last_mut() {
+        Some(last) if last.all == all && last.keys.end == keys.start => last.keys.end = keys.end,
+        _ => spans.push(Span { keys, all }),
+    }
+}
+
+/// Stretches that are left to walk.
+struct Walk<'a>(&'a [Span]);
+
+impl Walk<'_> {
+    /// What is said of `key`, and up to which key that holds.
+    fn at(&mut self, key: usize, kv_len: usize) -> (Cover, usize) {
+        while self.0.first().is_some_and(|span| span.keys.end <= key) {
+            self.0 = &self.0[1..];
+        }
+        match self.0.first() {
+            Some(Span { keys, .. }) if key < keys.start => (Cover::None, keys.start.min(kv_len)),
+            Some(Span { keys, all }) => (if *all { Cover::All } else { Cover::Some }, keys.end.min(kv_len)),
+            None => (Cover::None, kv_len),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stretches from a picture: `#` all, `?` some, `.` none.
+    fn read(picture: &str) -> Vec<Span> {
+        let mut spans = Vec::new();
+        for (key, symbol) in picture.chars().enumerate() {
+            let cover = match symbol {
+                '#' => Cover::All,
+                '?' => Cover::Some,
+                _ => Cover::None,
+            };
+            push(&mut spans, key..key + 1, cover);
+        }
+        spans
+    }
+
+    #[test]
+    fn every_pair_of_covers() {
+        let (a, b) = ("...???###", ".?#.?#.?#");
+        assert_eq!(and(&read(a), &read(b), 9), read("....??.?#"));
+        assert_eq!(or(&read(a), &read(b), 9), read(".?#??####"));
+        assert_eq!(together(&read(a), &read(b), 9), read(".???????#"));
+        assert_eq!(not(&read(a), 9), read("###???..."));
+    }
+
+    #[test]
+    fn words() {
+        assert_eq!(word(0..5, 0, 100), 0b11111);
+        assert_eq!(word(-7..5, 3, 100), 0b11);
+        assert_eq!(word(34..isize::MAX, 32, 100), !0b11);
+        assert_eq!(word(34..isize::MAX, 32, 36), 0b1100);
+        assert_eq!(word(isize::MIN..isize::MAX, 64, 100), u32::MAX);
+        assert_eq!(word(5..3, 0, 100), 0);
+        assert_eq!(word(0..10, 32, 100), 0);
+    }
+
+    #[test]
+    fn empty_stretches_and_empty_lists() {
+        let empty = [Span { keys: 3..3, all: true }, Span { keys: 5..5, all: false }];
+        assert_eq!(not(&empty, 7), [Span { keys: 0..7, all: true }]);
+        assert_eq!(and(&[], &read("###"), 3), []);
+        assert_eq!(or(&[], &read("#.?"), 3), read("#.?"));
+        assert_eq!(not(&[], 0), []);
+    }
+}

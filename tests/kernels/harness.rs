@@ -1,0 +1,143 @@
+//! The checks fail where they must: a test of the tests.
+
+use crate::support::{
+    Case, Checked, Cut, Guarded, PATTERNS, bound_on, check_all, count_on, cut, gather_on, gpu, picked, run,
+};
+use std::collections::HashSet;
+use wgpu_attention::{AttentionShape, BlockMask, Gpu, Kernels, Options};
+
+const LEN: usize = 70;
+
+/// Kernels whose shader was changed in one place.
+fn edited(find: &'static str, replace: &'static str) -> Gpu {
+    let edit = move |text: &str| {
+        assert!(text.contains(find), "the shader has no `{find}`");
+        text.replacen(find, replace, 1)
+    };
+    let kernels = Kernels::with_edited_shaders(gpu().device(), Options::default(), edit).expect("valid options");
+    gpu().with_kernels(kernels)
+}
+
+/// Asserts that each of the checks fails on these kernels, with a message that reproduces the case.
+fn all_fail(gpu: &Gpu, checks: &[fn(&Gpu, &Case) -> Checked]) {
+    let shape = AttentionShape::new(1, 2, LEN, 16);
+    let case = Case::new(shape).pattern(picked("causal", &shape.extent(), 1)).without_lse();
+    for check in checks {
+        let message = check(gpu, &case).expect_err("the check must fail");
+        assert!(message.contains("Case: AttentionShape {") && message.contains("seed 1"), "{message}");
+        assert!(message.contains("causal") && message.contains("Kind::Normal"), "{message}");
+    }
+}
+
+const START: &str = "let work = params.first_work";
+const STORE: &str = "store_out(out_at, group, value);";
+
+#[test]
+fn an_untouched_output_fails() {
+    let nothing = edited(START, "if (params.heads > 0u) { return; }\n let work = params.first_work");
+    all_fail(&nothing, &[bound_on, count_on, gather_on]);
+}
+
+#[test]
+fn one_untouched_element_fails() {
+    let gap = edited(STORE, "if (group != 2u || out_at != 48u) { store_out(out_at, group, value); }");
+    all_fail(&gap, &[bound_on, count_on, gather_on]);
+}
+
+#[test]
+fn one_nan_fails() {
+    let nan = "if (group == 1u && out_at == 48u) { value.y = bitcast<f32>(0x7fc00000u + params.first_work); }";
+    let nan = edited(STORE, Box::leak(format!("{nan} {STORE}").into_boxed_str()));
+    all_fail(&nan, &[bound_on, count_on, gather_on]);
+}
+
+#[test]
+fn a_small_error_in_one_element_fails() {
+    // 1e-4 of the value: ggml's 5e-4 of normalised mean square would let 2 % of the whole pass.
+    let error = "if (group == 1u && out_at == 800u) { value.y += 1e-4; }";
+    let error = edited(STORE, Box::leak(format!("{error} {STORE}").into_boxed_str()));
+    all_fail(&error, &[bound_on, count_on]);
+}
+
+#[test]
+fn a_write_outside_of_the_rows_fails() {
+    use crate::support::Placement;
+    // A row that is one group too long writes into the gap behind it.
+    let long = edited(STORE, "store_out(out_at, group, value); store_out(out_at, group + 1u, value);");
+    let shape = Placement::Gap(4).apply(AttentionShape::new(1, 2, LEN, 16));
+    let case = Case::new(shape).without_lse();
+    let got = run::<f32, f32>(&long, &shape, &case.tensors().inputs(), &case.parts(), false);
+    let message = got.expect_err("the guards must notice");
+    assert!(message.starts_with("out was written between its rows: byte 64 of"), "{message}");
+}
+
+#[test]
+fn guards_notice_every_byte() {
+    let shape = crate::support::Placement::Gap(3).apply(AttentionShape::new(1, 1, 2, 5));
+    let guarded = Guarded::of_rows(gpu().device(), "out", 2, &shape);
+    let clean = guarded.bytes();
+    assert!(guarded.take::<half::f16>(&clean).is_ok(), "poison everywhere");
+    let mut noticed = 0;
+    for n in 0..clean.len() {
+        let mut bytes = clean.clone();
+        bytes[n] ^= 1;
+        noticed += usize::from(guarded.take::<half::f16>(&bytes).is_err());
+    }
+    // All but the two rows of 5 elements of 2 bytes.
+    assert_eq!(noticed, clean.len() - 20);
+}
+
+#[test]
+fn check_all_fails_on_failures_and_on_nothing() {
+    let case = || Case::new(AttentionShape::new(1, 1, 1, 1));
+    let fails = |cases: Vec<Case>, check: fn(&Case) -> Checked| {
+        std::panic::catch_unwind(move || check_all("harness", cases, check)).is_err()
+    };
+    assert!(fails(vec![case(), case()], |_| Err("planted".into())));
+    assert!(fails(vec![], |_| Err("never called".into())));
+}
+
+#[test]
+fn patterns_are_told_apart_and_drawn_again_alike() {
+    let extent = AttentionShape::new(2, 3, 50, 1).kv_len(70).extent();
+    let names: HashSet<_> = PATTERNS.iter().map(|entry| entry.0).collect();
+    assert_eq!(names.len(), PATTERNS.len(), "a name comes twice");
+    let grid = |seed, name| {
+        let grid = wgpu_attention::BlockGrid::new(50, 70).batch(2).heads(3).blocks(16, 16);
+        BlockMask::new(picked(name, &extent, seed).as_dyn(), grid).expect("a mask")
+    };
+    for (name, _) in PATTERNS {
+        assert_eq!(grid(1, name), grid(1, name), "{name}");
+    }
+    assert_ne!(grid(1, "window"), grid(2, "window"), "the seed draws the parameters");
+}
+
+#[test]
+fn cuts_are_disjoint_and_whole() {
+    let shape = AttentionShape::new(2, 2, 40, 1).kv_len(50);
+    for seed in 0..3 {
+        for (name, _) in PATTERNS {
+            let case = Case::new(shape).pattern(picked(name, &shape.extent(), seed)).blocks(16, 16);
+            for how in Cut::ALL {
+                let parts = cut(&case, how, seed);
+                parts.check_disjoint().unwrap_or_else(|e| panic!("{how:?}: {e}\n{case}"));
+                assert_eq!(parts.kept(), kept(&case, &parts), "{how:?}: {case}");
+            }
+        }
+    }
+}
+
+/// Pairs of the case's pattern, all of which must be in the parts.
+fn kept(case: &Case, parts: &wgpu_attention::Parts) -> u64 {
+    let extent = case.shape.extent();
+    let mut kept = 0;
+    for (batch, head) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        for (i, j) in (0..40).flat_map(|i| (0..50).map(move |j| (i, j))) {
+            if case.pattern.as_dyn().keep(&wgpu_attention::Site { batch, head, extent }, i, j) {
+                assert!(parts.keeps(batch, head, i, j), "{i}, {j} of {case}");
+                kept += 1;
+            }
+        }
+    }
+    kept
+}

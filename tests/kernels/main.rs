@@ -1,0 +1,25 @@
+//! The kernel's numbers, on whatever adapter is there. One binary, so that every pipeline is compiled once.
+//!
+//! | file | what |
+//! |---|---|
+//! | `sizes.rs` | the bound: lengths, dimensions, element types, heads |
+//! | `terms.rs` | the bound: scale, softcap, bias, ALiBi |
+//! | `placement.rs` | the bound: layouts, gaps, forced tiles, mask blocks |
+//! | `sets.rs` | count and gather tests: the exact set of keys, for every pattern |
+//! | `merging.rs` | parts, orders of queries and keys |
+//! | `repeats.rs` | the same call gives the same bits; what a row does not attend does not reach it |
+//! | `relations.rs` | heads permuted, scores shifted, work cut otherwise |
+//! | `properties.rs` | all of it over drawn calls (proptest) |
+//! | `harness.rs` | the checks themselves fail where they must |
+
+mod harness;
+mod merging;
+mod placement;
+mod properties;
+mod relations;
+mod repeats;
+mod sets;
+mod sizes;
+#[path = "../support/mod.rs"]
+mod support;
+mod terms;

@@ -1,0 +1,103 @@
+//! Parts: disjoint sets that merge by their maxima and sums, over queries and keys in orders of their own.
+
+use crate::support::{
+    BiasValues, Case, Checked, Cut, Placement, bound_of_parts, check_all, count_of_parts, cut, gather_of_parts, gpu,
+    picked, summary,
+};
+use wgpu_attention::ElementType::{Bf16, F16, F32};
+use wgpu_attention::reference::Kind;
+use wgpu_attention::{AttentionShape, BiasStrides, Gpu, Parts};
+
+type Check = fn(&Gpu, &Case, &Parts) -> Checked;
+
+/// Checks every case under every cut.
+fn under_every_cut(test: &str, cases: Vec<Case>, check: Check) {
+    let check_cut = |case: &Case, how| {
+        let parts = cut(case, how, case.seed);
+        check(gpu(), case, &parts).map_err(|e| format!("{e}; cut(&case, Cut::{how:?}, {})", case.seed))
+    };
+    for how in Cut::ALL {
+        check_all(&format!("{test}, {how:?}"), cases.clone(), |case| check_cut(case, how));
+    }
+    summary(test);
+}
+
+fn patterns(shape: AttentionShape, seeds: std::ops::Range<u64>) -> Vec<Case> {
+    let mut cases = vec![];
+    for seed in seeds {
+        for name in ["full", "causal", "window", "blocks_per_head", "predicate", "key_lengths", "nothing"] {
+            cases.push(Case::new(shape).pattern(picked(name, &shape.extent(), seed)).seed(seed));
+        }
+    }
+    cases
+}
+
+#[test]
+fn parts_merge_within_the_bound() {
+    let shape = AttentionShape::new(2, 2, 67, 16).kv_len(90);
+    let mut cases = patterns(shape, 0..2);
+    let shapes = [shape.q_len(1), shape.q_len(150), Placement::BlhdGap(4).apply(shape)];
+    for (n, kind) in Kind::ALL.into_iter().enumerate() {
+        cases.extend(patterns(shapes[n % 3], 2..3).into_iter().map(|case| case.kind(kind)));
+    }
+    under_every_cut("parts_merge_within_the_bound", cases, bound_of_parts);
+}
+
+#[test]
+fn parts_merge_without_lse() {
+    let shape = AttentionShape::new(2, 2, 67, 16).kv_len(90);
+    let cases = patterns(shape, 0..1).into_iter().map(Case::without_lse).collect();
+    under_every_cut("parts_merge_without_lse", cases, bound_of_parts);
+}
+
+#[test]
+fn parts_lose_and_add_no_key() {
+    let shape = AttentionShape::new(2, 2, 67, 16).kv_len(90);
+    under_every_cut("count", patterns(shape, 0..3), count_of_parts);
+    under_every_cut("gather", patterns(shape, 0..3), gather_of_parts);
+}
+
+#[test]
+fn sixteen_bit_outputs_merge_in_f32() {
+    let mut cases = vec![];
+    for (input, output) in [(F16, F16), (Bf16, Bf16), (F32, F16)] {
+        for dim in [16, 7] {
+            let shape = AttentionShape::new(1, 3, 67, dim).input(input).output(output);
+            cases.extend(patterns(shape, 0..1));
+            cases.extend(patterns(shape, 1..2).into_iter().map(Case::without_lse));
+        }
+    }
+    under_every_cut("sixteen_bit_outputs_merge_in_f32", cases, bound_of_parts);
+}
+
+#[test]
+fn unaligned_rows_merge() {
+    let shape = AttentionShape::new(2, 2, 67, 7).value_dim(5).kv_len(90);
+    under_every_cut("unaligned_rows_merge", patterns(shape, 0..2), bound_of_parts);
+}
+
+#[test]
+fn scores_that_need_positions_go_by_the_tensors_positions() {
+    let shape = AttentionShape::new(1, 2, 67, 16).kv_len(90).alibi(true);
+    let shape = shape.bias(BiasStrides::broadcast([1, 2, 67, 90]));
+    let mut cases = patterns(shape, 0..2);
+    cases.extend(patterns(shape.softcap(3.0), 0..1).into_iter().map(|case| case.bias(BiasValues::Holes)));
+    under_every_cut("scores_that_need_positions_go_by_the_tensors_positions", cases, bound_of_parts);
+    let counted = AttentionShape { alibi: false, ..shape };
+    under_every_cut("counted", patterns(counted, 0..2), count_of_parts);
+}
+
+#[test]
+fn huge_negative_scores_merge() {
+    // exp(score - lse) of a published merge is off by up to 12 here: lse cannot hold both -1e30 and ln 2.
+    let mut cases = vec![];
+    for element in [F32, F16] {
+        let shape = AttentionShape::new(1, 2, 67, 16).kv_len(90).elements(element);
+        for key in [0, 1] {
+            let bias = BiasStrides { batch: 0, head: 0, query: 90, key };
+            let all = patterns(shape.bias(bias), 0..1).into_iter();
+            cases.extend(all.map(|case| case.bias(BiasValues::Floors)));
+        }
+    }
+    under_every_cut("huge_negative_scores_merge", cases, bound_of_parts);
+}

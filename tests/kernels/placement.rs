@@ -1,0 +1,88 @@
+//! Every element at or below its bound: where tensors lie, and how the work is cut. All calls run with NaN in the gaps
+//! of the inputs and guarded gaps in the outputs.
+
+use crate::support::{Case, Placement, bound, check_all, count, picked};
+use wgpu_attention::ElementType::{Bf16, F16, F32};
+use wgpu_attention::reference::Kind;
+use wgpu_attention::wgsl::Tile;
+use wgpu_attention::{AttentionShape, Causal, Options};
+
+/// By turns random, and numbers that tell their own place.
+const KINDS: [Kind; 2] = [Kind::Normal, Kind::Arange];
+
+#[test]
+fn layouts() {
+    use Placement::{Bhld, Blhd, BlhdGap, Gap, PackedQkv, SharedKv};
+    let mut cases = vec![];
+    for element in [F32, F16, Bf16] {
+        for dim in [16, 7] {
+            let shape = AttentionShape::new(2, 4, 70, dim).kv_heads(2).elements(element);
+            // 4 and 8 keep rows on whole groups of four; with the others a row may begin in the middle of a word.
+            for placement in [Bhld, Blhd, PackedQkv, Gap(1), Gap(3), Gap(4), Gap(8), BlhdGap(2), BlhdGap(4), SharedKv] {
+                cases.extend(KINDS.map(|kind| Case::new(placement.apply(shape)).pattern(Causal).kind(kind)));
+            }
+        }
+    }
+    check_all("layouts", cases, bound);
+}
+
+#[test]
+fn each_tensor_in_a_layout_of_its_own() {
+    let (q_len, kv_len) = (67, 80);
+    let mut cases = vec![];
+    for (q, k, v, out) in [(1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1), (3, 4, 2, 5), (0, 8, 4, 1)] {
+        let base = AttentionShape::new(2, 2, q_len, 16).kv_len(kv_len).value_dim(8);
+        let gap = |gap| Placement::Gap(gap).apply(base);
+        let shape = base.q_layout(gap(q).q_layout).k_layout(gap(k).k_layout);
+        let shape = shape.v_layout(gap(v).v_layout).out_layout(gap(out).out_layout);
+        for shape in [shape, shape.elements(F16), shape.output(F16)] {
+            cases.extend(KINDS.map(|kind| Case::new(shape).kind(kind)));
+        }
+    }
+    check_all("each_tensor_in_a_layout_of_its_own", cases, bound);
+}
+
+#[test]
+fn blocks_of_the_mask_do_not_matter() {
+    let mut cases = vec![];
+    for (block_q, block_k) in
+        [(16, 16), (32, 32), (128, 128), (256, 256), (16, 256), (256, 16), (64, 16), (32, 128), (128, 32)]
+    {
+        for (q_len, kv_len) in [(67, 67), (200, 300), (300, 150), (1, 257)] {
+            let shape = AttentionShape::new(1, 2, q_len, 16).kv_len(kv_len);
+            for pattern in ["causal", "window", "predicate", "document"] {
+                let pattern = picked(pattern, &shape.extent(), (block_q + block_k) as u64);
+                cases.push(Case::new(shape).pattern(pattern).blocks(block_q, block_k));
+            }
+        }
+    }
+    check_all("blocks: bound", cases.clone(), bound);
+    check_all("blocks: count", cases, count);
+}
+
+#[test]
+fn tiles_do_not_matter() {
+    let base = Tile { lanes_r: 4, lanes_c: 8, wide: false, chunk: 4, v_keys: 8, q_resident: false };
+    let tiles = [
+        base,
+        Tile { q_resident: true, ..base },
+        Tile { lanes_r: 16, chunk: 2, v_keys: 32, ..base },
+        Tile { lanes_r: 1, chunk: 16, v_keys: 4, q_resident: true, ..base },
+        Tile { lanes_r: 8, lanes_c: 16, v_keys: 1, ..base },
+        Tile { lanes_r: 2, lanes_c: 4, wide: true, v_keys: 16, ..base },
+        Tile { lanes_c: 32, chunk: 1, v_keys: 128, ..base },
+    ];
+    let mut cases = vec![];
+    for tile in tiles {
+        for (len, block_k) in [(67, 64), (131, 64), (40, 16)] {
+            let shape = AttentionShape::new(1, 2, len, 64);
+            let case = Case::new(shape).options(Options::default().tile(tile)).blocks(64, block_k);
+            for kind in Kind::ALL {
+                cases.push(case.clone().kind(kind));
+                cases.push(case.clone().kind(kind).pattern(picked("blocks", &shape.extent(), len as u64)));
+            }
+        }
+    }
+    check_all("tiles_do_not_matter: bound", cases.clone(), bound);
+    check_all("tiles_do_not_matter: count", cases, count);
+}

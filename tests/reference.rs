@@ -1,0 +1,14 @@
+//! The f64 reference, its error bound, and the harness that compares kernels with it.
+
+#[path = "reference/bound.rs"]
+mod bound;
+#[path = "reference/formula.rs"]
+mod formula;
+#[path = "reference/harness.rs"]
+mod harness;
+#[path = "reference/oracles.rs"]
+mod oracles;
+#[path = "reference/properties.rs"]
+mod properties;
+#[path = "reference/simulator.rs"]
+mod simulator;

@@ -1,0 +1,262 @@
+//! The bound against a simulated kernel: never exceeded, and not vacuous.
+
+use super::simulator::{Device, Mode, attention_row};
+use rayon::prelude::*;
+use wgpu_attention::reference::{self, Counter, Kind, Position, Tensors};
+use wgpu_attention::{AttentionShape, BiasStrides, Causal, Element, ElementType, Full, Inputs, Pattern};
+
+/// A random configuration of everything that the bound depends on; `seed` reproduces it.
+#[derive(Debug, Clone)]
+struct Config {
+    seed: u64,
+    shape: AttentionShape,
+    kind: Kind,
+    bias: Option<Bias>,
+    causal: bool,
+    parts: usize,
+    tile: usize,
+    reversed: bool,
+}
+
+/// What is added to N(0, 4) biases.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Bias {
+    Plain,
+    Removing,
+    Some(f32),
+    All(f32),
+    /// -1e30 on some keys, -1e9 on all others.
+    TwoLevels,
+}
+
+fn pick<T: Copy>(draw: &Counter, n: u64, list: &[T]) -> T {
+    list[(draw.bits(n) % list.len() as u64) as usize]
+}
+
+impl Config {
+    fn random(seed: u64, len: usize) -> Self {
+        let draw = Counter::new(seed, 50);
+        let heads = pick(&draw, 0, &[1, 2, 4]);
+        let len = 1 + (draw.bits(1) % len as u64) as usize;
+        let mut shape = AttentionShape::new(1, heads, len, pick(&draw, 2, &[1, 3, 7, 16, 32, 64]))
+            .q_len(3)
+            .kv_heads(pick(&draw, 3, &[1, heads]))
+            .value_dim(pick(&draw, 4, &[1, 2, 5]))
+            .input(pick(&draw, 5, &[ElementType::F32, ElementType::F32, ElementType::F16, ElementType::Bf16]))
+            .output(pick(&draw, 6, &[ElementType::F32, ElementType::F32, ElementType::F16, ElementType::Bf16]))
+            .alibi(draw.bits(7) % 4 == 0);
+        if draw.bits(8) % 4 == 0 {
+            shape = shape.scale(pick(&draw, 9, &[0.01, 1.0, -0.5, 8.0]));
+        }
+        if draw.bits(10) % 4 == 0 {
+            shape = shape.softcap(pick(&draw, 11, &[0.5, 3.0, 50.0]));
+        }
+        let huge = pick(&draw, 12, &[-1e4, -1e9, -1e30, f32::MIN]);
+        let bias = match draw.bits(13) % 12 {
+            0 => Some(Bias::Plain),
+            1 => Some(Bias::Removing),
+            2 => Some(Bias::Some(huge)),
+            3 => Some(Bias::All(huge)),
+            4 => Some(Bias::TwoLevels),
+            _ => None,
+        };
+        if bias.is_some() {
+            shape = shape.bias(BiasStrides::broadcast([1, 1, 3, len]));
+        }
+        let kind = pick(&draw, 14, &Kind::ALL);
+        let tile = pick(&draw, 15, &[1, 4, 16, 64]);
+        let (parts, reversed) = (pick(&draw, 16, &[1, 1, 2, 3]), draw.bits(17) % 2 == 0);
+        Self { seed, shape, kind, bias, causal: draw.bits(18) % 4 == 0, parts, tile, reversed }
+    }
+
+    fn tensors<E: Element>(&self) -> Tensors<E> {
+        let mut tensors = reference::random::<E>(&self.shape, self.kind, self.seed).unwrap();
+        let draw = Counter::new(self.seed, 51);
+        for (n, x) in tensors.bias.iter_mut().flatten().enumerate() {
+            let one_of_three = draw.bits(n as u64) % 3 == 0;
+            match self.bias {
+                Some(Bias::Removing) if one_of_three => *x = f32::NEG_INFINITY,
+                Some(Bias::Some(huge)) if one_of_three => *x = (*x + huge).max(f32::MIN),
+                Some(Bias::All(huge)) => *x = (*x + huge).max(f32::MIN),
+                Some(Bias::TwoLevels) => *x += if one_of_three { -1e30 } else { -1e9 },
+                _ => {}
+            }
+        }
+        tensors
+    }
+
+    /// All keys, dealt to the parts, ascending or descending.
+    fn walk(&self) -> Vec<Vec<u32>> {
+        let mut keys: Vec<u32> = (0..self.shape.kv_len as u32).collect();
+        if self.reversed {
+            keys.reverse();
+        }
+        (0..self.parts as u32).map(|part| keys.iter().copied().filter(|j| j / 8 % self.parts as u32 == part).collect()).collect()
+    }
+
+    /// The largest error / bound over all modes, and how many elements nothing was promised for.
+    fn worst<E: Element>(&self) -> (f64, f64, usize) {
+        let tensors = self.tensors::<E>();
+        let inputs = tensors.inputs();
+        let pattern: &dyn Pattern = if self.causal { &Causal } else { &Full };
+        let (mut worst_out, mut worst_lse, mut unspecified) = (0.0f64, 0.0f64, 0);
+        for i in 0..self.shape.q_len {
+            let at = Position { batch: 0, head: self.shape.heads - 1, i };
+            let walk = self.walk();
+            let order = |_| walk.clone();
+            let row = reference::row(&self.shape, &inputs, pattern, at, Some(&order)).unwrap();
+            let site = wgpu_attention::Site { batch: 0, head: at.head, extent: self.shape.extent() };
+            let kept: Vec<Vec<u32>> = walk
+                .iter()
+                .map(|part| part.iter().copied().filter(|&j| pattern.keep(&site, i, j as usize)).collect())
+                .collect();
+            for (mode, flush) in Mode::ALL.into_iter().flat_map(|mode| [(mode, false), (mode, true)]) {
+                let mut device = Device::new(mode, flush, self.seed);
+                let (out, lse) = attention_row(&mut device, &self.shape, &inputs, at, &kept, self.tile, &row.out);
+                let elements = out.iter().zip(&row.out).zip(&row.bound).map(|((got, exact), bound)| (got, exact, bound));
+                for (got, exact, &bound) in elements.chain([(&lse, &row.lse, &row.lse_bound)]) {
+                    assert!(!bound.is_nan() && bound >= 0.0);
+                    if bound == f64::INFINITY {
+                        unspecified += 1;
+                        continue;
+                    }
+                    let error = (got - exact).abs();
+                    let is_lse = std::ptr::eq(exact, &row.lse);
+                    let what = if is_lse { "lse" } else { "out" };
+                    assert!(got.is_finite() && error <= bound, "{what}: got {got:e}, exact {exact:e}, bound {bound:e}, {mode:?}, flush {flush}, {at}, {self:?}");
+                    let ratio = if error == 0.0 { 0.0 } else { error / bound };
+                    let worst = if is_lse { &mut worst_lse } else { &mut worst_out };
+                    *worst = worst.max(ratio);
+                }
+            }
+        }
+        (worst_out, worst_lse, unspecified)
+    }
+
+    fn worst_of_any_type(&self) -> (f64, f64, usize) {
+        match self.shape.input {
+            ElementType::F32 => self.worst::<f32>(),
+            ElementType::F16 => self.worst::<half::f16>(),
+            ElementType::Bf16 => self.worst::<half::bf16>(),
+        }
+    }
+}
+
+fn largest(ratios: impl Iterator<Item = f64>) -> f64 {
+    ratios.fold(0.0, f64::max)
+}
+
+/// `WGPU_ATTENTION_BOUND_CASES` runs more.
+#[test]
+fn no_rounding_exceeds_the_bound() {
+    let cases = std::env::var("WGPU_ATTENTION_BOUND_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(2000);
+    let configs: Vec<Config> = (0..cases).map(|seed| Config::random(seed, 150)).collect();
+    let results: Vec<_> = configs.par_iter().map(Config::worst_of_any_type).collect();
+
+    println!("{cases} configurations, 12 rounding behaviours each: worst error / bound");
+    for kind in Kind::ALL {
+        let of_kind = || configs.iter().zip(&results).filter(|(config, _)| config.kind == kind).map(|(_, result)| result);
+        let (out, lse) = (largest(of_kind().map(|r| r.0)), largest(of_kind().map(|r| r.1)));
+        println!("  {:8} out {out:.4} lse {lse:.4}", format!("{kind:?}"));
+        assert!(out > 0.001 && lse > 0.001, "{kind:?}: a bound that nothing comes near is vacuous");
+    }
+    for (name, is) in [("softcap", 0), ("bias", 1), ("alibi", 2), ("parts", 3), ("f16 out", 4), ("plain f32", 5)] {
+        let has = |config: &Config| match is {
+            0 => config.shape.softcap.is_some(),
+            1 => config.bias == Some(Bias::Plain),
+            2 => config.shape.alibi,
+            3 => config.parts > 1,
+            4 => config.shape.output == ElementType::F16,
+            _ => config.bias.is_none() && config.shape.output == ElementType::F32 && config.parts == 1,
+        };
+        let with = || configs.iter().zip(&results).filter(|(config, _)| has(config)).map(|(_, result)| result);
+        println!("  {name:9} out {:.4} lse {:.4}", largest(with().map(|r| r.0)), largest(with().map(|r| r.1)));
+    }
+    let unspecified: usize = results.iter().map(|r| r.2).sum();
+    println!("  elements without a promise: {unspecified}");
+    assert_eq!(unspecified, 0, "finite inputs of ordinary size always have a bound");
+}
+
+#[test]
+fn long_rows_stay_within_the_bound() {
+    let configs: Vec<Config> = (0..12)
+        .map(|seed| {
+            let mut config = Config::random(seed, 1);
+            config.shape = AttentionShape::new(1, 1, 4097, 16).q_len(1).value_dim(2);
+            Config { kind: pick(&Counter::new(seed, 0), 0, &Kind::ALL), bias: None, causal: false, ..config }
+        })
+        .collect();
+    let worst = largest(configs.par_iter().map(|config| config.worst::<f32>().0).collect::<Vec<_>>().into_iter());
+    println!("4,097 keys: worst error / bound {worst:.4}");
+    assert!(worst > 0.001);
+}
+
+/// A row and its bound for one query of given scores: d = 1, q = 1, k = scores.
+fn row_of_scores(scores: &[f32], values: &[f32], bias: Option<&[f32]>) -> reference::Row {
+    let mut shape = AttentionShape::new(1, 1, scores.len(), 1).q_len(1);
+    if bias.is_some() {
+        shape = shape.bias(BiasStrides::broadcast([1, 1, 1, scores.len()]));
+    }
+    let inputs = Inputs { q: &[1.0], k: scores, v: values, bias };
+    reference::row(&shape, &inputs, &Full, Position { batch: 0, head: 0, i: 0 }, None).unwrap()
+}
+
+#[test]
+fn equal_values_leave_only_rounding() {
+    let row = row_of_scores(&[0.0, 100.0, -3.0], &[7.0; 3], None);
+    assert_eq!(row.out, [7.0]);
+    assert!(row.bound[0] < 20.0 * 7.0 * 2f64.powi(-23), "{row:?}");
+}
+
+#[test]
+fn huge_negative_biases_have_finite_bounds() {
+    for huge in [-1e9, -1e30, f32::MIN] {
+        // On some keys: the others are as certain as ever.
+        let row = row_of_scores(&[0.0, 1.0, 2.0], &[1.0, 2.0, 3.0], Some(&[0.0, huge, 0.0]));
+        assert!(row.bound[0] < 1e-5 && row.lse_bound < 1e-5, "{huge}: {row:?}");
+        // On all keys: any mean of the values may come out, and lse is known to a few roundings of the bias, or to the clamp.
+        let row = row_of_scores(&[0.0, 1.0, 2.0], &[1.0, 2.0, 3.0], Some(&[huge; 3]));
+        assert!(row.bound[0] < 2.1, "{huge}: {row:?}");
+        assert!(row.lse_bound < 1.2e38 && row.lse_bound <= f64::from(huge).abs(), "{huge}: {row:?}");
+    }
+    // -1e30 against -1e9: not reachable, however uncertain both are.
+    let row = row_of_scores(&[0.0, 1.0, 2.0], &[1.0, 2.0, 1e6], Some(&[-1e9, -1e9, -1e30]));
+    assert!(row.bound[0] < 1.1, "{row:?}");
+}
+
+#[test]
+fn nothing_is_promised_where_f32_overflows_or_inputs_are_not_finite() {
+    for (scores, values) in [
+        ([f32::MAX, 1.0], [1.0, 1.0]),
+        ([f32::NAN, 1.0], [1.0, 1.0]),
+        ([f32::INFINITY, 1.0], [1.0, 1.0]),
+        ([0.0, 1.0], [f32::NAN, 1.0]),
+        ([0.0, 1.0], [f32::INFINITY, 1.0]),
+        ([0.0, 1.0], [f32::MAX, 1.0]),
+    ] {
+        let row = row_of_scores(&scores, &values, None);
+        assert_eq!(row.bound, [f64::INFINITY], "{scores:?} {values:?}");
+    }
+    let row = row_of_scores(&[0.0; 2], &[1.0; 2], Some(&[f32::INFINITY, 0.0]));
+    assert_eq!((row.bound[0], row.lse_bound), (f64::INFINITY, f64::INFINITY));
+}
+
+#[test]
+fn ties_of_exact_zeros_are_no_rescales() {
+    let tied = row_of_scores(&[0.0; 1000], &[1.0; 1000], None);
+    let sorted: Vec<f32> = (0..1000).map(|n| n as f32 / 1000.0).collect();
+    let rising = row_of_scores(&sorted, &[1.0; 1000], None);
+    assert!(rising.bound[0] > 1.5 * tied.bound[0], "{} against {}", rising.bound[0], tied.bound[0]);
+}
+
+#[test]
+fn a_wrong_order_is_refused() {
+    let shape = AttentionShape::new(1, 1, 3, 1).q_len(1);
+    let inputs = Inputs { q: &[1.0f32], k: &[1.0; 3], v: &[1.0; 3], bias: None };
+    let at = Position { batch: 0, head: 0, i: 0 };
+    for (walk, message) in [(vec![vec![0, 1]], "no key 2"), (vec![vec![0, 1, 2], vec![1]], "key 1 twice")] {
+        let order = move |_| walk.clone();
+        let error = reference::row(&shape, &inputs, &Full, at, Some(&order)).unwrap_err().to_string();
+        assert!(error.starts_with("order: ") && error.contains(message), "{error}");
+    }
+}

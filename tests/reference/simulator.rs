@@ -1,0 +1,335 @@
+//! A kernel that is correct by WGSL's rules and as wrong as they allow: blocked online softmax in base 2, each
+//! operation rounded to a neighbour of our choice. Values are f64 that hold f32 numbers exactly.
+
+use std::f64::consts::LOG2_E;
+use wgpu_attention::reference::{Counter, Position};
+use wgpu_attention::{AttentionShape, Element, ElementType, Inputs};
+
+/// Which neighbour an inexact result goes to, and which way the error of exp2, log2 and division points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Nearest,
+    Up,
+    Down,
+    TowardZero,
+    Random,
+    /// Against the result: weights of values above the output up, the others down, sums of the output up, of the weights down.
+    Sided,
+}
+
+impl Mode {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Nearest, Self::Up, Self::Down, Self::TowardZero, Self::Random, Self::Sided];
+}
+
+/// The device.
+pub(crate) struct Device {
+    pub(crate) mode: Mode,
+    /// Subnormal numbers become 0.
+    pub(crate) flush: bool,
+    /// For [`Mode::Sided`]: the direction now wanted.
+    push: f64,
+    draw: Counter,
+    drawn: u64,
+}
+
+impl Device {
+    pub(crate) fn new(mode: Mode, flush: bool, seed: u64) -> Self {
+        Self { mode, flush, push: 1.0, draw: Counter::new(seed, 99), drawn: 0 }
+    }
+
+    fn random(&mut self) -> f64 {
+        self.drawn += 1;
+        2.0 * self.draw.uniform(self.drawn) - 1.0
+    }
+
+    /// In [-1, 1]: how much of an allowed error is used, and in which direction.
+    fn direction(&mut self, x: f64) -> f64 {
+        match self.mode {
+            Mode::Nearest => 0.0,
+            Mode::Up => 1.0,
+            Mode::Down => -1.0,
+            Mode::TowardZero => -x.signum(),
+            Mode::Random => self.random(),
+            Mode::Sided => self.push,
+        }
+    }
+
+    fn flushed(&self, x: f64, smallest: f64) -> f64 {
+        if self.flush && x.abs() < smallest { 0.0 } else { x }
+    }
+
+    /// The f32 that stands for the real number x + rest, |rest| below x's last place in f64.
+    fn round(&mut self, x: f64, rest: f64) -> f64 {
+        let near = x as f32;
+        let above = match f64::from(near) - x {
+            0.0 if rest == 0.0 => return self.flushed(x, f64::from(f32::MIN_POSITIVE)),
+            0.0 => rest < 0.0,
+            difference => difference > 0.0,
+        };
+        let (low, high) = if above { (near.next_down(), near) } else { (near, near.next_up()) };
+        let direction = self.direction(x);
+        let chosen = match self.mode {
+            Mode::Nearest => near,
+            _ if direction >= 0.0 => high,
+            _ => low,
+        };
+        self.flushed(f64::from(chosen), f64::from(f32::MIN_POSITIVE))
+    }
+
+    fn add(&mut self, a: f64, b: f64) -> f64 {
+        let sum = a + b;
+        let of_b = sum - a;
+        self.round(sum, (a - (sum - of_b)) + (b - of_b))
+    }
+
+    fn mul(&mut self, a: f64, b: f64) -> f64 {
+        self.round(a * b, 0.0)
+    }
+
+    /// Fused or split: WGSL allows both.
+    fn fma(&mut self, a: f64, b: f64, c: f64) -> f64 {
+        if self.mode == Mode::Nearest {
+            return self.add(a * b, c);
+        }
+        let product = self.mul(a, b);
+        self.add(product, c)
+    }
+
+    /// y with `ulps` of error, used as the mode says.
+    fn within(&mut self, y: f64, ulps: f64) -> f64 {
+        let near = y as f32;
+        let ulp = f64::from(near.abs().next_up()) - f64::from(near.abs());
+        let off = y + self.direction(y) * ulps * ulp;
+        // Back towards y: conversion to f32 must not leave the interval.
+        let stored = off as f32;
+        let stored = match (f64::from(stored) - y).abs() > ulps * ulp {
+            true if f64::from(stored) > y => stored.next_down(),
+            true => stored.next_up(),
+            false => stored,
+        };
+        self.flushed(f64::from(stored), f64::from(f32::MIN_POSITIVE))
+    }
+
+    fn exp2(&mut self, x: f64) -> f64 {
+        // 6e38 ULP of 0 would be 1e-6.
+        if x < -200.0 {
+            return 0.0;
+        }
+        self.within(x.exp2(), 3.0 + 2.0 * x.abs())
+    }
+
+    fn div(&mut self, a: f64, b: f64) -> f64 {
+        self.within(a / b, 2.5)
+    }
+
+    fn log2(&mut self, x: f64) -> f64 {
+        if (0.5..=2.0).contains(&x) {
+            let off = self.direction(1.0) * 2f64.powi(-21) * 0.99;
+            return self.round(x.log2() + off, 0.0);
+        }
+        self.within(x.log2(), 3.0)
+    }
+
+    /// Reads an element from memory.
+    fn read<E: Element>(&self, x: E) -> f64 {
+        self.flushed(x.into(), smallest(E::TYPE))
+    }
+
+    /// Writes an element to memory.
+    fn store(&mut self, x: f64, output: ElementType) -> f64 {
+        // Grid of the type around |x|: 11 or 8 significant bits.
+        let (bits, lowest) = match output {
+            ElementType::F32 => return x,
+            ElementType::F16 => (11, -24),
+            ElementType::Bf16 => (8, -133),
+        };
+        if x == 0.0 {
+            return x;
+        }
+        let exponent = (x.abs().log2().floor() as i32 - (bits - 1)).max(lowest);
+        let step = 2f64.powi(exponent);
+        let direction = self.direction(x);
+        let steps = match self.mode {
+            Mode::Nearest => (x / step).round_ties_even(),
+            _ if direction >= 0.0 => (x / step).ceil(),
+            _ => (x / step).floor(),
+        };
+        self.flushed(steps * step, smallest(output))
+    }
+}
+
+fn smallest(element: ElementType) -> f64 {
+    match element {
+        ElementType::F16 => 2f64.powi(-14),
+        _ => f64::from(f32::MIN_POSITIVE),
+    }
+}
+
+const DROPPED: f64 = f32::MIN as f64;
+
+/// State of a row: maximum, sum and output.
+struct State {
+    m: f64,
+    l: f64,
+    o: Vec<f64>,
+}
+
+/// One row as the kernel of `shaders/attention.wgsl` computes it, walking `walk` in tiles of `tile` keys. `center` is the
+/// output in f64, for [`Mode::Sided`].
+pub(crate) fn attention_row<E: Element>(
+    device: &mut Device,
+    shape: &AttentionShape,
+    inputs: &Inputs<'_, E>,
+    at: Position,
+    walk: &[Vec<u32>],
+    tile: usize,
+    center: &[f64],
+) -> (Vec<f64>, f64) {
+    let mut all: Option<State> = None;
+    for part in walk {
+        let new = part_row(device, shape, inputs, at, part, tile, center);
+        all = Some(match all {
+            None => normalised(device, new),
+            Some(old) => merged(device, old, new),
+        });
+    }
+    let Some(State { m, l, o }) = all.filter(|state| state.l > 0.0) else {
+        return (vec![0.0; shape.value_dim], DROPPED);
+    };
+    let log = device.log2(l);
+    let sum = device.add(m, log);
+    let lse = device.mul(sum, f64::from(std::f32::consts::LN_2));
+    (o.into_iter().map(|o| device.store(o, shape.output)).collect(), lse)
+}
+
+fn normalised(device: &mut Device, state: State) -> State {
+    if state.l == 0.0 {
+        return state;
+    }
+    device.push = 1.0;
+    let factor = device.div(1.0, state.l);
+    let o = state.o.iter().map(|&o| device.mul(o, factor)).collect();
+    State { o, ..state }
+}
+
+/// `old.o` is normalised, `new.o` is not.
+fn merged(device: &mut Device, old: State, new: State) -> State {
+    device.push = 1.0;
+    let m = old.m.max(new.m);
+    let (old_gap, new_gap) = (device.add(old.m, -m), device.add(new.m, -m));
+    let old_weight = device.exp2(old_gap.max(-200.0));
+    let old_weight = device.mul(old.l, old_weight);
+    let new_weight = device.exp2(new_gap.max(-200.0));
+    let l = device.fma(new.l, new_weight, old_weight);
+    if l == 0.0 {
+        return State { m, l, o: old.o };
+    }
+    let factor = device.div(1.0, l);
+    let (new_factor, old_factor) = (device.mul(factor, new_weight), device.mul(factor, old_weight));
+    let merge = |(&new, &old): (&f64, &f64)| {
+        let new = device.mul(new, new_factor);
+        device.fma(old, old_factor, new)
+    };
+    let o = new.o.iter().zip(&old.o).map(merge).collect();
+    State { m, l, o }
+}
+
+fn part_row<E: Element>(
+    device: &mut Device,
+    shape: &AttentionShape,
+    inputs: &Inputs<'_, E>,
+    at: Position,
+    keys: &[u32],
+    tile: usize,
+    center: &[f64],
+) -> State {
+    let plain = shape.softcap.is_none() && shape.bias.is_none() && !shape.alibi;
+    let q_scale = if plain { (f64::from(shape.scale_value()) * LOG2_E) as f32 } else { shape.scale_value() };
+    let q_scale = device.flushed(f64::from(q_scale), f64::from(f32::MIN_POSITIVE));
+    let q_at = shape.q_strides().at(at.batch, at.head, at.i);
+    let q: Vec<f64> = inputs.q[q_at..q_at + shape.head_dim].iter().map(|&q| device.read(q)).collect();
+    let kv_head = shape.kv_head(at.head);
+    let v_row = |j: u32| {
+        let v_at = shape.v_strides().at(at.batch, kv_head, j as usize);
+        &inputs.v[v_at..v_at + shape.value_dim]
+    };
+
+    let mut state = State { m: DROPPED, l: 0.0, o: vec![0.0; shape.value_dim] };
+    for keys in keys.chunks(tile) {
+        let sides: Vec<f64> = keys.iter().map(|&j| if v_row(j)[0].into() >= center[0] { 1.0 } else { -1.0 }).collect();
+        let mut scores = Vec::with_capacity(keys.len());
+        for (&j, &side) in keys.iter().zip(&sides) {
+            device.push = side;
+            let k_at = shape.k_strides().at(at.batch, kv_head, j as usize);
+            let mut s = 0.0;
+            for (&q, &k) in q.iter().zip(&inputs.k[k_at..k_at + shape.head_dim]) {
+                let scaled = device.mul(q, q_scale);
+                let k = device.read(k);
+                s = device.fma(scaled, k, s);
+            }
+            scores.push(if plain { s } else { full_score(device, shape, inputs, at, j, s) });
+        }
+        let m = scores.iter().copied().fold(state.m, f64::max);
+        device.push = 1.0;
+        let gap = device.add(state.m, -m).max(-200.0);
+        let rescale = if state.m == m { 1.0 } else { device.exp2(gap) };
+        state.m = m;
+        state.l = device.mul(state.l, rescale);
+        for o in &mut state.o {
+            *o = device.mul(*o, rescale);
+        }
+        for ((&j, &side), s) in keys.iter().zip(&sides).zip(scores) {
+            device.push = side;
+            let gap = device.add(s, -m);
+            let p = if s > DROPPED { device.exp2(gap) } else { 0.0 };
+            device.push = -1.0;
+            state.l = device.add(state.l, p);
+            device.push = 1.0;
+            for (o, &v) in state.o.iter_mut().zip(v_row(j)) {
+                let v = device.read(v);
+                *o = device.fma(p, v, *o);
+            }
+        }
+    }
+    state
+}
+
+/// `shaders/score/full.wgsl`.
+fn full_score<E: Element>(
+    device: &mut Device,
+    shape: &AttentionShape,
+    inputs: &Inputs<'_, E>,
+    at: Position,
+    j: u32,
+    product: f64,
+) -> f64 {
+    let mut s = product;
+    if let Some(cap) = shape.softcap.map(f64::from) {
+        let x = device.div(s, cap);
+        // The error of t is to move the score as the rounding of the score does: towards `push`, whatever the sign of x.
+        let side = device.push;
+        device.push = -side * x.signum();
+        let exponent = device.mul(x.abs(), f64::from(-2.0 * std::f32::consts::LOG2_E));
+        let t = device.exp2(exponent.max(-100.0));
+        let above = device.add(1.0, t);
+        device.push = side * x.signum();
+        let below = device.add(1.0, -t);
+        let tanh = device.div(below, above) * if x == 0.0 { 0.0 } else { x.signum() };
+        device.push = side;
+        s = device.mul(cap, tanh);
+    }
+    if let (Some(strides), Some(bias)) = (shape.bias, inputs.bias) {
+        let bias = bias[strides.at(at.batch, at.head, at.i, j as usize)];
+        if bias == f32::NEG_INFINITY {
+            return DROPPED;
+        }
+        s = device.add(s, f64::from(bias));
+    }
+    if shape.alibi {
+        let slope = f64::from(shape.alibi_slopes()[at.head]);
+        let term = device.mul(slope, f64::from(j) - at.i as f64);
+        s = device.add(s, term);
+    }
+    device.mul(s.clamp(f64::from(-2.3e38f32), f64::from(2.3e38f32)), f64::from(std::f32::consts::LOG2_E))
+}

@@ -1,0 +1,57 @@
+use super::{Case, Checked};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use wgpu_attention::reference::Report;
+
+/// By element types: calls verified, rows, and the worst error/bound with its place.
+static WORST: Mutex<BTreeMap<String, Worst>> = Mutex::new(BTreeMap::new());
+
+#[derive(Default)]
+struct Worst {
+    calls: usize,
+    rows: usize,
+    ratio: f64,
+    text: String,
+}
+
+pub(super) fn record(case: &Case, report: &Report) {
+    let name = format!("{} -> {}", case.shape.input, case.shape.output);
+    let mut worst = WORST.lock().unwrap_or_else(PoisonError::into_inner);
+    let worst = worst.entry(name).or_default();
+    worst.calls += 1;
+    worst.rows += report.rows_checked;
+    if report.ratio() > worst.ratio {
+        worst.ratio = report.ratio();
+        worst.text = format!("{report}\n      {case}");
+    }
+}
+
+/// Prints what was verified so far (`--nocapture` shows it).
+pub(crate) fn summary(test: &str) {
+    let worst = WORST.lock().unwrap_or_else(PoisonError::into_inner);
+    println!("{test}: worst error/bound of this binary so far");
+    for (name, Worst { calls, rows, ratio, text }) in worst.iter() {
+        println!("  {name}: {ratio:.4} in {calls} calls, {rows} rows\n      {text}");
+    }
+}
+
+/// Runs a check over cases, says how long it took, and fails with all that failed.
+pub(crate) fn check_all(test: &str, cases: impl IntoIterator<Item = Case>, check: impl Fn(&Case) -> Checked) {
+    let start = Instant::now();
+    let (mut count, mut failures) = (0, Vec::new());
+    for case in cases {
+        let start = Instant::now();
+        count += 1;
+        if let Err(failure) = check(&case) {
+            failures.push(failure);
+        }
+        if start.elapsed() > Duration::from_secs(5) {
+            println!("{test}: slow, {:.1} s: {case}", start.elapsed().as_secs_f64());
+        }
+    }
+    println!("{test}: {count} cases in {:.1} s", start.elapsed().as_secs_f64());
+    assert!(count > 0, "{test}: no case");
+    let shown = failures.iter().take(5).map(String::as_str).collect::<Vec<_>>().join("\n");
+    assert!(failures.is_empty(), "{test}: {} of {count} cases failed\n{shown}", failures.len());
+}
