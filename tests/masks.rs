@@ -489,6 +489,18 @@ fn a_million_keys_build_in_under_a_second_and_64_mb() {
     }
 }
 
+/// A million keys have 134 million blocks below the diagonal: whoever walks them one by one takes seconds.
+#[test]
+fn transposing_and_drawing_a_million_keys_follow_the_runs() {
+    let mask = BlockMask::new(&Causal, BlockGrid::new(1 << 20, 1 << 20)).expect("it builds");
+    let start = std::time::Instant::now();
+    let turned = mask.transpose().expect("there are queries");
+    assert_eq!(turned.kept(), mask.kept());
+    assert!(mask.to_string().len() < 20_000 && mask.to_svg("causal").len() < 20_000);
+    let seconds = start.elapsed().as_secs_f64();
+    assert!(seconds < 1.0, "{seconds} s");
+}
+
 #[test]
 fn equal_tiles_are_stored_once() {
     let tiles =

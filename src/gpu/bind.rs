@@ -143,7 +143,8 @@ impl AttentionCall {
     }
 }
 
-fn storage(device: &wgpu::Device, label: &str, bytes: u64) -> wgpu::Buffer {
+/// Scratch on the device.
+pub(super) fn storage(device: &wgpu::Device, label: &str, bytes: u64) -> wgpu::Buffer {
     device.create_buffer(&wgpu::BufferDescriptor {
         label: Some(label),
         size: bytes,
@@ -153,7 +154,7 @@ fn storage(device: &wgpu::Device, label: &str, bytes: u64) -> wgpu::Buffer {
 }
 
 /// The binding cut to the bytes that the tensor has, or what is wrong with it.
-fn checked_binding<'a>(
+pub(super) fn checked_binding<'a>(
     limits: &wgpu::Limits,
     name: &'static str,
     binding: &wgpu::BufferBinding<'a>,

@@ -1,15 +1,13 @@
 //! The entry for wgpu users: plans on a device of theirs.
 
-use super::params::{AttentionParams, FinishParams};
 use super::pipeline::{Pipeline, Use, filled_buffer};
 use super::plan::AttentionPlan;
 use super::scope::checked;
 use crate::mask::Parts;
-use crate::wgsl::{AttentionVariant, FinishVariant, Shader, Tile, TileLimits};
+use crate::wgsl::{AttentionVariant, Shader, Tile, TileLimits};
 use crate::{AttentionShape, Error, Result};
 use std::collections::HashMap;
-use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A family of kernels for the same computation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -114,8 +112,8 @@ struct Inner {
     edit: Option<Box<Edit>>,
     /// Bound where a variant has no use for a binding: one to read, one to write, since a buffer may not be both.
     unused: [wgpu::Buffer; 2],
-    attention: Mutex<HashMap<AttentionVariant, Arc<Pipeline>>>,
-    finish: Mutex<HashMap<FinishVariant, Arc<Pipeline>>>,
+    /// By the shader's text.
+    pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
 }
 
 impl Kernels {
@@ -174,8 +172,7 @@ impl Kernels {
             options,
             edit,
             unused,
-            attention: Mutex::default(),
-            finish: Mutex::default(),
+            pipelines: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -214,43 +211,18 @@ impl Kernels {
         self.inner.unused[used as usize].as_entire_buffer_binding()
     }
 
-    pub(super) fn attention_pipeline(&self, variant: &AttentionVariant) -> Result<Arc<Pipeline>> {
-        use Use::{Read, Write};
-        let uses = [Read, Read, Read, Read, Write, Write, Read];
-        self.cached(
-            &self.inner.attention,
-            variant,
-            AttentionVariant::shader,
-            size_of::<AttentionParams>(),
-            &uses,
-        )
-    }
-
-    pub(super) fn finish_pipeline(&self, variant: &FinishVariant) -> Result<Arc<Pipeline>> {
-        use Use::{Read, Write};
-        let uses = [Read, Read, Write, Write];
-        self.cached(&self.inner.finish, variant, FinishVariant::shader, size_of::<FinishParams>(), &uses)
-    }
-
-    fn cached<V: Hash + Eq + Clone>(
-        &self,
-        cache: &Mutex<HashMap<V, Arc<Pipeline>>>,
-        variant: &V,
-        shader: impl FnOnce(&V) -> Shader,
-        params_bytes: usize,
-        uses: &[Use],
-    ) -> Result<Arc<Pipeline>> {
-        // A panic of another thread leaves a map of whole pipelines: it stays usable.
-        let lock = || -> MutexGuard<'_, _> { cache.lock().unwrap_or_else(PoisonError::into_inner) };
-        if let Some(pipeline) = lock().get(variant) {
-            return Ok(pipeline.clone());
-        }
-        // Compiled outside the lock: it takes long, and two threads that compile the same lose only time.
-        let mut shader = shader(variant);
+    /// The compiled shader, from the cache or new. Its text is the key: what is equal is compiled once.
+    pub(super) fn pipeline(&self, mut shader: Shader, params_bytes: usize, uses: &[Use]) -> Result<Arc<Pipeline>> {
         if let Some(edit) = &self.inner.edit {
             shader.text = edit(&shader.text);
         }
+        // A panic of another thread leaves a map of whole pipelines: it stays usable.
+        let lock = || self.inner.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = lock().get(&shader.text) {
+            return Ok(pipeline.clone());
+        }
+        // Compiled outside the lock: it takes long, and two threads that compile the same lose only time.
         let pipeline = Arc::new(Pipeline::new(&self.inner.device, &shader, params_bytes, uses)?);
-        Ok(lock().entry(variant.clone()).or_insert(pipeline).clone())
+        Ok(lock().entry(shader.text).or_insert(pipeline).clone())
     }
 }

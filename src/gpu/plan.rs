@@ -3,7 +3,7 @@
 use super::bind::{AttentionBuffers, AttentionCall};
 use super::kernels::{KernelPath, Kernels, PathChoice};
 use super::params::{AttentionParams, FinishParams};
-use super::pipeline::{Pipeline, Work, filled_buffer};
+use super::pipeline::{Pipeline, Use, Work, filled_buffer};
 use super::scope::checked;
 use crate::mask::{Part, Parts};
 use crate::wgsl::{AttentionVariant, FinishVariant, ScoreTerms, Stats, Tile};
@@ -163,11 +163,17 @@ impl AttentionPlan {
     /// The pipelines of all parts, compiled unless they are already. lse is rarely asked for, so its variants are
     /// compiled when it is.
     pub(super) fn pipelines(&self, lse: bool) -> Result<(Vec<Arc<Pipeline>>, Option<Arc<Pipeline>>)> {
+        use Use::{Read, Write};
         let variant = self.variant(lse);
-        let parts =
-            variant.parts.iter().map(|part| self.kernels.attention_pipeline(part)).collect::<Result<_>>()?;
-        let finish =
-            variant.finish.as_ref().map(|finish| self.kernels.finish_pipeline(finish)).transpose()?;
+        let attention = |part: &AttentionVariant| {
+            let uses = [Read, Read, Read, Read, Write, Write, Read];
+            self.kernels.pipeline(part.shader(), size_of::<AttentionParams>(), &uses)
+        };
+        let finish = |finish: &FinishVariant| {
+            self.kernels.pipeline(finish.shader(), size_of::<FinishParams>(), &[Read, Read, Write, Write])
+        };
+        let parts = variant.parts.iter().map(attention).collect::<Result<_>>()?;
+        let finish = variant.finish.as_ref().map(finish).transpose()?;
         Ok((parts, finish))
     }
 

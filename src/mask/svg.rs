@@ -39,7 +39,7 @@ impl BlockMask {
                 "<rect width=\"{w}\" height=\"{h}\" fill=\"#ffffff\"/>\n",
                 "<text x=\"16\" y=\"28\" font-size=\"18\">{title}</text>\n",
                 "<text x=\"16\" y=\"46\" font-size=\"11\">{q} queries (down) x {k} keys (across), {kept:.1} % of the pairs kept, ",
-                "{waste:.2} visited a kept pair</text>\n",
+                "{waste:.2} visited for each</text>\n",
                 "<g transform=\"translate(16 60) scale({unit})\" shape-rendering=\"crispEdges\">\n",
                 "<rect width=\"{columns}\" height=\"{rows}\" fill=\"{empty}\"/>\n",
             ),

@@ -325,7 +325,10 @@ mod tests {
             assert_eq!(refusal(text), format!("{need} ({why}), got `{text}`"));
         }
         let unknown = refusal("windw:before=1");
-        assert!(unknown.contains("unknown variant `windw`, expected one of `full`, `causal`, `window`, "), "{unknown}");
+        assert!(
+            unknown.contains("unknown variant `windw`, expected one of `full`, `causal`, `window`, "),
+            "{unknown}"
+        );
         assert!(refusal(r#"{"kind":"window","before":1,"after":0,"x":1}"#).contains("unknown field `x`"));
         assert!(refusal(r#"{"kind":"full"} x"#).contains("trailing characters"));
         assert!(refusal(r#"{"before":1}"#).contains("missing field `kind`"));

@@ -6,8 +6,9 @@
 //!
 //! - +, -, *: either neighbour, u = 2^-23; so a chain of k operations has a factor within 1 +- gamma_k,
 //!   gamma_k = k u / (1 - k u). Sums may be reassociated, fma may be split.
-//! - exp2: 3 + 2|x| ULP, E = 2^-23 relative each (and a true result below 2^-200 comes out subnormal or 0, which the letter
-//!   of the specification does not say where |x| is past 10^30); division 2.5 ULP; log: 3 ULP, or 2^-21 = 4E absolute near 1.
+//! - exp2: 3 + 2|x| ULP, E = 2^-23 relative each (and a true result below 2^-200 comes out subnormal or 0, which
+//!   the letter of the specification does not say where |x| is past 10^30); division 2.5 ULP; log: 3 ULP, or 2^-21
+//!   = 4E absolute near 1.
 //! - Subnormal numbers may be flushed to 0 wherever they turn up, also when a tensor is read or written:
 //!   an absolute error of up to the smallest normal number, 2^-126 (2^-14 in f16).
 //!
@@ -16,29 +17,33 @@
 //! With A_j = |scale| sum_c |q_c k_jc|, the condition of the product:
 //!
 //! ```text
-//! product  gamma_{d+3} A_j           d products and d - 1 additions (d + 1 with split accumulators); q times the factor;
-//!                                    the factor scale log2(e) itself, rounded to f32
-//!        + |scale| sum' |q_c k_jc|   sum' over elements that are subnormal in their storage and may be read as 0
-//!        + 2^-126 (2 d + sum |k_jc|) flushed products and partial sums; flushed elements of q times the factor
-//! softcap  c (tanh x - tanh(x - D)) + (2.5 E + 3 u) c tanh(x + D),     x = |s| / c
-//!          D = delta / c + (x + delta / c)(2.5 E + 3 u) + E (3 + 4 x log2 e) / 2
-//! bias     u (|s + bias| + delta)                    one addition
-//! ALiBi    2 u |slope (j - i)| + u (|s + slope (j - i)| + delta)     j - i past 2^24, the product, the addition
-//! clamp    max(0, |s| - 2.3e38)                      scores are clamped to +-2.3e38, so that log2(e) s is finite
-//! base 2   2 u (|s| + delta)                         log2(e) rounded, and the product; part of `product` if folded into q
+//! product  gamma_{d+3} A_j             d products, d - 1 additions (one more with split sums), q times the factor,
+//!                                      the factor scale log2(e) itself, rounded to f32
+//!        + |scale| sum' |q_c k_jc|     sum' over what is subnormal in its storage and may be read as 0
+//!        + 2^-126 (2 d + sum |k_jc|)   flushed products and partial sums; flushed elements of q times the factor
+//! softcap  c (tanh x - tanh(x - D)) + (2.5 E + 3 u) c tanh(x + D) + 2^-126 (1 + c),   x = |s| / c, y = x + delta / c
+//!          D = delta / c + y (2.5 E + 3 u) + E (3 + 4 y log2 e) / 2
+//! bias     u (|s + bias| + delta)      one addition
+//! ALiBi    2 u |slope (j - i)|         j - i past 2^24, the product
+//!        + u (|s + slope (j - i)| + delta)                                            the addition
+//! clamp    max(0, |s| - 2.3e38)        scores are clamped to +-2.3e38, so that log2(e) s is finite
+//! base 2   2 u (|s| + delta)           log2(e) rounded, and the product; folded into q if none of softcap, bias
+//!                                      and ALiBi is there
 //! ```
 //!
-//! Softcap: the kernel computes sign(x)(1 - t)/(1 + t), t = exp2(-2 log2(e) |x|). A relative error e of t is an error
-//! of ln(1 + e) / 2 of the argument of tanh, since (1 - t)/(1 + t) = tanh(-ln(t) / 2) holds for every t > 0; so all
-//! that happens up to t is one displacement D of the argument: the score's own error, a division, two roundings of the
-//! exponent, exp2. Then come 1 - t, 1 + t, a division, the product with c. tanh is steepest where tanh(x - D) lies,
-//! whatever the sign of x - D.
+//! Each line takes the s and the delta of those before it and adds to delta; softcap replaces delta.
+//!
+//! Softcap: the kernel computes sign(x)(1 - t)/(1 + t), t = exp2(-2 log2(e) |x|). A relative error e of t is an
+//! error of ln(1 + e) / 2 of the argument of tanh, since (1 - t)/(1 + t) = tanh(-ln(t) / 2) holds for every t > 0;
+//! so all that happens up to t is one displacement D of the argument: the score's own error, a division, two
+//! roundings of the exponent, exp2. Then come 1 - t, 1 + t, a division, the product with c. tanh is steepest where
+//! tanh(x - D) lies, whatever the sign of x - D.
 //!
 //! # 2. The weight: p^_j / p_j within exp(+-epsilon_j) but for a common factor
 //!
-//! With M+ = max_i (s_i + delta_i), no computed maximum m is above it, so x_j = M+ - s_j + delta_j is at least m - s^_j.
-//! The weight of key j is exp2(s^_j - m_1) exp2(m_1 - m_2) ... : the exponents add up to at most x_j log2(e), however
-//! many blocks raise the maximum. Whatever m is, it cancels.
+//! With M+ = max_i (s_i + delta_i), no computed maximum m is above it, so x_j = M+ - s_j + delta_j is at least m -
+//! s^_j. The weight of key j is exp2(s^_j - m_1) exp2(m_1 - m_2) ... : the exponents add up to at most x_j log2(e),
+//! however many blocks raise the maximum. Whatever m is, it cancels.
 //!
 //! ```text
 //! epsilon_j = delta_j + x_j (2 u + 2 E log2 e + E) + 3 E (1 + R)
@@ -48,15 +53,15 @@
 //! each time with one more exp2. R is counted as the strict records of the scores in walking order, a score counting
 //! as a record when s + delta exceeds the largest s - delta before it, for rounding may reorder near ties.
 //!
-//! Parts merge by their maxima and sums, which are kept apart (never by a rounded lse): o l and o' l' times
-//! exp2(m - max(m, m')) and exp2(m' - max(m, m')). That is two more exponentials, whose arguments belong to the same sum of
-//! exponents: each part after the first adds 2 to R, and 10 roundings to K below.
+//! Parts merge by their maxima and sums, which are kept apart (never by a rounded lse): with m+ = max(m, m'), the
+//! weights are exp2(m - m+) l and exp2(m' - m+) l'. That is two more exponentials, whose arguments belong to the same
+//! sum of exponents: each part after the first adds 2 to R, and 10 roundings to K below.
 //!
 //! # 3. The output
 //!
-//! Let D = sum_j p_j exp(-epsilon_j), a lower bound of sum_j p^_j (with p summing to 1), w+_j = p_j exp(epsilon_j) / D,
-//! dw_j = p_j (exp(epsilon_j) - 1) / D. Numerator and denominator add up the *same* p^, each with a factor within
-//! 1 +- gamma_K: o^ - o = sum_j p^_j [(1 + eta_j)(v_j - o) + (eta_j - zeta_j) o] / sum p^_j (1 + zeta_j), so
+//! Let D = sum_j p_j exp(-epsilon_j), a lower bound of sum_j p^_j (with p summing to 1), w+_j = p_j exp(epsilon_j)
+//! / D, dw_j = p_j (exp(epsilon_j) - 1) / D. Numerator and denominator add up the *same* p^, each with a factor
+//! within 1 +- gamma_K: o^ - o = sum_j p^_j [(1 + eta_j)(v_j - o) + (eta_j - zeta_j) o] / sum p^_j (1 + zeta_j), so
 //!
 //! ```text
 //! B_c = [ min(B1, B2) + gamma_K ( min(sum_j w+_j |v_jc|, max_j |v_jc|) + |o_c| ) ] / (1 - gamma_K)
@@ -66,24 +71,26 @@
 //! K   = m + R + 2 + 10 (parts - 1)
 //! ```
 //!
-//! K: m - 1 additions, the product p v, a product per rescale; per merge the normalisation of the part (its division, 2.5
-//! ULP), four products with weights and sums and their additions. B2 holds because o^ is nearly a mean of the v_j with *some* weights: it is what remains when the scores
-//! themselves are uncertain by more than 1, as in a row whose every key has a bias of -1e9. A key is reachable if
-//! w+_j > exp(-40). sum': values that are subnormal in their storage. The last term is for flushes: p_j, p_j v_j, a
-//! partial sum, each 2^-126, and a rescale by a factor that is flushed, which loses what it multiplies, once a key;
-//! l >= 1 - 3E since the key at the maximum is in it. Then the division by l, and the storage of the output:
+//! K: m - 1 additions, the product p v, a product per rescale; per merge the normalisation of the part (its
+//! division, 2.5 ULP), four products with weights and sums and their additions. B2 holds because o^ is nearly a
+//! mean of the v_j with *some* weights: it is what remains when the scores themselves are uncertain by more than 1,
+//! as in a row whose every key has a bias of -1e9. A key is reachable if w+_j > exp(-40). sum': values that are
+//! subnormal in their storage. The last term is for flushes: p_j, p_j v_j, a partial sum, each 2^-126, and a
+//! rescale by a factor that is flushed, which loses what it multiplies, once a key; l >= 1 - 3E since the key at
+//! the maximum is in it. Then the division by l, and the storage of the output:
 //!
 //! ```text
-//! bound_c = B_c + (2.5 E + u + u_out)(|o_c| + B_c) + 2^-125 + [ f16: min(|o_c| + B_c, 2^-14) + 2^-24 if |o_c| - B_c < 2^-14 ]
+//! bound_c = B_c + (2.5 E + u + u_out)(|o_c| + B_c) + 2^-125
+//!         + min(|o_c| + B_c, 2^-14) + 2^-24                          f16 only, if |o_c| - B_c < 2^-14
 //! ```
 //!
-//! with u_out = [`ElementType::rounding`].
+//! with u_out = [`ElementType::rounding`]; the second line for results that may be subnormal in f16.
 //!
 //! # 4. The log-sum-exp
 //!
 //! ```text
 //! |lse^ - lse| <= max( ln sum_j p_j exp(epsilon_j), -ln D ) + gamma_K / (1 - gamma_K)
-//!               + 4 E + 3 E ln(m + 1) + 3 u (|M| + |lse| + the two lines' first term) + (m + 1) 2^-124
+//!               + 4 E + 3 E ln(m + 1) + 3 u (|M| + |lse| + first term) + (m + 1) 2^-124
 //! ```
 //!
 //! 3u: lse = m ln 2 + ln l or (m + log2 l) ln 2, either way at most ln 2, a product and a sum.
@@ -92,11 +99,11 @@
 //!
 //! The bound is infinite, which [`verify`](super::verify()) counts as *unspecified*, where
 //! - an input that the element depends on is NaN or infinite (a bias of minus infinity removes the pair instead);
-//! - f32 may overflow on the way: |scale| log2(e) max(1, |q|) or log2(e) A_j reaches 2^127; s + bias passes f32's range;
-//!   two clamped scores of a row are more than f32::MAX / log2(e) apart; m max |v_jc| reaches 2^127; |s| / softcap
-//!   reaches 2^126;
+//! - f32 may overflow on the way: |scale| log2(e) max(1, |q|) or log2(e) A_j reaches 2^127; s + bias passes f32's
+//!   range; two clamped scores of a row are more than f32::MAX / log2(e) apart; m max |v_jc| reaches 2^127; |s| /
+//!   softcap reaches 2^126;
 //! - the result may pass the range of the output's element type;
-//! - a row has 2^22 keys or more: K u is then past 1/2 and the worst case of a sum in f32 is no longer bounded.
+//! - K u reaches 1/2 (at 2^21 to 2^22 keys): the worst case of such a sum in f32 is of the size of its terms.
 //!
 //! The f64 evaluation itself errs by the same expressions with 2^-53 for u: 2^-30 of the bound, and ignored. Kernels
 //! that round the weights to 16 bits before the second product need one term more; none does so yet.
@@ -116,7 +123,7 @@ const TINY: f64 = f32::MIN_POSITIVE as f64;
 const HUGE: f64 = 1.7014118346046923e38;
 /// Scores are clamped to this.
 const CLAMP: f64 = 2.3e38;
-/// Second-order terms: e^-x <= 1 - x + x^2 / 2.
+/// Second-order terms: a relative error r is an error of -ln(1 - r) <= r (1 + 2^-10) in the exponent, for r < 2^-10.
 const SECOND_ORDER: f64 = 1.0 + 1.0 / 1024.0;
 
 /// gamma_k = k u / (1 - k u), infinite from k u = 1/2.
@@ -157,7 +164,8 @@ pub(super) fn bound<T: Element>(
 
     let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let shift = weights.lse_error;
-    let roundings = 3.0 * U * (max.abs() + exact.lse.abs() + shift) + 4.0 * E + 3.0 * E * ((m + 1) as f64).ln();
+    let roundings =
+        3.0 * U * (max.abs() + exact.lse.abs() + shift) + 4.0 * E + 3.0 * E * ((m + 1) as f64).ln();
     let lse = shift + sum_error / (1.0 - sum_error) + roundings + (m + 1) as f64 * 4.0 * TINY;
     Bound { out, lse: promised(lse) }
 }
@@ -226,7 +234,8 @@ fn score_error<T: Element>(call: &Call<'_, T>, q: &Query, at: Position, exact: &
     }
     if let Some(alibi) = call.alibi(at, j) {
         partial += alibi;
-        delta += 2.0 * U * alibi.abs() + U * (partial.abs() + delta) + if alibi == 0.0 { 0.0 } else { 2.0 * TINY };
+        delta +=
+            2.0 * U * alibi.abs() + U * (partial.abs() + delta) + if alibi == 0.0 { 0.0 } else { 2.0 * TINY };
     }
     delta += (score.abs() - CLAMP).max(0.0);
     if shape.softcap.is_some() || shape.bias.is_some() || shape.alibi {
@@ -238,8 +247,8 @@ fn score_error<T: Element>(call: &Call<'_, T>, q: &Query, at: Position, exact: &
 /// |computed - c tanh(s / c)| where s itself is known within `delta`.
 fn softcap_error(score: f64, delta: f64, cap: f64) -> f64 {
     if score == 0.0 && delta == 0.0 {
-        // exp2(0) need not be 1: t is off by up to 3 E.
-        return cap * 2.0 * E;
+        // sign(0) = 0, whatever t is.
+        return 0.0;
     }
     let (x, moved) = (score.abs() / cap, delta / cap);
     if x + moved >= 0.5 * HUGE || cap < TINY {
@@ -359,7 +368,8 @@ fn output_bound<T: Element>(
         // B1 is NaN where an infinite weight met a value that equals the output; `min` then takes B2.
         let moved = column.moved.min(column.range + column.unreached);
         let sums = sum_error * (column.size.min(column.max) + o.abs());
-        let bound = (moved + sums) / (1.0 - sum_error) + column.flushed + flushes * 4.0 * TINY * (1.0 + column.max);
+        let bound =
+            (moved + sums) / (1.0 - sum_error) + column.flushed + flushes * 4.0 * TINY * (1.0 + column.max);
         promised(stored(call.shape.output, o.abs(), bound))
     };
     columns.iter().zip(&exact.out).map(finish).collect()

@@ -54,7 +54,9 @@ impl<'a, E: Element> Call<'a, E> {
         check_len("k", inputs.k.len(), shape.len_k(), shape.k_layout)?;
         check_len("v", inputs.v.len(), shape.len_v(), shape.v_layout)?;
         match (shape.bias, inputs.bias) {
-            (None, Some(_)) => return Err(Error::argument("bias", "none, as the shape has none", "a tensor")),
+            (None, Some(_)) => {
+                return Err(Error::argument("bias", "none, as the shape has none", "a tensor"));
+            }
             (Some(_), None) => return Err(Error::argument("bias", "a tensor, as the shape has one", "none")),
             (Some(_), Some(bias)) if bias.len() < shape.len_bias() => {
                 let need = format!("at least {} elements", shape.len_bias());
@@ -69,7 +71,8 @@ impl<'a, E: Element> Call<'a, E> {
 
     pub(super) fn check_position(&self, at: Position) -> Result<()> {
         let shape = self.shape;
-        let axes = [("batch", at.batch, shape.batch), ("head", at.head, shape.heads), ("i", at.i, shape.q_len)];
+        let axes =
+            [("batch", at.batch, shape.batch), ("head", at.head, shape.heads), ("i", at.i, shape.q_len)];
         for (name, got, size) in axes {
             if got >= size {
                 return Err(Error::argument(format!("position.{name}"), format!("below {size}"), got));

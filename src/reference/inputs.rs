@@ -79,14 +79,14 @@ pub enum Kind {
     Normal,
     /// q and k N(0, 16): scores of standard deviation 16, nearly all weight on a few keys.
     Peaky,
-    /// N(0, 1) + 4 in all of q, k and v: a large common part of scores (16 sqrt(d) by the default scale) and outputs, so that
-    /// cancellation and a missing maximum show.
+    /// N(0, 1) + 4 in all of q, k and v: a large common part of scores (16 sqrt(d) by the default scale) and
+    /// outputs, so that cancellation and a missing maximum show.
     Offset,
-    /// Scores that grow along the keys by about 16 altogether (by the default scale), so that the running maximum rises
-    /// in every block.
+    /// Scores that grow along the keys by about 16 altogether (by the default scale), so that the running maximum
+    /// rises in every block.
     Rising,
-    /// Element n of a tensor is ((n mod 251) - 125) / 125 (q), the same with 241 and 239 (k, v): no randomness, and any
-    /// error of a stride shows.
+    /// Element n of a tensor is ((n mod 251) - 125) / 125 (q), the same with 241 and 239 (k, v): no randomness, and
+    /// any error of a stride shows.
     Arange,
     /// q and k N(0, 1) times 1e-20 (times 1e-4 in f16): products are subnormal in f32, and weights uniform.
     Tiny,

@@ -91,7 +91,8 @@ pub fn attention<E: Element>(
 /// [`attention`] with all the inputs that a shape may ask for.
 ///
 /// A contiguous layout wants exactly the tensor's elements ([`AttentionShape::len_q`] and its like), a
-/// [`Layout::Strided`](crate::Layout::Strided) one and the bias at least those: such a slice may go on behind the last row.
+/// [`Layout::Strided`](crate::Layout::Strided) one and the bias at least those: such a slice may go on behind the
+/// last row.
 ///
 /// NaN and infinity within the tensors reach the rows that depend on them, and no others.
 ///

@@ -1,10 +1,10 @@
-//! Two tests that find the wrong set of keys, where the error bound is blind: with peaky scores a dropped key may weigh less
-//! than a rounding error.
+//! Two tests that find the wrong set of keys, where the error bound is blind: with peaky scores a dropped key may
+//! weigh less than a rounding error.
 //!
-//! | test | inputs | what it proves |
-//! |---|---|---|
-//! | count | q = 0, v in {0, 1}: o_ic is (number of attended keys with v_jc = 1) / (number of attended keys) | the exact set S, and each key once |
-//! | gather | keys hold the bits of j as +-1, the query addresses one key, 26 nats ahead of all others | each addressed key is read at its own place, and only if it is attended |
+//! - **count**: q = 0 and v in {0, 1}. Then o_ic is the share of attended keys with v_jc = 1, so it tells the exact
+//!   set S, and that each key is met once.
+//! - **gather**: keys hold the bits of j as +-1 and the query addresses one key, 26 nats ahead of all others. So each
+//!   addressed key is read from its own place, and only if it is attended.
 //!
 //! ```
 //! use wgpu_attention::{AttentionShape, Causal, reference::{self, Got, Rows, oracle}};
@@ -36,7 +36,8 @@ const LEAD: f64 = 26.0;
 /// places, so that removing pairs by the bias is tested too.
 ///
 /// # Errors
-/// What [`AttentionShape::check`] refuses; `alibi`, under which weights are not equal; an `E` that is not the shape's `input`.
+/// What [`AttentionShape::check`] refuses; `alibi`, under which weights are not equal; an `E` that is not the
+/// shape's `input`.
 pub fn count_inputs<T: Element>(shape: &AttentionShape, seed: u64) -> Result<Tensors<T>> {
     check::<T>(shape)?;
     let (k, v) = (Counter::new(seed, 0), Counter::new(seed, 1));
@@ -56,10 +57,11 @@ pub fn count_inputs<T: Element>(shape: &AttentionShape, seed: u64) -> Result<Ten
 /// (2.5 E + u + u_out) c / n  +  min( 2 gamma_{2 n + 2} c, 1/8 ) / n
 /// ```
 ///
-/// the final division and the storage of the output; and, since WGSL's exp2(0) need not be 1, what summing n equal numbers that are
-/// not quite 1 may cost, but no more than 1/8 of a key: one key too few or too many moves out by about 1 / (2 n) where
-/// half of the values are 1. (With exp2(0) = 1 all sums are of integers below 2^24 and exact.) An f16 or bf16 output hides single keys in
-/// rows of more than 2^9 or 2^6 keys: use shorter rows or an f32 output.
+/// the final division and the storage of the output; and, since WGSL's exp2(0) need not be 1, what summing n equal
+/// numbers that are not quite 1 may cost, but no more than 1/8 of a key: one key too few or too many moves out by
+/// about 1 / (2 n) where half of the values are 1. (With exp2(0) = 1 all sums are of integers below 2^24 and
+/// exact.) An f16 or bf16 output hides single keys in rows of more than 2^9 or 2^6 keys: use shorter rows or an f32
+/// output.
 ///
 /// # Errors
 /// As [`verify`](super::verify()).
@@ -112,19 +114,21 @@ pub struct Gather<T> {
     pub targets: Vec<u32>,
 }
 
-/// Inputs of the gather test: key j of each batch item and key/value head is a code of j in +-1, repeated as often as
-/// it fits into d (with zeros behind), the query is the code of its target times a factor that puts the target at least 26
-/// nats ahead of every other key. With a softcap one more column, 1 in all keys, moves the scores so that the
-/// target and the next keys lie on both sides of 0, where the cap bends least. Values are the digits of j in base 128, shifted by batch item and
-/// head, so that each key has values of its own wherever dv is at least the number of digits (1 up to 128 keys, 2 up to 16,384).
+/// Inputs of the gather test: key j of each batch item and key/value head is a code of j in +-1, repeated as often
+/// as it fits into d (with zeros behind), the query is the code of its target times a factor that puts the target
+/// at least 26 nats ahead of every other key. With a softcap one more column, 1 in all keys, moves the scores so
+/// that the target and the next keys lie on both sides of 0, where the cap bends least. Values are the digits of j
+/// in base 128, shifted by batch item and head, so that each key has values of its own wherever dv is at least the
+/// number of digits (1 up to 128 keys, 2 up to 16,384).
 ///
-/// Three of four rows address a key that `pattern` attends (if there is one), the others any key. A bias is as in [`count_inputs`].
+/// Three of four rows address a key that `pattern` attends (if there is one), the others any key. A bias is as in
+/// [`count_inputs`].
 ///
 /// # Errors
-/// What [`AttentionShape::check`] refuses; a head_dim that is smaller than the number of bits of `kv_len - 1` (one more
-/// with a softcap): the codes do not fit; `alibi`, which outweighs the codes; a scale of 0, or so small that the queries pass
-/// the element type's range; a softcap below 14, which leaves no 26 nats; strides of q, k or v under which rows share
-/// elements; an `E` that is not the shape's `input`.
+/// What [`AttentionShape::check`] refuses; a head_dim that is smaller than the number of bits of `kv_len - 1` (one
+/// more with a softcap): the codes do not fit; `alibi`, which outweighs the codes; a scale of 0, or so small that
+/// the queries pass the element type's range; a softcap below 14, which leaves no 26 nats; strides of q, k or v
+/// under which rows share elements; an `E` that is not the shape's `input`.
 pub fn gather_inputs<T: Element>(
     shape: &AttentionShape,
     pattern: &dyn Pattern,
@@ -170,9 +174,10 @@ pub fn gather_inputs<T: Element>(
 /// (2.5 E + u + u_out) |v_tc|  +  min( 2 gamma_{2 Lk + 2} |v_tc|, 1/4 )  +  128 (Lk - 1) exp(-25)
 /// ```
 ///
-/// the division and storage; adding the others' small weights and rescaling, in numerator and denominator, but no more than a quarter of
-/// the distance of two values; the others' weights. Where it is not attended, out is what the other keys
-/// give, under the bound of [`row`](super::row()); this is compared in at most 256 rows, for it costs O(Lk d) a row.
+/// the division and storage; adding the others' small weights and rescaling, in numerator and denominator, but no
+/// more than a quarter of the distance of two values; the others' weights. Where it is not attended, out is what
+/// the other keys give, under the bound of [`row`](super::row()); this is compared in at most 256 rows, for it
+/// costs O(Lk d) a row.
 ///
 /// # Errors
 /// As [`verify`](super::verify()), and for `targets` of another call.
@@ -187,7 +192,11 @@ pub fn check_gather<T: Element, O: Element>(
     let call = Call::new(shape, &inputs, pattern)?;
     check_got(shape, &got)?;
     if gather.targets.len() != shape.len_lse() || gather.targets.iter().any(|&t| t as usize >= shape.kv_len) {
-        return Err(Error::argument("targets", format!("{} keys of this call", shape.len_lse()), "another call's"));
+        return Err(Error::argument(
+            "targets",
+            format!("{} keys of this call", shape.len_lse()),
+            "another call's",
+        ));
     }
     let attended = |at: &Position| call.keeps(*at, gather.targets[at.row(shape)] as usize);
     let (hits, mut misses): (Vec<_>, Vec<_>) = rows.positions(shape).into_iter().partition(attended);
@@ -204,7 +213,10 @@ pub fn check_gather<T: Element, O: Element>(
     };
     let miss = |&at: &Position| {
         let row = bounded_row(&call, at, None)?;
-        let out = got_row(shape, &got, at).zip(row.out).zip(row.bound).map(|((got, expected), bound)| (got, expected, bound));
+        let out = got_row(shape, &got, at)
+            .zip(row.out)
+            .zip(row.bound)
+            .map(|((got, expected), bound)| (got, expected, bound));
         Ok(Report::of_row(at, out, None))
     };
     let hits = hits.par_iter().map(hit).reduce(Report::empty, Report::merge);
@@ -233,7 +245,8 @@ fn code_bits(kv_len: usize) -> usize {
     (usize::BITS - (kv_len - 1).leading_zeros()).max(1) as usize
 }
 
-/// How keys and queries are written: columns 0 .. coded hold `bits` bits again and again; then, with a softcap, the shift.
+/// How keys and queries are written: columns 0 .. coded hold `bits` bits again and again; then, with a softcap, the
+/// shift.
 struct Code {
     bits: usize,
     coded: usize,
@@ -267,14 +280,21 @@ impl Code {
             None => LEAD / 2.0,
         };
         let query_shift = if shifted { -x * (bits as f64 - 1.0) / scale } else { 0.0 };
-        Ok(Self { bits, coded: repeats * bits, shifted, amplitude: x / (repeats as f64 * scale), query_shift })
+        Ok(Self {
+            bits,
+            coded: repeats * bits,
+            shifted,
+            amplitude: x / (repeats as f64 * scale),
+            query_shift,
+        })
     }
 
     fn is_shift(&self, c: usize) -> bool {
         self.shifted && c == self.coded
     }
 
-    /// Column c of key j: a bit of j as +-1. Batch items and heads flip some bits, so that no head can be taken for another.
+    /// Column c of key j: a bit of j as +-1. Batch items and heads flip some bits, so that no head can be taken for
+    /// another.
     fn element(&self, batch: usize, head: usize, j: usize, c: usize) -> f64 {
         if c >= self.coded {
             return 0.0;
@@ -296,9 +316,10 @@ fn targets(shape: &AttentionShape, pattern: &dyn Pattern, bias: Option<&[f32]>, 
     let draw = Counter::new(seed, 3);
     let keeps = |at: Position, j: usize| {
         let site = Site { batch: at.batch, head: at.head, extent: shape.extent() };
-        let removed = shape.bias.zip(bias).is_some_and(|(strides, bias)| {
-            bias[strides.at(at.batch, at.head, at.i, j)] == f32::NEG_INFINITY
-        });
+        let removed = shape
+            .bias
+            .zip(bias)
+            .is_some_and(|(strides, bias)| bias[strides.at(at.batch, at.head, at.i, j)] == f32::NEG_INFINITY);
         pattern.keep(&site, at.i, j) && !removed
     };
     (0..shape.len_lse())
@@ -307,7 +328,8 @@ fn targets(shape: &AttentionShape, pattern: &dyn Pattern, bias: Option<&[f32]>, 
             let bits = draw.bits(n as u64);
             let start = (bits >> 8) as usize % shape.kv_len;
             let at = Position::of_row(shape, n);
-            let attended = || (0..shape.kv_len).map(|step| (start + step) % shape.kv_len).find(|&j| keeps(at, j));
+            let attended =
+                || (0..shape.kv_len).map(|step| (start + step) % shape.kv_len).find(|&j| keeps(at, j));
             let target = if bits & 3 == 0 { start } else { attended().unwrap_or(start) };
             target as u32
         })

@@ -98,7 +98,8 @@ pub(super) fn solve<E: Element>(call: &Call<'_, E>, at: Position) -> Exact {
     }
     let q = call.q(at);
     let products: Vec<f64> = keys.iter().map(|&j| call.product(&q, at, j)).collect();
-    let scores: Vec<f64> = keys.iter().zip(&products).map(|(&j, &product)| call.score(product, at, j)).collect();
+    let scores: Vec<f64> =
+        keys.iter().zip(&products).map(|(&j, &product)| call.score(product, at, j)).collect();
     let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
 
     let mut l = 0.0;
@@ -122,7 +123,11 @@ fn locate(keys: &[u32], walk: Vec<Vec<u32>>, at: Position) -> Result<Vec<Vec<usi
         for j in part {
             let Ok(place) = keys.binary_search(&j) else { continue };
             if std::mem::replace(&mut met[place], true) {
-                return Err(Error::argument("order", "each attended key once", format!("key {j} twice at {at}")));
+                return Err(Error::argument(
+                    "order",
+                    "each attended key once",
+                    format!("key {j} twice at {at}"),
+                ));
             }
             places.push(place);
         }

@@ -14,8 +14,8 @@ pub enum Rows {
     /// Every row of every head.
     All,
     /// `count` rows over all heads and batch items (all, if there are no more): the first and the last query and
-    /// those at block edges (multiples of 16, and so of 32 and 64, with their neighbours), in the first and last head of the
-    /// first and last batch item; then any, at random.
+    /// those at block edges (multiples of 16, and so of 32 and 64, with their neighbours), in the first and last
+    /// head of the first and last batch item; then any, at random.
     Sample {
         /// How many rows.
         count: usize,
@@ -52,8 +52,10 @@ fn sample(shape: &AttentionShape, count: usize, seed: u64) -> Vec<Position> {
 
     let corner_batches = BTreeSet::from([0, shape.batch - 1]);
     let corner_heads = BTreeSet::from([0, shape.heads - 1]);
-    let corners: Vec<_> =
-        corner_batches.iter().flat_map(|&batch| corner_heads.iter().map(move |&head| (batch, head))).collect();
+    let corners: Vec<_> = corner_batches
+        .iter()
+        .flat_map(|&batch| corner_heads.iter().map(move |&head| (batch, head)))
+        .collect();
     let ends = BTreeSet::from([0, shape.q_len - 1]);
     let edges: Vec<usize> = (16..shape.q_len + 1)
         .step_by(16)
@@ -66,7 +68,8 @@ fn sample(shape: &AttentionShape, count: usize, seed: u64) -> Vec<Position> {
         .flat_map(|&(batch, head)| ends.iter().map(move |&i| Position { batch, head, i }))
         .take(count)
         .collect();
-    // Half of what is left goes to block edges, the rest anywhere. The draws are bounded: a set may be smaller than its share.
+    // Half of what is left goes to block edges, the rest anywhere. The draws are bounded: a set may be smaller than
+    // its share.
     let at_edges = if edges.is_empty() { rows.len() } else { rows.len() + (count - rows.len()) / 2 };
     for _ in 0..8 * count {
         if rows.len() >= at_edges {

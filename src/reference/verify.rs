@@ -1,6 +1,7 @@
 //! A kernel's output against the reference: |error| <= bound, element by element.
 //!
-//! The measure is error / bound, not ULP and not an average: outputs are cancelling sums, and one wrong row must show.
+//! The measure is error / bound, not ULP and not an average: outputs are cancelling sums, and one wrong row must
+//! show.
 
 use super::call::{Call, Position, check_len, check_type};
 use super::row::{Row, Walk, bounded_row};
@@ -75,7 +76,10 @@ pub struct Worst {
 impl Report {
     /// The largest error / bound of out and lse; 0 if nothing was compared.
     pub fn ratio(&self) -> f64 {
-        [&self.worst_out, &self.worst_lse].into_iter().flatten().fold(0.0, |ratio, worst| worst.ratio.max(ratio))
+        [&self.worst_out, &self.worst_lse]
+            .into_iter()
+            .flatten()
+            .fold(0.0, |ratio, worst| worst.ratio.max(ratio))
     }
 
     pub(super) fn empty() -> Self {
@@ -163,7 +167,8 @@ impl fmt::Display for Worst {
     }
 }
 
-/// Compares a kernel's output with [`attention_with`](super::attention_with) under the bound of [`row`](super::row()).
+/// Compares a kernel's output with [`attention_with`](super::attention_with) under the bound of
+/// [`row`](super::row()).
 ///
 /// An output that was never written fails, provided that it was poisoned (NaN, or any value that is not the answer).
 ///
@@ -180,7 +185,8 @@ pub fn verify<E: Element, O: Element>(
 }
 
 /// Compares a kernel's output with what another system computed, under the bound of [`row`](super::row()) plus
-/// [`VerifyOptions::allowance`], the expected values' own error. An expected lse may also be off by its rounding to f32.
+/// [`VerifyOptions::allowance`], the expected values' own error. An expected lse may also be off by its rounding to
+/// f32.
 ///
 /// # Errors
 /// As [`verify`], and for `expected` of the wrong length.
@@ -229,7 +235,10 @@ fn compare<E: Element, O: Element>(
     let check = |&at: &Position| {
         let row = expect(at, bounded_row(&call, at, options.order)?);
         let out = got_row(shape, &got, at);
-        let out = out.zip(&row.out).zip(&row.bound).map(|((got, &expected), &bound)| (got, expected, bound + allowance));
+        let out = out
+            .zip(&row.out)
+            .zip(&row.bound)
+            .map(|((got, &expected), &bound)| (got, expected, bound + allowance));
         let lse = got.lse.map(|lse| (f64::from(lse[at.row(shape)]), row.lse, row.lse_bound + allowance));
         Ok(Report::of_row(at, out, lse))
     };

@@ -1,7 +1,9 @@
 //! The reference against results worked out by hand, layout by layout and term by term.
 
 use wgpu_attention::reference::{self, Kind, Output, Tensors};
-use wgpu_attention::{AttentionShape, BiasStrides, Causal, Element, ElementType, Full, Inputs, Layout, Strides};
+use wgpu_attention::{
+    AttentionShape, BiasStrides, Causal, Element, ElementType, Full, Inputs, Layout, Strides,
+};
 
 fn close(a: f64, b: f64) -> bool {
     (a - b).abs() <= 1e-14 * b.abs().max(1.0)
@@ -54,7 +56,12 @@ fn bias_comes_after_softcap_and_minus_infinity_removes() {
 #[test]
 fn the_default_scale_is_one_over_the_root_of_d() {
     let shape = AttentionShape::new(1, 1, 2, 4).q_len(1).value_dim(1);
-    let inputs = Inputs { q: &[1.0f32, 1.0, 1.0, 1.0], k: &[1.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0], v: &[3.0, 5.0], bias: None };
+    let inputs = Inputs {
+        q: &[1.0f32, 1.0, 1.0, 1.0],
+        k: &[1.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+        v: &[3.0, 5.0],
+        bias: None,
+    };
     let exact = reference::attention_with(&shape, &inputs, &Full).unwrap();
     agrees((exact.out[0], exact.lse[0]), (1.5, 0.0));
 }
@@ -165,7 +172,10 @@ fn element_types_are_read_exactly() {
 #[test]
 fn empty_calls_give_nothing() {
     let shape = AttentionShape::new(0, 2, 4, 8);
-    assert_eq!(reference::attention::<f32>(&shape, &[], &[], &[], &Full).unwrap(), Output { out: vec![], lse: vec![] });
+    assert_eq!(
+        reference::attention::<f32>(&shape, &[], &[], &[], &Full).unwrap(),
+        Output { out: vec![], lse: vec![] }
+    );
     let shape = AttentionShape::new(1, 1, 4, 1).q_len(0);
     assert_eq!(reference::attention(&shape, &[], &[0.0f32; 4], &[0.0; 4], &Full).unwrap().out, []);
 }
@@ -191,12 +201,18 @@ fn bad_input_is_named() {
     assert_eq!(error(&shape, &ok, &ok, &[], None), "v: need 8 elements, got 0 elements");
     let strided = shape.v_layout(Layout::Strided(Strides { batch: 0, head: 0, row: 3 }));
     assert_eq!(error(&strided, &ok, &ok, &ok, None), "v: need at least 11 elements, got 8 elements");
-    assert_eq!(error(&shape, &ok, &ok, &ok, Some(&ok)), "bias: need none, as the shape has none, got a tensor");
+    assert_eq!(
+        error(&shape, &ok, &ok, &ok, Some(&ok)),
+        "bias: need none, as the shape has none, got a tensor"
+    );
     let biased = shape.bias(BiasStrides::broadcast([1, 1, 4, 4]));
     assert_eq!(error(&biased, &ok, &ok, &ok, None), "bias: need a tensor, as the shape has one, got none");
     assert_eq!(error(&biased, &ok, &ok, &ok, Some(&ok)), "bias: need at least 16 elements, got 8 elements");
     let half = shape.input(ElementType::F16);
-    assert_eq!(error(&half, &ok, &ok, &ok, None), "q, k and v: need f16 elements, as the shape says, got f32");
+    assert_eq!(
+        error(&half, &ok, &ok, &ok, None),
+        "q, k and v: need f16 elements, as the shape says, got f32"
+    );
     assert!(error(&shape.kv_heads(3), &ok, &ok, &ok, None).starts_with("kv_heads: "));
 
     let inputs = Inputs { q: &ok, k: &ok, v: &ok, bias: None };

@@ -1,7 +1,8 @@
 //! The harness itself: what it must let pass, and what it must catch.
 
 use wgpu_attention::reference::{
-    self, Expected, Got, Kind, Output, Position, Report, Rows, Tensors, VerifyOptions, compare_expected, verify,
+    self, Expected, Got, Kind, Output, Position, Report, Rows, Tensors, VerifyOptions, compare_expected,
+    verify,
 };
 use wgpu_attention::{AttentionShape, Causal, Element, ElementType, Layout, Strides};
 
@@ -75,7 +76,14 @@ fn faults_are_caught() {
 
     assert!(!report_of(|out, _| out.fill(-77.0)).pass, "an untouched output");
     assert!(!report_of(|out, _| out[160..165].fill(0.0)).pass, "one row untouched");
-    assert!(!report_of(|out, lse| { out.fill(f32::NAN); lse.fill(f32::NAN) }).pass, "all NaN");
+    assert!(
+        !report_of(|out, lse| {
+            out.fill(f32::NAN);
+            lse.fill(f32::NAN)
+        })
+        .pass,
+        "all NaN"
+    );
     assert!(!report_of(|out, _| (0..5).for_each(|c| out.swap(160 + c, 165 + c))).pass, "two rows swapped");
     assert!(!report_of(|_, lse| lse.swap(7, 8)).pass, "two lse swapped");
     assert!(!report_of(|out, _| out.rotate_right(33 * 5)).pass, "heads rotated");
@@ -104,7 +112,12 @@ fn an_empty_row_must_be_exactly_zero() {
 #[test]
 fn the_report_says_where_and_how_much() {
     let report = report_of(|out, _| out[(2 * 33 + 20) * 5 + 2] = 9.0).to_string();
-    for part in ["FAIL, 132 rows", "worst out: batch 1, head 0, query 20, column 2: got 9e0, expected", "bound", "error/bound"] {
+    for part in [
+        "FAIL, 132 rows",
+        "worst out: batch 1, head 0, query 20, column 2: got 9e0, expected",
+        "bound",
+        "error/bound",
+    ] {
         assert!(report.contains(part), "{report}");
     }
 }
@@ -157,7 +170,10 @@ fn other_systems_results_are_compared_with_an_allowance() {
     out[100] += 1e-3;
     assert!(!check(&out, &lse, 1e-4).unwrap().pass);
     assert!(check(&out, &lse, 2e-3).unwrap().pass);
-    assert_eq!(check(&out[1..], &lse, 0.0).unwrap_err().to_string(), "expected.out: need 660 elements, got 659 elements");
+    assert_eq!(
+        check(&out[1..], &lse, 0.0).unwrap_err().to_string(),
+        "expected.out: need 660 elements, got 659 elements"
+    );
     assert!(check(&out, &lse, f64::NAN).unwrap_err().to_string().starts_with("allowance: "));
     assert!(check(&out, &lse, -1.0).is_err());
 }
@@ -172,7 +188,8 @@ fn wrong_outputs_are_refused() {
     assert_eq!(error(Got { out: &[0.0; 660], lse: Some(&[]) }), "lse: need 132 elements, got 0 elements");
     let half = shape.output(ElementType::F16);
     let got = Got { out: &[0.0f32; 660], lse: None };
-    let error = verify(&half, &tensors.inputs(), &Causal, got, VerifyOptions::default()).unwrap_err().to_string();
+    let error =
+        verify(&half, &tensors.inputs(), &Causal, got, VerifyOptions::default()).unwrap_err().to_string();
     assert_eq!(error, "out: need f16 elements, as the shape says, got f32");
 }
 

@@ -3,7 +3,8 @@
 use wgpu_attention::reference::oracle::{check_count, check_gather, count_inputs, gather_inputs};
 use wgpu_attention::reference::{self, Got, Report, Rows};
 use wgpu_attention::{
-    AttentionShape, BiasStrides, Causal, Element, ElementType, Extent, Full, Layout, Pattern, Result, Site, Strides,
+    AttentionShape, BiasStrides, Causal, Element, ElementType, Extent, Full, Layout, Pattern, Result, Site,
+    Strides,
 };
 
 /// `Causal` with one pair more or less.
@@ -35,7 +36,11 @@ fn shapes() -> Vec<AttentionShape> {
 }
 
 /// What a kernel with `pattern` makes of the inputs, rounded.
-fn kernel<E: Element, O: Element>(shape: &AttentionShape, tensors: &reference::Tensors<E>, pattern: &dyn Pattern) -> (Vec<O>, Vec<f32>) {
+fn kernel<E: Element, O: Element>(
+    shape: &AttentionShape,
+    tensors: &reference::Tensors<E>,
+    pattern: &dyn Pattern,
+) -> (Vec<O>, Vec<f32>) {
     let exact = reference::attention_with(shape, &tensors.inputs(), pattern).unwrap();
     let mut out = vec![O::from_f64(99.0); shape.len_out()];
     for (n, row) in exact.out.chunks(shape.value_dim).enumerate() {
@@ -63,7 +68,9 @@ fn gather<E: Element, O: Element>(shape: &AttentionShape, used: &dyn Pattern, wa
 fn the_exact_result_passes() {
     for shape in shapes() {
         for pattern in [&Full as &dyn Pattern, &Causal] {
-            for report in [count::<f32, f32>(&shape, pattern, pattern), gather::<f32, f32>(&shape, pattern, pattern)] {
+            for report in
+                [count::<f32, f32>(&shape, pattern, pattern), gather::<f32, f32>(&shape, pattern, pattern)]
+            {
                 assert!(report.pass && report.unspecified == 0, "{shape:?} {pattern:?}: {report}");
             }
         }
@@ -140,7 +147,14 @@ fn what_the_oracles_cannot_do_is_an_error() {
     assert!(error(shape.alibi(true)).starts_with("alibi: "));
     assert!(error(AttentionShape::new(1, 1, 4, 8).scale(0.0)).starts_with("scale: "));
     assert!(error(AttentionShape::new(1, 1, 4, 8).softcap(5.0)).starts_with("softcap: "));
-    assert!(error(AttentionShape::new(1, 1, 4, 8).k_layout(Layout::Strided(Strides { batch: 0, head: 0, row: 0 }))).starts_with("k_layout: "));
+    assert!(
+        error(AttentionShape::new(1, 1, 4, 8).k_layout(Layout::Strided(Strides {
+            batch: 0,
+            head: 0,
+            row: 0
+        })))
+        .starts_with("k_layout: ")
+    );
     let small = AttentionShape::new(1, 1, 4, 2).elements(ElementType::F16).scale(1e-5);
     assert!(gather_inputs::<half::f16>(&small, &Full, 0).unwrap_err().to_string().starts_with("scale: "));
     assert!(count_inputs::<f32>(&shape.alibi(true), 0).is_err());
@@ -151,5 +165,10 @@ fn what_the_oracles_cannot_do_is_an_error() {
     let mut foreign = inputs.clone();
     foreign.targets.pop();
     let got = Got { out: &[0.0f32; 64], lse: None };
-    assert!(check_gather(&other, &foreign, &Full, got, Rows::All).unwrap_err().to_string().starts_with("targets: "));
+    assert!(
+        check_gather(&other, &foreign, &Full, got, Rows::All)
+            .unwrap_err()
+            .to_string()
+            .starts_with("targets: ")
+    );
 }

@@ -13,7 +13,8 @@ pub(crate) enum Mode {
     Down,
     TowardZero,
     Random,
-    /// Against the result: weights of values above the output up, the others down, sums of the output up, of the weights down.
+    /// Against the result: weights of values above the output up, the others down, sums of the output up, of the
+    /// weights down.
     Sided,
 }
 
@@ -175,8 +176,8 @@ struct State {
     o: Vec<f64>,
 }
 
-/// One row as the kernel of `shaders/attention.wgsl` computes it, walking `walk` in tiles of `tile` keys. `center` is the
-/// output in f64, for [`Mode::Sided`].
+/// One row as the kernel of `shaders/attention.wgsl` computes it, walking `walk` in tiles of `tile` keys. `center`
+/// is the output in f64, for [`Mode::Sided`].
 pub(crate) fn attention_row<E: Element>(
     device: &mut Device,
     shape: &AttentionShape,
@@ -257,7 +258,8 @@ fn part_row<E: Element>(
 
     let mut state = State { m: DROPPED, l: 0.0, o: vec![0.0; shape.value_dim] };
     for keys in keys.chunks(tile) {
-        let sides: Vec<f64> = keys.iter().map(|&j| if v_row(j)[0].into() >= center[0] { 1.0 } else { -1.0 }).collect();
+        let sides: Vec<f64> =
+            keys.iter().map(|&j| if v_row(j)[0].into() >= center[0] { 1.0 } else { -1.0 }).collect();
         let mut scores = Vec::with_capacity(keys.len());
         for (&j, &side) in keys.iter().zip(&sides) {
             device.push = side;
@@ -307,7 +309,8 @@ fn full_score<E: Element>(
     let mut s = product;
     if let Some(cap) = shape.softcap.map(f64::from) {
         let x = device.div(s, cap);
-        // The error of t is to move the score as the rounding of the score does: towards `push`, whatever the sign of x.
+        // The error of t is to move the score as the rounding of the score does: towards `push`, whatever the sign
+        // of x.
         let side = device.push;
         device.push = -side * x.signum();
         let exponent = device.mul(x.abs(), f64::from(-2.0 * std::f32::consts::LOG2_E));

@@ -16,6 +16,9 @@ struct Worst {
 }
 
 pub(super) fn record(case: &Case, report: &Report) {
+    if !report.pass {
+        return;
+    }
     let name = format!("{} -> {}", case.shape.input, case.shape.output);
     let mut worst = WORST.lock().unwrap_or_else(PoisonError::into_inner);
     let worst = worst.entry(name).or_default();

@@ -2,34 +2,37 @@
 
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::PathBuf;
-use std::process::{ExitCode, ExitStatus, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::steps;
 
 /// Builds a binary of a package and gives its path.
-///
-/// Cargo's lines are passed on, so that a long first build shows its progress, without the closing one, so that a
-/// build with nothing to do is silent.
 pub(crate) fn binary(package: &str, name: &str) -> Result<PathBuf> {
-    let mut cargo = steps::cargo();
-    cargo.args(["build", "--package", package, "--bin", name, "--manifest-path"]);
-    cargo.arg(steps::root().join("Cargo.toml"));
+    built(steps::cargo().args(["build", "--package", package, "--bin", name]), name)
+}
+
+/// Runs a command of cargo's that builds, and gives the path of the binary that it leaves.
+///
+/// Cargo's lines are passed on, so that a long first build shows its progress, without the closing ones, so that a
+/// build with nothing to do is silent.
+pub(crate) fn built(cargo: &mut Command, binary: &str) -> Result<PathBuf> {
+    cargo.arg("--manifest-path").arg(steps::root().join("Cargo.toml"));
     if std::io::stderr().is_terminal() {
         cargo.env("CARGO_TERM_COLOR", "always");
     }
     let mut child = cargo.stderr(Stdio::piped()).spawn().context("cannot run cargo")?;
     let lines = child.stderr.take().map(BufReader::new).into_iter().flat_map(BufRead::lines);
     lines.map_while(Result::ok).filter(|line| !is_closing_line(line)).for_each(|line| eprintln!("{line}"));
-    ensure!(child.wait()?.success(), "{package} could not be built");
+    ensure!(child.wait()?.success(), "{binary} could not be built");
     // Cargo builds into the folder that it built us into.
-    Ok(std::env::current_exe()?.with_file_name(format!("{name}{}", std::env::consts::EXE_SUFFIX)))
+    Ok(std::env::current_exe()?.with_file_name(format!("{binary}{}", std::env::consts::EXE_SUFFIX)))
 }
 
-/// Whether this is cargo's line "Finished `dev` profile ...", coloured or not.
+/// Whether this is cargo's line "Finished `dev` profile ..." or "Executable tests/...", coloured or not.
 fn is_closing_line(line: &str) -> bool {
-    line.contains("Finished") && line.contains("profile")
+    (line.contains("Finished") && line.contains("profile")) || line.contains("  Executable")
 }
 
 /// The status of a program as ours; 128 and the signal's number where one ended it, as shells do.
@@ -49,6 +52,7 @@ mod tests {
     fn only_the_closing_line_is_dropped() {
         assert!(is_closing_line("    Finished `dev` profile [optimized] target(s) in 0.10s"));
         assert!(is_closing_line("\x1b[1m\x1b[92m    Finished\x1b[0m `dev` profile"));
+        assert!(is_closing_line("  Executable tests/radv.rs (target/debug/deps/radv-5)"));
         assert!(!is_closing_line("   Compiling wgpu v30.0.1"));
     }
 

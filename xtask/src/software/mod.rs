@@ -6,7 +6,7 @@
 //!
 //! - [`system`]: is there a driver already?
 //! - [`fetch`]: the packages, from the Debian archive that this machine itself is configured for;
-//! - [`launcher`]: what it takes to run a program on the fetched driver.
+//! - [`mod@launcher`]: what it takes to run a program on the fetched driver.
 
 mod fetch;
 mod launcher;

@@ -1,0 +1,154 @@
+//! `adapters`: what is there, and what the kernels would do with it.
+
+use crate::devices::{self, Device, PathArgs};
+use crate::output::{bytes, json_line, one_line, say};
+use anyhow::Result;
+use clap::Args;
+use serde::Serialize;
+use wgpu::Features;
+use wgpu_attention::{AttentionShape, BlockMask, Full};
+
+/// List every adapter: limits, features, and which kernel path it would take and why
+///
+/// Each adapter is opened and a small kernel is compiled on it, so that what is said is what happens.
+#[derive(Debug, Args)]
+pub(super) struct Adapters {
+    /// One JSON object an adapter and line
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is said about an adapter.
+#[derive(Serialize)]
+struct Description {
+    index: usize,
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+    backend: String,
+    driver: String,
+    limits: Limits,
+    features: FeaturesThatMatter,
+    /// None where the kernels cannot run; `why` says why.
+    path: Option<String>,
+    why: String,
+}
+
+/// The limits that the kernels meet.
+#[derive(Serialize)]
+struct Limits {
+    max_buffer_size: u64,
+    max_storage_buffer_binding_size: u64,
+    max_storage_buffers_per_shader_stage: u32,
+    max_compute_workgroup_storage_size: u32,
+    max_compute_invocations_per_workgroup: u32,
+    max_compute_workgroups_per_dimension: u32,
+    min_storage_buffer_offset_alignment: u32,
+    subgroup_sizes: [u32; 2],
+}
+
+/// The features that kernels or clocks can use.
+#[derive(Serialize)]
+struct FeaturesThatMatter {
+    shader_f16: bool,
+    subgroup: bool,
+    timestamp_query: bool,
+    /// As `16x16x16 F16 -> F32`; none without the feature.
+    cooperative_matrix: Vec<String>,
+}
+
+impl Adapters {
+    /// All is well if there is an adapter.
+    pub(super) fn run(&self) -> Result<bool> {
+        let devices = devices::all()?;
+        if devices.is_empty() {
+            return Err(devices::none_there());
+        }
+        for device in &devices {
+            let description = describe(device);
+            if self.json { json_line(&description)? } else { say!("{}", text(&description))? }
+        }
+        Ok(true)
+    }
+}
+
+fn describe(device: &Device) -> Description {
+    let (limits, features, info) = (device.adapter.limits(), device.adapter.features(), &device.info);
+    let matrices = device.adapter.cooperative_matrix_properties().into_iter().map(|matrix| {
+        let wgpu::CooperativeMatrixProperties { m_size, n_size, k_size, ab_type, cr_type, .. } = matrix;
+        format!("{m_size}x{n_size}x{k_size} {ab_type:?} -> {cr_type:?}")
+    });
+    let (path, why) = match choice(device) {
+        Ok((path, why)) => (Some(path), why),
+        Err(error) => (None, one_line(&format!("{error:#}"))),
+    };
+    Description {
+        index: device.index,
+        name: info.name.clone(),
+        kind: format!("{:?}", info.device_type),
+        backend: info.backend.to_string(),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().into(),
+        limits: Limits {
+            max_buffer_size: limits.max_buffer_size,
+            max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size,
+            max_storage_buffers_per_shader_stage: limits.max_storage_buffers_per_shader_stage,
+            max_compute_workgroup_storage_size: limits.max_compute_workgroup_storage_size,
+            max_compute_invocations_per_workgroup: limits.max_compute_invocations_per_workgroup,
+            max_compute_workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
+            min_storage_buffer_offset_alignment: limits.min_storage_buffer_offset_alignment,
+            subgroup_sizes: [info.subgroup_min_size, info.subgroup_max_size],
+        },
+        features: FeaturesThatMatter {
+            shader_f16: features.contains(Features::SHADER_F16),
+            subgroup: features.contains(Features::SUBGROUP),
+            timestamp_query: features.contains(Features::TIMESTAMP_QUERY),
+            cooperative_matrix: match features.contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+                true => matrices.collect(),
+                false => vec![],
+            },
+        },
+        path,
+        why,
+    }
+}
+
+/// The kernel path of a common shape, and why that one.
+fn choice(device: &Device) -> Result<(String, String)> {
+    let gpu = device.open(PathArgs::default())?;
+    let shape = AttentionShape::new(1, 1, 64, 64);
+    let plan = gpu.kernels().attention(&shape, BlockMask::new(&Full, shape)?)?;
+    Ok((plan.path().path.to_string(), plan.path().why.clone()))
+}
+
+fn text(it: &Description) -> String {
+    let Description { limits, features, .. } = it;
+    let yes = |have: bool| if have { "yes" } else { "no" };
+    let matrices = match features.cooperative_matrix.is_empty() {
+        true => "no".into(),
+        false => features.cooperative_matrix.join(", "),
+    };
+    let path = it.path.as_deref().unwrap_or("none");
+    format!(
+        "{}: {}\n  type         {}\n  backend      {}\n  driver       {}\n  kernel path  {path}: {}\n  \
+         buffers      {}, {} a binding, {} a stage, offsets of {} bytes\n  workgroups   {} of memory, {} lanes, {} a \
+         dimension\n  subgroups    {} ({} to {} lanes)\n  shader f16   {}\n  timestamps   {}\n  matrices     {matrices}",
+        it.index,
+        it.name,
+        it.kind,
+        it.backend,
+        it.driver,
+        it.why,
+        bytes(limits.max_buffer_size),
+        bytes(limits.max_storage_buffer_binding_size),
+        limits.max_storage_buffers_per_shader_stage,
+        limits.min_storage_buffer_offset_alignment,
+        bytes(limits.max_compute_workgroup_storage_size.into()),
+        limits.max_compute_invocations_per_workgroup,
+        limits.max_compute_workgroups_per_dimension,
+        yes(features.subgroup),
+        limits.subgroup_sizes[0],
+        limits.subgroup_sizes[1],
+        yes(features.shader_f16),
+        yes(features.timestamp_query),
+    )
+}

@@ -1,0 +1,249 @@
+//! `demo`: the main job on real input.
+
+use crate::call::Call;
+use crate::case::{Attention, Case, Content};
+use crate::check::{Against, check, place, worst};
+use crate::devices::{self, Device, PathArgs};
+use crate::element::{Dtype, typed};
+use crate::output::{one_line, say, seconds};
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use std::path::PathBuf;
+use std::time::Instant;
+use wgpu_attention::reference::{Expected, Report, Rows, attention_with};
+use wgpu_attention::{AnyPattern, AttentionOutput, BlockGrid, Element, ElementType, Gpu, Parts};
+
+/// Verify and time the kernels on the activations of a trained model, on every adapter there is
+///
+/// q, k and v are those of two layers of all-MiniLM-L6-v2 (12 heads, 197 tokens of Pride and Prejudice, scores up to 68). Every
+/// element is compared: under the full pattern in f32 with what Hugging Face's implementation gave in f64, otherwise with this
+/// crate's own f64 reference.
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// The folder of golden cases; that of the source tree unless given
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// The cases: real activations.
+const CASES: [&str; 2] = ["real_minilm_layer0", "real_minilm_layer2"];
+/// Samples of a time.
+const SAMPLES: usize = 7;
+/// One submission computes as often as takes about this long, so that what a submission costs does not count.
+const SUBMISSION_S: f64 = 0.02;
+
+/// A line of the table.
+struct Line {
+    /// With what it was compared; none for the reference where there are no expected values: it is what the others are
+    /// compared with.
+    report: Option<(&'static str, Report)>,
+    path: String,
+    /// Of one call.
+    time_s: f64,
+    useful_flops: f64,
+}
+
+/// What the lines came to.
+#[derive(Default)]
+struct Totals {
+    verified: usize,
+    failed: usize,
+    worst: f64,
+}
+
+impl Demo {
+    /// All is well if every line is within its bound.
+    pub(super) fn run(&self) -> Result<bool> {
+        let cases = self.cases()?;
+        let devices = devices::all()?;
+        say!(
+            "Attention on real activations: two layers of all-MiniLM-L6-v2, 12 heads, 197 tokens, head size 32."
+        )?;
+        say!(
+            "Each element is checked: |error| <= bound, computed from the inputs; error/bound above 1 fails."
+        )?;
+        let mut totals = Totals::default();
+        for device in &devices {
+            match device.open(PathArgs::default()) {
+                Ok(gpu) => on_device(device, &gpu, &cases, &mut totals)?,
+                Err(error) => {
+                    say!("\n{device}: cannot run the kernels: {}", one_line(&format!("{error:#}")))?
+                }
+            }
+        }
+        if devices.is_empty() {
+            say!(
+                "\nNo GPU adapter was found: the CPU reference computes alone. ({:#})",
+                devices::none_there()
+            )?;
+        }
+        on_cpu(&cases, &mut totals)?;
+        say!(
+            "\ntime: wall clock of one call, median of {SAMPLES} submissions of several calls each, after a warm-up; without"
+        )?;
+        say!("upload, compilation and read-back. GFLOP/s: 2 (d + dv) per kept pair.")?;
+        let Totals { verified, failed, worst } = totals;
+        let verdict = if failed == 0 { "all verified".into() } else { format!("{failed} FAILED") };
+        say!(
+            "\n{verified} results of {} adapters and the CPU compared: {verdict}, worst error/bound {worst:.4}",
+            devices.len()
+        )?;
+        Ok(failed == 0)
+    }
+
+    fn cases(&self) -> Result<Vec<(&'static str, Attention)>> {
+        let folder = match &self.data {
+            Some(folder) => folder.clone(),
+            None => [env!("CARGO_MANIFEST_DIR"), "..", "golden"].iter().collect(),
+        };
+        let read = |name| {
+            let path = folder.join(name).with_extension("safetensors");
+            ensure!(
+                path.is_file(),
+                "the demo needs {}: name the repository's folder `golden` with --data",
+                path.display()
+            );
+            match Case::read(&path)?.content {
+                Content::Attention(case) => Ok((name, *case)),
+                Content::Unsupported(reason) => bail!("{}: {reason}", path.display()),
+            }
+        };
+        CASES.into_iter().map(read).collect()
+    }
+}
+
+/// The patterns: the case's own, and two more over the same tensors.
+fn patterns(case: &Attention) -> Result<[(&'static str, AnyPattern); 3]> {
+    let parse = |json| AnyPattern::parse(json).context("a pattern of the demo");
+    Ok([
+        ("full", case.pattern.clone()),
+        ("causal", parse("causal")?),
+        ("window 32+1+32", parse("window:before=32,after=32")?),
+    ])
+}
+
+fn on_device(device: &Device, gpu: &Gpu, cases: &[(&str, Attention)], totals: &mut Totals) -> Result<()> {
+    say!("\n{device}, {} {}", device.info.driver, device.info.driver_info)?;
+    heading()?;
+    for (name, case) in cases {
+        for (label, pattern) in patterns(case)? {
+            for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+                let element = ElementType::from(dtype);
+                let line = typed!(element, E => kernel::<E>(gpu, case, &pattern));
+                row([name, label, element.name()], line, totals)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The kernel under one pattern in one element type.
+fn kernel<E: Element>(gpu: &Gpu, case: &Attention, pattern: &AnyPattern) -> Result<Line> {
+    let tensors = case.rounded::<E>().map_err(anyhow::Error::msg)?;
+    let (shape, inputs) = (case.shape.elements(E::TYPE), tensors.inputs());
+    let parts = Parts::lower(pattern, BlockGrid::from(&shape))?;
+    let plan = gpu.kernels().attention(&shape, &parts)?;
+    let call = Call::upload(gpu, &plan, &inputs, false)?;
+    call.compute(1)?;
+    let output = call.read::<E>()?;
+    let (against, oracle) = match E::TYPE == ElementType::F32 && *pattern == case.pattern {
+        true => ("expected", expected(case)),
+        false => ("f64", Against::Reference),
+    };
+    let report = check(&shape, &inputs, (pattern, Some(&parts)), &output, Rows::All, oracle)?;
+
+    // The first call may still have warmed something up; the second says how many calls make a sample.
+    let once = call.compute(1)?.as_secs_f64().max(1e-6);
+    let times = (SUBMISSION_S / once).clamp(1.0, 1000.0) as usize;
+    let sample = |_| Ok(call.compute(times)?.as_secs_f64() / times as f64);
+    let time_s = median((0..SAMPLES).map(sample).collect::<Result<_>>()?);
+    let path = plan.path().path.to_string();
+    Ok(Line { report: Some((against, report)), path, time_s, useful_flops: shape.flops(parts.kept()) })
+}
+
+fn on_cpu(cases: &[(&str, Attention)], totals: &mut Totals) -> Result<()> {
+    say!(
+        "\nthe CPU reference (f64, two passes, one row after the other on each core; made to be right, not fast)"
+    )?;
+    heading()?;
+    for (name, case) in cases {
+        for (label, pattern) in patterns(case)? {
+            row([name, label, "f64"], reference(case, &pattern), totals)?;
+        }
+    }
+    Ok(())
+}
+
+/// The reference under one pattern.
+fn reference(case: &Attention, pattern: &AnyPattern) -> Result<Line> {
+    let (shape, inputs) = (&case.shape, case.tensors.inputs());
+    let start = Instant::now();
+    let exact = attention_with(shape, &inputs, pattern)?;
+    let time_s = start.elapsed().as_secs_f64();
+    let report = if *pattern == case.pattern {
+        let narrow = |values: &[f64]| values.iter().map(|&x| x as f32).collect::<Vec<f32>>();
+        let output = AttentionOutput { out: narrow(&exact.out), lse: narrow(&exact.lse) };
+        Some(("expected", check(shape, &inputs, (pattern, None), &output, Rows::All, expected(case))?))
+    } else {
+        None
+    };
+    let kept = Parts::lower(pattern, BlockGrid::from(shape))?.kept();
+    Ok(Line { report, path: "reference".into(), time_s, useful_flops: shape.flops(kept) })
+}
+
+fn expected(case: &Attention) -> Against<'_> {
+    Against::Expected(Expected { out: &case.out, lse: None }, case.allowance)
+}
+
+fn heading() -> Result<()> {
+    let columns = ["case", "pattern", "type", "path", "error/bound", "against", "time", "GFLOP/s"];
+    print(columns.map(String::from), "")
+}
+
+fn row([name, label, dtype]: [&str; 3], line: Result<Line>, totals: &mut Totals) -> Result<()> {
+    let line = match line {
+        Ok(line) => line,
+        Err(error) => {
+            (totals.verified, totals.failed) = (totals.verified + 1, totals.failed + 1);
+            return say!("{name:<19} {label:<15} {dtype:<5} FAILED: {}", one_line(&format!("{error:#}")));
+        }
+    };
+    let (mut ratio, mut against, mut verdict) = ("-".into(), "-", String::new());
+    if let Some((with, report)) = &line.report {
+        (ratio, against) = (format!("{:.4}", report.ratio()), *with);
+        // A comparison of nothing is no success.
+        let good = report.pass && report.worst_out.is_some();
+        if !good {
+            verdict = format!("  FAILED at {}", worst(report).as_ref().map_or("no element".into(), place));
+        }
+        totals.verified += 1;
+        totals.failed += usize::from(!good);
+        totals.worst = totals.worst.max(report.ratio());
+    }
+    let speed = format!("{:.1}", line.useful_flops / line.time_s / 1e9);
+    let columns = [
+        name.into(),
+        label.into(),
+        dtype.into(),
+        line.path,
+        ratio,
+        against.into(),
+        seconds(line.time_s),
+        speed,
+    ];
+    print(columns, &verdict)
+}
+
+fn print(
+    [case, pattern, dtype, path, ratio, against, time, speed]: [String; 8],
+    verdict: &str,
+) -> Result<()> {
+    say!(
+        "{case:<19} {pattern:<15} {dtype:<5} {path:<10} {ratio:>11}  {against:<9} {time:>10} {speed:>9}{verdict}"
+    )
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

@@ -1,0 +1,222 @@
+//! `explain`: what a plan will do and what it costs.
+
+use super::sizes::Sizes;
+use crate::devices::{AdapterArgs, Device, PathArgs};
+use crate::element::Dtype;
+use crate::output::{bytes, grouped, json_line, say, seconds};
+use crate::pattern::{LoweringArgs, PatternArgs};
+use anyhow::Result;
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+use std::time::Instant;
+use wgpu_attention::wgsl::{Tile, TileLimits};
+use wgpu_attention::{AttentionShape, ElementType, KernelPath, Parts};
+
+/// What a plan for a pattern will do and what it costs: pairs, memory, time to build, kernel path and why
+///
+/// On the best adapter, or the one that is named; without any, for a device with WebGPU's default limits.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  wgpu-attention explain --pattern causal --len 1048576 --cpu-only
+  wgpu-attention explain --pattern 'strided:stride=128,part=both' --len 16384 --heads 8 --head-dim 64 --dtype f16 --json")]
+pub(super) struct Explain {
+    #[command(flatten)]
+    pattern: PatternArgs,
+    #[command(flatten)]
+    sizes: Sizes,
+    /// Key and value heads; as many as query heads unless given
+    #[arg(long, value_name = "N")]
+    kv_heads: Option<usize>,
+    /// Elements of a query and of a key
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    head_dim: usize,
+    /// Elements of a value; as many as of a key unless given
+    #[arg(long, value_name = "N")]
+    value_dim: Option<usize>,
+    /// Element type of all tensors
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    dtype: Dtype,
+    #[command(flatten)]
+    lowering: LoweringArgs,
+    #[command(flatten)]
+    adapter: AdapterArgs,
+    #[command(flatten)]
+    path: PathArgs,
+    /// Open no adapter: what a device with WebGPU's default limits would do
+    #[arg(long, conflicts_with = "adapter")]
+    cpu_only: bool,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// The answer. The names are part of the command line.
+#[derive(Serialize)]
+struct Explanation {
+    pattern: Value,
+    q: [usize; 4],
+    k: [usize; 4],
+    v: [usize; 4],
+    dtype: &'static str,
+    /// Passes of the kernel, each over pairs of its own.
+    parts: usize,
+    /// Attended pairs, over all batch items and heads.
+    kept: u64,
+    /// Pairs in the blocks that the kernel computes.
+    visited: u64,
+    /// visited / kept.
+    waste: f64,
+    /// The mask on the device.
+    mask_bytes: u64,
+    /// What a call allocates beside the user's tensors.
+    scratch_bytes: u64,
+    /// From the pattern to the mask, on the CPU.
+    build_s: f64,
+    /// Floating-point operations on the kept pairs.
+    useful_flops: f64,
+    /// The same on the visited pairs.
+    visited_flops: f64,
+    path: String,
+    why: String,
+    /// Queries and keys of a workgroup's tile, and its lanes.
+    tile: [usize; 3],
+    workgroup_bytes: usize,
+    /// None without an adapter.
+    dispatches: Option<usize>,
+    adapter: Option<String>,
+}
+
+impl Explain {
+    /// Always all is well, or an error.
+    pub(super) fn run(&self) -> Result<bool> {
+        let shape = self.shape();
+        shape.check()?;
+        let start = Instant::now();
+        let parts = self.lowering.parts(&self.pattern.pattern, self.sizes.grid())?;
+        let build_s = start.elapsed().as_secs_f64();
+        let device = if self.cpu_only { None } else { self.adapter.best()? };
+        let explanation = match &device {
+            Some(device) => self.on_device(device, &shape, &parts)?,
+            None => self.on_paper(&shape, &parts)?,
+        };
+        let explanation = Explanation { build_s, ..explanation };
+        if self.json {
+            json_line(&explanation)?
+        } else {
+            explanation.print()?
+        }
+        Ok(true)
+    }
+
+    fn shape(&self) -> AttentionShape {
+        AttentionShape::new(self.sizes.batch, self.sizes.heads, self.sizes.len, self.head_dim)
+            .kv_len(self.sizes.kv_len())
+            .kv_heads(self.kv_heads.unwrap_or(self.sizes.heads))
+            .value_dim(self.value_dim.unwrap_or(self.head_dim))
+            .elements(self.dtype.into())
+    }
+
+    /// What the plan itself says.
+    fn on_device(&self, device: &Device, shape: &AttentionShape, parts: &Parts) -> Result<Explanation> {
+        let gpu = device.open(self.path)?;
+        let plan = gpu.kernels().attention(shape, parts)?;
+        let said = plan.explain();
+        Ok(Explanation {
+            parts: said.parts,
+            mask_bytes: said.mask_bytes,
+            scratch_bytes: said.scratch_bytes,
+            path: said.choice.path.to_string(),
+            why: said.choice.why.clone(),
+            tile: [said.tile.rows(), said.tile.keys(), said.tile.lanes()],
+            workgroup_bytes: said.workgroup_bytes,
+            dispatches: Some(said.dispatches),
+            adapter: Some(device.info.name.clone()),
+            ..self.counted(shape, said.kept, said.visited)
+        })
+    }
+
+    /// What a plan on a device with default limits would say.
+    fn on_paper(&self, shape: &AttentionShape, parts: &Parts) -> Result<Explanation> {
+        let block_q = parts.parts().first().map_or(64, |part| part.mask.grid().block_q);
+        let tile = Tile::choose(shape.head_dim, shape.value_dim, block_q, TileLimits::WEBGPU)?;
+        Ok(Explanation {
+            parts: parts.parts().len(),
+            mask_bytes: parts.bytes(),
+            scratch_bytes: scratch_bytes(shape, parts),
+            path: KernelPath::Scalar.to_string(),
+            why: "no adapter was asked; this one runs on every device with WebGPU's default limits".into(),
+            tile: [tile.rows(), tile.keys(), tile.lanes()],
+            workgroup_bytes: tile.workgroup_bytes(shape.head_dim),
+            ..self.counted(shape, parts.kept(), parts.visited())
+        })
+    }
+
+    /// The numbers of pairs and what follows from them; the rest is left empty.
+    fn counted(&self, shape: &AttentionShape, kept: u64, visited: u64) -> Explanation {
+        let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } = *shape;
+        Explanation {
+            // Patterns are made of texts, numbers and lists: they are JSON.
+            pattern: serde_json::to_value(&self.pattern.pattern).unwrap_or_default(),
+            q: [batch, heads, q_len, head_dim],
+            k: [batch, kv_heads, kv_len, head_dim],
+            v: [batch, kv_heads, kv_len, value_dim],
+            dtype: shape.input.name(),
+            parts: 0,
+            kept,
+            visited,
+            waste: if kept == 0 { 1.0 } else { visited as f64 / kept as f64 },
+            mask_bytes: 0,
+            scratch_bytes: 0,
+            build_s: 0.0,
+            useful_flops: shape.flops(kept),
+            visited_flops: shape.flops(visited),
+            path: String::new(),
+            why: String::new(),
+            tile: [0; 3],
+            workgroup_bytes: 0,
+            dispatches: None,
+            adapter: None,
+        }
+    }
+}
+
+/// As `gpu/plan.rs` allocates it for several parts: (m, l) of each row, and f32 rows where out is narrower. A test compares
+/// the two.
+fn scratch_bytes(shape: &AttentionShape, parts: &Parts) -> u64 {
+    if parts.parts().len() < 2 {
+        return 0;
+    }
+    let rows = shape.len_lse() as u64;
+    let merged = if shape.output == ElementType::F32 { 0 } else { 16 * shape.value_dim.div_ceil(4) as u64 };
+    rows * (8 + merged)
+}
+
+impl Explanation {
+    fn print(&self) -> Result<()> {
+        let Self { q, k, v, tile: [rows, keys, lanes], .. } = self;
+        let dispatches = self.dispatches.map_or("depends on the device".into(), |count| count.to_string());
+        let adapter = self.adapter.as_deref().unwrap_or("none: for WebGPU's default limits");
+        let lines = [
+            ("pattern", self.pattern.to_string()),
+            ("shape", format!("q {q:?}, k {k:?}, v {v:?} in {}", self.dtype)),
+            ("parts", self.parts.to_string()),
+            ("kept", format!("{} pairs, {:.4} GFLOP", grouped(self.kept), self.useful_flops / 1e9)),
+            ("visited", format!("{} pairs, {:.3} x kept", grouped(self.visited), self.waste)),
+            ("mask", bytes(self.mask_bytes)),
+            ("scratch", bytes(self.scratch_bytes)),
+            ("build", seconds(self.build_s)),
+            ("path", format!("{}: {}", self.path, self.why)),
+            (
+                "tile",
+                format!(
+                    "{rows} queries by {keys} keys, {lanes} lanes, {}",
+                    bytes(self.workgroup_bytes as u64)
+                ),
+            ),
+            ("dispatches", dispatches),
+            ("adapter", adapter.into()),
+        ];
+        lines.into_iter().try_for_each(|(name, value)| say!("{name:<11} {value}"))
+    }
+}

@@ -1,0 +1,54 @@
+//! The commands: one file each.
+
+mod adapters;
+mod demo;
+mod draw;
+mod explain;
+mod run;
+mod sizes;
+mod verify;
+
+use clap::{Parser, Subcommand};
+
+/// Attention kernels in WGSL on any GPU: verify, run, draw and explain them
+#[derive(Debug, Parser)]
+#[command(name = "wgpu-attention", version, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Demo),
+    Adapters(adapters::Adapters),
+    Verify(verify::Verify),
+    Run(run::Run),
+    Draw(draw::Draw),
+    Explain(explain::Explain),
+}
+
+impl Cli {
+    /// Runs the command: whether all is well, or why it could not be done.
+    pub(crate) fn run(&self) -> anyhow::Result<bool> {
+        match &self.command {
+            Command::Demo(command) => command.run(),
+            Command::Adapters(command) => command.run(),
+            Command::Verify(command) => command.run(),
+            Command::Run(command) => command.run(),
+            Command::Draw(command) => command.run(),
+            Command::Explain(command) => command.run(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

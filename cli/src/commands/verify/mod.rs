@@ -1,0 +1,270 @@
+//! `verify`: golden cases, on the GPU and on the CPU reference.
+
+mod compute;
+mod record;
+
+use crate::case::{Attention, Case, Content};
+use crate::devices::{AdapterArgs, Device, PathArgs};
+use crate::element::{Dtype, typed};
+use crate::output::{one_line, quoted};
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use compute::{Done, first_difference, on_cpu, on_gpu};
+use record::{Record, Status};
+use std::path::{Path, PathBuf};
+use wgpu_attention::{AnyPattern, ElementType, Error, Gpu};
+
+/// Run golden cases and compare every element with what other systems computed
+///
+/// A line a case: the largest error / bound (above 1 fails), and where. Each case runs on the CPU reference and on every
+/// adapter. f16 and bf16 inputs are rounded first, so the expected values are no longer those of the inputs: the comparison is
+/// then with the f64 reference on the rounded inputs, and the CPU reference has no line of its own.
+///
+/// Exit status 1 if anything fails (a file that cannot be read does); `unsupported` does not.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  wgpu-attention verify golden
+  wgpu-attention verify golden/real_minilm_layer0.safetensors --adapter nvidia --dtype f32,f16,bf16
+  wgpu-attention verify golden --cpu-only --json
+
+The format of the cases: golden/README.md")]
+pub(super) struct Verify {
+    /// Files, and folders with their subfolders (every .safetensors in them)
+    #[arg(required = true, value_name = "PATHS")]
+    paths: Vec<PathBuf>,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    adapter: AdapterArgs,
+    /// Element types on the GPU
+    #[arg(long, value_delimiter = ',', value_name = "TYPE", default_value = "f32")]
+    dtype: Vec<Dtype>,
+    #[command(flatten)]
+    path: PathArgs,
+    /// Only the CPU reference
+    #[arg(long, conflicts_with_all = ["adapter", "path"])]
+    cpu_only: bool,
+}
+
+/// What computes.
+enum Engine {
+    Cpu,
+    Gpu(Device, Gpu, ElementType),
+    /// The kernels cannot run on this adapter.
+    None(Device, String),
+}
+
+/// Lines by status.
+#[derive(Default)]
+struct Counts {
+    pass: usize,
+    fail: usize,
+    unsupported: usize,
+    gradients: usize,
+}
+
+impl Verify {
+    /// All is well if nothing failed.
+    pub(super) fn run(&self) -> Result<bool> {
+        let files = files(&self.paths)?;
+        let engines = self.engines()?;
+        let stem = |file: &PathBuf| file.file_stem().map_or(0, |stem| stem.to_string_lossy().chars().count());
+        let name_width = files.iter().map(stem).max().unwrap_or(0).min(48);
+        let mut counts = Counts::default();
+        for file in &files {
+            self.file(file, &engines, &mut |record: Record| {
+                match record.status {
+                    Status::Pass => counts.pass += 1,
+                    Status::Fail => counts.fail += 1,
+                    Status::Unsupported => counts.unsupported += 1,
+                }
+                counts.gradients += usize::from(record.not_compared.is_some());
+                record.print(self.json, name_width)
+            })?;
+        }
+        let Counts { pass, fail, unsupported, gradients } = counts;
+        eprintln!("{} files: {pass} passed, {fail} failed, {unsupported} unsupported", files.len());
+        if gradients > 0 {
+            eprintln!(
+                "the gradients of {gradients} of these were not compared: there is no backward pass yet"
+            );
+        }
+        Ok(fail == 0)
+    }
+
+    fn engines(&self) -> Result<Vec<Engine>> {
+        let f32 = self.dtype.contains(&Dtype::F32);
+        if self.cpu_only {
+            ensure!(f32, "--cpu-only: need --dtype f32: the expected values are those of f32 inputs");
+            return Ok(vec![Engine::Cpu]);
+        }
+        let mut engines = vec![];
+        if f32 {
+            engines.push(Engine::Cpu);
+        }
+        let devices = self.adapter.select()?;
+        if devices.is_empty() {
+            ensure!(f32, crate::devices::none_there());
+            eprintln!("note: no GPU adapter was found: the cases run on the CPU reference alone");
+        }
+        for device in devices {
+            match device.open(self.path) {
+                Ok(gpu) => {
+                    let each = self
+                        .dtype
+                        .iter()
+                        .map(|&dtype| Engine::Gpu(device.clone(), gpu.clone(), dtype.into()));
+                    engines.extend(each);
+                }
+                // A machine may have adapters that are too small; whoever names one wants to know.
+                Err(error) if self.adapter.adapter.is_none() && is_limit(&error) => {
+                    engines.push(Engine::None(device, one_line(&format!("{error:#}"))));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(engines)
+    }
+
+    /// All lines of a file.
+    fn file(
+        &self,
+        file: &Path,
+        engines: &[Engine],
+        print: &mut dyn FnMut(Record) -> Result<()>,
+    ) -> Result<()> {
+        let blank = self.blank(file);
+        let case = match Case::read(file) {
+            Ok(case) => case,
+            Err(error) => return print(blank.because(Status::Fail, one_line(&format!("{error:#}")))),
+        };
+        let blank = Record { name: case.name, op: Some(case.op), ..blank };
+        let case = match case.content {
+            Content::Attention(case) => case,
+            Content::Unsupported(reason) => return print(blank.because(Status::Unsupported, reason)),
+        };
+        let blank = Record { not_compared: case.gradients.then_some("gradients"), ..blank };
+        for engine in engines {
+            print(self.line(&blank, engine, &case, &case.pattern))?;
+        }
+        for (json, pattern) in &case.same_set {
+            let blank = Record { same_set: Some(json.clone()), not_compared: None, ..blank.clone() };
+            match pattern {
+                Err(reason) => print(blank.because(Status::Unsupported, reason))?,
+                Ok(pattern) => match first_difference(&case, pattern) {
+                    Some(pair) => print(blank.because(Status::Fail, pair))?,
+                    None => engines
+                        .iter()
+                        .try_for_each(|engine| print(self.line(&blank, engine, &case, pattern)))?,
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// A line about a file of which nothing is known yet.
+    fn blank(&self, file: &Path) -> Record {
+        Record {
+            name: file.file_stem().unwrap_or_default().to_string_lossy().into(),
+            op: None,
+            adapter: None,
+            adapter_index: None,
+            dtype: None,
+            path: None,
+            status: Status::Fail,
+            reason: None,
+            worst: None,
+            at: None,
+            against: None,
+            rows: None,
+            unspecified: None,
+            not_compared: None,
+            same_set: None,
+            file: file.display().to_string(),
+            reproduce: format!("wgpu-attention verify {}", quoted(&file.display().to_string())),
+        }
+    }
+
+    /// One case on one engine.
+    fn line(&self, blank: &Record, engine: &Engine, case: &Attention, pattern: &AnyPattern) -> Record {
+        let blank = blank.clone();
+        match engine {
+            Engine::None(device, reason) => {
+                Record { adapter: Some(device.info.name.clone()), adapter_index: Some(device.index), ..blank }
+                    .because(Status::Unsupported, reason)
+            }
+            Engine::Cpu => {
+                let record = Record {
+                    adapter: Some("cpu".into()),
+                    dtype: Some("f32"),
+                    path: Some("reference".into()),
+                    against: Some("expected"),
+                    reproduce: blank.reproduce.clone() + " --cpu-only",
+                    ..blank
+                };
+                match on_cpu(case, pattern) {
+                    Ok(report) => record.with_report(&report),
+                    Err(error) => record.because(Status::Fail, one_line(&format!("{error:#}"))),
+                }
+            }
+            Engine::Gpu(device, gpu, element) => {
+                let forced = self.path.path.map(|path| format!(" --path {path}")).unwrap_or_default();
+                let record = Record {
+                    adapter: Some(device.info.name.clone()),
+                    adapter_index: Some(device.index),
+                    dtype: Some(element.name()),
+                    against: Some(if *element == ElementType::F32 { "expected" } else { "reference" }),
+                    reproduce: format!(
+                        "{} --adapter {} --dtype {element}{forced}",
+                        blank.reproduce, device.index
+                    ),
+                    ..blank
+                };
+                match typed!(*element, E => on_gpu::<E>(gpu, case, pattern)) {
+                    Ok(Done::Compared(path, report)) => {
+                        Record { path: Some(path), ..record }.with_report(&report)
+                    }
+                    Ok(Done::OutOfRange(reason)) => record.because(Status::Unsupported, reason),
+                    Err(error) => record.because(Status::Fail, one_line(&format!("{error:#}"))),
+                }
+            }
+        }
+    }
+}
+
+fn is_limit(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<Error>(), Some(Error::Limit { .. }))
+}
+
+/// The files, and those in the folders, each once and sorted within its folder.
+fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = vec![];
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let before = files.len();
+        walk(path, &mut files)?;
+        if files.len() == before {
+            bail!("{}: need golden cases, got a folder without any .safetensors", path.display());
+        }
+    }
+    Ok(files)
+}
+
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut entries: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    entries.sort();
+    for path in entries {
+        // A link to a folder could lead back here.
+        if path.is_dir() && !path.is_symlink() {
+            walk(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "safetensors") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! The adapters of this machine, listed once, and how one is chosen.
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+use std::fmt;
+use wgpu_attention::{Gpu, KernelPath, Options};
+
+/// Which adapter.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct AdapterArgs {
+    /// An adapter: its number in `wgpu-attention adapters`, or a part of its name or backend
+    #[arg(long, value_name = "NAME")]
+    pub(crate) adapter: Option<String>,
+}
+
+/// Which kernel.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct PathArgs {
+    /// Force a kernel path; what the device cannot run is then an error, never another kernel
+    #[arg(long, value_name = "PATH", value_parser = parse_path)]
+    pub(crate) path: Option<KernelPath>,
+}
+
+/// All paths that may be asked for.
+const PATHS: [KernelPath; 1] = [KernelPath::Scalar];
+
+fn parse_path(text: &str) -> Result<KernelPath, String> {
+    let found = PATHS.into_iter().find(|path| path.to_string() == text);
+    found.ok_or_else(|| format!("need one of {}", PATHS.map(|path| path.to_string()).join(", ")))
+}
+
+impl PathArgs {
+    /// As the library takes it.
+    pub(crate) fn options(&self) -> Options {
+        self.path.map_or_else(Options::default, |path| Options::default().path(path))
+    }
+}
+
+/// An adapter in the list.
+#[derive(Debug, Clone)]
+pub(crate) struct Device {
+    pub(crate) index: usize,
+    pub(crate) adapter: wgpu::Adapter,
+    pub(crate) info: wgpu::AdapterInfo,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} ({})", self.index, self.info.name, self.info.backend)
+    }
+}
+
+impl Device {
+    /// Opens it. The error names it.
+    pub(crate) fn open(&self, path: PathArgs) -> Result<Gpu> {
+        pollster::block_on(Gpu::on(&self.adapter, path.options())).with_context(|| format!("adapter {self}"))
+    }
+
+    /// Lower is preferred where the user has no wish: real GPUs first, and native interfaces before OpenGL.
+    fn rank(&self) -> (u8, u8) {
+        use wgpu::{Backend, DeviceType};
+        let kind = match self.info.device_type {
+            DeviceType::DiscreteGpu => 0,
+            DeviceType::IntegratedGpu => 1,
+            DeviceType::VirtualGpu => 2,
+            DeviceType::Other => 3,
+            DeviceType::Cpu => 4,
+        };
+        (kind, u8::from(self.info.backend == Backend::Gl))
+    }
+
+    fn matches(&self, wish: &str) -> bool {
+        let has = |text: &str| text.to_lowercase().contains(&wish.to_lowercase());
+        has(&self.info.name) || has(&self.info.backend.to_string())
+    }
+}
+
+/// Every adapter of every backend; none where there is no driver.
+pub(crate) fn all() -> Result<Vec<Device>> {
+    match pollster::block_on(Gpu::adapters()) {
+        Ok(adapters) => {
+            let device = |(index, adapter): (usize, wgpu::Adapter)| Device {
+                index,
+                info: adapter.get_info(),
+                adapter,
+            };
+            Ok(adapters.into_iter().enumerate().map(device).collect())
+        }
+        Err(wgpu_attention::Error::NoAdapter(_)) => Ok(vec![]),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What to do where there is none.
+pub(crate) fn none_there() -> anyhow::Error {
+    anyhow!(
+        "no GPU adapter: no Vulkan, Metal, DirectX 12 or OpenGL driver was found; install one, or start this through \
+         `cargo attention`, which fetches a software adapter on Linux"
+    )
+}
+
+impl AdapterArgs {
+    /// All adapters, or those that the user named.
+    pub(crate) fn select(&self) -> Result<Vec<Device>> {
+        let devices = all()?;
+        let Some(wish) = &self.adapter else { return Ok(devices) };
+        if devices.is_empty() {
+            return Err(none_there());
+        }
+        let list = || devices.iter().map(Device::to_string).collect::<Vec<_>>().join(", ");
+        let found: Vec<_> = match wish.trim().parse::<usize>() {
+            Ok(index) => devices.iter().filter(|device| device.index == index).cloned().collect(),
+            Err(_) => devices
+                .iter()
+                .filter(|device| !wish.trim().is_empty() && device.matches(wish.trim()))
+                .cloned()
+                .collect(),
+        };
+        if found.is_empty() {
+            bail!("--adapter: need one of {}, got `{wish}`", list());
+        }
+        Ok(found)
+    }
+
+    /// The one adapter to use, if there is any: the best of those that the user named.
+    pub(crate) fn best(&self) -> Result<Option<Device>> {
+        Ok(self.select()?.into_iter().min_by_key(Device::rank))
+    }
+}
