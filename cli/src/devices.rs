@@ -16,7 +16,7 @@ pub(crate) struct AdapterArgs {
 /// Which kernel.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub(crate) struct PathArgs {
-    /// Force a kernel path; what the device cannot run is then an error, never another kernel
+    /// Force a kernel path (`scalar`); what the device cannot run is then an error, never another kernel
     #[arg(long, value_name = "PATH", value_parser = parse_path)]
     pub(crate) path: Option<KernelPath>,
 }
@@ -54,6 +54,11 @@ impl Device {
     /// Opens it. The error names it.
     pub(crate) fn open(&self, path: PathArgs) -> Result<Gpu> {
         pollster::block_on(Gpu::on(&self.adapter, path.options())).with_context(|| format!("adapter {self}"))
+    }
+
+    /// The driver and its version.
+    pub(crate) fn driver(&self) -> String {
+        format!("{} {}", self.info.driver, self.info.driver_info).trim().into()
     }
 
     /// Lower is preferred where the user has no wish: real GPUs first, and native interfaces before OpenGL.

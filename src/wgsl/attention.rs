@@ -148,13 +148,15 @@ impl AttentionVariant {
 
     fn label(&self) -> String {
         let mut label = format!(
-            "attention d{} dv{} {}->{} tile {}x{} block {}x{}",
+            "attention d{} dv{} {}->{} tile {}x{} chunk {} v {} block {}x{}",
             self.head_dim,
             self.value_dim,
             self.input,
             self.output,
             self.tile.rows(),
             self.tile.keys(),
+            self.tile.chunk,
+            self.tile.v_keys,
             self.block_q,
             self.block_k
         );

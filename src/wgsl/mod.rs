@@ -58,7 +58,7 @@ impl Header {
 pub fn variants() -> Vec<Shader> {
     let mut shaders: Vec<_> =
         AttentionVariant::representatives().iter().map(AttentionVariant::shader).collect();
-    shaders.extend(FinishVariant::all().iter().map(FinishVariant::shader));
+    shaders.extend(FinishVariant::representatives().iter().map(FinishVariant::shader));
     shaders
 }
 

@@ -12,14 +12,19 @@ type Check = fn(&Gpu, &Case, &Parts) -> Checked;
 
 /// Checks every case under every cut.
 fn under_every_cut(test: &str, cases: Vec<Case>, check: Check) {
+    under(&Cut::ALL, test, cases, check);
+    summary(test);
+}
+
+/// Checks every case under these cuts. Each kind of part is a pipeline of its own: 2 to 5 a cut.
+fn under(cuts: &[Cut], test: &str, cases: Vec<Case>, check: Check) {
     let check_cut = |case: &Case, how| {
         let parts = cut(case, how, case.seed);
         check(gpu(), case, &parts).map_err(|e| format!("{e}; cut(&case, Cut::{how:?}, {})", case.seed))
     };
-    for how in Cut::ALL {
+    for &how in cuts {
         check_all(&format!("{test}, {how:?}"), cases.clone(), |case| check_cut(case, how));
     }
-    summary(test);
 }
 
 fn patterns(shape: AttentionShape, seeds: std::ops::Range<u64>) -> Vec<Case> {
@@ -60,44 +65,43 @@ fn parts_lose_and_add_no_key() {
 #[test]
 fn sixteen_bit_outputs_merge_in_f32() {
     let mut cases = vec![];
-    for (input, output) in [(F16, F16), (Bf16, Bf16), (F32, F16)] {
-        for dim in [16, 7] {
-            let shape = AttentionShape::new(1, 3, 67, dim).input(input).output(output);
-            cases.extend(patterns(shape, 0..1));
-            cases.extend(patterns(shape, 1..2).into_iter().map(Case::without_lse));
-        }
+    for (input, output, dim) in [(F16, F16, 7), (Bf16, Bf16, 16), (F32, F16, 16)] {
+        let shape = AttentionShape::new(1, 3, 67, dim).input(input).output(output);
+        cases.extend(patterns(shape, 0..1));
+        cases.extend(patterns(shape, 1..2).into_iter().map(Case::without_lse));
     }
-    under_every_cut("sixteen_bit_outputs_merge_in_f32", cases, bound_of_parts);
+    under(&[Cut::Pairs, Cut::EmptyFirst, Cut::Gathers], "sixteen_bit_outputs_merge_in_f32", cases, bound_of_parts);
+    summary("sixteen_bit_outputs_merge_in_f32");
 }
 
 #[test]
 fn unaligned_rows_merge() {
     let shape = AttentionShape::new(2, 2, 67, 7).value_dim(5).kv_len(90);
-    under_every_cut("unaligned_rows_merge", patterns(shape, 0..2), bound_of_parts);
+    let cuts = [Cut::Keys, Cut::KeysPermuted, Cut::Gathers];
+    under(&cuts, "unaligned_rows_merge", patterns(shape, 0..2), bound_of_parts);
 }
 
 #[test]
 fn scores_that_need_positions_go_by_the_tensors_positions() {
     let shape = AttentionShape::new(1, 2, 67, 16).kv_len(90).alibi(true);
     let shape = shape.bias(BiasStrides::broadcast([1, 2, 67, 90]));
-    let mut cases = patterns(shape, 0..2);
-    cases.extend(patterns(shape.softcap(3.0), 0..1).into_iter().map(|case| case.bias(BiasValues::Holes)));
-    under_every_cut("scores_that_need_positions_go_by_the_tensors_positions", cases, bound_of_parts);
+    let mut cases = patterns(shape.softcap(3.0), 0..2);
+    cases.extend(patterns(shape.softcap(3.0), 2..3).into_iter().map(|case| case.bias(BiasValues::Holes)));
+    let cuts = [Cut::Keys, Cut::KeysPermuted, Cut::Gathers];
+    under(&cuts, "scores_that_need_positions_go_by_the_tensors_positions", cases, bound_of_parts);
     let counted = AttentionShape { alibi: false, ..shape };
-    under_every_cut("counted", patterns(counted, 0..2), count_of_parts);
+    under(&cuts, "counted", patterns(counted, 0..2), count_of_parts);
 }
 
 #[test]
 fn huge_negative_scores_merge() {
     // exp(score - lse) of a published merge is off by up to 12 here: lse cannot hold both -1e30 and ln 2.
-    let mut cases = vec![];
-    for element in [F32, F16] {
+    let cases = |element| {
         let shape = AttentionShape::new(1, 2, 67, 16).kv_len(90).elements(element);
-        for key in [0, 1] {
-            let bias = BiasStrides { batch: 0, head: 0, query: 90, key };
-            let all = patterns(shape.bias(bias), 0..1).into_iter();
-            cases.extend(all.map(|case| case.bias(BiasValues::Floors)));
-        }
-    }
-    under_every_cut("huge_negative_scores_merge", cases, bound_of_parts);
+        let biased = |key| shape.bias(BiasStrides { batch: 0, head: 0, query: 90, key });
+        let cases = [0, 1].into_iter().flat_map(move |key| patterns(biased(key), 0..1));
+        cases.map(|case| case.bias(BiasValues::Floors)).collect()
+    };
+    under_every_cut("huge_negative_scores_merge", cases(F32), bound_of_parts);
+    under(&[Cut::Pairs, Cut::Gathers], "huge_negative_scores_merge in f16", cases(F16), bound_of_parts);
 }

@@ -37,7 +37,7 @@ mutants! {
     "the second half of o is not rescaled": "if (WIDE) { wide = scaled(wide, rescale); }" => ""; "resident";
     "l is not rescaled": "fma(l, rescale, " => "fma(l, vec4(1.0), "; "bound";
     "o is rescaled by another row's factor": "o.b0 * f.y" => "o.b0 * f.x"; "bound";
-    "o gets another row's weight": "fma(vec4(p.z), v1, o.c1)" => "fma(vec4(p.y), v1, o.c1)"; "bound";
+    "o gets another row's weight": "fma(vec4(p.z), v0, o.c0)" => "fma(vec4(p.y), v0, o.c0)"; "bound";
     "the maximum misses a lane": "for (var c = 1u; c < LANES_C; c++) { result = max" => "for (var c = 2u; c < LANES_C; c++) { result = max"; "steep";
     "the maximum is of this tile alone": "max(m, max_over_lanes(lane, own_max))" => "max_over_lanes(lane, own_max)"; "steep", "bound";
     "the sum misses a lane": "for (var c = 1u; c < LANES_C; c++) { result += " => "for (var c = 2u; c < LANES_C; c++) { result += "; "count";
@@ -73,7 +73,7 @@ mutants! {
     "no barrier between the pieces of v": "if (key > 0u) { workgroupBarrier(); }" => ""; "bound";
     "no barrier after v is staged": "masked);\n        workgroupBarrier();" => "masked);"; "bound";
     "no barrier within the maximum": "= x;\n    workgroupBarrier();\n    var result = arena[REDUCE_AT + lane.r];\n    for (var c = 1u; c < LANES_C; c++) { result = max" => "= x;\n    var result = arena[REDUCE_AT + lane.r];\n    for (var c = 1u; c < LANES_C; c++) { result = max"; "bound";
-    "no barrier within the sum": "= x;\n    workgroupBarrier();\n    var result = arena[REDUCE_AT + lane.r];\n    for (var c = 1u; c < LANES_C; c++) { result +=" => "= x;\n    var result = arena[REDUCE_AT + lane.r];\n    for (var c = 1u; c < LANES_C; c++) { result +="; "bound";
+    "no barrier within the sum": "= x;\n    workgroupBarrier();\n    var result = arena[REDUCE_AT + lane.r];\n    for (var c = 1u; c < LANES_C; c++) { result +=" => "= x;\n    var result = arena[REDUCE_AT + lane.r];\n    for (var c = 1u; c < LANES_C; c++) { result +="; "resident";
     // --- score terms ---
     "log2(e) is missing": "vec4(2.3e38)) * LOG2_E" => "vec4(2.3e38))"; "terms";
     "softcap comes after the bias": "if (HAS_SOFTCAP) { s = params.softcap * tanh_of(s / params.softcap); }" => "", "    // Times log2(e)" => "    if (HAS_SOFTCAP) { s = params.softcap * tanh_of(s / params.softcap); }\n    // Times log2(e)"; "terms";

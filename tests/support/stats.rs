@@ -1,20 +1,21 @@
-use super::{Case, Checked};
+use super::{BiasValues, Case, Checked};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use wgpu_attention::reference::Report;
 
-/// By element types: calls verified, rows, and the worst error/bound with its place.
+/// By element types: calls verified, rows, and the worst error/bound of out and of lse with their places.
 static WORST: Mutex<BTreeMap<String, Worst>> = Mutex::new(BTreeMap::new());
 
 #[derive(Default)]
 struct Worst {
     calls: usize,
     rows: usize,
-    ratio: f64,
-    text: String,
+    out: (f64, String),
+    lse: (f64, String),
 }
 
+/// Remembers what was verified. Where the score is clamped, lse's bound is its error: nothing to learn.
 pub(super) fn record(case: &Case, report: &Report) {
     if !report.pass {
         return;
@@ -24,9 +25,11 @@ pub(super) fn record(case: &Case, report: &Report) {
     let worst = worst.entry(name).or_default();
     worst.calls += 1;
     worst.rows += report.rows_checked;
-    if report.ratio() > worst.ratio {
-        worst.ratio = report.ratio();
-        worst.text = format!("{report}\n      {case}");
+    let lse = report.worst_lse.filter(|_| case.bias != BiasValues::Floors);
+    for (place, found) in [(&mut worst.out, report.worst_out), (&mut worst.lse, lse)] {
+        if let Some(found) = found.filter(|found| found.ratio > place.0) {
+            *place = (found.ratio, format!("{found}\n      {case}"));
+        }
     }
 }
 
@@ -34,8 +37,9 @@ pub(super) fn record(case: &Case, report: &Report) {
 pub(crate) fn summary(test: &str) {
     let worst = WORST.lock().unwrap_or_else(PoisonError::into_inner);
     println!("{test}: worst error/bound of this binary so far");
-    for (name, Worst { calls, rows, ratio, text }) in worst.iter() {
-        println!("  {name}: {ratio:.4} in {calls} calls, {rows} rows\n      {text}");
+    for (name, Worst { calls, rows, out, lse }) in worst.iter() {
+        println!("  {name}: out {:.4}, lse {:.4} in {calls} calls, {rows} rows", out.0, lse.0);
+        println!("    out {}\n    lse {}", out.1, lse.1);
     }
 }
 

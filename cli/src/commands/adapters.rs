@@ -87,7 +87,7 @@ fn describe(device: &Device) -> Description {
         name: info.name.clone(),
         kind: format!("{:?}", info.device_type),
         backend: info.backend.to_string(),
-        driver: format!("{} {}", info.driver, info.driver_info).trim().into(),
+        driver: device.driver(),
         limits: Limits {
             max_buffer_size: limits.max_buffer_size,
             max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size,

@@ -123,7 +123,7 @@ fn patterns(case: &Attention) -> Result<[(&'static str, AnyPattern); 3]> {
 }
 
 fn on_device(device: &Device, gpu: &Gpu, cases: &[(&str, Attention)], totals: &mut Totals) -> Result<()> {
-    say!("\n{device}, {} {}", device.info.driver, device.info.driver_info)?;
+    say!("\n{device}, driver {}", device.driver())?;
     heading()?;
     for (name, case) in cases {
         for (label, pattern) in patterns(case)? {

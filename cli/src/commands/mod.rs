@@ -12,7 +12,8 @@ use clap::{Parser, Subcommand};
 
 /// Attention kernels in WGSL on any GPU: verify, run, draw and explain them
 #[derive(Debug, Parser)]
-#[command(name = "wgpu-attention", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(name = "wgpu-attention", bin_name = "wgpu-attention", version, max_term_width = 100)]
+#[command(arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use compute::{Done, first_difference, on_cpu, on_gpu};
 use record::{Record, Status};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use wgpu_attention::{AnyPattern, ElementType, Error, Gpu};
 
@@ -61,7 +62,8 @@ struct Counts {
     pass: usize,
     fail: usize,
     unsupported: usize,
-    gradients: usize,
+    /// Files with gradients.
+    gradients: BTreeSet<String>,
 }
 
 impl Verify {
@@ -69,8 +71,7 @@ impl Verify {
     pub(super) fn run(&self) -> Result<bool> {
         let files = files(&self.paths)?;
         let engines = self.engines()?;
-        let stem = |file: &PathBuf| file.file_stem().map_or(0, |stem| stem.to_string_lossy().chars().count());
-        let name_width = files.iter().map(stem).max().unwrap_or(0).min(48);
+        let widths = widths(&files, &engines);
         let mut counts = Counts::default();
         for file in &files {
             self.file(file, &engines, &mut |record: Record| {
@@ -79,15 +80,22 @@ impl Verify {
                     Status::Fail => counts.fail += 1,
                     Status::Unsupported => counts.unsupported += 1,
                 }
-                counts.gradients += usize::from(record.not_compared.is_some());
-                record.print(self.json, name_width)
+                if record.not_compared.is_some() {
+                    counts.gradients.insert(record.file.clone());
+                }
+                record.print(self.json, widths)
             })?;
         }
         let Counts { pass, fail, unsupported, gradients } = counts;
-        eprintln!("{} files: {pass} passed, {fail} failed, {unsupported} unsupported", files.len());
-        if gradients > 0 {
+        let total = pass + fail + unsupported;
+        eprintln!(
+            "{total} results of {} files: {pass} passed, {fail} failed, {unsupported} unsupported",
+            files.len()
+        );
+        if !gradients.is_empty() {
             eprintln!(
-                "the gradients of {gradients} of these were not compared: there is no backward pass yet"
+                "gradients in {} files were not compared: there is no backward pass yet",
+                gradients.len()
             );
         }
         Ok(fail == 0)
@@ -231,6 +239,17 @@ impl Verify {
             }
         }
     }
+}
+
+/// Columns of names of cases and of adapters.
+fn widths(files: &[PathBuf], engines: &[Engine]) -> [usize; 2] {
+    let chars = |text: &str| text.chars().count();
+    let files = files.iter().map(|file| file.file_stem().map_or(0, |stem| chars(&stem.to_string_lossy())));
+    let engines = engines.iter().map(|engine| match engine {
+        Engine::Cpu => 3,
+        Engine::Gpu(device, ..) | Engine::None(device, _) => chars(&device.info.name),
+    });
+    [files.max().unwrap_or(0).min(48), engines.max().unwrap_or(0).min(40)]
 }
 
 fn is_limit(error: &anyhow::Error) -> bool {

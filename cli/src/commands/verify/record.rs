@@ -100,7 +100,7 @@ impl Record {
     }
 
     /// The line, and the reproducing one where the case failed.
-    pub(super) fn print(&self, json: bool, name_width: usize) -> Result<()> {
+    pub(super) fn print(&self, json: bool, [name_width, adapter_width]: [usize; 2]) -> Result<()> {
         if json {
             return json_line(self);
         }
@@ -115,7 +115,7 @@ impl Record {
         }
         if let (Some(adapter), Some(dtype)) = (&self.adapter, self.dtype) {
             let path = self.path.as_deref().unwrap_or("-");
-            line += &format!("  {adapter}  {dtype:<4} {path:<9}");
+            line += &format!("  {adapter:<adapter_width$}  {dtype:<4} {path:<9}");
         }
         match (&self.reason, self.worst, &self.at) {
             (Some(reason), ..) => line += &format!("  {reason}"),
