@@ -40,16 +40,19 @@ struct Params {
     mask_head: u32,
     q_scale: f32,           // factor of q
     softcap: f32,
+    part: u32,              // which of the parts that share their tables
+    groups_at: u32,         // tables of places, see keep/lsh.wgsl
+    places_at: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<in_word>;                 // [B, H, Lq, d]
 @group(0) @binding(2) var<storage, read> k: array<in_word>;                 // [B, Hkv, Lk, d]
 @group(0) @binding(3) var<storage, read> v: array<in_word>;                 // [B, Hkv, Lk, dv]
-@group(0) @binding(4) var<storage, read> mask: array<u32>;                  // block mask, orders, slopes
+@group(0) @binding(4) var<storage, read> mask: array<u32>;                  // block mask, orders, slopes; or places
 @group(0) @binding(5) var<storage, read_write> out: array<out_word>;        // [B, H, Lq, dv]
 @group(0) @binding(6) var<storage, read_write> stats: array<f32>;           // lse [B, H, Lq] or (m, l) [B, H, Lq, 2]
-@group(0) @binding(7) var<storage, read> bias: array<f32>;                  // broadcast to [B, H, Lq, Lk]
+@group(0) @binding(7) var<storage, read> bias: array<f32>;                  // broadcast to [B, H, Lq, Lk]; or norms [B, H, Lk]
 
 // One workgroup array, cut by the constants *_AT: q and k chunks while scores are computed, then p and v over them.
 var<workgroup> arena: array<vec4<f32>, ARENA>;
@@ -69,10 +72,11 @@ struct Scores { a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32> }
 // Where a lane works.
 struct Lane { index: u32, r: u32, c: u32 }
 
-// The head that a workgroup computes: element offsets of its rows, and what positions need.
-struct Head { batch: u32, head: u32, q_at: u32, k_at: u32, v_at: u32, first_row: u32 }
+// The head that a workgroup computes: element offsets of its rows, what positions need, and its rows.
+struct Head { batch: u32, head: u32, q_at: u32, k_at: u32, v_at: u32, first_row: u32, end_row: u32 }
 
-// A tile of `count` keys from `first` on; `kind` is FULL or the bit tile of its block, of which it begins at `offset`.
+// A tile of `count` keys from `first` on; `kind` is FULL or what `keep` needs to know, such as the bit tile of its block,
+// of which it begins at `offset`.
 struct KeyTile { first: u32, count: u32, kind: u32, offset: u32 }
 
 const FULL = 0xffffffffu;
@@ -88,32 +92,19 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
     let head = work / params.row_tiles % params.heads;
     let batch = work / params.row_tiles / params.heads;
     let kv_head = head / params.heads_a_kv_head;
+    let rows = rows_of(row_tile);
+    if (rows.x >= rows.y) { return; }
     let at = Head(batch, head,
         batch * params.q_batch + head * params.q_head,
         batch * params.k_batch + kv_head * params.k_head,
         batch * params.v_batch + kv_head * params.v_head,
-        row_tile * ROWS);
+        rows.x, rows.y);
     let lane = Lane(index, index / LANES_C, index % LANES_C);
 
     m = vec4(DROPPED);
     l = vec4(0.0);
     if (Q_RESIDENT) { stage_q(at, lane, 0u, HEAD_GROUPS); }
-
-    let block_row = batch * params.mask_batch + head * params.mask_head + row_tile / ROW_TILES_A_BLOCK;
-    let end = mask[params.rows_at + 2u * block_row + 2u];
-    for (var run = mask[params.rows_at + 2u * block_row]; run < end; run++) {
-        let first_block = mask[params.runs_at + 3u * run];
-        let blocks = mask[params.runs_at + 3u * run + 1u];
-        let kind = mask[params.runs_at + 3u * run + 2u];
-        // A full run is one stretch of keys; the blocks of a partial run each begin their bit tile anew.
-        let stretch = select(BLOCK_K, blocks * BLOCK_K, kind == FULL);
-        for (var done = 0u; done < blocks * BLOCK_K; done += stretch) {
-            for (var offset = 0u; offset < stretch; offset += KEYS) {
-                let first = first_block * BLOCK_K + done + offset;
-                attend(at, lane, KeyTile(first, min(KEYS, stretch - offset), kind, offset));
-            }
-        }
-    }
+    walk(at, lane);
     finish(at, lane);
 }
 
@@ -194,11 +185,12 @@ fn complete(at: Head, lane: Lane, tile: KeyTile, s: Scores) -> Scores {
     if (!SCORES_NEED_POSITIONS) { return s; }
     let row = at.first_row + lane.r;
     let key = tile.first + lane.c;
-    let j = vec4(key_at(key), key_at(key + LANES_C), key_at(key + 2u * LANES_C), key_at(key + 3u * LANES_C));
-    return Scores(score(at.batch, at.head, query_at(row), j, s.a),
-                  score(at.batch, at.head, query_at(row + LANES_R), j, s.b),
-                  score(at.batch, at.head, query_at(row + 2u * LANES_R), j, s.c),
-                  score(at.batch, at.head, query_at(row + 3u * LANES_R), j, s.d));
+    let j = vec4(key_at(at, key), key_at(at, key + LANES_C),
+                 key_at(at, key + 2u * LANES_C), key_at(at, key + 3u * LANES_C));
+    return Scores(score(at.batch, at.head, query_at(at, row), j, s.a),
+                  score(at.batch, at.head, query_at(at, row + LANES_R), j, s.b),
+                  score(at.batch, at.head, query_at(at, row + 2u * LANES_R), j, s.c),
+                  score(at.batch, at.head, query_at(at, row + 3u * LANES_R), j, s.d));
 }
 
 // Which of the lane's 4 keys row `row` of the block sees.
@@ -213,16 +205,25 @@ fn seen(tile: KeyTile, row: u32, c: u32) -> vec4<bool> {
 // Normalises, merges with what earlier parts left, and writes.
 fn finish(at: Head, lane: Lane) {
     l = sum_over_lanes(lane, l);
-    write_row(at, lane, at.first_row + lane.r, m.x, l.x, o.a0, o.a1, wide.a0, wide.a1);
-    write_row(at, lane, at.first_row + lane.r + LANES_R, m.y, l.y, o.b0, o.b1, wide.b0, wide.b1);
-    write_row(at, lane, at.first_row + lane.r + 2u * LANES_R, m.z, l.z, o.c0, o.c1, wide.c0, wide.c1);
-    write_row(at, lane, at.first_row + lane.r + 3u * LANES_R, m.w, l.w, o.d0, o.d1, wide.d0, wide.d1);
+    let row = at.first_row + lane.r;
+    let a = write_row(at, lane, row, m.x, l.x, o.a0, o.a1, wide.a0, wide.a1);
+    let b = write_row(at, lane, row + LANES_R, m.y, l.y, o.b0, o.b1, wide.b0, wide.b1);
+    let c = write_row(at, lane, row + 2u * LANES_R, m.z, l.z, o.c0, o.c1, wide.c0, wide.c1);
+    let d = write_row(at, lane, row + 3u * LANES_R, m.w, l.w, o.d0, o.d1, wide.d0, wide.d1);
+    if (STATS == STATS_STATE) {
+        storageBarrier(); // every lane of a row has read the earlier parts' (m, l)
+        write_state(at, lane, row, a);
+        write_state(at, lane, row + LANES_R, b);
+        write_state(at, lane, row + 2u * LANES_R, c);
+        write_state(at, lane, row + 3u * LANES_R, d);
+    }
 }
 
+// Returns (m, l) of all parts so far.
 fn write_row(at: Head, lane: Lane, row: u32, row_m: f32, row_l: f32,
-             o0: vec4<f32>, o1: vec4<f32>, o2: vec4<f32>, o3: vec4<f32>) {
-    if (row >= params.q_count) { return; }
-    let i = query_at(row);
+             o0: vec4<f32>, o1: vec4<f32>, o2: vec4<f32>, o3: vec4<f32>) -> vec2<f32> {
+    if (row >= at.end_row) { return vec2(0.0); }
+    let i = query_at(at, row);
     let stat = (at.batch * params.heads + at.head) * params.q_len + i;
     var all_m = row_m;
     var all_l = row_l;
@@ -249,6 +250,14 @@ fn write_row(at: Head, lane: Lane, row: u32, row_m: f32, row_l: f32,
     if (lane.c == 0u && STATS == STATS_LSE) {
         stats[stat] = select(DROPPED, (all_m + log2(all_l)) * 0.6931471805599453, all_l > 0.0);
     }
+    return vec2(all_m, all_l);
+}
+
+fn write_state(at: Head, lane: Lane, row: u32, state: vec2<f32>) {
+    if (lane.c > 0u || row >= at.end_row) { return; }
+    let stat = (at.batch * params.heads + at.head) * params.q_len + query_at(at, row);
+    stats[2u * stat] = state.x;
+    stats[2u * stat + 1u] = state.y;
 }
 
 fn write_group(out_at: u32, group: u32, o: vec4<f32>, new_weight: f32, old_weight: f32) {
@@ -265,7 +274,7 @@ fn stage_q(at: Head, lane: Lane, chunk: u32, groups: u32) {
         let row = e / Q_CHUNK;
         let g = e % Q_CHUNK;
         if (g < groups) {
-            let i = query_at(min(at.first_row + row, params.q_count - 1u));
+            let i = query_at(at, min(at.first_row + row, params.q_count - 1u));
             arena[Q_AT + row * Q_PITCH + g] = load_q(at.q_at + i * params.q_row, chunk + g) * params.q_scale;
         }
     }
@@ -276,7 +285,7 @@ fn stage_k(at: Head, lane: Lane, first: u32, chunk: u32, groups: u32) {
         let key = e / CHUNK;
         let g = e % CHUNK;
         if (g < groups) {
-            let j = key_at(min(first + key, params.k_count - 1u));
+            let j = key_at(at, min(first + key, params.k_count - 1u));
             arena[K_AT + key * K_PITCH + g] = load_k(at.k_at + j * params.k_row, chunk + g);
         }
     }
@@ -289,7 +298,7 @@ fn stage_v(at: Head, lane: Lane, first: u32, masked: bool) {
         let g = e % V_PITCH;
         var value = vec4(0.0);
         if (g < VALUE_GROUPS) {
-            let j = key_at(min(first + e / V_PITCH, params.k_count - 1u));
+            let j = key_at(at, min(first + e / V_PITCH, params.k_count - 1u));
             value = load_v(at.v_at + j * params.v_row, g);
             if (masked) { value = select(value, vec4(0.0), not_finite(value)); }
         }
@@ -299,18 +308,6 @@ fn stage_v(at: Head, lane: Lane, first: u32, masked: bool) {
 
 fn not_finite(x: vec4<f32>) -> vec4<bool> {
     return (bitcast<vec4<u32>>(x) & vec4(0x7f800000u)) == vec4(0x7f800000u);
-}
-
-// The query of the tensors that is row `row` of this part.
-fn query_at(row: u32) -> u32 {
-    if (HAS_Q_ORDER) { return mask[params.q_order_at + min(row, params.q_count - 1u)]; }
-    return row;
-}
-
-// The key of the tensors that is key `key` of this part.
-fn key_at(key: u32) -> u32 {
-    if (HAS_K_ORDER) { return mask[params.k_order_at + min(key, params.k_count - 1u)]; }
-    return key;
 }
 
 // --- small algebra ---

@@ -77,6 +77,7 @@ mod error;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 mod inputs;
+mod lsh;
 pub mod mask;
 pub mod pattern;
 pub mod reference;
@@ -92,9 +93,14 @@ pub use wgpu;
 #[cfg(feature = "gpu")]
 pub use gpu::{
     AttentionBuffers, AttentionCall, AttentionOutput, AttentionPlan, Explanation, Gpu, KernelPath, Kernels,
+    AddPlan, EmbedPlan, FeedForwardBuffers, FeedForwardPlan, LayerCall, MatmulBuffers, MatmulPlan, NormBuffers, NormPlan, RotaryBuffers,
+    RotaryPlan, SoftmaxPlan,
     Options, PathChoice, recommended_features, recommended_limits,
 };
+#[cfg(feature = "gpu")]
+pub use gpu::{LshBuffers, LshCall, LshExplanation, LshOutput, LshPlan, LshStage, SortBuffers, SortCall, SortOutput, SortPlan, SortShape};
 pub use inputs::Inputs;
+pub use lsh::{LshInputs, LshOptions, Projections};
 pub use mask::{BlockGrid, BlockMask, PackedMask, Part, Parts, Row, Run, RunKind};
 pub use pattern::{
     And, BigBird, BlockLayout, Blocks, Causal, Dilated, Document, Extent, Fixed, FixedPart, Full, Global, KeyLengths, Longformer,
@@ -102,7 +108,10 @@ pub use pattern::{
 };
 #[cfg(feature = "serde")]
 pub use pattern::AnyPattern;
-pub use shape::{AttentionShape, BiasStrides, Layout, Strides};
+pub use shape::{
+    Activation, AddShape, AttentionShape, BiasStrides, Combine, EmbedShape, FeedForwardShape, Layout, MatmulShape, NormKind, NormShape,
+    RotaryPairs, RotaryShape, RowStrides, SoftmaxShape, Strides, WeightOrder, rotary_tables, sinusoidal_positions,
+};
 
 impl AttentionShape {
     /// The lengths that a [`Pattern`] is asked about.

@@ -299,7 +299,7 @@ impl AttentionShape {
                 return Err(Error::argument(name, "at least 1", 0));
             }
         }
-        if self.heads % self.kv_heads != 0 {
+        if !self.heads.is_multiple_of(self.kv_heads) {
             let need = format!("a divisor of heads ({})", self.heads);
             return Err(Error::argument("kv_heads", need, self.kv_heads));
         }
@@ -392,7 +392,20 @@ fn check_no_overlap(s: Strides, sizes: [usize; 3], dim: usize) -> Result<()> {
                 got,
             ));
         }
-        reach = stride * (size - 1) + reach;
+        reach += stride * (size - 1);
     }
     Ok(())
 }
+
+// Behind the macro and the checks that they share.
+mod feed_forward;
+mod rotary;
+mod activation;
+mod matmul;
+mod rows;
+
+pub use activation::Activation;
+pub use matmul::{Combine, MatmulShape, RowStrides, WeightOrder};
+pub use rows::{AddShape, EmbedShape, NormKind, NormShape, SoftmaxShape, sinusoidal_positions};
+pub use feed_forward::FeedForwardShape;
+pub use rotary::{RotaryPairs, RotaryShape, rotary_tables};

@@ -141,7 +141,7 @@ fn a_million_keys_build_in_seconds() {
         ("bigbird", boxed(BigBird::new(64, 3, 2, 3, 7).unwrap())),
         ("longformer", boxed(Longformer::new(512, tokens).unwrap())),
         ("prefix", boxed(wgpu_attention::Prefix { len: 1000 })),
-        ("key lengths", boxed(And(Causal, KeyLengths { lengths: vec![n - 100].into() }))),
+        ("key lengths", boxed(And(Causal, KeyLengths { lengths: vec![n - 100] }))),
         ("document", boxed(And(Causal, wgpu_attention::Document::new((0..n as u32).map(|i| i / 1000).collect::<Vec<_>>())))),
         ("blocks", boxed(wgpu_attention::Blocks { block: 64, layout: diagonal })),
     ];

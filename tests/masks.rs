@@ -781,6 +781,25 @@ fn pictures() {
     assert_eq!(picture(&keys, 3, 4), "█·██ █·██ █·██");
 }
 
+/// Ends as large as a number holds are ends that are not there.
+#[test]
+fn endless_windows() {
+    for (q_len, kv_len) in [(70, 70), (40, 90), (90, 40)] {
+        let mask = |pattern: &dyn Pattern| {
+            let grid = BlockGrid::new(q_len, kv_len).blocks(16, 16);
+            assert_eq!(BlockMask::new(pattern, grid), BlockMask::scan(pattern, grid));
+            BlockMask::new(pattern, grid).expect("it builds")
+        };
+        for end in [kv_len + q_len, 1 << 30, isize::MAX as usize, isize::MAX as usize + 1, usize::MAX] {
+            assert_eq!(mask(&Window { before: end, after: 0 }), mask(&Causal), "{end}");
+            assert_eq!(mask(&Window { before: end, after: end }), mask(&Full), "{end}");
+            assert_eq!(mask(&Prefix { len: end }), mask(&Full), "{end}");
+            let later = mask(&Window { before: 0, after: end });
+            assert_eq!(later, mask(&Or(Not(Causal), Window { before: 0, after: 0 })), "{end}");
+        }
+    }
+}
+
 #[test]
 fn drawing_by_block() {
     let mask = BlockMask::new(&Causal, BlockGrid::new(200, 300)).expect("it builds");

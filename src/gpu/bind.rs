@@ -1,7 +1,7 @@
 //! Buffers checked and bound to a plan: a call, ready to record.
 
 use super::pipeline::{Step, Use};
-use super::plan::{AttentionPlan, scratch_bytes};
+use super::plan::{AttentionPlan, Compiled, finish_params, scratch_bytes};
 use super::scope::checked;
 use crate::{ElementType, Error, Result};
 
@@ -99,7 +99,7 @@ impl AttentionCall {
         let state = scratch("scratch for the merged (m, l)", state_bytes)?;
         let merged = scratch("scratch for the merged rows", merged_bytes)?;
 
-        let (pipelines, finish) = plan.pipelines(lse.is_some())?;
+        let Compiled { parts: pipelines, finish } = plan.pipelines(lse.is_some())?;
         let read = plan.kernels.unused(Use::Read);
         let write = plan.kernels.unused(Use::Write);
         let state_binding = state.as_ref().map(wgpu::Buffer::as_entire_buffer_binding);
@@ -107,13 +107,7 @@ impl AttentionCall {
 
         let mut steps = vec![];
         for (part, pipeline) in plan.inner.parts.iter().zip(&pipelines) {
-            let mut params = part.params;
-            if merged.is_some() {
-                let row = 4 * shape.value_dim.div_ceil(4);
-                params.out_row = row as u32;
-                params.out_head = (row * shape.q_len) as u32;
-                params.out_batch = (row * shape.q_len * shape.heads) as u32;
-            }
+            let params = if merged.is_some() { part.params.with_merged_rows(shape) } else { part.params };
             let stats = if several { &state_binding } else { &lse };
             let bindings = [
                 q.clone(),
@@ -127,7 +121,7 @@ impl AttentionCall {
             steps.push(Step::new(device, pipeline, params, part.work, &bindings)?);
         }
         if let Some(pipeline) = finish {
-            let (params, work) = plan.finish_params();
+            let (params, work) = finish_params(shape);
             // A finish that only writes lse has no use for out, nor one that only narrows for lse; and one buffer may
             // not be bound twice for writing.
             let narrows = merged_binding.is_some();
@@ -170,7 +164,7 @@ pub(super) fn checked_binding<'a>(
         ));
     }
     let alignment = u64::from(limits.min_storage_buffer_offset_alignment);
-    if binding.offset % alignment != 0 {
+    if !binding.offset.is_multiple_of(alignment) {
         let need =
             format!("an offset that is a multiple of {alignment} (min_storage_buffer_offset_alignment)");
         return Err(Error::argument(name, need, format!("offset {}", binding.offset)));

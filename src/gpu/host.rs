@@ -246,7 +246,7 @@ impl Gpu {
         })
     }
 
-    fn upload<E: Element>(&self, name: &'static str, data: &[E], need: usize) -> Result<wgpu::Buffer> {
+    pub(super) fn upload<E: bytemuck::Pod>(&self, name: &'static str, data: &[E], need: usize) -> Result<wgpu::Buffer> {
         // Whatever lies behind the last row stays here.
         let data = &data[..need];
         self.check_size(name, size_of_val(data) as u64)?;
@@ -255,7 +255,7 @@ impl Gpu {
             .map_err(|e| self.or_lost(e))
     }
 
-    fn output(&self, name: &'static str, elements: usize, element: ElementType) -> Result<wgpu::Buffer> {
+    pub(super) fn output(&self, name: &'static str, elements: usize, element: ElementType) -> Result<wgpu::Buffer> {
         let size = (elements * element.size_bytes()).next_multiple_of(16) as u64;
         self.check_size(name, size)?;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
@@ -280,7 +280,7 @@ impl Gpu {
     }
 
     /// Records with `record` and submits.
-    fn submit<T>(&self, record: impl FnOnce(&mut wgpu::CommandEncoder) -> T) -> Result<T> {
+    pub(super) fn submit<T>(&self, record: impl FnOnce(&mut wgpu::CommandEncoder) -> T) -> Result<T> {
         checked(&self.device, "submit", || {
             let mut encoder = self.device.create_command_encoder(&Default::default());
             let value = record(&mut encoder);
@@ -290,7 +290,7 @@ impl Gpu {
         .map_err(|e| self.or_lost(e))
     }
 
-    fn copy_out(&self, encoder: &mut wgpu::CommandEncoder, from: &wgpu::Buffer) -> wgpu::Buffer {
+    pub(super) fn copy_out(&self, encoder: &mut wgpu::CommandEncoder, from: &wgpu::Buffer) -> wgpu::Buffer {
         let copy = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("read-back"),
             size: from.size(),
@@ -301,7 +301,7 @@ impl Gpu {
         copy
     }
 
-    async fn read<E: Element>(&self, buffer: &wgpu::Buffer, elements: usize) -> Result<Vec<E>> {
+    pub(super) async fn read<E: bytemuck::Pod>(&self, buffer: &wgpu::Buffer, elements: usize) -> Result<Vec<E>> {
         let (send, receive) = futures_channel::oneshot::channel();
         // A dropped receiver means that the caller gave up: nobody is left to tell.
         buffer.map_async(wgpu::MapMode::Read, .., move |result| drop(send.send(result)));
@@ -327,7 +327,7 @@ impl Gpu {
         }
     }
 
-    fn check_alive(&self) -> Result<()> {
+    pub(super) fn check_alive(&self) -> Result<()> {
         match self.lost.get() {
             Some(reason) => Err(Error::DeviceLost(reason.clone())),
             None => Ok(()),
@@ -335,7 +335,7 @@ impl Gpu {
     }
 
     /// A lost device fails in many ways; this names the cause.
-    fn or_lost(&self, error: Error) -> Error {
+    pub(super) fn or_lost(&self, error: Error) -> Error {
         // The loss is reported through a callback, which only a poll runs; a poll that fails tells no more than `error`.
         let _ = self.device.poll(wgpu::PollType::Poll);
         self.check_alive().err().unwrap_or(error)

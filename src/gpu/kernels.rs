@@ -160,7 +160,7 @@ impl Kernels {
                 return Err(Error::limit("the attention kernel", limit, need.into(), have.into()));
             }
         }
-        if !(options.dispatch_flops > 0.0) {
+        if options.dispatch_flops.is_nan() || options.dispatch_flops <= 0.0 {
             return Err(Error::argument("dispatch_flops", "a number above 0", options.dispatch_flops));
         }
         let unused = checked(device, "Kernels::new", || {

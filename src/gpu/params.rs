@@ -28,6 +28,7 @@ uniform! {
         rows_at: u32, runs_at: u32, tiles_at: u32, q_order_at: u32, k_order_at: u32, slopes_at: u32,
         mask_batch: u32, mask_head: u32,
         q_scale: f32, softcap: f32,
+        part: u32, groups_at: u32, places_at: u32,
     }
 }
 
@@ -36,6 +37,54 @@ uniform! {
     FinishParams {
         first_work: u32, end_work: u32, rows: u32, heads: u32, q_len: u32,
         out_batch: u32, out_head: u32, out_row: u32,
+    }
+}
+
+uniform! {
+    /// `Params` of `sort_count.wgsl` and `sort_scatter.wgsl`.
+    SortParams { first_work: u32, end_work: u32, len: u32, blocks: u32, shift: u32, digit_mask: u32 }
+}
+
+uniform! {
+    /// `Params` of `sort_scan.wgsl`.
+    SortScanParams { first_work: u32, end_work: u32, blocks: u32 }
+}
+
+uniform! {
+    /// `Params` of `lsh_hash.wgsl`.
+    LshHashParams {
+        first_work: u32, end_work: u32, row_tiles: u32, heads: u32, len: u32,
+        q_batch: u32, q_head: u32, q_row: u32, projection_head: u32, norm_eps: f32,
+    }
+}
+
+uniform! {
+    /// `Params` of `lsh_tables.wgsl`.
+    LshTablesParams { first_work: u32, end_work: u32, len: u32, places: u32, total: u32 }
+}
+
+uniform! {
+    /// `Params` of `matmul.wgsl`.
+    MatmulParams {
+        first_work: u32, end_work: u32, row_tiles: u32, column_tiles: u32, rows: u32, inner: u32, columns: u32,
+        a_at: u32, a_batch: u32, a_row: u32, b_batch: u32, b_row: u32,
+        residual_at: u32, residual_batch: u32, residual_row: u32, out_at: u32, out_batch: u32, out_row: u32,
+    }
+}
+
+uniform! {
+    /// `Params` of `lib/rows.wgsl`.
+    RowParams {
+        first_work: u32, end_work: u32, rows: u32, width: u32,
+        x_row: u32, other_row: u32, out_row: u32, table_rows: u32, eps: f32,
+    }
+}
+
+uniform! {
+    /// `Params` of `rotary.wgsl`.
+    RotaryParams {
+        first_work: u32, end_work: u32, rows: u32, heads: u32, len: u32, head_dim: u32, rotary_dim: u32,
+        x_batch: u32, x_head: u32, x_row: u32, table_batch: u32, out_batch: u32, out_head: u32, out_row: u32,
     }
 }
 
@@ -51,6 +100,48 @@ impl WorkParams for AttentionParams {
 }
 
 impl WorkParams for FinishParams {
+    fn with_work(self, first_work: u32, end_work: u32) -> Self {
+        Self { first_work, end_work, ..self }
+    }
+}
+
+impl WorkParams for MatmulParams {
+    fn with_work(self, first_work: u32, end_work: u32) -> Self {
+        Self { first_work, end_work, ..self }
+    }
+}
+
+impl WorkParams for SortParams {
+    fn with_work(self, first_work: u32, end_work: u32) -> Self {
+        Self { first_work, end_work, ..self }
+    }
+}
+
+impl WorkParams for SortScanParams {
+    fn with_work(self, first_work: u32, end_work: u32) -> Self {
+        Self { first_work, end_work, ..self }
+    }
+}
+
+impl WorkParams for LshHashParams {
+    fn with_work(self, first_work: u32, end_work: u32) -> Self {
+        Self { first_work, end_work, ..self }
+    }
+}
+
+impl WorkParams for LshTablesParams {
+    fn with_work(self, first_work: u32, end_work: u32) -> Self {
+        Self { first_work, end_work, ..self }
+    }
+}
+
+impl WorkParams for RowParams {
+    fn with_work(self, first_work: u32, end_work: u32) -> Self {
+        Self { first_work, end_work, ..self }
+    }
+}
+
+impl WorkParams for RotaryParams {
     fn with_work(self, first_work: u32, end_work: u32) -> Self {
         Self { first_work, end_work, ..self }
     }
@@ -74,6 +165,13 @@ mod tests {
             let ours = match shader.entry {
                 "attention" => AttentionParams::FIELDS,
                 "finish" => FinishParams::FIELDS,
+                "sort_count" | "sort_scatter" => SortParams::FIELDS,
+                "sort_scan" => SortScanParams::FIELDS,
+                "lsh_hash" => LshHashParams::FIELDS,
+                "lsh_tables" => LshTablesParams::FIELDS,
+                "matmul" => MatmulParams::FIELDS,
+                "norm" | "softmax" | "add" | "embed" => RowParams::FIELDS,
+                "rotary" => RotaryParams::FIELDS,
                 other => panic!("no uniform struct is known for {other}"),
             };
             let ours: Vec<_> = ours.iter().map(|(name, offset)| (name.to_string(), *offset)).collect();

@@ -29,7 +29,13 @@ pub(super) struct Inner {
     explanation: Explanation,
 }
 
-/// The pipelines of a plan, one a part, and the finishing one where there are several parts.
+/// The compiled [`Variant`].
+pub(super) struct Compiled {
+    pub(super) parts: Vec<Arc<Pipeline>>,
+    pub(super) finish: Option<Arc<Pipeline>>,
+}
+
+/// The shaders of a plan, one a part, and the finishing one where there are several parts.
 #[derive(Debug)]
 pub(super) struct Variant {
     parts: Vec<AttentionVariant>,
@@ -162,7 +168,7 @@ impl AttentionPlan {
 
     /// The pipelines of all parts, compiled unless they are already. lse is rarely asked for, so its variants are
     /// compiled when it is.
-    pub(super) fn pipelines(&self, lse: bool) -> Result<(Vec<Arc<Pipeline>>, Option<Arc<Pipeline>>)> {
+    pub(super) fn pipelines(&self, lse: bool) -> Result<Compiled> {
         use Use::{Read, Write};
         let variant = self.variant(lse);
         let attention = |part: &AttentionVariant| {
@@ -174,7 +180,7 @@ impl AttentionPlan {
         };
         let parts = variant.parts.iter().map(attention).collect::<Result<_>>()?;
         let finish = variant.finish.as_ref().map(finish).transpose()?;
-        Ok((parts, finish))
+        Ok(Compiled { parts, finish })
     }
 
     pub(super) fn variant(&self, lse: bool) -> &Variant {
@@ -185,22 +191,23 @@ impl AttentionPlan {
         self.inner.parts.len() > 1
     }
 
-    pub(super) fn finish_params(&self) -> (FinishParams, Work) {
-        let out = self.shape.out_strides();
-        let rows = self.shape.len_lse() as u32;
-        let params = FinishParams {
-            rows,
-            heads: self.shape.heads as u32,
-            q_len: self.shape.q_len as u32,
-            out_batch: out.batch as u32,
-            out_head: out.head as u32,
-            out_row: out.row as u32,
-            ..Default::default()
-        };
-        let lanes = self.shape.len_lse() * self.shape.value_dim.div_ceil(4);
-        let items = lanes.div_ceil(FinishVariant::LANES) as u32;
-        (params, Work { items, a_dispatch: items })
-    }
+}
+
+/// How a call of several parts ends.
+pub(super) fn finish_params(shape: &AttentionShape) -> (FinishParams, Work) {
+    let out = shape.out_strides();
+    let params = FinishParams {
+        rows: shape.len_lse() as u32,
+        heads: shape.heads as u32,
+        q_len: shape.q_len as u32,
+        out_batch: out.batch as u32,
+        out_head: out.head as u32,
+        out_row: out.row as u32,
+        ..Default::default()
+    };
+    let lanes = shape.len_lse() * shape.value_dim.div_ceil(4);
+    let items = lanes.div_ceil(FinishVariant::LANES) as u32;
+    (params, Work { items, a_dispatch: items })
 }
 
 /// Bytes of a call's state (m, l) and of its merged f32 rows.
@@ -248,19 +255,40 @@ impl PartPlan {
         let items = row_tiles as u64 * shape.heads as u64 * shape.batch as u64;
         let items = u32::try_from(items)
             .map_err(|_| Error::limit("attention", "work items a call", items, u32::MAX.into()))?;
-        let (q, k, v, out) = (shape.q_strides(), shape.k_strides(), shape.v_strides(), shape.out_strides());
-        let bias = shape.bias.unwrap_or(crate::BiasStrides { batch: 0, head: 0, query: 0, key: 0 });
         // In base 2 from the start where the score is q . k alone; otherwise its other terms come first.
         let base = if variant.score.is_plain() { std::f64::consts::LOG2_E } else { 1.0 };
         let params = AttentionParams {
-            first_work: 0,
-            end_work: 0,
             row_tiles: row_tiles as u32,
+            q_count: grid.q_len as u32,
+            k_count: grid.kv_len as u32,
+            rows_at: packed.rows_at,
+            runs_at: packed.runs_at,
+            tiles_at: packed.tiles_at,
+            q_order_at,
+            k_order_at,
+            slopes_at,
+            mask_batch: packed.batch_stride,
+            mask_head: packed.head_stride,
+            q_scale: (shape.scale_value() as f64 * base) as f32,
+            softcap: shape.softcap.unwrap_or(1.0),
+            ..AttentionParams::of_strides(shape)
+        };
+        let heaviest = shape.flops(heaviest_item(part, variant.tile.rows()).max(1));
+        let a_dispatch = (kernels.options().dispatch_flops / heaviest).clamp(1.0, u32::MAX as f64) as u32;
+        // A dispatch has two dimensions of workgroups; the limit squared is far beyond what u32 items can be.
+        Ok((Self { tables, params, work: Work { items, a_dispatch } }, bytes))
+    }
+}
+
+impl AttentionParams {
+    /// What the shape alone says: sizes, strides of the tensors and of the bias. The rest is 0.
+    pub(super) fn of_strides(shape: &AttentionShape) -> Self {
+        let (q, k, v, out) = (shape.q_strides(), shape.k_strides(), shape.v_strides(), shape.out_strides());
+        let bias = shape.bias.unwrap_or(crate::BiasStrides { batch: 0, head: 0, query: 0, key: 0 });
+        Self {
             heads: shape.heads as u32,
             heads_a_kv_head: (shape.heads / shape.kv_heads) as u32,
             q_len: shape.q_len as u32,
-            q_count: grid.q_len as u32,
-            k_count: grid.kv_len as u32,
             q_batch: q.batch as u32,
             q_head: q.head as u32,
             q_row: q.row as u32,
@@ -277,21 +305,19 @@ impl PartPlan {
             bias_head: bias.head as u32,
             bias_query: bias.query as u32,
             bias_key: bias.key as u32,
-            rows_at: packed.rows_at,
-            runs_at: packed.runs_at,
-            tiles_at: packed.tiles_at,
-            q_order_at,
-            k_order_at,
-            slopes_at,
-            mask_batch: packed.batch_stride,
-            mask_head: packed.head_stride,
-            q_scale: (shape.scale_value() as f64 * base) as f32,
-            softcap: shape.softcap.unwrap_or(1.0),
-        };
-        let heaviest = shape.flops(heaviest_item(part, variant.tile.rows()).max(1));
-        let a_dispatch = (kernels.options().dispatch_flops / heaviest).clamp(1.0, u32::MAX as f64) as u32;
-        // A dispatch has two dimensions of workgroups; the limit squared is far beyond what u32 items can be.
-        Ok((Self { tables, params, work: Work { items, a_dispatch } }, bytes))
+            ..Default::default()
+        }
+    }
+
+    /// Rows of out in scratch that holds whole groups of 4, `[B, H, Lq, dv rounded up]`.
+    pub(super) fn with_merged_rows(self, shape: &AttentionShape) -> Self {
+        let row = 4 * shape.value_dim.div_ceil(4);
+        Self {
+            out_row: row as u32,
+            out_head: (row * shape.q_len) as u32,
+            out_batch: (row * shape.q_len * shape.heads) as u32,
+            ..self
+        }
     }
 }
 
@@ -320,12 +346,12 @@ fn part_pairs(shape: &AttentionShape, part: &Part) -> (u64, u64) {
     (part.mask.kept() * times, part.mask.visited() * times)
 }
 
-fn aligned_out(shape: &AttentionShape) -> bool {
+pub(super) fn aligned_out(shape: &AttentionShape) -> bool {
     let s = shape.out_strides();
     [shape.value_dim, s.batch, s.head, s.row].iter().all(|n| n % 4 == 0)
 }
 
-fn aligned_in(shape: &AttentionShape) -> bool {
+pub(super) fn aligned_in(shape: &AttentionShape) -> bool {
     let strides = [shape.q_strides(), shape.k_strides(), shape.v_strides()];
     let strides = strides.iter().flat_map(|s| [s.batch, s.head, s.row]);
     strides.chain([shape.head_dim, shape.value_dim]).all(|n| n % 4 == 0)
@@ -365,10 +391,11 @@ fn variant(
         },
         stats,
         accumulate,
+        chunks: None,
     })
 }
 
-fn check_tile(tile: Tile, shape: &AttentionShape, block_q: usize, kernels: &Kernels) -> Result<Tile> {
+pub(super) fn check_tile(tile: Tile, shape: &AttentionShape, block_q: usize, kernels: &Kernels) -> Result<Tile> {
     let limits = kernels.device().limits();
     let lanes =
         limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x) as usize;

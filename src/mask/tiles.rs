@@ -4,26 +4,26 @@ use std::hash::{BuildHasher, RandomState};
 
 /// Bit tiles, each kept once, numbered as they come.
 #[derive(Debug)]
-pub(super) struct Tiles {
+pub(super) struct Tiles<S = RandomState> {
     size: usize,
     words: Vec<u32>,
     /// Hash of a tile to the last tile that has it: the words are stored once, not once more as a key.
     newest: HashMap<u64, u32>,
     /// For each tile, an earlier one of the same hash.
     older: Vec<Option<u32>>,
-    hasher: RandomState,
+    hasher: S,
 }
 
 impl Tiles {
     /// No tiles yet, of `size` words each.
     pub(super) fn new(size: usize) -> Self {
-        Self {
-            size,
-            words: Vec::new(),
-            newest: HashMap::new(),
-            older: Vec::new(),
-            hasher: RandomState::new(),
-        }
+        Self::with_hasher(size, RandomState::new())
+    }
+}
+
+impl<S: BuildHasher> Tiles<S> {
+    fn with_hasher(size: usize, hasher: S) -> Self {
+        Self { size, words: Vec::new(), newest: HashMap::new(), older: Vec::new(), hasher }
     }
 
     /// The number of an equal tile, stored now if there was none.
@@ -67,6 +67,29 @@ impl Tiles {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::hash::{BuildHasherDefault, Hasher};
+
+    /// Everything collides.
+    #[derive(Default)]
+    struct Same;
+
+    impl Hasher for Same {
+        fn finish(&self) -> u64 {
+            7
+        }
+
+        fn write(&mut self, _: &[u8]) {}
+    }
+
+    #[test]
+    fn tiles_of_one_hash_stay_apart() {
+        let mut tiles = Tiles::with_hasher(2, BuildHasherDefault::<Same>::default());
+        for round in 0..2 {
+            for tile in 0..4u32 {
+                assert_eq!(tiles.intern(&[tile, 0]), Ok(tile), "round {round}");
+            }
+        }
+    }
 
     #[test]
     fn equal_tiles_are_stored_once() {

@@ -238,7 +238,7 @@ impl BigBird {
 
     fn check_sizes(&self) -> Result<()> {
         check_block("BigBird.block", self.block)?;
-        if self.window % 2 == 0 {
+        if self.window.is_multiple_of(2) {
             return Err(Error::argument("BigBird.window", "an odd number of blocks", self.window));
         }
         Ok(())

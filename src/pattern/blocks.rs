@@ -1,5 +1,6 @@
 use super::{Extent, Pattern, Range, Site, Span, Varies, spans::together};
 use crate::{Error, Result};
+use std::fmt;
 use std::sync::Arc;
 
 /// A user's own layout of blocks: query block i / block attends key block j / block where the layout says so, for
@@ -39,7 +40,7 @@ pub struct Blocks {
 /// let pattern = Blocks { block: 64, layout };
 /// # Ok::<(), wgpu_attention::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "json::Layout", into = "json::Layout"))]
 pub struct BlockLayout {
@@ -182,6 +183,14 @@ impl Pattern for Blocks {
             return Err(Error::argument("Blocks.layout", need, format!("{q_blocks} x {k_blocks}")));
         }
         Ok(())
+    }
+}
+
+/// Sizes and a count instead of every stretch.
+impl fmt::Debug for BlockLayout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let blocks: usize = self.rows.iter().flatten().map(ExactSizeIterator::len).sum();
+        write!(f, "BlockLayout {{ sizes: {:?}, {blocks} blocks set }}", self.sizes)
     }
 }
 

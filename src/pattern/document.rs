@@ -1,5 +1,6 @@
 use super::{Extent, Pattern, Range, Site, Span, Varies};
 use crate::{Error, Result};
+use std::fmt;
 use std::sync::Arc;
 
 /// Packed sequences: a query attends the keys of its own document (Krell 2021): `ids[i'] = ids[j]`, where i' = i +
@@ -29,7 +30,7 @@ pub struct Document {
 }
 
 /// The documents of one batch item.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 struct Item {
     ids: Vec<u32>,
     /// Where each run of equal ids starts, ascending.
@@ -141,6 +142,13 @@ impl Item {
         let first = self.by_id.partition_point(|&run| self.id(run as usize) < id);
         let runs = self.by_id[first..].iter().map(|&run| run as usize);
         runs.take_while(move |&run| self.id(run) == id)
+    }
+}
+
+/// Counts instead of a million ids.
+impl fmt::Debug for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ids in {} runs", self.ids.len(), self.starts.len())
     }
 }
 

@@ -1,5 +1,6 @@
 use super::{Extent, Pattern, Range, Site, Span, Varies};
 use crate::{Error, Result};
+use std::fmt;
 use std::sync::Arc;
 
 /// An explicit mask: a tensor of `[B or 1, H or 1, Lq or 1, Lk or 1]`, `true` = attend, where a size of 1 is shared
@@ -13,9 +14,9 @@ use std::sync::Arc;
 /// ```
 ///
 /// At Lq != Lk it is what it says; there is no alignment. `true` is attend as in PyTorch's
-/// `scaled_dot_product_attention` and in ONNX; `torch.nn.MultiheadAttention` means the opposite. A mask that is shared along the queries or along the keys has a closed
-/// form; any other is read pair by pair.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// `scaled_dot_product_attention` and in ONNX; `torch.nn.MultiheadAttention` means the opposite. A mask that is shared
+/// along the queries or along the keys has a closed form; any other is read pair by pair.
+#[derive(Clone, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "json::Mask", into = "json::Mask"))]
 pub struct Mask {
@@ -112,6 +113,14 @@ impl Pattern for Mask {
             }
         }
         Ok(())
+    }
+}
+
+/// Sizes and a count instead of every value.
+impl fmt::Debug for Mask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kept = self.values.iter().filter(|&&value| value).count();
+        write!(f, "Mask {{ sizes: {:?}, {kept} values set }}", self.sizes)
     }
 }
 

@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(word(34..isize::MAX, 32, 100), !0b11);
         assert_eq!(word(34..isize::MAX, 32, 36), 0b1100);
         assert_eq!(word(isize::MIN..isize::MAX, 64, 100), u32::MAX);
-        assert_eq!(word(5..3, 0, 100), 0);
+        assert_eq!(word(5..5, 0, 100), 0);
         assert_eq!(word(0..10, 32, 100), 0);
     }
 

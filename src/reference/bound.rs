@@ -247,8 +247,8 @@ fn score_error<T: Element>(call: &Call<'_, T>, q: &Query, at: Position, exact: &
 /// |computed - c tanh(s / c)| where s itself is known within `delta`.
 fn softcap_error(score: f64, delta: f64, cap: f64) -> f64 {
     if score == 0.0 && delta == 0.0 {
-        // sign(0) = 0, whatever t is.
-        return 0.0;
+        // By the letter 0 / c may be 2.5 ULP of 0, whose sign is not 0; then t = exp2(-0) within 3 ULP.
+        return cap * 2.0 * E;
     }
     let (x, moved) = (score.abs() / cap, delta / cap);
     if x + moved >= 0.5 * HUGE || cap < TINY {

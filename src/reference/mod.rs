@@ -17,6 +17,8 @@
 //! | `rows.rs` | which rows a check looks at |
 //! | `verify.rs` | a kernel's output against the reference, element by element |
 //! | `inputs.rs` | seeded inputs of several kinds |
+//! | `lsh/` | LSH attention: hash, sort, chunks, and its own bound |
+//! | `layer/` | the kernels around attention, with their bounds |
 //! | `oracle.rs` | the count and gather tests, which find index errors that a bound misses |
 //!
 //! ```
@@ -40,6 +42,8 @@ use rayon::prelude::*;
 mod bound;
 mod call;
 mod inputs;
+pub mod layer;
+mod lsh;
 pub mod oracle;
 mod row;
 mod rows;
@@ -48,6 +52,7 @@ mod verify;
 pub use crate::Inputs;
 pub use call::Position;
 pub use inputs::{Counter, Kind, Tensors, random};
+pub use lsh::{LshBuckets, LshGot, LshReport, lsh, lsh_buckets, lsh_order, lsh_with_buckets, verify_lsh};
 pub use row::{Row, Walk, row};
 pub use rows::Rows;
 pub use verify::{Expected, Got, Report, VerifyOptions, Worst, compare_expected, verify};

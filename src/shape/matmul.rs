@@ -34,12 +34,17 @@ impl RowStrides {
 
     pub(crate) fn check(&self, name: &'static str, batch: usize, rows: usize, width: usize) -> Result<()> {
         let reach = |stride: usize, size: usize| stride as u128 * size.saturating_sub(1) as u128;
-        check_u32(name, reach(self.batch, batch) + reach(self.row, rows) + width as u128)
+        let need = reach(self.batch, batch).saturating_add(reach(self.row, rows)).saturating_add(width as u128);
+        check_u32(name, need)
     }
 
     pub(crate) fn check_separate(&self, name: &'static str, batch: usize, rows: usize, width: usize) -> Result<()> {
         self.check(name, batch, rows, width)?;
-        check_no_overlap(name, Strides { batch: self.batch, head: 0, row: self.row }, [batch, 1, rows], width)
+        let strides = Strides { batch: self.batch, head: 0, row: self.row };
+        check_no_overlap(strides, [batch, 1, rows], width).map_err(|_| {
+            let got = format!("strides of {} (batch) and {} (row)", self.batch, self.row);
+            Error::argument(name, format!("rows of {width} elements that do not overlap"), got)
+        })
     }
 }
 
@@ -278,7 +283,6 @@ impl MatmulShape {
             [("a", self.rows, self.inner), ("b", self.inner, self.columns), ("out", self.rows, self.columns)]
         {
             check_u32(name, rows as u128 * width as u128)?;
-            check_u32(name, (rows as u128 * width as u128).saturating_mul(self.batch as u128))?;
         }
         let into = matches!(self.combine, Combine::AddInto | Combine::MultiplyInto);
         if into && self.output != ElementType::F32 {

@@ -1,6 +1,6 @@
 //! Variants of `attention.wgsl`.
 
-use super::{Header, Shader, Tile, TileLimits};
+use super::{Header, Shader, SortedChunks, Tile, TileLimits};
 use crate::ElementType;
 
 /// Which terms the score has beside scale q . k.
@@ -63,9 +63,13 @@ pub struct AttentionVariant {
     pub stats: Stats,
     /// Merge with what an earlier part left (needs [`Stats::State`] and f32 output).
     pub accumulate: bool,
+    /// Queries and keys in sorted places instead of under a block mask.
+    pub chunks: Option<SortedChunks>,
 }
 
 impl AttentionVariant {
+    /// Block sizes of a variant over sorted chunks: places are not cut into blocks.
+    pub const ONE_BLOCK: usize = 1 << 31;
     /// Storage buffers that the kernel binds, of the 8 that every device has.
     pub const STORAGE_BUFFERS: u32 = 7;
 
@@ -103,6 +107,7 @@ impl AttentionVariant {
                 ("ROW_TILES_A_BLOCK", self.block_q / tile.rows()),
                 ("WORDS_A_TILE_ROW", self.block_k.div_ceil(32)),
                 ("STATS_LSE", Stats::Lse as usize),
+                ("STATS_STATE", Stats::State as usize),
                 ("STATS", self.stats as usize),
             ])
             .bools(&[
@@ -119,18 +124,24 @@ impl AttentionVariant {
                 ("HAS_ALIBI", self.score.alibi),
             ]);
         }
+        if let Some(chunks) = &self.chunks {
+            header = chunks.constants(header, tile.rows());
+        }
         header.shader(self.label(), "attention", &self.files())
     }
 
     fn files(&self) -> Vec<&'static str> {
+        let [keep, score] = match self.chunks {
+            Some(_) => SortedChunks::FILES,
+            None if self.score.is_plain() => {
+                [include_str!("../../shaders/keep/bits.wgsl"), include_str!("../../shaders/score/plain.wgsl")]
+            }
+            None => [include_str!("../../shaders/keep/bits.wgsl"), include_str!("../../shaders/score/full.wgsl")],
+        };
         let mut files = vec![
             include_str!("../../shaders/attention.wgsl"),
-            include_str!("../../shaders/keep/bits.wgsl"),
-            if self.score.is_plain() {
-                include_str!("../../shaders/score/plain.wgsl")
-            } else {
-                include_str!("../../shaders/score/full.wgsl")
-            },
+            keep,
+            score,
             if self.aligned_in {
                 include_str!("../../shaders/lib/load_x4.wgsl")
             } else {
@@ -177,6 +188,7 @@ impl AttentionVariant {
             label.push(' ');
             label.push_str(name);
         }
+        label.extend(self.chunks.iter().map(SortedChunks::label));
         label
     }
 
@@ -197,6 +209,7 @@ impl AttentionVariant {
             score: ScoreTerms::default(),
             stats: Stats::None,
             accumulate: false,
+            chunks: None,
         };
         let small = |head_dim, value_dim| base(head_dim, value_dim, TileLimits::WEBGPU);
         let mut list = vec![];
@@ -222,6 +235,17 @@ impl AttentionVariant {
             list.push(Self {
                 score: ScoreTerms { softcap, bias, alibi },
                 stats: Stats::Lse,
+                ..small(64, 64)
+            });
+        }
+        for chunks in SortedChunks::representatives() {
+            let stats = Stats::State;
+            let one_block = Self::ONE_BLOCK;
+            list.push(Self {
+                chunks: Some(chunks),
+                stats,
+                block_q: one_block,
+                block_k: one_block,
                 ..small(64, 64)
             });
         }

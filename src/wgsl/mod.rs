@@ -6,10 +6,21 @@
 
 mod attention;
 mod finish;
+mod rotary;
+mod lsh;
+mod matmul;
+mod rows;
+mod sort;
+mod tensor;
 mod tile;
 
 pub use attention::{AttentionVariant, ScoreTerms, Stats};
 pub use finish::FinishVariant;
+pub use rotary::RotaryVariant;
+pub use lsh::{HashVariant, PlaceTables, SortedChunks};
+pub use matmul::{MatmulTile, MatmulVariant};
+pub use rows::{RowKernel, RowVariant};
+pub use sort::SortPass;
 pub use tile::{Tile, TileLimits};
 
 use std::fmt::{Display, Write};
@@ -40,6 +51,12 @@ impl Header {
         self
     }
 
+    fn f32s(mut self, constants: &[(&str, f32)]) -> Self {
+        // In exponential form every finite f32 is a literal.
+        constants.iter().for_each(|(name, value)| self.line(name, format_args!("{value:e}f")));
+        self
+    }
+
     fn line(&mut self, name: &str, value: impl Display) {
         writeln!(self.0, "const {name} = {value};").expect("writing to a String succeeds");
     }
@@ -58,7 +75,13 @@ impl Header {
 pub fn variants() -> Vec<Shader> {
     let mut shaders: Vec<_> =
         AttentionVariant::representatives().iter().map(AttentionVariant::shader).collect();
+    shaders.extend(HashVariant::representatives().iter().map(HashVariant::shader));
+    shaders.push(PlaceTables::shader());
+    shaders.extend(SortPass::all());
     shaders.extend(FinishVariant::representatives().iter().map(FinishVariant::shader));
+    shaders.extend(MatmulVariant::representatives().iter().map(MatmulVariant::shader));
+    shaders.extend(RowVariant::representatives().iter().map(RowVariant::shader));
+    shaders.extend(RotaryVariant::representatives().iter().map(RotaryVariant::shader));
     shaders
 }
 

@@ -120,7 +120,7 @@ impl Tile {
                 return Err(Error::argument(name, "a power of two up to 256", size));
             }
         }
-        if block_q % self.rows() != 0 {
+        if !block_q.is_multiple_of(self.rows()) {
             return Err(Error::argument(
                 "tile.lanes_r",
                 format!("rows that divide block_q ({block_q})"),

@@ -14,7 +14,8 @@ fn edited(find: &'static str, replace: &'static str) -> Gpu {
         assert!(text.contains(find), "the shader has no `{find}`");
         text.replacen(find, replace, 1)
     };
-    let kernels = Kernels::with_edited_shaders(gpu().device(), Options::default(), edit).expect("valid options");
+    let kernels =
+        Kernels::with_edited_shaders(gpu().device(), Options::default(), edit).expect("valid options");
     gpu().with_kernels(kernels)
 }
 
@@ -46,7 +47,8 @@ fn one_untouched_element_fails() {
 
 #[test]
 fn one_nan_fails() {
-    let nan = "if (group == 1u && out_at == 48u) { value.y = bitcast<f32>(0x7fc00000u + params.first_work); }";
+    let nan =
+        "if (group == 1u && out_at == 48u) { value.y = bitcast<f32>(0x7fc00000u + params.first_work); }";
     let nan = edited(STORE, Box::leak(format!("{nan} {STORE}").into_boxed_str()));
     all_fail(&nan, &[bound_on, count_on, gather_on]);
 }

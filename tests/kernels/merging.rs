@@ -1,8 +1,8 @@
 //! Parts: disjoint sets that merge by their maxima and sums, over queries and keys in orders of their own.
 
 use crate::support::{
-    BiasValues, Case, Checked, Cut, Placement, bound_of_parts, check_all, count_of_parts, cut, gather_of_parts, gpu,
-    picked, summary,
+    BiasValues, Case, Checked, Cut, PATTERNS, Placement, bound_of_parts, check_all, count_of_parts, cut,
+    failed, gather_of_parts, gpu, picked, summary,
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
@@ -38,6 +38,29 @@ fn patterns(shape: AttentionShape, seeds: std::ops::Range<u64>) -> Vec<Case> {
 }
 
 #[test]
+fn lowered_patterns_are_the_patterns() {
+    // The library's own parts: the same set, in the order that suits it.
+    let mut cases = vec![];
+    for (n, (name, _)) in PATTERNS.iter().enumerate() {
+        for (m, (q_len, kv_len)) in [(150, 150), (67, 200), (90, 41)].into_iter().enumerate() {
+            let shape = AttentionShape::new(2, 2, q_len, 16).kv_len(kv_len);
+            let seed = (10 * n + m) as u64;
+            cases.push(Case::new(shape).pattern(picked(name, &shape.extent(), seed)).seed(seed));
+        }
+    }
+    let lowered = |check: Check| {
+        move |case: &Case| {
+            let parts =
+                Parts::lower(case.pattern.as_dyn(), case.grid()).map_err(|e| failed("lower", case, e))?;
+            check(gpu(), case, &parts).map_err(|e| format!("{e}; Parts::lower"))
+        }
+    };
+    check_all("lowered: count", cases.clone(), lowered(count_of_parts));
+    check_all("lowered: gather", cases.clone(), lowered(gather_of_parts));
+    check_all("lowered: bound", cases, lowered(bound_of_parts));
+}
+
+#[test]
 fn parts_merge_within_the_bound() {
     let shape = AttentionShape::new(2, 2, 67, 16).kv_len(90);
     let mut cases = patterns(shape, 0..2);
@@ -70,7 +93,12 @@ fn sixteen_bit_outputs_merge_in_f32() {
         cases.extend(patterns(shape, 0..1));
         cases.extend(patterns(shape, 1..2).into_iter().map(Case::without_lse));
     }
-    under(&[Cut::Pairs, Cut::EmptyFirst, Cut::Gathers], "sixteen_bit_outputs_merge_in_f32", cases, bound_of_parts);
+    under(
+        &[Cut::Pairs, Cut::EmptyFirst, Cut::Gathers],
+        "sixteen_bit_outputs_merge_in_f32",
+        cases,
+        bound_of_parts,
+    );
     summary("sixteen_bit_outputs_merge_in_f32");
 }
 

@@ -18,7 +18,9 @@ fn layouts() {
         for dim in [16, 7] {
             let shape = AttentionShape::new(2, 4, 70, dim).kv_heads(2).elements(element);
             // 4 and 8 keep rows on whole groups of four; with the others a row may begin in the middle of a word.
-            for placement in [Bhld, Blhd, PackedQkv, Gap(1), Gap(3), Gap(4), Gap(8), BlhdGap(2), BlhdGap(4), SharedKv] {
+            for placement in
+                [Bhld, Blhd, PackedQkv, Gap(1), Gap(3), Gap(4), Gap(8), BlhdGap(2), BlhdGap(4), SharedKv]
+            {
                 cases.extend(KINDS.map(|kind| Case::new(placement.apply(shape)).pattern(Causal).kind(kind)));
             }
         }
@@ -30,7 +32,8 @@ fn layouts() {
 fn each_tensor_in_a_layout_of_its_own() {
     let (q_len, kv_len) = (67, 80);
     let mut cases = vec![];
-    for (q, k, v, out) in [(1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1), (3, 4, 2, 5), (0, 8, 4, 1)] {
+    for (q, k, v, out) in [(1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1), (3, 4, 2, 5), (0, 8, 4, 1)]
+    {
         let base = AttentionShape::new(2, 2, q_len, 16).kv_len(kv_len).value_dim(8);
         let gap = |gap| Placement::Gap(gap).apply(base);
         let shape = base.q_layout(gap(q).q_layout).k_layout(gap(k).k_layout);

@@ -1,9 +1,10 @@
 //! Drawn calls: PROPTEST_CASES (256) of each property. Dimensions, types and score terms come from a short list, since each
 //! combination is a pipeline to compile; all else is free.
 
+use crate::repeats::spoil_keys;
 use crate::support::{
-    BiasValues, Case, Checked, Cut, PATTERNS, Placement, bound, bound_of_parts, count, count_of_parts, cut, gather,
-    gather_of_parts, gpu, picked, summary,
+    BiasValues, Case, Checked, Cut, PATTERNS, Placement, bound, bound_of_parts, count, count_of_parts, cut,
+    gather, gather_of_parts, gpu, picked, summary,
 };
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -40,9 +41,17 @@ const OF_PARTS: [Variant; 4] =
 
 impl Variant {
     /// Sizes, with what the variant says; gaps keep rows on groups of four where the dimensions do.
-    fn shape(&self, batch: usize, kv_heads: usize, group: usize, q_len: usize, kv_len: usize) -> AttentionShape {
+    fn shape(
+        &self,
+        batch: usize,
+        kv_heads: usize,
+        group: usize,
+        q_len: usize,
+        kv_len: usize,
+    ) -> AttentionShape {
         let shape = AttentionShape::new(batch, kv_heads * group, q_len, self.dims.0).kv_heads(kv_heads);
-        let shape = shape.kv_len(kv_len).value_dim(self.dims.1).input(self.elements.0).output(self.elements.1);
+        let shape =
+            shape.kv_len(kv_len).value_dim(self.dims.1).input(self.elements.0).output(self.elements.1);
         let shape = if self.terms.0 { shape.softcap(60.0) } else { shape };
         shape.alibi(self.terms.2)
     }
@@ -127,6 +136,17 @@ proptest! {
     fn any_call_gathers_the_key_it_addresses(case in call(&VARIANTS).prop_map(for_oracle)) {
         prop_assume!(fits_code(&case));
         passed(gather(&case))?;
+    }
+
+    #[test]
+    fn any_key_reaches_only_the_rows_that_attend_it(case in call(&VARIANTS), poison in 0..3usize) {
+        // Outputs in f32: an f16 may hide what was reached.
+        let poisons = [[f64::NAN, 0.5], [f64::INFINITY, f64::NAN], [f64::NEG_INFINITY, -3.0]][poison];
+        match case.shape.input {
+            F32 => spoil_keys::<f32>(&case, Cut::Whole, &poisons),
+            F16 => spoil_keys::<half::f16>(&case, Cut::Whole, &poisons),
+            Bf16 => spoil_keys::<half::bf16>(&case, Cut::Whole, &poisons),
+        };
     }
 
     #[test]

@@ -71,7 +71,10 @@ fn a_constant_added_to_all_scores_of_a_row_changes_nothing() {
                 for c in 0..16 {
                     let (got, want, bound) = (f64::from(got.out[n * 16 + c]), want.out[c], bound.bound[c]);
                     let within = got.is_finite() && (got - want).abs() <= bound;
-                    assert!(within, "{at}, column {c}: {got:e}, {want:e} without bias, bound {bound:e}\n  {case}");
+                    assert!(
+                        within,
+                        "{at}, column {c}: {got:e}, {want:e} without bias, bound {bound:e}\n  {case}"
+                    );
                 }
                 let want = if want.kept == 0 { want.lse } else { want.lse + f64::from(shift[n]) };
                 let (got, bound) = (f64::from(lse[n]), bound.lse_bound);
@@ -88,16 +91,20 @@ fn many_dispatches_equal_one() {
     let many = gpu_with(Options::default().dispatch_flops(1.0));
     for element in [F32, F16] {
         let shape = AttentionShape::new(2, 3, 150, 16).input(element);
-        for (name, how) in [("causal", Cut::Whole), ("blocks_per_head", Cut::Pairs), ("window", Cut::Gathers)] {
+        for (name, how) in [("causal", Cut::Whole), ("blocks_per_head", Cut::Pairs), ("window", Cut::Gathers)]
+        {
             let case = Case::new(shape).pattern(picked(name, &shape.extent(), 4));
             let parts = cut(&case, how, 4);
-            let dispatches = |gpu: &Gpu| gpu.kernels().attention(&shape, &parts).expect("a plan").explain().dispatches;
+            let dispatches =
+                |gpu: &Gpu| gpu.kernels().attention(&shape, &parts).expect("a plan").explain().dispatches;
             assert!(dispatches(&many) > dispatches(&few), "{case}");
             if element == F32 {
-                let outcomes = [&few, &many].map(|gpu| outcome::<f32, f32>(gpu, &case, &case.tensors(), &parts));
+                let outcomes =
+                    [&few, &many].map(|gpu| outcome::<f32, f32>(gpu, &case, &case.tensors(), &parts));
                 assert!(outcomes[0] == outcomes[1], "{case}; Cut::{how:?}");
             } else {
-                let outcomes = [&few, &many].map(|gpu| outcome::<half::f16, f32>(gpu, &case, &case.tensors(), &parts));
+                let outcomes =
+                    [&few, &many].map(|gpu| outcome::<half::f16, f32>(gpu, &case, &case.tensors(), &parts));
                 assert!(outcomes[0] == outcomes[1], "{case}; Cut::{how:?}");
             }
         }

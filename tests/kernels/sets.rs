@@ -17,7 +17,9 @@ fn cases(element: ElementType, blocks: &[[usize; 2]]) -> Vec<Case> {
             let seed = (100 * n + m) as u64;
             let [block_q, block_k] = blocks[(n + m) % blocks.len()];
             let pattern = picked(name, &shape.extent(), seed);
-            cases.push(Case::new(shape.elements(element)).pattern(pattern).blocks(block_q, block_k).seed(seed));
+            cases.push(
+                Case::new(shape.elements(element)).pattern(pattern).blocks(block_q, block_k).seed(seed),
+            );
         }
     }
     cases

@@ -50,7 +50,9 @@ fn every_length() {
 #[test]
 fn more_queries_than_keys_and_fewer() {
     let mut cases = vec![];
-    for (q_len, kv_len) in [(1, 1), (1, 2), (1, 130), (130, 1), (63, 64), (65, 128), (129, 65), (64, 300), (200, 67)] {
+    for (q_len, kv_len) in
+        [(1, 1), (1, 2), (1, 130), (130, 1), (63, 64), (65, 128), (129, 65), (64, 300), (200, 67)]
+    {
         let shape = AttentionShape::new(1, 2, q_len, 64).kv_len(kv_len);
         for pattern in ["full", "causal", "causal_top_left", "window", "not"] {
             let case = Case::new(shape).pattern(picked(pattern, &shape.extent(), q_len as u64));
@@ -97,7 +99,8 @@ fn every_dimension_in_bf16() {
 
 #[test]
 fn outputs_of_another_type_than_the_inputs() {
-    let types = [(F32, F16, 16), (F32, Bf16, 7), (F16, F32, 7), (F16, Bf16, 16), (Bf16, F32, 16), (Bf16, F16, 7)];
+    let types =
+        [(F32, F16, 16), (F32, Bf16, 7), (F16, F32, 7), (F16, Bf16, 16), (Bf16, F32, 16), (Bf16, F16, 7)];
     let cases = types.into_iter().flat_map(|(input, output, dim)| {
         let shape = AttentionShape::new(2, 2, 70, dim).input(input).output(output);
         of_all_kinds(Case::new(shape).pattern(Causal))
@@ -138,7 +141,9 @@ fn long_sequences() {
     let mut cases = vec![];
     for len in [4095, 4096, 4097] {
         let shape = AttentionShape::new(1, 1, len, 16);
-        for (kind, element) in [(Kind::Normal, F32), (Kind::Peaky, F16), (Kind::Rising, F32), (Kind::Offset, F32)] {
+        for (kind, element) in
+            [(Kind::Normal, F32), (Kind::Peaky, F16), (Kind::Rising, F32), (Kind::Offset, F32)]
+        {
             cases.push(Case::new(shape.elements(element)).pattern(Causal).kind(kind).rows(rows));
         }
         cases.push(Case::new(shape).pattern(Full).kind(Kind::Rising).rows(rows));
@@ -162,7 +167,8 @@ fn one_mask_serves_all_heads_and_batch_items() {
     use crate::support::{failed, gpu, run, verified};
     use wgpu_attention::{BlockGrid, BlockMask};
     let shape = AttentionShape::new(2, 3, 70, 16);
-    let patterns: [(&str, &dyn Pattern); 2] = [("causal", &Causal), ("window", &Window { before: 9, after: 2 })];
+    let patterns: [(&str, &dyn Pattern); 2] =
+        [("causal", &Causal), ("window", &Window { before: 9, after: 2 })];
     for (name, pattern) in patterns {
         let shared = BlockMask::new(pattern, BlockGrid::new(70, 70)).expect("a valid grid");
         let case = Case::new(shape).pattern(picked(name, &shape.extent(), 1));

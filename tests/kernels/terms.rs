@@ -19,17 +19,17 @@ fn full_bias(shape: AttentionShape) -> AttentionShape {
 #[test]
 fn scales() {
     let scales = [1.0, 0.0, -0.7, 1e-3, 8.0, 1e-30];
-    let cases = scales.into_iter().flat_map(|scale| {
-        KINDS.map(|kind| Case::new(shape().scale(scale)).pattern(Causal).kind(kind))
-    });
+    let cases = scales
+        .into_iter()
+        .flat_map(|scale| KINDS.map(|kind| Case::new(shape().scale(scale)).pattern(Causal).kind(kind)));
     check_all("scales", cases, bound);
 }
 
 #[test]
 fn softcaps() {
-    let cases = [0.5, 5.0, 50.0, 1e4, 1e-3].into_iter().flat_map(|cap| {
-        KINDS.map(|kind| Case::new(shape().softcap(cap)).pattern(Causal).kind(kind))
-    });
+    let cases = [0.5, 5.0, 50.0, 1e4, 1e-3]
+        .into_iter()
+        .flat_map(|cap| KINDS.map(|kind| Case::new(shape().softcap(cap)).pattern(Causal).kind(kind)));
     check_all("softcaps", cases, bound);
 }
 
@@ -100,9 +100,12 @@ fn alibi() {
 #[test]
 fn all_terms_together() {
     let mut cases = vec![];
-    for (softcap, bias, alibi) in [(true, true, false), (true, false, true), (false, true, true), (true, true, true)] {
+    for (softcap, bias, alibi) in
+        [(true, true, false), (true, false, true), (false, true, true), (true, true, true)]
+    {
         let odd = AttentionShape::new(1, 2, 67, 7).elements(F16);
-        let shapes = if (softcap, bias, alibi) == (true, true, true) { vec![shape(), odd] } else { vec![shape()] };
+        let shapes =
+            if (softcap, bias, alibi) == (true, true, true) { vec![shape(), odd] } else { vec![shape()] };
         for shape in shapes {
             let mut shape = shape.scale(0.3).alibi(alibi);
             if softcap {

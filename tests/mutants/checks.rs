@@ -1,12 +1,13 @@
 use crate::support::{
-    BiasValues, Case, Cut, Draw, Picked, Placement, bound_of_parts, bound_on, count_of_parts, count_on, cut, failed,
-    gather_of_parts, gather_on, gpu, picked, run,
+    BiasValues, Case, Cut, Draw, Picked, Placement, bound_of_parts, bound_on, count_of_parts, count_on, cut,
+    failed, gather_of_parts, gather_on, gpu, picked, run,
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
 use wgpu_attention::wgsl::Tile;
 use wgpu_attention::{
-    AttentionShape, BiasStrides, Causal, ElementType, Full, Gpu, Kernels, Options, PairPredicate, Site, Window,
+    AttentionShape, BiasStrides, Causal, ElementType, Full, Gpu, Kernels, Options, PairPredicate, Site,
+    Window,
 };
 
 /// Several tiles of keys and of rows a block, several chunks of a head, several pieces of v, whatever the device.
@@ -25,7 +26,8 @@ impl Subject {
     pub(crate) fn new(edit: impl Fn(&str) -> String + Clone + Send + Sync + 'static) -> Self {
         let with = |tile| {
             let options = Options::default().tile(tile);
-            let kernels = Kernels::with_edited_shaders(gpu().device(), options, edit.clone()).expect("valid options");
+            let kernels =
+                Kernels::with_edited_shaders(gpu().device(), options, edit.clone()).expect("valid options");
             gpu().with_kernels(kernels)
         };
         Self { small: with(TILE), resident: with(RESIDENT) }
@@ -41,7 +43,9 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("gather", |s| plain().iter().try_for_each(|case| gather_on(&s.small, case).map(drop))),
     ("steep", |s| bound_on(&s.small, &case(shape().scale(30.0), Causal)).map(drop)),
     ("isolated", isolated),
-    ("lse", |s| lse().iter().try_for_each(|case| count_on(&s.small, case).and(bound_on(&s.small, case)).map(drop))),
+    ("lse", |s| {
+        lse().iter().try_for_each(|case| count_on(&s.small, case).and(bound_on(&s.small, case)).map(drop))
+    }),
     ("terms", |s| terms().iter().try_for_each(|case| bound_on(&s.small, case).map(drop))),
     ("removed", |s| removed().iter().try_for_each(|case| count_on(&s.small, case).map(drop))),
     ("parts", parts),
@@ -49,6 +53,7 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("floor parts", floor_parts),
     ("short tiles", |s| count_on(&s.small, &case(shape(), Causal).blocks(16, 16)).map(drop)),
     ("resident", resident),
+    ("resident parts", |s| bound_of_parts(&s.resident, &wide(), &cut(&wide(), Cut::Keys, 1)).map(drop)),
     ("odd f32", |s| odd_rows(s, F32)),
     ("odd f16", |s| odd_rows(s, F16)),
     ("odd bf16", |s| odd_rows(s, Bf16)),
@@ -133,10 +138,13 @@ fn floor_parts(s: &Subject) -> Result<(), String> {
     Ok(())
 }
 
-fn resident(s: &Subject) -> Result<(), String> {
+fn wide() -> Case {
     let shape = AttentionShape::new(1, 2, 70, 40).kv_len(99).value_dim(140);
-    let case = case(shape, Causal).options(Options::default().tile(RESIDENT));
-    bound_on(&s.resident, &case).and(gather_on(&s.resident, &case)).map(drop)
+    case(shape, Causal).options(Options::default().tile(RESIDENT))
+}
+
+fn resident(s: &Subject) -> Result<(), String> {
+    bound_on(&s.resident, &wide()).and(gather_on(&s.resident, &wide())).map(drop)
 }
 
 fn odd(element: ElementType) -> AttentionShape {
@@ -170,7 +178,11 @@ fn isolated(s: &Subject) -> Result<(), String> {
         let at = case.shape.out_strides().at(0, head, i);
         let same = (at..at + 16).all(|n| before.out[n].to_bits() == after.out[n].to_bits());
         if !same && !case.pattern.as_dyn().keep(&site, i, key) {
-            return Err(failed("isolated", &case, format!("NaN at key {key} reached head {head}, query {i}")));
+            return Err(failed(
+                "isolated",
+                &case,
+                format!("NaN at key {key} reached head {head}, query {i}"),
+            ));
         }
     }
     Ok(())

@@ -40,7 +40,8 @@ fn the_checks_kill_the_mutants() {
             scope.spawn(|| {
                 while let Some(mutant) = MUTANTS.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let verdict = examine(mutant);
-                    let place = MUTANTS.iter().position(|other| other.name == mutant.name).expect("in the table");
+                    let place =
+                        MUTANTS.iter().position(|other| other.name == mutant.name).expect("in the table");
                     verdicts.lock().expect("no panic").push((place, verdict));
                 }
             });
@@ -52,7 +53,7 @@ fn the_checks_kill_the_mutants() {
     let survivors: Vec<_> = verdicts.iter().filter(|v| v.1.is_none()).map(|v| MUTANTS[v.0].name).collect();
     for (place, verdict) in &verdicts {
         let (check, message) = verdict.as_ref().map_or(("SURVIVED", ""), |(check, message)| (check, message));
-        println!("{:55} {check:12} {}", MUTANTS[*place].name, message.chars().take(110).collect::<String>());
+        println!("{:55} {check:14} {}", MUTANTS[*place].name, message.chars().take(110).collect::<String>());
     }
     let killed = MUTANTS.len() - survivors.len();
     println!("{killed} of {} killed in {:.1} s", MUTANTS.len(), start.elapsed().as_secs_f64());
@@ -82,7 +83,11 @@ fn every_mutant_changes_some_shader() {
     // Without a device: the table is right even where no check compiles the variant.
     let shaders = wgpu_attention::wgsl::variants();
     for mutant in MUTANTS {
-        assert!(shaders.iter().any(|shader| mutant.apply(&shader.text).1), "{}: no shader has this text", mutant.name);
+        assert!(
+            shaders.iter().any(|shader| mutant.apply(&shader.text).1),
+            "{}: no shader has this text",
+            mutant.name
+        );
         let twins = MUTANTS.iter().filter(|other| other.name == mutant.name).count();
         assert_eq!(twins, 1, "{}: the name comes twice", mutant.name);
     }

@@ -156,7 +156,7 @@ impl Config {
                     let what = if is_lse { "lse" } else { "out" };
                     assert!(
                         got.is_finite() && error <= bound,
-                        "{what}: got {got:e}, exact {exact:e}, bound {bound:e}; {mode:?}, flush {flush}, {at}, {self:?}"
+                        "{what}: got {got:e}, exact {exact:e}, bound {bound:e}; {mode:?} {flush} {at} {self:?}"
                     );
                     let ratio = if error == 0.0 { 0.0 } else { error / bound };
                     let worst = if is_lse { &mut worst_lse } else { &mut worst_out };

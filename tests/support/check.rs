@@ -27,7 +27,8 @@ pub(crate) fn bound_of_parts(gpu: &Gpu, case: &Case, parts: &Parts) -> Checked {
 
 fn bound_typed<E: Element, O: Element>(gpu: &Gpu, case: &Case, parts: &Parts) -> Checked {
     let tensors: Tensors<E> = case.tensors();
-    let got = run::<E, O>(gpu, &case.shape, &tensors.inputs(), parts, case.lse).map_err(|e| failed("guards", case, e))?;
+    let got = run::<E, O>(gpu, &case.shape, &tensors.inputs(), parts, case.lse)
+        .map_err(|e| failed("guards", case, e))?;
     verified(case, &tensors.inputs(), parts, &got)
 }
 
@@ -62,9 +63,11 @@ pub(crate) fn count_of_parts(gpu: &Gpu, case: &Case, parts: &Parts) -> Checked {
 }
 
 fn count_typed<E: Element, O: Element>(gpu: &Gpu, case: &Case, parts: &Parts) -> Checked {
-    let tensors: Tensors<E> = oracle::count_inputs(&case.shape, case.seed).unwrap_or_else(|e| panic!("{e}\n{case}"));
+    let tensors: Tensors<E> =
+        oracle::count_inputs(&case.shape, case.seed).unwrap_or_else(|e| panic!("{e}\n{case}"));
     let inputs = tensors.inputs();
-    let got = run::<E, O>(gpu, &case.shape, &inputs, parts, case.lse).map_err(|e| failed("guards", case, e))?;
+    let got =
+        run::<E, O>(gpu, &case.shape, &inputs, parts, case.lse).map_err(|e| failed("guards", case, e))?;
     let report = oracle::check_count(&case.shape, &inputs, case.pattern.as_dyn(), as_got(&got), case.rows);
     judged("count", case, report.unwrap_or_else(|e| panic!("{e}\n{case}")))
 }
@@ -86,9 +89,11 @@ pub(crate) fn gather_of_parts(gpu: &Gpu, case: &Case, parts: &Parts) -> Checked 
 
 fn gather_typed<E: Element, O: Element>(gpu: &Gpu, case: &Case, parts: &Parts) -> Checked {
     let pattern = case.pattern.as_dyn();
-    let gather = oracle::gather_inputs::<E>(&case.shape, pattern, case.seed).unwrap_or_else(|e| panic!("{e}\n{case}"));
+    let gather =
+        oracle::gather_inputs::<E>(&case.shape, pattern, case.seed).unwrap_or_else(|e| panic!("{e}\n{case}"));
     let inputs = gather.tensors.inputs();
-    let got = run::<E, O>(gpu, &case.shape, &inputs, parts, case.lse).map_err(|e| failed("guards", case, e))?;
+    let got =
+        run::<E, O>(gpu, &case.shape, &inputs, parts, case.lse).map_err(|e| failed("guards", case, e))?;
     let report = oracle::check_gather(&case.shape, &gather, pattern, as_got(&got), case.rows);
     judged("gather", case, report.unwrap_or_else(|e| panic!("{e}\n{case}")))
 }

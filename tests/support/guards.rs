@@ -28,17 +28,32 @@ pub(crate) struct Guarded {
 
 impl Guarded {
     /// An input: `data` where rows are, NaN elsewhere.
-    pub(super) fn input<E: Element>(device: &wgpu::Device, name: &'static str, data: &[E], at: Extents) -> Self {
+    pub(super) fn input<E: Element>(
+        device: &wgpu::Device,
+        name: &'static str,
+        data: &[E],
+        at: Extents,
+    ) -> Self {
         Self::new(device, name, size_of::<E>(), at, Some(bytemuck::cast_slice(data)))
     }
 
     /// An output: poison everywhere.
-    pub(super) fn output(device: &wgpu::Device, name: &'static str, element_bytes: usize, at: Extents) -> Self {
+    pub(super) fn output(
+        device: &wgpu::Device,
+        name: &'static str,
+        element_bytes: usize,
+        at: Extents,
+    ) -> Self {
         Self::new(device, name, element_bytes, at, None)
     }
 
     /// The output of a shape.
-    pub(crate) fn of_rows(device: &wgpu::Device, name: &'static str, element_bytes: usize, shape: &AttentionShape) -> Self {
+    pub(crate) fn of_rows(
+        device: &wgpu::Device,
+        name: &'static str,
+        element_bytes: usize,
+        shape: &AttentionShape,
+    ) -> Self {
         let sizes = [shape.batch, shape.heads, shape.q_len];
         let at = Extents { strides: shape.out_strides(), sizes, dim: shape.value_dim, len: shape.len_out() };
         Self::output(device, name, element_bytes, at)

@@ -13,7 +13,10 @@ mod run;
 mod stats;
 
 pub(crate) use case::{BiasValues, Case};
-pub(crate) use check::{Checked, bound, bound_on, bound_of_parts, count, count_on, count_of_parts, failed, gather, gather_on, gather_of_parts, verified};
+pub(crate) use check::{
+    Checked, bound, bound_of_parts, bound_on, count, count_of_parts, count_on, failed, gather,
+    gather_of_parts, gather_on, verified,
+};
 pub(crate) use draw::Draw;
 pub(crate) use guards::{Guarded, POISON};
 pub(crate) use layouts::{Placement, contiguous};

@@ -82,7 +82,8 @@ fn part(
     let (q_order, k_order) = (q_order.map(Arc::from), k_order.map(Arc::from));
     let len = |order: &Option<Arc<[u32]>>, all| order.as_ref().map_or(all, |order| order.len());
     let grid = BlockGrid { q_len: len(&q_order, grid.q_len), kv_len: len(&k_order, grid.kv_len), ..grid };
-    let placed = Placed { case: case.clone(), q_order: q_order.clone(), k_order: k_order.clone(), own: Box::new(own) };
+    let placed =
+        Placed { case: case.clone(), q_order: q_order.clone(), k_order: k_order.clone(), own: Box::new(own) };
     let mask = BlockMask::new(&placed, grid).unwrap_or_else(|e| panic!("{e}\n{case}"));
     Part { mask, q_order, k_order }
 }

@@ -3,8 +3,9 @@ use std::fmt;
 use std::sync::Arc;
 use wgpu_attention::pattern::CausalTopLeft;
 use wgpu_attention::{
-    And, BlockLayout, Blocks, Causal, Document, Extent, Full, KeyLengths, Mask, Not, Or, PairPredicate, Pattern,
-    Predicate, Prefix, Window,
+    And, BigBird, BlockLayout, Blocks, Causal, Dilated, Document, Extent, Fixed, FixedPart, Full, Global,
+    KeyLengths, Longformer, Mask, Not, Or, PairPredicate, Pattern, Predicate, Prefix, Random, Strided,
+    StridedPart, Window,
 };
 
 type Make = fn(&mut Draw, &Extent) -> Box<dyn Pattern>;
@@ -18,7 +19,9 @@ pub(crate) const PATTERNS: &[(&str, Make)] = &[
     ("window_open", |d, e| Box::new(Window { before: usize::MAX, after: d.below(e.kv_len) })),
     ("prefix", |d, e| Box::new(Prefix { len: d.below(e.kv_len + 2) })),
     ("document", |d, e| Box::new(Document::new(ids(d, e)))),
-    ("document_per_batch", |d, e| Box::new(Document::per_batch((0..e.batch).map(|_| ids(d, e)).collect::<Vec<_>>()))),
+    ("document_per_batch", |d, e| {
+        Box::new(Document::per_batch((0..e.batch).map(|_| ids(d, e)).collect::<Vec<_>>()))
+    }),
     ("key_lengths", |d, e| Box::new(key_lengths(d, e))),
     ("blocks", |d, e| Box::new(blocks(d, e, 1))),
     ("blocks_per_head", |d, e| Box::new(blocks(d, e, e.heads))),
@@ -26,6 +29,27 @@ pub(crate) const PATTERNS: &[(&str, Make)] = &[
     ("mask_of_keys", |d, e| Box::new(mask(d, e, [true, true, false, true]))),
     ("mask_of_queries", |d, e| Box::new(mask(d, e, [false, true, true, false]))),
     ("mask_of_all", |d, e| Box::new(mask(d, e, [true, true, true, true]))),
+    ("dilated", |d, e| {
+        let Window { before, after } = window(d, e);
+        Box::new(Dilated { before, after, step: 1 + d.below(9) })
+    }),
+    ("strided", |d, _| Box::new(strided(d, true))),
+    ("strided_both_ways", |d, _| Box::new(strided(d, false))),
+    ("fixed", |d, _| Box::new(fixed(d, true))),
+    ("fixed_both_ways", |d, _| Box::new(fixed(d, false))),
+    ("global", |d, e| Box::new(Global { tokens: tokens(d, e).into() })),
+    ("longformer", |d, e| Box::new(Longformer { window: d.below(90), global: tokens(d, e).into() })),
+    ("random", |d, e| {
+        let block = 1 + d.below(70);
+        Box::new(Random { block, count: d.below(e.kv_len.div_ceil(block) + 1).min(5), seed: d.bits() })
+    }),
+    ("bigbird", |d, e| Box::new(bigbird(d, e))),
+    ("bigbird_ends", |d, e| Box::new(bigbird(d, e).first_and_last())),
+    ("bigbird_lists", |d, e| {
+        let Blocks { block, layout } = blocks(d, e, e.heads);
+        Box::new(BigBird { block, window: 3, global: 1, random: 0, seed: 0 }.with_lists(layout))
+    }),
+    ("and_strided", |d, e| Box::new(And(strided(d, true), key_lengths(d, e)))),
     ("predicate", |d, _| {
         let (a, b) = (1 + d.below(7), 1 + d.below(9));
         Box::new(Predicate(move |site, i, j| (a * i + b * j + 3 * site.head + 5 * site.batch) % 11 < 4))
@@ -90,6 +114,31 @@ fn window(d: &mut Draw, e: &Extent) -> Window {
         _ => d.below(64).min(e.kv_len),
     };
     Window { before: end(d), after: end(d) }
+}
+
+fn strided(d: &mut Draw, causal: bool) -> Strided {
+    let part = d.pick(&[StridedPart::Local, StridedPart::Column, StridedPart::Both, StridedPart::Both]);
+    Strided { stride: 1 + d.below(70), part, causal }
+}
+
+fn fixed(d: &mut Draw, causal: bool) -> Fixed {
+    let part = d.pick(&[FixedPart::Block, FixedPart::Summary, FixedPart::Both, FixedPart::Both]);
+    let stride = 1 + d.below(70);
+    Fixed { stride, summary: 1 + d.below(stride.min(6)), part, causal }
+}
+
+/// Up to 8 positions, ascending.
+fn tokens(d: &mut Draw, e: &Extent) -> Vec<usize> {
+    let mut tokens: Vec<_> = (0..d.below(9)).map(|_| d.below(e.kv_len)).collect();
+    tokens.sort_unstable();
+    tokens.dedup();
+    tokens
+}
+
+fn bigbird(d: &mut Draw, e: &Extent) -> BigBird {
+    let (block, window, global) = (1 + d.below(40), d.pick(&[1, 3, 5]), d.below(3));
+    let random = e.kv_len.div_ceil(block).saturating_sub(window + global).min(d.below(4));
+    BigBird { block, window, global, random, seed: d.bits() }
 }
 
 /// Documents of random lengths; one in three comes back later.

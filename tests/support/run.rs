@@ -61,7 +61,10 @@ pub(crate) fn run_times<E: Element, O: Element>(
     let call = plan.bind(buffers).unwrap_or_else(|e| panic!("{e}\n{shape:?}"));
     let written: Vec<&Guarded> = [&out].into_iter().chain(&stats).collect();
     let bytes = read(gpu, &written, |encoder| (0..times).for_each(|_| call.encode(encoder)));
-    Ok(Outcome { out: out.take(&bytes[0])?, lse: stats.as_ref().map(|stats| stats.take(&bytes[1])).transpose()? })
+    Ok(Outcome {
+        out: out.take(&bytes[0])?,
+        lse: stats.as_ref().map(|stats| stats.take(&bytes[1])).transpose()?,
+    })
 }
 
 /// Submits what `record` records, and reads buffers back.

@@ -8,7 +8,7 @@ use crate::element::{Dtype, typed};
 use crate::output::{one_line, say, seconds};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use wgpu_attention::reference::{Expected, Report, Rows, attention_with};
 use wgpu_attention::{AnyPattern, AttentionOutput, BlockGrid, Element, ElementType, Gpu, Parts};
@@ -84,17 +84,22 @@ impl Demo {
         say!("upload, compilation and read-back. GFLOP/s: 2 (d + dv) per kept pair.")?;
         let Totals { verified, failed, worst } = totals;
         let verdict = if failed == 0 { "all verified".into() } else { format!("{failed} FAILED") };
-        say!(
-            "\n{verified} results of {} adapters and the CPU compared: {verdict}, worst error/bound {worst:.4}",
-            devices.len()
-        )?;
+        let engines = match devices.len() {
+            0 => "the CPU reference alone".into(),
+            1 => "1 adapter and the CPU reference".into(),
+            count => format!("{count} adapters and the CPU reference"),
+        };
+        say!("\n{verified} results of {engines} compared: {verdict}, worst error/bound {worst:.4}")?;
         Ok(failed == 0)
     }
 
     fn cases(&self) -> Result<Vec<(&'static str, Attention)>> {
-        let folder = match &self.data {
-            Some(folder) => folder.clone(),
-            None => [env!("CARGO_MANIFEST_DIR"), "..", "golden"].iter().collect(),
+        let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(|root| root.join("golden"));
+        let folder = match (&self.data, built_in) {
+            (Some(folder), _) => folder.clone(),
+            (None, Some(folder)) if folder.is_dir() => folder,
+            // The source tree was moved: perhaps this is it.
+            _ => "golden".into(),
         };
         let read = |name| {
             let path = folder.join(name).with_extension("safetensors");

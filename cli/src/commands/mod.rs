@@ -4,7 +4,9 @@ mod adapters;
 mod demo;
 mod draw;
 mod explain;
+mod gallery;
 mod run;
+mod scale;
 mod sizes;
 mod verify;
 
@@ -27,6 +29,8 @@ enum Command {
     Run(run::Run),
     Draw(draw::Draw),
     Explain(explain::Explain),
+    Scale(scale::Scale),
+    Gallery(gallery::Gallery),
 }
 
 impl Cli {
@@ -39,6 +43,8 @@ impl Cli {
             Command::Run(command) => command.run(),
             Command::Draw(command) => command.run(),
             Command::Explain(command) => command.run(),
+            Command::Scale(command) => command.run(),
+            Command::Gallery(command) => command.run(),
         }
     }
 }

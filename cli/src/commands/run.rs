@@ -60,8 +60,8 @@ pub(super) struct Run {
     #[arg(long)]
     check: bool,
     /// Rows that --check compares: the first and last, block edges, and random ones
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    check_rows: usize,
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..))]
+    check_rows: u64,
     #[command(flatten)]
     adapter: AdapterArgs,
     #[command(flatten)]
@@ -146,7 +146,7 @@ impl Run {
         let (output, adapter) = self.compute::<I, O>(job, &tensors, &parts, progress)?;
         if self.check {
             let report = progress.step("check", || {
-                let rows = Rows::Sample { count: self.check_rows, seed: 0 };
+                let rows = Rows::Sample { count: self.check_rows as usize, seed: 0 };
                 let pattern = (&job.pattern as _, Some(&parts));
                 Ok(check(shape, &tensors.inputs(), pattern, &output, rows, Against::Reference)?)
             })?;

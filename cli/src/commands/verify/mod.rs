@@ -13,6 +13,7 @@ use compute::{Done, first_difference, on_cpu, on_gpu};
 use record::{Record, Status};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use wgpu_attention::{AnyPattern, ElementType, Error, Gpu};
 
 /// Run golden cases and compare every element with what other systems computed
@@ -51,9 +52,9 @@ pub(super) struct Verify {
 /// What computes.
 enum Engine {
     Cpu,
-    Gpu(Device, Gpu, ElementType),
+    Gpu(Rc<Device>, Box<Gpu>, ElementType),
     /// The kernels cannot run on this adapter.
-    None(Device, String),
+    None(Rc<Device>, String),
 }
 
 /// Lines by status.
@@ -116,14 +117,12 @@ impl Verify {
             ensure!(f32, crate::devices::none_there());
             eprintln!("note: no GPU adapter was found: the cases run on the CPU reference alone");
         }
-        for device in devices {
+        for device in devices.into_iter().map(Rc::new) {
             match device.open(self.path) {
                 Ok(gpu) => {
-                    let each = self
-                        .dtype
-                        .iter()
-                        .map(|&dtype| Engine::Gpu(device.clone(), gpu.clone(), dtype.into()));
-                    engines.extend(each);
+                    let gpu = Box::new(gpu);
+                    let engine = |&dtype: &Dtype| Engine::Gpu(device.clone(), gpu.clone(), dtype.into());
+                    engines.extend(self.dtype.iter().map(engine));
                 }
                 // A machine may have adapters that are too small; whoever names one wants to know.
                 Err(error) if self.adapter.adapter.is_none() && is_limit(&error) => {
@@ -256,7 +255,7 @@ fn is_limit(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<Error>(), Some(Error::Limit { .. }))
 }
 
-/// The files, and those in the folders, each once and sorted within its folder.
+/// The files, and those in the folders, sorted.
 fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = vec![];
     for path in paths {

@@ -1,0 +1,11 @@
+//! The command line, run as its users run it.
+//!
+//! Where the tests run through a launcher (the fetched software adapter), so does the command line: see `support.rs`.
+
+mod answers;
+mod demo;
+mod faults;
+mod files;
+mod run;
+mod support;
+mod verify;

@@ -1,0 +1,183 @@
+//! `verify`: the golden cases, and what is printed about them.
+
+use super::support::{File, Scratch, golden, wgpu_attention, without_adapter, workspace};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// Ops that have kernels.
+const SUPPORTED: [&str; 1] = ["attention"];
+
+/// The names of the golden cases with an op that `choose` likes.
+fn names(choose: impl Fn(&str) -> bool) -> BTreeSet<String> {
+    let folder = std::fs::read_dir(workspace().join("golden")).expect("golden");
+    let files = folder.map(|entry| entry.expect("an entry").path());
+    let cases = files
+        .filter(|path| path.extension().is_some_and(|it| it == "safetensors"))
+        .map(|path| File::read(path).case);
+    let chosen = cases.filter(|case| choose(case["op"].as_str().expect("an op")));
+    chosen.map(|case| case["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+fn names_of<'a>(lines: impl IntoIterator<Item = &'a Value>) -> BTreeSet<String> {
+    lines.into_iter().map(|line| line["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+/// A line of a result within its bound.
+fn assert_passed(line: &Value) {
+    assert_eq!(line["status"], "pass", "{line}");
+    assert!(line["worst"].as_f64().expect("a number") <= 1.0, "{line}");
+    assert!(line["rows"].as_u64().expect("a number") > 0 && line.get("unspecified").is_none(), "{line}");
+    assert_eq!(line["op"], "attention", "{line}");
+}
+
+fn on_gpu(line: &&Value) -> bool {
+    line.get("adapter_index").is_some()
+}
+
+#[test]
+fn golden_cases_pass_in_f32() {
+    let outcome = wgpu_attention(["verify", "golden", "--json"]);
+    let lines = outcome.json();
+    let attention = names(|op| op == "attention");
+    assert!(attention.len() >= 57);
+    let (unsupported, results): (Vec<_>, Vec<_>) =
+        lines.iter().partition(|line| line["status"] == "unsupported");
+    for line in &results {
+        assert_passed(line);
+        assert_eq!((&line["dtype"], &line["against"]), (&"f32".into(), &"expected".into()), "{line}");
+        assert!(
+            line["reproduce"].as_str().is_some_and(|it| it.starts_with("wgpu-attention verify golden/")),
+            "{line}"
+        );
+    }
+    assert_eq!(
+        names_of(results.iter().copied().filter(on_gpu)),
+        attention,
+        "is there an adapter? {}",
+        outcome.stderr
+    );
+    assert_eq!(names_of(results.iter().copied().filter(|line| line["path"] == "reference")), attention);
+
+    // The rest waits for its kernels, and says so.
+    assert_eq!(names_of(unsupported.iter().copied()), names(|op| !SUPPORTED.contains(&op)));
+    for line in &unsupported {
+        let op = line["op"].as_str().expect("an op");
+        assert_eq!(line["reason"], format!("op `{op}` is not there yet"));
+        assert!(line["worst"].is_null() && line["adapter"].is_null(), "{line}");
+    }
+
+    // Other patterns of the same set are compared and run, too.
+    let same_set = results.iter().filter(|line| on_gpu(line)).filter_map(|line| line.get("same_set"));
+    let kinds: BTreeSet<_> = same_set.map(|pattern| pattern["kind"].as_str().expect("a kind")).collect();
+    assert_eq!(kinds, BTreeSet::from(["strided", "window"]));
+
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains(" 0 failed"), "{}", outcome.stderr);
+}
+
+#[test]
+fn golden_cases_pass_in_16_bits() {
+    // One adapter: the shaders of 16 bits differ from those of f32 in loads and stores alone.
+    let outcome = wgpu_attention(["verify", "golden", "--json", "--dtype", "f16,bf16", "--adapter", "0"]);
+    let lines = outcome.json();
+    let results: Vec<_> = lines.iter().filter(|line| line["status"] != "unsupported").collect();
+    for line in &results {
+        assert_passed(line);
+        // Expected values belong to inputs that were not rounded.
+        assert_eq!(line["against"], "reference", "{line}");
+    }
+    for dtype in ["f16", "bf16"] {
+        let of_type = results.iter().copied().filter(|line| line["dtype"] == dtype);
+        assert_eq!(names_of(of_type.filter(on_gpu)), names(|op| op == "attention"), "{dtype}");
+    }
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+}
+
+#[test]
+fn the_line_that_reproduces_does() {
+    let case = "golden/sdpa_causal_s7_d16_h2_b1.safetensors";
+    let lines = wgpu_attention(["verify", case, "--json", "--dtype", "f32,f16"]).json();
+    assert!(lines.len() >= 3, "{lines:?}");
+    for line in lines {
+        let command = line["reproduce"].as_str().expect("a command").to_owned() + " --json";
+        let again = wgpu_attention(command.split(' ').skip(1)).json();
+        assert!(again.contains(&line), "{command}: {again:?}");
+    }
+}
+
+#[test]
+fn lines_for_people() {
+    let text =
+        wgpu_attention(["verify", "golden/onnx_attention_3d.safetensors", "golden/e2e_bert.safetensors"])
+            .good();
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines.len() >= 3, "{text}");
+    assert!(lines[0].starts_with("pass        onnx_attention_3d  cpu "), "{text}");
+    assert!(lines[1].contains("f32  scalar") && lines[1].contains("error/bound 0.0"), "{text}");
+    assert!(lines.last().is_some_and(|line| line.starts_with("unsupported e2e_bert")), "{text}");
+    assert!(text.ends_with("op `model` is not there yet\n"), "{text}");
+}
+
+#[test]
+fn folders_are_searched_and_sorted() {
+    let scratch = Scratch::new("folders");
+    let inner = scratch.path().join("b");
+    std::fs::create_dir_all(&inner).expect("a folder");
+    for (name, to) in
+        [("onnx_attention_3d", "c"), ("onnx_attention_4d", "a"), ("onnx_attention_3d_gqa", "b/x")]
+    {
+        let to = scratch.path().join(to).with_extension("safetensors");
+        std::fs::copy(golden(name), to).expect("copied");
+    }
+    std::fs::write(inner.join("notes.txt"), "not a case").expect("written");
+    let lines = wgpu_attention(["verify", &scratch.file(""), "--cpu-only", "--json"]).json();
+    let names: Vec<_> = lines.iter().map(|line| line["name"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["onnx_attention_4d", "onnx_attention_3d_gqa", "onnx_attention_3d"]);
+
+    std::fs::create_dir_all(scratch.path().join("empty")).expect("a folder");
+    let error = wgpu_attention(["verify", &scratch.file("empty")]).refused(1);
+    assert!(error.contains("a folder without any .safetensors"), "{error}");
+}
+
+#[test]
+fn adapters_are_chosen_by_number_and_name() {
+    let case = "golden/onnx_attention_3d.safetensors";
+    for wish in ["0", "vulkan", "metal", "dx12"] {
+        let outcome = wgpu_attention(["verify", case, "--json", "--adapter", wish]);
+        // One of the backends is there.
+        if wish == "0" || outcome.code == 0 {
+            assert!(outcome.json().iter().any(|line| on_gpu(&line)), "{outcome:?}");
+        }
+    }
+    for wish in ["no such thing", "99", ""] {
+        let error = wgpu_attention(["verify", case, "--adapter", wish]).refused(1);
+        assert!(error.starts_with("error: --adapter: need one of 0: "), "{error}");
+    }
+}
+
+#[test]
+fn without_an_adapter_the_reference_runs_alone() {
+    let case = "golden/onnx_attention_3d.safetensors";
+    let outcome = without_adapter(["verify", case, "--json"]);
+    assert!(outcome.stderr.contains("no GPU adapter was found"), "{outcome:?}");
+    let lines = outcome.json();
+    assert_eq!((outcome.code, lines.len()), (0, 1), "{outcome:?}");
+    assert_eq!(lines[0]["path"], "reference");
+    // Nothing could be compared in f16, and that is no success.
+    let error = without_adapter(["verify", case, "--dtype", "f16"]).refused(1);
+    assert!(error.contains("no GPU adapter"), "{error}");
+    let error = wgpu_attention(["verify", case, "--dtype", "f16", "--cpu-only"]).refused(1);
+    assert!(error.contains("--cpu-only: need --dtype f32"), "{error}");
+}
+
+#[test]
+fn wrong_arguments() {
+    for args in [
+        &["verify"][..],
+        &["verify", "x", "--path", "fast"],
+        &["verify", "x", "--dtype", "f8"],
+        &["frobnicate"],
+    ] {
+        wgpu_attention(args).refused(2);
+    }
+}

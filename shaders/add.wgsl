@@ -1,0 +1,19 @@
+// Residual addition, y = x + other, one lane 4 elements of a row.
+
+@group(0) @binding(1) var<storage, read> x: array<x_word>;              // [rows, n]
+@group(0) @binding(2) var<storage, read> other: array<other_word>;      // [rows, n]
+@group(0) @binding(4) var<storage, read_write> out: array<out_word>;    // [rows, n]
+
+@compute @workgroup_size(LANES)
+fn add(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+       @builtin(local_invocation_index) lane: u32) {
+    let work = params.first_work + group.y * groups.x + group.x;
+    let row_groups = (params.width + 3u) / 4u;
+    let item = work * LANES + lane;
+    let row = item / row_groups;
+    if (work >= params.end_work || row >= params.rows) { return; }
+    let c = item % row_groups * 4u;
+    let count = params.width - c;
+    let y = load_x(row * params.x_row + c, count) + load_other(row * params.other_row + c, count);
+    store_out(row * params.out_row + c, count, y);
+}

@@ -1,0 +1,66 @@
+// Queries and keys in sorted places, cut into chunks: a query of chunk c sees the chunks c - LOOK_BACK ..= c + LOOK_AHEAD.
+//
+// `mask` holds the order of the places and, where needed, the other tables of lsh_tables.wgsl. A *line* is what is cut into
+// chunks: all rounds of a head end to end (CHAIN_ROUNDS), or each by itself. A dispatch computes the queries of round
+// params.part; a row tile lies within one chunk. Rows and keys count places from the head's first.
+
+// First place and end of a row tile: empty where a chunk is cut off by its round.
+fn rows_of(row_tile: u32) -> vec2<u32> {
+    let first_place = params.part * params.q_len;
+    let first_chunk = (first_place - line_at()) / PLACES_A_CHUNK;
+    let chunk_at = line_at() + (first_chunk + row_tile / ROW_TILES_A_CHUNK) * PLACES_A_CHUNK;
+    let end = min(chunk_at + PLACES_A_CHUNK, first_place + params.q_len);
+    return vec2(max(chunk_at, first_place) + row_tile % ROW_TILES_A_CHUNK * ROWS, end);
+}
+
+fn line_at() -> u32 { return select(params.part * params.q_len, 0u, CHAIN_ROUNDS); }
+
+fn line_len() -> u32 { return select(params.q_len, params.k_count, CHAIN_ROUNDS); }
+
+fn chunk_count() -> u32 { return (line_len() + PLACES_A_CHUNK - 1u) / PLACES_A_CHUNK; }
+
+// The first chunk that a chunk of a line of `chunks` sees, and how many: they may pass the last, and go on at 0.
+fn chunks_seen(chunk: u32, chunks: u32) -> vec2<u32> {
+    if (WRAP) { return vec2((chunk + chunks - LOOK_BACK % chunks) % chunks, min(LOOK_BACK + 1u + LOOK_AHEAD, chunks)); }
+    let first = chunk - min(chunk, LOOK_BACK);
+    return vec2(first, min(chunk + LOOK_AHEAD, chunks - 1u) - first + 1u);
+}
+
+// The keys of a row tile: one stretch of chunks, or two where the line goes round.
+fn walk(at: Head, lane: Lane) {
+    let chunks = chunk_count();
+    let seen = chunks_seen((at.first_row - line_at()) / PLACES_A_CHUNK, chunks);
+    stretch(at, lane, seen.x, min(seen.x + seen.y, chunks));
+    if (seen.x + seen.y > chunks) { stretch(at, lane, 0u, seen.x + seen.y - chunks); }
+}
+
+fn stretch(at: Head, lane: Lane, first_chunk: u32, end_chunk: u32) {
+    let end = line_at() + min(end_chunk * PLACES_A_CHUNK, line_len());
+    for (var first = line_at() + first_chunk * PLACES_A_CHUNK; first < end; first += KEYS) {
+        // The kind says where the head's tables begin; keys of a tile count from the head's first place.
+        attend(at, lane, KeyTile(first, min(KEYS, end - first), head_places(at), first));
+    }
+}
+
+fn head_places(at: Head) -> u32 { return (at.batch * params.heads + at.head) * params.k_count; }
+
+fn keep(head_at: u32, row: u32, key: vec4<u32>) -> vec4<bool> {
+    let i = head_at + min(row, params.k_count - 1u);
+    let j = vec4(head_at) + min(key, vec4(params.k_count - 1u));
+    var seen = vec4(true);
+    if (CAUSAL) { seen = vec4(mask[j.x], mask[j.y], mask[j.z], mask[j.w]) <= vec4(mask[i]); }
+    if (WITHIN_BUCKET || HAS_KEY_MASK) {
+        let g = vec4(params.groups_at) + j;
+        let bucket = vec4(mask[g.x], mask[g.y], mask[g.z], mask[g.w]);
+        if (HAS_KEY_MASK) { seen = seen & (bucket != vec4(BUCKETS)); }
+        if (WITHIN_BUCKET) {
+            let same_round = min(key, vec4(params.k_count - 1u)) / params.q_len == vec4(row / params.q_len);
+            seen = seen & same_round & (bucket == vec4(mask[params.groups_at + i]));
+        }
+    }
+    return seen;
+}
+
+fn query_at(at: Head, row: u32) -> u32 { return mask[head_places(at) + min(row, params.q_count - 1u)]; }
+
+fn key_at(at: Head, key: u32) -> u32 { return mask[head_places(at) + min(key, params.k_count - 1u)]; }

@@ -1,0 +1,46 @@
+// What the kernels over rows share: parameters, and reductions over the lanes of a workgroup in a fixed order.
+
+struct Params {
+    first_work: u32,        // this dispatch computes work items first_work .. end_work
+    end_work: u32,
+    rows: u32,
+    width: u32,             // elements of a row
+    x_row: u32,             // strides in elements
+    other_row: u32,
+    out_row: u32,
+    table_rows: u32,
+    eps: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+
+const LANES = 64u;
+
+var<workgroup> partial: array<f32, LANES>;
+
+fn sum_over_lanes(lane: u32, x: f32) -> f32 {
+    workgroupBarrier(); // the last reduction is read to its end
+    partial[lane] = x;
+    workgroupBarrier();
+    for (var step = LANES / 2u; step > 0u; step /= 2u) {
+        if (lane < step) { partial[lane] += partial[lane + step]; }
+        workgroupBarrier();
+    }
+    return partial[0];
+}
+
+fn max_over_lanes(lane: u32, x: f32) -> f32 {
+    workgroupBarrier();
+    partial[lane] = x;
+    workgroupBarrier();
+    for (var step = LANES / 2u; step > 0u; step /= 2u) {
+        if (lane < step) { partial[lane] = max(partial[lane], partial[lane + step]); }
+        workgroupBarrier();
+    }
+    return partial[0];
+}
+
+fn sum4(x: vec4<f32>) -> f32 { return (x.x + x.y) + (x.z + x.w); }
+
+// Which of 4 elements are the row's, where `count` are left.
+fn inside(count: u32) -> vec4<bool> { return vec4(0u, 1u, 2u, 3u) < vec4(count); }

@@ -1,0 +1,7 @@
+// `out`: 16-bit rows whose starts and lengths are multiples of 4.
+alias out_word = vec2<u32>;
+
+fn store_out(at: u32, count: u32, value: vec4<f32>) { out[at / 4u] = vec2(narrow_x2(value.xy), narrow_x2(value.zw)); }
+
+// Only f32 is read back: the shapes refuse the rest.
+fn load_out(at: u32, count: u32) -> vec4<f32> { return vec4(0.0); }

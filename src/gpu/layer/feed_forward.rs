@@ -1,0 +1,184 @@
+//! The chunked feed-forward layer.
+
+use super::matmul::{MatmulPlan, Operands, RowRange};
+use super::{LayerCall, check_separate, optional_binding};
+use crate::gpu::Kernels;
+use crate::gpu::bind::{checked_binding, storage};
+use crate::gpu::scope::checked;
+use crate::wgsl::MatmulTile;
+use crate::{ElementType, Error, FeedForwardShape, Result};
+
+/// A planned feed-forward layer: made by [`Kernels::feed_forward`].
+#[derive(Debug, Clone)]
+pub struct FeedForwardPlan {
+    kernels: Kernels,
+    shape: FeedForwardShape,
+    chunk: usize,
+    first: MatmulPlan,
+    gate: Option<MatmulPlan>,
+    second: MatmulPlan,
+}
+
+/// The buffers of a feed-forward layer. All need `BufferUsages::STORAGE`; out and scratch may not be buffers that are
+/// also read.
+#[derive(Debug, Clone)]
+pub struct FeedForwardBuffers<'a> {
+    /// x `[rows, model_dim]`.
+    pub x: wgpu::BufferBinding<'a>,
+    /// W1 `[model_dim, hidden_dim]` or its transpose.
+    pub w1: wgpu::BufferBinding<'a>,
+    /// b1 `[hidden_dim]`, if and only if the shape has biases.
+    pub b1: Option<wgpu::BufferBinding<'a>>,
+    /// W3 `[model_dim, hidden_dim]` or its transpose, if and only if the shape is gated.
+    pub w3: Option<wgpu::BufferBinding<'a>>,
+    /// b3 `[hidden_dim]`, if and only if the shape is gated and has biases.
+    pub b3: Option<wgpu::BufferBinding<'a>>,
+    /// W2 `[hidden_dim, model_dim]` or its transpose.
+    pub w2: wgpu::BufferBinding<'a>,
+    /// b2 `[model_dim]`, if and only if the shape has biases.
+    pub b2: Option<wgpu::BufferBinding<'a>>,
+    /// The residual `[rows, model_dim]`, if and only if the shape has one; may be the buffer of x.
+    pub residual: Option<wgpu::BufferBinding<'a>>,
+    /// y `[rows, model_dim]`.
+    pub out: wgpu::BufferBinding<'a>,
+    /// [`FeedForwardPlan::scratch_bytes`], so that several layers share them; `None` allocates.
+    pub scratch: Option<wgpu::BufferBinding<'a>>,
+}
+
+impl Kernels {
+    /// Plans a feed-forward layer, and compiles its products unless they are compiled already.
+    ///
+    /// # Errors
+    /// As [`FeedForwardShape::check`]; [`Error::Limit`] for a chunk whose scratch passes the device's binding size,
+    /// [`Error::Device`] for what wgpu reports while compiling.
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{Activation, FeedForwardBuffers, FeedForwardShape, Kernels};
+    /// # fn example(kernels: &Kernels, encoder: &mut wgpu::CommandEncoder, buffers: [&wgpu::Buffer; 5])
+    /// # -> wgpu_attention::Result<()> {
+    /// let shape = FeedForwardShape::new(65536, 1024, 4096, Activation::Silu).gated(true).chunk(Some(512));
+    /// let plan = kernels.feed_forward(&shape)?;
+    /// assert_eq!(plan.scratch_bytes(), 512 * 4096 * 4); // not 65536 x 4096 x 4
+    /// let [x, w1, w3, w2, out] = buffers.map(wgpu::Buffer::as_entire_buffer_binding);
+    /// let (b1, b2, b3, residual, scratch) = (None, None, None, None, None);
+    /// plan.bind(FeedForwardBuffers { x, w1, b1, w3: Some(w3), b3, w2, b2, residual, out, scratch })?.encode(encoder);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn feed_forward(&self, shape: &FeedForwardShape) -> Result<FeedForwardPlan> {
+        shape.check()?;
+        let limits = self.device().limits();
+        let most_bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        let row_bytes = 4 * shape.hidden_dim as u64;
+        let default = default_chunk(shape, most_bytes / row_bytes);
+        let chunk = shape.chunk.unwrap_or(default).min(shape.rows.max(1));
+        let scratch_bytes = chunk as u64 * row_bytes;
+        if scratch_bytes > most_bytes {
+            let limit = "max_storage_buffer_binding_size";
+            return Err(Error::limit("scratch for a chunk of the feed-forward layer", limit, scratch_bytes, most_bytes));
+        }
+        // The tile does not follow the caller's chunk, so that one pipeline computes every element whatever the chunk.
+        let plan = |of: &dyn Fn(usize) -> crate::MatmulShape| {
+            let tile = MatmulTile::choose(&of(default), self.tile_limits());
+            of(chunk).check()?;
+            MatmulPlan::new(self, &of(chunk), tile)
+        };
+        Ok(FeedForwardPlan {
+            kernels: self.clone(),
+            shape: *shape,
+            chunk,
+            first: plan(&|rows| shape.first(rows, false))?,
+            gate: shape.gated.then(|| plan(&|rows| shape.first(rows, true))).transpose()?,
+            second: plan(&|rows| shape.second(rows))?,
+        })
+    }
+}
+
+/// As few rows as still give a large GPU enough tiles of 64 x 64 in the narrower product (512), if their scratch can be
+/// bound; never more than there are.
+fn default_chunk(shape: &FeedForwardShape, most_rows: u64) -> usize {
+    let column_tiles = shape.model_dim.min(shape.hidden_dim).div_ceil(64);
+    let rows = 64 * 512usize.div_ceil(column_tiles);
+    let most = usize::try_from(most_rows).unwrap_or(usize::MAX).max(1);
+    rows.max(256).min(most).min(shape.rows.max(1))
+}
+
+impl FeedForwardPlan {
+    /// The shape that was planned.
+    pub fn shape(&self) -> &FeedForwardShape {
+        &self.shape
+    }
+
+    /// Rows of a chunk.
+    pub fn chunk(&self) -> usize {
+        self.chunk
+    }
+
+    /// Bytes between the products: chunk x `hidden_dim` f32.
+    pub fn scratch_bytes(&self) -> u64 {
+        4 * self.chunk as u64 * self.shape.hidden_dim as u64
+    }
+
+    /// Checks the buffers and binds them: nothing is recorded yet.
+    ///
+    /// # Errors
+    /// As [`MatmulPlan::bind`].
+    pub fn bind(&self, buffers: FeedForwardBuffers<'_>) -> Result<LayerCall> {
+        let (shape, device) = (&self.shape, self.kernels.device());
+        let limits = device.limits();
+        if shape.rows == 0 {
+            return Ok(LayerCall { label: "feed-forward", steps: vec![] });
+        }
+        let (len, weights, gated) = (shape.len_x(), shape.len_weight(), shape.gated);
+        let optional = |name, binding, wanted, elements, element| {
+            optional_binding(&limits, name, binding, wanted, elements, element)
+        };
+        let x = checked_binding(&limits, "x", &buffers.x, len, shape.input)?;
+        let w1 = checked_binding(&limits, "w1", &buffers.w1, weights, shape.weight)?;
+        let b1 = optional("b1", &buffers.b1, shape.bias, shape.hidden_dim, shape.weight)?;
+        let w3 = optional("w3", &buffers.w3, gated, weights, shape.weight)?;
+        let b3 = optional("b3", &buffers.b3, gated && shape.bias, shape.hidden_dim, shape.weight)?;
+        let w2 = checked_binding(&limits, "w2", &buffers.w2, weights, shape.weight)?;
+        let b2 = optional("b2", &buffers.b2, shape.bias, shape.model_dim, shape.weight)?;
+        let residual = optional("residual", &buffers.residual, shape.residual, len, shape.output)?;
+        let out = checked_binding(&limits, "out", &buffers.out, len, shape.output)?;
+        let inputs = [
+            ("x", Some(&x)),
+            ("w1", Some(&w1)),
+            ("b1", b1.as_ref()),
+            ("w3", w3.as_ref()),
+            ("b3", b3.as_ref()),
+            ("w2", Some(&w2)),
+            ("b2", b2.as_ref()),
+            ("residual", residual.as_ref()),
+        ];
+        check_separate("out", &out, &inputs)?;
+        let own = match &buffers.scratch {
+            Some(_) => None,
+            None => {
+                let label = "feed-forward scratch";
+                Some(checked(device, label, || storage(device, label, self.scratch_bytes()))?)
+            }
+        };
+        let given = buffers.scratch.or(own.as_ref().map(wgpu::Buffer::as_entire_buffer_binding));
+        let elements = self.chunk * shape.hidden_dim;
+        let scratch = optional("scratch", &given, true, elements, ElementType::F32)?.unwrap_or(out.clone());
+        check_separate("scratch", &scratch, &[&inputs[..], &[("out", Some(&out))]].concat())?;
+
+        let out_of_first = scratch.clone();
+        let first = Operands { a: x.clone(), b: w1.clone(), bias: b1.clone(), residual: None, out: out_of_first };
+        let gate = w3.clone().map(|w3| Operands { b: w3, bias: b3.clone(), ..first.clone() });
+        let second = Operands { a: scratch.clone(), b: w2.clone(), bias: b2.clone(), residual: residual.clone(), out: out.clone() };
+        let mut steps = vec![];
+        for start in (0..shape.rows).step_by(self.chunk) {
+            let rows = self.chunk.min(shape.rows - start);
+            let from_x = RowRange { rows, a_row: start, out_row: 0 };
+            steps.push(self.first.step(&first, from_x)?);
+            if let (Some(plan), Some(gate)) = (&self.gate, &gate) {
+                steps.push(plan.step(gate, from_x)?);
+            }
+            steps.push(self.second.step(&second, RowRange { rows, a_row: 0, out_row: start })?);
+        }
+        Ok(LayerCall { label: "feed-forward", steps })
+    }
+}

@@ -1,0 +1,187 @@
+//! The matrix product.
+
+use super::{LayerCall, check_separate, items, optional_binding};
+use crate::gpu::Kernels;
+use crate::gpu::bind::checked_binding;
+use crate::gpu::params::MatmulParams;
+use crate::gpu::pipeline::{Pipeline, Step, Use, Work};
+use crate::wgsl::{MatmulTile, MatmulVariant};
+use crate::{Combine, MatmulShape, Result};
+use std::sync::Arc;
+
+/// A planned matrix product: made by [`Kernels::matmul`].
+#[derive(Debug, Clone)]
+pub struct MatmulPlan {
+    kernels: Kernels,
+    shape: MatmulShape,
+    tile: MatmulTile,
+    pipeline: Arc<Pipeline>,
+}
+
+/// The buffers of one product. All need `BufferUsages::STORAGE`; out may not be a buffer that is also read.
+#[derive(Debug, Clone)]
+pub struct MatmulBuffers<'a> {
+    /// A `[batch, rows, inner]`, [`MatmulShape::len_a`] elements.
+    pub a: wgpu::BufferBinding<'a>,
+    /// B `[batch, inner, columns]` or `[batch, columns, inner]`, [`MatmulShape::len_b`] elements.
+    pub b: wgpu::BufferBinding<'a>,
+    /// The bias `[columns]` in B's type, if and only if the shape has one.
+    pub bias: Option<wgpu::BufferBinding<'a>>,
+    /// The residual `[batch, rows, columns]` in C's type, if and only if the shape [adds](Combine::Add) one.
+    pub residual: Option<wgpu::BufferBinding<'a>>,
+    /// C `[batch, rows, columns]`, [`MatmulShape::len_out`] elements.
+    pub out: wgpu::BufferBinding<'a>,
+}
+
+impl Kernels {
+    /// Plans a matrix product and compiles its kernel, unless it is compiled already.
+    ///
+    /// # Errors
+    /// [`Error::Argument`](crate::Error::Argument) and [`Error::Limit`](crate::Error::Limit) as [`MatmulShape::check`],
+    /// [`Error::Device`](crate::Error::Device) for what wgpu reports while compiling.
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{Kernels, MatmulBuffers, MatmulShape, Options, WeightOrder};
+    /// # fn example(device: &wgpu::Device, encoder: &mut wgpu::CommandEncoder, buffers: [&wgpu::Buffer; 4])
+    /// # -> wgpu_attention::Result<()> {
+    /// // The query projection of BERT: `torch.nn.Linear` stores [out, in].
+    /// let shape = MatmulShape::new(512, 768, 768).weights(WeightOrder::OutIn).bias(true);
+    /// let plan = Kernels::new(device, Options::default())?.matmul(&shape)?;
+    /// let [a, b, bias, out] = buffers.map(wgpu::Buffer::as_entire_buffer_binding);
+    /// plan.bind(MatmulBuffers { a, b, bias: Some(bias), residual: None, out })?.encode(encoder);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn matmul(&self, shape: &MatmulShape) -> Result<MatmulPlan> {
+        shape.check()?;
+        MatmulPlan::new(self, shape, MatmulTile::choose(shape, self.tile_limits()))
+    }
+
+    /// [`Kernels::matmul`] with a workgroup of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Kernels::matmul`], and as [`MatmulTile::check`].
+    pub fn matmul_with_tile(&self, shape: &MatmulShape, tile: MatmulTile) -> Result<MatmulPlan> {
+        shape.check()?;
+        MatmulPlan::new(self, shape, tile)
+    }
+}
+
+impl MatmulPlan {
+    /// The plan of a shape that is checked.
+    pub(super) fn new(kernels: &Kernels, shape: &MatmulShape, tile: MatmulTile) -> Result<Self> {
+        tile.check(kernels.tile_limits())?;
+        let plan = |pipeline| Self { kernels: kernels.clone(), shape: *shape, tile, pipeline };
+        let shader = MatmulVariant::of(shape, tile).shader();
+        let uses = [Use::Read, Use::Read, Use::Read, Use::Read, Use::Write];
+        let plan = plan(kernels.pipeline(shader, size_of::<MatmulParams>(), &uses)?);
+        plan.work(shape.rows)?;
+        Ok(plan)
+    }
+
+    /// The shape that was planned.
+    pub fn shape(&self) -> &MatmulShape {
+        &self.shape
+    }
+
+    /// The workgroup's sizes.
+    pub fn tile(&self) -> MatmulTile {
+        self.tile
+    }
+
+    /// Checks the buffers and binds them: nothing is recorded yet.
+    ///
+    /// # Errors
+    /// [`Error::Argument`](crate::Error::Argument) for a buffer that is too small, missing, not asked for, lacks the
+    /// usage, is misaligned, or serves as input and as output; [`Error::Limit`](crate::Error::Limit) for one past the
+    /// device's binding size; [`Error::Device`](crate::Error::Device) for what wgpu reports.
+    pub fn bind(&self, buffers: MatmulBuffers<'_>) -> Result<LayerCall> {
+        let shape = &self.shape;
+        let limits = self.kernels.device().limits();
+        let add = shape.combine == Combine::Add;
+        if shape.is_empty() {
+            return Ok(LayerCall { label: "matmul", steps: vec![] });
+        }
+        let a = checked_binding(&limits, "a", &buffers.a, shape.len_a(), shape.input)?;
+        let b = checked_binding(&limits, "b", &buffers.b, shape.len_b(), shape.weight)?;
+        let bias = optional_binding(&limits, "bias", &buffers.bias, shape.bias, shape.columns, shape.weight)?;
+        let residual =
+            optional_binding(&limits, "residual", &buffers.residual, add, shape.len_residual(), shape.output)?;
+        let out = checked_binding(&limits, "out", &buffers.out, shape.len_out(), shape.output)?;
+        let inputs = [("a", Some(&a)), ("b", Some(&b)), ("bias", bias.as_ref()), ("residual", residual.as_ref())];
+        check_separate("out", &out, &inputs)?;
+        let step = self.step(&Operands { a, b, bias, residual, out }, RowRange::all(shape))?;
+        Ok(LayerCall { label: "matmul", steps: vec![step] })
+    }
+
+    /// The product for some of the rows, of buffers that are checked. `shape.rows` does not count.
+    pub(super) fn step(&self, operands: &Operands<'_>, range: RowRange) -> Result<Step> {
+        let shape = &self.shape;
+        let (work, [row_tiles, column_tiles]) = self.work(range.rows)?;
+        let (a, b, residual, out) =
+            (shape.strides_of_a(), shape.strides_of_b(), shape.strides_of_residual(), shape.strides_of_out());
+        let params = MatmulParams {
+            first_work: 0,
+            end_work: 0,
+            row_tiles,
+            column_tiles,
+            rows: range.rows as u32,
+            inner: shape.inner as u32,
+            columns: shape.columns as u32,
+            a_at: (range.a_row * a.row) as u32,
+            a_batch: a.batch as u32,
+            a_row: a.row as u32,
+            b_batch: b.batch as u32,
+            b_row: b.row as u32,
+            residual_at: (range.out_row * residual.row) as u32,
+            residual_batch: residual.batch as u32,
+            residual_row: residual.row as u32,
+            out_at: (range.out_row * out.row) as u32,
+            out_batch: out.batch as u32,
+            out_row: out.row as u32,
+        };
+        let unused = self.kernels.unused(Use::Read);
+        let buffers = [
+            operands.a.clone(),
+            operands.b.clone(),
+            operands.bias.clone().unwrap_or(unused.clone()),
+            operands.residual.clone().unwrap_or(unused),
+            operands.out.clone(),
+        ];
+        Step::new(self.kernels.device(), &self.pipeline, params, work, &buffers)
+    }
+
+    /// Tiles of this many rows, and how many there are each way in a batch item.
+    fn work(&self, rows: usize) -> Result<(Work, [u32; 2])> {
+        let row_tiles = rows.div_ceil(self.tile.rows());
+        let column_tiles = self.shape.columns.div_ceil(self.tile.columns());
+        let items = items("the matrix product", self.shape.batch as u128 * row_tiles as u128 * column_tiles as u128)?;
+        let flops = 2.0 * (self.tile.rows() * self.tile.columns()) as f64 * self.shape.inner as f64;
+        let a_dispatch = (self.kernels.options().dispatch_flops / flops).clamp(1.0, u32::MAX as f64) as u32;
+        Ok((Work { items, a_dispatch }, [row_tiles as u32, column_tiles as u32]))
+    }
+}
+
+/// Checked buffers of a product.
+#[derive(Clone)]
+pub(super) struct Operands<'a> {
+    pub(super) a: wgpu::BufferBinding<'a>,
+    pub(super) b: wgpu::BufferBinding<'a>,
+    pub(super) bias: Option<wgpu::BufferBinding<'a>>,
+    pub(super) residual: Option<wgpu::BufferBinding<'a>>,
+    pub(super) out: wgpu::BufferBinding<'a>,
+}
+
+/// Some rows of a product: how many, and where they begin in A, and in C and the residual.
+#[derive(Clone, Copy)]
+pub(super) struct RowRange {
+    pub(super) rows: usize,
+    pub(super) a_row: usize,
+    pub(super) out_row: usize,
+}
+
+impl RowRange {
+    fn all(shape: &MatmulShape) -> Self {
+        Self { rows: shape.rows, a_row: 0, out_row: 0 }
+    }
+}

@@ -1,0 +1,312 @@
+//! The kernels over rows: norms, softmax, residual addition, embedding.
+
+use super::{LayerCall, check_separate, items, optional_binding};
+use crate::gpu::Kernels;
+use crate::gpu::bind::checked_binding;
+use crate::gpu::params::RowParams;
+use crate::gpu::pipeline::{Pipeline, Step, Use, Work};
+use crate::wgsl::{RowKernel, RowVariant};
+use crate::{AddShape, Combine, ElementType, EmbedShape, NormKind, NormShape, Result, SoftmaxShape};
+use std::sync::Arc;
+
+/// A planned kernel over rows, of the shape S; its calls are all alike.
+#[derive(Debug, Clone)]
+struct Rows {
+    kernels: Kernels,
+    pipeline: Arc<Pipeline>,
+    params: RowParams,
+    work: Work,
+}
+
+impl Rows {
+    fn new(kernels: &Kernels, variant: RowVariant, params: RowParams) -> Result<Self> {
+        let shader = variant.shader();
+        let uses = [Use::Read, Use::Read, Use::Read, Use::Write];
+        let (rows, width) = (params.rows as u128, params.width as u128);
+        // A reduction takes a workgroup a row; the others share them out by groups of 4 elements.
+        let (count, flops) = match variant.kernel {
+            RowKernel::Norm { .. } | RowKernel::Softmax => (rows, 10.0 * width as f64),
+            _ => ((rows * width.div_ceil(4)).div_ceil(RowVariant::LANES as u128), 256.0),
+        };
+        let a_dispatch = (kernels.options().dispatch_flops / flops).clamp(1.0, u32::MAX as f64) as u32;
+        let work = Work { items: items(shader.entry, count)?, a_dispatch };
+        let pipeline = kernels.pipeline(shader, size_of::<RowParams>(), &uses)?;
+        Ok(Self { kernels: kernels.clone(), pipeline, params, work })
+    }
+
+    fn call(&self, label: &'static str, buffers: [Option<wgpu::BufferBinding<'_>>; 4]) -> Result<LayerCall> {
+        let unused = self.kernels.unused(Use::Read);
+        let buffers = buffers.map(|buffer| buffer.unwrap_or(unused.clone()));
+        let step = Step::new(self.kernels.device(), &self.pipeline, self.params, self.work, &buffers)?;
+        Ok(LayerCall { label, steps: vec![step] })
+    }
+
+    fn limits(&self) -> wgpu::Limits {
+        self.kernels.device().limits()
+    }
+}
+
+fn nothing(label: &'static str) -> Result<LayerCall> {
+    Ok(LayerCall { label, steps: vec![] })
+}
+
+fn aligned(sizes: &[usize]) -> bool {
+    sizes.iter().all(|n| n.is_multiple_of(4))
+}
+
+/// A planned normalisation: made by [`Kernels::norm`].
+#[derive(Debug, Clone)]
+pub struct NormPlan {
+    shape: NormShape,
+    rows: Rows,
+}
+
+/// The buffers of a normalisation. All need `BufferUsages::STORAGE`; out may not be a buffer that is also read.
+#[derive(Debug, Clone)]
+pub struct NormBuffers<'a> {
+    /// x `[rows, width]`.
+    pub x: wgpu::BufferBinding<'a>,
+    /// weight `[width]`.
+    pub weight: wgpu::BufferBinding<'a>,
+    /// bias `[width]`, if and only if the shape has one.
+    pub bias: Option<wgpu::BufferBinding<'a>>,
+    /// out `[rows, width]`.
+    pub out: wgpu::BufferBinding<'a>,
+}
+
+/// A planned softmax: made by [`Kernels::softmax`].
+#[derive(Debug, Clone)]
+pub struct SoftmaxPlan {
+    shape: SoftmaxShape,
+    rows: Rows,
+}
+
+/// A planned residual addition: made by [`Kernels::add`].
+#[derive(Debug, Clone)]
+pub struct AddPlan {
+    shape: AddShape,
+    rows: Rows,
+}
+
+/// A planned embedding lookup: made by [`Kernels::embed`].
+#[derive(Debug, Clone)]
+pub struct EmbedPlan {
+    shape: EmbedShape,
+    rows: Rows,
+}
+
+impl Kernels {
+    /// Plans a layer norm or an RMS norm.
+    ///
+    /// # Errors
+    /// As [`NormShape::check`]; [`Error::Device`](crate::Error::Device) for what wgpu reports while compiling.
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{Kernels, NormBuffers, NormKind, NormShape};
+    /// # fn example(kernels: &Kernels, encoder: &mut wgpu::CommandEncoder, buffers: [&wgpu::Buffer; 4])
+    /// # -> wgpu_attention::Result<()> {
+    /// let shape = NormShape::new(NormKind::Layer, 512, 768, 1e-12).bias(true);
+    /// let [x, weight, bias, out] = buffers.map(wgpu::Buffer::as_entire_buffer_binding);
+    /// kernels.norm(&shape)?.bind(NormBuffers { x, weight, bias: Some(bias), out })?.encode(encoder);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn norm(&self, shape: &NormShape) -> Result<NormPlan> {
+        shape.check()?;
+        let (x_row, out_row) = (shape.stride_of_x(), shape.stride_of_out());
+        let variant = RowVariant {
+            kernel: RowKernel::Norm {
+                centered: shape.kind == NormKind::Layer,
+                bias: shape.bias,
+                weight: shape.weight,
+            },
+            input: shape.input,
+            output: shape.output,
+            aligned: aligned(&[shape.width, x_row, out_row]),
+        };
+        let params = RowParams {
+            rows: shape.rows as u32,
+            width: shape.width as u32,
+            x_row: x_row as u32,
+            out_row: out_row as u32,
+            eps: shape.eps,
+            ..Default::default()
+        };
+        Ok(NormPlan { shape: *shape, rows: Rows::new(self, variant, params)? })
+    }
+
+    /// Plans a softmax over the last axis.
+    ///
+    /// # Errors
+    /// As [`SoftmaxShape::check`]; [`Error::Device`](crate::Error::Device) for what wgpu reports while compiling.
+    pub fn softmax(&self, shape: &SoftmaxShape) -> Result<SoftmaxPlan> {
+        shape.check()?;
+        let (x_row, out_row) = (shape.stride_of_x(), shape.stride_of_out());
+        let variant = RowVariant {
+            kernel: RowKernel::Softmax,
+            input: shape.input,
+            output: shape.output,
+            aligned: aligned(&[shape.width, x_row, out_row]),
+        };
+        let params = RowParams {
+            rows: shape.rows as u32,
+            width: shape.width as u32,
+            x_row: x_row as u32,
+            out_row: out_row as u32,
+            ..Default::default()
+        };
+        Ok(SoftmaxPlan { shape: *shape, rows: Rows::new(self, variant, params)? })
+    }
+
+    /// Plans a residual addition. (Behind a matrix product it is free: [`Combine::Add`].)
+    ///
+    /// # Errors
+    /// As [`AddShape::check`]; [`Error::Device`](crate::Error::Device) for what wgpu reports while compiling.
+    pub fn add(&self, shape: &AddShape) -> Result<AddPlan> {
+        shape.check()?;
+        let variant = RowVariant {
+            kernel: RowKernel::Add { other: shape.other },
+            input: shape.input,
+            output: shape.output,
+            aligned: aligned(&[shape.width]),
+        };
+        let width = shape.width as u32;
+        let params = RowParams {
+            rows: shape.rows as u32,
+            width,
+            x_row: width,
+            other_row: width,
+            out_row: width,
+            ..Default::default()
+        };
+        Ok(AddPlan { shape: *shape, rows: Rows::new(self, variant, params)? })
+    }
+
+    /// Plans an embedding lookup.
+    ///
+    /// # Errors
+    /// As [`EmbedShape::check`]; [`Error::Device`](crate::Error::Device) for what wgpu reports while compiling.
+    pub fn embed(&self, shape: &EmbedShape) -> Result<EmbedPlan> {
+        shape.check()?;
+        let variant = RowVariant {
+            kernel: RowKernel::Embed { into: shape.combine == Combine::AddInto },
+            input: shape.table,
+            output: shape.output,
+            aligned: aligned(&[shape.width]),
+        };
+        let width = shape.width as u32;
+        let params = RowParams {
+            rows: shape.rows as u32,
+            width,
+            other_row: width,
+            out_row: width,
+            table_rows: shape.table_rows as u32,
+            ..Default::default()
+        };
+        Ok(EmbedPlan { shape: *shape, rows: Rows::new(self, variant, params)? })
+    }
+}
+
+impl NormPlan {
+    /// The shape that was planned.
+    pub fn shape(&self) -> &NormShape {
+        &self.shape
+    }
+
+    /// Checks the buffers and binds them: nothing is recorded yet.
+    ///
+    /// # Errors
+    /// As [`MatmulPlan::bind`](super::MatmulPlan::bind).
+    pub fn bind(&self, buffers: NormBuffers<'_>) -> Result<LayerCall> {
+        let (shape, limits) = (&self.shape, self.rows.limits());
+        if shape.rows == 0 {
+            return nothing("norm");
+        }
+        let x = checked_binding(&limits, "x", &buffers.x, shape.len_x(), shape.input)?;
+        let weight = checked_binding(&limits, "weight", &buffers.weight, shape.width, shape.weight)?;
+        let bias = optional_binding(&limits, "bias", &buffers.bias, shape.bias, shape.width, shape.weight)?;
+        let out = checked_binding(&limits, "out", &buffers.out, shape.len_out(), shape.output)?;
+        check_separate("out", &out, &[("x", Some(&x)), ("weight", Some(&weight)), ("bias", bias.as_ref())])?;
+        self.rows.call("norm", [Some(x), Some(weight), bias, Some(out)])
+    }
+}
+
+impl SoftmaxPlan {
+    /// The shape that was planned.
+    pub fn shape(&self) -> &SoftmaxShape {
+        &self.shape
+    }
+
+    /// Checks the buffers x and out, both `[rows, width]`, and binds them: nothing is recorded yet.
+    ///
+    /// # Errors
+    /// As [`MatmulPlan::bind`](super::MatmulPlan::bind).
+    pub fn bind(&self, x: wgpu::BufferBinding<'_>, out: wgpu::BufferBinding<'_>) -> Result<LayerCall> {
+        let (shape, limits) = (&self.shape, self.rows.limits());
+        if shape.rows == 0 {
+            return nothing("softmax");
+        }
+        let x = checked_binding(&limits, "x", &x, shape.len_x(), shape.input)?;
+        let out = checked_binding(&limits, "out", &out, shape.len_out(), shape.output)?;
+        check_separate("out", &out, &[("x", Some(&x))])?;
+        self.rows.call("softmax", [Some(x), None, None, Some(out)])
+    }
+}
+
+impl AddPlan {
+    /// The shape that was planned.
+    pub fn shape(&self) -> &AddShape {
+        &self.shape
+    }
+
+    /// Checks the buffers, all `[rows, width]`, and binds them: nothing is recorded yet.
+    ///
+    /// # Errors
+    /// As [`MatmulPlan::bind`](super::MatmulPlan::bind).
+    pub fn bind(
+        &self,
+        x: wgpu::BufferBinding<'_>,
+        other: wgpu::BufferBinding<'_>,
+        out: wgpu::BufferBinding<'_>,
+    ) -> Result<LayerCall> {
+        let (shape, limits) = (&self.shape, self.rows.limits());
+        if shape.is_empty() {
+            return nothing("add");
+        }
+        let x = checked_binding(&limits, "x", &x, shape.len(), shape.input)?;
+        let other = checked_binding(&limits, "other", &other, shape.len(), shape.other)?;
+        let out = checked_binding(&limits, "out", &out, shape.len(), shape.output)?;
+        check_separate("out", &out, &[("x", Some(&x)), ("other", Some(&other))])?;
+        self.rows.call("add", [Some(x), Some(other), None, Some(out)])
+    }
+}
+
+impl EmbedPlan {
+    /// The shape that was planned.
+    pub fn shape(&self) -> &EmbedShape {
+        &self.shape
+    }
+
+    /// Checks the buffers ids `[rows]` (u32), table `[table_rows, width]` and out `[rows, width]`, and binds them:
+    /// nothing is recorded yet.
+    ///
+    /// # Errors
+    /// As [`MatmulPlan::bind`](super::MatmulPlan::bind).
+    pub fn bind(
+        &self,
+        ids: wgpu::BufferBinding<'_>,
+        table: wgpu::BufferBinding<'_>,
+        out: wgpu::BufferBinding<'_>,
+    ) -> Result<LayerCall> {
+        let (shape, limits) = (&self.shape, self.rows.limits());
+        if shape.rows == 0 {
+            return nothing("embed");
+        }
+        // A u32 has the size of an f32.
+        let ids = checked_binding(&limits, "ids", &ids, shape.rows, ElementType::F32)?;
+        let table = checked_binding(&limits, "table", &table, shape.len_table(), shape.table)?;
+        let out = checked_binding(&limits, "out", &out, shape.len_out(), shape.output)?;
+        check_separate("out", &out, &[("ids", Some(&ids)), ("table", Some(&table))])?;
+        self.rows.call("embed", [Some(ids), Some(table), None, Some(out)])
+    }
+}

@@ -1,0 +1,100 @@
+//! LSH attention for plain Rust users: slices in, `Vec`s out.
+
+use super::LshBuffers;
+use crate::gpu::Gpu;
+use crate::lsh::{LshInputs, LshOptions};
+use crate::{AttentionShape, Element, ElementType, Result};
+
+/// What [`Gpu::lsh`] returns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LshOutput<E> {
+    /// out `[B, H, L, dv]`, lying as the shape's `out_layout` says; gaps between rows are 0.
+    pub out: Vec<E>,
+    /// lse `[B, H, L]`; `f32::MIN` for rows that see no key.
+    pub lse: Vec<f32>,
+    /// Buckets `[B, H, R, L]`; masked positions are in the one after the last.
+    pub buckets: Vec<u32>,
+    /// The positions of each round, sorted by (bucket, position): `[B, H, R, L]`.
+    pub order: Vec<u32>,
+}
+
+impl Gpu {
+    /// LSH attention over slices: uploads, computes, waits, reads back. The element types are those of the slices and of
+    /// the `Vec`. See [`LshOptions`] for what is computed.
+    ///
+    /// # Errors
+    /// [`Error::Argument`](crate::Error::Argument) for a slice of the wrong length, and as
+    /// [`Kernels::lsh`](crate::Kernels::lsh).
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{AttentionShape, Gpu, LshInputs, LshOptions};
+    /// let shape = AttentionShape::new(1, 2, 1024, 64);
+    /// let qk: Vec<f32> = (0..shape.len_q()).map(|n| (n as f32).sin()).collect();
+    /// let inputs = LshInputs { qk: &qk, v: &qk, projections: None, key_mask: None };
+    /// let result = Gpu::new()?.lsh::<f32, f32>(&shape, &LshOptions::new(4, 32, 64), &inputs)?;
+    /// assert_eq!(result.out.len(), shape.len_out());
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn lsh<I: Element, O: Element>(
+        &self,
+        shape: &AttentionShape,
+        options: &LshOptions,
+        inputs: &LshInputs<'_, I>,
+    ) -> Result<LshOutput<O>> {
+        pollster::block_on(self.lsh_async(shape, options, inputs))
+    }
+
+    /// [`Gpu::lsh`] without blocking the caller's executor.
+    ///
+    /// # Errors
+    /// As [`Gpu::lsh`].
+    pub async fn lsh_async<I: Element, O: Element>(
+        &self,
+        shape: &AttentionShape,
+        options: &LshOptions,
+        inputs: &LshInputs<'_, I>,
+    ) -> Result<LshOutput<O>> {
+        self.check_alive()?;
+        let shape = shape.input(I::TYPE).output(O::TYPE);
+        options.check(&shape)?;
+        inputs.check(&shape, options)?;
+        let plan = self.kernels().lsh(&shape, options.clone()).map_err(|e| self.or_lost(e))?;
+        if shape.is_empty() {
+            return Ok(LshOutput { out: vec![], lse: vec![], buckets: vec![], order: vec![] });
+        }
+        let qk = self.upload("qk", inputs.qk, shape.len_q())?;
+        let v = self.upload("v", inputs.v, shape.len_v())?;
+        let projections = inputs.projections.map(|p| self.upload("projections", p, p.len())).transpose()?;
+        let key_mask = inputs.key_mask.map(|mask| {
+            let words: Vec<u32> = mask.iter().map(|&seen| seen.into()).collect();
+            self.upload("key_mask", &words, words.len())
+        });
+        let key_mask = key_mask.transpose()?;
+        let places = options.len_buckets(&shape);
+        let out = self.output("out", shape.len_out(), O::TYPE)?;
+        let lse = self.output("lse", shape.len_lse(), ElementType::F32)?;
+        let buckets = self.output("buckets", places, ElementType::F32)?;
+        let order = self.output("order", places, ElementType::F32)?;
+        let whole = wgpu::Buffer::as_entire_buffer_binding;
+        let buffers = LshBuffers {
+            projections: projections.as_ref().map(whole),
+            key_mask: key_mask.as_ref().map(whole),
+            lse: Some(whole(&lse)),
+            buckets: Some(whole(&buckets)),
+            order: Some(whole(&order)),
+            ..LshBuffers::new(whole(&qk), whole(&v), whole(&out))
+        };
+        let call = plan.bind(buffers).map_err(|e| self.or_lost(e))?;
+        let copies = self.submit(|encoder| {
+            call.encode(encoder);
+            [&out, &lse, &buckets, &order].map(|buffer| self.copy_out(encoder, buffer))
+        })?;
+        Ok(LshOutput {
+            out: self.read(&copies[0], shape.len_out()).await?,
+            lse: self.read(&copies[1], shape.len_lse()).await?,
+            buckets: self.read(&copies[2], places).await?,
+            order: self.read(&copies[3], places).await?,
+        })
+    }
+}

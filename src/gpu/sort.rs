@@ -1,0 +1,375 @@
+//! A stable sort of u32 keys in segments, with values: least significant digit first, 8 bits a pass.
+
+use super::bind::{checked_binding, storage};
+use super::host::Gpu;
+use super::kernels::Kernels;
+use super::params::{SortParams, SortScanParams};
+use super::pipeline::{Pipeline, Step, Use, Work};
+use super::scope::checked;
+use crate::wgsl::SortPass;
+use crate::{ElementType, Error, Result};
+use std::sync::Arc;
+
+/// What one sort does: `segments` lists of `len` keys each, every one sorted by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SortShape {
+    /// Lists. May be 0.
+    pub segments: usize,
+    /// Keys of a list: up to [`MAX_LEN`](Self::MAX_LEN). May be 0.
+    pub len: usize,
+    /// Bits of a key that count, 1 to 32: the order is that of the keys modulo 2^key_bits. A pass takes 8.
+    pub key_bits: u32,
+    /// Whether there are values to carry along; without, the keys' places in their list are the values (argsort).
+    pub values: bool,
+}
+
+impl SortShape {
+    /// Most keys of a list.
+    pub const MAX_LEN: usize = 1 << 24;
+
+    /// Lists of full 32-bit keys, without values.
+    pub fn new(segments: usize, len: usize) -> Self {
+        Self { segments, len, key_bits: 32, values: false }
+    }
+
+    /// Sets the bits of a key that count.
+    pub fn key_bits(mut self, key_bits: u32) -> Self {
+        self.key_bits = key_bits;
+        self
+    }
+
+    /// Sets whether there are values.
+    pub fn values(mut self, values: bool) -> Self {
+        self.values = values;
+        self
+    }
+
+    /// Keys in all.
+    pub fn len_keys(&self) -> usize {
+        self.segments * self.len
+    }
+
+    /// Checks everything that can be said without a device.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for key bits other than 1 to 32, [`Error::Limit`] for lists past
+    /// [`MAX_LEN`](Self::MAX_LEN) or more keys than 32-bit indices reach.
+    pub fn check(&self) -> Result<()> {
+        if !(1..=32).contains(&self.key_bits) {
+            return Err(Error::argument("key_bits", "1 to 32", self.key_bits));
+        }
+        if self.len > Self::MAX_LEN {
+            return Err(Error::limit("len", "SortShape::MAX_LEN", self.len as u64, Self::MAX_LEN as u64));
+        }
+        // The counts of the digits may be more than the keys.
+        let counts = self.segments as u128 * self.blocks() as u128 * SortPass::LANES as u128;
+        let need = (self.segments as u128 * self.len as u128).max(counts);
+        if need > u128::from(u32::MAX) {
+            return Err(Error::limit("the sort", "elements a tensor", need.min(u64::MAX.into()) as u64, u32::MAX.into()));
+        }
+        Ok(())
+    }
+
+    fn blocks(&self) -> usize {
+        self.len.div_ceil(SortPass::BLOCK)
+    }
+
+    fn passes(&self) -> u32 {
+        self.key_bits.div_ceil(SortPass::DIGIT_BITS)
+    }
+}
+
+/// The buffers of one sort. All need `BufferUsages::STORAGE`; outputs may not be buffers that are also read, or each
+/// other's.
+#[derive(Debug, Clone)]
+pub struct SortBuffers<'a> {
+    /// Keys `[segments, len]`, u32.
+    pub keys: wgpu::BufferBinding<'a>,
+    /// Values `[segments, len]`, u32, if and only if the shape has them.
+    pub values: Option<wgpu::BufferBinding<'a>>,
+    /// Where the sorted keys go, if they are wanted.
+    pub sorted_keys: Option<wgpu::BufferBinding<'a>>,
+    /// Where the values go, `[segments, len]`: those of equal keys stay in their order.
+    pub sorted_values: wgpu::BufferBinding<'a>,
+}
+
+/// A stable radix sort on the device, planned and compiled: made by [`Kernels::sort`].
+///
+/// ```no_run
+/// use wgpu_attention::{Kernels, Options, SortBuffers, SortShape};
+/// # fn example(device: &wgpu::Device, encoder: &mut wgpu::CommandEncoder, keys: &wgpu::Buffer, order: &wgpu::Buffer)
+/// # -> wgpu_attention::Result<()> {
+/// let kernels = Kernels::new(device, Options::default())?;
+/// let plan = kernels.sort(&SortShape::new(8, 4096).key_bits(7))?; // 8 lists of 4,096 keys below 128: one pass
+/// let call = plan.bind(SortBuffers {
+///     keys: keys.as_entire_buffer_binding(),
+///     values: None,
+///     sorted_keys: None,
+///     sorted_values: order.as_entire_buffer_binding(), // the order: places in their list
+/// })?;
+/// call.encode(encoder);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct SortPlan {
+    kernels: Kernels,
+    shape: SortShape,
+}
+
+/// A sort with its buffers: records itself, as often as wanted.
+#[derive(Debug)]
+pub struct SortCall {
+    steps: Vec<Step>,
+}
+
+impl Kernels {
+    /// Plans a stable sort: a least-significant-digit radix sort (Knuth, *The Art of Computer Programming* 3, 5.2.5) of 8
+    /// bits a pass, without subgroups, within WebGPU's default limits. The same keys give the same result, bit for bit.
+    ///
+    /// # Errors
+    /// As [`SortShape::check`]; [`Error::Limit`] on a device without workgroups of 256 lanes, [`Error::Device`] for what
+    /// wgpu reports while compiling.
+    pub fn sort(&self, shape: &SortShape) -> Result<SortPlan> {
+        SortPlan::new(self, shape)
+    }
+}
+
+impl SortPlan {
+    pub(super) fn new(kernels: &Kernels, shape: &SortShape) -> Result<Self> {
+        shape.check()?;
+        let limits = kernels.device().limits();
+        let lanes = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
+        if (lanes as usize) < SortPass::LANES {
+            let need = SortPass::LANES as u64;
+            return Err(Error::limit("the sort", "max_compute_invocations_per_workgroup", need, lanes.into()));
+        }
+        let plan = Self { kernels: kernels.clone(), shape: *shape };
+        plan.pipelines(false)?;
+        Ok(plan)
+    }
+
+    /// The shape that was planned.
+    pub fn shape(&self) -> &SortShape {
+        &self.shape
+    }
+
+    /// Checks the buffers and binds them; scratch is allocated.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a buffer that is too small, lacks the usage, is misaligned, or serves twice where one is
+    /// written; [`Error::Limit`] for buffers or scratch past the device's binding size; [`Error::Device`] for what wgpu
+    /// reports.
+    pub fn bind(&self, buffers: SortBuffers<'_>) -> Result<SortCall> {
+        if self.shape.values != buffers.values.is_some() {
+            let (need, got) = if self.shape.values { ("a buffer", "none") } else { ("none", "a buffer") };
+            return Err(Error::argument("values", format!("{need}, as the shape says"), got));
+        }
+        if self.shape.len_keys() == 0 {
+            return Ok(SortCall { steps: vec![] });
+        }
+        let limits = self.kernels.device().limits();
+        let check = |name, binding: &wgpu::BufferBinding<'_>| {
+            checked_binding(&limits, name, binding, self.shape.len_keys(), ElementType::F32).map(|_| ())
+        };
+        check("keys", &buffers.keys)?;
+        check("sorted_values", &buffers.sorted_values)?;
+        buffers.values.as_ref().map(|b| check("values", b)).transpose()?;
+        buffers.sorted_keys.as_ref().map(|b| check("sorted_keys", b)).transpose()?;
+        let named = [
+            ("keys", Some(&buffers.keys), false),
+            ("values", buffers.values.as_ref(), false),
+            ("sorted_keys", buffers.sorted_keys.as_ref(), true),
+            ("sorted_values", Some(&buffers.sorted_values), true),
+        ];
+        check_apart(&named)?;
+        Ok(SortCall { steps: self.steps(&buffers)? })
+    }
+
+    /// The steps over buffers that have been checked.
+    pub(super) fn steps(&self, buffers: &SortBuffers<'_>) -> Result<Vec<Step>> {
+        let (shape, device) = (&self.shape, self.kernels.device());
+        let (passes, blocks) = (shape.passes(), shape.blocks());
+        let words = |label, words: usize| scratch(&self.kernels, label, 4 * words as u64);
+        let counts = words("sort counts", shape.segments * blocks * SortPass::LANES)?;
+        let starts = words("sort starts", shape.segments * SortPass::LANES)?;
+        // Every pass but the last writes to one of two places in turn.
+        let turns = (passes - 1).min(2);
+        let between = |label| (0..turns).map(|_| words(label, shape.len_keys())).collect::<Result<Vec<_>>>();
+        let (keys, values) = (between("sort keys")?, between("sort values")?);
+
+        let pipelines = self.pipelines(buffers.sorted_keys.is_some())?;
+        let items = (shape.segments * blocks) as u32;
+        let work = Work { items, a_dispatch: Self::ITEMS_A_DISPATCH };
+        let segments = Work { items: shape.segments as u32, a_dispatch: Self::ITEMS_A_DISPATCH };
+        let unused = self.kernels.unused(Use::Read);
+        let no_output = self.kernels.unused(Use::Write);
+        let whole = wgpu::Buffer::as_entire_buffer_binding;
+        let mut steps = vec![];
+        for pass in 0..passes {
+            let params = SortParams {
+                len: shape.len as u32,
+                blocks: blocks as u32,
+                shift: pass * SortPass::DIGIT_BITS,
+                digit_mask: digit_mask(shape.key_bits - pass * SortPass::DIGIT_BITS),
+                ..Default::default()
+            };
+            let (last, pass) = (pass + 1 == passes, pass as usize);
+            let (keys_in, values_in) = match pass.checked_sub(1) {
+                None => (buffers.keys.clone(), buffers.values.clone().unwrap_or(unused.clone())),
+                Some(before) => (whole(&keys[before % 2]), whole(&values[before % 2])),
+            };
+            let (keys_out, values_out) = if last {
+                (buffers.sorted_keys.clone().unwrap_or(no_output.clone()), buffers.sorted_values.clone())
+            } else {
+                (whole(&keys[pass % 2]), whole(&values[pass % 2]))
+            };
+            let count = [keys_in.clone(), whole(&counts)];
+            steps.push(Step::new(device, &pipelines.count, params, work, &count)?);
+            let scan = SortScanParams { blocks: blocks as u32, ..Default::default() };
+            steps.push(Step::new(device, &pipelines.scan, scan, segments, &[whole(&counts), whole(&starts)])?);
+            let scatter = [whole(&counts), whole(&starts), keys_in, values_in, keys_out, values_out];
+            steps.push(Step::new(device, &pipelines.scatter[pass], params, work, &scatter)?);
+        }
+        Ok(steps)
+    }
+
+    /// 2^27 keys: far below a second on any device.
+    const ITEMS_A_DISPATCH: u32 = 1 << 16;
+
+    fn pipelines(&self, sorted_keys: bool) -> Result<Pipelines> {
+        use Use::{Read, Write};
+        let (kernels, passes) = (&self.kernels, self.shape.passes());
+        let scatter = |pass| {
+            let shader = SortPass::scatter(self.shape.values || pass > 0, sorted_keys || pass + 1 < passes);
+            let uses = [Read, Read, Read, Read, Write, Write];
+            kernels.pipeline(shader, size_of::<SortParams>(), &uses)
+        };
+        Ok(Pipelines {
+            count: kernels.pipeline(SortPass::count(), size_of::<SortParams>(), &[Read, Write])?,
+            scan: kernels.pipeline(SortPass::scan(), size_of::<SortScanParams>(), &[Write, Write])?,
+            scatter: (0..passes).map(scatter).collect::<Result<_>>()?,
+        })
+    }
+}
+
+struct Pipelines {
+    count: Arc<Pipeline>,
+    scan: Arc<Pipeline>,
+    /// One a pass.
+    scatter: Vec<Arc<Pipeline>>,
+}
+
+impl SortCall {
+    /// Records a compute pass of its own.
+    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
+        if self.steps.is_empty() {
+            return;
+        }
+        let descriptor = wgpu::ComputePassDescriptor { label: Some("sort"), timestamp_writes: None };
+        self.dispatch(&mut encoder.begin_compute_pass(&descriptor));
+    }
+
+    /// Records into the caller's pass; leaves its own pipeline and bind group 0 set.
+    pub fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>) {
+        self.steps.iter().for_each(|step| step.record(pass));
+    }
+}
+
+/// The bits of a pass's digit, given how many bits are left.
+fn digit_mask(bits_left: u32) -> u32 {
+    (1 << bits_left.min(SortPass::DIGIT_BITS)) - 1
+}
+
+/// What [`Gpu::sort`] returns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SortOutput {
+    /// The sorted keys `[segments, len]`.
+    pub keys: Vec<u32>,
+    /// Their values, or the places where the keys were.
+    pub values: Vec<u32>,
+}
+
+impl Gpu {
+    /// A stable sort over slices: uploads, sorts, waits, reads back.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a slice of the wrong length, and as [`Kernels::sort`].
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{Gpu, SortShape};
+    /// let sorted = Gpu::new()?.sort(&SortShape::new(2, 3), &[2, 1, 1, 9, 7, 8], None)?;
+    /// assert_eq!((sorted.keys, sorted.values), (vec![1, 1, 2, 7, 8, 9], vec![1, 2, 0, 1, 2, 0]));
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn sort(&self, shape: &SortShape, keys: &[u32], values: Option<&[u32]>) -> Result<SortOutput> {
+        pollster::block_on(self.sort_async(shape, keys, values))
+    }
+
+    /// [`Gpu::sort`] without blocking the caller's executor.
+    ///
+    /// # Errors
+    /// As [`Gpu::sort`].
+    pub async fn sort_async(
+        &self,
+        shape: &SortShape,
+        keys: &[u32],
+        values: Option<&[u32]>,
+    ) -> Result<SortOutput> {
+        self.check_alive()?;
+        let shape = shape.values(values.is_some());
+        shape.check()?;
+        let len = shape.len_keys();
+        for (name, slice) in [("keys", Some(keys)), ("values", values)] {
+            if let Some(got) = slice.map(<[_]>::len).filter(|&got| got != len) {
+                return Err(Error::argument(name, format!("{len} elements"), format!("{got} elements")));
+            }
+        }
+        let plan = self.kernels().sort(&shape).map_err(|e| self.or_lost(e))?;
+        if len == 0 {
+            return Ok(SortOutput { keys: vec![], values: vec![] });
+        }
+        let keys = self.upload("keys", keys, len)?;
+        let values = values.map(|values| self.upload("values", values, len)).transpose()?;
+        let sorted_keys = self.output("sorted_keys", len, ElementType::F32)?;
+        let sorted_values = self.output("sorted_values", len, ElementType::F32)?;
+        let whole = wgpu::Buffer::as_entire_buffer_binding;
+        let buffers = SortBuffers {
+            keys: whole(&keys),
+            values: values.as_ref().map(whole),
+            sorted_keys: Some(whole(&sorted_keys)),
+            sorted_values: whole(&sorted_values),
+        };
+        let call = plan.bind(buffers).map_err(|e| self.or_lost(e))?;
+        let copies = self.submit(|encoder| {
+            call.encode(encoder);
+            [&sorted_keys, &sorted_values].map(|buffer| self.copy_out(encoder, buffer))
+        })?;
+        Ok(SortOutput { keys: self.read(&copies[0], len).await?, values: self.read(&copies[1], len).await? })
+    }
+}
+
+/// Scratch of a call, or which limit it passes.
+pub(super) fn scratch(kernels: &Kernels, label: &'static str, bytes: u64) -> Result<wgpu::Buffer> {
+    let limits = kernels.device().limits();
+    let have = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+    if bytes > have {
+        return Err(Error::limit(format!("scratch: {label}"), "max_storage_buffer_binding_size", bytes, have));
+    }
+    checked(kernels.device(), label, || storage(kernels.device(), label, bytes.next_multiple_of(16).max(16)))
+}
+
+/// A dispatch may not write a buffer that it reads, nor one buffer through two bindings: outputs are buffers of their
+/// own. Each entry is a name, the binding, and whether it is written.
+pub(super) fn check_apart(named: &[(&'static str, Option<&wgpu::BufferBinding<'_>>, bool)]) -> Result<()> {
+    for (n, (name, output, written)) in named.iter().enumerate() {
+        let Some(output) = output.filter(|_| *written) else { continue };
+        for (m, (other, binding, _)) in named.iter().enumerate() {
+            if m != n && binding.is_some_and(|binding| binding.buffer == output.buffer) {
+                return Err(Error::argument(*name, format!("a buffer other than that of {other}"), "the same buffer"));
+            }
+        }
+    }
+    Ok(())
+}

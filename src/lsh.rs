@@ -1,0 +1,324 @@
+//! What one call of LSH attention computes beside its sizes: rounds, buckets, chunks, who sees whom.
+
+use crate::{AttentionShape, Counter, Error, Result};
+
+/// Attention by locality-sensitive hashing (Kitaev 2020, *Reformer: The Efficient Transformer*): each query sees the
+/// keys that hash near it, in time near linear in the length.
+///
+/// Queries and keys are shared: qk `[B, H, L, d]`, with key j = `qk_j / sqrt(|qk_j|^2 + norm_eps)` (a zero vector stays
+/// zero). In each of `rounds` rounds r, with projections `P_r [d, buckets / 2]`,
+///
+/// ```text
+/// bucket_r(x) = argmax [x P_r ; -x P_r]              ties to the lowest index; factors (b0, b1, ..): h0 + b0 h1 + ..
+/// order_r     = positions sorted by (bucket_r, position)
+/// ```
+///
+/// The sorted rounds are laid end to end ([`chain_rounds`](Self::chain_rounds)) or cut each by itself into chunks of
+/// `chunk` places, the last of which may be short. A query in chunk c sees the keys of chunks c - `look_back` ..= c +
+/// `look_ahead`, circularly with [`wrap`](Self::wrap), each chunk at most once. Its own key scores `self_penalty`
+/// instead of `scale q . k`. The rounds merge by log-sum-exp.
+///
+/// ```text
+/// chunks of 4 places after sorting (digits: buckets), look_back 1, look_ahead 0: the chunks that chunk c sees
+///
+///   places   0000 | 0111 | 1122 | 2333
+///   c = 0     ##                   ##      <- wrap
+///   c = 1     ##     ##
+///   c = 2            ##     ##
+///   c = 3                   ##     ##
+/// ```
+///
+/// Published implementations differ: Hugging Face's Reformer uses a scale of 1 and a norm_eps of 1e-6 d,
+/// reformer-pytorch a scale of 1 / sqrt(d), a self penalty of -5e4 and a norm_eps of 0. Both chain the rounds, wrap and count a
+/// pair as often as it meets. The scale is [`AttentionShape::scale`].
+///
+/// ```
+/// use wgpu_attention::{AttentionShape, LshOptions};
+/// let shape = AttentionShape::new(1, 8, 4096, 64);
+/// let options = LshOptions::new(4, 128, 64).causal(true); // rounds, buckets, places a chunk
+/// options.check(&shape)?;
+/// assert!(LshOptions::new(4, 127, 64).check(&shape).unwrap_err().to_string().contains("even"));
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct LshOptions {
+    /// Hash rounds, R: 1 to [`MAX_ROUNDS`](Self::MAX_ROUNDS).
+    pub rounds: usize,
+    /// Factors of the number of buckets, each even: one for a plain hash; with several, a bucket is h0 + b0 h1 + ...,
+    /// and the projections have half their *sum* of columns instead of half their product.
+    pub buckets: Vec<usize>,
+    /// Places of a chunk, at least 1.
+    pub chunk: usize,
+    /// Chunks before its own that a query sees. The default is 1.
+    pub look_back: usize,
+    /// Chunks behind its own that a query sees. The default is 0.
+    pub look_ahead: usize,
+    /// Whether the first chunk comes after the last. The default is yes.
+    pub wrap: bool,
+    /// Whether the sorted rounds form one line of R L places that is cut into chunks, so that the first chunk of a round
+    /// sees the last of the round before. The default is yes, as all published implementations do.
+    pub chain_rounds: bool,
+    /// Whether a query sees no position after its own. The default is no.
+    pub causal: bool,
+    /// Whether a query sees only keys of its own bucket and round. The default is no.
+    pub within_bucket: bool,
+    /// Whether ln N is subtracted from the score of a pair that meets N times over all rounds, so that it counts once
+    /// (Kitaev 2020, appendix A). The default is no. Costs time in proportion to the square of the rounds.
+    pub count_once: bool,
+    /// Whether there is a key mask `[B, L]`. Masked positions get one bucket after the last, and are seen by no one.
+    pub key_mask: bool,
+    /// Score of a query with its own key. The default is -1e5: used only when nothing else is visible.
+    pub self_penalty: f32,
+    /// Added to |x|^2 under the root that normalises a key. The default is 0.
+    pub norm_eps: f32,
+    /// Where the projections come from.
+    pub projections: Projections,
+}
+
+/// Where the projections `[H or 1, d, R, sum of the factors / 2]` of [`LshOptions`] come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Projections {
+    /// N(0, 1), rounded to f32: the n-th element in memory is [`Counter::normal`]`(n)` of stream 0 of the seed. Drawn on
+    /// the host, so that every device sees the same numbers.
+    Seeded {
+        /// The seed.
+        seed: u64,
+        /// Whether each head has its own, or all share one.
+        per_head: bool,
+    },
+    /// The caller gives them with the tensors.
+    Given {
+        /// Whether each head has its own, or all share one.
+        per_head: bool,
+    },
+}
+
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $type:ty),* $(,)?) => {
+        $($(#[$doc])* pub fn $name(mut self, $name: $type) -> Self { self.$name = $name; self })*
+    };
+}
+
+impl LshOptions {
+    /// Most rounds.
+    pub const MAX_ROUNDS: usize = 64;
+    /// Most buckets, the product of the factors.
+    pub const MAX_BUCKETS: usize = 65_536;
+    /// Longest sequence.
+    pub const MAX_LEN: usize = 1 << 24;
+
+    /// A plain hash into `buckets` buckets, everything else as by default; projections of seed 0, per head.
+    pub fn new(rounds: usize, buckets: usize, chunk: usize) -> Self {
+        Self {
+            rounds,
+            buckets: vec![buckets],
+            chunk,
+            look_back: 1,
+            look_ahead: 0,
+            wrap: true,
+            chain_rounds: true,
+            causal: false,
+            within_bucket: false,
+            count_once: false,
+            key_mask: false,
+            self_penalty: -1e5,
+            norm_eps: 0.0,
+            projections: Projections::Seeded { seed: 0, per_head: true },
+        }
+    }
+
+    setters! {
+        /// Sets the number of hash rounds.
+        rounds: usize,
+        /// Sets the factors of the number of buckets.
+        buckets: Vec<usize>,
+        /// Sets the places of a chunk.
+        chunk: usize,
+        /// Sets how many chunks before its own a query sees.
+        look_back: usize,
+        /// Sets how many chunks behind its own a query sees.
+        look_ahead: usize,
+        /// Sets whether the first chunk comes after the last.
+        wrap: bool,
+        /// Sets whether the sorted rounds form one line.
+        chain_rounds: bool,
+        /// Sets whether a query sees no position after its own.
+        causal: bool,
+        /// Sets whether a query sees only keys of its own bucket and round.
+        within_bucket: bool,
+        /// Sets whether a pair counts once, however often it meets.
+        count_once: bool,
+        /// Sets whether there is a key mask.
+        key_mask: bool,
+        /// Sets the score of a query with its own key.
+        self_penalty: f32,
+        /// Sets what is added under the root that normalises keys.
+        norm_eps: f32,
+        /// Sets where the projections come from.
+        projections: Projections,
+    }
+
+    /// Buckets of a round: the product of the factors. Masked positions come after the last.
+    pub fn bucket_count(&self) -> usize {
+        self.buckets.iter().product()
+    }
+
+    /// Columns of a round's projection: half the sum of the factors.
+    pub fn columns(&self) -> usize {
+        self.buckets.iter().map(|factor| factor / 2).sum()
+    }
+
+    /// Whether each head has projections of its own.
+    pub fn per_head(&self) -> bool {
+        let (Projections::Seeded { per_head, .. } | Projections::Given { per_head }) = self.projections;
+        per_head
+    }
+
+    /// Elements of the projections `[H or 1, d, R, sum of the factors / 2]`.
+    pub fn len_projections(&self, shape: &AttentionShape) -> usize {
+        let heads = if self.per_head() { shape.heads } else { 1 };
+        heads * shape.head_dim * self.rounds * self.columns()
+    }
+
+    /// Elements of buckets and of order, each `[B, H, R, L]`.
+    pub fn len_buckets(&self, shape: &AttentionShape) -> usize {
+        shape.batch * shape.heads * self.rounds * shape.q_len
+    }
+
+    /// Elements of the key mask `[B, L]`.
+    pub fn len_key_mask(&self, shape: &AttentionShape) -> usize {
+        if self.key_mask { shape.batch * shape.q_len } else { 0 }
+    }
+
+    /// The seeded projections; `None` where the caller gives them.
+    pub fn seeded_projections(&self, shape: &AttentionShape) -> Option<Vec<f32>> {
+        let Projections::Seeded { seed, .. } = self.projections else { return None };
+        let draw = Counter::new(seed, 0);
+        Some((0..self.len_projections(shape) as u64).map(|n| draw.normal(n) as f32).collect())
+    }
+
+    /// Checks the options, and the shape that they are for.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for 0 rounds, no factors or odd ones, a chunk of 0, a self penalty or norm_eps that is not finite
+    /// (or, for norm_eps, negative), a shape whose lengths or heads of queries and keys differ or that has a softcap,
+    /// a bias or ALiBi; [`Error::Limit`] past the limits named here and where an index would pass 32 bits.
+    pub fn check(&self, shape: &AttentionShape) -> Result<()> {
+        self.check_own()?;
+        check_shape(shape)?;
+        let places = [shape.batch, shape.heads, self.rounds, shape.q_len];
+        let projections = [shape.heads, shape.head_dim, self.rounds, self.columns()];
+        // Tables of three words a place are the largest.
+        let needs = [
+            ("LSH places (batch x heads x rounds x length)", 3 * product(places)),
+            ("LSH projections", product(projections)),
+        ];
+        for (what, need) in needs {
+            if need > u128::from(u32::MAX) {
+                let need = need.min(u64::MAX.into()) as u64;
+                return Err(Error::limit(what, "elements a tensor", need, u32::MAX.into()));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_own(&self) -> Result<()> {
+        for (name, size) in [("rounds", self.rounds), ("chunk", self.chunk)] {
+            if size == 0 {
+                return Err(Error::argument(name, "at least 1", 0));
+            }
+        }
+        if self.rounds > Self::MAX_ROUNDS {
+            let (need, have) = (self.rounds as u64, Self::MAX_ROUNDS as u64);
+            return Err(Error::limit("rounds", "LshOptions::MAX_ROUNDS", need, have));
+        }
+        if self.buckets.is_empty() {
+            return Err(Error::argument("buckets", "at least one factor", "none"));
+        }
+        if let Some(odd) = self.buckets.iter().find(|&&factor| factor == 0 || factor % 2 == 1) {
+            return Err(Error::argument("buckets", "even factors of at least 2", odd));
+        }
+        // Each factor at least doubles the product: a saturated one is past the limit, too.
+        let buckets = self.buckets.iter().fold(1usize, |product, &factor| product.saturating_mul(factor));
+        if buckets > Self::MAX_BUCKETS {
+            let have = Self::MAX_BUCKETS as u64;
+            return Err(Error::limit("buckets", "LshOptions::MAX_BUCKETS", buckets as u64, have));
+        }
+        if !self.self_penalty.is_finite() {
+            return Err(Error::argument("self_penalty", "a finite number", self.self_penalty));
+        }
+        if !(self.norm_eps.is_finite() && self.norm_eps >= 0.0) {
+            return Err(Error::argument("norm_eps", "a finite number, at least 0", self.norm_eps));
+        }
+        Ok(())
+    }
+}
+
+fn check_shape(shape: &AttentionShape) -> Result<()> {
+    // Length 0 is valid, and nothing is read.
+    AttentionShape { kv_len: if shape.q_len == 0 { 1 } else { shape.kv_len }, ..*shape }.check()?;
+    if shape.kv_heads != shape.heads {
+        return Err(Error::argument("kv_heads", format!("heads ({}): keys are queries", shape.heads), shape.kv_heads));
+    }
+    if shape.kv_len != shape.q_len {
+        return Err(Error::argument("kv_len", format!("q_len ({}): keys are queries", shape.q_len), shape.kv_len));
+    }
+    if shape.q_len > LshOptions::MAX_LEN {
+        let (need, have) = (shape.q_len as u64, LshOptions::MAX_LEN as u64);
+        return Err(Error::limit("q_len", "LshOptions::MAX_LEN", need, have));
+    }
+    if shape.k_layout != shape.q_layout {
+        return Err(Error::argument("k_layout", "q_layout: keys are queries", format!("{:?}", shape.k_layout)));
+    }
+    for (name, given) in [("softcap", shape.softcap.is_some()), ("bias", shape.bias.is_some()), ("alibi", shape.alibi)] {
+        if given {
+            return Err(Error::argument(name, "none for LSH attention", "one"));
+        }
+    }
+    Ok(())
+}
+
+fn product(sizes: [usize; 4]) -> u128 {
+    sizes.iter().map(|&size| size as u128).product()
+}
+
+/// The tensors of one call of LSH attention, lying as the shape and [`LshOptions`] say.
+#[derive(Debug, Clone, Copy)]
+pub struct LshInputs<'a, E> {
+    /// Shared queries and keys `[B, H, L, d]`, as [`AttentionShape::q_layout`] says.
+    pub qk: &'a [E],
+    /// v `[B, H, L, dv]`.
+    pub v: &'a [E],
+    /// Projections `[H or 1, d, R, sum of the factors / 2]`, if and only if [`Projections::Given`].
+    pub projections: Option<&'a [f32]>,
+    /// `[B, L]`, true where a key may be seen; if and only if [`LshOptions::key_mask`].
+    pub key_mask: Option<&'a [bool]>,
+}
+
+impl<E> LshInputs<'_, E> {
+    /// Checks the lengths.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] naming the tensor.
+    pub fn check(&self, shape: &AttentionShape, options: &LshOptions) -> Result<()> {
+        crate::inputs::check_len("qk", self.qk.len(), shape.len_q(), shape.q_layout)?;
+        crate::inputs::check_len("v", self.v.len(), shape.len_v(), shape.v_layout)?;
+        let given = matches!(options.projections, Projections::Given { .. });
+        let projections = self.projections.map(<[_]>::len);
+        check_optional("projections", given, projections, options.len_projections(shape))?;
+        let key_mask = self.key_mask.map(<[_]>::len);
+        check_optional("key_mask", options.key_mask, key_mask, options.len_key_mask(shape))
+    }
+}
+
+/// A tensor that is there if and only if the options say so.
+pub(crate) fn check_optional(name: &'static str, wanted: bool, got: Option<usize>, need: usize) -> Result<()> {
+    match (wanted, got) {
+        (false, None) => Ok(()),
+        (true, Some(got)) if got == need => Ok(()),
+        (true, Some(got)) => Err(Error::argument(name, format!("{need} elements"), format!("{got} elements"))),
+        (true, None) => Err(Error::argument(name, "a tensor, as the options say", "none")),
+        (false, Some(_)) => Err(Error::argument(name, "none, as the options say", "a tensor")),
+    }
+}

@@ -1,0 +1,106 @@
+//! Buckets in f64, and the stable order that they give.
+
+use super::LshCall;
+use crate::lsh::{LshInputs, LshOptions};
+use crate::{AttentionShape, Element, Result};
+use rayon::prelude::*;
+
+/// What [`lsh_buckets`] returns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LshBuckets {
+    /// `[B, H, R, L]`: below [`LshOptions::bucket_count`], or equal to it where the key mask hides the position.
+    pub buckets: Vec<u32>,
+    /// `[B, H, R, L]`: whether every f32 kernel must find the same bucket. With the error of a projection at most
+    /// e = gamma_{d+1} sum |x||p| (one rounding of either kind an operation, u = 2^-23), the best and every other one
+    /// are further apart than their errors.
+    pub certain: Vec<bool>,
+}
+
+/// The buckets of all positions in all rounds, in f64: argmax over `[x P_r ; -x P_r]`, ties to the lowest index.
+///
+/// # Errors
+/// As [`lsh`](fn@super::lsh).
+pub fn lsh_buckets<E: Element>(
+    shape: &AttentionShape,
+    options: &LshOptions,
+    inputs: &LshInputs<'_, E>,
+) -> Result<LshBuckets> {
+    let call = LshCall::new(shape, options, inputs)?;
+    let seeded = options.seeded_projections(shape);
+    let projections = inputs.projections.or(seeded.as_deref()).unwrap_or_default();
+    let (len, rounds) = (shape.q_len, options.rounds);
+    let hashed: Vec<(u32, bool)> = (0..options.len_buckets(shape))
+        .into_par_iter()
+        .map(|n| {
+            let (line, round, i) = (n / len / rounds, n / len % rounds, n % len);
+            if call.hidden(line, i) {
+                return (options.bucket_count() as u32, true);
+            }
+            bucket(&call, projections, line, round, &call.x(line, i))
+        })
+        .collect();
+    let (buckets, certain) = hashed.into_iter().unzip();
+    Ok(LshBuckets { buckets, certain })
+}
+
+/// h0 + b0 h1 + b0 b1 h2 ..., and whether every one of them is certain.
+fn bucket<E: Element>(
+    call: &LshCall<'_, E>,
+    projections: &[f32],
+    line: usize,
+    round: usize,
+    x: &[f64],
+) -> (u32, bool) {
+    let (options, d) = (call.options, x.len());
+    let head = if options.per_head() { line % call.shape.heads } else { 0 };
+    let (columns, mut first) = (options.columns(), 0);
+    let (mut bucket, mut place_value, mut certain) = (0, 1, true);
+    for factor in &options.buckets {
+        let half = factor / 2;
+        // (x . p, its largest error) of each column
+        let products: Vec<(f64, f64)> = (first..first + half)
+            .map(|column| {
+                let terms = x.iter().enumerate().map(|(c, x)| {
+                    x * f64::from(projections[((head * d + c) * options.rounds + round) * columns + column])
+                });
+                let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), term: f64| (sum + term, size + term.abs()));
+                (sum, super::bound::product_error(call.shape.input, d + 1, size))
+            })
+            .collect();
+        let (best, sure) = argmax(&products);
+        bucket += place_value * best;
+        certain &= sure;
+        place_value *= factor;
+        first += half;
+    }
+    (bucket as u32, certain)
+}
+
+/// The lowest index of the largest of [p ; -p], and whether it stays so within the errors.
+fn argmax(products: &[(f64, f64)]) -> (usize, bool) {
+    let negated = products.iter().map(|&(product, error)| (-product, error));
+    let all: Vec<(f64, f64)> = products.iter().copied().chain(negated).collect();
+    let mut best = 0;
+    for n in 1..all.len() {
+        if all[n].0 > all[best].0 {
+            best = n;
+        }
+    }
+    let apart = |(n, &(value, error)): (usize, &(f64, f64))| n == best || all[best].0 - value > all[best].1 + error;
+    (best, all.iter().enumerate().all(apart))
+}
+
+/// The order `[segments, len]` of the positions of each segment of `len` buckets: sorted by (bucket, position).
+///
+/// ```
+/// use wgpu_attention::reference::lsh_order;
+/// assert_eq!(lsh_order(&[1, 0, 1, 0, 5, 5, 4, 5], 4), [1, 3, 0, 2, 2, 0, 1, 3]);
+/// ```
+pub fn lsh_order(buckets: &[u32], len: usize) -> Vec<u32> {
+    let order = |segment: &[u32]| {
+        let mut order: Vec<u32> = (0..segment.len() as u32).collect();
+        order.sort_by_key(|&i| (segment[i as usize], i));
+        order
+    };
+    buckets.chunks(len.max(1)).flat_map(order).collect()
+}

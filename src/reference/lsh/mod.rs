@@ -1,0 +1,125 @@
+//! LSH attention by its definition: hash, sort, chunks, and one softmax over all that a query meets.
+//!
+//! | file | what |
+//! |---|---|
+//! | `hash.rs` | buckets, and where rounding cannot change them |
+//! | `meet.rs` | which keys a query meets, from the buckets alone |
+//! | `bound.rs` | one row, and the bound on a kernel's error |
+//! | `verify.rs` | a kernel's buckets, order, rows against all that |
+
+mod bound;
+mod hash;
+mod meet;
+mod verify;
+
+pub use hash::{LshBuckets, lsh_buckets, lsh_order};
+pub use verify::{LshGot, LshReport, verify_lsh};
+
+use super::Output;
+use crate::lsh::{LshInputs, LshOptions};
+use crate::{AttentionShape, Element, Error, Result};
+use meet::Meetings;
+use rayon::prelude::*;
+
+/// LSH attention (Kitaev 2020) in f64: the buckets of [`lsh_buckets`], then [`lsh_with_buckets`].
+///
+/// Another algorithm than the kernel's: the rounds are not merged, but each query's keys of all rounds are collected,
+/// and one softmax runs over them. In time proportional to B H R L (chunks seen) (d + dv), rows in parallel.
+///
+/// # Errors
+/// As [`LshOptions::check`] and [`LshInputs::check`].
+///
+/// ```
+/// use wgpu_attention::{AttentionShape, LshInputs, LshOptions, reference};
+/// let shape = AttentionShape::new(1, 1, 4, 2);
+/// let options = LshOptions::new(1, 2, 4); // one chunk holds everything
+/// let qk = [1.0f32, 0.0, -1.0, 0.0, 0.0, 1.0, 0.0, -1.0];
+/// let v = [1.0f32, 0.0, 2.0, 0.0, 3.0, 0.0, 4.0, 0.0];
+/// let exact = reference::lsh(&shape, &options, &LshInputs { qk: &qk, v: &v, projections: None, key_mask: None })?;
+/// // Query 0 is far from key 1, and as far from key 2 as from key 3; its own key does not count.
+/// let weights = [(-(0.5f64.sqrt())).exp(), 1.0, 1.0];
+/// let mean = (2.0 * weights[0] + 3.0 + 4.0) / weights.iter().sum::<f64>();
+/// assert!((exact.out[0] - mean).abs() < 1e-6);
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
+pub fn lsh<E: Element>(shape: &AttentionShape, options: &LshOptions, inputs: &LshInputs<'_, E>) -> Result<Output> {
+    let buckets = lsh_buckets(shape, options, inputs)?.buckets;
+    lsh_with_buckets(shape, options, inputs, &buckets)
+}
+
+/// LSH attention in f64 given the buckets `[B, H, R, L]`, whoever computed them.
+///
+/// # Errors
+/// As [`lsh`](fn@lsh), and [`Error::Argument`] for buckets of another length or past the last one.
+pub fn lsh_with_buckets<E: Element>(
+    shape: &AttentionShape,
+    options: &LshOptions,
+    inputs: &LshInputs<'_, E>,
+    buckets: &[u32],
+) -> Result<Output> {
+    let call = LshCall::new(shape, options, inputs)?;
+    let lines = call.meetings(buckets)?;
+    let rows = shape.len_lse();
+    let mut out = vec![0.0; rows * shape.value_dim];
+    let mut lse = vec![0.0; rows];
+    out.par_chunks_mut(shape.value_dim).zip(lse.par_iter_mut()).enumerate().for_each(|(n, (out, lse))| {
+        let (line, i) = (n / shape.q_len, n % shape.q_len);
+        let row = bound::solve(&call, &lines[line], line, i);
+        out.copy_from_slice(&row.out);
+        *lse = row.lse;
+    });
+    Ok(Output { out, lse })
+}
+
+/// Tensors whose sizes have been checked, read in f64.
+struct LshCall<'a, E> {
+    shape: &'a AttentionShape,
+    options: &'a LshOptions,
+    inputs: &'a LshInputs<'a, E>,
+}
+
+impl<'a, E: Element> LshCall<'a, E> {
+    fn new(shape: &'a AttentionShape, options: &'a LshOptions, inputs: &'a LshInputs<'a, E>) -> Result<Self> {
+        options.check(shape)?;
+        if shape.input != E::TYPE {
+            return Err(Error::argument("qk and v", format!("{}, as the shape says", shape.input), E::TYPE));
+        }
+        inputs.check(shape, options)?;
+        Ok(Self { shape, options, inputs })
+    }
+
+    /// x_i of a line, which is a batch item and head.
+    fn x(&self, line: usize, i: usize) -> Vec<f64> {
+        let at = self.shape.q_strides().at(line / self.shape.heads, line % self.shape.heads, i);
+        self.inputs.qk[at..at + self.shape.head_dim].iter().map(|&x| x.into()).collect()
+    }
+
+    fn v(&self, line: usize, j: usize) -> impl Iterator<Item = f64> + '_ {
+        let at = self.shape.v_strides().at(line / self.shape.heads, line % self.shape.heads, j);
+        self.inputs.v[at..at + self.shape.value_dim].iter().map(|&v| v.into())
+    }
+
+    /// Whether the key mask hides a position.
+    fn hidden(&self, line: usize, j: usize) -> bool {
+        let at = line / self.shape.heads * self.shape.q_len + j;
+        self.inputs.key_mask.is_some_and(|mask| !mask[at])
+    }
+
+    /// Who meets whom in each line, given all buckets.
+    fn meetings(&self, buckets: &[u32]) -> Result<Vec<Meetings>> {
+        let need = self.options.len_buckets(self.shape);
+        if buckets.len() != need {
+            let got = format!("{} elements", buckets.len());
+            return Err(Error::argument("buckets", format!("{need} elements"), got));
+        }
+        let last = self.options.bucket_count() - usize::from(!self.options.key_mask);
+        if let Some(bucket) = buckets.iter().find(|&&bucket| bucket as usize > last) {
+            return Err(Error::argument("buckets", format!("at most {last}"), bucket));
+        }
+        if need == 0 {
+            return Ok(vec![]);
+        }
+        let line_places = self.options.rounds * self.shape.q_len;
+        Ok(buckets.par_chunks(line_places).map(|line| Meetings::new(self.options, self.shape.q_len, line)).collect())
+    }
+}

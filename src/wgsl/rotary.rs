@@ -1,0 +1,46 @@
+//! Variants of `rotary.wgsl`.
+
+use super::{Header, Shader, tensor};
+use crate::ElementType;
+
+/// All that tells one rotary embedding's shader from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RotaryVariant {
+    /// Neighbours turn together, instead of halves.
+    pub interleaved: bool,
+    /// Storage of x.
+    pub input: ElementType,
+    /// Storage of out.
+    pub output: ElementType,
+    /// Every row of out begins at a multiple of 4 elements and is one long.
+    pub aligned_out: bool,
+}
+
+impl RotaryVariant {
+    /// Lanes of a workgroup, as the shader says.
+    pub const LANES: usize = 64;
+
+    /// The shader of this variant.
+    pub fn shader(&self) -> Shader {
+        let label = format!(
+            "rotary {} {}->{}{}",
+            if self.interleaved { "interleaved" } else { "half-split" },
+            self.input,
+            self.output,
+            if self.aligned_out { "" } else { " unaligned-out" }
+        );
+        // Element by element, whatever the alignment: a pair's elements do not lie in one vector.
+        let x = tensor::reads("x", self.input, false);
+        let out = tensor::writes(self.output, self.aligned_out);
+        let files = [include_str!("../../shaders/rotary.wgsl"), &x, &out];
+        Header::default().bools(&[("INTERLEAVED", self.interleaved)]).shader(label, "rotary", &files)
+    }
+
+    /// A list in which every file and every flag's values occur.
+    pub(super) fn representatives() -> Vec<Self> {
+        use ElementType::{Bf16, F16, F32};
+        [(F32, F32, true), (F16, F16, false), (Bf16, F32, false)]
+            .map(|(input, output, aligned_out)| Self { interleaved: aligned_out, input, output, aligned_out })
+            .to_vec()
+    }
+}

@@ -1,0 +1,32 @@
+//! Providers of tensors: `shaders/tensor/`, one file an element type and alignment, under the tensor's name.
+
+use crate::ElementType;
+
+/// The text that defines `NAME_word` and `load_NAME(at, count)`.
+pub(super) fn reads(name: &str, element: ElementType, aligned: bool) -> String {
+    let text = match (element, aligned) {
+        (ElementType::F32, true) => include_str!("../../shaders/tensor/in_f32_x4.wgsl"),
+        (ElementType::F32, false) => include_str!("../../shaders/tensor/in_f32_x1.wgsl"),
+        (ElementType::F16, true) => include_str!("../../shaders/tensor/in_f16_x4.wgsl"),
+        (ElementType::F16, false) => include_str!("../../shaders/tensor/in_f16_x1.wgsl"),
+        (ElementType::Bf16, true) => include_str!("../../shaders/tensor/in_bf16_x4.wgsl"),
+        (ElementType::Bf16, false) => include_str!("../../shaders/tensor/in_bf16_x1.wgsl"),
+    };
+    text.replace("TENSOR", name)
+}
+
+/// The text that defines `out_word`, `store_out(at, count, value)` and `load_out(at, count)`.
+pub(super) fn writes(element: ElementType, aligned: bool) -> String {
+    let store = match (element, aligned) {
+        (ElementType::F32, true) => include_str!("../../shaders/tensor/out_f32_x4.wgsl"),
+        (ElementType::F32, false) => include_str!("../../shaders/tensor/out_f32_x1.wgsl"),
+        (_, true) => include_str!("../../shaders/tensor/out_16_x4.wgsl"),
+        (_, false) => include_str!("../../shaders/tensor/out_16_x1.wgsl"),
+    };
+    let narrow = match element {
+        ElementType::F32 => "",
+        ElementType::F16 => include_str!("../../shaders/element/out_f16.wgsl"),
+        ElementType::Bf16 => include_str!("../../shaders/element/out_bf16.wgsl"),
+    };
+    format!("{store}{}{narrow}", if narrow.is_empty() { "" } else { "\n" })
+}

@@ -1,0 +1,198 @@
+use crate::Checked;
+use crate::harness::{Guarded, Rows, gpu, kernels, normal, run};
+use wgpu_attention::reference::layer::{Bounded, FeedForwardInputs, feed_forward};
+use wgpu_attention::{Activation, ElementType, FeedForwardBuffers, FeedForwardShape, Kernels, WeightOrder};
+
+use ElementType::{Bf16, F16, F32};
+
+/// The tensors of a layer in the order x, w1, b1, w3, b3, w2, b2, residual.
+struct Data([Vec<f64>; 8]);
+
+impl Data {
+    fn normal(shape: &FeedForwardShape) -> Self {
+        let (model, hidden, weight) = (shape.model_dim, shape.hidden_dim, shape.weight);
+        let scaled = |stream, len: usize, fan: usize| {
+            let values = normal(5, stream, len, F32);
+            crate::harness::rounded(values.into_iter().map(|x| x / (fan as f64).sqrt()), weight)
+        };
+        Self([
+            normal(5, 0, shape.len_x(), shape.input),
+            scaled(1, shape.len_weight(), model),
+            normal(5, 2, hidden, weight),
+            scaled(3, shape.len_weight(), model),
+            normal(5, 4, hidden, weight),
+            scaled(5, shape.len_weight(), hidden),
+            normal(5, 6, model, weight),
+            normal(5, 7, shape.len_x(), shape.output),
+        ])
+    }
+}
+
+/// Runs a layer; `own_scratch` passes a guarded one, which is poisoned.
+fn layer(kernels: &Kernels, shape: &FeedForwardShape, data: &Data, own_scratch: bool) -> Result<Vec<f64>, String> {
+    let [x, w1, b1, w3, b3, w2, b2, residual] = &data.0;
+    let weight = |values: &Vec<f64>| Guarded::new(values, shape.weight);
+    let (x, w1, w2) = (Guarded::new(x, shape.input), weight(w1), weight(w2));
+    let (b1, b2) = (shape.bias.then(|| weight(b1)), shape.bias.then(|| weight(b2)));
+    let w3 = shape.gated.then(|| weight(w3));
+    let b3 = (shape.gated && shape.bias).then(|| weight(b3));
+    let residual = shape.residual.then(|| Guarded::new(residual, shape.output));
+    let rows = Rows::contiguous(shape.rows, shape.model_dim);
+    let out = Guarded::new(&rows.spread(&vec![f64::NAN; shape.len_x()]), shape.output);
+    let plan = kernels.feed_forward(shape).map_err(|e| e.to_string())?;
+    let elements = plan.chunk() * shape.hidden_dim;
+    if plan.scratch_bytes() != 4 * elements as u64 {
+        return Err(format!("{} bytes of scratch for {elements} elements", plan.scratch_bytes()));
+    }
+    let scratch = own_scratch.then(|| Guarded::new(&vec![f64::NAN; elements], F32));
+    let buffers = FeedForwardBuffers {
+        x: x.binding(),
+        w1: w1.binding(),
+        b1: b1.as_ref().map(Guarded::binding),
+        w3: w3.as_ref().map(Guarded::binding),
+        b3: b3.as_ref().map(Guarded::binding),
+        w2: w2.binding(),
+        b2: b2.as_ref().map(Guarded::binding),
+        residual: residual.as_ref().map(Guarded::binding),
+        out: out.binding(),
+        scratch: scratch.as_ref().map(Guarded::binding),
+    };
+    let call = plan.bind(buffers).map_err(|e| e.to_string())?;
+    let got = run(&[&call], &out, rows, shape.output)?;
+    if let Some(scratch) = &scratch {
+        run(&[], scratch, Rows::contiguous(plan.chunk(), shape.hidden_dim), F32)?;
+    }
+    Ok(got)
+}
+
+fn bound(kernels: &Kernels, shape: &FeedForwardShape) -> Result<f64, String> {
+    let data = Data::normal(shape);
+    let got = layer(kernels, shape, &data, false)?;
+    let [x, w1, b1, w3, b3, w2, b2, residual] = data.0.map(|values| Bounded::exact(&values));
+    let inputs = FeedForwardInputs {
+        x: &x,
+        w1: &w1,
+        b1: shape.bias.then_some(&b1),
+        w3: shape.gated.then_some(&w3),
+        b3: (shape.gated && shape.bias).then_some(&b3),
+        w2: &w2,
+        b2: shape.bias.then_some(&b2),
+        residual: shape.residual.then_some(&residual),
+    };
+    let found = feed_forward(shape, &inputs).map_err(|e| e.to_string())?.compare(got, 0.0);
+    if found.pass { Ok(found.worst.map_or(0.0, |w| w.ratio)) } else { Err(format!("{found}\n{shape:?}")) }
+}
+
+/// All chunk sizes give the same bits.
+fn chunks_agree(kernels: &Kernels, shape: &FeedForwardShape) -> Checked {
+    let data = Data::normal(shape);
+    let whole = layer(kernels, &shape.chunk(Some(shape.rows)), &data, false)?;
+    for chunk in [1, 2, 7, 31, 32, 33, 64, shape.rows - 1, shape.rows + 5] {
+        let got = layer(kernels, &shape.chunk(Some(chunk)), &data, chunk % 2 == 1)?;
+        if got.iter().map(|x| x.to_bits()).ne(whole.iter().map(|x| x.to_bits())) {
+            return Err(format!("a chunk of {chunk} gives other bits: {shape:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// A selection for the mutants.
+pub(crate) fn selection(kernels: &Kernels) -> Checked {
+    let shape = FeedForwardShape::new(37, 24, 40, Activation::GeluErf).bias(true).residual(true).chunk(Some(16));
+    bound(kernels, &shape)?;
+    bound(kernels, &shape.gated(true).weights(WeightOrder::OutIn))?;
+    Ok(())
+}
+
+#[test]
+fn the_selection_passes() {
+    selection(kernels()).unwrap();
+}
+
+#[test]
+fn every_form_is_within_the_bound() {
+    let mut worst = 0f64;
+    for activation in Activation::ALL {
+        for gated in [false, true] {
+            for (n, weights) in [WeightOrder::InOut, WeightOrder::OutIn].into_iter().enumerate() {
+                let shape = FeedForwardShape::new(45, 20, 36, activation).weights(weights).gated(gated);
+                let shape = shape.bias(n == 0).residual(gated == (n == 0)).chunk(Some(20));
+                worst = worst.max(bound(kernels(), &shape).unwrap());
+            }
+        }
+    }
+    for element in [F16, Bf16] {
+        for (model, hidden) in [(16, 24), (7, 9)] {
+            let shape = FeedForwardShape::new(9, model, hidden, Activation::Silu).gated(true).residual(true);
+            bound(kernels(), &shape.elements(element).chunk(Some(4))).unwrap();
+        }
+    }
+    println!("feed-forward: worst error/bound {worst:.3}");
+}
+
+#[test]
+fn every_chunk_gives_the_same_bits() {
+    let shape = FeedForwardShape::new(70, 20, 36, Activation::GeluTanh).bias(true).residual(true);
+    chunks_agree(kernels(), &shape).unwrap();
+    chunks_agree(kernels(), &shape.gated(true).weights(WeightOrder::OutIn)).unwrap();
+    chunks_agree(kernels(), &FeedForwardShape::new(70, 5, 7, Activation::Relu).elements(F16)).unwrap();
+}
+
+#[test]
+fn the_default_chunk_does_not_grow_with_the_rows() {
+    let scratch = |rows| {
+        let shape = FeedForwardShape::new(rows, 512, 2048, Activation::Relu);
+        kernels().feed_forward(&shape).unwrap().scratch_bytes()
+    };
+    assert_eq!(scratch(100), 100 * 2048 * 4);
+    assert_eq!(scratch(1 << 16), scratch(1 << 20));
+    assert!(scratch(1 << 20) <= 4096 * 2048 * 4);
+}
+
+#[test]
+fn bad_input_is_named() {
+    let message = |shape: FeedForwardShape| kernels().feed_forward(&shape).unwrap_err().to_string();
+    let shape = FeedForwardShape::new(8, 4, 12, Activation::Relu);
+    for (shape, words) in [
+        (FeedForwardShape { model_dim: 0, ..shape }, "model_dim: need at least 1"),
+        (FeedForwardShape { hidden_dim: 0, ..shape }, "hidden_dim: need at least 1"),
+        (shape.chunk(Some(0)), "chunk: need at least 1, got 0"),
+        (FeedForwardShape { rows: 1 << 31, ..shape }, "x needs"),
+    ] {
+        assert!(message(shape).contains(words), "{words}: {}", message(shape));
+    }
+    let limits = gpu().device().limits();
+    let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) / 4;
+    let rows = (most / (1 << 20) + 1) as usize;
+    if rows < 1 << 12 {
+        let wide = FeedForwardShape::new(rows, 1, 1 << 20, Activation::Relu).chunk(Some(rows));
+        assert!(message(wide).contains("max_storage_buffer_binding_size"), "{}", message(wide));
+    }
+
+    let plan = kernels().feed_forward(&shape.gated(true)).unwrap();
+    let [x, w, out] = [32, 48, 32].map(|len| Guarded::new(&vec![0.0; len], F32));
+    let scratch = Guarded::new(&vec![0.0; 8 * 12], F32);
+    let buffers = || FeedForwardBuffers {
+        x: x.binding(),
+        w1: w.binding(),
+        b1: None,
+        w3: Some(w.binding()),
+        b3: None,
+        w2: w.binding(),
+        b2: None,
+        residual: None,
+        out: out.binding(),
+        scratch: Some(scratch.binding()),
+    };
+    assert_eq!(plan.bind(buffers()).unwrap().dispatches(), 3);
+    let message = |buffers| plan.bind(buffers).unwrap_err().to_string();
+    assert!(message(FeedForwardBuffers { w3: None, ..buffers() }).starts_with("w3: need a buffer"));
+    assert!(message(FeedForwardBuffers { b1: Some(w.binding()), ..buffers() }).starts_with("b1: need none"));
+    assert!(message(FeedForwardBuffers { w2: x.binding(), ..buffers() }).starts_with("w2: need 192 bytes"));
+    assert!(message(FeedForwardBuffers { scratch: Some(x.binding()), ..buffers() }).starts_with("scratch: need 384"));
+    assert!(message(FeedForwardBuffers { out: x.binding(), ..buffers() }).starts_with("out: need a buffer other"));
+    let scratch = Some(out.binding());
+    let small = kernels().feed_forward(&shape.gated(true).chunk(Some(1))).unwrap();
+    let error = small.bind(FeedForwardBuffers { scratch, ..buffers() }).unwrap_err().to_string();
+    assert!(error.starts_with("scratch: need a buffer other than that of out"), "{error}");
+}

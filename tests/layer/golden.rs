@@ -1,0 +1,226 @@
+//! Cases that other systems made (`golden/`).
+
+use crate::harness::{Guarded, Rows, gpu, kernels, run};
+use crate::model::{self, File};
+use safetensors::SafeTensors;
+use serde_json::Value;
+use std::path::PathBuf;
+use wgpu_attention::reference::layer::{self, Bounded, FeedForwardInputs};
+use wgpu_attention::{
+    Activation, Causal, ElementType::F32, FeedForwardBuffers, FeedForwardShape, Full, NormBuffers, NormKind, NormShape,
+    RotaryBuffers, RotaryPairs, RotaryShape, WeightOrder, Window,
+};
+
+/// A case: its tensors and what it says.
+struct Case {
+    name: String,
+    bytes: Vec<u8>,
+    json: Value,
+}
+
+impl Case {
+    fn tensor(&self, name: &str) -> Option<(Vec<usize>, Vec<f64>)> {
+        let file = SafeTensors::deserialize(&self.bytes).expect("a safetensors file");
+        let view = file.tensor(name).ok()?;
+        let values: Vec<f32> = bytemuck::pod_collect_to_vec(view.data());
+        Some((view.shape().to_vec(), values.into_iter().map(f64::from).collect()))
+    }
+
+    fn need(&self, name: &str) -> (Vec<usize>, Vec<f64>) {
+        self.tensor(name).unwrap_or_else(|| panic!("{}: no tensor {name}", self.name))
+    }
+
+    fn eps(&self, key: &str) -> f32 {
+        self.json[key].as_f64().expect("an eps") as f32
+    }
+
+    fn judge(&self, expected: &Bounded, got: Vec<f64>) {
+        let allowance = self.json["expected_abs_error"]["out"].as_f64().expect("an error");
+        // Their values and the reference's, without any kernel.
+        let reference = Bounded { bound: vec![0.0; expected.out.len()], ..expected.clone() };
+        let found = reference.compare(self.need("out").1, allowance);
+        assert!(found.pass, "{}, the reference: {found}", self.name);
+        let theirs = Bounded { out: self.need("out").1, bound: expected.bound.clone() };
+        let found = theirs.compare(got, allowance);
+        assert!(found.pass, "{}: {found}", self.name);
+        println!("{}: {found}", self.name);
+    }
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden")
+}
+
+/// All cases of some operation.
+fn cases(ops: &[&str]) -> Vec<Case> {
+    let mut cases = vec![];
+    for entry in std::fs::read_dir(folder()).expect("golden/") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_none_or(|extension| extension != "safetensors") {
+            continue;
+        }
+        let bytes = std::fs::read(&path).expect("a case");
+        let (_, header) = SafeTensors::read_metadata(&bytes).expect("a header");
+        let case = header.metadata().as_ref().and_then(|metadata| metadata.get("case")).expect("a case");
+        let json: Value = serde_json::from_str(case).expect("JSON");
+        if ops.contains(&json["op"].as_str().expect("an op")) {
+            cases.push(Case { name: path.file_name().expect("a name").to_string_lossy().into(), bytes, json });
+        }
+    }
+    assert!(!cases.is_empty(), "no case of {ops:?}");
+    cases
+}
+
+/// A norm on the device, and its reference.
+fn norm(shape: &NormShape, x: &Bounded, weight: &[f64], bias: Option<&[f64]>) -> (Vec<f64>, Bounded) {
+    let [x_buffer, weight_buffer] = [&x.out, weight].map(|values| Guarded::new(values, F32));
+    let bias_buffer = bias.map(|bias| Guarded::new(bias, F32));
+    let out = Guarded::new(&vec![f64::NAN; x.out.len()], F32);
+    let buffers = NormBuffers {
+        x: x_buffer.binding(),
+        weight: weight_buffer.binding(),
+        bias: bias_buffer.as_ref().map(Guarded::binding),
+        out: out.binding(),
+    };
+    let call = kernels().norm(shape).unwrap().bind(buffers).unwrap();
+    let got = run(&[&call], &out, Rows::contiguous(shape.rows, shape.width), F32).unwrap();
+    let bias = bias.map(Bounded::exact);
+    (got, layer::norm(shape, x, &Bounded::exact(weight), bias.as_ref()).unwrap())
+}
+
+#[test]
+fn norms() {
+    for case in cases(&["layer_norm", "rms_norm"]) {
+        let (sizes, x) = case.need("x");
+        let kind = if case.json["op"] == "layer_norm" { NormKind::Layer } else { NormKind::Rms };
+        let (weight, bias) = (case.need("weight").1, case.tensor("bias").map(|bias| bias.1));
+        let shape = NormShape::new(kind, sizes[0], sizes[1], case.eps("eps")).bias(bias.is_some());
+        let (got, expected) = norm(&shape, &Bounded::exact(&x), &weight, bias.as_deref());
+        case.judge(&expected, got);
+    }
+}
+
+#[test]
+fn rotary() {
+    for case in cases(&["rotary"]) {
+        let (sizes, x) = case.need("x");
+        let ((table_sizes, cos), (_, sin)) = (case.need("cos"), case.need("sin"));
+        let interleaved = case.json["interleaved"].as_bool().expect("a truth value");
+        let shape = RotaryShape::new(sizes[0], sizes[1], sizes[2], sizes[3])
+            .rotary_dim(case.json["rotary_dim"].as_u64().expect("a size") as usize)
+            .pairs(if interleaved { RotaryPairs::Interleaved } else { RotaryPairs::HalfSplit })
+            .tables_per_item(table_sizes.len() == 3);
+        let [x_buffer, cos_buffer, sin_buffer] = [&x, &cos, &sin].map(|values| Guarded::new(values, F32));
+        let out = Guarded::new(&vec![f64::NAN; x.len()], F32);
+        let buffers = RotaryBuffers {
+            x: x_buffer.binding(),
+            cos: cos_buffer.binding(),
+            sin: sin_buffer.binding(),
+            out: out.binding(),
+        };
+        let call = kernels().rotary(&shape).unwrap().bind(buffers).unwrap();
+        let got = run(&[&call], &out, Rows::contiguous(1, x.len()), F32).unwrap();
+        let [x, cos, sin] = [x, cos, sin].map(|values| Bounded::exact(&values));
+        case.judge(&layer::rotary(&shape, &x, &cos, &sin).unwrap(), got);
+    }
+}
+
+#[test]
+fn feed_forward() {
+    for case in cases(&["feed_forward"]) {
+        let (sizes, x) = case.need("x");
+        let [model, hidden] = [sizes[2], case.need("b1").1.len()];
+        let rows = x.len() / model;
+        let activation: Activation = case.json["activation"].as_str().expect("a name").parse().unwrap();
+        let eps = case.eps("norm_eps");
+        let [weight, bias, w1, b1, w2, b2] =
+            ["norm_weight", "norm_bias", "w1", "b1", "w2", "b2"].map(|name| case.need(name).1);
+        let norm_shape = NormShape::new(NormKind::Layer, rows, model, eps).bias(true);
+        let (normed, of_norm) = norm(&norm_shape, &Bounded::exact(&x), &weight, Some(&bias));
+        for chunk in [None, Some(1), Some(7)] {
+            let shape = FeedForwardShape::new(rows, model, hidden, activation).bias(true).chunk(chunk);
+            let shape = shape.weights(WeightOrder::OutIn);
+            let [x, w1_, b1_, w2_, b2_] = [&normed, &w1, &b1, &w2, &b2].map(|values| Guarded::new(values, F32));
+            let out = Guarded::new(&vec![f64::NAN; rows * model], F32);
+            let buffers = FeedForwardBuffers {
+                x: x.binding(),
+                w1: w1_.binding(),
+                b1: Some(b1_.binding()),
+                w3: None,
+                b3: None,
+                w2: w2_.binding(),
+                b2: Some(b2_.binding()),
+                residual: None,
+                out: out.binding(),
+                scratch: None,
+            };
+            let call = kernels().feed_forward(&shape).unwrap().bind(buffers).unwrap();
+            let got = run(&[&call], &out, Rows::contiguous(rows, model), F32).unwrap();
+            // The bound of both: the norm's error goes into the layer's.
+            let [w1, b1, w2, b2] = [&w1, &b1, &w2, &b2].map(|values| Bounded::exact(values));
+            let inputs = FeedForwardInputs {
+                x: &of_norm,
+                w1: &w1,
+                b1: Some(&b1),
+                w3: None,
+                b3: None,
+                w2: &w2,
+                b2: Some(&b2),
+                residual: None,
+            };
+            case.judge(&layer::feed_forward(&shape, &inputs).unwrap(), got);
+        }
+    }
+}
+
+#[test]
+fn models() {
+    for case in cases(&["model"]) {
+        let file = File::parse(&case.bytes).unwrap();
+        let family = case.json["family"].as_str().expect("a family");
+        let pass = match family {
+            "bert" => model::bert(gpu(), &file, Full),
+            _ => model::gpt2(gpu(), &file, Causal),
+        };
+        let pass = pass.unwrap();
+        let states = pass.run().unwrap();
+        let errors = model::compare(&file, &states).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        println!("{}: {} recordings, {errors:?}", case.name, pass.calls());
+        assert!(errors.len() >= 4);
+        assert_eq!(pass.run().unwrap(), states, "the same pass twice gives the same bits");
+    }
+}
+
+#[test]
+fn another_pattern_gives_other_states() {
+    for case in cases(&["model"]).iter().filter(|case| case.json["family"] == "gpt2") {
+        let file = File::parse(&case.bytes).unwrap();
+        let states = model::gpt2(gpu(), &file, Window { before: 3, after: 0 }).unwrap().run().unwrap();
+        let error = model::compare(&file, &states).unwrap_err().to_string();
+        assert!(error.starts_with("`hidden_1` is off by"), "{error}");
+    }
+}
+
+#[test]
+fn a_model_file_that_does_not_fit_is_named() {
+    let bytes = std::fs::read(folder().join("e2e_gpt2.safetensors")).unwrap();
+    let edited = |find: &str, replacement: &str| {
+        assert_eq!(find.len(), replacement.len());
+        let at = bytes.windows(find.len()).position(|window| window == find.as_bytes()).expect("in the header");
+        let mut bytes = bytes.clone();
+        bytes[at..][..find.len()].copy_from_slice(replacement.as_bytes());
+        bytes
+    };
+    let error = |bytes: Vec<u8>| {
+        let file = File::parse(&bytes).unwrap();
+        model::gpt2(gpu(), &file, Causal).err().expect("an error").to_string()
+    };
+    let missing = error(edited("w.transformer.ln_f.bias", "w.transformer.ln_x.bias"));
+    assert_eq!(missing, "tensor `transformer.ln_f.bias`: need [32], found none of this name");
+    let wrong = error(edited("vocab_size\\\": 50", "vocab_size\\\": 49"));
+    assert!(wrong.starts_with("tensor `input_ids`: need ids below 49") || wrong.contains("need F32 [49, 32]"), "{wrong}");
+    let other = File::parse(&bytes).unwrap();
+    let family = model::bert(gpu(), &other, Full).err().expect("an error").to_string();
+    assert_eq!(family, "family: need `bert`, found \"gpt2\"");
+    assert!(File::parse(&bytes[..100]).is_err());
+}

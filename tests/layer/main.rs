@@ -1,0 +1,24 @@
+//! The kernels around attention against their f64 reference and bound, with poison around every tensor.
+//!
+//! | file | what |
+//! |---|---|
+//! | `harness.rs` | guarded buffers, element types |
+//! | `matmul.rs` | the matrix product |
+//! | `feed_forward.rs` | the chunked feed-forward layer |
+//! | `golden.rs` | cases that other systems made, whole models among them |
+//! | `rotary.rs` | rotary embedding |
+//! | `rows.rs` | norms, softmax, residual addition, embedding |
+//! | `mutants.rs` | faults planted in the shader texts: the checks must find them |
+
+mod feed_forward;
+mod golden;
+mod harness;
+mod matmul;
+#[path = "../../examples/model/mod.rs"]
+mod model;
+mod mutants;
+mod rotary;
+mod rows;
+
+/// The outcome of a check: what is wrong, with the case.
+type Checked = Result<(), String>;

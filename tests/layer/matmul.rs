@@ -1,0 +1,327 @@
+use crate::Checked;
+use crate::harness::{Guarded, Rows, gpu, kernels, normal, rounded, run};
+use wgpu_attention::reference::layer::{Bounded, MatmulInputs, activation as activation_of, matmul};
+use wgpu_attention::wgsl::MatmulTile;
+use wgpu_attention::{
+    Activation, Combine, ElementType, Error, Kernels, MatmulBuffers, MatmulShape, Options, RowStrides, WeightOrder,
+};
+
+use ElementType::{Bf16, F16, F32};
+
+const ORDERS: [WeightOrder; 2] = [WeightOrder::InOut, WeightOrder::OutIn];
+const TILES: [MatmulTile; 3] = [MatmulTile::SMALL, MatmulTile::MEDIUM, MatmulTile::LARGE];
+
+/// The contiguous tensors of a product.
+struct Data {
+    a: Vec<f64>,
+    b: Vec<f64>,
+    bias: Vec<f64>,
+    other: Vec<f64>,
+}
+
+impl Data {
+    fn normal(shape: &MatmulShape, seed: u64) -> Self {
+        let [a, b, out] = sizes(shape);
+        Self {
+            a: normal(seed, 0, a, shape.input),
+            b: normal(seed, 1, b, shape.weight),
+            bias: normal(seed, 2, shape.columns, shape.weight),
+            other: normal(seed, 3, out, shape.output),
+        }
+    }
+}
+
+/// Contiguous elements of A, of B and of C.
+fn sizes(shape: &MatmulShape) -> [usize; 3] {
+    let MatmulShape { batch, rows, inner, columns, .. } = *shape;
+    let shared = shape.b_strides.is_some_and(|strides| strides.batch == 0);
+    [batch * rows * inner, if shared { 1 } else { batch } * inner * columns, batch * rows * columns]
+}
+
+fn rows_of(shape: &MatmulShape) -> [Rows; 4] {
+    let MatmulShape { batch, rows, inner, columns, .. } = *shape;
+    let (b_rows, b_width) =
+        if shape.weights == WeightOrder::InOut { (inner, columns) } else { (columns, inner) };
+    let b = shape.strides_of_b();
+    let b_batch = if b.batch == 0 { 1 } else { batch };
+    [
+        Rows { strides: shape.strides_of_a(), batch, rows, width: inner },
+        Rows { strides: b, batch: b_batch, rows: b_rows, width: b_width },
+        Rows { strides: shape.strides_of_residual(), batch, rows, width: columns },
+        Rows { strides: shape.strides_of_out(), batch, rows, width: columns },
+    ]
+}
+
+/// Runs a product; the result is contiguous.
+fn product(
+    kernels: &Kernels,
+    shape: &MatmulShape,
+    tile: MatmulTile,
+    data: &Data,
+    times: usize,
+) -> Result<Vec<f64>, String> {
+    let [a_rows, b_rows, residual_rows, out_rows] = rows_of(shape);
+    let a = Guarded::new(&a_rows.spread(&data.a), shape.input);
+    let b = Guarded::new(&b_rows.spread(&data.b), shape.weight);
+    let bias = shape.bias.then(|| Guarded::new(&data.bias, shape.weight));
+    let add = shape.combine == Combine::Add;
+    let residual = add.then(|| Guarded::new(&residual_rows.spread(&data.other), shape.output));
+    let into = matches!(shape.combine, Combine::AddInto | Combine::MultiplyInto);
+    let nothing = vec![f64::NAN; data.other.len()];
+    let before = out_rows.spread(if into { &data.other } else { &nothing });
+    let out = Guarded::new(&before, shape.output);
+    let plan = kernels.matmul_with_tile(shape, tile).map_err(|e| format!("{e}: {shape:?}"))?;
+    let buffers = MatmulBuffers {
+        a: a.binding(),
+        b: b.binding(),
+        bias: bias.as_ref().map(Guarded::binding),
+        residual: residual.as_ref().map(Guarded::binding),
+        out: out.binding(),
+    };
+    let call = plan.bind(buffers).map_err(|e| format!("{e}: {shape:?}"))?;
+    run(&vec![&call; times], &out, out_rows, shape.output)
+}
+
+/// Random tensors: every element within its bound. Returns the worst error / bound.
+fn bound(kernels: &Kernels, shape: &MatmulShape, tile: MatmulTile) -> Result<f64, String> {
+    let data = Data::normal(shape, 7);
+    let got = product(kernels, shape, tile, &data, 1)?;
+    let [a_rows, b_rows, residual_rows, out_rows] = rows_of(shape);
+    let other_rows = if shape.combine == Combine::Add { residual_rows } else { out_rows };
+    let (a, b) = (Bounded::exact(&a_rows.spread(&data.a)), Bounded::exact(&b_rows.spread(&data.b)));
+    let (bias, other) = (Bounded::exact(&data.bias), Bounded::exact(&other_rows.spread(&data.other)));
+    let inputs = MatmulInputs {
+        a: &a,
+        b: &b,
+        bias: shape.bias.then_some(&bias),
+        other: (shape.combine != Combine::Store).then_some(&other),
+    };
+    let expected = matmul(shape, &inputs).map_err(|e| format!("{e}: {shape:?}"))?;
+    let found = expected.compare(got, 0.0);
+    if found.pass { Ok(found.worst.map_or(0.0, |w| w.ratio)) } else { Err(format!("{found}\n{shape:?} {tile:?}")) }
+}
+
+/// Ones by ones: every element is exactly K, so no k is missed or counted twice.
+fn ones(kernels: &Kernels, shape: &MatmulShape, tile: MatmulTile) -> Checked {
+    let [a, b, out] = sizes(shape);
+    let data = Data { a: vec![1.0; a], b: vec![1.0; b], bias: vec![], other: vec![] };
+    let data = Data { other: vec![0.0; out], ..data };
+    let got = product(kernels, shape, tile, &data, 1)?;
+    match got.iter().position(|&x| x != shape.inner as f64) {
+        Some(n) => Err(format!("element {n} is {} instead of {}: {shape:?} {tile:?}", got[n], shape.inner)),
+        None => Ok(()),
+    }
+}
+
+/// Each row of A addresses one row of B, which holds its own index: every element comes from the right place, exactly.
+fn gather(kernels: &Kernels, shape: &MatmulShape, tile: MatmulTile) -> Checked {
+    let MatmulShape { batch, rows, inner, columns, .. } = *shape;
+    let [a_len, b_len, out_len] = sizes(shape);
+    let chosen = |n: usize| (n * 7 + n / inner) % inner;
+    // Small integers, exact in every type; neighbours in all directions differ.
+    let value = |n: usize| (n * 37 % 251) as f64;
+    let mut a = vec![0.0; a_len];
+    (0..batch * rows).for_each(|n| a[n * inner + chosen(n)] = 1.0);
+    let data = Data { a, b: (0..b_len).map(value).collect(), bias: vec![], other: vec![0.0; out_len] };
+    let got = product(kernels, shape, tile, &data, 1)?;
+    for (n, &got) in got.iter().enumerate() {
+        let (column, row) = (n % columns, n / columns);
+        let item = row / rows * inner * columns;
+        let k = chosen(row);
+        let want = value(match shape.weights {
+            WeightOrder::InOut => item + k * columns + column,
+            WeightOrder::OutIn => item + column * inner + k,
+        });
+        if got != want {
+            return Err(format!("row {row}, column {column}: {got} instead of {want}: {shape:?} {tile:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Products of one element by 1: nothing but the activation and the rounding, so that the bound is that of these alone.
+fn one_by_one(kernels: &Kernels) -> Checked {
+    let shape = MatmulShape::new(400, 1, 1);
+    let a: Vec<f64> = (0..400).map(|n| f64::from((n as f32 - 200.0) * 0.05)).collect();
+    let data = Data { b: vec![1.0], bias: vec![], other: vec![0.0; 400], a: a.clone() };
+    for activation in Activation::ALL {
+        let got = product(kernels, &shape.activation(activation), MatmulTile::SMALL, &data, 1)?;
+        let found = activation_of(activation, &Bounded::exact(&a)).stored(F32).compare(got, 0.0);
+        if !found.pass {
+            return Err(format!("{activation}: {found}"));
+        }
+    }
+    // Bit arithmetic, hence exactly the nearest one, ties to even.
+    let got = product(kernels, &shape.output(Bf16), MatmulTile::SMALL, &data, 1)?;
+    if got != rounded(a, Bf16) {
+        return Err("bf16 is not rounded to nearest even".into());
+    }
+    Ok(())
+}
+
+/// A selection for the mutants, of every part of the kernel.
+pub(crate) fn selection(kernels: &Kernels) -> Checked {
+    for weights in ORDERS {
+        for tile in [MatmulTile::SMALL, MatmulTile::MEDIUM] {
+            let shape = MatmulShape::new(70, 68, 132).weights(weights);
+            ones(kernels, &shape, tile)?;
+            gather(kernels, &shape.batch(2), tile)?;
+        }
+        gather(kernels, &MatmulShape::new(9, 19, 7).batch(2).weights(weights).elements(F16), MatmulTile::SMALL)?;
+        gather(kernels, &MatmulShape::new(9, 19, 7).batch(2).weights(weights).elements(Bf16), MatmulTile::SMALL)?;
+    }
+    // Several panels of row tiles.
+    gather(kernels, &MatmulShape::new(32 * 17 + 1, 4, 68), MatmulTile::SMALL)?;
+    let padded = |width: usize| RowStrides { batch: 40 * (width + 4), row: width + 4 };
+    for combine in [Combine::Store, Combine::Add, Combine::AddInto, Combine::MultiplyInto] {
+        let shape = MatmulShape::new(37, 24, 36).batch(2).bias(true).combine(combine);
+        let shape = shape.a_strides(padded(24)).out_strides(padded(36)).residual_strides(padded(36));
+        bound(kernels, &shape, MatmulTile::SMALL)?;
+    }
+    for activation in Activation::ALL {
+        bound(kernels, &MatmulShape::new(33, 5, 40).activation(activation), MatmulTile::SMALL)?;
+    }
+    one_by_one(kernels)?;
+    for element in [F16, Bf16] {
+        bound(kernels, &MatmulShape::new(33, 20, 40).elements(element).combine(Combine::Add), MatmulTile::SMALL)?;
+        bound(kernels, &MatmulShape::new(5, 7, 9).elements(element).combine(Combine::Add), MatmulTile::SMALL)?;
+    }
+    let shape = MatmulShape::new(37, 40, 36);
+    let data = Data::normal(&shape, 1);
+    let (one, two) = (product(kernels, &shape, TILES[0], &data, 1)?, product(kernels, &shape, TILES[0], &data, 2)?);
+    if one != two { Err("the second call gives other bits".into()) } else { Ok(()) }
+}
+
+#[test]
+fn the_selection_passes() {
+    selection(kernels()).unwrap();
+}
+
+#[test]
+fn every_size_is_within_the_bound() {
+    let edges = [1, 2, 3, 4, 5, 7, 8, 31, 32, 33, 63, 64, 65, 67, 127, 128, 129, 130];
+    let mut worst = 0f64;
+    for (n, &size) in edges.iter().enumerate() {
+        // Each size once in each place, beside others of all kinds.
+        let [second, third] = [edges[(n + 5) % edges.len()], edges[(n + 11) % edges.len()]];
+        for weights in ORDERS {
+            for tile in TILES {
+                let shape = MatmulShape::new(size, second, third).weights(weights).bias(n % 2 == 0);
+                worst = worst.max(bound(kernels(), &shape, tile).unwrap());
+                ones(kernels(), &shape.bias(false), tile).unwrap();
+            }
+        }
+    }
+    println!("matmul: worst error/bound {worst:.3}");
+}
+
+#[test]
+fn every_element_type_is_within_the_bound() {
+    for input in [F32, F16, Bf16] {
+        for weight in [F32, F16, Bf16] {
+            for output in [F32, F16, Bf16] {
+                for (rows, inner, columns) in [(33, 40, 36), (5, 7, 3)] {
+                    let shape = MatmulShape::new(rows, inner, columns).batch(2).bias(true);
+                    let shape = shape.input(input).weight(weight).output(output).combine(Combine::Add);
+                    bound(kernels(), &shape, MatmulTile::SMALL).unwrap();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn activations_and_combinations_are_within_the_bound() {
+    for activation in Activation::ALL.map(Some).into_iter().chain([None]) {
+        for combine in [Combine::Store, Combine::Add, Combine::AddInto, Combine::MultiplyInto] {
+            let shape = MatmulShape::new(66, 36, 68).bias(true).activation(activation).combine(combine);
+            bound(kernels(), &shape, MatmulTile::MEDIUM).unwrap();
+        }
+    }
+}
+
+#[test]
+fn strides_share_and_interleave() {
+    // The rows of q in packed [rows, 3, columns], written there, one B for all batch items.
+    let packed = RowStrides { batch: 3 * 40 * 20, row: 3 * 40 };
+    let shape = MatmulShape::new(20, 24, 40).batch(3).b_strides(RowStrides { batch: 0, row: 40 }).out_strides(packed);
+    for element in [F32, F16, Bf16] {
+        bound(kernels(), &shape.elements(element), MatmulTile::SMALL).unwrap();
+        // Odd rows share 32-bit words with their neighbours in 16 bits.
+        let odd = MatmulShape::new(21, 5, 7).batch(2).out_strides(RowStrides { batch: 21 * 9, row: 9 });
+        bound(kernels(), &odd.elements(element), MatmulTile::SMALL).unwrap();
+    }
+}
+
+#[test]
+fn work_may_be_cut_into_dispatches() {
+    let options = Options::default().dispatch_flops(1e5);
+    let kernels = Kernels::new(gpu().device(), options).unwrap();
+    gather(&kernels, &MatmulShape::new(150, 33, 140), MatmulTile::SMALL).unwrap();
+}
+
+#[test]
+fn rows_without_nan_do_not_see_it() {
+    let shape = MatmulShape::new(40, 20, 36);
+    let mut data = Data::normal(&shape, 3);
+    let clean = product(kernels(), &shape, MatmulTile::SMALL, &data, 1).unwrap();
+    // Infinity: the harness takes NaN for a gap.
+    data.a[13 * 20 + 5] = f64::INFINITY;
+    let got = product(kernels(), &shape, MatmulTile::SMALL, &data, 1).unwrap();
+    let others = |row: &usize| row / 36 != 13;
+    assert!((0..got.len()).filter(others).all(|n| got[n] == clean[n]));
+}
+
+#[test]
+fn nothing_to_do_writes_nothing() {
+    for shape in [MatmulShape::new(0, 4, 4), MatmulShape::new(3, 4, 4).batch(0)] {
+        let plan = kernels().matmul(&shape).unwrap();
+        let buffer = Guarded::new(&[0.0; 16], F32);
+        let out = Guarded::new(&[f64::NAN; 16], F32);
+        let buffers = MatmulBuffers {
+            a: buffer.binding(),
+            b: buffer.binding(),
+            bias: None,
+            residual: None,
+            out: out.binding(),
+        };
+        assert_eq!(plan.bind(buffers).unwrap().dispatches(), 0);
+    }
+}
+
+#[test]
+fn bad_input_is_named() {
+    let message = |shape: MatmulShape| kernels().matmul(&shape).unwrap_err().to_string();
+    let shape = MatmulShape::new(4, 8, 12);
+    for (shape, words) in [
+        (MatmulShape::new(4, 0, 12), "inner: need at least 1, got 0"),
+        (MatmulShape::new(4, 8, 0), "columns: need at least 1, got 0"),
+        (shape.out_strides(RowStrides { batch: 0, row: 11 }), "out_strides: need rows of 12 elements that do not overlap"),
+        (shape.batch(2).out_strides(RowStrides { batch: 0, row: 12 }), "out_strides"),
+        (shape.combine(Combine::AddInto).output(F16), "output: need f32"),
+        (MatmulShape::new(1 << 20, 1 << 13, 4), "a needs"),
+        (MatmulShape::new(usize::MAX, usize::MAX, usize::MAX), "rows needs"),
+        (shape.a_strides(RowStrides { batch: 0, row: usize::MAX }), "a_strides needs"),
+    ] {
+        assert!(message(shape).contains(words), "{words}: {}", message(shape));
+    }
+    let bad_tile = MatmulTile { lanes_r: 3, ..MatmulTile::SMALL };
+    assert!(kernels().matmul_with_tile(&shape, bad_tile).unwrap_err().to_string().contains("tile.lanes_r"));
+
+    let plan = kernels().matmul(&shape).unwrap();
+    let [a, b, out] = [32, 96, 48].map(|len| Guarded::new(&vec![0.0; len], F32));
+    let buffers = || MatmulBuffers { a: a.binding(), b: b.binding(), bias: None, residual: None, out: out.binding() };
+    assert_eq!(plan.bind(buffers()).unwrap().dispatches(), 1);
+    let argument = |buffers: MatmulBuffers<'_>| match plan.bind(buffers) {
+        Err(Error::Argument { name, .. }) => name.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(argument(MatmulBuffers { b: a.binding(), ..buffers() }), "b");
+    assert_eq!(argument(MatmulBuffers { bias: Some(a.binding()), ..buffers() }), "bias");
+    assert_eq!(argument(MatmulBuffers { residual: Some(out.binding()), ..buffers() }), "residual");
+    assert_eq!(argument(MatmulBuffers { out: b.binding(), ..buffers() }), "out");
+    let shifted = wgpu::BufferBinding { offset: 4, ..a.binding() };
+    assert_eq!(argument(MatmulBuffers { a: shifted, ..buffers() }), "a");
+    let plan = kernels().matmul(&shape.bias(true).combine(Combine::Add)).unwrap();
+    assert!(plan.bind(buffers()).unwrap_err().to_string().starts_with("bias: need a buffer"));
+}

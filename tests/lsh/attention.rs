@@ -1,0 +1,160 @@
+//! Buckets, order and rows against the reference, over every option and the sizes at the edges.
+
+use super::Case;
+use half::{bf16, f16};
+use wgpu_attention::reference::{Kind, Rows};
+use wgpu_attention::{AttentionShape, Element, Layout, LshOptions, Projections, Strides};
+
+fn shape(len: usize) -> AttentionShape {
+    AttentionShape::new(2, 2, len, 16)
+}
+
+fn case(len: usize, options: LshOptions) -> Case<f32> {
+    Case::new(shape(len), options, Kind::Normal, len as u64)
+}
+
+#[test]
+fn the_flags_alone_and_together() {
+    // None, each alone, all, and every pair of neighbours apart.
+    for flags in [0, 1, 2, 4, 8, 16, 32, 63, 0b010101, 0b101010, 0b110011, 0b011110u32] {
+        let flag = |n: u32| flags >> n & 1 == 1;
+        let options = LshOptions::new(3, 8, 12)
+            .wrap(flag(0))
+            .chain_rounds(flag(1))
+            .causal(flag(2))
+            .within_bucket(flag(3))
+            .count_once(flag(4))
+            .key_mask(flag(5))
+            .look_ahead(usize::from(flag(2)));
+        let got = case(70, options.clone()).check(Rows::All);
+        if !options.key_mask {
+            assert!(got.lse.iter().all(|&lse| lse > f32::MIN), "every query sees itself");
+        }
+    }
+}
+
+#[test]
+fn looks_in_both_directions_each_chunk_once() {
+    let looks = [(0, 0), (1, 1), (0, 2), (3, 0), (2, 5), (100, 100), (1, 0), (2, 1)];
+    for (n, (back, ahead)) in looks.into_iter().enumerate() {
+        let options = LshOptions::new(2, 4, 16).look_back(back).look_ahead(ahead);
+        case(65, options.wrap(n % 2 == 0).chain_rounds(n % 4 < 2)).check(Rows::All);
+    }
+}
+
+#[test]
+fn lengths_and_chunks_at_the_edges() {
+    for chunk in [1, 63, 64, 65] {
+        for len in [1, 2, 63, 64, 65, 127, 128, 129, 130] {
+            case(len, LshOptions::new(2, 4, chunk).chain_rounds(chunk % 2 == 0)).check(Rows::All);
+        }
+    }
+}
+
+#[test]
+fn a_chunk_longer_than_any_tile() {
+    case(700, LshOptions::new(2, 2, 300).causal(true)).check(Rows::All);
+    case(2051, LshOptions::new(3, 16, 128)).check(Rows::Auto);
+}
+
+#[test]
+fn rounds_from_one_to_the_limit() {
+    for rounds in [1, 2, 5, 8, LshOptions::MAX_ROUNDS] {
+        case(50, LshOptions::new(rounds, 6, 8)).check(Rows::All);
+        case(20, LshOptions::new(rounds, 6, 8).count_once(true)).check(Rows::All);
+    }
+}
+
+#[test]
+fn bucket_counts_single_and_factorised() {
+    let lists: [&[usize]; 7] = [&[2], &[34], &[250], &[1024], &[4, 8], &[2, 6, 4], &[256, 256]];
+    for (n, buckets) in lists.into_iter().enumerate() {
+        let options = LshOptions::new(2, 2, 16).buckets(buckets.to_vec()).key_mask(n % 3 == 2);
+        let got = case(100, options.clone()).check(Rows::All);
+        let most = options.bucket_count() - usize::from(!options.key_mask);
+        assert!(got.buckets.iter().all(|&bucket| bucket as usize <= most));
+    }
+    // The most buckets of a single factor.
+    case(40, LshOptions::new(1, LshOptions::MAX_BUCKETS, 8)).check(Rows::All);
+}
+
+#[test]
+fn head_sizes() {
+    for (d, dv) in [(1, 1), (7, 5), (16, 64), (33, 16), (64, 64), (80, 128), (256, 256)] {
+        let shape = AttentionShape::new(1, 2, 100, d).value_dim(dv);
+        Case::<f32>::new(shape, LshOptions::new(2, 8, 32), Kind::Normal, 1).check(Rows::All);
+    }
+}
+
+#[test]
+fn element_types() {
+    fn check<E: Element>() {
+        for (rounds, d) in [(1, 16), (3, 16), (3, 7)] {
+            let shape = AttentionShape::new(2, 2, 75, d);
+            Case::<E>::new(shape, LshOptions::new(rounds, 8, 16).key_mask(true), Kind::Normal, 4).check(Rows::All);
+        }
+    }
+    check::<f32>();
+    check::<f16>();
+    check::<bf16>();
+}
+
+#[test]
+fn kinds_of_inputs() {
+    for kind in Kind::ALL {
+        let options = LshOptions::new(2, 8, 16).norm_eps(1e-6);
+        let case = Case::<f32>::new(shape(100), options, kind, 9);
+        let got = case.run();
+        let report = case.verify(&got, Rows::All);
+        println!("{kind:?}: {report}");
+        assert!(report.pass, "{kind:?}: {report}");
+    }
+}
+
+#[test]
+fn layouts() {
+    let packed = Strides { batch: 2 * 70 * 40 + 8, head: 20, row: 40 };
+    for layout in [Layout::Blhd, Layout::Strided(packed)] {
+        let shape = shape(70).layout(layout);
+        Case::<f32>::new(shape, LshOptions::new(2, 8, 16), Kind::Normal, 2).check(Rows::All);
+    }
+}
+
+#[test]
+fn projections_per_head_shared_and_given() {
+    let options = LshOptions::new(2, 8, 16);
+    for per_head in [true, false] {
+        let seeded = options.clone().projections(Projections::Seeded { seed: 5, per_head });
+        let case = case(90, seeded.clone());
+        let got = case.check(Rows::All);
+        // The same numbers, given.
+        let mut given = case.clone();
+        given.projections = seeded.seeded_projections(&case.shape);
+        given.options = options.clone().projections(Projections::Given { per_head });
+        assert!(given.check(Rows::All) == got, "the seed's numbers, given, give the same bits");
+    }
+}
+
+#[test]
+fn scales_and_penalties() {
+    for (scale, penalty) in [(1.0, -1e5), (0.1, 0.0), (-2.0, -5e4), (3.0, 4.0), (0.0, -1.0)] {
+        let shape = shape(64).scale(scale);
+        Case::<f32>::new(shape, LshOptions::new(2, 8, 16).self_penalty(penalty), Kind::Normal, 3).check(Rows::All);
+    }
+}
+
+#[test]
+fn zero_vectors_have_a_key_of_zero() {
+    let mut case = case(64, LshOptions::new(2, 8, 16));
+    case.qk[..16 * 16].fill(0.0);
+    let got = case.check(Rows::All);
+    assert!(got.buckets[..16].iter().all(|&bucket| bucket == 0), "ties go to the lowest index");
+}
+
+#[test]
+fn everything_masked_sees_nothing() {
+    let mut case = case(50, LshOptions::new(2, 8, 16).key_mask(true));
+    case.key_mask = Some(vec![false; 100]);
+    let got = case.check(Rows::All);
+    assert!(got.out.iter().all(|&o| o == 0.0) && got.lse.iter().all(|&lse| lse == f32::MIN));
+}

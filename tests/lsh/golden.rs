@@ -1,0 +1,135 @@
+//! Cases that other systems computed: the reference and the device must agree with them.
+
+use super::gpu;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+use std::path::PathBuf;
+use wgpu_attention::reference::{self, Expected, LshGot, Rows};
+use wgpu_attention::{AttentionShape, LshInputs, LshOptions, LshOutput, Projections};
+
+struct Golden {
+    name: String,
+    shape: AttentionShape,
+    options: LshOptions,
+    qk: Vec<f32>,
+    v: Vec<f32>,
+    projections: Vec<f32>,
+    key_mask: Option<Vec<bool>>,
+    out: Vec<f32>,
+    lse: Option<Vec<f32>>,
+    buckets: Vec<u32>,
+    allowance: f64,
+}
+
+impl Golden {
+    fn inputs(&self) -> LshInputs<'_, f32> {
+        LshInputs {
+            qk: &self.qk,
+            v: &self.v,
+            projections: Some(&self.projections),
+            key_mask: self.key_mask.as_deref(),
+        }
+    }
+}
+
+fn floats(file: &SafeTensors, name: &str) -> Option<Vec<f32>> {
+    let tensor = file.tensor(name).ok()?;
+    assert_eq!(tensor.dtype(), Dtype::F32, "{name}");
+    Some(bytemuck::pod_collect_to_vec(tensor.data()))
+}
+
+/// Every LSH case of the folder.
+fn cases() -> Vec<Golden> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden");
+    let files = std::fs::read_dir(folder).expect("golden/").map(|entry| entry.expect("readable").path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect();
+    files.sort();
+    let parse = |path: PathBuf| {
+        let bytes = std::fs::read(&path).expect("readable");
+        let (_, header) = SafeTensors::read_metadata(&bytes).expect("safetensors");
+        let case: Value =
+            serde_json::from_str(header.metadata().as_ref()?.get("case")?).expect("the case is JSON");
+        (case["op"] == "lsh_attention").then(|| golden(&bytes, &case))
+    };
+    files.into_iter().filter_map(parse).collect()
+}
+
+fn golden(bytes: &[u8], case: &Value) -> Golden {
+    let file = SafeTensors::deserialize(bytes).expect("safetensors");
+    let size = |name: &str| case[name].as_u64().unwrap_or_else(|| panic!("{name}")) as usize;
+    let flag = |name: &str| case[name].as_bool().unwrap_or_else(|| panic!("{name}"));
+    let number = |name: &str| case[name].as_f64().unwrap_or_else(|| panic!("{name}"));
+    let factors: Vec<usize> =
+        case["buckets"].as_array().expect("a list").iter().map(|b| b.as_u64().expect("a size") as usize).collect();
+    let [b, h, l, d] = file.tensor("qk").expect("qk").shape().try_into().expect("[B, H, L, d]");
+    let dv = file.tensor("v").expect("v").shape()[3];
+    let per_head = file.tensor("rotations").expect("rotations").shape()[0] != 1;
+    let mask = file.tensor("key_mask").ok().map(|mask| mask.data().iter().map(|&byte| byte != 0).collect());
+    let buckets: Vec<i32> = bytemuck::pod_collect_to_vec(file.tensor("buckets").expect("buckets").data());
+    let options = LshOptions::new(size("rounds"), factors[0], size("chunk"))
+        .buckets(factors)
+        .look_back(size("look_back"))
+        .look_ahead(size("look_ahead"))
+        .wrap(flag("wrap"))
+        .chain_rounds(flag("chain_rounds"))
+        .causal(flag("causal"))
+        .within_bucket(flag("within_bucket"))
+        .count_once(flag("count_once"))
+        .self_penalty(number("self_penalty") as f32)
+        .norm_eps(number("norm_eps") as f32)
+        .key_mask(mask.is_some())
+        .projections(Projections::Given { per_head });
+    Golden {
+        name: case["name"].as_str().expect("a name").into(),
+        shape: AttentionShape::new(b, h, l, d).value_dim(dv).scale(number("scale") as f32),
+        options,
+        qk: floats(&file, "qk").expect("qk"),
+        v: floats(&file, "v").expect("v"),
+        projections: floats(&file, "rotations").expect("rotations"),
+        key_mask: mask,
+        out: floats(&file, "out").expect("out"),
+        lse: floats(&file, "lse"),
+        buckets: buckets.into_iter().map(|bucket| bucket as u32).collect(),
+        allowance: case["expected_abs_error"]["out"].as_f64().expect("an error"),
+    }
+}
+
+#[test]
+fn the_reference_reproduces_every_case() {
+    let cases = cases();
+    assert!(cases.len() >= 9, "{} cases", cases.len());
+    for case in cases {
+        let buckets = reference::lsh_buckets(&case.shape, &case.options, &case.inputs()).unwrap();
+        let pairs = buckets.buckets.iter().zip(&case.buckets).zip(&buckets.certain);
+        let wrong = pairs.filter(|((a, b), certain)| **certain && a != b).count();
+        assert_eq!(wrong, 0, "{}: certain buckets differ", case.name);
+        let exact =
+            reference::lsh_with_buckets(&case.shape, &case.options, &case.inputs(), &case.buckets).unwrap();
+        for (n, (got, want)) in exact.out.iter().zip(&case.out).enumerate() {
+            let error = (got - f64::from(*want)).abs();
+            assert!(error <= case.allowance + 1e-12, "{} element {n}: {got} against {want}", case.name);
+        }
+        for (n, (got, want)) in exact.lse.iter().zip(case.lse.iter().flatten()).enumerate() {
+            let error = (got - f64::from(*want)).abs();
+            assert!(error <= 1e-6 * (1.0 + got.abs()), "{} lse {n}: {got} against {want}", case.name);
+        }
+    }
+}
+
+#[test]
+fn the_device_agrees_with_every_case() {
+    for case in cases() {
+        let got: LshOutput<f32> = gpu().lsh(&case.shape, &case.options, &case.inputs()).unwrap();
+        assert_eq!(got.buckets, case.buckets, "{}: the device's buckets", case.name);
+        let expected = Expected { out: &case.out, lse: case.lse.as_deref() };
+        let got =
+            LshGot { out: &got.out, lse: Some(&got.lse), buckets: &got.buckets, order: Some(&got.order) };
+        for expected in [None, Some((expected, case.allowance))] {
+            let report =
+                reference::verify_lsh(&case.shape, &case.options, &case.inputs(), got, Rows::All, expected).unwrap();
+            println!("{}: {report}", case.name);
+            assert!(report.pass, "{}: {report}", case.name);
+            assert_eq!(report.attention.unspecified, 0, "{}", case.name);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! LSH attention and the sort under it: on a device, against the reference and what others computed.
+//!
+//! | file | what |
+//! |---|---|
+//! | `golden.rs` | cases of Hugging Face's Reformer and of reformer-pytorch |
+//! | `sort.rs` | the stable sort by key |
+//! | `attention.rs` | buckets, order, rows within their bounds; every option |
+//! | `properties.rs` | what must hold whatever the numbers: one bucket is dense, permutations, repeats |
+//! | `api.rs` | a user's own encoder; bad input |
+//! | `mutants.rs` | faults planted in the shader text |
+
+mod api;
+mod attention;
+mod golden;
+mod mutants;
+
+mod properties;
+mod sort;
+
+use std::sync::OnceLock;
+use wgpu_attention::reference::{self, Kind, LshGot, LshReport, Rows};
+use wgpu_attention::{AttentionShape, Counter, Element, Gpu, LshInputs, LshOptions, LshOutput};
+
+/// The device of this test binary, shared so that each pipeline is compiled once.
+fn gpu() -> &'static Gpu {
+    static GPU: OnceLock<Gpu> = OnceLock::new();
+    GPU.get_or_init(|| Gpu::new().expect("an adapter: run by `cargo xtask test`, which fetches a software one"))
+}
+
+/// One call's tensors.
+#[derive(Clone)]
+struct Case<E> {
+    shape: AttentionShape,
+    options: LshOptions,
+    qk: Vec<E>,
+    v: Vec<E>,
+    projections: Option<Vec<f32>>,
+    key_mask: Option<Vec<bool>>,
+}
+
+impl<E: Element> Case<E> {
+    /// Random tensors, and a mask that hides about a quarter of the keys if the options ask for one.
+    fn new(shape: AttentionShape, options: LshOptions, kind: Kind, seed: u64) -> Self {
+        let shape = shape.elements(E::TYPE);
+        let tensors = reference::random::<E>(&shape, kind, seed).expect("a valid shape");
+        let (qk, v) = (tensors.inputs().q.to_vec(), tensors.inputs().v.to_vec());
+        let draw = Counter::new(seed, 99);
+        let hidden = (0..shape.batch * shape.q_len).map(|n| draw.below(n as u64, 4) > 0).collect();
+        let key_mask = options.key_mask.then_some(hidden);
+        Self { shape, options, qk, v, projections: None, key_mask }
+    }
+
+    fn inputs(&self) -> LshInputs<'_, E> {
+        LshInputs {
+            qk: &self.qk,
+            v: &self.v,
+            projections: self.projections.as_deref(),
+            key_mask: self.key_mask.as_deref(),
+        }
+    }
+
+    fn run_on(&self, gpu: &Gpu) -> LshOutput<E> {
+        gpu.lsh(&self.shape, &self.options, &self.inputs()).unwrap_or_else(|e| panic!("{:?}: {e}", self.options))
+    }
+
+    fn run(&self) -> LshOutput<E> {
+        self.run_on(gpu())
+    }
+
+    fn verify(&self, got: &LshOutput<E>, rows: Rows) -> LshReport {
+        let got =
+            LshGot { out: &got.out, lse: Some(&got.lse), buckets: &got.buckets, order: Some(&got.order) };
+        reference::verify_lsh(&self.shape, &self.options, &self.inputs(), got, rows, None).expect("valid")
+    }
+
+    /// Runs and asserts that everything holds.
+    fn check(&self, rows: Rows) -> LshOutput<E> {
+        let got = self.run();
+        let report = self.verify(&got, rows);
+        assert!(report.pass, "{:?} {:?}: {report}", self.shape, self.options);
+        assert_eq!(report.attention.unspecified, 0, "{:?} {:?}: {report}", self.shape, self.options);
+        got
+    }
+}
