@@ -11,7 +11,7 @@
 #[path = "model/mod.rs"]
 mod model;
 
-use model::{Error, File, compare, bert};
+use model::{Error, File, bert, compare};
 use wgpu_attention::{AnyPattern, Gpu};
 
 fn main() -> Result<(), Error> {
@@ -35,7 +35,11 @@ fn main() -> Result<(), Error> {
     }
     for (name, values) in &states {
         let mean = values.iter().map(|x| f64::from(x.abs())).sum::<f64>() / values.len() as f64;
-        println!("{name}: {} elements, mean size {mean:.4}, begins {:.4?}", values.len(), &values[..values.len().min(4)]);
+        println!(
+            "{name}: {} elements, mean size {mean:.4}, begins {:.4?}",
+            values.len(),
+            &values[..values.len().min(4)]
+        );
     }
     Ok(())
 }

@@ -37,11 +37,14 @@ pub(crate) fn wrong(name: impl Display, need: impl Display, got: impl Display) -
 impl<'a> Tensors<'a> {
     /// Finds the tensors in a file's bytes.
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self> {
-        let size = bytes.len();
-        let whole = || format!("need a whole safetensors file, got {size} bytes");
-        let (_, header) = SafeTensors::read_metadata(bytes).with_context(whole)?;
-        let metadata = header.metadata().clone().unwrap_or_default();
-        Ok(Self { file: SafeTensors::deserialize(bytes).with_context(whole)?, metadata })
+        let file = SafeTensors::read_metadata(bytes).and_then(|(_, header)| {
+            let metadata = header.metadata().clone().unwrap_or_default();
+            Ok(Self { file: SafeTensors::deserialize(bytes)?, metadata })
+        });
+        file.map_err(|error| {
+            let why = past_the_end(bytes).unwrap_or_else(|| error.to_string());
+            anyhow!("need a whole safetensors file, got {} bytes: {why}", bytes.len())
+        })
     }
 
     /// A text of the metadata.
@@ -71,6 +74,18 @@ impl<'a> Tensors<'a> {
     pub(crate) fn need(&self, name: &str) -> Result<Tensor<'a>> {
         self.find(name).ok_or_else(|| wrong(name, "it", format!("only {}", self.names().join(", "))))
     }
+}
+
+/// Names a tensor that the header places past the end of the file: it was cut off.
+fn past_the_end(bytes: &[u8]) -> Option<String> {
+    let header_bytes = u64::from_le_bytes(bytes.first_chunk().copied()?);
+    let start = header_bytes.checked_add(8)?;
+    let header = bytes.get(8..usize::try_from(start).ok()?)?;
+    let header: HashMap<String, serde_json::Value> = serde_json::from_slice(header).ok()?;
+    let end = |info: &serde_json::Value| info["data_offsets"][1].as_u64()?.checked_add(start);
+    let ends = header.iter().filter_map(|(name, info)| Some((end(info)?, name)));
+    let (end, name) = ends.filter(|(end, _)| *end > bytes.len() as u64).min()?;
+    Some(format!("tensor `{name}` ends at byte {end}"))
 }
 
 impl Tensor<'_> {

@@ -2,7 +2,8 @@
 
 use super::{Error, File, Forward, Sizes};
 use wgpu_attention::{
-    Activation, And, BlockGrid, Combine, FeedForwardShape, Gpu, KeyLengths, MatmulShape, Parts, Pattern, WeightOrder,
+    Activation, And, BlockGrid, Combine, FeedForwardShape, Gpu, KeyLengths, MatmulShape, Parts, Pattern,
+    WeightOrder,
 };
 
 /// Plans and binds a forward pass. Padding is removed from `pattern` by the attention mask.
@@ -21,13 +22,17 @@ pub(crate) fn bert<'a>(gpu: &'a Gpu, file: &File<'_>, pattern: impl Pattern) -> 
     check(&sizes, positions)?;
     let Sizes { width, hidden, .. } = sizes;
     let lengths = lengths(file, [batch, len])?;
-    let parts = Parts::lower(&And(pattern, KeyLengths { lengths }), BlockGrid::from(&super::attention_shape(&sizes)))?;
+    let parts = Parts::lower(
+        &And(pattern, KeyLengths { lengths }),
+        BlockGrid::from(&super::attention_shape(&sizes)),
+    )?;
     let rows = sizes.rows();
     let mut pass = Forward::new(gpu, sizes);
     let [x, y, context] = [(); 3].map(|()| pass.tensor(rows * width));
     let qkv = [(); 3].map(|()| pass.tensor(rows * width));
 
-    let table = |name: &str, size| file.tensor(&format!("embeddings.{name}_embeddings.weight"), &[size, width]);
+    let table =
+        |name: &str, size| file.tensor(&format!("embeddings.{name}_embeddings.weight"), &[size, width]);
     let (types, _) = file.indices("token_type_ids")?;
     pass.embed(&ids, &table("word", vocabulary)?, Combine::Store, &y)?;
     pass.embed(&positions_of(batch, len), &table("position", positions)?, Combine::AddInto, &y)?;
@@ -42,7 +47,8 @@ pub(crate) fn bert<'a>(gpu: &'a Gpu, file: &File<'_>, pattern: impl Pattern) -> 
     for n in 0..file.size("num_hidden_layers")? {
         let name = |part: &str| format!("encoder.layer.{n}.{part}");
         for (projection, out) in ["query", "key", "value"].into_iter().zip(&qkv) {
-            let linear = pass.pair(file, &name(&format!("attention.self.{projection}")), &[width, width], width)?;
+            let linear =
+                pass.pair(file, &name(&format!("attention.self.{projection}")), &[width, width], width)?;
             pass.linear(square, &x, &linear.weight, Some(&linear.bias), None, out)?;
         }
         pass.attention(&parts, &qkv, &context)?;

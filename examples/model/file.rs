@@ -23,7 +23,11 @@ impl<'a> File<'a> {
     /// The model's family, which must be `need`.
     pub(crate) fn check_family(&self, need: &str) -> Result<(), Error> {
         let found = &self.case["family"];
-        if found.as_str() == Some(need) { Ok(()) } else { Err(format!("family: need `{need}`, found {found}").into()) }
+        if found.as_str() == Some(need) {
+            Ok(())
+        } else {
+            Err(format!("family: need `{need}`, found {found}").into())
+        }
     }
 
     /// A number of the configuration.
@@ -81,7 +85,9 @@ impl<'a> File<'a> {
             return Err(format!("tensor `{name}`: need I32, found {dtype:?}").into());
         }
         let indices: Vec<i32> = bytemuck::pod_collect_to_vec(view.data());
-        let whole = |&index: &i32| u32::try_from(index).map_err(|_| format!("tensor `{name}`: found {index} below 0"));
+        let whole = |&index: &i32| {
+            u32::try_from(index).map_err(|_| format!("tensor `{name}`: found {index} below 0"))
+        };
         Ok((indices.iter().map(whole).collect::<Result<_, _>>()?, [batch, len]))
     }
 

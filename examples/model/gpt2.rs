@@ -29,7 +29,8 @@ pub(crate) fn gpt2<'a>(gpu: &'a Gpu, file: &File<'_>, pattern: impl Pattern) -> 
     pass.keep("hidden_0".into(), &x);
 
     let square = MatmulShape::new(rows, width, width).bias(true);
-    let feed_forward = FeedForwardShape::new(rows, width, hidden, Activation::GeluTanh).bias(true).residual(true);
+    let feed_forward =
+        FeedForwardShape::new(rows, width, hidden, Activation::GeluTanh).bias(true).residual(true);
     for n in 0..layers {
         let name = |part: &str| format!("transformer.h.{n}.{part}");
         let norm = pass.pair(file, &name("ln_1"), &[width], width)?;

@@ -11,8 +11,9 @@ pub(crate) use file::{Error, File};
 pub(crate) use gpt2::gpt2;
 
 use wgpu_attention::{
-    AttentionBuffers, AttentionCall, AttentionShape, Combine, EmbedShape, FeedForwardBuffers, FeedForwardShape, Gpu,
-    LayerCall, Layout, MatmulBuffers, MatmulShape, NormBuffers, NormKind, NormShape, Parts,
+    AttentionBuffers, AttentionCall, AttentionShape, Combine, EmbedShape, FeedForwardBuffers,
+    FeedForwardShape, Gpu, LayerCall, Layout, MatmulBuffers, MatmulShape, NormBuffers, NormKind, NormShape,
+    Parts,
 };
 
 /// What both families have in common.
@@ -36,7 +37,10 @@ enum Call {
     Layer(LayerCall),
     Attention(AttentionCall),
     /// Keeps a state for the caller.
-    Copy { source: wgpu::Buffer, copy: wgpu::Buffer },
+    Copy {
+        source: wgpu::Buffer,
+        copy: wgpu::Buffer,
+    },
 }
 
 /// A forward pass, ready to be recorded, and the states that it leaves, by name.
@@ -96,7 +100,13 @@ impl<'a> Forward<'a> {
     }
 
     /// out (+)= table[ids].
-    fn embed(&mut self, ids: &[u32], table: &[f32], combine: Combine, out: &wgpu::Buffer) -> Result<(), Error> {
+    fn embed(
+        &mut self,
+        ids: &[u32],
+        table: &[f32],
+        combine: Combine,
+        out: &wgpu::Buffer,
+    ) -> Result<(), Error> {
         let width = self.sizes.width;
         let shape = EmbedShape::new(ids.len(), table.len() / width, width).combine(combine);
         let (ids, table) = (self.upload(ids), self.upload(table));

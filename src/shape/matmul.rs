@@ -34,11 +34,18 @@ impl RowStrides {
 
     pub(crate) fn check(&self, name: &'static str, batch: usize, rows: usize, width: usize) -> Result<()> {
         let reach = |stride: usize, size: usize| stride as u128 * size.saturating_sub(1) as u128;
-        let need = reach(self.batch, batch).saturating_add(reach(self.row, rows)).saturating_add(width as u128);
+        let need =
+            reach(self.batch, batch).saturating_add(reach(self.row, rows)).saturating_add(width as u128);
         check_u32(name, need)
     }
 
-    pub(crate) fn check_separate(&self, name: &'static str, batch: usize, rows: usize, width: usize) -> Result<()> {
+    pub(crate) fn check_separate(
+        &self,
+        name: &'static str,
+        batch: usize,
+        rows: usize,
+        width: usize,
+    ) -> Result<()> {
         self.check(name, batch, rows, width)?;
         let strides = Strides { batch: self.batch, head: 0, row: self.row };
         check_no_overlap(strides, [batch, 1, rows], width).map_err(|_| {

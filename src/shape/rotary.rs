@@ -126,7 +126,9 @@ impl RotaryShape {
     /// [`Error::Argument`] for a size of 0, a `rotary_dim` that is odd or past `head_dim`, rows of out that overlap;
     /// [`Error::Limit`] where an element offset would pass 32 bits.
     pub fn check(&self) -> Result<()> {
-        for (name, size) in [("heads", self.heads), ("head_dim", self.head_dim), ("rotary_dim", self.rotary_dim)] {
+        for (name, size) in
+            [("heads", self.heads), ("head_dim", self.head_dim), ("rotary_dim", self.rotary_dim)]
+        {
             if size == 0 {
                 return Err(Error::argument(name, "at least 1", 0));
             }

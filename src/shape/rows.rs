@@ -139,7 +139,11 @@ impl NormShape {
         if !(self.eps.is_finite() && self.eps > 0.0) {
             return Err(Error::argument("eps", "a finite number above 0", self.eps));
         }
-        check_sizes(self.rows, self.width, &[("x_row", self.stride_of_x()), ("out_row", self.stride_of_out())])
+        check_sizes(
+            self.rows,
+            self.width,
+            &[("x_row", self.stride_of_x()), ("out_row", self.stride_of_out())],
+        )
     }
 }
 
@@ -208,7 +212,11 @@ impl SoftmaxShape {
     /// # Errors
     /// As [`NormShape::check`].
     pub fn check(&self) -> Result<()> {
-        check_sizes(self.rows, self.width, &[("x_row", self.stride_of_x()), ("out_row", self.stride_of_out())])
+        check_sizes(
+            self.rows,
+            self.width,
+            &[("x_row", self.stride_of_x()), ("out_row", self.stride_of_out())],
+        )
     }
 }
 

@@ -47,7 +47,8 @@ impl MatmulTile {
 
     /// The largest tile that the device allows and that cuts the product into enough of them.
     pub fn choose(shape: &MatmulShape, limits: TileLimits) -> Self {
-        let fits = |tile: &Self| tile.workgroup_bytes() <= limits.workgroup_bytes && tile.lanes() <= limits.lanes;
+        let fits =
+            |tile: &Self| tile.workgroup_bytes() <= limits.workgroup_bytes && tile.lanes() <= limits.lanes;
         let enough = |tile: &Self| {
             let tiles = shape.rows.div_ceil(tile.rows()) * shape.columns.div_ceil(tile.columns());
             tiles.saturating_mul(shape.batch) >= Self::ENOUGH
@@ -240,7 +241,8 @@ impl MatmulVariant {
                 list.push(Self::of(&aligned.weights(weights), tile));
             }
             for (input, output) in [(F16, F32), (Bf16, F16), (F32, Bf16)] {
-                let mixed = |shape: MatmulShape| shape.weights(weights).input(input).weight(input).output(output);
+                let mixed =
+                    |shape: MatmulShape| shape.weights(weights).input(input).weight(input).output(output);
                 list.push(Self::of(&mixed(aligned).combine(Add), MatmulTile::MEDIUM));
                 list.push(Self::of(&mixed(odd).combine(Add), MatmulTile::SMALL));
             }

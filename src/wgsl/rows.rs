@@ -85,7 +85,9 @@ impl RowVariant {
     pub(super) fn representatives() -> Vec<Self> {
         use ElementType::{Bf16, F16, F32};
         let mut list = vec![];
-        for (input, output, aligned) in [(F32, F32, true), (F16, F32, false), (Bf16, F16, true), (F32, Bf16, false)] {
+        for (input, output, aligned) in
+            [(F32, F32, true), (F16, F32, false), (Bf16, F16, true), (F32, Bf16, false)]
+        {
             let add = |kernel| Self { kernel, input, output, aligned };
             list.push(add(RowKernel::Norm { centered: aligned, bias: output == F32, weight: input }));
             list.push(add(RowKernel::Softmax));

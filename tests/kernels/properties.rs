@@ -57,7 +57,7 @@ impl Variant {
     }
 
     fn placement(&self, n: usize, gap: usize) -> Placement {
-        let whole = self.dims.0 % 4 == 0 && self.dims.1 % 4 == 0;
+        let whole = self.dims.0.is_multiple_of(4) && self.dims.1.is_multiple_of(4);
         let gap = if whole { 4 * gap } else { gap };
         [Placement::Bhld, Placement::Blhd, Placement::Gap(gap), Placement::BlhdGap(gap)][n]
     }

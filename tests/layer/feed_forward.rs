@@ -29,7 +29,12 @@ impl Data {
 }
 
 /// Runs a layer; `own_scratch` passes a guarded one, which is poisoned.
-fn layer(kernels: &Kernels, shape: &FeedForwardShape, data: &Data, own_scratch: bool) -> Result<Vec<f64>, String> {
+fn layer(
+    kernels: &Kernels,
+    shape: &FeedForwardShape,
+    data: &Data,
+    own_scratch: bool,
+) -> Result<Vec<f64>, String> {
     let [x, w1, b1, w3, b3, w2, b2, residual] = &data.0;
     let weight = |values: &Vec<f64>| Guarded::new(values, shape.weight);
     let (x, w1, w2) = (Guarded::new(x, shape.input), weight(w1), weight(w2));
@@ -98,7 +103,8 @@ fn chunks_agree(kernels: &Kernels, shape: &FeedForwardShape) -> Checked {
 
 /// A selection for the mutants.
 pub(crate) fn selection(kernels: &Kernels) -> Checked {
-    let shape = FeedForwardShape::new(37, 24, 40, Activation::GeluErf).bias(true).residual(true).chunk(Some(16));
+    let shape =
+        FeedForwardShape::new(37, 24, 40, Activation::GeluErf).bias(true).residual(true).chunk(Some(16));
     bound(kernels, &shape)?;
     bound(kernels, &shape.gated(true).weights(WeightOrder::OutIn))?;
     Ok(())
@@ -189,8 +195,13 @@ fn bad_input_is_named() {
     assert!(message(FeedForwardBuffers { w3: None, ..buffers() }).starts_with("w3: need a buffer"));
     assert!(message(FeedForwardBuffers { b1: Some(w.binding()), ..buffers() }).starts_with("b1: need none"));
     assert!(message(FeedForwardBuffers { w2: x.binding(), ..buffers() }).starts_with("w2: need 192 bytes"));
-    assert!(message(FeedForwardBuffers { scratch: Some(x.binding()), ..buffers() }).starts_with("scratch: need 384"));
-    assert!(message(FeedForwardBuffers { out: x.binding(), ..buffers() }).starts_with("out: need a buffer other"));
+    assert!(
+        message(FeedForwardBuffers { scratch: Some(x.binding()), ..buffers() })
+            .starts_with("scratch: need 384")
+    );
+    assert!(
+        message(FeedForwardBuffers { out: x.binding(), ..buffers() }).starts_with("out: need a buffer other")
+    );
     let scratch = Some(out.binding());
     let small = kernels().feed_forward(&shape.gated(true).chunk(Some(1))).unwrap();
     let error = small.bind(FeedForwardBuffers { scratch, ..buffers() }).unwrap_err().to_string();

@@ -1,7 +1,7 @@
 //! Buffers whose every byte outside the tensor is poison, and the device.
 
-use std::sync::OnceLock;
 use half::{bf16, f16};
+use std::sync::OnceLock;
 use wgpu::util::DeviceExt;
 use wgpu_attention::{Counter, ElementType, Gpu, Kernels, LayerCall, RowStrides};
 
@@ -79,7 +79,9 @@ fn encode(values: &[f64], element: ElementType) -> Vec<u8> {
 fn decode(bytes: &[u8], element: ElementType) -> Vec<f64> {
     let half = |b: &[u8]| [b[0], b[1]];
     match element {
-        ElementType::F32 => bytes.chunks(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).into()).collect(),
+        ElementType::F32 => {
+            bytes.chunks(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).into()).collect()
+        }
         ElementType::F16 => bytes.chunks(2).map(|b| f16::from_le_bytes(half(b)).to_f64()).collect(),
         ElementType::Bf16 => bytes.chunks(2).map(|b| bf16::from_le_bytes(half(b)).to_f64()).collect(),
     }
@@ -133,7 +135,12 @@ impl Guarded {
 }
 
 /// The elements of an output after `calls`, once all the poison around and between them is found untouched.
-pub(crate) fn run(calls: &[&LayerCall], out: &Guarded, rows: Rows, element: ElementType) -> Result<Vec<f64>, String> {
+pub(crate) fn run(
+    calls: &[&LayerCall],
+    out: &Guarded,
+    rows: Rows,
+    element: ElementType,
+) -> Result<Vec<f64>, String> {
     let bytes = read(calls, &out.buffer);
     let size = element.size_bytes();
     let mut mine = vec![false; bytes.len()];

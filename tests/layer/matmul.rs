@@ -3,7 +3,8 @@ use crate::harness::{Guarded, Rows, gpu, kernels, normal, rounded, run};
 use wgpu_attention::reference::layer::{Bounded, MatmulInputs, activation as activation_of, matmul};
 use wgpu_attention::wgsl::MatmulTile;
 use wgpu_attention::{
-    Activation, Combine, ElementType, Error, Kernels, MatmulBuffers, MatmulShape, Options, RowStrides, WeightOrder,
+    Activation, Combine, ElementType, Error, Kernels, MatmulBuffers, MatmulShape, Options, RowStrides,
+    WeightOrder,
 };
 
 use ElementType::{Bf16, F16, F32};
@@ -98,7 +99,11 @@ fn bound(kernels: &Kernels, shape: &MatmulShape, tile: MatmulTile) -> Result<f64
     };
     let expected = matmul(shape, &inputs).map_err(|e| format!("{e}: {shape:?}"))?;
     let found = expected.compare(got, 0.0);
-    if found.pass { Ok(found.worst.map_or(0.0, |w| w.ratio)) } else { Err(format!("{found}\n{shape:?} {tile:?}")) }
+    if found.pass {
+        Ok(found.worst.map_or(0.0, |w| w.ratio))
+    } else {
+        Err(format!("{found}\n{shape:?} {tile:?}"))
+    }
 }
 
 /// Ones by ones: every element is exactly K, so no k is missed or counted twice.
@@ -167,8 +172,16 @@ pub(crate) fn selection(kernels: &Kernels) -> Checked {
             ones(kernels, &shape, tile)?;
             gather(kernels, &shape.batch(2), tile)?;
         }
-        gather(kernels, &MatmulShape::new(9, 19, 7).batch(2).weights(weights).elements(F16), MatmulTile::SMALL)?;
-        gather(kernels, &MatmulShape::new(9, 19, 7).batch(2).weights(weights).elements(Bf16), MatmulTile::SMALL)?;
+        gather(
+            kernels,
+            &MatmulShape::new(9, 19, 7).batch(2).weights(weights).elements(F16),
+            MatmulTile::SMALL,
+        )?;
+        gather(
+            kernels,
+            &MatmulShape::new(9, 19, 7).batch(2).weights(weights).elements(Bf16),
+            MatmulTile::SMALL,
+        )?;
     }
     // Several panels of row tiles.
     gather(kernels, &MatmulShape::new(32 * 17 + 1, 4, 68), MatmulTile::SMALL)?;
@@ -183,12 +196,21 @@ pub(crate) fn selection(kernels: &Kernels) -> Checked {
     }
     one_by_one(kernels)?;
     for element in [F16, Bf16] {
-        bound(kernels, &MatmulShape::new(33, 20, 40).elements(element).combine(Combine::Add), MatmulTile::SMALL)?;
-        bound(kernels, &MatmulShape::new(5, 7, 9).elements(element).combine(Combine::Add), MatmulTile::SMALL)?;
+        bound(
+            kernels,
+            &MatmulShape::new(33, 20, 40).elements(element).combine(Combine::Add),
+            MatmulTile::SMALL,
+        )?;
+        bound(
+            kernels,
+            &MatmulShape::new(5, 7, 9).elements(element).combine(Combine::Add),
+            MatmulTile::SMALL,
+        )?;
     }
     let shape = MatmulShape::new(37, 40, 36);
     let data = Data::normal(&shape, 1);
-    let (one, two) = (product(kernels, &shape, TILES[0], &data, 1)?, product(kernels, &shape, TILES[0], &data, 2)?);
+    let (one, two) =
+        (product(kernels, &shape, TILES[0], &data, 1)?, product(kernels, &shape, TILES[0], &data, 2)?);
     if one != two { Err("the second call gives other bits".into()) } else { Ok(()) }
 }
 
@@ -244,7 +266,8 @@ fn activations_and_combinations_are_within_the_bound() {
 fn strides_share_and_interleave() {
     // The rows of q in packed [rows, 3, columns], written there, one B for all batch items.
     let packed = RowStrides { batch: 3 * 40 * 20, row: 3 * 40 };
-    let shape = MatmulShape::new(20, 24, 40).batch(3).b_strides(RowStrides { batch: 0, row: 40 }).out_strides(packed);
+    let shape =
+        MatmulShape::new(20, 24, 40).batch(3).b_strides(RowStrides { batch: 0, row: 40 }).out_strides(packed);
     for element in [F32, F16, Bf16] {
         bound(kernels(), &shape.elements(element), MatmulTile::SMALL).unwrap();
         // Odd rows share 32-bit words with their neighbours in 16 bits.
@@ -296,7 +319,10 @@ fn bad_input_is_named() {
     for (shape, words) in [
         (MatmulShape::new(4, 0, 12), "inner: need at least 1, got 0"),
         (MatmulShape::new(4, 8, 0), "columns: need at least 1, got 0"),
-        (shape.out_strides(RowStrides { batch: 0, row: 11 }), "out_strides: need rows of 12 elements that do not overlap"),
+        (
+            shape.out_strides(RowStrides { batch: 0, row: 11 }),
+            "out_strides: need rows of 12 elements that do not overlap",
+        ),
         (shape.batch(2).out_strides(RowStrides { batch: 0, row: 12 }), "out_strides"),
         (shape.combine(Combine::AddInto).output(F16), "output: need f32"),
         (MatmulShape::new(1 << 20, 1 << 13, 4), "a needs"),
@@ -310,7 +336,8 @@ fn bad_input_is_named() {
 
     let plan = kernels().matmul(&shape).unwrap();
     let [a, b, out] = [32, 96, 48].map(|len| Guarded::new(&vec![0.0; len], F32));
-    let buffers = || MatmulBuffers { a: a.binding(), b: b.binding(), bias: None, residual: None, out: out.binding() };
+    let buffers =
+        || MatmulBuffers { a: a.binding(), b: b.binding(), bias: None, residual: None, out: out.binding() };
     assert_eq!(plan.bind(buffers()).unwrap().dispatches(), 1);
     let argument = |buffers: MatmulBuffers<'_>| match plan.bind(buffers) {
         Err(Error::Argument { name, .. }) => name.to_string(),

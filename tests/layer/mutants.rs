@@ -126,7 +126,8 @@ fn the_checks_kill_the_mutants() {
 /// The failure of the checks on a mutant.
 fn examine(mutant: &'static Mutant) -> Checked {
     let edit = |text: &str| text.replace(mutant.find, mutant.replacement);
-    let kernels = Kernels::with_edited_shaders(gpu().device(), Options::default(), edit).map_err(|e| e.to_string())?;
+    let kernels =
+        Kernels::with_edited_shaders(gpu().device(), Options::default(), edit).map_err(|e| e.to_string())?;
     (mutant.check)(&kernels)
 }
 

@@ -9,7 +9,8 @@ use ElementType::{Bf16, F16, F32};
 
 fn bound(kernels: &Kernels, shape: &RotaryShape) -> Checked {
     let x = normal(6, 0, shape.len_x(), shape.input);
-    let [mut cos, mut sin] = rotary_tables(shape.len, shape.rotary_dim, 100.0).map(|t| t.into_iter().map(f64::from).collect::<Vec<_>>());
+    let [mut cos, mut sin] = rotary_tables(shape.len, shape.rotary_dim, 100.0)
+        .map(|t| t.into_iter().map(f64::from).collect::<Vec<_>>());
     if shape.tables_per_item {
         // Other positions for the second item.
         for table in [&mut cos, &mut sin] {
@@ -28,7 +29,12 @@ fn bound(kernels: &Kernels, shape: &RotaryShape) -> Checked {
     };
     let call = kernels.rotary(shape).and_then(|plan| plan.bind(buffers)).map_err(|e| e.to_string())?;
     // All of out's memory belongs to some row: the layouts here are dense.
-    let all = Rows { strides: RowStrides { batch: 0, row: shape.len_out() }, batch: 1, rows: 1, width: shape.len_out() };
+    let all = Rows {
+        strides: RowStrides { batch: 0, row: shape.len_out() },
+        batch: 1,
+        rows: 1,
+        width: shape.len_out(),
+    };
     let memory = run(&[&call], &out, all, shape.output)?;
     let mut got: Vec<f64> = vec![];
     for batch in 0..shape.batch {
@@ -63,7 +69,8 @@ fn the_selection_passes() {
 fn every_size_and_type_is_within_the_bound() {
     for pairs in [RotaryPairs::HalfSplit, RotaryPairs::Interleaved] {
         for (head_dim, rotary_dim) in [(2, 2), (3, 2), (7, 4), (16, 16), (64, 32), (80, 80), (128, 128)] {
-            bound(kernels(), &RotaryShape::new(1, 2, 9, head_dim).rotary_dim(rotary_dim).pairs(pairs)).unwrap();
+            bound(kernels(), &RotaryShape::new(1, 2, 9, head_dim).rotary_dim(rotary_dim).pairs(pairs))
+                .unwrap();
         }
         for element in [F16, Bf16] {
             for head_dim in [7, 16] {
@@ -88,7 +95,8 @@ fn bad_input_is_named() {
     }
     let plan = kernels().rotary(&shape).unwrap();
     let [x, table, out] = [48, 12, 48].map(|len| Guarded::new(&vec![0.0; len], F32));
-    let buffers = || RotaryBuffers { x: x.binding(), cos: table.binding(), sin: table.binding(), out: out.binding() };
+    let buffers =
+        || RotaryBuffers { x: x.binding(), cos: table.binding(), sin: table.binding(), out: out.binding() };
     assert!(plan.bind(buffers()).is_ok());
     let message = plan.bind(RotaryBuffers { out: x.binding(), ..buffers() }).unwrap_err().to_string();
     assert!(message.starts_with("out: need a buffer other than that of x"), "{message}");

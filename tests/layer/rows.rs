@@ -2,8 +2,8 @@ use crate::Checked;
 use crate::harness::{Guarded, Rows, kernels, normal, run};
 use wgpu_attention::reference::layer::{self, Bounded, Comparison};
 use wgpu_attention::{
-    AddShape, Combine, ElementType, EmbedShape, Kernels, NormBuffers, NormKind, NormShape, RowStrides, SoftmaxShape,
-    sinusoidal_positions,
+    AddShape, Combine, ElementType, EmbedShape, Kernels, NormBuffers, NormKind, NormShape, RowStrides,
+    SoftmaxShape, sinusoidal_positions,
 };
 
 use ElementType::{Bf16, F16, F32};
@@ -12,7 +12,11 @@ const KINDS: [NormKind; 2] = [NormKind::Layer, NormKind::Rms];
 const WIDTHS: [usize; 16] = [1, 2, 3, 4, 5, 7, 8, 63, 64, 65, 127, 128, 255, 256, 257, 1030];
 
 fn judged(found: Comparison, case: &dyn std::fmt::Debug) -> Result<f64, String> {
-    if found.pass { Ok(found.worst.map_or(0.0, |worst| worst.ratio)) } else { Err(format!("{found}\n{case:?}")) }
+    if found.pass {
+        Ok(found.worst.map_or(0.0, |worst| worst.ratio))
+    } else {
+        Err(format!("{found}\n{case:?}"))
+    }
 }
 
 fn strided(rows: usize, width: usize, row: usize) -> Rows {
@@ -26,11 +30,13 @@ fn nothing(rows: &Rows) -> Vec<f64> {
 /// Rows that are normalised within the bound; `offset` is added to all of x.
 fn norm(kernels: &Kernels, shape: &NormShape, offset: f64) -> Result<f64, String> {
     let (rows, width) = (shape.rows, shape.width);
-    let x = crate::harness::rounded(normal(1, 0, rows * width, F32).into_iter().map(|x| x + offset), shape.input);
+    let x =
+        crate::harness::rounded(normal(1, 0, rows * width, F32).into_iter().map(|x| x + offset), shape.input);
     let (weight, bias) = (normal(1, 1, width, shape.weight), normal(1, 2, width, shape.weight));
     let x_rows = strided(rows, width, shape.stride_of_x());
     let out_rows = strided(rows, width, shape.stride_of_out());
-    let (x_buffer, w_buffer) = (Guarded::new(&x_rows.spread(&x), shape.input), Guarded::new(&weight, shape.weight));
+    let (x_buffer, w_buffer) =
+        (Guarded::new(&x_rows.spread(&x), shape.input), Guarded::new(&weight, shape.weight));
     let b_buffer = shape.bias.then(|| Guarded::new(&bias, shape.weight));
     let out = Guarded::new(&nothing(&out_rows), shape.output);
     let buffers = NormBuffers {
@@ -83,7 +89,8 @@ fn add(kernels: &Kernels, shape: &AddShape) -> Result<f64, String> {
     let (x_buffer, other_buffer) = (Guarded::new(&x, shape.input), Guarded::new(&other, shape.other));
     let out = Guarded::new(&nothing(&rows), shape.output);
     let plan = kernels.add(shape).map_err(|e| e.to_string())?;
-    let call = plan.bind(x_buffer.binding(), other_buffer.binding(), out.binding()).map_err(|e| e.to_string())?;
+    let call =
+        plan.bind(x_buffer.binding(), other_buffer.binding(), out.binding()).map_err(|e| e.to_string())?;
     let got = run(&[&call], &out, rows, shape.output)?;
     let expected = layer::add(&Bounded::exact(&x), &Bounded::exact(&other), shape.output);
     judged(expected.map_err(|e| e.to_string())?.compare(got, 0.0), shape)
@@ -92,13 +99,15 @@ fn add(kernels: &Kernels, shape: &AddShape) -> Result<f64, String> {
 /// Lookups, some of them past the table's end.
 fn embed(kernels: &Kernels, shape: &EmbedShape) -> Result<f64, String> {
     let rows = Rows::contiguous(shape.rows, shape.width);
-    let (table, before) = (normal(4, 0, shape.len_table(), shape.table), normal(4, 1, shape.len_out(), shape.output));
+    let (table, before) =
+        (normal(4, 0, shape.len_table(), shape.table), normal(4, 1, shape.len_out(), shape.output));
     let ids: Vec<u32> = (0..shape.rows as u32).map(|n| n * 7 % (shape.table_rows as u32 + 2)).collect();
     let into = shape.combine == Combine::AddInto;
     let (ids_buffer, table_buffer) = (Guarded::integers(&ids), Guarded::new(&table, shape.table));
     let out = Guarded::new(&if into { before.clone() } else { nothing(&rows) }, shape.output);
     let plan = kernels.embed(shape).map_err(|e| e.to_string())?;
-    let call = plan.bind(ids_buffer.binding(), table_buffer.binding(), out.binding()).map_err(|e| e.to_string())?;
+    let call =
+        plan.bind(ids_buffer.binding(), table_buffer.binding(), out.binding()).map_err(|e| e.to_string())?;
     let got = run(&[&call], &out, rows, shape.output)?;
     let before = Bounded::exact(&before);
     let expected = layer::embed(shape, &ids, &Bounded::exact(&table), into.then_some(&before));
@@ -148,12 +157,17 @@ fn every_width_is_within_the_bound() {
         add(kernels(), &AddShape::new(6, width)).unwrap();
         embed(kernels(), &EmbedShape::new(6, 9, width)).unwrap();
     }
-    println!("worst error/bound: layer norm {:.3}, RMS norm {:.3}, softmax {:.3}", worst[0], worst[1], worst[2]);
+    println!(
+        "worst error/bound: layer norm {:.3}, RMS norm {:.3}, softmax {:.3}",
+        worst[0], worst[1], worst[2]
+    );
 }
 
 #[test]
 fn every_element_type_is_within_the_bound() {
-    for (input, other, output) in [(F16, F16, F16), (Bf16, Bf16, Bf16), (F32, F16, Bf16), (Bf16, F32, F32), (F16, F32, F16)] {
+    for (input, other, output) in
+        [(F16, F16, F16), (Bf16, Bf16, Bf16), (F32, F16, Bf16), (Bf16, F32, F32), (F16, F32, F16)]
+    {
         for width in [9, 72] {
             let shape = NormShape::new(NormKind::Layer, 7, width, 1e-5).bias(true);
             norm(kernels(), &shape.input(input).weight(other).output(output), 0.5).unwrap();
@@ -196,7 +210,10 @@ fn bad_input_is_named() {
         (k.softmax(&SoftmaxShape::new(1, 0)).unwrap_err().to_string(), "width"),
         (k.add(&AddShape::new(1, 0)).unwrap_err().to_string(), "width"),
         (k.embed(&EmbedShape::new(1, 0, 4)).unwrap_err().to_string(), "table_rows"),
-        (k.embed(&EmbedShape::new(1, 1, 4).combine(Combine::Add)).unwrap_err().to_string(), "combine: need Store or"),
+        (
+            k.embed(&EmbedShape::new(1, 1, 4).combine(Combine::Add)).unwrap_err().to_string(),
+            "combine: need Store or",
+        ),
         (
             k.embed(&EmbedShape::new(1, 1, 4).combine(Combine::AddInto).output(F16)).unwrap_err().to_string(),
             "output: need f32",
@@ -205,14 +222,17 @@ fn bad_input_is_named() {
         assert!(message.contains(words), "{words}: {message}");
     }
     let [x, weight, out] = [32, 8, 32].map(|len| Guarded::new(&vec![0.0; len], F32));
-    let buffers =
-        || NormBuffers { x: x.binding(), weight: weight.binding(), bias: None, out: out.binding() };
+    let buffers = || NormBuffers { x: x.binding(), weight: weight.binding(), bias: None, out: out.binding() };
     let plan = k.norm(&shape).unwrap();
     assert!(plan.bind(buffers()).is_ok());
     let message = |buffers| plan.bind(buffers).unwrap_err().to_string();
     assert!(message(NormBuffers { x: weight.binding(), ..buffers() }).starts_with("x: need 128 bytes"));
-    assert!(message(NormBuffers { bias: Some(weight.binding()), ..buffers() }).starts_with("bias: need none"));
-    assert!(message(NormBuffers { out: x.binding(), ..buffers() }).starts_with("out: need a buffer other than"));
+    assert!(
+        message(NormBuffers { bias: Some(weight.binding()), ..buffers() }).starts_with("bias: need none")
+    );
+    assert!(
+        message(NormBuffers { out: x.binding(), ..buffers() }).starts_with("out: need a buffer other than")
+    );
     let plan = k.norm(&NormShape { rows: 0, ..shape }).unwrap();
     assert_eq!(plan.bind(buffers()).unwrap().dispatches(), 0);
 }

@@ -99,16 +99,15 @@ impl Case {
     fn fill_bias(&self, bias: &mut [f32]) {
         let (shape, mut draw) = (&self.shape, Draw::new(self.seed, 11));
         let strides = shape.bias.expect("the shape has a bias");
-        for n in 0..bias.len() {
-            let i = if strides.query == 0 { 0 } else { n / strides.query % shape.q_len };
+        for (n, bias) in bias.iter_mut().enumerate() {
+            // Where queries share a bias, all are query 0.
+            let i = n.checked_div(strides.query).unwrap_or(0) % shape.q_len;
             match self.bias {
                 BiasValues::Normal => {}
-                BiasValues::Holes if draw.once_in(8) || (strides.query > 0 && i % 5 == 4) => {
-                    bias[n] = f32::NEG_INFINITY;
-                }
+                BiasValues::Holes if draw.once_in(8) || i % 5 == 4 => *bias = f32::NEG_INFINITY,
                 BiasValues::Holes => {}
                 // f32::MIN minus something would pass f32's range.
-                BiasValues::Floors => bias[n] = (bias[n] + [0.0, -1e9, -1e30, f32::MIN][i % 4]).max(f32::MIN),
+                BiasValues::Floors => *bias = (*bias + [0.0, -1e9, -1e30, f32::MIN][i % 4]).max(f32::MIN),
             }
         }
     }

@@ -45,7 +45,7 @@ impl Scale {
     pub(super) fn run(&self) -> Result<bool> {
         ensure!(self.max_len >= SHORTEST, "--max-len: need at least {SHORTEST}, got {}", self.max_len);
         ensure!(self.dense_len >= SHORTEST, "--dense-len: need at least {SHORTEST}, got {}", self.dense_len);
-        let device = self.adapter.best()?.with_context(|| none_there())?;
+        let device = self.adapter.best()?.with_context(none_there)?;
         let gpu = device.open(self.path)?;
         say!(
             "adapter: {}, {}; f32, 1 head, d = 64, blocks of 64; least of {SAMPLES} samples\n",
@@ -95,8 +95,11 @@ impl Scale {
     }
 }
 
+/// A pattern's short form, by the length of the sequence.
+type OfLength = fn(usize) -> String;
+
 /// The patterns, with parameters that suit a length: strides near its square root.
-fn patterns() -> [(&'static str, fn(usize) -> String); 9] {
+fn patterns() -> [(&'static str, OfLength); 9] {
     [
         ("full", |_| "full".into()),
         ("causal", |_| "causal".into()),

@@ -75,7 +75,12 @@ impl Kernels {
         let scratch_bytes = chunk as u64 * row_bytes;
         if scratch_bytes > most_bytes {
             let limit = "max_storage_buffer_binding_size";
-            return Err(Error::limit("scratch for a chunk of the feed-forward layer", limit, scratch_bytes, most_bytes));
+            return Err(Error::limit(
+                "scratch for a chunk of the feed-forward layer",
+                limit,
+                scratch_bytes,
+                most_bytes,
+            ));
         }
         // The tile does not follow the caller's chunk, so that one pipeline computes every element whatever the chunk.
         let plan = |of: &dyn Fn(usize) -> crate::MatmulShape| {
@@ -166,9 +171,16 @@ impl FeedForwardPlan {
         check_separate("scratch", &scratch, &[&inputs[..], &[("out", Some(&out))]].concat())?;
 
         let out_of_first = scratch.clone();
-        let first = Operands { a: x.clone(), b: w1.clone(), bias: b1.clone(), residual: None, out: out_of_first };
+        let first =
+            Operands { a: x.clone(), b: w1.clone(), bias: b1.clone(), residual: None, out: out_of_first };
         let gate = w3.clone().map(|w3| Operands { b: w3, bias: b3.clone(), ..first.clone() });
-        let second = Operands { a: scratch.clone(), b: w2.clone(), bias: b2.clone(), residual: residual.clone(), out: out.clone() };
+        let second = Operands {
+            a: scratch.clone(),
+            b: w2.clone(),
+            bias: b2.clone(),
+            residual: residual.clone(),
+            out: out.clone(),
+        };
         let mut steps = vec![];
         for start in (0..shape.rows).step_by(self.chunk) {
             let rows = self.chunk.min(shape.rows - start);

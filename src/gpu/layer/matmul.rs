@@ -105,10 +105,17 @@ impl MatmulPlan {
         let a = checked_binding(&limits, "a", &buffers.a, shape.len_a(), shape.input)?;
         let b = checked_binding(&limits, "b", &buffers.b, shape.len_b(), shape.weight)?;
         let bias = optional_binding(&limits, "bias", &buffers.bias, shape.bias, shape.columns, shape.weight)?;
-        let residual =
-            optional_binding(&limits, "residual", &buffers.residual, add, shape.len_residual(), shape.output)?;
+        let residual = optional_binding(
+            &limits,
+            "residual",
+            &buffers.residual,
+            add,
+            shape.len_residual(),
+            shape.output,
+        )?;
         let out = checked_binding(&limits, "out", &buffers.out, shape.len_out(), shape.output)?;
-        let inputs = [("a", Some(&a)), ("b", Some(&b)), ("bias", bias.as_ref()), ("residual", residual.as_ref())];
+        let inputs =
+            [("a", Some(&a)), ("b", Some(&b)), ("bias", bias.as_ref()), ("residual", residual.as_ref())];
         check_separate("out", &out, &inputs)?;
         let step = self.step(&Operands { a, b, bias, residual, out }, RowRange::all(shape))?;
         Ok(LayerCall { label: "matmul", steps: vec![step] })
@@ -155,7 +162,8 @@ impl MatmulPlan {
     fn work(&self, rows: usize) -> Result<(Work, [u32; 2])> {
         let row_tiles = rows.div_ceil(self.tile.rows());
         let column_tiles = self.shape.columns.div_ceil(self.tile.columns());
-        let items = items("the matrix product", self.shape.batch as u128 * row_tiles as u128 * column_tiles as u128)?;
+        let items =
+            items("the matrix product", self.shape.batch as u128 * row_tiles as u128 * column_tiles as u128)?;
         let flops = 2.0 * (self.tile.rows() * self.tile.columns()) as f64 * self.shape.inner as f64;
         let a_dispatch = (self.kernels.options().dispatch_flops / flops).clamp(1.0, u32::MAX as f64) as u32;
         Ok((Work { items, a_dispatch }, [row_tiles as u32, column_tiles as u32]))

@@ -257,11 +257,11 @@ struct Pipelines {
     finish: Option<Arc<Pipeline>>,
 }
 
-/// The options as constants of a shader: a chunk is no longer than its line, and no look goes further round than once, so
-/// that what makes no difference makes no other shader.
+/// The options as constants of a shader: a chunk is not much longer than its line, and no look goes further round than once,
+/// so that what makes no difference makes no other shader.
 fn sorted_chunks(shape: &AttentionShape, options: &LshOptions) -> SortedChunks {
     let line = (if options.chain_rounds { options.rounds } else { 1 } * shape.q_len).max(1);
-    let chunk = options.chunk.min(line);
+    let chunk = options.chunk.min(line.next_power_of_two());
     let chunks = line.div_ceil(chunk);
     SortedChunks {
         chunk,

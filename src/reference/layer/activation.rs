@@ -82,7 +82,8 @@ mod tests {
     fn approximate(x: f64) -> f64 {
         let y = x.abs().min(12.0);
         let t = 1.0 / (1.0 + 0.23164189 * y);
-        let p = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
+        let p =
+            t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
         x.max(0.0) - x.abs() * 0.5 * p * (-0.5 * y * y).exp()
     }
 
@@ -115,7 +116,10 @@ mod tests {
                 [(Activation::Silu, gated(x)), (Activation::GeluTanh, gated(s)), (Activation::GeluErf, erf)]
             {
                 let (want, bound) = of(kind, x.into(), 0.0);
-                assert!((f64::from(got) - want).abs() <= bound, "{kind} at {x}: {got:e}, {want:e}, {bound:e}");
+                assert!(
+                    (f64::from(got) - want).abs() <= bound,
+                    "{kind} at {x}: {got:e}, {want:e}, {bound:e}"
+                );
             }
         }
     }

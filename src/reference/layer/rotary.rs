@@ -47,7 +47,8 @@ pub fn rotary(shape: &RotaryShape, x: &Bounded, cos: &Bounded, sin: &Bounded) ->
                     let (sin, dsin) = (sin.out[table + k], sin.bound[table + k]);
                     let (own, d_own) = (x.out[at + c], x.bound[at + c]);
                     let (other, d_other) = (x.out[at + other], x.bound[at + other]);
-                    let size = (own.abs() + d_own) * (cos.abs() + dcos) + (other.abs() + d_other) * (sin.abs() + dsin);
+                    let size = (own.abs() + d_own) * (cos.abs() + dcos)
+                        + (other.abs() + d_other) * (sin.abs() + dsin);
                     let passed = size - (own * cos).abs() - (other * sin).abs();
                     y.out.push(own * cos + sign * other * sin);
                     y.bound.push(passed + gamma(2) * size + 4.0 * TINY * (1.0 + own.abs() + other.abs()));

@@ -66,7 +66,9 @@ pub fn norm(shape: &NormShape, x: &Bounded, weight: &Bounded, bias: Option<&Boun
             let product = c(i) * factor * weight.out[i];
             y.out.push(product + b);
             let passed = largest - c(i).abs() * factor * w;
-            y.bound.push(passed + gamma(2) * largest + db + U * (largest + b.abs() + db) + 4.0 * TINY * (1.0 + w));
+            y.bound.push(
+                passed + gamma(2) * largest + db + U * (largest + b.abs() + db) + 4.0 * TINY * (1.0 + w),
+            );
         }
     }
     Ok(y.stored(shape.output))
