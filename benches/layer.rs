@@ -8,8 +8,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use std::time::{Duration, Instant};
 use wgpu_attention::wgsl::MatmulTile;
 use wgpu_attention::{
-    Activation, FeedForwardBuffers, FeedForwardShape, Gpu, LayerCall, MatmulBuffers, MatmulShape, NormBuffers, NormKind,
-    NormShape, RotaryBuffers, RotaryShape, SoftmaxShape, WeightOrder,
+    Activation, FeedForwardBuffers, FeedForwardShape, Gpu, LayerCall, MatmulBuffers, MatmulShape,
+    NormBuffers, NormKind, NormShape, RotaryBuffers, RotaryShape, SoftmaxShape, WeightOrder,
 };
 
 fn buffer(gpu: &Gpu, elements: usize) -> wgpu::Buffer {
@@ -51,13 +51,21 @@ fn products(c: &mut Criterion) {
     group.sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
     for (rows, inner, columns) in [(512, 512, 512), (1024, 768, 3072), (16, 768, 3072)] {
         for weights in [WeightOrder::InOut, WeightOrder::OutIn] {
-            let tiles = [("small", MatmulTile::SMALL), ("medium", MatmulTile::MEDIUM), ("large", MatmulTile::LARGE)];
+            let tiles =
+                [("small", MatmulTile::SMALL), ("medium", MatmulTile::MEDIUM), ("large", MatmulTile::LARGE)];
             for (name, tile) in tiles {
                 let shape = MatmulShape::new(rows, inner, columns).weights(weights);
                 // The large tile needs more workgroup memory than every device has.
                 let Ok(plan) = gpu.kernels().matmul_with_tile(&shape, tile) else { continue };
-                let [a, b, out] = [shape.len_a(), shape.len_b(), shape.len_out()].map(|len| buffer(&gpu, len));
-                let buffers = MatmulBuffers { a: whole(&a), b: whole(&b), bias: None, residual: None, out: whole(&out) };
+                let [a, b, out] =
+                    [shape.len_a(), shape.len_b(), shape.len_out()].map(|len| buffer(&gpu, len));
+                let buffers = MatmulBuffers {
+                    a: whole(&a),
+                    b: whole(&b),
+                    bias: None,
+                    residual: None,
+                    out: whole(&out),
+                };
                 let call = plan.bind(buffers).expect("the buffers fit");
                 let id = BenchmarkId::new(format!("{name} {weights:?}"), format!("{rows}x{inner}x{columns}"));
                 group.throughput(Throughput::Elements(shape.flops() as u64));
@@ -74,10 +82,12 @@ fn feed_forward(c: &mut Criterion) {
     group.sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(2));
     for gated in [false, true] {
         for chunk in [64, 256, 1024] {
-            let shape = FeedForwardShape::new(1024, 256, 1024, Activation::Silu).gated(gated).chunk(Some(chunk));
+            let shape =
+                FeedForwardShape::new(1024, 256, 1024, Activation::Silu).gated(gated).chunk(Some(chunk));
             let plan = gpu.kernels().feed_forward(&shape).expect("the plan is valid");
-            let [x, w1, w2, w3, out] = [shape.len_x(), shape.len_weight(), shape.len_weight(), shape.len_weight(), shape.len_x()]
-                .map(|len| buffer(&gpu, len));
+            let [x, w1, w2, w3, out] =
+                [shape.len_x(), shape.len_weight(), shape.len_weight(), shape.len_weight(), shape.len_x()]
+                    .map(|len| buffer(&gpu, len));
             let buffers = FeedForwardBuffers {
                 x: whole(&x),
                 w1: whole(&w1),
@@ -92,7 +102,8 @@ fn feed_forward(c: &mut Criterion) {
             };
             let call = plan.bind(buffers).expect("the buffers fit");
             let kind = if gated { "gated" } else { "plain" };
-            let id = BenchmarkId::new(kind, format!("chunk {chunk}, scratch {} KiB", plan.scratch_bytes() / 1024));
+            let id =
+                BenchmarkId::new(kind, format!("chunk {chunk}, scratch {} KiB", plan.scratch_bytes() / 1024));
             group.throughput(Throughput::Elements(shape.flops() as u64));
             group.bench_function(id, |b| b.iter_custom(|calls| time(&gpu, &call, calls)));
         }

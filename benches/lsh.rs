@@ -19,7 +19,10 @@ fn main() {
 
 /// One head of 64, 4 rounds, chunks of 64; factorised buckets, about two places a bucket and chunk.
 fn lengths(gpu: &Gpu, largest: usize) {
-    println!("{:>7} {:>9} {:>7} {:>9} {:>9} {:>9} {:>9}", "n", "ms", "ratio", "hash", "sort", "attention", "finish");
+    println!(
+        "{:>7} {:>9} {:>7} {:>9} {:>9} {:>9} {:>9}",
+        "n", "ms", "ratio", "hash", "sort", "attention", "finish"
+    );
     let mut before: Option<f64> = None;
     let mut n = 1024;
     while n <= largest {
@@ -44,7 +47,12 @@ fn bind(gpu: &Gpu, shape: &AttentionShape, options: LshOptions) -> LshCall {
     let buffer = |len: usize| {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
         let size = 4 * len as u64;
-        let buffer = gpu.device().create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false });
+        let buffer = gpu.device().create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size,
+            usage,
+            mapped_at_creation: false,
+        });
         let data: Vec<f32> = (0..len as u64).map(|n| draw.normal(n) as f32).collect();
         gpu.queue().write_buffer(&buffer, 0, bytemuck::cast_slice(&data));
         buffer
@@ -84,14 +92,17 @@ fn recall(gpu: &Gpu) {
     let norms: Vec<f32> = (0..N).map(|i| dot(i, i).sqrt()).collect();
     let nearest: Vec<Vec<usize>> = (0..N)
         .map(|i| {
-            let mut keys: Vec<(f32, usize)> = (0..N).filter(|&j| j != i).map(|j| (-dot(i, j) / norms[j], j)).collect();
+            let mut keys: Vec<(f32, usize)> =
+                (0..N).filter(|&j| j != i).map(|j| (-dot(i, j) / norms[j], j)).collect();
             keys.sort_by(|a, b| a.0.total_cmp(&b.0));
             keys[..7].iter().map(|key| key.1).collect()
         })
         .collect();
     let shape = AttentionShape::new(1, 1, N, D);
     let inputs = LshInputs { qk: &x, v: &x, projections: None, key_mask: None };
-    println!("recall of the 7 nearest keys, {N} positions, chunks of 64, look back 1\nbuckets  rounds 1      2      4      8     16");
+    println!(
+        "recall of the 7 nearest keys, {N} positions, chunks of 64, look back 1\nbuckets  rounds 1      2      4      8     16"
+    );
     for buckets in [16, 32, 64, 128, 256] {
         let options = LshOptions::new(16, buckets, 64).chain_rounds(false);
         let order = gpu.lsh::<f32, f32>(&shape, &options, &inputs).expect("valid").order;

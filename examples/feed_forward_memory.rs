@@ -49,7 +49,12 @@ fn measured(gpu: &Gpu, rows: usize) -> Result<[(u64, f64); 2], Error> {
     let [x, w1, w2, out] = lens.map(|len| {
         let usage = wgpu::BufferUsages::STORAGE;
         let size = 4 * len as u64;
-        gpu.device().create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
+        gpu.device().create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size,
+            usage,
+            mapped_at_creation: false,
+        })
     });
     let whole = wgpu::Buffer::as_entire_buffer_binding;
     let mut results = [(0, f64::MAX); 2];
@@ -86,6 +91,9 @@ fn measured(gpu: &Gpu, rows: usize) -> Result<[(u64, f64); 2], Error> {
     Ok(results)
 }
 
+/// A column of the table.
+type Bytes = fn(&Line) -> u64;
+
 /// Both curves of scratch against rows.
 fn svg(lines: &[Line]) -> String {
     let (width, height, margin) = (480.0, 300.0, 50.0);
@@ -100,7 +108,7 @@ fn svg(lines: &[Line]) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" \
          font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
     );
-    let curves: [(&str, &str, fn(&Line) -> u64); 2] =
+    let curves: [(&str, &str, Bytes); 2] =
         [("whole", "#c0392b", |line| line.whole_bytes), ("chunked", "#2471a3", |line| line.chunked_bytes)];
     for (n, (name, colour, bytes)) in curves.into_iter().enumerate() {
         let points: Vec<String> = lines.iter().map(|line| at(line.rows, bytes(line))).collect();

@@ -285,22 +285,23 @@ fn stage_k(at: Head, lane: Lane, first: u32, chunk: u32, groups: u32) {
         let key = e / CHUNK;
         let g = e % CHUNK;
         if (g < groups) {
-            let j = key_at(at, min(first + key, params.k_count - 1u));
+            let j = key_at(at, first + key);
             arena[K_AT + key * K_PITCH + g] = load_k(at.k_at + j * params.k_row, chunk + g);
         }
     }
 }
 
-// In a masked tile some rows multiply v by 0, and 0 x NaN is not 0: what is not finite becomes 0 there. Rows that do
+// Where pairs are left out, by the mask or by a bias of -inf, rows multiply v by 0, and 0 x NaN is not 0: what is not
+// finite becomes 0 there. Rows that do
 // attend such a value are unspecified anyway.
 fn stage_v(at: Head, lane: Lane, first: u32, masked: bool) {
     for (var e = lane.index; e < V_KEYS * V_PITCH; e += LANES) {
         let g = e % V_PITCH;
         var value = vec4(0.0);
         if (g < VALUE_GROUPS) {
-            let j = key_at(at, min(first + e / V_PITCH, params.k_count - 1u));
+            let j = key_at(at, first + e / V_PITCH);
             value = load_v(at.v_at + j * params.v_row, g);
-            if (masked) { value = select(value, vec4(0.0), not_finite(value)); }
+            if (masked || SCORES_MAY_DROP) { value = select(value, vec4(0.0), not_finite(value)); }
         }
         arena[V_AT + e] = value;
     }

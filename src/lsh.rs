@@ -259,19 +259,33 @@ fn check_shape(shape: &AttentionShape) -> Result<()> {
     // Length 0 is valid, and nothing is read.
     AttentionShape { kv_len: if shape.q_len == 0 { 1 } else { shape.kv_len }, ..*shape }.check()?;
     if shape.kv_heads != shape.heads {
-        return Err(Error::argument("kv_heads", format!("heads ({}): keys are queries", shape.heads), shape.kv_heads));
+        return Err(Error::argument(
+            "kv_heads",
+            format!("heads ({}): keys are queries", shape.heads),
+            shape.kv_heads,
+        ));
     }
     if shape.kv_len != shape.q_len {
-        return Err(Error::argument("kv_len", format!("q_len ({}): keys are queries", shape.q_len), shape.kv_len));
+        return Err(Error::argument(
+            "kv_len",
+            format!("q_len ({}): keys are queries", shape.q_len),
+            shape.kv_len,
+        ));
     }
     if shape.q_len > LshOptions::MAX_LEN {
         let (need, have) = (shape.q_len as u64, LshOptions::MAX_LEN as u64);
         return Err(Error::limit("q_len", "LshOptions::MAX_LEN", need, have));
     }
     if shape.k_layout != shape.q_layout {
-        return Err(Error::argument("k_layout", "q_layout: keys are queries", format!("{:?}", shape.k_layout)));
+        return Err(Error::argument(
+            "k_layout",
+            "q_layout: keys are queries",
+            format!("{:?}", shape.k_layout),
+        ));
     }
-    for (name, given) in [("softcap", shape.softcap.is_some()), ("bias", shape.bias.is_some()), ("alibi", shape.alibi)] {
+    for (name, given) in
+        [("softcap", shape.softcap.is_some()), ("bias", shape.bias.is_some()), ("alibi", shape.alibi)]
+    {
         if given {
             return Err(Error::argument(name, "none for LSH attention", "one"));
         }
@@ -313,11 +327,18 @@ impl<E> LshInputs<'_, E> {
 }
 
 /// A tensor that is there if and only if the options say so.
-pub(crate) fn check_optional(name: &'static str, wanted: bool, got: Option<usize>, need: usize) -> Result<()> {
+pub(crate) fn check_optional(
+    name: &'static str,
+    wanted: bool,
+    got: Option<usize>,
+    need: usize,
+) -> Result<()> {
     match (wanted, got) {
         (false, None) => Ok(()),
         (true, Some(got)) if got == need => Ok(()),
-        (true, Some(got)) => Err(Error::argument(name, format!("{need} elements"), format!("{got} elements"))),
+        (true, Some(got)) => {
+            Err(Error::argument(name, format!("{need} elements"), format!("{got} elements")))
+        }
         (true, None) => Err(Error::argument(name, "a tensor, as the options say", "none")),
         (false, Some(_)) => Err(Error::argument(name, "none, as the options say", "a tensor")),
     }

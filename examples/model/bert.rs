@@ -16,11 +16,10 @@ pub(crate) fn bert<'a>(gpu: &'a Gpu, file: &File<'_>, pattern: impl Pattern) -> 
         len,
         width: file.size("hidden_size")?,
         heads: file.size("num_attention_heads")?,
-        hidden: file.size("intermediate_size")?,
         eps: file.eps()?,
     };
     check(&sizes, positions)?;
-    let Sizes { width, hidden, .. } = sizes;
+    let (width, hidden) = (sizes.width, file.size("intermediate_size")?);
     let lengths = lengths(file, [batch, len])?;
     let parts = Parts::lower(
         &And(pattern, KeyLengths { lengths }),
@@ -72,7 +71,7 @@ pub(super) fn check(sizes: &Sizes, positions: usize) -> Result<(), Error> {
     if sizes.len > positions {
         return Err(format!("input_ids: need at most {positions} positions, found {}", sizes.len).into());
     }
-    if sizes.width % sizes.heads != 0 {
+    if !sizes.width.is_multiple_of(sizes.heads) {
         return Err(format!("heads: need a divisor of {}, found {}", sizes.width, sizes.heads).into());
     }
     Ok(())

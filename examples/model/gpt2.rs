@@ -14,7 +14,7 @@ pub(crate) fn gpt2<'a>(gpu: &'a Gpu, file: &File<'_>, pattern: impl Pattern) -> 
     let (ids, [batch, len]) = file.tokens(vocabulary)?;
     let width = file.size("n_embd")?;
     let hidden = if file.size("n_inner").is_ok() { file.size("n_inner")? } else { 4 * width };
-    let sizes = Sizes { batch, len, width, heads: file.size("n_head")?, hidden, eps: file.eps()? };
+    let sizes = Sizes { batch, len, width, heads: file.size("n_head")?, eps: file.eps()? };
     check(&sizes, positions)?;
     let parts = Parts::lower(&pattern, BlockGrid::from(&super::attention_shape(&sizes)))?;
     let (rows, layers) = (sizes.rows(), file.size("n_layer")?);

@@ -41,6 +41,7 @@ fn query_at(at: Head, row: u32) -> u32 {
 
 // The key of the tensors that is key `key` of this part.
 fn key_at(at: Head, key: u32) -> u32 {
-    if (HAS_K_ORDER) { return mask[params.k_order_at + min(key, params.k_count - 1u)]; }
-    return key;
+    let place = min(key, params.k_count - 1u); // a short tile's last lanes look past the end
+    if (HAS_K_ORDER) { return mask[params.k_order_at + place]; }
+    return place;
 }

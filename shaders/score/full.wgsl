@@ -9,7 +9,7 @@ fn score(batch: u32, head: u32, i: u32, j: vec4<u32>, products: vec4<f32>) -> ve
     if (HAS_SOFTCAP) { s = params.softcap * tanh_of(s / params.softcap); }
     if (HAS_BIAS) {
         let at = vec4(batch * params.bias_batch + head * params.bias_head + i * params.bias_query)
-            + min(j, vec4(params.k_count - 1u)) * params.bias_key;
+            + j * params.bias_key;
         let b = vec4(bias[at.x], bias[at.y], bias[at.z], bias[at.w]);
         removed = bitcast<vec4<u32>>(b) == vec4(0xff800000u); // minus infinity: the pair is not in S
         s += select(b, vec4(0.0), removed);

@@ -2,6 +2,7 @@
 
 use super::bind::AttentionBuffers;
 use super::kernels::{Kernels, Options};
+use super::plan::AttentionPlan;
 use super::pipeline::filled_buffer;
 use super::scope::checked;
 use crate::mask::{BlockGrid, Parts};
@@ -216,7 +217,7 @@ impl Gpu {
         let shape = shape.input(I::TYPE).output(O::TYPE);
         shape.check()?;
         inputs.check(&shape)?;
-        let plan = self.kernels.attention(&shape, parts).map_err(|e| self.or_lost(e))?;
+        let plan = AttentionPlan::new(&self.kernels, &shape, parts.into(), true).map_err(|e| self.or_lost(e))?;
         if shape.is_empty() {
             return Ok(AttentionOutput { out: vec![], lse: vec![] });
         }

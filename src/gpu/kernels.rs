@@ -184,7 +184,7 @@ impl Kernels {
     /// [`Error::Argument`] for a bad shape or a mask of another size, [`Error::Limit`] where the device is too small,
     /// [`Error::Device`] for what wgpu reports while compiling.
     pub fn attention(&self, shape: &AttentionShape, parts: impl Into<Parts>) -> Result<AttentionPlan> {
-        AttentionPlan::new(self, shape, parts.into())
+        AttentionPlan::new(self, shape, parts.into(), false)
     }
 
     /// The device.

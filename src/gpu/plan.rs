@@ -75,7 +75,8 @@ pub struct Explanation {
 }
 
 impl AttentionPlan {
-    pub(super) fn new(kernels: &Kernels, shape: &AttentionShape, parts: Parts) -> Result<Self> {
+    /// Plans, and compiles for calls with or without lse.
+    pub(super) fn new(kernels: &Kernels, shape: &AttentionShape, parts: Parts, lse: bool) -> Result<Self> {
         shape.check()?;
         check_parts(shape, &parts)?;
         let choice = choose_path(kernels);
@@ -137,7 +138,7 @@ impl AttentionPlan {
         inner.explanation.scratch_bytes = scratch_bytes(shape, several).iter().sum();
         let plan = Self { kernels: kernels.clone(), shape: *shape, inner: Arc::new(inner) };
         // Compiling here, not in `bind`, keeps the cost where the caller expects it.
-        plan.pipelines(false)?;
+        plan.pipelines(lse)?;
         Ok(plan)
     }
 

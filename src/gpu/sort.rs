@@ -65,7 +65,12 @@ impl SortShape {
         let counts = self.segments as u128 * self.blocks() as u128 * SortPass::LANES as u128;
         let need = (self.segments as u128 * self.len as u128).max(counts);
         if need > u128::from(u32::MAX) {
-            return Err(Error::limit("the sort", "elements a tensor", need.min(u64::MAX.into()) as u64, u32::MAX.into()));
+            return Err(Error::limit(
+                "the sort",
+                "elements a tensor",
+                need.min(u64::MAX.into()) as u64,
+                u32::MAX.into(),
+            ));
         }
         Ok(())
     }
@@ -142,7 +147,12 @@ impl SortPlan {
         let lanes = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
         if (lanes as usize) < SortPass::LANES {
             let need = SortPass::LANES as u64;
-            return Err(Error::limit("the sort", "max_compute_invocations_per_workgroup", need, lanes.into()));
+            return Err(Error::limit(
+                "the sort",
+                "max_compute_invocations_per_workgroup",
+                need,
+                lanes.into(),
+            ));
         }
         let plan = Self { kernels: kernels.clone(), shape: *shape };
         plan.pipelines(false)?;
@@ -227,7 +237,13 @@ impl SortPlan {
             let count = [keys_in.clone(), whole(&counts)];
             steps.push(Step::new(device, &pipelines.count, params, work, &count)?);
             let scan = SortScanParams { blocks: blocks as u32, ..Default::default() };
-            steps.push(Step::new(device, &pipelines.scan, scan, segments, &[whole(&counts), whole(&starts)])?);
+            steps.push(Step::new(
+                device,
+                &pipelines.scan,
+                scan,
+                segments,
+                &[whole(&counts), whole(&starts)],
+            )?);
             let scatter = [whole(&counts), whole(&starts), keys_in, values_in, keys_out, values_out];
             steps.push(Step::new(device, &pipelines.scatter[pass], params, work, &scatter)?);
         }
@@ -355,7 +371,12 @@ pub(super) fn scratch(kernels: &Kernels, label: &'static str, bytes: u64) -> Res
     let limits = kernels.device().limits();
     let have = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
     if bytes > have {
-        return Err(Error::limit(format!("scratch: {label}"), "max_storage_buffer_binding_size", bytes, have));
+        return Err(Error::limit(
+            format!("scratch: {label}"),
+            "max_storage_buffer_binding_size",
+            bytes,
+            have,
+        ));
     }
     checked(kernels.device(), label, || storage(kernels.device(), label, bytes.next_multiple_of(16).max(16)))
 }
@@ -367,7 +388,11 @@ pub(super) fn check_apart(named: &[(&'static str, Option<&wgpu::BufferBinding<'_
         let Some(output) = output.filter(|_| *written) else { continue };
         for (m, (other, binding, _)) in named.iter().enumerate() {
             if m != n && binding.is_some_and(|binding| binding.buffer == output.buffer) {
-                return Err(Error::argument(*name, format!("a buffer other than that of {other}"), "the same buffer"));
+                return Err(Error::argument(
+                    *name,
+                    format!("a buffer other than that of {other}"),
+                    "the same buffer",
+                ));
             }
         }
     }

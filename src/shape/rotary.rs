@@ -133,7 +133,7 @@ impl RotaryShape {
                 return Err(Error::argument(name, "at least 1", 0));
             }
         }
-        if self.rotary_dim % 2 != 0 || self.rotary_dim > self.head_dim {
+        if !self.rotary_dim.is_multiple_of(2) || self.rotary_dim > self.head_dim {
             let need = format!("an even number up to head_dim ({})", self.head_dim);
             return Err(Error::argument("rotary_dim", need, self.rotary_dim));
         }

@@ -362,7 +362,7 @@ impl EmbedShape {
 pub fn sinusoidal_positions(len: usize, width: usize) -> Vec<f32> {
     let value = |t: usize, c: usize| {
         let angle = t as f64 / 10000f64.powf((c / 2 * 2) as f64 / width as f64);
-        (if c % 2 == 0 { angle.sin() } else { angle.cos() }) as f32
+        (if c.is_multiple_of(2) { angle.sin() } else { angle.cos() }) as f32
     };
     (0..len).flat_map(|t| (0..width).map(move |c| value(t, c))).collect()
 }

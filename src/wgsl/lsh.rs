@@ -70,8 +70,7 @@ impl SortedChunks {
             (self.count_once, " count-once"),
             (self.key_mask, " key-mask"),
         ];
-        let mut label =
-            format!(" lsh chunk {} sees -{}+{}", self.chunk, self.look_back, self.look_ahead);
+        let mut label = format!(" lsh chunk {} sees -{}+{}", self.chunk, self.look_back, self.look_ahead);
         flags.iter().filter(|flag| flag.0).for_each(|flag| label.push_str(flag.1));
         label
     }
@@ -91,14 +90,8 @@ impl SortedChunks {
             buckets: 16,
             self_penalty: (-1e5f32).to_bits(),
         };
-        let unchained = Self {
-            wrap: false,
-            chain_rounds: false,
-            causal: true,
-            key_mask: true,
-            look_ahead: 1,
-            ..base
-        };
+        let unchained =
+            Self { wrap: false, chain_rounds: false, causal: true, key_mask: true, look_ahead: 1, ..base };
         [base, unchained, Self { within_bucket: true, count_once: true, chunk: 50, ..base }]
     }
 }
@@ -149,18 +142,26 @@ impl HashVariant {
             .shader(
                 label,
                 "lsh_hash",
-                &[&halves, include_str!("../../shaders/lsh_hash.wgsl"), &reads("q", self.input, self.aligned)],
+                &[
+                    &halves,
+                    include_str!("../../shaders/lsh_hash.wgsl"),
+                    &reads("q", self.input, self.aligned),
+                ],
             )
     }
 
     /// A function, not an array: an indexed constant array would have to lie somewhere.
     fn halves(&self) -> String {
-        let mut text = "// Columns of a factor's projection.\nfn half_of(factor: u32) -> u32 {\n    switch factor {\n".to_owned();
+        let mut text =
+            "// Columns of a factor's projection.\nfn half_of(factor: u32) -> u32 {\n    switch factor {\n"
+                .to_owned();
         let (last, first) = self.factors.split_last().expect("checked: at least one factor");
         for (n, factor) in first.iter().enumerate() {
-            writeln!(text, "        case {n}u: {{ return {}u; }}", factor / 2).expect("writing to a String succeeds");
+            writeln!(text, "        case {n}u: {{ return {}u; }}", factor / 2)
+                .expect("writing to a String succeeds");
         }
-        write!(text, "        default: {{ return {}u; }}\n    }}\n}}\n", last / 2).expect("writing to a String succeeds");
+        write!(text, "        default: {{ return {}u; }}\n    }}\n}}\n", last / 2)
+            .expect("writing to a String succeeds");
         text
     }
 

@@ -23,7 +23,11 @@ impl SortPass {
 
     /// Sums the counts.
     pub fn scan() -> Shader {
-        Header::default().shader("sort scan".into(), "sort_scan", &[include_str!("../../shaders/sort_scan.wgsl")])
+        Header::default().shader(
+            "sort scan".into(),
+            "sort_scan",
+            &[include_str!("../../shaders/sort_scan.wgsl")],
+        )
     }
 
     /// Moves values, which are the keys' places where there are no `values`, and the keys where they are needed again.

@@ -4,8 +4,8 @@ use super::{Case, gpu};
 use wgpu::util::DeviceExt;
 use wgpu_attention::reference::Kind;
 use wgpu_attention::{
-    AttentionShape, BiasStrides, Error, Gpu, Kernels, LshBuffers, LshInputs, LshOptions, LshStage, Options, Projections,
-    SortBuffers, SortShape, Strides,
+    AttentionShape, BiasStrides, Error, Gpu, Kernels, LshBuffers, LshInputs, LshOptions, LshStage, Options,
+    Projections, SortBuffers, SortShape, Strides,
 };
 
 fn storage(device: &wgpu::Device, data: &[f32]) -> wgpu::Buffer {
@@ -33,13 +33,19 @@ fn read(device: &wgpu::Device, queue: &wgpu::Queue, buffer: &wgpu::Buffer) -> Ve
 #[test]
 fn two_calls_in_one_encoder_on_a_device_with_default_limits() {
     let adapter = pollster::block_on(Gpu::adapters()).expect("an adapter").swap_remove(0);
-    let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default())).unwrap();
+    let (device, queue) =
+        pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default())).unwrap();
     let kernels = Kernels::new(&device, Options::default()).unwrap();
     let whole = wgpu::Buffer::as_entire_buffer_binding;
     let mut encoder = device.create_command_encoder(&Default::default());
     let mut made = vec![];
     for (len, rounds) in [(100, 2), (130, 1)] {
-        let case = Case::<f32>::new(AttentionShape::new(1, 2, len, 16), LshOptions::new(rounds, 8, 16), Kind::Normal, 5);
+        let case = Case::<f32>::new(
+            AttentionShape::new(1, 2, len, 16),
+            LshOptions::new(rounds, 8, 16),
+            Kind::Normal,
+            5,
+        );
         let plan = kernels.lsh(&case.shape, case.options.clone()).unwrap();
         let [qk, v] = [&case.qk, &case.v].map(|data| storage(&device, data));
         let out = storage(&device, &vec![-7.0; case.shape.len_out() + 64]);
@@ -60,7 +66,8 @@ fn two_calls_in_one_encoder_on_a_device_with_default_limits() {
 
 #[test]
 fn stages_in_turn_are_the_whole() {
-    let case = Case::<f32>::new(AttentionShape::new(1, 2, 100, 16), LshOptions::new(2, 8, 16), Kind::Normal, 5);
+    let case =
+        Case::<f32>::new(AttentionShape::new(1, 2, 100, 16), LshOptions::new(2, 8, 16), Kind::Normal, 5);
     let plan = gpu().kernels().lsh(&case.shape, case.options.clone()).unwrap();
     assert!(plan.explain().pairs == 2 * 2 * 100 * 32 && plan.explain().flops > 0.0, "{:?}", plan.explain());
     let device = gpu().device();
@@ -146,11 +153,23 @@ fn bad_slices_are_refused_one_by_one() {
         (&good, LshInputs { qk: &data, v: exact, projections: None, key_mask: None }, "qk"),
         (&good, LshInputs { qk: exact, v: &data[..5], projections: None, key_mask: None }, "v"),
         (&given, LshInputs { qk: exact, v: exact, projections: None, key_mask: None }, "projections"),
-        (&given, LshInputs { qk: exact, v: exact, projections: Some(&data[..need - 1]), key_mask: None }, "projections"),
-        (&good, LshInputs { qk: exact, v: exact, projections: Some(&data[..need]), key_mask: None }, "projections"),
+        (
+            &given,
+            LshInputs { qk: exact, v: exact, projections: Some(&data[..need - 1]), key_mask: None },
+            "projections",
+        ),
+        (
+            &good,
+            LshInputs { qk: exact, v: exact, projections: Some(&data[..need]), key_mask: None },
+            "projections",
+        ),
         (&masked, LshInputs { qk: exact, v: exact, projections: None, key_mask: None }, "key_mask"),
         (&masked, LshInputs { qk: exact, v: exact, projections: None, key_mask: Some(&mask) }, "key_mask"),
-        (&good, LshInputs { qk: exact, v: exact, projections: None, key_mask: Some(&mask[..64]) }, "key_mask"),
+        (
+            &good,
+            LshInputs { qk: exact, v: exact, projections: None, key_mask: Some(&mask[..64]) },
+            "key_mask",
+        ),
     ];
     for (options, inputs, name) in cases {
         let error = gpu().lsh::<f32, f32>(&shape, options, &inputs).expect_err(name);
@@ -166,7 +185,12 @@ fn bad_buffers_are_refused_one_by_one() {
     let [qk, v, out, other] = [0; 4].map(|_| storage(device, &vec![0.0; shape.len_q()]));
     let small = storage(device, &[0.0; 16]);
     let usage = wgpu::BufferUsages::COPY_DST;
-    let no_storage = device.create_buffer(&wgpu::BufferDescriptor { label: None, size: 8192, usage, mapped_at_creation: false });
+    let no_storage = device.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: 8192,
+        usage,
+        mapped_at_creation: false,
+    });
     let whole = wgpu::Buffer::as_entire_buffer_binding;
     let good = || LshBuffers::new(whole(&qk), whole(&v), whole(&out));
     plan.bind(good()).unwrap();
@@ -207,12 +231,15 @@ fn bad_sorts_are_refused_one_by_one() {
     refused(SortShape::new(1 << 20, 1 << 14), "the sort");
     refused(SortShape::new(1 << 26, 1), "the sort");
     assert!(gpu().sort(&SortShape::new(2, 3), &[0; 5], None).unwrap_err().to_string().contains("keys"));
-    assert!(gpu().sort(&SortShape::new(2, 3), &[0; 6], Some(&[0; 7])).unwrap_err().to_string().contains("values"));
+    assert!(
+        gpu().sort(&SortShape::new(2, 3), &[0; 6], Some(&[0; 7])).unwrap_err().to_string().contains("values")
+    );
 
     let plan = kernels.sort(&SortShape::new(2, 64)).unwrap();
     let [keys, out] = [0; 2].map(|_| storage(gpu().device(), &[0.0; 128]));
     let whole = wgpu::Buffer::as_entire_buffer_binding;
-    let good = SortBuffers { keys: whole(&keys), values: None, sorted_keys: None, sorted_values: whole(&out) };
+    let good =
+        SortBuffers { keys: whole(&keys), values: None, sorted_keys: None, sorted_values: whole(&out) };
     plan.bind(good.clone()).unwrap();
     let cases = [
         ("values", SortBuffers { values: Some(whole(&keys)), ..good.clone() }),

@@ -91,7 +91,8 @@ fn element_types() {
     fn check<E: Element>() {
         for (rounds, d) in [(1, 16), (3, 16), (3, 7)] {
             let shape = AttentionShape::new(2, 2, 75, d);
-            Case::<E>::new(shape, LshOptions::new(rounds, 8, 16).key_mask(true), Kind::Normal, 4).check(Rows::All);
+            Case::<E>::new(shape, LshOptions::new(rounds, 8, 16).key_mask(true), Kind::Normal, 4)
+                .check(Rows::All);
         }
     }
     check::<f32>();
@@ -139,7 +140,8 @@ fn projections_per_head_shared_and_given() {
 fn scales_and_penalties() {
     for (scale, penalty) in [(1.0, -1e5), (0.1, 0.0), (-2.0, -5e4), (3.0, 4.0), (0.0, -1.0)] {
         let shape = shape(64).scale(scale);
-        Case::<f32>::new(shape, LshOptions::new(2, 8, 16).self_penalty(penalty), Kind::Normal, 3).check(Rows::All);
+        Case::<f32>::new(shape, LshOptions::new(2, 8, 16).self_penalty(penalty), Kind::Normal, 3)
+            .check(Rows::All);
     }
 }
 

@@ -42,7 +42,8 @@ fn floats(file: &SafeTensors, name: &str) -> Option<Vec<f32>> {
 fn cases() -> Vec<Golden> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden");
     let files = std::fs::read_dir(folder).expect("golden/").map(|entry| entry.expect("readable").path());
-    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect();
+    let mut files: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect();
     files.sort();
     let parse = |path: PathBuf| {
         let bytes = std::fs::read(&path).expect("readable");
@@ -59,8 +60,12 @@ fn golden(bytes: &[u8], case: &Value) -> Golden {
     let size = |name: &str| case[name].as_u64().unwrap_or_else(|| panic!("{name}")) as usize;
     let flag = |name: &str| case[name].as_bool().unwrap_or_else(|| panic!("{name}"));
     let number = |name: &str| case[name].as_f64().unwrap_or_else(|| panic!("{name}"));
-    let factors: Vec<usize> =
-        case["buckets"].as_array().expect("a list").iter().map(|b| b.as_u64().expect("a size") as usize).collect();
+    let factors: Vec<usize> = case["buckets"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|b| b.as_u64().expect("a size") as usize)
+        .collect();
     let [b, h, l, d] = file.tensor("qk").expect("qk").shape().try_into().expect("[B, H, L, d]");
     let dv = file.tensor("v").expect("v").shape()[3];
     let per_head = file.tensor("rotations").expect("rotations").shape()[0] != 1;
@@ -126,7 +131,8 @@ fn the_device_agrees_with_every_case() {
             LshGot { out: &got.out, lse: Some(&got.lse), buckets: &got.buckets, order: Some(&got.order) };
         for expected in [None, Some((expected, case.allowance))] {
             let report =
-                reference::verify_lsh(&case.shape, &case.options, &case.inputs(), got, Rows::All, expected).unwrap();
+                reference::verify_lsh(&case.shape, &case.options, &case.inputs(), got, Rows::All, expected)
+                    .unwrap();
             println!("{}: {report}", case.name);
             assert!(report.pass, "{}: {report}", case.name);
             assert_eq!(report.attention.unspecified, 0, "{}", case.name);

@@ -24,7 +24,9 @@ use wgpu_attention::{AttentionShape, Counter, Element, Gpu, LshInputs, LshOption
 /// The device of this test binary, shared so that each pipeline is compiled once.
 fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
-    GPU.get_or_init(|| Gpu::new().expect("an adapter: run by `cargo xtask test`, which fetches a software one"))
+    GPU.get_or_init(|| {
+        Gpu::new().expect("an adapter: run by `cargo xtask test`, which fetches a software one")
+    })
 }
 
 /// One call's tensors.
@@ -60,7 +62,8 @@ impl<E: Element> Case<E> {
     }
 
     fn run_on(&self, gpu: &Gpu) -> LshOutput<E> {
-        gpu.lsh(&self.shape, &self.options, &self.inputs()).unwrap_or_else(|e| panic!("{:?}: {e}", self.options))
+        gpu.lsh(&self.shape, &self.options, &self.inputs())
+            .unwrap_or_else(|e| panic!("{:?}: {e}", self.options))
     }
 
     fn run(&self) -> LshOutput<E> {

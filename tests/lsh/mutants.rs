@@ -13,15 +13,30 @@ const SORT: usize = 9;
 
 const MUTANTS: &[Mutant] = &[
     // --- hash ---
-    ("the negated projections are forgotten", "select(half + lowest_at, highest_at, highest >= -lowest)", "highest_at", 0),
+    (
+        "the negated projections are forgotten",
+        "select(half + lowest_at, highest_at, highest >= -lowest)",
+        "highest_at",
+        0,
+    ),
     ("ties go to the highest index", "products[t] > highest)", "products[t] >= highest)", 2),
     ("rounds share the first round's projection", " + round * COLUMNS;", ";", 0),
     ("heads share the first head's projection", "head * params.projection_head + round", "round", 0),
     ("the factors do not multiply", "place_value *= 2u * half;", "", 1),
     ("the factors share their columns", "first_column += half;", "", 1),
     ("the chunks of x are all the first", "let g = first + e % GROUPS;", "let g = e % GROUPS;", 1),
-    ("the columns past the first tile are the first", "let at = column + 4u * (e % 4u) + t;", "let at = 4u * (e % 4u) + t;", 1),
-    ("keys are not normalised by their own norm", "norms[line * params.len + row]", "norms[line * params.len + row / 2u]", 0),
+    (
+        "the columns past the first tile are the first",
+        "let at = column + 4u * (e % 4u) + t;",
+        "let at = 4u * (e % 4u) + t;",
+        1,
+    ),
+    (
+        "keys are not normalised by their own norm",
+        "norms[line * params.len + row]",
+        "norms[line * params.len + row / 2u]",
+        0,
+    ),
     ("the norm lacks its root", "inverseSqrt(squares)", "1.0 / squares", 0),
     ("masked positions are not set apart", "key_mask[batch * params.len + row] == 0u", "false", 1),
     // --- sort ---
@@ -30,22 +45,57 @@ const MUTANTS: &[Mutant] = &[
     ("blocks forget those before", "total += count;", "total = count;", SORT),
     ("digits forget the smaller ones", "sums[lane] += before;", "", SORT),
     ("the second digit is the first", "(key >> params.shift)", "key", SORT),
-    ("segments share the first one's starts", "starts[segment * 256u + lane] + counts", "starts[lane] + counts", SORT),
+    (
+        "segments share the first one's starts",
+        "starts[segment * 256u + lane] + counts",
+        "starts[lane] + counts",
+        SORT,
+    ),
     // --- attention over sorted places ---
-    ("the chunk before is not seen", "LOOK_BACK % chunks) % chunks, min(LOOK_BACK + 1u + LOOK_AHEAD", "0u) % chunks, min(1u + LOOK_AHEAD", 0),
-    ("the line does not go round", "if (seen.x + seen.y > chunks) { stretch(at, lane, 0u, seen.x + seen.y - chunks); }", "", 0),
+    (
+        "the chunk before is not seen",
+        "LOOK_BACK % chunks) % chunks, min(LOOK_BACK + 1u + LOOK_AHEAD",
+        "0u) % chunks, min(1u + LOOK_AHEAD",
+        0,
+    ),
+    (
+        "the line does not go round",
+        "if (seen.x + seen.y > chunks) { stretch(at, lane, 0u, seen.x + seen.y - chunks); }",
+        "",
+        0,
+    ),
     ("without a wrap the first chunk looks back", "chunk - min(chunk, LOOK_BACK)", "chunk", 1),
     ("rows of a chunk's later tiles are lost", "row_tile % ROW_TILES_A_CHUNK * ROWS, end", "0u, end", 3),
-    ("a chunk cut off by its round goes on", "min(chunk_at + PLACES_A_CHUNK, first_place + params.q_len)", "chunk_at + PLACES_A_CHUNK", 0),
-    ("causal goes by places", "vec4(mask[j.x], mask[j.y], mask[j.z], mask[j.w]) <= vec4(mask[i])", "j <= vec4(i)", 3),
+    (
+        "a chunk cut off by its round goes on",
+        "min(chunk_at + PLACES_A_CHUNK, first_place + params.q_len)",
+        "chunk_at + PLACES_A_CHUNK",
+        0,
+    ),
+    (
+        "causal goes by places",
+        "vec4(mask[j.x], mask[j.y], mask[j.z], mask[j.w]) <= vec4(mask[i])",
+        "j <= vec4(i)",
+        3,
+    ),
     ("masked keys are seen", "seen = seen & (bucket != vec4(BUCKETS));", "", 1),
     ("buckets of other rounds are one's own", "seen & same_round & (", "seen & (", 2),
     ("other buckets are seen", " & (bucket == vec4(mask[params.groups_at + i]))", "", 2),
     ("heads share the first head's order", "(at.batch * params.heads + at.head) * params.k_count", "0u", 0),
     ("one's own key is an ordinary one", "j == vec4(i));", "vec4(false));", 0),
-    ("norms are those of the query", "* params.q_len) + j;\n    let norms", "* params.q_len) + vec4(i);\n    let norms", 0),
+    (
+        "norms are those of the query",
+        "* params.q_len) + j;\n    let norms",
+        "* params.q_len) + vec4(i);\n    let norms",
+        0,
+    ),
     ("a pair counts each time", "s -= log2(", "s -= 0.0 * log2(", 2),
-    ("meetings are counted in one's own round only", "let first = select(round, 0u, CHAIN_ROUNDS);", "let first = round;", 4),
+    (
+        "meetings are counted in one's own round only",
+        "let first = select(round, 0u, CHAIN_ROUNDS);",
+        "let first = round;",
+        4,
+    ),
     ("rounds do not merge", "all_l = fma(row_l, new_weight, old_weight);", "all_l = row_l * new_weight;", 0),
     ("(m, l) is not left for the next round", "stats[2u * stat + 1u] = state.y;", "", 0),
 ];
@@ -108,7 +158,9 @@ fn the_checks_find_the_faults() {
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                while let Some((name, find, replacement, which)) = MUTANTS.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some((name, find, replacement, which)) =
+                    MUTANTS.get(next.fetch_add(1, Ordering::Relaxed))
+                {
                     let applied = Arc::new(AtomicUsize::new(0));
                     let count = applied.clone();
                     let edit = move |text: &str| {

@@ -10,7 +10,10 @@ fn case(len: usize, options: LshOptions) -> Case<f32> {
 
 fn close(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |max, x| if x.is_finite() { f32::max(max, x) } else { f32::INFINITY })
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, |max, x| if x.is_finite() { f32::max(max, x) } else { f32::INFINITY })
 }
 
 /// Shared queries and keys through the dense kernel: keys normalised on the host, the own key's score far below.
@@ -69,7 +72,11 @@ fn positions_that_do_not_matter_may_be_permuted() {
     assert!(close(&result.out, &back) < 1e-5);
     for round in 0..3 {
         for i in 0..96 {
-            assert_eq!(result.buckets[round * 96 + i], got.buckets[round * 96 + from(i)], "buckets move along");
+            assert_eq!(
+                result.buckets[round * 96 + i],
+                got.buckets[round * 96 + from(i)],
+                "buckets move along"
+            );
         }
     }
 }
@@ -83,8 +90,9 @@ fn the_order_of_the_rounds_does_not_matter() {
     let mut turned = case.clone();
     turned.options = options.projections(Projections::Given { per_head: true });
     // [H, d, R, columns], the rounds in reverse.
-    turned.projections =
-        Some(projections.chunks(3 * 4).flat_map(|element| element.chunks(4).rev().flatten().copied()).collect());
+    turned.projections = Some(
+        projections.chunks(3 * 4).flat_map(|element| element.chunks(4).rev().flatten().copied()).collect(),
+    );
     let second = turned.check(Rows::All);
     assert!(close(&first.out, &second.out) < 1e-5 && close(&first.lse, &second.lse) < 1e-5);
     assert_eq!(first.buckets[..100], second.buckets[200..300], "round 0 became round 2");
@@ -106,7 +114,8 @@ fn equal_rounds_counted_once_are_one_round() {
     let case = case(100, once.clone());
     let one = case.run();
     let mut twice = case.clone();
-    twice.options = once.clone().rounds(2).count_once(true).projections(Projections::Given { per_head: true });
+    twice.options =
+        once.clone().rounds(2).count_once(true).projections(Projections::Given { per_head: true });
     let projections = once.seeded_projections(&case.shape).unwrap();
     twice.projections = Some(projections.chunks(4).flat_map(|columns| [columns, columns].concat()).collect());
     let two = twice.check(Rows::All);

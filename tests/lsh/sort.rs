@@ -43,7 +43,9 @@ fn lengths_at_the_edges_of_tiles_and_blocks() {
 
 #[test]
 fn keys_of_any_width() {
-    for (key_bits, below) in [(1, 2), (8, 256), (9, 512), (16, 65_536), (17, 65_537), (24, 1 << 24), (32, 1 << 32)] {
+    for (key_bits, below) in
+        [(1, 2), (8, 256), (9, 512), (16, 65_536), (17, 65_537), (24, 1 << 24), (32, 1 << 32)]
+    {
         let shape = SortShape::new(2, 3000).key_bits(key_bits);
         check(shape, &random(&shape, 5, below), "random");
     }

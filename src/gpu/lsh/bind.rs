@@ -35,7 +35,11 @@ pub struct LshBuffers<'a> {
 
 impl<'a> LshBuffers<'a> {
     /// The tensors that every call has.
-    pub fn new(qk: wgpu::BufferBinding<'a>, v: wgpu::BufferBinding<'a>, out: wgpu::BufferBinding<'a>) -> Self {
+    pub fn new(
+        qk: wgpu::BufferBinding<'a>,
+        v: wgpu::BufferBinding<'a>,
+        out: wgpu::BufferBinding<'a>,
+    ) -> Self {
         Self { qk, v, projections: None, key_mask: None, out, lse: None, buckets: None, order: None }
     }
 
@@ -197,9 +201,8 @@ impl<'p> Binder<'p> {
         let (shape, options) = (&plan.shape, &plan.options);
         let places_bytes = 4 * options.len_buckets(shape) as u64;
         let [state_bytes, merged_bytes] = scratch_bytes(shape, options.rounds > 1);
-        let some = |wanted: bool, label, bytes| {
-            wanted.then(|| scratch(&plan.kernels, label, bytes)).transpose()
-        };
+        let some =
+            |wanted: bool, label, bytes| wanted.then(|| scratch(&plan.kernels, label, bytes)).transpose();
         Ok(Self {
             plan,
             buffers,

@@ -19,7 +19,9 @@ use super::plan::{aligned_in, aligned_out, check_tile, scratch_bytes};
 use super::scope::checked;
 use super::sort::{SortPlan, SortShape};
 use crate::lsh::LshOptions;
-use crate::wgsl::{AttentionVariant, FinishVariant, HashVariant, PlaceTables, ScoreTerms, SortedChunks, Stats, Tile};
+use crate::wgsl::{
+    AttentionVariant, FinishVariant, HashVariant, PlaceTables, ScoreTerms, SortedChunks, Stats, Tile,
+};
 use crate::{AttentionShape, ElementType, Error, Result};
 use std::sync::Arc;
 
@@ -111,7 +113,8 @@ impl LshPlan {
         let sort = SortShape::new(shape.batch * shape.heads * options.rounds, shape.q_len);
         let sort = kernels.sort(&sort.key_bits(u32::BITS - largest.leading_zeros()))?;
         let projections = options.seeded_projections(shape).filter(|_| !shape.is_empty());
-        let projections = projections.map(|values| upload(kernels, "LSH projections", &values)).transpose()?;
+        let projections =
+            projections.map(|values| upload(kernels, "LSH projections", &values)).transpose()?;
 
         let pairs = pairs(shape, &chunks, options.rounds);
         let places = options.len_buckets(shape) as u64;
@@ -243,7 +246,8 @@ impl LshPlan {
         };
         let seen = (chunks.look_back + 1 + chunks.look_ahead).saturating_mul(chunks.chunk);
         let heaviest = shape.flops((seen.min(places as usize) * rows) as u64);
-        let a_dispatch = (self.kernels.options().dispatch_flops / heaviest).clamp(1.0, u32::MAX as f64) as u32;
+        let a_dispatch =
+            (self.kernels.options().dispatch_flops / heaviest).clamp(1.0, u32::MAX as f64) as u32;
         Ok((params, Work { items, a_dispatch }))
     }
 }

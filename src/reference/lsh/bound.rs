@@ -23,7 +23,7 @@ const U: f64 = 1.0 / 8_388_608.0;
 const E: f64 = U;
 const TINY: f64 = f32::MIN_POSITIVE as f64;
 /// Past this, in either direction, a sum of squares may leave f32.
-const HUGE: f64 = 1.3292279957849159e36; // 2^120
+const HUGE: f64 = (1u128 << 120) as f64;
 
 fn gamma(k: usize) -> f64 {
     let x = k as f64 * U;
@@ -85,7 +85,14 @@ pub(super) fn solve<T: Element>(call: &LshCall<'_, T>, meetings: &Meetings, line
 }
 
 /// The score of a pair that meets `times` times, and its largest error.
-fn score<T: Element>(call: &LshCall<'_, T>, q: &[f64], i: usize, j: usize, x: &[f64], times: usize) -> (f64, f64) {
+fn score<T: Element>(
+    call: &LshCall<'_, T>,
+    q: &[f64],
+    i: usize,
+    j: usize,
+    x: &[f64],
+    times: usize,
+) -> (f64, f64) {
     let options = call.options;
     let (mut score, mut delta) = if i == j {
         let penalty = f64::from(options.self_penalty);
@@ -106,7 +113,8 @@ fn product(shape: &AttentionShape, eps: f64, q: &[f64], x: &[f64]) -> (f64, f64)
     if squares == 0.0 {
         return (0.0, 0.0);
     }
-    let (scale, inverse, smallest) = (f64::from(shape.scale_value()), 1.0 / squares.sqrt(), min_normal(shape.input));
+    let (scale, inverse, smallest) =
+        (f64::from(shape.scale_value()), 1.0 / squares.sqrt(), min_normal(shape.input));
     let (mut sum, mut size, mut flushed, mut flushed_squares) = (0.0, 0.0, 0.0, 0.0);
     for (q, x) in q.iter().zip(x) {
         sum += q * x;
@@ -117,7 +125,7 @@ fn product(shape: &AttentionShape, eps: f64, q: &[f64], x: &[f64]) -> (f64, f64)
     let d = q.len();
     let condition = scale.abs() * size * inverse;
     let largest = q.iter().chain(x).fold(1.0f64, |max, x| max.max(x.abs())) * scale.abs().max(1.0);
-    let out_of_range = !(1.0 / HUGE..HUGE).contains(&squares) || !(largest * largest < HUGE);
+    let out_of_range = !(1.0 / HUGE..HUGE).contains(&squares) || !(0.0..HUGE).contains(&(largest * largest));
     let delta = gamma(2 * d + 12) * condition
         + scale.abs() * flushed * inverse
         + condition * flushed_squares / squares
@@ -142,10 +150,12 @@ pub(super) fn bounded<T: Element>(call: &LshCall<'_, T>, exact: Exact, line: usi
     let parts = call.options.rounds;
     let rises = records(&exact) + 2 * (parts - 1);
     let sum_error = gamma(m + rises + 2 + 10 * (parts - 1));
-    let top = exact.scores.iter().zip(&exact.deltas).map(|(s, delta)| s + delta).fold(f64::NEG_INFINITY, f64::max);
+    let top =
+        exact.scores.iter().zip(&exact.deltas).map(|(s, delta)| s + delta).fold(f64::NEG_INFINITY, f64::max);
     let epsilon = |(s, delta): (&f64, &f64)| {
         let x = top - s + delta;
-        (delta + x * (2.0 * U + 2.0 * E * std::f64::consts::LOG2_E + E) + 3.0 * E * (1 + rises) as f64) * 1.001
+        (delta + x * (2.0 * U + 2.0 * E * std::f64::consts::LOG2_E + E) + 3.0 * E * (1 + rises) as f64)
+            * 1.001
     };
     let errors: Vec<f64> = exact.scores.iter().zip(&exact.deltas).map(epsilon).collect();
     let weights: Vec<f64> = exact.scores.iter().map(|s| (s - exact.lse).exp()).collect();
@@ -166,7 +176,8 @@ pub(super) fn bounded<T: Element>(call: &LshCall<'_, T>, exact: Exact, line: usi
     }
     let smallest = min_normal(call.shape.input);
     let finish = |([moved, size, largest], &o): (&[f64; 3], &f64)| {
-        let flushes = (m + rises + 2) as f64 * 4.0 * TINY * (1.0 + largest) + if smallest > TINY { smallest } else { 0.0 };
+        let flushes = (m + rises + 2) as f64 * 4.0 * TINY * (1.0 + largest)
+            + if smallest > TINY { smallest } else { 0.0 };
         let bound = (moved + sum_error * (size.min(*largest) + o.abs())) / (1.0 - sum_error) + flushes;
         stored(call.shape.output, o.abs(), bound)
     };

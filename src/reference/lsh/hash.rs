@@ -63,7 +63,8 @@ fn bucket<E: Element>(
                 let terms = x.iter().enumerate().map(|(c, x)| {
                     x * f64::from(projections[((head * d + c) * options.rounds + round) * columns + column])
                 });
-                let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), term: f64| (sum + term, size + term.abs()));
+                let (sum, size) =
+                    terms.fold((0.0, 0.0), |(sum, size), term: f64| (sum + term, size + term.abs()));
                 (sum, super::bound::product_error(call.shape.input, d + 1, size))
             })
             .collect();
@@ -86,7 +87,8 @@ fn argmax(products: &[(f64, f64)]) -> (usize, bool) {
             best = n;
         }
     }
-    let apart = |(n, &(value, error)): (usize, &(f64, f64))| n == best || all[best].0 - value > all[best].1 + error;
+    let apart =
+        |(n, &(value, error)): (usize, &(f64, f64))| n == best || all[best].0 - value > all[best].1 + error;
     (best, all.iter().enumerate().all(apart))
 }
 

@@ -42,7 +42,11 @@ use rayon::prelude::*;
 /// assert!((exact.out[0] - mean).abs() < 1e-6);
 /// # Ok::<(), wgpu_attention::Error>(())
 /// ```
-pub fn lsh<E: Element>(shape: &AttentionShape, options: &LshOptions, inputs: &LshInputs<'_, E>) -> Result<Output> {
+pub fn lsh<E: Element>(
+    shape: &AttentionShape,
+    options: &LshOptions,
+    inputs: &LshInputs<'_, E>,
+) -> Result<Output> {
     let buckets = lsh_buckets(shape, options, inputs)?.buckets;
     lsh_with_buckets(shape, options, inputs, &buckets)
 }
@@ -120,6 +124,9 @@ impl<'a, E: Element> LshCall<'a, E> {
             return Ok(vec![]);
         }
         let line_places = self.options.rounds * self.shape.q_len;
-        Ok(buckets.par_chunks(line_places).map(|line| Meetings::new(self.options, self.shape.q_len, line)).collect())
+        Ok(buckets
+            .par_chunks(line_places)
+            .map(|line| Meetings::new(self.options, self.shape.q_len, line))
+            .collect())
     }
 }

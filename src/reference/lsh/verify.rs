@@ -1,8 +1,8 @@
 //! A kernel's buckets, order and rows against the reference.
 
+use super::LshCall;
 use super::bound::{bounded, solve};
 use super::hash::{lsh_buckets, lsh_order};
-use super::LshCall;
 use crate::lsh::{LshInputs, LshOptions};
 use crate::reference::call::{Position, check_len};
 use crate::reference::verify::Report;
@@ -44,7 +44,13 @@ pub struct LshReport {
 impl fmt::Display for LshReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = if self.pass { "pass" } else { "FAIL" };
-        write!(f, "{verdict}, {} of {} buckets certain, {} wrong", self.certain, self.buckets, self.wrong_buckets.len())?;
+        write!(
+            f,
+            "{verdict}, {} of {} buckets certain, {} wrong",
+            self.certain,
+            self.buckets,
+            self.wrong_buckets.len()
+        )?;
         if let Some((at, got, expected)) = self.wrong_buckets.first() {
             write!(f, " (first at {at}: got {got}, expected {expected})")?;
         }
