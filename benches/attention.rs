@@ -36,7 +36,14 @@ impl Case {
         let v = buffer(shape.len_v(), 1.19);
         let out = buffer(shape.len_out(), 0.0);
         let whole = wgpu::Buffer::as_entire_buffer_binding;
-        let buffers = AttentionBuffers { q: whole(&q), k: whole(&k), v: whole(&v), bias: None, out: whole(&out), lse: None };
+        let buffers = AttentionBuffers {
+            q: whole(&q),
+            k: whole(&k),
+            v: whole(&v),
+            bias: None,
+            out: whole(&out),
+            lse: None,
+        };
         let call = plan.bind(buffers).expect("the buffers fit");
         Self { call, pairs: plan.explain().visited }
     }
@@ -74,7 +81,8 @@ fn patterns(c: &mut Criterion) {
         for (name, pattern) in patterns {
             let case = Case::new(&gpu, &AttentionShape::new(1, 1, n, 64), &pattern);
             group.throughput(Throughput::Elements(case.pairs));
-            group.bench_function(BenchmarkId::new(name, n), |b| b.iter_custom(|calls| case.time(&gpu, calls)));
+            group
+                .bench_function(BenchmarkId::new(name, n), |b| b.iter_custom(|calls| case.time(&gpu, calls)));
         }
     }
 }

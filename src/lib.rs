@@ -89,31 +89,36 @@ pub mod wgsl;
 pub use counter::Counter;
 pub use element::{Element, ElementType};
 pub use error::{Error, Result};
-/// The wgpu that the kernels are built on, so that versions agree.
-#[cfg(feature = "gpu")]
-pub use wgpu;
 #[cfg(feature = "gpu")]
 pub use gpu::{
-    AttentionBuffers, AttentionCall, AttentionOutput, AttentionPlan, Explanation, Gpu, KernelPath, Kernels,
-    AddPlan, EmbedPlan, FeedForwardBuffers, FeedForwardPlan, LayerCall, MatmulBuffers, MatmulPlan, NormBuffers, NormPlan, RotaryBuffers,
-    RotaryPlan, SoftmaxPlan,
-    Options, PathChoice, recommended_features, recommended_limits,
+    AddPlan, AttentionBuffers, AttentionCall, AttentionOutput, AttentionPlan, EmbedPlan, Explanation,
+    FeedForwardBuffers, FeedForwardPlan, Gpu, KernelPath, Kernels, LayerCall, MatmulBuffers, MatmulPlan,
+    NormBuffers, NormPlan, Options, PathChoice, RotaryBuffers, RotaryPlan, SoftmaxPlan, recommended_features,
+    recommended_limits,
 };
 #[cfg(feature = "gpu")]
-pub use gpu::{LshBuffers, LshCall, LshExplanation, LshOutput, LshPlan, LshStage, SortBuffers, SortCall, SortOutput, SortPlan, SortShape};
+pub use gpu::{
+    LshBuffers, LshCall, LshExplanation, LshOutput, LshPlan, LshStage, SortBuffers, SortCall, SortOutput,
+    SortPlan, SortShape,
+};
 pub use inputs::Inputs;
 pub use lsh::{LshInputs, LshOptions, Projections};
 pub use mask::{BlockGrid, BlockMask, PackedMask, Part, Parts, Row, Run, RunKind};
-pub use pattern::{
-    And, BigBird, BlockLayout, Blocks, Causal, Dilated, Document, Extent, Fixed, FixedPart, Full, Global, KeyLengths, Longformer,
-    Mask, Not, Or, PairPredicate, Pattern, Predicate, Prefix, Random, Site, Span, Strided, StridedPart, Varies, Window,
-};
 #[cfg(feature = "serde")]
 pub use pattern::AnyPattern;
-pub use shape::{
-    Activation, AddShape, AttentionShape, BiasStrides, Combine, EmbedShape, FeedForwardShape, Layout, MatmulShape, NormKind, NormShape,
-    RotaryPairs, RotaryShape, RowStrides, SoftmaxShape, Strides, WeightOrder, rotary_tables, sinusoidal_positions,
+pub use pattern::{
+    And, BigBird, BlockLayout, Blocks, Causal, Dilated, Document, Extent, Fixed, FixedPart, Full, Global,
+    KeyLengths, Longformer, Mask, Not, Or, PairPredicate, Pattern, Predicate, Prefix, Random, Site, Span,
+    Strided, StridedPart, Varies, Window,
 };
+pub use shape::{
+    Activation, AddShape, AttentionShape, BiasStrides, Combine, EmbedShape, FeedForwardShape, Layout,
+    MatmulShape, NormKind, NormShape, RotaryPairs, RotaryShape, RowStrides, SoftmaxShape, Strides,
+    WeightOrder, rotary_tables, sinusoidal_positions,
+};
+/// The wgpu that the kernels are built on, so that versions agree.
+#[cfg(feature = "gpu")]
+pub use wgpu;
 
 impl AttentionShape {
     /// The lengths that a [`Pattern`] is asked about.

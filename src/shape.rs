@@ -398,14 +398,14 @@ fn check_no_overlap(s: Strides, sizes: [usize; 3], dim: usize) -> Result<()> {
 }
 
 // Behind the macro and the checks that they share.
-mod feed_forward;
-mod rotary;
 mod activation;
+mod feed_forward;
 mod matmul;
+mod rotary;
 mod rows;
 
 pub use activation::Activation;
-pub use matmul::{Combine, MatmulShape, RowStrides, WeightOrder};
-pub use rows::{AddShape, EmbedShape, NormKind, NormShape, SoftmaxShape, sinusoidal_positions};
 pub use feed_forward::FeedForwardShape;
+pub use matmul::{Combine, MatmulShape, RowStrides, WeightOrder};
 pub use rotary::{RotaryPairs, RotaryShape, rotary_tables};
+pub use rows::{AddShape, EmbedShape, NormKind, NormShape, SoftmaxShape, sinusoidal_positions};

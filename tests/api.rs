@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 use wgpu::util::DeviceExt;
 use wgpu_attention::{
-    AttentionBuffers, AttentionShape, BiasStrides, BlockGrid, BlockMask, Causal, ElementType, Error, Full, Gpu, Inputs,
-    Kernels, Layout, Options, Strides, reference,
+    AttentionBuffers, AttentionShape, BiasStrides, BlockGrid, BlockMask, Causal, ElementType, Error, Full,
+    Gpu, Inputs, Kernels, Layout, Options, Strides, reference,
 };
 
 const NO_ADAPTER: &str = "no GPU adapter: run the tests by `cargo xtask test`, which fetches a software adapter where \
@@ -77,7 +77,14 @@ fn two_calls_in_one_encoder_keep_their_own_parameters() {
         let plan = kernels.attention(shape, &mask).unwrap();
         let whole = wgpu::Buffer::as_entire_buffer_binding;
         let call = plan
-            .bind(AttentionBuffers { q: whole(&q), k: whole(&k), v: whole(&v), bias: None, out: whole(&out), lse: None })
+            .bind(AttentionBuffers {
+                q: whole(&q),
+                k: whole(&k),
+                v: whole(&v),
+                bias: None,
+                out: whole(&out),
+                lse: None,
+            })
             .unwrap();
         call.encode(&mut encoder);
         results.push((data, out));
@@ -103,7 +110,11 @@ fn buffers_may_have_offsets_and_a_pass_of_the_caller() {
     }
     let inputs = storage(device, &packed);
     let outputs = storage(device, &vec![-7.0; 2 * place]);
-    let at = |buffer, n: usize| wgpu::BufferBinding { buffer, offset: 4 * (n * place + floats) as u64, size: None };
+    let at = |buffer, n: usize| wgpu::BufferBinding {
+        buffer,
+        offset: 4 * (n * place + floats) as u64,
+        size: None,
+    };
     let mask = BlockMask::new(&Causal, BlockGrid::from(&shape)).unwrap();
     let call = kernels
         .attention(&shape, &mask)
@@ -123,7 +134,10 @@ fn buffers_may_have_offsets_and_a_pass_of_the_caller() {
     let got = read(device, queue, &outputs);
     assert_right(&shape, &data, &got[floats..][..shape.len_out()]);
     assert!(got[..floats].iter().all(|x| *x == -7.0), "the gap before out is untouched");
-    assert!(got[floats + shape.len_out()..place + floats].iter().all(|x| *x == -7.0), "so is the one behind it");
+    assert!(
+        got[floats + shape.len_out()..place + floats].iter().all(|x| *x == -7.0),
+        "so is the one behind it"
+    );
     assert!(got[place + floats..][..64].iter().all(|x| *x != -7.0), "lse is written");
 }
 
@@ -265,7 +279,8 @@ fn slices_of_the_wrong_length_are_refused() {
     let [q, k, v] = tensors(&shape);
     let message = gpu().attention::<f32, f32>(&shape, &q, &k[1..], &v, &Causal).unwrap_err().to_string();
     assert_eq!(message, "k: need 1024 elements, got 1023 elements");
-    let message = gpu().attention::<f32, f32>(&shape.bias(BiasStrides::broadcast([1, 1, 64, 64])), &q, &k, &v, &Causal);
+    let message =
+        gpu().attention::<f32, f32>(&shape.bias(BiasStrides::broadcast([1, 1, 64, 64])), &q, &k, &v, &Causal);
     let message = message.unwrap_err().to_string();
     assert_eq!(message, "bias: need a tensor, since the shape has a bias, got none");
 }
@@ -330,7 +345,11 @@ fn bad_buffers_say_what_is_wrong() {
         |b| b.q = buffers.uniform.as_entire_buffer_binding(),
         "q: need a buffer with BufferUsages::STORAGE, got BufferUsages(UNIFORM)",
     );
-    spoiled(&buffers, |b| b.out = b.k.clone(), "out: need a buffer other than that of k, got the same buffer");
+    spoiled(
+        &buffers,
+        |b| b.out = b.k.clone(),
+        "out: need a buffer other than that of k, got the same buffer",
+    );
     spoiled(
         &buffers,
         |b| b.lse = Some(b.out.clone()),

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use std::time::Instant;
 use wgpu_attention::{
-    And, BigBird, BlockGrid, BlockLayout, BlockMask, Causal, Dilated, Fixed, FixedPart, Global, KeyLengths, Longformer,
-    Parts, Pattern, Random, Site, Strided, StridedPart, Window,
+    And, BigBird, BlockGrid, BlockLayout, BlockMask, Causal, Dilated, Fixed, FixedPart, Global, KeyLengths,
+    Longformer, Parts, Pattern, Random, Site, Strided, StridedPart, Window,
 };
 
 /// A sparse pattern with parameters that fit `kv_len`.
@@ -17,20 +17,30 @@ fn sparse(kv_len: usize) -> impl Strategy<Value = Box<dyn Pattern>> {
     let fixed = prop::sample::select(vec![FixedPart::Block, FixedPart::Summary, FixedPart::Both]);
     let blocks = move |block: usize| kv_len.div_ceil(block);
     prop_oneof![
-        (1usize..90, part, any::<bool>())
-            .prop_map(|(stride, part, causal)| boxed(Strided { stride, part, causal })),
+        (1usize..90, part, any::<bool>()).prop_map(|(stride, part, causal)| boxed(Strided {
+            stride,
+            part,
+            causal
+        })),
         (1usize..90, 1usize..90, fixed, any::<bool>()).prop_map(|(a, b, part, causal)| boxed(Fixed {
             stride: a.max(b),
             summary: a.min(b),
             part,
             causal
         })),
-        (0usize..200, 0usize..200, 1usize..20)
-            .prop_map(|(before, after, step)| boxed(Dilated { before, after, step })),
+        (0usize..200, 0usize..200, 1usize..20).prop_map(|(before, after, step)| boxed(Dilated {
+            before,
+            after,
+            step
+        })),
         tokens().prop_map(|tokens| boxed(Global { tokens: tokens.into() })),
-        (0usize..100, tokens()).prop_map(|(window, global)| boxed(Longformer { window, global: global.into() })),
-        (1usize..40, 0usize..4, any::<u64>())
-            .prop_map(move |(block, count, seed)| boxed(Random { block, count: count.min(blocks(block)), seed })),
+        (0usize..100, tokens())
+            .prop_map(|(window, global)| boxed(Longformer { window, global: global.into() })),
+        (1usize..40, 0usize..4, any::<u64>()).prop_map(move |(block, count, seed)| boxed(Random {
+            block,
+            count: count.min(blocks(block)),
+            seed
+        })),
         (1usize..40, 0usize..3, 0usize..3, any::<u64>(), any::<bool>()).prop_map(
             move |(block, reach, global, seed, ends)| {
                 let window = 2 * reach + 1;
@@ -43,7 +53,10 @@ fn sparse(kv_len: usize) -> impl Strategy<Value = Box<dyn Pattern>> {
             Strided { stride, part: StridedPart::Both, causal },
             Window { before: 70, after: 40 }
         ))),
-        (1usize..50).prop_map(|stride| boxed(And(Causal, Fixed { stride, summary: 1, part: FixedPart::Both, causal: false }))),
+        (1usize..50).prop_map(|stride| boxed(And(
+            Causal,
+            Fixed { stride, summary: 1, part: FixedPart::Both, causal: false }
+        ))),
     ]
 }
 
@@ -54,10 +67,12 @@ fn boxed(pattern: impl Pattern + 'static) -> Box<dyn Pattern> {
 /// Lengths, blocks and a pattern.
 fn case() -> impl Strategy<Value = (BlockGrid, Box<dyn Pattern>)> {
     let block = || prop::sample::select(vec![16usize, 32, 64, 128]);
-    (1usize..260, 1usize..260, block(), block(), 1usize..3).prop_flat_map(|(q_len, kv_len, block_q, block_k, heads)| {
-        let grid = BlockGrid::new(q_len, kv_len).heads(heads).blocks(block_q, block_k);
-        (Just(grid), sparse(kv_len))
-    })
+    (1usize..260, 1usize..260, block(), block(), 1usize..3).prop_flat_map(
+        |(q_len, kv_len, block_q, block_k, heads)| {
+            let grid = BlockGrid::new(q_len, kv_len).heads(heads).blocks(block_q, block_k);
+            (Just(grid), sparse(kv_len))
+        },
+    )
 }
 
 proptest! {
@@ -118,7 +133,13 @@ fn visited_pairs_stay_near_kept_ones() {
     ];
     for (name, pattern, most) in cases {
         let parts = Parts::lower(&pattern, BlockGrid::new(n, n)).unwrap();
-        println!("{name}: {} parts, kept {}, visited {}, waste {:.3}", parts.parts().len(), parts.kept(), parts.visited(), parts.waste());
+        println!(
+            "{name}: {} parts, kept {}, visited {}, waste {:.3}",
+            parts.parts().len(),
+            parts.kept(),
+            parts.visited(),
+            parts.waste()
+        );
         assert!(parts.waste() <= most, "{name}: visited / kept = {}", parts.waste());
     }
 }
@@ -128,7 +149,8 @@ fn visited_pairs_stay_near_kept_ones() {
 fn a_million_keys_build_in_seconds() {
     let n = 1 << 20;
     let tokens: Vec<usize> = (0..16).map(|t| t * 65_521).collect();
-    let diagonal = BlockLayout::from_columns(n / 64, &[(0..n as u32 / 64).map(|r| vec![r]).collect()]).unwrap();
+    let diagonal =
+        BlockLayout::from_columns(n / 64, &[(0..n as u32 / 64).map(|r| vec![r]).collect()]).unwrap();
     let cases: [(&str, Box<dyn Pattern>); 14] = [
         ("full", boxed(wgpu_attention::Full)),
         ("causal", boxed(Causal)),
@@ -142,7 +164,13 @@ fn a_million_keys_build_in_seconds() {
         ("longformer", boxed(Longformer::new(512, tokens).unwrap())),
         ("prefix", boxed(wgpu_attention::Prefix { len: 1000 })),
         ("key lengths", boxed(And(Causal, KeyLengths { lengths: vec![n - 100] }))),
-        ("document", boxed(And(Causal, wgpu_attention::Document::new((0..n as u32).map(|i| i / 1000).collect::<Vec<_>>())))),
+        (
+            "document",
+            boxed(And(
+                Causal,
+                wgpu_attention::Document::new((0..n as u32).map(|i| i / 1000).collect::<Vec<_>>()),
+            )),
+        ),
         ("blocks", boxed(wgpu_attention::Blocks { block: 64, layout: diagonal })),
     ];
     for (name, pattern) in cases {
@@ -172,8 +200,14 @@ fn bad_parameters_say_what_is_wrong() {
     refused(fixed(0, 1), &format!("Fixed.stride: need 1 to {most}, got 0"));
     refused(fixed(8, 9), "Fixed.summary: need 1 to stride (8), got 9");
     refused(fixed(8, 0), "Fixed.summary: need 1 to stride (8), got 0");
-    refused(Global { tokens: [3, 2].into() }, "Global.tokens: need ascending tokens, each once, got 3 before 2");
-    refused(Global { tokens: [3, 3].into() }, "Global.tokens: need ascending tokens, each once, got 3 before 3");
+    refused(
+        Global { tokens: [3, 2].into() },
+        "Global.tokens: need ascending tokens, each once, got 3 before 2",
+    );
+    refused(
+        Global { tokens: [3, 3].into() },
+        "Global.tokens: need ascending tokens, each once, got 3 before 3",
+    );
     refused(Global { tokens: [256].into() }, "Global.tokens: need tokens below kv_len (256), got 256");
     refused(
         Longformer { window: 8, global: [300].into() },

@@ -198,7 +198,11 @@ fn check_separate(
             input.1.is_some_and(|input| input.buffer == output.buffer)
         };
         if let Some((other, _)) = inputs.iter().find(same) {
-            return Err(Error::argument(name, format!("a buffer other than that of {other}"), "the same buffer"));
+            return Err(Error::argument(
+                name,
+                format!("a buffer other than that of {other}"),
+                "the same buffer",
+            ));
         }
     }
     let bytes = |b: &wgpu::BufferBinding<'_>| b.offset..b.offset + b.size.map_or(0, |size| size.get());

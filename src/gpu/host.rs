@@ -2,8 +2,8 @@
 
 use super::bind::AttentionBuffers;
 use super::kernels::{Kernels, Options};
-use super::plan::AttentionPlan;
 use super::pipeline::filled_buffer;
+use super::plan::AttentionPlan;
 use super::scope::checked;
 use crate::mask::{BlockGrid, Parts};
 use crate::pattern::Pattern;
@@ -217,7 +217,8 @@ impl Gpu {
         let shape = shape.input(I::TYPE).output(O::TYPE);
         shape.check()?;
         inputs.check(&shape)?;
-        let plan = AttentionPlan::new(&self.kernels, &shape, parts.into(), true).map_err(|e| self.or_lost(e))?;
+        let plan =
+            AttentionPlan::new(&self.kernels, &shape, parts.into(), true).map_err(|e| self.or_lost(e))?;
         if shape.is_empty() {
             return Ok(AttentionOutput { out: vec![], lse: vec![] });
         }
@@ -247,7 +248,12 @@ impl Gpu {
         })
     }
 
-    pub(super) fn upload<E: bytemuck::Pod>(&self, name: &'static str, data: &[E], need: usize) -> Result<wgpu::Buffer> {
+    pub(super) fn upload<E: bytemuck::Pod>(
+        &self,
+        name: &'static str,
+        data: &[E],
+        need: usize,
+    ) -> Result<wgpu::Buffer> {
         // Whatever lies behind the last row stays here.
         let data = &data[..need];
         self.check_size(name, size_of_val(data) as u64)?;
@@ -256,7 +262,12 @@ impl Gpu {
             .map_err(|e| self.or_lost(e))
     }
 
-    pub(super) fn output(&self, name: &'static str, elements: usize, element: ElementType) -> Result<wgpu::Buffer> {
+    pub(super) fn output(
+        &self,
+        name: &'static str,
+        elements: usize,
+        element: ElementType,
+    ) -> Result<wgpu::Buffer> {
         let size = (elements * element.size_bytes()).next_multiple_of(16) as u64;
         self.check_size(name, size)?;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
@@ -302,7 +313,11 @@ impl Gpu {
         copy
     }
 
-    pub(super) async fn read<E: bytemuck::Pod>(&self, buffer: &wgpu::Buffer, elements: usize) -> Result<Vec<E>> {
+    pub(super) async fn read<E: bytemuck::Pod>(
+        &self,
+        buffer: &wgpu::Buffer,
+        elements: usize,
+    ) -> Result<Vec<E>> {
         let (send, receive) = futures_channel::oneshot::channel();
         // A dropped receiver means that the caller gave up: nobody is left to tell.
         buffer.map_async(wgpu::MapMode::Read, .., move |result| drop(send.send(result)));

@@ -167,13 +167,7 @@ impl Kernels {
             ["unused input", "unused output"]
                 .map(|label| filled_buffer(device, label, wgpu::BufferUsages::STORAGE, &[0; 16]))
         })?;
-        let inner = Inner {
-            device: device.clone(),
-            options,
-            edit,
-            unused,
-            pipelines: Mutex::default(),
-        };
+        let inner = Inner { device: device.clone(), options, edit, unused, pipelines: Mutex::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -212,7 +206,12 @@ impl Kernels {
     }
 
     /// The compiled shader, from the cache or new. Its text is the key: what is equal is compiled once.
-    pub(super) fn pipeline(&self, mut shader: Shader, params_bytes: usize, uses: &[Use]) -> Result<Arc<Pipeline>> {
+    pub(super) fn pipeline(
+        &self,
+        mut shader: Shader,
+        params_bytes: usize,
+        uses: &[Use],
+    ) -> Result<Arc<Pipeline>> {
         if let Some(edit) = &self.inner.edit {
             shader.text = edit(&shader.text);
         }

@@ -191,7 +191,6 @@ impl AttentionPlan {
     pub(super) fn has_several_parts(&self) -> bool {
         self.inner.parts.len() > 1
     }
-
 }
 
 /// How a call of several parts ends.
@@ -396,7 +395,12 @@ fn variant(
     })
 }
 
-pub(super) fn check_tile(tile: Tile, shape: &AttentionShape, block_q: usize, kernels: &Kernels) -> Result<Tile> {
+pub(super) fn check_tile(
+    tile: Tile,
+    shape: &AttentionShape,
+    block_q: usize,
+    kernels: &Kernels,
+) -> Result<Tile> {
     let limits = kernels.device().limits();
     let lanes =
         limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x) as usize;

@@ -135,7 +135,8 @@ impl Pattern for Fixed {
         if self.part == FixedPart::Block {
             return spans::row_word(&self.block_spans(site, i..i + 1), j);
         }
-        (0..32.min(site.extent.kv_len - j)).fold(0, |word, b| word | u32::from(self.keep(site, i, j + b)) << b)
+        (0..32.min(site.extent.kv_len - j))
+            .fold(0, |word, b| word | u32::from(self.keep(site, i, j + b)) << b)
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {

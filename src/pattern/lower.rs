@@ -150,8 +150,10 @@ impl ResidueBand {
         let Some((start, count, own)) = self.meet(e) else { return vec![] };
         let clamp = |rank: isize| start + rank.clamp(0, count) as usize;
         let stretch = |&[low, high]: &[isize; 2]| {
-            let any = clamp(own(t0).saturating_sub(high))..clamp(own(t1).saturating_sub(low).saturating_add(1));
-            let all = clamp(own(t1).saturating_sub(high))..clamp(own(t0).saturating_sub(low).saturating_add(1));
+            let any =
+                clamp(own(t0).saturating_sub(high))..clamp(own(t1).saturating_sub(low).saturating_add(1));
+            let all =
+                clamp(own(t1).saturating_sub(high))..clamp(own(t0).saturating_sub(low).saturating_add(1));
             if !one_class || all.is_empty() {
                 return vec![Span { keys: any, all: false }];
             }

@@ -136,7 +136,9 @@ impl AttentionVariant {
             None if self.score.is_plain() => {
                 [include_str!("../../shaders/keep/bits.wgsl"), include_str!("../../shaders/score/plain.wgsl")]
             }
-            None => [include_str!("../../shaders/keep/bits.wgsl"), include_str!("../../shaders/score/full.wgsl")],
+            None => {
+                [include_str!("../../shaders/keep/bits.wgsl"), include_str!("../../shaders/score/full.wgsl")]
+            }
         };
         let mut files = vec![
             include_str!("../../shaders/attention.wgsl"),

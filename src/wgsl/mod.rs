@@ -6,9 +6,9 @@
 
 mod attention;
 mod finish;
-mod rotary;
 mod lsh;
 mod matmul;
+mod rotary;
 mod rows;
 mod sort;
 mod tensor;
@@ -16,9 +16,9 @@ mod tile;
 
 pub use attention::{AttentionVariant, ScoreTerms, Stats};
 pub use finish::FinishVariant;
-pub use rotary::RotaryVariant;
 pub use lsh::{HashVariant, PlaceTables, SortedChunks};
 pub use matmul::{MatmulTile, MatmulVariant};
+pub use rotary::RotaryVariant;
 pub use rows::{RowKernel, RowVariant};
 pub use sort::SortPass;
 pub use tile::{Tile, TileLimits};

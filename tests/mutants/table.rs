@@ -164,8 +164,10 @@ mutants! {
         "storageBarrier(); // every lane" => "// every lane";
     "the order of queries is ignored" ["parts"]
         "return mask[params.q_order_at + min(row, params.q_count - 1u)];" => "return row;";
+    "the bias of a gathered key is read within the part's keys" ["floor parts"]
+        "+ j * params.bias_key;" => "+ min(j, vec4(params.k_count - 1u)) * params.bias_key;";
     "the order of keys is that of queries" ["parts"]
-        "mask[params.k_order_at + min(" => "mask[params.q_order_at + min(";
+        "mask[params.k_order_at + place]" => "mask[params.q_order_at + place]";
     "rows of several parts are narrowed into head 0" ["f16 parts"]
         "batch * params.out_batch + head * params.out_head + i" => "batch * params.out_batch + i";
     // --- element types ---
