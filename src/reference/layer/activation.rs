@@ -101,7 +101,7 @@ mod tests {
     fn f32_evaluations_stay_within_the_error() {
         for n in -30_000..=30_000 {
             let x = n as f32 * 0.001;
-            let s = 1.595_769_1_f32 * (x + 0.044715 * x * x * x);
+            let s = 1.595_769_f32 * (x + 0.044715 * x * x * x);
             let gated = |s: f32| {
                 let z = (-s.abs().min(80.0)).exp();
                 x * (if s >= 0.0 { 1.0 } else { z } / (1.0 + z))
