@@ -49,9 +49,10 @@ mod row;
 mod rows;
 mod verify;
 
+pub use crate::Counter;
 pub use crate::Inputs;
 pub use call::Position;
-pub use inputs::{Counter, Kind, Tensors, random};
+pub use inputs::{Kind, Tensors, random};
 pub use lsh::{LshBuckets, LshGot, LshReport, lsh, lsh_buckets, lsh_order, lsh_with_buckets, verify_lsh};
 pub use row::{Row, Walk, row};
 pub use rows::Rows;

@@ -21,10 +21,11 @@
 
 use super::bound::{E, U, gamma};
 use super::call::{Call, Position};
-use super::inputs::{Counter, Tensors};
+use super::inputs::Tensors;
 use super::row::bounded_row;
 use super::rows::Rows;
 use super::verify::{Got, Report, check_got, got_row};
+use crate::Counter;
 use crate::pattern::{Pattern, Site};
 use crate::{AttentionShape, Element, Error, Inputs, Result, Strides};
 use rayon::prelude::*;

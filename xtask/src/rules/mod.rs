@@ -44,7 +44,7 @@ const RULES: [Rule; 4] = [
     Rule {
         folder: "reference",
         never: &[],
-        only: &["shape", "pattern", "error", "element", "inputs", "lsh"],
+        only: &["shape", "pattern", "error", "element", "inputs", "counter", "lsh"],
         never_crates: &["wgpu", "pollster", "bytemuck"],
         why: "the oracle shares nothing with what it judges",
     },
