@@ -64,7 +64,7 @@
 //! |---|---|---|
 //! | [`pattern`] | which pairs are attended, one file a pattern | |
 //! | [`mask`] | patterns as blocks, bit tiles, orders | `pattern` |
-//! | [`reference`] | f64 attention, the error bound, verification | `pattern` |
+//! | [`mod@reference`] | f64 attention, the error bound, verification | `pattern` |
 //! | [`wgsl`] | the shader text of each variant | |
 //! | `gpu` | plan, bind, encode | `mask`, `wgsl` |
 //! | `shaders/` | the kernels | |
@@ -126,3 +126,8 @@ impl AttentionShape {
         Extent { batch: self.batch, heads: self.heads, q_len: self.q_len, kv_len: self.kv_len }
     }
 }
+
+/// The README's examples compile.
+#[cfg(all(doctest, feature = "gpu"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

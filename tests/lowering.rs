@@ -243,3 +243,32 @@ fn large_parameters_are_valid() {
     assert_eq!(kept(&Fixed::new(1000, 1).unwrap()), 5050);
     assert_eq!(kept(&Longformer::new(1000, vec![]).unwrap()), 10_000);
 }
+
+/// The pictures of the documentation are the patterns.
+#[test]
+fn pictures() {
+    let rows = |pattern: &dyn Pattern, q_len: usize, kv_len: usize| -> Vec<String> {
+        let mask = BlockMask::new(pattern, BlockGrid::new(q_len, kv_len)).unwrap();
+        mask.pairs(0, 0).lines().map(str::to_owned).collect()
+    };
+    let drawn = |source: &str, pattern: &dyn Pattern, [len, fewer]: [usize; 2]| {
+        let (same, less) = (rows(pattern, len, len), rows(pattern, fewer, len));
+        for (n, row) in same.iter().enumerate() {
+            let both = less.get(n).map_or(row.clone(), |other| format!("{row}{:1$}{other}", "", 12 - len));
+            assert!(
+                source.contains(&format!("/// {both}\n")),
+                "{pattern:?}: the documentation lacks `{both}`"
+            );
+        }
+    };
+    let strided = include_str!("../src/pattern/strided.rs");
+    drawn(strided, &Strided::new(3).unwrap(), [6, 5]);
+    drawn(strided, &Dilated::new(4, 0, 2).unwrap(), [6, 5]);
+    drawn(include_str!("../src/pattern/fixed.rs"), &Fixed::new(3, 1).unwrap(), [6, 5]);
+    let global = include_str!("../src/pattern/global.rs");
+    drawn(global, &Global::new(vec![1]).unwrap(), [4, 2]);
+    drawn(global, &Longformer::new(2, vec![0]).unwrap(), [6, 4]);
+    let bigbird = include_str!("../src/pattern/bigbird.rs");
+    drawn(bigbird, &Random::new(2, 1, 1).unwrap(), [8, 0]);
+    drawn(bigbird, &BigBird::new(1, 3, 1, 1, 1).unwrap(), [8, 0]);
+}

@@ -7,14 +7,14 @@ use crate::{Counter, Error, Result};
 ///
 /// ```text
 /// block: 2, count: 1, seed: 1
-/// ······██
-/// ······██
+/// ····██··
+/// ····██··
 /// ██······
 /// ██······
 /// ····██··
 /// ····██··
-/// ····██··
-/// ····██··
+/// ██······
+/// ██······
 /// ```
 ///
 /// Drawn by [`Counter`]`::new(seed, head)`, whose numbers r 2^32 + 0, 1, 2, ... give query block r its candidates,
@@ -39,13 +39,13 @@ pub struct Random {
 ///
 /// block: 1, window: 3, global: 1, random: 1, seed: 1
 /// ████████
-/// ███····█
-/// ████····
-/// █·███·█·
-/// █··████·
-/// █···████
-/// ██···███
-/// █··█··██
+/// ███···█·
+/// █████···
+/// █████···
+/// █·████··
+/// █·█·███·
+/// █·█··███
+/// █···█·██
 /// ```
 ///
 /// (window + global + random) x `block` keys a row, and Lk for the global blocks. Random blocks are drawn, as in

@@ -6,7 +6,8 @@ use crate::Activation;
 /// An activation of every element.
 ///
 /// The error has two parts: what an error of x does, at most the Lipschitz constant of the function times that error
-/// (1 for ReLU, 1.13 for both forms of GELU, 1.1 for SiLU), and what the evaluation adds, [`evaluation_error`].
+/// (1 for ReLU, 1.13 for both forms of GELU, 1.1 for SiLU), and what the evaluation
+/// adds: the derivation for each function is beside the code.
 pub fn activation(activation: Activation, x: &Bounded) -> Bounded {
     let (out, bound) = x.out.iter().zip(&x.bound).map(|(&x, &error)| of(activation, x, error)).unzip();
     Bounded { out, bound }
