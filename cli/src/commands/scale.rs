@@ -2,7 +2,7 @@
 
 use crate::call::Call;
 use crate::devices::{AdapterArgs, PathArgs, none_there};
-use crate::output::{grouped, say, seconds};
+use crate::output::{grouped, one_line, say, seconds};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use wgpu_attention::reference::{Kind, random};
@@ -74,7 +74,18 @@ impl Scale {
                 if ["full", "causal"].contains(&name) && len > self.dense_len {
                     continue;
                 }
-                let (time_s, parts) = time(&gpu, &AnyPattern::parse(&of_len(len))?, len)?;
+                let (time_s, parts) = match time(&gpu, &AnyPattern::parse(&of_len(len))?, len) {
+                    Ok(timed) => timed,
+                    // Longer sequences will not fit either: the next pattern.
+                    Err(error) => {
+                        say!(
+                            "| {name} | {} | | | | {} | | |",
+                            grouped(len as u64),
+                            one_line(&format!("{error:#}"))
+                        )?;
+                        break;
+                    }
+                };
                 let growth = before.map_or("".into(), |before| format!("{:.2}", time_s / before));
                 let overhead = time_s / (dense_at(len) * parts.visited() as f64);
                 before = Some(time_s);
