@@ -13,7 +13,7 @@ pub(crate) use file::{Error, File};
 pub(crate) use gpt2::gpt2;
 
 use wgpu_attention::{
-    AttentionBuffers, AttentionCall, AttentionShape, Combine, EmbedShape, FeedForwardBuffers,
+    AnyPattern, AttentionBuffers, AttentionCall, AttentionShape, Combine, EmbedShape, FeedForwardBuffers,
     FeedForwardShape, Gpu, LayerCall, Layout, MatmulBuffers, MatmulShape, NormBuffers, NormKind, NormShape,
     Parts,
 };
@@ -217,6 +217,41 @@ impl<'a> Forward<'a> {
 fn attention_shape(sizes: &Sizes) -> AttentionShape {
     let head_dim = sizes.width / sizes.heads;
     AttentionShape::new(sizes.batch, sizes.heads, sizes.len, head_dim).layout(Layout::Blhd)
+}
+
+/// How a family computes: the recorded forward pass of the model in a file.
+pub(crate) type Family = for<'a> fn(&'a Gpu, &File<'_>, AnyPattern) -> Result<Forward<'a>, Error>;
+
+/// The command line of an example: `FILE [--pattern PATTERN]`. Under the model's own pattern the states are compared with
+/// the file's; under another they are shown.
+pub(crate) fn command(example: &str, own_pattern: &str, family: Family) -> Result<(), Error> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (path, pattern) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [path] => (path, None),
+        [path, "--pattern", pattern] => (path, Some(pattern)),
+        _ => return Err(format!("usage: {example} FILE [--pattern PATTERN]").into()),
+    };
+    let bytes = std::fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))?;
+    let file = File::parse(&bytes)?;
+    let gpu = Gpu::new()?;
+    let pass = family(&gpu, &file, AnyPattern::parse(pattern.unwrap_or(own_pattern))?)?;
+    let states = pass.run()?;
+    println!("{}: {} recordings in one encoder", gpu.info().name, pass.calls());
+    if pattern.is_none() {
+        for (name, error) in compare(&file, &states)? {
+            println!("{name}: right, largest error {error:.1e}");
+        }
+        return Ok(());
+    }
+    for (name, values) in &states {
+        let mean = values.iter().map(|x| f64::from(x.abs())).sum::<f64>() / values.len() as f64;
+        println!(
+            "{name}: {} elements, mean size {mean:.4}, begins {:.4?}",
+            values.len(),
+            &values[..values.len().min(4)]
+        );
+    }
+    Ok(())
 }
 
 /// Compares states with those of a golden file; returns the largest error of each.
