@@ -170,10 +170,12 @@ fn sum4(x: vec4<f32>) -> f32 { return (x.x + x.y) + (x.z + x.w); }
 // --- elements ---
 
 // 4 elements of the query of a row of the tile; rows past the last repeat it.
-fn scaled_query(at: Head, row: u32, group: u32) -> vec4<f32> {
+fn query(at: Head, row: u32, group: u32) -> vec4<f32> {
     let i = query_at(at, min(at.first_row + row, params.q_count - 1u));
-    return load_q(at.q_at + i * params.q_row, group) * params.q_scale;
+    return load_q(at.q_at + i * params.q_row, group);
 }
+
+fn scaled_query(at: Head, row: u32, group: u32) -> vec4<f32> { return query(at, row, group) * params.q_scale; }
 
 // Where pairs are left out, by the mask or by a bias of -inf, rows multiply v by 0, and 0 x NaN is not 0: what is not
 // finite becomes 0 there. Rows that do attend such a value are unspecified anyway.

@@ -93,7 +93,7 @@ pub use error::{Error, Result};
 pub use gpu::{
     AddPlan, AttentionBuffers, AttentionCall, AttentionOutput, AttentionPlan, EmbedPlan, Explanation,
     FeedForwardBuffers, FeedForwardPlan, Gpu, KernelPath, Kernels, LayerCall, MatmulBuffers, MatmulPlan,
-    NormBuffers, NormPlan, Options, PathChoice, RotaryBuffers, RotaryPlan, SoftmaxPlan, recommended_features,
+    NormBuffers, NormPlan, Options, PathChoice, RotaryBuffers, RotaryPlan, SoftmaxPlan, cooperative_features, recommended_features,
     recommended_limits,
 };
 #[cfg(feature = "gpu")]

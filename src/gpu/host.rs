@@ -2,6 +2,7 @@
 
 use super::bind::AttentionBuffers;
 use super::kernels::{Kernels, Options};
+use super::path::cooperative_features;
 use super::pipeline::filled_buffer;
 use super::plan::AttentionPlan;
 use super::scope::checked;
@@ -98,10 +99,29 @@ impl Gpu {
     /// # Errors
     /// [`Error::Device`] if the adapter refuses, [`Error::Limit`] if it is too small.
     pub async fn on(adapter: &wgpu::Adapter, options: Options) -> Result<Self> {
+        Self::on_experimental(adapter, options, wgpu::ExperimentalFeatures::disabled()).await
+    }
+
+    /// As [`Gpu::on`]; with the token that wgpu wants for experimental features, also with the cooperative matrices of the
+    /// adapter, if it has any that the kernels use ([`cooperative_features`]).
+    ///
+    /// # Errors
+    /// As [`Gpu::on`].
+    pub async fn on_experimental(
+        adapter: &wgpu::Adapter,
+        mut options: Options,
+        experimental: wgpu::ExperimentalFeatures,
+    ) -> Result<Self> {
+        let mut features = recommended_features(adapter);
+        if experimental.is_enabled() {
+            features |= cooperative_features(adapter);
+            options = options.matrices(&adapter.cooperative_matrix_properties());
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("wgpu-attention"),
-            required_features: recommended_features(adapter),
+            required_features: features,
             required_limits: recommended_limits(adapter),
+            experimental_features: experimental,
             ..Default::default()
         };
         let (device, queue) = adapter

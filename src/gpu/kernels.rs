@@ -1,5 +1,6 @@
 //! The entry for wgpu users: plans on a device of theirs.
 
+use super::path::{KernelPath, usable_size};
 use super::pipeline::{Pipeline, Use, filled_buffer};
 use super::plan::AttentionPlan;
 use super::scope::checked;
@@ -8,31 +9,6 @@ use crate::wgsl::{AttentionVariant, Shader, Tile, TileKind, TileLimits};
 use crate::{AttentionShape, Error, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// A family of kernels for the same computation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum KernelPath {
-    /// f32 arithmetic on the ordinary units; any device, no features.
-    Scalar,
-}
-
-impl std::fmt::Display for KernelPath {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Scalar => "scalar",
-        })
-    }
-}
-
-/// The kernel that a plan runs, and why that one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PathChoice {
-    /// The kernel.
-    pub path: KernelPath,
-    /// The reason, in words.
-    pub why: String,
-}
 
 /// Choices of the caller; [`Default`] leaves them to the plan.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,6 +21,8 @@ pub struct Options {
     pub tile_kind: Option<TileKind>,
     /// Force the workgroup's sizes.
     pub tile: Option<Tile>,
+    /// Rows of the square cooperative matrices that the adapter multiplies; none by default. [`Options::matrices`] finds it.
+    pub matrix_size: Option<usize>,
     /// Floating-point operations of one dispatch at most. The default, 5e10, takes half a second at 100 GFLOP/s:
     /// below the 2 s after which Windows resets a device.
     pub dispatch_flops: f64,
@@ -52,7 +30,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { path: None, tile_kind: None, tile: None, dispatch_flops: 5e10 }
+        Self { path: None, tile_kind: None, tile: None, matrix_size: None, dispatch_flops: 5e10 }
     }
 }
 
@@ -72,6 +50,13 @@ impl Options {
     /// Forces the workgroup's sizes.
     pub fn tile(mut self, tile: Tile) -> Self {
         self.tile = Some(tile);
+        self
+    }
+
+    /// Says which cooperative matrices the adapter has: `adapter.cooperative_matrix_properties()`. A device does not know
+    /// them. Those that no kernel here uses are ignored.
+    pub fn matrices(mut self, reported: &[wgpu::CooperativeMatrixProperties]) -> Self {
+        self.matrix_size = usable_size(reported);
         self
     }
 
@@ -200,21 +185,34 @@ impl Kernels {
         &self.inner.options
     }
 
+    /// What a workgroup of the scalar path may have.
     pub(super) fn tile_limits(&self) -> TileLimits {
+        self.limits_of(self.scalar_tile_kind())
+    }
+
+    pub(super) fn limits_of(&self, kind: TileKind) -> TileLimits {
         let limits = self.inner.device.limits();
         let lanes = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
-        let info = self.inner.device.adapter_info();
-        // OpenGL compilers make ladders of branches of arrays that loops index, and minutes of them.
-        let by_device = match (info.device_type, info.backend) {
-            (wgpu::DeviceType::Cpu, wgpu::Backend::Vulkan) => TileKind::Direct,
-            _ => TileKind::Staged,
-        };
         TileLimits {
             workgroup_bytes: (limits.max_compute_workgroup_storage_size as usize)
-                .min(TileLimits::GENEROUS.workgroup_bytes),
+                .min(TileLimits::of(kind).workgroup_bytes),
             lanes: lanes as usize,
-            kind: self.options().tile_kind.unwrap_or(by_device),
+            kind,
         }
+    }
+
+    pub(super) fn scalar_tile_kind(&self) -> TileKind {
+        let info = self.inner.device.adapter_info();
+        // OpenGL compilers make ladders of branches of arrays that loops index, and minutes of them.
+        let by_device = match info.backend {
+            wgpu::Backend::Vulkan if self.computes_on_a_cpu() => TileKind::Direct,
+            _ => TileKind::Staged,
+        };
+        self.options().tile_kind.unwrap_or(by_device)
+    }
+
+    pub(super) fn computes_on_a_cpu(&self) -> bool {
+        self.inner.device.adapter_info().device_type == wgpu::DeviceType::Cpu
     }
 
     pub(super) fn unused(&self, used: Use) -> wgpu::BufferBinding<'_> {

@@ -17,6 +17,7 @@ mod kernels;
 mod layer;
 mod lsh;
 mod params;
+mod path;
 mod pipeline;
 mod plan;
 mod scope;
@@ -24,11 +25,12 @@ mod sort;
 
 pub use bind::{AttentionBuffers, AttentionCall};
 pub use host::{AttentionOutput, Gpu, recommended_features, recommended_limits};
-pub use kernels::{KernelPath, Kernels, Options, PathChoice};
+pub use kernels::{Kernels, Options};
 pub use layer::{
     AddPlan, EmbedPlan, FeedForwardBuffers, FeedForwardPlan, LayerCall, MatmulBuffers, MatmulPlan,
     NormBuffers, NormPlan, RotaryBuffers, RotaryPlan, SoftmaxPlan,
 };
 pub use lsh::{LshBuffers, LshCall, LshExplanation, LshOutput, LshPlan, LshStage};
+pub use path::{KernelPath, PathChoice, cooperative_features};
 pub use plan::{AttentionPlan, Explanation};
 pub use sort::{SortBuffers, SortCall, SortOutput, SortPlan, SortShape};

@@ -1,12 +1,13 @@
 //! A plan: everything about a call that does not depend on the buffers.
 
 use super::bind::{AttentionBuffers, AttentionCall};
-use super::kernels::{KernelPath, Kernels, PathChoice};
+use super::kernels::Kernels;
 use super::params::{AttentionParams, FinishParams};
+use super::path::{self, PathChoice};
 use super::pipeline::{Pipeline, Use, Work, filled_buffer};
 use super::scope::checked;
 use crate::mask::{Part, Parts};
-use crate::wgsl::{AttentionVariant, FinishVariant, ScoreTerms, Stats, Tile};
+use crate::wgsl::{AttentionVariant, FinishVariant, ScoreTerms, Stats, Tile, TileKind};
 use crate::{AttentionShape, ElementType, Error, Result};
 use std::sync::Arc;
 
@@ -79,7 +80,8 @@ impl AttentionPlan {
     pub(super) fn new(kernels: &Kernels, shape: &AttentionShape, parts: Parts, lse: bool) -> Result<Self> {
         shape.check()?;
         check_parts(shape, &parts)?;
-        let choice = choose_path(kernels);
+        let smallest_block = parts.parts().iter().map(|part| part.mask.grid().block_q).min().unwrap_or(1);
+        let (choice, kind) = path::choose(kernels, shape, smallest_block)?;
         let several = parts.parts().len() > 1;
 
         let variants = |lse: bool| -> Result<Variant> {
@@ -92,7 +94,7 @@ impl AttentionPlan {
             };
             let parts = parts.parts().iter().enumerate();
             let parts =
-                parts.map(|(n, part)| variant(kernels, shape, part, stats, n > 0)).collect::<Result<_>>()?;
+                parts.map(|(n, part)| variant(kernels, shape, part, kind, stats, n > 0)).collect::<Result<_>>()?;
             // f32 rows of several parts are merged in place; then only lse is left to do.
             let narrow = shape.output != ElementType::F32;
             let finish = (several && (narrow || lse)).then(|| FinishVariant {
@@ -361,11 +363,12 @@ fn variant(
     kernels: &Kernels,
     shape: &AttentionShape,
     part: &Part,
+    kind: TileKind,
     stats: Stats,
     accumulate: bool,
 ) -> Result<AttentionVariant> {
     let grid = part.mask.grid();
-    let limits = kernels.tile_limits();
+    let limits = kernels.limits_of(kind);
     let tile = match kernels.options().tile {
         Some(tile) => check_tile(tile, shape, grid.block_q, kernels)?,
         None => Tile::choose(shape.head_dim, shape.value_dim, grid.block_q, limits)?,
@@ -419,14 +422,6 @@ pub(super) fn check_tile(
         ));
     }
     Ok(tile)
-}
-
-fn choose_path(kernels: &Kernels) -> PathChoice {
-    let why = match kernels.options().path {
-        Some(KernelPath::Scalar) => "the caller forced it",
-        None => "it runs on every device, and is the only path so far",
-    };
-    PathChoice { path: KernelPath::Scalar, why: why.into() }
 }
 
 /// The parts must be made for this shape: same lengths, and heads and batch items either as many or shared.

@@ -10,8 +10,10 @@
 //! | `repeats.rs` | the same call gives the same bits; what a row does not attend does not reach it |
 //! | `relations.rs` | heads permuted, scores shifted, work cut otherwise |
 //! | `properties.rs` | all of it over drawn calls (proptest) |
+//! | `cooperative.rs` | the cooperative path: its bound, sets, parts, rescales |
 //! | `harness.rs` | the checks themselves fail where they must |
 
+mod cooperative;
 mod harness;
 mod merging;
 mod placement;

@@ -1,0 +1,121 @@
+//! Which kernel computes an attention call, and why.
+
+use super::kernels::Kernels;
+use crate::wgsl::{Matrices, Tile, TileKind};
+use crate::{AttentionShape, ElementType, Error, Result};
+
+/// A family of kernels for the same computation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KernelPath {
+    /// f32 arithmetic on the ordinary units; any device, no features.
+    Scalar,
+    /// Products of f16 with f32 sums in cooperative matrices: inputs in f16, on a device with
+    /// [`cooperative_features`](crate::cooperative_features), whose matrices [`Options::matrices`](crate::Options::matrices)
+    /// names. The weights are rounded to f16 before they meet the values.
+    Cooperative,
+}
+
+impl KernelPath {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Scalar, Self::Cooperative];
+}
+
+impl std::fmt::Display for KernelPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Scalar => "scalar",
+            Self::Cooperative => "cooperative",
+        })
+    }
+}
+
+/// The kernel that a plan runs, and why that one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathChoice {
+    /// The kernel.
+    pub path: KernelPath,
+    /// The reason, in words.
+    pub why: String,
+}
+
+/// What the cooperative path needs of a device.
+const NEEDED: wgpu::Features =
+    wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16);
+
+/// The features that [`KernelPath::Cooperative`] needs, if the adapter has all of them; none otherwise. One of them is
+/// experimental: a device gets it only with `wgpu::ExperimentalFeatures::enabled()`, which is unsafe and so for the caller
+/// to decide.
+pub fn cooperative_features(adapter: &wgpu::Adapter) -> wgpu::Features {
+    if adapter.features().contains(NEEDED) && usable_size(&adapter.cooperative_matrix_properties()).is_some() {
+        NEEDED
+    } else {
+        wgpu::Features::empty()
+    }
+}
+
+/// The largest square matrices with f16 operands and f32 sums among those that an adapter reports.
+pub(super) fn usable_size(reported: &[wgpu::CooperativeMatrixProperties]) -> Option<usize> {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    let usable = |m: &&wgpu::CooperativeMatrixProperties| {
+        m.m_size == m.n_size && m.m_size == m.k_size && (m.ab_type, m.cr_type) == (F16, F32)
+    };
+    reported.iter().filter(usable).map(|m| m.m_size as usize).filter(|size| [8, 16].contains(size)).max()
+}
+
+/// The kernel for a call, and the kind of its tile: what the caller forced, or the fastest that the device has.
+pub(super) fn choose(kernels: &Kernels, shape: &AttentionShape, block_q: usize) -> Result<(PathChoice, TileKind)> {
+    let options = kernels.options();
+    let of_tile = match (options.tile, options.tile_kind) {
+        (Some(Tile::Matrix(_)), _) | (None, Some(TileKind::Matrix(_))) => Some(KernelPath::Cooperative),
+        (None, None) => None,
+        _ => Some(KernelPath::Scalar),
+    };
+    if let (Some(path), Some(of_tile)) = (options.path, of_tile) {
+        if path != of_tile {
+            return Err(Error::argument("tile", format!("one of the {path} path, which is forced"), of_tile));
+        }
+    }
+    let scalar = |why: String| (PathChoice { path: KernelPath::Scalar, why }, kernels.scalar_tile_kind());
+    let matrices = matrices(kernels, shape);
+    match options.path.or(of_tile) {
+        Some(KernelPath::Scalar) => Ok(scalar("the caller forced it".into())),
+        Some(KernelPath::Cooperative) => {
+            let why = "the caller forced it".into();
+            Ok((PathChoice { path: KernelPath::Cooperative, why }, TileKind::Matrix(matrices?)))
+        }
+        None => match matrices.and_then(|matrices| fits(kernels, shape, block_q, matrices)) {
+            Err(error) => Ok(scalar(format!("no cooperative matrices here: {error}"))),
+            Ok(kind) if kernels.computes_on_a_cpu() => {
+                let _ = kind;
+                Ok(scalar("the device emulates cooperative matrices".into()))
+            }
+            Ok(kind) => {
+                let why = "inputs in f16, and the device has cooperative matrices".into();
+                Ok((PathChoice { path: KernelPath::Cooperative, why }, kind))
+            }
+        },
+    }
+}
+
+/// The device's matrices, or what is missing for this call.
+fn matrices(kernels: &Kernels, shape: &AttentionShape) -> Result<Matrices> {
+    if shape.input != ElementType::F16 {
+        return Err(Error::argument("input", "f16, as the cooperative path multiplies it", shape.input));
+    }
+    let have = kernels.device().features();
+    if !have.contains(NEEDED) {
+        let got = format!("a device without {}", NEEDED.difference(have));
+        return Err(Error::argument("device", format!("the features {NEEDED}"), got));
+    }
+    let need = "square matrices of 8 or 16, f16 operands and f32 sums, by Options::matrices";
+    let size = kernels.options().matrix_size.ok_or_else(|| Error::argument("matrices", need, "none"))?;
+    let matrices = Matrices { size, subgroup: kernels.device().adapter_info().subgroup_max_size as usize };
+    matrices.check()?;
+    Ok(matrices)
+}
+
+fn fits(kernels: &Kernels, shape: &AttentionShape, block_q: usize, matrices: Matrices) -> Result<TileKind> {
+    let kind = TileKind::Matrix(matrices);
+    Tile::choose(shape.head_dim, shape.value_dim, block_q, kernels.limits_of(kind)).map(|_| kind)
+}
