@@ -36,7 +36,7 @@ pub(crate) fn check<I: Element, O: Element>(
             VerifyOptions { rows, order, ..Default::default() },
         ),
         Against::Expected(expected, allowance) => {
-            let options = VerifyOptions { rows, order, allowance };
+            let options = VerifyOptions { rows, order, allowance, ..Default::default() };
             // Without an expected lse ours is not compared with ours.
             let got = Got { lse: got.lse.filter(|_| expected.lse.is_some()), ..got };
             reference::compare_expected(shape, inputs, pattern, got, expected, options)

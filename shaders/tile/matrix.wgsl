@@ -36,7 +36,7 @@ var<private> o12: mat_c;
 var<private> o13: mat_c;
 
 // Where a subgroup works, in elements: its rows begin at `row`, its keys and its columns of the output at these.
-struct Share { row: u32, key: u32, column: u32, patch: u32 }
+struct Share { row: u32, key: u32, column: u32, patch_at: u32 }
 
 // SUBGROUP is the largest that the device may use. Where the compiler takes a smaller one, neighbours do the same work,
 // which is slow but right.
@@ -192,29 +192,29 @@ fn store_row(lane: Lane, k: u32, p: vec4<f32>) -> f32 {
 fn rescale(lane: Lane, share: Share) {
     write_patch(share, o00, o10);
     scale_patch(lane, share);
-    o00 = coopLoadT<mat_c>(&products[share.patch], MATRIX);
-    o10 = coopLoadT<mat_c>(&products[share.patch + MATRIX * MATRIX], MATRIX);
+    o00 = coopLoadT<mat_c>(&products[share.patch_at], MATRIX);
+    o10 = coopLoadT<mat_c>(&products[share.patch_at + MATRIX * MATRIX], MATRIX);
     write_patch(share, o01, o11);
     scale_patch(lane, share);
-    o01 = coopLoadT<mat_c>(&products[share.patch], MATRIX);
-    o11 = coopLoadT<mat_c>(&products[share.patch + MATRIX * MATRIX], MATRIX);
+    o01 = coopLoadT<mat_c>(&products[share.patch_at], MATRIX);
+    o11 = coopLoadT<mat_c>(&products[share.patch_at + MATRIX * MATRIX], MATRIX);
     if (WIDE) {
         write_patch(share, o02, o12);
         scale_patch(lane, share);
-        o02 = coopLoadT<mat_c>(&products[share.patch], MATRIX);
-        o12 = coopLoadT<mat_c>(&products[share.patch + MATRIX * MATRIX], MATRIX);
+        o02 = coopLoadT<mat_c>(&products[share.patch_at], MATRIX);
+        o12 = coopLoadT<mat_c>(&products[share.patch_at + MATRIX * MATRIX], MATRIX);
         write_patch(share, o03, o13);
         scale_patch(lane, share);
-        o03 = coopLoadT<mat_c>(&products[share.patch], MATRIX);
-        o13 = coopLoadT<mat_c>(&products[share.patch + MATRIX * MATRIX], MATRIX);
+        o03 = coopLoadT<mat_c>(&products[share.patch_at], MATRIX);
+        o13 = coopLoadT<mat_c>(&products[share.patch_at + MATRIX * MATRIX], MATRIX);
     }
 }
 
 // Two matrices, one below the other: 2 MATRIX rows of MATRIX columns.
 fn write_patch(share: Share, upper: mat_c, lower: mat_c) {
     workgroupBarrier(); // all lanes have read what was here
-    coopStoreT(upper, &products[share.patch], MATRIX);
-    coopStoreT(lower, &products[share.patch + MATRIX * MATRIX], MATRIX);
+    coopStoreT(upper, &products[share.patch_at], MATRIX);
+    coopStoreT(lower, &products[share.patch_at + MATRIX * MATRIX], MATRIX);
     workgroupBarrier();
 }
 

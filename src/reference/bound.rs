@@ -105,8 +105,24 @@
 //! - the result may pass the range of the output's element type;
 //! - K u reaches 1/2 (at 2^21 to 2^22 keys): the worst case of such a sum in f32 is of the size of its terms.
 //!
-//! The f64 evaluation itself errs by the same expressions with 2^-53 for u: 2^-30 of the bound, and ignored. Kernels
-//! that round the weights to 16 bits before the second product need one term more; none does so yet.
+//! The f64 evaluation itself errs by the same expressions with 2^-53 for u: 2^-30 of the bound, and ignored.
+//!
+//! # 5. Weights in 16 bits
+//!
+//! A kernel may round each weight before the second product ([`WeightFormat`]), if it adds the *same* rounded weights up
+//! to l: then the rounding is one more error of p^_j, common to numerator and denominator. It is relative by u_P, or
+//! absolute by phi below the format's normal numbers; and since no m is above M+, phi counts at most as phi_p =
+//! phi exp(M+ - lse) beside p_j:
+//!
+//! ```text
+//! p^_j in [p_j exp(-epsilon_j) - phi_p, p_j exp(epsilon_j) + phi_p],   epsilon_j + (1 + 2^-8) u_P instead of epsilon_j
+//! ```
+//!
+//! so that sum_j p^_j is off by m phi_p more, w+_j by phi_p / D, dw_j by phi_p / D. The kernel may also keep an m of
+//! which scores are up to `late` above; the exponents of section 2 then add up to 2 `late` more, which x_j takes in.
+//!
+//! Products of two f16 are exact in f32. Matrix units add several of them at once, aligned to the largest and cut off:
+//! one error of u times the sum of the sizes for each, as for a chain of additions.
 
 use super::call::{Call, Position};
 use super::row::Exact;
@@ -125,6 +141,31 @@ const HUGE: f64 = 1.7014118346046923e38;
 const CLAMP: f64 = 2.3e38;
 /// Second-order terms: a relative error r is an error of -ln(1 - r) <= r (1 + 2^-10) in the exponent, for r < 2^-10.
 const SECOND_ORDER: f64 = 1.0 + 1.0 / 1024.0;
+
+/// How a kernel keeps the weights between the softmax and their product with the values.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WeightFormat {
+    /// The largest relative error of rounding a weight.
+    pub rounding: f64,
+    /// Its largest absolute error where the weight is below the normal numbers, in units of exp(0) at the row's maximum.
+    pub smallest: f64,
+    /// How far, in nats, a score may be above the maximum that the kernel still uses.
+    pub late: f64,
+}
+
+impl WeightFormat {
+    /// Not rounded: the scalar path.
+    pub const F32: Self = Self { rounding: 0.0, smallest: 0.0, late: 0.0 };
+    /// 2^7 times the weight in f16, either neighbour, maxima up to 8 in base 2 late: the cooperative path.
+    pub const F16: Self =
+        Self { rounding: 1.0 / 1024.0, smallest: 1.0 / 2_097_152.0, late: 8.0 * std::f64::consts::LN_2 };
+}
+
+impl Default for WeightFormat {
+    fn default() -> Self {
+        Self::F32
+    }
+}
 
 /// gamma_k = k u / (1 - k u), infinite from k u = 1/2.
 pub(super) fn gamma(k: usize) -> f64 {
@@ -145,6 +186,7 @@ pub(super) fn bound<T: Element>(
     at: Position,
     exact: &Exact,
     parts: &[Vec<usize>],
+    format: WeightFormat,
 ) -> Bound {
     let (scores, m) = (&exact.scores, exact.keys.len());
     let q = Query::new(call, at);
@@ -159,7 +201,9 @@ pub(super) fn bound<T: Element>(
     if !sum_error.is_finite() {
         return unbounded();
     }
-    let weights = Weights::new(exact, &weight_errors(scores, &deltas, rises));
+    let top = scores.iter().zip(&deltas).map(|(s, delta)| s + delta).fold(f64::NEG_INFINITY, f64::max);
+    let lost = format.smallest * (top - exact.lse).exp();
+    let weights = Weights::new(exact, &weight_errors(scores, &deltas, top, rises, format), lost);
     let out = output_bound(call, at, exact, &weights, sum_error, (m + rises + 2) as f64);
 
     let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -282,13 +326,12 @@ fn records(scores: &[f64], deltas: &[f64], parts: &[Vec<usize>]) -> usize {
     parts.iter().map(in_part).sum()
 }
 
-/// Section 2: epsilon_j.
-fn weight_errors(scores: &[f64], deltas: &[f64], rises: usize) -> Vec<f64> {
-    let top = scores.iter().zip(deltas).map(|(s, delta)| s + delta).fold(f64::NEG_INFINITY, f64::max);
+/// Sections 2 and 5: epsilon_j.
+fn weight_errors(scores: &[f64], deltas: &[f64], top: f64, rises: usize, format: WeightFormat) -> Vec<f64> {
     let error = |(s, delta): (&f64, &f64)| {
-        let x = top - s + delta;
+        let x = top - s + delta + 2.0 * format.late;
         let exponentials = x * (2.0 * U + 2.0 * E * LOG2_E + E) + 3.0 * E * (1 + rises) as f64;
-        (delta + exponentials) * SECOND_ORDER
+        (delta + exponentials) * SECOND_ORDER + format.rounding * (1.0 + 1.0 / 256.0)
     };
     scores.iter().zip(deltas).map(error).collect()
 }
@@ -315,19 +358,26 @@ struct Weights {
 }
 
 impl Weights {
-    fn new(exact: &Exact, errors: &[f64]) -> Self {
+    /// `lost`: phi_p.
+    fn new(exact: &Exact, errors: &[f64], lost: f64) -> Self {
         // ln p_j; with every score below -1e15 even f64 cannot tell lse from the maximum, hence the sum again.
         let logs: Vec<f64> = exact.scores.iter().map(|s| s - exact.lse).collect();
         let total = log_sum_exp(logs.iter().copied());
         let terms = || logs.iter().map(|log| log - total).zip(errors);
-        let highest = log_sum_exp(terms().map(|(log, error)| log + error));
+        let all_lost = lost * errors.len() as f64;
+        let highest = log_sum_exp(terms().map(|(log, error)| log + error).chain([all_lost.ln()]));
         let lowest = log_sum_exp(terms().map(|(log, error)| log - error));
+        // Minus infinity, and with it no bound of its own, where all weights may vanish.
+        let share = |lost: f64, sum: f64| if lost == 0.0 { 0.0 } else { lost * (-sum).exp() };
+        let lowest = lowest + (-share(all_lost, lowest).min(1.0)).ln_1p();
+        let lost = share(lost, lowest);
         let upper_log = |(log, error): (f64, &f64)| log + error - lowest;
         let error = |(log, error): (f64, &f64)| {
-            if *error < 1.0 { (log - lowest).exp() * error.exp_m1() } else { (log + error - lowest).exp() }
+            let moved = if *error < 1.0 { (log - lowest).exp() * error.exp_m1() } else { (log + error - lowest).exp() };
+            moved + lost
         };
         Self {
-            upper: terms().map(|term| upper_log(term).exp().min(1.0)).collect(),
+            upper: terms().map(|term| (upper_log(term).exp() + lost).min(1.0)).collect(),
             error: terms().map(error).collect(),
             reachable: terms().map(|term| upper_log(term) > -40.0).collect(),
             lse_error: highest.max(-lowest),

@@ -19,7 +19,7 @@
 //! # Ok::<(), wgpu_attention::Error>(())
 //! ```
 
-use super::bound::{E, U, gamma};
+use super::bound::{E, U, WeightFormat, gamma};
 use super::call::{Call, Position};
 use super::inputs::Tensors;
 use super::row::bounded_row;
@@ -213,7 +213,7 @@ pub fn check_gather<T: Element, O: Element>(
         Report::of_row(at, out, None)
     };
     let miss = |&at: &Position| {
-        let row = bounded_row(&call, at, None)?;
+        let row = bounded_row(&call, at, None, WeightFormat::F32)?;
         let out = got_row(shape, &got, at)
             .zip(row.out)
             .zip(row.bound)

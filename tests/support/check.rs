@@ -1,6 +1,6 @@
 use super::{Case, Outcome, gpu_with, run, stats};
-use wgpu_attention::reference::{Got, Inputs, Report, Tensors, VerifyOptions, oracle, verify};
-use wgpu_attention::{Element, Gpu, Parts};
+use wgpu_attention::reference::{Got, Inputs, Report, Tensors, VerifyOptions, WeightFormat, oracle, verify};
+use wgpu_attention::{Element, Gpu, KernelPath, Parts};
 
 /// The report of a check that passed, or what failed with a line that reproduces it.
 pub(crate) type Checked = Result<Report, String>;
@@ -40,7 +40,11 @@ pub(crate) fn verified<E: Element, O: Element>(
     got: &Outcome<O>,
 ) -> Checked {
     let order = |at: wgpu_attention::reference::Position| parts.key_order(at.batch, at.head, at.i);
-    let options = VerifyOptions { rows: case.rows, order: Some(&order), ..Default::default() };
+    let weights = match case.options.path {
+        Some(KernelPath::Cooperative) => WeightFormat::F16,
+        _ => WeightFormat::F32,
+    };
+    let options = VerifyOptions { rows: case.rows, order: Some(&order), weights, ..Default::default() };
     let report = verify(&case.shape, inputs, case.pattern.as_dyn(), as_got(got), options);
     let report = report.unwrap_or_else(|e| panic!("{e}\n{case}"));
     stats::record(case, &report);
