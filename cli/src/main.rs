@@ -13,6 +13,7 @@
 //!
 //! Exit status: 0 all is well, 1 something failed (an error, or a verification), 2 wrong arguments.
 
+mod bench;
 mod call;
 mod case;
 mod check;
