@@ -169,7 +169,7 @@ pub(crate) struct Case {
     pub(crate) kernel: Kernel,
     /// The short name of the pattern (attention only): `causal`, `bigbird`, ...
     pub(crate) pattern: Option<String>,
-    /// The pattern in full: what `--pattern` takes.
+    /// The pattern as `--pattern` takes it; the end of a long one is cut off (`…`).
     pub(crate) pattern_text: Option<String>,
     /// The kernel path that the plan chose; none before it was planned.
     pub(crate) path: Option<String>,
@@ -365,6 +365,7 @@ pub(crate) struct Summary {
 }
 
 impl Record {
+    #[allow(dead_code, reason = "for what reads records")]
     /// Reads a file's text. Another format is an error that says so.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         /// The field that is there in every format.
@@ -384,6 +385,24 @@ impl Record {
     }
 }
 
+impl Kernel {
+    /// As the JSON has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Attention => "attention",
+            Self::Lsh => "lsh",
+            Self::Matmul => "matmul",
+            Self::FeedForward => "feed_forward",
+            Self::LayerNorm => "layer_norm",
+            Self::RmsNorm => "rms_norm",
+            Self::Softmax => "softmax",
+            Self::Rotary => "rotary",
+            Self::Embed => "embed",
+            Self::Add => "add",
+        }
+    }
+}
+
 impl Timing {
     /// The clock that decides: timestamps where they are sound, else the wall clock.
     pub(crate) fn clock(&self) -> &Clock {
@@ -391,6 +410,7 @@ impl Timing {
     }
 }
 
+#[allow(dead_code, reason = "for what reads records")]
 impl Shape {
     /// What lengths are plotted by: keys of a sequence, or rows.
     pub(crate) fn len(&self) -> usize {
