@@ -1,7 +1,8 @@
 //! Time of a call by two clocks.
 //!
 //! Hot: a sample is two submissions of one pass each, with n and with 2 n calls. The wall clock gives the slope (longer - shorter) / n,
-//! in which what a submission costs cancels; timestamps at both ends of the passes give the time of 3 n calls. Cold: a sample
+//! in which what a submission costs cancels; timestamps at both ends of the passes give the time of 3 n calls. Of long calls there
+//! are none in the shorter submission and one in the longer. Cold: a sample
 //! is k times (overwrite a large buffer, one call), and k times overwriting alone; timestamps stand around the calls only.
 
 use super::ceilings::microkernel::Microkernel;
@@ -21,6 +22,8 @@ const SUBMISSION_S: f64 = 0.016;
 const MOST_CALLS: usize = 2048;
 /// Pairs of overwriting and calling in a submission at most: two timestamps each.
 const MOST_COLD: usize = 16;
+/// Share of the hot measurement's time that the cold one gets.
+pub(crate) const COLD: f64 = 1.0 / 3.0;
 /// Warm-up ends when so many submissions in a row were not faster than the best before by [`FASTER`].
 const WARM: usize = 3;
 /// See [`WARM`].
@@ -77,7 +80,7 @@ struct Timestamps {
 /// A part of a submission: a pass of its own.
 #[derive(Clone, Copy)]
 enum Piece {
-    /// Under timestamps.
+    /// Under timestamps, unless there are none.
     Calls(usize),
     Overwrite,
 }
@@ -113,14 +116,15 @@ impl<'g> Stopwatch<'g> {
         let start = Instant::now();
         let (calls, warm_up_calls) = self.warm_up(call)?;
         let warm_up_s = start.elapsed().as_secs_f64();
+        let fewer = if calls == 1 { 0 } else { calls };
         let sample = |samples: &mut Samples| {
-            let shorter = self.submit(call, &[Piece::Calls(calls)])?;
-            let longer = self.submit(call, &[Piece::Calls(2 * calls)])?;
+            let shorter = self.submit(call, &[Piece::Calls(fewer)])?;
+            let longer = self.submit(call, &[Piece::Calls(fewer + calls)])?;
             samples.wall.push((longer.wall_s - shorter.wall_s) / calls as f64);
-            samples.timestamps([shorter, longer], 3 * calls);
+            samples.timestamps([shorter, longer], 2 * fewer + calls);
             Ok(())
         };
-        let timing = self.measure(calls, sample)?;
+        let timing = self.measure(calls, self.rules.min_s, self.rules.max_s, sample)?;
         Ok(Timing { warm_up_s, warm_up_calls, ..timing })
     }
 
@@ -137,7 +141,8 @@ impl<'g> Stopwatch<'g> {
             samples.timestamps([with], calls);
             Ok(())
         };
-        let timing = self.measure(calls, sample)?;
+        let (min_s, max_s) = (COLD * self.rules.min_s, COLD * self.rules.max_s);
+        let timing = self.measure(calls, min_s, max_s, sample)?;
         Ok(Timing { unsound: timing.unsound.or_else(|| hot.unsound.clone()), ..timing })
     }
 
@@ -163,16 +168,22 @@ impl<'g> Stopwatch<'g> {
     }
 
     /// Samples until they agree, or the time is up.
-    fn measure(&self, calls: usize, mut sample: impl FnMut(&mut Samples) -> Result<()>) -> Result<Timing> {
+    fn measure(
+        &self,
+        calls: usize,
+        min_s: f64,
+        max_s: f64,
+        mut sample: impl FnMut(&mut Samples) -> Result<()>,
+    ) -> Result<Timing> {
         let (rules, start) = (&self.rules, Instant::now());
         let mut samples = Samples::default();
         loop {
             self.stop.check()?;
             sample(&mut samples)?;
             let spent_s = start.elapsed().as_secs_f64();
-            let enough = samples.wall.len() >= rules.min_samples && spent_s >= rules.min_s;
+            let enough = samples.wall.len() >= rules.min_samples && spent_s >= min_s;
             let converged = enough && samples.deviation() <= rules.deviation;
-            if converged || spent_s >= rules.max_s {
+            if converged || spent_s >= max_s {
                 return samples.timing(calls, converged, spent_s, rules);
             }
         }
@@ -183,7 +194,7 @@ impl<'g> Stopwatch<'g> {
         let mut encoder = device.create_command_encoder(&Default::default());
         let mut timed = 0;
         for piece in pieces {
-            let writes = self.timestamps.as_ref().ok().filter(|_| matches!(piece, Piece::Calls(_)));
+            let writes = self.timestamps.as_ref().ok().filter(|_| matches!(piece, Piece::Calls(1..)));
             let timestamp_writes = writes.map(|timestamps| timestamps.around(timed));
             timed += u32::from(timestamp_writes.is_some());
             let descriptor = wgpu::ComputePassDescriptor { label: Some("bench"), timestamp_writes };
@@ -265,12 +276,13 @@ fn passes_s(ticks: &[u64], tick_s: f64, wall_s: f64) -> Result<f64, String> {
 impl Samples {
     /// Adds what the passes of a sample took, of so many calls altogether.
     fn timestamps<const N: usize>(&mut self, submissions: [Took; N], calls: usize) {
-        let passes: Option<Result<f64, String>> =
-            submissions.into_iter().map(|took| took.passes_s).sum::<Option<Result<f64, String>>>();
-        match passes {
-            Some(Ok(sum)) => self.timestamps.push(sum / calls as f64),
-            Some(Err(why)) => drop(self.unsound.get_or_insert(why)),
-            None => {}
+        let passes: Vec<_> = submissions.into_iter().filter_map(|took| took.passes_s).collect();
+        if passes.is_empty() {
+            return;
+        }
+        match passes.into_iter().sum::<Result<f64, String>>() {
+            Ok(sum) => self.timestamps.push(sum / calls as f64),
+            Err(why) => drop(self.unsound.get_or_insert(why)),
         }
     }
 

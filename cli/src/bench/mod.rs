@@ -21,3 +21,5 @@ mod stats;
 mod subject;
 pub(crate) mod suites;
 mod table;
+#[cfg(test)]
+mod tests;

@@ -50,9 +50,9 @@ pub(crate) struct Host {
 pub(crate) struct Rules {
     /// Samples at least.
     pub(crate) min_samples: usize,
-    /// Seconds of measurement at least.
+    /// Seconds of a measurement with hot caches at least; cold: a third.
     pub(crate) min_s: f64,
-    /// Seconds of measurement at most: what has not converged by then is unconverged.
+    /// Seconds of a measurement with hot caches at most; cold: a third. What has not converged by then is unconverged.
     pub(crate) max_s: f64,
     /// Median absolute deviation / median at which a measurement has converged.
     pub(crate) deviation: f64,
@@ -60,7 +60,7 @@ pub(crate) struct Rules {
     pub(crate) clocks: f64,
     /// Relative change of a ceiling past which the run drifted.
     pub(crate) drift: f64,
-    /// Bytes overwritten before each sample with cold caches.
+    /// Bytes overwritten before each call with cold caches, if a binding may have so many.
     pub(crate) cold_bytes: u64,
 }
 
@@ -331,9 +331,9 @@ pub(crate) struct Timing {
     pub(crate) warm_up_calls: usize,
     /// Seconds of measurement.
     pub(crate) spent_s: f64,
-    /// Calls in the shorter submission of a sample; the longer one has twice as many.
+    /// Calls that the longer submission of a sample has more than the shorter one.
     pub(crate) calls: usize,
-    /// The wall clock: (longer - shorter submission) / calls; cold: (with - without the calls) / calls.
+    /// The wall clock: (longer - shorter submission) / calls. Cold: the shorter one only overwrites.
     pub(crate) wall: Clock,
     /// Pass timestamps, the mean of a sample's calls. None where they are missing or not sound (`unsound`).
     pub(crate) timestamps: Option<Clock>,

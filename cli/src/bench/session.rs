@@ -158,7 +158,7 @@ impl Session {
 
 impl Case {
     /// One that was not begun.
-    fn new(spec: &Spec) -> Self {
+    pub(super) fn new(spec: &Spec) -> Self {
         let pattern = match &spec.work {
             Work::Attention { pattern, .. } => Some(pattern),
             _ => None,
@@ -192,7 +192,12 @@ impl Case {
     }
 
     /// Prepares, verifies, times. The error is the interruption alone: what goes wrong is the case's own.
-    fn measure(&mut self, gpu: &Gpu, spec: &Spec, stopwatch: &Stopwatch<'_>) -> Result<(), Interrupted> {
+    pub(super) fn measure(
+        &mut self,
+        gpu: &Gpu,
+        spec: &Spec,
+        stopwatch: &Stopwatch<'_>,
+    ) -> Result<(), Interrupted> {
         match self.try_measure(gpu, spec, stopwatch) {
             Ok(()) => Ok(()),
             Err(error) if error.is::<Interrupted>() => Err(Interrupted),

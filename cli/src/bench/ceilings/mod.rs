@@ -30,7 +30,7 @@ pub(crate) const KINDS: [CeilingKind; 7] = [
 ];
 
 /// A ceiling is measured for so long at most.
-const MOST_S: f64 = 2.0;
+const MOST_S: f64 = 0.75;
 
 /// Measures ceilings, on a device of its own: kernels get no more features than users give them.
 pub(super) struct Ceilings {

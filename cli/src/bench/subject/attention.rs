@@ -1,6 +1,6 @@
 //! Attention under any pattern.
 
-use super::{Bytes, Subject, sample, verification};
+use super::{Bytes, Subject, check_sizes, sample, verification};
 use crate::bench::record::Cost;
 use crate::call::Call;
 use crate::check::{Against, check};
@@ -15,6 +15,9 @@ pub(super) fn prepare<'g, E: Element>(
     pattern: AnyPattern,
 ) -> Result<Subject<'g>> {
     let shape = *shape;
+    let tensors =
+        [("q", shape.len_q()), ("k", shape.len_k()), ("v", shape.len_v()), ("out", shape.len_out())];
+    check_sizes(gpu, &tensors, shape.input)?;
     let parts = Parts::lower(&pattern, BlockGrid::from(&shape))?;
     let plan = gpu.kernels().attention(&shape, &parts)?;
     let tensors = random::<E>(&shape, Kind::Normal, 1)?;

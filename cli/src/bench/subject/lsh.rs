@@ -1,6 +1,6 @@
 //! LSH attention.
 
-use super::{Bytes, Subject, poisoned, sample, verification};
+use super::{Bytes, Subject, check_sizes, poisoned, sample, verification};
 use crate::bench::record::Cost;
 use crate::call::{buffer, read};
 use anyhow::{Result, ensure};
@@ -14,6 +14,8 @@ pub(super) fn prepare<'g, E: Element>(
     options: &LshOptions,
 ) -> Result<Subject<'g>> {
     let (shape, options) = (*shape, options.clone());
+    let sizes = [("qk", shape.len_q()), ("v", shape.len_v()), ("out", shape.len_out())];
+    check_sizes(gpu, &sizes, shape.input)?;
     let plan = gpu.kernels().lsh(&shape, options.clone())?;
     let tensors = random::<E>(&shape, Kind::Normal, 1)?;
     let upload = |name, values: &[E]| buffer(gpu, name, bytemuck::cast_slice(values), BufferUsages::STORAGE);

@@ -17,7 +17,7 @@ use crate::element::typed;
 use anyhow::Result;
 use wgpu::{Buffer, BufferUsages, ComputePass};
 use wgpu_attention::reference::{self, Report};
-use wgpu_attention::{AttentionShape, Counter, Element, ElementType, Gpu};
+use wgpu_attention::{AttentionShape, Counter, Element, ElementType, Error, Gpu};
 
 /// A case that is ready.
 pub(crate) struct Subject<'g> {
@@ -157,6 +157,18 @@ fn verification(report: &Report, of_rows: usize) -> Verification {
     }
 }
 
+/// Refuses before it is drawn what could not be uploaded: a tensor may have thousands of millions of elements.
+fn check_sizes(gpu: &Gpu, tensors: &[(&'static str, usize)], element: ElementType) -> Result<()> {
+    let have = gpu.device().limits().max_storage_buffer_binding_size;
+    for &(name, len) in tensors {
+        let bytes = (len * element.size_bytes()) as u64;
+        if bytes > have {
+            return Err(Error::limit(name, "max_storage_buffer_binding_size", bytes, have).into());
+        }
+    }
+    Ok(())
+}
+
 /// A tensor drawn from N(0, 1), rounded to its type: on the host in f64, and on the device.
 fn drawn(
     gpu: &Gpu,
@@ -165,6 +177,7 @@ fn drawn(
     len: usize,
     element: ElementType,
 ) -> Result<(Vec<f64>, Buffer)> {
+    check_sizes(gpu, &[(name, len)], element)?;
     let draw = Counter::new(1, stream);
     typed!(element, E => {
         let values: Vec<E> = (0..len as u64).map(|n| E::from_f64(draw.normal(n))).collect();
