@@ -8,20 +8,19 @@
 use super::ceilings::microkernel::Microkernel;
 use super::record::{Rules, Timing};
 use super::stats;
-use crate::call::{read, submit};
+use super::timestamps::{MOST_PASSES, Timestamps};
+use crate::call::{checked, submit};
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use wgpu::{Buffer, BufferUsages, ComputePass, ComputePassTimestampWrites, QuerySet};
+use wgpu::ComputePass;
 use wgpu_attention::Gpu;
 
 /// The shorter submission of a sample takes about this long: a thousand times what a clock is off by.
 const SUBMISSION_S: f64 = 0.016;
 /// Calls in the shorter submission at most.
 const MOST_CALLS: usize = 2048;
-/// Pairs of overwriting and calling in a submission at most: two timestamps each.
-const MOST_COLD: usize = 16;
 /// Share of the hot measurement's time that the cold one gets.
 pub(crate) const COLD: f64 = 1.0 / 3.0;
 /// Warm-up ends when so many submissions in a row were not faster than the best before by [`FASTER`].
@@ -67,22 +66,14 @@ pub(crate) struct Stopwatch<'g> {
     rules: Rules,
     stop: Stop,
     timestamps: Result<Timestamps, String>,
-    overwrite: Microkernel,
-}
-
-struct Timestamps {
-    set: QuerySet,
-    ticks: Buffer,
-    /// Seconds of a tick.
-    tick_s: f64,
 }
 
 /// A part of a submission: a pass of its own.
 #[derive(Clone, Copy)]
-enum Piece {
+enum Piece<'a> {
     /// Under timestamps, unless there are none.
     Calls(usize),
-    Overwrite,
+    Overwrite(&'a Microkernel),
 }
 
 /// What a submission took.
@@ -101,9 +92,8 @@ struct Samples {
 }
 
 impl<'g> Stopwatch<'g> {
-    pub(crate) fn new(gpu: &'g Gpu, rules: Rules, stop: Stop) -> Result<Self> {
-        let overwrite = Microkernel::overwrite(gpu, rules.cold_bytes)?;
-        Ok(Self { gpu, rules, stop, timestamps: Timestamps::new(gpu), overwrite })
+    pub(crate) fn new(gpu: &'g Gpu, rules: Rules, stop: Stop) -> Self {
+        Self { gpu, rules, stop, timestamps: Timestamps::new(gpu) }
     }
 
     /// Why there are no timestamps, where there are none.
@@ -128,12 +118,12 @@ impl<'g> Stopwatch<'g> {
         Ok(Timing { warm_up_s, warm_up_calls, ..timing })
     }
 
-    /// Another buffer is overwritten before each call. Comes after [`Self::hot`], so that there is nothing to warm up.
-    pub(crate) fn cold(&self, call: Call<'_>, hot: &Timing) -> Result<Timing> {
-        let once = self.submit(call, &[Piece::Overwrite, Piece::Calls(1)])?.wall_s;
-        let calls = ((SUBMISSION_S / once) as usize).clamp(1, MOST_COLD);
-        let (with, without) =
-            ([Piece::Overwrite, Piece::Calls(1)].repeat(calls), vec![Piece::Overwrite; calls]);
+    /// `overwrite` runs before each call. Comes after [`Self::hot`], so that there is nothing to warm up.
+    pub(crate) fn cold(&self, call: Call<'_>, overwrite: &Microkernel, hot: &Timing) -> Result<Timing> {
+        let overwrite = Piece::Overwrite(overwrite);
+        let once = self.submit(call, &[overwrite, Piece::Calls(1)])?.wall_s;
+        let calls = ((SUBMISSION_S / once) as usize).clamp(1, MOST_PASSES as usize);
+        let (with, without) = ([overwrite, Piece::Calls(1)].repeat(calls), vec![overwrite; calls]);
         let sample = |samples: &mut Samples| {
             let without = self.submit(call, &without)?;
             let with = self.submit(call, &with)?;
@@ -189,7 +179,7 @@ impl<'g> Stopwatch<'g> {
         }
     }
 
-    fn submit(&self, call: Call<'_>, pieces: &[Piece]) -> Result<Took> {
+    fn submit(&self, call: Call<'_>, pieces: &[Piece<'_>]) -> Result<Took> {
         let device = self.gpu.device();
         let mut encoder = device.create_command_encoder(&Default::default());
         let mut timed = 0;
@@ -201,76 +191,22 @@ impl<'g> Stopwatch<'g> {
             let mut pass = encoder.begin_compute_pass(&descriptor);
             match piece {
                 Piece::Calls(calls) => (0..*calls).for_each(|_| call(&mut pass)),
-                Piece::Overwrite => self.overwrite.dispatch(&mut pass),
+                Piece::Overwrite(overwrite) => overwrite.dispatch(&mut pass),
             }
         }
         let timestamps = self.timestamps.as_ref().ok().filter(|_| timed > 0);
         if let Some(timestamps) = timestamps {
-            encoder.resolve_query_set(&timestamps.set, 0..2 * timed, &timestamps.ticks, 0);
+            timestamps.resolve(&mut encoder, timed);
         }
-        let commands = encoder.finish();
+        // What was wrong in the passes is said here.
+        let commands = checked(device, "bench", || encoder.finish())?;
         let start = Instant::now();
         submit(self.gpu, "bench", commands)?;
         let wall_s = start.elapsed().as_secs_f64();
-        let passes_s = timestamps.map(|timestamps| {
-            let ticks: Vec<u64> = read(self.gpu, "timestamps", &timestamps.ticks, 2 * timed as usize)?;
-            Ok(passes_s(&ticks, timestamps.tick_s, wall_s))
-        });
-        Ok(Took { wall_s, passes_s: passes_s.transpose().map_err(|error: anyhow::Error| error)? })
+        let passes_s =
+            timestamps.map(|timestamps| timestamps.passes_s(self.gpu, timed, wall_s)).transpose()?;
+        Ok(Took { wall_s, passes_s })
     }
-}
-
-impl Timestamps {
-    fn new(gpu: &Gpu) -> Result<Self, String> {
-        let device = gpu.device();
-        if !device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
-            return Err("the adapter has no timestamp queries".into());
-        }
-        let tick_s = 1e-9 * f64::from(gpu.queue().get_timestamp_period());
-        if tick_s.is_nan() || tick_s <= 0.0 {
-            return Err(format!("the adapter's timestamps tick every {tick_s} s"));
-        }
-        let count = 2 * MOST_COLD as u32;
-        let set = device.create_query_set(&wgpu::QuerySetDescriptor {
-            label: Some("bench"),
-            ty: wgpu::QueryType::Timestamp,
-            count,
-        });
-        let ticks = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("ticks"),
-            size: 8 * u64::from(count),
-            usage: BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC,
-            mapped_at_creation: false,
-        });
-        Ok(Self { set, ticks, tick_s })
-    }
-
-    fn around(&self, pass: u32) -> ComputePassTimestampWrites<'_> {
-        ComputePassTimestampWrites {
-            query_set: &self.set,
-            beginning_of_pass_write_index: Some(2 * pass),
-            end_of_pass_write_index: Some(2 * pass + 1),
-        }
-    }
-}
-
-/// Seconds of all passes together, from ticks at their beginnings and ends; or why they are not sound: zero, out of order, or
-/// longer than all there was.
-fn passes_s(ticks: &[u64], tick_s: f64, wall_s: f64) -> Result<f64, String> {
-    if let Some(zero) = ticks.iter().position(|&tick| tick == 0) {
-        return Err(format!("timestamp {zero} is zero"));
-    }
-    if !ticks.is_sorted() {
-        return Err("timestamps are out of order".into());
-    }
-    let passes_s = tick_s * ticks.chunks(2).map(|pass| (pass[1] - pass[0]) as f64).sum::<f64>();
-    if passes_s <= 0.0 {
-        return Err("timestamps do not advance".into());
-    }
-    if passes_s > 1.05 * wall_s {
-        return Err(format!("timestamps say {passes_s:.3e} s of a submission that took {wall_s:.3e} s"));
-    }
-    Ok(passes_s)
 }
 
 impl Samples {
@@ -318,18 +254,6 @@ impl Samples {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn timestamps_that_cannot_be_right_are_dropped() {
-        let why = |ticks: &[u64]| passes_s(ticks, 1e-9, 1e-3).expect_err("not sound");
-        assert!((passes_s(&[100, 600, 700, 800], 1e-9, 1e-3).unwrap() - 6e-7).abs() < 1e-20);
-        assert!(why(&[100, 0]).contains("timestamp 1 is zero"));
-        assert!(
-            why(&[600, 100]).contains("out of order") && why(&[100, 600, 500, 700]).contains("out of order")
-        );
-        assert!(why(&[100, 100]).contains("do not advance"));
-        assert!(why(&[100, 2_000_100]).contains("timestamps say"));
-    }
 
     fn rules() -> Rules {
         crate::bench::suites::Suite::Standard.rules()

@@ -5,7 +5,7 @@
 //! | `record.rs` | the JSON that a run writes |
 //! | `cases.rs`, `suites.rs` | what is computed; which cases, and how long each may take |
 //! | `subject/` | a case on a device: uploaded, verified, ready |
-//! | `clock.rs`, `stats.rs` | samples by two clocks; their statistics |
+//! | `clock.rs`, `timestamps.rs`, `stats.rs` | samples by two clocks; the device's clock; statistics |
 //! | `ceilings/` | microkernels: what the adapter can reach |
 //! | `session.rs` | a run: adapters, cases, interruption, the file |
 //! | `describe.rs`, `table.rs` | the machine and its adapters; the table on the terminal |
@@ -23,3 +23,4 @@ pub(crate) mod suites;
 mod table;
 #[cfg(test)]
 mod tests;
+mod timestamps;

@@ -1,6 +1,7 @@
 //! A run: every adapter, every case, the file after each of them.
 
 use super::cases::Spec;
+use super::ceilings::microkernel::Microkernel;
 use super::ceilings::{self, Ceilings, KINDS};
 use super::clock::{Interrupted, Stop, Stopwatch};
 use super::rates::rates;
@@ -26,6 +27,14 @@ pub(crate) struct Session {
     pub(crate) json: Option<PathBuf>,
     pub(crate) quiet: bool,
     pub(crate) stop: Stop,
+}
+
+/// What measures cases on one device.
+pub(super) struct Bench<'g> {
+    pub(super) gpu: &'g Gpu,
+    pub(super) stopwatch: Stopwatch<'g>,
+    /// For cold caches.
+    pub(super) overwrite: Microkernel,
 }
 
 /// Characters of a pattern in the record.
@@ -83,16 +92,17 @@ impl Session {
         at: usize,
         progress: &Countdown,
     ) -> Result<()> {
-        say!("\nadapter {device}, {}", device.driver())?;
+        progress.aside(|| say!("\nadapter {device}, {}", device.driver()))?;
         let opened = device.open(self.path).and_then(|gpu| {
             let ceilings = Ceilings::open(device, record.rules, self.stop.clone())?;
-            Ok((gpu, ceilings))
+            let overwrite = Microkernel::overwrite(&gpu, record.rules.cold_bytes)?;
+            Ok((gpu, ceilings, overwrite))
         });
-        let (gpu, ceilings) = match opened {
+        let (gpu, ceilings, overwrite) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 let why = one_line(&format!("{error:#}"));
-                say!("cannot run: {why}")?;
+                progress.aside(|| say!("cannot run: {why}"))?;
                 let adapter = &mut record.adapters[at];
                 adapter.cases.iter_mut().for_each(|case| case.because(Status::CannotRun, why.clone()));
                 adapter.error = Some(why);
@@ -100,7 +110,7 @@ impl Session {
                 return self.write(record);
             }
         };
-        say!("\nceilings:")?;
+        progress.aside(|| say!("\nceilings:"))?;
         for kind in KINDS {
             progress.begin(&format!("ceiling {kind:?}"));
             let ceiling = Ceiling::new(kind, ceilings.measure(kind)?);
@@ -108,7 +118,9 @@ impl Session {
             progress.aside(|| say!("{}", table::ceiling(&ceiling)))?;
             record.adapters[at].ceilings.push(ceiling);
         }
-        self.cases(&gpu, specs, record, at, progress)?;
+        let stopwatch = Stopwatch::new(&gpu, record.rules, self.stop.clone());
+        let bench = Bench { gpu: &gpu, stopwatch, overwrite };
+        self.cases(&bench, specs, record, at, progress)?;
         for (n, kind) in KINDS.into_iter().enumerate() {
             progress.begin(&format!("ceiling {kind:?} again"));
             record.adapters[at].ceilings[n].finish(ceilings.measure(kind)?);
@@ -126,14 +138,13 @@ impl Session {
 
     fn cases(
         &self,
-        gpu: &Gpu,
+        bench: &Bench<'_>,
         specs: &[Spec],
         record: &mut Record,
         at: usize,
         progress: &Countdown,
     ) -> Result<()> {
-        let stopwatch = Stopwatch::new(gpu, record.rules, self.stop.clone())?;
-        record.adapters[at].no_timestamps = stopwatch.no_timestamps().map(Into::into);
+        record.adapters[at].no_timestamps = bench.stopwatch.no_timestamps().map(Into::into);
         let table = Table::of(&record.adapters[at].cases);
         progress.aside(|| table.head())?;
         for (n, spec) in specs.iter().enumerate() {
@@ -141,7 +152,7 @@ impl Session {
             let Adapter { cases, ceilings, .. } = &mut record.adapters[at];
             let case = &mut cases[n];
             self.stop.check()?;
-            let ended = case.measure(gpu, spec, &stopwatch);
+            let ended = case.measure(bench, spec);
             case.rate(ceilings);
             progress.done();
             progress.aside(|| table.case(case))?;
@@ -192,13 +203,8 @@ impl Case {
     }
 
     /// Prepares, verifies, times. The error is the interruption alone: what goes wrong is the case's own.
-    pub(super) fn measure(
-        &mut self,
-        gpu: &Gpu,
-        spec: &Spec,
-        stopwatch: &Stopwatch<'_>,
-    ) -> Result<(), Interrupted> {
-        match self.try_measure(gpu, spec, stopwatch) {
+    pub(super) fn measure(&mut self, bench: &Bench<'_>, spec: &Spec) -> Result<(), Interrupted> {
+        match self.try_measure(bench, spec) {
             Ok(()) => Ok(()),
             Err(error) if error.is::<Interrupted>() => Err(Interrupted),
             Err(error) => {
@@ -212,8 +218,8 @@ impl Case {
         }
     }
 
-    fn try_measure(&mut self, gpu: &Gpu, spec: &Spec, stopwatch: &Stopwatch<'_>) -> Result<()> {
-        let subject = Subject::prepare(gpu, spec)?;
+    fn try_measure(&mut self, bench: &Bench<'_>, spec: &Spec) -> Result<()> {
+        let subject = Subject::prepare(bench.gpu, spec)?;
         self.path = Some(subject.path.clone());
         self.cost = Some(subject.cost.clone());
         let (verified, verification) = subject.verify()?;
@@ -228,9 +234,9 @@ impl Case {
             return Ok(());
         }
         let call = |pass: &mut wgpu::ComputePass<'_>| verified.dispatch(pass);
-        let hot = self.hot.insert(stopwatch.hot(&call)?);
+        let hot = self.hot.insert(bench.stopwatch.hot(&call)?);
         let converged = hot.converged;
-        self.cold = Some(stopwatch.cold(&call, hot)?);
+        self.cold = Some(bench.stopwatch.cold(&call, &bench.overwrite, hot)?);
         self.status = if converged { Status::Measured } else { Status::Unconverged };
         Ok(())
     }

@@ -1,9 +1,11 @@
 //! Cases on an adapter: each kernel verifies, and a kernel with a fault is never timed.
 
 use super::cases::{Spec, Work, pattern};
+use super::ceilings::microkernel::Microkernel;
 use super::ceilings::{Ceilings, KINDS};
 use super::clock::{Interrupted, Stop, Stopwatch};
 use super::record::{Case, CeilingKind, Rules, Status};
+use super::session::Bench;
 use super::subject::Subject;
 use super::suites::Suite;
 use crate::devices::{AdapterArgs, Device, PathArgs, none_there};
@@ -77,9 +79,10 @@ fn every_kernel_verifies() -> Result<()> {
 
 fn measured(gpu: &Gpu, work: Work, stop: Stop) -> Result<(Case, Result<(), Interrupted>)> {
     let spec = spec(work);
-    let stopwatch = Stopwatch::new(gpu, rules(), stop)?;
+    let overwrite = Microkernel::overwrite(gpu, rules().cold_bytes)?;
+    let bench = Bench { gpu, stopwatch: Stopwatch::new(gpu, rules(), stop), overwrite };
     let mut case = Case::new(&spec);
-    let ended = case.measure(gpu, &spec, &stopwatch);
+    let ended = case.measure(&bench, &spec);
     Ok((case, ended))
 }
 

@@ -81,7 +81,7 @@ impl Ceilings {
 
     fn probe(&self, kind: CeilingKind) -> Result<Probe> {
         let probed = probes::prepare(&self.gpu, kind)?;
-        let stopwatch = Stopwatch::new(&self.gpu, self.rules, self.stop.clone())?;
+        let stopwatch = Stopwatch::new(&self.gpu, self.rules, self.stop.clone());
         let timing = stopwatch.hot(&|pass| probed.kernel.dispatch(pass))?;
         let least_s = timing.clock().summary.min_s;
         // Seconds a launch, all else work a second.
