@@ -175,9 +175,15 @@ fn attention_sizes(shape: &AttentionShape) -> String {
     format!("b{batch} h{heads} {lens} d{head_dim}")
 }
 
+/// `cargo bench` builds the same patterns without parsing.
+#[cfg(test)]
+#[path = "../../../benches/support/cases.rs"]
+mod criterion_cases;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wgpu_attention::{BlockGrid, Parts};
 
     #[test]
     fn every_pattern_parses_at_every_length() {
@@ -187,6 +193,19 @@ mod tests {
             }
         }
         assert!(QUADRATIC.iter().all(|name| pattern(name, 512).is_some()) && pattern("helix", 512).is_none());
+    }
+
+    #[test]
+    fn the_benches_of_the_library_have_the_same_patterns() -> wgpu_attention::Result<()> {
+        let built = criterion_cases::patterns(1000)?;
+        assert_eq!(built.len(), PATTERNS.len());
+        let grid = BlockGrid::from(&AttentionShape::new(1, 1, 1000, 64));
+        for ((name, of_len), (their_name, theirs)) in PATTERNS.into_iter().zip(&built) {
+            let ours = Parts::lower(&AnyPattern::parse(&of_len(1000))?, grid)?;
+            let theirs = Parts::lower(theirs, grid)?;
+            assert_eq!((name, ours.kept(), ours.visited()), (*their_name, theirs.kept(), theirs.visited()));
+        }
+        Ok(())
     }
 
     #[test]
