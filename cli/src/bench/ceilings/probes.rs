@@ -25,8 +25,8 @@ const FMA_GIVEN: [f32; 4] = [1.0, 3.0, -3.0, -2.0];
 const MEMORY_ROUNDS: usize = 2048;
 /// Odd, so that all words differ.
 const FACTOR: u32 = 2_654_435_761;
-/// Bytes that are copied or read: past the caches of all but the largest GPUs.
-const MEMORY_BYTES: u64 = 128 << 20;
+/// Bytes that are copied or read, if a binding may have so many: past the caches of GPUs.
+const MEMORY_BYTES: u64 = 256 << 20;
 /// A computing kernel gets more workgroups until a call takes this long: enough to fill the device, and no watchdog minds.
 const LONG_ENOUGH_S: f64 = 0.008;
 /// Workgroups of a computing kernel, at most.
