@@ -148,3 +148,16 @@ fn same<T: PartialEq + std::fmt::Display>(
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_result_is_no_ceiling() {
+        assert!(same("x", &[1, 2], |n| n + 1).is_ok());
+        let wrong = same("x", &[1, 3], |n| n + 1).unwrap_err().to_string();
+        assert_eq!(wrong, "x: element 1 is 3 instead of 2");
+        assert!(same("x", &[f32::NAN], |_| f32::NAN).is_err() && same::<u32>("x", &[], |_| 0).is_err());
+    }
+}
