@@ -90,7 +90,7 @@ pub(crate) struct Adapter {
     pub(crate) limits: Limits,
     /// Names of the features that the adapter has, whether or not they are used.
     pub(crate) features: Vec<String>,
-    /// Why nothing could be run, where that is so; then there are no ceilings, and every case says it too.
+    /// Why it could not be used, or not to the end; the cases that were not done say it too.
     pub(crate) error: Option<String>,
     /// Why pass timestamps were not used, where they were not.
     pub(crate) no_timestamps: Option<String>,
