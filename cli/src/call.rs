@@ -1,6 +1,7 @@
 //! One call on a device, step by step: upload, compute (as often as wanted), read back.
 
 use anyhow::{Context, Result, anyhow, ensure};
+use bytemuck::Pod;
 use std::time::{Duration, Instant};
 use wgpu::{BufferUsages, ErrorFilter};
 use wgpu_attention::{
@@ -56,57 +57,69 @@ impl<'g> Call<'g> {
         (0..times).for_each(|_| self.call.encode(&mut encoder));
         let commands = encoder.finish();
         let start = Instant::now();
-        self.submit("compute", commands)?;
+        submit(self.gpu, "compute", commands)?;
         Ok(start.elapsed())
+    }
+
+    /// Records one call into a pass.
+    pub(crate) fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>) {
+        self.call.dispatch(pass);
     }
 
     /// What was computed.
     pub(crate) fn read<O: Element>(&self) -> Result<AttentionOutput<O>> {
         ensure!(O::TYPE == self.shape.output, "out is {}, not {}", self.shape.output, O::TYPE);
-        let lse = self.lse.as_ref().map(|lse| self.read_buffer("lse", lse, self.shape.len_lse()));
+        let lse = self.lse.as_ref().map(|lse| read(self.gpu, "lse", lse, self.shape.len_lse()));
         Ok(AttentionOutput {
-            out: self.read_buffer("out", &self.out, self.shape.len_out())?,
+            out: read(self.gpu, "out", &self.out, self.shape.len_out())?,
             lse: lse.transpose()?.unwrap_or_default(),
         })
     }
+}
 
-    fn read_buffer<E: Element>(&self, name: &str, from: &wgpu::Buffer, elements: usize) -> Result<Vec<E>> {
-        let device = self.gpu.device();
-        let copy = checked(device, "read-back", || {
-            device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("read-back"),
-                size: from.size(),
-                usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            })
-        })?;
-        let mut encoder = device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(from, 0, &copy, 0, from.size());
-        self.submit("read-back", encoder.finish())?;
-        let (send, receive) = std::sync::mpsc::channel();
-        copy.map_async(wgpu::MapMode::Read, .., move |result| drop(send.send(result)));
-        device.poll(wgpu::PollType::wait_indefinitely()).context("read-back")?;
-        receive
-            .recv()
-            .map_err(|_| anyhow!("the device dropped the read-back of {name}"))?
-            .context("read-back")?;
-        let view = copy.slice(..).get_mapped_range().context("read-back")?;
-        Ok(bytemuck::pod_collect_to_vec(&view[..elements * size_of::<E>()]))
-    }
+/// The first elements of a buffer.
+pub(crate) fn read<E: Pod>(gpu: &Gpu, name: &str, from: &wgpu::Buffer, elements: usize) -> Result<Vec<E>> {
+    let device = gpu.device();
+    let copy = checked(device, "read-back", || {
+        device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("read-back"),
+            size: from.size(),
+            usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        })
+    })?;
+    let mut encoder = device.create_command_encoder(&Default::default());
+    encoder.copy_buffer_to_buffer(from, 0, &copy, 0, from.size());
+    submit(gpu, "read-back", encoder.finish())?;
+    let (send, receive) = std::sync::mpsc::channel();
+    copy.map_async(wgpu::MapMode::Read, .., move |result| drop(send.send(result)));
+    device.poll(wgpu::PollType::wait_indefinitely()).context("read-back")?;
+    receive
+        .recv()
+        .map_err(|_| anyhow!("the device dropped the read-back of {name}"))?
+        .context("read-back")?;
+    let view = copy.slice(..).get_mapped_range().context("read-back")?;
+    Ok(bytemuck::pod_collect_to_vec(&view[..elements * size_of::<E>()]))
+}
 
-    fn submit(&self, what: &'static str, commands: wgpu::CommandBuffer) -> Result<()> {
-        let device = self.gpu.device();
-        checked(device, what, || {
-            let index = self.gpu.queue().submit([commands]);
-            device.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None })
-        })?
-        .context(what)?;
-        Ok(())
-    }
+/// Submits and waits.
+pub(crate) fn submit(gpu: &Gpu, what: &'static str, commands: wgpu::CommandBuffer) -> Result<()> {
+    let device = gpu.device();
+    checked(device, what, || {
+        let index = gpu.queue().submit([commands]);
+        device.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None })
+    })?
+    .context(what)?;
+    Ok(())
 }
 
 /// A buffer with a content, in whole words and never empty.
-fn buffer(gpu: &Gpu, name: &'static str, bytes: &[u8], usage: BufferUsages) -> Result<wgpu::Buffer> {
+pub(crate) fn buffer(
+    gpu: &Gpu,
+    name: &'static str,
+    bytes: &[u8],
+    usage: BufferUsages,
+) -> Result<wgpu::Buffer> {
     let device = gpu.device();
     let (size, limits) = ((bytes.len() as u64).next_multiple_of(16).max(16), device.limits());
     let most = [
@@ -126,7 +139,7 @@ fn buffer(gpu: &Gpu, name: &'static str, bytes: &[u8], usage: BufferUsages) -> R
 }
 
 /// Runs `create` and returns what the device says against it; uncaught errors would be a panic.
-fn checked<T>(device: &wgpu::Device, what: &'static str, create: impl FnOnce() -> T) -> Result<T> {
+pub(crate) fn checked<T>(device: &wgpu::Device, what: &'static str, create: impl FnOnce() -> T) -> Result<T> {
     let filters = [ErrorFilter::Internal, ErrorFilter::OutOfMemory, ErrorFilter::Validation];
     let scopes = filters.map(|filter| device.push_error_scope(filter));
     let value = create();

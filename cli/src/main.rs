@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `commands/` | one file a command: its arguments, what it does, what it prints |
+//! | `bench/` | benchmarks: cases, verification, clocks, ceilings, their record |
 //! | `case.rs` | golden cases, read and checked |
 //! | `tensors.rs`, `shapes.rs` | safetensors files; from the shapes of q, k and v to the shape of a call |
 //! | `devices.rs` | the adapters of this machine, and how one is chosen |
@@ -13,6 +14,7 @@
 //!
 //! Exit status: 0 all is well, 1 something failed (an error, or a verification), 2 wrong arguments.
 
+mod bench;
 mod call;
 mod case;
 mod check;
