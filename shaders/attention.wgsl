@@ -13,7 +13,8 @@
 //
 // Scores are worked on by fours: 4 queries (k = 0..3: r + k LANES_R) by 4 keys (t = 0..3: c + t LANES_C). How the lanes of
 // a workgroup share them, and where q, k, v and o lie meanwhile, is a provider's: tile/staged.wgsl for GPUs, tile/direct.wgsl
-// for CPUs. It defines `begin`, `attend` (the step above over one tile of keys) and `finish`. All that is kept in registers
+// for CPUs. It defines `row_tile_at` (the order of
+// the work), `begin`, `attend` (the step above over one tile of keys) and `finish`. All that is kept in registers
 // are named vectors, not arrays: with wgpu's checked loops no compiler unrolls, and an array indexed by a loop leaves the
 // registers.
 
@@ -84,9 +85,7 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
     if (work >= params.end_work) { return; }
     let split = work % params.splits;
     let tile = work / params.splits;
-    // The last rows come first: under a causal mask they take longest.
-    let row_tile = params.row_tiles - 1u - tile % params.row_tiles;
-    let rows = rows_of(row_tile);
+    let rows = rows_of(row_tile_at(tile % params.row_tiles));
     if (rows.x >= rows.y) { return; }
     var head = tile / params.row_tiles % head_count();
     let batch = tile / params.row_tiles / head_count();

@@ -70,7 +70,8 @@ impl Schedule {
             target.div_ceil(u64::max(items, 1)).min(most).clamp(1, Self::MOST_SPLITS) as usize
         };
         let each = parts.parts().iter().zip(&packed).zip(&tiles);
-        let splits = splits.unwrap_or_else(|| each.map(wanted).max().unwrap_or(1));
+        // All rows have as many splits: a part of few rows beside one of many stays whole.
+        let splits = splits.unwrap_or_else(|| each.map(wanted).min().unwrap_or(1));
         let scratch_bytes = scratch_bytes(shape, parts.parts().len() > 1, splits);
         Ok(Self { tiles, packed, splits, scratch_bytes })
     }
