@@ -14,7 +14,7 @@ mod feed_forward;
 mod golden;
 mod harness;
 mod matmul;
-#[path = "../../examples/model/mod.rs"]
+#[path = "../../cli/src/model/mod.rs"]
 mod model;
 mod mutants;
 mod rotary;

@@ -6,6 +6,7 @@ mod answers;
 mod demo;
 mod faults;
 mod files;
+mod ops;
 mod run;
 mod support;
 mod verify;
