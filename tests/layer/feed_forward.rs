@@ -110,6 +110,17 @@ pub(crate) fn selection(kernels: &Kernels) -> Checked {
     Ok(())
 }
 
+#[path = "../../examples/feed_forward_memory.rs"]
+mod feed_forward_memory;
+
+#[test]
+fn the_picture_of_memory_shows_what_plans_need() {
+    let drawn = feed_forward_memory::svg(gpu()).unwrap();
+    let stored = include_str!("../../docs/feed_forward_memory.svg");
+    let command = "cargo run --example feed_forward_memory -- docs/feed_forward_memory.svg";
+    assert!(drawn == stored, "`{command}`, and look at the change");
+}
+
 #[test]
 fn the_selection_passes() {
     selection(kernels()).unwrap();
