@@ -70,7 +70,7 @@ fn layer(
     Ok(got)
 }
 
-fn bound(kernels: &Kernels, shape: &FeedForwardShape) -> Result<f64, String> {
+pub(crate) fn bound(kernels: &Kernels, shape: &FeedForwardShape) -> Result<f64, String> {
     let data = Data::normal(shape);
     let got = layer(kernels, shape, &data, false)?;
     let [x, w1, b1, w3, b3, w2, b2, residual] = data.0.map(|values| Bounded::exact(&values));
@@ -89,7 +89,7 @@ fn bound(kernels: &Kernels, shape: &FeedForwardShape) -> Result<f64, String> {
 }
 
 /// All chunk sizes give the same bits.
-fn chunks_agree(kernels: &Kernels, shape: &FeedForwardShape) -> Checked {
+pub(crate) fn chunks_agree(kernels: &Kernels, shape: &FeedForwardShape) -> Checked {
     let data = Data::normal(shape);
     let whole = layer(kernels, &shape.chunk(Some(shape.rows)), &data, false)?;
     for chunk in [1, 2, 7, 31, 32, 33, 64, shape.rows - 1, shape.rows + 5] {
