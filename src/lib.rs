@@ -94,9 +94,9 @@ pub use error::{Error, Result};
 #[cfg(feature = "gpu")]
 pub use gpu::{
     AddPlan, AttentionBuffers, AttentionCall, AttentionOutput, AttentionPlan, EmbedPlan, Explanation,
-    FeedForwardBuffers, FeedForwardPlan, Gpu, KernelPath, Kernels, LayerCall, MatmulBuffers, MatmulPlan,
-    NormBuffers, NormPlan, Options, PathChoice, RotaryBuffers, RotaryPlan, SoftmaxPlan, recommended_features,
-    recommended_limits,
+    FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, Gpu, KernelPath, Kernels, LayerCall,
+    MatmulBuffers, MatmulPlan, MatmulSlices, NormBuffers, NormPlan, Options, PathChoice, RotaryBuffers,
+    RotaryPlan, SoftmaxPlan, recommended_features, recommended_limits,
 };
 #[cfg(feature = "gpu")]
 pub use gpu::{

@@ -355,7 +355,7 @@ mod tests {
         let large = Tile::choose(64, 64, 64, 64, TileLimits::GENEROUS).unwrap();
         assert_eq!(
             [small.to_string(), large.to_string()],
-            ["64x32 chunk 4 v 32", "64x32 chunk 8 v 32 q-resident"]
+            ["64x32 chunk 8 v 16", "64x32 chunk 8 v 16 q-resident"]
         );
         assert_eq!((large.rows(), large.keys(), large.lanes()), (64, 32, 128));
     }

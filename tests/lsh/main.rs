@@ -6,15 +6,21 @@
 //! | `sort.rs` | the stable sort by key |
 //! | `attention.rs` | buckets, order, rows within their bounds; every option |
 //! | `properties.rs` | what must hold whatever the numbers: one bucket is dense, permutations, repeats |
+//! | `bound.rs` | the bound against a simulated kernel, as wrong as WGSL allows |
 //! | `api.rs` | a user's own encoder; bad input |
 //! | `mutants.rs` | faults planted in the shader text |
+//! | `recall.rs` | the picture of recall against rounds |
 
 mod api;
 mod attention;
+mod bound;
 mod golden;
 mod mutants;
-
 mod properties;
+mod recall;
+#[allow(dead_code)] // LSH has a score of its own.
+#[path = "../reference/simulator.rs"]
+mod simulator;
 mod sort;
 
 use std::sync::OnceLock;
