@@ -32,8 +32,8 @@ pub struct Schedule {
 impl Schedule {
     /// Rows of a tile at least: with fewer, a workgroup had fewer lanes than the GPUs' waves.
     const LEAST_ROWS: usize = 8;
-    /// Tiles of keys that a split has at least: below, its own start and end cost more than it saves.
-    const LEAST_TILES: u64 = 4;
+    /// Keys that a split has at least: below, its own start and end cost more than it saves.
+    const LEAST_KEYS: u64 = 256;
     /// Splits at most: their merge is one loop of one lane.
     const MOST_SPLITS: u64 = 64;
 
@@ -66,7 +66,7 @@ impl Schedule {
                 // Some for each of the hundred and more compute units of a large GPU.
                 Tile::Staged(_) => 512,
             };
-            let most = heaviest_tiles(part, tile) / Self::LEAST_TILES;
+            let most = heaviest_tiles(part, tile) * tile.keys() as u64 / Self::LEAST_KEYS;
             target.div_ceil(u64::max(items, 1)).min(most).clamp(1, Self::MOST_SPLITS) as usize
         };
         let each = parts.parts().iter().zip(&packed).zip(&tiles);
