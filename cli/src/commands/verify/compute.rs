@@ -4,6 +4,7 @@ use crate::call::Call;
 use crate::case::Attention;
 use crate::check::{Against, check};
 use anyhow::Result;
+use pollster::block_on;
 use wgpu_attention::reference::{Expected, Report, Rows, attention_with};
 use wgpu_attention::{
     AnyPattern, AttentionOutput, BlockGrid, Element, ElementType, Gpu, Parts, Pattern, Site,
@@ -41,9 +42,9 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Attention, pattern: &dyn Patt
     let output = if shape.is_empty() {
         AttentionOutput { out: vec![], lse: vec![] }
     } else {
-        let call = Call::upload(gpu, &plan, &tensors.inputs(), case.lse.is_some())?;
-        call.compute(1)?;
-        call.read::<E>()?
+        let call = block_on(Call::upload(gpu, &plan, &tensors.inputs(), case.lse.is_some()))?;
+        block_on(call.compute(1))?;
+        block_on(call.read::<E>())?
     };
     let against = if E::TYPE == ElementType::F32 { expected(case) } else { Against::Reference };
     let report = check(&shape, &tensors.inputs(), (pattern, Some(&parts)), &output, Rows::All, against)?;
