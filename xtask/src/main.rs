@@ -7,6 +7,7 @@ mod rules;
 mod software;
 mod steps;
 mod test;
+mod web;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,8 @@ cargo xtask COMMAND
   launch PROGRAM ARGS...
                         run a program on the adapter
   isa ARGS...           shader statistics for AMD GPUs, without one; `cargo xtask isa --help`
+  web [--check]         build the page that verifies and times the kernels in a browser, as one file; --check tests it
+                        in the machine's Chromium or a fetched one
   rules                 check the rules of dependence between the folders
   help                  this text
 
@@ -48,6 +51,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         "test" => return test::run(&test_options(rest)?),
         "attention" => return attention::run(rest),
         "isa" => return isa::run(rest),
+        "web" => return web::run(rest),
         "launch" => {
             let (program, rest) = rest.split_first().context("launch: no program")?;
             let launcher = software::launcher(Choice::Auto)?;
