@@ -2,8 +2,9 @@
 //!
 //! naga does not look, Tint does. Here: a value is *varying* if lanes of a workgroup may differ in it (it comes from the
 //! lane's number, from memory that is written, from an atomic, or was assigned where lanes had parted); lanes part at
-//! a branch over a varying value, and meet again behind it, unless some of them left the loop or the function. All of it is
-//! kept for whole variables and whole functions, over all calls: what it passes is uniform, what it refuses may be.
+//! a branch over a varying value, and meet again behind it, unless some of them left the loop or the function. That is kept for
+//! whole variables, and for each function by which of its arguments vary and whether lanes had parted at the call: what it
+//! passes is uniform, what it refuses may be.
 
 use std::collections::HashSet;
 
@@ -17,13 +18,16 @@ use crate::Parsed;
 /// Functions in which a barrier may be reached by some lanes only.
 pub(crate) fn barriers(parsed: &Parsed) -> Vec<String> {
     let mut facts = Facts::default();
+    facts.id_of(Context { function: None, varying: vec![], parted: false });
     // Facts only grow, and there are finitely many.
     loop {
         let before = facts.len();
-        for (handle, function) in parsed.module.functions.iter() {
-            Walk::new(parsed, &mut facts, Some(handle), function).run();
+        // A walk may find more contexts.
+        let mut id = 0;
+        while id < facts.contexts.len() {
+            Walk::new(parsed, &mut facts, id).run();
+            id += 1;
         }
-        Walk::new(parsed, &mut facts, None, &parsed.entry().function).run();
         if facts.len() == before {
             break;
         }
@@ -53,29 +57,48 @@ pub(crate) fn each_statement(block: &Block, look: &mut dyn FnMut(&Statement)) {
     }
 }
 
-type Id = Option<Handle<Function>>;
+/// Number of a [`Context`].
+type Id = usize;
 
-/// What is known so far; `None` is the entry point.
+/// How a function is called.
+#[derive(Debug, Clone, PartialEq)]
+struct Context {
+    /// `None` is the entry point.
+    function: Option<Handle<Function>>,
+    /// Which arguments vary, or what they point to.
+    varying: Vec<bool>,
+    /// Whether lanes have parted at the call.
+    parted: bool,
+}
+
+/// What is known so far.
 #[derive(Default)]
 struct Facts {
+    contexts: Vec<Context>,
     varying_locals: HashSet<(Id, Handle<LocalVariable>)>,
     varying_globals: HashSet<Handle<GlobalVariable>>,
-    /// Parameters, or what they point to.
+    /// What parameters point to, beyond what the context says.
     varying_parameters: HashSet<(Id, u32)>,
     varying_results: HashSet<Id>,
-    /// Called where lanes have parted.
-    parted_functions: HashSet<Id>,
     parted_barriers: HashSet<String>,
 }
 
 impl Facts {
     fn len(&self) -> usize {
-        self.varying_locals.len()
+        self.contexts.len()
+            + self.varying_locals.len()
             + self.varying_globals.len()
             + self.varying_parameters.len()
             + self.varying_results.len()
-            + self.parted_functions.len()
             + self.parted_barriers.len()
+    }
+
+    fn id_of(&mut self, context: Context) -> Id {
+        let known = self.contexts.iter().position(|other| *other == context);
+        known.unwrap_or_else(|| {
+            self.contexts.push(context);
+            self.contexts.len() - 1
+        })
     }
 }
 
@@ -99,20 +122,19 @@ struct Walk<'a> {
     facts: &'a mut Facts,
     id: Id,
     function: &'a Function,
-    /// Whether it is called where lanes have parted. Lanes that come together keep together: a result or a variable of the
-    /// function's own differs only where they part inside.
-    entered_parted: bool,
     /// Results of atomics and of calls in this function.
     varying: HashSet<Handle<Expression>>,
 }
 
 impl<'a> Walk<'a> {
-    fn new(parsed: &'a Parsed, facts: &'a mut Facts, id: Id, function: &'a Function) -> Self {
-        let entered_parted = facts.parted_functions.contains(&id);
-        Self { parsed, facts, id, function, entered_parted, varying: HashSet::new() }
+    fn new(parsed: &'a Parsed, facts: &'a mut Facts, id: Id) -> Self {
+        let entry = &parsed.entry().function;
+        let function = facts.contexts[id].function.map_or(entry, |handle| &parsed.module.functions[handle]);
+        Self { parsed, facts, id, function, varying: HashSet::new() }
     }
 
     fn run(&mut self) {
+        let parted = self.facts.contexts[self.id].parted;
         let locals = self.function.local_variables.iter();
         for (handle, variable) in locals {
             if variable.init.is_some_and(|init| self.is_varying(init)) {
@@ -120,7 +142,7 @@ impl<'a> Walk<'a> {
             }
         }
         let function = self.function;
-        self.block(&function.body, false);
+        self.block(&function.body, parted);
     }
 
     /// Whether lanes may differ in a value; of a pointer, in what it points to.
@@ -135,8 +157,11 @@ impl<'a> Walk<'a> {
                 let builtin = match argument.binding {
                     Some(Binding::BuiltIn(builtin)) => !is_uniform(builtin),
                     Some(Binding::Location { .. }) => true,
-                    // A struct of builtins.
-                    None => self.id.is_none(),
+                    None => {
+                        let context = &self.facts.contexts[self.id];
+                        // Of the entry point: a struct of builtins.
+                        context.function.is_none() || context.varying[n as usize]
+                    }
                 };
                 builtin || self.facts.varying_parameters.contains(&(self.id, n))
             }
@@ -173,7 +198,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Walks a block; `parted` says whether lanes have parted before it in this function. Returns how some of them leave it.
+    /// Walks a block; `parted` says whether the lanes have parted before it. Returns how some of them leave it.
     fn block(&mut self, block: &Block, parted: bool) -> Exits {
         let mut exits = Exits::default();
         for statement in block {
@@ -224,8 +249,6 @@ impl<'a> Walk<'a> {
             Statement::ControlBarrier(_) => self.barrier(parted),
             Statement::WorkGroupUniformLoad { .. } => self.barrier(parted),
             Statement::Store { pointer, value } => {
-                let of_own = self.is_own(*pointer);
-                let parted = parted || (self.entered_parted && !of_own);
                 if parted || self.is_varying(*value) || self.is_place_varying(*pointer) {
                     self.part_pointee(*pointer);
                 }
@@ -240,7 +263,7 @@ impl<'a> Walk<'a> {
     }
 
     fn barrier(&mut self, parted: bool) {
-        if parted || self.entered_parted {
+        if parted {
             self.facts.parted_barriers.insert(self.name());
         }
     }
@@ -252,23 +275,15 @@ impl<'a> Walk<'a> {
         result: Option<Handle<Expression>>,
         parted: bool,
     ) {
+        let varying = arguments.iter().map(|&argument| self.is_varying(argument)).collect();
+        let called = self.facts.id_of(Context { function: Some(callee), varying, parted });
         for (n, &argument) in (0..).zip(arguments) {
-            if self.is_varying(argument) {
-                self.facts.varying_parameters.insert((Some(callee), n));
-            }
             // What the callee stores through a pointer.
-            let is_pointer = matches!(
-                self.parsed.module.types[self.parsed.module.functions[callee].arguments[n as usize].ty].inner,
-                TypeInner::Pointer { .. } | TypeInner::ValuePointer { .. }
-            );
-            if is_pointer && self.facts.varying_parameters.contains(&(Some(callee), n)) {
+            if self.facts.varying_parameters.contains(&(called, n)) {
                 self.part_pointee(argument);
             }
         }
-        if parted || self.entered_parted {
-            self.facts.parted_functions.insert(Some(callee));
-        }
-        if let Some(result) = result.filter(|_| self.facts.varying_results.contains(&Some(callee))) {
+        if let Some(result) = result.filter(|_| self.facts.varying_results.contains(&called)) {
             self.varying.insert(result);
         }
     }
@@ -278,15 +293,6 @@ impl<'a> Walk<'a> {
         match self.function.expressions[pointer] {
             Expression::Access { base, index } => self.is_varying(index) || self.is_place_varying(base),
             Expression::AccessIndex { base, .. } => self.is_place_varying(base),
-            _ => false,
-        }
-    }
-
-    /// Whether a pointer leads to a variable of this function.
-    fn is_own(&self, pointer: Handle<Expression>) -> bool {
-        match self.function.expressions[pointer] {
-            Expression::Access { base, .. } | Expression::AccessIndex { base, .. } => self.is_own(base),
-            Expression::LocalVariable(_) => true,
             _ => false,
         }
     }
