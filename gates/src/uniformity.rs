@@ -10,7 +10,7 @@ use std::collections::HashSet;
 
 use naga::{
     AddressSpace, Binding, Block, BuiltIn, Expression, Function, GlobalVariable, Handle, LocalVariable,
-    Statement, StorageAccess, TypeInner,
+    Statement, StorageAccess,
 };
 
 use crate::Parsed;
