@@ -248,10 +248,10 @@ impl<'a> Walk<'a> {
             Statement::Kill => return Exits { loops: false, function: true },
             Statement::ControlBarrier(_) => self.barrier(parted),
             Statement::WorkGroupUniformLoad { .. } => self.barrier(parted),
-            Statement::Store { pointer, value } => {
-                if parted || self.is_varying(*value) || self.is_place_varying(*pointer) {
-                    self.part_pointee(*pointer);
-                }
+            Statement::Store { pointer, value }
+                if parted || self.is_varying(*value) || self.is_place_varying(*pointer) =>
+            {
+                self.part_pointee(*pointer);
             }
             Statement::Atomic { result: Some(result), .. } => drop(self.varying.insert(*result)),
             Statement::Call { function, arguments, result } => {
