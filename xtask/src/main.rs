@@ -2,7 +2,9 @@
 
 mod attention;
 mod build;
+mod gates;
 mod isa;
+mod node;
 mod rules;
 mod software;
 mod steps;
@@ -25,6 +27,7 @@ cargo xtask COMMAND
                         print what it takes to run any program on the adapter, as lines for a shell
   launch PROGRAM ARGS...
                         run a program on the adapter
+  gates                 static checks of every shader that the crate can generate: lints, translations, Tint
   isa ARGS...           shader statistics for AMD GPUs, without one; `cargo xtask isa --help`
   web [--check]         build the page that verifies and times the kernels in a browser, as one file; --check tests it
                         in the machine's Chromium or a fetched one
@@ -63,6 +66,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
             ensure!(!options.quick && options.to_cargo_test.is_empty(), "adapter-env takes only --adapter");
             println!("{}", software::launcher(options.adapter)?.shell()?);
         }
+        "gates" => gates::run()?,
         "rules" => rules::check(&steps::root())?,
         "help" | "--help" | "-h" => println!("{HELP}"),
         unknown => bail!("unknown command `{unknown}`; `cargo xtask help` lists them"),

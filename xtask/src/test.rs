@@ -9,10 +9,10 @@ use anyhow::Result;
 
 use crate::software::{self, Choice, Launcher};
 use crate::steps::{Steps, cargo, root, succeed};
-use crate::{isa, rules, web};
+use crate::{gates, isa, rules, web};
 
 /// The steps that `--quick` leaves out.
-const THOROUGH: [&str; 8] = [
+const THOROUGH: [&str; 9] = [
     "docs",
     "without gpu",
     web::STEPS[0],
@@ -20,6 +20,7 @@ const THOROUGH: [&str; 8] = [
     "licences and sources",
     "advisories",
     "shader statistics",
+    "shader gates",
     "benches, examples",
 ];
 
@@ -93,6 +94,7 @@ fn thorough(steps: &mut Steps) {
     web::steps(steps);
     deny(steps);
     shader_statistics(steps);
+    shader_gates(steps);
     steps.run("benches, examples", || {
         succeed(cargo().args(["build", "--workspace", "--all-features", "--benches", "--examples"]))
     });
@@ -108,6 +110,14 @@ fn shader_statistics(steps: &mut Steps) {
     match isa::driver() {
         Ok(launcher) => drop(steps.run(name, || isa::check(&launcher))),
         Err(error) => steps.not_run(name, format!("{error:#}")),
+    }
+}
+
+/// What other compilers say about the shaders. What naga says is a part of the tests.
+fn shader_gates(steps: &mut Steps) {
+    match gates::packages() {
+        Ok(packages) => drop(steps.run("shader gates", || gates::check(&packages))),
+        Err(error) => steps.not_run("shader gates", format!("{error:#}")),
     }
 }
 

@@ -91,7 +91,7 @@ pub(crate) fn fetched(driver: &Driver) -> Result<Launcher> {
     fetch::ensure(driver, &cache_folder()?).map_err(|cause| anyhow!("{cause:#}; {REMEDY}"))
 }
 
-/// Where fetched drivers are kept: outside of the build tree, so that `cargo clean` leaves them alone.
+/// Where fetched drivers and packages are kept: outside of the build tree, so that `cargo clean` leaves them alone.
 pub(crate) fn cache_folder() -> Result<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = set("WGPU_ATTENTION_CACHE")
