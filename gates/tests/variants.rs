@@ -27,7 +27,7 @@ fn lints() {
 fn tiles_for_webgpu_fit_its_workgroup_memory() {
     for dim in [1, 7, 32, 64, 80, 100, 128, 200, 256] {
         let variant = AttentionVariant {
-            tile: Tile::choose(dim, dim, 64, TileLimits::WEBGPU).unwrap(),
+            tile: Tile::choose(dim, dim, 64, 64, TileLimits::WEBGPU).unwrap(),
             head_dim: dim,
             value_dim: dim,
             input: ElementType::F32,
@@ -38,6 +38,7 @@ fn tiles_for_webgpu_fit_its_workgroup_memory() {
             block_k: 64,
             q_order: false,
             k_order: false,
+            packed: false,
             score: ScoreTerms::default(),
             stats: Stats::Lse,
             accumulate: false,
