@@ -11,7 +11,7 @@ use crate::{AttentionShape, ElementType, Result};
 ///
 /// // One query of 32 heads, which share 8 key heads by fours, over 65,536 keys: decoding.
 /// let shape = AttentionShape::new(1, 32, 1, 128).kv_heads(8).kv_len(65536);
-/// let mask = BlockMask::new(&Full, BlockGrid::from(&shape).shared())?;
+/// let mask = BlockMask::new(&Full, BlockGrid::from(&shape))?;
 /// let schedule = Schedule::new(&shape, &mask.into(), TileLimits::WEBGPU, None, None)?;
 /// assert!(schedule.packed[0] && schedule.splits == 64);
 /// # Ok::<(), wgpu_attention::Error>(())
