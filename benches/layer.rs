@@ -1,52 +1,23 @@
 //! Time of the kernels around attention: `cargo bench --bench layer`.
 //!
-//! A sample is the wall time from submitting a number of calls to the device being idle, so that the cost of one call
-//! is their slope. Upload, planning and read-back are outside. Products count floating-point operations as elements, the
-//! kernels over rows bytes moved.
+//! `wgpu-attention bench` verifies and times the kernels as a plan chooses them; here are also tiles and chunks that it does not choose.
+//! Upload, planning and read-back are outside. Products count floating-point operations as elements, the kernels over rows
+//! bytes moved.
+
+mod support;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use support::{Bench, whole};
 use wgpu_attention::wgsl::MatmulTile;
 use wgpu_attention::{
-    Activation, FeedForwardBuffers, FeedForwardShape, Gpu, LayerCall, MatmulBuffers, MatmulShape,
+    Activation, AddShape, EmbedShape, FeedForwardBuffers, FeedForwardShape, MatmulBuffers, MatmulShape,
     NormBuffers, NormKind, NormShape, RotaryBuffers, RotaryShape, SoftmaxShape, WeightOrder,
 };
 
-fn buffer(gpu: &Gpu, elements: usize) -> wgpu::Buffer {
-    let data: Vec<f32> = (0..elements).map(|n| (n as f32 * 0.37).sin()).collect();
-    let buffer = gpu.device().create_buffer(&wgpu::BufferDescriptor {
-        label: None,
-        size: 4 * elements as u64,
-        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
-        mapped_at_creation: false,
-    });
-    gpu.queue().write_buffer(&buffer, 0, bytemuck::cast_slice(&data));
-    buffer
-}
-
-fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
-    buffer.as_entire_buffer_binding()
-}
-
-fn time(gpu: &Gpu, call: &LayerCall, calls: u64) -> Duration {
-    let mut encoder = gpu.device().create_command_encoder(&Default::default());
-    (0..calls).for_each(|_| call.encode(&mut encoder));
-    let commands = encoder.finish();
-    let start = Instant::now();
-    gpu.queue().submit([commands]);
-    gpu.device().poll(wgpu::PollType::wait_indefinitely()).expect("the device is alive");
-    start.elapsed()
-}
-
-fn adapter() -> Gpu {
-    let gpu = Gpu::new().expect("a GPU adapter; `cargo xtask bench` fetches a software one");
-    println!("adapter: {}", gpu.info().name);
-    gpu
-}
-
 /// Every tile, both orders of the weights, square and thin.
 fn products(c: &mut Criterion) {
-    let gpu = adapter();
+    let bench = Bench::new();
     let mut group = c.benchmark_group("matmul f32");
     group.sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
     for (rows, inner, columns) in [(512, 512, 512), (1024, 768, 3072), (16, 768, 3072)] {
@@ -56,9 +27,9 @@ fn products(c: &mut Criterion) {
             for (name, tile) in tiles {
                 let shape = MatmulShape::new(rows, inner, columns).weights(weights);
                 // The large tile needs more workgroup memory than every device has.
-                let Ok(plan) = gpu.kernels().matmul_with_tile(&shape, tile) else { continue };
+                let Ok(plan) = bench.gpu.kernels().matmul_with_tile(&shape, tile) else { continue };
                 let [a, b, out] =
-                    [shape.len_a(), shape.len_b(), shape.len_out()].map(|len| buffer(&gpu, len));
+                    [shape.len_a(), shape.len_b(), shape.len_out()].map(|len| bench.buffer(len));
                 let buffers = MatmulBuffers {
                     a: whole(&a),
                     b: whole(&b),
@@ -69,7 +40,9 @@ fn products(c: &mut Criterion) {
                 let call = plan.bind(buffers).expect("the buffers fit");
                 let id = BenchmarkId::new(format!("{name} {weights:?}"), format!("{rows}x{inner}x{columns}"));
                 group.throughput(Throughput::Elements(shape.flops() as u64));
-                group.bench_function(id, |b| b.iter_custom(|calls| time(&gpu, &call, calls)));
+                group.bench_function(id, |b| {
+                    b.iter_custom(|calls| bench.time(calls, |pass| call.dispatch(pass)))
+                });
             }
         }
     }
@@ -77,17 +50,17 @@ fn products(c: &mut Criterion) {
 
 /// Chunked and unchunked: time against scratch.
 fn feed_forward(c: &mut Criterion) {
-    let gpu = adapter();
+    let bench = Bench::new();
     let mut group = c.benchmark_group("feed-forward f32 256x1024");
     group.sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(2));
     for gated in [false, true] {
         for chunk in [64, 256, 1024] {
             let shape =
                 FeedForwardShape::new(1024, 256, 1024, Activation::Silu).gated(gated).chunk(Some(chunk));
-            let plan = gpu.kernels().feed_forward(&shape).expect("the plan is valid");
+            let plan = bench.gpu.kernels().feed_forward(&shape).expect("the plan is valid");
             let [x, w1, w2, w3, out] =
                 [shape.len_x(), shape.len_weight(), shape.len_weight(), shape.len_weight(), shape.len_x()]
-                    .map(|len| buffer(&gpu, len));
+                    .map(|len| bench.buffer(len));
             let buffers = FeedForwardBuffers {
                 x: whole(&x),
                 w1: whole(&w1),
@@ -105,36 +78,45 @@ fn feed_forward(c: &mut Criterion) {
             let id =
                 BenchmarkId::new(kind, format!("chunk {chunk}, scratch {} KiB", plan.scratch_bytes() / 1024));
             group.throughput(Throughput::Elements(shape.flops() as u64));
-            group.bench_function(id, |b| b.iter_custom(|calls| time(&gpu, &call, calls)));
+            group
+                .bench_function(id, |b| b.iter_custom(|calls| bench.time(calls, |pass| call.dispatch(pass))));
         }
     }
 }
 
-/// Norms, softmax and rotary embedding, in bytes read and written once.
+/// Norms, softmax, rotary embedding, lookup and addition, in bytes of x and out.
 fn rows(c: &mut Criterion) {
-    let gpu = adapter();
+    let bench = Bench::new();
     let (rows, width) = (2048, 1024);
     let len = rows * width;
-    let [x, weight, table, out] = [len, width, len, len].map(|len| buffer(&gpu, len));
+    let [x, weight, table, out] = [len, width, len, len].map(|len| bench.buffer(len));
     let norm = |kind| {
-        let plan = gpu.kernels().norm(&NormShape::new(kind, rows, width, 1e-5)).expect("the plan is valid");
+        let plan =
+            bench.gpu.kernels().norm(&NormShape::new(kind, rows, width, 1e-5)).expect("the plan is valid");
         let buffers = NormBuffers { x: whole(&x), weight: whole(&weight), bias: None, out: whole(&out) };
         plan.bind(buffers).expect("the buffers fit")
     };
-    let softmax = gpu.kernels().softmax(&SoftmaxShape::new(rows, width)).expect("the plan is valid");
-    let rotary = gpu.kernels().rotary(&RotaryShape::new(1, width / 64, rows, 64)).expect("the plan is valid");
+    let softmax = bench.gpu.kernels().softmax(&SoftmaxShape::new(rows, width)).expect("the plan is valid");
+    let rotary =
+        bench.gpu.kernels().rotary(&RotaryShape::new(1, width / 64, rows, 64)).expect("the plan is valid");
     let buffers = RotaryBuffers { x: whole(&x), cos: whole(&table), sin: whole(&table), out: whole(&out) };
+    let scattered = |row: u32| row.wrapping_mul(2_654_435_761) % rows as u32;
+    let ids = bench.upload(&(0..rows as u32).map(scattered).collect::<Vec<_>>());
+    let embed = bench.gpu.kernels().embed(&EmbedShape::new(rows, rows, width)).expect("the plan is valid");
+    let add = bench.gpu.kernels().add(&AddShape::new(rows, width)).expect("the plan is valid");
     let calls = [
         ("layer norm", norm(NormKind::Layer)),
         ("rms norm", norm(NormKind::Rms)),
         ("softmax", softmax.bind(whole(&x), whole(&out)).expect("the buffers fit")),
         ("rotary", rotary.bind(buffers).expect("the buffers fit")),
+        ("embed", embed.bind(whole(&ids), whole(&table), whole(&out)).expect("the buffers fit")),
+        ("add", add.bind(whole(&x), whole(&table), whole(&out)).expect("the buffers fit")),
     ];
     let mut group = c.benchmark_group("rows f32 2048x1024");
     group.sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
     group.throughput(Throughput::Bytes(8 * len as u64));
     for (name, call) in &calls {
-        group.bench_function(*name, |b| b.iter_custom(|calls| time(&gpu, call, calls)));
+        group.bench_function(*name, |b| b.iter_custom(|calls| bench.time(calls, |pass| call.dispatch(pass))));
     }
 }
 

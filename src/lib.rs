@@ -66,12 +66,16 @@
 //! | [`mask`] | patterns as blocks, bit tiles, orders | `pattern` |
 //! | [`mod@reference`] | f64 attention, the error bound, verification | `pattern` |
 //! | [`wgsl`] | the shader text of each variant | |
+//! | [`Schedule`] | how a call is cut into workgroups | `mask`, `wgsl` |
 //! | `gpu` | plan, bind, encode | `mask`, `wgsl` |
 //! | `shaders/` | the kernels | |
 //!
 //! The feature `gpu` (default) brings wgpu, without choosing a backend for you: enable `vulkan`, `metal`, `dx12`, `gles` or
 //! `webgpu` on your own wgpu dependency, or use the one re-exported here. Without `gpu`, patterns, masks, the reference
 //! and the WGSL text remain. The feature `serde` reads patterns from JSON (`AnyPattern`).
+
+// A browser's device belongs to one thread; the `Arc`s around it are for all the others.
+#![cfg_attr(target_arch = "wasm32", allow(clippy::arc_with_non_send_sync))]
 
 mod counter;
 mod element;
@@ -83,6 +87,7 @@ mod lsh;
 pub mod mask;
 pub mod pattern;
 pub mod reference;
+mod schedule;
 mod shape;
 pub mod wgsl;
 
@@ -92,9 +97,9 @@ pub use error::{Error, Result};
 #[cfg(feature = "gpu")]
 pub use gpu::{
     AddPlan, AttentionBuffers, AttentionCall, AttentionOutput, AttentionPlan, EmbedPlan, Explanation,
-    FeedForwardBuffers, FeedForwardPlan, Gpu, KernelPath, Kernels, LayerCall, MatmulBuffers, MatmulPlan,
-    NormBuffers, NormPlan, Options, PathChoice, RotaryBuffers, RotaryPlan, SoftmaxPlan, cooperative_features, recommended_features,
-    recommended_limits,
+    FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, Gpu, KernelPath, Kernels, LayerCall,
+    MatmulBuffers, MatmulPlan, MatmulSlices, NormBuffers, NormPlan, Options, PathChoice, RotaryBuffers,
+    RotaryPlan, SoftmaxPlan, cooperative_features, recommended_features, recommended_limits,
 };
 #[cfg(feature = "gpu")]
 pub use gpu::{
@@ -111,6 +116,7 @@ pub use pattern::{
     KeyLengths, Longformer, Mask, Not, Or, PairPredicate, Pattern, Predicate, Prefix, Random, Site, Span,
     Strided, StridedPart, Varies, Window,
 };
+pub use schedule::Schedule;
 pub use shape::{
     Activation, AddShape, AttentionShape, BiasStrides, Combine, EmbedShape, FeedForwardShape, Layout,
     MatmulShape, NormKind, NormShape, RotaryPairs, RotaryShape, RowStrides, SoftmaxShape, Strides,

@@ -3,7 +3,9 @@
 //! | file | what |
 //! |---|---|
 //! | `commands/` | one file a command: its arguments, what it does, what it prints |
-//! | `case.rs` | golden cases, read and checked |
+//! | `bench/` | benchmarks: cases, verification, clocks, ceilings, their record |
+//! | `case/` | golden cases, read and checked |
+//! | `model/` | whole models on the kernels, and in f64 |
 //! | `tensors.rs`, `shapes.rs` | safetensors files; from the shapes of q, k and v to the shape of a call |
 //! | `devices.rs` | the adapters of this machine, and how one is chosen |
 //! | `call.rs` | one call on a device, step by step |
@@ -13,12 +15,14 @@
 //!
 //! Exit status: 0 all is well, 1 something failed (an error, or a verification), 2 wrong arguments.
 
+mod bench;
 mod call;
 mod case;
 mod check;
 mod commands;
 mod devices;
 mod element;
+mod model;
 mod output;
 mod pattern;
 mod progress;

@@ -23,6 +23,9 @@ pub struct Options {
     pub tile: Option<Tile>,
     /// Rows of the square cooperative matrices that the adapter multiplies; none by default. [`Options::matrices`] finds it.
     pub matrix_size: Option<usize>,
+    /// Force the number of workgroups that share the keys of one row tile and merge by (m, l). By default there are several
+    /// only where rows are too few to keep the device busy.
+    pub splits: Option<usize>,
     /// Floating-point operations of one dispatch at most. The default, 5e10, takes half a second at 100 GFLOP/s:
     /// below the 2 s after which Windows resets a device.
     pub dispatch_flops: f64,
@@ -30,7 +33,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { path: None, tile_kind: None, tile: None, matrix_size: None, dispatch_flops: 5e10 }
+        Self {
+            path: None,
+            tile_kind: None,
+            tile: None,
+            matrix_size: None,
+            splits: None,
+            dispatch_flops: 5e10,
+        }
     }
 }
 
@@ -57,6 +67,12 @@ impl Options {
     /// them. Those that no kernel here uses are ignored.
     pub fn matrices(mut self, reported: &[wgpu::CooperativeMatrixProperties]) -> Self {
         self.matrix_size = usable_size(reported);
+        self
+    }
+
+    /// Forces the number of workgroups that share a row tile's keys.
+    pub fn splits(mut self, splits: usize) -> Self {
+        self.splits = Some(splits);
         self
     }
 
@@ -202,13 +218,16 @@ impl Kernels {
     }
 
     pub(super) fn scalar_tile_kind(&self) -> TileKind {
-        let info = self.inner.device.adapter_info();
-        // OpenGL compilers make ladders of branches of arrays that loops index, and minutes of them.
-        let by_device = match info.backend {
-            wgpu::Backend::Vulkan if self.computes_on_a_cpu() => TileKind::Direct,
+        match self.options().tile_kind {
+            Some(kind @ (TileKind::Staged | TileKind::Direct)) => kind,
+            // OpenGL compilers make ladders of branches of arrays that loops index, and minutes of them.
+            _ if self.computes_on_a_cpu() && self.backend() == wgpu::Backend::Vulkan => TileKind::Direct,
             _ => TileKind::Staged,
-        };
-        self.options().tile_kind.unwrap_or(by_device)
+        }
+    }
+
+    fn backend(&self) -> wgpu::Backend {
+        self.device().adapter_info().backend
     }
 
     pub(super) fn computes_on_a_cpu(&self) -> bool {

@@ -27,8 +27,8 @@ pub use bind::{AttentionBuffers, AttentionCall};
 pub use host::{AttentionOutput, Gpu, recommended_features, recommended_limits};
 pub use kernels::{Kernels, Options};
 pub use layer::{
-    AddPlan, EmbedPlan, FeedForwardBuffers, FeedForwardPlan, LayerCall, MatmulBuffers, MatmulPlan,
-    NormBuffers, NormPlan, RotaryBuffers, RotaryPlan, SoftmaxPlan,
+    AddPlan, EmbedPlan, FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, LayerCall, MatmulBuffers,
+    MatmulPlan, MatmulSlices, NormBuffers, NormPlan, RotaryBuffers, RotaryPlan, SoftmaxPlan,
 };
 pub use lsh::{LshBuffers, LshCall, LshExplanation, LshOutput, LshPlan, LshStage};
 pub use path::{KernelPath, PathChoice, cooperative_features};

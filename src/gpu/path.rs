@@ -1,6 +1,7 @@
 //! Which kernel computes an attention call, and why.
 
 use super::kernels::Kernels;
+use crate::mask::Parts;
 use crate::wgsl::{Matrices, Tile, TileKind};
 use crate::{AttentionShape, ElementType, Error, Result};
 
@@ -64,7 +65,11 @@ pub(super) fn usable_size(reported: &[wgpu::CooperativeMatrixProperties]) -> Opt
 }
 
 /// The kernel for a call, and the kind of its tile: what the caller forced, or the fastest that the device has.
-pub(super) fn choose(kernels: &Kernels, shape: &AttentionShape, block_q: usize) -> Result<(PathChoice, TileKind)> {
+pub(super) fn choose(
+    kernels: &Kernels,
+    shape: &AttentionShape,
+    parts: &Parts,
+) -> Result<(PathChoice, TileKind)> {
     let options = kernels.options();
     let of_tile = match (options.tile, options.tile_kind) {
         (Some(Tile::Matrix(_)), _) | (None, Some(TileKind::Matrix(_))) => Some(KernelPath::Cooperative),
@@ -76,24 +81,18 @@ pub(super) fn choose(kernels: &Kernels, shape: &AttentionShape, block_q: usize) 
             return Err(Error::argument("tile", format!("one of the {path} path, which is forced"), of_tile));
         }
     }
-    let scalar = |why: String| (PathChoice { path: KernelPath::Scalar, why }, kernels.scalar_tile_kind());
-    let matrices = matrices(kernels, shape);
+    let choice = |path, why: String| PathChoice { path, why };
+    let scalar = |why| Ok((choice(KernelPath::Scalar, why), kernels.scalar_tile_kind()));
+    let cooperative = |why: &str, kind| Ok((choice(KernelPath::Cooperative, why.into()), kind));
     match options.path.or(of_tile) {
-        Some(KernelPath::Scalar) => Ok(scalar("the caller forced it".into())),
+        Some(KernelPath::Scalar) => scalar("the caller forced it".into()),
         Some(KernelPath::Cooperative) => {
-            let why = "the caller forced it".into();
-            Ok((PathChoice { path: KernelPath::Cooperative, why }, TileKind::Matrix(matrices?)))
+            cooperative("the caller forced it", TileKind::Matrix(matrices(kernels, shape)?))
         }
-        None => match matrices.and_then(|matrices| fits(kernels, shape, block_q, matrices)) {
-            Err(error) => Ok(scalar(format!("no cooperative matrices here: {error}"))),
-            Ok(kind) if kernels.computes_on_a_cpu() => {
-                let _ = kind;
-                Ok(scalar("the device emulates cooperative matrices".into()))
-            }
-            Ok(kind) => {
-                let why = "inputs in f16, and the device has cooperative matrices".into();
-                Ok((PathChoice { path: KernelPath::Cooperative, why }, kind))
-            }
+        None => match matrices(kernels, shape).and_then(|matrices| suits(kernels, shape, parts, matrices)) {
+            Err(error) => scalar(format!("no cooperative matrices here: {error}")),
+            Ok(_) if kernels.computes_on_a_cpu() => scalar("the device emulates cooperative matrices".into()),
+            Ok(kind) => cooperative("inputs in f16, and the device has cooperative matrices", kind),
         },
     }
 }
@@ -115,7 +114,17 @@ fn matrices(kernels: &Kernels, shape: &AttentionShape) -> Result<Matrices> {
     Ok(matrices)
 }
 
-fn fits(kernels: &Kernels, shape: &AttentionShape, block_q: usize, matrices: Matrices) -> Result<TileKind> {
+/// Whether every part has a tile, and rows enough to fill it: few queries are bound by the reading of k and v.
+fn suits(kernels: &Kernels, shape: &AttentionShape, parts: &Parts, matrices: Matrices) -> Result<TileKind> {
     let kind = TileKind::Matrix(matrices);
-    Tile::choose(shape.head_dim, shape.value_dim, block_q, kernels.limits_of(kind)).map(|_| kind)
+    let rows = shape.q_len * shape.heads / shape.kv_heads;
+    if rows < kind.least_rows() {
+        let need = format!("at least {} with the heads of a key head, to fill matrices", kind.least_rows());
+        return Err(Error::argument("q_len", need, rows));
+    }
+    for part in parts.parts() {
+        let grid = part.mask.grid();
+        Tile::choose(shape.head_dim, shape.value_dim, grid.block_q, grid.block_k, kernels.limits_of(kind))?;
+    }
+    Ok(kind)
 }

@@ -4,13 +4,14 @@
 use crate::repeats::spoil_keys;
 use crate::support::{
     BiasValues, Case, Checked, Cut, PATTERNS, Placement, bound, bound_of_parts, count, count_of_parts, cut,
-    gather, gather_of_parts, gpu, picked, summary,
+    gather, gather_of_parts, gpu_with, picked, summary,
 };
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use wgpu_attention::ElementType::{self, Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
-use wgpu_attention::{AttentionShape, BiasStrides};
+use wgpu_attention::wgsl::TileKind;
+use wgpu_attention::{AttentionShape, BiasStrides, Options};
 
 /// What a pipeline is compiled for.
 #[derive(Debug, Clone, Copy)]
@@ -79,8 +80,11 @@ prop_compose! {
         floors in 0..3usize,
         kind in 0..Kind::ALL.len(),
         lse in any::<bool>(),
+        splits in prop_oneof![Just(1usize), 2usize..=5],
         seed in 0..1u64 << 32,
     ) -> Case {
+        // Each variant under one kind of tile, those after each other under the other.
+        let tile_kind = [TileKind::Staged, TileKind::Direct][variant % 2];
         let variant = variants[variant];
         let q_len = if same_length { kv_len } else { q_len };
         let shape = variant.shape(batch, kv_heads, group, q_len, kv_len);
@@ -93,6 +97,7 @@ prop_compose! {
         let case = Case::new(shape).blocks(variant.blocks[0], variant.blocks[1]).kind(Kind::ALL[kind]).seed(seed);
         let case = case.pattern(picked(PATTERNS[pattern].0, &shape.extent(), seed));
         let case = case.bias([BiasValues::Normal, BiasValues::Holes, BiasValues::Floors][floors]);
+        let case = case.options(Options::default().tile_kind(tile_kind).splits(splits));
         if lse { case } else { case.without_lse() }
     }
 }
@@ -151,18 +156,18 @@ proptest! {
 
     #[test]
     fn any_parts_merge_within_the_bound(case in call(&OF_PARTS), how in 0..Cut::ALL.len()) {
-        passed(bound_of_parts(gpu(), &case, &cut(&case, Cut::ALL[how], case.seed)))?;
+        passed(bound_of_parts(&gpu_with(case.options), &case, &cut(&case, Cut::ALL[how], case.seed)))?;
     }
 
     #[test]
     fn any_parts_count_exactly_their_keys(case in call(&OF_PARTS).prop_map(for_oracle), how in 0..Cut::ALL.len()) {
-        passed(count_of_parts(gpu(), &case, &cut(&case, Cut::ALL[how], case.seed)))?;
+        passed(count_of_parts(&gpu_with(case.options), &case, &cut(&case, Cut::ALL[how], case.seed)))?;
     }
 
     #[test]
     fn any_parts_gather_the_key_they_address(case in call(&OF_PARTS).prop_map(for_oracle), how in 0..Cut::ALL.len()) {
         prop_assume!(fits_code(&case));
-        passed(gather_of_parts(gpu(), &case, &cut(&case, Cut::ALL[how], case.seed)))?;
+        passed(gather_of_parts(&gpu_with(case.options), &case, &cut(&case, Cut::ALL[how], case.seed)))?;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Buckets, order and rows against the reference, over every option and the sizes at the edges.
 
-use super::Case;
+use super::{Case, both_kinds_of_tile};
 use half::{bf16, f16};
 use wgpu_attention::reference::{Kind, Rows};
 use wgpu_attention::{AttentionShape, Element, Layout, LshOptions, Projections, Strides};
@@ -26,9 +26,11 @@ fn the_flags_alone_and_together() {
             .count_once(flag(4))
             .key_mask(flag(5))
             .look_ahead(usize::from(flag(2)));
-        let got = case(70, options.clone()).check(Rows::All);
-        if !options.key_mask {
-            assert!(got.lse.iter().all(|&lse| lse > f32::MIN), "every query sees itself");
+        for gpu in both_kinds_of_tile() {
+            let got = case(70, options.clone()).check_on(gpu, Rows::All);
+            if !options.key_mask {
+                assert!(got.lse.iter().all(|&lse| lse > f32::MIN), "every query sees itself");
+            }
         }
     }
 }
@@ -55,6 +57,14 @@ fn lengths_and_chunks_at_the_edges() {
 fn a_chunk_longer_than_any_tile() {
     case(700, LshOptions::new(2, 2, 300).causal(true)).check(Rows::All);
     case(2051, LshOptions::new(3, 16, 128)).check(Rows::Auto);
+}
+
+/// One more than 2^16 places: several passes of the sort, a last chunk of one or two.
+#[test]
+fn a_long_sequence() {
+    let options = LshOptions::new(2, 1024, 64).buckets(vec![32, 32]).causal(true);
+    let shape = AttentionShape::new(1, 1, 65_537, 16);
+    Case::<f32>::new(shape, options, Kind::Normal, 9).check(Rows::Sample { count: 64, seed: 9 });
 }
 
 #[test]

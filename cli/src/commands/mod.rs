@@ -1,6 +1,7 @@
 //! The commands: one file each.
 
 mod adapters;
+mod bench;
 mod demo;
 mod draw;
 mod explain;
@@ -30,6 +31,7 @@ enum Command {
     Draw(draw::Draw),
     Explain(explain::Explain),
     Scale(scale::Scale),
+    Bench(bench::Bench),
     Gallery(gallery::Gallery),
 }
 
@@ -44,6 +46,7 @@ impl Cli {
             Command::Draw(command) => command.run(),
             Command::Explain(command) => command.run(),
             Command::Scale(command) => command.run(),
+            Command::Bench(command) => command.run(),
             Command::Gallery(command) => command.run(),
         }
     }

@@ -3,9 +3,11 @@
 //! Where the tests run through a launcher (the fetched software adapter), so does the command line: see `support.rs`.
 
 mod answers;
+mod bench;
 mod demo;
 mod faults;
 mod files;
+mod ops;
 mod run;
 mod support;
 mod verify;

@@ -41,11 +41,16 @@ impl Outcome {
 
 /// Runs the binary on whatever adapter the tests run on.
 pub(crate) fn wgpu_attention<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Outcome {
+    finish(&mut command(args))
+}
+
+/// The same, not started yet.
+pub(crate) fn command<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut words = launcher();
     words.push(env!("CARGO_BIN_EXE_wgpu-attention").into());
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).args(args);
-    finish(&mut command)
+    command
 }
 
 /// Runs the binary where there is no adapter.

@@ -1,0 +1,65 @@
+//! What runs on the CPU: masks, orders, pictures of cost, the f64 reference. `cargo bench --bench host`; needs no adapter.
+
+#[path = "support/cases.rs"]
+mod cases;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use std::hint::black_box;
+use std::time::Duration;
+use wgpu_attention::reference::{self, Kind, layer::Bounded};
+use wgpu_attention::{AttentionShape, BlockGrid, Counter, LshInputs, LshOptions, MatmulShape, Parts};
+
+/// From a pattern to parts: closed forms should take time in proportion to the rows.
+fn lowering(c: &mut Criterion) {
+    let mut group = c.benchmark_group("lower");
+    group.sample_size(20).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
+    for n in [4096, 65_536] {
+        let grid = BlockGrid::from(&AttentionShape::new(1, 1, n, 64));
+        for (name, pattern) in cases::patterns(n).expect("the patterns are valid") {
+            group.throughput(Throughput::Elements(n as u64));
+            group.bench_function(BenchmarkId::new(name, n), |b| b.iter(|| Parts::lower(&pattern, grid)));
+        }
+    }
+}
+
+/// Buckets to the stable order.
+fn lsh(c: &mut Criterion) {
+    let mut group = c.benchmark_group("lsh");
+    group.sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
+    let draw = Counter::new(1, 0);
+    for n in [4096, 65_536] {
+        let buckets: Vec<u32> = (0..n as u64).map(|i| (draw.bits(i) % (n as u64 / 32)) as u32).collect();
+        group.throughput(Throughput::Elements(n as u64));
+        group.bench_function(BenchmarkId::new("order", n), |b| {
+            b.iter(|| reference::lsh_order(black_box(&buckets), n));
+        });
+    }
+    let shape = AttentionShape::new(1, 1, 1024, 64);
+    let tensors = reference::random::<f32>(&shape, Kind::Normal, 1).expect("the shape is valid");
+    let options = LshOptions::new(4, 32, 64).causal(true);
+    let inputs = LshInputs { qk: &tensors.q, v: &tensors.v, projections: None, key_mask: None };
+    group.throughput(Throughput::Elements(1024));
+    group.bench_function("buckets/1024", |b| b.iter(|| reference::lsh_buckets(&shape, &options, &inputs)));
+    group.bench_function("reference/1024", |b| b.iter(|| reference::lsh(&shape, &options, &inputs)));
+}
+
+/// The f64 reference on all cores.
+fn exact(c: &mut Criterion) {
+    let mut group = c.benchmark_group("reference");
+    group.sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
+    let shape = AttentionShape::new(1, 1, 512, 64);
+    let tensors = reference::random::<f32>(&shape, Kind::Normal, 1).expect("the shape is valid");
+    for (name, pattern) in cases::patterns(512).expect("the patterns are valid").into_iter().take(3) {
+        group.bench_function(BenchmarkId::new(name, 512), |b| {
+            b.iter(|| reference::attention_with(&shape, &tensors.inputs(), &pattern));
+        });
+    }
+    let shape = MatmulShape::new(64, 256, 256);
+    let [a, b] = [shape.len_a(), shape.len_b()].map(|len| Bounded::exact(&vec![0.5f32; len]));
+    let inputs = reference::layer::MatmulInputs { a: &a, b: &b, bias: None, other: None };
+    group.throughput(Throughput::Elements(shape.flops() as u64));
+    group.bench_function("matmul/64x256x256", |b| b.iter(|| reference::layer::matmul(&shape, &inputs)));
+}
+
+criterion_group!(benches, lowering, lsh, exact);
+criterion_main!(benches);
