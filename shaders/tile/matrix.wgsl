@@ -47,6 +47,9 @@ fn share_of(lane: Lane) -> Share {
                  subgroup * PATCH);
 }
 
+// The last rows come first: under a causal mask they take longest, and what is left for the end should be short.
+fn row_tile_at(place: u32) -> u32 { return params.row_tiles - 1u - place; }
+
 fn begin(at: Head, lane: Lane) {
     for (var e = lane.index; e < ROWS * DEPTH_GROUPS; e += LANES) {
         let row = e / DEPTH_GROUPS;
@@ -72,8 +75,7 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
     stage_v(at, lane, tile);
     raise_late(lane, max_over_lanes(lane, maxima(s)));
     store_weights(lane, weights(tile, s));
-    workgroupBarrier();
-    if (atomicLoad(&raised) != 0u) { rescale(lane, share); }
+    if (workgroupUniformLoad(&raised) != 0u) { rescale(lane, share); } // with a barrier on both sides
     add_values(share);
 }
 
@@ -180,12 +182,17 @@ fn store_weights(lane: Lane, p: Scores) {
 
 fn store_row(lane: Lane, k: u32, p: vec4<f32>) -> f32 {
     let i = (lane.r + k * LANES_R) * P_PITCH + lane.c;
-    let rounded = vec4<f16>(BOOST * p);
-    p16[i] = rounded.x;
-    p16[i + LANES_C] = rounded.y;
-    p16[i + 2u * LANES_C] = rounded.z;
-    p16[i + 3u * LANES_C] = rounded.w;
-    return sum4(vec4<f32>(rounded));
+    let rounded = eleven_bits(BOOST * p);
+    p16[i] = f16(rounded.x);
+    p16[i + LANES_C] = f16(rounded.y);
+    p16[i + 2u * LANES_C] = f16(rounded.z);
+    p16[i + 3u * LANES_C] = f16(rounded.w);
+    return sum4(rounded);
+}
+
+// To the nearest number that f16 has. Not by a conversion there and back, which compilers take for nothing at all.
+fn eleven_bits(x: vec4<f32>) -> vec4<f32> {
+    return bitcast<vec4<f32>>((bitcast<vec4<u32>>(x) + vec4(0x1000u)) & vec4(0xffffe000u));
 }
 
 // Multiplies the output by the rows' factors: two matrices at a time through the subgroup's patch of `products`.

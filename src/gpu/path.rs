@@ -48,7 +48,8 @@ const NEEDED: wgpu::Features =
 /// experimental: a device gets it only with `wgpu::ExperimentalFeatures::enabled()`, which is unsafe and so for the caller
 /// to decide.
 pub fn cooperative_features(adapter: &wgpu::Adapter) -> wgpu::Features {
-    if adapter.features().contains(NEEDED) && usable_size(&adapter.cooperative_matrix_properties()).is_some() {
+    if adapter.features().contains(NEEDED) && usable_size(&adapter.cooperative_matrix_properties()).is_some()
+    {
         NEEDED
     } else {
         wgpu::Features::empty()

@@ -356,7 +356,12 @@ pub(super) fn aligned_in(shape: &AttentionShape) -> bool {
 }
 
 /// The cut of the call, by what the caller forced and the device allows.
-fn schedule(kernels: &Kernels, shape: &AttentionShape, parts: &Parts, limits: TileLimits) -> Result<Schedule> {
+fn schedule(
+    kernels: &Kernels,
+    shape: &AttentionShape,
+    parts: &Parts,
+    limits: TileLimits,
+) -> Result<Schedule> {
     let options = kernels.options();
     if let Some(tile) = options.tile {
         for part in parts.parts() {

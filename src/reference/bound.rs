@@ -110,16 +110,21 @@
 //! # 5. Weights in 16 bits
 //!
 //! A kernel may round each weight before the second product ([`WeightFormat`]), if it adds the *same* rounded weights up
-//! to l: then the rounding is one more error of p^_j, common to numerator and denominator. It is relative by u_P, or
-//! absolute by phi below the format's normal numbers; and since no m is above M+, phi counts at most as phi_p =
-//! phi exp(M+ - lse) beside p_j:
+//! to l: then the rounding is one more relative error of p^_j, by u_P, common to numerator and denominator. The kernel may
+//! also keep an m of which scores are up to `late` above; the exponents of section 2 then add up to 2 `late` more, which
+//! x_j takes in:
 //!
 //! ```text
-//! p^_j in [p_j exp(-epsilon_j) - phi_p, p_j exp(epsilon_j) + phi_p],   epsilon_j + (1 + 2^-8) u_P instead of epsilon_j
+//! epsilon_j = delta_j + (x_j + 2 late)(2 u + 2 E log2 e + E) + 3 E (1 + R) + (1 + 2^-8) u_P
 //! ```
 //!
-//! so that sum_j p^_j is off by m phi_p more, w+_j by phi_p / D, dw_j by phi_p / D. The kernel may also keep an m of
-//! which scores are up to `late` above; the exponents of section 2 then add up to 2 `late` more, which x_j takes in.
+//! A weight below the format's normal numbers may be off by phi more, in the product alone. No m is above M+, so beside p_j
+//! that is at most phi exp(M+ - lse); and the weight at m itself is 1, so it is at most a share phi of the sum. It may be lost
+//! whole, or become the smallest number, 2^-10 phi. So B_c grows by
+//!
+//! ```text
+//! sum_j min( phi_D, w+_j + 2^-10 phi_D ) |v_jc|,   phi_D = phi min( exp(M+ - lse) / D, 1 + 2^-8 )
+//! ```
 //!
 //! Products of two f16 are exact in f32. Matrix units add several of them at once, aligned to the largest and cut off:
 //! one error of u times the sum of the sizes for each, as for a chain of additions.
@@ -156,9 +161,9 @@ pub struct WeightFormat {
 impl WeightFormat {
     /// Not rounded: the scalar path.
     pub const F32: Self = Self { rounding: 0.0, smallest: 0.0, late: 0.0 };
-    /// 2^7 times the weight in f16, either neighbour, maxima up to 8 in base 2 late: the cooperative path.
+    /// 2^7 times the weight in f16, the nearer neighbour, maxima up to 8 in base 2 late: the cooperative path.
     pub const F16: Self =
-        Self { rounding: 1.0 / 1024.0, smallest: 1.0 / 2_097_152.0, late: 8.0 * std::f64::consts::LN_2 };
+        Self { rounding: 1.0 / 2048.0, smallest: 1.0 / 2_097_152.0, late: 8.0 * std::f64::consts::LN_2 };
 }
 
 impl Default for WeightFormat {
@@ -202,8 +207,7 @@ pub(super) fn bound<T: Element>(
         return unbounded();
     }
     let top = scores.iter().zip(&deltas).map(|(s, delta)| s + delta).fold(f64::NEG_INFINITY, f64::max);
-    let lost = format.smallest * (top - exact.lse).exp();
-    let weights = Weights::new(exact, &weight_errors(scores, &deltas, top, rises, format), lost);
+    let weights = Weights::new(exact, &weight_errors(scores, &deltas, top, rises, format), top, format);
     let out = output_bound(call, at, exact, &weights, sum_error, (m + rises + 2) as f64);
 
     let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -353,33 +357,30 @@ struct Weights {
     error: Vec<f64>,
     /// Whether w+_j > exp(-40).
     reachable: Vec<bool>,
+    /// Section 5: phi_D.
+    lost: f64,
     /// max( ln sum p exp(epsilon), -ln D ).
     lse_error: f64,
 }
 
 impl Weights {
-    /// `lost`: phi_p.
-    fn new(exact: &Exact, errors: &[f64], lost: f64) -> Self {
+    /// `top`: M+.
+    fn new(exact: &Exact, errors: &[f64], top: f64, format: WeightFormat) -> Self {
         // ln p_j; with every score below -1e15 even f64 cannot tell lse from the maximum, hence the sum again.
         let logs: Vec<f64> = exact.scores.iter().map(|s| s - exact.lse).collect();
         let total = log_sum_exp(logs.iter().copied());
         let terms = || logs.iter().map(|log| log - total).zip(errors);
-        let all_lost = lost * errors.len() as f64;
-        let highest = log_sum_exp(terms().map(|(log, error)| log + error).chain([all_lost.ln()]));
+        let highest = log_sum_exp(terms().map(|(log, error)| log + error));
         let lowest = log_sum_exp(terms().map(|(log, error)| log - error));
-        // Minus infinity, and with it no bound of its own, where all weights may vanish.
-        let share = |lost: f64, sum: f64| if lost == 0.0 { 0.0 } else { lost * (-sum).exp() };
-        let lowest = lowest + (-share(all_lost, lowest).min(1.0)).ln_1p();
-        let lost = share(lost, lowest);
         let upper_log = |(log, error): (f64, &f64)| log + error - lowest;
         let error = |(log, error): (f64, &f64)| {
-            let moved = if *error < 1.0 { (log - lowest).exp() * error.exp_m1() } else { (log + error - lowest).exp() };
-            moved + lost
+            if *error < 1.0 { (log - lowest).exp() * error.exp_m1() } else { (log + error - lowest).exp() }
         };
         Self {
-            upper: terms().map(|term| (upper_log(term).exp() + lost).min(1.0)).collect(),
+            upper: terms().map(|term| upper_log(term).exp().min(1.0)).collect(),
             error: terms().map(error).collect(),
             reachable: terms().map(|term| upper_log(term) > -40.0).collect(),
+            lost: format.smallest * (top - exact.lse - lowest).exp().min(1.0 + 1.0 / 256.0),
             lse_error: highest.max(-lowest),
         }
     }
@@ -398,6 +399,7 @@ fn output_bound<T: Element>(
     let mut columns = vec![Column::default(); exact.out.len()];
     for (n, &j) in exact.keys.iter().enumerate() {
         let (upper, error) = (weights.upper[n], weights.error[n]);
+        let lost = weights.lost.min(upper + weights.lost / 1024.0);
         // One of the two is 0: no branch where time is spent.
         let (near, far) = if weights.reachable[n] { (1.0, 0.0) } else { (0.0, upper) };
         for ((column, &o), v) in columns.iter_mut().zip(&exact.out).zip(call.v(at, j)) {
@@ -408,6 +410,7 @@ fn output_bound<T: Element>(
             column.size += upper * size;
             column.max = column.max.max(size);
             column.flushed += if size < smallest { upper * size } else { 0.0 };
+            column.lost += lost * size;
         }
     }
     let finish = |(column, &o): (&Column, &f64)| {
@@ -418,8 +421,10 @@ fn output_bound<T: Element>(
         // B1 is NaN where an infinite weight met a value that equals the output; `min` then takes B2.
         let moved = column.moved.min(column.range + column.unreached);
         let sums = sum_error * (column.size.min(column.max) + o.abs());
-        let bound =
-            (moved + sums) / (1.0 - sum_error) + column.flushed + flushes * 4.0 * TINY * (1.0 + column.max);
+        let bound = (moved + sums) / (1.0 - sum_error)
+            + column.flushed
+            + column.lost
+            + flushes * 4.0 * TINY * (1.0 + column.max);
         promised(stored(call.shape.output, o.abs(), bound))
     };
     columns.iter().zip(&exact.out).map(finish).collect()
@@ -439,6 +444,8 @@ struct Column {
     max: f64,
     /// sum' w+ |v|.
     flushed: f64,
+    /// Section 5.
+    lost: f64,
 }
 
 /// Adds the last division and the storage of an element of size `o` that is known within `bound`.

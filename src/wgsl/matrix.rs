@@ -96,6 +96,7 @@ impl MatrixTile {
         limits: TileLimits,
         matrices: Matrices,
     ) -> Result<Self> {
+        matrices.check()?;
         let columns = value_dim.div_ceil(matrices.size);
         let wide = columns > 4;
         let subgroups_c = columns.div_ceil(if wide { 4 } else { 2 }).next_power_of_two();
@@ -126,6 +127,7 @@ impl MatrixTile {
         }
     }
 
+    /// As [`Tile::check`](super::Tile::check).
     pub(super) fn check(&self, value_dim: usize) -> Result<()> {
         check_powers(&[
             ("tile.matrices.subgroup", self.matrices.subgroup),

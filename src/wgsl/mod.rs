@@ -19,7 +19,7 @@ pub use attention::{AttentionVariant, ScoreTerms, Stats};
 pub use finish::FinishVariant;
 pub use lsh::{HashVariant, PlaceTables, SortedChunks};
 pub use matmul::{MatmulTile, MatmulVariant};
-pub use matrix::{MatrixTile, Matrices};
+pub use matrix::{Matrices, MatrixTile};
 pub use rotary::RotaryVariant;
 pub use rows::{RowKernel, RowVariant};
 pub use sort::SortPass;

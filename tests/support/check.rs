@@ -40,10 +40,7 @@ pub(crate) fn verified<E: Element, O: Element>(
     got: &Outcome<O>,
 ) -> Checked {
     let order = |at: wgpu_attention::reference::Position| parts.key_order(at.batch, at.head, at.i);
-    let weights = match case.options.path {
-        Some(KernelPath::Cooperative) => WeightFormat::F16,
-        _ => WeightFormat::F32,
-    };
+    let weights = weights(case);
     let options = VerifyOptions { rows: case.rows, order: Some(&order), weights, ..Default::default() };
     let report = verify(&case.shape, inputs, case.pattern.as_dyn(), as_got(got), options);
     let report = report.unwrap_or_else(|e| panic!("{e}\n{case}"));
@@ -98,8 +95,16 @@ fn gather_typed<E: Element, O: Element>(gpu: &Gpu, case: &Case, parts: &Parts) -
     let inputs = gather.tensors.inputs();
     let got =
         run::<E, O>(gpu, &case.shape, &inputs, parts, case.lse).map_err(|e| failed("guards", case, e))?;
-    let report = oracle::check_gather(&case.shape, &gather, pattern, as_got(&got), case.rows);
+    let report = oracle::check_gather(&case.shape, &gather, pattern, as_got(&got), case.rows, weights(case));
     judged("gather", case, report.unwrap_or_else(|e| panic!("{e}\n{case}")))
+}
+
+/// How the kernel that the case asks for keeps its weights.
+fn weights(case: &Case) -> WeightFormat {
+    match case.options.path {
+        Some(KernelPath::Cooperative) => WeightFormat::F16,
+        _ => WeightFormat::F32,
+    }
 }
 
 fn as_got<O>(outcome: &Outcome<O>) -> Got<'_, O> {

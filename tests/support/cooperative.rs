@@ -6,13 +6,7 @@ pub(crate) fn cooperative(mut options: Options) -> Gpu {
     static OPENED: OnceLock<Gpu> = OnceLock::new();
     let gpu = OPENED.get_or_init(|| pollster::block_on(open()));
     options.matrix_size = gpu.kernels().options().matrix_size;
-    let edit = |text: &str| {
-        let Ok(path) = std::env::var("SCRATCH") else { return text.into() };
-        let a = text.find("// Products in cooperative").unwrap();
-        let b = a + text[a..].find("\n// Which queries and keys").unwrap();
-        format!("{}{}{}", &text[..a], std::fs::read_to_string(path).unwrap(), &text[b..])
-    };
-    gpu.with_kernels(Kernels::with_edited_shaders(gpu.device(), options, edit).expect("valid options"))
+    gpu.with_kernels(Kernels::new(gpu.device(), options).expect("valid options"))
 }
 
 /// The first adapter that has them.
