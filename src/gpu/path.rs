@@ -1,7 +1,8 @@
 //! Which kernel computes an attention call, and why.
 
-use super::kernels::Kernels;
+use super::kernels::{Kernels, Options};
 use crate::mask::Parts;
+use crate::reference::WeightFormat;
 use crate::wgsl::{Matrices, Tile, TileKind};
 use crate::{AttentionShape, ElementType, Error, Result};
 
@@ -20,6 +21,14 @@ pub enum KernelPath {
 impl KernelPath {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::Scalar, Self::Cooperative];
+
+    /// How it keeps the weights, on which the bound of its results depends.
+    pub const fn weights(self) -> WeightFormat {
+        match self {
+            Self::Scalar => WeightFormat::F32,
+            Self::Cooperative => WeightFormat::F16,
+        }
+    }
 }
 
 impl std::fmt::Display for KernelPath {
@@ -71,7 +80,24 @@ pub(super) fn choose(
     shape: &AttentionShape,
     parts: &Parts,
 ) -> Result<(PathChoice, TileKind)> {
-    let options = kernels.options();
+    let choice = |path, why: String| PathChoice { path, why };
+    let scalar = |why| Ok((choice(KernelPath::Scalar, why), kernels.scalar_tile_kind()));
+    let cooperative = |why: &str, kind| Ok((choice(KernelPath::Cooperative, why.into()), kind));
+    match forced(kernels.options())? {
+        Some(KernelPath::Scalar) => scalar("the caller forced it".into()),
+        Some(KernelPath::Cooperative) => {
+            cooperative("the caller forced it", TileKind::Matrix(matrices(kernels, shape)?))
+        }
+        None => match matrices(kernels, shape).and_then(|matrices| suits(kernels, shape, parts, matrices)) {
+            Err(error) => scalar(format!("for cooperative matrices, {error}")),
+            Ok(_) if kernels.computes_on_a_cpu() => scalar("the device emulates cooperative matrices".into()),
+            Ok(kind) => cooperative("inputs in f16, and the device has cooperative matrices", kind),
+        },
+    }
+}
+
+/// The path that the caller forces, by itself or by a tile of it.
+pub(super) fn forced(options: &Options) -> Result<Option<KernelPath>> {
     let of_tile = match (options.tile, options.tile_kind) {
         (Some(Tile::Matrix(_)), _) | (None, Some(TileKind::Matrix(_))) => Some(KernelPath::Cooperative),
         (None, None) => None,
@@ -82,20 +108,7 @@ pub(super) fn choose(
             return Err(Error::argument("tile", format!("one of the {path} path, which is forced"), of_tile));
         }
     }
-    let choice = |path, why: String| PathChoice { path, why };
-    let scalar = |why| Ok((choice(KernelPath::Scalar, why), kernels.scalar_tile_kind()));
-    let cooperative = |why: &str, kind| Ok((choice(KernelPath::Cooperative, why.into()), kind));
-    match options.path.or(of_tile) {
-        Some(KernelPath::Scalar) => scalar("the caller forced it".into()),
-        Some(KernelPath::Cooperative) => {
-            cooperative("the caller forced it", TileKind::Matrix(matrices(kernels, shape)?))
-        }
-        None => match matrices(kernels, shape).and_then(|matrices| suits(kernels, shape, parts, matrices)) {
-            Err(error) => scalar(format!("no cooperative matrices here: {error}")),
-            Ok(_) if kernels.computes_on_a_cpu() => scalar("the device emulates cooperative matrices".into()),
-            Ok(kind) => cooperative("inputs in f16, and the device has cooperative matrices", kind),
-        },
-    }
+    Ok(options.path.or(of_tile))
 }
 
 /// The device's matrices, or what is missing for this call.

@@ -103,6 +103,15 @@ struct Arena {
 }
 
 impl Tile {
+    /// Whether only devices that compute on a CPU would run it.
+    pub(super) const fn is_for_cpus(&self) -> bool {
+        match self {
+            Self::Staged(_) => false,
+            Self::Direct(_) => true,
+            Self::Matrix(tile) => tile.matrices.subgroup < 16,
+        }
+    }
+
     /// Queries of a workgroup.
     pub const fn rows(&self) -> usize {
         match self {

@@ -101,10 +101,7 @@ fn gather_typed<E: Element, O: Element>(gpu: &Gpu, case: &Case, parts: &Parts) -
 
 /// How the kernel that the case asks for keeps its weights.
 fn weights(case: &Case) -> WeightFormat {
-    match case.options.path {
-        Some(KernelPath::Cooperative) => WeightFormat::F16,
-        _ => WeightFormat::F32,
-    }
+    case.options.path.unwrap_or(KernelPath::Scalar).weights()
 }
 
 fn as_got<O>(outcome: &Outcome<O>) -> Got<'_, O> {
