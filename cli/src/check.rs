@@ -26,7 +26,7 @@ pub(crate) fn check<I: Element, O: Element>(
         kernel.map_or_else(Vec::new, |(parts, _)| parts.key_order(at.batch, at.head, at.i))
     };
     let order: Option<reference::Walk<'_>> = if kernel.is_some() { Some(&order) } else { None };
-    let weights = kernel.map_or_else(Default::default, |(_, path)| path.weights());
+    let weights = kernel.map_or_else(Default::default, |(_, path)| reference::WeightFormat::of(path));
     let options = VerifyOptions { rows, order, weights, ..Default::default() };
     let got = Got { out: &output.out, lse: (!output.lse.is_empty()).then_some(&output.lse[..]) };
     match against {

@@ -1,12 +1,12 @@
 //! The entry for wgpu users: plans on a device of theirs.
 
-use super::path::{KernelPath, usable_size};
+use super::path::usable_size;
 use super::pipeline::{Pipeline, Use, filled_buffer};
 use super::plan::AttentionPlan;
 use super::scope::checked;
 use crate::mask::Parts;
 use crate::wgsl::{AttentionVariant, Shader, Tile, TileKind, TileLimits};
-use crate::{AttentionShape, Error, Result};
+use crate::{AttentionShape, Error, KernelPath, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 

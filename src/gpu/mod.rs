@@ -31,6 +31,6 @@ pub use layer::{
     MatmulPlan, MatmulSlices, NormBuffers, NormPlan, RotaryBuffers, RotaryPlan, SoftmaxPlan,
 };
 pub use lsh::{LshBuffers, LshCall, LshExplanation, LshOutput, LshPlan, LshStage};
-pub use path::{KernelPath, PathChoice, cooperative_features};
+pub use path::{PathChoice, cooperative_features};
 pub use plan::{AttentionPlan, Explanation};
 pub use sort::{SortBuffers, SortCall, SortOutput, SortPlan, SortShape};

@@ -2,43 +2,8 @@
 
 use super::kernels::{Kernels, Options};
 use crate::mask::Parts;
-use crate::reference::WeightFormat;
 use crate::wgsl::{Matrices, Tile, TileKind};
-use crate::{AttentionShape, ElementType, Error, Result};
-
-/// A family of kernels for the same computation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum KernelPath {
-    /// f32 arithmetic on the ordinary units; any device, no features.
-    Scalar,
-    /// Products of f16 with f32 sums in cooperative matrices: inputs in f16, on a device with
-    /// [`cooperative_features`](crate::cooperative_features), whose matrices [`Options::matrices`](crate::Options::matrices)
-    /// names. The weights are rounded to f16 before they meet the values.
-    Cooperative,
-}
-
-impl KernelPath {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::Scalar, Self::Cooperative];
-
-    /// How it keeps the weights, on which the bound of its results depends.
-    pub const fn weights(self) -> WeightFormat {
-        match self {
-            Self::Scalar => WeightFormat::F32,
-            Self::Cooperative => WeightFormat::F16,
-        }
-    }
-}
-
-impl std::fmt::Display for KernelPath {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Scalar => "scalar",
-            Self::Cooperative => "cooperative",
-        })
-    }
-}
+use crate::{AttentionShape, ElementType, Error, KernelPath, Result};
 
 /// The kernel that a plan runs, and why that one.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -131,7 +131,7 @@
 
 use super::call::{Call, Position};
 use super::row::Exact;
-use crate::{Element, ElementType};
+use crate::{Element, ElementType, KernelPath};
 use std::f64::consts::LOG2_E;
 
 /// One rounding of f32 to either neighbour.
@@ -164,6 +164,14 @@ impl WeightFormat {
     /// 2^7 times the weight in f16, the nearer neighbour, maxima up to 8 in base 2 late: the cooperative path.
     pub const F16: Self =
         Self { rounding: 1.0 / 2048.0, smallest: 1.0 / 2_097_152.0, late: 8.0 * std::f64::consts::LN_2 };
+
+    /// Of a kernel.
+    pub const fn of(path: KernelPath) -> Self {
+        match path {
+            KernelPath::Scalar => Self::F32,
+            KernelPath::Cooperative => Self::F16,
+        }
+    }
 }
 
 impl Default for WeightFormat {

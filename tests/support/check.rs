@@ -101,7 +101,7 @@ fn gather_typed<E: Element, O: Element>(gpu: &Gpu, case: &Case, parts: &Parts) -
 
 /// How the kernel that the case asks for keeps its weights.
 fn weights(case: &Case) -> WeightFormat {
-    case.options.path.unwrap_or(KernelPath::Scalar).weights()
+    WeightFormat::of(case.options.path.unwrap_or(KernelPath::Scalar))
 }
 
 fn as_got<O>(outcome: &Outcome<O>) -> Got<'_, O> {

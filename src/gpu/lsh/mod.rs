@@ -14,7 +14,7 @@ pub use host::LshOutput;
 
 use super::kernels::Kernels;
 use super::params::{AttentionParams, FinishParams, LshHashParams, LshTablesParams};
-use super::path::{self, KernelPath};
+use super::path;
 use super::pipeline::{Pipeline, Use, Work, filled_buffer};
 use super::plan::{aligned_in, aligned_out, check_tile};
 use super::scope::checked;
@@ -24,7 +24,7 @@ use crate::schedule::scratch_bytes;
 use crate::wgsl::{
     AttentionVariant, FinishVariant, HashVariant, PlaceTables, ScoreTerms, SortedChunks, Stats, Tile,
 };
-use crate::{AttentionShape, ElementType, Error, Result};
+use crate::{AttentionShape, ElementType, Error, KernelPath, Result};
 use std::sync::Arc;
 
 /// LSH attention (Kitaev 2020), planned and compiled: everything about a call that does not depend on the buffers. Made by
