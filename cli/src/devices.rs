@@ -19,6 +19,10 @@ pub(crate) struct PathArgs {
     /// Force a kernel path (`scalar`, `cooperative`); what the device cannot run is then an error, never another kernel
     #[arg(long, value_name = "PATH", value_parser = parse_path)]
     pub(crate) path: Option<KernelPath>,
+
+    /// Compile without run-time checks the kernels whose every index is proven to lie inside its buffer
+    #[arg(long)]
+    pub(crate) unchecked: bool,
 }
 
 fn parse_path(text: &str) -> Result<KernelPath, String> {
@@ -29,7 +33,8 @@ fn parse_path(text: &str) -> Result<KernelPath, String> {
 impl PathArgs {
     /// As the library takes it.
     pub(crate) fn options(&self) -> Options {
-        self.path.map_or_else(Options::default, |path| Options::default().path(path))
+        let options = Options::default().unchecked(self.unchecked);
+        self.path.map_or(options, |path| options.path(path))
     }
 }
 

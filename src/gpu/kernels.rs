@@ -26,6 +26,10 @@ pub struct Options {
     /// Force the number of workgroups that share the keys of one row tile and merge by (m, l). By default there are several
     /// only where rows are too few to keep the device busy.
     pub splits: Option<usize>,
+    /// Compile without run-time checks what can do without: kernels whose every index the host has proven
+    /// ([`Shader::proven`]). wgpu otherwise clamps indices and bounds loops. Kernels that take indices from tensors (LSH, the sort,
+    /// embedding) and edited shaders keep their checks. Off by default.
+    pub unchecked: bool,
     /// Floating-point operations of one dispatch at most. The default, 5e10, takes half a second at 100 GFLOP/s:
     /// below the 2 s after which Windows resets a device.
     pub dispatch_flops: f64,
@@ -39,6 +43,7 @@ impl Default for Options {
             tile: None,
             matrix_size: None,
             splits: None,
+            unchecked: false,
             dispatch_flops: 5e10,
         }
     }
@@ -73,6 +78,12 @@ impl Options {
     /// Forces the number of workgroups that share a row tile's keys.
     pub fn splits(mut self, splits: usize) -> Self {
         self.splits = Some(splits);
+        self
+    }
+
+    /// Compiles proven kernels without run-time checks.
+    pub fn unchecked(mut self, unchecked: bool) -> Self {
+        self.unchecked = unchecked;
         self
     }
 
@@ -247,14 +258,16 @@ impl Kernels {
     ) -> Result<Arc<Pipeline>> {
         if let Some(edit) = &self.inner.edit {
             shader.text = edit(&shader.text);
+            shader.proven = false;
         }
+        let checks = !(self.inner.options.unchecked && shader.proven);
         // A panic of another thread leaves a map of whole pipelines: it stays usable.
         let lock = || self.inner.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pipeline) = lock().get(&shader.text) {
             return Ok(pipeline.clone());
         }
         // Compiled outside the lock: it takes long, and two threads that compile the same lose only time.
-        let pipeline = Arc::new(Pipeline::new(&self.inner.device, &shader, params_bytes, uses)?);
+        let pipeline = Arc::new(Pipeline::new(&self.inner.device, &shader, checks, params_bytes, uses)?);
         Ok(lock().entry(shader.text).or_insert(pipeline).clone())
     }
 }

@@ -22,6 +22,7 @@ mod pipeline;
 mod plan;
 mod scope;
 mod sort;
+mod trusted;
 
 pub use bind::{AttentionBuffers, AttentionCall};
 pub use host::{AttentionOutput, Gpu, recommended_features, recommended_limits};

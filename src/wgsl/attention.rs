@@ -109,6 +109,8 @@ impl AttentionVariant {
         }
         Shader {
             for_cpus: self.tile.is_for_cpus(),
+            // The tables of LSH attention are made on the device, from tensors.
+            proven: self.chunks.is_none(),
             ..header.shader(self.label(), "attention", &self.files(tile_file))
         }
     }

@@ -38,6 +38,9 @@ pub struct Shader {
     pub text: String,
     /// Made for devices that compute on a CPU: it runs on any, but what a GPU's compiler makes of it says nothing.
     pub for_cpus: bool,
+    /// Every index lies inside its buffer or array and every loop ends, whatever the tensors hold, as long as the tables come
+    /// from the host: it may run without run-time checks. `tests/kernels/indices.rs` counts what lies outside.
+    pub proven: bool,
 }
 
 /// Constants of a header, one WGSL `const` each, behind the directives, which WGSL wants first.
@@ -85,7 +88,7 @@ impl Header {
             text.push('\n');
             text.push_str(file);
         }
-        Shader { label, entry, text, for_cpus: false }
+        Shader { label, entry, text, for_cpus: false, proven: false }
     }
 }
 

@@ -12,11 +12,13 @@
 //! | `relations.rs` | heads permuted, scores shifted, work cut otherwise |
 //! | `properties.rs` | all of it over drawn calls (proptest) |
 //! | `cooperative.rs` | the cooperative path: its bound, sets, parts, rescales |
+//! | `indices.rs` | no index lies outside of its buffer; unchecked kernels |
 //! | `harness.rs` | the checks themselves fail where they must |
 
 mod cooperative;
 mod few_queries;
 mod harness;
+mod indices;
 mod merging;
 mod placement;
 mod properties;
