@@ -90,6 +90,8 @@ pub mod pattern;
 pub mod reference;
 mod schedule;
 mod shape;
+#[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
+pub mod tune;
 pub mod wgsl;
 
 pub use counter::Counter;

@@ -268,7 +268,7 @@ impl Gpu {
         })
     }
 
-    pub(super) fn upload<E: bytemuck::Pod>(
+    pub(crate) fn upload<E: bytemuck::Pod>(
         &self,
         name: &'static str,
         data: &[E],
@@ -282,7 +282,7 @@ impl Gpu {
             .map_err(|e| self.or_lost(e))
     }
 
-    pub(super) fn output(
+    pub(crate) fn output(
         &self,
         name: &'static str,
         elements: usize,
@@ -313,7 +313,7 @@ impl Gpu {
     }
 
     /// Records with `record` and submits.
-    pub(super) fn submit<T>(&self, record: impl FnOnce(&mut wgpu::CommandEncoder) -> T) -> Result<T> {
+    pub(crate) fn submit<T>(&self, record: impl FnOnce(&mut wgpu::CommandEncoder) -> T) -> Result<T> {
         checked(&self.device, "submit", || {
             let mut encoder = self.device.create_command_encoder(&Default::default());
             let value = record(&mut encoder);
@@ -323,7 +323,7 @@ impl Gpu {
         .map_err(|e| self.or_lost(e))
     }
 
-    pub(super) fn copy_out(&self, encoder: &mut wgpu::CommandEncoder, from: &wgpu::Buffer) -> wgpu::Buffer {
+    pub(crate) fn copy_out(&self, encoder: &mut wgpu::CommandEncoder, from: &wgpu::Buffer) -> wgpu::Buffer {
         let copy = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("read-back"),
             size: from.size(),
@@ -334,7 +334,7 @@ impl Gpu {
         copy
     }
 
-    pub(super) async fn read<E: bytemuck::Pod>(
+    pub(crate) async fn read<E: bytemuck::Pod>(
         &self,
         buffer: &wgpu::Buffer,
         elements: usize,

@@ -130,7 +130,7 @@ type Edit = dyn Fn(&str) -> String + Send + Sync;
 struct Inner {
     device: wgpu::Device,
     options: Options,
-    edit: Option<Box<Edit>>,
+    edit: Option<Arc<Edit>>,
     /// Bound where a variant has no use for a binding: one to read, one to write, since a buffer may not be both.
     unused: [wgpu::Buffer; 2],
     /// By the shader's text.
@@ -157,10 +157,18 @@ impl Kernels {
         options: Options,
         edit: impl Fn(&str) -> String + Send + Sync + 'static,
     ) -> Result<Self> {
-        Self::create(device, options, Some(Box::new(edit)))
+        Self::create(device, options, Some(Arc::new(edit)))
     }
 
-    fn create(device: &wgpu::Device, options: Options, edit: Option<Box<Edit>>) -> Result<Self> {
+    /// Kernels on the same device with other options; their pipelines are their own.
+    ///
+    /// # Errors
+    /// As [`Kernels::new`].
+    pub fn with_options(&self, options: Options) -> Result<Self> {
+        Self::create(self.device(), options, self.inner.edit.clone())
+    }
+
+    fn create(device: &wgpu::Device, options: Options, edit: Option<Arc<Edit>>) -> Result<Self> {
         let limits = device.limits();
         let needs = [
             (
@@ -217,7 +225,7 @@ impl Kernels {
         self.limits_of(self.scalar_tile_kind())
     }
 
-    pub(super) fn limits_of(&self, kind: TileKind) -> TileLimits {
+    pub(crate) fn limits_of(&self, kind: TileKind) -> TileLimits {
         let limits = self.inner.device.limits();
         let lanes = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
         TileLimits {

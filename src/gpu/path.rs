@@ -51,9 +51,9 @@ pub(super) fn choose(
     match forced(kernels.options())? {
         Some(KernelPath::Scalar) => scalar("the caller forced it".into()),
         Some(KernelPath::Cooperative) => {
-            cooperative("the caller forced it", TileKind::Matrix(matrices(kernels, shape)?))
+            cooperative("the caller forced it", TileKind::Matrix(kernels.matrices(shape)?))
         }
-        None => match matrices(kernels, shape).and_then(|matrices| suits(kernels, shape, parts, matrices)) {
+        None => match kernels.matrices(shape).and_then(|matrices| suits(kernels, shape, parts, matrices)) {
             Err(error) => scalar(format!("for cooperative matrices, {error}")),
             Ok(_) if kernels.computes_on_a_cpu() => scalar("the device emulates cooperative matrices".into()),
             Ok(kind) => cooperative("inputs in f16, and the device has cooperative matrices", kind),
@@ -76,21 +76,23 @@ pub(super) fn forced(options: &Options) -> Result<Option<KernelPath>> {
     Ok(options.path.or(of_tile))
 }
 
-/// The device's matrices, or what is missing for this call.
-fn matrices(kernels: &Kernels, shape: &AttentionShape) -> Result<Matrices> {
-    if shape.input != ElementType::F16 {
-        return Err(Error::argument("input", "f16, as the cooperative path multiplies it", shape.input));
+impl Kernels {
+    /// The device's matrices, or what is missing for this call.
+    pub(crate) fn matrices(&self, shape: &AttentionShape) -> Result<Matrices> {
+        if shape.input != ElementType::F16 {
+            return Err(Error::argument("input", "f16, as the cooperative path multiplies it", shape.input));
+        }
+        let have = self.device().features();
+        if !have.contains(NEEDED) {
+            let got = format!("a device without {}", NEEDED.difference(have));
+            return Err(Error::argument("device", format!("the features {NEEDED}"), got));
+        }
+        let need = "square matrices of 8 or 16, f16 operands and f32 sums, by Options::matrices";
+        let size = self.options().matrix_size.ok_or_else(|| Error::argument("matrices", need, "none"))?;
+        let matrices = Matrices { size, subgroup: self.device().adapter_info().subgroup_max_size as usize };
+        matrices.check()?;
+        Ok(matrices)
     }
-    let have = kernels.device().features();
-    if !have.contains(NEEDED) {
-        let got = format!("a device without {}", NEEDED.difference(have));
-        return Err(Error::argument("device", format!("the features {NEEDED}"), got));
-    }
-    let need = "square matrices of 8 or 16, f16 operands and f32 sums, by Options::matrices";
-    let size = kernels.options().matrix_size.ok_or_else(|| Error::argument("matrices", need, "none"))?;
-    let matrices = Matrices { size, subgroup: kernels.device().adapter_info().subgroup_max_size as usize };
-    matrices.check()?;
-    Ok(matrices)
 }
 
 /// Whether every part has a tile, and rows enough to fill it: few queries are bound by the reading of k and v.

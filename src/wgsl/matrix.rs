@@ -7,6 +7,7 @@ use std::fmt;
 
 /// What a device's cooperative matrices look like: of `size` by `size`, f16 operands and f32 sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Matrices {
     /// Rows and columns: 8 or 16.
     pub size: usize,
@@ -16,6 +17,7 @@ pub struct Matrices {
 
 /// Sizes of a workgroup whose subgroups hold the output in cooperative matrices, 2 rows of them by 2 or 4 columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct MatrixTile {
     /// The device's.
     pub matrices: Matrices,

@@ -58,6 +58,7 @@ impl TileKind {
 
 /// The sizes of a workgroup of `attention.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Tile {
     /// Of a [`TileKind::Staged`].
     Staged(StagedTile),
@@ -69,6 +70,7 @@ pub enum Tile {
 
 /// Sizes of a workgroup whose lanes work alone: each on 4 queries by 16 keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct DirectTile {
     /// Lanes; 4 times as many rows.
     pub lanes: usize,
@@ -77,6 +79,7 @@ pub struct DirectTile {
 /// Sizes of a workgroup whose lanes share workgroup memory. A lane holds 4 queries by 4 keys of the scores; the sizes say
 /// how many lanes there are each way and how much is staged at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct StagedTile {
     /// Lanes along the queries; 4 times as many rows.
     pub lanes_r: usize,

@@ -9,6 +9,7 @@ mod gallery;
 mod run;
 mod scale;
 mod sizes;
+mod tune;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -32,6 +33,7 @@ enum Command {
     Explain(explain::Explain),
     Scale(scale::Scale),
     Bench(bench::Bench),
+    Tune(tune::Tune),
     Gallery(gallery::Gallery),
 }
 
@@ -47,6 +49,7 @@ impl Cli {
             Command::Explain(command) => command.run(),
             Command::Scale(command) => command.run(),
             Command::Bench(command) => command.run(),
+            Command::Tune(command) => command.run(),
             Command::Gallery(command) => command.run(),
         }
     }

@@ -10,4 +10,5 @@ mod files;
 mod ops;
 mod run;
 mod support;
+mod tune;
 mod verify;
