@@ -11,6 +11,8 @@ mod scale;
 mod sizes;
 mod verify;
 
+pub(crate) use verify::verify_on_cpu;
+
 use clap::{Parser, Subcommand};
 
 /// Attention kernels in WGSL on any GPU: verify, run, draw and explain them
