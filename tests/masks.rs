@@ -673,6 +673,10 @@ fn bad_layouts_and_masks() {
         columns(&[vec![vec![1], vec![2]], vec![vec![1]]]),
         "Blocks.layout[1]: need 2 rows, as in head 0, got 1"
     );
+    assert_eq!(
+        refusal(BlockLayout::from_columns(1 << 32, &[vec![vec![u32::MAX]]])),
+        "Blocks.layout needs 4294967296, but 32-bit index of a key block is 4294967295"
+    );
     assert_eq!(refusal(Mask::new([1, 1, 2, 3], [true; 5])), "Mask.values: need 1 x 1 x 2 x 3 values, got 5");
     let huge = [usize::MAX, usize::MAX, 2, 2];
     assert_eq!(

@@ -12,6 +12,8 @@ mod sizes;
 mod tune;
 mod verify;
 
+pub(crate) use verify::verify_on_cpu;
+
 use clap::{Parser, Subcommand};
 
 /// Attention kernels in WGSL on any GPU: verify, run, draw and explain them
