@@ -114,7 +114,10 @@ fn unpack_some(package: &Path, pattern: &str, into: &Path) -> Result<()> {
     let mut tool = Command::new("dpkg-deb");
     let mut archive = tool.arg("--fsys-tarfile").arg(package).stdout(Stdio::piped()).spawn()?;
     let mut tar = Command::new("tar");
-    tar.arg("-C").arg(into).args(["-x", "--wildcards", pattern]).stdin(archive.stdout.take().context("a pipe")?);
+    tar.arg("-C")
+        .arg(into)
+        .args(["-x", "--wildcards", pattern])
+        .stdin(archive.stdout.take().context("a pipe")?);
     let output = tar.output();
     ensure!(archive.wait()?.success(), "dpkg-deb failed on {}", package.display());
     succeeded("tar", output).map(drop)
