@@ -24,7 +24,7 @@ pub(crate) use guards::{Guarded, POISON};
 pub(crate) use layouts::{Placement, contiguous};
 pub(crate) use parts::{Cut, cut};
 pub(crate) use patterns::{PATTERNS, Picked, picked};
-pub(crate) use run::{Outcome, run, run_times};
+pub(crate) use run::{Bound, Outcome, run, run_times};
 pub(crate) use stats::{check_all, summary};
 
 use std::sync::{Mutex, OnceLock, PoisonError};
