@@ -15,9 +15,14 @@ LIMIT=${LIMIT:-120}
 CASES=${CASES:-"4:1024:64:full:f32 4:1024:64:causal:f32 4:2048:64:full:f32 4:2048:64:causal:f32 4:1024:128:full:f32 4:1024:128:causal:f32"}
 RIVALS=${RIVALS:-$(cd "$PEERS" && ls)}
 
-cargo build --quiet --release --all-features --example peer
-ours=${CARGO_TARGET_DIR:-target}/release/examples/peer
-eval "$(cargo xtask adapter-env)"
+# OURS: the example, built elsewhere, for a machine without Rust.
+if [ -n "${OURS:-}" ]; then
+    ours=$OURS
+else
+    cargo build --quiet --all-features --example peer
+    ours=${CARGO_TARGET_DIR:-target}/debug/examples/peer
+    eval "$(cargo xtask adapter-env)"
+fi
 launch=${CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER:-}
 
 lines=$(mktemp)

@@ -1,7 +1,7 @@
 //! One dense or causal call, timed in the way of programs that time other libraries: the same arguments, the same JSON line.
 //! `benches/peers.sh` runs it beside them.
 //!
-//!     cargo run --release --example peer -- --batch 1 --heads 4 --seq 1024 --head-dim 64 [--causal] [--dtype f32|f16] --iters 10
+//!     cargo run --example peer -- --batch 1 --heads 4 --seq 1024 --head-dim 64 [--causal] [--dtype f32|f16] --iters 10
 //!
 //! A sample is the wall time from the first launch to the device being idle, divided by the launches in it: as many as fill
 //! 10 ms. The result of the first launch is held against the f64 reference, and a wrong one is never timed.
