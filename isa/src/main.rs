@@ -123,7 +123,8 @@ fn run(options: &Options) -> Result<ExitCode> {
 /// The shaders to measure, with their labels.
 fn shaders(options: &Options) -> Result<Vec<(String, spirv::Shader)>> {
     if options.files.is_empty() {
-        let all = wgpu_attention::wgsl::variants();
+        let mut all = wgpu_attention::wgsl::variants();
+        all.retain(|shader| !shader.for_cpus);
         let wanted = all.iter().filter(|shader| shader.label.contains(&options.only));
         return wanted
             .map(|shader| {

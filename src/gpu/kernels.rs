@@ -4,7 +4,7 @@ use super::pipeline::{Pipeline, Use, filled_buffer};
 use super::plan::AttentionPlan;
 use super::scope::checked;
 use crate::mask::Parts;
-use crate::wgsl::{AttentionVariant, Shader, Tile, TileLimits};
+use crate::wgsl::{AttentionVariant, Shader, Tile, TileKind, TileLimits};
 use crate::{AttentionShape, Error, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,6 +40,9 @@ pub struct PathChoice {
 pub struct Options {
     /// Force a kernel. What the device cannot run is then an [`Error`], never another kernel.
     pub path: Option<KernelPath>,
+    /// Force how lanes share their work; the sizes follow from the call and the device. By default a Vulkan device that
+    /// computes on a CPU gets [`TileKind::Direct`], any other [`TileKind::Staged`].
+    pub tile_kind: Option<TileKind>,
     /// Force the workgroup's sizes.
     pub tile: Option<Tile>,
     /// Floating-point operations of one dispatch at most. The default, 5e10, takes half a second at 100 GFLOP/s:
@@ -49,7 +52,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { path: None, tile: None, dispatch_flops: 5e10 }
+        Self { path: None, tile_kind: None, tile: None, dispatch_flops: 5e10 }
     }
 }
 
@@ -57,6 +60,12 @@ impl Options {
     /// Forces a kernel.
     pub fn path(mut self, path: KernelPath) -> Self {
         self.path = Some(path);
+        self
+    }
+
+    /// Forces how lanes share their work.
+    pub fn tile_kind(mut self, kind: TileKind) -> Self {
+        self.tile_kind = Some(kind);
         self
     }
 
@@ -193,11 +202,18 @@ impl Kernels {
 
     pub(super) fn tile_limits(&self) -> TileLimits {
         let limits = self.inner.device.limits();
+        let lanes = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
+        let info = self.inner.device.adapter_info();
+        // OpenGL compilers make ladders of branches of arrays that loops index, and minutes of them.
+        let by_device = match (info.device_type, info.backend) {
+            (wgpu::DeviceType::Cpu, wgpu::Backend::Vulkan) => TileKind::Direct,
+            _ => TileKind::Staged,
+        };
         TileLimits {
             workgroup_bytes: (limits.max_compute_workgroup_storage_size as usize)
                 .min(TileLimits::GENEROUS.workgroup_bytes),
-            lanes: (limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x))
-                as usize,
+            lanes: lanes as usize,
+            kind: self.options().tile_kind.unwrap_or(by_device),
         }
     }
 

@@ -75,44 +75,22 @@ impl AttentionVariant {
 
     /// The shader of this variant.
     pub fn shader(&self) -> Shader {
-        let tile = &self.tile;
-        let arena = tile.arena(self.head_dim);
-        let head_groups = self.head_dim.div_ceil(4);
-        let mut header = Header::default()
+        let (header, tile_file) = self.tile.constants(Header::default(), self.head_dim);
+        let mut header = header
             .u32s(&[
-                ("LANES_R", tile.lanes_r),
-                ("LANES_C", tile.lanes_c),
-                ("LANES", tile.lanes()),
-                ("ROWS", tile.rows()),
-                ("KEYS", tile.keys()),
-                ("V_KEYS", tile.v_keys),
-                ("CHUNK", tile.chunk),
-                ("Q_CHUNK", if tile.q_resident { head_groups } else { tile.chunk }),
-                ("Q_AT", arena.q_at),
-                ("K_AT", arena.k_at),
-                ("P_AT", arena.p_at),
-                ("V_AT", arena.v_at),
-                ("REDUCE_AT", arena.reduce_at),
-                ("ARENA", arena.len),
-                ("Q_PITCH", tile.q_pitch(self.head_dim)),
-                ("K_PITCH", tile.k_pitch()),
-                ("P_PITCH", tile.p_pitch()),
-                ("V_PITCH", tile.v_pitch()),
                 ("HEAD_DIM", self.head_dim),
                 ("VALUE_DIM", self.value_dim),
-                ("HEAD_GROUPS", head_groups),
+                ("HEAD_GROUPS", self.head_dim.div_ceil(4)),
                 ("VALUE_GROUPS", self.value_dim.div_ceil(4)),
                 ("BLOCK_Q", self.block_q),
                 ("BLOCK_K", self.block_k),
-                ("ROW_TILES_A_BLOCK", self.block_q / tile.rows()),
+                ("ROW_TILES_A_BLOCK", self.block_q / self.tile.rows()),
                 ("WORDS_A_TILE_ROW", self.block_k.div_ceil(32)),
                 ("STATS_LSE", Stats::Lse as usize),
                 ("STATS_STATE", Stats::State as usize),
                 ("STATS", self.stats as usize),
             ])
             .bools(&[
-                ("WIDE", tile.wide),
-                ("Q_RESIDENT", tile.q_resident),
                 ("HAS_Q_ORDER", self.q_order),
                 ("HAS_K_ORDER", self.k_order),
                 ("ACCUMULATE", self.accumulate),
@@ -125,12 +103,15 @@ impl AttentionVariant {
             ]);
         }
         if let Some(chunks) = &self.chunks {
-            header = chunks.constants(header, tile.rows());
+            header = chunks.constants(header, self.tile.rows());
         }
-        header.shader(self.label(), "attention", &self.files())
+        Shader {
+            for_cpus: matches!(self.tile, Tile::Direct(_)),
+            ..header.shader(self.label(), "attention", &self.files(tile_file))
+        }
     }
 
-    fn files(&self) -> Vec<&'static str> {
+    fn files(&self, tile: &'static str) -> Vec<&'static str> {
         let [keep, score] = match self.chunks {
             Some(_) => SortedChunks::FILES,
             None if self.score.is_plain() => {
@@ -142,6 +123,7 @@ impl AttentionVariant {
         };
         let mut files = vec![
             include_str!("../../shaders/attention.wgsl"),
+            tile,
             keep,
             score,
             if self.aligned_in {
@@ -161,22 +143,12 @@ impl AttentionVariant {
 
     fn label(&self) -> String {
         let mut label = format!(
-            "attention d{} dv{} {}->{} tile {}x{} chunk {} v {} block {}x{}",
-            self.head_dim,
-            self.value_dim,
-            self.input,
-            self.output,
-            self.tile.rows(),
-            self.tile.keys(),
-            self.tile.chunk,
-            self.tile.v_keys,
-            self.block_q,
-            self.block_k
+            "attention d{} dv{} {}->{} tile {} block {}x{}",
+            self.head_dim, self.value_dim, self.input, self.output, self.tile, self.block_q, self.block_k
         );
         let flags = [
             (!self.aligned_in, "unaligned-in"),
             (!self.aligned_out, "unaligned-out"),
-            (self.tile.q_resident, "q-resident"),
             (self.q_order, "q-order"),
             (self.k_order, "k-order"),
             (self.score.softcap, "softcap"),
@@ -218,6 +190,7 @@ impl AttentionVariant {
         for dim in [32, 64, 128, 256] {
             list.push(small(dim, dim));
             list.push(base(dim, dim, TileLimits::GENEROUS));
+            list.push(base(dim, dim, TileLimits::CPU));
         }
         for element in [ElementType::F16, ElementType::Bf16] {
             list.push(Self { input: element, output: element, ..small(64, 64) });

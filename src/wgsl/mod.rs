@@ -21,7 +21,7 @@ pub use matmul::{MatmulTile, MatmulVariant};
 pub use rotary::RotaryVariant;
 pub use rows::{RowKernel, RowVariant};
 pub use sort::SortPass;
-pub use tile::{Tile, TileLimits};
+pub use tile::{DirectTile, StagedTile, Tile, TileKind, TileLimits};
 
 use std::fmt::{Display, Write};
 
@@ -34,6 +34,8 @@ pub struct Shader {
     pub entry: &'static str,
     /// The WGSL.
     pub text: String,
+    /// Made for devices that compute on a CPU: it runs on any, but what a GPU's compiler makes of it says nothing.
+    pub for_cpus: bool,
 }
 
 /// Constants of a header, one WGSL `const` each.
@@ -67,7 +69,7 @@ impl Header {
             text.push('\n');
             text.push_str(file);
         }
-        Shader { label, entry, text }
+        Shader { label, entry, text, for_cpus: false }
     }
 }
 

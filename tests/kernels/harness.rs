@@ -31,7 +31,7 @@ fn all_fail(gpu: &Gpu, checks: &[fn(&Gpu, &Case) -> Checked]) {
 }
 
 const START: &str = "let work = params.first_work";
-const STORE: &str = "store_out(out_at, group, value);";
+const STORE: &str = "store_out(end.out_at, group, x);";
 
 #[test]
 fn an_untouched_output_fails() {
@@ -41,14 +41,14 @@ fn an_untouched_output_fails() {
 
 #[test]
 fn one_untouched_element_fails() {
-    let gap = edited(STORE, "if (group != 2u || out_at != 48u) { store_out(out_at, group, value); }");
+    let gap = edited(STORE, "if (group != 2u || end.out_at != 48u) { store_out(end.out_at, group, x); }");
     all_fail(&gap, &[bound_on, count_on, gather_on]);
 }
 
 #[test]
 fn one_nan_fails() {
     let nan =
-        "if (group == 1u && out_at == 48u) { value.y = bitcast<f32>(0x7fc00000u + params.first_work); }";
+        "if (group == 1u && end.out_at == 48u) { x.y = bitcast<f32>(0x7fc00000u + params.first_work); }";
     let nan = edited(STORE, Box::leak(format!("{nan} {STORE}").into_boxed_str()));
     all_fail(&nan, &[bound_on, count_on, gather_on]);
 }
@@ -56,7 +56,7 @@ fn one_nan_fails() {
 #[test]
 fn a_small_error_in_one_element_fails() {
     // 1e-4 of the value: ggml's 5e-4 of normalised mean square would let 2 % of the whole pass.
-    let error = "if (group == 1u && out_at == 800u) { value.y += 1e-4; }";
+    let error = "if (group == 1u && end.out_at == 800u) { x.y += 1e-4; }";
     let error = edited(STORE, Box::leak(format!("{error} {STORE}").into_boxed_str()));
     all_fail(&error, &[bound_on, count_on]);
 }
@@ -65,7 +65,7 @@ fn a_small_error_in_one_element_fails() {
 fn a_write_outside_of_the_rows_fails() {
     use crate::support::Placement;
     // A row that is one group too long writes into the gap behind it.
-    let long = edited(STORE, "store_out(out_at, group, value); store_out(out_at, group + 1u, value);");
+    let long = edited(STORE, "store_out(end.out_at, group, x); store_out(end.out_at, group + 1u, x);");
     let shape = Placement::Gap(4).apply(AttentionShape::new(1, 2, LEN, 16));
     let case = Case::new(shape).without_lse();
     let got = run::<f32, f32>(&long, &shape, &case.tensors().inputs(), &case.parts(), false);

@@ -4,7 +4,7 @@
 use crate::support::{Case, Placement, bound, check_all, count, picked};
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
-use wgpu_attention::wgsl::Tile;
+use wgpu_attention::wgsl::{DirectTile, StagedTile, Tile};
 use wgpu_attention::{AttentionShape, Causal, Options};
 
 /// By turns random, and numbers that tell their own place.
@@ -66,18 +66,20 @@ fn blocks_of_the_mask_do_not_matter() {
 
 #[test]
 fn tiles_do_not_matter() {
-    let base = Tile { lanes_r: 4, lanes_c: 8, wide: false, chunk: 4, v_keys: 8, q_resident: false };
+    let base = StagedTile { lanes_r: 4, lanes_c: 8, wide: false, chunk: 4, v_keys: 8, q_resident: false };
     let tiles = [
         base,
-        Tile { q_resident: true, ..base },
-        Tile { lanes_r: 16, chunk: 2, ..base },
-        Tile { lanes_r: 1, chunk: 16, v_keys: 4, q_resident: true, ..base },
-        Tile { lanes_r: 8, lanes_c: 16, v_keys: 1, ..base },
-        Tile { lanes_r: 2, lanes_c: 4, wide: true, v_keys: 16, ..base },
-        Tile { lanes_c: 32, chunk: 1, v_keys: 4, ..base },
+        StagedTile { q_resident: true, ..base },
+        StagedTile { lanes_r: 16, chunk: 2, ..base },
+        StagedTile { lanes_r: 1, chunk: 16, v_keys: 4, q_resident: true, ..base },
+        StagedTile { lanes_r: 8, lanes_c: 16, v_keys: 1, ..base },
+        StagedTile { lanes_r: 2, lanes_c: 4, wide: true, v_keys: 16, ..base },
+        StagedTile { lanes_c: 32, chunk: 1, v_keys: 4, ..base },
     ];
+    let staged = tiles.map(Tile::Staged);
+    let direct = [1, 2, 4, 8].map(|lanes| Tile::Direct(DirectTile { lanes }));
     let mut cases = vec![];
-    for tile in tiles {
+    for tile in staged.into_iter().chain(direct) {
         assert!(tile.workgroup_bytes(64) <= 16384, "{tile:?} fits every device");
         for (len, block_k) in [(67, 64), (131, 64), (40, 16)] {
             let shape = AttentionShape::new(1, 2, len, 64);

@@ -19,7 +19,10 @@ mod sort;
 
 use std::sync::OnceLock;
 use wgpu_attention::reference::{self, Kind, LshGot, LshReport, Rows};
-use wgpu_attention::{AttentionShape, Counter, Element, Gpu, LshInputs, LshOptions, LshOutput};
+use wgpu_attention::wgsl::TileKind;
+use wgpu_attention::{
+    AttentionShape, Counter, Element, Gpu, Kernels, LshInputs, LshOptions, LshOutput, Options,
+};
 
 /// The device of this test binary, shared so that each pipeline is compiled once.
 fn gpu() -> &'static Gpu {
@@ -27,6 +30,16 @@ fn gpu() -> &'static Gpu {
     GPU.get_or_init(|| {
         Gpu::new().expect("an adapter: run by `cargo xtask test`, which fetches a software one")
     })
+}
+
+/// The device with each kind of tile; pipelines are kept, too.
+fn both_kinds_of_tile() -> [&'static Gpu; 2] {
+    static GPUS: OnceLock<[Gpu; 2]> = OnceLock::new();
+    let with = |kind| {
+        let kernels = Kernels::new(gpu().device(), Options::default().tile_kind(kind));
+        gpu().with_kernels(kernels.expect("valid options"))
+    };
+    GPUS.get_or_init(|| [TileKind::Staged, TileKind::Direct].map(with)).each_ref()
 }
 
 /// One call's tensors.
@@ -77,11 +90,17 @@ impl<E: Element> Case<E> {
     }
 
     /// Runs and asserts that everything holds.
+    ///
+    /// Under both kinds of tile, whatever the device prefers.
     fn check(&self, rows: Rows) -> LshOutput<E> {
-        let got = self.run();
-        let report = self.verify(&got, rows);
-        assert!(report.pass, "{:?} {:?}: {report}", self.shape, self.options);
-        assert_eq!(report.attention.unspecified, 0, "{:?} {:?}: {report}", self.shape, self.options);
+        let [_, got] = both_kinds_of_tile().map(|gpu| {
+            let got = self.run_on(gpu);
+            let report = self.verify(&got, rows);
+            let what = (gpu.kernels().options().tile_kind, self.shape, &self.options);
+            assert!(report.pass, "{what:?}: {report}");
+            assert_eq!(report.attention.unspecified, 0, "{what:?}: {report}");
+            got
+        });
         got
     }
 }

@@ -97,7 +97,7 @@ const MUTANTS: &[Mutant] = &[
         4,
     ),
     ("rounds do not merge", "all_l = fma(row_l, new_weight, old_weight);", "all_l = row_l * new_weight;", 0),
-    ("(m, l) is not left for the next round", "stats[2u * stat + 1u] = state.y;", "", 0),
+    ("(m, l) is not left for the next round", "stats[2u * end.stat + 1u] = end.l;", "", 0),
 ];
 
 /// Few cases, so that few shaders are compiled, with as many options in each as can be told apart.

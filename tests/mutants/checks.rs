@@ -4,22 +4,28 @@ use crate::support::{
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
-use wgpu_attention::wgsl::Tile;
+use wgpu_attention::wgsl::{DirectTile, StagedTile, Tile};
 use wgpu_attention::{
     AttentionShape, BiasStrides, Causal, ElementType, Full, Gpu, Kernels, Options, PairPredicate, Site,
     Window,
 };
 
 /// Several tiles of keys and of rows a block, several chunks of a head, several pieces of v, whatever the device.
-const TILE: Tile = Tile { lanes_r: 4, lanes_c: 8, wide: false, chunk: 4, v_keys: 16, q_resident: false };
+const TILE: Tile =
+    Tile::Staged(StagedTile { lanes_r: 4, lanes_c: 8, wide: false, chunk: 4, v_keys: 16, q_resident: false });
 
 /// Queries stay in workgroup memory, and outputs are wide. A row's 16 lanes are more than a software adapter runs in step.
-const RESIDENT: Tile = Tile { lanes_r: 4, lanes_c: 16, wide: true, chunk: 8, v_keys: 4, q_resident: true };
+const RESIDENT: Tile =
+    Tile::Staged(StagedTile { lanes_r: 4, lanes_c: 16, wide: true, chunk: 8, v_keys: 4, q_resident: true });
 
-/// Kernels to be examined, under both tiles.
+/// Each lane for itself; several row tiles a block.
+const DIRECT: Tile = Tile::Direct(DirectTile { lanes: 4 });
+
+/// Kernels to be examined, under each tile.
 pub(crate) struct Subject {
     small: Gpu,
     resident: Gpu,
+    direct: Gpu,
 }
 
 impl Subject {
@@ -30,7 +36,7 @@ impl Subject {
                 Kernels::with_edited_shaders(gpu().device(), options, edit.clone()).expect("valid options");
             gpu().with_kernels(kernels)
         };
-        Self { small: with(TILE), resident: with(RESIDENT) }
+        Self { small: with(TILE), resident: with(RESIDENT), direct: with(DIRECT) }
     }
 }
 
@@ -48,12 +54,17 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     }),
     ("terms", |s| terms().iter().try_for_each(|case| bound_on(&s.small, case).map(drop))),
     ("removed", |s| removed().iter().try_for_each(|case| count_on(&s.small, case).map(drop))),
+    ("gathered terms", |s| {
+        let case = case(biased(shape()), Full);
+        bound_of_parts(&s.small, &case, &cut(&case, Cut::Gathers, 1)).map(drop)
+    }),
     ("parts", parts),
     ("f16 parts", |s| cuts(&s.small, &case(odd(F32).output(F16), Window { before: 40, after: 0 }))),
     ("floor parts", floor_parts),
     ("short tiles", |s| count_on(&s.small, &case(shape(), Causal).blocks(16, 16)).map(drop)),
     ("resident", resident),
     ("resident parts", |s| bound_of_parts(&s.resident, &wide(), &cut(&wide(), Cut::Keys, 1)).map(drop)),
+    ("direct", direct),
     ("odd f32", |s| odd_rows(s, F32)),
     ("odd f16", |s| odd_rows(s, F16)),
     ("odd bf16", |s| odd_rows(s, Bf16)),
@@ -145,6 +156,19 @@ fn wide() -> Case {
 
 fn resident(s: &Subject) -> Result<(), String> {
     bound_on(&s.resident, &wide()).and(gather_on(&s.resident, &wide())).map(drop)
+}
+
+/// What the direct tile does by itself: dot products, the online softmax, values, the end of rows.
+fn direct(s: &Subject) -> Result<(), String> {
+    let [causal, blocks, ..] = plain();
+    let steep = case(shape().scale(30.0), Causal);
+    for case in [&causal, &blocks, &steep] {
+        bound_on(&s.direct, case)?;
+        count_on(&s.direct, case)?;
+        gather_on(&s.direct, case)?;
+    }
+    let lse = Case { lse: true, ..blocks };
+    bound_on(&s.direct, &lse).and(bound_of_parts(&s.direct, &lse, &cut(&lse, Cut::Keys, 1))).map(drop)
 }
 
 fn odd(element: ElementType) -> AttentionShape {

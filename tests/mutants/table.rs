@@ -46,7 +46,7 @@ mutants! {
     "the maximum misses a lane" ["steep"]
         "for (var c = 1u; c < LANES_C; c++) { result = max" => "for (var c = 2u; c < LANES_C; c++) { result = max";
     "the maximum is of this tile alone" ["steep", "bound"]
-        "max(m, max_over_lanes(lane, own_max))" => "max_over_lanes(lane, own_max)";
+        "max(m, max_over_lanes(lane, maxima(s)))" => "max_over_lanes(lane, maxima(s))";
     "the sum misses a lane" ["count"]
         "for (var c = 1u; c < LANES_C; c++) { result += " => "for (var c = 2u; c < LANES_C; c++) { result += ";
     "the sum takes one row's for another's" ["bound"]
@@ -94,11 +94,11 @@ mutants! {
     "the chunks of a resident q are all the first" ["resident"]
         "select(0u, chunk, Q_RESIDENT)" => "0u";
     "the pieces of v are all the first" ["bound"]
-        "stage_v(at, lane, tile.first + key, masked)" => "stage_v(at, lane, tile.first, masked)";
+        "stage_v(at, lane, tile, key)" => "stage_v(at, lane, tile, 0u)";
     "rows past the last are written" ["bound"]
-        "if (row >= at.end_row) { return vec2(0.0); }" => "";
+        "if (row >= at.end_row) { return RowEnd(); }" => "";
     "columns past the last are written" ["bound"]
-        "if (group >= VALUE_GROUPS) { return; }" => "";
+        " || group >= VALUE_GROUPS" => "";
     // --- barriers: all show on a software adapter, which runs 8 lanes in step and the next 8 after them. One is not here:
     // the first of sum_over_lanes, which those around v make redundant ---
     "no barrier after k is staged" ["bound"]
@@ -109,13 +109,42 @@ mutants! {
     "no barrier between the pieces of v" ["bound"]
         "if (key > 0u) { workgroupBarrier(); }" => "";
     "no barrier after v is staged" ["bound"]
-        "masked);\n        workgroupBarrier();" => "masked);";
+        "tile, key);\n        workgroupBarrier();" => "tile, key);";
     "no barrier within the maximum" ["bound"]
         "vec4<f32> {\n    arena[REDUCE_AT + lane.c * LANES_R + lane.r] = x;\n    workgroupBarrier();"
             => "vec4<f32> {\n    arena[REDUCE_AT + lane.c * LANES_R + lane.r] = x;";
     "no barrier within the sum" ["resident"]
         "read to its end\n    arena[REDUCE_AT + lane.c * LANES_R + lane.r] = x;\n    workgroupBarrier();"
             => "read to its end\n    arena[REDUCE_AT + lane.c * LANES_R + lane.r] = x;";
+    // --- the direct tile ---
+    "direct: o is not rescaled" ["direct"]
+        "mat4x4(o[0] * rescale, o[1] * rescale, " => "mat4x4(o[0] * rescale, o[1], ";
+    "direct: a column of keys is another's" ["direct"]
+        "let j2 = keys_of(at, tile, 2u);" => "let j2 = keys_of(at, tile, 1u);";
+    "direct: the maximum misses a column" ["direct"]
+        "max(maxima(s2), maxima(s3))" => "maxima(s2)";
+    "direct: the maximum is of this tile alone" ["direct"]
+        "raise_maximum(max(m, max(max(maxima(s0), maxima(s1)), max(maxima(s2), maxima(s3)))))"
+            => "raise_maximum(max(max(maxima(s0), maxima(s1)), max(maxima(s2), maxima(s3))))";
+    "direct: the sum misses a column" ["direct"]
+        " + (sums(p2) + sums(p3))" => " + sums(p2)";
+    "direct: scores are masked as another column's" ["direct"]
+        "Lane(lane.index, lane.r, 3u)" => "Lane(lane.index, lane.r, 0u)";
+    "direct: weights are those of another column" ["direct"]
+        "let w1 = by_key(p1);" => "let w1 = by_key(p0);";
+    "direct: an element of q meets another of k" ["direct"]
+        "fma(q[2], vec4(k.z)" => "fma(q[2], vec4(k.w)";
+    "direct: a column of v is its neighbour's" ["direct"]
+        "fma(p, vec4(v.z), o[2])" => "fma(p, vec4(v.w), o[2])";
+    "direct: the queries of a lane are all the first" ["direct"]
+        "scaled_query(at, lane.r + 2u * LANES_R, g)" => "scaled_query(at, lane.r, g)";
+    "direct: the groups of q are all the first" ["direct"]
+        "let q_g = own_q[g];" => "let q_g = own_q[0u];";
+    "direct: rows are written for each other" ["direct"]
+        "write_group(b, g, o[1]);" => "write_group(b, g, o[2]);";
+    "direct: a row's state is not written" ["direct"]
+        "    write_stats(b);\n    write_stats(c);\n    write_stats(d);\n}\n\nfn keys_of"
+            => "    write_stats(b);\n    write_stats(c);\n}\n\nfn keys_of";
     // --- score terms ---
     "log2(e) is missing" ["terms"]
         "vec4(2.3e38)) * LOG2_E" => "vec4(2.3e38))";
@@ -139,32 +168,32 @@ mutants! {
     "an empty row is not 0" ["count"]
         "select(0.0, 1.0 / all_l, all_l > 0.0)" => "1.0 / all_l";
     "lse is in base 2" ["lse"]
-        "(all_m + log2(all_l)) * 0.6931471805599453" => "(all_m + log2(all_l))";
+        "(end.m + log2(end.l)) * 0.6931471805599453" => "(end.m + log2(end.l))";
     "lse of an empty row is not f32::MIN" ["lse"]
-        "select(DROPPED, (all_m + log2(all_l)) * 0.6931471805599453, all_l > 0.0)"
-            => "(all_m + log2(max(all_l, 1.0e-30))) * 0.6931471805599453";
+        "select(DROPPED, (end.m + log2(end.l)) * 0.6931471805599453, end.l > 0.0)"
+            => "(end.m + log2(max(end.l, 1.0e-30))) * 0.6931471805599453";
     "lse of several parts is in base 2" ["parts"]
         "(m + log2(l)) * 0.6931471805599453" => "(m + log2(l))";
     "NaN in v reaches rows that do not attend it" ["isolated"]
-        "value = select(value, vec4(0.0), not_finite(value));" => "";
+        "{ return select(x, vec4(0.0), not_finite(x)); }" => "{ return x; }";
     // --- parts ---
     "the sum forgets the earlier parts" ["parts"]
         "all_l = fma(row_l, new_weight, old_weight);" => "all_l = row_l * new_weight;";
     "the output takes the earlier parts' unweighted" ["parts"]
-        "vec4(old_weight), value)" => "vec4(1.0), value)";
+        "vec4(end.old_weight), x)" => "vec4(1.0), x)";
     "parts merge by the last one's maximum" ["floor parts"]
         "all_m = max(row_m, old_m);" => "all_m = row_m;";
     "a part's weight is not that of its maximum" ["parts"]
         "new_weight = exp2(max(row_m - all_m, -200.0));" => "new_weight = 1.0;";
     "a part leaves no state" ["parts"]
-        "stats[2u * stat] = state.x;" => "";
+        "stats[2u * end.stat] = end.m;" => "";
     "a part's sum is not left" ["parts"]
-        "stats[2u * stat + 1u] = state.y;" => "stats[2u * stat + 1u] = 1.0;";
+        "stats[2u * end.stat + 1u] = end.l;" => "stats[2u * end.stat + 1u] = 1.0;";
     "the state is replaced before all lanes have read it" ["resident parts"]
-        "storageBarrier(); // every lane" => "// every lane";
+        "if (STATS == STATS_STATE) { storageBarrier(); }" => "";
     "the order of queries is ignored" ["parts"]
         "return mask[params.q_order_at + min(row, params.q_count - 1u)];" => "return row;";
-    "the bias of a gathered key is read within the part's keys" ["floor parts"]
+    "the bias of a gathered key is read within the part's keys" ["gathered terms"]
         "+ j * params.bias_key;" => "+ min(j, vec4(params.k_count - 1u)) * params.bias_key;";
     "the order of keys is that of queries" ["parts"]
         "mask[params.k_order_at + place]" => "mask[params.q_order_at + place]";

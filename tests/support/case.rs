@@ -126,6 +126,9 @@ impl fmt::Display for Case {
         if let Some(tile) = options.tile {
             write!(f, "{tile:?}; ")?;
         }
+        if let Some(kind) = options.tile_kind {
+            write!(f, "TileKind::{kind:?}; ")?;
+        }
         if shape.bias.is_some() {
             write!(f, "bias {bias:?}; ")?;
         }

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use wgpu_attention::reference::Report;
+use wgpu_attention::wgsl::TileKind;
 
 /// By element types: calls verified, rows, and the worst error/bound of out and of lse with their places.
 static WORST: Mutex<BTreeMap<String, Worst>> = Mutex::new(BTreeMap::new());
@@ -44,11 +45,12 @@ pub(crate) fn summary(test: &str) {
     }
 }
 
-/// Runs a check over cases, says how long it took, and fails with all that failed.
+/// Runs a check over cases, under both kinds of tile unless the case forces one; says how long it took, and fails with all
+/// that failed.
 pub(crate) fn check_all(test: &str, cases: impl IntoIterator<Item = Case>, check: impl Fn(&Case) -> Checked) {
     let start = Instant::now();
     let (mut count, mut failures) = (0, Vec::new());
-    for case in cases {
+    for case in cases.into_iter().flat_map(of_both_kinds_of_tile) {
         let start = Instant::now();
         count += 1;
         if let Err(failure) = check(&case) {
@@ -62,4 +64,12 @@ pub(crate) fn check_all(test: &str, cases: impl IntoIterator<Item = Case>, check
     assert!(count > 0, "{test}: no case");
     let shown = failures.iter().take(5).map(String::as_str).collect::<Vec<_>>().join("\n");
     assert!(failures.is_empty(), "{test}: {} of {count} cases failed\n{shown}", failures.len());
+}
+
+fn of_both_kinds_of_tile(case: Case) -> Vec<Case> {
+    if case.options.tile.is_some() || case.options.tile_kind.is_some() {
+        return vec![case];
+    }
+    let of = |kind| Case { options: case.options.tile_kind(kind), ..case.clone() };
+    [TileKind::Staged, TileKind::Direct].map(of).to_vec()
 }

@@ -1,0 +1,170 @@
+// Lanes share their work through workgroup memory: what GPUs want.
+//
+// LANES_R x LANES_C lanes; a lane holds 4 queries by 4 keys of the scores, and the same 4 queries by 2 or 4 (WIDE) groups
+// of 4 columns of the output. Interleaving by LANES_R and LANES_C, and odd row pitches, keep the workgroup memory free of
+// bank conflicts.
+
+const LANES_A_ROW = LANES_C;
+
+// One workgroup array, cut by the constants *_AT: q and k chunks while scores are computed, then p and v over them.
+var<workgroup> arena: array<vec4<f32>, ARENA>;
+
+var<private> o: Columns;        // output columns lane_c and lane_c + LANES_C, in groups of 4
+var<private> wide: Columns;     // columns lane_c + 2 LANES_C and lane_c + 3 LANES_C, where WIDE
+
+// Output of 4 queries by two groups of 4 columns.
+struct Columns { a0: vec4<f32>, a1: vec4<f32>, b0: vec4<f32>, b1: vec4<f32>,
+                 c0: vec4<f32>, c1: vec4<f32>, d0: vec4<f32>, d1: vec4<f32> }
+
+fn begin(at: Head, lane: Lane) {
+    if (Q_RESIDENT) { stage_q(at, lane, 0u, HEAD_GROUPS); }
+}
+
+fn attend(at: Head, lane: Lane, tile: KeyTile) {
+    let s = scores(at, lane, tile, dot_products(at, lane, tile));
+    let rescale = raise_maximum(max(m, max_over_lanes(lane, maxima(s))));
+    let p = weights(tile, s);
+    l = fma(l, rescale, sums(p));
+    o = scaled(o, rescale);
+    if (WIDE) { wide = scaled(wide, rescale); }
+
+    // Every lane is past the scores (max_over_lanes): p and v may lie over q and k.
+    arena[P_AT + lane.c * P_PITCH + lane.r] = vec4(p.a.x, p.b.x, p.c.x, p.d.x);
+    arena[P_AT + (lane.c + LANES_C) * P_PITCH + lane.r] = vec4(p.a.y, p.b.y, p.c.y, p.d.y);
+    arena[P_AT + (lane.c + 2u * LANES_C) * P_PITCH + lane.r] = vec4(p.a.z, p.b.z, p.c.z, p.d.z);
+    arena[P_AT + (lane.c + 3u * LANES_C) * P_PITCH + lane.r] = vec4(p.a.w, p.b.w, p.c.w, p.d.w);
+    for (var key = 0u; key < KEYS; key += V_KEYS) {
+        if (key > 0u) { workgroupBarrier(); }
+        stage_v(at, lane, tile, key);
+        workgroupBarrier();
+        for (var j = 0u; j < V_KEYS; j++) {
+            let p_j = arena[P_AT + (key + j) * P_PITCH + lane.r];
+            let v_j = V_AT + j * V_PITCH + lane.c;
+            o = accumulated(o, p_j, arena[v_j], arena[v_j + LANES_C]);
+            if (WIDE) { wide = accumulated(wide, p_j, arena[v_j + 2u * LANES_C], arena[v_j + 3u * LANES_C]); }
+        }
+    }
+}
+
+// q . k of the lane's 4 queries and 4 keys, a chunk of the head dimension at a time.
+fn dot_products(at: Head, lane: Lane, tile: KeyTile) -> Scores {
+    var s: Scores;
+    for (var chunk = 0u; chunk < HEAD_GROUPS; chunk += CHUNK) {
+        let groups = min(CHUNK, HEAD_GROUPS - chunk);
+        workgroupBarrier(); // the last tile's v, or the last chunk, is read to its end
+        if (!Q_RESIDENT) { stage_q(at, lane, chunk, groups); }
+        stage_k(at, lane, tile.first, chunk, groups);
+        workgroupBarrier();
+        let q_at = Q_AT + lane.r * Q_PITCH + select(0u, chunk, Q_RESIDENT);
+        let k_at = K_AT + lane.c * K_PITCH;
+        for (var g = 0u; g < groups; g++) {
+            let k0 = arena[k_at + g];
+            let k1 = arena[k_at + LANES_C * K_PITCH + g];
+            let k2 = arena[k_at + 2u * LANES_C * K_PITCH + g];
+            let k3 = arena[k_at + 3u * LANES_C * K_PITCH + g];
+            s.a = dots(arena[q_at + g], k0, k1, k2, k3, s.a);
+            s.b = dots(arena[q_at + LANES_R * Q_PITCH + g], k0, k1, k2, k3, s.b);
+            s.c = dots(arena[q_at + 2u * LANES_R * Q_PITCH + g], k0, k1, k2, k3, s.c);
+            s.d = dots(arena[q_at + 3u * LANES_R * Q_PITCH + g], k0, k1, k2, k3, s.d);
+        }
+    }
+    return s;
+}
+
+fn finish(at: Head, lane: Lane) {
+    l = sum_over_lanes(lane, l);
+    let row = at.first_row + lane.r;
+    let a = row_end(at, row, m.x, l.x);
+    let b = row_end(at, row + LANES_R, m.y, l.y);
+    let c = row_end(at, row + 2u * LANES_R, m.z, l.z);
+    let d = row_end(at, row + 3u * LANES_R, m.w, l.w);
+    write_row(lane, a, o.a0, o.a1, wide.a0, wide.a1);
+    write_row(lane, b, o.b0, o.b1, wide.b0, wide.b1);
+    write_row(lane, c, o.c0, o.c1, wide.c0, wide.c1);
+    write_row(lane, d, o.d0, o.d1, wide.d0, wide.d1);
+    if (STATS == STATS_STATE) { storageBarrier(); } // every lane of a row has read the earlier parts' (m, l)
+    if (lane.c == 0u) {
+        write_stats(a);
+        write_stats(b);
+        write_stats(c);
+        write_stats(d);
+    }
+}
+
+fn write_row(lane: Lane, end: RowEnd, o0: vec4<f32>, o1: vec4<f32>, o2: vec4<f32>, o3: vec4<f32>) {
+    write_group(end, lane.c, o0);
+    write_group(end, lane.c + LANES_C, o1);
+    if (WIDE) {
+        write_group(end, lane.c + 2u * LANES_C, o2);
+        write_group(end, lane.c + 3u * LANES_C, o3);
+    }
+}
+
+// --- staging: workgroup memory filled by all lanes together ---
+
+fn stage_q(at: Head, lane: Lane, chunk: u32, groups: u32) {
+    for (var e = lane.index; e < ROWS * Q_CHUNK; e += LANES) {
+        let row = e / Q_CHUNK;
+        let g = e % Q_CHUNK;
+        if (g < groups) { arena[Q_AT + row * Q_PITCH + g] = scaled_query(at, row, chunk + g); }
+    }
+}
+
+fn stage_k(at: Head, lane: Lane, first: u32, chunk: u32, groups: u32) {
+    for (var e = lane.index; e < KEYS * CHUNK; e += LANES) {
+        let key = e / CHUNK;
+        let g = e % CHUNK;
+        if (g < groups) {
+            let j = key_at(at, first + key);
+            arena[K_AT + key * K_PITCH + g] = load_k(at.k_at + j * params.k_row, chunk + g);
+        }
+    }
+}
+
+// V_KEYS keys of the tile from `key` on.
+fn stage_v(at: Head, lane: Lane, tile: KeyTile, key: u32) {
+    for (var e = lane.index; e < V_KEYS * V_PITCH; e += LANES) {
+        let g = e % V_PITCH;
+        var x = vec4(0.0);
+        if (g < VALUE_GROUPS) { x = value(at, tile, key_at(at, tile.first + key + e / V_PITCH), g); }
+        arena[V_AT + e] = x;
+    }
+}
+
+// --- small algebra ---
+
+fn dots(q: vec4<f32>, k0: vec4<f32>, k1: vec4<f32>, k2: vec4<f32>, k3: vec4<f32>, s: vec4<f32>) -> vec4<f32> {
+    return vec4(dot_add(q, k0, s.x), dot_add(q, k1, s.y), dot_add(q, k2, s.z), dot_add(q, k3, s.w));
+}
+
+fn dot_add(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
+    return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
+}
+
+fn accumulated(o: Columns, p: vec4<f32>, v0: vec4<f32>, v1: vec4<f32>) -> Columns {
+    return Columns(fma(vec4(p.x), v0, o.a0), fma(vec4(p.x), v1, o.a1), fma(vec4(p.y), v0, o.b0), fma(vec4(p.y), v1, o.b1),
+                   fma(vec4(p.z), v0, o.c0), fma(vec4(p.z), v1, o.c1), fma(vec4(p.w), v0, o.d0), fma(vec4(p.w), v1, o.d1));
+}
+
+fn scaled(o: Columns, f: vec4<f32>) -> Columns {
+    return Columns(o.a0 * f.x, o.a1 * f.x, o.b0 * f.y, o.b1 * f.y, o.c0 * f.z, o.c1 * f.z, o.d0 * f.w, o.d1 * f.w);
+}
+
+// --- reductions over the LANES_C lanes that share 4 queries, always in the same order ---
+
+fn max_over_lanes(lane: Lane, x: vec4<f32>) -> vec4<f32> {
+    arena[REDUCE_AT + lane.c * LANES_R + lane.r] = x;
+    workgroupBarrier();
+    var result = arena[REDUCE_AT + lane.r];
+    for (var c = 1u; c < LANES_C; c++) { result = max(result, arena[REDUCE_AT + c * LANES_R + lane.r]); }
+    return result;
+}
+
+fn sum_over_lanes(lane: Lane, x: vec4<f32>) -> vec4<f32> {
+    workgroupBarrier(); // the last max_over_lanes is read to its end
+    arena[REDUCE_AT + lane.c * LANES_R + lane.r] = x;
+    workgroupBarrier();
+    var result = arena[REDUCE_AT + lane.r];
+    for (var c = 1u; c < LANES_C; c++) { result += arena[REDUCE_AT + c * LANES_R + lane.r]; }
+    return result;
+}
