@@ -36,7 +36,8 @@ fn lengths(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("whole", n), |b| {
             b.iter_custom(|calls| bench.time(calls, |pass| call.dispatch(pass)));
         });
-        for stage in LshStage::ALL {
+        // Rounds in f32 are merged in place: there is nothing to finish.
+        for stage in [LshStage::Hash, LshStage::Sort, LshStage::Attention] {
             group.bench_function(BenchmarkId::new(format!("{stage:?}"), n), |b| {
                 b.iter_custom(|calls| bench.time(calls, |pass| call.dispatch_stage(pass, stage)));
             });

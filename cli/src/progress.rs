@@ -67,11 +67,14 @@ impl Countdown {
         let lines = !std::io::stderr().is_terminal();
         let target = if quiet || lines { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(of as u64), target);
-        if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len}, {eta} left  {msg}") {
-            bar.set_style(style);
-        }
+        bar.set_style(Self::style("{bar:20} {pos}/{len}  {msg}"));
         bar.enable_steady_tick(Duration::from_millis(500));
         Self { bar, quiet, lines }
+    }
+
+    /// The templates are constants: where one were wrong, the default serves as well.
+    fn style(template: &str) -> ProgressStyle {
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
     }
 
     /// Names the step that begins.
@@ -87,6 +90,10 @@ impl Countdown {
     /// The step is done.
     pub(crate) fn done(&self) {
         self.bar.inc(1);
+        // Before, there is nothing to estimate by.
+        if self.bar.position() == 1 {
+            self.bar.set_style(Self::style("{bar:20} {pos}/{len}, {eta} left  {msg}"));
+        }
     }
 
     /// Prints something else meanwhile.

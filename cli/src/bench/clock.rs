@@ -119,7 +119,7 @@ impl<'g> Stopwatch<'g> {
     }
 
     /// `overwrite` runs before each call. Comes after [`Self::hot`], so that there is nothing to warm up.
-    pub(crate) fn cold(&self, call: Call<'_>, overwrite: &Microkernel, hot: &Timing) -> Result<Timing> {
+    pub(crate) fn cold(&self, call: Call<'_>, overwrite: &Microkernel) -> Result<Timing> {
         let overwrite = Piece::Overwrite(overwrite);
         let once = self.submit(call, &[overwrite, Piece::Calls(1)])?.wall_s;
         let calls = ((SUBMISSION_S / once) as usize).clamp(1, MOST_PASSES as usize);
@@ -132,8 +132,7 @@ impl<'g> Stopwatch<'g> {
             Ok(())
         };
         let (min_s, max_s) = (COLD * self.rules.min_s, COLD * self.rules.max_s);
-        let timing = self.measure(calls, min_s, max_s, sample)?;
-        Ok(Timing { unsound: timing.unsound.or_else(|| hot.unsound.clone()), ..timing })
+        self.measure(calls, min_s, max_s, sample)
     }
 
     /// Calls until that stops making them faster; how many calls a submission should have, and how many there were.

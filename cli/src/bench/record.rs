@@ -1,19 +1,20 @@
 //! What `bench` writes: one JSON file a run, with every raw sample.
 //!
-//! The types are the schema. Units: seconds, bytes, floating-point operations (an fma is two), and those a second.
+//! The types are the schema; `bench --schema` prints it, and `cli/schema/` keeps it. Units: seconds, bytes, floating-point operations (an fma is two), and those a second.
 //! A number that has no finite value is `null`. Any change of the fields is another [`FORMAT`].
 
 use anyhow::{Context, Result, ensure};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The version of the schema.
 pub(crate) const FORMAT: u32 = 1;
 
 /// One run of `bench`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Record {
-    /// [`FORMAT`].
+    /// The version of this schema.
     pub(crate) format: u32,
     /// Version of `wgpu-attention`.
     pub(crate) version: String,
@@ -34,7 +35,7 @@ pub(crate) struct Record {
 }
 
 /// The machine around the adapters.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Host {
     pub(crate) os: String,
@@ -45,7 +46,7 @@ pub(crate) struct Host {
 }
 
 /// When a measurement ends, and what is flagged.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rules {
     /// Samples at least.
@@ -65,7 +66,7 @@ pub(crate) struct Rules {
 }
 
 /// A quantity and its formula.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Model {
     pub(crate) name: String,
@@ -73,7 +74,7 @@ pub(crate) struct Model {
 }
 
 /// One adapter and all that ran on it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Adapter {
     /// Its place in `wgpu-attention adapters`.
@@ -89,7 +90,7 @@ pub(crate) struct Adapter {
     pub(crate) limits: Limits,
     /// Names of the features that the adapter has, whether or not they are used.
     pub(crate) features: Vec<String>,
-    /// Why nothing could be run, where that is so; then there are no ceilings, and every case says it too.
+    /// Why it could not be used, or not to the end; the cases that were not done say it too.
     pub(crate) error: Option<String>,
     /// Why pass timestamps were not used, where they were not.
     pub(crate) no_timestamps: Option<String>,
@@ -100,7 +101,7 @@ pub(crate) struct Adapter {
 }
 
 /// The limits that the kernels meet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Limits {
     pub(crate) max_buffer_size: u64,
@@ -113,7 +114,7 @@ pub(crate) struct Limits {
 }
 
 /// What is measured to compare kernels with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum CeilingKind {
     /// Independent chains of fma in f32, FLOP/s.
@@ -133,7 +134,7 @@ pub(crate) enum CeilingKind {
 }
 
 /// A ceiling, measured before and after the cases.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Ceiling {
     pub(crate) kind: CeilingKind,
@@ -148,10 +149,10 @@ pub(crate) struct Ceiling {
 }
 
 /// One measurement of a ceiling. Its microkernel's output was compared with what it must be.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Probe {
-    /// FLOP/s, bytes/s, or seconds ([`CeilingKind::Launch`]): of the least time, as a ceiling is what can be reached.
+    /// FLOP/s, bytes/s, or seconds (of a launch): of the least time, as a ceiling is what can be reached.
     pub(crate) value: f64,
     /// FLOP or bytes of one call.
     pub(crate) work: f64,
@@ -159,7 +160,7 @@ pub(crate) struct Probe {
 }
 
 /// Test and benchmark in one: verified, then timed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Case {
     /// Unique in a run, and the same in every run: what `compare` matches by.
@@ -191,7 +192,7 @@ pub(crate) struct Case {
     pub(crate) rates: Option<Rates>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kernel {
     Attention,
@@ -206,7 +207,7 @@ pub(crate) enum Kernel {
     Add,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Direction {
     Forward,
@@ -214,7 +215,7 @@ pub(crate) enum Direction {
 }
 
 /// Sizes, in elements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "of", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Shape {
     /// Attention, also LSH.
@@ -246,7 +247,7 @@ pub(crate) enum Shape {
     },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Status {
     /// Verified, and timed until its samples agreed.
@@ -262,7 +263,7 @@ pub(crate) enum Status {
 }
 
 /// The output against the f64 reference.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Verification {
     pub(crate) pass: bool,
@@ -278,8 +279,8 @@ pub(crate) struct Verification {
     pub(crate) worst_at: Option<String>,
 }
 
-/// What one call costs, by the [`Record::models`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// What one call costs, by the models of the record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Cost {
     /// FLOP on the pairs that the pattern keeps.
@@ -304,7 +305,7 @@ pub(crate) struct Cost {
 }
 
 /// What the median time of a call means.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rates {
     /// Median seconds of a call: of the timestamps where they are sound, else of the wall clock.
@@ -321,7 +322,7 @@ pub(crate) struct Rates {
 }
 
 /// Samples of one call's time, by two clocks.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Timing {
     /// The samples of the deciding clock agree: timestamps where they are sound, else the wall clock.
@@ -346,7 +347,7 @@ pub(crate) struct Timing {
 }
 
 /// One clock's samples, in the order in which they were taken: seconds of a call.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Clock {
     pub(crate) samples_s: Vec<f64>,
@@ -354,7 +355,7 @@ pub(crate) struct Clock {
 }
 
 /// Statistics of samples.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Summary {
     pub(crate) min_s: f64,
@@ -377,6 +378,11 @@ impl Record {
             serde_json::from_str(text).context("need the JSON of `wgpu-attention bench`")?;
         ensure!(format == FORMAT, "need a benchmark record of format {FORMAT}, got format {format}");
         serde_json::from_str(text).with_context(|| format!("a benchmark record of format {format}"))
+    }
+
+    /// The JSON schema of the file, as text.
+    pub(crate) fn schema() -> Result<String> {
+        Ok(serde_json::to_string_pretty(&schemars::schema_for!(Self))? + "\n")
     }
 
     /// The file's text, indented, one line at the end.
@@ -433,6 +439,17 @@ mod tests {
         let record = Record::parse(SAMPLE)?;
         assert_eq!(Record::parse(&record.to_json()?)?, record);
         assert_eq!(record.to_json()?, SAMPLE, "the sample is written as `to_json` writes it");
+        Ok(())
+    }
+
+    #[test]
+    fn the_schema_is_kept() -> Result<()> {
+        let kept = include_str!("../../schema/bench-1.json");
+        let made = Record::schema()?;
+        assert!(
+            kept == made,
+            "after a change of the fields: another FORMAT, and `wgpu-attention bench --schema`"
+        );
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use crate::devices::{Device, PathArgs};
 use crate::output::{one_line, say, write_whole};
 use crate::progress::Countdown;
 use anyhow::Result;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::time::SystemTime;
 use wgpu_attention::{Error, Gpu};
@@ -68,8 +69,16 @@ impl Session {
         let steps = devices.len() * (specs.len() + 2 * KINDS.len());
         let progress = Countdown::new(steps, self.quiet);
         for (at, device) in devices.iter().enumerate() {
-            match self.adapter(device, specs, &mut record, at, &progress) {
+            match guarded(|| self.adapter(device, specs, &mut record, at, &progress)) {
                 Ok(()) => {}
+                Err(error) if error.is::<Panicked>() => {
+                    let adapter = &mut record.adapters[at];
+                    let open = adapter.cases.iter_mut().filter(|case| case.status == Status::Interrupted);
+                    open.for_each(|case| case.because(Status::Failed, error.to_string()));
+                    adapter.error = Some(error.to_string());
+                    progress.aside(|| say!("{error}"))?;
+                    self.write(&record)?;
+                }
                 Err(error) if error.is::<Interrupted>() => {
                     table::end(&record.adapters[at], &record)?;
                     self.write(&record)?;
@@ -167,6 +176,28 @@ impl Session {
     }
 }
 
+/// A driver, or wgpu on its behalf, panicked.
+#[derive(Debug)]
+struct Panicked(String);
+
+impl std::fmt::Display for Panicked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the adapter's driver panicked: {}", self.0)
+    }
+}
+
+impl std::error::Error for Panicked {}
+
+/// Turns a panic into an error: of several adapters one may have a driver that wgpu gives up on.
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    // What is left half done is the adapter's record, which then says so.
+    std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().cloned();
+        let words = words.or_else(|| panic.downcast_ref::<&str>().map(|&words| words.to_owned()));
+        Err(Panicked(one_line(&words.unwrap_or_else(|| "without a word".into()))).into())
+    })
+}
+
 impl Case {
     /// One that was not begun.
     pub(super) fn new(spec: &Spec) -> Self {
@@ -236,7 +267,7 @@ impl Case {
         let call = |pass: &mut wgpu::ComputePass<'_>| verified.dispatch(pass);
         let hot = self.hot.insert(bench.stopwatch.hot(&call)?);
         let converged = hot.converged;
-        self.cold = Some(bench.stopwatch.cold(&call, &bench.overwrite, hot)?);
+        self.cold = Some(bench.stopwatch.cold(&call, &bench.overwrite)?);
         self.status = if converged { Status::Measured } else { Status::Unconverged };
         Ok(())
     }
@@ -246,5 +277,21 @@ impl Case {
         if let (Some(hot), Some(cost), Some(path)) = (&self.hot, &self.cost, &self.path) {
             self.rates = Some(rates(cost, path, hot.clock().summary.median_s, ceilings));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_the_adapters_error() {
+        assert_eq!(guarded(|| Ok(7)).unwrap(), 7);
+        let limit = 3;
+        let error = guarded::<()>(|| panic!("wgpu error:\n  limit {limit}")).unwrap_err();
+        assert!(error.is::<Panicked>());
+        assert_eq!(error.to_string(), "the adapter's driver panicked: wgpu error: limit 3");
+        let other = guarded::<()>(|| Err(Interrupted.into())).unwrap_err();
+        assert!(other.is::<Interrupted>());
     }
 }

@@ -255,6 +255,8 @@ mod tests {
                     Work::Add(it) => it.check(),
                 };
                 checked.unwrap_or_else(|error| panic!("{}: {error}", spec.name()));
+                let (kernel, name) = (spec.kernel(), spec.kernel().name());
+                assert_eq!(serde_json::to_value(kernel).unwrap(), name, "as the JSON has it");
             }
         }
     }

@@ -1,7 +1,7 @@
 //! `bench`: every kernel, verified and timed, against ceilings that are measured in the same run.
 
 use crate::bench::clock::Stop;
-use crate::bench::record::Status;
+use crate::bench::record::{Record, Status};
 use crate::bench::session::Session;
 use crate::bench::suites::Suite;
 use crate::devices::{AdapterArgs, PathArgs, none_there};
@@ -33,6 +33,9 @@ pub(super) struct Bench {
     /// Print the names of the cases, and run nothing
     #[arg(long)]
     list: bool,
+    /// Print the JSON schema of what --json writes, and run nothing
+    #[arg(long)]
+    schema: bool,
     /// Write everything that was measured, each sample too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -48,6 +51,10 @@ pub(super) struct Bench {
 impl Bench {
     /// All is well if every case that the adapters can run was verified and timed.
     pub(super) fn run(&self) -> Result<bool> {
+        if self.schema {
+            say!("{}", Record::schema()?.trim_end())?;
+            return Ok(true);
+        }
         let stop = Stop::default();
         let session = Session {
             suite: self.suite,

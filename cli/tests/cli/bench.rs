@@ -15,11 +15,13 @@ fn cases(record: &Value) -> Vec<&Value> {
 }
 
 #[test]
-fn the_cases_can_be_listed_without_an_adapter() {
+fn cases_and_schema_can_be_printed_without_an_adapter() {
     let quick = without_adapter(["bench", "--list"]).good();
     assert!(quick.lines().any(|line| line == "attention/causal f32 b1 h1 n1024 d64"), "{quick}");
     let published =
         without_adapter(["bench", "--suite", "standard", "--list", "--filter", "BigBird-base"]).good();
+    let schema = without_adapter(["bench", "--schema"]).good();
+    assert!(schema.contains("\"title\": \"Record\""), "{schema}");
     assert_eq!(published, "attention/bigbird f16 b1 h12 n4096 d64 (BigBird-base)\n");
 }
 

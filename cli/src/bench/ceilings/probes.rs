@@ -25,8 +25,8 @@ const FMA_GIVEN: [f32; 4] = [1.0, 3.0, -3.0, -2.0];
 const MEMORY_ROUNDS: usize = 2048;
 /// Odd, so that all words differ.
 const FACTOR: u32 = 2_654_435_761;
-/// Bytes that are copied or read: past the caches of all but the largest GPUs.
-const MEMORY_BYTES: u64 = 128 << 20;
+/// Bytes that are copied or read, if a binding may have so many: past the caches of GPUs.
+const MEMORY_BYTES: u64 = 256 << 20;
 /// A computing kernel gets more workgroups until a call takes this long: enough to fill the device, and no watchdog minds.
 const LONG_ENOUGH_S: f64 = 0.008;
 /// Workgroups of a computing kernel, at most.
@@ -146,5 +146,18 @@ fn same<T: PartialEq + std::fmt::Display>(
     match got.iter().enumerate().find(|(n, got)| **got != expected(*n)) {
         Some((n, got)) => bail!("{name}: element {n} is {got} instead of {}", expected(n)),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_result_is_no_ceiling() {
+        assert!(same("x", &[1, 2], |n| n + 1).is_ok());
+        let wrong = same("x", &[1, 3], |n| n + 1).unwrap_err().to_string();
+        assert_eq!(wrong, "x: element 1 is 3 instead of 2");
+        assert!(same("x", &[f32::NAN], |_| f32::NAN).is_err() && same::<u32>("x", &[], |_| 0).is_err());
     }
 }

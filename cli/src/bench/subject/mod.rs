@@ -130,8 +130,9 @@ impl Cost {
 fn sample(rows: usize, row_cost: usize) -> reference::Rows {
     // About a second on a desktop; always enough for the ends and some block edges.
     const WORK: usize = 1 << 27;
+    const LEAST: usize = 32;
     const MOST: usize = 256;
-    let count = (WORK / row_cost.max(1)).clamp(16, MOST);
+    let count = (WORK / row_cost.max(1)).clamp(LEAST, MOST);
     if rows <= count { reference::Rows::All } else { reference::Rows::Sample { count, seed: 0 } }
 }
 
