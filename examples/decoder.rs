@@ -8,9 +8,10 @@
 //!
 //! Any pattern of the crate can take the place of `causal`; the states then differ from the file's, and are only shown.
 
-#[path = "model/mod.rs"]
-mod model;
+mod command;
+
+use command::model;
 
 fn main() -> Result<(), model::Error> {
-    model::command("decoder", "causal", model::gpt2)
+    command::run("decoder", "causal", model::gpt2)
 }

@@ -1,68 +1,89 @@
 //! The point of a chunked feed-forward layer: what it needs beside its inputs and outputs does not grow with the rows,
-//! and it takes no longer. Prints a table and, given a file, draws it:
+//! and it takes no longer. Prints a table, and draws the memory:
 //!
 //! ```text
-//! cargo run --release --example feed_forward_memory -- feed_forward.svg
+//! cargo run --example feed_forward_memory -- docs/feed_forward_memory.svg
 //! ```
 
-use std::fmt::Write;
-use std::time::Instant;
-use wgpu_attention::{Activation, FeedForwardBuffers, FeedForwardShape, Gpu};
+#![allow(dead_code)] // A test draws it, too.
 
-type Error = Box<dyn std::error::Error>;
+#[path = "plot/mod.rs"]
+mod plot;
+
+use plot::{Error, Plot};
+use std::time::Instant;
+use wgpu_attention::{Activation, FeedForwardBuffers, FeedForwardPlan, FeedForwardShape, Gpu};
 
 const MODEL: usize = 64;
 const HIDDEN: usize = 256;
 const CHUNK: usize = 512;
-
-/// One line of the table.
-struct Line {
-    rows: usize,
-    chunked_bytes: u64,
-    whole_bytes: u64,
-    ratio: f64,
-}
+const ROWS: [usize; 8] = [512, 1024, 2048, 4096, 8192, 16384, 32768, 65536];
 
 fn main() -> Result<(), Error> {
     let gpu = Gpu::new()?;
     println!("{}: d_model {MODEL}, d_ff {HIDDEN}, chunks of {CHUNK} rows, GELU, f32\n", gpu.info().name);
-    println!("| rows | scratch, chunked (KiB) | scratch, whole (KiB) | time, chunked / whole |");
-    println!("|---:|---:|---:|---:|");
-    let mut lines = vec![];
-    for rows in [512, 1024, 2048, 4096, 8192, 16384] {
-        let [(chunked_bytes, chunked), (whole_bytes, whole)] = measured(&gpu, rows)?;
-        let line = Line { rows, chunked_bytes, whole_bytes, ratio: chunked / whole };
-        let ratio = line.ratio;
-        println!("| {rows} | {} | {} | {ratio:.2} |", line.chunked_bytes / 1024, line.whole_bytes / 1024);
-        lines.push(line);
+    println!(
+        "| rows | peak, chunked (MiB) | peak, unchunked (MiB) | time, chunked | time, unchunked | ratio |"
+    );
+    println!("|---:|---:|---:|---:|---:|---:|");
+    for rows in ROWS {
+        let plans = plans(&gpu, rows)?;
+        let [chunked_mib, whole_mib] = plans.each_ref().map(peak_mib);
+        let [chunked, whole] = times(&gpu, &plans)?.map(|seconds| 1e3 * seconds);
+        let ratio = chunked / whole;
+        println!(
+            "| {rows} | {chunked_mib:.2} | {whole_mib:.2} | {chunked:.2} ms | {whole:.2} ms | {ratio:.2} |"
+        );
     }
-    if let Some(path) = std::env::args().nth(1) {
-        std::fs::write(&path, svg(&lines)).map_err(|error| format!("cannot write {path}: {error}"))?;
-    }
-    Ok(())
+    plot::command("feed_forward_memory", || svg(&gpu))
 }
 
-/// Scratch and best time of three, for chunks and for all rows at once, taken in turns.
-fn measured(gpu: &Gpu, rows: usize) -> Result<[(u64, f64); 2], Error> {
+/// Chunked, and all rows at once.
+fn plans(gpu: &Gpu, rows: usize) -> Result<[FeedForwardPlan; 2], Error> {
     let shape = FeedForwardShape::new(rows, MODEL, HIDDEN, Activation::GeluErf);
+    let plan = |chunk| gpu.kernels().feed_forward(&shape.chunk(Some(chunk)));
+    Ok([plan(CHUNK)?, plan(rows)?])
+}
+
+/// All that has to be there at the same time: x, y, both weights and the scratch.
+fn peak_mib(plan: &FeedForwardPlan) -> f64 {
+    let shape = plan.shape();
+    let tensors = 4 * (2 * shape.len_x() + 2 * shape.len_weight()) as u64;
+    (tensors + plan.scratch_bytes()) as f64 / f64::from(1 << 20)
+}
+
+/// The picture that docs/feed_forward_memory.svg has to be.
+pub(crate) fn svg(gpu: &Gpu) -> Result<String, Error> {
+    let names = [format!("chunks of {CHUNK}"), "unchunked".into()];
+    let mut curves = names.map(|name| (name, vec![]));
+    for rows in ROWS {
+        for (plan, curve) in plans(gpu, rows)?.iter().zip(&mut curves) {
+            curve.1.push((rows as f64, peak_mib(plan)));
+        }
+    }
+    let top = curves.iter().flat_map(|curve| &curve.1).fold(0.0, |top, point| point.1.max(top));
+    Plot {
+        title: format!("Feed-forward layer: peak memory (d_model {MODEL}, d_ff {HIDDEN}, f32)"),
+        x: "rows".into(),
+        y: "x, y, weights and scratch, MiB".into(),
+        top: (top / 20.0).ceil() * 20.0,
+        curves: curves.to_vec(),
+    }
+    .svg()
+}
+
+/// Best time of five, taken in turns.
+fn times(gpu: &Gpu, plans: &[FeedForwardPlan; 2]) -> Result<[f64; 2], Error> {
+    let shape = plans[0].shape();
     let lens = [shape.len_x(), shape.len_weight(), shape.len_weight(), shape.len_x()];
     let [x, w1, w2, out] = lens.map(|len| {
-        let usage = wgpu::BufferUsages::STORAGE;
-        let size = 4 * len as u64;
-        gpu.device().create_buffer(&wgpu::BufferDescriptor {
-            label: None,
-            size,
-            usage,
-            mapped_at_creation: false,
-        })
+        let (size, usage) = (4 * len as u64, wgpu::BufferUsages::STORAGE);
+        let descriptor = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
+        gpu.device().create_buffer(&descriptor)
     });
     let whole = wgpu::Buffer::as_entire_buffer_binding;
-    let mut results = [(0, f64::MAX); 2];
-    let mut calls = vec![];
-    for (result, chunk) in results.iter_mut().zip([CHUNK, rows]) {
-        let plan = gpu.kernels().feed_forward(&shape.chunk(Some(chunk)))?;
-        result.0 = plan.scratch_bytes();
-        calls.push(plan.bind(FeedForwardBuffers {
+    let bind = |plan: &FeedForwardPlan| {
+        plan.bind(FeedForwardBuffers {
             x: whole(&x),
             w1: whole(&w1),
             b1: None,
@@ -73,10 +94,12 @@ fn measured(gpu: &Gpu, rows: usize) -> Result<[(u64, f64); 2], Error> {
             residual: None,
             out: whole(&out),
             scratch: None,
-        })?);
-    }
-    for round in 0..4 {
-        for (result, call) in results.iter_mut().zip(&calls) {
+        })
+    };
+    let calls = [bind(&plans[0])?, bind(&plans[1])?];
+    let mut best = [f64::MAX; 2];
+    for round in 0..6 {
+        for (best, call) in best.iter_mut().zip(&calls) {
             let mut encoder = gpu.device().create_command_encoder(&Default::default());
             call.encode(&mut encoder);
             let start = Instant::now();
@@ -84,51 +107,9 @@ fn measured(gpu: &Gpu, rows: usize) -> Result<[(u64, f64); 2], Error> {
             gpu.device().poll(wgpu::PollType::wait_indefinitely())?;
             // The first round warms up.
             if round > 0 {
-                result.1 = result.1.min(start.elapsed().as_secs_f64());
+                *best = best.min(start.elapsed().as_secs_f64());
             }
         }
     }
-    Ok(results)
-}
-
-/// A column of the table.
-type Bytes = fn(&Line) -> u64;
-
-/// Both curves of scratch against rows.
-fn svg(lines: &[Line]) -> String {
-    let (width, height, margin) = (480.0, 300.0, 50.0);
-    let last = lines.iter().map(|line| line.rows).max().unwrap_or(1) as f64;
-    let most = lines.iter().map(|line| line.whole_bytes).max().unwrap_or(1) as f64;
-    let at = |rows: usize, bytes: u64| {
-        let x = margin + rows as f64 / last * (width - 2.0 * margin);
-        let y = height - margin - bytes as f64 / most * (height - 2.0 * margin);
-        format!("{x:.1},{y:.1}")
-    };
-    let mut text = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" \
-         font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
-    );
-    let curves: [(&str, &str, Bytes); 2] =
-        [("whole", "#c0392b", |line| line.whole_bytes), ("chunked", "#2471a3", |line| line.chunked_bytes)];
-    for (n, (name, colour, bytes)) in curves.into_iter().enumerate() {
-        let points: Vec<String> = lines.iter().map(|line| at(line.rows, bytes(line))).collect();
-        let y = 20 + 16 * n;
-        // Writing to a String does not fail.
-        let _ = writeln!(
-            text,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\n\
-             <text x=\"{margin}\" y=\"{y}\" fill=\"{colour}\">{name}: {} KiB at {last} rows</text>",
-            points.join(" "),
-            lines.last().map_or(0, bytes) / 1024
-        );
-    }
-    let (axis, middle) = (height - margin, width / 2.0);
-    let _ = writeln!(
-        text,
-        "<path d=\"M{margin},{margin} V{axis} H{}\" fill=\"none\" stroke=\"black\"/>\n<text x=\"{middle}\" y=\"{}\" \
-         text-anchor=\"middle\">rows (d_model {MODEL}, d_ff {HIDDEN}, chunks of {CHUNK}); up: scratch</text>\n</svg>",
-        width - margin,
-        height - 20.0
-    );
-    text
+    Ok(best)
 }

@@ -13,18 +13,21 @@
 //
 // Scores are worked on by fours: 4 queries (k = 0..3: r + k LANES_R) by 4 keys (t = 0..3: c + t LANES_C). How the lanes of
 // a workgroup share them, and where q, k, v and o lie meanwhile, is a provider's: tile/staged.wgsl for GPUs, tile/direct.wgsl
-// for CPUs. It defines `begin`, `attend` (the step above over one tile of keys) and `finish`. All that is kept in registers
+// for CPUs. It defines `row_tile_at` (the order of
+// the work), `begin`, `attend` (the step above over one tile of keys) and `finish`. All that is kept in registers
 // are named vectors, not arrays: with wgpu's checked loops no compiler unrolls, and an array indexed by a loop leaves the
 // registers.
 
 struct Params {
     first_work: u32,        // this dispatch computes work items first_work ..
-    end_work: u32,          //   .. end_work; an item is (batch, head, ROWS queries)
+    end_work: u32,          //   .. end_work; an item is (batch, head, ROWS queries, split of the keys)
     row_tiles: u32,         // row tiles a head
+    splits: u32,            // every so many tiles of keys are one work item's
+    batch: u32,             // B
     heads: u32,             // H
     heads_a_kv_head: u32,   // H / Hkv
     q_len: u32,             // Lq of the tensors
-    q_count: u32,           // queries of this part: Lq, or the length of its query order
+    q_count: u32,           // rows of this part: Lq, the length of its query order, or H / Hkv Lq where PACKED
     k_count: u32,           // keys of this part: Lk, or the length of its key order
     q_batch: u32, q_head: u32, q_row: u32,          // strides in elements
     k_batch: u32, k_head: u32, k_row: u32,
@@ -51,8 +54,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read> k: array<in_word>;                 // [B, Hkv, Lk, d]
 @group(0) @binding(3) var<storage, read> v: array<in_word>;                 // [B, Hkv, Lk, dv]
 @group(0) @binding(4) var<storage, read> mask: array<u32>;                  // block mask, orders, slopes; or places
-@group(0) @binding(5) var<storage, read_write> out: array<out_word>;        // [B, H, Lq, dv]
-@group(0) @binding(6) var<storage, read_write> stats: array<f32>;           // lse [B, H, Lq] or (m, l) [B, H, Lq, 2]
+@group(0) @binding(5) var<storage, read_write> out: array<out_word>;        // [B, H, Lq, dv], once a split
+@group(0) @binding(6) var<storage, read_write> stats: array<f32>;           // lse [B, H, Lq] or (m, l) [B, H, Lq, 2], once a split
 @group(0) @binding(7) var<storage, read> bias: array<f32>;                  // broadcast to [B, H, Lq, Lk]; or norms [B, H, Lk]
 
 var<private> m: vec4<f32>;      // running maximum of the lane's 4 queries; DROPPED while nothing was seen
@@ -64,8 +67,9 @@ struct Scores { a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32> }
 // Where a lane works: its queries begin at row r of the row tile, its keys at key c of the tile of keys.
 struct Lane { index: u32, r: u32, c: u32 }
 
-// The head that a workgroup computes: element offsets of its rows, what positions need, and its rows.
-struct Head { batch: u32, head: u32, q_at: u32, k_at: u32, v_at: u32, first_row: u32, end_row: u32 }
+// What a workgroup computes: the batch item, the head (the first of several where PACKED), its rows, its share of the keys;
+// element offsets of the keys and values.
+struct Head { batch: u32, head: u32, k_at: u32, v_at: u32, first_row: u32, end_row: u32, split: u32 }
 
 // A tile of `count` keys from `first` on; `kind` is FULL or what `keep` needs to know, such as the bit tile of its block,
 // of which it begins at `offset`.
@@ -79,18 +83,18 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
              @builtin(local_invocation_index) index: u32) {
     let work = params.first_work + group.y * groups.x + group.x;
     if (work >= params.end_work) { return; }
-    // The last rows come first: under a causal mask they take longest.
-    let row_tile = params.row_tiles - 1u - work % params.row_tiles;
-    let head = work / params.row_tiles % params.heads;
-    let batch = work / params.row_tiles / params.heads;
-    let kv_head = head / params.heads_a_kv_head;
-    let rows = rows_of(row_tile);
+    let split = work % params.splits;
+    let tile = work / params.splits;
+    let rows = rows_of(row_tile_at(tile % params.row_tiles));
     if (rows.x >= rows.y) { return; }
+    var head = tile / params.row_tiles % head_count();
+    let batch = tile / params.row_tiles / head_count();
+    if (PACKED) { head *= params.heads_a_kv_head; }
+    let kv_head = head / params.heads_a_kv_head;
     let at = Head(batch, head,
-        batch * params.q_batch + head * params.q_head,
         batch * params.k_batch + kv_head * params.k_head,
         batch * params.v_batch + kv_head * params.v_head,
-        rows.x, rows.y);
+        rows.x, rows.y, split);
     let lane = Lane(index, index / LANES_A_ROW, index % LANES_A_ROW);
 
     m = vec4(DROPPED);
@@ -98,6 +102,28 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
     begin(at, lane);
     walk(at, lane);
     finish(at, lane);
+}
+
+// --- rows ---
+//
+// A row is a query of one head. Where there are few queries, the query heads that share a key head are PACKED: their queries
+// are the rows of one tile, so that k and v are read once for all of them.
+
+// Heads, or groups of them, that a batch item has work items for.
+fn head_count() -> u32 {
+    if (PACKED) { return params.heads / params.heads_a_kv_head; }
+    return params.heads;
+}
+
+fn head_of(at: Head, row: u32) -> u32 {
+    if (PACKED) { return at.head + min(row, params.q_count - 1u) / params.q_len; }
+    return at.head;
+}
+
+// The row of the mask's block that says what a row sees.
+fn row_in_block(row: u32) -> u32 {
+    if (PACKED) { return row % params.q_len; }
+    return row % BLOCK_Q;
 }
 
 // --- one tile of keys ---
@@ -114,17 +140,17 @@ fn scores(at: Head, lane: Lane, tile: KeyTile, products: Scores) -> Scores {
         let key = tile.first + lane.c;
         let j = vec4(key_at(at, key), key_at(at, key + LANES_C),
                      key_at(at, key + 2u * LANES_C), key_at(at, key + 3u * LANES_C));
-        s = Scores(score(at.batch, at.head, query_at(at, row), j, s.a),
-                   score(at.batch, at.head, query_at(at, row + LANES_R), j, s.b),
-                   score(at.batch, at.head, query_at(at, row + 2u * LANES_R), j, s.c),
-                   score(at.batch, at.head, query_at(at, row + 3u * LANES_R), j, s.d));
+        s = Scores(score(at.batch, head_of(at, row), query_at(at, row), j, s.a),
+                   score(at.batch, head_of(at, row + LANES_R), query_at(at, row + LANES_R), j, s.b),
+                   score(at.batch, head_of(at, row + 2u * LANES_R), query_at(at, row + 2u * LANES_R), j, s.c),
+                   score(at.batch, head_of(at, row + 3u * LANES_R), query_at(at, row + 3u * LANES_R), j, s.d));
     }
     if (is_masked(tile)) {
-        let row = at.first_row % BLOCK_Q + lane.r;
-        s.a = select(vec4(DROPPED), s.a, seen(tile, row, lane.c));
-        s.b = select(vec4(DROPPED), s.b, seen(tile, row + LANES_R, lane.c));
-        s.c = select(vec4(DROPPED), s.c, seen(tile, row + 2u * LANES_R, lane.c));
-        s.d = select(vec4(DROPPED), s.d, seen(tile, row + 3u * LANES_R, lane.c));
+        let row = at.first_row + lane.r;
+        s.a = select(vec4(DROPPED), s.a, seen(tile, row_in_block(row), lane.c));
+        s.b = select(vec4(DROPPED), s.b, seen(tile, row_in_block(row + LANES_R), lane.c));
+        s.c = select(vec4(DROPPED), s.c, seen(tile, row_in_block(row + 2u * LANES_R), lane.c));
+        s.d = select(vec4(DROPPED), s.d, seen(tile, row_in_block(row + 3u * LANES_R), lane.c));
     }
     return s;
 }
@@ -171,8 +197,9 @@ fn sum4(x: vec4<f32>) -> f32 { return (x.x + x.y) + (x.z + x.w); }
 
 // 4 elements of the query of a row of the tile; rows past the last repeat it.
 fn scaled_query(at: Head, row: u32, group: u32) -> vec4<f32> {
-    let i = query_at(at, min(at.first_row + row, params.q_count - 1u));
-    return load_q(at.q_at + i * params.q_row, group) * params.q_scale;
+    let own = min(at.first_row + row, params.q_count - 1u);
+    let row_at = at.batch * params.q_batch + head_of(at, own) * params.q_head + query_at(at, own) * params.q_row;
+    return load_q(row_at, group) * params.q_scale;
 }
 
 // Where pairs are left out, by the mask or by a bias of -inf, rows multiply v by 0, and 0 x NaN is not 0: what is not
@@ -195,7 +222,10 @@ struct RowEnd { inside: bool, stat: u32, out_at: u32, m: f32, l: f32, new_weight
 fn row_end(at: Head, row: u32, row_m: f32, row_l: f32) -> RowEnd {
     if (row >= at.end_row) { return RowEnd(); }
     let i = query_at(at, row);
-    let stat = (at.batch * params.heads + at.head) * params.q_len + i;
+    let head = head_of(at, row);
+    // Splits leave their results beside each other, like so many batches.
+    let batch = at.split * params.batch + at.batch;
+    let stat = (batch * params.heads + head) * params.q_len + i;
     var all_m = row_m;
     var all_l = row_l;
     var old_weight = 0.0;
@@ -211,7 +241,7 @@ fn row_end(at: Head, row: u32, row_m: f32, row_l: f32) -> RowEnd {
     }
     // An empty row is exactly 0.
     let factor = select(0.0, 1.0 / all_l, all_l > 0.0);
-    let out_at = at.batch * params.out_batch + at.head * params.out_head + i * params.out_row;
+    let out_at = batch * params.out_batch + head * params.out_head + i * params.out_row;
     return RowEnd(true, stat, out_at, all_m, all_l, factor * new_weight, factor * old_weight);
 }
 

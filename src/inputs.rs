@@ -41,7 +41,11 @@ impl<E> Inputs<'_, E> {
 
 /// Exactly the tensor for a contiguous layout; a strided view may be followed by more.
 pub(crate) fn check_len(name: &'static str, got: usize, need: usize, layout: Layout) -> Result<()> {
-    let strided = matches!(layout, Layout::Strided(_));
+    check_slice(name, got, need, matches!(layout, Layout::Strided(_)))
+}
+
+/// As [`check_len`], for tensors that have strides of their own.
+pub(crate) fn check_slice(name: &'static str, got: usize, need: usize, strided: bool) -> Result<()> {
     if got == need || (strided && got > need) {
         return Ok(());
     }

@@ -66,6 +66,7 @@
 //! | [`mask`] | patterns as blocks, bit tiles, orders | `pattern` |
 //! | [`mod@reference`] | f64 attention, the error bound, verification | `pattern` |
 //! | [`wgsl`] | the shader text of each variant | |
+//! | [`Schedule`] | how a call is cut into workgroups | `mask`, `wgsl` |
 //! | `gpu` | plan, bind, encode | `mask`, `wgsl` |
 //! | `shaders/` | the kernels | |
 //!
@@ -83,6 +84,7 @@ mod lsh;
 pub mod mask;
 pub mod pattern;
 pub mod reference;
+mod schedule;
 mod shape;
 pub mod wgsl;
 
@@ -92,9 +94,9 @@ pub use error::{Error, Result};
 #[cfg(feature = "gpu")]
 pub use gpu::{
     AddPlan, AttentionBuffers, AttentionCall, AttentionOutput, AttentionPlan, EmbedPlan, Explanation,
-    FeedForwardBuffers, FeedForwardPlan, Gpu, KernelPath, Kernels, LayerCall, MatmulBuffers, MatmulPlan,
-    NormBuffers, NormPlan, Options, PathChoice, RotaryBuffers, RotaryPlan, SoftmaxPlan, recommended_features,
-    recommended_limits,
+    FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, Gpu, KernelPath, Kernels, LayerCall,
+    MatmulBuffers, MatmulPlan, MatmulSlices, NormBuffers, NormPlan, Options, PathChoice, RotaryBuffers,
+    RotaryPlan, SoftmaxPlan, recommended_features, recommended_limits,
 };
 #[cfg(feature = "gpu")]
 pub use gpu::{
@@ -111,6 +113,7 @@ pub use pattern::{
     KeyLengths, Longformer, Mask, Not, Or, PairPredicate, Pattern, Predicate, Prefix, Random, Site, Span,
     Strided, StridedPart, Varies, Window,
 };
+pub use schedule::Schedule;
 pub use shape::{
     Activation, AddShape, AttentionShape, BiasStrides, Combine, EmbedShape, FeedForwardShape, Layout,
     MatmulShape, NormKind, NormShape, RotaryPairs, RotaryShape, RowStrides, SoftmaxShape, Strides,

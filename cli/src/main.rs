@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `commands/` | one file a command: its arguments, what it does, what it prints |
 //! | `bench/` | benchmarks: cases, verification, clocks, ceilings, their record |
-//! | `case.rs` | golden cases, read and checked |
+//! | `case/` | golden cases, read and checked |
+//! | `model/` | whole models on the kernels, and in f64 |
 //! | `tensors.rs`, `shapes.rs` | safetensors files; from the shapes of q, k and v to the shape of a call |
 //! | `devices.rs` | the adapters of this machine, and how one is chosen |
 //! | `call.rs` | one call on a device, step by step |
@@ -21,6 +22,7 @@ mod check;
 mod commands;
 mod devices;
 mod element;
+mod model;
 mod output;
 mod pattern;
 mod progress;

@@ -127,6 +127,16 @@ impl Tensor<'_> {
         }
     }
 
+    /// The elements of a tensor of indices.
+    pub(crate) fn indices(&self) -> Result<Vec<u32>> {
+        if self.dtype != Dtype::I32 {
+            return Err(wrong(&self.name, "I32", format!("{:?}", self.dtype)));
+        }
+        let index =
+            |index: i32| u32::try_from(index).map_err(|_| wrong(&self.name, "indices of at least 0", index));
+        self.collect::<i32>().into_iter().map(index).collect()
+    }
+
     /// Checks the shape.
     pub(crate) fn expect(&self, shape: &[usize], meaning: &str) -> Result<()> {
         match self.shape == shape {

@@ -26,19 +26,19 @@ fn chunks_seen(chunk: u32, chunks: u32) -> vec2<u32> {
     return vec2(first, min(chunk + LOOK_AHEAD, chunks - 1u) - first + 1u);
 }
 
-// The keys of a row tile: one stretch of chunks, or two where the line goes round.
+// The keys of a row tile: one stretch of chunks, or two where the line goes round. One loop calls for both: `attend` is most
+// of the kernel, and each call of it a copy.
 fn walk(at: Head, lane: Lane) {
     let chunks = chunk_count();
     let seen = chunks_seen((at.first_row - line_at()) / PLACES_A_CHUNK, chunks);
-    stretch(at, lane, seen.x, min(seen.x + seen.y, chunks));
-    if (seen.x + seen.y > chunks) { stretch(at, lane, 0u, seen.x + seen.y - chunks); }
-}
-
-fn stretch(at: Head, lane: Lane, first_chunk: u32, end_chunk: u32) {
-    let end = line_at() + min(end_chunk * PLACES_A_CHUNK, line_len());
-    for (var first = line_at() + first_chunk * PLACES_A_CHUNK; first < end; first += KEYS) {
-        // The kind says where the head's tables begin; keys of a tile count from the head's first place.
-        attend(at, lane, KeyTile(first, min(KEYS, end - first), head_places(at), first));
+    for (var turn = 0u; turn < 2u; turn++) {
+        let first_chunk = select(0u, seen.x, turn == 0u);
+        let end_chunk = select(max(seen.x + seen.y, chunks) - chunks, min(seen.x + seen.y, chunks), turn == 0u);
+        let end = line_at() + min(end_chunk * PLACES_A_CHUNK, line_len());
+        for (var first = line_at() + first_chunk * PLACES_A_CHUNK; first < end; first += KEYS) {
+            // The kind says where the head's tables begin; keys of a tile count from the head's first place.
+            attend(at, lane, KeyTile(first, min(KEYS, end - first), head_places(at), first));
+        }
     }
 }
 

@@ -11,6 +11,10 @@ const LANES_A_ROW = 1u;
 var<private> own_q: array<mat4x4<f32>, HEAD_GROUPS>;
 var<private> own_o: array<mat4x4<f32>, VALUE_GROUPS>;
 
+// The last rows and the first by turns: a software adapter gives each core one stretch of the work, and under a causal mask
+// every stretch then has as much to do.
+fn row_tile_at(place: u32) -> u32 { return select(params.row_tiles - 1u - place / 2u, place / 2u, place % 2u == 1u); }
+
 fn begin(at: Head, lane: Lane) {
     for (var g = 0u; g < HEAD_GROUPS; g++) {
         own_q[g] = transpose(mat4x4(scaled_query(at, lane.r, g), scaled_query(at, lane.r + LANES_R, g),

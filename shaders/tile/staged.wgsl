@@ -16,6 +16,9 @@ var<private> wide: Columns;     // columns lane_c + 2 LANES_C and lane_c + 3 LAN
 struct Columns { a0: vec4<f32>, a1: vec4<f32>, b0: vec4<f32>, b1: vec4<f32>,
                  c0: vec4<f32>, c1: vec4<f32>, d0: vec4<f32>, d1: vec4<f32> }
 
+// The last rows come first: under a causal mask they take longest, and what is left for the end should be short.
+fn row_tile_at(place: u32) -> u32 { return params.row_tiles - 1u - place; }
+
 fn begin(at: Head, lane: Lane) {
     if (Q_RESIDENT) { stage_q(at, lane, 0u, HEAD_GROUPS); }
 }

@@ -1,7 +1,7 @@
 //! Buffers checked and bound to a plan: a call, ready to record.
 
 use super::pipeline::{Step, Use};
-use super::plan::{AttentionPlan, Compiled, finish_params, scratch_bytes};
+use super::plan::{AttentionPlan, Compiled, finish_params};
 use super::scope::checked;
 use crate::{ElementType, Error, Result};
 
@@ -87,8 +87,8 @@ impl AttentionCall {
         let inputs = [("q", Some(&q)), ("k", Some(&k)), ("v", Some(&v)), ("bias", bias.as_ref())];
         check_separate(&inputs, &out, lse.as_ref())?;
 
-        let several = plan.has_several_parts();
-        let [state_bytes, merged_bytes] = scratch_bytes(shape, several);
+        let schedule = &plan.inner.schedule;
+        let [state_bytes, merged_bytes] = schedule.scratch_bytes;
         let scratch = |label, bytes: u64| {
             let have = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
             if bytes > have {
@@ -108,7 +108,7 @@ impl AttentionCall {
         let mut steps = vec![];
         for (part, pipeline) in plan.inner.parts.iter().zip(&pipelines) {
             let params = if merged.is_some() { part.params.with_merged_rows(shape) } else { part.params };
-            let stats = if several { &state_binding } else { &lse };
+            let stats = if plan.merges() { &state_binding } else { &lse };
             let bindings = [
                 q.clone(),
                 k.clone(),
@@ -121,14 +121,14 @@ impl AttentionCall {
             steps.push(Step::new(device, pipeline, params, part.work, &bindings)?);
         }
         if let Some(pipeline) = finish {
-            let (params, work) = finish_params(shape);
-            // A finish that only writes lse has no use for out, nor one that only narrows for lse; and one buffer may
+            let (params, work) = finish_params(shape, schedule.splits);
+            // A finish that only writes lse has no use for out, nor one that only writes rows for lse; and one buffer may
             // not be bound twice for writing.
-            let narrows = merged_binding.is_some();
+            let writes_rows = merged_binding.is_some();
             let bindings = [
                 state_binding.clone().unwrap_or(read.clone()),
                 merged_binding.clone().unwrap_or(read),
-                if narrows { out } else { write.clone() },
+                if writes_rows { out } else { write.clone() },
                 lse.unwrap_or(write),
             ];
             steps.push(Step::new(device, &pipeline, params, work, &bindings)?);

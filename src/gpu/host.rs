@@ -270,7 +270,8 @@ impl Gpu {
     ) -> Result<wgpu::Buffer> {
         let size = (elements * element.size_bytes()).next_multiple_of(16) as u64;
         self.check_size(name, size)?;
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+        // COPY_DST for what some calls find in it.
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         self.buffer(name, size, usage)
     }
 

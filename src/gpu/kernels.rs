@@ -45,6 +45,9 @@ pub struct Options {
     pub tile_kind: Option<TileKind>,
     /// Force the workgroup's sizes.
     pub tile: Option<Tile>,
+    /// Force the number of workgroups that share the keys of one row tile and merge by (m, l). By default there are several
+    /// only where rows are too few to keep the device busy.
+    pub splits: Option<usize>,
     /// Floating-point operations of one dispatch at most. The default, 5e10, takes half a second at 100 GFLOP/s:
     /// below the 2 s after which Windows resets a device.
     pub dispatch_flops: f64,
@@ -52,7 +55,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { path: None, tile_kind: None, tile: None, dispatch_flops: 5e10 }
+        Self { path: None, tile_kind: None, tile: None, splits: None, dispatch_flops: 5e10 }
     }
 }
 
@@ -72,6 +75,12 @@ impl Options {
     /// Forces the workgroup's sizes.
     pub fn tile(mut self, tile: Tile) -> Self {
         self.tile = Some(tile);
+        self
+    }
+
+    /// Forces the number of workgroups that share a row tile's keys.
+    pub fn splits(mut self, splits: usize) -> Self {
+        self.splits = Some(splits);
         self
     }
 

@@ -26,8 +26,8 @@ pub use bind::{AttentionBuffers, AttentionCall};
 pub use host::{AttentionOutput, Gpu, recommended_features, recommended_limits};
 pub use kernels::{KernelPath, Kernels, Options, PathChoice};
 pub use layer::{
-    AddPlan, EmbedPlan, FeedForwardBuffers, FeedForwardPlan, LayerCall, MatmulBuffers, MatmulPlan,
-    NormBuffers, NormPlan, RotaryBuffers, RotaryPlan, SoftmaxPlan,
+    AddPlan, EmbedPlan, FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, LayerCall, MatmulBuffers,
+    MatmulPlan, MatmulSlices, NormBuffers, NormPlan, RotaryBuffers, RotaryPlan, SoftmaxPlan,
 };
 pub use lsh::{LshBuffers, LshCall, LshExplanation, LshOutput, LshPlan, LshStage};
 pub use plan::{AttentionPlan, Explanation};

@@ -18,7 +18,7 @@ macro_rules! uniform {
 uniform! {
     /// `Params` of `attention.wgsl`.
     AttentionParams {
-        first_work: u32, end_work: u32, row_tiles: u32, heads: u32, heads_a_kv_head: u32,
+        first_work: u32, end_work: u32, row_tiles: u32, splits: u32, batch: u32, heads: u32, heads_a_kv_head: u32,
         q_len: u32, q_count: u32, k_count: u32,
         q_batch: u32, q_head: u32, q_row: u32,
         k_batch: u32, k_head: u32, k_row: u32,
@@ -35,7 +35,7 @@ uniform! {
 uniform! {
     /// `Params` of `finish.wgsl`.
     FinishParams {
-        first_work: u32, end_work: u32, rows: u32, heads: u32, q_len: u32,
+        first_work: u32, end_work: u32, rows: u32, splits: u32, heads: u32, q_len: u32,
         out_batch: u32, out_head: u32, out_row: u32,
     }
 }

@@ -6,6 +6,7 @@ use super::params::{AttentionParams, FinishParams};
 use super::pipeline::{Pipeline, Use, Work, filled_buffer};
 use super::scope::checked;
 use crate::mask::{Part, Parts};
+use crate::schedule::{Schedule, heaviest_tiles, items, rows_of};
 use crate::wgsl::{AttentionVariant, FinishVariant, ScoreTerms, Stats, Tile};
 use crate::{AttentionShape, ElementType, Error, Result};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub(super) struct Inner {
     pub(super) without_lse: Variant,
     pub(super) with_lse: Variant,
     pub(super) parts: Vec<PartPlan>,
+    pub(super) schedule: Schedule,
     choice: PathChoice,
     explanation: Explanation,
 }
@@ -66,8 +68,10 @@ pub struct Explanation {
     pub dispatches: usize,
     /// Floating-point operations on the visited pairs.
     pub flops: f64,
-    /// Sizes of a workgroup.
+    /// Sizes of a workgroup, of the first part.
     pub tile: Tile,
+    /// Workgroups that share the keys of one row tile: more than 1 where there are few rows.
+    pub splits: usize,
     /// Bytes of workgroup memory.
     pub workgroup_bytes: usize,
     /// The kernel and the reason for it.
@@ -81,23 +85,34 @@ impl AttentionPlan {
         check_parts(shape, &parts)?;
         let choice = choose_path(kernels);
         let several = parts.parts().len() > 1;
+        let schedule = schedule(kernels, shape, &parts)?;
+        let merges = several || schedule.splits > 1;
 
         let variants = |lse: bool| -> Result<Variant> {
-            let stats = if several {
+            let stats = if merges {
                 Stats::State
             } else if lse {
                 Stats::Lse
             } else {
                 Stats::None
             };
-            let parts = parts.parts().iter().enumerate();
-            let parts =
-                parts.map(|(n, part)| variant(kernels, shape, part, stats, n > 0)).collect::<Result<_>>()?;
+            let cuts = schedule.tiles.iter().zip(&schedule.packed);
+            let parts = parts.parts().iter().zip(cuts).enumerate();
+            let parts = parts
+                .map(|(n, (part, (tile, packed)))| AttentionVariant {
+                    tile: *tile,
+                    packed: *packed,
+                    stats,
+                    accumulate: n > 0,
+                    ..variant(shape, part, *tile, schedule.scratch_bytes[1] > 0)
+                })
+                .collect();
             // f32 rows of several parts are merged in place; then only lse is left to do.
-            let narrow = shape.output != ElementType::F32;
-            let finish = (several && (narrow || lse)).then(|| FinishVariant {
+            let rows = schedule.scratch_bytes[1] > 0;
+            let finish = (merges && (rows || lse)).then(|| FinishVariant {
                 value_dim: shape.value_dim,
                 output: shape.output,
+                rows,
                 aligned_out: aligned_out(shape),
                 lse,
             });
@@ -109,7 +124,7 @@ impl AttentionPlan {
         let mut mask_bytes = 0;
         let mut flops = 0.0;
         for (part, variant) in parts.parts().iter().zip(&without_lse.parts) {
-            let (plan, bytes) = PartPlan::new(kernels, shape, part, variant)?;
+            let (plan, bytes) = PartPlan::new(kernels, shape, part, variant, schedule.splits)?;
             mask_bytes += bytes;
             flops += shape.flops(part_pairs(shape, part).1);
             part_plans.push(plan);
@@ -121,10 +136,11 @@ impl AttentionPlan {
                 kept: parts.parts().iter().map(|part| part_pairs(shape, part).0).sum(),
                 visited: parts.parts().iter().map(|part| part_pairs(shape, part).1).sum(),
                 mask_bytes,
-                scratch_bytes: 0,
+                scratch_bytes: schedule.scratch_bytes.iter().sum(),
                 dispatches: 0,
                 flops,
                 tile,
+                splits: schedule.splits,
                 workgroup_bytes: tile.workgroup_bytes(shape.head_dim),
                 choice: choice.clone(),
             },
@@ -132,10 +148,10 @@ impl AttentionPlan {
             without_lse,
             with_lse,
             parts: part_plans,
+            schedule,
         };
         let plan_work: usize = inner.parts.iter().map(|part| part.work.dispatches().count()).sum();
         inner.explanation.dispatches = plan_work + usize::from(inner.without_lse.finish.is_some());
-        inner.explanation.scratch_bytes = scratch_bytes(shape, several).iter().sum();
         let plan = Self { kernels: kernels.clone(), shape: *shape, inner: Arc::new(inner) };
         // Compiling here, not in `bind`, keeps the cost where the caller expects it.
         plan.pipelines(lse)?;
@@ -188,16 +204,18 @@ impl AttentionPlan {
         if lse { &self.inner.with_lse } else { &self.inner.without_lse }
     }
 
-    pub(super) fn has_several_parts(&self) -> bool {
-        self.inner.parts.len() > 1
+    /// Whether parts or splits leave a state, so that a finish follows.
+    pub(super) fn merges(&self) -> bool {
+        self.inner.parts.len() > 1 || self.inner.schedule.splits > 1
     }
 }
 
-/// How a call of several parts ends.
-pub(super) fn finish_params(shape: &AttentionShape) -> (FinishParams, Work) {
+/// How a call of several parts or splits ends.
+pub(super) fn finish_params(shape: &AttentionShape, splits: usize) -> (FinishParams, Work) {
     let out = shape.out_strides();
     let params = FinishParams {
         rows: shape.len_lse() as u32,
+        splits: splits as u32,
         heads: shape.heads as u32,
         q_len: shape.q_len as u32,
         out_batch: out.batch as u32,
@@ -210,22 +228,13 @@ pub(super) fn finish_params(shape: &AttentionShape) -> (FinishParams, Work) {
     (params, Work { items, a_dispatch: items })
 }
 
-/// Bytes of a call's state (m, l) and of its merged f32 rows.
-pub(super) fn scratch_bytes(shape: &AttentionShape, several_parts: bool) -> [u64; 2] {
-    if !several_parts {
-        return [0, 0];
-    }
-    let rows = shape.len_lse() as u64;
-    let merged = rows * 16 * shape.value_dim.div_ceil(4) as u64;
-    [8 * rows, if shape.output == ElementType::F32 { 0 } else { merged }]
-}
-
 impl PartPlan {
     fn new(
         kernels: &Kernels,
         shape: &AttentionShape,
         part: &Part,
         variant: &AttentionVariant,
+        splits: usize,
     ) -> Result<(Self, u64)> {
         let packed = part.mask.packed();
         let mut words = packed.words;
@@ -251,15 +260,16 @@ impl PartPlan {
         })?;
 
         let grid = part.mask.grid();
-        let row_tiles = grid.q_len.div_ceil(variant.tile.rows());
-        let items = row_tiles as u64 * shape.heads as u64 * shape.batch as u64;
+        let rows = rows_of(shape, part, variant.packed);
+        let items = (items(shape, part, variant.packed, &variant.tile) * splits) as u64;
         let items = u32::try_from(items)
             .map_err(|_| Error::limit("attention", "work items a call", items, u32::MAX.into()))?;
         // In base 2 from the start where the score is q . k alone; otherwise its other terms come first.
         let base = if variant.score.is_plain() { std::f64::consts::LOG2_E } else { 1.0 };
         let params = AttentionParams {
-            row_tiles: row_tiles as u32,
-            q_count: grid.q_len as u32,
+            row_tiles: rows.div_ceil(variant.tile.rows()) as u32,
+            splits: splits as u32,
+            q_count: rows as u32,
             k_count: grid.kv_len as u32,
             rows_at: packed.rows_at,
             runs_at: packed.runs_at,
@@ -273,7 +283,9 @@ impl PartPlan {
             softcap: shape.softcap.unwrap_or(1.0),
             ..AttentionParams::of_strides(shape)
         };
-        let heaviest = shape.flops(heaviest_item(part, variant.tile.rows()).max(1));
+        let pairs = heaviest_tiles(part, &variant.tile).div_ceil(splits as u64).max(1)
+            * (variant.tile.rows() * variant.tile.keys()) as u64;
+        let heaviest = shape.flops(pairs);
         let a_dispatch = (kernels.options().dispatch_flops / heaviest).clamp(1.0, u32::MAX as f64) as u32;
         // A dispatch has two dimensions of workgroups; the limit squared is far beyond what u32 items can be.
         Ok((Self { tables, params, work: Work { items, a_dispatch } }, bytes))
@@ -286,6 +298,8 @@ impl AttentionParams {
         let (q, k, v, out) = (shape.q_strides(), shape.k_strides(), shape.v_strides(), shape.out_strides());
         let bias = shape.bias.unwrap_or(crate::BiasStrides { batch: 0, head: 0, query: 0, key: 0 });
         Self {
+            splits: 1,
+            batch: shape.batch as u32,
             heads: shape.heads as u32,
             heads_a_kv_head: (shape.heads / shape.kv_heads) as u32,
             q_len: shape.q_len as u32,
@@ -321,23 +335,6 @@ impl AttentionParams {
     }
 }
 
-/// Pairs that the longest row tile visits.
-fn heaviest_item(part: &Part, rows: usize) -> u64 {
-    let grid = part.mask.grid();
-    let mut heaviest = 0;
-    let distinct = |stride: usize, count: usize| if stride == 0 { count.min(1) } else { count };
-    for batch in 0..distinct(part.mask.batch_stride(), grid.batch) {
-        for head in 0..distinct(part.mask.head_stride(), grid.heads) {
-            for q_block in 0..grid.q_blocks() {
-                let row = part.mask.row(batch, head, q_block);
-                let blocks: u64 = row.full.iter().chain(row.partial).map(|run| u64::from(run.count)).sum();
-                heaviest = heaviest.max(blocks * (grid.block_k * rows) as u64);
-            }
-        }
-    }
-    heaviest
-}
-
 /// Kept and visited pairs of a part over the batch items and heads of the shape (a mask may be made for one of each).
 fn part_pairs(shape: &AttentionShape, part: &Part) -> (u64, u64) {
     let grid = part.mask.grid();
@@ -357,42 +354,46 @@ pub(super) fn aligned_in(shape: &AttentionShape) -> bool {
     strides.chain([shape.head_dim, shape.value_dim]).all(|n| n % 4 == 0)
 }
 
-fn variant(
-    kernels: &Kernels,
-    shape: &AttentionShape,
-    part: &Part,
-    stats: Stats,
-    accumulate: bool,
-) -> Result<AttentionVariant> {
+/// The cut of the call, by what the caller forced and the device allows.
+fn schedule(kernels: &Kernels, shape: &AttentionShape, parts: &Parts) -> Result<Schedule> {
+    let options = kernels.options();
+    if let Some(tile) = options.tile {
+        for part in parts.parts() {
+            check_tile(tile, shape, part.mask.grid().block_q, kernels)?;
+        }
+    }
+    if options.splits == Some(0) {
+        return Err(Error::argument("splits", "at least 1", 0));
+    }
+    Schedule::new(shape, parts, kernels.tile_limits(), options.tile, options.splits)
+}
+
+/// The shader of a part, but for what depends on the part's place and on the output.
+fn variant(shape: &AttentionShape, part: &Part, tile: Tile, merged_rows: bool) -> AttentionVariant {
     let grid = part.mask.grid();
-    let limits = kernels.tile_limits();
-    let tile = match kernels.options().tile {
-        Some(tile) => check_tile(tile, shape, grid.block_q, kernels)?,
-        None => Tile::choose(shape.head_dim, shape.value_dim, grid.block_q, limits)?,
-    };
-    // Parts merge in f32, in scratch rows of whole groups where out is narrower.
-    let merged = stats == Stats::State && shape.output != ElementType::F32;
-    Ok(AttentionVariant {
+    AttentionVariant {
         tile,
         head_dim: shape.head_dim,
         value_dim: shape.value_dim,
         input: shape.input,
-        output: if merged { ElementType::F32 } else { shape.output },
+        // Parts and splits merge in f32, in scratch rows of whole groups.
+        output: if merged_rows { ElementType::F32 } else { shape.output },
         aligned_in: aligned_in(shape),
-        aligned_out: merged || aligned_out(shape),
+        aligned_out: merged_rows || aligned_out(shape),
         block_q: grid.block_q,
         block_k: grid.block_k,
         q_order: part.q_order.is_some(),
         k_order: part.k_order.is_some(),
+        packed: false,
         score: ScoreTerms {
             softcap: shape.softcap.is_some(),
             bias: shape.bias.is_some(),
             alibi: shape.alibi,
         },
-        stats,
-        accumulate,
+        stats: Stats::None,
+        accumulate: false,
         chunks: None,
-    })
+    }
 }
 
 pub(super) fn check_tile(

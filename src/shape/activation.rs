@@ -18,19 +18,22 @@ pub enum Activation {
     GeluTanh,
     /// x / (1 + exp(-x)) (Elfwing 2017), also called swish.
     Silu,
+    /// tanh(x): of BERT's pooled output.
+    Tanh,
 }
 
 impl Activation {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Relu, Self::GeluErf, Self::GeluTanh, Self::Silu];
+    pub const ALL: [Self; 5] = [Self::Relu, Self::GeluErf, Self::GeluTanh, Self::Silu, Self::Tanh];
 
-    /// `relu`, `gelu_erf`, `gelu_tanh` or `silu`.
+    /// `relu`, `gelu_erf`, `gelu_tanh`, `silu` or `tanh`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Relu => "relu",
             Self::GeluErf => "gelu_erf",
             Self::GeluTanh => "gelu_tanh",
             Self::Silu => "silu",
+            Self::Tanh => "tanh",
         }
     }
 
@@ -42,6 +45,7 @@ impl Activation {
             Self::GeluErf => x.max(0.0) - x.abs() * 0.5 * erfc(x.abs() * std::f64::consts::FRAC_1_SQRT_2),
             Self::GeluTanh => x * sigmoid(Self::tanh_argument(x)),
             Self::Silu => x * sigmoid(x),
+            Self::Tanh => x.tanh(),
         }
     }
 

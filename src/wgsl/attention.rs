@@ -57,6 +57,8 @@ pub struct AttentionVariant {
     pub q_order: bool,
     /// Keys are reached through an order.
     pub k_order: bool,
+    /// The queries of all heads that share a key head are the rows of one tile.
+    pub packed: bool,
     /// Terms of the score.
     pub score: ScoreTerms,
     /// What is left beside the output.
@@ -84,7 +86,6 @@ impl AttentionVariant {
                 ("VALUE_GROUPS", self.value_dim.div_ceil(4)),
                 ("BLOCK_Q", self.block_q),
                 ("BLOCK_K", self.block_k),
-                ("ROW_TILES_A_BLOCK", self.block_q / self.tile.rows()),
                 ("WORDS_A_TILE_ROW", self.block_k.div_ceil(32)),
                 ("STATS_LSE", Stats::Lse as usize),
                 ("STATS_STATE", Stats::State as usize),
@@ -93,6 +94,7 @@ impl AttentionVariant {
             .bools(&[
                 ("HAS_Q_ORDER", self.q_order),
                 ("HAS_K_ORDER", self.k_order),
+                ("PACKED", self.packed),
                 ("ACCUMULATE", self.accumulate),
             ]);
         if !self.score.is_plain() {
@@ -151,6 +153,7 @@ impl AttentionVariant {
             (!self.aligned_out, "unaligned-out"),
             (self.q_order, "q-order"),
             (self.k_order, "k-order"),
+            (self.packed, "packed"),
             (self.score.softcap, "softcap"),
             (self.score.bias, "bias"),
             (self.score.alibi, "alibi"),
@@ -169,7 +172,7 @@ impl AttentionVariant {
     /// A list in which every provider file and every flag's two values occur.
     pub(super) fn representatives() -> Vec<Self> {
         let base = |head_dim: usize, value_dim: usize, limits| Self {
-            tile: Tile::choose(head_dim, value_dim, 64, limits).expect("WebGPU's limits hold every size"),
+            tile: Tile::choose(head_dim, value_dim, 64, 64, limits).expect("WebGPU's limits hold every size"),
             head_dim,
             value_dim,
             input: ElementType::F32,
@@ -180,12 +183,17 @@ impl AttentionVariant {
             block_k: 64,
             q_order: false,
             k_order: false,
+            packed: false,
             score: ScoreTerms::default(),
             stats: Stats::None,
             accumulate: false,
             chunks: None,
         };
         let small = |head_dim, value_dim| base(head_dim, value_dim, TileLimits::WEBGPU);
+        let few = |dim, limits| Self {
+            tile: Tile::choose(dim, dim, 8, 64, limits).expect("WebGPU's limits hold every size"),
+            ..base(dim, dim, limits)
+        };
         let mut list = vec![];
         for dim in [32, 64, 128, 256] {
             list.push(small(dim, dim));
@@ -206,6 +214,8 @@ impl AttentionVariant {
             ..small(64, 64)
         });
         list.push(Self { stats: Stats::State, accumulate: true, ..small(7, 7) });
+        list.push(Self { stats: Stats::State, packed: true, ..few(128, TileLimits::WEBGPU) });
+        list.push(Self { stats: Stats::State, packed: true, ..few(128, TileLimits::CPU) });
         for (softcap, bias, alibi) in [(true, false, false), (false, true, false), (false, false, true)] {
             list.push(Self {
                 score: ScoreTerms { softcap, bias, alibi },

@@ -9,8 +9,10 @@ use crate::ElementType;
 pub struct FinishVariant {
     /// dv.
     pub value_dim: usize,
-    /// Storage of out; f32 rows are already in place, so nothing is copied for them.
+    /// Storage of out.
     pub output: ElementType,
+    /// Whether rows are written; f32 rows of several parts are already in place.
+    pub rows: bool,
     /// Rows of out begin at multiples of 4 elements.
     pub aligned_out: bool,
     /// Whether lse is written.
@@ -24,9 +26,10 @@ impl FinishVariant {
     /// The shader of this variant.
     pub fn shader(&self) -> Shader {
         let label = format!(
-            "finish dv{} {}{}{}",
+            "finish dv{} {}{}{}{}",
             self.value_dim,
             self.output,
+            if self.rows { " rows" } else { "" },
             if self.aligned_out { "" } else { " unaligned-out" },
             if self.lse { " lse" } else { "" }
         );
@@ -34,16 +37,16 @@ impl FinishVariant {
         files.extend(store_files(self.output, self.aligned_out));
         Header::default()
             .u32s(&[("VALUE_DIM", self.value_dim), ("VALUE_GROUPS", self.value_dim.div_ceil(4))])
-            .bools(&[("NARROW", self.output != ElementType::F32), ("WRITE_LSE", self.lse)])
+            .bools(&[("WRITE_ROWS", self.rows), ("WRITE_LSE", self.lse)])
             .shader(label, "finish", &files)
     }
 
     pub(super) fn representatives() -> Vec<Self> {
-        // In f32 the rows are in place: without lse there would be nothing to do.
-        let mut list = vec![Self { value_dim: 64, output: ElementType::F32, aligned_out: true, lse: true }];
-        for output in [ElementType::F16, ElementType::Bf16] {
-            list.push(Self { value_dim: 64, output, aligned_out: true, lse: true });
-            list.push(Self { value_dim: 7, output, aligned_out: false, lse: false });
+        let f32 = ElementType::F32;
+        let mut list = vec![Self { value_dim: 64, output: f32, rows: false, aligned_out: true, lse: true }];
+        for output in [f32, ElementType::F16, ElementType::Bf16] {
+            list.push(Self { value_dim: 64, output, rows: true, aligned_out: true, lse: true });
+            list.push(Self { value_dim: 7, output, rows: true, aligned_out: false, lse: false });
         }
         list
     }

@@ -252,6 +252,7 @@ impl MatmulVariant {
             (Activation::GeluErf, MultiplyInto),
             (Activation::GeluTanh, AddInto),
             (Activation::Silu, MultiplyInto),
+            (Activation::Tanh, Combine::Store),
         ] {
             list.push(Self::of(&aligned.activation(activation).combine(combine), MatmulTile::MEDIUM));
             list.push(Self::of(&odd.activation(activation).combine(combine), MatmulTile::SMALL));
@@ -261,12 +262,13 @@ impl MatmulVariant {
 }
 
 /// `ACTIVATION` and the names of its values, for `lib/activation.wgsl`.
-fn activation_constants(activation: Option<Activation>) -> [(&'static str, usize); 5] {
+fn activation_constants(activation: Option<Activation>) -> [(&'static str, usize); 6] {
     [
         ("RELU", Activation::Relu as usize),
         ("GELU_ERF", Activation::GeluErf as usize),
         ("GELU_TANH", Activation::GeluTanh as usize),
         ("SILU", Activation::Silu as usize),
+        ("TANH", Activation::Tanh as usize),
         ("ACTIVATION", activation.map_or(Activation::ALL.len(), |activation| activation as usize)),
     ]
 }

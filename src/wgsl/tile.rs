@@ -110,14 +110,21 @@ impl Tile {
         }
     }
 
-    /// The largest tile that the block mask's row blocks and the device allow.
+    /// The largest tile that the device allows, of at most so many rows (a mask block's, or all that there are) and, where
+    /// the columns of the output leave the choice, of at most so many keys (a mask block's).
     ///
     /// # Errors
     /// [`Error::Limit`] if even the smallest does not fit.
-    pub fn choose(head_dim: usize, value_dim: usize, block_q: usize, limits: TileLimits) -> Result<Self> {
+    pub fn choose(
+        head_dim: usize,
+        value_dim: usize,
+        rows: usize,
+        keys: usize,
+        limits: TileLimits,
+    ) -> Result<Self> {
         match limits.kind {
-            TileKind::Staged => StagedTile::choose(head_dim, value_dim, block_q, limits).map(Self::Staged),
-            TileKind::Direct => Ok(Self::Direct(DirectTile::choose(block_q))),
+            TileKind::Staged => StagedTile::choose(head_dim, value_dim, rows, keys, limits).map(Self::Staged),
+            TileKind::Direct => Ok(Self::Direct(DirectTile::choose(rows))),
         }
     }
 
@@ -174,8 +181,8 @@ impl DirectTile {
     const KEYS: usize = 16;
 
     /// A whole row block, in two of the 8-wide vectors of today's CPUs by default: more share the loads of k and v.
-    fn choose(block_q: usize) -> Self {
-        Self { lanes: (block_q / 4).clamp(1, 16) }
+    fn choose(rows: usize) -> Self {
+        Self { lanes: (rows / 4).clamp(1, 16) }
     }
 
     fn constants(&self, header: Header) -> Header {
@@ -186,6 +193,8 @@ impl DirectTile {
 impl StagedTile {
     /// Lanes that a workgroup should have: enough to hide latency, few enough that several workgroups share a core.
     const LANES: usize = 128;
+    /// Lanes that it has at least, if the keys allow: a wave of the widest GPUs.
+    const FEW_LANES: usize = 64;
 
     /// Queries of a workgroup.
     pub const fn rows(&self) -> usize {
@@ -203,12 +212,22 @@ impl StagedTile {
     }
 
     /// The largest that fits.
-    fn choose(head_dim: usize, value_dim: usize, block_q: usize, limits: TileLimits) -> Result<Self> {
+    fn choose(
+        head_dim: usize,
+        value_dim: usize,
+        rows: usize,
+        keys: usize,
+        limits: TileLimits,
+    ) -> Result<Self> {
         let value_groups = value_dim.div_ceil(4);
         let wide = value_groups > 32;
-        let lanes_c = if wide { 16 } else { value_groups.div_ceil(2).next_power_of_two().max(4) };
+        let mut lanes_c = if wide { 16 } else { value_groups.div_ceil(2).next_power_of_two().max(4) };
         let lanes = limits.lanes.min(Self::LANES);
-        let mut lanes_r = (block_q / 4).min(lanes / lanes_c).max(1);
+        // Lanes that few rows leave idle take more keys.
+        while rows / 4 * lanes_c < Self::FEW_LANES && 8 * lanes_c <= keys {
+            lanes_c *= 2;
+        }
+        let mut lanes_r = (rows / 4).min(lanes / lanes_c).max(1);
         // Fewer rows only if nothing else fits: they divide the traffic of k and v.
         loop {
             for q_resident in [true, false] {
@@ -322,7 +341,7 @@ mod tests {
     fn every_size_fits_the_webgpu_limits_with_the_default_block() {
         for head_dim in 1..=256 {
             for value_dim in 1..=256 {
-                let tile = Tile::choose(head_dim, value_dim, 64, TileLimits::WEBGPU).unwrap();
+                let tile = Tile::choose(head_dim, value_dim, 64, 64, TileLimits::WEBGPU).unwrap();
                 assert!(tile.workgroup_bytes(head_dim) <= 16384, "{tile:?}");
                 assert!(tile.lanes() <= 256 && 64 % tile.rows() == 0 && tile.rows() >= 16, "{tile:?}");
                 tile.check(value_dim, 64).unwrap();
@@ -332,11 +351,11 @@ mod tests {
 
     #[test]
     fn more_memory_keeps_the_queries_resident() {
-        let small = Tile::choose(64, 64, 64, TileLimits::WEBGPU).unwrap();
-        let large = Tile::choose(64, 64, 64, TileLimits::GENEROUS).unwrap();
+        let small = Tile::choose(64, 64, 64, 64, TileLimits::WEBGPU).unwrap();
+        let large = Tile::choose(64, 64, 64, 64, TileLimits::GENEROUS).unwrap();
         assert_eq!(
             [small.to_string(), large.to_string()],
-            ["64x32 chunk 4 v 32", "64x32 chunk 8 v 32 q-resident"]
+            ["64x32 chunk 8 v 16", "64x32 chunk 8 v 16 q-resident"]
         );
         assert_eq!((large.rows(), large.keys(), large.lanes()), (64, 32, 128));
     }
@@ -344,7 +363,7 @@ mod tests {
     #[test]
     fn a_cpu_needs_no_workgroup_memory() {
         for (block_q, rows) in [(64, 64), (16, 16), (256, 64)] {
-            let tile = Tile::choose(64, 64, block_q, TileLimits::CPU).unwrap();
+            let tile = Tile::choose(64, 64, block_q, 64, TileLimits::CPU).unwrap();
             assert_eq!((tile.rows(), tile.keys(), tile.workgroup_bytes(64)), (rows, 16, 0));
             tile.check(64, block_q).unwrap();
         }
@@ -353,7 +372,7 @@ mod tests {
     #[test]
     fn too_little_memory_is_an_error_with_both_numbers() {
         let limits = TileLimits { workgroup_bytes: 256, ..TileLimits::WEBGPU };
-        let text = Tile::choose(64, 64, 64, limits).unwrap_err().to_string();
+        let text = Tile::choose(64, 64, 64, 64, limits).unwrap_err().to_string();
         assert!(text.contains("max_compute_workgroup_storage_size is 256"), "{text}");
     }
 }

@@ -6,12 +6,14 @@
 //! | `terms.rs` | the bound: scale, softcap, bias, ALiBi |
 //! | `placement.rs` | the bound: layouts, gaps, forced tiles, mask blocks |
 //! | `sets.rs` | count and gather tests: the exact set of keys, for every pattern |
+//! | `few_queries.rs` | keys split over workgroups, heads packed into one tile |
 //! | `merging.rs` | parts, orders of queries and keys |
 //! | `repeats.rs` | the same call gives the same bits; what a row does not attend does not reach it |
 //! | `relations.rs` | heads permuted, scores shifted, work cut otherwise |
 //! | `properties.rs` | all of it over drawn calls (proptest) |
 //! | `harness.rs` | the checks themselves fail where they must |
 
+mod few_queries;
 mod harness;
 mod merging;
 mod placement;

@@ -2,7 +2,7 @@
 
 use crate::support::{
     BiasValues, Case, Checked, Cut, PATTERNS, Placement, bound_of_parts, check_all, count_of_parts, cut,
-    failed, gather_of_parts, gpu, picked, summary,
+    failed, gather_of_parts, gpu_with, picked, summary,
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
@@ -20,7 +20,8 @@ fn under_every_cut(test: &str, cases: Vec<Case>, check: Check) {
 fn under(cuts: &[Cut], test: &str, cases: Vec<Case>, check: Check) {
     let check_cut = |case: &Case, how| {
         let parts = cut(case, how, case.seed);
-        check(gpu(), case, &parts).map_err(|e| format!("{e}; cut(&case, Cut::{how:?}, {})", case.seed))
+        check(&gpu_with(case.options), case, &parts)
+            .map_err(|e| format!("{e}; cut(&case, Cut::{how:?}, {})", case.seed))
     };
     for &how in cuts {
         check_all(&format!("{test}, {how:?}"), cases.clone(), |case| check_cut(case, how));
@@ -52,7 +53,7 @@ fn lowered_patterns_are_the_patterns() {
         move |case: &Case| {
             let parts =
                 Parts::lower(case.pattern.as_dyn(), case.grid()).map_err(|e| failed("lower", case, e))?;
-            check(gpu(), case, &parts).map_err(|e| format!("{e}; Parts::lower"))
+            check(&gpu_with(case.options), case, &parts).map_err(|e| format!("{e}; Parts::lower"))
         }
     };
     check_all("lowered: count", cases.clone(), lowered(count_of_parts));

@@ -4,13 +4,14 @@
 use crate::repeats::spoil_keys;
 use crate::support::{
     BiasValues, Case, Checked, Cut, PATTERNS, Placement, bound, bound_of_parts, count, count_of_parts, cut,
-    gather, gather_of_parts, gpu, picked, summary,
+    gather, gather_of_parts, gpu_with, picked, summary,
 };
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use wgpu_attention::ElementType::{self, Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
-use wgpu_attention::{AttentionShape, BiasStrides};
+use wgpu_attention::wgsl::TileKind;
+use wgpu_attention::{AttentionShape, BiasStrides, Options};
 
 /// What a pipeline is compiled for.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +80,7 @@ prop_compose! {
         floors in 0..3usize,
         kind in 0..Kind::ALL.len(),
         lse in any::<bool>(),
+        (direct, splits) in (any::<bool>(), prop_oneof![Just(None), (1usize..=5).prop_map(Some)]),
         seed in 0..1u64 << 32,
     ) -> Case {
         let variant = variants[variant];
@@ -93,6 +95,9 @@ prop_compose! {
         let case = Case::new(shape).blocks(variant.blocks[0], variant.blocks[1]).kind(Kind::ALL[kind]).seed(seed);
         let case = case.pattern(picked(PATTERNS[pattern].0, &shape.extent(), seed));
         let case = case.bias([BiasValues::Normal, BiasValues::Holes, BiasValues::Floors][floors]);
+        let kind = if direct { TileKind::Direct } else { TileKind::Staged };
+        let options = Options::default().tile_kind(kind);
+        let case = case.options(splits.map_or(options, |splits| options.splits(splits)));
         if lse { case } else { case.without_lse() }
     }
 }
@@ -151,18 +156,18 @@ proptest! {
 
     #[test]
     fn any_parts_merge_within_the_bound(case in call(&OF_PARTS), how in 0..Cut::ALL.len()) {
-        passed(bound_of_parts(gpu(), &case, &cut(&case, Cut::ALL[how], case.seed)))?;
+        passed(bound_of_parts(&gpu_with(case.options), &case, &cut(&case, Cut::ALL[how], case.seed)))?;
     }
 
     #[test]
     fn any_parts_count_exactly_their_keys(case in call(&OF_PARTS).prop_map(for_oracle), how in 0..Cut::ALL.len()) {
-        passed(count_of_parts(gpu(), &case, &cut(&case, Cut::ALL[how], case.seed)))?;
+        passed(count_of_parts(&gpu_with(case.options), &case, &cut(&case, Cut::ALL[how], case.seed)))?;
     }
 
     #[test]
     fn any_parts_gather_the_key_they_address(case in call(&OF_PARTS).prop_map(for_oracle), how in 0..Cut::ALL.len()) {
         prop_assume!(fits_code(&case));
-        passed(gather_of_parts(gpu(), &case, &cut(&case, Cut::ALL[how], case.seed)))?;
+        passed(gather_of_parts(&gpu_with(case.options), &case, &cut(&case, Cut::ALL[how], case.seed)))?;
     }
 }
 

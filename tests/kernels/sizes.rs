@@ -77,7 +77,7 @@ fn every_dimension_in_f32() {
 fn large_dimensions_under_the_smallest_limits() {
     // The tiles of a device with 16 KiB of workgroup memory, whatever this one has.
     let cases = [(64, 64), (80, 33), (128, 128), (256, 256)].into_iter().flat_map(|(head_dim, value_dim)| {
-        let tile = Tile::choose(head_dim, value_dim, 64, TileLimits::WEBGPU).expect("it fits");
+        let tile = Tile::choose(head_dim, value_dim, 64, 64, TileLimits::WEBGPU).expect("it fits");
         of_all_kinds(dims(F32, (head_dim, value_dim)).options(Options::default().tile(tile)))
     });
     check_all("large_dimensions_under_the_smallest_limits", cases, bound);

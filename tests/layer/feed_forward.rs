@@ -70,7 +70,7 @@ fn layer(
     Ok(got)
 }
 
-fn bound(kernels: &Kernels, shape: &FeedForwardShape) -> Result<f64, String> {
+pub(crate) fn bound(kernels: &Kernels, shape: &FeedForwardShape) -> Result<f64, String> {
     let data = Data::normal(shape);
     let got = layer(kernels, shape, &data, false)?;
     let [x, w1, b1, w3, b3, w2, b2, residual] = data.0.map(|values| Bounded::exact(&values));
@@ -89,7 +89,7 @@ fn bound(kernels: &Kernels, shape: &FeedForwardShape) -> Result<f64, String> {
 }
 
 /// All chunk sizes give the same bits.
-fn chunks_agree(kernels: &Kernels, shape: &FeedForwardShape) -> Checked {
+pub(crate) fn chunks_agree(kernels: &Kernels, shape: &FeedForwardShape) -> Checked {
     let data = Data::normal(shape);
     let whole = layer(kernels, &shape.chunk(Some(shape.rows)), &data, false)?;
     for chunk in [1, 2, 7, 31, 32, 33, 64, shape.rows - 1, shape.rows + 5] {
@@ -108,6 +108,17 @@ pub(crate) fn selection(kernels: &Kernels) -> Checked {
     bound(kernels, &shape)?;
     bound(kernels, &shape.gated(true).weights(WeightOrder::OutIn))?;
     Ok(())
+}
+
+#[path = "../../examples/feed_forward_memory.rs"]
+mod feed_forward_memory;
+
+#[test]
+fn the_picture_of_memory_shows_what_plans_need() {
+    let drawn = feed_forward_memory::svg(gpu()).unwrap();
+    let stored = include_str!("../../docs/feed_forward_memory.svg");
+    let command = "cargo run --example feed_forward_memory -- docs/feed_forward_memory.svg";
+    assert!(drawn == stored, "`{command}`, and look at the change");
 }
 
 #[test]

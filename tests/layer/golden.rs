@@ -1,7 +1,7 @@
 //! Cases that other systems made (`golden/`).
 
 use crate::harness::{Guarded, Rows, gpu, kernels, run};
-use crate::model::{self, File};
+use crate::model::{self, Error, Exact, File, Forward, State};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -179,21 +179,32 @@ fn feed_forward() {
     }
 }
 
+/// The states that a model leaves on the device.
+fn on_device(build: impl FnOnce(&mut Forward) -> Result<(), Error>) -> Vec<(String, Vec<f32>)> {
+    let mut pass = Forward::new(gpu());
+    build(&mut pass).unwrap();
+    let states = pass.run().unwrap();
+    assert_eq!(pass.run().unwrap(), states, "the same pass twice gives the same bits");
+    states
+}
+
 #[test]
 fn models() {
     for case in cases(&["model"]) {
         let file = File::parse(&case.bytes).unwrap();
-        let family = case.json["family"].as_str().expect("a family");
-        let pass = match family {
-            "bert" => model::bert(gpu(), &file, Full),
-            _ => model::gpt2(gpu(), &file, Causal),
-        };
-        let pass = pass.unwrap();
-        let states = pass.run().unwrap();
-        let errors = model::compare(&file, &states).unwrap_or_else(|e| panic!("{}: {e}", case.name));
-        println!("{}: {} recordings, {errors:?}", case.name, pass.calls());
-        assert!(errors.len() >= 4);
-        assert_eq!(pass.run().unwrap(), states, "the same pass twice gives the same bits");
+        let states = on_device(|pass| model::run(pass, &file));
+        let mut exact = Exact::default();
+        model::run(&mut exact, &file).unwrap();
+        for (machine, states) in [("device", &states), ("f64", &exact.states)] {
+            let found = model::compare(&file, states).unwrap();
+            let names: Vec<_> = found.iter().map(|state| state.name.as_str()).collect();
+            let more = if case.json["family"] == "bert" { &["pooled"][..] } else { &[] };
+            assert_eq!(names, [&["hidden_0", "hidden_1", "hidden_2", "last"], more].concat());
+            for State { name, found, .. } in found {
+                assert!(found.pass, "{}, {name}, {machine}: {found}", case.name);
+                println!("{}, {name}, {machine}: {found}", case.name);
+            }
+        }
     }
 }
 
@@ -201,10 +212,59 @@ fn models() {
 fn another_pattern_gives_other_states() {
     for case in cases(&["model"]).iter().filter(|case| case.json["family"] == "gpt2") {
         let file = File::parse(&case.bytes).unwrap();
-        let states = model::gpt2(gpu(), &file, Window { before: 3, after: 0 }).unwrap().run().unwrap();
-        let error = model::compare(&file, &states).unwrap_err().to_string();
-        assert!(error.starts_with("`hidden_1` is off by"), "{error}");
+        let window = Window { before: 3, after: 0 };
+        let states = on_device(|pass| model::gpt2(pass, &file, window));
+        let found = model::compare(&file, &states).unwrap();
+        let passed: Vec<_> = found.iter().map(|state| (state.name.as_str(), state.found.pass)).collect();
+        // The embedding attends nothing.
+        assert_eq!(passed, [("hidden_0", true), ("hidden_1", false), ("hidden_2", false), ("last", false)]);
     }
+}
+
+/// The bytes of a case, one tensor's elements changed.
+fn with_tensor(name: &str, tensor: &str, change: impl Fn(usize, i32) -> i32) -> Vec<u8> {
+    let mut bytes = std::fs::read(folder().join(name)).unwrap();
+    let (header, _) = SafeTensors::read_metadata(&bytes).unwrap();
+    let start =
+        header + 8 + SafeTensors::read_metadata(&bytes).unwrap().1.info(tensor).unwrap().data_offsets.0;
+    let len = SafeTensors::deserialize(&bytes).unwrap().tensor(tensor).unwrap().data().len();
+    for (n, word) in bytes[start..][..len].chunks_mut(4).enumerate() {
+        let value = i32::from_le_bytes(word.try_into().unwrap());
+        word.copy_from_slice(&change(n, value).to_le_bytes());
+    }
+    bytes
+}
+
+/// Holes and padding on the left: no golden case has them, so the device is compared with f64.
+#[test]
+fn attention_masks_of_any_kind() {
+    type Kept = fn(usize) -> bool;
+    let masks: [(&str, Kept); 3] =
+        [("left", |n| n % 20 >= 4), ("holes", |n| n % 3 != 1), ("right", |n| n % 20 < 13)];
+    let states = masks.map(|(what, kept)| {
+        let bytes = with_tensor("e2e_bert.safetensors", "attention_mask", |n, _| kept(n).into());
+        let file = File::parse(&bytes).unwrap();
+        let states = on_device(|pass| model::run(pass, &file));
+        let mut exact = Exact::default();
+        model::run(&mut exact, &file).unwrap();
+        for ((name, got), (_, want)) in states.iter().zip(&exact.states) {
+            let worst = got.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(got.iter().all(|x| x.is_finite()) && worst < 2e-5, "{what}, {name}: {worst:e}");
+        }
+        states.last().unwrap().1.clone()
+    });
+    assert!(states[0] != states[1] && states[1] != states[2]);
+
+    let error = |tensor: &str, change: fn(usize, i32) -> i32| {
+        let bytes = with_tensor("e2e_bert.safetensors", tensor, change);
+        model::run(&mut Exact::default(), &File::parse(&bytes).unwrap()).unwrap_err().to_string()
+    };
+    assert_eq!(
+        error("attention_mask", |n, _| n as i32 % 3),
+        "tensor `attention_mask`: need 0 and 1, found 2"
+    );
+    assert_eq!(error("token_type_ids", |_, _| 2), "tensor `token_type_ids`: need ids below 2, found 2");
+    assert_eq!(error("input_ids", |_, _| -1), "tensor `input_ids`: found -1 below 0");
 }
 
 #[test]
@@ -220,7 +280,7 @@ fn a_model_file_that_does_not_fit_is_named() {
     };
     let error = |bytes: Vec<u8>| {
         let file = File::parse(&bytes).unwrap();
-        model::gpt2(gpu(), &file, Causal).err().expect("an error").to_string()
+        model::gpt2(&mut Exact::default(), &file, Causal).unwrap_err().to_string()
     };
     let missing = error(edited("w.transformer.ln_f.bias", "w.transformer.ln_x.bias"));
     assert_eq!(missing, "tensor `transformer.ln_f.bias`: need [32], found none of this name");
@@ -230,7 +290,10 @@ fn a_model_file_that_does_not_fit_is_named() {
         "{wrong}"
     );
     let other = File::parse(&bytes).unwrap();
-    let family = model::bert(gpu(), &other, Full).err().expect("an error").to_string();
-    assert_eq!(family, "family: need `bert`, found \"gpt2\"");
+    let family = model::bert(&mut Exact::default(), &other, Full).unwrap_err().to_string();
+    assert_eq!(family, "family: need `bert`, found `gpt2`");
+    let unknown = edited("family\\\": \\\"gpt2", "family\\\": \\\"gptx");
+    let unknown = model::run(&mut Exact::default(), &File::parse(&unknown).unwrap()).unwrap_err().to_string();
+    assert_eq!(unknown, "family: need `bert` or `gpt2`, found `gptx`");
     assert!(File::parse(&bytes[..100]).is_err());
 }

@@ -8,17 +8,21 @@
 //! | `golden.rs` | cases that other systems made, whole models among them |
 //! | `rotary.rs` | rotary embedding |
 //! | `rows.rs` | norms, softmax, residual addition, embedding |
+//! | `properties.rs` | drawn sizes and strides |
+//! | `slices.rs` | slices in, `Vec`s out |
 //! | `mutants.rs` | faults planted in the shader texts: the checks must find them |
 
 mod feed_forward;
 mod golden;
 mod harness;
 mod matmul;
-#[path = "../../examples/model/mod.rs"]
+#[path = "../../cli/src/model/mod.rs"]
 mod model;
 mod mutants;
+mod properties;
 mod rotary;
 mod rows;
+mod slices;
 
 /// The outcome of a check: what is wrong, with the case.
 type Checked = Result<(), String>;

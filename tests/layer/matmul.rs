@@ -84,7 +84,7 @@ fn product(
 }
 
 /// Random tensors: every element within its bound. Returns the worst error / bound.
-fn bound(kernels: &Kernels, shape: &MatmulShape, tile: MatmulTile) -> Result<f64, String> {
+pub(crate) fn bound(kernels: &Kernels, shape: &MatmulShape, tile: MatmulTile) -> Result<f64, String> {
     let data = Data::normal(shape, 7);
     let got = product(kernels, shape, tile, &data, 1)?;
     let [a_rows, b_rows, residual_rows, out_rows] = rows_of(shape);

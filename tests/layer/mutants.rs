@@ -53,6 +53,8 @@ mutants! {
         "erf's factor 1/2 is missing in the exponent": "exp(-0.5 * y * y)" => "exp(-y * y)";
         "GELU's cube has another factor": "0.044715 * y" => "0.0447 * y";
         "a sigmoid of negative values is mirrored": "select(z, vec4(1.0), s >= vec4(0.0))" => "vec4(1.0)";
+        "tanh of negative values is positive": "select(-quotient, quotient, x >= vec4(0.0))" => "quotient";
+        "a term of tanh's series is missing": "fma(q, vec4(0.021869488), vec4(-0.053968254))" => "vec4(0.0)";
         "a row of 16 bits overwrites its neighbour": "0xffff0000u >> shift" => "0u >> shift";
         "bf16 is cut off instead of rounded": "vec2(0x7fffu) + " => "";
     }

@@ -7,7 +7,7 @@ use wgpu_attention::{
 
 use ElementType::{Bf16, F16, F32};
 
-fn bound(kernels: &Kernels, shape: &RotaryShape) -> Checked {
+pub(crate) fn bound(kernels: &Kernels, shape: &RotaryShape) -> Checked {
     let x = normal(6, 0, shape.len_x(), shape.input);
     let [mut cos, mut sin] = rotary_tables(shape.len, shape.rotary_dim, 100.0)
         .map(|t| t.into_iter().map(f64::from).collect::<Vec<_>>());

@@ -28,7 +28,7 @@ fn nothing(rows: &Rows) -> Vec<f64> {
 }
 
 /// Rows that are normalised within the bound; `offset` is added to all of x.
-fn norm(kernels: &Kernels, shape: &NormShape, offset: f64) -> Result<f64, String> {
+pub(crate) fn norm(kernels: &Kernels, shape: &NormShape, offset: f64) -> Result<f64, String> {
     let (rows, width) = (shape.rows, shape.width);
     let x =
         crate::harness::rounded(normal(1, 0, rows * width, F32).into_iter().map(|x| x + offset), shape.input);
@@ -52,7 +52,7 @@ fn norm(kernels: &Kernels, shape: &NormShape, offset: f64) -> Result<f64, String
     judged(expected.compare(got, 0.0), shape)
 }
 
-fn softmax(kernels: &Kernels, shape: &SoftmaxShape, scale: f64) -> Result<f64, String> {
+pub(crate) fn softmax(kernels: &Kernels, shape: &SoftmaxShape, scale: f64) -> Result<f64, String> {
     let (rows, width) = (shape.rows, shape.width);
     let x = normal(2, 0, rows * width, F32).into_iter().map(|x| x * scale);
     let x = crate::harness::rounded(x, shape.input);
@@ -83,7 +83,7 @@ fn count(kernels: &Kernels, width: usize) -> Checked {
     }
 }
 
-fn add(kernels: &Kernels, shape: &AddShape) -> Result<f64, String> {
+pub(crate) fn add(kernels: &Kernels, shape: &AddShape) -> Result<f64, String> {
     let rows = Rows::contiguous(shape.rows, shape.width);
     let (x, other) = (normal(3, 0, shape.len(), shape.input), normal(3, 1, shape.len(), shape.other));
     let (x_buffer, other_buffer) = (Guarded::new(&x, shape.input), Guarded::new(&other, shape.other));
@@ -97,7 +97,7 @@ fn add(kernels: &Kernels, shape: &AddShape) -> Result<f64, String> {
 }
 
 /// Lookups, some of them past the table's end.
-fn embed(kernels: &Kernels, shape: &EmbedShape) -> Result<f64, String> {
+pub(crate) fn embed(kernels: &Kernels, shape: &EmbedShape) -> Result<f64, String> {
     let rows = Rows::contiguous(shape.rows, shape.width);
     let (table, before) =
         (normal(4, 0, shape.len_table(), shape.table), normal(4, 1, shape.len_out(), shape.output));

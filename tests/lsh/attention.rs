@@ -1,6 +1,6 @@
 //! Buckets, order and rows against the reference, over every option and the sizes at the edges.
 
-use super::Case;
+use super::{Case, both_kinds_of_tile};
 use half::{bf16, f16};
 use wgpu_attention::reference::{Kind, Rows};
 use wgpu_attention::{AttentionShape, Element, Layout, LshOptions, Projections, Strides};
@@ -26,9 +26,11 @@ fn the_flags_alone_and_together() {
             .count_once(flag(4))
             .key_mask(flag(5))
             .look_ahead(usize::from(flag(2)));
-        let got = case(70, options.clone()).check(Rows::All);
-        if !options.key_mask {
-            assert!(got.lse.iter().all(|&lse| lse > f32::MIN), "every query sees itself");
+        for gpu in both_kinds_of_tile() {
+            let got = case(70, options.clone()).check_on(gpu, Rows::All);
+            if !options.key_mask {
+                assert!(got.lse.iter().all(|&lse| lse > f32::MIN), "every query sees itself");
+            }
         }
     }
 }

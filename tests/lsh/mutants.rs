@@ -58,12 +58,7 @@ const MUTANTS: &[Mutant] = &[
         "0u) % chunks, min(1u + LOOK_AHEAD",
         0,
     ),
-    (
-        "the line does not go round",
-        "if (seen.x + seen.y > chunks) { stretch(at, lane, 0u, seen.x + seen.y - chunks); }",
-        "",
-        0,
-    ),
+    ("the line does not go round", "turn < 2u", "turn < 1u", 0),
     ("without a wrap the first chunk looks back", "chunk - min(chunk, LOOK_BACK)", "chunk", 1),
     ("rows of a chunk's later tiles are lost", "row_tile % ROW_TILES_A_CHUNK * ROWS, end", "0u, end", 3),
     (

@@ -26,17 +26,19 @@ pub(crate) struct Subject {
     small: Gpu,
     resident: Gpu,
     direct: Gpu,
+    split: Gpu,
 }
 
 impl Subject {
     pub(crate) fn new(edit: impl Fn(&str) -> String + Clone + Send + Sync + 'static) -> Self {
-        let with = |tile| {
-            let options = Options::default().tile(tile);
+        let with = |options| {
             let kernels =
                 Kernels::with_edited_shaders(gpu().device(), options, edit.clone()).expect("valid options");
             gpu().with_kernels(kernels)
         };
-        Self { small: with(TILE), resident: with(RESIDENT), direct: with(DIRECT) }
+        let tile = |tile| with(Options::default().tile(tile).splits(1));
+        let split = with(Options::default().tile(TILE).splits(3));
+        Self { small: tile(TILE), resident: tile(RESIDENT), direct: tile(DIRECT), split }
     }
 }
 
@@ -65,6 +67,16 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("resident", resident),
     ("resident parts", |s| bound_of_parts(&s.resident, &wide(), &cut(&wide(), Cut::Keys, 1)).map(drop)),
     ("direct", direct),
+    ("split", |s| {
+        let steep = case(shape().scale(30.0), Causal);
+        plain().iter().chain([&steep]).try_for_each(|case| {
+            count_on(&s.split, case)?;
+            bound_on(&s.split, &Case { lse: true, ..case.clone() }).map(drop)
+        })
+    }),
+    ("packed", |s| {
+        packed().iter().try_for_each(|case| count_on(&s.small, case).and(bound_on(&s.small, case)).map(drop))
+    }),
     ("odd f32", |s| odd_rows(s, F32)),
     ("odd f16", |s| odd_rows(s, F16)),
     ("odd bf16", |s| odd_rows(s, Bf16)),
@@ -94,6 +106,12 @@ fn plain() -> [Case; 5] {
         case(shape(), PairPredicate(|i, j| (i + j) % 2 == 0)).kind(Kind::Rising).seed(2),
         case(empty_rows, Causal).kind(Kind::Offset),
     ]
+}
+
+/// Few queries of heads that share key heads, in more rows than a tile has.
+fn packed() -> [Case; 2] {
+    let shape = AttentionShape::new(2, 12, 7, 24).kv_heads(2).kv_len(150).value_dim(16);
+    [case(shape, Causal).kind(Kind::Rising), case(biased(shape), Window { before: 90, after: 0 })]
 }
 
 fn lse() -> [Case; 2] {

@@ -55,7 +55,7 @@ mutants! {
         " * params.q_scale" => "";
     // --- which keys ---
     "the last tile of keys of a stretch is skipped" ["count"]
-        "offset < stretch; offset += KEYS" => "offset + KEYS < stretch; offset += KEYS";
+        "offset < stretch; offset += params" => "offset + KEYS < stretch; offset += params";
     "the last run is skipped" ["count"]
         "run < end; run++" => "run + 1u < end; run++";
     "partial is taken as full" ["count"]
@@ -67,15 +67,15 @@ mutants! {
     "bit tiles are read from the first key of the block" ["count"]
         "min(t + tile.offset, vec4(BLOCK_K - 1u))" => "min(t, vec4(BLOCK_K - 1u))";
     "bit tiles are read from the first row of the block" ["count"]
-        "let row = at.first_row % BLOCK_Q + lane.r;" => "let row = lane.r;";
+        "return row % BLOCK_Q;" => "return row % ROWS;";
     "the bit of a key is that of its neighbour" ["count"]
         "(words >> (key % vec4(32u)))" => "(words >> ((key ^ vec4(1u)) % vec4(32u)))";
     "a short tile of keys is not masked" ["short tiles"]
         "min(KEYS, stretch - offset)" => "KEYS";
     "heads share the first head's mask" ["count"]
-        " + head * params.mask_head" => "";
+        " + at.head * params.mask_head" => "";
     "batch items share the first item's mask" ["count"]
-        "batch * params.mask_batch + head" => "head";
+        "at.batch * params.mask_batch + at.head" => "at.head";
     "dropped keys weigh as much as a row's maximum" ["count"]
         "p.b = select(vec4(0.0), p.b, s.b > vec4(DROPPED));" => "";
     // --- where tensors lie ---
@@ -86,9 +86,9 @@ mutants! {
     "v lies at the query head" ["gather"]
         "kv_head * params.v_head" => "head * params.v_head";
     "q lies at k's head stride" ["bound"]
-        "head * params.q_head" => "head * params.k_head";
+        "head_of(at, own) * params.q_head" => "head_of(at, own) * params.k_head";
     "out lies at q's head stride" ["bound"]
-        "at.head * params.out_head" => "at.head * params.q_head";
+        "head * params.out_head + i * params.out_row;\n    return" => "head * params.q_head + i * params.out_row;\n    return";
     "the chunks of k are all the first" ["bound"]
         "load_k(at.k_at + j * params.k_row, chunk + g)" => "load_k(at.k_at + j * params.k_row, g)";
     "the chunks of a resident q are all the first" ["resident"]
@@ -116,6 +116,29 @@ mutants! {
     "no barrier within the sum" ["resident"]
         "read to its end\n    arena[REDUCE_AT + lane.c * LANES_R + lane.r] = x;\n    workgroupBarrier();"
             => "read to its end\n    arena[REDUCE_AT + lane.c * LANES_R + lane.r] = x;";
+    // --- few queries ---
+    "splits take the same tiles" ["split"]
+        "var wait = at.split;" => "var wait = 0u;";
+    "a split takes every tile from its first on" ["split"]
+        "offset += params.splits * KEYS" => "offset += KEYS";
+    "splits overwrite each other" ["split"]
+        "let batch = at.split * params.batch + at.batch;" => "let batch = at.batch;";
+    "the splits' maximum is the first one's" ["split"]
+        "m = max(m, state[2u * (s * params.rows + row)]);" => "m = state[2u * row];";
+    "splits weigh by their sums alone" ["split"]
+        "select(exp2(max(m_s - m, -200.0)), 1.0, m_s == m)" => "1.0";
+    "the rows of all splits are the first one's" ["split"]
+        "merged[s * params.rows * VALUE_GROUPS + item]" => "merged[item]";
+    "merged rows are not divided by the sum" ["split"]
+        "else { o *= select(0.0, 1.0 / l, l > 0.0); }" => "";
+    "packed rows are all of the first head" ["packed"]
+        "at.head + min(row, params.q_count - 1u) / params.q_len" => "at.head";
+    "packed rows see what their place says" ["packed"]
+        "if (PACKED) { return row % params.q_len; }\n    return row % BLOCK_Q;" => "return row % BLOCK_Q;";
+    "packed rows are all of the first query" ["packed"]
+        "min(row, params.q_count - 1u) % params.q_len; }" => "0u; }";
+    "packed groups of heads are all the first" ["packed"]
+        "if (PACKED) { head *= params.heads_a_kv_head; }" => "if (PACKED) { head = 0u; }";
     // --- the direct tile ---
     "direct: o is not rescaled" ["direct"]
         "mat4x4(o[0] * rescale, o[1] * rescale, " => "mat4x4(o[0] * rescale, o[1], ";

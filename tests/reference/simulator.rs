@@ -56,7 +56,7 @@ impl Device {
         }
     }
 
-    fn flushed(&self, x: f64, smallest: f64) -> f64 {
+    pub(crate) fn flushed(&self, x: f64, smallest: f64) -> f64 {
         if self.flush && x.abs() < smallest { 0.0 } else { x }
     }
 
@@ -78,18 +78,18 @@ impl Device {
         self.flushed(f64::from(chosen), f64::from(f32::MIN_POSITIVE))
     }
 
-    fn add(&mut self, a: f64, b: f64) -> f64 {
+    pub(crate) fn add(&mut self, a: f64, b: f64) -> f64 {
         let sum = a + b;
         let of_b = sum - a;
         self.round(sum, (a - (sum - of_b)) + (b - of_b))
     }
 
-    fn mul(&mut self, a: f64, b: f64) -> f64 {
+    pub(crate) fn mul(&mut self, a: f64, b: f64) -> f64 {
         self.round(a * b, 0.0)
     }
 
     /// Fused or split: WGSL allows both.
-    fn fma(&mut self, a: f64, b: f64, c: f64) -> f64 {
+    pub(crate) fn fma(&mut self, a: f64, b: f64, c: f64) -> f64 {
         if self.mode == Mode::Nearest {
             return self.add(a * b, c);
         }
@@ -98,7 +98,7 @@ impl Device {
     }
 
     /// y with `ulps` of error, used as the mode says.
-    fn within(&mut self, y: f64, ulps: f64) -> f64 {
+    pub(crate) fn within(&mut self, y: f64, ulps: f64) -> f64 {
         let near = y as f32;
         let ulp = f64::from(near.abs().next_up()) - f64::from(near.abs());
         let off = y + self.direction(y) * ulps * ulp;
@@ -124,7 +124,7 @@ impl Device {
         self.within(a / b, 2.5)
     }
 
-    fn log2(&mut self, x: f64) -> f64 {
+    pub(crate) fn log2(&mut self, x: f64) -> f64 {
         if (0.5..=2.0).contains(&x) {
             let off = self.direction(1.0) * 2f64.powi(-21) * 0.99;
             return self.round(x.log2() + off, 0.0);
@@ -133,7 +133,7 @@ impl Device {
     }
 
     /// Reads an element from memory.
-    fn read<E: Element>(&self, x: E) -> f64 {
+    pub(crate) fn read<E: Element>(&self, x: E) -> f64 {
         self.flushed(x.into(), smallest(E::TYPE))
     }
 
@@ -187,21 +187,65 @@ pub(crate) fn attention_row<E: Element>(
     tile: usize,
     center: &[f64],
 ) -> (Vec<f64>, f64) {
+    let plain = shape.softcap.is_none() && shape.bias.is_none() && !shape.alibi;
+    let q_scale = if plain { (f64::from(shape.scale_value()) * LOG2_E) as f32 } else { shape.scale_value() };
+    let q_scale = device.flushed(f64::from(q_scale), f64::from(f32::MIN_POSITIVE));
+    let q_at = shape.q_strides().at(at.batch, at.head, at.i);
+    let q: Vec<f64> = inputs.q[q_at..q_at + shape.head_dim].iter().map(|&q| device.read(q)).collect();
+    let kv_head = shape.kv_head(at.head);
+    let v_row = |j: u32| {
+        let v_at = shape.v_strides().at(at.batch, kv_head, j as usize);
+        &inputs.v[v_at..v_at + shape.value_dim]
+    };
+    let score = |device: &mut Device, j: u32| {
+        let k_at = shape.k_strides().at(at.batch, kv_head, j as usize);
+        let s = product(device, &q, q_scale, &inputs.k[k_at..k_at + shape.head_dim]);
+        if plain { s } else { full_score(device, shape, inputs, at, j, s) }
+    };
+    row_of(device, Walk { parts: walk, tile, center }, shape.output, v_row, score)
+}
+
+/// (q_scale q) . k.
+pub(crate) fn product<E: Element>(device: &mut Device, q: &[f64], q_scale: f64, k: &[E]) -> f64 {
+    let mut s = 0.0;
+    for (&q, &k) in q.iter().zip(k) {
+        let scaled = device.mul(q, q_scale);
+        let k = device.read(k);
+        s = device.fma(scaled, k, s);
+    }
+    s
+}
+
+/// Parts of keys, each in tiles, and what [`Mode::Sided`] works against.
+pub(crate) struct Walk<'a> {
+    pub(crate) parts: &'a [Vec<u32>],
+    pub(crate) tile: usize,
+    pub(crate) center: &'a [f64],
+}
+
+/// One row of any score.
+pub(crate) fn row_of<'v, E: Element>(
+    device: &mut Device,
+    walk: Walk<'_>,
+    output: ElementType,
+    v_row: impl Fn(u32) -> &'v [E],
+    mut score: impl FnMut(&mut Device, u32) -> f64,
+) -> (Vec<f64>, f64) {
     let mut all: Option<State> = None;
-    for part in walk {
-        let new = part_row(device, shape, inputs, at, part, tile, center);
+    for keys in walk.parts {
+        let new = part_row(device, keys, &walk, &v_row, &mut score);
         all = Some(match all {
             None => normalised(device, new),
             Some(old) => merged(device, old, new),
         });
     }
     let Some(State { m, l, o }) = all.filter(|state| state.l > 0.0) else {
-        return (vec![0.0; shape.value_dim], DROPPED);
+        return (vec![0.0; walk.center.len()], DROPPED);
     };
     let log = device.log2(l);
     let sum = device.add(m, log);
     let lse = device.mul(sum, f64::from(std::f32::consts::LN_2));
-    (o.into_iter().map(|o| device.store(o, shape.output)).collect(), lse)
+    (o.into_iter().map(|o| device.store(o, output)).collect(), lse)
 }
 
 fn normalised(device: &mut Device, state: State) -> State {
@@ -236,41 +280,22 @@ fn merged(device: &mut Device, old: State, new: State) -> State {
     State { m, l, o }
 }
 
-fn part_row<E: Element>(
+fn part_row<'v, E: Element>(
     device: &mut Device,
-    shape: &AttentionShape,
-    inputs: &Inputs<'_, E>,
-    at: Position,
     keys: &[u32],
-    tile: usize,
-    center: &[f64],
+    walk: &Walk<'_>,
+    v_row: &impl Fn(u32) -> &'v [E],
+    score: &mut impl FnMut(&mut Device, u32) -> f64,
 ) -> State {
-    let plain = shape.softcap.is_none() && shape.bias.is_none() && !shape.alibi;
-    let q_scale = if plain { (f64::from(shape.scale_value()) * LOG2_E) as f32 } else { shape.scale_value() };
-    let q_scale = device.flushed(f64::from(q_scale), f64::from(f32::MIN_POSITIVE));
-    let q_at = shape.q_strides().at(at.batch, at.head, at.i);
-    let q: Vec<f64> = inputs.q[q_at..q_at + shape.head_dim].iter().map(|&q| device.read(q)).collect();
-    let kv_head = shape.kv_head(at.head);
-    let v_row = |j: u32| {
-        let v_at = shape.v_strides().at(at.batch, kv_head, j as usize);
-        &inputs.v[v_at..v_at + shape.value_dim]
-    };
-
-    let mut state = State { m: DROPPED, l: 0.0, o: vec![0.0; shape.value_dim] };
-    for keys in keys.chunks(tile) {
+    let center = walk.center;
+    let mut state = State { m: DROPPED, l: 0.0, o: vec![0.0; center.len()] };
+    for keys in keys.chunks(walk.tile) {
         let sides: Vec<f64> =
             keys.iter().map(|&j| if v_row(j)[0].into() >= center[0] { 1.0 } else { -1.0 }).collect();
         let mut scores = Vec::with_capacity(keys.len());
         for (&j, &side) in keys.iter().zip(&sides) {
             device.push = side;
-            let k_at = shape.k_strides().at(at.batch, kv_head, j as usize);
-            let mut s = 0.0;
-            for (&q, &k) in q.iter().zip(&inputs.k[k_at..k_at + shape.head_dim]) {
-                let scaled = device.mul(q, q_scale);
-                let k = device.read(k);
-                s = device.fma(scaled, k, s);
-            }
-            scores.push(if plain { s } else { full_score(device, shape, inputs, at, j, s) });
+            scores.push(score(device, j));
         }
         let m = scores.iter().copied().fold(state.m, f64::max);
         device.push = 1.0;

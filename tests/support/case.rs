@@ -129,6 +129,9 @@ impl fmt::Display for Case {
         if let Some(kind) = options.tile_kind {
             write!(f, "TileKind::{kind:?}; ")?;
         }
+        if let Some(splits) = options.splits {
+            write!(f, "splits {splits}; ")?;
+        }
         if shape.bias.is_some() {
             write!(f, "bias {bias:?}; ")?;
         }

@@ -111,6 +111,7 @@ impl Demo {
             match Case::read(&path)?.content {
                 Content::Attention(case) => Ok((name, *case)),
                 Content::Unsupported(reason) => bail!("{}: {reason}", path.display()),
+                _ => bail!("{}: need a case of `attention`, got another op", path.display()),
             }
         };
         CASES.into_iter().map(read).collect()

@@ -10,8 +10,8 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 use std::time::Instant;
-use wgpu_attention::wgsl::{Tile, TileLimits};
-use wgpu_attention::{AttentionShape, ElementType, KernelPath, Parts};
+use wgpu_attention::wgsl::TileLimits;
+use wgpu_attention::{AttentionShape, KernelPath, Parts, Schedule};
 
 /// What a plan for a pattern will do and what it costs: pairs, memory, time to build, kernel path and why
 ///
@@ -79,6 +79,8 @@ struct Explanation {
     visited_flops: f64,
     path: String,
     why: String,
+    /// Workgroups that share a row tile's keys.
+    splits: usize,
     /// Queries and keys of a workgroup's tile, and its lanes.
     tile: [usize; 3],
     workgroup_bytes: usize,
@@ -126,6 +128,7 @@ impl Explain {
             parts: said.parts,
             mask_bytes: said.mask_bytes,
             scratch_bytes: said.scratch_bytes,
+            splits: said.splits,
             path: said.choice.path.to_string(),
             why: said.choice.why.clone(),
             tile: [said.tile.rows(), said.tile.keys(), said.tile.lanes()],
@@ -138,12 +141,13 @@ impl Explain {
 
     /// What a plan on a device with default limits would say.
     fn on_paper(&self, shape: &AttentionShape, parts: &Parts) -> Result<Explanation> {
-        let block_q = parts.parts().first().map_or(64, |part| part.mask.grid().block_q);
-        let tile = Tile::choose(shape.head_dim, shape.value_dim, block_q, TileLimits::WEBGPU)?;
+        let schedule = Schedule::new(shape, parts, TileLimits::WEBGPU, None, None)?;
+        let tile = schedule.tiles[0];
         Ok(Explanation {
             parts: parts.parts().len(),
             mask_bytes: parts.bytes(),
-            scratch_bytes: scratch_bytes(shape, parts),
+            scratch_bytes: schedule.scratch_bytes.iter().sum(),
+            splits: schedule.splits,
             path: KernelPath::Scalar.to_string(),
             why: "no adapter was asked; this one runs on every device with WebGPU's default limits".into(),
             tile: [tile.rows(), tile.keys(), tile.lanes()],
@@ -168,6 +172,7 @@ impl Explain {
             waste: if kept == 0 { 1.0 } else { visited as f64 / kept as f64 },
             mask_bytes: 0,
             scratch_bytes: 0,
+            splits: 1,
             build_s: 0.0,
             useful_flops: shape.flops(kept),
             visited_flops: shape.flops(visited),
@@ -179,17 +184,6 @@ impl Explain {
             adapter: None,
         }
     }
-}
-
-/// As `gpu/plan.rs` allocates it for several parts: (m, l) of each row, and f32 rows where out is narrower. A test compares
-/// the two.
-fn scratch_bytes(shape: &AttentionShape, parts: &Parts) -> u64 {
-    if parts.parts().len() < 2 {
-        return 0;
-    }
-    let rows = shape.len_lse() as u64;
-    let merged = if shape.output == ElementType::F32 { 0 } else { 16 * shape.value_dim.div_ceil(4) as u64 };
-    rows * (8 + merged)
 }
 
 impl Explanation {
@@ -214,6 +208,7 @@ impl Explanation {
                     bytes(self.workgroup_bytes as u64)
                 ),
             ),
+            ("splits", format!("{} of the keys", self.splits)),
             ("dispatches", dispatches),
             ("adapter", adapter.into()),
         ];

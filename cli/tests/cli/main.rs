@@ -7,6 +7,7 @@ mod bench;
 mod demo;
 mod faults;
 mod files;
+mod ops;
 mod run;
 mod support;
 mod verify;

@@ -5,7 +5,8 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Ops that have kernels.
-const SUPPORTED: [&str; 1] = ["attention"];
+const SUPPORTED: [&str; 7] =
+    ["attention", "lsh_attention", "layer_norm", "rms_norm", "rotary", "feed_forward", "model"];
 
 /// The names of the golden cases with an op that `choose` likes.
 fn names(choose: impl Fn(&str) -> bool) -> BTreeSet<String> {
@@ -27,7 +28,7 @@ fn assert_passed(line: &Value) {
     assert_eq!(line["status"], "pass", "{line}");
     assert!(line["worst"].as_f64().expect("a number") <= 1.0, "{line}");
     assert!(line["rows"].as_u64().expect("a number") > 0 && line.get("unspecified").is_none(), "{line}");
-    assert_eq!(line["op"], "attention", "{line}");
+    assert!(line["op"].as_str().is_some_and(|op| SUPPORTED.contains(&op)), "{line}");
 }
 
 fn on_gpu(line: &&Value) -> bool {
@@ -38,10 +39,9 @@ fn on_gpu(line: &&Value) -> bool {
 fn golden_cases_pass_in_f32() {
     let outcome = wgpu_attention(["verify", "golden", "--json"]);
     let lines = outcome.json();
-    let attention = names(|op| op == "attention");
-    assert!(attention.len() >= 57);
-    let (unsupported, results): (Vec<_>, Vec<_>) =
-        lines.iter().partition(|line| line["status"] == "unsupported");
+    let all = names(|op| SUPPORTED.contains(&op));
+    assert!(all.len() >= 85 && all == names(|_| true));
+    let results: Vec<&Value> = lines.iter().collect();
     for line in &results {
         assert_passed(line);
         assert_eq!((&line["dtype"], &line["against"]), (&"f32".into(), &"expected".into()), "{line}");
@@ -52,19 +52,11 @@ fn golden_cases_pass_in_f32() {
     }
     assert_eq!(
         names_of(results.iter().copied().filter(on_gpu)),
-        attention,
+        all,
         "is there an adapter? {}",
         outcome.stderr
     );
-    assert_eq!(names_of(results.iter().copied().filter(|line| line["path"] == "reference")), attention);
-
-    // The rest waits for its kernels, and says so.
-    assert_eq!(names_of(unsupported.iter().copied()), names(|op| !SUPPORTED.contains(&op)));
-    for line in &unsupported {
-        let op = line["op"].as_str().expect("an op");
-        assert_eq!(line["reason"], format!("op `{op}` is not there yet"));
-        assert!(line["worst"].is_null() && line["adapter"].is_null(), "{line}");
-    }
+    assert_eq!(names_of(results.iter().copied().filter(|line| line["path"] == "reference")), all);
 
     // Other patterns of the same set are compared and run, too.
     let same_set = results.iter().filter(|line| on_gpu(line)).filter_map(|line| line.get("same_set"));
@@ -80,7 +72,8 @@ fn golden_cases_pass_in_16_bits() {
     // One adapter: the shaders of 16 bits differ from those of f32 in loads and stores alone.
     let outcome = wgpu_attention(["verify", "golden", "--json", "--dtype", "f16,bf16", "--adapter", "0"]);
     let lines = outcome.json();
-    let results: Vec<_> = lines.iter().filter(|line| line["status"] != "unsupported").collect();
+    let (unsupported, results): (Vec<_>, Vec<_>) =
+        lines.iter().partition(|line| line["status"] == "unsupported");
     for line in &results {
         assert_passed(line);
         // Expected values belong to inputs that were not rounded.
@@ -88,7 +81,13 @@ fn golden_cases_pass_in_16_bits() {
     }
     for dtype in ["f16", "bf16"] {
         let of_type = results.iter().copied().filter(|line| line["dtype"] == dtype);
-        assert_eq!(names_of(of_type.filter(on_gpu)), names(|op| op == "attention"), "{dtype}");
+        assert_eq!(names_of(of_type.filter(on_gpu)), names(|op| op != "model"), "{dtype}");
+    }
+    // Models are in f32, and say so.
+    assert_eq!(names_of(unsupported.iter().copied()), names(|op| op == "model"));
+    for line in unsupported {
+        let dtype = line["dtype"].as_str().expect("a type");
+        assert_eq!(line["reason"], format!("models run in f32, not in {dtype}"));
     }
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
 }
@@ -107,15 +106,22 @@ fn the_line_that_reproduces_does() {
 
 #[test]
 fn lines_for_people() {
-    let text =
-        wgpu_attention(["verify", "golden/onnx_attention_3d.safetensors", "golden/e2e_bert.safetensors"])
-            .good();
+    let scratch = Scratch::new("people");
+    let mut unknown = File::golden("onnx_attention_3d");
+    (unknown.case["op"], unknown.case["name"]) = ("ring_attention".into(), "unknown".into());
+    unknown.write(scratch.file("unknown.safetensors"));
+    let text = wgpu_attention([
+        "verify",
+        "golden/onnx_attention_3d.safetensors",
+        &scratch.file("unknown.safetensors"),
+    ])
+    .good();
     let lines: Vec<_> = text.lines().collect();
     assert!(lines.len() >= 3, "{text}");
     assert!(lines[0].starts_with("pass        onnx_attention_3d  cpu "), "{text}");
     assert!(lines[1].contains("f32  scalar") && lines[1].contains("error/bound 0.0"), "{text}");
-    assert!(lines.last().is_some_and(|line| line.starts_with("unsupported e2e_bert")), "{text}");
-    assert!(text.ends_with("op `model` is not there yet\n"), "{text}");
+    assert!(lines.last().is_some_and(|line| line.starts_with("unsupported unknown")), "{text}");
+    assert!(text.ends_with("op `ring_attention` is not there yet\n"), "{text}");
 }
 
 #[test]

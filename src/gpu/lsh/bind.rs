@@ -3,10 +3,11 @@
 use super::super::bind::checked_binding;
 use super::super::params::{LshHashParams, LshTablesParams};
 use super::super::pipeline::{Step, Use, Work};
-use super::super::plan::{finish_params, scratch_bytes};
+use super::super::plan::finish_params;
 use super::super::sort::{SortBuffers, check_apart, scratch};
 use super::{LshPlan, Pipelines, needs_tables};
 use crate::lsh::Projections;
+use crate::schedule::scratch_bytes;
 use crate::wgsl::{HashVariant, PlaceTables};
 use crate::{ElementType, Error, Result};
 
@@ -200,7 +201,7 @@ impl<'p> Binder<'p> {
     fn new(plan: &'p LshPlan, buffers: &'p LshBuffers<'p>) -> Result<Self> {
         let (shape, options) = (&plan.shape, &plan.options);
         let places_bytes = 4 * options.len_buckets(shape) as u64;
-        let [state_bytes, merged_bytes] = scratch_bytes(shape, options.rounds > 1);
+        let [state_bytes, merged_bytes] = scratch_bytes(shape, options.rounds > 1, 1);
         let some =
             |wanted: bool, label, bytes| wanted.then(|| scratch(&plan.kernels, label, bytes)).transpose();
         Ok(Self {
@@ -314,7 +315,7 @@ impl<'p> Binder<'p> {
 
     fn finish(&self) -> Result<Option<Step>> {
         let (Some(pipeline), Some(state)) = (&self.pipelines.finish, &self.state) else { return Ok(None) };
-        let (params, work) = finish_params(&self.plan.shape);
+        let (params, work) = finish_params(&self.plan.shape, 1);
         let whole = wgpu::Buffer::as_entire_buffer_binding;
         let unused = self.plan.kernels.unused(Use::Write);
         let (merged, out) = match &self.merged {

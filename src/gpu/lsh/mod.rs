@@ -15,10 +15,11 @@ pub use host::LshOutput;
 use super::kernels::Kernels;
 use super::params::{AttentionParams, FinishParams, LshHashParams, LshTablesParams};
 use super::pipeline::{Pipeline, Use, Work, filled_buffer};
-use super::plan::{aligned_in, aligned_out, check_tile, scratch_bytes};
+use super::plan::{aligned_in, aligned_out, check_tile};
 use super::scope::checked;
 use super::sort::{SortPlan, SortShape};
 use crate::lsh::LshOptions;
+use crate::schedule::scratch_bytes;
 use crate::wgsl::{
     AttentionVariant, FinishVariant, HashVariant, PlaceTables, ScoreTerms, SortedChunks, Stats, Tile,
 };
@@ -97,7 +98,7 @@ impl LshPlan {
             Some(tile) => check_tile(tile, shape, AttentionVariant::ONE_BLOCK, kernels)?,
             None => {
                 let rows = chunks.chunk.next_power_of_two().clamp(16, 64);
-                Tile::choose(shape.head_dim, shape.value_dim, rows, kernels.tile_limits())?
+                Tile::choose(shape.head_dim, shape.value_dim, rows, rows, kernels.tile_limits())?
             }
         };
         let q = shape.q_strides();
@@ -118,7 +119,7 @@ impl LshPlan {
 
         let pairs = pairs(shape, &chunks, options.rounds);
         let places = options.len_buckets(shape) as u64;
-        let mut scratch_bytes: u64 = scratch_bytes(shape, options.rounds > 1).iter().sum();
+        let mut scratch_bytes: u64 = scratch_bytes(shape, options.rounds > 1, 1).iter().sum();
         // buckets and order, norms, tables
         scratch_bytes += 8 * places + 4 * shape.len_lse() as u64;
         scratch_bytes += if needs_tables(&chunks) { 12 * places } else { 0 };
@@ -172,6 +173,7 @@ impl LshPlan {
         };
         let narrow = self.shape.output != ElementType::F32;
         let finish = (several && (narrow || lse)).then(|| FinishVariant {
+            rows: narrow,
             value_dim: self.shape.value_dim,
             output: self.shape.output,
             aligned_out: aligned_out(&self.shape),
@@ -209,6 +211,7 @@ impl LshPlan {
             block_k: AttentionVariant::ONE_BLOCK,
             q_order: true,
             k_order: true,
+            packed: false,
             score: ScoreTerms::default(),
             stats: match (several, lse) {
                 (true, _) => Stats::State,

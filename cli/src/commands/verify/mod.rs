@@ -3,13 +3,14 @@
 mod compute;
 mod record;
 
-use crate::case::{Attention, Case, Content};
+use crate::case::{Case, Content};
 use crate::devices::{AdapterArgs, Device, PathArgs};
 use crate::element::{Dtype, typed};
 use crate::output::{one_line, quoted};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use compute::{Done, first_difference, on_cpu, on_gpu};
+use compute::attention::first_difference;
+use compute::{Done, on_cpu, on_gpu};
 use record::{Record, Status};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -147,23 +148,25 @@ impl Verify {
             Err(error) => return print(blank.because(Status::Fail, one_line(&format!("{error:#}")))),
         };
         let blank = Record { name: case.name, op: Some(case.op), ..blank };
-        let case = match case.content {
-            Content::Attention(case) => case,
+        let content = match case.content {
             Content::Unsupported(reason) => return print(blank.because(Status::Unsupported, reason)),
+            content => content,
         };
-        let blank = Record { not_compared: case.gradients.then_some("gradients"), ..blank };
+        let gradients = matches!(&content, Content::Attention(case) if case.gradients);
+        let blank = Record { not_compared: gradients.then_some("gradients"), ..blank };
         for engine in engines {
-            print(self.line(&blank, engine, &case, &case.pattern))?;
+            print(self.line(&blank, engine, &content, None))?;
         }
+        let Content::Attention(case) = &content else { return Ok(()) };
         for (json, pattern) in &case.same_set {
             let blank = Record { same_set: Some(json.clone()), not_compared: None, ..blank.clone() };
             match pattern {
                 Err(reason) => print(blank.because(Status::Unsupported, reason))?,
-                Ok(pattern) => match first_difference(&case, pattern) {
+                Ok(pattern) => match first_difference(case, pattern) {
                     Some(pair) => print(blank.because(Status::Fail, pair))?,
                     None => engines
                         .iter()
-                        .try_for_each(|engine| print(self.line(&blank, engine, &case, pattern)))?,
+                        .try_for_each(|engine| print(self.line(&blank, engine, &content, Some(pattern))))?,
                 },
             }
         }
@@ -193,8 +196,8 @@ impl Verify {
         }
     }
 
-    /// One case on one engine.
-    fn line(&self, blank: &Record, engine: &Engine, case: &Attention, pattern: &AnyPattern) -> Record {
+    /// One case on one engine, under another pattern than its own if that is given.
+    fn line(&self, blank: &Record, engine: &Engine, case: &Content, pattern: Option<&AnyPattern>) -> Record {
         let blank = blank.clone();
         match engine {
             Engine::None(device, reason) => {
@@ -211,7 +214,7 @@ impl Verify {
                     ..blank
                 };
                 match on_cpu(case, pattern) {
-                    Ok(report) => record.with_report(&report),
+                    Ok(judged) => record.with(judged),
                     Err(error) => record.because(Status::Fail, one_line(&format!("{error:#}"))),
                 }
             }
@@ -221,7 +224,6 @@ impl Verify {
                     adapter: Some(device.info.name.clone()),
                     adapter_index: Some(device.index),
                     dtype: Some(element.name()),
-                    against: Some(if *element == ElementType::F32 { "expected" } else { "reference" }),
                     reproduce: format!(
                         "{} --adapter {} --dtype {element}{forced}",
                         blank.reproduce, device.index
@@ -229,10 +231,10 @@ impl Verify {
                     ..blank
                 };
                 match typed!(*element, E => on_gpu::<E>(gpu, case, pattern)) {
-                    Ok(Done::Compared(path, report)) => {
-                        Record { path: Some(path), ..record }.with_report(&report)
+                    Ok(Done::Compared { path, against, judged }) => {
+                        Record { path: Some(path), against: Some(against), ..record }.with(judged)
                     }
-                    Ok(Done::OutOfRange(reason)) => record.because(Status::Unsupported, reason),
+                    Ok(Done::Unsupported(reason)) => record.because(Status::Unsupported, reason),
                     Err(error) => record.because(Status::Fail, one_line(&format!("{error:#}"))),
                 }
             }

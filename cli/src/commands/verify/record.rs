@@ -1,11 +1,12 @@
 //! One line of `verify`: as JSON, or for people.
 
-use crate::check::{place, worst};
+use crate::check;
 use crate::output::{json_line, say};
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
 use wgpu_attention::reference::Report;
+use wgpu_attention::reference::layer::Comparison;
 
 /// What came of a case on one engine.
 #[derive(Debug, Clone, Serialize)]
@@ -50,6 +51,73 @@ pub(super) struct Record {
     pub(super) reproduce: String,
 }
 
+/// What a comparison came to, of whatever op.
+pub(super) struct Judged {
+    pass: bool,
+    /// Rows compared.
+    rows: usize,
+    unspecified: usize,
+    worst: Option<f64>,
+    at: Option<Element>,
+    /// What is wrong, where that is not an element past its bound.
+    reason: Option<String>,
+}
+
+impl Judged {
+    /// Rows of attention.
+    pub(super) fn rows(report: &Report) -> Self {
+        Self {
+            pass: report.pass,
+            rows: report.rows_checked,
+            unspecified: report.unspecified,
+            worst: Some(report.ratio()),
+            at: check::worst(report)
+                .map(|it| Element::new(check::place(&it), it.1.got, it.1.expected, it.1.bound)),
+            reason: None,
+        }
+    }
+
+    /// A tensor of this shape.
+    pub(super) fn tensor(name: &str, shape: &[usize], found: &Comparison) -> Self {
+        let place = |mut index: usize| {
+            let mut at: Vec<String> = vec![];
+            for &size in shape.iter().rev() {
+                at.insert(0, (index % size).to_string());
+                index /= size;
+            }
+            format!("{name}[{}]", at.join(", "))
+        };
+        let missing = (found.given != found.elements)
+            .then(|| format!("{name}: need {} elements, got {}", found.elements, found.given));
+        Self {
+            pass: found.pass,
+            rows: found.elements / shape.last().copied().unwrap_or(1).max(1),
+            unspecified: 0,
+            worst: Some(found.worst.map_or(0.0, |worst| worst.ratio)),
+            at: found.worst.map(|it| Element::new(place(it.index), it.got, it.expected, it.bound)),
+            reason: missing,
+        }
+    }
+
+    /// Sets what is wrong.
+    pub(super) fn fail(&mut self, reason: String) {
+        (self.pass, self.reason) = (false, Some(reason));
+    }
+
+    /// Two results as one: the worse element.
+    pub(super) fn and(self, other: Self) -> Self {
+        let worse = if other.worst > self.worst { (other.worst, other.at) } else { (self.worst, self.at) };
+        Self {
+            pass: self.pass && other.pass,
+            rows: self.rows + other.rows,
+            unspecified: self.unspecified + other.unspecified,
+            worst: worse.0,
+            at: worse.1,
+            reason: self.reason.or(other.reason),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Status {
@@ -67,29 +135,32 @@ pub(super) struct Element {
     bound: String,
 }
 
+impl Element {
+    fn new(place: String, got: f64, expected: f64, bound: f64) -> Self {
+        let [got, expected, bound] = [got, expected, bound].map(|x| format!("{x:e}"));
+        Self { place, got, expected, bound }
+    }
+}
+
 fn is_none_or_zero(count: &Option<usize>) -> bool {
     count.is_none_or(|count| count == 0)
 }
 
 impl Record {
     /// Fills in what a comparison said.
-    pub(super) fn with_report(mut self, report: &Report) -> Self {
-        self.status = if report.pass { Status::Pass } else { Status::Fail };
-        self.rows = Some(report.rows_checked);
-        self.unspecified = Some(report.unspecified);
-        self.worst = Some(report.ratio().min(f64::MAX));
-        self.at = worst(report).map(|it| Element {
-            place: place(&it),
-            got: format!("{:e}", it.1.got),
-            expected: format!("{:e}", it.1.expected),
-            bound: format!("{:e}", it.1.bound),
-        });
-        if self.at.is_none() && report.rows_checked > 0 {
+    pub(super) fn with(mut self, judged: Judged) -> Self {
+        self.status = if judged.pass { Status::Pass } else { Status::Fail };
+        self.rows = Some(judged.rows);
+        self.unspecified = Some(judged.unspecified);
+        self.worst = judged.worst.map(|ratio| ratio.min(f64::MAX));
+        self.reason = judged.reason;
+        if judged.at.is_none() && judged.rows > 0 && judged.pass {
             self.status = Status::Unsupported;
             self.reason =
                 Some("nothing is promised for any element: f32 or the element type may overflow".into());
             self.worst = None;
         }
+        self.at = judged.at;
         self
     }
 

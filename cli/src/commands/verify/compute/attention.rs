@@ -1,39 +1,33 @@
-//! A case on the CPU reference and on a GPU.
+//! Attention cases.
 
+use super::{Done, EXPECTED, REFERENCE, narrow};
 use crate::call::Call;
 use crate::case::Attention;
 use crate::check::{Against, check};
+use crate::commands::verify::record::Judged;
 use anyhow::Result;
-use wgpu_attention::reference::{Expected, Report, Rows, attention_with};
+use wgpu_attention::reference::{Expected, Rows, attention_with};
 use wgpu_attention::{
     AnyPattern, AttentionOutput, BlockGrid, Element, ElementType, Gpu, Parts, Pattern, Site,
 };
-
-/// What came of a case on a GPU.
-pub(super) enum Done {
-    Compared(String, Report),
-    /// An input does not fit the element type.
-    OutOfRange(String),
-}
 
 fn expected(case: &Attention) -> Against<'_> {
     Against::Expected(Expected { out: &case.out, lse: case.lse.as_deref() }, case.allowance)
 }
 
 /// The reference against the expected values.
-pub(super) fn on_cpu(case: &Attention, pattern: &dyn Pattern) -> Result<Report> {
+pub(super) fn on_cpu(case: &Attention, pattern: &dyn Pattern) -> Result<Judged> {
     let inputs = case.tensors.inputs();
     let exact = attention_with(&case.shape, &inputs, pattern)?;
-    let narrow = |values: &[f64]| values.iter().map(|&x| x as f32).collect::<Vec<f32>>();
     let output = AttentionOutput { out: narrow(&exact.out), lse: narrow(&exact.lse) };
-    Ok(check(&case.shape, &inputs, (pattern, None), &output, Rows::All, expected(case))?)
+    Ok(Judged::rows(&check(&case.shape, &inputs, (pattern, None), &output, Rows::All, expected(case))?))
 }
 
 /// The kernel against the expected values; in 16 bits against the reference on the rounded inputs.
 pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Attention, pattern: &dyn Pattern) -> Result<Done> {
     let tensors = match case.rounded::<E>() {
         Ok(tensors) => tensors,
-        Err(reason) => return Ok(Done::OutOfRange(reason)),
+        Err(reason) => return Ok(Done::Unsupported(reason)),
     };
     let shape = case.shape.elements(E::TYPE);
     let parts = Parts::lower(pattern, BlockGrid::from(&shape))?;
@@ -45,13 +39,19 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Attention, pattern: &dyn Patt
         call.compute(1)?;
         call.read::<E>()?
     };
-    let against = if E::TYPE == ElementType::F32 { expected(case) } else { Against::Reference };
-    let report = check(&shape, &tensors.inputs(), (pattern, Some(&parts)), &output, Rows::All, against)?;
-    Ok(Done::Compared(plan.path().path.to_string(), report))
+    let (values, against) = match E::TYPE {
+        ElementType::F32 => (expected(case), EXPECTED),
+        _ => (Against::Reference, REFERENCE),
+    };
+    let report = check(&shape, &tensors.inputs(), (pattern, Some(&parts)), &output, Rows::All, values)?;
+    Ok(Done::Compared { path: plan.path().path.to_string(), against, judged: Judged::rows(&report) })
 }
 
 /// Where a pattern differs from the case's own.
-pub(super) fn first_difference(case: &Attention, pattern: &AnyPattern) -> Option<String> {
+pub(in crate::commands::verify) fn first_difference(
+    case: &Attention,
+    pattern: &AnyPattern,
+) -> Option<String> {
     let extent = case.shape.extent();
     let sites =
         (0..extent.batch).flat_map(|batch| (0..extent.heads).map(move |head| Site { batch, head, extent }));

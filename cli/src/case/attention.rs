@@ -1,30 +1,14 @@
-//! Golden cases: results of other systems, one a file. `golden/README.md` describes the format.
+//! Attention cases.
 
+use super::{Content, number_of, rounded, unknown};
 use crate::pattern::{self, Unusable};
 use crate::shapes::attention_shape;
-use crate::tensors::{self, Tensor, Tensors, wrong};
-use anyhow::{Context, Result, bail, ensure};
+use crate::tensors::{Tensor, Tensors, wrong};
+use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
-use std::path::Path;
 use wgpu_attention::{
     AnyPattern, AttentionShape, BiasStrides, BlockLayout, Element, Inputs, Layout, Mask, Pattern, reference,
 };
-
-/// A golden case.
-#[derive(Debug)]
-pub(crate) struct Case {
-    pub(crate) name: String,
-    pub(crate) op: String,
-    pub(crate) content: Content,
-}
-
-/// What a case asks for.
-#[derive(Debug)]
-pub(crate) enum Content {
-    Attention(Box<Attention>),
-    /// With the reason.
-    Unsupported(String),
-}
 
 /// An attention call and its expected values.
 #[derive(Debug)]
@@ -46,54 +30,16 @@ pub(crate) struct Attention {
     pub(crate) gradients: bool,
 }
 
-/// Keys that say nothing about the result, in a case of any op.
-const COMMENTS: [&str; 5] = ["op", "name", "source", "note", "notes"];
 /// Keys of an attention case.
-const KEYS: [&str; 5] = ["scale", "softcap", "pattern", "same_set", "expected_abs_error"];
+const KEYS: [&str; 4] = ["scale", "softcap", "pattern", "same_set"];
 /// Tensors of an attention case.
 const TENSORS: [&str; 12] = ["q", "k", "v", "bias", "mask", "layout", "out", "lse", "dout", "dq", "dk", "dv"];
-/// What `expected_abs_error` may say: the errors of gradients are of no use without a backward pass.
-const ERRORS: [&str; 4] = ["out", "dq", "dk", "dv"];
-
-impl Case {
-    /// Reads and checks a file. The error names it, the tensor or key, the need and what came.
-    pub(crate) fn read(path: &Path) -> Result<Self> {
-        Self::parse(&tensors::read(path)?).with_context(|| path.display().to_string())
+/// Reads a case of the op `attention`.
+pub(super) fn attention(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
+    if let Some(reason) = unknown(file, keys, &KEYS, &TENSORS) {
+        return Ok(Content::Unsupported(reason));
     }
-
-    fn parse(bytes: &[u8]) -> Result<Self> {
-        let file = Tensors::parse(bytes)?;
-        let text =
-            file.metadata("case").context("metadata: need the key `case` of a golden case, got none")?;
-        let value: Value = serde_json::from_str(text).context("metadata `case`: need JSON")?;
-        let Value::Object(keys) = value else { bail!("metadata `case`: need a JSON object, got {value}") };
-        let name = text_of(&keys, "name")?;
-        let op = text_of(&keys, "op")?;
-        let content = match op.as_str() {
-            "attention" => attention(&file, &keys)?,
-            other => Content::Unsupported(format!("op `{other}` is not there yet")),
-        };
-        Ok(Self { name, op, content })
-    }
-}
-
-fn attention(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
-    // Whatever we do not know may change the result.
-    let known = |key: &&String| !COMMENTS.contains(&key.as_str()) && !KEYS.contains(&key.as_str());
-    if let Some(key) = keys.keys().find(known) {
-        return Ok(Content::Unsupported(format!("key `{key}` is not there yet")));
-    }
-    if let Some(name) = file.names().into_iter().find(|name| !TENSORS.contains(name)) {
-        return Ok(Content::Unsupported(format!("tensor `{name}` is not there yet")));
-    }
-    let errors = keys.get("expected_abs_error").cloned().unwrap_or_else(|| Map::new().into());
-    let Value::Object(errors) = errors else { bail!("expected_abs_error: need an object, got {errors}") };
-    if let Some(key) = errors.keys().find(|key| !ERRORS.contains(&key.as_str())) {
-        return Ok(Content::Unsupported(format!("key `expected_abs_error.{key}` is not there yet")));
-    }
-    let allowance = number_of(&errors, "out").context("expected_abs_error")?.unwrap_or(0.0);
-    ensure!(allowance >= 0.0, "expected_abs_error.out: need at least 0, got {allowance}");
-
+    let allowance = super::allowance(keys)?;
     let (shape, inputs) = inputs(file, keys)?;
     let json = keys.get("pattern").context("pattern: need one, got none")?;
     let pattern = match pattern::from_json(json) {
@@ -205,42 +151,11 @@ fn same_set(
     list.iter().map(read).collect()
 }
 
-fn text_of(keys: &Map<String, Value>, key: &str) -> Result<String> {
-    match keys.get(key) {
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(other) => bail!("{key}: need a text, got {other}"),
-        None => bail!("{key}: need a text, got none"),
-    }
-}
-
-/// A number, if it is there.
-fn number_of(keys: &Map<String, Value>, key: &str) -> Result<Option<f64>> {
-    match keys.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => match value.as_f64() {
-            Some(number) => Ok(Some(number)),
-            None => bail!("{key}: need a number, got {value}"),
-        },
-    }
-}
-
 impl Attention {
     /// The inputs rounded to an element type; the name of the tensor that does not fit its range otherwise.
     pub(crate) fn rounded<E: Element>(&self) -> Result<reference::Tensors<E>, String> {
-        let round = |name: &str, values: &[f32]| -> Result<Vec<E>, String> {
-            let rounded = |&x: &f32| {
-                let element = E::from_f64(x.into());
-                let fits = Into::<f64>::into(element).is_finite() || !x.is_finite();
-                if fits {
-                    Ok(element)
-                } else {
-                    Err(format!("`{name}` holds {x:e}, past the range of {}", E::TYPE))
-                }
-            };
-            values.iter().map(rounded).collect()
-        };
         let Inputs { q, k, v, .. } = self.tensors.inputs();
         let bias = self.tensors.bias.clone();
-        Ok(reference::Tensors { q: round("q", q)?, k: round("k", k)?, v: round("v", v)?, bias })
+        Ok(reference::Tensors { q: rounded("q", q)?, k: rounded("k", k)?, v: rounded("v", v)?, bias })
     }
 }

@@ -2,6 +2,7 @@
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
+use wgpu_attention::{KeyLengths, Mask, Pattern};
 
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -20,14 +21,21 @@ impl<'a> File<'a> {
         Ok(Self { tensors: SafeTensors::deserialize(bytes)?, case })
     }
 
-    /// The model's family, which must be `need`.
-    pub(crate) fn check_family(&self, need: &str) -> Result<(), Error> {
+    /// The model's family.
+    pub(crate) fn family(&self) -> Result<&str, Error> {
         let found = &self.case["family"];
-        if found.as_str() == Some(need) {
-            Ok(())
-        } else {
-            Err(format!("family: need `{need}`, found {found}").into())
-        }
+        found.as_str().ok_or_else(|| format!("family: need a name, found {found}").into())
+    }
+
+    /// The model's family must be `need`.
+    pub(crate) fn check_family(&self, need: &str) -> Result<(), Error> {
+        let found = self.family()?;
+        if found == need { Ok(()) } else { Err(format!("family: need `{need}`, found `{found}`").into()) }
+    }
+
+    /// Whether there is a weight of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.tensors.tensor(name).or_else(|_| self.tensors.tensor(&format!("w.{name}"))).is_ok()
     }
 
     /// A number of the configuration.
@@ -43,6 +51,11 @@ impl<'a> File<'a> {
             return Ok(found as usize);
         }
         Err(format!("config `{key}`: need a whole number of at least 1, found {found}").into())
+    }
+
+    /// A size that has a default.
+    pub(crate) fn size_or(&self, key: &str, default: usize) -> Result<usize, Error> {
+        if self.case["config"][key].is_null() { Ok(default) } else { self.size(key) }
     }
 
     /// `layer_norm_eps`.
@@ -68,10 +81,10 @@ impl<'a> File<'a> {
         Ok(bytemuck::pod_collect_to_vec(view.data()))
     }
 
-    /// An f32 tensor of any shape.
-    pub(crate) fn values(&self, name: &str) -> Result<Vec<f32>, Error> {
+    /// An f32 tensor of any shape, and its shape.
+    pub(crate) fn values(&self, name: &str) -> Result<(Vec<f32>, Vec<usize>), Error> {
         let view = self.tensors.tensor(name).map_err(|_| format!("tensor `{name}`: need one, found none"))?;
-        self.tensor(name, view.shape())
+        Ok((self.tensor(name, view.shape())?, view.shape().to_vec()))
     }
 
     /// Indices `[batch, length]`, and both sizes.
@@ -91,12 +104,45 @@ impl<'a> File<'a> {
         Ok((indices.iter().map(whole).collect::<Result<_, _>>()?, [batch, len]))
     }
 
-    /// Token ids, each below `vocabulary`: the kernels would take one past it for a row of 0.
-    pub(crate) fn tokens(&self, vocabulary: usize) -> Result<(Vec<u32>, [usize; 2]), Error> {
-        let (ids, sizes) = self.indices("input_ids")?;
-        match ids.iter().find(|&&id| id as usize >= vocabulary) {
-            Some(id) => Err(format!("tensor `input_ids`: need ids below {vocabulary}, found {id}").into()),
+    /// Ids, each below `rows`: the kernels would take one past it for a row of 0.
+    pub(crate) fn tokens(&self, name: &str, rows: usize) -> Result<(Vec<u32>, [usize; 2]), Error> {
+        let (ids, sizes) = self.indices(name)?;
+        match ids.iter().find(|&&id| id as usize >= rows) {
+            Some(id) => Err(format!("tensor `{name}`: need ids below {rows}, found {id}").into()),
             None => Ok((ids, sizes)),
         }
+    }
+
+    /// Checks the sizes of indices.
+    pub(crate) fn expect_sizes(&self, name: &str, found: [usize; 2], need: [usize; 2]) -> Result<(), Error> {
+        if found == need {
+            return Ok(());
+        }
+        Err(format!("tensor `{name}`: need [batch, length] = {need:?}, found {found:?}").into())
+    }
+
+    /// The keys that the attention mask lets be seen, if it hides any: by their number where it is padding on the right, which
+    /// takes no test per pair.
+    pub(crate) fn key_mask(&self, sizes: [usize; 2]) -> Result<Option<Box<dyn Pattern>>, Error> {
+        let name = "attention_mask";
+        if !self.has(name) {
+            return Ok(None);
+        }
+        let (mask, found) = self.indices(name)?;
+        self.expect_sizes(name, found, sizes)?;
+        if let Some(other) = mask.iter().find(|&&kept| kept > 1) {
+            return Err(format!("tensor `{name}`: need 0 and 1, found {other}").into());
+        }
+        if mask.iter().all(|&kept| kept == 1) {
+            return Ok(None);
+        }
+        let [batch, len] = sizes;
+        let rows = || mask.chunks(len.max(1));
+        if rows().all(|row| row.is_sorted_by(|a, b| a >= b)) {
+            let lengths = rows().map(|row| row.iter().filter(|&&kept| kept == 1).count()).collect();
+            return Ok(Some(Box::new(KeyLengths { lengths })));
+        }
+        let bits: Vec<bool> = mask.iter().map(|&kept| kept == 1).collect();
+        Ok(Some(Box::new(Mask::new([batch, 1, 1, len], bits)?)))
     }
 }

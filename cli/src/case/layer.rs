@@ -1,0 +1,191 @@
+//! Cases of the kernels around attention.
+
+use super::{Content, flag_of, number_of, rounded, size_of, text_of, unknown};
+use crate::tensors::{Tensors, wrong};
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use wgpu_attention::{
+    Activation, Element, FeedForwardShape, NormKind, NormShape, RotaryPairs, RotaryShape, WeightOrder,
+};
+
+/// One operation and its expected values.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    pub(crate) op: LayerOp,
+    tensors: BTreeMap<&'static str, Vec<f32>>,
+    pub(crate) out: Vec<f32>,
+    /// As in the file.
+    pub(crate) out_shape: Vec<usize>,
+    pub(crate) allowance: f64,
+}
+
+/// What is computed; shapes are those of f32.
+#[derive(Debug)]
+pub(crate) enum LayerOp {
+    /// Of `x`, with `weight` and maybe `bias`.
+    Norm(NormShape),
+    /// Of `x`, by `cos` and `sin`.
+    Rotary(RotaryShape),
+    /// Of `x`.
+    Activation(Activation),
+    /// Of `x`, with `w1` and so on; behind a norm with `norm_weight` and maybe `norm_bias`.
+    FeedForward(FeedForwardShape, Option<NormShape>),
+}
+
+/// A case, of the tensors that `names` lists: those that the file has.
+fn layer(
+    file: &Tensors<'_>,
+    keys: &Map<String, Value>,
+    op: LayerOp,
+    names: &[&'static str],
+) -> Result<Content> {
+    let out = file.need("out")?;
+    out.expect(&file.need("x")?.shape, "the shape of x")?;
+    let there = names.iter().filter_map(|&name| Some((name, file.find(name)?)));
+    let tensors = there.map(|(name, tensor)| Ok((name, tensor.floats()?))).collect::<Result<_>>()?;
+    let (out_shape, allowance) = (out.shape.clone(), super::allowance(keys)?);
+    Ok(Content::Layer(Box::new(Layer { op, tensors, out: out.floats()?, out_shape, allowance })))
+}
+
+/// x as rows of its last axis.
+fn rows(file: &Tensors<'_>) -> Result<[usize; 2]> {
+    let x = file.need("x")?;
+    match x.shape.split_last() {
+        Some((&width, rows)) => Ok([rows.iter().product(), width]),
+        None => Err(wrong("x", "at least one axis", "none")),
+    }
+}
+
+/// The epsilon of a norm.
+fn eps(keys: &Map<String, Value>, key: &str) -> Result<f32> {
+    Ok(number_of(keys, key)?.with_context(|| format!("{key}: need a number, got none"))? as f32)
+}
+
+/// A norm over rows of x, whose parameters have these names.
+fn norm_shape(file: &Tensors<'_>, kind: NormKind, eps: f32, [weight, bias]: [&str; 2]) -> Result<NormShape> {
+    let [rows, width] = rows(file)?;
+    file.need(weight)?.expect(&[width], "[width of x]")?;
+    let bias = file.find(bias);
+    bias.as_ref().map(|bias| bias.expect(&[width], "[width of x]")).transpose()?;
+    let shape = NormShape::new(kind, rows, width, eps).bias(bias.is_some());
+    shape.check()?;
+    Ok(shape)
+}
+
+/// Reads a case of the op `layer_norm` or `rms_norm`.
+pub(super) fn norm(file: &Tensors<'_>, keys: &Map<String, Value>, op: &str) -> Result<Content> {
+    const TENSORS: [&str; 4] = ["x", "weight", "bias", "out"];
+    if let Some(reason) = unknown(file, keys, &["eps"], &TENSORS) {
+        return Ok(Content::Unsupported(reason));
+    }
+    let kind = if op == "layer_norm" { NormKind::Layer } else { NormKind::Rms };
+    let shape = norm_shape(file, kind, eps(keys, "eps")?, ["weight", "bias"])?;
+    layer(file, keys, LayerOp::Norm(shape), &TENSORS[..3])
+}
+
+/// Reads a case of the op `rotary`.
+pub(super) fn rotary(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
+    const TENSORS: [&str; 4] = ["x", "cos", "sin", "out"];
+    if let Some(reason) = unknown(file, keys, &["interleaved", "rotary_dim"], &TENSORS) {
+        return Ok(Content::Unsupported(reason));
+    }
+    let x = file.need("x")?;
+    let &[batch, heads, len, head_dim] = &x.shape[..] else {
+        return Err(wrong("x", "[B, H, L, d]", format!("{:?}", x.shape)));
+    };
+    let rotary_dim = size_of(keys, "rotary_dim")?.unwrap_or(head_dim);
+    let interleaved = flag_of(keys, "interleaved")?.unwrap_or(false);
+    let cos = file.need("cos")?;
+    let per_item = cos.shape.len() == 3;
+    let shape = RotaryShape::new(batch, heads, len, head_dim)
+        .rotary_dim(rotary_dim)
+        .pairs(if interleaved { RotaryPairs::Interleaved } else { RotaryPairs::HalfSplit })
+        .tables_per_item(per_item);
+    shape.check()?;
+    for table in [cos, file.need("sin")?] {
+        let sizes = [batch, len, rotary_dim / 2];
+        table
+            .expect(&sizes[usize::from(!per_item)..], "[L, rotary_dim / 2], or such a table for each item")?;
+    }
+    layer(file, keys, LayerOp::Rotary(shape), &TENSORS[..3])
+}
+
+/// Reads a case of the op `activation`.
+pub(super) fn activation(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
+    if let Some(reason) = unknown(file, keys, &["activation"], &["x", "out"]) {
+        return Ok(Content::Unsupported(reason));
+    }
+    layer(file, keys, LayerOp::Activation(text_of(keys, "activation")?.parse()?), &["x"])
+}
+
+/// Reads a case of the op `feed_forward`.
+pub(super) fn feed_forward(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
+    const KEYS: [&str; 4] = ["activation", "weights", "norm", "norm_eps"];
+    const TENSORS: [&str; 10] = ["x", "w1", "b1", "w2", "b2", "w3", "b3", "norm_weight", "norm_bias", "out"];
+    if let Some(reason) = unknown(file, keys, &KEYS, &TENSORS) {
+        return Ok(Content::Unsupported(reason));
+    }
+    let [rows, width] = rows(file)?;
+    let (weights, axis) = match keys.get("weights").map(Value::as_str) {
+        None | Some(Some("in_out")) => (WeightOrder::InOut, 1),
+        Some(Some("out_in")) => (WeightOrder::OutIn, 0),
+        Some(_) => bail!("weights: need `in_out` or `out_in`, got {}", keys["weights"]),
+    };
+    let w1 = file.need("w1")?;
+    let Some(&hidden) = w1.shape.get(axis) else {
+        return Err(wrong("w1", "[width of x, hidden width] or its transpose", format!("{:?}", w1.shape)));
+    };
+    let (gated, bias) = (file.find("w3").is_some(), file.find("b1").is_some());
+    let shape = FeedForwardShape::new(rows, width, hidden, text_of(keys, "activation")?.parse()?)
+        .weights(weights)
+        .gated(gated)
+        .bias(bias);
+    shape.check()?;
+    let into = if weights == WeightOrder::InOut { [width, hidden] } else { [hidden, width] };
+    let back = [into[1], into[0]];
+    let there = |name: &str, wanted: bool, sizes: &[usize], meaning: &str| -> Result<()> {
+        match (file.find(name), wanted) {
+            (Some(_), false) => {
+                Err(wrong(name, "none, as there is no b1, w3 or norm that it goes with", "a tensor"))
+            }
+            (None, false) => Ok(()),
+            _ => file.need(name)?.expect(sizes, meaning),
+        }
+    };
+    there("w1", true, &into, "the widths of x and of the hidden layer, as `weights` says")?;
+    there("w2", true, &back, "the widths of the hidden layer and of x, as `weights` says")?;
+    there("w3", gated, &into, "the shape of w1")?;
+    there("b1", bias, &[hidden], "[hidden width]")?;
+    there("b2", bias, &[width], "[width of x]")?;
+    there("b3", bias && gated, &[hidden], "[hidden width]")?;
+    let kind = match keys.get("norm").map(Value::as_str) {
+        None => None,
+        Some(Some("layer_norm")) => Some(NormKind::Layer),
+        Some(Some("rms_norm")) => Some(NormKind::Rms),
+        Some(_) => bail!("norm: need `layer_norm` or `rms_norm`, got {}", keys["norm"]),
+    };
+    there("norm_weight", kind.is_some(), &[width], "[width of x], as there is a norm")?;
+    there("norm_bias", kind.is_some() && file.find("norm_bias").is_some(), &[width], "[width of x]")?;
+    let norm = |kind| norm_shape(file, kind, eps(keys, "norm_eps")?, ["norm_weight", "norm_bias"]);
+    let norm = kind.map(norm).transpose()?;
+    layer(file, keys, LayerOp::FeedForward(shape, norm), &TENSORS[..9])
+}
+
+impl Layer {
+    /// A tensor that the operation has.
+    pub(crate) fn tensor(&self, name: &str) -> &[f32] {
+        self.find(name).unwrap_or_default()
+    }
+
+    /// A tensor, if the case has it.
+    pub(crate) fn find(&self, name: &str) -> Option<&[f32]> {
+        self.tensors.get(name).map(Vec::as_slice)
+    }
+
+    /// Every tensor rounded to an element type, but for the tables of a rotary embedding, which are always f32.
+    pub(crate) fn rounded<E: Element>(&self) -> Result<BTreeMap<&'static str, Vec<E>>, String> {
+        let rounded = |(&name, values): (&&'static str, &Vec<f32>)| Ok((name, rounded(name, values)?));
+        self.tensors.iter().filter(|(name, _)| !["cos", "sin"].contains(name)).map(rounded).collect()
+    }
+}

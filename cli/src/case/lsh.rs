@@ -1,0 +1,135 @@
+//! Cases of LSH attention.
+
+use super::{Content, flag_of, number_of, size_of, unknown};
+use crate::tensors::{Tensors, wrong};
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value};
+use wgpu_attention::{AttentionShape, LshInputs, LshOptions, Projections};
+
+/// A call of LSH attention and its expected values.
+#[derive(Debug)]
+pub(crate) struct Lsh {
+    /// f32, `[B, H, L, D]`.
+    pub(crate) shape: AttentionShape,
+    pub(crate) options: LshOptions,
+    pub(crate) qk: Vec<f32>,
+    pub(crate) v: Vec<f32>,
+    projections: Vec<f32>,
+    key_mask: Option<Vec<bool>>,
+    /// `[B, H, L, dv]`.
+    pub(crate) out: Vec<f32>,
+    /// `[B, H, L]`.
+    pub(crate) lse: Option<Vec<f32>>,
+    /// `[B, H, rounds, L]`.
+    pub(crate) buckets: Vec<u32>,
+    pub(crate) allowance: f64,
+}
+
+const KEYS: [&str; 13] = [
+    "rounds",
+    "chunk",
+    "buckets",
+    "look_back",
+    "look_ahead",
+    "wrap",
+    "chain_rounds",
+    "causal",
+    "scale",
+    "self_penalty",
+    "within_bucket",
+    "count_once",
+    "norm_eps",
+];
+const TENSORS: [&str; 7] = ["qk", "v", "rotations", "key_mask", "out", "lse", "buckets"];
+
+/// Reads a case of the op `lsh_attention`. What it leaves out is as [`LshOptions`] has it.
+pub(super) fn lsh(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
+    if let Some(reason) = unknown(file, keys, &KEYS, &TENSORS) {
+        return Ok(Content::Unsupported(reason));
+    }
+    let (qk, v) = (file.need("qk")?, file.need("v")?);
+    let &[b, h, l, d] = &qk.shape[..] else {
+        return Err(wrong("qk", "[B, H, L, d]", format!("{:?}", qk.shape)));
+    };
+    let Some(&dv) = v.shape.get(3) else { return Err(wrong("v", "[B, H, L, dv]", format!("{:?}", v.shape))) };
+    v.expect(&[b, h, l, dv], "[B, H, L, dv]")?;
+    let mut shape = AttentionShape::new(b, h, l, d).value_dim(dv);
+    shape.scale = number_of(keys, "scale")?.map(|scale| scale as f32);
+
+    let rotations = file.need("rotations")?;
+    let per_head = rotations.shape.first().is_some_and(|&heads| heads != 1);
+    let key_mask = file.find("key_mask");
+    let options = options(keys)?.key_mask(key_mask.is_some()).projections(Projections::Given { per_head });
+    options.check(&shape)?;
+    let heads = if per_head { h } else { 1 };
+    let sizes = [heads, d, options.rounds, options.columns()];
+    rotations.expect(&sizes, "[H or 1, d, rounds, half the sum of the bucket factors]")?;
+    let key_mask = key_mask.map(|mask| {
+        mask.expect(&[b, l], "[B, L]")?;
+        mask.bits()
+    });
+    let out = file.need("out")?;
+    out.expect(&[b, h, l, dv], "[B, H, L, dv]")?;
+    let lse = file.find("lse").map(|lse| {
+        lse.expect(&[b, h, l], "[B, H, L]")?;
+        lse.floats()
+    });
+    let buckets = file.need("buckets")?;
+    buckets.expect(&[b, h, options.rounds, l], "[B, H, rounds, L]")?;
+    let buckets = buckets.indices()?;
+    // Masked keys are in the one after the last.
+    let most = options.bucket_count() - usize::from(!options.key_mask);
+    if let Some(bucket) = buckets.iter().find(|&&bucket| bucket as usize > most) {
+        return Err(wrong("buckets", format!("buckets up to {most}"), bucket));
+    }
+    Ok(Content::Lsh(Box::new(Lsh {
+        qk: qk.floats()?,
+        v: v.floats()?,
+        projections: rotations.floats()?,
+        key_mask: key_mask.transpose()?,
+        out: out.floats()?,
+        lse: lse.transpose()?,
+        allowance: super::allowance(keys)?,
+        buckets,
+        shape,
+        options,
+    })))
+}
+
+fn options(keys: &Map<String, Value>) -> Result<LshOptions> {
+    let need =
+        |key: &str| size_of(keys, key)?.with_context(|| format!("{key}: need a whole number, got none"));
+    let list = match keys.get("buckets") {
+        Some(Value::Array(list)) => list,
+        Some(other) => bail!("buckets: need a list of factors, got {other}"),
+        None => bail!("buckets: need a list of factors, got none"),
+    };
+    let factor = |value: &Value| {
+        let factor = value.as_u64().and_then(|factor| usize::try_from(factor).ok());
+        factor.with_context(|| format!("buckets: need whole numbers, got {value}"))
+    };
+    let factors: Vec<usize> = list.iter().map(factor).collect::<Result<_>>()?;
+    let mut options = LshOptions::new(need("rounds")?, 2, need("chunk")?).buckets(factors);
+    options.look_back = size_of(keys, "look_back")?.unwrap_or(options.look_back);
+    options.look_ahead = size_of(keys, "look_ahead")?.unwrap_or(options.look_ahead);
+    for (key, flag) in [
+        ("wrap", &mut options.wrap),
+        ("chain_rounds", &mut options.chain_rounds),
+        ("causal", &mut options.causal),
+        ("within_bucket", &mut options.within_bucket),
+        ("count_once", &mut options.count_once),
+    ] {
+        *flag = flag_of(keys, key)?.unwrap_or(*flag);
+    }
+    for (key, number) in [("self_penalty", &mut options.self_penalty), ("norm_eps", &mut options.norm_eps)] {
+        *number = number_of(keys, key)?.map_or(*number, |given| given as f32);
+    }
+    Ok(options)
+}
+
+impl Lsh {
+    /// The tensors, with qk and v of any element type.
+    pub(crate) fn inputs<'a, E>(&'a self, qk: &'a [E], v: &'a [E]) -> LshInputs<'a, E> {
+        LshInputs { qk, v, projections: Some(&self.projections), key_mask: self.key_mask.as_deref() }
+    }
+}

@@ -1,0 +1,155 @@
+//! Golden cases: results of other systems, one a file. `golden/README.md` describes the format.
+//!
+//! | file | ops |
+//! |---|---|
+//! | `attention.rs` | `attention` |
+//! | `lsh.rs` | `lsh_attention` |
+//! | `layer.rs` | `layer_norm`, `rms_norm`, `rotary`, `activation`, `feed_forward` |
+//!
+//! A `model` is read by `crate::model`.
+
+mod attention;
+mod layer;
+mod lsh;
+
+pub(crate) use attention::{Attention, pattern_tensors, with_bias};
+pub(crate) use layer::{Layer, LayerOp};
+pub(crate) use lsh::Lsh;
+
+use crate::tensors::{self, Tensors};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Map, Value};
+use std::path::Path;
+use wgpu_attention::Element;
+
+/// A golden case.
+#[derive(Debug)]
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) op: String,
+    pub(crate) content: Content,
+}
+
+/// What a case asks for.
+#[derive(Debug)]
+pub(crate) enum Content {
+    Attention(Box<Attention>),
+    Lsh(Box<Lsh>),
+    Layer(Box<Layer>),
+    /// The whole file.
+    Model(Vec<u8>),
+    /// With the reason.
+    Unsupported(String),
+}
+
+/// Keys of a case of any op that are read here, or that say nothing about the result.
+const COMMON: [&str; 6] = ["op", "name", "source", "note", "notes", "expected_abs_error"];
+/// What `expected_abs_error` may say: the errors of gradients are of no use without a backward pass.
+const ERRORS: [&str; 4] = ["out", "dq", "dk", "dv"];
+
+impl Case {
+    /// Reads and checks a file. The error names it, the tensor or key, the need and what came.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        Self::parse(tensors::read(path)?).with_context(|| path.display().to_string())
+    }
+
+    fn parse(bytes: Vec<u8>) -> Result<Self> {
+        let file = Tensors::parse(&bytes)?;
+        let text =
+            file.metadata("case").context("metadata: need the key `case` of a golden case, got none")?;
+        let value: Value = serde_json::from_str(text).context("metadata `case`: need JSON")?;
+        let Value::Object(keys) = value else { bail!("metadata `case`: need a JSON object, got {value}") };
+        let name = text_of(&keys, "name")?;
+        let op = text_of(&keys, "op")?;
+        let content = match op.as_str() {
+            "attention" => attention::attention(&file, &keys)?,
+            "lsh_attention" => lsh::lsh(&file, &keys)?,
+            "layer_norm" | "rms_norm" => layer::norm(&file, &keys, &op)?,
+            "rotary" => layer::rotary(&file, &keys)?,
+            "activation" => layer::activation(&file, &keys)?,
+            "feed_forward" => layer::feed_forward(&file, &keys)?,
+            "model" => Content::Model(bytes),
+            other => Content::Unsupported(format!("op `{other}` is not there yet")),
+        };
+        Ok(Self { name, op, content })
+    }
+}
+
+/// The first thing of a file that this program does not know, for it may change the result.
+fn unknown(
+    file: &Tensors<'_>,
+    keys: &Map<String, Value>,
+    known_keys: &[&str],
+    known_tensors: &[&str],
+) -> Option<String> {
+    let known = |key: &&String| !COMMON.contains(&key.as_str()) && !known_keys.contains(&key.as_str());
+    if let Some(key) = keys.keys().find(known) {
+        return Some(format!("key `{key}` is not there yet"));
+    }
+    if let Some(name) = file.names().into_iter().find(|name| !known_tensors.contains(name)) {
+        return Some(format!("tensor `{name}` is not there yet"));
+    }
+    let errors = keys.get("expected_abs_error")?.as_object()?;
+    let key = errors.keys().find(|key| !ERRORS.contains(&key.as_str()))?;
+    Some(format!("key `expected_abs_error.{key}` is not there yet"))
+}
+
+/// The expected values' own absolute error.
+fn allowance(keys: &Map<String, Value>) -> Result<f64> {
+    let allowance = match keys.get("expected_abs_error") {
+        None => 0.0,
+        Some(Value::Object(errors)) => number_of(errors, "out").context("expected_abs_error")?.unwrap_or(0.0),
+        Some(other) => bail!("expected_abs_error: need an object, got {other}"),
+    };
+    ensure!(allowance >= 0.0, "expected_abs_error.out: need at least 0, got {allowance}");
+    Ok(allowance)
+}
+
+fn text_of(keys: &Map<String, Value>, key: &str) -> Result<String> {
+    match keys.get(key) {
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(other) => bail!("{key}: need a text, got {other}"),
+        None => bail!("{key}: need a text, got none"),
+    }
+}
+
+/// A number, if it is there.
+fn number_of(keys: &Map<String, Value>, key: &str) -> Result<Option<f64>> {
+    match keys.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match value.as_f64() {
+            Some(number) => Ok(Some(number)),
+            None => bail!("{key}: need a number, got {value}"),
+        },
+    }
+}
+
+/// A size, if it is there.
+fn size_of(keys: &Map<String, Value>, key: &str) -> Result<Option<usize>> {
+    match keys.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match value.as_u64().and_then(|size| usize::try_from(size).ok()) {
+            Some(size) => Ok(Some(size)),
+            None => bail!("{key}: need a whole number, got {value}"),
+        },
+    }
+}
+
+/// A truth value, if it is there.
+fn flag_of(keys: &Map<String, Value>, key: &str) -> Result<Option<bool>> {
+    match keys.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(flag)) => Ok(Some(*flag)),
+        Some(value) => bail!("{key}: need true or false, got {value}"),
+    }
+}
+
+/// Values rounded to an element type; which does not fit its range otherwise.
+pub(crate) fn rounded<E: Element>(name: &str, values: &[f32]) -> Result<Vec<E>, String> {
+    let rounded = |&x: &f32| {
+        let element = E::from_f64(x.into());
+        let fits = Into::<f64>::into(element).is_finite() || !x.is_finite();
+        if fits { Ok(element) } else { Err(format!("`{name}` holds {x:e}, past the range of {}", E::TYPE)) }
+    };
+    values.iter().map(rounded).collect()
+}

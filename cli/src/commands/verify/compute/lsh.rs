@@ -1,0 +1,79 @@
+//! Cases of LSH attention.
+
+use super::{Done, EXPECTED, REFERENCE, narrow};
+use crate::case::{Lsh, rounded};
+use crate::commands::verify::record::Judged;
+use anyhow::Result;
+use wgpu_attention::reference::{self, Expected, LshGot, LshReport, Rows};
+use wgpu_attention::{Element, ElementType, Gpu, LshOutput};
+
+/// The reference, given the case's buckets, against the expected values; and the case's buckets against the reference's,
+/// wherever no rounding can change them.
+pub(super) fn on_cpu(case: &Lsh) -> Result<Judged> {
+    let inputs = case.inputs(&case.qk, &case.v);
+    let exact = reference::lsh_with_buckets(&case.shape, &case.options, &inputs, &case.buckets)?;
+    let (out, lse) = (narrow(&exact.out), narrow(&exact.lse));
+    let got = LshGot { out: &out, lse: lse_of(case, &lse), buckets: &case.buckets, order: None };
+    let report =
+        reference::verify_lsh(&case.shape, &case.options, &inputs, got, Rows::All, Some(expected(case)))?;
+    Ok(judged(case, &report))
+}
+
+/// The device against the expected values, if its buckets are those that they belong to. Where a projection is too close to
+/// call, a device may differ; its rows are then compared with the reference on the device's own buckets.
+pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Lsh) -> Result<Done> {
+    let (qk, v) = match (rounded::<E>("qk", &case.qk), rounded::<E>("v", &case.v)) {
+        (Ok(qk), Ok(v)) => (qk, v),
+        (Err(reason), _) | (_, Err(reason)) => return Ok(Done::Unsupported(reason)),
+    };
+    let (shape, inputs) = (case.shape.elements(E::TYPE), case.inputs(&qk, &v));
+    let output: LshOutput<E> = gpu.lsh(&shape, &case.options, &inputs)?;
+    let theirs = E::TYPE == ElementType::F32 && output.buckets == case.buckets;
+    // Without an expected lse ours is not compared with ours.
+    let lse = if theirs { lse_of(case, &output.lse) } else { Some(&output.lse[..]) };
+    let got = LshGot { out: &output.out, lse, buckets: &output.buckets, order: Some(&output.order) };
+    let expected = theirs.then(|| expected(case));
+    let report = reference::verify_lsh(&shape, &case.options, &inputs, got, Rows::All, expected)?;
+    let mut judged = judged(case, &report);
+    if E::TYPE == ElementType::F32 && !theirs {
+        let certain = reference::lsh_buckets(&shape, &case.options, &inputs)?.certain;
+        let pairs = output.buckets.iter().zip(&case.buckets);
+        let wrong = pairs.zip(certain).position(|((ours, theirs), certain)| certain && ours != theirs);
+        if let Some(n) = wrong {
+            let (got, expected) = (output.buckets[n], case.buckets[n]);
+            judged.fail(bucket(case, n, got, expected));
+        }
+    }
+    let against = if theirs { EXPECTED } else { REFERENCE };
+    Ok(Done::Compared { path: "scalar".into(), against, judged })
+}
+
+fn expected(case: &Lsh) -> (Expected<'_>, f64) {
+    (Expected { out: &case.out, lse: case.lse.as_deref() }, case.allowance)
+}
+
+fn lse_of<'a>(case: &Lsh, lse: &'a [f32]) -> Option<&'a [f32]> {
+    case.lse.is_some().then_some(lse)
+}
+
+fn judged(case: &Lsh, report: &LshReport) -> Judged {
+    let mut judged = Judged::rows(&report.attention);
+    if let Some(n) = report.wrong_order {
+        judged.fail(format!("order{}: not the stable order of the buckets", at(case, n)));
+    }
+    if let Some(&(n, got, expected)) = report.wrong_buckets.first() {
+        judged.fail(bucket(case, n, got, expected));
+    }
+    judged
+}
+
+fn bucket(case: &Lsh, n: usize, got: u32, expected: u32) -> String {
+    format!("buckets{}: got {got}, expected {expected}, which no rounding changes", at(case, n))
+}
+
+/// A place of `[B, H, rounds, L]`.
+fn at(case: &Lsh, n: usize) -> String {
+    let (len, rounds, heads) = (case.shape.q_len, case.options.rounds, case.shape.heads);
+    let line = n / len / rounds;
+    format!("[{}, {}, {}, {}]", line / heads, line % heads, n / len % rounds, n % len)
+}

@@ -1,0 +1,52 @@
+//! A case on the CPU reference and on a GPU.
+
+pub(super) mod attention;
+mod layer;
+mod lsh;
+mod model;
+
+use super::record::Judged;
+use crate::case::Content;
+use anyhow::Result;
+use wgpu_attention::{AnyPattern, Element, Gpu};
+
+/// What came of a case on a GPU.
+pub(super) enum Done {
+    Compared {
+        path: String,
+        against: &'static str,
+        judged: Judged,
+    },
+    /// With the reason: an input does not fit the element type, or there is no such kernel.
+    Unsupported(String),
+}
+
+/// What a comparison is with.
+const EXPECTED: &str = "expected";
+const REFERENCE: &str = "reference";
+
+/// The reference against the expected values; an attention case under a pattern of the same set.
+pub(super) fn on_cpu(case: &Content, pattern: Option<&AnyPattern>) -> Result<Judged> {
+    match case {
+        Content::Attention(case) => attention::on_cpu(case, pattern.unwrap_or(&case.pattern)),
+        Content::Lsh(case) => lsh::on_cpu(case),
+        Content::Layer(case) => layer::on_cpu(case),
+        Content::Model(bytes) => model::on_cpu(bytes),
+        Content::Unsupported(reason) => anyhow::bail!("{reason}"),
+    }
+}
+
+/// The kernels against the expected values; in 16 bits against the reference on the rounded inputs.
+pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Content, pattern: Option<&AnyPattern>) -> Result<Done> {
+    match case {
+        Content::Attention(case) => attention::on_gpu::<E>(gpu, case, pattern.unwrap_or(&case.pattern)),
+        Content::Lsh(case) => lsh::on_gpu::<E>(gpu, case),
+        Content::Layer(case) => layer::on_gpu::<E>(gpu, case),
+        Content::Model(bytes) => model::on_gpu::<E>(gpu, bytes),
+        Content::Unsupported(reason) => Ok(Done::Unsupported(reason.clone())),
+    }
+}
+
+fn narrow(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|&x| x as f32).collect()
+}

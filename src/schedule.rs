@@ -1,0 +1,123 @@
+//! How a plan cuts the work of a call into workgroups. Needs no device.
+
+use crate::mask::{Part, Parts};
+use crate::wgsl::{Tile, TileLimits};
+use crate::{AttentionShape, ElementType, Result};
+
+/// The cut of a call: the same for every device with these limits.
+///
+/// ```
+/// use wgpu_attention::{AttentionShape, BlockGrid, BlockMask, Full, Schedule, wgsl::TileLimits};
+///
+/// // One query of 32 heads, which share 8 key heads by fours, over 65,536 keys: decoding.
+/// let shape = AttentionShape::new(1, 32, 1, 128).kv_heads(8).kv_len(65536);
+/// let mask = BlockMask::new(&Full, BlockGrid::from(&shape).shared())?;
+/// let schedule = Schedule::new(&shape, &mask.into(), TileLimits::WEBGPU, None, None)?;
+/// assert!(schedule.packed[0] && schedule.splits == 64);
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule {
+    /// Sizes of a workgroup, of each part.
+    pub tiles: Vec<Tile>,
+    /// Of each part, whether the queries of all heads that share a key head are the rows of one tile: k and v are then read
+    /// once for all of them.
+    pub packed: Vec<bool>,
+    /// Workgroups that share the keys of one row tile, and merge by (m, l): what keeps a device busy that has few rows.
+    pub splits: usize,
+    /// Bytes of a call's scratch: the state (m, l) of parts and splits, and their f32 rows.
+    pub scratch_bytes: [u64; 2],
+}
+
+impl Schedule {
+    /// Rows of a tile at least: with fewer, a workgroup had fewer lanes than the GPUs' waves.
+    const LEAST_ROWS: usize = 8;
+    /// Tiles of keys that a split has at least: below, its own start and end cost more than it saves.
+    const LEAST_TILES: u64 = 4;
+    /// Splits at most: their merge is one loop of one lane.
+    const MOST_SPLITS: u64 = 64;
+
+    /// Cuts; a forced tile or number of splits replaces the chosen one.
+    ///
+    /// # Errors
+    /// As [`Tile::choose`].
+    pub fn new(
+        shape: &AttentionShape,
+        parts: &Parts,
+        limits: TileLimits,
+        tile: Option<Tile>,
+        splits: Option<usize>,
+    ) -> Result<Self> {
+        let packed: Vec<_> = parts.parts().iter().map(|part| packs(shape, part)).collect();
+        let choose = |(part, packed): (&Part, &bool)| {
+            let grid = part.mask.grid();
+            let rows = rows_of(shape, part, *packed).next_power_of_two().max(Self::LEAST_ROWS);
+            let rows = rows.min(grid.block_q);
+            let chosen = || Tile::choose(shape.head_dim, shape.value_dim, rows, grid.block_k, limits);
+            tile.map_or_else(chosen, Ok)
+        };
+        let tiles = parts.parts().iter().zip(&packed).map(choose).collect::<Result<Vec<_>>>()?;
+
+        let wanted = |((part, packed), tile): ((&Part, &bool), &Tile)| {
+            let items = items(shape, part, *packed, tile) as u64;
+            let target: u64 = match tile {
+                // Several for each core.
+                Tile::Direct(_) => 16,
+                // Some for each of the hundred and more compute units of a large GPU.
+                Tile::Staged(_) => 512,
+            };
+            let most = heaviest_tiles(part, tile) / Self::LEAST_TILES;
+            target.div_ceil(u64::max(items, 1)).min(most).clamp(1, Self::MOST_SPLITS) as usize
+        };
+        let each = parts.parts().iter().zip(&packed).zip(&tiles);
+        // All rows have as many splits: a part of few rows beside one of many stays whole.
+        let splits = splits.unwrap_or_else(|| each.map(wanted).min().unwrap_or(1));
+        let scratch_bytes = scratch_bytes(shape, parts.parts().len() > 1, splits);
+        Ok(Self { tiles, packed, splits, scratch_bytes })
+    }
+}
+
+/// Rows of a part for one head, or one group of packed heads.
+pub(crate) fn rows_of(shape: &AttentionShape, part: &Part, packed: bool) -> usize {
+    part.mask.grid().q_len * if packed { shape.heads / shape.kv_heads } else { 1 }
+}
+
+/// Work items of a part, before the keys are split.
+pub(crate) fn items(shape: &AttentionShape, part: &Part, packed: bool, tile: &Tile) -> usize {
+    let heads = if packed { shape.kv_heads } else { shape.heads };
+    rows_of(shape, part, packed).div_ceil(tile.rows()) * heads * shape.batch
+}
+
+/// Bytes of a call's state (m, l) and of its f32 rows, each once a split.
+pub(crate) fn scratch_bytes(shape: &AttentionShape, several_parts: bool, splits: usize) -> [u64; 2] {
+    if !several_parts && splits == 1 {
+        return [0, 0];
+    }
+    let rows = (shape.len_lse() * splits) as u64;
+    let in_place = splits == 1 && shape.output == ElementType::F32;
+    [8 * rows, if in_place { 0 } else { rows * 16 * shape.value_dim.div_ceil(4) as u64 }]
+}
+
+/// Tiles of keys that the longest row tile visits.
+pub(crate) fn heaviest_tiles(part: &Part, tile: &Tile) -> u64 {
+    let grid = part.mask.grid();
+    let distinct = |stride: usize, count: usize| if stride == 0 { count.min(1) } else { count };
+    let mut heaviest = 0;
+    for batch in 0..distinct(part.mask.batch_stride(), grid.batch) {
+        for head in 0..distinct(part.mask.head_stride(), grid.heads) {
+            for q_block in 0..grid.q_blocks() {
+                let row = part.mask.row(batch, head, q_block);
+                let blocks: u64 = row.full.iter().chain(row.partial).map(|run| u64::from(run.count)).sum();
+                heaviest = heaviest.max(blocks);
+            }
+        }
+    }
+    heaviest * grid.block_k.div_ceil(tile.keys()) as u64
+}
+
+/// Whether the heads that share a key head fill a tile better together: few queries, as they are, under one mask.
+fn packs(shape: &AttentionShape, part: &Part) -> bool {
+    let grid = part.mask.grid();
+    let one_mask = part.mask.head_stride() == 0 || grid.heads == 1;
+    shape.heads > shape.kv_heads && 2 * grid.q_len <= grid.block_q && part.q_order.is_none() && one_mask
+}
