@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `commands/` | one file a command: its arguments, what it does, what it prints |
 //! | `bench/` | benchmarks: cases, verification, clocks, ceilings, their record |
+//! | `report/` | what is made of benchmark records: a page with plots, tables, comparisons |
 //! | `case/` | golden cases, read and checked |
 //! | `model/` | whole models on the kernels, and in f64 |
 //! | `tensors.rs`, `shapes.rs` | safetensors files; from the shapes of q, k and v to the shape of a call |
@@ -26,6 +27,7 @@ mod model;
 mod output;
 mod pattern;
 mod progress;
+mod report;
 mod shapes;
 mod tensors;
 

@@ -17,7 +17,7 @@ mod describe;
 mod rates;
 pub(crate) mod record;
 pub(crate) mod session;
-mod stats;
+pub(crate) mod stats;
 mod subject;
 pub(crate) mod suites;
 mod table;

@@ -2,10 +2,12 @@
 
 mod adapters;
 mod bench;
+mod compare;
 mod demo;
 mod draw;
 mod explain;
 mod gallery;
+mod report;
 mod run;
 mod scale;
 mod sizes;
@@ -32,6 +34,8 @@ enum Command {
     Explain(explain::Explain),
     Scale(scale::Scale),
     Bench(bench::Bench),
+    Compare(compare::Compare),
+    Report(report::Report),
     Gallery(gallery::Gallery),
 }
 
@@ -47,6 +51,8 @@ impl Cli {
             Command::Explain(command) => command.run(),
             Command::Scale(command) => command.run(),
             Command::Bench(command) => command.run(),
+            Command::Compare(command) => command.run(),
+            Command::Report(command) => command.run(),
             Command::Gallery(command) => command.run(),
         }
     }
