@@ -74,6 +74,9 @@
 //! `webgpu` on your own wgpu dependency, or use the one re-exported here. Without `gpu`, patterns, masks, the reference
 //! and the WGSL text remain. The feature `serde` reads patterns from JSON (`AnyPattern`).
 
+// A browser's device belongs to one thread; the `Arc`s around it are for all the others.
+#![cfg_attr(target_arch = "wasm32", allow(clippy::arc_with_non_send_sync))]
+
 mod counter;
 mod element;
 mod error;

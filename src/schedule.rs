@@ -11,7 +11,7 @@ use crate::{AttentionShape, ElementType, Result};
 ///
 /// // One query of 32 heads, which share 8 key heads by fours, over 65,536 keys: decoding.
 /// let shape = AttentionShape::new(1, 32, 1, 128).kv_heads(8).kv_len(65536);
-/// let mask = BlockMask::new(&Full, BlockGrid::from(&shape).shared())?;
+/// let mask = BlockMask::new(&Full, BlockGrid::from(&shape))?;
 /// let schedule = Schedule::new(&shape, &mask.into(), TileLimits::WEBGPU, None, None)?;
 /// assert!(schedule.packed[0] && schedule.splits == 64);
 /// # Ok::<(), wgpu_attention::Error>(())
@@ -32,8 +32,8 @@ pub struct Schedule {
 impl Schedule {
     /// Rows of a tile at least: with fewer, a workgroup had fewer lanes than the GPUs' waves.
     const LEAST_ROWS: usize = 8;
-    /// Tiles of keys that a split has at least: below, its own start and end cost more than it saves.
-    const LEAST_TILES: u64 = 4;
+    /// Keys that a split has at least: below, its own start and end cost more than it saves.
+    const LEAST_KEYS: u64 = 256;
     /// Splits at most: their merge is one loop of one lane.
     const MOST_SPLITS: u64 = 64;
 
@@ -66,7 +66,7 @@ impl Schedule {
                 // Some for each of the hundred and more compute units of a large GPU.
                 Tile::Staged(_) => 512,
             };
-            let most = heaviest_tiles(part, tile) / Self::LEAST_TILES;
+            let most = heaviest_tiles(part, tile) * tile.keys() as u64 / Self::LEAST_KEYS;
             target.div_ceil(u64::max(items, 1)).min(most).clamp(1, Self::MOST_SPLITS) as usize
         };
         let each = parts.parts().iter().zip(&packed).zip(&tiles);

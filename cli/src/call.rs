@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, anyhow, ensure};
 use bytemuck::Pod;
-use std::time::{Duration, Instant};
+use futures_channel::oneshot;
+use web_time::{Duration, Instant};
 use wgpu::{BufferUsages, ErrorFilter};
 use wgpu_attention::{
     AttentionBuffers, AttentionCall, AttentionOutput, AttentionPlan, AttentionShape, Element, ElementType,
@@ -20,7 +21,7 @@ pub(crate) struct Call<'g> {
 
 impl<'g> Call<'g> {
     /// Uploads the inputs and poisons the outputs: what the kernel does not write is NaN.
-    pub(crate) fn upload<E: Element>(
+    pub(crate) async fn upload<E: Element>(
         gpu: &'g Gpu,
         plan: &AttentionPlan,
         inputs: &Inputs<'_, E>,
@@ -29,36 +30,35 @@ impl<'g> Call<'g> {
         let shape = *plan.shape();
         inputs.check(&shape)?;
         let input = |name, bytes| buffer(gpu, name, bytes, BufferUsages::STORAGE);
-        let q = input("q", bytemuck::cast_slice(inputs.q))?;
-        let k = input("k", bytemuck::cast_slice(inputs.k))?;
-        let v = input("v", bytemuck::cast_slice(inputs.v))?;
-        let bias = inputs.bias.map(|bias| input("bias", bytemuck::cast_slice(bias))).transpose()?;
-        let output = |name, elements: usize, element: ElementType| {
-            // All bits set: NaN in every element type.
-            let poison = vec![0xff; elements * element.size_bytes()];
-            buffer(gpu, name, &poison, BufferUsages::STORAGE | BufferUsages::COPY_SRC)
+        let q = input("q", bytemuck::cast_slice(inputs.q)).await?;
+        let k = input("k", bytemuck::cast_slice(inputs.k)).await?;
+        let v = input("v", bytemuck::cast_slice(inputs.v)).await?;
+        let bias = match inputs.bias {
+            Some(bias) => Some(input("bias", bytemuck::cast_slice(bias)).await?),
+            None => None,
         };
-        let out = output("out", shape.len_out(), shape.output)?;
-        let lse = lse.then(|| output("lse", shape.len_lse(), ElementType::F32)).transpose()?;
-        let call = plan.bind(AttentionBuffers {
+        let out = poisoned(gpu, "out", shape.len_out(), shape.output).await?;
+        let lse = match lse {
+            true => Some(poisoned(gpu, "lse", shape.len_lse(), ElementType::F32).await?),
+            false => None,
+        };
+        let buffers = AttentionBuffers {
             q: q.as_entire_buffer_binding(),
             k: k.as_entire_buffer_binding(),
             v: v.as_entire_buffer_binding(),
             bias: bias.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
             out: out.as_entire_buffer_binding(),
             lse: lse.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
-        })?;
+        };
+        let call = checked(gpu.device(), "bind", || plan.bind(buffers)).await??;
         Ok(Self { gpu, shape, call, out, lse })
     }
 
     /// Computes `times` times in one submission and waits; from submit to done.
-    pub(crate) fn compute(&self, times: usize) -> Result<Duration> {
+    pub(crate) async fn compute(&self, times: usize) -> Result<Duration> {
         let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
         (0..times).for_each(|_| self.call.encode(&mut encoder));
-        let commands = encoder.finish();
-        let start = Instant::now();
-        submit(self.gpu, "compute", commands)?;
-        Ok(start.elapsed())
+        submit(self.gpu, "compute", encoder.finish()).await
     }
 
     /// Records one call into a pass.
@@ -67,18 +67,25 @@ impl<'g> Call<'g> {
     }
 
     /// What was computed.
-    pub(crate) fn read<O: Element>(&self) -> Result<AttentionOutput<O>> {
+    pub(crate) async fn read<O: Element>(&self) -> Result<AttentionOutput<O>> {
         ensure!(O::TYPE == self.shape.output, "out is {}, not {}", self.shape.output, O::TYPE);
-        let lse = self.lse.as_ref().map(|lse| read(self.gpu, "lse", lse, self.shape.len_lse()));
         Ok(AttentionOutput {
-            out: read(self.gpu, "out", &self.out, self.shape.len_out())?,
-            lse: lse.transpose()?.unwrap_or_default(),
+            out: read(self.gpu, "out", &self.out, self.shape.len_out()).await?,
+            lse: match &self.lse {
+                Some(lse) => read(self.gpu, "lse", lse, self.shape.len_lse()).await?,
+                None => vec![],
+            },
         })
     }
 }
 
 /// The first elements of a buffer.
-pub(crate) fn read<E: Pod>(gpu: &Gpu, name: &str, from: &wgpu::Buffer, elements: usize) -> Result<Vec<E>> {
+pub(crate) async fn read<E: Pod>(
+    gpu: &Gpu,
+    name: &str,
+    from: &wgpu::Buffer,
+    elements: usize,
+) -> Result<Vec<E>> {
     let device = gpu.device();
     let copy = checked(device, "read-back", || {
         device.create_buffer(&wgpu::BufferDescriptor {
@@ -87,34 +94,46 @@ pub(crate) fn read<E: Pod>(gpu: &Gpu, name: &str, from: &wgpu::Buffer, elements:
             usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
             mapped_at_creation: false,
         })
-    })?;
+    })
+    .await?;
     let mut encoder = device.create_command_encoder(&Default::default());
     encoder.copy_buffer_to_buffer(from, 0, &copy, 0, from.size());
-    submit(gpu, "read-back", encoder.finish())?;
-    let (send, receive) = std::sync::mpsc::channel();
+    submit(gpu, "read-back", encoder.finish()).await?;
+    let (send, receive) = oneshot::channel();
     copy.map_async(wgpu::MapMode::Read, .., move |result| drop(send.send(result)));
-    device.poll(wgpu::PollType::wait_indefinitely()).context("read-back")?;
-    receive
-        .recv()
-        .map_err(|_| anyhow!("the device dropped the read-back of {name}"))?
-        .context("read-back")?;
+    wait(device).context("read-back")?;
+    receive.await.map_err(|_| anyhow!("the device dropped the read-back of {name}"))?.context("read-back")?;
     let view = copy.slice(..).get_mapped_range().context("read-back")?;
     Ok(bytemuck::pod_collect_to_vec(&view[..elements * size_of::<E>()]))
 }
 
-/// Submits and waits.
-pub(crate) fn submit(gpu: &Gpu, what: &'static str, commands: wgpu::CommandBuffer) -> Result<()> {
-    let device = gpu.device();
-    checked(device, what, || {
-        let index = gpu.queue().submit([commands]);
-        device.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None })
-    })?
-    .context(what)?;
+/// Submits and waits; from submit to done.
+pub(crate) async fn submit(gpu: &Gpu, what: &'static str, commands: wgpu::CommandBuffer) -> Result<Duration> {
+    let scopes = Scopes::push(gpu.device(), what);
+    let (send, receive) = oneshot::channel();
+    let start = Instant::now();
+    gpu.queue().submit([commands]);
+    // Nobody is left to tell if the receiver is gone.
+    gpu.queue().on_submitted_work_done(move || _ = send.send(()));
+    wait(gpu.device()).context(what)?;
+    receive.await.map_err(|_| anyhow!("{what}: the device dropped the work"))?;
+    let took = start.elapsed();
+    // Not before the clock has stopped: a browser asks another process.
+    scopes.pop().await?;
+    Ok(took)
+}
+
+/// Blocks until all that was submitted is done. A browser runs callbacks by itself, and nothing may block there.
+fn wait(device: &wgpu::Device) -> Result<()> {
+    #[cfg(not(target_arch = "wasm32"))]
+    device.poll(wgpu::PollType::wait_indefinitely())?;
+    #[cfg(target_arch = "wasm32")]
+    let _ = device;
     Ok(())
 }
 
 /// A buffer with a content, in whole words and never empty.
-pub(crate) fn buffer(
+pub(crate) async fn buffer(
     gpu: &Gpu,
     name: &'static str,
     bytes: &[u8],
@@ -130,7 +149,7 @@ pub(crate) fn buffer(
         return Err(Error::limit(name, limit, size, have).into());
     }
     let descriptor = wgpu::BufferDescriptor { label: Some(name), size, usage, mapped_at_creation: true };
-    let buffer = checked(device, name, || device.create_buffer(&descriptor))?;
+    let buffer = checked(device, name, || device.create_buffer(&descriptor)).await?;
     let mut view = buffer.slice(..).get_mapped_range_mut().with_context(|| format!("uploading {name}"))?;
     view.slice(..bytes.len()).copy_from_slice(bytes);
     drop(view);
@@ -138,16 +157,51 @@ pub(crate) fn buffer(
     Ok(buffer)
 }
 
-/// Runs `create` and returns what the device says against it; uncaught errors would be a panic.
-pub(crate) fn checked<T>(device: &wgpu::Device, what: &'static str, create: impl FnOnce() -> T) -> Result<T> {
-    let filters = [ErrorFilter::Internal, ErrorFilter::OutOfMemory, ErrorFilter::Validation];
-    let scopes = filters.map(|filter| device.push_error_scope(filter));
+/// An output, poisoned: all bits are set, so that what the kernel does not write is NaN in every element type.
+pub(crate) async fn poisoned(
+    gpu: &Gpu,
+    name: &'static str,
+    elements: usize,
+    element: ElementType,
+) -> Result<wgpu::Buffer> {
+    let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
+    buffer(gpu, name, &vec![0xff; elements * element.size_bytes()], usage).await
+}
+
+/// Runs `create` and returns what the device says against it; uncaught errors would be a panic, or unseen in a browser.
+pub(crate) async fn checked<T>(
+    device: &wgpu::Device,
+    what: &'static str,
+    create: impl FnOnce() -> T,
+) -> Result<T> {
+    let scopes = Scopes::push(device, what);
     let value = create();
-    // A stack: the last one pushed is popped first.
-    let errors: Vec<_> =
-        scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop())).collect();
-    match errors.first() {
-        None => Ok(value),
-        Some(error) => Err(Error::Device { what: what.into(), message: error.to_string() }.into()),
+    scopes.pop().await?;
+    Ok(value)
+}
+
+/// Catches what a device says against what is done with it.
+struct Scopes {
+    scopes: [wgpu::ErrorScopeGuard; 3],
+    what: &'static str,
+}
+
+impl Scopes {
+    fn push(device: &wgpu::Device, what: &'static str) -> Self {
+        let filters = [ErrorFilter::Internal, ErrorFilter::OutOfMemory, ErrorFilter::Validation];
+        Self { scopes: filters.map(|filter| device.push_error_scope(filter)), what }
+    }
+
+    async fn pop(self) -> Result<()> {
+        let mut first = None;
+        // A stack: the last one pushed is popped first.
+        for scope in self.scopes.into_iter().rev() {
+            let error = scope.pop().await;
+            first = first.or(error);
+        }
+        match first {
+            None => Ok(()),
+            Some(error) => Err(Error::Device { what: self.what.into(), message: error.to_string() }.into()),
+        }
     }
 }

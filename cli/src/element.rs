@@ -1,10 +1,10 @@
 //! Element types as arguments, and from a type known at run time to one known to the compiler.
 
-use clap::ValueEnum;
 use wgpu_attention::ElementType;
 
 /// An [`ElementType`] as an argument.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(clap::ValueEnum))]
 pub(crate) enum Dtype {
     /// IEEE single precision.
     F32,

@@ -1,6 +1,6 @@
 //! Errors of a device, caught where they arise instead of in the user's uncaptured-error handler.
 
-use crate::{Error, Result};
+use crate::Result;
 
 /// Runs `create`, which makes device objects, and returns what the device says against it.
 ///
@@ -21,7 +21,9 @@ pub(crate) fn checked<T>(device: &wgpu::Device, what: &str, create: impl FnOnce(
         let errors = scopes.into_iter().rev().map(|scope| pollster::block_on(scope.pop()));
         match errors.collect::<Vec<_>>().into_iter().flatten().next() {
             None => Ok(value),
-            Some(error) => Err(Error::Device { what: what.to_owned().into(), message: error.to_string() }),
+            Some(error) => {
+                Err(crate::Error::Device { what: what.to_owned().into(), message: error.to_string() })
+            }
         }
     }
 }

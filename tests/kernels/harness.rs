@@ -14,8 +14,8 @@ fn edited(find: &'static str, replace: &'static str) -> Gpu {
         assert!(text.contains(find), "the shader has no `{find}`");
         text.replacen(find, replace, 1)
     };
-    let kernels =
-        Kernels::with_edited_shaders(gpu().device(), Options::default(), edit).expect("valid options");
+    let kernels = Kernels::with_edited_shaders(gpu().device(), Options::default().splits(1), edit)
+        .expect("valid options");
     gpu().with_kernels(kernels)
 }
 

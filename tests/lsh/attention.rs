@@ -59,6 +59,14 @@ fn a_chunk_longer_than_any_tile() {
     case(2051, LshOptions::new(3, 16, 128)).check(Rows::Auto);
 }
 
+/// One more than 2^16 places: several passes of the sort, a last chunk of one or two.
+#[test]
+fn a_long_sequence() {
+    let options = LshOptions::new(2, 1024, 64).buckets(vec![32, 32]).causal(true);
+    let shape = AttentionShape::new(1, 1, 65_537, 16);
+    Case::<f32>::new(shape, options, Kind::Normal, 9).check(Rows::Sample { count: 64, seed: 9 });
+}
+
 #[test]
 fn rounds_from_one_to_the_limit() {
     for rounds in [1, 2, 5, 8, LshOptions::MAX_ROUNDS] {

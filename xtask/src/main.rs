@@ -2,11 +2,14 @@
 
 mod attention;
 mod build;
+mod gates;
 mod isa;
+mod node;
 mod rules;
 mod software;
 mod steps;
 mod test;
+mod web;
 
 use std::process::ExitCode;
 
@@ -24,7 +27,10 @@ cargo xtask COMMAND
                         print what it takes to run any program on the adapter, as lines for a shell
   launch PROGRAM ARGS...
                         run a program on the adapter
+  gates                 static checks of every shader that the crate can generate: lints, translations, Tint
   isa ARGS...           shader statistics for AMD GPUs, without one; `cargo xtask isa --help`
+  web [--check]         build the page that verifies and times the kernels in a browser, as one file; --check tests it
+                        in the machine's Chromium or a fetched one
   rules                 check the rules of dependence between the folders
   help                  this text
 
@@ -48,6 +54,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         "test" => return test::run(&test_options(rest)?),
         "attention" => return attention::run(rest),
         "isa" => return isa::run(rest),
+        "web" => return web::run(rest),
         "launch" => {
             let (program, rest) = rest.split_first().context("launch: no program")?;
             let launcher = software::launcher(Choice::Auto)?;
@@ -59,6 +66,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
             ensure!(!options.quick && options.to_cargo_test.is_empty(), "adapter-env takes only --adapter");
             println!("{}", software::launcher(options.adapter)?.shell()?);
         }
+        "gates" => gates::run()?,
         "rules" => rules::check(&steps::root())?,
         "help" | "--help" | "-h" => println!("{HELP}"),
         unknown => bail!("unknown command `{unknown}`; `cargo xtask help` lists them"),

@@ -3,25 +3,24 @@
 //! The quick checks come first, and a failure does not stop the rest: one run shows all that is wrong. What this
 //! machine cannot run is listed as not run, never as passed.
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 
 use crate::software::{self, Choice, Launcher};
 use crate::steps::{Steps, cargo, root, succeed};
-use crate::{isa, rules};
-
-/// Target of the browser check.
-const WASM: &str = "wasm32-unknown-unknown";
+use crate::{gates, isa, rules, web};
 
 /// The steps that `--quick` leaves out.
-const THOROUGH: [&str; 7] = [
+const THOROUGH: [&str; 9] = [
     "docs",
     "without gpu",
-    "wasm32",
+    web::STEPS[0],
+    web::STEPS[1],
     "licences and sources",
     "advisories",
     "shader statistics",
+    "shader gates",
     "benches, examples",
 ];
 
@@ -92,20 +91,10 @@ fn thorough(steps: &mut Steps) {
         }
         Ok(())
     });
-    match wasm_target() {
-        Ok(()) => drop(steps.run("wasm32", || {
-            // With a browser's backend: without any, wgpu leaves out most of what has to compile.
-            let features = ["--features", "wgpu/webgpu"];
-            succeed(
-                cargo()
-                    .args(["check", "--package", "wgpu-attention", "--lib", "--target", WASM])
-                    .args(features),
-            )
-        })),
-        Err(reason) => steps.not_run("wasm32", reason),
-    }
+    web::steps(steps);
     deny(steps);
     shader_statistics(steps);
+    shader_gates(steps);
     steps.run("benches, examples", || {
         succeed(cargo().args(["build", "--workspace", "--all-features", "--benches", "--examples"]))
     });
@@ -121,6 +110,14 @@ fn shader_statistics(steps: &mut Steps) {
     match isa::driver() {
         Ok(launcher) => drop(steps.run(name, || isa::check(&launcher))),
         Err(error) => steps.not_run(name, format!("{error:#}")),
+    }
+}
+
+/// What other compilers say about the shaders. What naga says is a part of the tests.
+fn shader_gates(steps: &mut Steps) {
+    match gates::packages() {
+        Ok(packages) => drop(steps.run("shader gates", || gates::check(&packages))),
+        Err(error) => steps.not_run("shader gates", format!("{error:#}")),
     }
 }
 
@@ -144,18 +141,4 @@ fn deny(steps: &mut Steps) {
 fn advisory_database() -> bool {
     let fetched = cargo().args(["deny", "fetch", "db"]).current_dir(root()).output();
     fetched.is_ok_and(|output| output.status.success())
-}
-
-/// Makes sure of the browser target's standard library; the error is the reason why it cannot be had.
-fn wasm_target() -> Result<(), String> {
-    let installed = Command::new("rustc").args(["--print", "target-libdir", "--target", WASM]).output();
-    let folder = installed.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string());
-    if folder.is_ok_and(|folder| !folder.is_empty() && std::path::Path::new(&folder).is_dir()) {
-        return Ok(());
-    }
-    match Command::new("rustup").args(["target", "add", WASM]).current_dir(root()).output() {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(_) => Err(format!("`rustup target add {WASM}` failed")),
-        Err(_) => Err(format!("the target {WASM} is not installed, and there is no rustup to add it")),
-    }
 }

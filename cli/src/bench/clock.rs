@@ -13,7 +13,7 @@ use crate::call::{checked, submit};
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use web_time::Instant;
 use wgpu::ComputePass;
 use wgpu_attention::Gpu;
 
@@ -92,8 +92,8 @@ struct Samples {
 }
 
 impl<'g> Stopwatch<'g> {
-    pub(crate) fn new(gpu: &'g Gpu, rules: Rules, stop: Stop) -> Self {
-        Self { gpu, rules, stop, timestamps: Timestamps::new(gpu) }
+    pub(crate) async fn new(gpu: &'g Gpu, rules: Rules, stop: Stop) -> Self {
+        Self { gpu, rules, stop, timestamps: Timestamps::new(gpu).await }
     }
 
     /// Why there are no timestamps, where there are none.
@@ -102,46 +102,46 @@ impl<'g> Stopwatch<'g> {
     }
 
     /// The same buffers call after call.
-    pub(crate) fn hot(&self, call: Call<'_>) -> Result<Timing> {
+    pub(crate) async fn hot(&self, call: Call<'_>) -> Result<Timing> {
         let start = Instant::now();
-        let (calls, warm_up_calls) = self.warm_up(call)?;
+        let (calls, warm_up_calls) = self.warm_up(call).await?;
         let warm_up_s = start.elapsed().as_secs_f64();
         let fewer = if calls == 1 { 0 } else { calls };
-        let sample = |samples: &mut Samples| {
-            let shorter = self.submit(call, &[Piece::Calls(fewer)])?;
-            let longer = self.submit(call, &[Piece::Calls(fewer + calls)])?;
+        let sample = async |samples: &mut Samples| {
+            let shorter = self.submit(call, &[Piece::Calls(fewer)]).await?;
+            let longer = self.submit(call, &[Piece::Calls(fewer + calls)]).await?;
             samples.wall.push((longer.wall_s - shorter.wall_s) / calls as f64);
             samples.timestamps([shorter, longer], 2 * fewer + calls);
             Ok(())
         };
-        let timing = self.measure(calls, self.rules.min_s, self.rules.max_s, sample)?;
+        let timing = self.measure(calls, self.rules.min_s, self.rules.max_s, sample).await?;
         Ok(Timing { warm_up_s, warm_up_calls, ..timing })
     }
 
     /// `overwrite` runs before each call. Comes after [`Self::hot`], so that there is nothing to warm up.
-    pub(crate) fn cold(&self, call: Call<'_>, overwrite: &Microkernel) -> Result<Timing> {
+    pub(crate) async fn cold(&self, call: Call<'_>, overwrite: &Microkernel) -> Result<Timing> {
         let overwrite = Piece::Overwrite(overwrite);
-        let once = self.submit(call, &[overwrite, Piece::Calls(1)])?.wall_s;
+        let once = self.submit(call, &[overwrite, Piece::Calls(1)]).await?.wall_s;
         let calls = ((SUBMISSION_S / once) as usize).clamp(1, MOST_PASSES as usize);
         let (with, without) = ([overwrite, Piece::Calls(1)].repeat(calls), vec![overwrite; calls]);
-        let sample = |samples: &mut Samples| {
-            let without = self.submit(call, &without)?;
-            let with = self.submit(call, &with)?;
+        let sample = async |samples: &mut Samples| {
+            let without = self.submit(call, &without).await?;
+            let with = self.submit(call, &with).await?;
             samples.wall.push((with.wall_s - without.wall_s) / calls as f64);
             samples.timestamps([with], calls);
             Ok(())
         };
         let (min_s, max_s) = (COLD * self.rules.min_s, COLD * self.rules.max_s);
-        self.measure(calls, min_s, max_s, sample)
+        self.measure(calls, min_s, max_s, sample).await
     }
 
     /// Calls until that stops making them faster; how many calls a submission should have, and how many there were.
-    fn warm_up(&self, call: Call<'_>) -> Result<(usize, usize)> {
+    async fn warm_up(&self, call: Call<'_>) -> Result<(usize, usize)> {
         let start = Instant::now();
         let (mut calls, mut all, mut best, mut no_faster) = (1, 0, f64::INFINITY, 0);
         loop {
             self.stop.check()?;
-            let took = self.submit(call, &[Piece::Calls(calls)])?.wall_s;
+            let took = self.submit(call, &[Piece::Calls(calls)]).await?.wall_s;
             all += calls;
             let each = took / calls as f64;
             no_faster = if each < (1.0 - FASTER) * best { 0 } else { no_faster + 1 };
@@ -157,18 +157,18 @@ impl<'g> Stopwatch<'g> {
     }
 
     /// Samples until they agree, or the time is up.
-    fn measure(
+    async fn measure(
         &self,
         calls: usize,
         min_s: f64,
         max_s: f64,
-        mut sample: impl FnMut(&mut Samples) -> Result<()>,
+        mut sample: impl AsyncFnMut(&mut Samples) -> Result<()>,
     ) -> Result<Timing> {
         let (rules, start) = (&self.rules, Instant::now());
         let mut samples = Samples::default();
         loop {
             self.stop.check()?;
-            sample(&mut samples)?;
+            sample(&mut samples).await?;
             let spent_s = start.elapsed().as_secs_f64();
             let enough = samples.wall.len() >= rules.min_samples && spent_s >= min_s;
             let converged = enough && samples.deviation() <= rules.deviation;
@@ -178,7 +178,7 @@ impl<'g> Stopwatch<'g> {
         }
     }
 
-    fn submit(&self, call: Call<'_>, pieces: &[Piece<'_>]) -> Result<Took> {
+    async fn submit(&self, call: Call<'_>, pieces: &[Piece<'_>]) -> Result<Took> {
         let device = self.gpu.device();
         let mut encoder = device.create_command_encoder(&Default::default());
         let mut timed = 0;
@@ -198,12 +198,12 @@ impl<'g> Stopwatch<'g> {
             timestamps.resolve(&mut encoder, timed);
         }
         // What was wrong in the passes is said here.
-        let commands = checked(device, "bench", || encoder.finish())?;
-        let start = Instant::now();
-        submit(self.gpu, "bench", commands)?;
-        let wall_s = start.elapsed().as_secs_f64();
-        let passes_s =
-            timestamps.map(|timestamps| timestamps.passes_s(self.gpu, timed, wall_s)).transpose()?;
+        let commands = checked(device, "bench", || encoder.finish()).await?;
+        let wall_s = submit(self.gpu, "bench", commands).await?.as_secs_f64();
+        let passes_s = match timestamps {
+            Some(timestamps) => Some(timestamps.passes_s(self.gpu, timed, wall_s).await?),
+            None => None,
+        };
         Ok(Took { wall_s, passes_s })
     }
 }

@@ -7,13 +7,18 @@
 //! | `subject/` | a case on a device: uploaded, verified, ready |
 //! | `clock.rs`, `timestamps.rs`, `stats.rs` | samples by two clocks; the device's clock; statistics |
 //! | `ceilings/` | microkernels: what the adapter can reach |
-//! | `session.rs` | a run: adapters, cases, interruption, the file |
-//! | `describe.rs`, `table.rs` | the machine and its adapters; the table on the terminal |
+//! | `measure.rs` | everything on one adapter, case by case |
+//! | `session.rs` | a run: adapters, interruption, the file |
+//! | `host.rs`, `describe.rs`, `table.rs` | the machine and its adapters; the table on the terminal |
+//!
+//! Nothing blocks but `session.rs`: the rest also runs in a browser (`web/`).
 
 mod cases;
 mod ceilings;
 pub(crate) mod clock;
 mod describe;
+mod host;
+mod measure;
 mod rates;
 pub(crate) mod record;
 pub(crate) mod session;

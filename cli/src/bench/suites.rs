@@ -2,7 +2,6 @@
 
 use super::cases::{NamedPattern, PATTERNS, QUADRATIC, Spec, Work, pattern};
 use super::record::Rules;
-use clap::ValueEnum;
 use wgpu_attention::{
     Activation, AddShape, AttentionShape, ElementType, EmbedShape, FeedForwardShape, LshOptions, MatmulShape,
     NormKind, NormShape, RotaryShape, SoftmaxShape,
@@ -11,7 +10,8 @@ use wgpu_attention::{
 use ElementType::{Bf16, F16, F32};
 
 /// Which cases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(clap::ValueEnum))]
 pub(crate) enum Suite {
     /// Under two minutes on a software adapter: one head, short sequences, every kernel
     Quick,

@@ -1,15 +1,15 @@
 //! Cases on an adapter: each kernel verifies, and a kernel with a fault is never timed.
 
 use super::cases::{Spec, Work, pattern};
-use super::ceilings::microkernel::Microkernel;
 use super::ceilings::{Ceilings, KINDS};
-use super::clock::{Interrupted, Stop, Stopwatch};
+use super::clock::{Interrupted, Stop};
+use super::measure::Bench;
 use super::record::{Case, CeilingKind, Rules, Status};
-use super::session::Bench;
 use super::subject::Subject;
 use super::suites::Suite;
 use crate::devices::{AdapterArgs, Device, PathArgs, none_there};
 use anyhow::{Context, Result};
+use pollster::block_on;
 use wgpu_attention::{
     Activation, AddShape, AttentionShape, ElementType, EmbedShape, FeedForwardShape, Gpu, Kernels,
     LshOptions, MatmulShape, NormKind, NormShape, Options, RotaryShape, SoftmaxShape,
@@ -60,9 +60,9 @@ fn every_kernel_verifies() -> Result<()> {
     for element in [ElementType::F32, ElementType::F16, ElementType::Bf16] {
         for spec in works(element).into_iter().map(spec) {
             let name = spec.name();
-            let subject = Subject::prepare(&gpu, &spec).with_context(|| name.clone())?;
+            let subject = block_on(Subject::prepare(&gpu, &spec)).with_context(|| name.clone())?;
             let (path, cost) = (subject.path.clone(), subject.cost.clone());
-            let (_, verification) = subject.verify().with_context(|| name.clone())?;
+            let (_, verification) = block_on(subject.verify()).with_context(|| name.clone())?;
             assert!(verification.pass, "{name}: {verification:?}");
             assert!(
                 verification.rows <= 256 && verification.rows > 0 && verification.worst_ratio <= Some(1.0)
@@ -79,10 +79,9 @@ fn every_kernel_verifies() -> Result<()> {
 
 fn measured(gpu: &Gpu, work: Work, stop: Stop) -> Result<(Case, Result<(), Interrupted>)> {
     let spec = spec(work);
-    let overwrite = Microkernel::overwrite(gpu, rules().cold_bytes)?;
-    let bench = Bench { gpu, stopwatch: Stopwatch::new(gpu, rules(), stop), overwrite };
+    let bench = block_on(Bench::open(gpu, rules(), stop))?;
     let mut case = Case::new(&spec);
-    let ended = case.measure(&bench, &spec);
+    let ended = block_on(case.measure(&bench, &spec));
     Ok((case, ended))
 }
 
@@ -130,14 +129,15 @@ fn an_interruption_is_no_failure() -> Result<()> {
 fn every_ceiling_is_measured_or_says_why() -> Result<()> {
     let device = device()?;
     let features = device.adapter.features();
-    let ceilings = Ceilings::open(&device, Rules { max_s: 0.05, ..rules() }, Stop::default())?;
+    let ceilings =
+        block_on(Ceilings::open(&device.adapter, Rules { max_s: 0.05, ..rules() }, Stop::default()))?;
     for kind in KINDS {
         let there = match kind {
             CeilingKind::FmaF16 => features.contains(wgpu::Features::SHADER_F16),
             CeilingKind::MatrixF16 => false,
             _ => true,
         };
-        match ceilings.measure(kind)? {
+        match block_on(ceilings.measure(kind))? {
             Ok(probe) => {
                 assert!(there && probe.value.is_finite() && probe.value > 0.0, "{kind:?}: {probe:?}")
             }

@@ -19,7 +19,7 @@ pub(super) struct Timestamps {
 
 impl Timestamps {
     /// Or why the device has none.
-    pub(super) fn new(gpu: &Gpu) -> Result<Self, String> {
+    pub(super) async fn new(gpu: &Gpu) -> Result<Self, String> {
         let device = gpu.device();
         if !device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
             return Err("the adapter has no timestamp queries".into());
@@ -43,7 +43,7 @@ impl Timestamps {
             });
             Self { set, ticks, tick_s }
         };
-        checked(device, "timestamps", create).map_err(|error| one_line(&format!("{error:#}")))
+        checked(device, "timestamps", create).await.map_err(|error| one_line(&format!("{error:#}")))
     }
 
     /// What the n-th timed pass of a submission writes.
@@ -61,8 +61,8 @@ impl Timestamps {
     }
 
     /// Seconds of these passes together, in a submission that is done and took `wall_s`; or why they are not sound.
-    pub(super) fn passes_s(&self, gpu: &Gpu, passes: u32, wall_s: f64) -> Result<Result<f64, String>> {
-        let ticks: Vec<u64> = read(gpu, "timestamps", &self.ticks, 2 * passes as usize)?;
+    pub(super) async fn passes_s(&self, gpu: &Gpu, passes: u32, wall_s: f64) -> Result<Result<f64, String>> {
+        let ticks: Vec<u64> = read(gpu, "timestamps", &self.ticks, 2 * passes as usize).await?;
         Ok(passes_s(&ticks, self.tick_s, wall_s))
     }
 }

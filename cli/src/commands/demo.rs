@@ -8,6 +8,7 @@ use crate::element::{Dtype, typed};
 use crate::output::{one_line, say, seconds};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use pollster::block_on;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use wgpu_attention::reference::{Expected, Report, Rows, attention_with};
@@ -149,9 +150,9 @@ fn kernel<E: Element>(gpu: &Gpu, case: &Attention, pattern: &AnyPattern) -> Resu
     let (shape, inputs) = (case.shape.elements(E::TYPE), tensors.inputs());
     let parts = Parts::lower(pattern, BlockGrid::from(&shape))?;
     let plan = gpu.kernels().attention(&shape, &parts)?;
-    let call = Call::upload(gpu, &plan, &inputs, false)?;
-    call.compute(1)?;
-    let output = call.read::<E>()?;
+    let call = block_on(Call::upload(gpu, &plan, &inputs, false))?;
+    block_on(call.compute(1))?;
+    let output = block_on(call.read::<E>())?;
     let (against, oracle) = match E::TYPE == ElementType::F32 && *pattern == case.pattern {
         true => ("expected", expected(case)),
         false => ("f64", Against::Reference),
@@ -159,9 +160,9 @@ fn kernel<E: Element>(gpu: &Gpu, case: &Attention, pattern: &AnyPattern) -> Resu
     let report = check(&shape, &inputs, (pattern, Some(&parts)), &output, Rows::All, oracle)?;
 
     // The first call may still have warmed something up; the second says how many calls make a sample.
-    let once = call.compute(1)?.as_secs_f64().max(1e-6);
+    let once = block_on(call.compute(1))?.as_secs_f64().max(1e-6);
     let times = (SUBMISSION_S / once).clamp(1.0, 1000.0) as usize;
-    let sample = |_| Ok(call.compute(times)?.as_secs_f64() / times as f64);
+    let sample = |_| Ok(block_on(call.compute(times))?.as_secs_f64() / times as f64);
     let time_s = median((0..SAMPLES).map(sample).collect::<Result<_>>()?);
     let path = plan.path().path.to_string();
     Ok(Line { report: Some((against, report)), path, time_s, useful_flops: shape.flops(parts.kept()) })

@@ -12,6 +12,7 @@ use crate::shapes::{attention_shape, like_q};
 use crate::tensors::{self, Output, Tensors};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use pollster::block_on;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use wgpu_attention::reference::{self, Report, Rows};
@@ -182,10 +183,10 @@ impl Run {
         }
         // The check looks at lse as well.
         let lse = self.lse || self.check;
-        let call = progress.step("upload", || Call::upload(&gpu, &plan, &tensors.inputs(), lse))?;
+        let call = progress.step("upload", || block_on(Call::upload(&gpu, &plan, &tensors.inputs(), lse)))?;
         let output = progress.step("compute", || {
-            call.compute(1)?;
-            call.read::<O>()
+            block_on(call.compute(1))?;
+            block_on(call.read::<O>())
         })?;
         Ok((output, name))
     }

@@ -5,6 +5,7 @@ use crate::devices::{AdapterArgs, PathArgs, none_there};
 use crate::output::{grouped, one_line, say, seconds};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use pollster::block_on;
 use wgpu_attention::reference::{Kind, random};
 use wgpu_attention::{AnyPattern, AttentionShape, BlockGrid, Gpu, Parts};
 
@@ -135,15 +136,15 @@ fn time(gpu: &Gpu, pattern: &AnyPattern, len: usize) -> Result<(f64, Parts)> {
     let parts = Parts::lower(pattern, BlockGrid::from(&shape))?;
     let plan = gpu.kernels().attention(&shape, &parts)?;
     let tensors = random::<f32>(&shape, Kind::Normal, 1)?;
-    let call = Call::upload(gpu, &plan, &tensors.inputs(), false)?;
+    let call = block_on(Call::upload(gpu, &plan, &tensors.inputs(), false))?;
     // The first call warms up; one that takes seconds is warm soon enough, and needs no crowd of samples.
-    let first = call.compute(1)?.as_secs_f64();
+    let first = block_on(call.compute(1))?.as_secs_f64();
     let long = first > LONG_S;
-    let once = if long { first } else { call.compute(1)?.as_secs_f64().max(1e-6) };
+    let once = if long { first } else { block_on(call.compute(1))?.as_secs_f64().max(1e-6) };
     let times = (SUBMISSION_S / once).clamp(1.0, 1000.0) as usize;
     let mut least = once;
     for _ in 0..if long { 1 } else { SAMPLES } {
-        least = least.min(call.compute(times)?.as_secs_f64() / times as f64);
+        least = least.min(block_on(call.compute(times))?.as_secs_f64() / times as f64);
     }
     Ok((least, parts))
 }

@@ -122,7 +122,8 @@ fn plans_are_explained() {
     assert!(text.contains("\npath        scalar: no adapter was asked"), "{text}");
 }
 
-/// Without a device the same is said as with one, as far as it can be said.
+/// Without a device the same is said as with one, as far as it can be said: how the keys are split, and the scratch of that,
+/// depend on the device.
 #[test]
 fn a_plan_on_paper_is_that_on_a_device() {
     for args in [
@@ -135,10 +136,11 @@ fn a_plan_on_paper_is_that_on_a_device() {
         let device = explain(args);
         let paper = explain(&[args, &["--cpu-only"]].concat());
         assert!(device["adapter"].is_string() && paper["adapter"].is_null(), "{device} {paper}");
-        for key in
-            ["parts", "kept", "visited", "mask_bytes", "scratch_bytes", "path", "waste", "useful_flops"]
-        {
+        for key in ["parts", "kept", "visited", "mask_bytes", "path", "waste", "useful_flops"] {
             assert_eq!(device[key], paper[key], "{key}: {args:?}");
+        }
+        if device["splits"] == paper["splits"] {
+            assert_eq!(device["scratch_bytes"], paper["scratch_bytes"], "{args:?}");
         }
     }
 }

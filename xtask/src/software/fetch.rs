@@ -24,18 +24,18 @@ const DEBIAN_SUITES: [&str; 9] =
     ["bullseye", "bookworm", "trixie", "forky", "sid", "unstable", "testing", "stable", "oldstable"];
 
 /// Names of a processor family.
-struct Machine {
+pub(crate) struct Machine {
     /// Debian's name of the architecture.
-    debian: &'static str,
+    pub(crate) debian: &'static str,
     /// Folder of its libraries.
-    libraries: &'static str,
+    pub(crate) libraries: &'static str,
     /// Dynamic linker.
     linker: &'static str,
 }
 
 impl Machine {
     /// This machine.
-    fn here() -> Result<Self> {
+    pub(crate) fn here() -> Result<Self> {
         Ok(match std::env::consts::ARCH {
             "x86_64" => Self {
                 debian: "amd64",
@@ -77,8 +77,7 @@ fn make(driver: &Driver, machine: &Machine, part: &Path, root: &Path) -> Result<
     eprintln!("fetching Mesa {} ({}) from the Debian archive ...", driver.version, driver.name);
     let packages = download(driver, machine, &part.join("apt"))?;
     for package in &packages {
-        let output = Command::new("dpkg-deb").arg("-x").arg(package).arg(part).output();
-        succeeded("dpkg-deb", output)?;
+        unpack(package, part)?;
     }
     fs::remove_dir_all(part.join("apt"))?;
 
@@ -104,8 +103,14 @@ fn make(driver: &Driver, machine: &Machine, part: &Path, root: &Path) -> Result<
     Ok(())
 }
 
+/// Unpacks a package into a folder, without installing it.
+pub(crate) fn unpack(package: &Path, folder: &Path) -> Result<()> {
+    let output = Command::new("dpkg-deb").arg("-x").arg(package).arg(folder).output();
+    succeeded("dpkg-deb", output).map(drop)
+}
+
 /// Gives the finished folder its name, unless another process was faster.
-fn put_in_place(part: &Path, root: &Path) -> Result<()> {
+pub(crate) fn put_in_place(part: &Path, root: &Path) -> Result<()> {
     match fs::rename(part, root) {
         Err(error) if !root.exists() => {
             Err(error).with_context(|| format!("cannot create {}", root.display()))
@@ -115,7 +120,7 @@ fn put_in_place(part: &Path, root: &Path) -> Result<()> {
 }
 
 /// Removes what killed runs left: partial folders whose process is gone.
-fn remove_leftovers(cache: &Path, stem: &str) {
+pub(crate) fn remove_leftovers(cache: &Path, stem: &str) {
     for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if let Some(process) = partial_owner(&name, stem) {
@@ -174,7 +179,7 @@ fn install(driver: &Driver, apt: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// apt with lists, status and cache of its own, and the machine's settings for the network.
-fn apt_get(apt: &Path) -> Command {
+pub(crate) fn apt_get(apt: &Path) -> Command {
     let mut command = Command::new("apt-get");
     command.env("LC_ALL", "C").arg("--quiet").arg("--config-file").arg(apt.join("apt.conf"));
     let folders = [
@@ -272,7 +277,7 @@ fn remove_other_drivers(libraries: &Path, wanted: &str) -> Result<()> {
 }
 
 /// What a tool printed, or an error with the first warning or error that it complained with.
-fn succeeded(tool: &str, output: std::io::Result<std::process::Output>) -> Result<String> {
+pub(crate) fn succeeded(tool: &str, output: std::io::Result<std::process::Output>) -> Result<String> {
     let output = output.with_context(|| format!("{tool} cannot be run (this needs a Debian system)"))?;
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     let first = complaint.lines().find(|line| line.starts_with("E: ") || line.starts_with("W: "));
@@ -283,14 +288,14 @@ fn succeeded(tool: &str, output: std::io::Result<std::process::Output>) -> Resul
 
 /// Lets the file be run.
 #[cfg(unix)]
-fn make_executable(path: &Path) -> Result<()> {
+pub(crate) fn make_executable(path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
 }
 
 /// Lets the file be run: nothing to do, and nothing is fetched here.
 #[cfg(not(unix))]
-fn make_executable(_: &Path) -> Result<()> {
+pub(crate) fn make_executable(_: &Path) -> Result<()> {
     Ok(())
 }
 

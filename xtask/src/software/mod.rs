@@ -8,7 +8,7 @@
 //! - [`fetch`]: the packages, from the Debian archive that this machine itself is configured for;
 //! - [`mod@launcher`]: what it takes to run a program on the fetched driver.
 
-mod fetch;
+pub(crate) mod fetch;
 mod launcher;
 mod system;
 
@@ -91,8 +91,8 @@ pub(crate) fn fetched(driver: &Driver) -> Result<Launcher> {
     fetch::ensure(driver, &cache_folder()?).map_err(|cause| anyhow!("{cause:#}; {REMEDY}"))
 }
 
-/// Where fetched drivers are kept: outside of the build tree, so that `cargo clean` leaves them alone.
-fn cache_folder() -> Result<PathBuf> {
+/// Where fetched drivers and packages are kept: outside of the build tree, so that `cargo clean` leaves them alone.
+pub(crate) fn cache_folder() -> Result<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = set("WGPU_ATTENTION_CACHE")
         .or_else(|| set("XDG_CACHE_HOME"))

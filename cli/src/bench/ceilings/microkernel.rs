@@ -2,6 +2,7 @@
 
 use crate::call::{buffer, checked, submit};
 use anyhow::Result;
+use web_time::Duration;
 use wgpu::{BindGroup, Buffer, BufferUsages, ComputePass, ComputePipeline};
 use wgpu_attention::Gpu;
 
@@ -17,7 +18,7 @@ pub(crate) struct Microkernel {
 
 impl Microkernel {
     /// The buffers are bindings 0, 1, ...
-    pub(super) fn new(
+    pub(super) async fn new(
         gpu: &Gpu,
         label: &'static str,
         source: &str,
@@ -52,17 +53,18 @@ impl Microkernel {
             });
             Self { pipeline, group, workgroups }
         })
+        .await
     }
 
     /// Overwrites so many bytes, or as many as a binding may have.
-    pub(crate) fn overwrite(gpu: &Gpu, bytes: u64) -> Result<Self> {
+    pub(crate) async fn overwrite(gpu: &Gpu, bytes: u64) -> Result<Self> {
         let workgroup_bytes = (LANES * 8 * 16) as u64;
         let limits = gpu.device().limits();
         let bytes = bytes.min(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size);
         let workgroups =
             (bytes / workgroup_bytes).clamp(1, limits.max_compute_workgroups_per_dimension.into());
-        let words = zeroed(gpu, "overwrite", workgroups * workgroup_bytes)?;
-        Self::new(gpu, "overwrite", include_str!("wgsl/overwrite.wgsl"), &[&words], workgroups as u32)
+        let words = zeroed(gpu, "overwrite", workgroups * workgroup_bytes).await?;
+        Self::new(gpu, "overwrite", include_str!("wgsl/overwrite.wgsl"), &[&words], workgroups as u32).await
     }
 
     /// Records one call.
@@ -72,17 +74,17 @@ impl Microkernel {
         pass.dispatch_workgroups(self.workgroups, 1, 1);
     }
 
-    /// Computes so many times and waits.
-    pub(super) fn run(&self, gpu: &Gpu, times: usize) -> Result<()> {
+    /// Computes so many times and waits; from submit to done.
+    pub(super) async fn run(&self, gpu: &Gpu, times: usize) -> Result<Duration> {
         let mut encoder = gpu.device().create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
         (0..times).for_each(|_| self.dispatch(&mut pass));
         drop(pass);
-        submit(gpu, "microkernel", encoder.finish())
+        submit(gpu, "microkernel", encoder.finish()).await
     }
 }
 
 /// A storage buffer that can be read back.
-pub(super) fn zeroed(gpu: &Gpu, name: &'static str, bytes: u64) -> Result<Buffer> {
-    buffer(gpu, name, &vec![0; bytes as usize], BufferUsages::STORAGE | BufferUsages::COPY_SRC)
+pub(super) async fn zeroed(gpu: &Gpu, name: &'static str, bytes: u64) -> Result<Buffer> {
+    buffer(gpu, name, &vec![0; bytes as usize], BufferUsages::STORAGE | BufferUsages::COPY_SRC).await
 }

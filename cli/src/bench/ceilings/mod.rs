@@ -12,7 +12,6 @@ mod probes;
 
 use super::clock::{Interrupted, Stop, Stopwatch};
 use super::record::{Ceiling, CeilingKind, Probe, Rules};
-use crate::devices::Device;
 use crate::output::one_line;
 use anyhow::{Context, Result};
 use wgpu::Features;
@@ -33,7 +32,7 @@ pub(crate) const KINDS: [CeilingKind; 7] = [
 const MOST_S: f64 = 0.75;
 
 /// Measures ceilings, on a device of its own: kernels get no more features than users give them.
-pub(super) struct Ceilings {
+pub(crate) struct Ceilings {
     gpu: Gpu,
     rules: Rules,
     stop: Stop,
@@ -41,24 +40,23 @@ pub(super) struct Ceilings {
 }
 
 impl Ceilings {
-    pub(super) fn open(device: &Device, rules: Rules, stop: Stop) -> Result<Self> {
-        let adapter = &device.adapter;
+    pub(crate) async fn open(adapter: &wgpu::Adapter, rules: Rules, stop: Stop) -> Result<Self> {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("ceilings"),
             required_features: recommended_features(adapter) | (adapter.features() & Features::SHADER_F16),
             required_limits: recommended_limits(adapter),
             ..Default::default()
         };
-        let (opened, queue) = pollster::block_on(adapter.request_device(&descriptor))
-            .with_context(|| format!("adapter {device}"))?;
-        let gpu = Gpu::with_device(device.info.clone(), opened, queue, Options::default())?;
+        let (device, queue) =
+            adapter.request_device(&descriptor).await.context("a device for the ceilings")?;
+        let gpu = Gpu::with_device(adapter.get_info(), device, queue, Options::default())?;
         let matrices = adapter.features().contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
         let rules = Rules { max_s: rules.max_s.min(MOST_S), ..rules };
         Ok(Self { gpu, rules, stop, matrices })
     }
 
     /// Measures one. What the adapter lacks is said by the inner result; the outer error is the run's end.
-    pub(super) fn measure(&self, kind: CeilingKind) -> Result<Result<Probe, String>, Interrupted> {
+    pub(super) async fn measure(&self, kind: CeilingKind) -> Result<Result<Probe, String>, Interrupted> {
         let lacks = match kind {
             CeilingKind::FmaF16 if !self.gpu.device().features().contains(Features::SHADER_F16) => {
                 Some("the adapter has no shader-f16")
@@ -72,17 +70,17 @@ impl Ceilings {
         if let Some(lacks) = lacks {
             return Ok(Err(lacks.into()));
         }
-        match self.probe(kind) {
+        match self.probe(kind).await {
             Ok(probe) => Ok(Ok(probe)),
             Err(error) if error.is::<Interrupted>() => Err(Interrupted),
             Err(error) => Ok(Err(one_line(&format!("{error:#}")))),
         }
     }
 
-    fn probe(&self, kind: CeilingKind) -> Result<Probe> {
-        let probed = probes::prepare(&self.gpu, kind)?;
-        let stopwatch = Stopwatch::new(&self.gpu, self.rules, self.stop.clone());
-        let timing = stopwatch.hot(&|pass| probed.kernel.dispatch(pass))?;
+    async fn probe(&self, kind: CeilingKind) -> Result<Probe> {
+        let probed = probes::prepare(&self.gpu, kind).await?;
+        let stopwatch = Stopwatch::new(&self.gpu, self.rules, self.stop.clone()).await;
+        let timing = stopwatch.hot(&|pass| probed.kernel.dispatch(pass)).await?;
         let least_s = timing.clock().summary.min_s;
         // Seconds a launch, all else work a second.
         let value = if kind == CeilingKind::Launch { least_s } else { probed.work / least_s };

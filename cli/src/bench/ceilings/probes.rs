@@ -4,7 +4,6 @@ use super::microkernel::{LANES, Microkernel, zeroed};
 use crate::bench::record::CeilingKind;
 use crate::call::{buffer, read};
 use anyhow::{Result, bail, ensure};
-use std::time::Instant;
 use wgpu::{Buffer, BufferUsages};
 use wgpu_attention::Gpu;
 
@@ -32,36 +31,36 @@ const LONG_ENOUGH_S: f64 = 0.008;
 /// Workgroups of a computing kernel, at most.
 const MOST_WORKGROUPS: u32 = 8192;
 
-pub(super) fn prepare(gpu: &Gpu, kind: CeilingKind) -> Result<Probed> {
+pub(super) async fn prepare(gpu: &Gpu, kind: CeilingKind) -> Result<Probed> {
     match kind {
-        CeilingKind::FmaF32 => fma(gpu, "alias real = f32;"),
-        CeilingKind::FmaF16 => fma(gpu, "enable f16;\nalias real = f16;"),
+        CeilingKind::FmaF32 => fma(gpu, "alias real = f32;").await,
+        CeilingKind::FmaF16 => fma(gpu, "enable f16;\nalias real = f16;").await,
         CeilingKind::MatrixF16 => bail!("there is no microkernel for matrix units"),
-        CeilingKind::Copy => copy(gpu),
-        CeilingKind::Read => read_words(gpu),
-        CeilingKind::Workgroup => workgroup(gpu),
-        CeilingKind::Launch => launch(gpu),
+        CeilingKind::Copy => copy(gpu).await,
+        CeilingKind::Read => read_words(gpu).await,
+        CeilingKind::Workgroup => workgroup(gpu).await,
+        CeilingKind::Launch => launch(gpu).await,
     }
 }
 
-fn fma(gpu: &Gpu, alias: &str) -> Result<Probed> {
+async fn fma(gpu: &Gpu, alias: &str) -> Result<Probed> {
     let source = format!("{alias}\nconst ROUNDS = {FMA_ROUNDS}u;\n{}", include_str!("wgsl/fma.wgsl"));
-    let given = buffer(gpu, "given", bytemuck::cast_slice(&FMA_GIVEN), BufferUsages::UNIFORM)?;
-    let (kernel, workgroups, ends) = grown(gpu, "fma", &source, &given)?;
+    let given = buffer(gpu, "given", bytemuck::cast_slice(&FMA_GIVEN), BufferUsages::UNIFORM).await?;
+    let (kernel, workgroups, ends) = grown(gpu, "fma", &source, &given).await?;
     let lanes = workgroups as usize * LANES;
-    let ends: Vec<f32> = read(gpu, "ends", &ends, lanes)?;
+    let ends: Vec<f32> = read(gpu, "ends", &ends, lanes).await?;
     // Eight chains start at the lane plus 0 to 7.
     let expected = |lane: usize| (8 * (lane % 256 + FMA_ROUNDS) + 28) as f32;
     same("fma", &ends, expected)?;
     Ok(Probed { kernel, work: 2.0 * (lanes * FMA_ROUNDS * FMA_A_ROUND) as f64 })
 }
 
-fn workgroup(gpu: &Gpu) -> Result<Probed> {
+async fn workgroup(gpu: &Gpu) -> Result<Probed> {
     let source = format!("const ROUNDS = {MEMORY_ROUNDS}u;\n{}", include_str!("wgsl/workgroup.wgsl"));
-    let given = buffer(gpu, "given", bytemuck::cast_slice(&[FACTOR; 4]), BufferUsages::UNIFORM)?;
-    let (kernel, workgroups, sums) = grown(gpu, "workgroup memory", &source, &given)?;
+    let given = buffer(gpu, "given", bytemuck::cast_slice(&[FACTOR; 4]), BufferUsages::UNIFORM).await?;
+    let (kernel, workgroups, sums) = grown(gpu, "workgroup memory", &source, &given).await?;
     let lanes = workgroups as usize * LANES;
-    let sums: Vec<u32> = read(gpu, "sums", &sums, lanes)?;
+    let sums: Vec<u32> = read(gpu, "sums", &sums, lanes).await?;
     // The four words of a place.
     let place = |at: usize| (16 * (at % 1024) as u32 + 6).wrapping_mul(FACTOR);
     let round = |at: usize| (0..4).fold(0u32, |sum, n| sum.wrapping_add(place(at + 256 * n)));
@@ -72,15 +71,18 @@ fn workgroup(gpu: &Gpu) -> Result<Probed> {
 }
 
 /// A computing kernel with enough workgroups, run once; with its output, a word a lane.
-fn grown(gpu: &Gpu, label: &'static str, source: &str, given: &Buffer) -> Result<(Microkernel, u32, Buffer)> {
+async fn grown(
+    gpu: &Gpu,
+    label: &'static str,
+    source: &str,
+    given: &Buffer,
+) -> Result<(Microkernel, u32, Buffer)> {
     let mut workgroups = 8;
     loop {
-        let out = zeroed(gpu, label, (4 * LANES * workgroups as usize) as u64)?;
-        let kernel = Microkernel::new(gpu, label, source, &[given, &out], workgroups)?;
-        kernel.run(gpu, 1)?;
-        let start = Instant::now();
-        kernel.run(gpu, 1)?;
-        if start.elapsed().as_secs_f64() > LONG_ENOUGH_S || workgroups >= MOST_WORKGROUPS {
+        let out = zeroed(gpu, label, (4 * LANES * workgroups as usize) as u64).await?;
+        let kernel = Microkernel::new(gpu, label, source, &[given, &out], workgroups).await?;
+        kernel.run(gpu, 1).await?;
+        if kernel.run(gpu, 1).await?.as_secs_f64() > LONG_ENOUGH_S || workgroups >= MOST_WORKGROUPS {
             return Ok((kernel, workgroups, out));
         }
         workgroups *= 2;
@@ -88,36 +90,38 @@ fn grown(gpu: &Gpu, label: &'static str, source: &str, given: &Buffer) -> Result
 }
 
 /// A buffer of distinct words, and how many workgroups of `each` vec4s a lane read it.
-fn words(gpu: &Gpu, each: usize) -> Result<(Buffer, Vec<u32>, u32)> {
+async fn words(gpu: &Gpu, each: usize) -> Result<(Buffer, Vec<u32>, u32)> {
     let limits = gpu.device().limits();
     let bytes = MEMORY_BYTES.min(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size);
     let workgroups = bytes as usize / (LANES * each * 16);
     let words: Vec<u32> =
         (0..(4 * each * LANES * workgroups) as u32).map(|n| n.wrapping_mul(FACTOR)).collect();
-    let buffer = buffer(gpu, "words", bytemuck::cast_slice(&words), BufferUsages::STORAGE)?;
+    let buffer = buffer(gpu, "words", bytemuck::cast_slice(&words), BufferUsages::STORAGE).await?;
     Ok((buffer, words, workgroups as u32))
 }
 
-fn copy(gpu: &Gpu) -> Result<Probed> {
-    let (from, words, workgroups) = words(gpu, 8)?;
+async fn copy(gpu: &Gpu) -> Result<Probed> {
+    let (from, words, workgroups) = words(gpu, 8).await?;
     let bytes = 4 * words.len() as u64;
-    let to = zeroed(gpu, "copy", bytes)?;
-    let kernel = Microkernel::new(gpu, "copy", include_str!("wgsl/copy.wgsl"), &[&from, &to], workgroups)?;
-    kernel.run(gpu, 1)?;
-    let copied: Vec<u32> = read(gpu, "copy", &to, words.len())?;
+    let to = zeroed(gpu, "copy", bytes).await?;
+    let kernel =
+        Microkernel::new(gpu, "copy", include_str!("wgsl/copy.wgsl"), &[&from, &to], workgroups).await?;
+    kernel.run(gpu, 1).await?;
+    let copied: Vec<u32> = read(gpu, "copy", &to, words.len()).await?;
     same("copy", &copied, |n| words[n])?;
     // Read and written.
     Ok(Probed { kernel, work: 2.0 * bytes as f64 })
 }
 
-fn read_words(gpu: &Gpu) -> Result<Probed> {
+async fn read_words(gpu: &Gpu) -> Result<Probed> {
     const EACH: usize = 32;
-    let (from, words, workgroups) = words(gpu, EACH)?;
+    let (from, words, workgroups) = words(gpu, EACH).await?;
     let lanes = workgroups as usize * LANES;
-    let sums = zeroed(gpu, "sums", 4 * lanes as u64)?;
-    let kernel = Microkernel::new(gpu, "read", include_str!("wgsl/read.wgsl"), &[&from, &sums], workgroups)?;
-    kernel.run(gpu, 1)?;
-    let sums: Vec<u32> = read(gpu, "sums", &sums, lanes)?;
+    let sums = zeroed(gpu, "sums", 4 * lanes as u64).await?;
+    let kernel =
+        Microkernel::new(gpu, "read", include_str!("wgsl/read.wgsl"), &[&from, &sums], workgroups).await?;
+    kernel.run(gpu, 1).await?;
+    let sums: Vec<u32> = read(gpu, "sums", &sums, lanes).await?;
     let expected = |n: usize| {
         let first = n / LANES * LANES * EACH + n % LANES;
         let words = (0..EACH).flat_map(|k| &words[4 * (first + k * LANES)..][..4]);
@@ -127,12 +131,12 @@ fn read_words(gpu: &Gpu) -> Result<Probed> {
     Ok(Probed { kernel, work: 4.0 * words.len() as f64 })
 }
 
-fn launch(gpu: &Gpu) -> Result<Probed> {
+async fn launch(gpu: &Gpu) -> Result<Probed> {
     const TIMES: usize = 100;
-    let launched = zeroed(gpu, "launched", 4)?;
-    let kernel = Microkernel::new(gpu, "launch", include_str!("wgsl/launch.wgsl"), &[&launched], 1)?;
-    kernel.run(gpu, TIMES)?;
-    same("launch", &read::<u32>(gpu, "launched", &launched, 1)?, |_| TIMES as u32)?;
+    let launched = zeroed(gpu, "launched", 4).await?;
+    let kernel = Microkernel::new(gpu, "launch", include_str!("wgsl/launch.wgsl"), &[&launched], 1).await?;
+    kernel.run(gpu, TIMES).await?;
+    same("launch", &read::<u32>(gpu, "launched", &launched, 1).await?, |_| TIMES as u32)?;
     Ok(Probed { kernel, work: 1.0 })
 }
 

@@ -2,14 +2,14 @@
 
 use super::{Bytes, Subject, check_sizes, sample, verification};
 use crate::bench::record::Cost;
-use crate::call::Call;
+use crate::call::{Call, checked};
 use crate::check::{Against, check};
 use anyhow::Result;
 use std::rc::Rc;
 use wgpu_attention::reference::{Kind, random};
 use wgpu_attention::{AnyPattern, AttentionShape, BlockGrid, Element, Gpu, Parts};
 
-pub(super) fn prepare<'g, E: Element>(
+pub(super) async fn prepare<'g, E: Element>(
     gpu: &'g Gpu,
     shape: &AttentionShape,
     pattern: AnyPattern,
@@ -19,9 +19,9 @@ pub(super) fn prepare<'g, E: Element>(
         [("q", shape.len_q()), ("k", shape.len_k()), ("v", shape.len_v()), ("out", shape.len_out())];
     check_sizes(gpu, &tensors, shape.input)?;
     let parts = Parts::lower(&pattern, BlockGrid::from(&shape))?;
-    let plan = gpu.kernels().attention(&shape, &parts)?;
+    let plan = checked(gpu.device(), "plan", || gpu.kernels().attention(&shape, &parts)).await??;
     let tensors = random::<E>(&shape, Kind::Normal, 1)?;
-    let call = Rc::new(Call::upload(gpu, &plan, &tensors.inputs(), false)?);
+    let call = Rc::new(Call::upload(gpu, &plan, &tensors.inputs(), false).await?);
     let explained = plan.explain();
     let elements = shape.len_q() + shape.len_k() + shape.len_v() + shape.len_out();
     let bytes = Bytes {
@@ -38,9 +38,9 @@ pub(super) fn prepare<'g, E: Element>(
         ..Cost::new(0.0, bytes, explained.dispatches)
     };
     let written = call.clone();
-    let verify = move || {
+    let verify = async move {
         let rows = sample(shape.len_lse(), shape.kv_len * (shape.head_dim + shape.value_dim));
-        let output = written.read::<E>()?;
+        let output = written.read::<E>().await?;
         let pattern = (&pattern as _, Some(&parts));
         let report = check(&shape, &tensors.inputs(), pattern, &output, rows, Against::Reference)?;
         Ok(verification(&report, shape.len_lse()))
@@ -50,6 +50,6 @@ pub(super) fn prepare<'g, E: Element>(
         cost,
         gpu,
         dispatch: Box::new(move |pass| call.dispatch(pass)),
-        verify: Box::new(verify),
+        verify: Box::pin(verify),
     })
 }

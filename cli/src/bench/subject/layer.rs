@@ -1,9 +1,9 @@
 //! The kernels around attention. Their rows do not depend on each other, so that the reference computes the compared ones alone.
 
-use super::{Bytes, Subject, drawn, poisoned, read, sampled_rows};
+use super::{Bytes, Subject, drawn, read, sampled_rows};
 use crate::bench::cases::Work;
 use crate::bench::record::{Cost, Verification};
-use crate::call::buffer;
+use crate::call::{buffer, checked, poisoned};
 use anyhow::{Result, bail};
 use wgpu::{Buffer, BufferUsages};
 use wgpu_attention::reference::layer::{self, Bounded, FeedForwardInputs, MatmulInputs};
@@ -12,15 +12,15 @@ use wgpu_attention::{
     MatmulShape, NormBuffers, NormKind, NormShape, RotaryBuffers, RotaryShape, SoftmaxShape, rotary_tables,
 };
 
-pub(super) fn prepare<'g>(gpu: &'g Gpu, work: &Work) -> Result<Subject<'g>> {
+pub(super) async fn prepare<'g>(gpu: &'g Gpu, work: &Work) -> Result<Subject<'g>> {
     match work {
-        Work::Matmul(shape) => matmul(gpu, *shape),
-        Work::FeedForward(shape) => feed_forward(gpu, *shape),
-        Work::Norm(shape) => norm(gpu, *shape),
-        Work::Softmax(shape) => softmax(gpu, *shape),
-        Work::Rotary(shape) => rotary(gpu, *shape),
-        Work::Embed(shape) => embed(gpu, *shape),
-        Work::Add(shape) => add(gpu, *shape),
+        Work::Matmul(shape) => matmul(gpu, *shape).await,
+        Work::FeedForward(shape) => feed_forward(gpu, *shape).await,
+        Work::Norm(shape) => norm(gpu, *shape).await,
+        Work::Softmax(shape) => softmax(gpu, *shape).await,
+        Work::Rotary(shape) => rotary(gpu, *shape).await,
+        Work::Embed(shape) => embed(gpu, *shape).await,
+        Work::Add(shape) => add(gpu, *shape).await,
         Work::Attention { .. } | Work::Lsh { .. } => bail!("attention is not a kernel around attention"),
     }
 }
@@ -37,8 +37,13 @@ struct Output<'g> {
 
 impl<'g> Output<'g> {
     /// `row_cost` is what the reference computes for a row.
-    fn new(gpu: &'g Gpu, [rows, width]: [usize; 2], element: ElementType, row_cost: usize) -> Result<Self> {
-        let buffer = poisoned(gpu, "out", rows * width, element)?;
+    async fn new(
+        gpu: &'g Gpu,
+        [rows, width]: [usize; 2],
+        element: ElementType,
+        row_cost: usize,
+    ) -> Result<Self> {
+        let buffer = poisoned(gpu, "out", rows * width, element).await?;
         Ok(Self { gpu, buffer, rows, width, element, compared: sampled_rows(rows, row_cost) })
     }
 
@@ -50,8 +55,8 @@ impl<'g> Output<'g> {
     }
 
     /// Compares those rows.
-    fn compare(&self, expected: &Bounded) -> Result<Verification> {
-        let got = read(self.gpu, "out", &self.buffer, self.rows * self.width, self.element)?;
+    async fn compare(&self, expected: &Bounded) -> Result<Verification> {
+        let got = read(self.gpu, "out", &self.buffer, self.rows * self.width, self.element).await?;
         let comparison = expected.compare(self.pick(&got, self.width).out, 0.0);
         let finite = |x: f64| x.is_finite().then_some(x);
         let worst = comparison.worst;
@@ -81,9 +86,9 @@ impl<'g> Output<'g> {
             cost: Cost::new(flop, bytes, call.dispatches()),
             gpu: self.gpu,
             dispatch: Box::new(move |pass| call.dispatch(pass)),
-            verify: Box::new(move || {
+            verify: Box::pin(async move {
                 let expected = expected(&self)?;
-                self.compare(&expected)
+                self.compare(&expected).await
             }),
         }
     }
@@ -98,11 +103,12 @@ fn tensors(element: ElementType, lens: &[usize]) -> Bytes {
     Bytes { tensors: (lens.iter().sum::<usize>() * element.size_bytes()) as u64, ..Default::default() }
 }
 
-fn matmul(gpu: &Gpu, shape: MatmulShape) -> Result<Subject<'_>> {
-    let plan = gpu.kernels().matmul(&shape)?;
-    let (a, a_buffer) = drawn(gpu, "a", 0, shape.len_a(), shape.input)?;
-    let (b, b_buffer) = drawn(gpu, "b", 1, shape.len_b(), shape.weight)?;
-    let out = Output::new(gpu, [shape.rows, shape.columns], shape.output, shape.inner * shape.columns)?;
+async fn matmul(gpu: &Gpu, shape: MatmulShape) -> Result<Subject<'_>> {
+    let plan = checked(gpu.device(), "plan", || gpu.kernels().matmul(&shape)).await??;
+    let (a, a_buffer) = drawn(gpu, "a", 0, shape.len_a(), shape.input).await?;
+    let (b, b_buffer) = drawn(gpu, "b", 1, shape.len_b(), shape.weight).await?;
+    let out =
+        Output::new(gpu, [shape.rows, shape.columns], shape.output, shape.inner * shape.columns).await?;
     let buffers = MatmulBuffers {
         a: whole(&a_buffer),
         b: whole(&b_buffer),
@@ -110,7 +116,7 @@ fn matmul(gpu: &Gpu, shape: MatmulShape) -> Result<Subject<'_>> {
         residual: None,
         out: whole(&out.buffer),
     };
-    let call = plan.bind(buffers)?;
+    let call = checked(gpu.device(), "bind", || plan.bind(buffers)).await??;
     let bytes = tensors(shape.input, &[shape.len_a(), shape.len_b(), shape.len_out()]);
     Ok(out.subject(call, shape.flops(), bytes, move |out| {
         let rows = MatmulShape { rows: out.compared.len(), ..shape };
@@ -119,15 +125,15 @@ fn matmul(gpu: &Gpu, shape: MatmulShape) -> Result<Subject<'_>> {
     }))
 }
 
-fn feed_forward(gpu: &Gpu, shape: FeedForwardShape) -> Result<Subject<'_>> {
-    let plan = gpu.kernels().feed_forward(&shape)?;
-    let (x, x_buffer) = drawn(gpu, "x", 0, shape.len_x(), shape.input)?;
+async fn feed_forward(gpu: &Gpu, shape: FeedForwardShape) -> Result<Subject<'_>> {
+    let plan = checked(gpu.device(), "plan", || gpu.kernels().feed_forward(&shape)).await??;
+    let (x, x_buffer) = drawn(gpu, "x", 0, shape.len_x(), shape.input).await?;
     let weight = |name, stream| drawn(gpu, name, stream, shape.len_weight(), shape.weight);
-    let ((w1, w1_buffer), (w2, w2_buffer)) = (weight("w1", 1)?, weight("w2", 2)?);
-    let (w3, w3_buffer) = shape.gated.then(|| weight("w3", 3)).transpose()?.unzip();
+    let ((w1, w1_buffer), (w2, w2_buffer)) = (weight("w1", 1).await?, weight("w2", 2).await?);
+    let (w3, w3_buffer) = if shape.gated { Some(weight("w3", 3).await?) } else { None }.unzip();
     let products = if shape.gated { 3 } else { 2 };
     let size = [shape.rows, shape.model_dim];
-    let out = Output::new(gpu, size, shape.output, products * shape.len_weight())?;
+    let out = Output::new(gpu, size, shape.output, products * shape.len_weight()).await?;
     let buffers = FeedForwardBuffers {
         x: whole(&x_buffer),
         w1: whole(&w1_buffer),
@@ -140,7 +146,7 @@ fn feed_forward(gpu: &Gpu, shape: FeedForwardShape) -> Result<Subject<'_>> {
         out: whole(&out.buffer),
         scratch: None,
     };
-    let call = plan.bind(buffers)?;
+    let call = checked(gpu.device(), "bind", || plan.bind(buffers)).await??;
     let weights = products * shape.len_weight();
     let bytes =
         Bytes { scratch: plan.scratch_bytes(), ..tensors(shape.input, &[2 * shape.len_x(), weights]) };
@@ -155,20 +161,23 @@ fn feed_forward(gpu: &Gpu, shape: FeedForwardShape) -> Result<Subject<'_>> {
     }))
 }
 
-fn norm(gpu: &Gpu, shape: NormShape) -> Result<Subject<'_>> {
-    let plan = gpu.kernels().norm(&shape)?;
-    let (x, x_buffer) = drawn(gpu, "x", 0, shape.len_x(), shape.input)?;
-    let (weight, weight_buffer) = drawn(gpu, "weight", 1, shape.width, shape.weight)?;
-    let bias = shape.bias.then(|| drawn(gpu, "bias", 2, shape.width, shape.weight)).transpose()?;
+async fn norm(gpu: &Gpu, shape: NormShape) -> Result<Subject<'_>> {
+    let plan = checked(gpu.device(), "plan", || gpu.kernels().norm(&shape)).await??;
+    let (x, x_buffer) = drawn(gpu, "x", 0, shape.len_x(), shape.input).await?;
+    let (weight, weight_buffer) = drawn(gpu, "weight", 1, shape.width, shape.weight).await?;
+    let bias = match shape.bias {
+        true => Some(drawn(gpu, "bias", 2, shape.width, shape.weight).await?),
+        false => None,
+    };
     let (bias, bias_buffer) = bias.unzip();
-    let out = Output::new(gpu, [shape.rows, shape.width], shape.output, 16 * shape.width)?;
+    let out = Output::new(gpu, [shape.rows, shape.width], shape.output, 16 * shape.width).await?;
     let buffers = NormBuffers {
         x: whole(&x_buffer),
         weight: whole(&weight_buffer),
         bias: bias_buffer.as_ref().map(whole),
         out: whole(&out.buffer),
     };
-    let call = plan.bind(buffers)?;
+    let call = checked(gpu.device(), "bind", || plan.bind(buffers)).await??;
     let vectors = if shape.bias { 2 } else { 1 };
     let bytes = tensors(shape.input, &[shape.len_x(), shape.len_out(), vectors * shape.width]);
     let flop = if shape.kind == NormKind::Layer { 8.0 } else { 5.0 } * shape.len_x() as f64;
@@ -180,11 +189,11 @@ fn norm(gpu: &Gpu, shape: NormShape) -> Result<Subject<'_>> {
     }))
 }
 
-fn softmax(gpu: &Gpu, shape: SoftmaxShape) -> Result<Subject<'_>> {
-    let plan = gpu.kernels().softmax(&shape)?;
-    let (x, x_buffer) = drawn(gpu, "x", 0, shape.len_x(), shape.input)?;
-    let out = Output::new(gpu, [shape.rows, shape.width], shape.output, 16 * shape.width)?;
-    let call = plan.bind(whole(&x_buffer), whole(&out.buffer))?;
+async fn softmax(gpu: &Gpu, shape: SoftmaxShape) -> Result<Subject<'_>> {
+    let plan = checked(gpu.device(), "plan", || gpu.kernels().softmax(&shape)).await??;
+    let (x, x_buffer) = drawn(gpu, "x", 0, shape.len_x(), shape.input).await?;
+    let out = Output::new(gpu, [shape.rows, shape.width], shape.output, 16 * shape.width).await?;
+    let call = checked(gpu.device(), "bind", || plan.bind(whole(&x_buffer), whole(&out.buffer))).await??;
     let bytes = tensors(shape.input, &[shape.len_x(), shape.len_out()]);
     Ok(out.subject(call, 5.0 * shape.len_x() as f64, bytes, move |out| {
         let rows = SoftmaxShape { rows: out.compared.len(), ..shape };
@@ -192,21 +201,23 @@ fn softmax(gpu: &Gpu, shape: SoftmaxShape) -> Result<Subject<'_>> {
     }))
 }
 
-fn rotary(gpu: &Gpu, shape: RotaryShape) -> Result<Subject<'_>> {
-    let plan = gpu.kernels().rotary(&shape)?;
-    let (x, x_buffer) = drawn(gpu, "x", 0, shape.len_x(), shape.input)?;
+async fn rotary(gpu: &Gpu, shape: RotaryShape) -> Result<Subject<'_>> {
+    let plan = checked(gpu.device(), "plan", || gpu.kernels().rotary(&shape)).await??;
+    let (x, x_buffer) = drawn(gpu, "x", 0, shape.len_x(), shape.input).await?;
     let tables = rotary_tables(shape.len, shape.rotary_dim, 10_000.0);
-    let upload = |name, table: &[f32]| buffer(gpu, name, bytemuck::cast_slice(table), BufferUsages::STORAGE);
-    let (cos_buffer, sin_buffer) = (upload("cos", &tables[0])?, upload("sin", &tables[1])?);
+    let upload = async |name, table: &[f32]| {
+        buffer(gpu, name, bytemuck::cast_slice(table), BufferUsages::STORAGE).await
+    };
+    let (cos_buffer, sin_buffer) = (upload("cos", &tables[0]).await?, upload("sin", &tables[1]).await?);
     let rows = shape.batch * shape.heads * shape.len;
-    let out = Output::new(gpu, [rows, shape.head_dim], shape.output, 8 * shape.head_dim)?;
+    let out = Output::new(gpu, [rows, shape.head_dim], shape.output, 8 * shape.head_dim).await?;
     let buffers = RotaryBuffers {
         x: whole(&x_buffer),
         cos: whole(&cos_buffer),
         sin: whole(&sin_buffer),
         out: whole(&out.buffer),
     };
-    let call = plan.bind(buffers)?;
+    let call = checked(gpu.device(), "bind", || plan.bind(buffers)).await??;
     let mut bytes = tensors(shape.input, &[shape.len_x(), shape.len_out()]);
     bytes.tensors += 8 * shape.len_table() as u64;
     Ok(out.subject(call, 3.0 * shape.len_x() as f64, bytes, move |out| {
@@ -221,15 +232,18 @@ fn rotary(gpu: &Gpu, shape: RotaryShape) -> Result<Subject<'_>> {
     }))
 }
 
-fn embed(gpu: &Gpu, shape: EmbedShape) -> Result<Subject<'_>> {
-    let plan = gpu.kernels().embed(&shape)?;
-    let (table, table_buffer) = drawn(gpu, "table", 0, shape.len_table(), shape.table)?;
+async fn embed(gpu: &Gpu, shape: EmbedShape) -> Result<Subject<'_>> {
+    let plan = checked(gpu.device(), "plan", || gpu.kernels().embed(&shape)).await??;
+    let (table, table_buffer) = drawn(gpu, "table", 0, shape.len_table(), shape.table).await?;
     // Scattered over the table: 2654435761 is odd and far from small fractions of 2^32.
     let ids: Vec<u32> =
         (0..shape.rows as u32).map(|row| row.wrapping_mul(2_654_435_761) % shape.table_rows as u32).collect();
-    let ids_buffer = buffer(gpu, "ids", bytemuck::cast_slice(&ids), BufferUsages::STORAGE)?;
-    let out = Output::new(gpu, [shape.rows, shape.width], shape.output, 8 * shape.width)?;
-    let call = plan.bind(whole(&ids_buffer), whole(&table_buffer), whole(&out.buffer))?;
+    let ids_buffer = buffer(gpu, "ids", bytemuck::cast_slice(&ids), BufferUsages::STORAGE).await?;
+    let out = Output::new(gpu, [shape.rows, shape.width], shape.output, 8 * shape.width).await?;
+    let call = checked(gpu.device(), "bind", || {
+        plan.bind(whole(&ids_buffer), whole(&table_buffer), whole(&out.buffer))
+    })
+    .await??;
     // Of the table only the rows that are looked up move.
     let looked_up = std::collections::HashSet::<_>::from_iter(&ids).len() * shape.width;
     let mut bytes = tensors(shape.table, &[looked_up, shape.len_out()]);
@@ -244,12 +258,15 @@ fn embed(gpu: &Gpu, shape: EmbedShape) -> Result<Subject<'_>> {
     Ok(subject)
 }
 
-fn add(gpu: &Gpu, shape: AddShape) -> Result<Subject<'_>> {
-    let plan = gpu.kernels().add(&shape)?;
-    let (x, x_buffer) = drawn(gpu, "x", 0, shape.len(), shape.input)?;
-    let (other, other_buffer) = drawn(gpu, "other", 1, shape.len(), shape.other)?;
-    let out = Output::new(gpu, [shape.rows, shape.width], shape.output, 8 * shape.width)?;
-    let call = plan.bind(whole(&x_buffer), whole(&other_buffer), whole(&out.buffer))?;
+async fn add(gpu: &Gpu, shape: AddShape) -> Result<Subject<'_>> {
+    let plan = checked(gpu.device(), "plan", || gpu.kernels().add(&shape)).await??;
+    let (x, x_buffer) = drawn(gpu, "x", 0, shape.len(), shape.input).await?;
+    let (other, other_buffer) = drawn(gpu, "other", 1, shape.len(), shape.other).await?;
+    let out = Output::new(gpu, [shape.rows, shape.width], shape.output, 8 * shape.width).await?;
+    let call = checked(gpu.device(), "bind", || {
+        plan.bind(whole(&x_buffer), whole(&other_buffer), whole(&out.buffer))
+    })
+    .await??;
     let bytes = tensors(shape.input, &[3 * shape.len()]);
     Ok(out.subject(call, shape.len() as f64, bytes, move |out| {
         Ok(layer::add(&out.pick(&x, shape.width), &out.pick(&other, shape.width), shape.output)?)

@@ -15,6 +15,7 @@ use super::record::{Cost, Model, Verification};
 use crate::call::{buffer, submit};
 use crate::element::typed;
 use anyhow::Result;
+use std::pin::Pin;
 use wgpu::{Buffer, BufferUsages, ComputePass};
 use wgpu_attention::reference::{self, Report};
 use wgpu_attention::{AttentionShape, Counter, Element, ElementType, Error, Gpu};
@@ -32,7 +33,7 @@ pub(crate) struct Subject<'g> {
 /// Records one call.
 type Dispatch<'g> = Box<dyn Fn(&mut ComputePass<'_>) + 'g>;
 /// Compares what the first call wrote; the tensors on the host go with it.
-type Verify<'g> = Box<dyn FnOnce() -> Result<Verification> + 'g>;
+type Verify<'g> = Pin<Box<dyn Future<Output = Result<Verification>> + 'g>>;
 
 /// Bytes of each kind of tensor; [`Cost`] adds up.
 #[derive(Default)]
@@ -74,23 +75,25 @@ pub(crate) fn models() -> Vec<Model> {
 
 impl<'g> Subject<'g> {
     /// Plans, compiles, uploads. What the adapter cannot do is an error.
-    pub(crate) fn prepare(gpu: &'g Gpu, spec: &Spec) -> Result<Self> {
+    pub(crate) async fn prepare(gpu: &'g Gpu, spec: &Spec) -> Result<Self> {
         match &spec.work {
             Work::Attention { shape, pattern } => {
                 let pattern = pattern.parse()?;
-                typed!(shape.input, E => attention::prepare::<E>(gpu, shape, pattern))
+                typed!(shape.input, E => attention::prepare::<E>(gpu, shape, pattern).await)
             }
-            Work::Lsh { shape, options } => typed!(shape.input, E => lsh::prepare::<E>(gpu, shape, options)),
-            work => layer::prepare(gpu, work),
+            Work::Lsh { shape, options } => {
+                typed!(shape.input, E => lsh::prepare::<E>(gpu, shape, options).await)
+            }
+            work => layer::prepare(gpu, work).await,
         }
     }
 
     /// Computes once and compares with the reference; the subject comes back for timing.
-    pub(crate) fn verify(self) -> Result<(Verified<'g>, Verification)> {
+    pub(crate) async fn verify(self) -> Result<(Verified<'g>, Verification)> {
         let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
         (self.dispatch)(&mut encoder.begin_compute_pass(&Default::default()));
-        submit(self.gpu, "verify", encoder.finish())?;
-        let verification = (self.verify)()?;
+        submit(self.gpu, "verify", encoder.finish()).await?;
+        let verification = self.verify.await?;
         Ok((Verified { dispatch: self.dispatch }, verification))
     }
 }
@@ -171,7 +174,7 @@ fn check_sizes(gpu: &Gpu, tensors: &[(&'static str, usize)], element: ElementTyp
 }
 
 /// A tensor drawn from N(0, 1), rounded to its type: on the host in f64, and on the device.
-fn drawn(
+async fn drawn(
     gpu: &Gpu,
     name: &'static str,
     stream: u64,
@@ -182,21 +185,15 @@ fn drawn(
     let draw = Counter::new(1, stream);
     typed!(element, E => {
         let values: Vec<E> = (0..len as u64).map(|n| E::from_f64(draw.normal(n))).collect();
-        let device = buffer(gpu, name, bytemuck::cast_slice(&values), BufferUsages::STORAGE)?;
+        let device = buffer(gpu, name, bytemuck::cast_slice(&values), BufferUsages::STORAGE).await?;
         Ok((values.into_iter().map(Into::into).collect(), device))
     })
 }
 
-/// An output, poisoned: what the kernel does not write is NaN.
-fn poisoned(gpu: &Gpu, name: &'static str, len: usize, element: ElementType) -> Result<Buffer> {
-    let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
-    buffer(gpu, name, &vec![0xff; len * element.size_bytes()], usage)
-}
-
 /// Elements of a buffer, in f64.
-fn read(gpu: &Gpu, name: &str, from: &Buffer, len: usize, element: ElementType) -> Result<Vec<f64>> {
+async fn read(gpu: &Gpu, name: &str, from: &Buffer, len: usize, element: ElementType) -> Result<Vec<f64>> {
     typed!(element, E => {
-        let values: Vec<E> = crate::call::read(gpu, name, from, len)?;
+        let values: Vec<E> = crate::call::read(gpu, name, from, len).await?;
         Ok(values.into_iter().map(Into::into).collect())
     })
 }

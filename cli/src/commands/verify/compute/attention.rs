@@ -6,6 +6,7 @@ use crate::case::Attention;
 use crate::check::{Against, check};
 use crate::commands::verify::record::Judged;
 use anyhow::Result;
+use pollster::block_on;
 use wgpu_attention::reference::{Expected, Rows, attention_with};
 use wgpu_attention::{
     AnyPattern, AttentionOutput, BlockGrid, Element, ElementType, Gpu, Parts, Pattern, Site,
@@ -35,9 +36,9 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Attention, pattern: &dyn Patt
     let output = if shape.is_empty() {
         AttentionOutput { out: vec![], lse: vec![] }
     } else {
-        let call = Call::upload(gpu, &plan, &tensors.inputs(), case.lse.is_some())?;
-        call.compute(1)?;
-        call.read::<E>()?
+        let call = block_on(Call::upload(gpu, &plan, &tensors.inputs(), case.lse.is_some()))?;
+        block_on(call.compute(1))?;
+        block_on(call.read::<E>())?
     };
     let (values, against) = match E::TYPE {
         ElementType::F32 => (expected(case), EXPECTED),

@@ -1,0 +1,54 @@
+//! A shader, parsed and validated.
+
+use anyhow::{Context, Result, anyhow};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{EntryPoint, Module, TypeInner};
+
+/// A valid module and its entry point.
+#[derive(Debug)]
+pub struct Parsed {
+    /// The module.
+    pub module: Module,
+    /// What validation found out.
+    pub info: ModuleInfo,
+    entry: usize,
+}
+
+impl Parsed {
+    /// Parses and validates for a device with no optional features, except for shaders that ask for matrices.
+    ///
+    /// # Errors
+    /// What naga says, with the place in the text; an entry point that is not there.
+    pub fn new(text: &str, entry: &str) -> Result<Self> {
+        let module =
+            naga::front::wgsl::parse_str(text).map_err(|error| anyhow!("{}", error.emit_to_string(text)))?;
+        // unpack2x16float, which wgpu has wherever the adapter meets WebGPU.
+        let portable = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+        let capabilities = if has_matrices(&module) { Capabilities::all() } else { portable };
+        let info = Validator::new(ValidationFlags::all(), capabilities)
+            .validate(&module)
+            .map_err(|error| anyhow!("{}", error.emit_to_string(text)))?;
+        let entry = module.entry_points.iter().position(|point| point.name == entry);
+        let entry = entry.context("the entry point is not there")?;
+        Ok(Self { module, info, entry })
+    }
+
+    /// The entry point.
+    pub fn entry(&self) -> &EntryPoint {
+        &self.module.entry_points[self.entry]
+    }
+
+    /// Its number.
+    pub fn entry_index(&self) -> usize {
+        self.entry
+    }
+
+    /// Whether the shader needs cooperative matrices, which only some languages have.
+    pub fn has_matrices(&self) -> bool {
+        has_matrices(&self.module)
+    }
+}
+
+fn has_matrices(module: &Module) -> bool {
+    module.types.iter().any(|(_, ty)| matches!(ty.inner, TypeInner::CooperativeMatrix { .. }))
+}

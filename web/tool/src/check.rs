@@ -1,0 +1,215 @@
+//! The page's test: a person's way through it, in a real browser on a real WebGPU adapter.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::devtools::Browser;
+
+/// A desktop's window, and a phone's.
+const DESKTOP: [u32; 2] = [1280, 900];
+const PHONE: [u32; 2] = [390, 844];
+/// Nothing hangs longer: a software adapter on two cores takes a minute, on a busy machine several.
+const LONG: Duration = Duration::from_secs(900);
+
+/// Runs before the page: plants a fault in the shader of `add`, in the worker that the page makes.
+const FAULT: &str = r"
+    const plant = () => {
+        const create = GPUDevice.prototype.createShaderModule;
+        GPUDevice.prototype.createShaderModule = function (it) {
+            return create.call(this, { ...it, code: it.code.replace('count) + load_other', 'count) - load_other') });
+        };
+    };
+    const Whole = Blob;
+    Blob = class extends Whole {
+        constructor(parts, options) {
+            super(options?.type === 'text/javascript' ? [`(${plant})();`, ...parts] : parts, options);
+        }
+    };
+";
+/// Runs before the page: a browser without WebGPU.
+const NO_WEBGPU: &str = "Object.defineProperty(Navigator.prototype, 'gpu', { get: () => undefined });";
+
+/// Opens the page, verifies, times a few cases, downloads the record; pictures and the record go into the folder.
+pub(crate) fn page(file: &Path, folder: &Path, browser: &str, arguments: &[&str]) -> Result<()> {
+    let profile = folder.join("profile");
+    // Of an earlier run.
+    let _ = fs::remove_dir_all(&profile);
+    fs::create_dir_all(&profile).with_context(|| format!("cannot create {}", profile.display()))?;
+    let folder = folder.canonicalize()?;
+    let url = format!("file://{}", file.canonicalize()?.display());
+    let mut browser = Browser::start(browser, arguments, &folder.join("profile"))?;
+    let result = walk(&mut browser, &url, &folder);
+    if result.is_err() {
+        // A picture may say more than the error.
+        if let Ok(picture) = browser.picture() {
+            fs::write(folder.join("failed.png"), picture)?;
+        }
+    }
+    browser.said.iter().for_each(|words| eprintln!("   the page says: {words}"));
+    result
+}
+
+fn walk(browser: &mut Browser, url: &str, folder: &Path) -> Result<()> {
+    ready(browser, url)?;
+    let adapter = browser.value("document.querySelector('#adapter').innerText")?;
+    let adapter = adapter.as_str().unwrap_or_default().replace('\n', " | ");
+    ensure!(adapter.contains("workgroup memory"), "the page has no adapter: {adapter}");
+    eprintln!("   {adapter}");
+
+    run(browser, "#verify", "Done.")?;
+    let cases = table(browser)?;
+    check_cases(&cases, false)?;
+    eprintln!("   {}", summary(browser)?);
+    save(browser, folder, "verified.png")?;
+
+    browser.click("#filter")?;
+    browser.write("bigbird")?;
+    run(browser, "#bench", "Done.")?;
+    let timed = table(browser)?;
+    check_cases(&timed, true)?;
+    let points = browser.value("document.querySelectorAll('#plots svg circle').length")?;
+    ensure!(points == timed.len(), "the plot of times by length has {points} points of {}", timed.len());
+    ensure!(timed.len() < cases.len(), "the filter left all {} cases", timed.len());
+    eprintln!("   {}", summary(browser)?);
+    save(browser, folder, "desktop.png")?;
+    browser.resize(DESKTOP, true)?;
+    save(browser, folder, "dark.png")?;
+    browser.resize(PHONE, false)?;
+    save(browser, folder, "phone.png")?;
+    let wide = browser.value("document.documentElement.scrollWidth")?;
+    ensure!(wide.as_u64().is_some_and(|wide| wide <= PHONE[0].into()), "a phone shows {wide} pixels");
+    record(browser, folder, timed.len())?;
+    stopped(browser, url)?;
+    fault(browser, url, folder)?;
+    no_webgpu(browser, url)
+}
+
+/// The page is there and has opened an adapter.
+fn ready(browser: &mut Browser, url: &str) -> Result<()> {
+    browser.open(url, DESKTOP, false)?;
+    browser.until(
+        "!document.querySelector('#verify').disabled || !!document.querySelector('#state:not([role])')",
+        LONG,
+    )
+}
+
+/// A click on Stop ends the run after the case in progress.
+fn stopped(browser: &mut Browser, url: &str) -> Result<()> {
+    ready(browser, url)?;
+    browser.click("#verify")?;
+    browser.until("!document.querySelector('#stop').disabled", LONG)?;
+    browser.click("#stop")?;
+    browser.until("document.querySelector('#stop').disabled", LONG)?;
+    let end = browser.value("document.querySelector('#step').innerText")?;
+    ensure!(end == "Stopped.", "after a stop: {end}");
+    Ok(())
+}
+
+/// A kernel with a fault fails, is shown so, and is not timed.
+fn fault(browser: &mut Browser, url: &str, folder: &Path) -> Result<()> {
+    browser.before(FAULT)?;
+    ready(browser, url)?;
+    browser.click("#filter")?;
+    browser.write("add f32")?;
+    run(browser, "#bench", "Done.")?;
+    save(browser, folder, "fault.png")?;
+    let [case] = &table(browser)?[..] else { bail!("need one case of `add f32`") };
+    let [name, status, ratio, hot, ..] = &case[..] else { bail!("a row of {} cells", case.len()) };
+    ensure!(status == "FAILED" && hot.is_empty(), "a planted fault: {status}, time `{hot}`");
+    ensure!(ratio.parse().is_ok_and(|ratio: f64| ratio > 1.0), "a planted fault: error/bound {ratio}");
+    ensure!(name.contains("out of its bound"), "a planted fault: {name}");
+    ensure!(
+        check_cases(std::slice::from_ref(case), true).is_err(),
+        "this test takes a failure for a success"
+    );
+    ensure!(summary(browser)?.contains("1 FAILED"), "a planted fault: {}", summary(browser)?);
+    Ok(())
+}
+
+/// Where there is no WebGPU the page says so.
+fn no_webgpu(browser: &mut Browser, url: &str) -> Result<()> {
+    browser.before(NO_WEBGPU)?;
+    browser.open(url, DESKTOP, false)?;
+    let words = browser.value("document.querySelector('#adapter').innerText")?;
+    ensure!(
+        words.as_str().is_some_and(|words| words.contains("has no WebGPU")),
+        "without WebGPU the page says {words}"
+    );
+    let enabled = browser.value("document.querySelectorAll('button:enabled').length")?;
+    ensure!(enabled == 0, "without WebGPU {enabled} buttons can be clicked");
+    Ok(())
+}
+
+/// Starts a run, waits for its end, and compares the page's last words.
+fn run(browser: &mut Browser, button: &str, words: &str) -> Result<()> {
+    browser.click(button)?;
+    browser.until("!document.querySelector('#stop').disabled", Duration::from_secs(10))?;
+    browser.until("document.querySelector('#stop').disabled", LONG)?;
+    let end = browser.value("document.querySelector('#step').innerText")?;
+    ensure!(end == words, "{button}: {end}");
+    Ok(())
+}
+
+fn summary(browser: &mut Browser) -> Result<String> {
+    let words = browser.value("document.querySelector('#summary').innerText")?;
+    Ok(words.as_str().unwrap_or_default().into())
+}
+
+/// The rows of the table: name, then the cells.
+fn table(browser: &mut Browser) -> Result<Vec<Vec<String>>> {
+    let rows = browser.value(
+        "[...document.querySelectorAll('#cases tbody tr')].map(row => [...row.children].map(cell => cell.innerText))",
+    )?;
+    serde_json::from_value(rows).context("the table")
+}
+
+/// Every case passed within its bound, or says what the adapter lacks; most ran.
+fn check_cases(cases: &[Vec<String>], timed: bool) -> Result<()> {
+    ensure!(!cases.is_empty(), "there is no case");
+    let mut verified = 0;
+    for case in cases {
+        let [name, status, ratio, hot, ..] = &case[..] else { bail!("a row of {} cells", case.len()) };
+        if status == "cannot run" {
+            continue;
+        }
+        ensure!(status.starts_with("verified"), "{name}: {status}");
+        let ratio: f64 = ratio.parse().with_context(|| format!("{name}: error/bound `{ratio}`"))?;
+        ensure!((0.0..=1.0).contains(&ratio), "{name}: error/bound {ratio}");
+        ensure!(hot.is_empty() != timed, "{name}: time `{hot}`");
+        verified += 1;
+    }
+    ensure!(2 * verified > cases.len(), "{verified} of {} cases ran", cases.len());
+    Ok(())
+}
+
+/// The file that the button downloads: the command line's record.
+fn record(browser: &mut Browser, folder: &Path, cases: usize) -> Result<()> {
+    // Where a download goes is not known to the page: its link is caught instead.
+    browser.value(
+        "HTMLAnchorElement.prototype.click = function () { window.caught = { name: this.download, url: this.href }; }",
+    )?;
+    browser.click("#download")?;
+    let text = browser.value("fetch(caught.url).then(it => it.text())")?;
+    let text = text.as_str().context("the download is no text")?;
+    let name = browser.value("caught.name")?;
+    ensure!(name.as_str().is_some_and(|name| name.ends_with(".json")), "the download is called {name}");
+    fs::write(folder.join("record.json"), text)?;
+    let record: Value = serde_json::from_str(text).context("the download")?;
+    ensure!(record["complete"] == true, "the record is not complete");
+    let written = record["adapters"][0]["cases"].as_array().map(Vec::len);
+    ensure!(written == Some(cases), "the table has {cases} cases, the record {written:?}");
+    let ceilings = record["adapters"][0]["ceilings"].as_array().context("no ceilings")?;
+    let fma = ceilings.iter().find(|it| it["kind"] == "fma_f32").context("no fma ceiling")?;
+    ensure!(fma["before"]["value"].as_f64() > Some(0.0), "the fma ceiling: {}", fma["why"]);
+    Ok(())
+}
+
+fn save(browser: &mut Browser, folder: &Path, name: &str) -> Result<()> {
+    fs::write(folder.join(name), browser.picture()?)?;
+    eprintln!("   {}", folder.join(name).display());
+    Ok(())
+}
