@@ -14,7 +14,8 @@
 //! | `pattern.rs`, `element.rs` | patterns and element types as arguments |
 //! | `output.rs`, `progress.rs` | tables, numbers and files; progress on stderr |
 //!
-//! Exit status: 0 all is well, 1 something failed (an error, or a verification), 2 wrong arguments.
+//! Exit status: 0 all is well, 1 something failed (an error, or a verification), 2 wrong arguments (of
+//! `compare` also an error: 1 is a regression).
 
 mod bench;
 mod call;
@@ -35,13 +36,14 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match commands::Cli::parse().run() {
+    let cli = commands::Cli::parse();
+    match cli.run() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) if output::reader_is_gone(&error) => ExitCode::from(141),
         Err(error) => {
             eprintln!("error: {}", output::one_line(&format!("{error:#}")));
-            ExitCode::FAILURE
+            ExitCode::from(cli.status_of_error())
         }
     }
 }

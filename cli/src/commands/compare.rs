@@ -2,6 +2,7 @@
 
 use crate::output::{json_line, say, seconds};
 use crate::report::compare::{Comparison, File, Pair, Run, Verdict, comparisons};
+use crate::report::view::ceiling_name;
 use anyhow::{Result, ensure};
 use clap::Args;
 use serde::Serialize;
@@ -10,12 +11,13 @@ use std::path::PathBuf;
 /// Put runs side by side: machines, or versions on one machine
 ///
 /// The first file is the base; each adapter of the others is held against the one of the base that is most like it. *change* is that
-/// of the median time with hot caches, by the clock that both have. *slower* and *faster* need two things: a change past the
-/// threshold, for what a machine does from minute to minute; and samples that confirm it: the interval that encloses the change with
-/// 99 % confidence, whatever the distribution of the samples, does not hold 0. A change past the threshold that they do not confirm
-/// is *unclear*.
+/// of the median time with hot caches, by the clock that both have. *slower* and *faster* need three things: a change past the
+/// threshold, for what a machine does from minute to minute; past what the ceiling of the case drifted during either run; and samples
+/// that confirm it: the interval that encloses the change with 99 % confidence, whatever the distribution of the samples, does not
+/// hold 0. A change past the threshold without the other two is *unclear*.
 ///
-/// Exit status 1 on a regression: a case that is slower, or was timed and now fails or cannot run.
+/// Exit status 1 on a regression: a case that was timed and now fails its verification; on the same adapter, backend and CPU (another
+/// version, another driver) also one that is slower or can no longer run. Exit status 2 if there is nothing to compare.
 #[derive(Debug, Args)]
 pub(super) struct Compare {
     /// The base, and what is held against it: what `bench --json` wrote
@@ -66,10 +68,6 @@ impl Compare {
         );
         let files = self.records.iter().map(|path| File::load(path)).collect::<Result<Vec<_>>>()?;
         let comparisons = comparisons(&files);
-        ensure!(
-            comparisons.iter().any(|it| !it.others.is_empty()),
-            "need an adapter in the base and in another file, got none"
-        );
         let mut well = true;
         for comparison in &comparisons {
             let pairs: Vec<Vec<Pair>> = comparison
@@ -77,7 +75,7 @@ impl Compare {
                 .iter()
                 .map(|other| other.against(&comparison.base, percent / 100.0))
                 .collect();
-            well &= !pairs.iter().flatten().any(|pair| pair.verdict.is_regression());
+            well &= !pairs.iter().flatten().any(|pair| pair.regression);
             if self.json { lines(comparison, &pairs)? } else { self.table(comparison, &pairs)? }
         }
         Ok(well)
@@ -91,6 +89,10 @@ impl Compare {
         }
         for (n, other) in comparison.others.iter().enumerate() {
             say!("{:<5} {}", n + 1, title(other))?;
+            if !other.same_machine(base) {
+                say!("      another machine: slower there is no regression")?;
+            }
+            say!("      ceilings against the base: {}", ceilings(other, base))?;
         }
         say!("")?;
         for line in grid(comparison, pairs) {
@@ -143,6 +145,14 @@ fn title(run: &Run<'_>) -> String {
         text += &format!("\n      warning: {warning}");
     }
     text
+}
+
+/// By how much each ceiling that both measured differs: what has nothing to do with the kernels.
+fn ceilings(other: &Run<'_>, base: &Run<'_>) -> String {
+    let changes = other.ceilings(base).into_iter();
+    let changes: Vec<_> =
+        changes.map(|(kind, change)| format!("{} {:+.1} %", ceiling_name(kind), 100.0 * change)).collect();
+    if changes.is_empty() { "none measured in both".into() } else { changes.join(", ") }
 }
 
 /// The table: a row a case of the base, four columns an other.

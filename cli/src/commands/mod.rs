@@ -40,6 +40,11 @@ enum Command {
 }
 
 impl Cli {
+    /// The exit status of an error. That of a comparison must not look like a regression.
+    pub(crate) fn status_of_error(&self) -> u8 {
+        if matches!(self.command, Command::Compare(_)) { 2 } else { 1 }
+    }
+
     /// Runs the command: whether all is well, or why it could not be done.
     pub(crate) fn run(&self) -> anyhow::Result<bool> {
         match &self.command {

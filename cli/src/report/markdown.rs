@@ -1,5 +1,6 @@
 //! The table of the README: made from the records beside it, between two marks.
 
+use super::trends::Group;
 use super::view::digits;
 use crate::bench::record::{Adapter, Case, Record, Status};
 use crate::output::seconds;
@@ -9,18 +10,25 @@ const BEGIN: &str =
     "<!-- benchmarks: begin (cargo attention report benches/results/*.json --into README.md) -->";
 const END: &str = "<!-- benchmarks: end -->";
 
-/// A list of the runs, and a table with a row a case and four columns a run.
+/// A list of the runs with the patterns that are fastest on them, and a table with a row a case and four columns a run.
 pub(crate) fn markdown(records: &[Record]) -> String {
     let runs = records.iter().flat_map(|record| record.adapters.iter().map(move |adapter| (record, adapter)));
     let (runs, dead): (Vec<_>, Vec<_>) = runs.partition(|(_, adapter)| adapter.error.is_none());
     let mut text = String::new();
     for (n, (record, adapter)) in runs.iter().enumerate() {
         text += &format!("{}. {}\n", n + 1, describe(record, adapter));
+        for group in Group::of(&adapter.cases) {
+            text += &format!("   * {}\n", escaped(&group.fastest_text()));
+            if let Some(crossings) = group.crossings_text() {
+                text += &format!("   * {}\n", escaped(&crossings));
+            }
+        }
     }
     for (record, adapter) in dead {
         text += &format!("* {}\n", describe(record, adapter));
     }
-    text += "\n| case |";
+    // A page that shows it starts with the answers.
+    text += "\n<details><summary>All cases</summary>\n\n| case |";
     for n in 1..=runs.len() {
         text += &format!(" {n}: time | GFLOP/s | roofline % | error/bound |");
     }
@@ -38,7 +46,7 @@ pub(crate) fn markdown(records: &[Record]) -> String {
         }
         text += "\n";
     }
-    text + "\n~: the samples did not agree as closely as the suite asks (unconverged).\n"
+    text + "\n~: the samples did not agree as closely as the suite asks (unconverged).\n\n</details>\n"
 }
 
 fn describe(record: &Record, adapter: &Adapter) -> String {
@@ -111,6 +119,7 @@ mod tests {
         assert!(
             line("1. Software Example").contains("`bench --suite quick`, 2026-11-21T10:00:00Z: 13 measured")
         );
+        assert!(line("* Fastest pattern by length (f32, 1 head, d 64)").contains(" window from 2k to 8k."));
         assert!(line("2. Hardware Example").contains("**drift: a ceiling changed"));
         assert!(line("* Small Example").contains("**the adapter could not be used"));
         let pipes = text.lines().filter(|line| line.starts_with('|')).map(|line| line.matches('|').count());

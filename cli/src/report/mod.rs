@@ -2,12 +2,12 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `page.rs`, `page.css` | one HTML file with everything, nothing from outside |
+//! | `page/` | one HTML file with everything, nothing from outside |
 //! | `plots/` | its pictures |
 //! | `trends.rs` | patterns by length: which is fastest, where one overtakes the other |
 //! | `rows.rs` | CSV |
 //! | `markdown.rs` | the table of the README |
-//! | `compare.rs` | runs side by side, and what of their difference is not noise |
+//! | `compare/` | runs side by side, and what of their difference is not noise |
 //! | `view.rs` | names and words that these share |
 
 pub(crate) mod compare;
@@ -20,7 +20,7 @@ pub(crate) mod view;
 
 use crate::bench::record::Record;
 use crate::output::{check_writable, write_whole};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -55,7 +55,10 @@ impl Files {
 /// Reads a record; the error names the file.
 pub(crate) fn load(path: &Path) -> Result<Record> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Record::parse(&text).with_context(|| path.display().to_string())
+    let record = Record::parse(&text).with_context(|| path.display().to_string())?;
+    let cases = record.adapters.iter().any(|adapter| !adapter.cases.is_empty());
+    ensure!(cases, "{}: need at least one case, got none", path.display());
+    Ok(record)
 }
 
 #[cfg(test)]

@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 /// What every sparse pattern is held against.
 const DENSE: &str = "full";
 
+/// Who is slower than the fastest by no more than this is as fast.
+pub(super) const TIE: f64 = 0.02;
+
 /// Self-attention of the same sizes but for the length.
 pub(super) struct Group<'a> {
     /// `f32, 1 head, d 64`
@@ -30,7 +33,7 @@ pub(super) enum Crossing {
 }
 
 impl<'a> Group<'a> {
-    /// Groups with at least two lengths and two patterns, the one with the most cases first.
+    /// Groups with at least two lengths, and patterns to choose from at one of them; the one with the most cases first.
     pub(super) fn of(cases: &'a [Case]) -> Vec<Self> {
         let mut groups: Vec<(String, Self)> = vec![];
         for case in cases.iter().filter(|case| case.timed().is_some()) {
@@ -53,7 +56,9 @@ impl<'a> Group<'a> {
             group.lens.sort_unstable();
             group.lens.dedup();
         }
-        groups.retain(|group| group.lens.len() > 1 && group.patterns.len() > 1);
+        groups.retain(|group| {
+            group.lens.len() > 1 && group.lens.iter().any(|&len| group.fastest(len).is_some())
+        });
         groups.sort_by_key(|group| std::cmp::Reverse(group.cells.len()));
         groups
     }
@@ -67,29 +72,37 @@ impl<'a> Group<'a> {
         self.case(pattern, len).map(|(_, timed)| timed.rates.time_s)
     }
 
-    /// The fastest pattern at a length, and its time.
-    pub(super) fn fastest(&self, len: usize) -> Option<(&'a str, f64)> {
+    /// The patterns that are the fastest at a length, the very fastest first, and its time; none where there is only one to choose
+    /// from.
+    pub(super) fn fastest(&self, len: usize) -> Option<(Vec<&'a str>, f64)> {
         let times = self.patterns.iter().filter_map(|pattern| Some((*pattern, self.time(pattern, len)?)));
-        times.min_by(|a, b| a.1.total_cmp(&b.1))
+        let mut times: Vec<_> = times.collect();
+        times.sort_by(|a, b| a.1.total_cmp(&b.1));
+        let best = times.get(1).and(times.first())?.1;
+        times.retain(|(_, time)| *time <= (1.0 + TIE) * best);
+        Some((times.into_iter().map(|(pattern, _)| pattern).collect(), best))
     }
 
     /// The answer in one line.
     pub(super) fn fastest_text(&self) -> String {
-        let mut spans: Vec<(&str, usize, usize)> = vec![];
+        let mut spans: Vec<(Vec<&str>, usize, usize)> = vec![];
         for &len in &self.lens {
-            let Some((pattern, _)) = self.fastest(len) else { continue };
+            let Some((patterns, _)) = self.fastest(len) else { continue };
             match spans.last_mut() {
-                Some(span) if span.0 == pattern => span.2 = len,
-                _ => spans.push((pattern, len, len)),
+                Some(span) if span.0 == patterns => span.2 = len,
+                _ => spans.push((patterns, len, len)),
             }
         }
-        let spans: Vec<_> = spans
-            .into_iter()
-            .map(|(pattern, first, last)| match first == last {
-                true => format!("{pattern} at {}", short_len(first)),
-                false => format!("{pattern} from {} to {}", short_len(first), short_len(last)),
-            })
-            .collect();
+        let spans = spans.into_iter().map(|(patterns, first, last)| {
+            let tie =
+                if patterns.len() > 1 { format!(" (within {:.0} %)", 100.0 * TIE) } else { String::new() };
+            let patterns = patterns.join(" or ");
+            match first == last {
+                true => format!("{patterns}{tie} at {}", short_len(first)),
+                false => format!("{patterns}{tie} from {} to {}", short_len(first), short_len(last)),
+            }
+        });
+        let spans: Vec<_> = spans.collect();
         format!("Fastest pattern by length ({}): {}.", self.title, spans.join(", "))
     }
 
@@ -205,8 +218,10 @@ mod tests {
         assert_eq!(groups[0].lens, [512, 2048, 4096, 8192]);
         assert_eq!(
             groups[0].fastest_text(),
-            "Fastest pattern by length (f32, 1 head, d 64): window from 512 to 2k, bigbird at 4k, window at 8k."
+            "Fastest pattern by length (f32, 1 head, d 64): window or causal (within 2 %) at 512, window from 2k to 8k."
         );
+        // Alone at its length.
+        assert!(groups[0].time("bigbird", 4096).is_some() && groups[0].fastest(4096).is_none());
     }
 
     #[test]

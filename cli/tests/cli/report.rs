@@ -79,6 +79,11 @@ fn what_is_no_record_or_no_place_is_refused() {
     assert!(error.contains("words.json: need the JSON of `wgpu-attention bench`"), "{error}");
     let error = page(&newer);
     assert!(error.contains("newer.json: need a benchmark record of format 1, got format 9"), "{error}");
+    let empty = scratch.file("empty.json");
+    let mut none: serde_json::Value = serde_json::from_str(&sample).expect("JSON");
+    none["adapters"] = serde_json::json!([]);
+    std::fs::write(&empty, none.to_string()).expect("written");
+    assert!(page(&empty).contains("empty.json: need at least one case, got none"));
     let error = without_adapter(["report", SAMPLE, "--csv", &scratch.file("no/x.csv")]).refused(1);
     assert!(error.contains("there is no folder"), "{error}");
     let error = without_adapter(["report", SAMPLE, "--into", &words]).refused(1);
@@ -89,5 +94,5 @@ fn what_is_no_record_or_no_place_is_refused() {
     // Also before anything is measured.
     let error = without_adapter(["bench", "--html", &scratch.file("no/x.html")]).refused(1);
     assert!(error.contains("there is no folder"), "{error}");
-    assert_eq!(scratch.names(), ["newer.json", "words.json"], "nothing is written");
+    assert_eq!(scratch.names(), ["empty.json", "newer.json", "words.json"], "nothing is written");
 }

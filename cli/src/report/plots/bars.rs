@@ -1,15 +1,14 @@
 //! Percent of the arithmetic peak, by kernel and pattern.
 
-use super::{COLOURS, GRID, INK, Label, picture};
+use super::{COLOURS, GRID, INK, Label, WIDTH, picture};
 use crate::bench::record::{Adapter, Status};
 use anyhow::Result;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-/// Pixels: of a row, of the names on the left, of the whole, of the axis below.
+/// Pixels: of a row, of the names on the left, of the axis below.
 const ROW: i32 = 24;
 const NAMES: i32 = 178;
-const WIDTH: i32 = 640;
 const AXIS: i32 = 44;
 
 /// A bar to the best case of each kernel, a mark for each of its cases; none where nothing has a peak.
@@ -37,7 +36,7 @@ pub(in super::super) fn peak(adapter: &Adapter) -> Result<Option<String>> {
     };
     let end = step * (most / step).ceil().max(1.0);
     let bottom = 8 + ROW * rows.len() as i32;
-    let svg = picture((WIDTH as u32, (bottom + AXIS) as u32), |area| {
+    let svg = picture((WIDTH, bottom + AXIS), |area| {
         let x = |percent: f64| NAMES + ((f64::from(WIDTH - NAMES - 60)) * percent / end).round() as i32;
         let lines = (end / step).round() as i32;
         for n in 0..=lines {

@@ -1,6 +1,6 @@
 //! Points, joined or not, on two logarithmic scales.
 
-use super::{Area, GRID, INK, Label, picture};
+use super::{Area, GRID, INK, Label, WIDTH, picture};
 use anyhow::{Result, ensure};
 use plotters::prelude::*;
 use plotters::style::FontStyle;
@@ -57,8 +57,8 @@ impl Chart {
 
     pub(super) fn svg(&self) -> Result<String> {
         let names = self.series.len() + self.guides.len();
-        let height = 400.max(80 + LINE * names as i32) as u32;
-        picture((640, height), |area| self.draw(area))
+        let height = 340.max(80 + LINE * names as i32);
+        picture((WIDTH, height), |area| self.draw(area))
     }
 
     fn draw(&self, area: &Area<'_>) -> Result<()> {
@@ -127,8 +127,13 @@ fn label(area: &Area<'_>, mut names: Vec<((i32, i32), &String, RGBColor)>) -> Re
     }
     let x = width as i32 - 104;
     for ((_, name, colour), y) in names.into_iter().zip(ys) {
-        area.draw(&Circle::new((x, y), 4, colour.filled()))?;
-        let style = if colour == INK { FontStyle::Italic } else { FontStyle::Normal };
+        let guide = colour == INK;
+        if guide {
+            area.draw(&PathElement::new([(x - 6, y), (x + 4, y)], INK))?;
+        } else {
+            area.draw(&Circle::new((x, y), 4, colour.filled()))?;
+        }
+        let style = if guide { FontStyle::Italic } else { FontStyle::Normal };
         Label { style, ..Label::new((x + 8, y), HPos::Left) }.draw(area, name)?;
     }
     Ok(())

@@ -37,13 +37,16 @@ const COLOURS: [RGBColor; 12] = [
     RGBColor(200, 40, 90),
 ];
 
+/// Pixels across: a phone shows it at three quarters, a desktop three of them side by side.
+const WIDTH: i32 = 480;
+
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
 /// A picture of this size.
-fn picture(size: (u32, u32), draw: impl FnOnce(&Area<'_>) -> Result<()>) -> Result<String> {
+fn picture((width, height): (i32, i32), draw: impl FnOnce(&Area<'_>) -> Result<()>) -> Result<String> {
     let mut text = String::new();
     {
-        let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
+        let area = SVGBackend::with_string(&mut text, (width as u32, height as u32)).into_drawing_area();
         draw(&area)?;
         area.present()?;
     }
