@@ -123,6 +123,7 @@ pub(crate) fn comparisons(files: &[File]) -> Vec<Comparison<'_>> {
                 same_machine,
                 base.cases.iter().any(|case| case.timed().is_some()),
                 base.name == other.name,
+                base.kind == other.kind,
                 (base.vendor, base.device) == (other.vendor, other.device),
                 base.backend == other.backend,
             ];
