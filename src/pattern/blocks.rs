@@ -73,7 +73,7 @@ impl BlockLayout {
     ///
     /// # Errors
     /// [`Error::Argument`] where there is no head or block, heads have unequal numbers of rows, or a row's columns
-    /// are not ascending, come twice, or reach `k_blocks`.
+    /// are not ascending, come twice, or reach `k_blocks`; [`Error::Limit`] for 2^32 key blocks and more.
     pub fn from_columns(k_blocks: usize, heads: &[Vec<Vec<u32>>]) -> Result<Self> {
         let q_blocks = heads.first().map_or(0, Vec::len);
         check_sizes([heads.len(), q_blocks, k_blocks])?;
@@ -124,6 +124,12 @@ fn check_sizes(sizes: [usize; 3]) -> Result<()> {
         let [heads, q_blocks, k_blocks] = sizes;
         let got = format!("{heads} x {q_blocks} x {k_blocks}");
         return Err(Error::argument("Blocks.layout", "at least one head and one block a side", got));
+    }
+    // The end of a stretch of columns is stored in 32 bits.
+    let most = u32::MAX as usize;
+    if sizes[2] > most {
+        let k_blocks = sizes[2] as u64;
+        return Err(Error::limit("Blocks.layout", "32-bit index of a key block", k_blocks, most as u64));
     }
     Ok(())
 }

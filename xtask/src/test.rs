@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::software::{self, Choice, Launcher};
 use crate::steps::{Steps, cargo, root, succeed};
-use crate::{gates, isa, rules, web};
+use crate::{gates, isa, matrix, rules, web};
 
 /// The steps that `--quick` leaves out.
 const THOROUGH: [&str; 10] = [
@@ -22,6 +22,7 @@ const THOROUGH: [&str; 10] = [
     "advisories",
     "shader statistics",
     "shader gates",
+    matrix::STEP,
     "benches, examples",
 ];
 
@@ -96,6 +97,7 @@ fn thorough(steps: &mut Steps) {
     deny(steps);
     shader_statistics(steps);
     shader_gates(steps);
+    matrix::step(steps);
     steps.run("benches, examples", || {
         succeed(cargo().args(["build", "--workspace", "--all-features", "--benches", "--examples"]))
     });

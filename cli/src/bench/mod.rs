@@ -13,7 +13,7 @@
 //!
 //! Nothing blocks but `session.rs`: the rest also runs in a browser (`web/`).
 
-mod cases;
+pub(crate) mod cases;
 mod ceilings;
 pub(crate) mod clock;
 mod describe;

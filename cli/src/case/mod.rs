@@ -53,7 +53,8 @@ impl Case {
         Self::parse(tensors::read(path)?).with_context(|| path.display().to_string())
     }
 
-    fn parse(bytes: Vec<u8>) -> Result<Self> {
+    /// Reads and checks the bytes of a file.
+    pub(crate) fn parse(bytes: Vec<u8>) -> Result<Self> {
         let file = Tensors::parse(&bytes)?;
         let text =
             file.metadata("case").context("metadata: need the key `case` of a golden case, got none")?;

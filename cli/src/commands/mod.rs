@@ -11,7 +11,10 @@ mod report;
 mod run;
 mod scale;
 mod sizes;
+mod tune;
 mod verify;
+
+pub(crate) use verify::verify_on_cpu;
 
 use clap::{Parser, Subcommand};
 
@@ -36,6 +39,7 @@ enum Command {
     Bench(bench::Bench),
     Compare(compare::Compare),
     Report(report::Report),
+    Tune(tune::Tune),
     Gallery(gallery::Gallery),
 }
 
@@ -58,6 +62,7 @@ impl Cli {
             Command::Bench(command) => command.run(),
             Command::Compare(command) => command.run(),
             Command::Report(command) => command.run(),
+            Command::Tune(command) => command.run(),
             Command::Gallery(command) => command.run(),
         }
     }

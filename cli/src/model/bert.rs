@@ -31,16 +31,18 @@ pub(crate) fn bert<M: Machine>(
         Some(seen) => machine.mask(&attention, And(pattern, seen))?,
         None => machine.mask(&attention, pattern)?,
     };
+    // Before anything is as wide as the configuration says: the file holds these, so they bound it.
+    let table =
+        |name: &str, size| file.tensor(&format!("embeddings.{name}_embeddings.weight"), &[size, width]);
+    let (words, places) = (table("word", vocabulary)?, table("position", positions)?);
+    let kinds = table("token_type", types_there)?;
     let [x, y, context] = [(); 3].map(|()| machine.tensor(rows * width));
     let qkv = [(); 3].map(|()| machine.tensor(rows * width));
 
-    let table =
-        |name: &str, size| file.tensor(&format!("embeddings.{name}_embeddings.weight"), &[size, width]);
     let add = Combine::AddInto;
-    machine.embed(&sizes.embed(vocabulary), &ids, &table("word", vocabulary)?, &y)?;
-    let at = sizes.positions();
-    machine.embed(&sizes.embed(positions).combine(add), &at, &table("position", positions)?, &y)?;
-    machine.embed(&sizes.embed(types_there).combine(add), &types, &table("token_type", types_there)?, &y)?;
+    machine.embed(&sizes.embed(vocabulary), &ids, &words, &y)?;
+    machine.embed(&sizes.embed(positions).combine(add), &sizes.positions(), &places, &y)?;
+    machine.embed(&sizes.embed(types_there).combine(add), &types, &kinds, &y)?;
     let norm = machine.pair(file, "embeddings.LayerNorm", &[width], width)?;
     machine.norm(&sizes.norm(), &y, &norm, &x)?;
     machine.keep("hidden_0".into(), &x);

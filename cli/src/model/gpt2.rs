@@ -24,12 +24,13 @@ pub(crate) fn gpt2<M: Machine>(
         None => machine.mask(&attention, pattern)?,
     };
     let (rows, layers) = (sizes.rows(), file.size("n_layer")?);
+    // Before anything is as wide as the configuration says: the file holds these, so they bound it.
+    let tokens = file.tensor("transformer.wte.weight", &[vocabulary, width])?;
+    let table = file.tensor("transformer.wpe.weight", &[positions, width])?;
     let [mut x, mut y, normed, context] = [(); 4].map(|()| machine.tensor(rows * width));
     let qkv = [(); 3].map(|()| machine.tensor(rows * width));
 
-    let tokens = file.tensor("transformer.wte.weight", &[vocabulary, width])?;
     machine.embed(&sizes.embed(vocabulary), &ids, &tokens, &x)?;
-    let table = file.tensor("transformer.wpe.weight", &[positions, width])?;
     let add = sizes.embed(positions).combine(Combine::AddInto);
     machine.embed(&add, &sizes.positions(), &table, &x)?;
     machine.keep("hidden_0".into(), &x);

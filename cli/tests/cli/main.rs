@@ -12,4 +12,5 @@ mod ops;
 mod report;
 mod run;
 mod support;
+mod tune;
 mod verify;

@@ -7,7 +7,7 @@ use crate::case::{Case, Content};
 use crate::devices::{AdapterArgs, Device, PathArgs};
 use crate::element::{Dtype, typed};
 use crate::output::{one_line, quoted};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 use compute::attention::first_difference;
 use compute::{Done, on_cpu, on_gpu};
@@ -219,7 +219,8 @@ impl Verify {
                 }
             }
             Engine::Gpu(device, gpu, element) => {
-                let forced = self.path.path.map(|path| format!(" --path {path}")).unwrap_or_default();
+                let path = self.path.path.map(|path| format!(" --path {path}")).unwrap_or_default();
+                let forced = path + if self.path.unchecked { " --unchecked" } else { "" };
                 let record = Record {
                     adapter: Some(device.info.name.clone()),
                     adapter_index: Some(device.index),
@@ -240,6 +241,19 @@ impl Verify {
             }
         }
     }
+}
+
+/// Every comparison of a file on the CPU reference.
+pub(crate) fn verify_on_cpu(bytes: Vec<u8>) -> Result<()> {
+    let case = Case::parse(bytes)?.content;
+    on_cpu(&case, None)?;
+    let Content::Attention(attention) = &case else { return Ok(()) };
+    for (_, pattern) in &attention.same_set {
+        let pattern = pattern.as_ref().map_err(|reason| anyhow!("{reason}"))?;
+        first_difference(attention, pattern).map_or(Ok(()), |pair| bail!("{pair}"))?;
+        on_cpu(&case, Some(pattern))?;
+    }
+    Ok(())
 }
 
 /// Columns of names of cases and of adapters.
