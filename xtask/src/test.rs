@@ -17,6 +17,7 @@ const THOROUGH: [&str; 10] = [
     "without gpu",
     web::STEPS[0],
     web::STEPS[1],
+    web::STEPS[2],
     "licences and sources",
     "advisories",
     "shader statistics",

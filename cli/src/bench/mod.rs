@@ -22,7 +22,7 @@ mod measure;
 mod rates;
 pub(crate) mod record;
 pub(crate) mod session;
-mod stats;
+pub(crate) mod stats;
 mod subject;
 pub(crate) mod suites;
 mod table;
