@@ -12,7 +12,7 @@ use crate::steps::{Steps, cargo, root, succeed};
 use crate::{gates, isa, matrix, rules, web};
 
 /// The steps that `--quick` leaves out.
-const THOROUGH: [&str; 10] = [
+const THOROUGH: [&str; 11] = [
     "docs",
     "without gpu",
     web::STEPS[0],

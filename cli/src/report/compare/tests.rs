@@ -189,6 +189,7 @@ fn adapters_are_paired_by_likeness() {
     b.adapters[1].name = "Hardware Example 2".into();
     let stranger = Adapter {
         name: "Other".into(),
+        kind: "virtual".into(),
         vendor: 1,
         device: 2,
         backend: "metal".into(),
