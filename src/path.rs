@@ -1,4 +1,4 @@
-//! The names of the kernels for attention. Which one runs is decided in `gpu/path.rs`.
+//! The names of the kernels for attention and for matrix products. Which one runs is decided in `gpu/path.rs`.
 
 /// A family of kernels for the same computation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -7,7 +7,8 @@ pub enum KernelPath {
     /// f32 arithmetic on the ordinary units; any device, no features.
     Scalar,
     /// Products of f16 with f32 sums in cooperative matrices: inputs in f16, on a device with
-    /// `cooperative_features`, whose matrices `Options::matrices` names. The weights are rounded to f16 before they meet the values.
+    /// `cooperative_features`, whose matrices `Options::matrices` names. Attention rounds its weights to f16 before they meet
+    /// the values.
     Cooperative,
 }
 

@@ -12,7 +12,7 @@ use wgpu_attention::{
     AttentionShape, BiasStrides, Causal, Element, Full, Inputs, KernelPath, Options, Parts,
 };
 
-use crate::bench::{Bench, NotHere};
+use crate::bench::Bench;
 use crate::cases::{self, Set};
 use crate::support::{BiasValues, Bound, Case, Cut, PATTERNS, Placement, cut, picked};
 
@@ -156,8 +156,8 @@ impl List<'_> {
     fn cooperative(&mut self) {
         let shape = AttentionShape::new(2, 2, 70, 64).kv_len(150).elements(F16);
         let causal = Case::new(shape).pattern(Causal);
-        for (kind, small) in [(Kind::Normal, true), (Kind::Peaky, false), (Kind::Rising, false)] {
-            self.add(Check::Bound, small, format!("d 64, causal, {kind:?}"), causal.clone().kind(kind));
+        for (kind, set) in [(Kind::Normal, Set::Tiny), (Kind::Peaky, Set::Full), (Kind::Rising, Set::Full)] {
+            self.add_to(set, Check::Bound, format!("d 64, causal, {kind:?}"), causal.clone().kind(kind));
         }
         let wide = AttentionShape::new(1, 2, 70, 40).kv_len(99).value_dim(128).elements(F16);
         self.add(Check::Bound, false, "d 40, dv 128".into(), Case::new(wide));
@@ -232,13 +232,12 @@ fn run(bench: &Bench, check: Check, case: &Case, parts: &Parts) -> Result<f64> {
 }
 
 fn typed<E: Element, O: Element>(bench: &Bench, check: Check, case: &Case, parts: &Parts) -> Result<f64> {
-    let on_gl = bench.gpu().info().backend == wgpu::Backend::Gl;
-    if on_gl && case.options.tile_kind == Some(TileKind::Direct) {
-        bail!(NotHere("not planned on OpenGL, whose compilers take minutes for it"));
+    if case.options.tile_kind == Some(TileKind::Direct) {
+        bench.compiles_direct_tiles()?;
     }
     let path = case.options.path.unwrap_or(KernelPath::Scalar);
-    if path == KernelPath::Cooperative && bench.kernels().options().matrix_size.is_none() {
-        bail!(NotHere("no cooperative matrices of f16"));
+    if path == KernelPath::Cooperative {
+        bench.has_matrices()?;
     }
     let weights = WeightFormat::of(path);
     let (shape, pattern) = (&case.shape, case.pattern.as_dyn());

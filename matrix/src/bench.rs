@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use wgpu_attention::{Gpu, Kernels, Options};
 
 /// Where a case runs.
@@ -90,6 +90,20 @@ impl Bench {
     /// The kernels as they are.
     pub(crate) fn kernels(&self) -> &Kernels {
         self.gpu.kernels()
+    }
+
+    /// Whether direct tiles run here in bearable time.
+    pub(crate) fn compiles_direct_tiles(&self) -> Result<()> {
+        let info = self.gpu.info();
+        let slow = info.backend == wgpu::Backend::Gl || info.driver.starts_with("SwiftShader");
+        ensure!(!slow, NotHere("not planned there: its compiler takes minutes for it"));
+        Ok(())
+    }
+
+    /// Whether there are cooperative matrices here.
+    pub(crate) fn has_matrices(&self) -> Result<()> {
+        ensure!(self.kernels().options().matrix_size.is_some(), NotHere("no cooperative matrices of f16"));
+        Ok(())
     }
 
     /// Submits what `record` records and gives what is in the buffers then.

@@ -5,9 +5,9 @@ use wgpu_attention::ElementType::{self, Bf16, F16, F32};
 use wgpu_attention::reference::layer::{self, Bounded, FeedForwardInputs, MatmulInputs};
 use wgpu_attention::wgsl::MatmulTile;
 use wgpu_attention::{
-    Activation, AddShape, Combine, EmbedShape, FeedForwardBuffers, FeedForwardShape, LayerCall,
-    MatmulBuffers, MatmulShape, NormBuffers, NormKind, NormShape, RotaryBuffers, RotaryPairs, RotaryShape,
-    SoftmaxShape, WeightOrder, rotary_tables,
+    Activation, AddShape, Combine, EmbedShape, FeedForwardBuffers, FeedForwardShape, KernelPath, LayerCall,
+    MatmulBuffers, MatmulPlan, MatmulShape, NormBuffers, NormKind, NormShape, Options, RotaryBuffers,
+    RotaryPairs, RotaryShape, SoftmaxShape, WeightOrder, rotary_tables,
 };
 
 use crate::bench::Bench;
@@ -21,23 +21,36 @@ const TYPES: [(ElementType, ElementType); 5] =
 /// What the names of those have that are in the smallest set too.
 const TINY: [&str; 4] = ["33 x 7 x 5, InOut", "37 rows", "width 300", "Interleaved"];
 
+/// Its operands are f16.
+const COOPERATIVE: &str = "matrix product, cooperative";
+
 /// All of them.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (n, (input, output)) in TYPES.into_iter().enumerate() {
         let mut add = |kernel, small: bool, name: String, run: Run| {
-            let name = if input == output { name } else { format!("{name} -> {output}") };
+            let name = format!("{name} -> {output}");
             let set = match Set::small_if(small && n < 3) {
-                Set::Small if n == 0 && TINY.iter().any(|tiny| name.contains(tiny)) => Set::Tiny,
+                Set::Small
+                    if (n == 0 || kernel == COOPERATIVE) && TINY.iter().any(|it| name.contains(it)) =>
+                {
+                    Set::Tiny
+                }
                 set => set,
             };
             cases.push(Case { kernel, element: input, name, set, run });
         };
         // What is read back while it is written must be f32.
         let can = |combine| output == F32 || !matches!(combine, Combine::AddInto | Combine::MultiplyInto);
-        for (small, name, shape, tile) in products().into_iter().filter(|product| can(product.2.combine)) {
+        for (small, name, shape, by) in products().into_iter().filter(|product| can(product.2.combine)) {
             let shape = shape.input(input).weight(input).output(output);
-            add("matrix product", small, name, Box::new(move |bench| matmul(bench, &shape, tile)));
+            let row = match by {
+                By::Cooperative if input != ElementType::F16 => continue,
+                By::Cooperative => COOPERATIVE,
+                By::Tile(MatmulTile::DIRECT) => "matrix product, direct",
+                By::Tile(_) => "matrix product",
+            };
+            add(row, small, name, Box::new(move |bench| matmul(bench, &shape, by)));
         }
         for gated in [false, true] {
             let shape = FeedForwardShape::new(37, 24, 40, Activation::GeluErf).gated(gated).bias(true);
@@ -86,17 +99,32 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
+/// What computes a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Tile(MatmulTile),
+    /// The tile that the cooperative path chooses.
+    Cooperative,
+}
+
 /// Every tile, order of weights, activation and way to combine.
-fn products() -> Vec<(bool, String, MatmulShape, MatmulTile)> {
+fn products() -> Vec<(bool, String, MatmulShape, By)> {
     let mut list = vec![];
     for weights in [WeightOrder::InOut, WeightOrder::OutIn] {
         for tile in [MatmulTile::LARGE, MatmulTile::MEDIUM, MatmulTile::SMALL] {
             let shape = MatmulShape::new(130, 68, 132).weights(weights);
             let small = tile == MatmulTile::MEDIUM;
-            list.push((small, format!("130 x 68 x 132, {weights:?}, {} rows", tile.rows()), shape, tile));
+            let name = format!("130 x 68 x 132, {weights:?}, {} rows", tile.rows());
+            list.push((small, name, shape, By::Tile(tile)));
         }
         let odd = MatmulShape::new(33, 7, 5).weights(weights).bias(true).combine(Combine::Add);
-        list.push((true, format!("33 x 7 x 5, {weights:?}, bias, residual"), odd, MatmulTile::SMALL));
+        for by in [By::Tile(MatmulTile::SMALL), By::Tile(MatmulTile::DIRECT), By::Cooperative] {
+            list.push((true, format!("33 x 7 x 5, {weights:?}, bias, residual"), odd, by));
+        }
+        for by in [By::Tile(MatmulTile::DIRECT), By::Cooperative] {
+            let shape = MatmulShape::new(130, 68, 132).weights(weights);
+            list.push((false, format!("130 x 68 x 132, {weights:?}"), shape, by));
+        }
     }
     for (activation, combine) in [
         (Activation::Relu, Combine::AddInto),
@@ -105,7 +133,7 @@ fn products() -> Vec<(bool, String, MatmulShape, MatmulTile)> {
         (Activation::Silu, Combine::MultiplyInto),
     ] {
         let shape = MatmulShape::new(33, 20, 12).activation(activation).combine(combine);
-        list.push((false, format!("{activation:?}, {combine:?}"), shape, MatmulTile::SMALL));
+        list.push((false, format!("{activation:?}, {combine:?}"), shape, By::Tile(MatmulTile::SMALL)));
     }
     list
 }
@@ -118,7 +146,8 @@ fn compare(bench: &Bench, call: &LayerCall, out: &Tensor, expected: &Bounded) ->
     Ok(found.worst.map_or(0.0, |worst| worst.ratio))
 }
 
-fn matmul(bench: &Bench, shape: &MatmulShape, tile: MatmulTile) -> Result<f64> {
+fn matmul(bench: &Bench, shape: &MatmulShape, by: By) -> Result<f64> {
+    let plan = planned(bench, shape, by)?;
     let [a, b] =
         [(1, shape.len_a()), (2, shape.len_b())].map(|(stream, len)| normal(stream, len, shape.input));
     let bias = normal(3, shape.columns, shape.weight);
@@ -138,7 +167,7 @@ fn matmul(bench: &Bench, shape: &MatmulShape, tile: MatmulTile) -> Result<f64> {
         residual: residual.as_ref().map(Tensor::binding),
         out: out.binding(),
     };
-    let call = bench.kernels().matmul_with_tile(shape, tile)?.bind(buffers)?;
+    let call = plan.bind(buffers)?;
     let [a, b, bias, other] = [a, b, bias, other].map(|values| Bounded::exact(&values));
     let inputs = MatmulInputs {
         a: &a,
@@ -147,6 +176,21 @@ fn matmul(bench: &Bench, shape: &MatmulShape, tile: MatmulTile) -> Result<f64> {
         other: (shape.combine != Combine::Store).then_some(&other),
     };
     compare(bench, &call, &out, &layer::matmul(shape, &inputs)?)
+}
+
+fn planned(bench: &Bench, shape: &MatmulShape, by: By) -> Result<MatmulPlan> {
+    Ok(match by {
+        By::Tile(tile) => {
+            if tile == MatmulTile::DIRECT {
+                bench.compiles_direct_tiles()?;
+            }
+            bench.kernels().matmul_with_tile(shape, tile)?
+        }
+        By::Cooperative => {
+            bench.has_matrices()?;
+            bench.with(Options::default().path(KernelPath::Cooperative))?.kernels().matmul(shape)?
+        }
+    })
 }
 
 fn feed_forward(bench: &Bench, shape: &FeedForwardShape) -> Result<f64> {

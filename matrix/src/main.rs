@@ -117,18 +117,24 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Export { folder, set, only } => {
             let cases = cases::of(set, &only)?;
-            let names: Vec<String> = (0..cases.len()).map(|n| format!("case{n}")).collect();
-            for (case, name) in cases.iter().zip(&names) {
-                let folder = folder.join(name);
+            let mut names = vec![];
+            for (n, case) in cases.iter().enumerate() {
+                let name = format!("case{n}");
+                let folder = folder.join(&name);
                 fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
                 match (case.run)(&Bench::recording(&folder)?) {
-                    Err(error) if error.is::<Recorded>() => trace::convert(&folder, &case.to_string())?,
+                    Err(error) if error.is::<Recorded>() => {
+                        trace::convert(&folder, &case.to_string())?;
+                        names.push(name);
+                    }
+                    // The judge will say the same.
+                    Err(error) if error.is::<NotHere>() => fs::remove_dir_all(&folder)?,
                     Err(error) => return Err(error.context(case.to_string())),
                     Ok(_) => anyhow::bail!("{case}: it computes nothing on the device"),
                 }
             }
             fs::write(folder.join("cases.json"), serde_json::to_string(&names)?)?;
-            println!("{} cases in {}", cases.len(), folder.display());
+            println!("{} of {} cases in {}", names.len(), cases.len(), folder.display());
             Ok(ExitCode::SUCCESS)
         }
         Command::Judge { folder, out, set, only } => {

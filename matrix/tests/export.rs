@@ -60,7 +60,7 @@ fn a_recorded_case_is_whole() {
 fn what_a_replay_leaves_is_judged() {
     let folder = Folder::new("judged");
     let at = folder.0.to_str().expect("a plain path");
-    let (out, set) = (folder.0.join("out.jsonl"), ["--only", "residual f32: width 7"]);
+    let (out, set) = (folder.0.join("out.jsonl"), ["--only", "residual f32: width 7 -> f32"]);
     let judge = || matrix(&[&["judge", at, "--out", out.to_str().unwrap()], &set[..]].concat());
     assert!(matrix(&[&["export", at], &set[..]].concat()).status.success());
     let device = r#"{"adapter":"none","driver":"none","through":"a test"}"#;
@@ -83,16 +83,12 @@ fn what_a_replay_leaves_is_judged() {
         fs::read(folder.0.join("case0").join(file)).unwrap()
     };
     let bound = &case["groups"][0]["buffers"];
-    let of = |binding: u64| {
-        let found = bound.as_array().unwrap().iter().find(|entry| entry[0] == binding).unwrap();
-        (
-            found[1].as_u64().unwrap() as usize,
-            found[2].as_u64().unwrap() as usize,
-            found[3].as_u64().unwrap() as usize,
-        )
+    // [binding, buffer, offset, size]; what is not used is bound whole, without a size.
+    let place = |entry: &serde_json::Value| {
+        let [buffer, start, size] = [1, 2, 3].map(|n| entry[n].as_u64().map(|it| it as usize));
+        Some((buffer?, start?, size?))
     };
-    let inputs: Vec<_> =
-        (1..=5).filter(|&n| bound.as_array().unwrap().iter().any(|entry| entry[0] == n)).map(of).collect();
+    let inputs: Vec<_> = bound.as_array().unwrap().iter().filter_map(place).collect();
     let inputs: Vec<_> =
         inputs.into_iter().filter(|input| input.0 != output && input.2 == 33 * 7 * 4).collect();
     let [x, other] = inputs[..] else { panic!("two inputs of that size, not {inputs:?}") };

@@ -14,10 +14,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Options {
-    /// Force a kernel. What the device cannot run is then an [`Error`], never another kernel.
+    /// Force a kernel, for attention and for matrix products. What the device cannot run is then an [`Error`], never another
+    /// kernel.
     pub path: Option<KernelPath>,
-    /// Force how lanes share their work; the sizes follow from the call and the device. By default a Vulkan device that
-    /// computes on a CPU gets [`TileKind::Direct`], any other [`TileKind::Staged`].
+    /// Force how lanes share their work in attention; the sizes follow from the call and the device. By default a Vulkan device
+    /// that computes on a CPU gets [`TileKind::Direct`], unless it is SwiftShader, any other [`TileKind::Staged`].
     pub tile_kind: Option<TileKind>,
     /// Force the workgroup's sizes.
     pub tile: Option<Tile>,
@@ -239,14 +240,16 @@ impl Kernels {
     pub(super) fn scalar_tile_kind(&self) -> TileKind {
         match self.options().tile_kind {
             Some(kind @ (TileKind::Staged | TileKind::Direct)) => kind,
-            // OpenGL compilers make ladders of branches of arrays that loops index, and minutes of them.
-            _ if self.computes_on_a_cpu() && self.backend() == wgpu::Backend::Vulkan => TileKind::Direct,
+            _ if self.computes_on_a_cpu() && self.compiles_direct_tiles() => TileKind::Direct,
             _ => TileKind::Staged,
         }
     }
 
-    fn backend(&self) -> wgpu::Backend {
-        self.device().adapter_info().backend
+    /// Whether the device's compiler is known to be up to arrays that loops index, lane by lane: OpenGL's make ladders of branches
+    /// of them, and minutes of those; SwiftShader's takes minutes and gigabytes. Of GPUs' compilers nothing is known.
+    pub(crate) fn compiles_direct_tiles(&self) -> bool {
+        let info = self.device().adapter_info();
+        info.backend == wgpu::Backend::Vulkan && !info.driver.starts_with("SwiftShader")
     }
 
     pub(super) fn computes_on_a_cpu(&self) -> bool {

@@ -2,8 +2,8 @@
 
 use super::kernels::{Kernels, Options};
 use crate::mask::Parts;
-use crate::wgsl::{Matrices, Tile, TileKind};
-use crate::{AttentionShape, ElementType, Error, KernelPath, Result};
+use crate::wgsl::{Matrices, Tile, TileKind, TileLimits};
+use crate::{AttentionShape, ElementType, Error, KernelPath, MatmulShape, Result};
 
 /// The kernel that a plan runs, and why that one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,8 +79,12 @@ pub(super) fn forced(options: &Options) -> Result<Option<KernelPath>> {
 impl Kernels {
     /// The device's matrices, or what is missing for this call.
     pub(crate) fn matrices(&self, shape: &AttentionShape) -> Result<Matrices> {
-        if shape.input != ElementType::F16 {
-            return Err(Error::argument("input", "f16, as the cooperative path multiplies it", shape.input));
+        self.matrices_for(&[("input", shape.input)])
+    }
+
+    fn matrices_for(&self, operands: &[(&'static str, ElementType)]) -> Result<Matrices> {
+        if let Some((name, got)) = operands.iter().find(|(_, element)| *element != ElementType::F16) {
+            return Err(Error::argument(*name, "f16, as the cooperative path multiplies it", got));
         }
         let have = self.device().features();
         if !have.contains(NEEDED) {
@@ -92,6 +96,23 @@ impl Kernels {
         let matrices = Matrices { size, subgroup: self.device().adapter_info().subgroup_max_size as usize };
         matrices.check()?;
         Ok(matrices)
+    }
+}
+
+impl Kernels {
+    /// What a workgroup of a matrix product on this path may have; without one, on the fastest that the device has. The choice
+    /// does not follow the number of rows, so that a part of them comes out as it does among all.
+    pub(super) fn product_limits(&self, shape: &MatmulShape, path: Option<KernelPath>) -> Result<TileLimits> {
+        let matrices = || self.matrices_for(&[("input", shape.input), ("weight", shape.weight)]);
+        let kind = match path {
+            Some(KernelPath::Scalar) => self.scalar_tile_kind(),
+            Some(KernelPath::Cooperative) => TileKind::Matrix(matrices()?),
+            None => match matrices() {
+                Ok(matrices) if !self.computes_on_a_cpu() => TileKind::Matrix(matrices),
+                _ => self.scalar_tile_kind(),
+            },
+        };
+        Ok(self.limits_of(kind))
     }
 }
 

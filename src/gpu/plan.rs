@@ -67,7 +67,8 @@ pub struct Explanation {
     pub scratch_bytes: u64,
     /// Dispatches of a call, finishing included.
     pub dispatches: usize,
-    /// Floating-point operations on the visited pairs.
+    /// Floating-point operations that workgroups execute: on the visited pairs, of the rows that their tiles have. A tile of few
+    /// rows does not compute those that the last block lacks.
     pub flops: f64,
     /// Sizes of a workgroup, of the first part.
     pub tile: Tile,
@@ -127,7 +128,7 @@ impl AttentionPlan {
         for (part, variant) in parts.parts().iter().zip(&without_lse.parts) {
             let (plan, bytes) = PartPlan::new(kernels, shape, part, variant, schedule.splits)?;
             mask_bytes += bytes;
-            flops += shape.flops(part_pairs(shape, part).1);
+            flops += executed_flops(shape, part, variant);
             part_plans.push(plan);
         }
         let tile = without_lse.parts[0].tile;
@@ -334,6 +335,13 @@ impl AttentionParams {
             ..self
         }
     }
+}
+
+fn executed_flops(shape: &AttentionShape, part: &Part, variant: &AttentionVariant) -> f64 {
+    let grid = part.mask.grid();
+    let rows = items(shape, part, variant.packed, &variant.tile) * variant.tile.rows();
+    let in_blocks = shape.batch * shape.heads * grid.q_len.next_multiple_of(grid.block_q);
+    shape.flops(part_pairs(shape, part).1) * rows as f64 / in_blocks.max(1) as f64
 }
 
 /// Kept and visited pairs of a part over the batch items and heads of the shape (a mask may be made for one of each).

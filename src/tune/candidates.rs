@@ -57,8 +57,7 @@ impl<'a> Candidates<'a> {
         let mut kinds = vec![];
         if options.path != Some(KernelPath::Cooperative) {
             kinds.push(TileKind::Staged);
-            // OpenGL's compilers take minutes for it.
-            if self.gpu.info().backend != wgpu::Backend::Gl {
+            if kernels.compiles_direct_tiles() {
                 kinds.push(TileKind::Direct);
             }
         }

@@ -1,106 +1,7 @@
 //! Variants of `matmul.wgsl`.
 
-use super::{Header, Shader, TileLimits, tensor};
-use crate::{Activation, Combine, ElementType, Error, MatmulShape, Result, WeightOrder};
-
-/// Sizes of one workgroup of `matmul.wgsl`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct MatmulTile {
-    /// Lanes along the rows.
-    pub lanes_r: usize,
-    /// Lanes along the columns.
-    pub lanes_c: usize,
-    /// A lane holds 8 rows instead of 4.
-    pub tall: bool,
-    /// A lane holds 2 groups of 4 columns instead of 1.
-    pub wide: bool,
-    /// Groups of 4 elements of the inner dimension that are staged at once.
-    pub chunk: usize,
-}
-
-impl MatmulTile {
-    /// 128 x 128 for 256 lanes of 64 results each: for large products on devices with more workgroup memory than
-    /// WebGPU promises (20 KiB).
-    pub const LARGE: Self = Self { lanes_r: 16, lanes_c: 16, tall: true, wide: true, chunk: 4 };
-    /// 64 x 64 for 64 lanes of 64 results each.
-    pub const MEDIUM: Self = Self { lanes_r: 8, lanes_c: 8, tall: true, wide: true, chunk: 4 };
-    /// 32 x 32 for 64 lanes of 16 results each: for small products, which larger tiles would leave on few cores.
-    pub const SMALL: Self = Self { lanes_r: 8, lanes_c: 8, tall: false, wide: false, chunk: 8 };
-
-    /// Tiles below which a smaller size is taken: about as many as large GPUs run at once.
-    const ENOUGH: usize = 128;
-
-    /// Rows of a tile.
-    pub const fn rows(&self) -> usize {
-        self.lanes_r * if self.tall { 8 } else { 4 }
-    }
-
-    /// Columns of a tile.
-    pub const fn columns(&self) -> usize {
-        self.lanes_c * if self.wide { 8 } else { 4 }
-    }
-
-    /// Lanes of a workgroup.
-    pub const fn lanes(&self) -> usize {
-        self.lanes_r * self.lanes_c
-    }
-
-    /// The largest tile that the device allows and that cuts the product into enough of them.
-    pub fn choose(shape: &MatmulShape, limits: TileLimits) -> Self {
-        let fits =
-            |tile: &Self| tile.workgroup_bytes() <= limits.workgroup_bytes && tile.lanes() <= limits.lanes;
-        let enough = |tile: &Self| {
-            let tiles = shape.rows.div_ceil(tile.rows()) * shape.columns.div_ceil(tile.columns());
-            tiles.saturating_mul(shape.batch) >= Self::ENOUGH
-        };
-        let large = [Self::LARGE, Self::MEDIUM].into_iter().find(|tile| fits(tile) && enough(tile));
-        large.unwrap_or(Self::SMALL)
-    }
-
-    /// Checks a tile that a caller made up.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] naming the size that does not fit, [`Error::Limit`] for what the device does not have.
-    pub fn check(&self, limits: TileLimits) -> Result<()> {
-        let sizes =
-            [("tile.lanes_r", self.lanes_r), ("tile.lanes_c", self.lanes_c), ("tile.chunk", self.chunk)];
-        for (name, size) in sizes {
-            if !size.is_power_of_two() || size > 256 {
-                return Err(Error::argument(name, "a power of two up to 256", size));
-            }
-        }
-        for (limit, need, have) in [
-            ("max_compute_invocations_per_workgroup", self.lanes(), limits.lanes),
-            ("max_compute_workgroup_storage_size", self.workgroup_bytes(), limits.workgroup_bytes),
-        ] {
-            if need > have {
-                return Err(Error::limit("the matrix product's tile", limit, need as u64, have as u64));
-            }
-        }
-        Ok(())
-    }
-
-    /// Bytes of workgroup memory, for B of either order.
-    pub fn workgroup_bytes(&self) -> usize {
-        16 * (self.b_at() + self.b_len(WeightOrder::InOut).max(self.b_len(WeightOrder::OutIn)))
-    }
-
-    /// Odd, so that lanes on neighbouring rows hit different banks.
-    fn pitch(&self) -> usize {
-        self.chunk | 1
-    }
-
-    fn b_at(&self) -> usize {
-        self.rows() * self.pitch()
-    }
-
-    fn b_len(&self, order: WeightOrder) -> usize {
-        match order {
-            WeightOrder::InOut => self.chunk * self.columns(),
-            WeightOrder::OutIn => self.columns() * self.pitch(),
-        }
-    }
-}
+use super::{Header, MatmulTile, Matrices, MatrixProduct, Shader, tensor};
+use crate::{Activation, Combine, ElementType, MatmulShape, WeightOrder};
 
 /// All that tells one matrix product's shader from another. Sizes are parameters, not constants: one shader serves all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -154,28 +55,14 @@ impl MatmulVariant {
 
     /// The shader of this variant.
     pub fn shader(&self) -> Shader {
-        let tile = &self.tile;
-        let groups = tile.columns() / 4;
-        // How far apart lie, in vectors: neighbouring lanes' parts of B, a lane's 4 vectors, and those of the next 4 k.
-        let [lane, step, group] = match self.weights {
-            WeightOrder::InOut => [1, groups, 4 * groups],
-            WeightOrder::OutIn => [tile.pitch(), groups * tile.pitch(), 1],
-        };
-        let header = Header::default()
+        let header = self
+            .tile
+            .constants(Header::default(), self.weights)
             .u32s(&[
-                ("LANES_R", tile.lanes_r),
-                ("LANES_C", tile.lanes_c),
-                ("LANES", tile.lanes()),
-                ("ROWS", tile.rows()),
-                ("COLUMN_GROUPS", groups),
-                ("CHUNK", tile.chunk),
+                ("ROWS", self.tile.rows()),
+                ("COLUMNS", self.tile.columns()),
+                ("LANES", self.tile.lanes()),
                 ("PANEL", 8),
-                ("A_PITCH", tile.pitch()),
-                ("B_AT", tile.b_at()),
-                ("B_LANE", lane),
-                ("B_STEP", step),
-                ("B_GROUP", group),
-                ("ARENA", tile.b_at() + tile.b_len(self.weights)),
                 ("ADD", Combine::Add as usize),
                 ("ADD_INTO", Combine::AddInto as usize),
                 ("MULTIPLY_INTO", Combine::MultiplyInto as usize),
@@ -183,13 +70,14 @@ impl MatmulVariant {
             ])
             .u32s(&activation_constants(self.activation))
             .bools(&[
-                ("TALL", tile.tall),
-                ("WIDE", tile.wide),
                 ("B_IN_OUT", self.weights == WeightOrder::InOut),
                 ("HAS_BIAS", self.bias),
+                // An aligned row of A is a multiple of 4 long.
+                ("WHOLE_K", self.aligned_a),
             ]);
         let files = [
             include_str!("../../shaders/matmul.wgsl"),
+            self.tile.provider(),
             include_str!("../../shaders/lib/activation.wgsl"),
             &tensor::reads("a", self.input, self.aligned_a),
             &tensor::reads("b", self.weight, self.aligned_b),
@@ -197,18 +85,12 @@ impl MatmulVariant {
             &tensor::reads("residual", self.output, self.aligned_residual),
             &tensor::writes(self.output, self.aligned_out),
         ];
-        header.shader(self.label(), "matmul", &files)
+        let shader = header.shader(self.label(), "matmul", &files);
+        Shader { for_cpus: self.tile.is_for_cpus(), ..shader }
     }
 
     fn label(&self) -> String {
-        let mut label = format!(
-            "matmul {}x{}->{} tile {}x{}",
-            self.input,
-            self.weight,
-            self.output,
-            self.tile.rows(),
-            self.tile.columns()
-        );
+        let mut label = format!("matmul {}x{}->{} {}", self.input, self.weight, self.output, self.tile);
         let activation = self.activation.map(Activation::name).unwrap_or_default();
         let flags = [
             (self.weights == WeightOrder::OutIn, "out-in"),
@@ -247,6 +129,17 @@ impl MatmulVariant {
                 list.push(Self::of(&mixed(odd).combine(Add), MatmulTile::SMALL));
             }
         }
+        for weights in [WeightOrder::InOut, WeightOrder::OutIn] {
+            list.push(Self::of(&aligned.weights(weights), MatmulTile::DIRECT));
+            list.push(Self::of(&odd.weights(weights).combine(Add), MatmulTile::DIRECT));
+            for (size, subgroup, wide) in [(8, 8, false), (16, 32, true)] {
+                let matrices = Matrices { size, subgroup };
+                let tile = MatrixProduct { matrices, subgroups_r: 2, subgroups_c: 2, wide };
+                let halves = |shape: MatmulShape| shape.weights(weights).elements(F16);
+                list.push(Self::of(&halves(aligned), MatmulTile::Matrix(tile)));
+                list.push(Self::of(&halves(odd).combine(Add), MatmulTile::Matrix(tile)));
+            }
+        }
         for (activation, combine) in [
             (Activation::Relu, AddInto),
             (Activation::GeluErf, MultiplyInto),
@@ -271,29 +164,4 @@ fn activation_constants(activation: Option<Activation>) -> [(&'static str, usize
         ("TANH", Activation::Tanh as usize),
         ("ACTIVATION", activation.map_or(Activation::ALL.len(), |activation| activation as usize)),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tiles_fit_their_devices() {
-        for tile in [MatmulTile::MEDIUM, MatmulTile::SMALL] {
-            tile.check(TileLimits::WEBGPU).unwrap();
-        }
-        MatmulTile::LARGE.check(TileLimits::GENEROUS).unwrap();
-        let error = MatmulTile::LARGE.check(TileLimits::WEBGPU).unwrap_err().to_string();
-        assert!(error.contains("max_compute_workgroup_storage_size is 16384"), "{error}");
-        let error = MatmulTile { lanes_r: 3, ..MatmulTile::SMALL }.check(TileLimits::WEBGPU).unwrap_err();
-        assert!(error.to_string().contains("tile.lanes_r"), "{error}");
-    }
-
-    #[test]
-    fn small_products_get_small_tiles() {
-        let choose = |rows, columns, limits| MatmulTile::choose(&MatmulShape::new(rows, 64, columns), limits);
-        assert_eq!(choose(4096, 4096, TileLimits::GENEROUS), MatmulTile::LARGE);
-        assert_eq!(choose(4096, 4096, TileLimits::WEBGPU), MatmulTile::MEDIUM);
-        assert_eq!(choose(1, 768, TileLimits::GENEROUS), MatmulTile::SMALL);
-    }
 }

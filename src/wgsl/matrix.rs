@@ -145,20 +145,11 @@ impl MatrixTile {
     }
 
     pub(super) fn constants(&self, header: Header, head_dim: usize) -> Header {
-        let size = self.matrices.size;
-        let matrix = |scalar: &str, role: &str| format!("coop_mat{size}x{size}<{scalar}, {role}>");
-        header
-            .enable(&["f16", "wgpu_cooperative_matrix"])
-            .aliases(&[
-                ("mat_a", matrix("f16", "A")),
-                ("mat_b", matrix("f16", "B")),
-                ("mat_c", matrix("f32", "C")),
-            ])
+        self.matrices
+            .declared(header)
             .u32s(&[
                 ("LANES_R", self.rows() / 4),
                 ("LANES_C", self.keys() / 4),
-                ("MATRIX", size),
-                ("SUBGROUP", self.matrices.subgroup),
                 ("SUBGROUPS", self.subgroups_r * self.subgroups_c),
                 ("SUBGROUPS_C", self.subgroups_c),
                 ("DEPTH_GROUPS", self.depth(head_dim) / 4),
@@ -174,6 +165,19 @@ impl MatrixTile {
 }
 
 impl Matrices {
+    /// The types of the three operands, their size, and how many lanes share them.
+    pub(super) fn declared(self, header: Header) -> Header {
+        let matrix = |scalar: &str, role: &str| format!("coop_mat{0}x{0}<{scalar}, {role}>", self.size);
+        header
+            .enable(&["f16", "wgpu_cooperative_matrix"])
+            .aliases(&[
+                ("mat_a", matrix("f16", "A")),
+                ("mat_b", matrix("f16", "B")),
+                ("mat_c", matrix("f32", "C")),
+            ])
+            .u32s(&[("MATRIX", self.size), ("SUBGROUP", self.subgroup)])
+    }
+
     /// Whether 16 scores a lane make whole matrices: 1 or 2 of them along the keys of a subgroup.
     pub(crate) fn check(self) -> Result<()> {
         let known = matches!((self.size, self.subgroup), (8, 8 | 16) | (16, 32 | 64));

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use std::sync::OnceLock;
 use wgpu::util::DeviceExt;
-use wgpu_attention::{Counter, ElementType, Gpu, Kernels, LayerCall, RowStrides};
+use wgpu_attention::{Counter, ElementType, Gpu, KernelPath, Kernels, LayerCall, Options, RowStrides};
 
 /// A NaN in f32, and in both halves as f16 and as bf16.
 const POISON: u32 = 0x7fff_7fff;
@@ -11,10 +11,26 @@ const POISON: u32 = 0x7fff_7fff;
 /// Bytes of poison behind a tensor; before it there is one unit of the offset alignment.
 const GUARD_BYTES: usize = 256;
 
-/// The device of this test binary.
+/// The device of this test binary, with cooperative matrices where it has them.
 pub(crate) fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
-    GPU.get_or_init(|| Gpu::new().expect("an adapter: run the tests by `cargo xtask test`"))
+    GPU.get_or_init(|| {
+        let need = "an adapter: run the tests by `cargo xtask test`";
+        let adapters = pollster::block_on(Gpu::adapters()).expect(need);
+        let token = wgpu_attention_experimental::allowed();
+        pollster::block_on(Gpu::on_experimental(&adapters[0], Options::default(), token)).expect(need)
+    })
+}
+
+/// The same device, products in its cooperative matrices.
+pub(crate) fn cooperative() -> Kernels {
+    let options = gpu().kernels().options();
+    assert!(
+        options.matrix_size.is_some(),
+        "the adapter has no cooperative matrices of f16: run the tests by `cargo xtask test`, which fetches a software \
+         adapter that has"
+    );
+    Kernels::new(gpu().device(), options.path(KernelPath::Cooperative)).expect("valid options")
 }
 
 /// The kernels as they are.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `harness.rs` | guarded buffers, element types |
 //! | `matmul.rs` | the matrix product |
+//! | `cooperative.rs` | products in cooperative matrices |
 //! | `feed_forward.rs` | the chunked feed-forward layer |
 //! | `golden.rs` | cases that other systems made, whole models among them |
 //! | `rotary.rs` | rotary embedding |
@@ -12,6 +13,7 @@
 //! | `slices.rs` | slices in, `Vec`s out |
 //! | `mutants.rs` | faults planted in the shader texts: the checks must find them |
 
+mod cooperative;
 mod feed_forward;
 mod golden;
 mod harness;

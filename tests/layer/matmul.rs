@@ -1,7 +1,7 @@
 use crate::Checked;
 use crate::harness::{Guarded, Rows, gpu, kernels, normal, rounded, run};
 use wgpu_attention::reference::layer::{Bounded, MatmulInputs, activation as activation_of, matmul};
-use wgpu_attention::wgsl::MatmulTile;
+use wgpu_attention::wgsl::{MatmulTile, StagedProduct};
 use wgpu_attention::{
     Activation, Combine, ElementType, Error, Kernels, MatmulBuffers, MatmulShape, Options, RowStrides,
     WeightOrder,
@@ -10,7 +10,7 @@ use wgpu_attention::{
 use ElementType::{Bf16, F16, F32};
 
 const ORDERS: [WeightOrder; 2] = [WeightOrder::InOut, WeightOrder::OutIn];
-const TILES: [MatmulTile; 3] = [MatmulTile::SMALL, MatmulTile::MEDIUM, MatmulTile::LARGE];
+const TILES: [MatmulTile; 4] = [MatmulTile::SMALL, MatmulTile::MEDIUM, MatmulTile::LARGE, MatmulTile::DIRECT];
 
 /// The contiguous tensors of a product.
 struct Data {
@@ -51,6 +51,15 @@ fn rows_of(shape: &MatmulShape) -> [Rows; 4] {
         Rows { strides: shape.strides_of_residual(), batch, rows, width: columns },
         Rows { strides: shape.strides_of_out(), batch, rows, width: columns },
     ]
+}
+
+/// Two batch items, with gaps between them in B and in C: what reads past k, or writes past the last row, meets poison.
+pub(crate) fn apart(shape: MatmulShape) -> MatmulShape {
+    let gap = |strides: RowStrides, rows: usize| RowStrides { batch: strides.row * (rows + 9), ..strides };
+    let shape = shape.batch(2).bias(true);
+    let b_rows = if shape.weights == WeightOrder::InOut { shape.inner } else { shape.columns };
+    let b = gap(shape.strides_of_b(), b_rows);
+    shape.b_strides(b).out_strides(gap(shape.strides_of_out(), shape.rows))
 }
 
 /// Runs a product; the result is contiguous.
@@ -107,7 +116,7 @@ pub(crate) fn bound(kernels: &Kernels, shape: &MatmulShape, tile: MatmulTile) ->
 }
 
 /// Ones by ones: every element is exactly K, so no k is missed or counted twice.
-fn ones(kernels: &Kernels, shape: &MatmulShape, tile: MatmulTile) -> Checked {
+pub(crate) fn ones(kernels: &Kernels, shape: &MatmulShape, tile: MatmulTile) -> Checked {
     let [a, b, out] = sizes(shape);
     let data = Data { a: vec![1.0; a], b: vec![1.0; b], bias: vec![], other: vec![] };
     let data = Data { other: vec![0.0; out], ..data };
@@ -119,7 +128,7 @@ fn ones(kernels: &Kernels, shape: &MatmulShape, tile: MatmulTile) -> Checked {
 }
 
 /// Each row of A addresses one row of B, which holds its own index: every element comes from the right place, exactly.
-fn gather(kernels: &Kernels, shape: &MatmulShape, tile: MatmulTile) -> Checked {
+pub(crate) fn gather(kernels: &Kernels, shape: &MatmulShape, tile: MatmulTile) -> Checked {
     let MatmulShape { batch, rows, inner, columns, .. } = *shape;
     let [a_len, b_len, out_len] = sizes(shape);
     let chosen = |n: usize| (n * 7 + n / inner) % inner;
@@ -167,11 +176,12 @@ fn one_by_one(kernels: &Kernels) -> Checked {
 /// A selection for the mutants, of every part of the kernel.
 pub(crate) fn selection(kernels: &Kernels) -> Checked {
     for weights in ORDERS {
-        for tile in [MatmulTile::SMALL, MatmulTile::MEDIUM] {
+        for tile in [MatmulTile::SMALL, MatmulTile::MEDIUM, MatmulTile::DIRECT] {
             let shape = MatmulShape::new(70, 68, 132).weights(weights);
             ones(kernels, &shape, tile)?;
             gather(kernels, &shape.batch(2), tile)?;
         }
+        bound(kernels, &apart(MatmulShape::new(33, 37, 36).weights(weights)), MatmulTile::DIRECT)?;
         gather(
             kernels,
             &MatmulShape::new(9, 19, 7).batch(2).weights(weights).elements(F16),
@@ -331,7 +341,8 @@ fn bad_input_is_named() {
     ] {
         assert!(message(shape).contains(words), "{words}: {}", message(shape));
     }
-    let bad_tile = MatmulTile { lanes_r: 3, ..MatmulTile::SMALL };
+    let bad_tile =
+        MatmulTile::Staged(StagedProduct { lanes_r: 3, lanes_c: 8, tall: false, wide: false, chunk: 8 });
     assert!(kernels().matmul_with_tile(&shape, bad_tile).unwrap_err().to_string().contains("tile.lanes_r"));
 
     let plan = kernels().matmul(&shape).unwrap();

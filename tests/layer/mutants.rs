@@ -1,7 +1,7 @@
 //! Faults planted in the shader texts. Each must make the kernel's selection of checks fail.
 
 use crate::Checked;
-use crate::harness::gpu;
+use crate::harness::{cooperative, gpu};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use wgpu_attention::{Kernels, Options};
@@ -23,6 +23,11 @@ macro_rules! mutants {
 mutants! {
     crate::matmul::selection {
         "the last chunk is skipped": "k < params.inner; k += 4u * CHUNK" => "k + 4u * CHUNK < params.inner; k += 4u * CHUNK";
+        "a direct lane skips the last chunk": "let chunk = min(CHUNK, (params.inner - k + 3u) / 4u);" => "let chunk = min(CHUNK, (params.inner - k) / 8u);";
+        "a direct lane takes its first rows twice": "of_a(tile, a_at, index + LANES, k + 4u * g)" => "of_a(tile, a_at, index, k + 4u * g)";
+        "a direct lane mixes up columns": "of_b(b_at, k + 4u * g, column + 8u)" => "of_b(b_at, k + 4u * g, column + 4u)";
+        "a direct lane writes past the last row": "if (tile.first_row + r < params.rows) { write_group" => "if (true) { write_group";
+        "a direct lane takes B past its last k": "if (!WHOLE_K && k >= params.inner) { return vec4(0.0); }" => "";
         "half of a chunk is multiplied": "g < CHUNK; g++" => "g < CHUNK / 2u; g++";
         "no barrier before staging": "workgroupBarrier(); // the last chunk is read to its end" => "";
         "no barrier behind staging": "stage_b(tile, lane, b_at, k);\n        workgroupBarrier();" => "stage_b(tile, lane, b_at, k);";
@@ -30,7 +35,7 @@ mutants! {
         "wide columns are the first ones": "c01 = multiplied(a0, quad(b_from + LANES_C * B_LANE, B_STEP), c01)" => "c01 = multiplied(a0, b0, c01)";
         "the last quad is the one above": "c11 = multiplied(a1" => "c11 = multiplied(a0";
         "every batch item is the first of A": "params.a_at + tile.batch * params.a_batch" => "params.a_at";
-        "every batch item is the first of B": "let b_at = tile.batch * params.b_batch" => "let b_at = 0u * params.b_batch";
+        "every batch item is the first of B": "             tile.batch * params.b_batch);" => "             0u);";
         "every batch item is written to the first": "params.out_at + tile.batch * params.out_batch" => "params.out_at";
         "the residual is of the first batch item": "params.residual_at + tile.batch * params.residual_batch" => "params.residual_at";
         "rows of A follow without a gap": "a_at + r * params.a_row + k" => "a_at + r * params.inner + k";
@@ -57,6 +62,18 @@ mutants! {
         "a term of tanh's series is missing": "fma(q, vec4(0.021869488), vec4(-0.053968254))" => "vec4(0.0)";
         "a row of 16 bits overwrites its neighbour": "0xffff0000u >> shift" => "0u >> shift";
         "bf16 is cut off instead of rounded": "vec2(0x7fffu) + " => "";
+    }
+    crate::cooperative::selection {
+        "matrices: the last chunk is skipped": "k < params.inner; k += DEPTH" => "k + DEPTH < params.inner; k += DEPTH";
+        "matrices: half of a chunk is multiplied": "step < DEPTH; step += MATRIX" => "step < DEPTH / 2u; step += MATRIX";
+        "matrices: no barrier behind staging": "stage_b(tile, index, b_at, k);\n        workgroupBarrier();" => "stage_b(tile, index, b_at, k);";
+        "matrices: no barrier before the patches are read": "workgroupBarrier();\n        // By quarters" => "// By quarters";
+        "matrices: one takes its neighbour's rows": "c10 = coopMultiplyAdd(a1, b0, c10)" => "c10 = coopMultiplyAdd(a0, b0, c10)";
+        "matrices: one takes its neighbour's columns": "c23 = coopMultiplyAdd(a2, b3, c23)" => "c23 = coopMultiplyAdd(a2, b2, c23)";
+        "matrices: a quarter is written elsewhere": "n / 4u % 2u * 2u + n % 2u" => "n % 4u";
+        "matrices: rows past the last are written": "if (r < params.rows) { write_group" => "if (true) { write_group";
+        "matrices: what is past k is not 0": "if (first_k + k < params.inner && column < params.columns)" => "if (column < params.columns)";
+        "matrices: columns are taken for rows": "return coopLoad<mat_b>(&staged_b[at], B_PITCH);" => "return coopLoadT<mat_b>(&staged_b[at], B_PITCH);";
     }
     crate::rows::selection {
         "the mean is not subtracted": "if (CENTERED) { mean = " => "if (false) { mean = ";
@@ -128,8 +145,11 @@ fn the_checks_kill_the_mutants() {
 /// The failure of the checks on a mutant.
 fn examine(mutant: &'static Mutant) -> Checked {
     let edit = |text: &str| text.replace(mutant.find, mutant.replacement);
-    let kernels =
-        Kernels::with_edited_shaders(gpu().device(), Options::default(), edit).map_err(|e| e.to_string())?;
+    let options = match mutant.name.starts_with("matrices") {
+        true => *cooperative().options(),
+        false => Options::default(),
+    };
+    let kernels = Kernels::with_edited_shaders(gpu().device(), options, edit).map_err(|e| e.to_string())?;
     (mutant.check)(&kernels)
 }
 

@@ -1,7 +1,7 @@
 //! Building one of the workspace's programs, to run it.
 
 use std::io::{BufRead, BufReader, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -34,7 +34,14 @@ pub(crate) fn built(cargo: &mut Command, binary: &str) -> Result<PathBuf> {
     lines.map_while(Result::ok).filter(|line| !is_closing_line(line)).for_each(|line| eprintln!("{line}"));
     ensure!(child.wait()?.success(), "{binary} could not be built");
     // Cargo builds into the folder that it built us into.
-    Ok(std::env::current_exe()?.with_file_name(format!("{binary}{}", std::env::consts::EXE_SUFFIX)))
+    Ok(ourselves()?.with_file_name(format!("{binary}{}", std::env::consts::EXE_SUFFIX)))
+}
+
+/// This program's file. Under the launcher of a software adapter the executable is the dynamic loader, so it is the name that
+/// cargo started it by that counts.
+pub(crate) fn ourselves() -> Result<PathBuf> {
+    let name = std::env::args_os().next().context("a program has a name")?;
+    Path::new(&name).canonicalize().with_context(|| format!("cannot find {}", name.display()))
 }
 
 /// Whether this is cargo's line "Finished `dev` profile ..." or "Executable tests/...", coloured or not.

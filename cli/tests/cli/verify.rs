@@ -178,7 +178,11 @@ fn without_an_adapter_the_reference_runs_alone() {
 
 #[test]
 fn the_cooperative_path_passes_where_it_is_forced() {
-    let golden = [golden("onnx_attention_4d_causal"), golden("reformer_hf_lsh_s64_c16_h1")];
+    let golden = [
+        golden("onnx_attention_4d_causal"),
+        golden("reformer_hf_lsh_s64_c16_h1"),
+        golden("reformer_chunked_ff_gelu_s40"),
+    ];
     let mut arguments = vec!["verify".to_owned(), "--json".into()];
     arguments.extend(golden.iter().map(|path| path.display().to_string()));
     arguments.extend(["--adapter", "0", "--dtype", "f16", "--path", "cooperative"].map(String::from));
@@ -190,6 +194,8 @@ fn the_cooperative_path_passes_where_it_is_forced() {
         (&"pass".into(), &"cooperative".into()),
         "{attention}"
     );
+    let layer = of("feed_forward");
+    assert_eq!((&layer["status"], &layer["path"]), (&"pass".into(), &"cooperative".into()), "{layer}");
     assert!(
         of("lsh_attention")["reason"].as_str().is_some_and(|it| it.contains("no cooperative")),
         "{lines:?}"

@@ -6,7 +6,7 @@ use crate::gpu::Kernels;
 use crate::gpu::bind::{checked_binding, storage};
 use crate::gpu::scope::checked;
 use crate::wgsl::MatmulTile;
-use crate::{ElementType, Error, FeedForwardShape, Result};
+use crate::{ElementType, Error, FeedForwardShape, KernelPath, Result};
 
 /// A planned feed-forward layer: made by [`Kernels::feed_forward`].
 #[derive(Debug, Clone)]
@@ -46,7 +46,8 @@ pub struct FeedForwardBuffers<'a> {
 }
 
 impl Kernels {
-    /// Plans a feed-forward layer, and compiles its products unless they are compiled already.
+    /// Plans a feed-forward layer, and compiles its products unless they are compiled already. The second product's path is
+    /// always scalar, for its input, which stays here, is f32.
     ///
     /// # Errors
     /// As [`FeedForwardShape::check`]; [`Error::Limit`] for a chunk whose scratch passes the device's binding size,
@@ -83,18 +84,20 @@ impl Kernels {
             ));
         }
         // The tile does not follow the caller's chunk, so that one pipeline computes every element whatever the chunk.
-        let plan = |of: &dyn Fn(usize) -> crate::MatmulShape| {
-            let tile = MatmulTile::choose(&of(default), self.tile_limits());
+        let plan = |path, of: &dyn Fn(usize) -> crate::MatmulShape| {
             of(chunk).check()?;
+            let tile = MatmulTile::choose(&of(default), self.product_limits(&of(default), path)?);
             MatmulPlan::new(self, &of(chunk), tile)
         };
+        let path = self.options().path;
         Ok(FeedForwardPlan {
             kernels: self.clone(),
             shape: *shape,
             chunk,
-            first: plan(&|rows| shape.first(rows, false))?,
-            gate: shape.gated.then(|| plan(&|rows| shape.first(rows, true))).transpose()?,
-            second: plan(&|rows| shape.second(rows))?,
+            first: plan(path, &|rows| shape.first(rows, false))?,
+            gate: shape.gated.then(|| plan(path, &|rows| shape.first(rows, true))).transpose()?,
+            // What is between the products is f32.
+            second: plan(Some(KernelPath::Scalar), &|rows| shape.second(rows))?,
         })
     }
 }
@@ -112,6 +115,11 @@ impl FeedForwardPlan {
     /// The shape that was planned.
     pub fn shape(&self) -> &FeedForwardShape {
         &self.shape
+    }
+
+    /// The kernel of the first product, and of the gate.
+    pub fn path(&self) -> KernelPath {
+        self.first.tile().path()
     }
 
     /// Rows of a chunk.

@@ -34,7 +34,8 @@ pub struct MatmulBuffers<'a> {
 }
 
 impl Kernels {
-    /// Plans a matrix product and compiles its kernel, unless it is compiled already.
+    /// Plans a matrix product and compiles its kernel, unless it is compiled already. A and B in f16 meet in cooperative
+    /// matrices where the device has them ([`KernelPath::Cooperative`](crate::KernelPath)).
     ///
     /// # Errors
     /// [`Error::Argument`](crate::Error::Argument) and [`Error::Limit`](crate::Error::Limit) as [`MatmulShape::check`],
@@ -54,7 +55,11 @@ impl Kernels {
     /// ```
     pub fn matmul(&self, shape: &MatmulShape) -> Result<MatmulPlan> {
         shape.check()?;
-        MatmulPlan::new(self, shape, MatmulTile::choose(shape, self.tile_limits()))
+        MatmulPlan::new(
+            self,
+            shape,
+            MatmulTile::choose(shape, self.product_limits(shape, self.options().path)?),
+        )
     }
 
     /// [`Kernels::matmul`] with a workgroup of the caller's choice.
@@ -70,7 +75,7 @@ impl Kernels {
 impl MatmulPlan {
     /// The plan of a shape that is checked.
     pub(super) fn new(kernels: &Kernels, shape: &MatmulShape, tile: MatmulTile) -> Result<Self> {
-        tile.check(kernels.tile_limits())?;
+        tile.check(kernels.product_limits(shape, Some(tile.path()))?)?;
         let plan = |pipeline| Self { kernels: kernels.clone(), shape: *shape, tile, pipeline };
         let shader = MatmulVariant::of(shape, tile).shader();
         let uses = [Use::Read, Use::Read, Use::Read, Use::Read, Use::Write];

@@ -104,7 +104,7 @@ fn report(browser: &browser::Browser) -> Result<()> {
 
 /// Where the page goes: beside the folders that cargo builds into.
 fn folder() -> Result<PathBuf> {
-    let program = std::env::current_exe()?;
+    let program = build::ourselves()?;
     let target = program.ancestors().nth(2).context("cargo's folder is not known")?;
     Ok(target.join("web"))
 }

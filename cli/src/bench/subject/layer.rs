@@ -8,8 +8,9 @@ use anyhow::{Result, bail};
 use wgpu::{Buffer, BufferUsages};
 use wgpu_attention::reference::layer::{self, Bounded, FeedForwardInputs, MatmulInputs};
 use wgpu_attention::{
-    AddShape, ElementType, EmbedShape, FeedForwardBuffers, FeedForwardShape, Gpu, LayerCall, MatmulBuffers,
-    MatmulShape, NormBuffers, NormKind, NormShape, RotaryBuffers, RotaryShape, SoftmaxShape, rotary_tables,
+    AddShape, ElementType, EmbedShape, FeedForwardBuffers, FeedForwardShape, Gpu, KernelPath, LayerCall,
+    MatmulBuffers, MatmulShape, NormBuffers, NormKind, NormShape, RotaryBuffers, RotaryShape, SoftmaxShape,
+    rotary_tables,
 };
 
 pub(super) async fn prepare<'g>(gpu: &'g Gpu, work: &Work) -> Result<Subject<'g>> {
@@ -33,6 +34,8 @@ struct Output<'g> {
     width: usize,
     element: ElementType,
     compared: Vec<usize>,
+    /// Of products, the tile's; the other kernels have one.
+    path: KernelPath,
 }
 
 impl<'g> Output<'g> {
@@ -44,7 +47,8 @@ impl<'g> Output<'g> {
         row_cost: usize,
     ) -> Result<Self> {
         let buffer = poisoned(gpu, "out", rows * width, element).await?;
-        Ok(Self { gpu, buffer, rows, width, element, compared: sampled_rows(rows, row_cost) })
+        let compared = sampled_rows(rows, row_cost);
+        Ok(Self { gpu, buffer, rows, width, element, compared, path: KernelPath::Scalar })
     }
 
     /// Those rows of a tensor.
@@ -81,8 +85,7 @@ impl<'g> Output<'g> {
         expected: impl FnOnce(&Self) -> Result<Bounded> + 'g,
     ) -> Subject<'g> {
         Subject {
-            // There is one path.
-            path: "scalar".into(),
+            path: self.path.to_string(),
             cost: Cost::new(flop, bytes, call.dispatches()),
             gpu: self.gpu,
             dispatch: Box::new(move |pass| call.dispatch(pass)),
@@ -107,8 +110,9 @@ async fn matmul(gpu: &Gpu, shape: MatmulShape) -> Result<Subject<'_>> {
     let plan = checked(gpu.device(), "plan", || gpu.kernels().matmul(&shape)).await??;
     let (a, a_buffer) = drawn(gpu, "a", 0, shape.len_a(), shape.input).await?;
     let (b, b_buffer) = drawn(gpu, "b", 1, shape.len_b(), shape.weight).await?;
-    let out =
-        Output::new(gpu, [shape.rows, shape.columns], shape.output, shape.inner * shape.columns).await?;
+    let size = [shape.rows, shape.columns];
+    let mut out = Output::new(gpu, size, shape.output, shape.inner * shape.columns).await?;
+    out.path = plan.tile().path();
     let buffers = MatmulBuffers {
         a: whole(&a_buffer),
         b: whole(&b_buffer),
@@ -133,7 +137,8 @@ async fn feed_forward(gpu: &Gpu, shape: FeedForwardShape) -> Result<Subject<'_>>
     let (w3, w3_buffer) = if shape.gated { Some(weight("w3", 3).await?) } else { None }.unzip();
     let products = if shape.gated { 3 } else { 2 };
     let size = [shape.rows, shape.model_dim];
-    let out = Output::new(gpu, size, shape.output, products * shape.len_weight()).await?;
+    let mut out = Output::new(gpu, size, shape.output, products * shape.len_weight()).await?;
+    out.path = plan.path();
     let buffers = FeedForwardBuffers {
         x: whole(&x_buffer),
         w1: whole(&w1_buffer),

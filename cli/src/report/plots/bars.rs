@@ -26,14 +26,9 @@ pub(in super::super) fn peak(adapter: &Adapter) -> Result<Option<String>> {
     let best = |marks: &[(f64, bool)]| marks.iter().map(|mark| mark.0).fold(0.0, f64::max);
     rows.sort_by(|a, b| best(&b.1).total_cmp(&best(&a.1)));
     let Some(most) = rows.first().map(|row| best(&row.1)) else { return Ok(None) };
-    // More than a hundred is shown as what it is.
-    let step = if most > 50.0 {
-        20.0
-    } else if most > 20.0 {
-        10.0
-    } else {
-        5.0
-    };
+    // At most six lines, however far past a hundred: that is shown as what it is.
+    let steps = (0..).flat_map(|n| [5.0, 10.0, 20.0].map(|step| step * 10f64.powi(n)));
+    let step = steps.into_iter().find(|step| most <= 6.0 * step).expect("steps grow past any share");
     let end = step * (most / step).ceil().max(1.0);
     let bottom = 8 + ROW * rows.len() as i32;
     let svg = picture((WIDTH, bottom + AXIS), |area| {

@@ -6,7 +6,7 @@ use crate::commands::verify::record::Judged;
 use anyhow::Result;
 use std::collections::BTreeMap;
 use wgpu_attention::reference::layer::{self, Bounded, FeedForwardInputs};
-use wgpu_attention::{Element, ElementType, FeedForwardSlices, Gpu, MatmulShape, MatmulSlices};
+use wgpu_attention::{Element, ElementType, FeedForwardSlices, Gpu, KernelPath, MatmulShape, MatmulSlices};
 
 /// The reference against the expected values.
 pub(super) fn on_cpu(case: &Layer) -> Result<Judged> {
@@ -22,13 +22,33 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Layer) -> Result<Done> {
         Ok(tensors) => tensors,
         Err(reason) => return Ok(Done::Unsupported(reason)),
     };
+    let path = match path::<E>(gpu, case) {
+        Ok(path) => path,
+        // What was forced is not there for this case.
+        Err(error) if gpu.kernels().options().path.is_some() => {
+            return Ok(Done::Unsupported(error.to_string()));
+        }
+        Err(error) => return Err(error.into()),
+    };
     let got = compute(gpu, case, &tensors)?;
     let exact = reference(case, &tensors)?;
     let (exact, against, allowance) = match E::TYPE {
         ElementType::F32 => (Bounded { out: expected(case), ..exact }, EXPECTED, case.allowance),
         _ => (exact, REFERENCE, 0.0),
     };
-    Ok(Done::Compared { path: "scalar".into(), against, judged: judged(case, &exact, &got, allowance) })
+    Ok(Done::Compared { path: path.to_string(), against, judged: judged(case, &exact, &got, allowance) })
+}
+
+/// The kernel of the case's products; what has none has one kernel.
+fn path<E: Element>(gpu: &Gpu, case: &Layer) -> wgpu_attention::Result<KernelPath> {
+    match &case.op {
+        LayerOp::Norm(_) | LayerOp::Rotary(_) => Ok(KernelPath::Scalar),
+        LayerOp::Activation(_) => {
+            let shape = MatmulShape::new(1, 1, 1).elements(E::TYPE);
+            Ok(gpu.kernels().matmul(&shape)?.tile().path())
+        }
+        LayerOp::FeedForward(shape, _) => Ok(gpu.kernels().feed_forward(&shape.elements(E::TYPE))?.path()),
+    }
 }
 
 fn expected(case: &Layer) -> Vec<f64> {

@@ -4,7 +4,7 @@ use super::{Done, EXPECTED};
 use crate::commands::verify::record::Judged;
 use crate::model::{self, Exact, File, Forward};
 use anyhow::{Context, Result, anyhow};
-use wgpu_attention::{Element, ElementType, Gpu};
+use wgpu_attention::{Element, ElementType, Gpu, KernelPath};
 
 /// The model in f64 against the expected states.
 pub(super) fn on_cpu(bytes: &[u8]) -> Result<Judged> {
@@ -20,6 +20,9 @@ pub(super) fn on_cpu(bytes: &[u8]) -> Result<Judged> {
 pub(super) fn on_gpu<E: Element>(gpu: &Gpu, bytes: &[u8]) -> Result<Done> {
     if E::TYPE != ElementType::F32 {
         return Ok(Done::Unsupported(format!("models run in f32, not in {}", E::TYPE)));
+    }
+    if let Some(path @ KernelPath::Cooperative) = gpu.kernels().options().path {
+        return Ok(Done::Unsupported(format!("models run in f32, which the {path} path does not multiply")));
     }
     let run = || {
         let (file, mut pass) = (File::parse(bytes)?, Forward::new(gpu));

@@ -1,0 +1,121 @@
+//! The matrix product and the feed-forward layer in cooperative matrices.
+
+use crate::harness::{cooperative, gpu};
+use crate::matmul::{apart, bound, gather, ones};
+use crate::{Checked, feed_forward};
+use wgpu_attention::wgsl::{MatmulTile, Matrices, MatrixProduct};
+use wgpu_attention::{
+    Activation, Combine, ElementType, FeedForwardShape, KernelPath, Kernels, MatmulShape, Options,
+    RowStrides, WeightOrder,
+};
+
+use ElementType::{Bf16, F16};
+
+const ORDERS: [WeightOrder; 2] = [WeightOrder::InOut, WeightOrder::OutIn];
+
+fn halves(rows: usize, inner: usize, columns: usize) -> MatmulShape {
+    MatmulShape::new(rows, inner, columns).input(F16).weight(F16)
+}
+
+/// 1 or 4 subgroups of 2 by 2 matrices, 4 of 4 by 4, a column of the former, a row of the latter.
+fn tiles(kernels: &Kernels) -> [MatmulTile; 5] {
+    let size = kernels.options().matrix_size.expect("a device with cooperative matrices");
+    let matrices = Matrices { size, subgroup: kernels.device().adapter_info().subgroup_max_size as usize };
+    [(1, 1, false), (2, 2, false), (2, 2, true), (4, 1, false), (1, 2, true)].map(|of| {
+        let (subgroups_r, subgroups_c, wide) = of;
+        MatmulTile::Matrix(MatrixProduct { matrices, subgroups_r, subgroups_c, wide })
+    })
+}
+
+/// For the mutants.
+pub(crate) fn selection(kernels: &Kernels) -> Checked {
+    for weights in ORDERS {
+        for tile in [tiles(kernels)[1], tiles(kernels)[2]] {
+            ones(kernels, &halves(70, 68, 132).weights(weights), tile)?;
+            gather(kernels, &halves(70, 68, 132).weights(weights).batch(2), tile)?;
+            bound(kernels, &apart(halves(33, 37, 36).weights(weights)), tile)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_selection_passes() {
+    selection(&cooperative()).unwrap();
+}
+
+#[test]
+fn every_size_is_within_the_bound() {
+    let kernels = cooperative();
+    let tiles_there = tiles(&kernels);
+    let edges = [1, 3, 8, 9, 16, 17, 33, 64, 65, 129];
+    let mut worst = 0f64;
+    for (n, &size) in edges.iter().enumerate() {
+        let [second, third] = [edges[(n + 3) % edges.len()], edges[(n + 7) % edges.len()]];
+        for (weights, tiles) in ORDERS.iter().zip([[0, 2], [3, 4]]) {
+            for tile in tiles.map(|tile| tiles_there[tile]) {
+                let shape = halves(size, second, third).weights(*weights);
+                worst = worst.max(bound(&kernels, &shape, tile).unwrap());
+                ones(&kernels, &shape, tile).unwrap();
+            }
+        }
+    }
+    println!("matmul in cooperative matrices: worst error/bound {worst:.3}");
+}
+
+#[test]
+fn ends_and_strides_are_those_of_the_scalar_path() {
+    let kernels = cooperative();
+    let tile = tiles(&kernels)[1];
+    let padded = |width: usize| RowStrides { batch: 40 * (width + 4), row: width + 4 };
+    for combine in [Combine::Store, Combine::Add, Combine::AddInto, Combine::MultiplyInto] {
+        let shape = halves(37, 24, 36).batch(2).bias(true).combine(combine).activation(Activation::GeluErf);
+        let shape = shape.a_strides(padded(24)).out_strides(padded(36)).residual_strides(padded(36));
+        bound(&kernels, &shape, tile).unwrap();
+    }
+    for output in [F16, Bf16] {
+        bound(&kernels, &halves(5, 7, 9).output(output).combine(Combine::Add), tile).unwrap();
+    }
+}
+
+#[test]
+fn a_layer_keeps_its_bits_whatever_the_chunk() {
+    let kernels = cooperative();
+    let shape = FeedForwardShape::new(70, 20, 36, Activation::GeluTanh).bias(true).residual(true);
+    feed_forward::chunks_agree(&kernels, &shape.elements(F16)).unwrap();
+    let gated = shape.gated(true).weights(WeightOrder::OutIn).elements(F16);
+    feed_forward::chunks_agree(&kernels, &gated).unwrap();
+    feed_forward::bound(&kernels, &gated.chunk(Some(20))).unwrap();
+}
+
+#[test]
+fn the_path_follows_the_types_and_the_device() {
+    let forced = cooperative();
+    let message = |kernels: &Kernels, shape: MatmulShape| kernels.matmul(&shape).unwrap_err().to_string();
+    let path = |kernels: &Kernels, shape: MatmulShape| kernels.matmul(&shape).unwrap().tile().path();
+    assert_eq!(path(&forced, halves(64, 64, 64)), KernelPath::Cooperative);
+    let got = message(&forced, MatmulShape::new(64, 64, 64));
+    assert!(got.contains("input: need f16, as the cooperative path multiplies it, got f32"), "{got}");
+    let got = message(&forced, MatmulShape::new(64, 64, 64).input(F16));
+    assert!(got.contains("weight: need f16"), "{got}");
+    let got = forced.feed_forward(&FeedForwardShape::new(8, 8, 8, Activation::Relu)).unwrap_err();
+    assert!(got.to_string().contains("input: need f16"), "{got}");
+
+    let scalar = Kernels::new(gpu().device(), forced.options().path(KernelPath::Scalar)).unwrap();
+    assert_eq!(path(&scalar, halves(64, 64, 64)), KernelPath::Scalar);
+
+    let unknown = Options::default().path(KernelPath::Cooperative);
+    let got = message(&Kernels::new(gpu().device(), unknown).unwrap(), halves(8, 8, 8));
+    assert!(got.contains("matrices: need"), "{got}");
+    let odd = MatrixProduct {
+        matrices: Matrices { size: 4, subgroup: 8 },
+        subgroups_r: 1,
+        subgroups_c: 1,
+        wide: false,
+    };
+    let got = forced.matmul_with_tile(&halves(8, 8, 8), MatmulTile::Matrix(odd)).unwrap_err();
+    assert!(got.to_string().contains("matrices: need"), "{got}");
+    // Rows in such numbers that larger tiles would leave cores idle get smaller ones.
+    let tile = |rows| forced.matmul(&halves(rows, 64, 64)).unwrap().tile().rows();
+    assert!(tile(1) < tile(1 << 17), "{} and {}", tile(1), tile(1 << 17));
+}
