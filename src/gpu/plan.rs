@@ -4,7 +4,7 @@ use super::bind::{AttentionBuffers, AttentionCall};
 use super::kernels::{KernelPath, Kernels, PathChoice};
 use super::params::{AttentionParams, FinishParams};
 use super::pipeline::{Pipeline, Use, Work, filled_buffer};
-use super::scope::checked;
+use super::scope::allocated;
 use crate::mask::{Part, Parts};
 use crate::schedule::{Schedule, heaviest_tiles, items, rows_of};
 use crate::wgsl::{AttentionVariant, FinishVariant, ScoreTerms, Stats, Tile};
@@ -254,7 +254,7 @@ impl PartPlan {
         if bytes > have {
             return Err(Error::limit("the block mask", "max_storage_buffer_binding_size", bytes, have));
         }
-        let tables = checked(kernels.device(), "uploading the block mask", || {
+        let tables = allocated(kernels.device(), "uploading the block mask", bytes, || {
             let usage = wgpu::BufferUsages::STORAGE;
             filled_buffer(kernels.device(), "attention mask", usage, bytemuck::cast_slice(&words))
         })?;
