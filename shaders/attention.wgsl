@@ -140,10 +140,8 @@ fn scores(at: Head, lane: Lane, tile: KeyTile, products: Scores) -> Scores {
         let key = tile.first + lane.c;
         let j = vec4(key_at(at, key), key_at(at, key + LANES_C),
                      key_at(at, key + 2u * LANES_C), key_at(at, key + 3u * LANES_C));
-        s = Scores(score(at.batch, head_of(at, row), query_at(at, row), j, s.a),
-                   score(at.batch, head_of(at, row + LANES_R), query_at(at, row + LANES_R), j, s.b),
-                   score(at.batch, head_of(at, row + 2u * LANES_R), query_at(at, row + 2u * LANES_R), j, s.c),
-                   score(at.batch, head_of(at, row + 3u * LANES_R), query_at(at, row + 3u * LANES_R), j, s.d));
+        s = Scores(row_score(at, row, j, s.a), row_score(at, row + LANES_R, j, s.b),
+                   row_score(at, row + 2u * LANES_R, j, s.c), row_score(at, row + 3u * LANES_R, j, s.d));
     }
     if (is_masked(tile)) {
         let row = at.first_row + lane.r;
@@ -153,6 +151,12 @@ fn scores(at: Head, lane: Lane, tile: KeyTile, products: Scores) -> Scores {
         s.d = select(vec4(DROPPED), s.d, seen(tile, row_in_block(row + 3u * LANES_R), lane.c));
     }
     return s;
+}
+
+// Rows past the last repeat it, so that no index lies outside.
+fn row_score(at: Head, row: u32, j: vec4<u32>, products: vec4<f32>) -> vec4<f32> {
+    let own = min(row, params.q_count - 1u);
+    return score(at.batch, head_of(at, own), query_at(at, own), j, products);
 }
 
 // Which of 4 keys, from c on, row `row` of the block sees.
@@ -196,11 +200,13 @@ fn sum4(x: vec4<f32>) -> f32 { return (x.x + x.y) + (x.z + x.w); }
 // --- elements ---
 
 // 4 elements of the query of a row of the tile; rows past the last repeat it.
-fn scaled_query(at: Head, row: u32, group: u32) -> vec4<f32> {
+fn query(at: Head, row: u32, group: u32) -> vec4<f32> {
     let own = min(at.first_row + row, params.q_count - 1u);
     let row_at = at.batch * params.q_batch + head_of(at, own) * params.q_head + query_at(at, own) * params.q_row;
-    return load_q(row_at, group) * params.q_scale;
+    return load_q(row_at, group);
 }
+
+fn scaled_query(at: Head, row: u32, group: u32) -> vec4<f32> { return query(at, row, group) * params.q_scale; }
 
 // Where pairs are left out, by the mask or by a bias of -inf, rows multiply v by 0, and 0 x NaN is not 0: what is not
 // finite becomes 0 there. Rows that do attend such a value are unspecified anyway.

@@ -85,10 +85,13 @@ pub mod gpu;
 mod inputs;
 mod lsh;
 pub mod mask;
+mod path;
 pub mod pattern;
 pub mod reference;
 mod schedule;
 mod shape;
+#[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
+pub mod tune;
 pub mod wgsl;
 
 pub use counter::Counter;
@@ -97,9 +100,9 @@ pub use error::{Error, Result};
 #[cfg(feature = "gpu")]
 pub use gpu::{
     AddPlan, AttentionBuffers, AttentionCall, AttentionOutput, AttentionPlan, EmbedPlan, Explanation,
-    FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, Gpu, KernelPath, Kernels, LayerCall,
-    MatmulBuffers, MatmulPlan, MatmulSlices, NormBuffers, NormPlan, Options, PathChoice, RotaryBuffers,
-    RotaryPlan, SoftmaxPlan, recommended_features, recommended_limits,
+    FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, Gpu, Kernels, LayerCall, MatmulBuffers,
+    MatmulPlan, MatmulSlices, NormBuffers, NormPlan, Options, PathChoice, RotaryBuffers, RotaryPlan,
+    SoftmaxPlan, cooperative_features, recommended_features, recommended_limits,
 };
 #[cfg(feature = "gpu")]
 pub use gpu::{
@@ -109,6 +112,7 @@ pub use gpu::{
 pub use inputs::Inputs;
 pub use lsh::{LshInputs, LshOptions, Projections};
 pub use mask::{BlockGrid, BlockMask, PackedMask, Part, Parts, Row, Run, RunKind};
+pub use path::KernelPath;
 #[cfg(feature = "serde")]
 pub use pattern::AnyPattern;
 pub use pattern::{

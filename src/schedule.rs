@@ -30,8 +30,6 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Rows of a tile at least: with fewer, a workgroup had fewer lanes than the GPUs' waves.
-    const LEAST_ROWS: usize = 8;
     /// Keys that a split has at least: below, its own start and end cost more than it saves.
     const LEAST_KEYS: u64 = 256;
     /// Splits at most: their merge is one loop of one lane.
@@ -51,7 +49,7 @@ impl Schedule {
         let packed: Vec<_> = parts.parts().iter().map(|part| packs(shape, part)).collect();
         let choose = |(part, packed): (&Part, &bool)| {
             let grid = part.mask.grid();
-            let rows = rows_of(shape, part, *packed).next_power_of_two().max(Self::LEAST_ROWS);
+            let rows = rows_of(shape, part, *packed).next_power_of_two().max(limits.kind.least_rows());
             let rows = rows.min(grid.block_q);
             let chosen = || Tile::choose(shape.head_dim, shape.value_dim, rows, grid.block_k, limits);
             tile.map_or_else(chosen, Ok)
@@ -64,7 +62,7 @@ impl Schedule {
                 // Several for each core.
                 Tile::Direct(_) => 16,
                 // Some for each of the hundred and more compute units of a large GPU.
-                Tile::Staged(_) => 512,
+                Tile::Staged(_) | Tile::Matrix(_) => 512,
             };
             let most = heaviest_tiles(part, tile) * tile.keys() as u64 / Self::LEAST_KEYS;
             target.div_ceil(u64::max(items, 1)).min(most).clamp(1, Self::MOST_SPLITS) as usize

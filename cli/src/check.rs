@@ -1,7 +1,7 @@
 //! What a kernel gave, against the reference or against what another system computed.
 
 use wgpu_attention::reference::{self, Expected, Got, Report, Rows, VerifyOptions, Worst};
-use wgpu_attention::{AttentionOutput, AttentionShape, Element, Inputs, Parts, Pattern, Result};
+use wgpu_attention::{AttentionOutput, AttentionShape, Element, Inputs, KernelPath, Parts, Pattern, Result};
 
 /// What is compared with.
 #[derive(Debug, Clone, Copy)]
@@ -12,31 +12,27 @@ pub(crate) enum Against<'a> {
     Expected(Expected<'a>, f64),
 }
 
-/// Compares every element of the rows. The bound depends a little on the order in which the kernel walked the keys: that of
-/// `parts`, or ascending.
+/// Compares every element of the rows. The bound depends on what the kernel did, if it was one: a little on the order of the
+/// keys, that of the parts, and on how its path keeps weights.
 pub(crate) fn check<I: Element, O: Element>(
     shape: &AttentionShape,
     inputs: &Inputs<'_, I>,
-    (pattern, parts): (&dyn Pattern, Option<&Parts>),
+    (pattern, kernel): (&dyn Pattern, Option<(&Parts, KernelPath)>),
     output: &AttentionOutput<O>,
     rows: Rows,
     against: Against<'_>,
 ) -> Result<Report> {
     let order = |at: reference::Position| {
-        parts.map_or_else(Vec::new, |parts| parts.key_order(at.batch, at.head, at.i))
+        kernel.map_or_else(Vec::new, |(parts, _)| parts.key_order(at.batch, at.head, at.i))
     };
-    let order: Option<reference::Walk<'_>> = if parts.is_some() { Some(&order) } else { None };
+    let order: Option<reference::Walk<'_>> = if kernel.is_some() { Some(&order) } else { None };
+    let weights = kernel.map_or_else(Default::default, |(_, path)| reference::WeightFormat::of(path));
+    let options = VerifyOptions { rows, order, weights, ..Default::default() };
     let got = Got { out: &output.out, lse: (!output.lse.is_empty()).then_some(&output.lse[..]) };
     match against {
-        Against::Reference => reference::verify(
-            shape,
-            inputs,
-            pattern,
-            got,
-            VerifyOptions { rows, order, ..Default::default() },
-        ),
+        Against::Reference => reference::verify(shape, inputs, pattern, got, options),
         Against::Expected(expected, allowance) => {
-            let options = VerifyOptions { rows, order, allowance };
+            let options = VerifyOptions { allowance, ..options };
             // Without an expected lse ours is not compared with ours.
             let got = Got { lse: got.lse.filter(|_| expected.lse.is_some()), ..got };
             reference::compare_expected(shape, inputs, pattern, got, expected, options)

@@ -16,23 +16,25 @@ pub(crate) struct AdapterArgs {
 /// Which kernel.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub(crate) struct PathArgs {
-    /// Force a kernel path (`scalar`); what the device cannot run is then an error, never another kernel
+    /// Force a kernel path (`scalar`, `cooperative`); what the device cannot run is then an error, never another kernel
     #[arg(long, value_name = "PATH", value_parser = parse_path)]
     pub(crate) path: Option<KernelPath>,
+
+    /// Compile without run-time checks the kernels whose every index is proven to lie inside its buffer
+    #[arg(long)]
+    pub(crate) unchecked: bool,
 }
 
-/// All paths that may be asked for.
-const PATHS: [KernelPath; 1] = [KernelPath::Scalar];
-
 fn parse_path(text: &str) -> Result<KernelPath, String> {
-    let found = PATHS.into_iter().find(|path| path.to_string() == text);
-    found.ok_or_else(|| format!("need one of {}", PATHS.map(|path| path.to_string()).join(", ")))
+    let found = KernelPath::ALL.into_iter().find(|path| path.to_string() == text);
+    found.ok_or_else(|| format!("need one of {}", KernelPath::ALL.map(|path| path.to_string()).join(", ")))
 }
 
 impl PathArgs {
     /// As the library takes it.
     pub(crate) fn options(&self) -> Options {
-        self.path.map_or_else(Options::default, |path| Options::default().path(path))
+        let options = Options::default().unchecked(self.unchecked);
+        self.path.map_or(options, |path| options.path(path))
     }
 }
 
@@ -53,7 +55,9 @@ impl fmt::Display for Device {
 impl Device {
     /// Opens it. The error names it.
     pub(crate) fn open(&self, path: PathArgs) -> Result<Gpu> {
-        pollster::block_on(Gpu::on(&self.adapter, path.options())).with_context(|| format!("adapter {self}"))
+        let opened =
+            Gpu::on_experimental(&self.adapter, path.options(), wgpu_attention_experimental::allowed());
+        pollster::block_on(opened).with_context(|| format!("adapter {self}"))
     }
 
     /// The driver and its version.

@@ -18,8 +18,11 @@ fn faults(judge: impl Fn(&Parsed) -> Vec<String>) -> Vec<String> {
 
 #[test]
 fn lints() {
-    let limit = TileLimits::GENEROUS.workgroup_bytes as u32;
-    let found = faults(|parsed| lint(parsed, limit).iter().map(ToString::to_string).collect());
+    let limit = |parsed: &Parsed| match parsed.has_matrices() {
+        true => TileLimits::MATRIX_BYTES as u32,
+        false => TileLimits::GENEROUS.workgroup_bytes as u32,
+    };
+    let found = faults(|parsed| lint(parsed, limit(parsed)).iter().map(ToString::to_string).collect());
     assert!(found.is_empty(), "{found:#?}");
 }
 

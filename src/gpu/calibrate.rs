@@ -2,7 +2,7 @@
 
 use super::bind::AttentionBuffers;
 use super::host::Gpu;
-use super::kernels::{Kernels, Options};
+use super::kernels::Options;
 use crate::mask::{BlockGrid, BlockMask};
 use crate::pattern::Full;
 use crate::{AttentionShape, Error, Result};
@@ -28,7 +28,7 @@ impl Gpu {
     pub fn calibrated(&self) -> Result<Self> {
         let flops = self.flops_a_second()? * Self::DISPATCH_TIME.as_secs_f64();
         let options = Options { dispatch_flops: flops, ..*self.kernels().options() };
-        let kernels = Kernels::new(self.device(), options).map_err(|e| self.or_lost(e))?;
+        let kernels = self.kernels().with_options(options).map_err(|e| self.or_lost(e))?;
         Ok(self.with_kernels(kernels))
     }
 

@@ -2,6 +2,7 @@
 
 use super::bind::AttentionBuffers;
 use super::kernels::{Kernels, Options};
+use super::path::cooperative_features;
 use super::pipeline::filled_buffer;
 use super::plan::AttentionPlan;
 use super::scope::{allocated, checked, is_lost};
@@ -98,10 +99,29 @@ impl Gpu {
     /// # Errors
     /// [`Error::Device`] if the adapter refuses, [`Error::Limit`] if it is too small.
     pub async fn on(adapter: &wgpu::Adapter, options: Options) -> Result<Self> {
+        Self::on_experimental(adapter, options, wgpu::ExperimentalFeatures::disabled()).await
+    }
+
+    /// As [`Gpu::on`]; with the token that wgpu wants for experimental features, also with the cooperative matrices of the
+    /// adapter, if it has any that the kernels use ([`cooperative_features`]).
+    ///
+    /// # Errors
+    /// As [`Gpu::on`].
+    pub async fn on_experimental(
+        adapter: &wgpu::Adapter,
+        mut options: Options,
+        experimental: wgpu::ExperimentalFeatures,
+    ) -> Result<Self> {
+        let mut features = recommended_features(adapter);
+        if experimental.is_enabled() {
+            features |= cooperative_features(adapter);
+            options = options.matrices(&adapter.cooperative_matrix_properties());
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("wgpu-attention"),
-            required_features: recommended_features(adapter),
+            required_features: features,
             required_limits: recommended_limits(adapter),
+            experimental_features: experimental,
             ..Default::default()
         };
         let (device, queue) = adapter
@@ -248,7 +268,7 @@ impl Gpu {
         })
     }
 
-    pub(super) fn upload<E: bytemuck::Pod>(
+    pub(crate) fn upload<E: bytemuck::Pod>(
         &self,
         name: &'static str,
         data: &[E],
@@ -262,7 +282,7 @@ impl Gpu {
         allocated(&self.device, name, bytes.len() as u64, fill).map_err(|e| self.or_lost(e))
     }
 
-    pub(super) fn output(
+    pub(crate) fn output(
         &self,
         name: &'static str,
         elements: usize,
@@ -294,7 +314,7 @@ impl Gpu {
     }
 
     /// Records with `record` and submits.
-    pub(super) fn submit<T>(&self, record: impl FnOnce(&mut wgpu::CommandEncoder) -> Result<T>) -> Result<T> {
+    pub(crate) fn submit<T>(&self, record: impl FnOnce(&mut wgpu::CommandEncoder) -> Result<T>) -> Result<T> {
         let submitted = checked(&self.device, "submit", || {
             let mut encoder = self.device.create_command_encoder(&Default::default());
             let value = record(&mut encoder)?;
@@ -304,7 +324,7 @@ impl Gpu {
         submitted.map_err(|e| self.or_lost(e))?
     }
 
-    pub(super) fn copy_out(
+    pub(crate) fn copy_out(
         &self,
         encoder: &mut wgpu::CommandEncoder,
         from: &wgpu::Buffer,
@@ -315,7 +335,7 @@ impl Gpu {
         Ok(copy)
     }
 
-    pub(super) async fn read<E: bytemuck::Pod>(
+    pub(crate) async fn read<E: bytemuck::Pod>(
         &self,
         buffer: &wgpu::Buffer,
         elements: usize,

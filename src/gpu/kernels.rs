@@ -1,38 +1,14 @@
 //! The entry for wgpu users: plans on a device of theirs.
 
+use super::path::usable_size;
 use super::pipeline::{Pipeline, Use, filled_buffer};
 use super::plan::AttentionPlan;
 use super::scope::checked;
 use crate::mask::Parts;
 use crate::wgsl::{AttentionVariant, Shader, Tile, TileKind, TileLimits};
-use crate::{AttentionShape, Error, Result};
+use crate::{AttentionShape, Error, KernelPath, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// A family of kernels for the same computation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum KernelPath {
-    /// f32 arithmetic on the ordinary units; any device, no features.
-    Scalar,
-}
-
-impl std::fmt::Display for KernelPath {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Scalar => "scalar",
-        })
-    }
-}
-
-/// The kernel that a plan runs, and why that one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PathChoice {
-    /// The kernel.
-    pub path: KernelPath,
-    /// The reason, in words.
-    pub why: String,
-}
 
 /// Choices of the caller; [`Default`] leaves them to the plan.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,9 +21,15 @@ pub struct Options {
     pub tile_kind: Option<TileKind>,
     /// Force the workgroup's sizes.
     pub tile: Option<Tile>,
+    /// Rows of the square cooperative matrices that the adapter multiplies; none by default. [`Options::matrices`] finds it.
+    pub matrix_size: Option<usize>,
     /// Force the number of workgroups that share the keys of one row tile and merge by (m, l). By default there are several
     /// only where rows are too few to keep the device busy.
     pub splits: Option<usize>,
+    /// Compile without run-time checks what can do without: kernels whose every index the host has proven
+    /// ([`Shader::proven`]). wgpu otherwise clamps indices and bounds loops. Kernels that take indices from tensors (LSH, the sort,
+    /// embedding) and edited shaders keep their checks. Off by default.
+    pub unchecked: bool,
     /// Floating-point operations of one dispatch at most. The default, 5e10, takes half a second at 100 GFLOP/s:
     /// below the 2 s after which Windows resets a device.
     pub dispatch_flops: f64,
@@ -55,7 +37,15 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { path: None, tile_kind: None, tile: None, splits: None, dispatch_flops: 5e10 }
+        Self {
+            path: None,
+            tile_kind: None,
+            tile: None,
+            matrix_size: None,
+            splits: None,
+            unchecked: false,
+            dispatch_flops: 5e10,
+        }
     }
 }
 
@@ -78,9 +68,22 @@ impl Options {
         self
     }
 
+    /// Says which cooperative matrices the adapter has: `adapter.cooperative_matrix_properties()`. A device does not know
+    /// them. Those that no kernel here uses are ignored.
+    pub fn matrices(mut self, reported: &[wgpu::CooperativeMatrixProperties]) -> Self {
+        self.matrix_size = usable_size(reported);
+        self
+    }
+
     /// Forces the number of workgroups that share a row tile's keys.
     pub fn splits(mut self, splits: usize) -> Self {
         self.splits = Some(splits);
+        self
+    }
+
+    /// Compiles proven kernels without run-time checks.
+    pub fn unchecked(mut self, unchecked: bool) -> Self {
+        self.unchecked = unchecked;
         self
     }
 
@@ -127,7 +130,7 @@ type Edit = dyn Fn(&str) -> String + Send + Sync;
 struct Inner {
     device: wgpu::Device,
     options: Options,
-    edit: Option<Box<Edit>>,
+    edit: Option<Arc<Edit>>,
     /// Bound where a variant has no use for a binding: one to read, one to write, since a buffer may not be both.
     unused: [wgpu::Buffer; 2],
     /// By the shader's text.
@@ -154,10 +157,18 @@ impl Kernels {
         options: Options,
         edit: impl Fn(&str) -> String + Send + Sync + 'static,
     ) -> Result<Self> {
-        Self::create(device, options, Some(Box::new(edit)))
+        Self::create(device, options, Some(Arc::new(edit)))
     }
 
-    fn create(device: &wgpu::Device, options: Options, edit: Option<Box<Edit>>) -> Result<Self> {
+    /// Kernels on the same device with other options; their pipelines are their own.
+    ///
+    /// # Errors
+    /// As [`Kernels::new`].
+    pub fn with_options(&self, options: Options) -> Result<Self> {
+        Self::create(self.device(), options, self.inner.edit.clone())
+    }
+
+    fn create(device: &wgpu::Device, options: Options, edit: Option<Arc<Edit>>) -> Result<Self> {
         let limits = device.limits();
         let needs = [
             (
@@ -209,21 +220,37 @@ impl Kernels {
         &self.inner.options
     }
 
+    /// What a workgroup of the scalar path may have.
     pub(super) fn tile_limits(&self) -> TileLimits {
+        self.limits_of(self.scalar_tile_kind())
+    }
+
+    pub(crate) fn limits_of(&self, kind: TileKind) -> TileLimits {
         let limits = self.inner.device.limits();
         let lanes = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
-        let info = self.inner.device.adapter_info();
-        // OpenGL compilers make ladders of branches of arrays that loops index, and minutes of them.
-        let by_device = match (info.device_type, info.backend) {
-            (wgpu::DeviceType::Cpu, wgpu::Backend::Vulkan) => TileKind::Direct,
-            _ => TileKind::Staged,
-        };
         TileLimits {
             workgroup_bytes: (limits.max_compute_workgroup_storage_size as usize)
-                .min(TileLimits::GENEROUS.workgroup_bytes),
+                .min(TileLimits::of(kind).workgroup_bytes),
             lanes: lanes as usize,
-            kind: self.options().tile_kind.unwrap_or(by_device),
+            kind,
         }
+    }
+
+    pub(super) fn scalar_tile_kind(&self) -> TileKind {
+        match self.options().tile_kind {
+            Some(kind @ (TileKind::Staged | TileKind::Direct)) => kind,
+            // OpenGL compilers make ladders of branches of arrays that loops index, and minutes of them.
+            _ if self.computes_on_a_cpu() && self.backend() == wgpu::Backend::Vulkan => TileKind::Direct,
+            _ => TileKind::Staged,
+        }
+    }
+
+    fn backend(&self) -> wgpu::Backend {
+        self.device().adapter_info().backend
+    }
+
+    pub(super) fn computes_on_a_cpu(&self) -> bool {
+        self.inner.device.adapter_info().device_type == wgpu::DeviceType::Cpu
     }
 
     pub(super) fn unused(&self, used: Use) -> wgpu::BufferBinding<'_> {
@@ -239,14 +266,16 @@ impl Kernels {
     ) -> Result<Arc<Pipeline>> {
         if let Some(edit) = &self.inner.edit {
             shader.text = edit(&shader.text);
+            shader.proven = false;
         }
+        let checks = !(self.inner.options.unchecked && shader.proven);
         // A panic of another thread leaves a map of whole pipelines: it stays usable.
         let lock = || self.inner.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pipeline) = lock().get(&shader.text) {
             return Ok(pipeline.clone());
         }
         // Compiled outside the lock: it takes long, and two threads that compile the same lose only time.
-        let pipeline = Arc::new(Pipeline::new(&self.inner.device, &shader, params_bytes, uses)?);
+        let pipeline = Arc::new(Pipeline::new(&self.inner.device, &shader, checks, params_bytes, uses)?);
         Ok(lock().entry(shader.text).or_insert(pipeline).clone())
     }
 }

@@ -20,18 +20,21 @@ mod kernels;
 mod layer;
 mod lsh;
 mod params;
+mod path;
 mod pipeline;
 mod plan;
 mod scope;
 mod sort;
+mod trusted;
 
 pub use bind::{AttentionBuffers, AttentionCall};
 pub use host::{AttentionOutput, Gpu, recommended_features, recommended_limits};
-pub use kernels::{KernelPath, Kernels, Options, PathChoice};
+pub use kernels::{Kernels, Options};
 pub use layer::{
     AddPlan, EmbedPlan, FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, LayerCall, MatmulBuffers,
     MatmulPlan, MatmulSlices, NormBuffers, NormPlan, RotaryBuffers, RotaryPlan, SoftmaxPlan,
 };
 pub use lsh::{LshBuffers, LshCall, LshExplanation, LshOutput, LshPlan, LshStage};
+pub use path::{PathChoice, cooperative_features};
 pub use plan::{AttentionPlan, Explanation};
 pub use sort::{SortBuffers, SortCall, SortOutput, SortPlan, SortShape};

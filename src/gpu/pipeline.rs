@@ -2,6 +2,7 @@
 
 use super::params::WorkParams;
 use super::scope::checked;
+use super::trusted;
 use crate::Result;
 use crate::wgsl::Shader;
 
@@ -21,10 +22,12 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
-    /// Compiles a shader whose binding 0 is its uniform struct and whose others are storage buffers, used as listed.
+    /// Compiles a shader whose binding 0 is its uniform struct and whose others are storage buffers, used as listed; without
+    /// `checks` only one that is [`Shader::proven`].
     pub(crate) fn new(
         device: &wgpu::Device,
         shader: &Shader,
+        checks: bool,
         params_bytes: usize,
         uses: &[Use],
     ) -> Result<Self> {
@@ -51,10 +54,14 @@ impl Pipeline {
                 bind_group_layouts: &[Some(&layout)],
                 immediate_size: 0,
             });
-            let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            let descriptor = wgpu::ShaderModuleDescriptor {
                 label,
                 source: wgpu::ShaderSource::Wgsl(shader.text.as_str().into()),
-            });
+            };
+            let module = match checks {
+                true => device.create_shader_module(descriptor),
+                false => trusted::module(device, descriptor),
+            };
             let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label,
                 layout: Some(&pipeline_layout),

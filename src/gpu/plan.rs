@@ -1,13 +1,14 @@
 //! A plan: everything about a call that does not depend on the buffers.
 
 use super::bind::{AttentionBuffers, AttentionCall};
-use super::kernels::{KernelPath, Kernels, PathChoice};
+use super::kernels::Kernels;
 use super::params::{AttentionParams, FinishParams};
+use super::path::{self, PathChoice};
 use super::pipeline::{Pipeline, Use, Work, filled_buffer};
 use super::scope::allocated;
 use crate::mask::{Part, Parts};
 use crate::schedule::{Schedule, heaviest_tiles, items, rows_of};
-use crate::wgsl::{AttentionVariant, FinishVariant, ScoreTerms, Stats, Tile};
+use crate::wgsl::{AttentionVariant, FinishVariant, ScoreTerms, Stats, Tile, TileLimits};
 use crate::{AttentionShape, ElementType, Error, Result};
 use std::sync::Arc;
 
@@ -83,9 +84,9 @@ impl AttentionPlan {
     pub(super) fn new(kernels: &Kernels, shape: &AttentionShape, parts: Parts, lse: bool) -> Result<Self> {
         shape.check()?;
         check_parts(shape, &parts)?;
-        let choice = choose_path(kernels);
+        let (choice, kind) = path::choose(kernels, shape, &parts)?;
         let several = parts.parts().len() > 1;
-        let schedule = schedule(kernels, shape, &parts)?;
+        let schedule = schedule(kernels, shape, &parts, kernels.limits_of(kind))?;
         let merges = several || schedule.splits > 1;
 
         let variants = |lse: bool| -> Result<Variant> {
@@ -355,7 +356,12 @@ pub(super) fn aligned_in(shape: &AttentionShape) -> bool {
 }
 
 /// The cut of the call, by what the caller forced and the device allows.
-fn schedule(kernels: &Kernels, shape: &AttentionShape, parts: &Parts) -> Result<Schedule> {
+fn schedule(
+    kernels: &Kernels,
+    shape: &AttentionShape,
+    parts: &Parts,
+    limits: TileLimits,
+) -> Result<Schedule> {
     let options = kernels.options();
     if let Some(tile) = options.tile {
         for part in parts.parts() {
@@ -365,7 +371,7 @@ fn schedule(kernels: &Kernels, shape: &AttentionShape, parts: &Parts) -> Result<
     if options.splits == Some(0) {
         return Err(Error::argument("splits", "at least 1", 0));
     }
-    Schedule::new(shape, parts, kernels.tile_limits(), options.tile, options.splits)
+    Schedule::new(shape, parts, limits, options.tile, options.splits)
 }
 
 /// The shader of a part, but for what depends on the part's place and on the output.
@@ -420,14 +426,6 @@ pub(super) fn check_tile(
         ));
     }
     Ok(tile)
-}
-
-fn choose_path(kernels: &Kernels) -> PathChoice {
-    let why = match kernels.options().path {
-        Some(KernelPath::Scalar) => "the caller forced it",
-        None => "it runs on every device, and is the only path so far",
-    };
-    PathChoice { path: KernelPath::Scalar, why: why.into() }
 }
 
 /// The parts must be made for this shape: same lengths, and heads and batch items either as many or shared.

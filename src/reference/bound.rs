@@ -105,12 +105,33 @@
 //! - the result may pass the range of the output's element type;
 //! - K u reaches 1/2 (at 2^21 to 2^22 keys): the worst case of such a sum in f32 is of the size of its terms.
 //!
-//! The f64 evaluation itself errs by the same expressions with 2^-53 for u: 2^-30 of the bound, and ignored. Kernels
-//! that round the weights to 16 bits before the second product need one term more; none does so yet.
+//! The f64 evaluation itself errs by the same expressions with 2^-53 for u: 2^-30 of the bound, and ignored.
+//!
+//! # 5. Weights in 16 bits
+//!
+//! A kernel may round each weight before the second product ([`WeightFormat`]), if it adds the *same* rounded weights up
+//! to l: then the rounding is one more relative error of p^_j, by u_P, common to numerator and denominator. The kernel may
+//! also keep an m of which scores are up to `late` above; the exponents of section 2 then add up to 2 `late` more, which
+//! x_j takes in:
+//!
+//! ```text
+//! epsilon_j = delta_j + (x_j + 2 late)(2 u + 2 E log2 e + E) + 3 E (1 + R) + (1 + 2^-8) u_P
+//! ```
+//!
+//! A weight below the format's normal numbers may be off by phi more, in the product alone. No m is above M+, so beside p_j
+//! that is at most phi exp(M+ - lse); and the weight at m itself is 1, so it is at most a share phi of the sum. It may be lost
+//! whole, or become the smallest number, 2^-10 phi. So B_c grows by
+//!
+//! ```text
+//! sum_j min( phi_D, w+_j + 2^-10 phi_D ) |v_jc|,   phi_D = phi min( exp(M+ - lse) / D, 1 + 2^-8 )
+//! ```
+//!
+//! Products of two f16 are exact in f32. Matrix units add several of them at once, aligned to the largest and cut off:
+//! one error of u times the sum of the sizes for each, as for a chain of additions.
 
 use super::call::{Call, Position};
 use super::row::Exact;
-use crate::{Element, ElementType};
+use crate::{Element, ElementType, KernelPath};
 use std::f64::consts::LOG2_E;
 
 /// One rounding of f32 to either neighbour.
@@ -125,6 +146,39 @@ const HUGE: f64 = 1.7014118346046923e38;
 const CLAMP: f64 = 2.3e38;
 /// Second-order terms: a relative error r is an error of -ln(1 - r) <= r (1 + 2^-10) in the exponent, for r < 2^-10.
 const SECOND_ORDER: f64 = 1.0 + 1.0 / 1024.0;
+
+/// How a kernel keeps the weights between the softmax and their product with the values.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WeightFormat {
+    /// The largest relative error of rounding a weight.
+    pub rounding: f64,
+    /// Its largest absolute error where the weight is below the normal numbers, in units of exp(0) at the row's maximum.
+    pub smallest: f64,
+    /// How far, in nats, a score may be above the maximum that the kernel still uses.
+    pub late: f64,
+}
+
+impl WeightFormat {
+    /// Not rounded: the scalar path.
+    pub const F32: Self = Self { rounding: 0.0, smallest: 0.0, late: 0.0 };
+    /// 2^7 times the weight in f16, the nearer neighbour, maxima up to 8 in base 2 late: the cooperative path.
+    pub const F16: Self =
+        Self { rounding: 1.0 / 2048.0, smallest: 1.0 / 2_097_152.0, late: 8.0 * std::f64::consts::LN_2 };
+
+    /// Of a kernel.
+    pub const fn of(path: KernelPath) -> Self {
+        match path {
+            KernelPath::Scalar => Self::F32,
+            KernelPath::Cooperative => Self::F16,
+        }
+    }
+}
+
+impl Default for WeightFormat {
+    fn default() -> Self {
+        Self::F32
+    }
+}
 
 /// gamma_k = k u / (1 - k u), infinite from k u = 1/2.
 pub(super) fn gamma(k: usize) -> f64 {
@@ -145,6 +199,7 @@ pub(super) fn bound<T: Element>(
     at: Position,
     exact: &Exact,
     parts: &[Vec<usize>],
+    format: WeightFormat,
 ) -> Bound {
     let (scores, m) = (&exact.scores, exact.keys.len());
     let q = Query::new(call, at);
@@ -159,7 +214,8 @@ pub(super) fn bound<T: Element>(
     if !sum_error.is_finite() {
         return unbounded();
     }
-    let weights = Weights::new(exact, &weight_errors(scores, &deltas, rises));
+    let top = scores.iter().zip(&deltas).map(|(s, delta)| s + delta).fold(f64::NEG_INFINITY, f64::max);
+    let weights = Weights::new(exact, &weight_errors(scores, &deltas, top, rises, format), top, format);
     let out = output_bound(call, at, exact, &weights, sum_error, (m + rises + 2) as f64);
 
     let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -282,13 +338,12 @@ fn records(scores: &[f64], deltas: &[f64], parts: &[Vec<usize>]) -> usize {
     parts.iter().map(in_part).sum()
 }
 
-/// Section 2: epsilon_j.
-fn weight_errors(scores: &[f64], deltas: &[f64], rises: usize) -> Vec<f64> {
-    let top = scores.iter().zip(deltas).map(|(s, delta)| s + delta).fold(f64::NEG_INFINITY, f64::max);
+/// Sections 2 and 5: epsilon_j.
+fn weight_errors(scores: &[f64], deltas: &[f64], top: f64, rises: usize, format: WeightFormat) -> Vec<f64> {
     let error = |(s, delta): (&f64, &f64)| {
-        let x = top - s + delta;
+        let x = top - s + delta + 2.0 * format.late;
         let exponentials = x * (2.0 * U + 2.0 * E * LOG2_E + E) + 3.0 * E * (1 + rises) as f64;
-        (delta + exponentials) * SECOND_ORDER
+        (delta + exponentials) * SECOND_ORDER + format.rounding * (1.0 + 1.0 / 256.0)
     };
     scores.iter().zip(deltas).map(error).collect()
 }
@@ -310,12 +365,15 @@ struct Weights {
     error: Vec<f64>,
     /// Whether w+_j > exp(-40).
     reachable: Vec<bool>,
+    /// Section 5: phi_D.
+    lost: f64,
     /// max( ln sum p exp(epsilon), -ln D ).
     lse_error: f64,
 }
 
 impl Weights {
-    fn new(exact: &Exact, errors: &[f64]) -> Self {
+    /// `top`: M+.
+    fn new(exact: &Exact, errors: &[f64], top: f64, format: WeightFormat) -> Self {
         // ln p_j; with every score below -1e15 even f64 cannot tell lse from the maximum, hence the sum again.
         let logs: Vec<f64> = exact.scores.iter().map(|s| s - exact.lse).collect();
         let total = log_sum_exp(logs.iter().copied());
@@ -330,6 +388,7 @@ impl Weights {
             upper: terms().map(|term| upper_log(term).exp().min(1.0)).collect(),
             error: terms().map(error).collect(),
             reachable: terms().map(|term| upper_log(term) > -40.0).collect(),
+            lost: format.smallest * (top - exact.lse - lowest).exp().min(1.0 + 1.0 / 256.0),
             lse_error: highest.max(-lowest),
         }
     }
@@ -348,6 +407,7 @@ fn output_bound<T: Element>(
     let mut columns = vec![Column::default(); exact.out.len()];
     for (n, &j) in exact.keys.iter().enumerate() {
         let (upper, error) = (weights.upper[n], weights.error[n]);
+        let lost = weights.lost.min(upper + weights.lost / 1024.0);
         // One of the two is 0: no branch where time is spent.
         let (near, far) = if weights.reachable[n] { (1.0, 0.0) } else { (0.0, upper) };
         for ((column, &o), v) in columns.iter_mut().zip(&exact.out).zip(call.v(at, j)) {
@@ -358,6 +418,7 @@ fn output_bound<T: Element>(
             column.size += upper * size;
             column.max = column.max.max(size);
             column.flushed += if size < smallest { upper * size } else { 0.0 };
+            column.lost += lost * size;
         }
     }
     let finish = |(column, &o): (&Column, &f64)| {
@@ -368,8 +429,10 @@ fn output_bound<T: Element>(
         // B1 is NaN where an infinite weight met a value that equals the output; `min` then takes B2.
         let moved = column.moved.min(column.range + column.unreached);
         let sums = sum_error * (column.size.min(column.max) + o.abs());
-        let bound =
-            (moved + sums) / (1.0 - sum_error) + column.flushed + flushes * 4.0 * TINY * (1.0 + column.max);
+        let bound = (moved + sums) / (1.0 - sum_error)
+            + column.flushed
+            + column.lost
+            + flushes * 4.0 * TINY * (1.0 + column.max);
         promised(stored(call.shape.output, o.abs(), bound))
     };
     columns.iter().zip(&exact.out).map(finish).collect()
@@ -389,6 +452,8 @@ struct Column {
     max: f64,
     /// sum' w+ |v|.
     flushed: f64,
+    /// Section 5.
+    lost: f64,
 }
 
 /// Adds the last division and the storage of an element of size `o` that is known within `bound`.

@@ -51,10 +51,11 @@ mod verify;
 
 pub use crate::Counter;
 pub use crate::Inputs;
+pub use bound::WeightFormat;
 pub use call::Position;
 pub use inputs::{Kind, Tensors, random};
 pub use lsh::{LshBuckets, LshGot, LshReport, lsh, lsh_buckets, lsh_order, lsh_with_buckets, verify_lsh};
-pub use row::{Row, Walk, row};
+pub use row::{Row, Walk, row, row_of_format};
 pub use rows::Rows;
 pub use verify::{Expected, Got, Report, VerifyOptions, Worst, compare_expected, verify};
 

@@ -19,7 +19,7 @@
 //! # Ok::<(), wgpu_attention::Error>(())
 //! ```
 
-use super::bound::{E, U, gamma};
+use super::bound::{E, U, WeightFormat, gamma};
 use super::call::{Call, Position};
 use super::inputs::Tensors;
 use super::row::bounded_row;
@@ -177,8 +177,8 @@ pub fn gather_inputs<T: Element>(
 ///
 /// the division and storage; adding the others' small weights and rescaling, in numerator and denominator, but no
 /// more than a quarter of the distance of two values; the others' weights. Where it is not attended, out is what
-/// the other keys give, under the bound of [`row`](super::row()); this is compared in at most 256 rows, for it
-/// costs O(Lk d) a row.
+/// the other keys give, under the bound of [`row_of_format`](super::row_of_format()) for `weights`; this is compared in at
+/// most 256 rows, for it costs O(Lk d) a row.
 ///
 /// # Errors
 /// As [`verify`](super::verify()), and for `targets` of another call.
@@ -188,6 +188,7 @@ pub fn check_gather<T: Element, O: Element>(
     pattern: &dyn Pattern,
     got: Got<'_, O>,
     rows: Rows,
+    weights: WeightFormat,
 ) -> Result<Report> {
     let inputs = gather.tensors.inputs();
     let call = Call::new(shape, &inputs, pattern)?;
@@ -213,7 +214,7 @@ pub fn check_gather<T: Element, O: Element>(
         Report::of_row(at, out, None)
     };
     let miss = |&at: &Position| {
-        let row = bounded_row(&call, at, None)?;
+        let row = bounded_row(&call, at, None, weights)?;
         let out = got_row(shape, &got, at)
             .zip(row.out)
             .zip(row.bound)

@@ -1,6 +1,6 @@
 //! One row of attention by the formula, and how far a kernel may be from it.
 
-use super::bound;
+use super::bound::{self, WeightFormat};
 use super::call::{Call, Position};
 use crate::pattern::Pattern;
 use crate::{AttentionShape, Element, Error, Inputs, Result};
@@ -52,7 +52,24 @@ pub fn row<E: Element>(
 ) -> Result<Row> {
     let call = Call::new(shape, inputs, pattern)?;
     call.check_position(at)?;
-    bounded_row(&call, at, order)
+    bounded_row(&call, at, order, WeightFormat::F32)
+}
+
+/// [`row`], with the bound of a kernel that keeps weights in another format.
+///
+/// # Errors
+/// As [`row`].
+pub fn row_of_format<E: Element>(
+    shape: &AttentionShape,
+    inputs: &Inputs<'_, E>,
+    pattern: &dyn Pattern,
+    at: Position,
+    order: Option<Walk<'_>>,
+    weights: WeightFormat,
+) -> Result<Row> {
+    let call = Call::new(shape, inputs, pattern)?;
+    call.check_position(at)?;
+    bounded_row(&call, at, order, weights)
 }
 
 /// [`row`] of a call that has been checked.
@@ -60,6 +77,7 @@ pub(super) fn bounded_row<E: Element>(
     call: &Call<'_, E>,
     at: Position,
     order: Option<Walk<'_>>,
+    weights: WeightFormat,
 ) -> Result<Row> {
     let exact = solve(call, at);
     let kept = exact.keys.len();
@@ -71,7 +89,7 @@ pub(super) fn bounded_row<E: Element>(
         None => vec![(0..kept).collect()],
         Some(order) => locate(&exact.keys, order(at), at)?,
     };
-    let bound = bound::bound(call, at, &exact, &parts);
+    let bound = bound::bound(call, at, &exact, &parts, weights);
     Ok(Row { out: exact.out, lse: exact.lse, bound: bound.out, lse_bound: bound.lse, kept })
 }
 

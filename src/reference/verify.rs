@@ -3,6 +3,7 @@
 //! The measure is error / bound, not ULP and not an average: outputs are cancelling sums, and one wrong row must
 //! show.
 
+use super::bound::WeightFormat;
 use super::call::{Call, Position, check_len, check_type};
 use super::row::{Row, Walk, bounded_row};
 use super::rows::Rows;
@@ -38,6 +39,8 @@ pub struct VerifyOptions<'a> {
     pub order: Option<Walk<'a>>,
     /// The expected values' own absolute error, added to every bound: 0 where they are the reference's.
     pub allowance: f64,
+    /// How the kernel keeps the weights; by default in f32, as the scalar path does.
+    pub weights: WeightFormat,
 }
 
 /// What [`verify`] found.
@@ -233,7 +236,7 @@ fn compare<E: Element, O: Element>(
         return Err(Error::argument("allowance", "a finite number, at least 0", allowance));
     }
     let check = |&at: &Position| {
-        let row = expect(at, bounded_row(&call, at, options.order)?);
+        let row = expect(at, bounded_row(&call, at, options.order, options.weights)?);
         let out = got_row(shape, &got, at);
         let out = out
             .zip(&row.out)

@@ -1,6 +1,6 @@
 //! Variants of `attention.wgsl`.
 
-use super::{Header, Shader, SortedChunks, Tile, TileLimits};
+use super::{Header, Matrices, Shader, SortedChunks, Tile, TileKind, TileLimits};
 use crate::ElementType;
 
 /// Which terms the score has beside scale q . k.
@@ -108,7 +108,9 @@ impl AttentionVariant {
             header = chunks.constants(header, self.tile.rows());
         }
         Shader {
-            for_cpus: matches!(self.tile, Tile::Direct(_)),
+            for_cpus: self.tile.is_for_cpus(),
+            // The tables of LSH attention are made on the device, from tensors.
+            proven: self.chunks.is_none(),
             ..header.shader(self.label(), "attention", &self.files(tile_file))
         }
     }
@@ -199,6 +201,19 @@ impl AttentionVariant {
             list.push(small(dim, dim));
             list.push(base(dim, dim, TileLimits::GENEROUS));
             list.push(base(dim, dim, TileLimits::CPU));
+        }
+        for (size, subgroup) in [(8, 8), (16, 64)] {
+            let limits = TileLimits::of(TileKind::Matrix(Matrices { size, subgroup }));
+            let halves = |dim, output| Self { input: ElementType::F16, output, ..base(dim, dim, limits) };
+            list.push(halves(64, ElementType::F16));
+            list.push(halves(128, ElementType::F16));
+            list.push(Self { stats: Stats::Lse, ..halves(7, ElementType::F16) });
+            list.push(Self {
+                stats: Stats::State,
+                accumulate: true,
+                k_order: true,
+                ..halves(64, ElementType::F32)
+            });
         }
         for element in [ElementType::F16, ElementType::Bf16] {
             list.push(Self { input: element, output: element, ..small(64, 64) });

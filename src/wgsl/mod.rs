@@ -8,6 +8,7 @@ mod attention;
 mod finish;
 mod lsh;
 mod matmul;
+mod matrix;
 mod rotary;
 mod rows;
 mod sort;
@@ -18,6 +19,7 @@ pub use attention::{AttentionVariant, ScoreTerms, Stats};
 pub use finish::FinishVariant;
 pub use lsh::{HashVariant, PlaceTables, SortedChunks};
 pub use matmul::{MatmulTile, MatmulVariant};
+pub use matrix::{Matrices, MatrixTile};
 pub use rotary::RotaryVariant;
 pub use rows::{RowKernel, RowVariant};
 pub use sort::SortPass;
@@ -36,11 +38,17 @@ pub struct Shader {
     pub text: String,
     /// Made for devices that compute on a CPU: it runs on any, but what a GPU's compiler makes of it says nothing.
     pub for_cpus: bool,
+    /// Every index lies inside its buffer or array and every loop ends, whatever the tensors hold, as long as the tables come
+    /// from the host: it may run without run-time checks. `tests/kernels/indices.rs` counts what lies outside.
+    pub proven: bool,
 }
 
-/// Constants of a header, one WGSL `const` each.
+/// Constants of a header, one WGSL `const` each, behind the directives, which WGSL wants first.
 #[derive(Default)]
-struct Header(String);
+struct Header {
+    directives: String,
+    constants: String,
+}
 
 impl Header {
     fn u32s(mut self, constants: &[(&str, usize)]) -> Self {
@@ -59,17 +67,28 @@ impl Header {
         self
     }
 
+    /// Language extensions.
+    fn enable(mut self, extensions: &[&str]) -> Self {
+        extensions.iter().for_each(|name| self.directives += &format!("enable {name};\n"));
+        self
+    }
+
+    fn aliases(mut self, types: &[(&str, String)]) -> Self {
+        types.iter().for_each(|(name, value)| self.constants += &format!("alias {name} = {value};\n"));
+        self
+    }
+
     fn line(&mut self, name: &str, value: impl Display) {
-        writeln!(self.0, "const {name} = {value};").expect("writing to a String succeeds");
+        writeln!(self.constants, "const {name} = {value};").expect("writing to a String succeeds");
     }
 
     fn shader(self, label: String, entry: &'static str, files: &[&str]) -> Shader {
-        let mut text = format!("// {label}\n{}", self.0);
+        let mut text = format!("// {label}\n{}{}", self.directives, self.constants);
         for file in files {
             text.push('\n');
             text.push_str(file);
         }
-        Shader { label, entry, text, for_cpus: false }
+        Shader { label, entry, text, for_cpus: false, proven: false }
     }
 }
 
@@ -94,7 +113,9 @@ mod tests {
     #[test]
     fn every_variant_is_valid_wgsl() {
         // unpack2x16float; wgpu has it wherever the adapter meets WebGPU.
-        let capabilities = naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+        let capabilities = naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32
+            | naga::valid::Capabilities::SHADER_FLOAT16
+            | naga::valid::Capabilities::COOPERATIVE_MATRIX;
         for shader in variants() {
             let module = naga::front::wgsl::parse_str(&shader.text)
                 .unwrap_or_else(|e| panic!("{}: {}", shader.label, e.emit_to_string(&shader.text)));

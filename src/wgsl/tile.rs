@@ -1,6 +1,6 @@
 //! How a workgroup of the blocked kernel cuts its work, and what lies where in workgroup memory.
 
-use super::Header;
+use super::{Header, Matrices, MatrixTile};
 use crate::{Error, Result};
 use std::fmt;
 
@@ -20,8 +20,19 @@ impl TileLimits {
     pub const WEBGPU: Self = Self { workgroup_bytes: 16384, lanes: 256, kind: TileKind::Staged };
     /// Two workgroups of this size share the 64 KiB of an RDNA compute unit; more for one starves the other.
     pub const GENEROUS: Self = Self { workgroup_bytes: 32768, ..Self::WEBGPU };
+    /// Cooperative matrices share what all lanes stage: one large workgroup gains more by them than two by each other.
+    pub const MATRIX_BYTES: usize = 49152;
     /// A software adapter.
     pub const CPU: Self = Self { kind: TileKind::Direct, ..Self::WEBGPU };
+
+    /// As much as is of use to this kind.
+    pub const fn of(kind: TileKind) -> Self {
+        let generous = Self { kind, ..Self::GENEROUS };
+        match kind {
+            TileKind::Matrix(_) => Self { workgroup_bytes: Self::MATRIX_BYTES, ..generous },
+            TileKind::Staged | TileKind::Direct => generous,
+        }
+    }
 }
 
 /// How the lanes of a workgroup of `attention.wgsl` share its work.
@@ -31,19 +42,35 @@ pub enum TileKind {
     Staged,
     /// Not at all: `tile/direct.wgsl`. What CPUs want, where workgroup memory and barriers are dear.
     Direct,
+    /// Through workgroup memory and cooperative matrices of f16: `tile/matrix.wgsl`.
+    Matrix(Matrices),
+}
+
+impl TileKind {
+    /// Rows of a tile at least: with fewer, a workgroup had fewer lanes than the GPUs' waves, or matrices were cut.
+    pub(crate) const fn least_rows(self) -> usize {
+        match self {
+            Self::Staged | Self::Direct => 8,
+            Self::Matrix(matrices) => 2 * matrices.size,
+        }
+    }
 }
 
 /// The sizes of a workgroup of `attention.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Tile {
     /// Of a [`TileKind::Staged`].
     Staged(StagedTile),
     /// Of a [`TileKind::Direct`].
     Direct(DirectTile),
+    /// Of a [`TileKind::Matrix`].
+    Matrix(MatrixTile),
 }
 
 /// Sizes of a workgroup whose lanes work alone: each on 4 queries by 16 keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct DirectTile {
     /// Lanes; 4 times as many rows.
     pub lanes: usize,
@@ -52,6 +79,7 @@ pub struct DirectTile {
 /// Sizes of a workgroup whose lanes share workgroup memory. A lane holds 4 queries by 4 keys of the scores; the sizes say
 /// how many lanes there are each way and how much is staged at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct StagedTile {
     /// Lanes along the queries; 4 times as many rows.
     pub lanes_r: usize,
@@ -78,11 +106,21 @@ struct Arena {
 }
 
 impl Tile {
+    /// Whether only devices that compute on a CPU would run it.
+    pub(super) const fn is_for_cpus(&self) -> bool {
+        match self {
+            Self::Staged(_) => false,
+            Self::Direct(_) => true,
+            Self::Matrix(tile) => tile.matrices.subgroup < 16,
+        }
+    }
+
     /// Queries of a workgroup.
     pub const fn rows(&self) -> usize {
         match self {
             Self::Staged(tile) => tile.rows(),
             Self::Direct(tile) => 4 * tile.lanes,
+            Self::Matrix(tile) => tile.rows(),
         }
     }
 
@@ -91,6 +129,7 @@ impl Tile {
         match self {
             Self::Staged(tile) => tile.keys(),
             Self::Direct(_) => DirectTile::KEYS,
+            Self::Matrix(tile) => tile.keys(),
         }
     }
 
@@ -99,6 +138,7 @@ impl Tile {
         match self {
             Self::Staged(tile) => tile.lanes(),
             Self::Direct(tile) => tile.lanes,
+            Self::Matrix(tile) => tile.lanes(),
         }
     }
 
@@ -107,6 +147,7 @@ impl Tile {
         match self {
             Self::Staged(tile) => tile.workgroup_bytes(head_dim),
             Self::Direct(_) => 0,
+            Self::Matrix(tile) => tile.workgroup_bytes(head_dim),
         }
     }
 
@@ -125,6 +166,9 @@ impl Tile {
         match limits.kind {
             TileKind::Staged => StagedTile::choose(head_dim, value_dim, rows, keys, limits).map(Self::Staged),
             TileKind::Direct => Ok(Self::Direct(DirectTile::choose(rows))),
+            TileKind::Matrix(matrices) => {
+                MatrixTile::choose(head_dim, value_dim, rows, limits, matrices).map(Self::Matrix)
+            }
         }
     }
 
@@ -136,6 +180,7 @@ impl Tile {
         match self {
             Self::Staged(tile) => tile.check(value_dim)?,
             Self::Direct(tile) => check_powers(&[("tile.lanes", tile.lanes)])?,
+            Self::Matrix(tile) => tile.check(value_dim)?,
         }
         if !block_q.is_multiple_of(self.rows()) {
             let need = format!("rows that divide block_q ({block_q})");
@@ -152,6 +197,9 @@ impl Tile {
                 (tile.constants(header, head_dim), include_str!("../../shaders/tile/staged.wgsl"))
             }
             Self::Direct(tile) => (tile.constants(header), include_str!("../../shaders/tile/direct.wgsl")),
+            Self::Matrix(tile) => {
+                (tile.constants(header, head_dim), include_str!("../../shaders/tile/matrix.wgsl"))
+            }
         }
     }
 }
@@ -165,12 +213,13 @@ impl fmt::Display for Tile {
                 write!(f, "chunk {} v {}{resident}", tile.chunk, tile.v_keys)
             }
             Self::Direct(_) => f.write_str("direct"),
+            Self::Matrix(tile) => write!(f, "matrix {tile}"),
         }
     }
 }
 
 /// Sizes must be powers of two that a workgroup can have.
-fn check_powers(sizes: &[(&'static str, usize)]) -> Result<()> {
+pub(super) fn check_powers(sizes: &[(&'static str, usize)]) -> Result<()> {
     let bad = sizes.iter().find(|(_, size)| !size.is_power_of_two() || *size > 256);
     bad.map_or(Ok(()), |(name, size)| Err(Error::argument(*name, "a power of two up to 256", size)))
 }

@@ -11,10 +11,14 @@
 //! | `repeats.rs` | the same call gives the same bits; what a row does not attend does not reach it |
 //! | `relations.rs` | heads permuted, scores shifted, work cut otherwise |
 //! | `properties.rs` | all of it over drawn calls (proptest) |
+//! | `cooperative.rs` | the cooperative path: its bound, sets, parts, rescales |
+//! | `indices.rs` | no index lies outside of its buffer; unchecked kernels |
 //! | `harness.rs` | the checks themselves fail where they must |
 
+mod cooperative;
 mod few_queries;
 mod harness;
+mod indices;
 mod merging;
 mod placement;
 mod properties;

@@ -111,7 +111,13 @@ impl Config {
             s
         };
         let v_row = |j: u32| &v[j as usize * dv..][..dv];
-        row_of(device, Walk { parts: &parts, tile: self.tile, center }, self.shape.output, v_row, score)
+        row_of(
+            device,
+            Walk { parts: &parts, tile: self.tile, center, halves: false },
+            self.shape.output,
+            v_row,
+            score,
+        )
     }
 
     /// The keys that query i meets, round by round: look back 1, wrap.

@@ -1,13 +1,13 @@
 use crate::support::{
-    BiasValues, Case, Cut, Draw, Picked, Placement, bound_of_parts, bound_on, count_of_parts, count_on, cut,
-    failed, gather_of_parts, gather_on, gpu, picked, run,
+    BiasValues, Case, Cut, Draw, Picked, Placement, bound_of_parts, bound_on, cooperative, count_of_parts,
+    count_on, cut, failed, gather_of_parts, gather_on, gpu, picked, run,
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
 use wgpu_attention::wgsl::{DirectTile, StagedTile, Tile};
 use wgpu_attention::{
-    AttentionShape, BiasStrides, Causal, ElementType, Full, Gpu, Kernels, Options, PairPredicate, Site,
-    Window,
+    AttentionShape, BiasStrides, Causal, ElementType, Full, Gpu, KernelPath, Kernels, Options, PairPredicate,
+    Site, Window,
 };
 
 /// Several tiles of keys and of rows a block, several chunks of a head, several pieces of v, whatever the device.
@@ -27,6 +27,7 @@ pub(crate) struct Subject {
     resident: Gpu,
     direct: Gpu,
     split: Gpu,
+    matrix: Gpu,
 }
 
 impl Subject {
@@ -38,7 +39,11 @@ impl Subject {
         };
         let tile = |tile| with(Options::default().tile(tile).splits(1));
         let split = with(Options::default().tile(TILE).splits(3));
-        Self { small: tile(TILE), resident: tile(RESIDENT), direct: tile(DIRECT), split }
+        let matrices = cooperative(Options::default().path(KernelPath::Cooperative));
+        let options = *matrices.kernels().options();
+        let kernels = Kernels::with_edited_shaders(matrices.device(), options, edit.clone());
+        let matrix = matrices.with_kernels(kernels.expect("valid options"));
+        Self { small: tile(TILE), resident: tile(RESIDENT), direct: tile(DIRECT), split, matrix }
     }
 }
 
@@ -67,6 +72,7 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("resident", resident),
     ("resident parts", |s| bound_of_parts(&s.resident, &wide(), &cut(&wide(), Cut::Keys, 1)).map(drop)),
     ("direct", direct),
+    ("matrix", matrix),
     ("split", |s| {
         let steep = case(shape().scale(30.0), Causal);
         plain().iter().chain([&steep]).try_for_each(|case| {
@@ -187,6 +193,25 @@ fn direct(s: &Subject) -> Result<(), String> {
     }
     let lse = Case { lse: true, ..blocks };
     bound_on(&s.direct, &lse).and(bound_of_parts(&s.direct, &lse, &cut(&lse, Cut::Keys, 1))).map(drop)
+}
+
+/// What the tile of cooperative matrices does by itself; maxima that rise late, and a wide output.
+fn matrix(s: &Subject) -> Result<(), String> {
+    let of = |case: Case| Case {
+        shape: case.shape.input(F16),
+        lse: true,
+        options: Options::default().path(KernelPath::Cooperative),
+        ..case
+    };
+    let [causal, blocks, ..] = plain().map(of);
+    let steep = of(case(shape().scale(8.0), Causal));
+    let wide = of(case(AttentionShape::new(1, 2, 70, 40).kv_len(99).value_dim(56), Causal).kind(Kind::Peaky));
+    for case in [&causal, &blocks, &steep, &wide] {
+        bound_on(&s.matrix, case)?;
+        count_on(&s.matrix, case)?;
+        gather_on(&s.matrix, case)?;
+    }
+    Ok(())
 }
 
 fn odd(element: ElementType) -> AttentionShape {

@@ -168,6 +168,46 @@ mutants! {
     "direct: a row's state is not written" ["direct"]
         "    write_stats(b);\n    write_stats(c);\n    write_stats(d);\n}\n\nfn keys_of"
             => "    write_stats(b);\n    write_stats(c);\n}\n\nfn keys_of";
+    // --- the tile of cooperative matrices ---
+    "matrix: the output is not rescaled" ["matrix"]
+        "workgroupUniformLoad(&raised) != 0u" => "workgroupUniformLoad(&raised) > 1u";
+    "matrix: the sum is not rescaled" ["matrix"]
+        "    l *= factor;" => "";
+    "matrix: a maximum is never raised" ["matrix"]
+        "late | empty" => "empty";
+    "matrix: the maximum misses a lane" ["matrix"]
+        "for (var c = 0u; c < LANES_C; c++) {\n        result = max(" => "for (var c = 1u; c < LANES_C; c++) {\n        result = max(";
+    "matrix: a row is rescaled by another's factor" ["matrix"]
+        "row_factor[lane.r + LANES_R] = factor.y;" => "row_factor[lane.r + LANES_R] = factor.x;";
+    "matrix: a patch is rescaled by the first rows' factors" ["matrix"]
+        "row_factor[subgroup / SUBGROUPS_C * 2u * MATRIX + e % PATCH / MATRIX]" => "row_factor[e % PATCH / MATRIX]";
+    "matrix: the lower rows get the upper rows' weights" ["matrix"]
+        "o11 = coopMultiplyAdd(p1, v1, o11);" => "o11 = coopMultiplyAdd(p0, v1, o11);";
+    "matrix: a column of matrices is its neighbour's" ["matrix"]
+        "o03 = coopMultiplyAdd(p0, v3, o03);" => "o03 = coopMultiplyAdd(p0, v2, o03);";
+    "matrix: the lower scores are those of the upper rows" ["matrix"]
+        "s10 = coopMultiplyAdd(q1, k0, s10);" => "s10 = coopMultiplyAdd(q0, k0, s10);";
+    "matrix: keys lie as columns" ["matrix"]
+        "let k0 = coopLoad<mat_b>(" => "let k0 = coopLoadT<mat_b>(";
+    "matrix: the weights keep their factor" ["matrix"]
+        "sum_over_lanes(lane, l) * UNBOOST" => "sum_over_lanes(lane, l)";
+    "matrix: weights are rounded to 8 bits" ["matrix"]
+        "0xffffe000u" => "0xffff0000u";
+    "matrix: sums are of the weights before rounding" ["matrix"]
+        "return sum4(rounded);" => "return sum4(BOOST * p);";
+    "matrix: the second columns are written from the first" ["matrix"]
+        "write_patch(share, o01, o11);\n    write_columns" => "write_patch(share, o00, o10);\n    write_columns";
+    "matrix: the keys of a tile are all the first" ["matrix"]
+        "load_k(at.k_at + key_at(at, tile.first + key)" => "load_k(at.k_at + key_at(at, tile.first)";
+    "matrix: a row's state is another's" ["matrix"]
+        "keep_row(lane.r + 2u * LANES_R, m.z, l.z);" => "keep_row(lane.r + 2u * LANES_R, m.y, l.y);";
+    "matrix: no barrier after k is staged" ["matrix"]
+        "stage_k(at, lane, tile);\n    workgroupBarrier();" => "stage_k(at, lane, tile);";
+    "matrix: no barrier after the scores" ["matrix"]
+        "multiply_keys(share);\n    workgroupBarrier();" => "multiply_keys(share);";
+    "matrix: no barrier before a patch is read" ["matrix"]
+        "coopStoreT(lower, &products[share.patch_at + MATRIX * MATRIX], MATRIX);\n    workgroupBarrier();"
+            => "coopStoreT(lower, &products[share.patch_at + MATRIX * MATRIX], MATRIX);";
     // --- score terms ---
     "log2(e) is missing" ["terms"]
         "vec4(2.3e38)) * LOG2_E" => "vec4(2.3e38))";

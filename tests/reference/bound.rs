@@ -1,8 +1,8 @@
 //! The bound against a simulated kernel: never exceeded, and not vacuous.
 
-use super::simulator::{Device, Mode, attention_row};
+use super::simulator::{Device, Mode, Walk, attention_row};
 use rayon::prelude::*;
-use wgpu_attention::reference::{self, Counter, Kind, Position, Tensors};
+use wgpu_attention::reference::{self, Counter, Kind, Position, Tensors, WeightFormat};
 use wgpu_attention::{AttentionShape, BiasStrides, Causal, Element, ElementType, Full, Inputs, Pattern};
 
 /// A random configuration of everything that the bound depends on; `seed` reproduces it.
@@ -18,6 +18,8 @@ struct Config {
     reversed: bool,
     /// q, k and v times 2^-13, which are subnormal in f16 in good part; the scale makes up for it.
     subnormal: bool,
+    /// Weights in f16.
+    halves: bool,
 }
 
 /// What is added to N(0, 4) biases.
@@ -88,6 +90,7 @@ impl Config {
             tile,
             reversed,
             subnormal,
+            halves: shape.input == ElementType::F16 && draw.bits(21).is_multiple_of(2),
         }
     }
 
@@ -133,7 +136,9 @@ impl Config {
             let at = Position { batch: 0, head: self.shape.heads - 1, i };
             let walk = self.walk();
             let order = |_| walk.clone();
-            let row = reference::row(&self.shape, &inputs, pattern, at, Some(&order)).unwrap();
+            let format = if self.halves { WeightFormat::F16 } else { WeightFormat::F32 };
+            let row =
+                reference::row_of_format(&self.shape, &inputs, pattern, at, Some(&order), format).unwrap();
             let site = wgpu_attention::Site { batch: 0, head: at.head, extent: self.shape.extent() };
             let kept: Vec<Vec<u32>> = walk
                 .iter()
@@ -141,8 +146,8 @@ impl Config {
                 .collect();
             for (mode, flush) in Mode::ALL.into_iter().flat_map(|mode| [(mode, false), (mode, true)]) {
                 let mut device = Device::new(mode, flush, self.seed);
-                let (out, lse) =
-                    attention_row(&mut device, &self.shape, &inputs, at, &kept, self.tile, &row.out);
+                let walk = Walk { parts: &kept, tile: self.tile, center: &row.out, halves: self.halves };
+                let (out, lse) = attention_row(&mut device, &self.shape, &inputs, at, walk);
                 let elements =
                     out.iter().zip(&row.out).zip(&row.bound).map(|((got, exact), bound)| (got, exact, bound));
                 for (got, exact, &bound) in elements.chain([(&lse, &row.lse, &row.lse_bound)]) {
@@ -204,6 +209,7 @@ fn no_rounding_exceeds_the_bound() {
         ("f16 out", 4),
         ("plain f32", 5),
         ("the same, 32 keys or more", 6),
+        ("weights in f16, out f32", 7),
     ] {
         let has = |config: &Config| match is {
             0 => config.shape.softcap.is_some(),
@@ -211,6 +217,7 @@ fn no_rounding_exceeds_the_bound() {
             2 => config.shape.alibi,
             3 => config.parts > 1,
             4 => config.shape.output == ElementType::F16,
+            7 => config.halves && config.shape.output == ElementType::F32,
             _ => {
                 let long = is == 5 || config.shape.kv_len >= 32 && !config.causal;
                 long && config.shape.elements(ElementType::F32) == config.shape
@@ -238,7 +245,7 @@ fn long_rows_stay_within_the_bound() {
             let mut config = Config::random(seed, 1);
             config.shape = AttentionShape::new(1, 1, 4097, 16).q_len(1).value_dim(2);
             let kind = pick(&Counter::new(seed, 0), 0, &Kind::ALL);
-            Config { kind, bias: None, causal: false, subnormal: false, ..config }
+            Config { kind, bias: None, causal: false, subnormal: false, halves: false, ..config }
         })
         .collect();
     let worst =

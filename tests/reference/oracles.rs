@@ -1,7 +1,7 @@
 //! The count and gather oracles pass the exact result and find the index errors that they are for.
 
 use wgpu_attention::reference::oracle::{check_count, check_gather, count_inputs, gather_inputs};
-use wgpu_attention::reference::{self, Got, Report, Rows};
+use wgpu_attention::reference::{self, Got, Report, Rows, WeightFormat};
 use wgpu_attention::{
     AttentionShape, BiasStrides, Causal, Element, ElementType, Extent, Full, Layout, Pattern, Result, Site,
     Strides,
@@ -61,7 +61,7 @@ fn count<E: Element, O: Element>(shape: &AttentionShape, used: &dyn Pattern, wan
 fn gather<E: Element, O: Element>(shape: &AttentionShape, used: &dyn Pattern, want: &dyn Pattern) -> Report {
     let gather = gather_inputs::<E>(shape, want, 1).unwrap();
     let (out, _) = kernel::<E, O>(shape, &gather.tensors, used);
-    check_gather(shape, &gather, want, Got { out: &out, lse: None }, Rows::All).unwrap()
+    check_gather(shape, &gather, want, Got { out: &out, lse: None }, Rows::All, WeightFormat::F32).unwrap()
 }
 
 #[test]
@@ -129,13 +129,19 @@ fn exchanged_heads_are_found() {
         tensors.v.copy_within(from * head..(from + 1) * head, to * head);
         let (out, _) = kernel::<f32, f32>(&shape, &tensors, &Full);
         let got = Got { out: &out, lse: None };
-        assert!(!check_gather(&shape, &inputs, &Full, got, Rows::All).unwrap().pass, "values {from} -> {to}");
+        assert!(
+            !check_gather(&shape, &inputs, &Full, got, Rows::All, WeightFormat::F32).unwrap().pass,
+            "values {from} -> {to}"
+        );
 
         let mut tensors = inputs.tensors.clone();
         tensors.k.copy_within(from * head..(from + 1) * head, to * head);
         let (out, _) = kernel::<f32, f32>(&shape, &tensors, &Full);
         let got = Got { out: &out, lse: None };
-        assert!(!check_gather(&shape, &inputs, &Full, got, Rows::All).unwrap().pass, "keys {from} -> {to}");
+        assert!(
+            !check_gather(&shape, &inputs, &Full, got, Rows::All, WeightFormat::F32).unwrap().pass,
+            "keys {from} -> {to}"
+        );
     }
 }
 
@@ -166,7 +172,7 @@ fn what_the_oracles_cannot_do_is_an_error() {
     foreign.targets.pop();
     let got = Got { out: &[0.0f32; 64], lse: None };
     assert!(
-        check_gather(&other, &foreign, &Full, got, Rows::All)
+        check_gather(&other, &foreign, &Full, got, Rows::All, WeightFormat::F32)
             .unwrap_err()
             .to_string()
             .starts_with("targets: ")

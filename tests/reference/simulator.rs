@@ -176,16 +176,13 @@ struct State {
     o: Vec<f64>,
 }
 
-/// One row as the kernel of `shaders/attention.wgsl` computes it, walking `walk` in tiles of `tile` keys. `center`
-/// is the output in f64, for [`Mode::Sided`].
+/// One row as the kernel of `shaders/attention.wgsl` computes it.
 pub(crate) fn attention_row<E: Element>(
     device: &mut Device,
     shape: &AttentionShape,
     inputs: &Inputs<'_, E>,
     at: Position,
-    walk: &[Vec<u32>],
-    tile: usize,
-    center: &[f64],
+    walk: Walk<'_>,
 ) -> (Vec<f64>, f64) {
     let plain = shape.softcap.is_none() && shape.bias.is_none() && !shape.alibi;
     let q_scale = if plain { (f64::from(shape.scale_value()) * LOG2_E) as f32 } else { shape.scale_value() };
@@ -202,7 +199,7 @@ pub(crate) fn attention_row<E: Element>(
         let s = product(device, &q, q_scale, &inputs.k[k_at..k_at + shape.head_dim]);
         if plain { s } else { full_score(device, shape, inputs, at, j, s) }
     };
-    row_of(device, Walk { parts: walk, tile, center }, shape.output, v_row, score)
+    row_of(device, walk, shape.output, v_row, score)
 }
 
 /// (q_scale q) . k.
@@ -216,11 +213,14 @@ pub(crate) fn product<E: Element>(device: &mut Device, q: &[f64], q_scale: f64, 
     s
 }
 
-/// Parts of keys, each in tiles, and what [`Mode::Sided`] works against.
+/// Parts of keys, each in tiles.
 pub(crate) struct Walk<'a> {
     pub(crate) parts: &'a [Vec<u32>],
     pub(crate) tile: usize,
+    /// The output in f64, for [`Mode::Sided`].
     pub(crate) center: &'a [f64],
+    /// Weights in f16 times 2^7, and maxima that may be late: `shaders/tile/matrix.wgsl`.
+    pub(crate) halves: bool,
 }
 
 /// One row of any score.
@@ -297,7 +297,10 @@ fn part_row<'v, E: Element>(
             device.push = side;
             scores.push(score(device, j));
         }
-        let m = scores.iter().copied().fold(state.m, f64::max);
+        let mut m = scores.iter().copied().fold(state.m, f64::max);
+        if walk.halves && state.m != DROPPED && m * 0.5 - state.m * 0.5 <= 4.0 {
+            m = state.m;
+        }
         device.push = 1.0;
         let gap = device.add(state.m, -m).max(-200.0);
         let rescale = if state.m == m { 1.0 } else { device.exp2(gap) };
@@ -310,8 +313,11 @@ fn part_row<'v, E: Element>(
             device.push = side;
             let gap = device.add(s, -m);
             let p = if s > DROPPED { device.exp2(gap) } else { 0.0 };
+            let p = if walk.halves { eleven_bits(p) } else { p };
             device.push = -1.0;
             state.l = device.add(state.l, p);
+            device.push = side;
+            let p = if walk.halves { device.store(128.0 * p, ElementType::F16) / 128.0 } else { p };
             device.push = 1.0;
             for (o, &v) in state.o.iter_mut().zip(v_row(j)) {
                 let v = device.read(v);
@@ -320,6 +326,11 @@ fn part_row<'v, E: Element>(
         }
     }
     state
+}
+
+/// The nearest number of 11 bits.
+fn eleven_bits(x: f64) -> f64 {
+    f64::from(f32::from_bits(((x as f32).to_bits() + 0x1000) & 0xffff_e000))
 }
 
 /// `shaders/score/full.wgsl`.

@@ -1,6 +1,6 @@
 use super::{Case, Outcome, gpu_with, run, stats};
-use wgpu_attention::reference::{Got, Inputs, Report, Tensors, VerifyOptions, oracle, verify};
-use wgpu_attention::{Element, Gpu, Parts};
+use wgpu_attention::reference::{Got, Inputs, Report, Tensors, VerifyOptions, WeightFormat, oracle, verify};
+use wgpu_attention::{Element, Gpu, KernelPath, Parts};
 
 /// The report of a check that passed, or what failed with a line that reproduces it.
 pub(crate) type Checked = Result<Report, String>;
@@ -40,7 +40,8 @@ pub(crate) fn verified<E: Element, O: Element>(
     got: &Outcome<O>,
 ) -> Checked {
     let order = |at: wgpu_attention::reference::Position| parts.key_order(at.batch, at.head, at.i);
-    let options = VerifyOptions { rows: case.rows, order: Some(&order), ..Default::default() };
+    let weights = weights(case);
+    let options = VerifyOptions { rows: case.rows, order: Some(&order), weights, ..Default::default() };
     let report = verify(&case.shape, inputs, case.pattern.as_dyn(), as_got(got), options);
     let report = report.unwrap_or_else(|e| panic!("{e}\n{case}"));
     stats::record(case, &report);
@@ -94,8 +95,13 @@ fn gather_typed<E: Element, O: Element>(gpu: &Gpu, case: &Case, parts: &Parts) -
     let inputs = gather.tensors.inputs();
     let got =
         run::<E, O>(gpu, &case.shape, &inputs, parts, case.lse).map_err(|e| failed("guards", case, e))?;
-    let report = oracle::check_gather(&case.shape, &gather, pattern, as_got(&got), case.rows);
+    let report = oracle::check_gather(&case.shape, &gather, pattern, as_got(&got), case.rows, weights(case));
     judged("gather", case, report.unwrap_or_else(|e| panic!("{e}\n{case}")))
+}
+
+/// How the kernel that the case asks for keeps its weights.
+fn weights(case: &Case) -> WeightFormat {
+    WeightFormat::of(case.options.path.unwrap_or(KernelPath::Scalar))
 }
 
 fn as_got<O>(outcome: &Outcome<O>) -> Got<'_, O> {

@@ -4,6 +4,7 @@
 
 mod case;
 mod check;
+mod cooperative;
 mod draw;
 mod guards;
 mod layouts;
@@ -17,16 +18,17 @@ pub(crate) use check::{
     Checked, bound, bound_of_parts, bound_on, count, count_of_parts, count_on, failed, gather,
     gather_of_parts, gather_on, verified,
 };
+pub(crate) use cooperative::cooperative;
 pub(crate) use draw::Draw;
 pub(crate) use guards::{Guarded, POISON};
 pub(crate) use layouts::{Placement, contiguous};
 pub(crate) use parts::{Cut, cut};
 pub(crate) use patterns::{PATTERNS, Picked, picked};
-pub(crate) use run::{Outcome, run, run_times};
+pub(crate) use run::{Bound, Outcome, run, run_times};
 pub(crate) use stats::{check_all, summary};
 
 use std::sync::{Mutex, OnceLock, PoisonError};
-use wgpu_attention::{Gpu, Kernels, Options};
+use wgpu_attention::{Gpu, KernelPath, Kernels, Options};
 
 /// The device of this test binary, shared so that each pipeline is compiled once.
 pub(crate) fn gpu() -> &'static Gpu {
@@ -43,6 +45,9 @@ pub(crate) fn gpu() -> &'static Gpu {
 
 /// The same device with other options; its pipelines are kept, too.
 pub(crate) fn gpu_with(options: Options) -> Gpu {
+    if options.path == Some(KernelPath::Cooperative) {
+        return cooperative(options);
+    }
     static MADE: Mutex<Vec<Gpu>> = Mutex::new(Vec::new());
     if options == *gpu().kernels().options() {
         return gpu().clone();

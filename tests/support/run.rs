@@ -1,5 +1,5 @@
 use super::guards::{Extents, Guarded};
-use wgpu_attention::{AttentionBuffers, AttentionShape, Element, Gpu, Inputs, Parts, Strides};
+use wgpu_attention::{AttentionBuffers, AttentionCall, AttentionShape, Element, Gpu, Inputs, Parts, Strides};
 
 /// What a kernel wrote.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,42 +29,71 @@ pub(crate) fn run_times<E: Element, O: Element>(
     lse: bool,
     times: usize,
 ) -> Result<Outcome<O>, String> {
-    let device = gpu.device();
-    let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } = *shape;
-    let rows = |strides, heads, rows, dim, len| Extents { strides, sizes: [batch, heads, rows], dim, len };
-    let one_row = |len: usize| Extents {
-        strides: Strides { batch: 0, head: 0, row: 0 },
-        sizes: [1, 1, 1],
-        dim: len,
-        len,
-    };
-    let q = rows(shape.q_strides(), heads, q_len, head_dim, shape.len_q());
-    let k = rows(shape.k_strides(), kv_heads, kv_len, head_dim, shape.len_k());
-    let v = rows(shape.v_strides(), kv_heads, kv_len, value_dim, shape.len_v());
+    let bound = Bound::new::<E, O>(gpu, shape, inputs, parts, lse);
+    bound.take(&read(gpu, &bound.written(), |encoder| (0..times).for_each(|_| bound.call.encode(encoder))))
+}
 
-    let q = Guarded::input(device, "q", inputs.q, q);
-    let k = Guarded::input(device, "k", inputs.k, k);
-    let v = Guarded::input(device, "v", inputs.v, v);
-    let bias = inputs.bias.map(|bias| Guarded::input(device, "bias", bias, one_row(shape.len_bias())));
-    let out = Guarded::of_rows(device, "out", size_of::<O>(), shape);
-    let stats = lse.then(|| Guarded::output(device, "lse", 4, one_row(shape.len_lse())));
+/// A call on buffers of its own, ready to record.
+pub(crate) struct Bound {
+    pub(crate) call: AttentionCall,
+    out: Guarded,
+    lse: Option<Guarded>,
+}
 
-    let plan = gpu.kernels().attention(shape, parts).unwrap_or_else(|e| panic!("{e}\n{shape:?}"));
-    let buffers = AttentionBuffers {
-        q: q.binding(),
-        k: k.binding(),
-        v: v.binding(),
-        bias: bias.as_ref().map(Guarded::binding),
-        out: out.binding(),
-        lse: stats.as_ref().map(Guarded::binding),
-    };
-    let call = plan.bind(buffers).unwrap_or_else(|e| panic!("{e}\n{shape:?}"));
-    let written: Vec<&Guarded> = [&out].into_iter().chain(&stats).collect();
-    let bytes = read(gpu, &written, |encoder| (0..times).for_each(|_| call.encode(encoder)));
-    Ok(Outcome {
-        out: out.take(&bytes[0])?,
-        lse: stats.as_ref().map(|stats| stats.take(&bytes[1])).transpose()?,
-    })
+impl Bound {
+    /// The buffers that the call writes.
+    pub(crate) fn written(&self) -> Vec<&Guarded> {
+        [&self.out].into_iter().chain(&self.lse).collect()
+    }
+
+    /// What it wrote, from what was read back of [`written`](Self::written).
+    pub(crate) fn take<O: Element>(&self, bytes: &[Vec<u8>]) -> Result<Outcome<O>, String> {
+        Ok(Outcome {
+            out: self.out.take(&bytes[0])?,
+            lse: self.lse.as_ref().map(|lse| lse.take(&bytes[1])).transpose()?,
+        })
+    }
+
+    pub(crate) fn new<E: Element, O: Element>(
+        gpu: &Gpu,
+        shape: &AttentionShape,
+        inputs: &Inputs<'_, E>,
+        parts: &Parts,
+        lse: bool,
+    ) -> Self {
+        let device = gpu.device();
+        let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } = *shape;
+        let rows =
+            |strides, heads, rows, dim, len| Extents { strides, sizes: [batch, heads, rows], dim, len };
+        let one_row = |len: usize| Extents {
+            strides: Strides { batch: 0, head: 0, row: 0 },
+            sizes: [1, 1, 1],
+            dim: len,
+            len,
+        };
+        let q = rows(shape.q_strides(), heads, q_len, head_dim, shape.len_q());
+        let k = rows(shape.k_strides(), kv_heads, kv_len, head_dim, shape.len_k());
+        let v = rows(shape.v_strides(), kv_heads, kv_len, value_dim, shape.len_v());
+
+        let q = Guarded::input(device, "q", inputs.q, q);
+        let k = Guarded::input(device, "k", inputs.k, k);
+        let v = Guarded::input(device, "v", inputs.v, v);
+        let bias = inputs.bias.map(|bias| Guarded::input(device, "bias", bias, one_row(shape.len_bias())));
+        let out = Guarded::of_rows(device, "out", size_of::<O>(), shape);
+        let lse = lse.then(|| Guarded::output(device, "lse", 4, one_row(shape.len_lse())));
+
+        let plan = gpu.kernels().attention(shape, parts).unwrap_or_else(|e| panic!("{e}\n{shape:?}"));
+        let buffers = AttentionBuffers {
+            q: q.binding(),
+            k: k.binding(),
+            v: v.binding(),
+            bias: bias.as_ref().map(Guarded::binding),
+            out: out.binding(),
+            lse: lse.as_ref().map(Guarded::binding),
+        };
+        let call = plan.bind(buffers).unwrap_or_else(|e| panic!("{e}\n{shape:?}"));
+        Self { call, out, lse }
+    }
 }
 
 /// Submits what `record` records, and reads buffers back.

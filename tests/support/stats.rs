@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use wgpu_attention::reference::Report;
 use wgpu_attention::wgsl::TileKind;
+use wgpu_attention::{KernelPath, Options};
 
 /// By element types: calls verified, rows, and the worst error/bound of out and of lse with their places.
 static WORST: Mutex<BTreeMap<String, Worst>> = Mutex::new(BTreeMap::new());
@@ -45,7 +46,7 @@ pub(crate) fn summary(test: &str) {
     }
 }
 
-/// Runs a check over cases, under both kinds of tile unless the case forces one; says how long it took, and fails with all
+/// Runs a check over cases, under both kinds of tile unless the case forces one or another path; says how long it took, and fails with all
 /// that failed.
 pub(crate) fn check_all(test: &str, cases: impl IntoIterator<Item = Case>, check: impl Fn(&Case) -> Checked) {
     let start = Instant::now();
@@ -67,7 +68,8 @@ pub(crate) fn check_all(test: &str, cases: impl IntoIterator<Item = Case>, check
 }
 
 fn of_both_kinds_of_tile(case: Case) -> Vec<Case> {
-    if case.options.tile.is_some() || case.options.tile_kind.is_some() {
+    let Options { tile, tile_kind, path, .. } = case.options;
+    if tile.is_some() || tile_kind.is_some() || path == Some(KernelPath::Cooperative) {
         return vec![case];
     }
     let of = |kind| Case { options: case.options.tile_kind(kind), ..case.clone() };

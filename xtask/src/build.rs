@@ -13,6 +13,13 @@ pub(crate) fn binary(package: &str, name: &str) -> Result<PathBuf> {
     built(steps::cargo().args(["build", "--package", package, "--bin", name]), name)
 }
 
+/// Builds a binary as a part of a test of its package, with the features that all of the workspace's tests are built with:
+/// what it depends on is then built once for both.
+pub(crate) fn with_tests(test: &str, name: &str) -> Result<PathBuf> {
+    let tests = ["test", "--workspace", "--all-features", "--no-run", "--test", test];
+    built(steps::cargo().args(tests), name)
+}
+
 /// Runs a command of cargo's that builds, and gives the path of the binary that it leaves.
 ///
 /// Cargo's lines are passed on, so that a long first build shows its progress, without the closing ones, so that a

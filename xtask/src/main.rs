@@ -4,6 +4,7 @@ mod attention;
 mod build;
 mod gates;
 mod isa;
+mod matrix;
 mod node;
 mod rules;
 mod software;
@@ -29,8 +30,10 @@ cargo xtask COMMAND
                         run a program on the adapter
   gates                 static checks of every shader that the crate can generate: lints, translations, Tint
   isa ARGS...           shader statistics for AMD GPUs, without one; `cargo xtask isa --help`
-  web [--check]         build the page that verifies and times the kernels in a browser, as one file; --check tests it
-                        in the machine's Chromium or a fetched one
+  matrix ARGS...        every kernel on every implementation of WebGPU within reach; `cargo xtask matrix --help`
+  web [--check | --check-report]
+                        build the page that verifies and times the kernels in a browser, as one file; --check tests it
+                        in the machine's Chromium or a fetched one, --check-report the report of `attention bench`
   rules                 check the rules of dependence between the folders
   help                  this text
 
@@ -54,6 +57,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         "test" => return test::run(&test_options(rest)?),
         "attention" => return attention::run(rest),
         "isa" => return isa::run(rest),
+        "matrix" => return matrix::run(rest),
         "web" => return web::run(rest),
         "launch" => {
             let (program, rest) = rest.split_first().context("launch: no program")?;

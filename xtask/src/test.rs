@@ -9,18 +9,20 @@ use anyhow::Result;
 
 use crate::software::{self, Choice, Launcher};
 use crate::steps::{Steps, cargo, root, succeed};
-use crate::{gates, isa, rules, web};
+use crate::{gates, isa, matrix, rules, web};
 
 /// The steps that `--quick` leaves out.
-const THOROUGH: [&str; 9] = [
+const THOROUGH: [&str; 11] = [
     "docs",
     "without gpu",
     web::STEPS[0],
     web::STEPS[1],
+    web::STEPS[2],
     "licences and sources",
     "advisories",
     "shader statistics",
     "shader gates",
+    matrix::STEP,
     "benches, examples",
 ];
 
@@ -95,6 +97,7 @@ fn thorough(steps: &mut Steps) {
     deny(steps);
     shader_statistics(steps);
     shader_gates(steps);
+    matrix::step(steps);
     steps.run("benches, examples", || {
         succeed(cargo().args(["build", "--workspace", "--all-features", "--benches", "--examples"]))
     });

@@ -157,7 +157,8 @@ fn kernel<E: Element>(gpu: &Gpu, case: &Attention, pattern: &AnyPattern) -> Resu
         true => ("expected", expected(case)),
         false => ("f64", Against::Reference),
     };
-    let report = check(&shape, &inputs, (pattern, Some(&parts)), &output, Rows::All, oracle)?;
+    let report =
+        check(&shape, &inputs, (pattern, Some((&parts, plan.path().path))), &output, Rows::All, oracle)?;
 
     // The first call may still have warmed something up; the second says how many calls make a sample.
     let once = block_on(call.compute(1))?.as_secs_f64().max(1e-6);

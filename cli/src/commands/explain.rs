@@ -1,8 +1,7 @@
 //! `explain`: what a plan will do and what it costs.
 
-use super::sizes::Sizes;
+use super::sizes::CallArgs;
 use crate::devices::{AdapterArgs, Device, PathArgs};
-use crate::element::Dtype;
 use crate::output::{bytes, grouped, json_line, say, seconds};
 use crate::pattern::{LoweringArgs, PatternArgs};
 use anyhow::Result;
@@ -24,19 +23,7 @@ pub(super) struct Explain {
     #[command(flatten)]
     pattern: PatternArgs,
     #[command(flatten)]
-    sizes: Sizes,
-    /// Key and value heads; as many as query heads unless given
-    #[arg(long, value_name = "N")]
-    kv_heads: Option<usize>,
-    /// Elements of a query and of a key
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    head_dim: usize,
-    /// Elements of a value; as many as of a key unless given
-    #[arg(long, value_name = "N")]
-    value_dim: Option<usize>,
-    /// Element type of all tensors
-    #[arg(long, value_name = "TYPE", default_value = "f32")]
-    dtype: Dtype,
+    call: CallArgs,
     #[command(flatten)]
     lowering: LoweringArgs,
     #[command(flatten)]
@@ -92,10 +79,10 @@ struct Explanation {
 impl Explain {
     /// Always all is well, or an error.
     pub(super) fn run(&self) -> Result<bool> {
-        let shape = self.shape();
+        let shape = self.call.shape();
         shape.check()?;
         let start = Instant::now();
-        let parts = self.lowering.parts(&self.pattern.pattern, self.sizes.grid())?;
+        let parts = self.lowering.parts(&self.pattern.pattern, self.call.sizes.grid())?;
         let build_s = start.elapsed().as_secs_f64();
         let device = if self.cpu_only { None } else { self.adapter.best()? };
         let explanation = match &device {
@@ -109,14 +96,6 @@ impl Explain {
             explanation.print()?
         }
         Ok(true)
-    }
-
-    fn shape(&self) -> AttentionShape {
-        AttentionShape::new(self.sizes.batch, self.sizes.heads, self.sizes.len, self.head_dim)
-            .kv_len(self.sizes.kv_len())
-            .kv_heads(self.kv_heads.unwrap_or(self.sizes.heads))
-            .value_dim(self.value_dim.unwrap_or(self.head_dim))
-            .elements(self.dtype.into())
     }
 
     /// What the plan itself says.

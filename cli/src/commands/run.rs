@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use wgpu_attention::reference::{self, Report, Rows};
 use wgpu_attention::{
-    AnyPattern, AttentionOutput, AttentionShape, BlockGrid, Element, ElementType, Layout, Parts,
+    AnyPattern, AttentionOutput, AttentionShape, BlockGrid, Element, ElementType, KernelPath, Layout, Parts,
 };
 
 /// Attention over the tensors of a safetensors file, on the GPU
@@ -144,11 +144,11 @@ impl Run {
         };
         let parts = progress
             .step("build mask", || Ok(self.lowering.parts(&job.pattern, BlockGrid::from(shape))?))?;
-        let (output, adapter) = self.compute::<I, O>(job, &tensors, &parts, progress)?;
+        let (output, adapter, path) = self.compute::<I, O>(job, &tensors, &parts, progress)?;
         if self.check {
             let report = progress.step("check", || {
                 let rows = Rows::Sample { count: self.check_rows as usize, seed: 0 };
-                let pattern = (&job.pattern as _, Some(&parts));
+                let pattern = (&job.pattern as _, Some((&parts, path)));
                 Ok(check(shape, &tensors.inputs(), pattern, &output, rows, Against::Reference)?)
             })?;
             say!("{}", summary(&report))?;
@@ -161,25 +161,25 @@ impl Run {
         Ok(true)
     }
 
-    /// On the GPU; also the adapter's name.
+    /// On the GPU; also the adapter's name, and the kernel's.
     fn compute<I: Element, O: Element>(
         &self,
         job: &Job,
         tensors: &reference::Tensors<I>,
         parts: &Parts,
         progress: &mut Progress,
-    ) -> Result<(AttentionOutput<O>, String)> {
+    ) -> Result<(AttentionOutput<O>, String, KernelPath)> {
         let (gpu, plan) = progress.step("compile", || {
             let device = self.adapter.best()?.ok_or_else(devices::none_there)?;
             let gpu = device.open(self.path)?;
             let plan = gpu.kernels().attention(&job.shape, parts)?;
             Ok((gpu, plan))
         })?;
-        let name = gpu.info().name.clone();
+        let (name, path) = (gpu.info().name.clone(), plan.path().path);
         if job.shape.is_empty() {
             progress.step("upload", || Ok(()))?;
             progress.step("compute", || Ok(()))?;
-            return Ok((AttentionOutput { out: vec![], lse: vec![] }, name));
+            return Ok((AttentionOutput { out: vec![], lse: vec![] }, name, path));
         }
         // The check looks at lse as well.
         let lse = self.lse || self.check;
@@ -188,7 +188,7 @@ impl Run {
             block_on(call.compute(1))?;
             block_on(call.read::<O>())
         })?;
-        Ok((output, name))
+        Ok((output, name, path))
     }
 
     fn write<O: Element>(&self, job: &Job, output: &AttentionOutput<O>, adapter: String) -> Result<()> {

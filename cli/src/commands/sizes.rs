@@ -1,7 +1,8 @@
 //! Lengths and blocks as arguments.
 
+use crate::element::Dtype;
 use clap::Args;
-use wgpu_attention::BlockGrid;
+use wgpu_attention::{AttentionShape, BlockGrid};
 
 /// The sizes of a mask.
 #[derive(Debug, Args)]
@@ -35,5 +36,35 @@ impl Sizes {
             .heads(self.heads)
             .batch(self.batch)
             .blocks(self.block, self.block)
+    }
+}
+
+/// The sizes of a whole call.
+#[derive(Debug, Args)]
+pub(super) struct CallArgs {
+    #[command(flatten)]
+    pub(super) sizes: Sizes,
+    /// Key and value heads; as many as query heads unless given
+    #[arg(long, value_name = "N")]
+    kv_heads: Option<usize>,
+    /// Elements of a query and of a key
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    head_dim: usize,
+    /// Elements of a value; as many as of a key unless given
+    #[arg(long, value_name = "N")]
+    value_dim: Option<usize>,
+    /// Element type of all tensors
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    dtype: Dtype,
+}
+
+impl CallArgs {
+    /// The shape of the call.
+    pub(super) fn shape(&self) -> AttentionShape {
+        AttentionShape::new(self.sizes.batch, self.sizes.heads, self.sizes.len, self.head_dim)
+            .kv_len(self.sizes.kv_len())
+            .kv_heads(self.kv_heads.unwrap_or(self.sizes.heads))
+            .value_dim(self.value_dim.unwrap_or(self.head_dim))
+            .elements(self.dtype.into())
     }
 }

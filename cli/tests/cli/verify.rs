@@ -177,6 +177,26 @@ fn without_an_adapter_the_reference_runs_alone() {
 }
 
 #[test]
+fn the_cooperative_path_passes_where_it_is_forced() {
+    let golden = [golden("onnx_attention_4d_causal"), golden("reformer_hf_lsh_s64_c16_h1")];
+    let mut arguments = vec!["verify".to_owned(), "--json".into()];
+    arguments.extend(golden.iter().map(|path| path.display().to_string()));
+    arguments.extend(["--adapter", "0", "--dtype", "f16", "--path", "cooperative"].map(String::from));
+    let lines = wgpu_attention(&arguments).json();
+    let of = |op: &str| lines.iter().find(|line| line["op"] == op).expect("a line");
+    let attention = of("attention");
+    assert_eq!(
+        (&attention["status"], &attention["path"]),
+        (&"pass".into(), &"cooperative".into()),
+        "{attention}"
+    );
+    assert!(
+        of("lsh_attention")["reason"].as_str().is_some_and(|it| it.contains("no cooperative")),
+        "{lines:?}"
+    );
+}
+
+#[test]
 fn wrong_arguments() {
     for args in [
         &["verify"][..],

@@ -14,6 +14,7 @@ pub use host::LshOutput;
 
 use super::kernels::Kernels;
 use super::params::{AttentionParams, FinishParams, LshHashParams, LshTablesParams};
+use super::path;
 use super::pipeline::{Pipeline, Use, Work, filled_buffer};
 use super::plan::{aligned_in, aligned_out, check_tile};
 use super::scope::allocated;
@@ -23,7 +24,7 @@ use crate::schedule::scratch_bytes;
 use crate::wgsl::{
     AttentionVariant, FinishVariant, HashVariant, PlaceTables, ScoreTerms, SortedChunks, Stats, Tile,
 };
-use crate::{AttentionShape, ElementType, Error, Result};
+use crate::{AttentionShape, ElementType, Error, KernelPath, Result};
 use std::sync::Arc;
 
 /// LSH attention (Kitaev 2020), planned and compiled: everything about a call that does not depend on the buffers. Made by
@@ -93,6 +94,10 @@ impl Kernels {
 impl LshPlan {
     fn new(kernels: &Kernels, shape: &AttentionShape, options: LshOptions) -> Result<Self> {
         options.check(shape)?;
+        if let Some(path @ KernelPath::Cooperative) = path::forced(kernels.options())? {
+            let need = "the scalar path, or none forced: LSH attention has no other kernel";
+            return Err(Error::argument("path", need, path));
+        }
         let chunks = sorted_chunks(shape, &options);
         let tile = match kernels.options().tile {
             Some(tile) => check_tile(tile, shape, AttentionVariant::ONE_BLOCK, kernels)?,

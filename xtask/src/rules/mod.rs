@@ -44,7 +44,7 @@ const RULES: [Rule; 4] = [
     Rule {
         folder: "reference",
         never: &[],
-        only: &["shape", "pattern", "error", "element", "inputs", "counter", "lsh"],
+        only: &["shape", "pattern", "error", "element", "inputs", "counter", "lsh", "path"],
         never_crates: &["wgpu", "pollster", "bytemuck"],
         why: "the oracle shares nothing with what it judges",
     },

@@ -7,13 +7,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::launcher::{Launcher, script_text};
-use super::{BASE_SUITE, Driver};
+use super::{BASE_SUITE, Driver, Interface, MANIFESTS};
 
 /// Keyrings that the Debian archive is checked with (the name depends on the release).
 const KEYRINGS: [&str; 2] =
@@ -55,7 +55,8 @@ impl Machine {
 /// The launcher of a driver, fetched into `cache` if it is not there yet.
 pub(crate) fn ensure(driver: &Driver, cache: &Path) -> Result<Launcher> {
     let machine = Machine::here()?;
-    let stem = format!("{}-{}-{}", driver.name, driver.version, machine.debian);
+    let words = [driver.name, driver.version, machine.debian];
+    let stem = words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-");
     let root = cache.join(&stem);
     // Each time, because the children of a killed run may have gone on writing for a while.
     remove_leftovers(cache, &stem);
@@ -68,35 +69,34 @@ pub(crate) fn ensure(driver: &Driver, cache: &Path) -> Result<Launcher> {
         made?;
     }
     let version = fs::read_to_string(root.join("version")).unwrap_or_default();
-    Ok(Launcher::script(format!("{}, Mesa {}", driver.name, version.trim()), root.join("launch")))
+    Ok(Launcher::script(format!("{}, {}", driver.name, version.trim()), root.join("launch")))
 }
 
 /// Makes everything in `part`, with `root` as the place where it will be.
 fn make(driver: &Driver, machine: &Machine, part: &Path, root: &Path) -> Result<()> {
     let start = Instant::now();
-    eprintln!("fetching Mesa {} ({}) from the Debian archive ...", driver.version, driver.name);
+    eprintln!("fetching {} {} from the Debian archive ...", driver.name, driver.version);
     let packages = download(driver, machine, &part.join("apt"))?;
     for package in &packages {
-        unpack(package, part)?;
+        match driver.of_application.filter(|_| version_of(driver.packages[0], package).is_some()) {
+            Some(pattern) => unpack_some(package, pattern, part)?,
+            None => unpack(package, part)?,
+        }
     }
     fs::remove_dir_all(part.join("apt"))?;
 
-    let drivers = part.join("usr/share/vulkan/icd.d");
-    let manifest = drivers.join(driver.manifest);
-    let text =
-        fs::read_to_string(&manifest).with_context(|| format!("no {} in the package", driver.manifest))?;
-    let (text, library) = with_relative_library(&text, machine)?;
-    ensure!(part.join(machine.libraries).join(&library).is_file(), "no {library} in the packages");
-    fs::write(&manifest, text)?;
-    remove_other_drivers(&part.join(machine.libraries), &library)?;
-
+    let settings = match driver.interface {
+        Interface::Vulkan { folder, manifest } => vulkan(&part.join(folder), manifest, part, machine)?,
+        Interface::OpenGl => opengl(machine),
+    };
     let script = part.join("launch");
-    fs::write(&script, script_text(root, driver.manifest, machine.libraries, machine.linker))?;
+    fs::write(&script, script_text(root, &settings, machine.libraries, machine.linker))?;
     make_executable(&script)?;
-    let version =
-        packages.iter().find_map(|package| mesa_version(package)).context("no Mesa in the download")?;
+    let package = driver.packages[0];
+    let version = packages.iter().find_map(|path| version_of(package, path));
+    let version = version.with_context(|| format!("no {package} in the download"))?;
     if !version.starts_with(driver.version) {
-        eprintln!("note: the archive has Mesa {version} now; this was tried with {}", driver.version);
+        eprintln!("note: the archive has {package} {version} now; this was tried with {}", driver.version);
     }
     fs::write(part.join("version"), version)?;
     eprintln!("... kept in {} ({:.0} s)", root.display(), start.elapsed().as_secs_f64());
@@ -107,6 +107,55 @@ fn make(driver: &Driver, machine: &Machine, part: &Path, root: &Path) -> Result<
 pub(crate) fn unpack(package: &Path, folder: &Path) -> Result<()> {
     let output = Command::new("dpkg-deb").arg("-x").arg(package).arg(folder).output();
     succeeded("dpkg-deb", output).map(drop)
+}
+
+/// Unpacks the files of a package that a pattern of tar's names.
+fn unpack_some(package: &Path, pattern: &str, into: &Path) -> Result<()> {
+    let mut tool = Command::new("dpkg-deb");
+    let mut archive = tool.arg("--fsys-tarfile").arg(package).stdout(Stdio::piped()).spawn()?;
+    let mut tar = Command::new("tar");
+    tar.arg("-C")
+        .arg(into)
+        .args(["-x", "--wildcards", pattern])
+        .stdin(archive.stdout.take().context("a pipe")?);
+    let output = tar.output();
+    ensure!(archive.wait()?.success(), "dpkg-deb failed on {}", package.display());
+    succeeded("tar", output).map(drop)
+}
+
+/// Puts the driver's manifest and library where they are looked for, and removes the other drivers, half of the size.
+fn vulkan(
+    from: &Path,
+    manifest: &str,
+    part: &Path,
+    machine: &Machine,
+) -> Result<Vec<(&'static str, String)>> {
+    let text = fs::read_to_string(from.join(manifest));
+    let (text, library) =
+        with_relative_library(&text.with_context(|| format!("no {manifest} in the package"))?, machine)?;
+    let (drivers, libraries) = (part.join(MANIFESTS), part.join(machine.libraries));
+    if from != drivers {
+        fs::create_dir_all(&drivers)?;
+        fs::rename(from.join(&library), libraries.join(&library))
+            .with_context(|| format!("no {library} in the package"))?;
+        // The rest of the application.
+        fs::remove_dir_all(from)?;
+    }
+    ensure!(libraries.join(&library).is_file(), "no {library} in the packages");
+    fs::write(drivers.join(manifest), text)?;
+    remove_other_drivers(&libraries, &library)?;
+    Ok(vec![("VK_DRIVER_FILES", format!("$root/{MANIFESTS}/{manifest}"))])
+}
+
+/// What makes EGL open Mesa's driver on the CPU, without a display.
+fn opengl(machine: &Machine) -> Vec<(&'static str, String)> {
+    vec![
+        ("__EGL_VENDOR_LIBRARY_FILENAMES", "$root/usr/share/glvnd/egl_vendor.d/50_mesa.json".into()),
+        ("LIBGL_DRIVERS_PATH", format!("$root/{}/dri", machine.libraries)),
+        ("LIBGL_ALWAYS_SOFTWARE", "1".into()),
+        ("EGL_PLATFORM", "surfaceless".into()),
+        ("WGPU_BACKEND", "gl".into()),
+    ]
 }
 
 /// Gives the finished folder its name, unless another process was faster.
@@ -165,9 +214,15 @@ fn download(driver: &Driver, machine: &Machine, apt: &Path) -> Result<Vec<PathBu
 
 /// Downloads the packages from the archive that the lists were read from.
 fn install(driver: &Driver, apt: &Path) -> Result<Vec<PathBuf>> {
+    let (alone, with_dependencies) = driver.packages.split_at(usize::from(driver.of_application.is_some()));
     let mut command = apt_get(apt);
     command.args(["install", "--yes", "--download-only", "--target-release", driver.suite]);
-    succeeded("apt-get install", command.args(["mesa-vulkan-drivers", "libvulkan1"]).output())?;
+    succeeded("apt-get install", command.args(with_dependencies).output())?;
+    if !alone.is_empty() {
+        let mut command = apt_get(apt);
+        command.current_dir(apt.join("cache/archives")).args(["download", "--target-release", driver.suite]);
+        succeeded("apt-get download", command.args(alone).output())?;
+    }
     let mut packages = Vec::new();
     for entry in fs::read_dir(apt.join("cache/archives"))? {
         let path = entry?.path();
@@ -245,9 +300,9 @@ fn debian_archives(listing: &str) -> Vec<String> {
     found
 }
 
-/// The version in the file name of Mesa's Vulkan package.
-fn mesa_version(package: &Path) -> Option<String> {
-    let name = package.file_name()?.to_str()?.strip_prefix("mesa-vulkan-drivers_")?;
+/// The version in a package's file name, if it is that package.
+fn version_of(package: &str, path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?.strip_prefix(package)?.strip_prefix('_')?;
     Some(name.split('_').next()?.replace("%3a", ":"))
 }
 
@@ -264,7 +319,7 @@ fn with_relative_library(text: &str, machine: &Machine) -> Result<(String, Strin
     Ok((format!("{}../../../lib/{folder}/{library}{}", &text[..start], &text[end..]), library))
 }
 
-/// Removes the package's drivers for other hardware, half of its size.
+/// Removes the package's drivers for other hardware.
 fn remove_other_drivers(libraries: &Path, wanted: &str) -> Result<()> {
     for entry in fs::read_dir(libraries)? {
         let entry = entry?;
@@ -345,9 +400,10 @@ mod tests {
 
     #[test]
     fn the_version_comes_from_the_package_name() {
-        let version = mesa_version(Path::new("/a/mesa-vulkan-drivers_26.1.6-1~bpo13+1_amd64.deb"));
-        assert_eq!(version.as_deref(), Some("26.1.6-1~bpo13+1"));
-        assert_eq!(mesa_version(Path::new("/a/libc6_2.41_amd64.deb")), None);
+        let version = |path: &str| version_of("mesa-vulkan-drivers", Path::new(path));
+        let found = version("/a/mesa-vulkan-drivers_26.1.6-1~bpo13+1_amd64.deb");
+        assert_eq!(found.as_deref(), Some("26.1.6-1~bpo13+1"));
+        assert_eq!(version("/a/libc6_2.41_amd64.deb"), None);
     }
 
     #[test]

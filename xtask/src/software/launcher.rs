@@ -80,14 +80,17 @@ impl Launcher {
     }
 }
 
-/// The text of the script that runs programs on the driver unpacked at `root`.
-pub(crate) fn script_text(root: &Path, manifest: &str, libraries: &str, linker: &str) -> String {
+/// The text of the script that runs programs on the driver unpacked at `root`, with the `settings` that the driver needs:
+/// names and values, in which `$root` stands for the folder.
+pub(crate) fn script_text(root: &Path, settings: &[(&str, String)], libraries: &str, linker: &str) -> String {
     let root = quote(root);
+    let settings: String =
+        settings.iter().map(|(name, value)| format!("export {name}=\"{value}\"\n")).collect();
     format!(
         "#!/bin/sh\n\
-         # Runs a program on the fetched Vulkan driver: launch PROGRAM ARGS. Written by `cargo xtask`.\n\
+         # Runs a program on the fetched driver: launch PROGRAM ARGS. Written by `cargo xtask`.\n\
          root={root}\n\
-         export VK_DRIVER_FILES=\"$root/usr/share/vulkan/icd.d/{manifest}\"\n\
+         {settings}\
          export {LAUNCHER_VARIABLE}=\"$root/launch\"\n\
          program=$1\n\
          shift\n\
@@ -154,7 +157,12 @@ mod tests {
         let command = launcher.command("prog");
         assert_eq!(command.get_program(), "/cache/launch");
         assert_eq!(command.get_args().collect::<Vec<_>>(), ["prog"]);
-        let text = script_text(Path::new("/c d"), "lvp_icd.json", "usr/lib/x", "ld.so");
-        assert!(text.contains("root='/c d'\n") && text.contains("exec \"$root/usr/lib/x/ld.so\""), "{text}");
+        let settings = [("VK_DRIVER_FILES", "$root/a.json".to_string())];
+        let text = script_text(Path::new("/c d"), &settings, "usr/lib/x", "ld.so");
+        assert!(
+            text.contains("root='/c d'\nexport VK_DRIVER_FILES=\"$root/a.json\"\n")
+                && text.contains("exec \"$root/usr/lib/x/ld.so\""),
+            "{text}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The software adapter: Mesa's Vulkan drivers for a machine that has none.
+//! Software adapters: drivers for a machine that has none, and more of them to compare.
 //!
 //! The kernels need a Vulkan, Metal or DirectX driver. A fresh Linux machine without a GPU has none, so the
 //! developer commands fetch one, without root and into a cache folder, and run programs on it through a
@@ -22,28 +22,82 @@ pub(crate) use launcher::Launcher;
 const REMEDY: &str = "install a Vulkan driver (the package mesa-vulkan-drivers, vulkan-swrast or lavapipe of your \
                       distribution, and libvulkan1 or vulkan-loader), or set VK_DRIVER_FILES to a driver's manifest";
 
-/// A Vulkan driver in a release of Debian.
+/// A driver in a release of Debian.
 pub(crate) struct Driver {
     /// Names the cache folder.
     name: &'static str,
     /// Release that the driver's package comes from; its dependencies come from [`BASE_SUITE`].
     suite: &'static str,
-    /// Version that this was tried with: another one is used too, with a note.
+    /// Version that this was tried with: another one is used too, with a note. Empty where any will do.
     version: &'static str,
-    /// The manifest in `usr/share/vulkan/icd.d`.
-    manifest: &'static str,
+    /// Packages, the one with the driver first.
+    packages: &'static [&'static str],
+    /// The first package is an application that brings a driver along: only these of its files are wanted (a pattern of
+    /// tar's), and nothing that it depends on.
+    of_application: Option<&'static str>,
+    /// What programs open it through.
+    interface: Interface,
 }
+
+/// What programs open a driver through.
+enum Interface {
+    /// The Vulkan loader.
+    Vulkan {
+        /// The folder with the driver's manifest.
+        folder: &'static str,
+        /// The manifest's name.
+        manifest: &'static str,
+    },
+    /// EGL without a display.
+    OpenGl,
+}
+
+/// Where packages put the manifests of Vulkan drivers.
+const MANIFESTS: &str = "usr/share/vulkan/icd.d";
 
 /// Debian release that the drivers' dependencies come from, the C library among them.
 const BASE_SUITE: &str = "trixie";
 
+/// Mesa's Vulkan drivers and the Vulkan loader.
+const VULKAN: &[&str] = &["mesa-vulkan-drivers", "libvulkan1"];
+
 /// Runs everything, quickly: the adapter of the tests where there is no GPU.
-pub(crate) const LAVAPIPE: Driver =
-    Driver { name: "lavapipe", suite: "trixie-backports", version: "26.1", manifest: "lvp_icd.json" };
+pub(crate) const LAVAPIPE: Driver = Driver {
+    name: "lavapipe",
+    suite: "trixie-backports",
+    version: "26.1",
+    packages: VULKAN,
+    of_application: None,
+    interface: Interface::Vulkan { folder: MANIFESTS, manifest: "lvp_icd.json" },
+};
+
+/// The one before: an independent compiler version.
+pub(crate) const LAVAPIPE_25: Driver = Driver { suite: "trixie", version: "25.0", ..LAVAPIPE };
 
 /// Compiles AMD code without AMD hardware and runs nothing; Mesa 26 dropped that ability.
-pub(crate) const RADV: Driver =
-    Driver { name: "radv", suite: "trixie", version: "25.0", manifest: "radeon_icd.json" };
+pub(crate) const RADV: Driver = Driver {
+    name: "radv",
+    interface: Interface::Vulkan { folder: MANIFESTS, manifest: "radeon_icd.json" },
+    ..LAVAPIPE_25
+};
+
+/// Google's Vulkan on the CPU, which comes with the browser.
+pub(crate) const SWIFTSHADER: Driver = Driver {
+    name: "swiftshader",
+    suite: BASE_SUITE,
+    version: "",
+    packages: &["chromium-common", "libvulkan1", "libstdc++6"],
+    of_application: Some("./usr/lib/chromium/*vk_swiftshader*"),
+    interface: Interface::Vulkan { folder: "usr/lib/chromium", manifest: "vk_swiftshader_icd.json" },
+};
+
+/// Mesa's OpenGL on the CPU.
+pub(crate) const LLVMPIPE_GL: Driver = Driver {
+    name: "llvmpipe-gl",
+    packages: &["libgl1-mesa-dri", "libegl-mesa0", "libegl1", "libgles2"],
+    interface: Interface::OpenGl,
+    ..LAVAPIPE
+};
 
 /// Which adapter a command runs on.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

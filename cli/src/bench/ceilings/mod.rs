@@ -15,7 +15,7 @@ use super::record::{Ceiling, CeilingKind, Probe, Rules};
 use crate::output::one_line;
 use anyhow::{Context, Result};
 use wgpu::Features;
-use wgpu_attention::{Gpu, Options, recommended_features, recommended_limits};
+use wgpu_attention::{Gpu, Options, cooperative_features, recommended_features, recommended_limits};
 
 /// All of them, in the order in which they are measured.
 pub(crate) const KINDS: [CeilingKind; 7] = [
@@ -36,23 +36,25 @@ pub(crate) struct Ceilings {
     gpu: Gpu,
     rules: Rules,
     stop: Stop,
-    matrices: bool,
 }
 
 impl Ceilings {
     pub(crate) async fn open(adapter: &wgpu::Adapter, rules: Rules, stop: Stop) -> Result<Self> {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("ceilings"),
-            required_features: recommended_features(adapter) | (adapter.features() & Features::SHADER_F16),
+            required_features: recommended_features(adapter)
+                | (adapter.features() & Features::SHADER_F16)
+                | cooperative_features(adapter),
             required_limits: recommended_limits(adapter),
+            experimental_features: wgpu_attention_experimental::allowed(),
             ..Default::default()
         };
         let (device, queue) =
             adapter.request_device(&descriptor).await.context("a device for the ceilings")?;
-        let gpu = Gpu::with_device(adapter.get_info(), device, queue, Options::default())?;
-        let matrices = adapter.features().contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+        let options = Options::default().matrices(&adapter.cooperative_matrix_properties());
+        let gpu = Gpu::with_device(adapter.get_info(), device, queue, options)?;
         let rules = Rules { max_s: rules.max_s.min(MOST_S), ..rules };
-        Ok(Self { gpu, rules, stop, matrices })
+        Ok(Self { gpu, rules, stop })
     }
 
     /// Measures one. What the adapter lacks is said by the inner result; the outer error is the run's end.
@@ -61,10 +63,11 @@ impl Ceilings {
             CeilingKind::FmaF16 if !self.gpu.device().features().contains(Features::SHADER_F16) => {
                 Some("the adapter has no shader-f16")
             }
-            CeilingKind::MatrixF16 if self.matrices => {
-                Some("not measured: wgpu gives its experimental features to unsafe code alone")
+            CeilingKind::MatrixF16
+                if !self.gpu.device().features().contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX) =>
+            {
+                Some("the adapter has no cooperative matrices of f16")
             }
-            CeilingKind::MatrixF16 => Some("the adapter has no cooperative matrices"),
             _ => None,
         };
         if let Some(lacks) = lacks {
@@ -110,7 +113,7 @@ impl Ceiling {
     }
 
     /// The better of both; of times the lesser.
-    pub(super) fn value(&self) -> Option<f64> {
+    pub(crate) fn value(&self) -> Option<f64> {
         let values = [&self.before, &self.after].into_iter().flatten().map(|probe| probe.value);
         let better = if self.kind == CeilingKind::Launch { f64::min } else { f64::max };
         values.reduce(better)

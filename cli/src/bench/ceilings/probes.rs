@@ -20,6 +20,10 @@ const FMA_ROUNDS: usize = 512;
 const FMA_A_ROUND: usize = 8 * 64;
 /// The terms of `fma.wgsl` add up to 1.
 const FMA_GIVEN: [f32; 4] = [1.0, 3.0, -3.0, -2.0];
+/// Rounds of `matrix.wgsl`.
+const MATRIX_ROUNDS: usize = 256;
+/// The terms of `matrix.wgsl`: up - up + last - up = 1.
+const MATRIX_GIVEN: [f32; 4] = [3.0, -3.0, 4.0, 1.0];
 /// Rounds of `workgroup.wgsl`, of four reads of 16 bytes.
 const MEMORY_ROUNDS: usize = 2048;
 /// Odd, so that all words differ.
@@ -35,7 +39,7 @@ pub(super) async fn prepare(gpu: &Gpu, kind: CeilingKind) -> Result<Probed> {
     match kind {
         CeilingKind::FmaF32 => fma(gpu, "alias real = f32;").await,
         CeilingKind::FmaF16 => fma(gpu, "enable f16;\nalias real = f16;").await,
-        CeilingKind::MatrixF16 => bail!("there is no microkernel for matrix units"),
+        CeilingKind::MatrixF16 => matrix(gpu).await,
         CeilingKind::Copy => copy(gpu).await,
         CeilingKind::Read => read_words(gpu).await,
         CeilingKind::Workgroup => workgroup(gpu).await,
@@ -46,7 +50,7 @@ pub(super) async fn prepare(gpu: &Gpu, kind: CeilingKind) -> Result<Probed> {
 async fn fma(gpu: &Gpu, alias: &str) -> Result<Probed> {
     let source = format!("{alias}\nconst ROUNDS = {FMA_ROUNDS}u;\n{}", include_str!("wgsl/fma.wgsl"));
     let given = buffer(gpu, "given", bytemuck::cast_slice(&FMA_GIVEN), BufferUsages::UNIFORM).await?;
-    let (kernel, workgroups, ends) = grown(gpu, "fma", &source, &given).await?;
+    let (kernel, workgroups, ends) = grown(gpu, "fma", &source, &given, LANES).await?;
     let lanes = workgroups as usize * LANES;
     let ends: Vec<f32> = read(gpu, "ends", &ends, lanes).await?;
     // Eight chains start at the lane plus 0 to 7.
@@ -55,10 +59,35 @@ async fn fma(gpu: &Gpu, alias: &str) -> Result<Probed> {
     Ok(Probed { kernel, work: 2.0 * (lanes * FMA_ROUNDS * FMA_A_ROUND) as f64 })
 }
 
+/// Cooperative matrices, one subgroup a workgroup.
+async fn matrix(gpu: &Gpu) -> Result<Probed> {
+    let Some(size) = gpu.kernels().options().matrix_size else {
+        bail!("no square matrices of f16 with f32 sums");
+    };
+    let subgroup = gpu.device().adapter_info().subgroup_max_size;
+    let matrix = |scalar: &str, role: &str| format!("coop_mat{size}x{size}<{scalar}, {role}>");
+    let source = format!(
+        "enable f16;\nenable wgpu_cooperative_matrix;\nalias mat_a = {};\nalias mat_b = {};\nalias mat_c = {};\n\
+         const SIZE = {size}u;\nconst LANES = {subgroup}u;\nconst ROUNDS = {MATRIX_ROUNDS}u;\n{}",
+        matrix("f16", "A"),
+        matrix("f16", "B"),
+        matrix("f32", "C"),
+        include_str!("wgsl/matrix.wgsl")
+    );
+    let given = buffer(gpu, "given", bytemuck::cast_slice(&MATRIX_GIVEN), BufferUsages::UNIFORM).await?;
+    let elements = 4 * size * size;
+    let (kernel, workgroups, ends) = grown(gpu, "matrix", &source, &given, elements).await?;
+    let ends: Vec<f32> = read(gpu, "ends", &ends, workgroups as usize * elements).await?;
+    same("matrix", &ends, |_| (size * MATRIX_ROUNDS) as f32)?;
+    // Four chains of four products a round.
+    let products = workgroups as usize * MATRIX_ROUNDS * 16;
+    Ok(Probed { kernel, work: 2.0 * (products * size.pow(3)) as f64 })
+}
+
 async fn workgroup(gpu: &Gpu) -> Result<Probed> {
     let source = format!("const ROUNDS = {MEMORY_ROUNDS}u;\n{}", include_str!("wgsl/workgroup.wgsl"));
     let given = buffer(gpu, "given", bytemuck::cast_slice(&[FACTOR; 4]), BufferUsages::UNIFORM).await?;
-    let (kernel, workgroups, sums) = grown(gpu, "workgroup memory", &source, &given).await?;
+    let (kernel, workgroups, sums) = grown(gpu, "workgroup memory", &source, &given, LANES).await?;
     let lanes = workgroups as usize * LANES;
     let sums: Vec<u32> = read(gpu, "sums", &sums, lanes).await?;
     // The four words of a place.
@@ -70,16 +99,17 @@ async fn workgroup(gpu: &Gpu) -> Result<Probed> {
     Ok(Probed { kernel, work: (lanes * MEMORY_ROUNDS * 4 * 16) as f64 })
 }
 
-/// A computing kernel with enough workgroups, run once; with its output, a word a lane.
+/// A computing kernel with enough workgroups, run once; with its output, so many `words` of each.
 async fn grown(
     gpu: &Gpu,
     label: &'static str,
     source: &str,
     given: &Buffer,
+    words: usize,
 ) -> Result<(Microkernel, u32, Buffer)> {
     let mut workgroups = 8;
     loop {
-        let out = zeroed(gpu, label, (4 * LANES * workgroups as usize) as u64).await?;
+        let out = zeroed(gpu, label, (4 * words * workgroups as usize) as u64).await?;
         let kernel = Microkernel::new(gpu, label, source, &[given, &out], workgroups).await?;
         kernel.run(gpu, 1).await?;
         if kernel.run(gpu, 1).await?.as_secs_f64() > LONG_ENOUGH_S || workgroups >= MOST_WORKGROUPS {

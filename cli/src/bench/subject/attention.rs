@@ -38,15 +38,16 @@ pub(super) async fn prepare<'g, E: Element>(
         ..Cost::new(0.0, bytes, explained.dispatches)
     };
     let written = call.clone();
+    let path = plan.path().path;
     let verify = async move {
         let rows = sample(shape.len_lse(), shape.kv_len * (shape.head_dim + shape.value_dim));
         let output = written.read::<E>().await?;
-        let pattern = (&pattern as _, Some(&parts));
+        let pattern = (&pattern as _, Some((&parts, path)));
         let report = check(&shape, &tensors.inputs(), pattern, &output, rows, Against::Reference)?;
         Ok(verification(&report, shape.len_lse()))
     };
     Ok(Subject {
-        path: plan.path().path.to_string(),
+        path: path.to_string(),
         cost,
         gpu,
         dispatch: Box::new(move |pass| call.dispatch(pass)),

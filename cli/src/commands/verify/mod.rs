@@ -219,7 +219,8 @@ impl Verify {
                 }
             }
             Engine::Gpu(device, gpu, element) => {
-                let forced = self.path.path.map(|path| format!(" --path {path}")).unwrap_or_default();
+                let path = self.path.path.map(|path| format!(" --path {path}")).unwrap_or_default();
+                let forced = path + if self.path.unchecked { " --unchecked" } else { "" };
                 let record = Record {
                     adapter: Some(device.info.name.clone()),
                     adapter_index: Some(device.index),

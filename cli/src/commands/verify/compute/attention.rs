@@ -44,7 +44,14 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Attention, pattern: &dyn Patt
         ElementType::F32 => (expected(case), EXPECTED),
         _ => (Against::Reference, REFERENCE),
     };
-    let report = check(&shape, &tensors.inputs(), (pattern, Some(&parts)), &output, Rows::All, values)?;
+    let report = check(
+        &shape,
+        &tensors.inputs(),
+        (pattern, Some((&parts, plan.path().path))),
+        &output,
+        Rows::All,
+        values,
+    )?;
     Ok(Done::Compared { path: plan.path().path.to_string(), against, judged: Judged::rows(&report) })
 }
 

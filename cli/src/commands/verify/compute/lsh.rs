@@ -5,7 +5,7 @@ use crate::case::{Lsh, rounded};
 use crate::commands::verify::record::Judged;
 use anyhow::Result;
 use wgpu_attention::reference::{self, Expected, LshGot, LshReport, Rows};
-use wgpu_attention::{Element, ElementType, Gpu, LshOutput};
+use wgpu_attention::{Element, ElementType, Gpu, KernelPath, LshOutput};
 
 /// The reference, given the case's buckets, against the expected values; and the case's buckets against the reference's,
 /// wherever no rounding can change them.
@@ -22,6 +22,9 @@ pub(super) fn on_cpu(case: &Lsh) -> Result<Judged> {
 /// The device against the expected values, if its buckets are those that they belong to. Where a projection is too close to
 /// call, a device may differ; its rows are then compared with the reference on the device's own buckets.
 pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Lsh) -> Result<Done> {
+    if let Some(path @ KernelPath::Cooperative) = gpu.kernels().options().path {
+        return Ok(Done::Unsupported(format!("LSH attention has no {path} kernel")));
+    }
     let (qk, v) = match (rounded::<E>("qk", &case.qk), rounded::<E>("v", &case.v)) {
         (Ok(qk), Ok(v)) => (qk, v),
         (Err(reason), _) | (_, Err(reason)) => return Ok(Done::Unsupported(reason)),

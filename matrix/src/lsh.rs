@@ -1,0 +1,97 @@
+//! Cases of LSH attention: hash, sort, chunks, merging.
+
+use anyhow::{Result, ensure};
+use half::{bf16, f16};
+use wgpu_attention::ElementType::{self, Bf16, F16, F32};
+use wgpu_attention::reference::{Kind, LshGot, Rows, random, verify_lsh};
+use wgpu_attention::{AttentionShape, Counter, Element, LshBuffers, LshInputs, LshOptions};
+
+use crate::bench::Bench;
+use crate::cases::{Case, Set};
+use crate::tensor::Tensor;
+
+/// All of them.
+pub(crate) fn cases() -> Vec<Case> {
+    let base = LshOptions::new(3, 8, 16);
+    let masked = base.clone().key_mask(true).causal(true);
+    let once = LshOptions::new(2, 8, 12).count_once(true).within_bucket(true).wrap(false).look_ahead(1);
+    let factors = LshOptions::new(2, 2, 16).buckets(vec![2, 6, 4]).chain_rounds(false);
+    let one = LshOptions::new(1, 8, 64);
+    let list = [
+        (Set::Tiny, "few positions", 9, 4, LshOptions::new(2, 2, 4)),
+        (Set::Small, "3 rounds", 130, 16, base),
+        (Set::Small, "key mask, causal", 130, 16, masked),
+        (Set::Full, "pairs once, within buckets", 130, 16, once),
+        (Set::Full, "factorised buckets", 130, 7, factors),
+        (Set::Full, "one round, chunks of 64", 130, 64, one),
+    ];
+    let mut cases = Vec::new();
+    for element in [F32, F16, Bf16] {
+        for (set, name, len, head_dim, options) in list.clone() {
+            // The kernels differ in how they read elements, and no more.
+            let set = match element {
+                F32 => set,
+                F16 => set.max(Set::Small),
+                Bf16 => Set::Full,
+            };
+            let run = move |bench: &Bench| run(bench, element, [len, head_dim], &options);
+            let name = name.into();
+            cases.push(Case { kernel: "LSH attention", element, name, set, run: Box::new(run) });
+        }
+    }
+    cases
+}
+
+fn run(
+    bench: &Bench,
+    element: ElementType,
+    [len, head_dim]: [usize; 2],
+    options: &LshOptions,
+) -> Result<f64> {
+    match element {
+        F32 => typed::<f32>(bench, [len, head_dim], options),
+        F16 => typed::<f16>(bench, [len, head_dim], options),
+        Bf16 => typed::<bf16>(bench, [len, head_dim], options),
+    }
+}
+
+fn typed<E: Element>(bench: &Bench, [len, head_dim]: [usize; 2], options: &LshOptions) -> Result<f64> {
+    let shape = AttentionShape::new(2, 2, len, head_dim).elements(E::TYPE);
+    let tensors = random::<E>(&shape, Kind::Normal, 3)?;
+    let draw = Counter::new(3, 99);
+    let seen: Vec<bool> = (0..shape.batch * shape.q_len).map(|n| draw.below(n as u64, 4) > 0).collect();
+    let key_mask = options.key_mask.then_some(&seen[..]);
+    let inputs = LshInputs { qk: &tensors.q, v: &tensors.v, projections: None, key_mask };
+
+    let words: Vec<u32> = seen.iter().map(|&seen| seen.into()).collect();
+    let mask = key_mask.map(|_| Tensor::words(bench, &words));
+    let (qk, v) = (Tensor::elements(bench, &tensors.q), Tensor::elements(bench, &tensors.v));
+    let places = options.len_buckets(&shape);
+    let outputs = [
+        Tensor::output(bench, shape.len_out(), E::TYPE),
+        Tensor::output(bench, shape.len_lse(), F32),
+        Tensor::output(bench, places, F32),
+        Tensor::output(bench, places, F32),
+    ];
+    let [out, lse, buckets, order] = &outputs;
+    let mut buffers = LshBuffers::new(qk.binding(), v.binding(), out.binding())
+        .lse(lse.binding())
+        .buckets(buckets.binding())
+        .order(order.binding());
+    if let Some(mask) = &mask {
+        buffers = buffers.key_mask(mask.binding());
+    }
+    let call = bench.kernels().lsh(&shape, options.clone())?.bind(buffers)?;
+    let written = outputs.each_ref().map(|tensor| &tensor.buffer);
+    let bytes = bench.run(|encoder| call.encode(encoder), &written)?;
+    let got = LshGot {
+        out: &bytemuck::pod_collect_to_vec::<u8, E>(out.take(&bytes[0])?),
+        lse: Some(&bytemuck::pod_collect_to_vec::<u8, f32>(lse.take(&bytes[1])?)),
+        buckets: &bytemuck::pod_collect_to_vec::<u8, u32>(buckets.take(&bytes[2])?),
+        order: Some(&bytemuck::pod_collect_to_vec::<u8, u32>(order.take(&bytes[3])?)),
+    };
+    let report = verify_lsh(&shape, options, &inputs, got, Rows::All, None)?;
+    ensure!(report.pass && report.attention.unspecified == 0, "{report}");
+    let both = [report.attention.worst_out, report.attention.worst_lse];
+    Ok(both.into_iter().flatten().map(|worst| worst.ratio).fold(0.0, f64::max))
+}

@@ -1,0 +1,111 @@
+//! Which kernel computes an attention call, and why.
+
+use super::kernels::{Kernels, Options};
+use crate::mask::Parts;
+use crate::wgsl::{Matrices, Tile, TileKind};
+use crate::{AttentionShape, ElementType, Error, KernelPath, Result};
+
+/// The kernel that a plan runs, and why that one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathChoice {
+    /// The kernel.
+    pub path: KernelPath,
+    /// The reason, in words.
+    pub why: String,
+}
+
+/// What the cooperative path needs of a device.
+const NEEDED: wgpu::Features =
+    wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16);
+
+/// The features that [`KernelPath::Cooperative`] needs, if the adapter has all of them; none otherwise. One of them is
+/// experimental: a device gets it only with `wgpu::ExperimentalFeatures::enabled()`, which is unsafe and so for the caller
+/// to decide.
+pub fn cooperative_features(adapter: &wgpu::Adapter) -> wgpu::Features {
+    if adapter.features().contains(NEEDED) && usable_size(&adapter.cooperative_matrix_properties()).is_some()
+    {
+        NEEDED
+    } else {
+        wgpu::Features::empty()
+    }
+}
+
+/// The largest square matrices with f16 operands and f32 sums among those that an adapter reports.
+pub(super) fn usable_size(reported: &[wgpu::CooperativeMatrixProperties]) -> Option<usize> {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    let usable = |m: &&wgpu::CooperativeMatrixProperties| {
+        m.m_size == m.n_size && m.m_size == m.k_size && (m.ab_type, m.cr_type) == (F16, F32)
+    };
+    reported.iter().filter(usable).map(|m| m.m_size as usize).filter(|size| [8, 16].contains(size)).max()
+}
+
+/// The kernel for a call, and the kind of its tile: what the caller forced, or the fastest that the device has.
+pub(super) fn choose(
+    kernels: &Kernels,
+    shape: &AttentionShape,
+    parts: &Parts,
+) -> Result<(PathChoice, TileKind)> {
+    let choice = |path, why: String| PathChoice { path, why };
+    let scalar = |why| Ok((choice(KernelPath::Scalar, why), kernels.scalar_tile_kind()));
+    let cooperative = |why: &str, kind| Ok((choice(KernelPath::Cooperative, why.into()), kind));
+    match forced(kernels.options())? {
+        Some(KernelPath::Scalar) => scalar("the caller forced it".into()),
+        Some(KernelPath::Cooperative) => {
+            cooperative("the caller forced it", TileKind::Matrix(kernels.matrices(shape)?))
+        }
+        None => match kernels.matrices(shape).and_then(|matrices| suits(kernels, shape, parts, matrices)) {
+            Err(error) => scalar(format!("for cooperative matrices, {error}")),
+            Ok(_) if kernels.computes_on_a_cpu() => scalar("the device emulates cooperative matrices".into()),
+            Ok(kind) => cooperative("inputs in f16, and the device has cooperative matrices", kind),
+        },
+    }
+}
+
+/// The path that the caller forces, by itself or by a tile of it.
+pub(super) fn forced(options: &Options) -> Result<Option<KernelPath>> {
+    let of_tile = match (options.tile, options.tile_kind) {
+        (Some(Tile::Matrix(_)), _) | (None, Some(TileKind::Matrix(_))) => Some(KernelPath::Cooperative),
+        (None, None) => None,
+        _ => Some(KernelPath::Scalar),
+    };
+    if let (Some(path), Some(of_tile)) = (options.path, of_tile) {
+        if path != of_tile {
+            return Err(Error::argument("tile", format!("one of the {path} path, which is forced"), of_tile));
+        }
+    }
+    Ok(options.path.or(of_tile))
+}
+
+impl Kernels {
+    /// The device's matrices, or what is missing for this call.
+    pub(crate) fn matrices(&self, shape: &AttentionShape) -> Result<Matrices> {
+        if shape.input != ElementType::F16 {
+            return Err(Error::argument("input", "f16, as the cooperative path multiplies it", shape.input));
+        }
+        let have = self.device().features();
+        if !have.contains(NEEDED) {
+            let got = format!("a device without {}", NEEDED.difference(have));
+            return Err(Error::argument("device", format!("the features {NEEDED}"), got));
+        }
+        let need = "square matrices of 8 or 16, f16 operands and f32 sums, by Options::matrices";
+        let size = self.options().matrix_size.ok_or_else(|| Error::argument("matrices", need, "none"))?;
+        let matrices = Matrices { size, subgroup: self.device().adapter_info().subgroup_max_size as usize };
+        matrices.check()?;
+        Ok(matrices)
+    }
+}
+
+/// Whether every part has a tile, and rows enough to fill it: few queries are bound by the reading of k and v.
+fn suits(kernels: &Kernels, shape: &AttentionShape, parts: &Parts, matrices: Matrices) -> Result<TileKind> {
+    let kind = TileKind::Matrix(matrices);
+    let rows = shape.q_len * shape.heads / shape.kv_heads;
+    if rows < kind.least_rows() {
+        let need = format!("at least {} with the heads of a key head, to fill matrices", kind.least_rows());
+        return Err(Error::argument("q_len", need, rows));
+    }
+    for part in parts.parts() {
+        let grid = part.mask.grid();
+        Tile::choose(shape.head_dim, shape.value_dim, grid.block_q, grid.block_k, kernels.limits_of(kind))?;
+    }
+    Ok(kind)
+}

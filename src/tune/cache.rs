@@ -1,0 +1,146 @@
+//! Choices on disk.
+
+use super::{Trial, Tuned, Tuning};
+use crate::{AttentionShape, BlockGrid, Error, Gpu, Parts, Pattern, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+/// What [`Gpu::tune`] found, in a JSON file: by adapter, driver, version of this crate, options and call.
+///
+/// ```no_run
+/// use wgpu_attention::tune::TuningCache;
+/// use wgpu_attention::{AttentionShape, Causal, Gpu};
+///
+/// let gpu = Gpu::new()?;
+/// let mut cache = TuningCache::open("tuning.json")?; // an empty one, if there is no such file
+/// let shape = AttentionShape::new(1, 12, 4096, 64);
+/// let tuned = cache.tuned(&gpu, &shape, &Causal, &mut |_| ())?; // tunes and writes once, then only reads
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct TuningCache {
+    path: PathBuf,
+    file: File,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    format: u32,
+    choices: BTreeMap<String, Tuning>,
+}
+
+impl TuningCache {
+    const FORMAT: u32 = 1;
+
+    /// Reads a file, or begins an empty cache that will be written there.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a file that is there and is none of these, or cannot be read.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        let file = match fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str::<File>(&text).map_err(|error| wrong(&path, error))?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                File { format: Self::FORMAT, choices: BTreeMap::new() }
+            }
+            Err(error) => return Err(wrong(&path, error)),
+        };
+        if file.format != Self::FORMAT {
+            return Err(wrong(&path, format!("format {}", file.format)));
+        }
+        Ok(Self { path, file })
+    }
+
+    /// The choice for a call: from the cache, or tuned now and written. A written choice that the device does not take any more
+    /// is tuned anew.
+    ///
+    /// # Errors
+    /// As [`Gpu::tune`], and [`Error::Argument`] where the file cannot be written.
+    pub fn tuned(
+        &mut self,
+        gpu: &Gpu,
+        shape: &AttentionShape,
+        pattern: &dyn Pattern,
+        watch: &mut dyn FnMut(&Trial),
+    ) -> Result<Tuned> {
+        shape.check()?;
+        let parts = Parts::lower(pattern, BlockGrid::from(shape))?;
+        let key = key(gpu, shape, &parts);
+        if let Some(best) = self.file.choices.get(&key).copied() {
+            let kernels = crate::Kernels::new(gpu.device(), best.options(*gpu.kernels().options()))?;
+            if kernels.attention(shape, &parts).is_ok() {
+                return Ok(Tuned { best, trials: vec![] });
+            }
+        }
+        let tuned = gpu.tune(shape, pattern, watch)?;
+        self.file.choices.insert(key, tuned.best);
+        self.write()?;
+        Ok(tuned)
+    }
+
+    /// Choices in it, for all devices and calls.
+    pub fn len(&self) -> usize {
+        self.file.choices.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.file.choices.is_empty()
+    }
+
+    /// Whole or not at all: a file beside it takes its place.
+    fn write(&self) -> Result<()> {
+        let text = serde_json::to_string_pretty(&self.file).expect("a map of names and numbers");
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".{}", std::process::id()));
+        let beside = PathBuf::from(name);
+        let write = || -> std::io::Result<()> {
+            let mut file = fs::File::create(&beside)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&beside, &self.path)
+        };
+        write().map_err(|error| {
+            let _ = fs::remove_file(&beside);
+            Error::argument("cache", "a place for a file", format!("{}: {error}", self.path.display()))
+        })
+    }
+}
+
+fn wrong(path: &Path, error: impl std::fmt::Display) -> Error {
+    let need = format!("a tuning cache of format {}", TuningCache::FORMAT);
+    Error::argument("cache", need, format!("{}: {error}", path.display()))
+}
+
+/// All that the choice depends on, in words.
+fn key(gpu: &Gpu, shape: &AttentionShape, parts: &Parts) -> String {
+    let info = gpu.info();
+    let options = gpu.kernels().options();
+    let part = |part: &crate::Part| {
+        let grid = part.mask.grid();
+        let [blocks_q, blocks_k] = [grid.block_q, grid.block_k];
+        format!(
+            "{}x{} in {blocks_q}x{blocks_k}, {} visited{}{}",
+            grid.q_len,
+            grid.kv_len,
+            part.mask.visited(),
+            if part.q_order.is_some() { ", queries ordered" } else { "" },
+            if part.k_order.is_some() { ", keys ordered" } else { "" },
+        )
+    };
+    let parts: Vec<_> = parts.parts().iter().map(part).collect();
+    format!(
+        "{} ({:?}, {}; {} {}); wgpu-attention {}; {options:?}; {shape:?}; {}",
+        info.name,
+        info.backend,
+        info.device,
+        info.driver,
+        info.driver_info,
+        env!("CARGO_PKG_VERSION"),
+        parts.join(" + ")
+    )
+}

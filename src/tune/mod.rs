@@ -1,0 +1,141 @@
+//! Tuning, for those who ask for it: times a call's candidate tiles and splits on the device, and keeps the fastest.
+//!
+//! Without it the choice follows from sizes and limits alone, and is the same on every run. With it, too, once it is in the
+//! [`TuningCache`]: what was fastest then is taken, by adapter, driver and version of this crate.
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | the entry, and what it returns |
+//! | `candidates.rs` | what could be fast, and the least time it could take |
+//! | `trial.rs` | one candidate on the device: verified, then timed |
+//! | `cache.rs` | choices on disk |
+
+#[cfg(feature = "serde")]
+mod cache;
+mod candidates;
+mod trial;
+
+#[cfg(feature = "serde")]
+pub use cache::TuningCache;
+
+use crate::wgsl::Tile;
+use crate::{AttentionShape, BlockGrid, ElementType, Gpu, Options, Parts, Pattern, Result};
+use candidates::Candidates;
+use half::{bf16, f16};
+use trial::Trials;
+
+/// How to compute a call: what [`Gpu::tune`] finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Tuning {
+    /// Sizes of a workgroup; they also say which kernel path it is.
+    pub tile: Tile,
+    /// Workgroups that share the keys of a row tile.
+    pub splits: usize,
+}
+
+impl Tuning {
+    /// These options, but for the tile and the splits.
+    pub fn options(&self, base: Options) -> Options {
+        Options { tile: Some(self.tile), splits: Some(self.splits), tile_kind: None, path: None, ..base }
+    }
+}
+
+/// What became of a candidate.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// Its result is within the bound; seconds of a call, the least of several samples.
+    Timed(f64),
+    /// It could not be the fastest: seconds that it takes at least, at the best rate that was seen.
+    Skipped(f64),
+    /// The device does not take it.
+    Refused(String),
+    /// Its result is out of the bound: a fault of the device's compiler, or of ours.
+    Wrong(String),
+}
+
+/// A candidate, and what became of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trial {
+    /// The candidate.
+    pub tuning: Tuning,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// The end of [`Gpu::tune`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tuned {
+    /// The fastest; what the plan chooses by itself, if nothing is faster.
+    pub best: Tuning,
+    /// In the order in which they ran, the plan's own choice first; none where the choice came out of a cache.
+    pub trials: Vec<Trial>,
+}
+
+impl Gpu {
+    /// Finds the fastest tile and splits for a call by running it on random inputs: each candidate is compared with the f64
+    /// reference on a sample of rows, and timed if it is right. `watch` is told of each. Takes seconds, since each tile is a
+    /// shader to be compiled.
+    ///
+    /// What this device's [`Options`] force (a path, a tile, splits) stays as it is.
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{AttentionShape, Causal, Gpu, Kernels};
+    ///
+    /// let gpu = Gpu::new()?;
+    /// let shape = AttentionShape::new(1, 12, 4096, 64);
+    /// let tuned = gpu.tune(&shape, &Causal, &mut |trial| println!("{trial:?}"))?;
+    /// let kernels = Kernels::new(gpu.device(), tuned.best.options(*gpu.kernels().options()))?;
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Kernels::attention`](crate::Kernels::attention) for a call that the plan's own choice cannot run, and
+    /// [`Error::Device`](crate::Error::Device) where that choice's result is out of the bound.
+    pub fn tune(
+        &self,
+        shape: &AttentionShape,
+        pattern: &dyn Pattern,
+        watch: &mut dyn FnMut(&Trial),
+    ) -> Result<Tuned> {
+        use ElementType::{Bf16, F16, F32};
+        match (shape.input, shape.output) {
+            (F32, F32) => tune::<f32, f32>(self, shape, pattern, watch),
+            (F32, F16) => tune::<f32, f16>(self, shape, pattern, watch),
+            (F32, Bf16) => tune::<f32, bf16>(self, shape, pattern, watch),
+            (F16, F32) => tune::<f16, f32>(self, shape, pattern, watch),
+            (F16, F16) => tune::<f16, f16>(self, shape, pattern, watch),
+            (F16, Bf16) => tune::<f16, bf16>(self, shape, pattern, watch),
+            (Bf16, F32) => tune::<bf16, f32>(self, shape, pattern, watch),
+            (Bf16, F16) => tune::<bf16, f16>(self, shape, pattern, watch),
+            (Bf16, Bf16) => tune::<bf16, bf16>(self, shape, pattern, watch),
+        }
+    }
+}
+
+fn tune<I: crate::Element, O: crate::Element>(
+    gpu: &Gpu,
+    shape: &AttentionShape,
+    pattern: &dyn Pattern,
+    watch: &mut dyn FnMut(&Trial),
+) -> Result<Tuned> {
+    shape.check()?;
+    let parts = Parts::lower(pattern, BlockGrid::from(shape))?;
+    let plan = gpu.kernels().attention(shape, &parts)?;
+    let own = Tuning { tile: plan.explain().tile, splits: plan.explain().splits };
+    if shape.is_empty() {
+        return Ok(Tuned { best: own, trials: vec![] });
+    }
+    let candidates = Candidates::new(gpu, shape, &parts, own);
+    let mut trials = Trials::<I, O>::new(gpu, shape, pattern, &parts, watch)?;
+    trials.run_own(own)?;
+    for tile in candidates.tiles() {
+        trials.run(&candidates, Tuning { tile, splits: own.splits })?;
+    }
+    // The best tile may want other splits.
+    let tile = trials.best().tile;
+    for splits in candidates.splits() {
+        trials.run(&candidates, Tuning { tile, splits })?;
+    }
+    Ok(Tuned { best: trials.best(), trials: trials.into_list() })
+}

@@ -1,0 +1,192 @@
+//! The cooperative path: products of f16 in cooperative matrices. Inputs are f16; everything else is as on the scalar path.
+//!
+//! Each variant takes a second to compile, so the cases share few of them.
+
+use crate::support::{
+    BiasValues, Case, Cut, PATTERNS, Placement, bound, bound_of_parts, check_all, cooperative, count,
+    count_of_parts, cut, gather, gather_of_parts, gpu, picked, run, summary,
+};
+use half::f16;
+use wgpu_attention::ElementType::{self, F16, F32};
+use wgpu_attention::reference::Kind;
+use wgpu_attention::wgsl::{Matrices, Tile, TileKind};
+use wgpu_attention::{
+    AttentionShape, BiasStrides, BlockGrid, BlockMask, Causal, Full, KernelPath, Kernels, Options, Window,
+};
+
+fn case(shape: AttentionShape, output: ElementType) -> Case {
+    Case::new(shape.input(F16).output(output)).options(Options::default().path(KernelPath::Cooperative))
+}
+
+/// Grouped heads, short last tiles both ways.
+fn shape() -> AttentionShape {
+    AttentionShape::new(2, 4, 70, 64).kv_heads(2).kv_len(150)
+}
+
+#[test]
+fn lengths_and_inputs() {
+    let mut cases = vec![];
+    for (q_len, kv_len) in [(1, 1), (16, 17), (33, 31), (64, 64), (65, 130), (130, 1), (129, 300)] {
+        let case = case(AttentionShape::new(1, 2, q_len, 64).kv_len(kv_len), F16);
+        for kind in Kind::ALL {
+            cases.push(case.clone().kind(kind));
+            cases.push(case.clone().kind(kind).pattern(Causal).seed(2));
+        }
+    }
+    check_all("cooperative: lengths", cases, bound);
+    summary("cooperative");
+}
+
+/// Matrices of columns to spare, of none, a wide output, groups of 4 that are not whole.
+#[test]
+fn dimensions() {
+    let mut cases = vec![];
+    for (head_dim, value_dim) in [(16, 16), (7, 33), (80, 80), (128, 128)] {
+        let shape = AttentionShape::new(1, 2, 70, head_dim).kv_heads(1).kv_len(99).value_dim(value_dim);
+        cases.push(case(shape, F16).pattern(Causal));
+        cases.push(case(shape, F16).kind(Kind::Arange));
+    }
+    check_all("cooperative: dimensions, bound", cases.clone(), bound);
+    check_all("cooperative: dimensions, count", cases.clone(), count);
+    check_all("cooperative: dimensions, gather", cases, gather);
+}
+
+#[test]
+fn every_pattern_counts_its_own_pairs() {
+    let case = case(shape(), F32);
+    let cases = || {
+        PATTERNS.iter().enumerate().map(|(n, (name, _))| {
+            case.clone().pattern(picked(name, &case.shape.extent(), n as u64)).seed(n as u64)
+        })
+    };
+    check_all("cooperative: patterns, count", cases(), count);
+    check_all("cooperative: patterns, gather", cases(), gather);
+    check_all("cooperative: patterns, bound", cases(), bound);
+}
+
+/// A maximum rises by more than is put up with, again and again: in steps of one tile, and far beyond f16's range.
+#[test]
+fn maxima_that_rise_late() {
+    let mut cases = vec![];
+    for scale in [1.0, 8.0, 300.0] {
+        let shape = AttentionShape::new(1, 2, 70, 64).kv_len(300).scale(scale / 8.0);
+        for (kind, pattern) in [(Kind::Rising, 300), (Kind::Peaky, 300), (Kind::Normal, 64)] {
+            let window = Window { before: pattern, after: pattern };
+            cases.push(case(shape, F32).kind(kind).pattern(window));
+        }
+    }
+    check_all("cooperative: late maxima", cases, bound);
+}
+
+#[test]
+fn score_terms() {
+    let sizes = [2, 4, 70, 150];
+    let shape = shape().bias(BiasStrides::broadcast(sizes)).softcap(3.0).alibi(true);
+    let cases = [
+        case(shape, F16).bias(BiasValues::Holes),
+        case(shape, F16).pattern(Causal),
+        case(shape, F16).bias(BiasValues::Floors).kind(Kind::Peaky),
+    ];
+    check_all("cooperative: terms", cases, bound);
+}
+
+#[test]
+fn layouts() {
+    let placements = [Placement::Bhld, Placement::Blhd, Placement::Gap(4), Placement::Gap(3)];
+    let cases = placements.map(|placement| case(placement.apply(shape()), F16).pattern(Causal));
+    check_all("cooperative: layouts", cases, bound);
+}
+
+#[test]
+fn parts_merge() {
+    let case = case(shape(), F16).pattern(picked("blocks_per_head", &shape().extent(), 3));
+    for how in [Cut::Keys, Cut::Gathers, Cut::EmptyFirst] {
+        let parts = cut(&case, how, 1);
+        let gpu = cooperative(case.options);
+        bound_of_parts(&gpu, &case, &parts).unwrap_or_else(|e| panic!("{how:?}: {e}"));
+        let wide = Case { shape: case.shape.output(F32), ..case.clone() };
+        count_of_parts(&gpu, &wide, &parts).unwrap_or_else(|e| panic!("{how:?}: {e}"));
+        gather_of_parts(&gpu, &wide, &parts).unwrap_or_else(|e| panic!("{how:?}: {e}"));
+    }
+}
+
+/// Few queries: packed heads and split keys.
+#[test]
+fn few_queries() {
+    let mut cases = vec![];
+    for (q_len, splits) in [(1, 3), (9, 2), (20, 7)] {
+        let shape = AttentionShape::new(1, 8, q_len, 64).kv_heads(2).kv_len(403);
+        let options = Options::default().path(KernelPath::Cooperative).splits(splits);
+        cases.push(case(shape, F16).options(options).pattern(Causal));
+    }
+    check_all("cooperative: few queries, bound", cases.clone(), bound);
+    check_all("cooperative: few queries, count", cases, count);
+}
+
+#[test]
+fn the_same_call_twice_gives_the_same_bits() {
+    let case = case(shape(), F16).pattern(Causal);
+    let (gpu, tensors, parts) = (cooperative(case.options), case.tensors::<f16>(), case.parts());
+    let once = || run::<f16, f16>(&gpu, &case.shape, &tensors.inputs(), &parts, true).expect("guards");
+    assert_eq!(once(), once());
+}
+
+#[test]
+fn the_choice_of_a_path_is_explained() {
+    let choice = |kernels: &Kernels, shape: AttentionShape| {
+        let mask = BlockMask::new(&Full, BlockGrid::from(&shape)).expect("a mask");
+        kernels.attention(&shape, mask).map(|plan| plan.explain().choice.clone())
+    };
+    let forced = cooperative(Options::default().path(KernelPath::Cooperative));
+    let halves = shape().input(F16).output(F16);
+    let chosen = choice(forced.kernels(), halves).expect("a plan");
+    assert_eq!((chosen.path, chosen.why.as_str()), (KernelPath::Cooperative, "the caller forced it"));
+
+    // A software adapter only emulates matrices.
+    let free = cooperative(Options::default());
+    let chosen = choice(free.kernels(), halves).expect("a plan");
+    let on_cpu = free.device().adapter_info().device_type == wgpu::DeviceType::Cpu;
+    let expected = if on_cpu { KernelPath::Scalar } else { KernelPath::Cooperative };
+    assert_eq!(chosen.path, expected, "{}", chosen.why);
+
+    let chosen = choice(free.kernels(), shape()).expect("a plan");
+    assert!(chosen.path == KernelPath::Scalar && chosen.why.contains("f16"), "{}", chosen.why);
+    let few = AttentionShape::new(1, 4, 1, 64).kv_len(500).elements(F16);
+    let chosen = choice(free.kernels(), few).expect("a plan");
+    assert!(chosen.path == KernelPath::Scalar && chosen.why.contains("q_len"), "{}", chosen.why);
+}
+
+/// What cannot run is an error, never another kernel.
+#[test]
+fn what_the_path_cannot_do() {
+    let error = |kernels: &Kernels, shape: AttentionShape, block: usize| {
+        let mask = BlockMask::new(&Full, BlockGrid::from(&shape).blocks(block, block)).expect("a mask");
+        kernels.attention(&shape, mask).map(drop).expect_err("it cannot run").to_string()
+    };
+    let options = Options::default().path(KernelPath::Cooperative);
+    let forced = cooperative(options);
+    let halves = shape().elements(F16);
+    let of_f32 = error(forced.kernels(), shape(), 64);
+    assert!(of_f32.contains("input") && of_f32.contains("f16") && of_f32.contains("f32"), "{of_f32}");
+    let size = forced.kernels().options().matrix_size.expect("it has matrices");
+    if size == 16 {
+        let small = error(forced.kernels(), halves, 16);
+        assert!(small.contains("block_q") && small.contains("32"), "{small}");
+    }
+
+    // A device that was not asked for them.
+    let plain = Kernels::new(gpu().device(), options).expect("checked with the plan");
+    let without = error(&plain, halves, 64);
+    assert!(without.contains("device") && without.contains("COOPERATIVE"), "{without}");
+
+    // Matrices that nobody named, a tile of the other path, matrices that no kernel uses.
+    let unnamed = Kernels::new(forced.device(), options).expect("checked with the plan");
+    assert!(error(&unnamed, halves, 64).contains("Options::matrices"));
+    let mixed = Kernels::new(forced.device(), options.tile_kind(TileKind::Staged)).expect("as above");
+    let mixed = error(&mixed, halves, 64);
+    assert!(mixed.contains("tile") && mixed.contains("cooperative"), "{mixed}");
+    let odd = TileKind::Matrix(Matrices { size: 4, subgroup: 32 });
+    let limits = wgpu_attention::wgsl::TileLimits { kind: odd, ..wgpu_attention::wgsl::TileLimits::WEBGPU };
+    let odd = Tile::choose(64, 64, 64, 64, limits).expect_err("no such matrices").to_string();
+    assert!(odd.contains("matrices") && odd.contains("16 by 16"), "{odd}");
+}

@@ -1,0 +1,162 @@
+//! Tuning: only right candidates are timed, the fastest is kept, and a cache gives the same choice again.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+use support::{gpu, gpu_with};
+use wgpu_attention::ElementType::F16;
+use wgpu_attention::tune::{Outcome, Trial, Tuned, TuningCache};
+use wgpu_attention::wgsl::{Tile, TileKind};
+use wgpu_attention::{AttentionShape, Causal, Gpu, KernelPath, Kernels, Options, Strided, StridedPart};
+
+/// A folder of its own, gone at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("wgpu-attention-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn shape() -> AttentionShape {
+    AttentionShape::new(1, 2, 200, 32)
+}
+
+fn timed(trial: &Trial) -> Option<f64> {
+    match trial.outcome {
+        Outcome::Timed(time_s) => Some(time_s),
+        _ => None,
+    }
+}
+
+fn tune(gpu: &Gpu, shape: &AttentionShape) -> Tuned {
+    gpu.tune(shape, &Causal, &mut |_| ()).expect("tuned")
+}
+
+#[test]
+fn the_fastest_right_candidate_is_kept() {
+    let mut seen = vec![];
+    let tuned = gpu().tune(&shape(), &Causal, &mut |trial| seen.push(trial.clone())).expect("tuned");
+    assert_eq!(seen, tuned.trials, "all are shown as they end");
+    let least = tuned.trials.iter().filter_map(timed).fold(f64::INFINITY, f64::min);
+    let best = tuned.trials.iter().find(|trial| timed(trial) == Some(least)).expect("something ran");
+    assert_eq!(best.tuning, tuned.best);
+    assert!(tuned.trials.iter().filter(|trial| timed(trial).is_some()).count() > 1, "{:?}", tuned.trials);
+    assert!(timed(&tuned.trials[0]).is_some(), "the plan's own choice comes first");
+    let kinds = |staged: bool| {
+        let is = |trial: &&Trial| matches!(trial.tuning.tile, Tile::Staged(_)) == staged;
+        tuned.trials.iter().filter(is).count()
+    };
+    assert!(kinds(true) > 1 && kinds(false) >= 1);
+    let mut each: Vec<_> = tuned.trials.iter().map(|trial| trial.tuning).collect();
+    each.dedup();
+    assert_eq!(each.len(), tuned.trials.len(), "none twice");
+
+    // What was found is what then runs.
+    let kernels =
+        Kernels::new(gpu().device(), tuned.best.options(Options::default())).expect("valid options");
+    let parts = wgpu_attention::Parts::lower(&Causal, shape()).expect("parts");
+    let plan = kernels.attention(&shape(), &parts).expect("a plan");
+    assert_eq!((plan.explain().tile, plan.explain().splits), (tuned.best.tile, tuned.best.splits));
+}
+
+#[test]
+fn several_parts_and_few_queries() {
+    let pattern = Strided { stride: 20, part: StridedPart::Both, causal: true };
+    let tuned = gpu().tune(&shape(), &pattern, &mut |_| ()).expect("tuned");
+    assert!(tuned.trials.iter().filter_map(timed).count() > 1);
+    let few = AttentionShape::new(1, 4, 1, 32).kv_heads(2).kv_len(2000);
+    let tuned = tune(gpu(), &few);
+    let splits: Vec<_> = tuned.trials.iter().map(|trial| trial.tuning.splits).collect();
+    assert!(splits.iter().any(|n| *n != splits[0]), "{splits:?}");
+}
+
+#[test]
+fn what_is_forced_stays() {
+    let direct = gpu_with(Options::default().tile_kind(TileKind::Direct).splits(1));
+    let tuned = tune(&direct, &shape());
+    assert!(tuned.trials.iter().all(|t| matches!(t.tuning.tile, Tile::Direct(_)) && t.tuning.splits == 1));
+    let one = gpu_with(Options::default().tile(tuned.best.tile).splits(2));
+    let tuned = tune(&one, &shape());
+    assert_eq!(tuned.trials.len(), 1);
+    let halves = gpu_with(Options::default().path(KernelPath::Cooperative));
+    let tuned = tune(&halves, &shape().input(F16).output(F16));
+    assert!(tuned.trials.iter().all(|trial| matches!(trial.tuning.tile, Tile::Matrix(_))), "{tuned:?}");
+}
+
+/// A wrong candidate is neither timed nor taken, however fast; a wrong choice of the plan's own is an error.
+#[test]
+fn wrong_results_are_not_taken() {
+    let own = tune(gpu(), &shape()).trials[0].tuning;
+    let own_label = format!("tile {} block", own.tile);
+    let broken = |is_broken: Box<dyn Fn(&str) -> bool + Send + Sync>| {
+        let edit = move |text: &str| match text.lines().next().is_some_and(&is_broken) {
+            true => text.replace("o * end.new_weight", "o"),
+            false => text.to_owned(),
+        };
+        let kernels = Kernels::with_edited_shaders(gpu().device(), Options::default(), edit);
+        gpu().with_kernels(kernels.expect("valid options"))
+    };
+    let all = broken(Box::new(|_| true));
+    let error = all.tune(&shape(), &Causal, &mut |_| ()).expect_err("all are wrong").to_string();
+    assert!(error.contains("tune") && error.contains("FAIL"), "{error}");
+
+    let others = broken(Box::new(move |label| !label.contains(&own_label)));
+    let tuned = tune(&others, &shape());
+    let wrong = |trial: &&Trial| matches!(trial.outcome, Outcome::Wrong(_));
+    assert!(tuned.trials.iter().filter(wrong).count() > 0, "{:?}", tuned.trials);
+    assert_eq!(tuned.best.tile, own.tile);
+}
+
+#[test]
+fn a_cache_gives_the_same_choice_again() {
+    let folder = Folder::new("tune");
+    let path = folder.0.join("choices.json");
+    let mut cache = TuningCache::open(&path).expect("an empty one");
+    assert!(cache.is_empty() && !path.exists());
+    let first = cache.tuned(gpu(), &shape(), &Causal, &mut |_| ()).expect("tuned");
+    assert!(!first.trials.is_empty() && cache.len() == 1);
+    let none = &mut |trial: &Trial| panic!("tuned again: {trial:?}");
+    assert_eq!(cache.tuned(gpu(), &shape(), &Causal, none).expect("read").best, first.best);
+
+    // Also from the file; another call has a choice of its own.
+    let mut again = TuningCache::open(&path).expect("the file");
+    let second = again.tuned(gpu(), &shape(), &Causal, none).expect("read");
+    assert!(second.best == first.best && second.trials.is_empty());
+    let other = again.tuned(gpu(), &shape().q_len(100), &Causal, &mut |_| ()).expect("tuned");
+    assert!(!other.trials.is_empty() && again.len() == 2);
+    assert_eq!(fs::read_dir(&folder.0).expect("a folder").count(), 1, "nothing is left beside it");
+}
+
+#[test]
+fn files_that_are_no_caches() {
+    let folder = Folder::new("tune-wrong");
+    let path = folder.0.join("choices.json");
+    for text in ["", "{", "[]", r#"{"format": 2, "choices": {}}"#, r#"{"format": 1, "choices": {"x": 3}}"#] {
+        fs::write(&path, text).expect("written");
+        let error = TuningCache::open(&path).expect_err("no cache").to_string();
+        assert!(error.contains("cache") && error.contains("choices.json"), "{text}: {error}");
+        assert_eq!(fs::read_to_string(&path).expect("there"), text, "it stays as it is");
+    }
+    let mut nowhere = TuningCache::open(folder.0.join("missing/choices.json")).expect("an empty one");
+    let error = nowhere.tuned(gpu(), &shape(), &Causal, &mut |_| ()).expect_err("no place").to_string();
+    assert!(error.contains("cache") && error.contains("missing"), "{error}");
+}
+
+#[test]
+fn bad_input() {
+    let error = gpu().tune(&AttentionShape::new(1, 3, 8, 16).kv_heads(2), &Causal, &mut |_| ());
+    assert!(error.expect_err("3 heads over 2").to_string().contains("heads"));
+    let empty = tune(gpu(), &AttentionShape::new(0, 1, 8, 16));
+    assert!(empty.trials.is_empty());
+}
