@@ -130,8 +130,11 @@ fn every_call_on_a_destroyed_device_is_an_error() {
     drop(pollster::block_on(scope.pop()));
 }
 
-/// A device that may use little more of its memory than is in use: as many hundredths of all as it takes to make it.
+/// A device that may use little more of its memory than is in use: three hundredths of all more than it takes to make it, for
+/// other programs take and free memory, too.
+#[cfg(not(target_vendor = "apple"))]
 fn small_device() -> Gpu {
+    const BUDGETED: wgpu::Backends = wgpu::Backends::VULKAN.union(wgpu::Backends::DX12);
     let device = |percent| {
         let thresholds =
             wgpu::MemoryBudgetThresholds { for_resource_creation: Some(percent), for_device_loss: None };
@@ -139,13 +142,15 @@ fn small_device() -> Gpu {
             memory_budget_thresholds: thresholds,
             ..wgpu::InstanceDescriptor::new_without_display_handle_from_env()
         });
-        let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::VULKAN));
-        let adapter = adapters.first().expect("need a Vulkan adapter: of others wgpu knows no budget here");
+        let adapters = pollster::block_on(instance.enumerate_adapters(BUDGETED));
+        let adapter = adapters.first().expect("need an adapter whose budget wgpu knows");
         pollster::block_on(Gpu::on(adapter, Options::default())).ok()
     };
-    (1..100).find_map(device).expect("a device")
+    let least = (1..97).find(|&percent| device(percent).is_some()).expect("a device");
+    device(least + 3).expect("a device, as before")
 }
 
+#[cfg(not(target_vendor = "apple"))] // There wgpu knows no budget.
 #[test]
 fn out_of_memory_is_an_error_that_says_how_much() {
     const MIB: u64 = 1 << 20;
@@ -176,32 +181,44 @@ fn out_of_memory_is_an_error_that_says_how_much() {
     };
     let small = AttentionShape::new(1, 1, 100, 16);
     let few = tensors(&small);
-    let small_call = || {
-        let out: Vec<f32> = gpu.attention(&small, &few[0], &few[1], &few[2], &Causal).unwrap();
+    // What other programs took meanwhile is made up for.
+    let small_call = |held: &mut Vec<wgpu::Buffer>| {
+        let out = (0..1000).find_map(|_| {
+            match gpu.attention::<f32, f32>(&small, &few[0], &few[1], &few[2], &Causal) {
+                Err(Error::OutOfMemory { .. }) => {
+                    release(held);
+                    thread::sleep(Duration::from_millis(20));
+                    None
+                }
+                result => Some(result.unwrap()),
+            }
+        });
+        let out = out.expect("memory for a small call");
         assert!(verified(&small, &few, &Causal, (&out, None)).pass);
     };
-    // q takes 128 MiB, k and v next to nothing.
+    // q, out and its copy take 128 MiB each, k and v next to nothing.
     let large = AttentionShape::new(1, 1, 1 << 21, 16).kv_len(16);
     let many = tensors(&large);
     let large_call = || gpu.attention::<f32, f32>(&large, &many[0], &many[1], &many[2], &Full);
     for _ in 0..3 {
-        // Other programs take and free memory, too: until it is q for which there is none.
         let refused = (0..20).find_map(|_| {
             held.extend(std::iter::from_fn(ballast).take(1000));
             assert!(held.len() < 1000, "an endless budget");
+            // Room for small buffers, so that it is a large one for which there is none.
             release(&mut held);
             match large_call() {
-                Err(Error::OutOfMemory { what, need }) if what == "q" => Some(need),
+                Err(Error::OutOfMemory { what, need }) if need >= 128 * MIB => Some((what, need)),
                 Err(Error::OutOfMemory { .. }) | Ok(_) => None,
                 Err(other) => panic!("{other}"),
             }
         });
-        assert_eq!(refused, Some(128 * MIB));
-        release(&mut held);
-        small_call();
+        let (what, need) = refused.expect("a large call without room");
+        println!("{} MiB held: no room for {what} of {need} bytes", 64 * held.len());
+        assert!(["q", "out", "read-back"].contains(&&*what) && need == 128 * MIB, "{what} of {need} bytes");
+        small_call(&mut held);
     }
     // The device is as good as before.
-    drop(held);
+    held.clear();
     wait();
-    small_call();
+    small_call(&mut held);
 }

@@ -108,9 +108,10 @@ fn resident_bytes() -> u64 {
 #[cfg(target_os = "linux")]
 #[test]
 fn ten_thousand_calls_in_constant_memory() {
-    const CALLS: usize = 10_000;
-    // Some 200 bytes a call would be found.
-    const MOST_GROWTH: u64 = 2 << 20;
+    const ROUNDS: usize = 5;
+    const CALLS: usize = 2_000;
+    // 200 bytes a call.
+    const MOST_GROWTH: u64 = 200 * CALLS as u64;
     let _alone = alone();
     let gpu = gpu_with(Options::default());
     let shape = shape(16);
@@ -119,10 +120,20 @@ fn ten_thousand_calls_in_constant_memory() {
     let mask = BlockMask::new(&Causal, BlockGrid::from(&shape)).unwrap();
     let right = gpu.run::<f32, f32>(&shape, &inputs, &mask).unwrap();
     let run = || assert!(gpu.run::<f32, f32>(&shape, &inputs, &mask).unwrap() == right);
-    (0..CALLS / 10).for_each(|_| run());
-    let (before, start) = (resident_bytes(), Instant::now());
-    (0..CALLS).for_each(|_| run());
-    let (seconds, after) = (start.elapsed().as_secs_f64(), resident_bytes());
-    println!("{CALLS} calls: {seconds:.1} s, {} KiB before, {} KiB after", before >> 10, after >> 10);
-    assert!(after < before + MOST_GROWTH, "from {before} to {after} bytes");
+    (0..CALLS / 4).for_each(|_| run());
+    let start = Instant::now();
+    let mut resident = vec![resident_bytes()];
+    for _ in 0..ROUNDS {
+        (0..CALLS).for_each(|_| run());
+        resident.push(resident_bytes());
+    }
+    let kib: Vec<_> = resident.iter().map(|bytes| bytes >> 10).collect();
+    println!(
+        "{} calls: {:.1} s, KiB before and after each {CALLS}: {kib:?}",
+        ROUNDS * CALLS,
+        start.elapsed().as_secs_f64()
+    );
+    // What leaks, leaks in every round; what an allocator keeps for later grows once.
+    let least = resident.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).min();
+    assert!(least < Some(MOST_GROWTH), "{kib:?} KiB");
 }

@@ -44,8 +44,16 @@ fn dispatches_of_a_calibrated_device_are_short() {
         gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
         start.elapsed().as_secs_f64() / call.dispatches() as f64
     };
-    // Other work of the machine makes it slower, never faster.
-    let fastest = (0..3).map(|_| run()).fold(f64::MAX, f64::min);
+    // Other work of the machine makes it slower, never faster: one run of ten that is short enough says so. Twice the time is
+    // allowed, for the estimate knows no work but the kernel's.
+    let most = 2.0 * Gpu::DISPATCH_TIME.as_secs_f64();
+    let mut fastest = f64::MAX;
+    for _ in 0..10 {
+        fastest = fastest.min(run());
+        if fastest < most {
+            break;
+        }
+    }
     println!(
         "{:.1} GFLOP/s; {} dispatches, {:.0} ms each by estimate, {:.0} ms measured",
         budget / Gpu::DISPATCH_TIME.as_secs_f64() / 1e9,
@@ -53,7 +61,7 @@ fn dispatches_of_a_calibrated_device_are_short() {
         1e3 * estimate,
         1e3 * fastest
     );
-    assert!(fastest < 2.0 * Gpu::DISPATCH_TIME.as_secs_f64(), "{fastest} s a dispatch");
+    assert!(fastest < most, "{fastest} s a dispatch");
 }
 
 #[test]
