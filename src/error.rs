@@ -32,13 +32,21 @@ pub enum Error {
     /// No adapter was found that can run the kernels.
     #[error("no GPU adapter: {0}")]
     NoAdapter(String),
-    /// The device refused: a validation, memory or internal error, in wgpu's words.
+    /// The device refused: a validation or internal error, in wgpu's words.
     #[error("{what}: {message}")]
     Device {
         /// What was being done.
         what: Cow<'static, str>,
         /// What wgpu said.
         message: String,
+    },
+    /// The device has no memory for a buffer.
+    #[error("{what}: the device has no memory for {need} bytes")]
+    OutOfMemory {
+        /// What the buffer is for.
+        what: Cow<'static, str>,
+        /// Its size.
+        need: u64,
     },
     /// The device is gone (unplugged, reset or destroyed); a new one is needed.
     #[error("the device is lost: {0}")]

@@ -2,7 +2,7 @@
 
 use super::pipeline::{Step, Use};
 use super::plan::{AttentionPlan, Compiled, finish_params};
-use super::scope::checked;
+use super::scope::allocated;
 use crate::{ElementType, Error, Result};
 
 /// The buffers of one call. All need `BufferUsages::STORAGE`; out and lse may not be buffers that are also read.
@@ -94,7 +94,7 @@ impl AttentionCall {
             if bytes > have {
                 return Err(Error::limit(label, "max_storage_buffer_binding_size", bytes, have));
             }
-            (bytes > 0).then(|| checked(device, label, || storage(device, label, bytes))).transpose()
+            (bytes > 0).then(|| storage(device, label, bytes)).transpose()
         };
         let state = scratch("scratch for the merged (m, l)", state_bytes)?;
         let merged = scratch("scratch for the merged rows", merged_bytes)?;
@@ -138,13 +138,11 @@ impl AttentionCall {
 }
 
 /// Scratch on the device.
-pub(super) fn storage(device: &wgpu::Device, label: &str, bytes: u64) -> wgpu::Buffer {
-    device.create_buffer(&wgpu::BufferDescriptor {
-        label: Some(label),
-        size: bytes,
-        usage: wgpu::BufferUsages::STORAGE,
-        mapped_at_creation: false,
-    })
+pub(super) fn storage(device: &wgpu::Device, label: &str, bytes: u64) -> Result<wgpu::Buffer> {
+    let usage = wgpu::BufferUsages::STORAGE;
+    let descriptor =
+        wgpu::BufferDescriptor { label: Some(label), size: bytes, usage, mapped_at_creation: false };
+    allocated(device, label, bytes, || device.create_buffer(&descriptor))
 }
 
 /// The binding cut to the bytes that the tensor has, or what is wrong with it.

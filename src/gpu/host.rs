@@ -5,7 +5,7 @@ use super::kernels::{Kernels, Options};
 use super::path::cooperative_features;
 use super::pipeline::filled_buffer;
 use super::plan::AttentionPlan;
-use super::scope::checked;
+use super::scope::{allocated, checked, is_lost};
 use crate::mask::{BlockGrid, Parts};
 use crate::pattern::Pattern;
 use crate::{AttentionShape, Element, ElementType, Error, Inputs, Result};
@@ -260,7 +260,7 @@ impl Gpu {
         let call = plan.bind(buffers).map_err(|e| self.or_lost(e))?;
         let (out_copy, lse_copy) = self.submit(|encoder| {
             call.encode(encoder);
-            (self.copy_out(encoder, &out), self.copy_out(encoder, &lse))
+            Ok((self.copy_out(encoder, &out)?, self.copy_out(encoder, &lse)?))
         })?;
         Ok(AttentionOutput {
             out: self.read(&out_copy, shape.len_out()).await?,
@@ -277,9 +277,9 @@ impl Gpu {
         // Whatever lies behind the last row stays here.
         let data = &data[..need];
         self.check_size(name, size_of_val(data) as u64)?;
-        let bytes = bytemuck::cast_slice(data);
-        checked(&self.device, name, || filled_buffer(&self.device, name, wgpu::BufferUsages::STORAGE, bytes))
-            .map_err(|e| self.or_lost(e))
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        let fill = || filled_buffer(&self.device, name, wgpu::BufferUsages::STORAGE, bytes);
+        allocated(&self.device, name, bytes.len() as u64, fill).map_err(|e| self.or_lost(e))
     }
 
     pub(crate) fn output(
@@ -297,7 +297,8 @@ impl Gpu {
 
     fn buffer(&self, name: &'static str, size: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
         let descriptor = wgpu::BufferDescriptor { label: Some(name), size, usage, mapped_at_creation: false };
-        checked(&self.device, name, || self.device.create_buffer(&descriptor)).map_err(|e| self.or_lost(e))
+        allocated(&self.device, name, size, || self.device.create_buffer(&descriptor))
+            .map_err(|e| self.or_lost(e))
     }
 
     fn check_size(&self, name: &'static str, bytes: u64) -> Result<()> {
@@ -313,25 +314,25 @@ impl Gpu {
     }
 
     /// Records with `record` and submits.
-    pub(crate) fn submit<T>(&self, record: impl FnOnce(&mut wgpu::CommandEncoder) -> T) -> Result<T> {
-        checked(&self.device, "submit", || {
+    pub(crate) fn submit<T>(&self, record: impl FnOnce(&mut wgpu::CommandEncoder) -> Result<T>) -> Result<T> {
+        let submitted = checked(&self.device, "submit", || {
             let mut encoder = self.device.create_command_encoder(&Default::default());
-            let value = record(&mut encoder);
+            let value = record(&mut encoder)?;
             self.queue.submit([encoder.finish()]);
-            value
-        })
-        .map_err(|e| self.or_lost(e))
+            Ok(value)
+        });
+        submitted.map_err(|e| self.or_lost(e))?
     }
 
-    pub(crate) fn copy_out(&self, encoder: &mut wgpu::CommandEncoder, from: &wgpu::Buffer) -> wgpu::Buffer {
-        let copy = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("read-back"),
-            size: from.size(),
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
+    pub(crate) fn copy_out(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        from: &wgpu::Buffer,
+    ) -> Result<wgpu::Buffer> {
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let copy = self.buffer("read-back", from.size(), usage)?;
         encoder.copy_buffer_to_buffer(from, 0, &copy, 0, from.size());
-        copy
+        Ok(copy)
     }
 
     pub(crate) async fn read<E: bytemuck::Pod>(
@@ -375,7 +376,9 @@ impl Gpu {
     pub(super) fn or_lost(&self, error: Error) -> Error {
         // The loss is reported through a callback, which only a poll runs; a poll that fails tells no more than `error`.
         let _ = self.device.poll(wgpu::PollType::Poll);
-        self.check_alive().err().unwrap_or(error)
+        // It runs once the work in flight is done, which is after what that work wrote is gone.
+        let destroyed = || is_lost(&self.device).then(|| Error::DeviceLost("in the middle of work".into()));
+        self.check_alive().err().or_else(destroyed).unwrap_or(error)
     }
 }
 

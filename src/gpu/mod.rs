@@ -9,9 +9,12 @@
 //! | `sort.rs` | a stable sort by key: [`SortPlan`] |
 //! | `lsh/` | LSH attention: hash, sort, the blocked kernel over sorted places |
 //! | `host.rs` | [`Gpu`]: slices in, `Vec` out |
+//! | `calibrate.rs` | how fast a device is, so that no dispatch runs for long |
 //! | `pipeline.rs`, `params.rs`, `scope.rs` | compiled shaders, uniform structs, caught device errors |
 
 mod bind;
+#[cfg(not(target_arch = "wasm32"))]
+mod calibrate;
 mod host;
 mod kernels;
 mod layer;

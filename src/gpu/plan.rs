@@ -5,7 +5,7 @@ use super::kernels::Kernels;
 use super::params::{AttentionParams, FinishParams};
 use super::path::{self, PathChoice};
 use super::pipeline::{Pipeline, Use, Work, filled_buffer};
-use super::scope::checked;
+use super::scope::allocated;
 use crate::mask::{Part, Parts};
 use crate::schedule::{Schedule, heaviest_tiles, items, rows_of};
 use crate::wgsl::{AttentionVariant, FinishVariant, ScoreTerms, Stats, Tile, TileLimits};
@@ -256,7 +256,7 @@ impl PartPlan {
         if bytes > have {
             return Err(Error::limit("the block mask", "max_storage_buffer_binding_size", bytes, have));
         }
-        let tables = checked(kernels.device(), "uploading the block mask", || {
+        let tables = allocated(kernels.device(), "uploading the block mask", bytes, || {
             let usage = wgpu::BufferUsages::STORAGE;
             filled_buffer(kernels.device(), "attention mask", usage, bytemuck::cast_slice(&words))
         })?;

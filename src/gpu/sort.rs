@@ -5,7 +5,6 @@ use super::host::Gpu;
 use super::kernels::Kernels;
 use super::params::{SortParams, SortScanParams};
 use super::pipeline::{Pipeline, Step, Use, Work};
-use super::scope::checked;
 use crate::wgsl::SortPass;
 use crate::{ElementType, Error, Result};
 use std::sync::Arc;
@@ -360,7 +359,7 @@ impl Gpu {
         let call = plan.bind(buffers).map_err(|e| self.or_lost(e))?;
         let copies = self.submit(|encoder| {
             call.encode(encoder);
-            [&sorted_keys, &sorted_values].map(|buffer| self.copy_out(encoder, buffer))
+            Ok([self.copy_out(encoder, &sorted_keys)?, self.copy_out(encoder, &sorted_values)?])
         })?;
         Ok(SortOutput { keys: self.read(&copies[0], len).await?, values: self.read(&copies[1], len).await? })
     }
@@ -378,7 +377,7 @@ pub(super) fn scratch(kernels: &Kernels, label: &'static str, bytes: u64) -> Res
             have,
         ));
     }
-    checked(kernels.device(), label, || storage(kernels.device(), label, bytes.next_multiple_of(16).max(16)))
+    storage(kernels.device(), label, bytes.next_multiple_of(16).max(16))
 }
 
 /// A dispatch may not write a buffer that it reads, nor one buffer through two bindings: outputs are buffers of their

@@ -142,7 +142,10 @@ impl<'a, I: Element, O: Element> Trials<'a, I, O> {
     /// From submit to done.
     fn seconds(&self, call: &AttentionCall, calls: usize) -> Result<f64> {
         let start = Instant::now();
-        self.gpu.submit(|encoder| (0..calls).for_each(|_| call.encode(encoder)))?;
+        self.gpu.submit(|encoder| {
+            (0..calls).for_each(|_| call.encode(encoder));
+            Ok(())
+        })?;
         let done = self.gpu.device().poll(wgpu::PollType::wait_indefinitely());
         done.map_err(|error| Error::Device { what: "tune".into(), message: error.to_string() })?;
         Ok(start.elapsed().as_secs_f64())

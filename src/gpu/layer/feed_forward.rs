@@ -4,7 +4,6 @@ use super::matmul::{MatmulPlan, Operands, RowRange};
 use super::{LayerCall, check_separate, optional_binding};
 use crate::gpu::Kernels;
 use crate::gpu::bind::{checked_binding, storage};
-use crate::gpu::scope::checked;
 use crate::wgsl::MatmulTile;
 use crate::{ElementType, Error, FeedForwardShape, KernelPath, Result};
 
@@ -170,7 +169,7 @@ impl FeedForwardPlan {
             Some(_) => None,
             None => {
                 let label = "feed-forward scratch";
-                Some(checked(device, label, || storage(device, label, self.scratch_bytes()))?)
+                Some(storage(device, label, self.scratch_bytes())?)
             }
         };
         let given = buffers.scratch.or(own.as_ref().map(wgpu::Buffer::as_entire_buffer_binding));

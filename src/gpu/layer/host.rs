@@ -3,7 +3,7 @@
 use super::{FeedForwardBuffers, LayerCall, MatmulBuffers, NormBuffers, RotaryBuffers};
 use crate::gpu::Gpu;
 use crate::gpu::pipeline::filled_buffer;
-use crate::gpu::scope::checked;
+use crate::gpu::scope::allocated;
 use crate::inputs::check_slice;
 use crate::{
     AddShape, Combine, Element, EmbedShape, Error, FeedForwardShape, Layout, MatmulShape, NormShape, Result,
@@ -375,9 +375,9 @@ impl Gpu {
         check_wanted(name, data, wanted)?;
         let Some(data) = data else { return Ok(None) };
         check_slice(name, data.len(), need, strided)?;
-        let bytes = bytemuck::cast_slice(&data[..need]);
+        let bytes: &[u8] = bytemuck::cast_slice(&data[..need]);
         let fill = || filled_buffer(self.device(), name, wgpu::BufferUsages::COPY_SRC, bytes);
-        checked(self.device(), name, fill).map(Some).map_err(|e| self.or_lost(e))
+        allocated(self.device(), name, bytes.len() as u64, fill).map(Some).map_err(|e| self.or_lost(e))
     }
 
     /// Binds and runs one call, and reads its output back.

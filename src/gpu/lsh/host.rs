@@ -88,7 +88,10 @@ impl Gpu {
         let call = plan.bind(buffers).map_err(|e| self.or_lost(e))?;
         let copies = self.submit(|encoder| {
             call.encode(encoder);
-            [&out, &lse, &buckets, &order].map(|buffer| self.copy_out(encoder, buffer))
+            [&out, &lse, &buckets, &order]
+                .into_iter()
+                .map(|buffer| self.copy_out(encoder, buffer))
+                .collect::<Result<Vec<_>>>()
         })?;
         Ok(LshOutput {
             out: self.read(&copies[0], shape.len_out()).await?,

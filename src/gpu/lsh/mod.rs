@@ -17,7 +17,7 @@ use super::params::{AttentionParams, FinishParams, LshHashParams, LshTablesParam
 use super::path;
 use super::pipeline::{Pipeline, Use, Work, filled_buffer};
 use super::plan::{aligned_in, aligned_out, check_tile};
-use super::scope::checked;
+use super::scope::allocated;
 use super::sort::{SortPlan, SortShape};
 use crate::lsh::LshOptions;
 use crate::schedule::scratch_bytes;
@@ -308,7 +308,7 @@ fn upload(kernels: &Kernels, label: &'static str, values: &[f32]) -> Result<wgpu
     if bytes > have {
         return Err(Error::limit(label, "max_storage_buffer_binding_size", bytes, have));
     }
-    checked(kernels.device(), label, || {
+    allocated(kernels.device(), label, bytes, || {
         filled_buffer(kernels.device(), label, wgpu::BufferUsages::STORAGE, bytemuck::cast_slice(values))
     })
 }

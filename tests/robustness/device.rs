@@ -1,0 +1,224 @@
+//! A device destroyed in the middle of work, or out of memory: an `Err` that says so, no panic, no hang.
+
+use super::{alone, own_gpu, tensors, verified};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+use wgpu_attention::{
+    Activation, AttentionBuffers, AttentionShape, BlockGrid, BlockMask, Causal, Error, FeedForwardShape,
+    FeedForwardSlices, Full, Gpu, Kernels, LshInputs, LshOptions, MatmulShape, MatmulSlices, NormKind,
+    NormShape, Options, SoftmaxShape, SortShape,
+};
+
+/// What must have come by then; otherwise it hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
+    buffer.as_entire_buffer_binding()
+}
+
+#[test]
+fn a_device_destroyed_in_the_middle_of_work_is_an_error() {
+    let _alone = alone();
+    let gpu = own_gpu();
+    let shape = AttentionShape::new(1, 2, 4096, 16);
+    let data = tensors(&shape);
+    let run = move |gpu: &Gpu| gpu.attention::<f32, f32>(&shape, &data[0], &data[1], &data[2], &Causal);
+    let right = run(&gpu).unwrap();
+    let (send, receive) = channel();
+    let worker = gpu.clone();
+    thread::spawn(move || {
+        loop {
+            let result = run(&worker);
+            let failed = result.is_err();
+            // The test has given up, where nobody listens.
+            if send.send(result).is_err() || failed {
+                break;
+            }
+        }
+    });
+    // Every call before it is right; the call that it interrupts, or the next one, says why.
+    assert!(receive.recv_timeout(PATIENCE).expect("a call ends").is_ok_and(|out| out == right));
+    thread::sleep(Duration::from_millis(20));
+    gpu.device().destroy();
+    let error = loop {
+        match receive.recv_timeout(PATIENCE).expect("a call on a destroyed device ends") {
+            Ok(out) => assert!(out == right, "a wrong result of a destroyed device"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::DeviceLost(_)), "{error}");
+}
+
+#[test]
+fn every_call_on_a_destroyed_device_is_an_error() {
+    let _alone = alone();
+    let gpu = own_gpu();
+    let ones = vec![1f32; 4096];
+    let attention = AttentionShape::new(1, 1, 64, 16);
+    let lsh = AttentionShape::new(1, 1, 64, 16);
+    let lsh_options = LshOptions::new(1, 4, 16);
+    let matmul = MatmulShape::new(16, 16, 16);
+    let feed_forward = FeedForwardShape::new(16, 16, 16, Activation::Relu);
+    let norm = NormShape::new(NormKind::Rms, 16, 16, 1e-5);
+    let softmax = SoftmaxShape::new(16, 16);
+    let sort = SortShape::new(1, 64);
+    let keys = vec![1u32; 64];
+    let calls = || -> Vec<(&str, Result<(), Error>)> {
+        let input = &ones[..1024];
+        let square = &ones[..256];
+        let product = MatmulSlices::<f32, f32, f32> { a: square, b: square, bias: None, other: None };
+        vec![
+            ("attention", gpu.attention::<f32, f32>(&attention, input, input, input, &Full).map(drop)),
+            ("lsh", {
+                let inputs = LshInputs { qk: input, v: input, projections: None, key_mask: None };
+                gpu.lsh::<f32, f32>(&lsh, &lsh_options, &inputs).map(drop)
+            }),
+            ("matmul", gpu.matmul(&matmul, product).map(drop)),
+            ("feed_forward", {
+                let slices = FeedForwardSlices::<f32, f32, f32>::new(square, square, square);
+                gpu.feed_forward(&feed_forward, slices).map(drop)
+            }),
+            ("norm", gpu.norm::<f32, f32, f32>(&norm, square, &ones[..16], None).map(drop)),
+            ("softmax", gpu.softmax::<f32, f32>(&softmax, square).map(drop)),
+            ("sort", gpu.sort(&sort, &keys, None).map(drop)),
+            ("calibrated", gpu.calibrated().map(drop)),
+        ]
+    };
+    for (name, result) in calls() {
+        result.unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    let mask = BlockMask::new(&Full, BlockGrid::from(&attention)).unwrap();
+    let plan = gpu.kernels().attention(&attention, &mask).unwrap();
+    let descriptor = wgpu::BufferDescriptor {
+        label: None,
+        size: 4096,
+        usage: wgpu::BufferUsages::STORAGE,
+        mapped_at_creation: false,
+    };
+    let [q, k, v, out] = [(); 4].map(|()| gpu.device().create_buffer(&descriptor));
+    let buffers = || AttentionBuffers {
+        q: whole(&q),
+        k: whole(&k),
+        v: whole(&v),
+        bias: None,
+        out: whole(&out),
+        lse: None,
+    };
+    let call = plan.bind(buffers()).unwrap();
+    gpu.device().destroy();
+
+    for round in ["first", "second"] {
+        for (name, result) in calls() {
+            let error = result.expect_err(name);
+            assert!(matches!(error, Error::DeviceLost(_)), "{name}, {round} time: {error}");
+        }
+    }
+    // Without a `Gpu`, whose callback says why, too.
+    let lost = |name: &str, error: Option<Error>| {
+        let error = error.unwrap_or_else(|| panic!("{name} was accepted"));
+        assert!(matches!(error, Error::DeviceLost(_)), "{name}: {error}");
+    };
+    lost("Kernels::new", Kernels::new(gpu.device(), Options::default()).err());
+    lost("Kernels::attention", gpu.kernels().attention(&attention, &mask).err());
+    lost("AttentionPlan::bind", plan.bind(buffers()).err());
+    // Recording what was bound before reports through the device, as anything of the caller's own would.
+    let scope = gpu.device().push_error_scope(wgpu::ErrorFilter::Validation);
+    let mut encoder = gpu.device().create_command_encoder(&Default::default());
+    call.encode(&mut encoder);
+    gpu.queue().submit([encoder.finish()]);
+    drop(pollster::block_on(scope.pop()));
+}
+
+/// A device that may use little more of its memory than is in use: three hundredths of all more than it takes to make it, for
+/// other programs take and free memory, too.
+#[cfg(not(target_vendor = "apple"))]
+fn small_device() -> Gpu {
+    const BUDGETED: wgpu::Backends = wgpu::Backends::VULKAN.union(wgpu::Backends::DX12);
+    let device = |percent| {
+        let thresholds =
+            wgpu::MemoryBudgetThresholds { for_resource_creation: Some(percent), for_device_loss: None };
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+            memory_budget_thresholds: thresholds,
+            ..wgpu::InstanceDescriptor::new_without_display_handle_from_env()
+        });
+        let adapters = pollster::block_on(instance.enumerate_adapters(BUDGETED));
+        let adapter = adapters.first().expect("need an adapter whose budget wgpu knows");
+        pollster::block_on(Gpu::on(adapter, Options::default())).ok()
+    };
+    let least = (1..97).find(|&percent| device(percent).is_some()).expect("a device");
+    device(least + 3).expect("a device, as before")
+}
+
+#[cfg(not(target_vendor = "apple"))] // There wgpu knows no budget.
+#[test]
+fn out_of_memory_is_an_error_that_says_how_much() {
+    const MIB: u64 = 1 << 20;
+    let _alone = alone();
+    let gpu = small_device();
+    let wait = || gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    // 64 MiB, written to, for software adapters count what is in use; none where the budget has no room for it.
+    let ballast = || {
+        let scope = gpu.device().push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let buffer = gpu.device().create_buffer(&wgpu::BufferDescriptor {
+            label: Some("ballast"),
+            size: 64 * MIB,
+            usage: wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        pollster::block_on(scope.pop()).is_none().then(|| {
+            let mut encoder = gpu.device().create_command_encoder(&Default::default());
+            encoder.clear_buffer(&buffer, 0, None);
+            gpu.queue().submit([encoder.finish()]);
+            wait();
+            buffer
+        })
+    };
+    let mut held: Vec<wgpu::Buffer> = vec![];
+    let release = |held: &mut Vec<wgpu::Buffer>| {
+        drop(held.pop());
+        wait();
+    };
+    let small = AttentionShape::new(1, 1, 100, 16);
+    let few = tensors(&small);
+    // What other programs took meanwhile is made up for.
+    let small_call = |held: &mut Vec<wgpu::Buffer>| {
+        let out = (0..1000).find_map(|_| {
+            match gpu.attention::<f32, f32>(&small, &few[0], &few[1], &few[2], &Causal) {
+                Err(Error::OutOfMemory { .. }) => {
+                    release(held);
+                    thread::sleep(Duration::from_millis(20));
+                    None
+                }
+                result => Some(result.unwrap()),
+            }
+        });
+        let out = out.expect("memory for a small call");
+        assert!(verified(&small, &few, &Causal, (&out, None)).pass);
+    };
+    // q, out and its copy take 128 MiB each, k and v next to nothing.
+    let large = AttentionShape::new(1, 1, 1 << 21, 16).kv_len(16);
+    let many = tensors(&large);
+    let large_call = || gpu.attention::<f32, f32>(&large, &many[0], &many[1], &many[2], &Full);
+    for _ in 0..3 {
+        let refused = (0..20).find_map(|_| {
+            held.extend(std::iter::from_fn(ballast).take(1000));
+            assert!(held.len() < 1000, "an endless budget");
+            // Room for small buffers, so that it is a large one for which there is none.
+            release(&mut held);
+            match large_call() {
+                Err(Error::OutOfMemory { what, need }) if need >= 128 * MIB => Some((what, need)),
+                Err(Error::OutOfMemory { .. }) | Ok(_) => None,
+                Err(other) => panic!("{other}"),
+            }
+        });
+        let (what, need) = refused.expect("a large call without room");
+        println!("{} MiB held: no room for {what} of {need} bytes", 64 * held.len());
+        assert!(["q", "out", "read-back"].contains(&&*what) && need == 128 * MIB, "{what} of {need} bytes");
+        small_call(&mut held);
+    }
+    // The device is as good as before.
+    held.clear();
+    wait();
+    small_call(&mut held);
+}
