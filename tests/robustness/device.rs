@@ -201,11 +201,11 @@ fn out_of_memory_is_an_error_that_says_how_much() {
     let many = tensors(&large);
     let large_call = || gpu.attention::<f32, f32>(&large, &many[0], &many[1], &many[2], &Full);
     for _ in 0..3 {
-        let refused = (0..20).find_map(|_| {
+        let refused = (0..100).find_map(|_| {
             held.extend(std::iter::from_fn(ballast).take(1000));
             assert!(held.len() < 1000, "an endless budget");
-            // Room for small buffers, so that it is a large one for which there is none.
-            release(&mut held);
+            // 256 MiB of room: for small buffers, which are cut from blocks of up to 128 MiB, but not for three large ones.
+            (0..4).for_each(|_| release(&mut held));
             match large_call() {
                 Err(Error::OutOfMemory { what, need }) if need >= 128 * MIB => Some((what, need)),
                 Err(Error::OutOfMemory { .. }) | Ok(_) => None,
