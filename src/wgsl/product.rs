@@ -66,8 +66,8 @@ impl MatmulTile {
     /// 32 x 32 for 64 lanes of 16 results each: for small products, which larger tiles would leave on few cores.
     pub const SMALL: Self =
         Self::Staged(StagedProduct { lanes_r: 8, lanes_c: 8, tall: false, wide: false, chunk: 8 });
-    /// 32 x 64 for 8 lanes, the width of today's CPUs' vectors.
-    pub const DIRECT: Self = Self::Direct(DirectProduct { lanes: 8, columns_16: 4, chunk: 16 });
+    /// 32 x 128 for 8 lanes, the width of today's CPUs' vectors.
+    pub const DIRECT: Self = Self::Direct(DirectProduct { lanes: 8, columns_16: 8, chunk: 64 });
 
     /// Tiles below which a smaller size is taken: about as many as large GPUs run at once.
     const ENOUGH: usize = 128;

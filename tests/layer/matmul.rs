@@ -182,6 +182,8 @@ pub(crate) fn selection(kernels: &Kernels) -> Checked {
             gather(kernels, &shape.batch(2), tile)?;
         }
         bound(kernels, &apart(MatmulShape::new(33, 37, 36).weights(weights)), MatmulTile::DIRECT)?;
+        // Several chunks of k, several tiles of columns.
+        gather(kernels, &MatmulShape::new(40, 520, 260).weights(weights), MatmulTile::DIRECT)?;
         gather(
             kernels,
             &MatmulShape::new(9, 19, 7).batch(2).weights(weights).elements(F16),

@@ -24,6 +24,7 @@ mutants! {
     crate::matmul::selection {
         "the last chunk is skipped": "k < params.inner; k += 4u * CHUNK" => "k + 4u * CHUNK < params.inner; k += 4u * CHUNK";
         "a direct lane skips the last chunk": "let chunk = min(CHUNK, (params.inner - k + 3u) / 4u);" => "let chunk = min(CHUNK, (params.inner - k) / 8u);";
+        "a direct lane stops after a chunk": "k < params.inner; k += 4u * CHUNK) {\n        let chunk" => "k < 1u; k += 4u * CHUNK) {\n        let chunk";
         "a direct lane takes its first rows twice": "of_a(tile, a_at, index + LANES, k + 4u * g)" => "of_a(tile, a_at, index, k + 4u * g)";
         "a direct lane mixes up columns": "of_b(b_at, k + 4u * g, column + 8u)" => "of_b(b_at, k + 4u * g, column + 4u)";
         "a direct lane writes past the last row": "if (tile.first_row + r < params.rows) { write_group" => "if (true) { write_group";
