@@ -24,8 +24,7 @@ fn run() -> Result<()> {
         |shader: &&Shader| Parsed::new(&shader.text, shader.entry).is_ok_and(|parsed| !parsed.has_matrices());
     let one =
         |name: &str, shader: &Shader| json!({ "label": name, "entry": shader.entry, "text": shader.text });
-    let all: Vec<Value> =
-        variants().iter().filter(known).map(|shader| one(&shader.label, shader)).collect();
+    let all: Vec<Value> = variants().iter().filter(known).map(|shader| one(&shader.label, shader)).collect();
     let small: Vec<Value> = small().iter().map(|(name, shader)| one(name, shader)).collect();
     let text = json!({ "variants": all, "small": small }).to_string();
     std::fs::write(&path, text).with_context(|| format!("cannot write {path}"))?;

@@ -41,7 +41,7 @@ function attention(merging) {
   return {
     groups: [2, 1, 1],
     params: {
-      first_work: 0, end_work: 2, row_tiles: 2, heads: 1, heads_a_kv_head: 1, q_len: rows, q_count: rows, k_count: keys,
+      first_work: 0, end_work: 2, row_tiles: 2, splits: 1, batch: 1, heads: 1, heads_a_kv_head: 1, q_len: rows, q_count: rows, k_count: keys,
       q_row: d, k_row: d, v_row: dv, out_row: dv, rows_at: 0, runs_at: table.length, tiles_at: table.length + runs.length,
       q_scale: scale * Math.LOG2E,
     },
