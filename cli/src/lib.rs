@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `commands/` | one file a command: its arguments, what it does, what it prints |
 //! | `bench/` | benchmarks: cases, verification, clocks, ceilings, their record |
+//! | `report/` | what is made of benchmark records: a page with plots, tables, comparisons |
 //! | `case/` | golden cases, read and checked |
 //! | `model/` | whole models on the kernels, and in f64 |
 //! | `tensors.rs`, `shapes.rs` | safetensors files; from the shapes of q, k and v to the shape of a call |
@@ -15,7 +16,8 @@
 //!
 //! A library only so that the fuzz targets in `fuzz/` reach what reads files: the program is its one user.
 //!
-//! Exit status: 0 all is well, 1 something failed (an error, or a verification), 2 wrong arguments.
+//! Exit status: 0 all is well, 1 something failed (an error, or a verification), 2 wrong arguments (of
+//! `compare` also an error: 1 is a regression).
 
 mod bench;
 mod call;
@@ -28,6 +30,7 @@ mod model;
 mod output;
 mod pattern;
 mod progress;
+mod report;
 mod shapes;
 mod tensors;
 
@@ -36,13 +39,14 @@ use std::process::ExitCode;
 
 /// The program.
 pub fn main() -> ExitCode {
-    match commands::Cli::parse().run() {
+    let cli = commands::Cli::parse();
+    match cli.run() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) if output::reader_is_gone(&error) => ExitCode::from(141),
         Err(error) => {
             eprintln!("error: {}", output::one_line(&format!("{error:#}")));
-            ExitCode::FAILURE
+            ExitCode::from(cli.status_of_error())
         }
     }
 }

@@ -32,8 +32,9 @@ cargo xtask COMMAND
                         races between lanes
   isa ARGS...           shader statistics for AMD GPUs, without one; `cargo xtask isa --help`
   matrix ARGS...        every kernel on every implementation of WebGPU within reach; `cargo xtask matrix --help`
-  web [--check]         build the page that verifies and times the kernels in a browser, as one file; --check tests it
-                        in the machine's Chromium or a fetched one
+  web [--check | --check-report]
+                        build the page that verifies and times the kernels in a browser, as one file; --check tests it
+                        in the machine's Chromium or a fetched one, --check-report the report of `attention bench`
   rules                 check the rules of dependence between the folders
   help                  this text
 

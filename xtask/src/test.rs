@@ -12,11 +12,12 @@ use crate::steps::{Steps, cargo, root, succeed};
 use crate::{gates, isa, matrix, rules, web};
 
 /// The steps that `--quick` leaves out.
-const THOROUGH: [&str; 10] = [
+const THOROUGH: [&str; 11] = [
     "docs",
     "without gpu",
     web::STEPS[0],
     web::STEPS[1],
+    web::STEPS[2],
     "licences and sources",
     "advisories",
     "shader statistics",

@@ -13,7 +13,7 @@
 //!
 //! Nothing blocks but `session.rs`: the rest also runs in a browser (`web/`).
 
-mod cases;
+pub(crate) mod cases;
 mod ceilings;
 pub(crate) mod clock;
 mod describe;
@@ -22,7 +22,7 @@ mod measure;
 mod rates;
 pub(crate) mod record;
 pub(crate) mod session;
-mod stats;
+pub(crate) mod stats;
 mod subject;
 pub(crate) mod suites;
 mod table;

@@ -366,7 +366,6 @@ pub(crate) struct Summary {
 }
 
 impl Record {
-    #[allow(dead_code, reason = "for what reads records")]
     /// Reads a file's text. Another format is an error that says so.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         /// The field that is there in every format.
@@ -416,7 +415,6 @@ impl Timing {
     }
 }
 
-#[allow(dead_code, reason = "for what reads records")]
 impl Shape {
     /// What lengths are plotted by: keys of a sequence, or rows.
     pub(crate) fn len(&self) -> usize {

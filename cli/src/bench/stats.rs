@@ -35,6 +35,15 @@ pub(crate) fn deviation(summary: &Summary) -> f64 {
     if summary.median_s > 0.0 { summary.mad_s / summary.median_s } else { f64::INFINITY }
 }
 
+/// The deviation in percent; nothing where there is one sample, which deviates from nothing.
+pub(crate) fn deviation_text(clock: &Clock) -> String {
+    if clock.samples_s.len() < 2 {
+        String::new()
+    } else {
+        format!("{:.2}", 100.0 * deviation(&clock.summary))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,6 +56,12 @@ mod tests {
         let it = summary(&[5.0]).unwrap();
         assert_eq!((it.min_s, it.median_s, it.mad_s, it.p95_s), (5.0, 5.0, 0.0, 5.0));
         assert_eq!(summary(&[]), None);
+    }
+
+    #[test]
+    fn one_sample_has_no_deviation() {
+        let text = |samples: &[f64]| deviation_text(&clock(samples.to_vec()).unwrap());
+        assert_eq!([text(&[2.0]), text(&[1.0, 2.0, 3.0])], ["", "50.00"]);
     }
 
     #[test]

@@ -39,7 +39,6 @@ fn columns(case: &Case) -> String {
             _ => "| interrupted |".into(),
         };
     };
-    let summary = &hot.clock().summary;
     let cold = case.cold.as_ref().map_or("".into(), |cold| seconds(cold.clock().summary.median_s));
     let percent = |value: Option<f64>| value.map_or("".into(), |value| format!("{value:.1}"));
     let ratio = case.verification.as_ref().and_then(|verification| verification.worst_ratio);
@@ -55,9 +54,9 @@ fn columns(case: &Case) -> String {
     }
     let notes = if notes.is_empty() { "".into() } else { format!(" {} |", notes.join(", ")) };
     format!(
-        "| {:>9} | {:>5.2} | {cold:>9} | {:>9.2} | {:>6.2} | {:>10} | {:>5} | {:>11} |{notes}",
-        seconds(summary.median_s),
-        100.0 * super::stats::deviation(summary),
+        "| {:>9} | {:>5} | {cold:>9} | {:>9.2} | {:>6.2} | {:>10} | {:>5} | {:>11} |{notes}",
+        seconds(hot.clock().summary.median_s),
+        super::stats::deviation_text(hot.clock()),
         1e-9 * rates.useful_flop_s,
         1e-9 * rates.bytes_s,
         percent(rates.roofline_percent),

@@ -6,6 +6,7 @@ use crate::bench::session::Session;
 use crate::bench::suites::Suite;
 use crate::devices::{AdapterArgs, PathArgs, none_there};
 use crate::output::{check_writable, say};
+use crate::report::Files;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use std::path::PathBuf;
@@ -21,7 +22,7 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   wgpu-attention bench
-  wgpu-attention bench --suite standard --adapter nvidia --json nvidia.json
+  wgpu-attention bench --suite standard --adapter nvidia --json nvidia.json --html nvidia.html
   wgpu-attention bench --suite full --filter attention/bigbird --list")]
 pub(super) struct Bench {
     /// Which cases
@@ -39,6 +40,8 @@ pub(super) struct Bench {
     /// Write everything that was measured, each sample too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
     #[command(flatten)]
     adapter: AdapterArgs,
     #[command(flatten)]
@@ -77,6 +80,7 @@ impl Bench {
         if let Some(path) = &self.json {
             check_writable(path)?;
         }
+        self.files.check()?;
         let devices = self.adapter.select()?;
         ensure!(!devices.is_empty(), none_there());
         ctrlc::set_handler(move || {
@@ -87,6 +91,7 @@ impl Bench {
         })
         .context("cannot catch Ctrl-C")?;
         let record = session.run(&devices, &specs)?;
+        self.files.write(std::slice::from_ref(&record))?;
         let cases = || record.adapters.iter().flat_map(|adapter| &adapter.cases);
         let failed = cases().any(|case| case.status == Status::Failed);
         let ran = record.adapters.iter().any(|adapter| adapter.error.is_none());

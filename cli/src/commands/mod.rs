@@ -2,10 +2,12 @@
 
 mod adapters;
 mod bench;
+mod compare;
 mod demo;
 mod draw;
 mod explain;
 mod gallery;
+mod report;
 mod run;
 mod scale;
 mod sizes;
@@ -35,11 +37,18 @@ enum Command {
     Explain(explain::Explain),
     Scale(scale::Scale),
     Bench(bench::Bench),
+    Compare(compare::Compare),
+    Report(report::Report),
     Tune(tune::Tune),
     Gallery(gallery::Gallery),
 }
 
 impl Cli {
+    /// The exit status of an error. That of a comparison must not look like a regression.
+    pub(crate) fn status_of_error(&self) -> u8 {
+        if matches!(self.command, Command::Compare(_)) { 2 } else { 1 }
+    }
+
     /// Runs the command: whether all is well, or why it could not be done.
     pub(crate) fn run(&self) -> anyhow::Result<bool> {
         match &self.command {
@@ -51,6 +60,8 @@ impl Cli {
             Command::Explain(command) => command.run(),
             Command::Scale(command) => command.run(),
             Command::Bench(command) => command.run(),
+            Command::Compare(command) => command.run(),
+            Command::Report(command) => command.run(),
             Command::Tune(command) => command.run(),
             Command::Gallery(command) => command.run(),
         }

@@ -1,5 +1,6 @@
 //! `scale`: how the time of each pattern grows with the length.
 
+use crate::bench::cases::{PATTERNS, QUADRATIC};
 use crate::call::Call;
 use crate::devices::{AdapterArgs, PathArgs, none_there};
 use crate::output::{grouped, one_line, say, seconds};
@@ -22,7 +23,7 @@ pub(super) struct Scale {
     /// The longest sequence; every power of two from 1024 up to it is timed
     #[arg(long, value_name = "N", default_value_t = 16384)]
     max_len: usize,
-    /// The longest sequence at which the full and the causal pattern are timed
+    /// The longest sequence at which patterns are timed whose cost is quadratic: full, causal, prefix, document
     #[arg(long, value_name = "N", default_value_t = 8192)]
     dense_len: usize,
     /// Only the patterns with this in their name; may be repeated
@@ -66,13 +67,13 @@ impl Scale {
         let dense_at = |len: usize| {
             dense.iter().rev().find(|(at, _)| *at <= len).map_or(f64::NAN, |(_, pair_s)| *pair_s)
         };
-        for (name, of_len) in patterns() {
+        for (name, of_len) in PATTERNS {
             if !self.only.is_empty() && !self.only.iter().any(|wanted| name.contains(wanted.as_str())) {
                 continue;
             }
             let mut before = None;
             for len in self.lens() {
-                if ["full", "causal"].contains(&name) && len > self.dense_len {
+                if QUADRATIC.contains(&name) && len > self.dense_len {
                     continue;
                 }
                 let (time_s, parts) = match time(&gpu, &AnyPattern::parse(&of_len(len))?, len) {
@@ -107,27 +108,6 @@ impl Scale {
         let max_len = self.max_len;
         std::iter::successors(Some(SHORTEST), |len| Some(2 * len)).take_while(move |len| *len <= max_len)
     }
-}
-
-/// A pattern's short form, by the length of the sequence.
-type OfLength = fn(usize) -> String;
-
-/// The patterns, with parameters that suit a length: strides near its square root.
-fn patterns() -> [(&'static str, OfLength); 9] {
-    [
-        ("full", |_| "full".into()),
-        ("causal", |_| "causal".into()),
-        ("window", |_| "window:before=511,after=0".into()),
-        ("dilated", |n| format!("dilated:before={},after=0,step=4", 4 * n.isqrt())),
-        ("strided", |n| format!("strided:stride={}", n.isqrt())),
-        ("fixed", |n| format!("fixed:stride={},summary=8", n.isqrt())),
-        ("random", |_| "random:block=64,count=6,seed=7".into()),
-        ("bigbird", |_| "bigbird:block=64,window=3,global=2,random=3,seed=7".into()),
-        ("longformer", |n| {
-            let tokens: Vec<String> = (0..16).map(|token| (token * n / 16).to_string()).collect();
-            format!("longformer:window=512,global=[{}]", tokens.join(","))
-        }),
-    ]
 }
 
 /// Seconds of one call, and the parts that it ran.

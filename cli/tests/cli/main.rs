@@ -4,10 +4,12 @@
 
 mod answers;
 mod bench;
+mod compare;
 mod demo;
 mod faults;
 mod files;
 mod ops;
+mod report;
 mod run;
 mod support;
 mod tune;

@@ -10,8 +10,8 @@ use serde_json::Value;
 use crate::devtools::Browser;
 
 /// A desktop's window, and a phone's.
-const DESKTOP: [u32; 2] = [1280, 900];
-const PHONE: [u32; 2] = [390, 844];
+pub(crate) const DESKTOP: [u32; 2] = [1280, 900];
+pub(crate) const PHONE: [u32; 2] = [390, 844];
 /// Nothing hangs longer: a software adapter on two cores takes a minute, on a busy machine several.
 const LONG: Duration = Duration::from_secs(900);
 
@@ -208,7 +208,7 @@ fn record(browser: &mut Browser, folder: &Path, cases: usize) -> Result<()> {
     Ok(())
 }
 
-fn save(browser: &mut Browser, folder: &Path, name: &str) -> Result<()> {
+pub(crate) fn save(browser: &mut Browser, folder: &Path, name: &str) -> Result<()> {
     fs::write(folder.join(name), browser.picture()?)?;
     eprintln!("   {}", folder.join(name).display());
     Ok(())

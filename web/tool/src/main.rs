@@ -1,14 +1,16 @@
-//! What `cargo xtask web` runs: the page as one file, and its test in a browser.
+//! What `cargo xtask web` runs: the page as one file, and its test and that of the benchmark report in a browser.
 //!
 //! | file | what |
 //! |---|---|
 //! | `bundle.rs` | `web-tool bundle WASM FILE`: from the compiled crate and `page/` to one HTML file |
 //! | `check.rs` | `web-tool check FILE FOLDER BROWSER ARGS...`: clicks, waits, reads; pictures into the folder |
+//! | `report.rs` | `web-tool report FILE FOLDER BROWSER ARGS...`: the benchmark report on screens and on paper |
 //! | `devtools.rs` | a browser under control, by the DevTools protocol |
 
 mod bundle;
 mod check;
 mod devtools;
+mod report;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -32,6 +34,11 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["check", file, folder, browser, arguments @ ..] => {
             check::page(Path::new(file), Path::new(folder), browser, arguments)
         }
-        _ => bail!("need `bundle WASM FILE` or `check FILE FOLDER BROWSER ARGS...`, got {arguments:?}"),
+        ["report", file, folder, browser, arguments @ ..] => {
+            report::report(Path::new(file), Path::new(folder), browser, arguments)
+        }
+        _ => bail!(
+            "need `bundle WASM FILE`, or `check` or `report` and `FILE FOLDER BROWSER ARGS...`, got {arguments:?}"
+        ),
     }
 }

@@ -1,4 +1,5 @@
-//! `cargo xtask web`: the page on which anyone verifies and times the kernels in a browser, and its test.
+//! `cargo xtask web`: the page on which anyone verifies and times the kernels in a browser, and its test. And the
+//! test of the benchmark report, which the same browser shows.
 //!
 //! - [`mod@browser`]: a browser for the test, the machine's or a fetched one.
 
@@ -8,7 +9,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::build;
 use crate::steps::{Steps, cargo, root, succeed};
@@ -20,29 +21,32 @@ const PACKAGE: &str = "wgpu-attention-web";
 const LIBRARY: &str = "wgpu_attention_web.wasm";
 const TOOL: &str = "web-tool";
 /// The steps of [`steps`].
-pub(crate) const STEPS: [&str; 2] = ["wasm32", "page in a browser"];
+pub(crate) const STEPS: [&str; 3] = ["wasm32", "page in a browser", "report in a browser"];
+/// The command line, which makes the report; a record with every kind of case, and those that are kept.
+const CLI: [&str; 2] = ["wgpu-attention-cli", "wgpu-attention"];
+const SAMPLE: &str = "cli/tests/data/bench.json";
+const RESULTS: &str = "benches/results";
 
-/// Builds the page; with `--check` tests it too.
+/// Builds the page; with `--check` tests it too; with `--check-report` tests the benchmark report instead.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
-    let check = match arguments {
-        [] => false,
-        [only] if only == "--check" => true,
-        _ => bail!("web takes only --check, got {arguments:?}"),
-    };
-    if let Err(reason) = target() {
-        bail!("{reason}");
-    }
-    if check {
-        self::check(&browser::find()?)?;
-    } else {
-        println!("{}", page()?.display());
+    let words: Vec<_> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["--check-report"] => report(&browser::find()?)?,
+        [] | ["--check"] => {
+            target().map_err(|reason| anyhow!(reason))?;
+            match words[..] {
+                [] => println!("{}", page()?.display()),
+                _ => check(&browser::find()?)?,
+            }
+        }
+        _ => bail!("web takes only --check or --check-report, got {arguments:?}"),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Lints what a browser runs, then tests the page in one.
 pub(crate) fn steps(steps: &mut Steps) {
-    let [lints, page] = STEPS;
+    let [lints, page, report] = STEPS;
     if let Err(reason) = target() {
         return STEPS.iter().for_each(|name| steps.not_run(name, reason.as_str()));
     }
@@ -51,8 +55,11 @@ pub(crate) fn steps(steps: &mut Steps) {
         succeed(cargo().args(["clippy", "--package", PACKAGE, "--target", TARGET, "--", "-D", "warnings"]))
     });
     match browser::find() {
-        Ok(browser) => drop(steps.run(page, || check(&browser))),
-        Err(error) => steps.not_run(page, format!("{error:#}")),
+        Ok(browser) => {
+            steps.run(page, || check(&browser));
+            steps.run(report, || self::report(&browser));
+        }
+        Err(error) => [page, report].iter().for_each(|name| steps.not_run(name, format!("{error:#}"))),
     }
 }
 
@@ -73,6 +80,25 @@ fn check(browser: &browser::Browser) -> Result<()> {
     eprintln!("   {}", browser.program.display());
     let mut tool = Command::new(build::binary(TOOL, TOOL)?);
     tool.arg("check").args([&page, &folder()?, &browser.program]).args(&browser.arguments);
+    succeed(&mut tool)
+}
+
+/// Makes the report of the sample and of the records that are kept, and looks at it; pictures are left beside it.
+fn report(browser: &browser::Browser) -> Result<()> {
+    let folder = folder()?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let kept = fs::read_dir(root().join(RESULTS)).with_context(|| format!("cannot read {RESULTS}"))?;
+    let mut records: Vec<_> = kept.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    records.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    records.sort();
+    records.push(root().join(SAMPLE));
+    let file = folder.join("report.html");
+    let [package, name] = CLI;
+    succeed(
+        Command::new(build::binary(package, name)?).arg("report").args(&records).arg("--html").arg(&file),
+    )?;
+    let mut tool = Command::new(build::binary(TOOL, TOOL)?);
+    tool.arg("report").args([&file, &folder, &browser.program]).args(&browser.arguments);
     succeed(&mut tool)
 }
 

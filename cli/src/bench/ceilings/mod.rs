@@ -113,7 +113,7 @@ impl Ceiling {
     }
 
     /// The better of both; of times the lesser.
-    pub(super) fn value(&self) -> Option<f64> {
+    pub(crate) fn value(&self) -> Option<f64> {
         let values = [&self.before, &self.after].into_iter().flatten().map(|probe| probe.value);
         let better = if self.kind == CeilingKind::Launch { f64::min } else { f64::max };
         values.reduce(better)

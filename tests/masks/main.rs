@@ -1,0 +1,20 @@
+//! Block masks against the one thing that defines them, `Pattern::keep`: every pattern with varied parameters and
+//! lengths, in closed form and by scan, packed, transposed, counted, drawn.
+//!
+//! | file | what |
+//! |---|---|
+//! | `drawn.rs` | masks, patterns and lengths as proptest draws them |
+//! | `properties.rs` | what holds for every pattern, with varied parameters and lengths |
+//! | `oracle.rs` | the oracle catches what is wrong |
+//! | `cost.rs` | size and cost |
+//! | `edges.rs` | edges |
+//! | `refusals.rs` | bad input |
+//! | `pictures.rs` | pictures |
+
+mod cost;
+mod drawn;
+mod edges;
+mod oracle;
+mod pictures;
+mod properties;
+mod refusals;
