@@ -6,7 +6,7 @@ use wgpu_attention::wgsl::{
 };
 use wgpu_attention::{ElementType, MatmulShape, WeightOrder};
 
-/// Every kernel with workgroup memory, by the names of the cases in `races/cases.mjs`.
+/// Kernels with workgroup memory (`races.mjs` names those that are not here), by the names of the cases in `races/cases.mjs`.
 pub fn small() -> Vec<(&'static str, Shader)> {
     let matmul =
         |weights, tile| MatmulVariant::of(&MatmulShape::new(9, 20, 12).weights(weights), tile).shader();
@@ -31,7 +31,6 @@ pub fn small() -> Vec<(&'static str, Shader)> {
         ("softmax", rows(RowKernel::Softmax)),
         ("sort count", SortPass::count()),
         ("sort scan", SortPass::scan()),
-        ("sort scatter", SortPass::scatter(true, true)),
         ("lsh hash", hash.shader()),
     ]
 }

@@ -1,7 +1,7 @@
 // Data races: node races.mjs REFLECT SHADERS, where REFLECT is the file to import of npm's `wgsl_reflect` and SHADERS is what
 // `gates` wrote. Each kernel with workgroup memory runs on the CPU, a workgroup in lockstep, on a case small enough: no two
 // lanes may touch the same word between two barriers, one of them writing. Then each barrier that the run met is taken
-// out, one at a time, and the check must notice: either it is blind, or the barrier is superfluous.
+// out, one at a time, and the check must notice: either it is blind, or the barrier is superfluous (SPARE).
 import { readFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 
@@ -27,9 +27,13 @@ function run(text, entry, { groups, params, buffers, expected }) {
   };
 }
 
-/** The text as the package can read it, on the same lines: it follows no alias of an alias, and `block` is a word of its own. */
+/**
+ * The text as the package can read it, on the same lines: it follows no alias of an alias, `block` is a word of its own,
+ * f32::MIN in hexadecimal is 0 to it, and a bool in a struct takes no room: the next member lies over it.
+ */
 function readable(text) {
-  text = text.replace(/\bblock\b/g, 'block_');
+  text = text.replace(/\bblock\b/g, 'block_').replaceAll('0x1.fffffep+127f', '3.4028234663852886e38f');
+  text = text.replace(/^struct \w+ \{[^}]*\}/gm, (struct) => struct.replace(/: bool\b/g, ': u32'));
   const alias = /^alias (\w+) = (.+);$/m;
   for (let found; (found = alias.exec(text)); ) {
     text = text.replace(alias, '').replace(new RegExp(`\\b${found[1]}\\b`, 'g'), found[2]);
@@ -52,6 +56,20 @@ function uniform(text, params) {
 
 const equal = (want, got) => want.every((x, n) => Math.abs(x - got[n]) <= 1e-4 * (1 + Math.abs(x)));
 
+/** Kernels with workgroup memory that this check does not run, and why. */
+const UNCOVERED = {
+  'sort scatter': 'a run of its 256 lanes takes the interpreter more than a minute',
+  'attention with cooperative matrices': 'no interpreter knows them',
+};
+
+/** Barriers, by what follows them, that no race needs as functions are called today; they guard the next caller. */
+const SPARE = [
+  // attention: every tile stages values behind a barrier after its last reduction.
+  'arena[REDUCE_AT + lane.c * LANES_R + lane.r] = x;',
+  // softmax: the maximum is the first reduction.
+  'partial[lane] = x;',
+];
+
 const { small } = JSON.parse(readFileSync(file, 'utf8'));
 let [failures, taken] = [0, 0];
 const fail = (label, what) => {
@@ -62,7 +80,7 @@ const names = new Set(small.map(({ label }) => label));
 Object.keys(cases).filter((name) => !names.has(name)).forEach((name) => fail(name, 'no such shader'));
 // Barriers by their line and the next: kernels share functions, and what one needs the other need not.
 const [needed, unneeded] = [new Set(), []];
-for (const { label, entry, text } of small.filter((one) => !only || one.label.includes(only))) {
+for (const { label, entry, text } of small.filter((one) => !only || one.label.startsWith(only))) {
   if (!cases[label]) {
     fail(label, 'has no case');
     continue;
@@ -87,7 +105,12 @@ for (const { label, entry, text } of small.filter((one) => !only || one.label.in
   console.log(`  ${label}: ${races.length} races; ${barriers.length} barriers, each taken out (${seconds} s)`);
 }
 for (const { label, line, barrier } of unneeded.filter(({ barrier }) => !needed.has(barrier))) {
+  if (SPARE.includes(barrier.split('\n')[1].trim())) {
+    console.log(`  ${label}: the barrier of line ${line} is a spare one`);
+    continue;
+  }
   fail(label, `without the barrier of line ${line} nothing is noticed:\n${barrier}`);
 }
+Object.entries(UNCOVERED).forEach(([name, why]) => console.log(`  not covered: ${name} (${why})`));
 console.log(`Races: ${small.length} kernels, ${taken} barriers taken out, ${failures} failures`);
 process.exit(failures ? 1 : 0);
