@@ -7,14 +7,17 @@
 //! | `translate.rs` | to SPIR-V, MSL, HLSL and GLSL as wgpu does it |
 //! | `lints.rs` | what compiles and yet goes wrong somewhere |
 //! | `loops.rs` | loops that are not counted |
+//! | `small.rs` | variants that an interpreter can run |
 //! | `uniformity.rs` | barriers that only some of a workgroup's lanes reach |
 
 mod lints;
 mod loops;
 mod module;
+mod small;
 mod translate;
 mod uniformity;
 
 pub use lints::{Fault, lint};
 pub use module::Parsed;
+pub use small::small;
 pub use translate::{Language, translate};

@@ -1,10 +1,11 @@
-//! `gates FILE`: every variant as JSON, for the checks that other compilers make (`cargo xtask gates`).
+//! `gates FILE`: shaders as JSON, for the checks outside Rust (`cargo xtask gates`): every variant, and small ones to run.
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use wgpu_attention::wgsl::Shader;
-use wgpu_attention_gates::Parsed;
+use serde_json::{Value, json};
+use wgpu_attention::wgsl::{Shader, variants};
+use wgpu_attention_gates::{Parsed, small};
 
 fn main() -> ExitCode {
     match run() {
@@ -18,18 +19,15 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let path = std::env::args().nth(1).context("gates FILE: no file")?;
-    let variants = wgpu_attention::wgsl::variants();
     // No other compiler knows wgpu's cooperative matrices.
     let known =
         |shader: &&Shader| Parsed::new(&shader.text, shader.entry).is_ok_and(|parsed| !parsed.has_matrices());
-    let list: Vec<_> = variants
-        .iter()
-        .filter(known)
-        .map(
-            |shader| serde_json::json!({ "label": shader.label, "entry": shader.entry, "text": shader.text }),
-        )
-        .collect();
-    std::fs::write(&path, serde_json::to_string(&list)?).with_context(|| format!("cannot write {path}"))?;
-    println!("{} variants", list.len());
+    let one =
+        |name: &str, shader: &Shader| json!({ "label": name, "entry": shader.entry, "text": shader.text });
+    let all: Vec<Value> = variants().iter().filter(known).map(|shader| one(&shader.label, shader)).collect();
+    let small: Vec<Value> = small().iter().map(|(name, shader)| one(name, shader)).collect();
+    let text = json!({ "variants": all, "small": small }).to_string();
+    std::fs::write(&path, text).with_context(|| format!("cannot write {path}"))?;
+    println!("{} variants, {} small ones", all.len(), small.len());
     Ok(())
 }

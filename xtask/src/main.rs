@@ -28,7 +28,8 @@ cargo xtask COMMAND
                         print what it takes to run any program on the adapter, as lines for a shell
   launch PROGRAM ARGS...
                         run a program on the adapter
-  gates                 static checks of every shader that the crate can generate: lints, translations, Tint
+  gates                 static checks of every shader that the crate can generate: lints, translations, Tint,
+                        races between lanes
   isa ARGS...           shader statistics for AMD GPUs, without one; `cargo xtask isa --help`
   matrix ARGS...        every kernel on every implementation of WebGPU within reach; `cargo xtask matrix --help`
   web [--check | --check-report]

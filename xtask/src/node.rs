@@ -14,6 +14,10 @@ const REMEDY: &str =
 
 /// Chrome's WebGPU without a browser.
 pub(crate) const DAWN: Package = Package { name: "webgpu", version: "0.6.2", main: "index.js" };
+/// WGSL on the CPU, with a race check.
+pub(crate) const REFLECT: Package =
+    Package { name: "wgsl_reflect", version: "1.6.0", main: "wgsl_reflect.module.js" };
+
 /// A package of npm's.
 pub(crate) struct Package {
     name: &'static str,

@@ -1,14 +1,15 @@
 //! `cargo xtask gates`: static checks of every shader that the crate can generate.
 //!
 //! naga's side is the package `gates/` and its tests. Here is what lives in Node: Tint, Chrome's compiler, by way of Dawn
-//! (`tint.mjs`). The script also sees planted faults, and fails where one goes unnoticed.
+//! (`tint.mjs`), and the race check of an interpreter (`races.mjs`). The scripts also see planted faults, and fail where
+//! one goes unnoticed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::node::DAWN;
+use crate::node::{DAWN, REFLECT};
 use crate::{build, steps};
 
 /// The package of naga's gates, and its binary.
@@ -18,11 +19,12 @@ const BINARY: &str = "gates";
 /// What comes from npm, by the files to import.
 pub(crate) struct Packages {
     dawn: PathBuf,
+    reflect: PathBuf,
 }
 
 /// The packages, fetched at first use; the error is the reason why they cannot be had.
 pub(crate) fn packages() -> Result<Packages> {
-    Ok(Packages { dawn: DAWN.main()? })
+    Ok(Packages { dawn: DAWN.main()?, reflect: REFLECT.main()? })
 }
 
 /// All gates, naga's too.
@@ -35,12 +37,13 @@ pub(crate) fn run() -> Result<()> {
 /// All gates but naga's, which are a part of the workspace's tests.
 pub(crate) fn check(packages: &Packages) -> Result<()> {
     let gates = build::binary(PACKAGE, BINARY)?;
-    let variants = gates.with_file_name("gates-variants.json");
-    let status = Command::new(&gates).arg(&variants).status();
+    let shaders = gates.with_file_name("gates-shaders.json");
+    let status = Command::new(&gates).arg(&shaders).status();
     ensure!(status.with_context(|| format!("cannot run {}", gates.display()))?.success(), "see above");
     let scripts = steps::root().join("xtask/src/gates");
     let run = |script: &str, package: &Path| {
-        steps::succeed(Command::new("node").arg(scripts.join(script)).arg(package).arg(&variants))
+        steps::succeed(Command::new("node").arg(scripts.join(script)).arg(package).arg(&shaders))
     };
-    run("tint.mjs", &packages.dawn)
+    run("tint.mjs", &packages.dawn)?;
+    run("races.mjs", &packages.reflect)
 }

@@ -1,10 +1,10 @@
-// What Tint, Chrome's compiler, says about shaders: node tint.mjs WEBGPU VARIANTS, where WEBGPU is the file to import of
-// npm's `webgpu` (Dawn without a browser) and VARIANTS is what `gates` wrote. It refuses what naga lets pass, above all
+// What Tint, Chrome's compiler, says about shaders: node tint.mjs WEBGPU SHADERS, where WEBGPU is the file to import of
+// npm's `webgpu` (Dawn without a browser) and SHADERS is what `gates` wrote. It refuses what naga lets pass, above all
 // barriers that only some lanes reach. Planted faults come first: a compiler that takes them judges nothing.
 import { readFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 
-const [, , webgpu, variants] = process.argv;
+const [, , webgpu, shaders] = process.argv;
 const { create, globals } = await import(pathToFileURL(webgpu));
 Object.assign(globalThis, globals);
 
@@ -50,7 +50,7 @@ for (const [what, code] of Object.entries(planted)) {
   }
 }
 
-const list = JSON.parse(readFileSync(variants, 'utf8'));
+const { variants: list } = JSON.parse(readFileSync(shaders, 'utf8'));
 if (!list.length) throw new Error('no variants');
 for (const { label, text } of list) {
   const found = await faults(text);

@@ -1,0 +1,72 @@
+//! Variants with tiles so small that an interpreter runs a workgroup in seconds: for the race check.
+
+use wgpu_attention::wgsl::{
+    AttentionVariant, HashVariant, MatmulTile, MatmulVariant, RowKernel, RowVariant, ScoreTerms, Shader,
+    SortPass, StagedTile, Stats, Tile,
+};
+use wgpu_attention::{ElementType, MatmulShape, WeightOrder};
+
+/// Kernels with workgroup memory (`races.mjs` names those that are not here), by the names of the cases in `races/cases.mjs`.
+pub fn small() -> Vec<(&'static str, Shader)> {
+    let matmul =
+        |weights, tile| MatmulVariant::of(&MatmulShape::new(9, 20, 12).weights(weights), tile).shader();
+    let narrow = MatmulTile { lanes_r: 2, lanes_c: 2, tall: false, wide: false, chunk: 2 };
+    let wide = MatmulTile { tall: true, wide: true, chunk: 1, ..narrow };
+    let norm = |centered| RowKernel::Norm { centered, bias: true, weight: ElementType::F32 };
+    let hash = HashVariant {
+        head_dim: 36,
+        input: ElementType::F32,
+        aligned: true,
+        rounds: 1,
+        factors: vec![4, 8],
+        key_mask: false,
+    };
+    vec![
+        ("attention", attention(false)),
+        ("attention merging", attention(true)),
+        ("matmul", matmul(WeightOrder::InOut, narrow)),
+        ("matmul out-in", matmul(WeightOrder::OutIn, wide)),
+        ("layer norm", rows(norm(true))),
+        ("rms norm", rows(norm(false))),
+        ("softmax", rows(RowKernel::Softmax)),
+        ("sort count", SortPass::count()),
+        ("sort scan", SortPass::scan()),
+        ("lsh hash", hash.shader()),
+    ]
+}
+
+/// 8 queries by 16 keys for 8 lanes. Staged by small pieces, or with resident queries, wide rows of output and what an
+/// earlier part left.
+fn attention(merging: bool) -> Shader {
+    let tile = StagedTile {
+        lanes_r: 2,
+        lanes_c: 4,
+        wide: merging,
+        chunk: if merging { 2 } else { 1 },
+        v_keys: if merging { 8 } else { 4 },
+        q_resident: merging,
+    };
+    let variant = AttentionVariant {
+        tile: Tile::Staged(tile),
+        head_dim: 8,
+        value_dim: 12,
+        input: ElementType::F32,
+        output: ElementType::F32,
+        aligned_in: true,
+        aligned_out: true,
+        block_q: 8,
+        block_k: 32,
+        q_order: false,
+        k_order: false,
+        packed: false,
+        score: ScoreTerms::default(),
+        stats: if merging { Stats::State } else { Stats::Lse },
+        accumulate: merging,
+        chunks: None,
+    };
+    variant.shader()
+}
+
+fn rows(kernel: RowKernel) -> Shader {
+    RowVariant { kernel, input: ElementType::F32, output: ElementType::F32, aligned: true }.shader()
+}

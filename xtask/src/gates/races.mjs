@@ -1,0 +1,117 @@
+// Data races: node races.mjs REFLECT SHADERS, where REFLECT is the file to import of npm's `wgsl_reflect` and SHADERS is what
+// `gates` wrote. Each kernel with workgroup memory runs on the CPU, a workgroup in lockstep, on a case small enough: no two
+// lanes may touch the same word between two barriers, one of them writing. Then each barrier that the run met is taken
+// out, one at a time, and the check must notice: either it is blind, or the barrier is superfluous (SPARE).
+import { readFileSync } from 'node:fs';
+import { pathToFileURL } from 'node:url';
+
+import { cases } from './races/cases.mjs';
+import { patch } from './races/lockstep.mjs';
+
+const [, , reflect, file, only] = process.argv;
+const wgsl = await import(pathToFileURL(reflect));
+const met = new Set();
+patch(wgsl, met);
+
+/** Runs a case; what went wrong, and the lines of the barriers that lanes met at. */
+function run(text, entry, { groups, params, buffers, expected }) {
+  const bound = Object.fromEntries(Object.entries(buffers).map(([n, data]) => [n, data.slice().buffer]));
+  bound[0] = { uniform: uniform(text, params) };
+  met.clear();
+  const { races, errors } = wgsl.detectRaces(text, entry, groups, { 0: bound });
+  const wrong = Object.entries(expected).filter(([n, want]) => !equal(want, new want.constructor(bound[n])));
+  return {
+    races: races.map(({ message }) => message),
+    errors: [...errors, ...wrong.map(([n]) => `binding ${n} is not what the kernel should have computed`)],
+    barriers: [...met].sort((a, b) => a - b),
+  };
+}
+
+/**
+ * The text as the package can read it, on the same lines: it follows no alias of an alias, `block` is a word of its own,
+ * f32::MIN in hexadecimal is 0 to it, and a bool in a struct takes no room: the next member lies over it.
+ */
+function readable(text) {
+  text = text.replace(/\bblock\b/g, 'block_').replaceAll('0x1.fffffep+127f', '3.4028234663852886e38f');
+  text = text.replace(/^struct \w+ \{[^}]*\}/gm, (struct) => struct.replace(/: bool\b/g, ': u32'));
+  const alias = /^alias (\w+) = (.+);$/m;
+  for (let found; (found = alias.exec(text)); ) {
+    text = text.replace(alias, '').replace(new RegExp(`\\b${found[1]}\\b`, 'g'), found[2]);
+  }
+  return text;
+}
+
+/** The uniform struct, 0 where nothing is said. */
+function uniform(text, params) {
+  const { type } = new wgsl.WgslReflect(text).uniforms[0];
+  const view = new DataView(new ArrayBuffer(Math.ceil(type.size / 16) * 16));
+  for (const [name, value] of Object.entries(params)) {
+    const member = type.members.find((one) => one.name === name);
+    if (!member) throw new Error(`no parameter ${name}`);
+    if (member.type.name === 'f32') view.setFloat32(member.offset, value, true);
+    else view.setUint32(member.offset, value, true);
+  }
+  return view.buffer;
+}
+
+const equal = (want, got) => want.every((x, n) => Math.abs(x - got[n]) <= 1e-4 * (1 + Math.abs(x)));
+
+/** Kernels with workgroup memory that this check does not run, and why. */
+const UNCOVERED = {
+  'sort scatter': 'a run of its 256 lanes takes the interpreter more than a minute',
+  'attention with cooperative matrices': 'no interpreter knows them',
+};
+
+/** Barriers, by their line and the next, that no race needs as functions are called today; they guard the next caller. */
+const SPARE = [
+  // attention: every tile stages values behind a barrier after its last reduction.
+  'workgroupBarrier(); // the last max_over_lanes is read to its end\n' +
+    'arena[REDUCE_AT + lane.c * LANES_R + lane.r] = x;',
+  // softmax: the maximum is the first reduction.
+  'workgroupBarrier();\npartial[lane] = x;',
+];
+
+const { small } = JSON.parse(readFileSync(file, 'utf8'));
+let [failures, taken] = [0, 0];
+const fail = (label, what) => {
+  failures++;
+  console.error(`${label}: ${what}`);
+};
+const names = new Set(small.map(({ label }) => label));
+Object.keys(cases).filter((name) => !names.has(name)).forEach((name) => fail(name, 'no such shader'));
+// Barriers by their line and the next: kernels share functions, and what one needs the other need not.
+const [needed, unneeded] = [new Set(), []];
+for (const { label, entry, text } of small.filter((one) => !only || one.label.startsWith(only))) {
+  if (!cases[label]) {
+    fail(label, 'has no case');
+    continue;
+  }
+  const start = performance.now();
+  const lines = readable(text).split('\n');
+  const { races, errors, barriers } = run(lines.join('\n'), entry, cases[label]);
+  [...errors, ...races.slice(0, 5)].forEach((fault) => fail(label, fault));
+  if (!barriers.length) fail(label, 'met no barrier');
+  for (const line of barriers) {
+    const without = [...lines];
+    without[line - 1] = without[line - 1].replace(/(workgroup|storage)Barrier\(\);/, '');
+    if (without[line - 1] === lines[line - 1]) throw new Error(`${label}: no barrier in line ${line}`);
+    const barrier = lines.slice(line - 1, line + 1).join('\n');
+    const noticed = run(without.join('\n'), entry, cases[label]);
+    // Atomics do not race; what they leave is wrong all the same.
+    if (noticed.races.length + noticed.errors.length) needed.add(barrier);
+    else unneeded.push({ label, line, barrier });
+    taken++;
+  }
+  const seconds = ((performance.now() - start) / 1000).toFixed(1);
+  console.log(`  ${label}: ${races.length} races; ${barriers.length} barriers, each taken out (${seconds} s)`);
+}
+for (const { label, line, barrier } of unneeded.filter(({ barrier }) => !needed.has(barrier))) {
+  if (SPARE.includes(barrier.replace(/^ +/gm, ''))) {
+    console.log(`  ${label}: the barrier of line ${line} is a spare one`);
+    continue;
+  }
+  fail(label, `without the barrier of line ${line} nothing is noticed:\n${barrier}`);
+}
+Object.entries(UNCOVERED).forEach(([name, why]) => console.log(`  not covered: ${name} (${why})`));
+console.log(`Races: ${small.length} kernels, ${taken} barriers taken out, ${failures} failures`);
+process.exit(failures ? 1 : 0);

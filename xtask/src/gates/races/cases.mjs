@@ -1,0 +1,150 @@
+// Small cases of kernels with workgroup memory (all but UNCOVERED in ../races.mjs), each with what it must compute: a run
+// that went astray proves nothing about races. The names are those of gates/src/small.rs.
+
+/** Numbers that look random and are the same each time, in -1 .. 1. */
+export const numbers = (count, seed) =>
+  Float32Array.from({ length: count }, (_, n) => Math.sin(12.9898 * (n + 1) + 78.233 * seed) * 43758.5453 % 1);
+const words = (count, seed, below) => Uint32Array.from(numbers(count, seed), (x) => Math.floor(Math.abs(x) * below));
+const range = (count) => [...Array(count).keys()];
+const sum = (list) => list.reduce((a, b) => a + b, 0);
+const dot = (count, term) => sum(range(count).map(term));
+
+// 13 queries by 64 keys: the first row tile sees a full block and a partial one, the second a partial one.
+function attention(merging) {
+  const [rows, keys, d, dv] = [13, 64, 8, 12];
+  const [q, k, v] = [numbers(rows * d, 1), numbers(keys * d, 2), numbers(keys * dv, 3)];
+  const tile = words(8, 4, 2 ** 32);
+  const blocks = [[{ block: 0 }, { block: 1, tile: 0 }], [{ block: 1, tile: 0 }]];
+  const runs = blocks.flat().map(({ block, tile }) => [block, 1, tile ?? 0xffffffff]).flat();
+  const table = [0, 0, 2, 0, 3, 0];
+  const mask = Uint32Array.from([...table, ...runs, ...tile]);
+  const scale = Math.SQRT1_2 / 2;
+  const before = { out: numbers(rows * dv, 5), m: numbers(rows, 6), l: numbers(rows, 7).map((x) => 1 + Math.abs(x)) };
+  const out = new Float32Array(rows * dv);
+  const stats = new Float32Array(rows * (merging ? 2 : 1));
+  for (const i of range(rows)) {
+    const seen = blocks[i >> 3].flatMap(({ block, tile: partial }) => range(32)
+      .filter((t) => partial === undefined || (tile[i & 7] >>> t) & 1).map((t) => 32 * block + t));
+    const scores = seen.map((j) => scale * Math.LOG2E * dot(d, (e) => q[i * d + e] * k[j * d + e]));
+    const own = Math.max(...scores);
+    const m = merging ? Math.max(own, before.m[i]) : own;
+    const old = merging ? before.l[i] * 2 ** (before.m[i] - m) : 0;
+    const p = scores.map((s) => 2 ** (s - m));
+    const l = sum(p) + old;
+    for (const c of range(dv)) {
+      out[i * dv + c] = (sum(seen.map((j, n) => p[n] * v[j * dv + c])) + old * (merging ? before.out[i * dv + c] : 0)) / l;
+    }
+    if (merging) stats.set([m, l], 2 * i);
+    else stats[i] = (m + Math.log2(l)) * Math.LN2;
+  }
+  const state = Float32Array.from(range(2 * rows), (n) => (n % 2 ? before.l : before.m)[n >> 1]);
+  return {
+    groups: [2, 1, 1],
+    params: {
+      first_work: 0, end_work: 2, row_tiles: 2, splits: 1, batch: 1, heads: 1, heads_a_kv_head: 1, q_len: rows, q_count: rows, k_count: keys,
+      q_row: d, k_row: d, v_row: dv, out_row: dv, rows_at: 0, runs_at: table.length, tiles_at: table.length + runs.length,
+      q_scale: scale * Math.LOG2E,
+    },
+    buffers: {
+      1: q, 2: k, 3: v, 4: mask, 5: merging ? before.out : out.map(() => 0), 6: merging ? state : stats.map(() => 0),
+      7: new Float32Array(1),
+    },
+    expected: { 5: out, 6: stats },
+  };
+}
+
+// 9 x 20 by 20 x 12.
+function matmul(weight, bRow, [row_tiles, column_tiles]) {
+  const [a, b] = [numbers(180, 1), numbers(240, 2)];
+  const out = Float32Array.from(range(108), (at) => dot(20, (k) => a[Math.floor(at / 12) * 20 + k] * weight(b, k, at % 12)));
+  return {
+    groups: [row_tiles * column_tiles, 1, 1],
+    params: {
+      end_work: row_tiles * column_tiles, row_tiles, column_tiles, rows: 9, inner: 20, columns: 12,
+      a_row: 20, b_row: bRow, residual_row: 12, out_row: 12,
+    },
+    buffers: { 1: a, 2: b, 3: new Float32Array(12), 4: new Float32Array(4), 5: new Float32Array(108) },
+    expected: { 5: out },
+  };
+}
+
+const rowsOf = (x, width) => range(x.length / width).map((r) => [...x.slice(r * width, (r + 1) * width)]);
+const rowParams = (rows, width) => ({ end_work: rows, rows, width, x_row: width, other_row: width, out_row: width, eps: 1e-5 });
+
+function norm(centered) {
+  const [x, weight, bias] = [numbers(2 * 268, 1), numbers(268, 2), numbers(268, 3)];
+  const out = rowsOf(x, 268).flatMap((row) => {
+    const mean = centered ? sum(row) / 268 : 0;
+    const factor = 1 / Math.sqrt(sum(row.map((e) => (e - mean) ** 2)) / 268 + 1e-5);
+    return row.map((e, n) => (e - mean) * factor * weight[n] + bias[n]);
+  });
+  const buffers = { 1: x, 2: weight, 3: bias, 4: new Float32Array(2 * 268) };
+  return { groups: [2, 1, 1], params: rowParams(2, 268), buffers, expected: { 4: Float32Array.from(out) } };
+}
+
+function softmax() {
+  const x = numbers(2 * 268, 1).map((e) => 3 * e);
+  const out = rowsOf(x, 268).flatMap((row) => {
+    const total = sum(row.map(Math.exp));
+    return row.map((e) => Math.exp(e) / total);
+  });
+  const buffers = { 1: x, 4: new Float32Array(2 * 268) };
+  return { groups: [2, 1, 1], params: rowParams(2, 268), buffers, expected: { 4: Float32Array.from(out) } };
+}
+
+// The digit is bits 4 .. 12 of 700 keys, in one block.
+const [SHIFT, KEYS] = [4, words(700, 1, 2 ** 16)];
+const digits = KEYS.map((key) => (key >>> SHIFT) & 255);
+const counted = Uint32Array.from(range(256), (digit) => digits.filter((d) => d === digit).length);
+const starting = Uint32Array.from(range(256), (digit) => sum([...counted.slice(0, digit)]));
+const sortParams = { end_work: 1, len: 700, blocks: 1, shift: SHIFT, digit_mask: 255 };
+
+function sortCount() {
+  return { groups: [1, 1, 1], params: sortParams, buffers: { 1: KEYS, 2: new Uint32Array(256) }, expected: { 2: counted } };
+}
+
+// Two blocks, the same twice.
+function sortScan() {
+  const both = Uint32Array.from([...counted, ...counted]);
+  return {
+    groups: [1, 1, 1],
+    params: { end_work: 1, blocks: 2 },
+    buffers: { 1: both, 2: new Uint32Array(256) },
+    expected: { 1: Uint32Array.from([...counted.map(() => 0), ...counted]), 2: starting.map((start) => 2 * start) },
+  };
+}
+
+// 50 positions, d = 36, factors 4 and 8 of the buckets: 2 and 4 columns.
+function hash() {
+  const [len, d] = [50, 36];
+  const [q, projections] = [numbers(len * d, 1), numbers(d * 6, 2)];
+  const rotated = (i, column) => dot(d, (e) => q[i * d + e] * projections[e * 6 + column]);
+  const best = (i, first, half) => {
+    const x = range(half).map((column) => rotated(i, first + column));
+    const both = [...x, ...x.map((e) => -e)];
+    return both.indexOf(Math.max(...both));
+  };
+  return {
+    groups: [1, 1, 1],
+    params: { end_work: 1, row_tiles: 1, heads: 1, len, q_row: d, norm_eps: 1e-6 },
+    buffers: { 1: q, 2: projections, 3: new Uint32Array(1), 4: new Uint32Array(len), 5: new Float32Array(len) },
+    expected: {
+      4: Uint32Array.from(range(len), (i) => best(i, 0, 2) + 4 * best(i, 2, 4)),
+      5: Float32Array.from(range(len), (i) => 1 / Math.sqrt(dot(d, (e) => q[i * d + e] ** 2) + 1e-6)),
+    },
+  };
+}
+
+/** `params` by name, `buffers` by binding; `expected` by binding. A dispatch is of `groups` workgroups. */
+export const cases = {
+  attention: attention(false),
+  'attention merging': attention(true),
+  matmul: matmul((b, k, n) => b[k * 12 + n], 12, [2, 2]),
+  'matmul out-in': matmul((b, k, n) => b[n * 20 + k], 20, [1, 1]),
+  'layer norm': norm(true),
+  'rms norm': norm(false),
+  softmax: softmax(),
+  'sort count': sortCount(),
+  'sort scan': sortScan(),
+  'lsh hash': hash(),
+};
