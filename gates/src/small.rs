@@ -2,16 +2,17 @@
 
 use wgpu_attention::wgsl::{
     AttentionVariant, HashVariant, MatmulTile, MatmulVariant, RowKernel, RowVariant, ScoreTerms, Shader,
-    SortPass, StagedTile, Stats, Tile,
+    SortPass, StagedProduct, StagedTile, Stats, Tile,
 };
 use wgpu_attention::{ElementType, MatmulShape, WeightOrder};
 
 /// Kernels with workgroup memory (`races.mjs` names those that are not here), by the names of the cases in `races/cases.mjs`.
 pub fn small() -> Vec<(&'static str, Shader)> {
-    let matmul =
-        |weights, tile| MatmulVariant::of(&MatmulShape::new(9, 20, 12).weights(weights), tile).shader();
-    let narrow = MatmulTile { lanes_r: 2, lanes_c: 2, tall: false, wide: false, chunk: 2 };
-    let wide = MatmulTile { tall: true, wide: true, chunk: 1, ..narrow };
+    let matmul = |weights, tile| {
+        MatmulVariant::of(&MatmulShape::new(9, 20, 12).weights(weights), MatmulTile::Staged(tile)).shader()
+    };
+    let narrow = StagedProduct { lanes_r: 2, lanes_c: 2, tall: false, wide: false, chunk: 2 };
+    let wide = StagedProduct { tall: true, wide: true, chunk: 1, ..narrow };
     let norm = |centered| RowKernel::Norm { centered, bias: true, weight: ElementType::F32 };
     let hash = HashVariant {
         head_dim: 36,

@@ -102,7 +102,12 @@ impl Bench {
 
     /// Whether there are cooperative matrices here.
     pub(crate) fn has_matrices(&self) -> Result<()> {
-        ensure!(self.kernels().options().matrix_size.is_some(), NotHere("no cooperative matrices of f16"));
+        let need = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+        let there = self.kernels().options().matrix_size.is_some();
+        ensure!(
+            there && self.gpu.device().features().contains(need),
+            NotHere("no cooperative matrices of f16")
+        );
         Ok(())
     }
 

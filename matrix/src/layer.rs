@@ -5,12 +5,12 @@ use wgpu_attention::ElementType::{self, Bf16, F16, F32};
 use wgpu_attention::reference::layer::{self, Bounded, FeedForwardInputs, MatmulInputs};
 use wgpu_attention::wgsl::MatmulTile;
 use wgpu_attention::{
-    Activation, AddShape, Combine, EmbedShape, FeedForwardBuffers, FeedForwardShape, KernelPath, LayerCall,
-    MatmulBuffers, MatmulPlan, MatmulShape, NormBuffers, NormKind, NormShape, Options, RotaryBuffers,
-    RotaryPairs, RotaryShape, SoftmaxShape, WeightOrder, rotary_tables,
+    Activation, AddShape, Combine, EmbedShape, Error, FeedForwardBuffers, FeedForwardShape, KernelPath,
+    LayerCall, MatmulBuffers, MatmulPlan, MatmulShape, NormBuffers, NormKind, NormShape, Options,
+    RotaryBuffers, RotaryPairs, RotaryShape, SoftmaxShape, WeightOrder, rotary_tables,
 };
 
-use crate::bench::Bench;
+use crate::bench::{Bench, NotHere};
 use crate::cases::{Case, Run, Set};
 use crate::tensor::{Tensor, normal};
 
@@ -184,7 +184,12 @@ fn planned(bench: &Bench, shape: &MatmulShape, by: By) -> Result<MatmulPlan> {
             if tile == MatmulTile::DIRECT {
                 bench.compiles_direct_tiles()?;
             }
-            bench.kernels().matmul_with_tile(shape, tile)?
+            let plan = bench.kernels().matmul_with_tile(shape, tile);
+            ensure!(
+                !matches!(plan, Err(Error::Limit { .. })),
+                NotHere("the tile is too large for the device")
+            );
+            plan?
         }
         By::Cooperative => {
             bench.has_matrices()?;

@@ -59,7 +59,7 @@ const equal = (want, got) => want.every((x, n) => Math.abs(x - got[n]) <= 1e-4 *
 /** Kernels with workgroup memory that this check does not run, and why. */
 const UNCOVERED = {
   'sort scatter': 'a run of its 256 lanes takes the interpreter more than a minute',
-  'attention with cooperative matrices': 'no interpreter knows them',
+  'attention and matrix products with cooperative matrices': 'no interpreter knows them',
 };
 
 /** Barriers, by their line and the next, that no race needs as functions are called today; they guard the next caller. */
