@@ -22,8 +22,12 @@ fn products(c: &mut Criterion) {
     group.sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
     for (rows, inner, columns) in [(512, 512, 512), (1024, 768, 3072), (16, 768, 3072)] {
         for weights in [WeightOrder::InOut, WeightOrder::OutIn] {
-            let tiles =
-                [("small", MatmulTile::SMALL), ("medium", MatmulTile::MEDIUM), ("large", MatmulTile::LARGE)];
+            let tiles = [
+                ("small", MatmulTile::SMALL),
+                ("medium", MatmulTile::MEDIUM),
+                ("large", MatmulTile::LARGE),
+                ("direct", MatmulTile::DIRECT),
+            ];
             for (name, tile) in tiles {
                 let shape = MatmulShape::new(rows, inner, columns).weights(weights);
                 // The large tile needs more workgroup memory than every device has.
