@@ -114,8 +114,12 @@ impl Gpu {
     ) -> Result<Self> {
         let mut features = recommended_features(adapter);
         if experimental.is_enabled() {
-            features |= cooperative_features(adapter);
-            options = options.matrices(&adapter.cooperative_matrix_properties());
+            let cooperative = cooperative_features(adapter);
+            features |= cooperative;
+            // Strict WebGPU has the adapter's matrices without the features to use them.
+            if !cooperative.is_empty() {
+                options = options.matrices(&adapter.cooperative_matrix_properties());
+            }
         }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("wgpu-attention"),

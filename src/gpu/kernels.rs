@@ -17,7 +17,7 @@ pub struct Options {
     /// Force a kernel, for attention and for matrix products. What the device cannot run is then an [`Error`], never another
     /// kernel.
     pub path: Option<KernelPath>,
-    /// Force how lanes share their work in attention; the sizes follow from the call and the device. By default a Vulkan device
+    /// Force how lanes share their work in attention and in matrix products; the sizes follow from the call and the device. By default a Vulkan device
     /// that computes on a CPU gets [`TileKind::Direct`], unless it is SwiftShader, any other [`TileKind::Staged`].
     pub tile_kind: Option<TileKind>,
     /// Force the workgroup's sizes.

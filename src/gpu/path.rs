@@ -97,9 +97,7 @@ impl Kernels {
         matrices.check()?;
         Ok(matrices)
     }
-}
 
-impl Kernels {
     /// What a workgroup of a matrix product on this path may have; without one, on the fastest that the device has. The choice
     /// does not follow the number of rows, so that a part of them comes out as it does among all.
     pub(super) fn product_limits(&self, shape: &MatmulShape, path: Option<KernelPath>) -> Result<TileLimits> {

@@ -76,7 +76,7 @@ impl TuningCache {
                 return Ok(Tuned { best, trials: vec![] });
             }
         }
-        let tuned = gpu.tune(shape, pattern, watch)?;
+        let tuned = gpu.tune_parts(shape, pattern, &parts, watch)?;
         self.file.choices.insert(key, tuned.best);
         self.write()?;
         Ok(tuned)

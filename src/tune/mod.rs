@@ -37,7 +37,7 @@ pub struct Tuning {
 impl Tuning {
     /// These options, but for the tile and the splits.
     pub fn options(&self, base: Options) -> Options {
-        Options { tile: Some(self.tile), splits: Some(self.splits), tile_kind: None, path: None, ..base }
+        Options { tile: Some(self.tile), splits: Some(self.splits), ..base }
     }
 }
 
@@ -98,17 +98,30 @@ impl Gpu {
         pattern: &dyn Pattern,
         watch: &mut dyn FnMut(&Trial),
     ) -> Result<Tuned> {
+        shape.check()?;
+        let parts = Parts::lower(pattern, BlockGrid::from(shape))?;
+        self.tune_parts(shape, pattern, &parts, watch)
+    }
+
+    /// [`Gpu::tune`] of a pattern that is lowered.
+    fn tune_parts(
+        &self,
+        shape: &AttentionShape,
+        pattern: &dyn Pattern,
+        parts: &Parts,
+        watch: &mut dyn FnMut(&Trial),
+    ) -> Result<Tuned> {
         use ElementType::{Bf16, F16, F32};
         match (shape.input, shape.output) {
-            (F32, F32) => tune::<f32, f32>(self, shape, pattern, watch),
-            (F32, F16) => tune::<f32, f16>(self, shape, pattern, watch),
-            (F32, Bf16) => tune::<f32, bf16>(self, shape, pattern, watch),
-            (F16, F32) => tune::<f16, f32>(self, shape, pattern, watch),
-            (F16, F16) => tune::<f16, f16>(self, shape, pattern, watch),
-            (F16, Bf16) => tune::<f16, bf16>(self, shape, pattern, watch),
-            (Bf16, F32) => tune::<bf16, f32>(self, shape, pattern, watch),
-            (Bf16, F16) => tune::<bf16, f16>(self, shape, pattern, watch),
-            (Bf16, Bf16) => tune::<bf16, bf16>(self, shape, pattern, watch),
+            (F32, F32) => tune::<f32, f32>(self, shape, pattern, parts, watch),
+            (F32, F16) => tune::<f32, f16>(self, shape, pattern, parts, watch),
+            (F32, Bf16) => tune::<f32, bf16>(self, shape, pattern, parts, watch),
+            (F16, F32) => tune::<f16, f32>(self, shape, pattern, parts, watch),
+            (F16, F16) => tune::<f16, f16>(self, shape, pattern, parts, watch),
+            (F16, Bf16) => tune::<f16, bf16>(self, shape, pattern, parts, watch),
+            (Bf16, F32) => tune::<bf16, f32>(self, shape, pattern, parts, watch),
+            (Bf16, F16) => tune::<bf16, f16>(self, shape, pattern, parts, watch),
+            (Bf16, Bf16) => tune::<bf16, bf16>(self, shape, pattern, parts, watch),
         }
     }
 }
@@ -117,17 +130,16 @@ fn tune<I: crate::Element, O: crate::Element>(
     gpu: &Gpu,
     shape: &AttentionShape,
     pattern: &dyn Pattern,
+    parts: &Parts,
     watch: &mut dyn FnMut(&Trial),
 ) -> Result<Tuned> {
-    shape.check()?;
-    let parts = Parts::lower(pattern, BlockGrid::from(shape))?;
-    let plan = gpu.kernels().attention(shape, &parts)?;
+    let plan = gpu.kernels().attention(shape, parts)?;
     let own = Tuning { tile: plan.explain().tile, splits: plan.explain().splits };
     if shape.is_empty() {
         return Ok(Tuned { best: own, trials: vec![] });
     }
-    let candidates = Candidates::new(gpu, shape, &parts, own);
-    let mut trials = Trials::<I, O>::new(gpu, shape, pattern, &parts, watch)?;
+    let candidates = Candidates::new(gpu, shape, parts, own);
+    let mut trials = Trials::<I, O>::new(gpu, shape, pattern, parts, watch)?;
     trials.run_own(own)?;
     for tile in candidates.tiles() {
         trials.run(&candidates, Tuning { tile, splits: own.splits })?;

@@ -75,7 +75,7 @@ impl MatmulTile {
     /// Rows of a tile.
     pub const fn rows(&self) -> usize {
         match self {
-            Self::Staged(tile) => tile.lanes_r * if tile.tall { 8 } else { 4 },
+            Self::Staged(tile) => tile.rows(),
             Self::Direct(tile) => 4 * tile.lanes,
             Self::Matrix(tile) => tile.side() * tile.subgroups_r,
         }
