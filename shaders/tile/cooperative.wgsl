@@ -9,8 +9,8 @@
 // than LATE above it. Any m is as good as the maximum as long as the weights 2^(s - m) stay in f16's range. They are kept
 // times BOOST = 2^7: up to 2^(LATE + 7) = 2^15, below f16's 2^16, and weights down to 2^-21 are normal numbers of f16.
 
-const LANES_A_ROW = LANES_C;
-const LATE = 8.0;
+const LANES_PER_ROW = LANES_C;
+const LATE = select(8.0, 5.545177444479562, BASE_E); // 8 in base 2, in the scores' base
 const BOOST = 128.0;
 const UNBOOST = 0.0078125;
 
@@ -48,7 +48,7 @@ fn share_of(lane: Lane) -> Share {
 }
 
 // The last rows come first: under a causal mask they take longest, and what is left for the end should be short.
-fn row_tile_at(place: u32) -> u32 { return params.row_tiles - 1u - place; }
+fn row_tile_at(place: u32) -> u32 { return params.kernel.row_tiles - 1u - place; }
 
 fn begin(at: Head, lane: Lane) {
     for (var e = lane.index; e < ROWS * DEPTH_GROUPS; e += LANES) {
@@ -67,6 +67,7 @@ fn begin(at: Head, lane: Lane) {
 fn attend(at: Head, lane: Lane, tile: KeyTile) {
     let share = share_of(lane);
     workgroupBarrier(); // the last tile's values are read to their end
+    forget_strange_keys(lane);
     stage_k(at, lane, tile);
     workgroupBarrier();
     multiply_keys(share);
@@ -74,7 +75,9 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
     let s = scores(at, lane, tile, lane_products(lane));
     stage_v(at, lane, tile);
     raise_late(lane, max_over_lanes(lane, maxima(s)));
-    store_weights(lane, weights(tile, s));
+    let p = weights(tile, s);
+    note_values(lane, p); // max_over_lanes has waited for the values of all
+    store_weights(lane, p);
     if (workgroupUniformLoad(&raised) != 0u) { rescale(lane, share); } // with a barrier on both sides
     add_values(share);
 }
@@ -139,7 +142,7 @@ fn lane_products(lane: Lane) -> Scores {
 
 fn row_products(lane: Lane, k: u32) -> vec4<f32> {
     let i = (lane.r + k * LANES_R) * S_PITCH + lane.c;
-    return params.q_scale * vec4(products[i], products[i + LANES_C], products[i + 2u * LANES_C], products[i + 3u * LANES_C]);
+    return params.kernel.q_scale * vec4(products[i], products[i + LANES_C], products[i + 2u * LANES_C], products[i + 3u * LANES_C]);
 }
 
 // The row maxima over the LANES_C lanes of a row. They pass through the places of `products` that this lane alone has read.
@@ -235,10 +238,10 @@ fn scale_patch(lane: Lane, share: Share) {
 
 // --- the end ---
 
-fn finish(at: Head, lane: Lane) {
+fn write_rows(at: Head, lane: Lane) {
     let share = share_of(lane);
     workgroupBarrier(); // the last tile's `products` and factors are read to their end
-    l = sum_over_lanes(lane, l) * UNBOOST;
+    l = sum_over_lanes(lane, marked(l)) * UNBOOST;
     let row = at.first_row + lane.r;
     let a = row_end(at, row, m.x, l.x);
     let b = row_end(at, row + LANES_R, m.y, l.y);
@@ -260,7 +263,7 @@ fn finish(at: Head, lane: Lane) {
         write_patch(share, o03, o13);
         write_columns(at, lane, 3u);
     }
-    if (STATS == STATS_STATE) { storageBarrier(); } // every lane of a row has read the earlier parts' (m, l)
+    if (ACCUMULATE) { storageBarrier(); } // every lane of a row has read the earlier parts' (m, l)
     if (lane.c == 0u) {
         write_stats(a);
         write_stats(b);
@@ -307,7 +310,7 @@ fn stage_k(at: Head, lane: Lane, tile: KeyTile) {
         let key = e / DEPTH_GROUPS;
         let g = e % DEPTH_GROUPS;
         var x = vec4(0.0);
-        if (g < HEAD_GROUPS) { x = load_k(at.k_at + key_at(at, tile.first + key) * params.k_row, g); }
+        if (g < HEAD_GROUPS) { x = load_k(key_offset(at, tile.first + key) + 4u * g, HEAD_DIM - 4u * g); }
         stage(key * KV_PITCH + 4u * g, x);
     }
 }
@@ -317,7 +320,10 @@ fn stage_v(at: Head, lane: Lane, tile: KeyTile) {
         let key = e / COLUMN_GROUPS;
         let g = e % COLUMN_GROUPS;
         var x = vec4(0.0);
-        if (g < VALUE_GROUPS) { x = value(at, tile, key_at(at, tile.first + key), g); }
+        if (g < VALUE_GROUPS) {
+            x = load_v(value_offset(at, tile.first + key) + 4u * g, VALUE_DIM - 4u * g);
+            x = finite_or_noted(key, x);
+        }
         stage(key * KV_PITCH + 4u * g, x);
     }
 }

@@ -1,9 +1,10 @@
 //! Which kernel computes an attention call, and why.
 
-use super::kernels::{Kernels, Options};
+use crate::gpu::kernels::Kernels;
+use crate::gpu::options::{Options, usable_size};
 use crate::mask::Parts;
 use crate::wgsl::{Matrices, Tile, TileKind, TileLimits};
-use crate::{AttentionShape, ElementType, Error, KernelPath, MatmulShape, Result};
+use crate::{Attention, ElementType, Error, KernelPath, MatmulShape, Result};
 
 /// The kernel that a plan runs, and why that one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,19 +31,10 @@ pub fn cooperative_features(adapter: &wgpu::Adapter) -> wgpu::Features {
     }
 }
 
-/// The largest square matrices with f16 operands and f32 sums among those that an adapter reports.
-pub(super) fn usable_size(reported: &[wgpu::CooperativeMatrixProperties]) -> Option<usize> {
-    use wgpu::CooperativeScalarType::{F16, F32};
-    let usable = |m: &&wgpu::CooperativeMatrixProperties| {
-        m.m_size == m.n_size && m.m_size == m.k_size && (m.ab_type, m.cr_type) == (F16, F32)
-    };
-    reported.iter().filter(usable).map(|m| m.m_size as usize).filter(|size| [8, 16].contains(size)).max()
-}
-
 /// The kernel for a call, and the kind of its tile: what the caller forced, or the fastest that the device has.
 pub(super) fn choose(
     kernels: &Kernels,
-    shape: &AttentionShape,
+    attention: &Attention,
     parts: &Parts,
 ) -> Result<(PathChoice, TileKind)> {
     let choice = |path, why: String| PathChoice { path, why };
@@ -51,9 +43,9 @@ pub(super) fn choose(
     match forced(kernels.options())? {
         Some(KernelPath::Scalar) => scalar("the caller forced it".into()),
         Some(KernelPath::Cooperative) => {
-            cooperative("the caller forced it", TileKind::Matrix(kernels.matrices(shape)?))
+            cooperative("the caller forced it", TileKind::Cooperative(kernels.matrices(attention)?))
         }
-        None => match kernels.matrices(shape).and_then(|matrices| suits(kernels, shape, parts, matrices)) {
+        None => match kernels.matrices(attention).and_then(|matrices| suits(kernels, attention, parts, matrices)) {
             Err(error) => scalar(format!("for cooperative matrices, {error}")),
             Ok(_) if kernels.computes_on_a_cpu() => scalar("the device emulates cooperative matrices".into()),
             Ok(kind) => cooperative("inputs in f16, and the device has cooperative matrices", kind),
@@ -62,9 +54,9 @@ pub(super) fn choose(
 }
 
 /// The path that the caller forces, by itself or by a tile of it.
-pub(super) fn forced(options: &Options) -> Result<Option<KernelPath>> {
+pub(in crate::gpu) fn forced(options: &Options) -> Result<Option<KernelPath>> {
     let of_tile = match (options.tile, options.tile_kind) {
-        (Some(Tile::Matrix(_)), _) | (None, Some(TileKind::Matrix(_))) => Some(KernelPath::Cooperative),
+        (Some(Tile::Cooperative(_)), _) | (None, Some(TileKind::Cooperative(_))) => Some(KernelPath::Cooperative),
         (None, None) => None,
         _ => Some(KernelPath::Scalar),
     };
@@ -78,8 +70,8 @@ pub(super) fn forced(options: &Options) -> Result<Option<KernelPath>> {
 
 impl Kernels {
     /// The device's matrices, or what is missing for this call.
-    pub(crate) fn matrices(&self, shape: &AttentionShape) -> Result<Matrices> {
-        self.matrices_for(&[("input", shape.input)])
+    pub(crate) fn matrices(&self, attention: &Attention) -> Result<Matrices> {
+        self.matrices_for(&[("storage.q", attention.storage.q), ("storage.kv", attention.storage.kv)])
     }
 
     fn matrices_for(&self, operands: &[(&'static str, ElementType)]) -> Result<Matrices> {
@@ -100,13 +92,13 @@ impl Kernels {
 
     /// What a workgroup of a matrix product on this path may have; without one, on the fastest that the device has. The choice
     /// does not follow the number of rows, so that a part of them comes out as it does among all.
-    pub(super) fn product_limits(&self, shape: &MatmulShape, path: Option<KernelPath>) -> Result<TileLimits> {
+    pub(in crate::gpu) fn product_limits(&self, shape: &MatmulShape, path: Option<KernelPath>) -> Result<TileLimits> {
         let matrices = || self.matrices_for(&[("input", shape.input), ("weight", shape.weight)]);
         let kind = match path {
             Some(KernelPath::Scalar) => self.scalar_tile_kind(),
-            Some(KernelPath::Cooperative) => TileKind::Matrix(matrices()?),
+            Some(KernelPath::Cooperative) => TileKind::Cooperative(matrices()?),
             None => match matrices() {
-                Ok(matrices) if !self.computes_on_a_cpu() => TileKind::Matrix(matrices),
+                Ok(matrices) if !self.computes_on_a_cpu() => TileKind::Cooperative(matrices),
                 _ => self.scalar_tile_kind(),
             },
         };
@@ -115,8 +107,9 @@ impl Kernels {
 }
 
 /// Whether every part has a tile, and rows enough to fill it: few queries are bound by the reading of k and v.
-fn suits(kernels: &Kernels, shape: &AttentionShape, parts: &Parts, matrices: Matrices) -> Result<TileKind> {
-    let kind = TileKind::Matrix(matrices);
+fn suits(kernels: &Kernels, attention: &Attention, parts: &Parts, matrices: Matrices) -> Result<TileKind> {
+    let shape = &attention.shape;
+    let kind = TileKind::Cooperative(matrices);
     let rows = shape.q_len * shape.heads / shape.kv_heads;
     if rows < kind.least_rows() {
         let need = format!("at least {} with the heads of a key head, to fill matrices", kind.least_rows());

@@ -1,6 +1,6 @@
 //! Sizes of a workgroup that multiplies cooperative matrices.
 
-use super::tile::check_powers;
+use super::tile::{check_powers, strange_bytes};
 use super::{Header, TileLimits};
 use crate::{Error, Result};
 use std::fmt;
@@ -18,7 +18,7 @@ pub struct Matrices {
 /// Sizes of a workgroup whose subgroups hold the output in cooperative matrices, 2 rows of them by 2 or 4 columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct MatrixTile {
+pub struct CooperativeTile {
     /// The device's.
     pub matrices: Matrices,
     /// Subgroups along the queries.
@@ -29,7 +29,7 @@ pub struct MatrixTile {
     pub wide: bool,
 }
 
-impl MatrixTile {
+impl CooperativeTile {
     /// Lanes that a workgroup should have.
     const LANES: usize = 128;
     /// Elements between the rows of f16 arrays beyond their length: 16 bytes, so that the rows of a matrix begin in different
@@ -87,7 +87,7 @@ impl MatrixTile {
             + self.keys() * self.kv_pitch(head_dim)
             + self.rows() * (self.keys() + Self::PAD);
         // Beside the arrays: two numbers a row, and a flag.
-        2 * halves + 4 * self.products() + 8 * self.rows() + 16
+        2 * halves + 4 * self.products() + 8 * self.rows() + 16 + strange_bytes(self.keys())
     }
 
     /// The largest that fits.
@@ -192,7 +192,7 @@ impl fmt::Display for Matrices {
     }
 }
 
-impl fmt::Display for MatrixTile {
+impl fmt::Display for CooperativeTile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}x{}", self.matrices.size, self.subgroups_r * self.subgroups_c)
     }
