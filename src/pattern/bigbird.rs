@@ -1,5 +1,5 @@
 use super::lower::Piece;
-use super::{BlockLayout, Blocks, Extent, Pattern, Range, Site, Span, Varies, spans};
+use super::{BlockLayout, Blocks, Extent, Identity, Pattern, Range, Site, Span, Varies, spans};
 use crate::{Counter, Error, Result};
 
 /// Whole key blocks drawn at random (Zaheer 2020, section 2): each block of queries attends `count` distinct blocks of keys.
@@ -20,7 +20,7 @@ use crate::{Counter, Error, Result};
 /// Drawn by [`Counter`]`::new(seed, head)`, whose numbers r 2^32 + 0, 1, 2, ... give query block r its candidates,
 /// `below(number of key blocks)`, of which repeated ones are skipped. Query block: floor(i' / block) with
 /// i' = i + (Lk - Lq). For lists of your own, use [`Blocks`] with [`BlockLayout::from_columns`](super::BlockLayout::from_columns).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Random {
     /// Positions of a block.
@@ -52,7 +52,7 @@ pub struct Random {
 /// [`Random`], from those that window and global blocks do not hold. The common implementation draws some of them twice and
 /// then counts their keys twice, a bias of ln 2; and its global blocks are the first and the last one, see
 /// [`BigBird::first_and_last`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct BigBird {
     /// Positions of a block.
@@ -69,11 +69,11 @@ pub struct BigBird {
 
 /// [`BigBird`] with the first and the last block as global ones, as Hugging Face has it. Made by
 /// [`BigBird::first_and_last`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BigBirdEnds(BigBird);
 
 /// [`BigBird`]'s window and global blocks with random blocks from a list. Made by [`BigBird::with_lists`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BigBirdLists {
     fixed: BigBird,
     lists: Blocks,
@@ -168,7 +168,7 @@ trait BlockRows {
     }
 
     /// The pattern's own blocks, where kernels have such, hold no pair too many.
-    fn natural<'a>(&self, pattern: impl Pattern + 'a) -> Option<Vec<Piece<'a>>> {
+    fn natural(&self, pattern: impl Pattern + 'static) -> Option<Vec<Piece>> {
         let block = self.block();
         let fits = block.is_power_of_two() && (16..=64).contains(&block);
         fits.then(|| vec![Piece { blocks: Some([block, block]), ..Piece::natural(pattern) }])
@@ -317,8 +317,12 @@ impl Pattern for Random {
         check_count("Random.count", self.count, extent.kv_len.div_ceil(self.block), "")
     }
 
-    fn pieces(&self, _: &Extent) -> Option<Vec<Piece<'_>>> {
-        self.natural(self)
+    fn pieces(&self, _: &Extent) -> Option<Vec<Piece>> {
+        self.natural(*self)
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }
 
@@ -339,8 +343,12 @@ impl Pattern for BigBird {
         self.check_with(extent, 0)
     }
 
-    fn pieces(&self, _: &Extent) -> Option<Vec<Piece<'_>>> {
-        self.natural(self)
+    fn pieces(&self, _: &Extent) -> Option<Vec<Piece>> {
+        self.natural(*self)
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }
 
@@ -361,8 +369,12 @@ impl Pattern for BigBirdEnds {
         self.0.check_with(extent, self.0.global / 2)
     }
 
-    fn pieces(&self, _: &Extent) -> Option<Vec<Piece<'_>>> {
-        self.natural(self)
+    fn pieces(&self, _: &Extent) -> Option<Vec<Piece>> {
+        self.natural(*self)
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }
 
@@ -385,7 +397,11 @@ impl Pattern for BigBirdLists {
         self.lists.check(extent)
     }
 
-    fn pieces(&self, _: &Extent) -> Option<Vec<Piece<'_>>> {
-        self.fixed.natural(self)
+    fn pieces(&self, _: &Extent) -> Option<Vec<Piece>> {
+        self.fixed.natural(self.clone())
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }

@@ -1,4 +1,4 @@
-use super::{Extent, Pattern, Range, Site, Span, Varies, spans::together};
+use super::{Extent, Identity, Pattern, Range, Site, Span, Varies, spans::together};
 use crate::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// the layout's own and need not be the block of any kernel. This is the layout of DeepSpeed's and OpenAI's
 /// block-sparse kernels; theirs knows nothing inside a block, so for "unidirectional" layouts combine it with
 /// [`Causal`](super::Causal) by [`And`](super::And).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Blocks {
     /// Positions a block, at least 1.
@@ -40,7 +40,7 @@ pub struct Blocks {
 /// let pattern = Blocks { block: 64, layout };
 /// # Ok::<(), wgpu_attention::Error>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "json::Layout", into = "json::Layout"))]
 pub struct BlockLayout {
@@ -189,6 +189,10 @@ impl Pattern for Blocks {
             return Err(Error::argument("Blocks.layout", need, format!("{q_blocks} x {k_blocks}")));
         }
         Ok(())
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }
 

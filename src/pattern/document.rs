@@ -1,4 +1,4 @@
-use super::{Extent, Pattern, Range, Site, Span, Varies};
+use super::{Extent, Identity, Pattern, Range, Site, Span, Varies};
 use crate::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 /// There is one id a key, so a query that stands before the first key (Lq > Lk) attends nothing. Ids need not be
 /// sorted: a document may lie in several pieces. Combine it with [`Causal`](super::Causal) by [`And`](super::And) for
 /// packed causal training; FlashAttention's `cu_seqlens` are the lengths of our runs of equal ids.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(from = "json::Document", into = "json::Document"))]
 pub struct Document {
@@ -30,7 +30,7 @@ pub struct Document {
 }
 
 /// The documents of one batch item.
-#[derive(PartialEq, Eq)]
+#[derive(PartialEq, Eq, Hash)]
 struct Item {
     ids: Vec<u32>,
     /// Where each run of equal ids starts, ascending.
@@ -109,6 +109,10 @@ impl Pattern for Document {
             }
             None => Ok(()),
         }
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }
 

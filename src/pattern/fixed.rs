@@ -1,5 +1,5 @@
 use super::lower::Piece;
-use super::{Extent, Pattern, Range, Site, Span, spans};
+use super::{Extent, Identity, Pattern, Range, Site, Span, spans};
 use crate::{Error, Result};
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub enum FixedPart {
 /// Not causal, the same without j <= i'. For text, with l = 128 or 256 and c = 8 to 32. Others differ: OpenAI's and
 /// DeepSpeed's `fixed` count summary *blocks* from the end of a window of blocks, and DeepSpeed's `unidirectional` is
 /// causal between blocks only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Fixed {
     /// Positions of a block, l.
@@ -155,7 +155,7 @@ impl Pattern for Fixed {
     }
 
     /// The block in natural order; the summary keys gathered, side by side. Those of the own block are left to the block.
-    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece<'_>>> {
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
         if self.part == FixedPart::Block {
             return None;
         }
@@ -170,10 +170,14 @@ impl Pattern for Fixed {
             _ => Some(vec![gathered]),
         }
     }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
+    }
 }
 
 /// The summary keys by their place among them, without the own block's where the block has its piece.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct SummaryPlaces {
     fixed: Fixed,
     /// Summary keys there are.
@@ -222,5 +226,9 @@ impl Pattern for SummaryPlaces {
             return vec![before, span(a0..a1, false), span(b0..b1, false), after];
         }
         vec![before, span(a0..b1, false), after]
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }

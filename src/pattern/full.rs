@@ -1,4 +1,4 @@
-use super::{Pattern, Range, Site, Span};
+use super::{Identity, Pattern, Range, Site, Span};
 
 /// Every query attends every key: S_i = all j (Vaswani 2017). Lk keys a row.
 ///
@@ -7,7 +7,7 @@ use super::{Pattern, Range, Site, Span};
 /// ████
 /// ████
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Full;
 
@@ -18,5 +18,9 @@ impl Pattern for Full {
 
     fn spans(&self, site: &Site, _: Range<usize>) -> Vec<Span> {
         vec![Span { keys: 0..site.extent.kv_len, all: true }]
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }

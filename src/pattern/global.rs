@@ -1,5 +1,5 @@
 use super::lower::{Columns, Piece};
-use super::{And, Extent, Full, Not, Pattern, Range, Site, Span, Window, spans};
+use super::{And, Extent, Full, Identity, Not, Pattern, Range, Site, Span, Window, spans};
 use crate::{Error, Result};
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// ```
 ///
 /// Tokens are positions of keys; at Lq != Lk the queries stand at the last of them.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Global {
     /// The tokens, ascending, each once.
@@ -40,7 +40,7 @@ impl Global {
 }
 
 /// The tokens' columns for all queries, then their rows for all other keys.
-fn gathered(tokens: &Arc<[usize]>, extent: &Extent) -> Vec<Piece<'static>> {
+fn gathered(tokens: &Arc<[usize]>, extent: &Extent) -> Vec<Piece> {
     let columns = tokens.iter().map(|&token| token as u32).collect();
     let first = extent.kv_len as isize - extent.q_len as isize;
     let row_of = |&token: &usize| usize::try_from(token as isize - first).ok().filter(|&i| i < extent.q_len);
@@ -102,8 +102,12 @@ impl Pattern for Global {
     }
 
     /// The tokens' keys gathered for all queries; the tokens' queries gathered for all other keys.
-    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece<'_>>> {
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
         (!self.tokens.is_empty()).then(|| gathered(&self.tokens, extent))
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }
 
@@ -123,7 +127,7 @@ impl Pattern for Global {
 ///
 /// The window is the paper's and Hugging Face's `attention_window`: half of it on each side. Longformer projects global
 /// queries and keys by matrices of their own; that is two calls, with [`Window`] and [`Global`] and other tensors.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Longformer {
     /// Keys of the window beside the query's own: half before it, half after.
@@ -168,12 +172,16 @@ impl Pattern for Longformer {
     }
 
     /// The window without the tokens; then the tokens as in [`Global`].
-    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece<'_>>> {
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
         if self.global.is_empty() {
             return None;
         }
         let mut pieces = vec![Piece::natural(And(self.local(), Not(self.tokens())))];
         pieces.extend(gathered(&self.global, extent));
         Some(pieces)
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }

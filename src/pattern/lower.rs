@@ -1,15 +1,15 @@
 //! Pieces: a pattern cut into disjoint sets that lie densely in an order of their own.
 
-use super::{Pattern, Range, Site, Span, Varies, spans};
+use super::{Identity, Pattern, Range, Site, Span, Varies, spans};
 use std::sync::Arc;
 
 /// Some of a pattern's pairs, in places: place i' is query `q_order[i']`, place j' is key `k_order[j']`.
 ///
 /// A column of every 128th key touches every block of 64 in natural order; side by side, its keys fill their blocks.
-#[derive(Debug)]
-pub struct Piece<'a> {
+#[derive(Debug, Clone)]
+pub struct Piece {
     /// Which places meet. It is asked with the lengths of the orders.
-    pub pattern: Box<dyn Pattern + 'a>,
+    pub pattern: Box<dyn Pattern>,
     /// The query of each place; `None`: natural order.
     pub q_order: Option<Arc<[u32]>>,
     /// The key of each place; `None`: natural order.
@@ -18,16 +18,16 @@ pub struct Piece<'a> {
     pub blocks: Option<[usize; 2]>,
 }
 
-impl<'a> Piece<'a> {
+impl Piece {
     /// A piece in natural order.
-    pub(super) fn natural(pattern: impl Pattern + 'a) -> Self {
+    pub(super) fn natural(pattern: impl Pattern + 'static) -> Self {
         Self { pattern: Box::new(pattern), q_order: None, k_order: None, blocks: None }
     }
 
     /// Both patterns' pairs: `other` is asked for the positions behind the places.
-    pub(super) fn and(self, other: &'a dyn Pattern, site_extent: super::Extent) -> Self {
+    pub(super) fn and(self, other: &dyn Pattern, site_extent: super::Extent) -> Self {
         let ordered = Ordered {
-            pattern: other,
+            pattern: other.identity().to_pattern(),
             extent: site_extent,
             q_order: self.q_order.clone(),
             k_order: self.k_order.clone(),
@@ -45,15 +45,19 @@ impl<'a> Piece<'a> {
 }
 
 /// A pattern asked by places.
-#[derive(Debug)]
-struct Ordered<'a> {
-    pattern: &'a dyn Pattern,
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Ordered<P> {
+    pattern: P,
     extent: super::Extent,
     q_order: Option<Arc<[u32]>>,
     k_order: Option<Arc<[u32]>>,
 }
 
-impl Pattern for Ordered<'_> {
+impl<P: Pattern + Clone + Eq + std::hash::Hash + 'static> Pattern for Ordered<P> {
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
+    }
+
     fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
         let site = Site { extent: self.extent, ..*site };
         let position = |order: &Option<Arc<[u32]>>, place: usize| match order {
@@ -78,7 +82,7 @@ impl Pattern for Ordered<'_> {
 
 /// Positions sorted by their residue: class e holds first + e, first + e + step, ... The positions are
 /// `first .. first + len`, and may begin below 0 (queries that stand before the first key).
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Residues {
     pub(super) first: isize,
     pub(super) len: usize,
@@ -123,7 +127,7 @@ impl Residues {
 
 /// Pairs of one residue whose distance is a number of steps in a range: `low <= (i' - j) / step <= high`, in places of
 /// [`Residues`] on both sides.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct ResidueBand {
     pub(super) queries: Residues,
     pub(super) keys: Residues,
@@ -195,10 +199,14 @@ impl Pattern for ResidueBand {
         spans.sort_by_key(|span| span.keys.start);
         spans
     }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
+    }
 }
 
 /// Keys of a set, for every query. Used to take them out of other pieces.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Columns(pub(super) Arc<[usize]>);
 
 impl Pattern for Columns {
@@ -214,5 +222,9 @@ impl Pattern for Columns {
     fn spans(&self, site: &Site, _: Range<usize>) -> Vec<Span> {
         let keys = self.0.iter().filter(|&&j| j < site.extent.kv_len);
         keys.map(|&j| Span { keys: j..j + 1, all: true }).collect()
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }

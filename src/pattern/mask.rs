@@ -1,4 +1,4 @@
-use super::{Extent, Pattern, Range, Site, Span, Varies};
+use super::{Extent, Identity, Pattern, Range, Site, Span, Varies};
 use crate::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// At Lq != Lk it is what it says; there is no alignment. `true` is attend as in PyTorch's
 /// `scaled_dot_product_attention` and in ONNX; `torch.nn.MultiheadAttention` means the opposite. A mask that is shared
 /// along the queries or along the keys has a closed form; any other is read pair by pair.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "json::Mask", into = "json::Mask"))]
 pub struct Mask {
@@ -113,6 +113,10 @@ impl Pattern for Mask {
             }
         }
         Ok(())
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }
 

@@ -1,5 +1,5 @@
 use super::lower::{Piece, ResidueBand, Residues};
-use super::{And, Extent, Pattern, Range, Site, Span, Window, spans};
+use super::{And, Extent, Identity, Pattern, Range, Site, Span, Window, spans};
 use crate::{Error, Result};
 
 /// Which of the two sets of a factorised pattern a head attends (Child 2019, section 4.2): give each its own head, or both
@@ -37,7 +37,7 @@ pub enum StridedPart {
 /// For sequences with a period (images, music) take the period as the stride, or about sqrt(L): a row then keeps some
 /// 2 sqrt(L) keys. Others differ: OpenAI's `strided` is the column set alone, and its `local` of l keys counts the query's
 /// own among the l, where the paper's set has l + 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Strided {
     /// Keys from one of a column to the next, and the reach of the local set.
@@ -124,7 +124,7 @@ impl Pattern for Strided {
 
     /// The local set in natural order; the columns with positions sorted by their residue, where each column is a
     /// stretch. What both hold, the query's own key and the neighbours in its column, is left to the local set.
-    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece<'_>>> {
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
         if self.part == StridedPart::Local {
             return None;
         }
@@ -151,6 +151,10 @@ impl Pattern for Strided {
             _ => Some(vec![column]),
         }
     }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
+    }
 }
 
 /// Every `step`-th key of a window (dilated sliding window, Beltagy 2020, section 3.1): with i' = i + (Lk - Lq),
@@ -166,7 +170,7 @@ impl Pattern for Strided {
 /// █·█·█·      ·█·█·█
 /// ·█·█·█
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Dilated {
     /// Keys before the query's own that the window reaches.
@@ -219,7 +223,7 @@ impl Pattern for Dilated {
     }
 
     /// Positions sorted by their residue: a plain window there.
-    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece<'_>>> {
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
         if self.step == 1 {
             return None;
         }
@@ -230,5 +234,9 @@ impl Pattern for Dilated {
         let band = ResidueBand { queries, keys, steps: vec![[-reach(self.after), reach(self.before)]] };
         let orders = (Some(queries.order()), Some(keys.order()));
         Some(vec![Piece { q_order: orders.0, k_order: orders.1, ..Piece::natural(band) }])
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }

@@ -8,12 +8,14 @@
 //! | `oracle.rs` | the oracle catches what is wrong |
 //! | `cost.rs` | size and cost |
 //! | `edges.rs` | edges |
+//! | `identity.rs` | patterns compared, hashed and cloned |
 //! | `refusals.rs` | bad input |
 //! | `pictures.rs` | pictures |
 
 mod cost;
 mod drawn;
 mod edges;
+mod identity;
 mod oracle;
 mod pictures;
 mod properties;
