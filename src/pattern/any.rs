@@ -213,15 +213,7 @@ impl Pattern for AnyPattern {
 
     fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
         one!(self, p => p.pieces(extent),
-            Self::And { of } => {
-                let at = of.iter().position(|p| p.pieces(extent).is_some())?;
-                let mut pieces = of[at].pieces(extent)?;
-                for (_, other) in of.iter().enumerate().filter(|(n, _)| *n != at) {
-                    pieces = pieces.into_iter().map(|piece| piece.and(other, *extent)).collect();
-                }
-                Some(pieces)
-            },
-            Self::Or { .. } | Self::Not { .. } => None,
+            _ => self.identity().to_pattern().pieces(extent),
         )
     }
 

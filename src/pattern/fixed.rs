@@ -102,6 +102,14 @@ impl Fixed {
         ]
     }
 
+    /// The summary keys among 32.
+    fn summary_word(&self, j: usize) -> u32 {
+        // The end of the block that the first of the keys lies in, and those of the blocks behind it.
+        let ends = (self.stride - j % self.stride..).step_by(self.stride);
+        let ends = ends.take_while(|end| end - self.summary.min(*end) < 32);
+        ends.fold(0, |word, end| word | spans::ones(end) & !spans::ones(end.saturating_sub(self.summary)))
+    }
+
     fn summary_spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let kv_len = site.extent.kv_len;
         let seen_by = |i: usize| if self.causal { site.aligned(i) + 1 } else { kv_len as isize };
@@ -132,11 +140,14 @@ impl Pattern for Fixed {
     }
 
     fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
-        if self.part == FixedPart::Block {
-            return spans::row_word(&self.block_spans(site, i..i + 1), j);
-        }
-        (0..32.min(site.extent.kv_len - j))
-            .fold(0, |word, b| word | u32::from(self.keep(site, i, j + b)) << b)
+        let (own, kv_len) = (site.aligned(i), site.extent.kv_len);
+        let seen = spans::word(0..if self.causal { own + 1 } else { isize::MAX }, j, kv_len);
+        let block = |part: bool| {
+            let start = self.block_of(own).saturating_mul(self.stride as isize);
+            if part { spans::word(start..start.saturating_add_unsigned(self.stride), j, kv_len) } else { 0 }
+        };
+        let summary = if self.has(FixedPart::Summary) { self.summary_word(j) } else { 0 };
+        seen & (block(self.has(FixedPart::Block)) | summary)
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {

@@ -1,4 +1,4 @@
-use super::{Identity, Pattern, Range, Site, Span};
+use super::{Identity, Pattern, Range, Site, Span, spans};
 
 /// Every query attends every key: S_i = all j (Vaswani 2017). Lk keys a row.
 ///
@@ -14,6 +14,10 @@ pub struct Full;
 impl Pattern for Full {
     fn keep(&self, _: &Site, _: usize, _: usize) -> bool {
         true
+    }
+
+    fn keep_word(&self, site: &Site, _: usize, j: usize) -> u32 {
+        spans::ones(site.extent.kv_len.saturating_sub(j))
     }
 
     fn spans(&self, site: &Site, _: Range<usize>) -> Vec<Span> {

@@ -47,8 +47,14 @@ fn gathered(tokens: &Arc<[usize]>, extent: &Extent) -> Vec<Piece> {
     let rows: Arc<[u32]> = tokens.iter().filter_map(row_of).map(|i| i as u32).collect();
     let mut pieces = vec![Piece { k_order: Some(columns), ..Piece::natural(Full) }.fitted()];
     if !rows.is_empty() {
-        let others = Not(Columns(tokens.clone()));
-        pieces.push(Piece { q_order: Some(rows), ..Piece::natural(others) }.fitted());
+        // Few tokens leave whole blocks between them; many do not, and then the other keys are gathered, too.
+        let piece = if tokens.len() < extent.kv_len / 256 {
+            Piece::natural(Not(Columns::new(tokens.clone())))
+        } else {
+            let others = (0..extent.kv_len).filter(|j| tokens.binary_search(j).is_err());
+            Piece { k_order: Some(others.map(|j| j as u32).collect()), ..Piece::natural(Full) }
+        };
+        pieces.push(Piece { q_order: Some(rows), ..piece }.fitted());
     }
     pieces
 }
@@ -72,6 +78,12 @@ fn check_tokens(name: &'static str, tokens: &[usize], extent: &Extent) -> Result
     }
 }
 
+/// The tokens among 32 keys.
+fn token_word(tokens: &[usize], j: usize) -> u32 {
+    let from = tokens.partition_point(|&key| key < j);
+    tokens[from..].iter().take_while(|&&key| key < j + 32).fold(0, |word, key| word | 1 << (key - j))
+}
+
 impl Pattern for Global {
     fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
         self.has(j as isize) || self.has(site.aligned(i))
@@ -80,14 +92,14 @@ impl Pattern for Global {
     fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
         match self.has(site.aligned(i)) {
             true => spans::ones(site.extent.kv_len - j),
-            false => Columns(self.tokens.clone()).keep_word(site, i, j),
+            false => token_word(&self.tokens, j),
         }
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let is_token = |i| self.has(site.aligned(i));
         let kv_len = site.extent.kv_len;
-        let columns = Columns(self.tokens.clone()).spans(site, rows.clone());
+        let columns: Vec<Span> = self.tokens.iter().map(|&j| Span { keys: j..j + 1, all: true }).collect();
         if rows.clone().all(is_token) {
             return vec![Span { keys: 0..kv_len, all: true }];
         }
@@ -162,6 +174,10 @@ impl Pattern for Longformer {
         self.local().keep(site, i, j) || self.tokens().keep(site, i, j)
     }
 
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        self.local().keep_word(site, i, j) | self.tokens().keep_word(site, i, j)
+    }
+
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let (local, tokens) = (self.local().spans(site, rows.clone()), self.tokens().spans(site, rows));
         spans::or(&local, &tokens, site.extent.kv_len)
@@ -176,7 +192,10 @@ impl Pattern for Longformer {
         if self.global.is_empty() {
             return None;
         }
-        let mut pieces = vec![Piece::natural(And(self.local(), Not(self.tokens())))];
+        let mut pieces = vec![Piece {
+            why: Some("of its windows only what the global tokens leave is kept"),
+            ..Piece::natural(And(self.local(), Not(self.tokens())))
+        }];
         pieces.extend(gathered(&self.global, extent));
         Some(pieces)
     }

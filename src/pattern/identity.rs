@@ -104,6 +104,17 @@ impl<'a> Identity<'a> {
         Self(Kind::Not(Box::new(of)))
     }
 
+    /// The complement of a combination, with the complements pushed to its parts; `None` where it has none.
+    pub(super) fn pushed(&self) -> Option<Self> {
+        let complements = |of: &[Self; 2]| of.clone().map(Self::complement);
+        match &self.0 {
+            Kind::Own(_) => None,
+            Kind::Not(of) => Some((**of).clone()),
+            Kind::And(of) => Some(Self(Kind::Or(Box::new(complements(of))))),
+            Kind::Or(of) => Some(Self(Kind::And(Box::new(complements(of))))),
+        }
+    }
+
     /// A pattern of the same identity that borrows nothing.
     pub fn to_pattern(&self) -> Box<dyn Pattern> {
         match &self.0 {

@@ -1,4 +1,4 @@
-use super::{Extent, Identity, Pattern, Piece, Range, Site, Span, Varies, spans};
+use super::{Extent, Identity, Pattern, Piece, Range, Site, Span, Varies, lower, spans};
 use crate::Result;
 
 /// Pairs that both patterns keep. Closed forms stay closed: stretches are intersected.
@@ -83,11 +83,7 @@ impl<A: Pattern, B: Pattern> Pattern for And<A, B> {
 
     /// The pieces of one, each cut to the pairs of the other.
     fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
-        if let Some(pieces) = self.0.pieces(extent) {
-            return Some(pieces.into_iter().map(|piece| piece.and(&self.1, *extent)).collect());
-        }
-        let pieces = self.1.pieces(extent)?;
-        Some(pieces.into_iter().map(|piece| piece.and(&self.0, *extent)).collect())
+        Some(lower::and(&self.0, &self.1, extent))
     }
 }
 
@@ -117,6 +113,11 @@ impl<A: Pattern, B: Pattern> Pattern for Or<A, B> {
         self.0.check(extent)?;
         self.1.check(extent)
     }
+
+    /// The pieces of one, and those of the other without what the first has.
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
+        Some(lower::or(&self.0, &self.1, extent))
+    }
 }
 
 impl<P: Pattern> Pattern for Not<P> {
@@ -142,5 +143,10 @@ impl<P: Pattern> Pattern for Not<P> {
 
     fn check(&self, extent: &Extent) -> Result<()> {
         self.0.check(extent)
+    }
+
+    /// The pieces of the complement, pushed to the parts of a combination.
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
+        Some(lower::not(&self.0, extent))
     }
 }

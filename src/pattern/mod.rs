@@ -12,8 +12,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 mod bigbird;
+mod bits;
+mod block_table;
 mod blocks;
 mod causal;
+mod cut;
 mod document;
 mod fixed;
 mod full;
@@ -152,6 +155,12 @@ pub trait Pattern: Debug + Send + Sync {
         None
     }
 
+    /// Why its pairs may be scattered in natural order, where it has no [`pieces`](Self::pieces) and knows: half a
+    /// sentence for [`Parts::note`](crate::Parts::note).
+    fn why(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Checks the parameters, also against the lengths.
     ///
     /// # Errors
@@ -193,6 +202,10 @@ macro_rules! forward {
 
             fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
                 (**self).pieces(extent)
+            }
+
+            fn why(&self) -> Option<&'static str> {
+                (**self).why()
             }
 
             fn check(&self, extent: &Extent) -> Result<()> {

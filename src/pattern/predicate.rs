@@ -3,6 +3,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+const WHY: &str = "a predicate says nothing of an order in which its pairs lie densely";
+
 /// Any predicate of a site, a query and a key: S_i = { j : f(site, i, j) }. It is what `f` says at any lengths.
 ///
 /// Nothing is known of `f`, so every pair is asked once: a [`BlockMask`](crate::BlockMask) costs B H Lq Lk calls to
@@ -56,6 +58,10 @@ impl<F: Fn(&Site, usize, usize) -> bool + Send + Sync + 'static> Pattern for Pre
         Varies { batch: true, heads: true }
     }
 
+    fn why(&self) -> Option<&'static str> {
+        Some(WHY)
+    }
+
     fn identity(&self) -> Identity<'_> {
         Identity::of(self)
     }
@@ -64,6 +70,10 @@ impl<F: Fn(&Site, usize, usize) -> bool + Send + Sync + 'static> Pattern for Pre
 impl<F: Fn(usize, usize) -> bool + Send + Sync + 'static> Pattern for PairPredicate<F> {
     fn keep(&self, _: &Site, i: usize, j: usize) -> bool {
         (self.0)(i, j)
+    }
+
+    fn why(&self) -> Option<&'static str> {
+        Some(WHY)
     }
 
     fn identity(&self) -> Identity<'_> {

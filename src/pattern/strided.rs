@@ -78,6 +78,15 @@ impl Strided {
         self.part == part || self.part == StridedPart::Both
     }
 
+    /// Every `stride`-th of 32 keys, from the first one of the query's column.
+    fn column_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        let own = site.aligned(i);
+        let first = (own - j as isize).rem_euclid(self.stride as isize) as usize;
+        let bits = (first..32).step_by(self.stride).fold(0, |word, b| word | 1 << b);
+        let end = if self.causal { own + 1 } else { isize::MAX };
+        bits & spans::word(0..end, j, site.extent.kv_len)
+    }
+
     /// Stretches of the columns that meet a block of queries: it moves by `stride` and repeats.
     fn column_spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let (first, last) = (site.aligned(rows.start), site.aligned(rows.end - 1));
@@ -105,6 +114,12 @@ impl Pattern for Strided {
         let column = distance.rem_euclid(self.stride as isize) == 0 && (distance >= 0 || !self.causal);
         (self.has(StridedPart::Column) && column)
             || (self.has(StridedPart::Local) && self.local().keep(site, i, j))
+    }
+
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        let local = if self.has(StridedPart::Local) { self.local().keep_word(site, i, j) } else { 0 };
+        let column = if self.has(StridedPart::Column) { self.column_word(site, i, j) } else { 0 };
+        local | column
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
@@ -212,6 +227,10 @@ impl Dilated {
 impl Pattern for Dilated {
     fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
         And(self.window(), self.columns()).keep(site, i, j)
+    }
+
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        self.window().keep_word(site, i, j) & self.columns().keep_word(site, i, j)
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {

@@ -11,6 +11,7 @@
 //! | `identity.rs` | patterns compared, hashed and cloned |
 //! | `refusals.rs` | bad input |
 //! | `pictures.rs` | pictures |
+//! | `planning.rs` | what planning costs and what its plans waste |
 
 mod cost;
 mod drawn;
@@ -18,5 +19,6 @@ mod edges;
 mod identity;
 mod oracle;
 mod pictures;
+mod planning;
 mod properties;
 mod refusals;
