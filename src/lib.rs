@@ -108,8 +108,8 @@ pub use gpu::{
     AddPlan, AttentionBuffers, AttentionOutput, AttentionPlan, Call, EmbedPlan, Explanation,
     FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, Gpu, Kernels, LshBuffers, LshExplanation,
     LshOutput, LshPlan, MatmulBuffers, MatmulPlan, MatmulSlices, NormBuffers, NormPlan, Options, Outputs,
-    PathChoice, RotaryBuffers, RotaryPlan, Scratch, SoftmaxPlan, SortBuffers, SortOutput, SortPlan, SortShape,
-    Stage, cooperative_features, recommended_features, recommended_limits,
+    PathChoice, RotaryBuffers, RotaryPlan, Scratch, SoftmaxPlan, SortBuffers, SortOutput, SortPlan,
+    SortShape, Stage, cooperative_features, recommended_features, recommended_limits,
 };
 pub use inputs::Inputs;
 pub use layout::{BiasStrides, Layout, Strides};

@@ -52,15 +52,7 @@ impl AttentionShape {
 
     /// Self-attention of `heads` heads over `len` positions.
     pub fn new(batch: usize, heads: usize, len: usize, head_dim: usize) -> Self {
-        Self {
-            batch,
-            heads,
-            kv_heads: heads,
-            q_len: len,
-            kv_len: len,
-            head_dim,
-            value_dim: head_dim,
-        }
+        Self { batch, heads, kv_heads: heads, q_len: len, kv_len: len, head_dim, value_dim: head_dim }
     }
 
     setters! {

@@ -138,17 +138,11 @@ pub(crate) fn scratch(device: &wgpu::Device, what: &'static str, bytes: u64) -> 
     let limits = device.limits();
     let have = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
     if bytes > have {
-        return Err(Error::limit(
-            format!("scratch: {what}"),
-            "max_storage_buffer_binding_size",
-            bytes,
-            have,
-        ));
+        return Err(Error::limit(format!("scratch: {what}"), "max_storage_buffer_binding_size", bytes, have));
     }
     let size = bytes.next_multiple_of(16).max(16);
     let usage = wgpu::BufferUsages::STORAGE;
-    let descriptor =
-        wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false };
+    let descriptor = wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false };
     allocated(device, what, bytes, || device.create_buffer(&descriptor))
 }
 

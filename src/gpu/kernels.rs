@@ -150,7 +150,12 @@ impl Kernels {
     /// [`Error::Limit`] where 32 bits do not count them.
     pub(super) fn work(&self, what: &'static str, items: u128, flops_per_item: f64) -> Result<Work> {
         let count = u32::try_from(items).map_err(|_| {
-            Error::limit(what, "the number of workgroups per call", items.min(u64::MAX.into()) as u64, u32::MAX.into())
+            Error::limit(
+                what,
+                "the number of workgroups per call",
+                items.min(u64::MAX.into()) as u64,
+                u32::MAX.into(),
+            )
         })?;
         let kind = self.device().adapter_info().device_type;
         Ok(Work { items: count, per_dispatch: self.options().items_per_dispatch(kind, flops_per_item) })

@@ -108,9 +108,10 @@ impl Options {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        for (name, given) in
-            [("dispatch_flops", self.dispatch_flops), ("measured_flops_per_second", self.measured_flops_per_second)]
-        {
+        for (name, given) in [
+            ("dispatch_flops", self.dispatch_flops),
+            ("measured_flops_per_second", self.measured_flops_per_second),
+        ] {
             if let Some(flops) = given.filter(|flops| flops.is_nan() || *flops <= 0.0) {
                 return Err(Error::argument(name, "a number above 0", flops));
             }

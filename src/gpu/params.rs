@@ -210,7 +210,8 @@ mod tests {
             let mut at = 0;
             for (name, offset) in wgsl_fields(&module, "Params") {
                 assert_eq!(offset, at, "{}: {name}", shader.label);
-                let params = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Params")).unwrap();
+                let params =
+                    module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Params")).unwrap();
                 let naga::TypeInner::Struct { members, .. } = &params.1.inner else { unreachable!() };
                 let member = members.iter().find(|m| m.name.as_deref() == Some(&name)).unwrap();
                 let ty = module.types[member.ty].name.clone().unwrap();

@@ -190,7 +190,8 @@ pub(super) fn bound<Q: Element, KV: Element>(
         return unbounded();
     }
     let top = scores.iter().zip(&deltas).map(|(s, delta)| s + delta).fold(f64::NEG_INFINITY, f64::max);
-    let weights = Weights::new(exact, &weight_errors(scores, &deltas, top, rises, format, base_2), top, format);
+    let weights =
+        Weights::new(exact, &weight_errors(scores, &deltas, top, rises, format, base_2), top, format);
     let out = output_bound(call, at, exact, &weights, sum_error, (m + rises + 2) as f64);
 
     let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);

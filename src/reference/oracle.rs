@@ -22,8 +22,8 @@
 use super::bound::WeightFormat;
 use super::call::{Call, Position};
 use super::inputs::Tensors;
-use super::row::bounded_row;
 use super::rounding::{E, U, gamma};
+use super::row::bounded_row;
 use super::rows::Rows;
 use super::verify::{Got, Report, check_got, got_row};
 use crate::Counter;
@@ -213,7 +213,8 @@ pub fn check_gather<Q: Element, KV: Element, O: Element>(
     misses = misses.into_iter().step_by(step).collect();
 
     let others = 128.0 * (shape.kv_len - 1) as f64 * (1.0 - LEAD).exp();
-    let (relative, sums) = (2.5 * E + U + attention.storage.out.rounding(), 2.0 * gamma(2 * shape.kv_len + 2));
+    let (relative, sums) =
+        (2.5 * E + U + attention.storage.out.rounding(), 2.0 * gamma(2 * shape.kv_len + 2));
     let tolerance = |v: f64| relative * v.abs() + (sums * v.abs()).min(0.25) + others;
     let hit = |&at: &Position| {
         let values = call.v(at, gather.targets[at.row(shape)]);
@@ -238,7 +239,9 @@ fn check<Q: Element, KV: Element>(attention: &Attention) -> Result<()> {
     super::call::check_type::<Q>("q", attention.storage.q)?;
     super::call::check_type::<KV>("k and v", attention.storage.kv)?;
     match attention.score.rules().find(|rule| rule.silent(0).is_none()) {
-        Some(rule) => Err(Error::argument(rule.name(), "none: the oracle's scores leave no room for it", "one")),
+        Some(rule) => {
+            Err(Error::argument(rule.name(), "none: the oracle's scores leave no room for it", "one"))
+        }
         None => Ok(()),
     }
 }
@@ -333,9 +336,8 @@ fn targets<Q: Element, KV: Element>(call: &Call<'_, Q, KV>, seed: u64) -> Vec<u3
             let bits = draw.bits(n as u64);
             let start = (bits >> 8) as usize % shape.kv_len;
             let at = Position::of_row(shape, n);
-            let attended = || {
-                (0..shape.kv_len).map(|step| (start + step) % shape.kv_len).find(|&j| call.keeps(at, j))
-            };
+            let attended =
+                || (0..shape.kv_len).map(|step| (start + step) % shape.kv_len).find(|&j| call.keeps(at, j));
             let target = if bits & 3 == 0 { start } else { attended().unwrap_or(start) };
             target as u32
         })

@@ -1,6 +1,6 @@
 //! Linear biases by distance (ALiBi, Press 2022).
 
-use super::rule::{Known, Pair, Rule, TINY, TermTensor, Tensors, U};
+use super::rule::{Known, Pair, Rule, TINY, Tensors, TermTensor, U};
 use crate::uniform::{Block, uniform};
 use crate::{AttentionShape, Result};
 

@@ -18,8 +18,8 @@ mod temperature;
 
 pub use alibi::{Alibi, Slopes};
 pub use bias::Bias;
-pub(crate) use rule::{Known, Pair, Rule};
 pub use rule::TermTensor;
+pub(crate) use rule::{Known, Pair, Rule};
 pub use softcap::Softcap;
 pub use temperature::Temperature;
 

@@ -1,6 +1,6 @@
 //! A temperature per head.
 
-use super::rule::{Known, Pair, Rule, TINY, TermTensor, Tensors, U};
+use super::rule::{Known, Pair, Rule, TINY, Tensors, TermTensor, U};
 use crate::{AttentionShape, Result};
 
 /// Divides scores by a temperature per head, before everything else: scale q . k / t_h, with the caller's tensor

@@ -39,7 +39,13 @@ impl<'a> Candidates<'a> {
                 let mut rows = self.block[0];
                 while rows >= 8 {
                     let [_, keys] = self.block;
-                    let tile = Tile::choose(self.attention.shape.head_dim, self.attention.shape.value_dim, rows, keys, limits);
+                    let tile = Tile::choose(
+                        self.attention.shape.head_dim,
+                        self.attention.shape.value_dim,
+                        rows,
+                        keys,
+                        limits,
+                    );
                     tiles.extend(tile.ok().filter(|tile| *tile != self.own.tile && !tiles.contains(tile)));
                     rows /= 2;
                 }
@@ -84,7 +90,8 @@ impl<'a> Candidates<'a> {
         let (rows, keys) = (tuning.tile.rows(), tuning.tile.keys());
         let part_flops = |part: &crate::Part| {
             let grid = part.mask.grid();
-            let times = (self.attention.shape.batch * self.attention.shape.heads) as f64 / (grid.batch * grid.heads) as f64;
+            let times = (self.attention.shape.batch * self.attention.shape.heads) as f64
+                / (grid.batch * grid.heads) as f64;
             let idle_rows = grid.q_len.next_multiple_of(rows) as f64 / grid.q_len.max(1) as f64;
             let idle_keys = grid.block_k.next_multiple_of(keys) as f64 / grid.block_k as f64;
             self.attention.shape.flops(part.mask.visited()) * times * idle_rows * idle_keys

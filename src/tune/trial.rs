@@ -3,9 +3,7 @@
 use super::candidates::Candidates;
 use super::{Outcome, Trial, Tuning};
 use crate::reference::{self, Got, Kind, Rows, Tensors, VerifyOptions, WeightFormat};
-use crate::{
-    Attention, AttentionBuffers, Call, Element, Error, Gpu, Options, Parts, Pattern, Result,
-};
+use crate::{Attention, AttentionBuffers, Call, Element, Error, Gpu, Options, Parts, Pattern, Result};
 use std::marker::PhantomData;
 use std::time::Instant;
 
@@ -56,7 +54,20 @@ impl<'a, Q: Element, KV: Element, O: Element> Trials<'a, Q, KV, O> {
         let terms = terms.map(|(name, values)| Ok((*name, gpu.upload(name, values, values.len())?)));
         let terms = terms.collect::<Result<_>>()?;
         let (list, best, best_rate, output) = (vec![], None, 0.0, PhantomData);
-        Ok(Self { gpu, attention, pattern, parts, tensors, buffers, terms, watch, list, best, best_rate, output })
+        Ok(Self {
+            gpu,
+            attention,
+            pattern,
+            parts,
+            tensors,
+            buffers,
+            terms,
+            watch,
+            list,
+            best,
+            best_rate,
+            output,
+        })
     }
 
     /// The plan's own choice, which must work.
@@ -110,9 +121,10 @@ impl<'a, Q: Element, KV: Element, O: Element> Trials<'a, Q, KV, O> {
         // A new one for each: what an earlier candidate wrote must not pass for this one's.
         let out = self.gpu.output("out", self.attention.len_out(), O::TYPE)?;
         let buffers = AttentionBuffers::new(q, k, v, out.as_entire_buffer_binding());
-        let buffers = self.terms.iter().fold(buffers, |buffers, (name, tensor)| {
-            buffers.tensor(name, tensor.as_entire_buffer_binding())
-        });
+        let buffers = self
+            .terms
+            .iter()
+            .fold(buffers, |buffers, (name, tensor)| buffers.tensor(name, tensor.as_entire_buffer_binding()));
         let call = plan.bind(buffers)?;
 
         let fetched = pollster::block_on(self.gpu.fetch(&[&out], |encoder| call.encode(encoder)))?;

@@ -1,6 +1,6 @@
 //! Variants of `matmul.wgsl`.
 
-use super::{Header, MatmulTile, Matrices, CooperativeProduct, Shader, tensor};
+use super::{CooperativeProduct, Header, MatmulTile, Matrices, Shader, tensor};
 use crate::{Activation, Combine, ElementType, MatmulShape, WeightOrder};
 
 /// All that tells one matrix product's shader from another. Sizes are parameters, not constants: one shader serves all.

@@ -62,14 +62,8 @@ impl MergeVariant {
 
     pub(super) fn representatives() -> Vec<Self> {
         let f32 = ElementType::F32;
-        let base = Self {
-            value_dim: 64,
-            output: f32,
-            rows: true,
-            aligned_out: true,
-            lse: true,
-            base_e: false,
-        };
+        let base =
+            Self { value_dim: 64, output: f32, rows: true, aligned_out: true, lse: true, base_e: false };
         let mut list = vec![Self { rows: false, base_e: true, ..base }];
         for output in [f32, ElementType::F16, ElementType::Bf16] {
             list.push(Self { output, ..base });

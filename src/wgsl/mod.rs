@@ -100,7 +100,8 @@ impl Header {
         self.constants += "struct Params {\n";
         for (member, name) in members {
             // WGSL wants structs within uniform structs at multiples of 16 bytes.
-            writeln!(self.constants, "    @align(16) {member}: {name},").expect("writing to a String succeeds");
+            writeln!(self.constants, "    @align(16) {member}: {name},")
+                .expect("writing to a String succeeds");
             self.params.push(member);
         }
         self.constants += "}\n@group(0) @binding(0) var<uniform> params: Params;\n";

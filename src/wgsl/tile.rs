@@ -1,6 +1,6 @@
 //! How a workgroup of the blocked kernel cuts its work, and what lies where in workgroup memory.
 
-use super::{Header, Matrices, CooperativeTile};
+use super::{CooperativeTile, Header, Matrices};
 use crate::{Error, Result};
 use std::fmt;
 

@@ -3,7 +3,7 @@
 use crate::harness::{cooperative, gpu};
 use crate::matmul::{apart, bound, gather, ones};
 use crate::{Checked, feed_forward};
-use wgpu_attention::wgsl::{MatmulTile, Matrices, CooperativeProduct};
+use wgpu_attention::wgsl::{CooperativeProduct, MatmulTile, Matrices};
 use wgpu_attention::{
     Activation, Combine, ElementType, FeedForwardShape, KernelPath, Kernels, MatmulShape, Options,
     RowStrides, WeightOrder,

@@ -112,7 +112,8 @@ impl AttentionPlan {
             let binding = wgpu::BufferBinding { buffer: &scratch.buffer, offset: ranges[n].start, size };
             let elements = (ranges[n].end - ranges[n].start) as usize / 4;
             let limits = self.kernels.device().limits();
-            size.map(|_| checked_binding(&limits, "scratch", &binding, elements, ElementType::F32)).transpose()
+            size.map(|_| checked_binding(&limits, "scratch", &binding, elements, ElementType::F32))
+                .transpose()
         };
         self.steps(&checked, piece(0)?, piece(1)?)
     }
@@ -131,8 +132,7 @@ impl AttentionPlan {
         };
         let mut tensors = vec![];
         for tensor in &needed {
-            let given = buffers.tensors.iter().find(|(name, _)| *name == tensor.name);
-            for (_, binding) in given {
+            if let Some((_, binding)) = buffers.tensors.iter().find(|(name, _)| *name == tensor.name) {
                 tensors.push((tensor.name, check(tensor.name, binding, tensor.len, ElementType::F32)?));
             }
         }
@@ -169,8 +169,7 @@ impl AttentionPlan {
         let mut steps = vec![];
         for (part, pipeline) in inner.parts.iter().zip(pipelines) {
             let params = part.params.clone();
-            let params =
-                if merged.is_some() { params.with_merged_rows(&inner.attention) } else { params };
+            let params = if merged.is_some() { params.with_merged_rows(&inner.attention) } else { params };
             let mut bindings = Bindings::default()
                 .with("q", buffers.q.clone())
                 .with("k", buffers.k.clone())
@@ -182,9 +181,9 @@ impl AttentionPlan {
             for (name, constants) in &inner.constants {
                 bindings = bindings.with(name, constants.as_entire_buffer_binding());
             }
-            for rule in inner.attention.score.tensors(&inner.attention.shape) {
-                let given = buffers.tensors.iter().find(|(name, _)| *name == rule.name);
-                bindings = bindings.with_some(rule.name, given.map(|(_, binding)| binding.clone()));
+            for tensor in inner.attention.score.tensors(&inner.attention.shape) {
+                let given = buffers.tensors.iter().find(|(name, _)| *name == tensor.name);
+                bindings = bindings.with_some(tensor.name, given.map(|(_, binding)| binding.clone()));
             }
             steps.push((Stage::Main, Step::new(device, pipeline, &params, part.work, &bindings)?));
         }

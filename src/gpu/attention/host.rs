@@ -45,7 +45,7 @@ impl PlanCache {
     fn get(&self, attention: &Attention, pattern: &dyn Pattern) -> Option<AttentionPlan> {
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |(own, plan): &(Box<dyn Pattern>, AttentionPlan)| {
-            plan.attention() == attention && own.same(pattern)
+            plan.attention() == attention && **own == *pattern
         };
         let found = plans.iter().position(same)?;
         let entry = plans.remove(found);
@@ -59,7 +59,7 @@ impl PlanCache {
         if plans.len() == Self::MOST {
             plans.remove(0);
         }
-        plans.push((pattern.boxed(), plan.clone()));
+        plans.push((pattern.identity().to_pattern(), plan.clone()));
     }
 }
 
@@ -229,7 +229,8 @@ impl Gpu {
         });
         let tensors = tensors.collect::<Result<Vec<_>>>()?;
         let out = self.output("out", attention.len_out(), O::TYPE)?;
-        let lse = outputs.lse.then(|| self.output("lse", attention.len_lse(), ElementType::F32)).transpose()?;
+        let lse =
+            outputs.lse.then(|| self.output("lse", attention.len_lse(), ElementType::F32)).transpose()?;
 
         let whole = wgpu::Buffer::as_entire_buffer_binding;
         let mut buffers = AttentionBuffers::new(whole(&q), whole(&k), whole(&v), whole(&out));

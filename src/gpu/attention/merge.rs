@@ -48,7 +48,8 @@ impl Merge<'_> {
             q_len: shape.q_len as u32,
             ..Default::default()
         };
-        let params = Params::default().with("kernel", kernel).with("out", Rows::from(attention.out_strides()));
+        let params =
+            Params::default().with("kernel", kernel).with("out", Rows::from(attention.out_strides()));
         let lanes = shape.len_lse() * shape.value_dim.div_ceil(4);
         let items = lanes.div_ceil(MergeVariant::LANES) as u32;
         let buffers = Bindings::default()

@@ -158,11 +158,6 @@ impl AttentionPlan {
         let compiled = variant.compile(&self.kernels)?;
         Ok(variant.compiled.get_or_init(|| compiled))
     }
-
-    /// Whether parts or splits leave a state, so that a merge may follow.
-    fn merges(&self) -> bool {
-        self.inner.parts.len() > 1 || self.inner.schedule.splits > 1
-    }
 }
 
 impl Variant {
@@ -243,12 +238,7 @@ fn aligned_out(attention: &Attention) -> bool {
 }
 
 /// The cut of the call, by what the caller forced and the device allows.
-fn schedule(
-    kernels: &Kernels,
-    attention: &Attention,
-    parts: &Parts,
-    limits: TileLimits,
-) -> Result<Schedule> {
+fn schedule(kernels: &Kernels, attention: &Attention, parts: &Parts, limits: TileLimits) -> Result<Schedule> {
     let options = kernels.options();
     if let Some(tile) = options.tile {
         for part in parts.parts() {
@@ -275,7 +265,8 @@ pub(super) fn check_tile(
         let limit = "max_compute_invocations_per_workgroup";
         return Err(Error::limit("the forced tile", limit, tile.lanes() as u64, lanes as u64));
     }
-    let (need, have) = (tile.workgroup_bytes(attention.shape.head_dim), limits.max_compute_workgroup_storage_size);
+    let (need, have) =
+        (tile.workgroup_bytes(attention.shape.head_dim), limits.max_compute_workgroup_storage_size);
     if need > have as usize {
         return Err(Error::limit(
             "the forced tile",

@@ -45,7 +45,10 @@ pub(super) fn choose(
         Some(KernelPath::Cooperative) => {
             cooperative("the caller forced it", TileKind::Cooperative(kernels.matrices(attention)?))
         }
-        None => match kernels.matrices(attention).and_then(|matrices| suits(kernels, attention, parts, matrices)) {
+        None => match kernels
+            .matrices(attention)
+            .and_then(|matrices| suits(kernels, attention, parts, matrices))
+        {
             Err(error) => scalar(format!("for cooperative matrices, {error}")),
             Ok(_) if kernels.computes_on_a_cpu() => scalar("the device emulates cooperative matrices".into()),
             Ok(kind) => cooperative("inputs in f16, and the device has cooperative matrices", kind),
@@ -56,7 +59,9 @@ pub(super) fn choose(
 /// The path that the caller forces, by itself or by a tile of it.
 pub(in crate::gpu) fn forced(options: &Options) -> Result<Option<KernelPath>> {
     let of_tile = match (options.tile, options.tile_kind) {
-        (Some(Tile::Cooperative(_)), _) | (None, Some(TileKind::Cooperative(_))) => Some(KernelPath::Cooperative),
+        (Some(Tile::Cooperative(_)), _) | (None, Some(TileKind::Cooperative(_))) => {
+            Some(KernelPath::Cooperative)
+        }
         (None, None) => None,
         _ => Some(KernelPath::Scalar),
     };
@@ -92,7 +97,11 @@ impl Kernels {
 
     /// What a workgroup of a matrix product on this path may have; without one, on the fastest that the device has. The choice
     /// does not follow the number of rows, so that a part of them comes out as it does among all.
-    pub(in crate::gpu) fn product_limits(&self, shape: &MatmulShape, path: Option<KernelPath>) -> Result<TileLimits> {
+    pub(in crate::gpu) fn product_limits(
+        &self,
+        shape: &MatmulShape,
+        path: Option<KernelPath>,
+    ) -> Result<TileLimits> {
         let matrices = || self.matrices_for(&[("input", shape.input), ("weight", shape.weight)]);
         let kind = match path {
             Some(KernelPath::Scalar) => self.scalar_tile_kind(),

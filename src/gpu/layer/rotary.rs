@@ -57,7 +57,8 @@ impl Kernels {
             aligned_out: shape.strides_of_out().is_aligned() && shape.head_dim.is_multiple_of(4),
         };
         let groups = (shape.batch * shape.heads * shape.len) as u128 * shape.head_dim.div_ceil(4) as u128;
-        let work = self.work("the rotary embedding", groups.div_ceil(RotaryVariant::LANES as u128), 1024.0)?;
+        let work =
+            self.work("the rotary embedding", groups.div_ceil(RotaryVariant::LANES as u128), 1024.0)?;
         let pipeline = self.pipeline(variant.shader())?;
         Ok(RotaryPlan { kernels: self.clone(), shape: *shape, pipeline, work })
     }

@@ -165,8 +165,7 @@ impl<'p> Binder<'p> {
         let places_bytes = 4 * options.len_buckets(shape) as u64;
         let [state_bytes, merged_bytes] = scratch_bytes(&plan.attention, options.rounds > 1, 1);
         let device = plan.kernels.device();
-        let some =
-            |wanted: bool, label, bytes| wanted.then(|| scratch(device, label, bytes)).transpose();
+        let some = |wanted: bool, label, bytes| wanted.then(|| scratch(device, label, bytes)).transpose();
         Ok(Self {
             plan,
             buffers,

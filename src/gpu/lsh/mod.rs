@@ -219,8 +219,7 @@ impl LshPlan {
             ..AttentionParams::of_sizes(&self.attention)
         };
         let keep = LshKeepParams { round: round as u32, buckets_at: table, places_at: 2 * table };
-        let params =
-            Params::default().with("kernel", kernel).with("keep", keep).with_rows(&self.attention);
+        let params = Params::default().with("kernel", kernel).with("keep", keep).with_rows(&self.attention);
         let seen = (chunks.look_back + 1 + chunks.look_ahead).saturating_mul(chunks.chunk);
         let heaviest = shape.flops((seen.min(places as usize) * rows) as u64);
         let items = row_tiles as u128 * (shape.batch * shape.heads) as u128;

@@ -1,8 +1,8 @@
 //! Buckets in f64, and the stable order that they give.
 
 use super::LshCall;
-use crate::reference::rounding::{TINY, U, gamma};
 use crate::lsh::{LshInputs, LshOptions};
+use crate::reference::rounding::{TINY, U, gamma};
 use crate::{Attention, Element, ElementType, Result};
 use rayon::prelude::*;
 

@@ -3,8 +3,8 @@
 use super::LshCall;
 use super::bound::{bounded, solve};
 use super::hash::{lsh_buckets, lsh_order};
-use crate::lsh::{LshInputs, LshOptions};
 use crate::inputs::check_len;
+use crate::lsh::{LshInputs, LshOptions};
 use crate::reference::call::Position;
 use crate::reference::verify::Report;
 use crate::reference::{Expected, Rows};
@@ -115,7 +115,14 @@ pub fn verify_lsh<E: Element, O: Element>(
     let rows_report = rows.par_iter().map(check).reduce(Report::empty, Report::merge).concluded();
     let pass = wrong_buckets.is_empty() && wrong_order.is_none() && rows_report.pass;
     let certain = exact.certain.iter().filter(|&&certain| certain).count();
-    Ok(LshReport { certain, buckets: got.buckets.len(), wrong_buckets, wrong_order, attention: rows_report, pass })
+    Ok(LshReport {
+        certain,
+        buckets: got.buckets.len(),
+        wrong_buckets,
+        wrong_order,
+        attention: rows_report,
+        pass,
+    })
 }
 
 fn check_got<O: Element>(
