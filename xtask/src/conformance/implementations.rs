@@ -16,7 +16,7 @@ pub(crate) struct Implementation {
     pub(crate) quick: Option<Set>,
 }
 
-/// Which cases, as `matrix/src/cases.rs` has them.
+/// Which cases, as `tools/conformance/src/cases.rs` has them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Set {
     /// Each kernel on a handful of elements.
@@ -46,7 +46,7 @@ pub(crate) enum Through {
         driver: Option<&'static Driver>,
         /// Variables of the environment.
         settings: &'static [(&'static str, &'static str)],
-        /// More arguments of `matrix run`.
+        /// More arguments of `conformance run`.
         arguments: &'static [&'static str],
     },
     /// Dawn in Node, on lavapipe, from recorded cases.

@@ -11,13 +11,13 @@ use wasm_bindgen_cli_support::Bindgen;
 
 /// What the page's template may name.
 const PARTS: [(&str, &str); 5] = [
-    ("style.css", include_str!("../../page/style.css")),
-    ("format.js", include_str!("../../page/format.js")),
-    ("plots.js", include_str!("../../page/plots.js")),
-    ("page.js", include_str!("../../page/page.js")),
-    ("worker.js", include_str!("../../page/worker.js")),
+    ("style.css", include_str!("../../../web/page/style.css")),
+    ("format.js", include_str!("../../../web/page/format.js")),
+    ("plots.js", include_str!("../../../web/page/plots.js")),
+    ("page.js", include_str!("../../../web/page/page.js")),
+    ("worker.js", include_str!("../../../web/page/worker.js")),
 ];
-const TEMPLATE: &str = include_str!("../../page/index.html");
+const TEMPLATE: &str = include_str!("../../../web/page/index.html");
 
 /// Writes the page for a compiled crate.
 pub(crate) fn write(wasm: &Path, file: &Path) -> Result<()> {

@@ -86,9 +86,9 @@ pub(crate) fn text(columns: &[Column], missing: &[String]) -> String {
 pub(crate) fn page(columns: &[Column], missing: &[String], date: &str) -> String {
     let mut text = String::from(
         "# Kernels by implementations\n\n\
-         Written by `cargo xtask matrix --bless`. The worst error / bound of all cases of a kernel, 1 being the bound that\n\
-         `src/reference` proves for each element; *exact* where nothing may be rounded. Cases: the bound, count and gather\n\
-         tests over sizes, score terms, patterns, layouts and parts (`matrix/src`).\n\n",
+         Written by `cargo xtask conformance --bless`. The worst error / bound of all cases of a kernel, 1 being the bound\n\
+         that `src/reference` proves for each element; *exact* where nothing may be rounded. Cases: the bound, count and\n\
+         gather tests over sizes, score terms, patterns, layouts and parts (`tools/conformance/src`).\n\n",
     );
     let mut add = |line: String| {
         text += &line;

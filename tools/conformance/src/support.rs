@@ -1,19 +1,19 @@
 //! What the kernel tests have for attention: cases, patterns, guarded buffers, parts.
 #![allow(dead_code)] // The tests use more of it.
 
-#[path = "../../tests/support/case.rs"]
+#[path = "../../../tests/support/case.rs"]
 mod case;
-#[path = "../../tests/support/draw.rs"]
+#[path = "../../../tests/support/draw.rs"]
 mod draw;
-#[path = "../../tests/support/guards.rs"]
+#[path = "../../../tests/support/guards.rs"]
 mod guards;
-#[path = "../../tests/support/layouts.rs"]
+#[path = "../../../tests/support/layouts.rs"]
 mod layouts;
-#[path = "../../tests/support/parts.rs"]
+#[path = "../../../tests/support/parts.rs"]
 mod parts;
-#[path = "../../tests/support/patterns.rs"]
+#[path = "../../../tests/support/patterns.rs"]
 mod patterns;
-#[path = "../../tests/support/run.rs"]
+#[path = "../../../tests/support/run.rs"]
 mod run;
 
 pub(crate) use case::{BiasValues, Case};

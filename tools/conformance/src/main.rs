@@ -1,6 +1,6 @@
 //! Every kernel on an implementation of WebGPU: one line of JSON a case, and a table of many such runs.
 //!
-//! `cargo xtask matrix` starts it under each implementation. Where wgpu itself runs on the implementation, a case
+//! `cargo xtask conformance` starts it under each implementation. Where wgpu itself runs on the implementation, a case
 //! computes at once. Where it does not (Dawn), `export` records the same cases without any device as files, which a
 //! small script replays (`js/replay.mjs`), and `judge` looks at what came out: shaders, buffers and dispatches are those
 //! of the library, and there is one judge.
@@ -40,7 +40,7 @@ use bench::{Bench, NotHere, Recorded};
 use cases::{Case, Set};
 use results::{Device, Line, Outcome};
 
-/// Kernels by implementations; see `cargo xtask matrix`.
+/// Kernels by implementations; see `cargo xtask conformance`.
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]

@@ -1,8 +1,8 @@
-//! `cargo xtask matrix`: every kernel on every implementation of WebGPU that this machine can have.
+//! `cargo xtask conformance`: every kernel on every implementation of WebGPU that this machine can have.
 //!
-//! The cases and their judge are the program in `matrix/`; here it is started under each implementation, and what is
-//! missing is fetched. A failure on one of them is a failure; one that cannot be had is named as missing, and fails
-//! nothing: what a machine can have is not the kernels' fault.
+//! The cases and their judge are the program in `tools/conformance/`; here it is started under each implementation, and
+//! what is missing is fetched. A failure on one of them is a failure; one that cannot be had is named as missing, and
+//! fails nothing: what a machine can have is not the kernels' fault.
 
 mod implementations;
 
@@ -19,24 +19,24 @@ use crate::{build, steps};
 use implementations::{IMPLEMENTATIONS, Implementation, Set, Through};
 
 const HELP: &str = "\
-cargo xtask matrix [OPTIONS]
+cargo xtask conformance [OPTIONS]
 
 Every kernel on every implementation: worst error / bound of each.
 
   --quick        the implementations and cases that `cargo xtask test` has
   --on NAME      only implementations whose name contains this (repeat for more)
   --only TEXT    only cases whose kernel and name contain this
-  --bless        write docs/MATRIX.md (with all cases, of all implementations)
+  --bless        write docs/CONFORMANCE.md (with all cases, of all implementations)
   --list         name the implementations
 
-Results, a line of JSON a case, stay beside the program: target/debug/matrix-results.
+Results, a line of JSON a case, stay beside the program: target/debug/conformance-results.
 Exit status 1 if a case failed; an implementation that cannot be had is named as missing.";
 
 /// The step of `cargo xtask test`.
 pub(crate) const STEP: &str = "other implementations";
 
 /// The committed page.
-const PAGE: &str = "docs/MATRIX.md";
+const PAGE: &str = "docs/CONFORMANCE.md";
 
 /// What to run.
 #[derive(Debug, Default, PartialEq)]
@@ -65,7 +65,7 @@ pub(crate) fn step(steps: &mut Steps) {
     }
     if !there.is_empty() {
         let quick = Options { quick: true, ..Options::default() };
-        steps.run(STEP, || matrix(&quick, &there, &missing));
+        steps.run(STEP, || compare(&quick, &there, &missing));
     }
 }
 
@@ -113,16 +113,16 @@ fn chosen(options: &Options) -> Result<()> {
         IMPLEMENTATIONS.iter().filter(named).filter(|one| !options.quick || one.quick.is_some()).collect();
     ensure!(!wanted.is_empty(), "no implementation is called that; see --list");
     let (there, missing) = fetch(wanted.into_iter());
-    matrix(options, &there, &missing)
+    compare(options, &there, &missing)
 }
 
 /// Runs the cases on what is there, and puts the results side by side.
-fn matrix(options: &Options, there: &[(&Implementation, Launcher)], missing: &Missing) -> Result<()> {
+fn compare(options: &Options, there: &[(&Implementation, Launcher)], missing: &Missing) -> Result<()> {
     let reason = |(one, error): &(&Implementation, Error)| format!("{}={error:#}", one.name);
     let missing: Vec<_> = missing.iter().map(reason).collect();
     ensure!(!there.is_empty(), "none is there: {}", missing.join("; "));
     let program = program()?;
-    let folder = program.with_file_name("matrix-results");
+    let folder = program.with_file_name("conformance-results");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
 
     let (mut results, mut failed) = (Vec::new(), Vec::new());
@@ -158,7 +158,7 @@ fn matrix(options: &Options, there: &[(&Implementation, Launcher)], missing: &Mi
 
 /// The program with the cases.
 pub(crate) fn program() -> Result<PathBuf> {
-    build::with_tests("export", "matrix")
+    build::with_tests("export", "conformance")
 }
 
 /// The day, in UTC.
@@ -187,7 +187,7 @@ impl Run<'_> {
                 let cases = folder.join("cases");
                 let _ = fs::remove_dir_all(&cases);
                 succeed(Command::new(self.program).arg("export").arg(&cases).args(self.set))?;
-                let script = steps::root().join("matrix/js/replay.mjs");
+                let script = steps::root().join("tools/conformance/js/replay.mjs");
                 let mut node = launcher.command("node");
                 // The driver is the fetched one; what else Dawn says of adapters it does not use is no news.
                 succeed(node.arg(script).arg(DAWN.main()?).arg(&cases))?;

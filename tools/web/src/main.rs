@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `bundle.rs` | `web-tool bundle WASM FILE`: from the compiled crate and `page/` to one HTML file |
+//! | `bundle.rs` | `web-tool bundle WASM FILE`: from the compiled crate and `web/page/` to one HTML file |
 //! | `check.rs` | `web-tool check FILE FOLDER BROWSER ARGS...`: clicks, waits, reads; pictures into the folder |
 //! | `report.rs` | `web-tool report FILE FOLDER BROWSER ARGS...`: the benchmark report on screens and on paper |
 //! | `devtools.rs` | a browser under control, by the DevTools protocol |

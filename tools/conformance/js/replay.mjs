@@ -1,7 +1,8 @@
 // Runs recorded cases on Dawn: node replay.mjs WEBGPU FOLDER, where WEBGPU is the file to import of npm's `webgpu` and
-// FOLDER is what `matrix export` wrote. Each case leaves out0.bin, out1.bin, ... in its folder, for `matrix judge`.
+// FOLDER is what `conformance export` wrote. Each case leaves out0.bin, out1.bin, ... in its folder, for
+// `conformance judge`.
 //
-// The cases are plain WebGPU (see matrix/src/trace.rs): a browser could run them just as well.
+// The cases are plain WebGPU (see tools/conformance/src/trace.rs): a browser could run them just as well.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';

@@ -19,8 +19,8 @@ Statistics of the files' first compute entry points; without files, of every ker
                   (else as the crate runs its kernels: checked, but workgroup memory is not zeroed)
   --isa           print the instructions too
   --markdown      print tables for a page
-  --check         compare the crate's kernels with isa/budgets.txt; status 1 where one falls short
-  --bless         write isa/budgets.txt and isa/STATISTICS.md from what the kernels reach now";
+  --check         compare the crate's kernels with tools/isa/budgets.txt; status 1 where one falls short
+  --bless         write tools/isa/budgets.txt and tools/isa/STATISTICS.md from what the kernels reach now";
 
 /// What to do.
 #[derive(Debug, PartialEq)]

@@ -9,7 +9,7 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("matrix-{name}-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("conformance-{name}-{}", std::process::id()));
         fs::create_dir_all(&path).expect("a temporary folder");
         Self(path)
     }
@@ -21,8 +21,8 @@ impl Drop for Folder {
     }
 }
 
-fn matrix(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_matrix")).args(arguments).output().expect("the program starts")
+fn conformance(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_conformance")).args(arguments).output().expect("the program starts")
 }
 
 fn json(path: &Path) -> serde_json::Value {
@@ -34,7 +34,7 @@ fn a_recorded_case_is_whole() {
     let folder = Folder::new("whole");
     let at = folder.0.to_str().expect("a plain path");
     let only = "attention, merging parts f16: Staged Gathers, Bound";
-    assert!(matrix(&["export", at, "--only", only]).status.success());
+    assert!(conformance(&["export", at, "--only", only]).status.success());
     assert_eq!(json(&folder.0.join("cases.json")), serde_json::json!(["case0"]));
     let case = json(&folder.0.join("case0/case.json"));
     assert_eq!(case["case"], only);
@@ -61,8 +61,8 @@ fn what_a_replay_leaves_is_judged() {
     let folder = Folder::new("judged");
     let at = folder.0.to_str().expect("a plain path");
     let (out, set) = (folder.0.join("out.jsonl"), ["--only", "residual f32: width 7 -> f32"]);
-    let judge = || matrix(&[&["judge", at, "--out", out.to_str().unwrap()], &set[..]].concat());
-    assert!(matrix(&[&["export", at], &set[..]].concat()).status.success());
+    let judge = || conformance(&[&["judge", at, "--out", out.to_str().unwrap()], &set[..]].concat());
+    assert!(conformance(&[&["export", at], &set[..]].concat()).status.success());
     let device = r#"{"adapter":"none","driver":"none","through":"a test"}"#;
     fs::write(folder.0.join("adapter.json"), device).unwrap();
     let lines = || fs::read_to_string(&out).unwrap();
@@ -106,7 +106,8 @@ fn what_a_replay_leaves_is_judged() {
     fs::write(folder.0.join("case0/out0.bin"), &right).unwrap();
     assert!(!judge().status.success());
     // The table shows it.
-    let table = matrix(&["table", &format!("a test={}", out.display()), "--missing", "another=not fetched"]);
+    let table =
+        conformance(&["table", &format!("a test={}", out.display()), "--missing", "another=not fetched"]);
     let text = String::from_utf8_lossy(&table.stdout).into_owned();
     assert!(text.contains("1 FAILED") && text.contains("missing: another: not fetched"), "{text}");
 }
