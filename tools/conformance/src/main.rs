@@ -9,20 +9,14 @@
 //! |---|---|
 //! | `bench.rs` | a device, and the one seam between computing, recording and judging |
 //! | `trace.rs` | what wgpu recorded as a file for other implementations |
-//! | `cases.rs` | what a case is, and all of them |
-//! | `attention.rs`, `lsh.rs`, `sort.rs`, `layer.rs` | the cases of each kernel |
+//! | `cases/` | what a case is, and those of each kernel |
 //! | `tensor.rs` | buffers with poison around them |
 //! | `results.rs` | lines of JSON |
 //! | `table.rs` | kernels by implementations |
 
-mod attention;
 mod bench;
 mod cases;
-mod layer;
-mod lsh;
 mod results;
-mod sort;
-mod support;
 mod table;
 mod tensor;
 mod trace;

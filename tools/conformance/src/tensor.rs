@@ -6,7 +6,7 @@ use wgpu::util::DeviceExt;
 use wgpu_attention::{Counter, ElementType};
 
 use crate::bench::Bench;
-use crate::support::POISON;
+use wgpu_attention_testing::POISON;
 
 /// Bytes of poison before a tensor, a multiple of every device's offset alignment, and behind it.
 const GUARD_BYTES: usize = 256;

@@ -16,7 +16,7 @@ pub(crate) struct Implementation {
     pub(crate) quick: Option<Set>,
 }
 
-/// Which cases, as `tools/conformance/src/cases.rs` has them.
+/// Which cases, as `tools/conformance/src/cases/mod.rs` has them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Set {
     /// Each kernel on a handful of elements.
