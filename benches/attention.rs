@@ -3,8 +3,6 @@
 //! The cases of one head have the names that they have in `wgpu-attention bench`, which also verifies them. Upload, planning and
 //! read-back are outside.
 
-#[path = "support/cases.rs"]
-mod cases;
 mod support;
 
 use criterion::measurement::WallTime;
@@ -12,6 +10,7 @@ use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterio
 use std::time::Duration;
 use support::{Bench, whole};
 use wgpu_attention::{AttentionBuffers, AttentionShape, BlockGrid, Causal, Full, Parts, Pattern};
+use wgpu_attention_bench::cases;
 
 fn case(
     group: &mut BenchmarkGroup<'_, WallTime>,

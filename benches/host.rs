@@ -1,13 +1,11 @@
 //! What runs on the CPU: masks, orders, pictures of cost, the f64 reference. `cargo bench --bench host`; needs no adapter.
 
-#[path = "support/cases.rs"]
-mod cases;
-
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::time::Duration;
 use wgpu_attention::reference::{self, Kind, layer::Bounded};
 use wgpu_attention::{AttentionShape, BlockGrid, Counter, LshInputs, LshOptions, MatmulShape, Parts};
+use wgpu_attention_bench::cases;
 
 /// From a pattern to parts: closed forms should take time in proportion to the rows.
 fn lowering(c: &mut Criterion) {

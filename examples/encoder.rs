@@ -10,7 +10,7 @@
 
 mod command;
 
-use command::model;
+use wgpu_attention_models as model;
 
 fn main() -> Result<(), model::Error> {
     command::run("encoder", "full", model::bert)

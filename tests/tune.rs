@@ -1,15 +1,12 @@
 //! Tuning: only right candidates are timed, the fastest is kept, and a cache gives the same choice again.
 
-#[path = "support/mod.rs"]
-mod support;
-
 use std::fs;
 use std::path::PathBuf;
-use support::{gpu, gpu_with};
 use wgpu_attention::ElementType::F16;
 use wgpu_attention::tune::{Outcome, Trial, Tuned, TuningCache};
 use wgpu_attention::wgsl::{Tile, TileKind};
 use wgpu_attention::{AttentionShape, Causal, Gpu, KernelPath, Kernels, Options, Strided, StridedPart};
+use wgpu_attention_testing::{gpu, gpu_with};
 
 /// A folder of its own, gone at the end.
 struct Folder(PathBuf);

@@ -1,10 +1,9 @@
-//! Element types as arguments, and from a type known at run time to one known to the compiler.
+//! Element types as arguments.
 
 use wgpu_attention::ElementType;
 
 /// An [`ElementType`] as an argument.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(clap::ValueEnum))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Dtype {
     /// IEEE single precision.
     F32,
@@ -23,24 +22,3 @@ impl From<Dtype> for ElementType {
         }
     }
 }
-
-/// Evaluates an expression with a type alias for the element type: `typed!(element, E => work::<E>())`.
-macro_rules! typed {
-    ($element:expr, $E:ident => $body:expr) => {
-        match $element {
-            wgpu_attention::ElementType::F32 => {
-                type $E = f32;
-                $body
-            }
-            wgpu_attention::ElementType::F16 => {
-                type $E = half::f16;
-                $body
-            }
-            wgpu_attention::ElementType::Bf16 => {
-                type $E = half::bf16;
-                $body
-            }
-        }
-    };
-}
-pub(crate) use typed;

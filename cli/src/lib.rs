@@ -3,30 +3,24 @@
 //! | file | what |
 //! |---|---|
 //! | `commands/` | one file a command: its arguments, what it does, what it prints |
-//! | `bench/` | benchmarks: cases, verification, clocks, ceilings, their record |
+//! | `bench/` | a run of benchmarks (`crates/bench`) on the terminal |
 //! | `report/` | what is made of benchmark records: a page with plots, tables, comparisons |
 //! | `case/` | golden cases, read and checked |
-//! | `model/` | whole models on the kernels, and in f64 |
 //! | `tensors.rs`, `shapes.rs` | safetensors files; from the shapes of q, k and v to the shape of a call |
 //! | `devices.rs` | the adapters of this machine, and how one is chosen |
-//! | `call.rs` | one call on a device, step by step |
-//! | `check.rs` | what a kernel gave, against the reference or against expected values |
 //! | `pattern.rs`, `element.rs` | patterns and element types as arguments |
 //! | `output.rs`, `progress.rs` | tables, numbers and files; progress on stderr |
 //!
-//! A library only so that the fuzz targets in `fuzz/` reach what reads files: the program is its one user.
+//! A library only so that the fuzz targets in `crates/fuzzing` reach what reads files: the program is its one user.
 //!
 //! Exit status: 0 all is well, 1 something failed (an error, or a verification), 2 wrong arguments (of
 //! `compare` also an error: 1 is a regression).
 
 mod bench;
-mod call;
 mod case;
-mod check;
 mod commands;
 mod devices;
 mod element;
-mod model;
 mod output;
 mod pattern;
 mod progress;
@@ -45,7 +39,7 @@ pub fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) if output::reader_is_gone(&error) => ExitCode::from(141),
         Err(error) => {
-            eprintln!("error: {}", output::one_line(&format!("{error:#}")));
+            eprintln!("error: {}", wgpu_attention_bench::text::one_line(&format!("{error:#}")));
             ExitCode::from(cli.status_of_error())
         }
     }

@@ -20,12 +20,6 @@ pub(crate) fn reader_is_gone(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(gone)
 }
 
-/// A text of several lines as one.
-pub(crate) fn one_line(text: &str) -> String {
-    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    lines.join(" ")
-}
-
 /// One JSON object as a line on stdout.
 pub(crate) fn json_line(value: &impl serde::Serialize) -> Result<()> {
     say!("{}", serde_json::to_string(value)?)
@@ -119,11 +113,6 @@ mod tests {
     #[test]
     fn words_of_a_shell() {
         assert_eq!(["a/b.c", "a b", "it's", ""].map(quoted), ["a/b.c", "'a b'", r"'it'\''s'", "''"]);
-    }
-
-    #[test]
-    fn several_lines_become_one() {
-        assert_eq!(one_line("a:\n  b\n\n  c\n"), "a: b c");
     }
 
     #[test]

@@ -1,10 +1,7 @@
-//! The command line of the examples `encoder` and `decoder`. The models are in `cli/src/model`.
+//! The command line of the examples `encoder` and `decoder`. The models are in `crates/models`.
 
-#[path = "../../cli/src/model/mod.rs"]
-pub(crate) mod model;
-
-use model::{Error, File, Forward};
 use wgpu_attention::{AnyPattern, Gpu};
+use wgpu_attention_models::{self as model, Error, File, Forward};
 
 /// How a family computes.
 pub(crate) type Family = fn(&mut Forward, &File<'_>, AnyPattern) -> Result<(), Error>;

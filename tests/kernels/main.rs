@@ -26,6 +26,6 @@ mod relations;
 mod repeats;
 mod sets;
 mod sizes;
-#[path = "../support/mod.rs"]
-mod support;
 mod terms;
+
+use wgpu_attention_testing as support;

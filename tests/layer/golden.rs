@@ -1,7 +1,6 @@
 //! Cases that other systems made (`golden/`).
 
 use crate::harness::{Guarded, Rows, gpu, kernels, run};
-use crate::model::{self, Error, Exact, File, Forward, State};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -10,6 +9,7 @@ use wgpu_attention::{
     Activation, Causal, ElementType::F32, FeedForwardBuffers, FeedForwardShape, Full, NormBuffers, NormKind,
     NormShape, RotaryBuffers, RotaryPairs, RotaryShape, WeightOrder, Window,
 };
+use wgpu_attention_models::{self as model, Error, Exact, File, Forward, State};
 
 /// A case: its tensors and what it says.
 struct Case {

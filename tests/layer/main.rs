@@ -18,8 +18,6 @@ mod feed_forward;
 mod golden;
 mod harness;
 mod matmul;
-#[path = "../../cli/src/model/mod.rs"]
-mod model;
 mod mutants;
 mod properties;
 mod rotary;

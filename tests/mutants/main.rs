@@ -6,8 +6,6 @@
 //! | `checks.rs` | the checks, a small selection of the suite's |
 
 mod checks;
-#[path = "../support/mod.rs"]
-mod support;
 mod table;
 
 use checks::{CHECKS, Check, Subject};
@@ -15,6 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use table::{MUTANTS, Mutant};
+use wgpu_attention_testing as support;
 
 /// What the checks made of a mutant: the one that failed, and its message.
 type Verdict = Option<(&'static str, String)>;

@@ -10,13 +10,12 @@
 mod device;
 mod limits;
 mod many;
-#[path = "../support/mod.rs"]
-mod support;
 mod time;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use wgpu_attention::reference::{Got, Inputs, Report, Rows, VerifyOptions, verify};
 use wgpu_attention::{AttentionShape, Gpu, Pattern};
+use wgpu_attention_testing as support;
 
 /// These tests measure time and memory: each has the machine for itself.
 fn alone() -> MutexGuard<'static, ()> {

@@ -1,19 +1,19 @@
 //! What the page calls: one adapter, opened once; verification, and the quick suite.
 
-use crate::bench::cases::Spec;
-use crate::bench::ceilings::Ceilings;
-use crate::bench::clock::{Interrupted, Stop};
-use crate::bench::describe;
-use crate::bench::measure::{Bench, Step, Watch, steps};
-use crate::bench::record::{Adapter, Case, FORMAT, Host, Record};
-use crate::bench::subject::models;
-use crate::bench::suites::Suite;
 use anyhow::{Context, Result, ensure};
 use js_sys::Function;
 use std::cell::RefCell;
 use wasm_bindgen::JsError;
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 use wgpu_attention::{Gpu, Options};
+use wgpu_attention_bench::cases::Spec;
+use wgpu_attention_bench::ceilings::Ceilings;
+use wgpu_attention_bench::clock::{Interrupted, Stop};
+use wgpu_attention_bench::describe;
+use wgpu_attention_bench::measure::{Bench, Step, Watch, steps};
+use wgpu_attention_bench::record::{Adapter, Case, FORMAT, Host, Record};
+use wgpu_attention_bench::subject::models;
+use wgpu_attention_bench::suites::Suite;
 
 #[wasm_bindgen]
 extern "C" {

@@ -2,9 +2,9 @@
 
 mod attention;
 mod build;
+mod conformance;
 mod gates;
 mod isa;
-mod matrix;
 mod node;
 mod rules;
 mod software;
@@ -31,7 +31,7 @@ cargo xtask COMMAND
   gates                 static checks of every shader that the crate can generate: lints, translations, Tint,
                         races between lanes
   isa ARGS...           shader statistics for AMD GPUs, without one; `cargo xtask isa --help`
-  matrix ARGS...        every kernel on every implementation of WebGPU within reach; `cargo xtask matrix --help`
+  conformance ARGS...   every kernel on every implementation of WebGPU within reach; `cargo xtask conformance --help`
   web [--check | --check-report]
                         build the page that verifies and times the kernels in a browser, as one file; --check tests it
                         in the machine's Chromium or a fetched one, --check-report the report of `attention bench`
@@ -58,7 +58,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         "test" => return test::run(&test_options(rest)?),
         "attention" => return attention::run(rest),
         "isa" => return isa::run(rest),
-        "matrix" => return matrix::run(rest),
+        "conformance" => return conformance::run(rest),
         "web" => return web::run(rest),
         "launch" => {
             let (program, rest) = rest.split_first().context("launch: no program")?;

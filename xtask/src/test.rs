@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::software::{self, Choice, Launcher};
 use crate::steps::{Steps, cargo, root, succeed};
-use crate::{gates, isa, matrix, rules, web};
+use crate::{conformance, gates, isa, rules, web};
 
 /// The steps that `--quick` leaves out.
 const THOROUGH: [&str; 11] = [
@@ -22,7 +22,7 @@ const THOROUGH: [&str; 11] = [
     "advisories",
     "shader statistics",
     "shader gates",
-    matrix::STEP,
+    conformance::STEP,
     "benches, examples",
 ];
 
@@ -97,7 +97,7 @@ fn thorough(steps: &mut Steps) {
     deny(steps);
     shader_statistics(steps);
     shader_gates(steps);
-    matrix::step(steps);
+    conformance::step(steps);
     steps.run("benches, examples", || {
         succeed(cargo().args(["build", "--workspace", "--all-features", "--benches", "--examples"]))
     });
@@ -106,8 +106,8 @@ fn thorough(steps: &mut Steps) {
 /// The kernels' budgets on AMD's compiler.
 fn shader_statistics(steps: &mut Steps) {
     let name = "shader statistics";
-    if !root().join("isa/budgets.txt").is_file() {
-        return steps.not_run(name, "there is no isa/budgets.txt (cargo xtask isa --bless)");
+    if !root().join("tools/isa/budgets.txt").is_file() {
+        return steps.not_run(name, "there is no tools/isa/budgets.txt (cargo xtask isa --bless)");
     }
     // A machine with a driver of its own need not be one on which this compiler can be had.
     match isa::driver() {

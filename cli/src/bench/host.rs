@@ -1,7 +1,7 @@
 //! The machine around the adapters, as the record has it.
 
-use super::record::Host;
 use sysinfo::{CpuRefreshKind, RefreshKind, System};
+use wgpu_attention_bench::record::Host;
 
 pub(super) fn host() -> Host {
     let system = System::new_with_specifics(RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing()));

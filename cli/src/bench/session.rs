@@ -1,21 +1,23 @@
 //! A run: every adapter, every case, the file after each of them.
 
-use super::cases::Spec;
-use super::ceilings::{Ceilings, KINDS};
-use super::clock::{Interrupted, Stop};
-use super::measure::{Bench, Step, Watch, steps};
-use super::record::{Adapter, Case, FORMAT, Record, Status};
-use super::subject::models;
-use super::suites::Suite;
+use super::host;
 use super::table::{self, Table};
-use super::{describe, host};
 use crate::devices::{Device, PathArgs};
-use crate::output::{one_line, say, write_whole};
+use crate::output::{say, write_whole};
 use crate::progress::Countdown;
 use anyhow::{Result, anyhow};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::time::SystemTime;
+use wgpu_attention_bench::cases::Spec;
+use wgpu_attention_bench::ceilings::{Ceilings, KINDS};
+use wgpu_attention_bench::clock::{Interrupted, Stop};
+use wgpu_attention_bench::describe;
+use wgpu_attention_bench::measure::{Bench, Step, Watch, steps};
+use wgpu_attention_bench::record::{Adapter, Case, FORMAT, Record, Status};
+use wgpu_attention_bench::subject::models;
+use wgpu_attention_bench::suites::Suite;
+use wgpu_attention_bench::text::one_line;
 
 /// What was asked for.
 pub(crate) struct Session {

@@ -1,8 +1,8 @@
 //! A run as lines on the terminal.
 
-use super::record::{Adapter, Case, Ceiling, CeilingKind, Record, Status};
 use crate::output::{say, seconds};
 use anyhow::Result;
+use wgpu_attention_bench::record::{Adapter, Case, Ceiling, CeilingKind, Record, Status};
 
 /// Columns behind the name.
 const HEAD: &str =
@@ -56,7 +56,7 @@ fn columns(case: &Case) -> String {
     format!(
         "| {:>9} | {:>5} | {cold:>9} | {:>9.2} | {:>6.2} | {:>10} | {:>5} | {:>11} |{notes}",
         seconds(hot.clock().summary.median_s),
-        super::stats::deviation_text(hot.clock()),
+        wgpu_attention_bench::stats::deviation_text(hot.clock()),
         1e-9 * rates.useful_flop_s,
         1e-9 * rates.bytes_s,
         percent(rates.roofline_percent),
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn failed_unconverged_and_impossible_cases_are_shown_as_such() -> Result<()> {
-        let record = Record::parse(include_str!("../../tests/data/bench.json"))?;
+        let record = Record::parse(include_str!("../../../crates/bench/tests/data/bench.json"))?;
         let line = |status| {
             let case = record.adapters[0].cases.iter().find(|case| case.status == status);
             columns(case.expect("the sample has every status"))

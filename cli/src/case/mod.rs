@@ -6,7 +6,7 @@
 //! | `lsh.rs` | `lsh_attention` |
 //! | `layer.rs` | `layer_norm`, `rms_norm`, `rotary`, `activation`, `feed_forward` |
 //!
-//! A `model` is read by `crate::model`.
+//! A `model` is read by `wgpu_attention_models`.
 
 mod attention;
 mod layer;

@@ -1,12 +1,13 @@
 //! `adapters`: what is there, and what the kernels would do with it.
 
 use crate::devices::{self, Device, PathArgs};
-use crate::output::{bytes, json_line, one_line, say};
+use crate::output::{bytes, json_line, say};
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use wgpu::Features;
 use wgpu_attention::{AttentionShape, BlockMask, Full};
+use wgpu_attention_bench::text::one_line;
 
 /// List every adapter: limits, features, and which kernel path it would take and why
 ///

@@ -1,15 +1,15 @@
 //! `bench`: every kernel, verified and timed, against ceilings that are measured in the same run.
 
-use crate::bench::clock::Stop;
-use crate::bench::record::{Record, Status};
 use crate::bench::session::Session;
-use crate::bench::suites::Suite;
 use crate::devices::{AdapterArgs, PathArgs, none_there};
 use crate::output::{check_writable, say};
 use crate::report::Files;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use std::path::PathBuf;
+use wgpu_attention_bench::clock::Stop;
+use wgpu_attention_bench::record::{Record, Status};
+use wgpu_attention_bench::suites::Suite;
 
 /// Time every kernel on every adapter: verified, by two clocks, against ceilings measured in the same run
 ///

@@ -1,11 +1,9 @@
 //! `demo`: the main job on real input.
 
-use crate::call::Call;
 use crate::case::{Attention, Case, Content};
-use crate::check::{Against, check, place, worst};
 use crate::devices::{self, Device, PathArgs};
-use crate::element::{Dtype, typed};
-use crate::output::{one_line, say, seconds};
+use crate::element::Dtype;
+use crate::output::{say, seconds};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use pollster::block_on;
@@ -13,6 +11,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use wgpu_attention::reference::{Expected, Report, Rows, attention_with};
 use wgpu_attention::{AnyPattern, AttentionOutput, BlockGrid, Element, ElementType, Gpu, Parts};
+use wgpu_attention_bench::call::Call;
+use wgpu_attention_bench::check::{Against, check, place, worst};
+use wgpu_attention_bench::text::one_line;
+use wgpu_attention_bench::typed;
 
 /// Verify and time the kernels on the activations of a trained model, on every adapter there is
 ///

@@ -1,10 +1,8 @@
 //! `run`: attention over tensors from a file.
 
-use crate::call::Call;
 use crate::case::{pattern_tensors, with_bias};
-use crate::check::{Against, check, place, worst};
 use crate::devices::{self, AdapterArgs, PathArgs};
-use crate::element::{Dtype, typed};
+use crate::element::Dtype;
 use crate::output::{check_writable, say, write_whole};
 use crate::pattern::{self, LoweringArgs, PatternArgs};
 use crate::progress::Progress;
@@ -19,6 +17,9 @@ use wgpu_attention::reference::{self, Report, Rows};
 use wgpu_attention::{
     AnyPattern, AttentionOutput, AttentionShape, BlockGrid, Element, ElementType, KernelPath, Layout, Parts,
 };
+use wgpu_attention_bench::call::Call;
+use wgpu_attention_bench::check::{Against, check, place, worst};
+use wgpu_attention_bench::typed;
 
 /// Attention over the tensors of a safetensors file, on the GPU
 ///

@@ -1,14 +1,15 @@
 //! `scale`: how the time of each pattern grows with the length.
 
-use crate::bench::cases::{PATTERNS, QUADRATIC};
-use crate::call::Call;
 use crate::devices::{AdapterArgs, PathArgs, none_there};
-use crate::output::{grouped, one_line, say, seconds};
+use crate::output::{grouped, say, seconds};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use pollster::block_on;
 use wgpu_attention::reference::{Kind, random};
 use wgpu_attention::{AnyPattern, AttentionShape, BlockGrid, Gpu, Parts};
+use wgpu_attention_bench::call::Call;
+use wgpu_attention_bench::cases::{PATTERNS, QUADRATIC};
+use wgpu_attention_bench::text::one_line;
 
 /// Time every pattern at growing lengths: does the cost follow the density?
 ///

@@ -2,9 +2,9 @@
 
 use super::trends::Group;
 use super::view::digits;
-use crate::bench::record::{Adapter, Case, Record, Status};
 use crate::output::seconds;
 use anyhow::{Result, ensure};
+use wgpu_attention_bench::record::{Adapter, Case, Record, Status};
 
 const BEGIN: &str =
     "<!-- benchmarks: begin (cargo attention report benches/results/*.json --into README.md) -->";

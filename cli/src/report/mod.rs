@@ -18,11 +18,11 @@ mod rows;
 mod trends;
 pub(crate) mod view;
 
-use crate::bench::record::Record;
 use crate::output::{check_writable, write_whole};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use std::path::{Path, PathBuf};
+use wgpu_attention_bench::record::Record;
 
 /// Files made of records.
 #[derive(Debug, Clone, Default, Args)]
@@ -67,6 +67,7 @@ mod samples {
 
     /// Planned by hand: every status, a missing clock, a drift, an adapter that cannot run.
     pub(super) fn sample() -> Record {
-        Record::parse(include_str!("../../tests/data/bench.json")).expect("the sample is a record")
+        Record::parse(include_str!("../../../crates/bench/tests/data/bench.json"))
+            .expect("the sample is a record")
     }
 }

@@ -1,8 +1,8 @@
 //! CSV: a row a case, with a header.
 
-use crate::bench::record::{Adapter, Case, CeilingKind, Direction, Record, Status};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use wgpu_attention_bench::record::{Adapter, Case, CeilingKind, Direction, Record, Status};
 
 /// A case with what it was measured on. What it has none of is empty. Units as in the record.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

@@ -1,8 +1,9 @@
 //! Patterns by length: which is fastest at which, and from where on a pattern is faster than full attention.
 
-use super::view::{Timed, short_len};
-use crate::bench::record::{Case, Direction, Kernel, Shape};
+use super::view::short_len;
 use std::collections::BTreeMap;
+use wgpu_attention_bench::record::{Case, Direction, Kernel, Shape};
+use wgpu_attention_bench::view::Timed;
 
 /// What every sparse pattern is held against.
 const DENSE: &str = "full";
@@ -196,8 +197,8 @@ fn title(case: &Case) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::record::Record;
     use crate::report::samples::sample;
+    use wgpu_attention_bench::record::Record;
 
     /// The sample's first adapter, with other times of `window`.
     fn with_window(times: [f64; 3]) -> Record {

@@ -3,7 +3,7 @@
 use crate::support::{Scratch, without_adapter, workspace};
 use serde_json::{Value, json};
 
-const SAMPLE: &str = "cli/tests/data/bench.json";
+const SAMPLE: &str = "crates/bench/tests/data/bench.json";
 
 fn sample() -> Value {
     let text = std::fs::read_to_string(workspace().join(SAMPLE)).expect("the sample");

@@ -3,7 +3,7 @@
 use crate::support::{Scratch, without_adapter, workspace};
 
 /// Planned by hand: every status, two adapters that ran and one that could not.
-const SAMPLE: &str = "cli/tests/data/bench.json";
+const SAMPLE: &str = "crates/bench/tests/data/bench.json";
 
 #[test]
 fn a_page_and_a_table_are_made_of_a_record() {

@@ -1,6 +1,6 @@
 //! `cargo xtask gates`: static checks of every shader that the crate can generate.
 //!
-//! naga's side is the package `gates/` and its tests. Here is what lives in Node: Tint, Chrome's compiler, by way of Dawn
+//! naga's side is the package `tools/gates/` and its tests. Here is what lives in Node: Tint, Chrome's compiler, by way of Dawn
 //! (`tint.mjs`), and the race check of an interpreter (`races.mjs`). The scripts also see planted faults, and fail where
 //! one goes unnoticed.
 

@@ -1,12 +1,23 @@
-//! The rules of dependence between the folders, checked in the source text.
+//! The rules of dependence, checked in the source text.
 //!
-//! `pattern -> mask -> gpu`; the reference stands apart from what it judges; the kernel knows no pattern. The compiler
-//! does not enforce any of it inside one crate, so this does. Comments and the modules of unit tests may name anything.
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | between the folders of `src`: `pattern -> mask -> gpu`; the reference stands apart from what it judges |
+//! | `wgsl.rs` | the kernel knows no pattern |
+//! | `circles.rs`, `modules.rs` | no two files of a crate need each other |
+//! | `packages.rs` | no crate compiles another's files |
+//! | `rust.rs` | what a Rust file names |
+//!
+//! The compiler enforces none of it inside one crate, so this does. Comments and the modules of unit tests may name
+//! anything.
 
+mod circles;
+mod modules;
+mod packages;
 mod rust;
 mod wgsl;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +37,7 @@ struct Rule {
     why: &'static str,
 }
 
-const RULES: [Rule; 4] = [
+const RULES: [Rule; 5] = [
     Rule {
         folder: "pattern",
         never: &["mask", "gpu", "wgsl", "reference"],
@@ -55,11 +66,30 @@ const RULES: [Rule; 4] = [
         never_crates: &[],
         why: "what is judged does not use its judge",
     },
+    Rule {
+        folder: "wgsl",
+        never: &["pattern", "mask", "gpu", "reference", "tune"],
+        only: &[],
+        never_crates: &["wgpu", "pollster"],
+        why: "the text of a kernel follows from sizes; who attends to whom, and what runs it, are not its business",
+    },
+];
+
+/// Circles that were there before the rule, by their files; to be opened, one after the other. One that is no longer a
+/// circle of just these files must go from the list.
+const KNOWN: &[&[&str]] = &[
+    &["src/gpu/bind.rs", "src/gpu/kernels.rs", "src/gpu/path.rs", "src/gpu/plan.rs"],
+    &["src/gpu/pipeline.rs", "src/gpu/scope.rs"],
+    &["src/pattern/logic.rs", "src/pattern/lower.rs"],
+    &["src/reference/bound.rs", "src/reference/row.rs"],
+    &["src/reference/lsh/bound.rs", "src/reference/lsh/hash.rs", "src/reference/lsh/meet.rs"],
+    &["src/wgsl/matrix.rs", "src/wgsl/tile.rs"],
 ];
 
 /// Checks the tree at `root`, and prints every violation.
 pub(crate) fn check(root: &Path) -> Result<()> {
-    let violations = violations(root)?;
+    let mut violations = violations(root)?;
+    violations.extend(crates(root, KNOWN)?);
     violations.iter().for_each(|violation| eprintln!("   {violation}"));
     ensure!(violations.is_empty(), "{} violations", violations.len());
     Ok(())
@@ -82,6 +112,33 @@ fn violations(root: &Path) -> Result<Vec<String>> {
         let found = wgsl::pattern_names(&fs::read_to_string(&file)?);
         violations.extend(found.into_iter().map(|what| format!("{}: {what}", file.display())));
     }
+    Ok(violations)
+}
+
+/// Every violation of the rules for all crates below `root`: circles that are not known, and files of others.
+fn crates(root: &Path, known: &[&[&str]]) -> Result<Vec<String>> {
+    let mut known: Vec<BTreeSet<PathBuf>> =
+        known.iter().map(|files| files.iter().map(|file| root.join(file)).collect()).collect();
+    let mut violations = Vec::new();
+    for package in packages::packages(root)? {
+        for file in packages::sources(&package)? {
+            let found = packages::strays(&package, &file)?;
+            violations.extend(found.into_iter().map(|what| format!("{}: {what}", file.display())));
+        }
+        for crate_root in packages::roots(&package)? {
+            for (files, message) in circles::circles(&crate_root)? {
+                match known.iter().position(|known| *known == files) {
+                    Some(at) => drop(known.swap_remove(at)),
+                    None => violations.push(format!("{}: {message}", crate_root.display())),
+                }
+            }
+        }
+    }
+    let opened = known.into_iter().map(|files| {
+        let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+        format!("no longer a circle, take it from the known ones: {}", files.join(", "))
+    });
+    violations.extend(opened);
     Ok(violations)
 }
 
@@ -120,10 +177,11 @@ fn files(src: &Path, module: &str, extension: &str) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The kernel and its libraries.
+/// The kernel, its libraries and its tiles.
 fn kernel_files(root: &Path) -> Result<Vec<PathBuf>> {
     let shaders = root.join("shaders");
     let mut found = below(&shaders.join("lib"), "wgsl")?;
+    found.extend(below(&shaders.join("tile"), "wgsl")?);
     found.push(shaders.join("attention.wgsl"));
     Ok(found)
 }
@@ -149,6 +207,35 @@ fn below(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Files in a folder of their own, gone at the end.
+    pub(super) struct Planted {
+        pub(super) root: PathBuf,
+    }
+
+    impl Planted {
+        pub(super) fn new(files: &[(&str, &str)]) -> Self {
+            static COUNT: AtomicUsize = AtomicUsize::new(0);
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("xtask-rules-{}-{number}", std::process::id());
+            let planted = Self { root: std::env::temp_dir().join(name) };
+            files.iter().for_each(|(path, text)| planted.write(path, text));
+            planted
+        }
+
+        pub(super) fn write(&self, path: &str, text: &str) {
+            let path = self.root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+    }
+
+    impl Drop for Planted {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.root);
+        }
+    }
 
     fn rule(folder: &str) -> &'static Rule {
         RULES.iter().find(|rule| rule.folder == folder).unwrap()
@@ -190,30 +277,53 @@ mod tests {
 
     #[test]
     fn a_tree_is_checked_file_by_file() {
-        let root = std::env::temp_dir().join(format!("xtask-rules-{}", std::process::id()));
-        let write = |path: &str, text: &str| {
-            let path = root.join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
+        let planted = Planted::new(&[]);
+        let (root, write) = (&planted.root, |path: &str, text: &str| planted.write(path, text));
         write("src/lib.rs", "pub use mask::BlockMask;");
         write("src/pattern/mod.rs", "use super::BlockMask;");
         write("src/pattern/causal.rs", "use super::Pattern;");
         write("src/mask/mod.rs", "");
         write("src/reference/mod.rs", "");
         write("src/gpu/mod.rs", "");
+        write("src/wgsl/tile.rs", "use crate::pattern::Causal;");
         write("shaders/attention.wgsl", "const WINDOW = 1u;");
-        let found = violations(&root).unwrap();
-        assert_eq!(found.len(), 2, "{found:?}");
+        write("shaders/tile/direct.wgsl", "fn causal_tile() {}");
+        let found = violations(root).unwrap();
+        assert_eq!(found.len(), 4, "{found:?}");
         assert!(found[0].contains("`pattern` may not use `crate::BlockMask`"), "{found:?}");
-        assert!(found[1].contains("`WINDOW`"), "{found:?}");
-        assert_eq!(check(&root).unwrap_err().to_string(), "2 violations");
+        assert!(found[1].contains("`wgsl` may not use `crate::pattern`"), "{found:?}");
+        assert!(found[2].contains("`causal_tile`") && found[3].contains("`WINDOW`"), "{found:?}");
+        assert_eq!(check(root).unwrap_err().to_string(), "4 violations");
 
         write("src/pattern/mod.rs", "");
+        write("src/wgsl/tile.rs", "use crate::element::ElementType;");
         write("shaders/attention.wgsl", "");
-        check(&root).unwrap();
+        write("shaders/tile/direct.wgsl", "");
+        check(root).unwrap();
         fs::remove_dir_all(root.join("src/gpu")).unwrap();
-        assert!(check(&root).unwrap_err().to_string().contains("no source of `gpu`"));
-        fs::remove_dir_all(&root).unwrap();
+        assert!(check(root).unwrap_err().to_string().contains("no source of `gpu`"));
+    }
+
+    #[test]
+    fn circles_are_refused_in_every_crate_and_known_ones_only_while_they_are_there() {
+        let planted = Planted::new(&[
+            ("Cargo.toml", ""),
+            ("src/lib.rs", "mod a; mod b;"),
+            ("src/a.rs", "use crate::b::B; pub struct A;"),
+            ("src/b.rs", "use crate::a::A; pub struct B;"),
+            ("tool/Cargo.toml", ""),
+            ("tool/src/main.rs", "mod c; #[path = \"../../src/a.rs\"] mod a;"),
+            ("tool/src/c.rs", ""),
+        ]);
+        let known: &[&[&str]] = &[&["src/a.rs", "src/b.rs"]];
+        let found = crates(&planted.root, &[]).unwrap();
+        assert!(found.len() == 2 && found[0].contains("src/lib.rs: a circle: a needs b"), "{found:?}");
+        assert!(found[1].contains("tool/src/main.rs: line 1: `../../src/a.rs`"), "{found:?}");
+        assert_eq!(crates(&planted.root, known).unwrap(), found[1..]);
+        planted.write("tool/src/main.rs", "mod c;");
+        planted.write("src/b.rs", "pub struct B;");
+        assert_eq!(crates(&planted.root, &[]).unwrap(), [""; 0]);
+        let found = crates(&planted.root, known).unwrap();
+        assert!(found.len() == 1 && found[0].starts_with("no longer a circle"), "{found:?}");
     }
 }

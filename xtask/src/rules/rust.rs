@@ -13,9 +13,9 @@ pub(super) struct Uses {
 }
 
 /// A piece of the text: an identifier, `::` or one other character.
-struct Token<'a> {
-    line: usize,
-    text: &'a str,
+pub(super) struct Token<'a> {
+    pub(super) line: usize,
+    pub(super) text: &'a str,
 }
 
 /// How many modules deep a file is: `lib.rs` 0, `mask/mod.rs` 1, `mask/runs.rs` 2.
@@ -100,12 +100,12 @@ fn first_names(tokens: &[Token]) -> Vec<(usize, String)> {
 }
 
 /// Whether the token is an identifier.
-fn is_word(text: &str) -> bool {
+pub(super) fn is_word(text: &str) -> bool {
     text.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
 /// The text's pieces, with the lines they are on.
-fn tokens(code: &str) -> Vec<Token<'_>> {
+pub(super) fn tokens(code: &str) -> Vec<Token<'_>> {
     let mut found = Vec::new();
     for (index, line) in code.lines().enumerate() {
         let mut rest = line;
@@ -198,7 +198,7 @@ fn raw_length(rest: &[char]) -> usize {
 }
 
 /// The tokens without the modules of tests, which may compare with anything.
-fn without_test_modules(tokens: Vec<Token<'_>>) -> Vec<Token<'_>> {
+pub(super) fn without_test_modules(tokens: Vec<Token<'_>>) -> Vec<Token<'_>> {
     const HEAD: [&str; 8] = ["#", "[", "cfg", "(", "test", ")", "]", "mod"];
     let mut kept = Vec::new();
     let mut rest = tokens.into_iter();

@@ -24,7 +24,7 @@ const TOOL: &str = "web-tool";
 pub(crate) const STEPS: [&str; 3] = ["wasm32", "page in a browser", "report in a browser"];
 /// The command line, which makes the report; a record with every kind of case, and those that are kept.
 const CLI: [&str; 2] = ["wgpu-attention-cli", "wgpu-attention"];
-const SAMPLE: &str = "cli/tests/data/bench.json";
+const SAMPLE: &str = "crates/bench/tests/data/bench.json";
 const RESULTS: &str = "benches/results";
 
 /// Builds the page; with `--check` tests it too; with `--check-report` tests the benchmark report instead.

@@ -5,8 +5,8 @@ mod record;
 
 use crate::case::{Case, Content};
 use crate::devices::{AdapterArgs, Device, PathArgs};
-use crate::element::{Dtype, typed};
-use crate::output::{one_line, quoted};
+use crate::element::Dtype;
+use crate::output::quoted;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 use compute::attention::first_difference;
@@ -16,6 +16,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use wgpu_attention::{AnyPattern, ElementType, Error, Gpu};
+use wgpu_attention_bench::text::one_line;
+use wgpu_attention_bench::typed;
 
 /// Run golden cases and compare every element with what other systems computed
 ///

@@ -1,12 +1,12 @@
 //! One line of `verify`: as JSON, or for people.
 
-use crate::check;
 use crate::output::{json_line, say};
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
 use wgpu_attention::reference::Report;
 use wgpu_attention::reference::layer::Comparison;
+use wgpu_attention_bench::check;
 
 /// What came of a case on one engine.
 #[derive(Debug, Clone, Serialize)]

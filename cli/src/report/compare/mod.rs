@@ -6,13 +6,13 @@
 //! from minute to minute, which no sample of one run shows: the threshold stands for it, and where a run saw the ceiling of a case
 //! drift by more, that drift.
 
-use crate::bench::record::{Adapter, Case, CeilingKind, Clock, Record, Status, Timing};
-use crate::bench::stats::summary;
 use crate::report::load;
-use crate::report::view::Timed;
 use anyhow::Result;
 use serde::Serialize;
 use std::path::Path;
+use wgpu_attention_bench::record::{Adapter, Case, CeilingKind, Clock, Record, Status, Timing};
+use wgpu_attention_bench::stats::summary;
+use wgpu_attention_bench::view::Timed;
 
 /// Two-sided quantile of the normal distribution that leaves 0.5 %.
 const Z: f64 = 2.807;

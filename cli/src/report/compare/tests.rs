@@ -1,8 +1,8 @@
 //! Planted changes, found or not.
 
 use super::*;
-use crate::bench::stats::clock;
 use crate::report::samples::sample;
+use wgpu_attention_bench::stats::clock;
 
 /// The first adapter of the sample, each sample of a case changed.
 fn changed(name: &str, change: impl Fn(usize, f64) -> f64) -> File {

@@ -1,13 +1,13 @@
 //! The report: one HTML file. Everything that a record says is escaped by the template.
 
-use crate::bench::record::{Adapter, Case, Ceiling, CeilingKind, Record, Status};
-use crate::bench::stats::deviation_text;
 use crate::output::{bytes, seconds};
 use crate::report::plots;
 use crate::report::trends::Group;
 use crate::report::view::{ceiling_name, digits};
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use wgpu_attention_bench::record::{Adapter, Case, Ceiling, CeilingKind, Record, Status};
+use wgpu_attention_bench::stats::deviation_text;
 
 const STYLE: &str = include_str!("page.css");
 
@@ -173,7 +173,8 @@ fn ceiling(it: &Ceiling) -> Markup {
         }
         CeilingKind::Copy | CeilingKind::Read | CeilingKind::Workgroup => format!("{:.1} GB/s", 1e-9 * value),
     };
-    let probe = |probe: &Option<crate::bench::record::Probe>| probe.as_ref().map(|probe| value(probe.value));
+    let probe =
+        |probe: &Option<wgpu_attention_bench::record::Probe>| probe.as_ref().map(|probe| value(probe.value));
     html! {
         tr {
             th { (ceiling_name(it.kind)) }

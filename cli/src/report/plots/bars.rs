@@ -1,10 +1,10 @@
 //! Percent of the arithmetic peak, by kernel and pattern.
 
 use super::{COLOURS, GRID, INK, Label, WIDTH, picture};
-use crate::bench::record::{Adapter, Status};
 use anyhow::Result;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
+use wgpu_attention_bench::record::{Adapter, Status};
 
 /// Pixels: of a row, of the names on the left, of the axis below.
 const ROW: i32 = 24;

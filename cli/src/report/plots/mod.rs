@@ -8,14 +8,15 @@ pub(super) use bars::peak;
 pub(super) use tiles::fastest;
 
 use super::trends::{Crossing, Group};
-use super::view::{Timed, short_len};
-use crate::bench::record::{Adapter, Case, CeilingKind, Status};
+use super::view::short_len;
 use crate::output::{bytes, seconds};
 use anyhow::Result;
 use chart::{Axis, Chart, Guide, Point, Series};
 use plotters::prelude::*;
 use plotters::style::FontStyle;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+use wgpu_attention_bench::record::{Adapter, Case, CeilingKind, Status};
+use wgpu_attention_bench::view::Timed;
 
 /// Text and axes: the style sheet puts the colour of the page's text in its place.
 const INK: RGBColor = BLACK;

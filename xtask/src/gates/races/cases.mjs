@@ -1,5 +1,5 @@
 // Small cases of kernels with workgroup memory (all but UNCOVERED in ../races.mjs), each with what it must compute: a run
-// that went astray proves nothing about races. The names are those of gates/src/small.rs.
+// that went astray proves nothing about races. The names are those of tools/gates/src/small.rs.
 
 /** Numbers that look random and are the same each time, in -1 .. 1. */
 export const numbers = (count, seed) =>

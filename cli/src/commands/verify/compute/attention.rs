@@ -1,9 +1,7 @@
 //! Attention cases.
 
 use super::{Done, EXPECTED, REFERENCE, narrow};
-use crate::call::Call;
 use crate::case::Attention;
-use crate::check::{Against, check};
 use crate::commands::verify::record::Judged;
 use anyhow::Result;
 use pollster::block_on;
@@ -11,6 +9,8 @@ use wgpu_attention::reference::{Expected, Rows, attention_with};
 use wgpu_attention::{
     AnyPattern, AttentionOutput, BlockGrid, Element, ElementType, Gpu, Parts, Pattern, Site,
 };
+use wgpu_attention_bench::call::Call;
+use wgpu_attention_bench::check::{Against, check};
 
 fn expected(case: &Attention) -> Against<'_> {
     Against::Expected(Expected { out: &case.out, lse: case.lse.as_deref() }, case.allowance)

@@ -2,9 +2,9 @@
 
 use super::{Done, EXPECTED};
 use crate::commands::verify::record::Judged;
-use crate::model::{self, Exact, File, Forward};
 use anyhow::{Context, Result, anyhow};
 use wgpu_attention::{Element, ElementType, Gpu, KernelPath};
+use wgpu_attention_models::{self as model, Exact, File, Forward};
 
 /// The model in f64 against the expected states.
 pub(super) fn on_cpu(bytes: &[u8]) -> Result<Judged> {

@@ -1,0 +1,198 @@
+//! One call on a device, step by step: upload, compute (as often as wanted), read back.
+
+use anyhow::{Context, Result, anyhow, ensure};
+use bytemuck::Pod;
+use futures_channel::oneshot;
+use web_time::{Duration, Instant};
+use wgpu::{BufferUsages, ErrorFilter};
+use wgpu_attention::{
+    AttentionBuffers, AttentionCall, AttentionOutput, AttentionPlan, AttentionShape, Element, ElementType,
+    Error, Gpu, Inputs,
+};
+
+/// A call whose tensors are on the device.
+pub struct Call<'g> {
+    gpu: &'g Gpu,
+    shape: AttentionShape,
+    call: AttentionCall,
+    out: wgpu::Buffer,
+    lse: Option<wgpu::Buffer>,
+}
+
+impl<'g> Call<'g> {
+    /// Uploads the inputs and poisons the outputs: what the kernel does not write is NaN.
+    pub async fn upload<E: Element>(
+        gpu: &'g Gpu,
+        plan: &AttentionPlan,
+        inputs: &Inputs<'_, E>,
+        lse: bool,
+    ) -> Result<Self> {
+        let shape = *plan.shape();
+        inputs.check(&shape)?;
+        let input = |name, bytes| buffer(gpu, name, bytes, BufferUsages::STORAGE);
+        let q = input("q", bytemuck::cast_slice(inputs.q)).await?;
+        let k = input("k", bytemuck::cast_slice(inputs.k)).await?;
+        let v = input("v", bytemuck::cast_slice(inputs.v)).await?;
+        let bias = match inputs.bias {
+            Some(bias) => Some(input("bias", bytemuck::cast_slice(bias)).await?),
+            None => None,
+        };
+        let out = poisoned(gpu, "out", shape.len_out(), shape.output).await?;
+        let lse = match lse {
+            true => Some(poisoned(gpu, "lse", shape.len_lse(), ElementType::F32).await?),
+            false => None,
+        };
+        let buffers = AttentionBuffers {
+            q: q.as_entire_buffer_binding(),
+            k: k.as_entire_buffer_binding(),
+            v: v.as_entire_buffer_binding(),
+            bias: bias.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
+            out: out.as_entire_buffer_binding(),
+            lse: lse.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
+        };
+        let call = checked(gpu.device(), "bind", || plan.bind(buffers)).await??;
+        Ok(Self { gpu, shape, call, out, lse })
+    }
+
+    /// Computes `times` times in one submission and waits; from submit to done.
+    pub async fn compute(&self, times: usize) -> Result<Duration> {
+        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+        (0..times).for_each(|_| self.call.encode(&mut encoder));
+        submit(self.gpu, "compute", encoder.finish()).await
+    }
+
+    /// Records one call into a pass.
+    pub fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>) {
+        self.call.dispatch(pass);
+    }
+
+    /// What was computed.
+    pub async fn read<O: Element>(&self) -> Result<AttentionOutput<O>> {
+        ensure!(O::TYPE == self.shape.output, "out is {}, not {}", self.shape.output, O::TYPE);
+        Ok(AttentionOutput {
+            out: read(self.gpu, "out", &self.out, self.shape.len_out()).await?,
+            lse: match &self.lse {
+                Some(lse) => read(self.gpu, "lse", lse, self.shape.len_lse()).await?,
+                None => vec![],
+            },
+        })
+    }
+}
+
+/// The first elements of a buffer.
+pub async fn read<E: Pod>(gpu: &Gpu, name: &str, from: &wgpu::Buffer, elements: usize) -> Result<Vec<E>> {
+    let device = gpu.device();
+    let copy = checked(device, "read-back", || {
+        device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("read-back"),
+            size: from.size(),
+            usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        })
+    })
+    .await?;
+    let mut encoder = device.create_command_encoder(&Default::default());
+    encoder.copy_buffer_to_buffer(from, 0, &copy, 0, from.size());
+    submit(gpu, "read-back", encoder.finish()).await?;
+    let (send, receive) = oneshot::channel();
+    copy.map_async(wgpu::MapMode::Read, .., move |result| drop(send.send(result)));
+    wait(device).context("read-back")?;
+    receive.await.map_err(|_| anyhow!("the device dropped the read-back of {name}"))?.context("read-back")?;
+    let view = copy.slice(..).get_mapped_range().context("read-back")?;
+    Ok(bytemuck::pod_collect_to_vec(&view[..elements * size_of::<E>()]))
+}
+
+/// Submits and waits; from submit to done.
+pub async fn submit(gpu: &Gpu, what: &'static str, commands: wgpu::CommandBuffer) -> Result<Duration> {
+    let scopes = Scopes::push(gpu.device(), what);
+    let (send, receive) = oneshot::channel();
+    let start = Instant::now();
+    gpu.queue().submit([commands]);
+    // Nobody is left to tell if the receiver is gone.
+    gpu.queue().on_submitted_work_done(move || _ = send.send(()));
+    wait(gpu.device()).context(what)?;
+    receive.await.map_err(|_| anyhow!("{what}: the device dropped the work"))?;
+    let took = start.elapsed();
+    // Not before the clock has stopped: a browser asks another process.
+    scopes.pop().await?;
+    Ok(took)
+}
+
+/// Blocks until all that was submitted is done. A browser runs callbacks by itself, and nothing may block there.
+fn wait(device: &wgpu::Device) -> Result<()> {
+    #[cfg(not(target_arch = "wasm32"))]
+    device.poll(wgpu::PollType::wait_indefinitely())?;
+    #[cfg(target_arch = "wasm32")]
+    let _ = device;
+    Ok(())
+}
+
+/// A buffer with a content, in whole words and never empty.
+pub async fn buffer(
+    gpu: &Gpu,
+    name: &'static str,
+    bytes: &[u8],
+    usage: BufferUsages,
+) -> Result<wgpu::Buffer> {
+    let device = gpu.device();
+    let (size, limits) = ((bytes.len() as u64).next_multiple_of(16).max(16), device.limits());
+    let most = [
+        ("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size),
+        ("max_buffer_size", limits.max_buffer_size),
+    ];
+    if let Some((limit, have)) = most.into_iter().find(|(_, have)| size > *have) {
+        return Err(Error::limit(name, limit, size, have).into());
+    }
+    let descriptor = wgpu::BufferDescriptor { label: Some(name), size, usage, mapped_at_creation: true };
+    let buffer = checked(device, name, || device.create_buffer(&descriptor)).await?;
+    let mut view = buffer.slice(..).get_mapped_range_mut().with_context(|| format!("uploading {name}"))?;
+    view.slice(..bytes.len()).copy_from_slice(bytes);
+    drop(view);
+    buffer.unmap();
+    Ok(buffer)
+}
+
+/// An output, poisoned: all bits are set, so that what the kernel does not write is NaN in every element type.
+pub async fn poisoned(
+    gpu: &Gpu,
+    name: &'static str,
+    elements: usize,
+    element: ElementType,
+) -> Result<wgpu::Buffer> {
+    let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
+    buffer(gpu, name, &vec![0xff; elements * element.size_bytes()], usage).await
+}
+
+/// Runs `create` and returns what the device says against it; uncaught errors would be a panic, or unseen in a browser.
+pub async fn checked<T>(device: &wgpu::Device, what: &'static str, create: impl FnOnce() -> T) -> Result<T> {
+    let scopes = Scopes::push(device, what);
+    let value = create();
+    scopes.pop().await?;
+    Ok(value)
+}
+
+/// Catches what a device says against what is done with it.
+struct Scopes {
+    scopes: [wgpu::ErrorScopeGuard; 3],
+    what: &'static str,
+}
+
+impl Scopes {
+    fn push(device: &wgpu::Device, what: &'static str) -> Self {
+        let filters = [ErrorFilter::Internal, ErrorFilter::OutOfMemory, ErrorFilter::Validation];
+        Self { scopes: filters.map(|filter| device.push_error_scope(filter)), what }
+    }
+
+    async fn pop(self) -> Result<()> {
+        let mut first = None;
+        // A stack: the last one pushed is popped first.
+        for scope in self.scopes.into_iter().rev() {
+            let error = scope.pop().await;
+            first = first.or(error);
+        }
+        match first {
+            None => Ok(()),
+            Some(error) => Err(Error::Device { what: self.what.into(), message: error.to_string() }.into()),
+        }
+    }
+}

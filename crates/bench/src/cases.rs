@@ -1,0 +1,235 @@
+//! What is computed: one value is a test (`subject/` verifies it) and a benchmark.
+
+use crate::record::{Kernel, Shape};
+use wgpu_attention::{
+    AddShape, AnyPattern, AttentionShape, ElementType, EmbedShape, FeedForwardShape, LshOptions, MatmulShape,
+    NormKind, NormShape, RotaryShape, SoftmaxShape,
+};
+
+/// A case.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// A published workload's name, where this is one.
+    pub known_as: Option<&'static str>,
+    /// What is computed.
+    pub work: Work,
+}
+
+/// A kernel with its sizes. Inputs and outputs have one element type.
+#[derive(Debug, Clone)]
+pub enum Work {
+    /// Attention over a pattern.
+    Attention {
+        /// Sizes.
+        shape: AttentionShape,
+        /// Which pairs are attended.
+        pattern: NamedPattern,
+    },
+    /// LSH attention.
+    Lsh {
+        /// Sizes.
+        shape: AttentionShape,
+        /// Rounds, buckets, chunks.
+        options: LshOptions,
+    },
+    /// A matrix product.
+    Matmul(MatmulShape),
+    /// The chunked feed-forward layer.
+    FeedForward(FeedForwardShape),
+    /// LayerNorm or RMSNorm.
+    Norm(NormShape),
+    /// Softmax of rows.
+    Softmax(SoftmaxShape),
+    /// Rotary embedding.
+    Rotary(RotaryShape),
+    /// Rows of a table.
+    Embed(EmbedShape),
+    /// A residual sum.
+    Add(AddShape),
+}
+
+/// A pattern as the command line takes it.
+#[derive(Debug, Clone)]
+pub struct NamedPattern {
+    /// Short: the same at every length.
+    pub name: &'static str,
+    /// With its parameters, which may depend on the length.
+    pub text: String,
+}
+
+impl NamedPattern {
+    /// The pattern.
+    ///
+    /// # Errors
+    /// The text is no pattern.
+    pub fn parse(&self) -> wgpu_attention::Result<AnyPattern> {
+        AnyPattern::parse(&self.text)
+    }
+}
+
+/// A pattern's text, by the length of the sequence.
+type OfLength = fn(usize) -> String;
+
+/// The patterns, with parameters that suit a length: strides near its square root.
+pub const PATTERNS: [(&str, OfLength); 11] = [
+    ("full", |_| "full".into()),
+    ("causal", |_| "causal".into()),
+    ("window", |_| "window:before=511,after=0".into()),
+    ("dilated", |n| format!("dilated:before={},after=0,step=4", 4 * n.isqrt())),
+    ("strided", |n| format!("strided:stride={}", n.isqrt())),
+    ("fixed", |n| format!("fixed:stride={},summary=8", n.isqrt())),
+    ("random", |_| "random:block=64,count=6,seed=7".into()),
+    ("bigbird", |_| "bigbird:block=64,window=3,global=2,random=3,seed=7".into()),
+    ("longformer", |n| {
+        let tokens: Vec<String> = (0..16).map(|token| (token * n / 16).to_string()).collect();
+        format!("longformer:window=512,global=[{}]", tokens.join(","))
+    }),
+    ("prefix", |n| format!("prefix:len={}", n / 4)),
+    ("document", |n| {
+        // Eight packed sequences of equal length.
+        let ids: Vec<String> = (0..n).map(|i| (8 * i / n).to_string()).collect();
+        format!("causal & document:ids=[{}]", ids.join(","))
+    }),
+];
+
+/// Patterns whose cost grows with the square of the length.
+pub const QUADRATIC: [&str; 4] = ["full", "causal", "prefix", "document"];
+
+/// One of [`PATTERNS`] at a length.
+pub fn pattern(name: &str, len: usize) -> Option<NamedPattern> {
+    let (name, of_len) = PATTERNS.into_iter().find(|(known, _)| *known == name)?;
+    Some(NamedPattern { name, text: of_len(len) })
+}
+
+/// All of [`PATTERNS`] at a length.
+///
+/// # Errors
+/// The length is too small for one of them.
+pub fn patterns(len: usize) -> wgpu_attention::Result<Vec<(&'static str, AnyPattern)>> {
+    PATTERNS.into_iter().map(|(name, of_len)| Ok((name, AnyPattern::parse(&of_len(len))?))).collect()
+}
+
+impl Spec {
+    /// Unique in a suite, and the same in every run.
+    pub fn name(&self) -> String {
+        let kernel = self.kernel_name();
+        let dtype = self.element();
+        let sizes = match &self.work {
+            Work::Attention { shape, .. } => attention_sizes(shape),
+            Work::Lsh { shape, options } => {
+                format!("{} rounds{} chunk{}", attention_sizes(shape), options.rounds, options.chunk)
+            }
+            Work::Matmul(it) => format!("{}x{}x{}", it.rows, it.inner, it.columns),
+            Work::FeedForward(it) => format!("{}x{}x{}", it.rows, it.model_dim, it.hidden_dim),
+            Work::Norm(it) => format!("{}x{}", it.rows, it.width),
+            Work::Softmax(it) => format!("{}x{}", it.rows, it.width),
+            Work::Rotary(it) => format!("h{} n{} d{}", it.heads, it.len, it.head_dim),
+            Work::Embed(it) => format!("{}x{} of {}", it.rows, it.width, it.table_rows),
+            Work::Add(it) => format!("{}x{}", it.rows, it.width),
+        };
+        let known = self.known_as.map(|name| format!(" ({name})")).unwrap_or_default();
+        format!("{kernel} {dtype} {sizes}{known}")
+    }
+
+    fn kernel_name(&self) -> String {
+        match &self.work {
+            Work::Attention { pattern, .. } => format!("attention/{}", pattern.name),
+            Work::Lsh { options, .. } => format!("lsh{}", if options.causal { "/causal" } else { "" }),
+            Work::FeedForward(it) => {
+                format!("feed_forward/{}{}", it.activation, if it.gated { "-gated" } else { "" })
+            }
+            _ => self.kernel().name().into(),
+        }
+    }
+
+    /// As the record has it.
+    pub fn kernel(&self) -> Kernel {
+        match &self.work {
+            Work::Attention { .. } => Kernel::Attention,
+            Work::Lsh { .. } => Kernel::Lsh,
+            Work::Matmul(_) => Kernel::Matmul,
+            Work::FeedForward(_) => Kernel::FeedForward,
+            Work::Norm(NormShape { kind: NormKind::Layer, .. }) => Kernel::LayerNorm,
+            Work::Norm(_) => Kernel::RmsNorm,
+            Work::Softmax(_) => Kernel::Softmax,
+            Work::Rotary(_) => Kernel::Rotary,
+            Work::Embed(_) => Kernel::Embed,
+            Work::Add(_) => Kernel::Add,
+        }
+    }
+
+    /// Of inputs and outputs.
+    pub fn element(&self) -> ElementType {
+        match &self.work {
+            Work::Attention { shape, .. } | Work::Lsh { shape, .. } => shape.input,
+            Work::Matmul(it) => it.input,
+            Work::FeedForward(it) => it.input,
+            Work::Norm(it) => it.input,
+            Work::Softmax(it) => it.input,
+            Work::Rotary(it) => it.input,
+            Work::Embed(it) => it.table,
+            Work::Add(it) => it.input,
+        }
+    }
+
+    /// As the record has it.
+    pub fn shape(&self) -> Shape {
+        match &self.work {
+            Work::Attention { shape, .. } | Work::Lsh { shape, .. } => Shape::Attention {
+                batch: shape.batch,
+                heads: shape.heads,
+                kv_heads: shape.kv_heads,
+                q_len: shape.q_len,
+                kv_len: shape.kv_len,
+                head_dim: shape.head_dim,
+                value_dim: shape.value_dim,
+            },
+            Work::Matmul(it) => Shape::Matmul { rows: it.rows, inner: it.inner, columns: it.columns },
+            Work::FeedForward(it) => Shape::FeedForward {
+                rows: it.rows,
+                model_dim: it.model_dim,
+                hidden_dim: it.hidden_dim,
+                gated: it.gated,
+            },
+            Work::Norm(it) => Shape::Rows { rows: it.rows, width: it.width },
+            Work::Softmax(it) => Shape::Rows { rows: it.rows, width: it.width },
+            Work::Rotary(it) => Shape::Rows { rows: it.batch * it.heads * it.len, width: it.head_dim },
+            Work::Embed(it) => Shape::Rows { rows: it.rows, width: it.width },
+            Work::Add(it) => Shape::Rows { rows: it.rows, width: it.width },
+        }
+    }
+}
+
+/// `b1 h8 n512 d64`; `h32/8` for grouped heads, `q16 k4096` where the lengths differ.
+fn attention_sizes(shape: &AttentionShape) -> String {
+    let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, .. } = shape;
+    let heads = if heads == kv_heads { heads.to_string() } else { format!("{heads}/{kv_heads}") };
+    let lens = if q_len == kv_len { format!("n{q_len}") } else { format!("q{q_len} k{kv_len}") };
+    format!("b{batch} h{heads} {lens} d{head_dim}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pattern_parses_at_every_length() {
+        for (name, of_len) in PATTERNS {
+            for len in [512, 1024, 12_288] {
+                AnyPattern::parse(&of_len(len)).unwrap_or_else(|error| panic!("{name} at {len}: {error}"));
+            }
+        }
+        assert!(QUADRATIC.iter().all(|name| pattern(name, 512).is_some()) && pattern("helix", 512).is_none());
+    }
+
+    #[test]
+    fn names_tell_sizes_apart() {
+        let name = |shape: AttentionShape| {
+            let work = Work::Attention { shape, pattern: pattern("causal", 512).unwrap() };
+            Spec { known_as: Some("Example"), work }.name()
+        };
+        let shape = AttentionShape::new(1, 8, 512, 64);
+        assert_eq!(name(shape), "attention/causal f32 b1 h8 n512 d64 (Example)");
+        assert_eq!(name(shape.kv_heads(2).q_len(1)), "attention/causal f32 b1 h8/2 q1 k512 d64 (Example)");
+    }
+}

@@ -1,0 +1,56 @@
+//! What a kernel gave, against the reference or against what another system computed.
+
+use wgpu_attention::reference::{self, Expected, Got, Report, Rows, VerifyOptions, Worst};
+use wgpu_attention::{AttentionOutput, AttentionShape, Element, Inputs, KernelPath, Parts, Pattern, Result};
+
+/// What is compared with.
+#[derive(Debug, Clone, Copy)]
+pub enum Against<'a> {
+    /// The f64 reference on the same inputs.
+    Reference,
+    /// Expected values, and their own absolute error.
+    Expected(Expected<'a>, f64),
+}
+
+/// Compares every element of the rows. The bound depends on what the kernel did, if it was one: a little on the order of the
+/// keys, that of the parts, and on how its path keeps weights.
+pub fn check<I: Element, O: Element>(
+    shape: &AttentionShape,
+    inputs: &Inputs<'_, I>,
+    (pattern, kernel): (&dyn Pattern, Option<(&Parts, KernelPath)>),
+    output: &AttentionOutput<O>,
+    rows: Rows,
+    against: Against<'_>,
+) -> Result<Report> {
+    let order = |at: reference::Position| {
+        kernel.map_or_else(Vec::new, |(parts, _)| parts.key_order(at.batch, at.head, at.i))
+    };
+    let order: Option<reference::Walk<'_>> = if kernel.is_some() { Some(&order) } else { None };
+    let weights = kernel.map_or_else(Default::default, |(_, path)| reference::WeightFormat::of(path));
+    let options = VerifyOptions { rows, order, weights, ..Default::default() };
+    let got = Got { out: &output.out, lse: (!output.lse.is_empty()).then_some(&output.lse[..]) };
+    match against {
+        Against::Reference => reference::verify(shape, inputs, pattern, got, options),
+        Against::Expected(expected, allowance) => {
+            let options = VerifyOptions { allowance, ..options };
+            // Without an expected lse ours is not compared with ours.
+            let got = Got { lse: got.lse.filter(|_| expected.lse.is_some()), ..got };
+            reference::compare_expected(shape, inputs, pattern, got, expected, options)
+        }
+    }
+}
+
+/// The element with the largest error / bound, and whether it is of out or of lse.
+pub fn worst(report: &Report) -> Option<(&'static str, Worst)> {
+    let both = [("out", report.worst_out), ("lse", report.worst_lse)];
+    both.into_iter()
+        .filter_map(|(name, worst)| worst.map(|worst| (name, worst)))
+        .max_by(|a, b| a.1.ratio.total_cmp(&b.1.ratio))
+}
+
+/// Where an element is, in a few characters: `out[0, 3, 17, 4]`.
+pub fn place((name, worst): &(&'static str, Worst)) -> String {
+    let at = worst.position;
+    let column = worst.column.map(|column| format!(", {column}")).unwrap_or_default();
+    format!("{name}[{}, {}, {}{column}]", at.batch, at.head, at.i)
+}

@@ -1,0 +1,62 @@
+//! LSH attention.
+
+use super::{Bytes, Subject, check_sizes, sample, verification};
+use crate::call::{buffer, checked, poisoned, read};
+use crate::record::Cost;
+use anyhow::{Result, ensure};
+use wgpu::{Buffer, BufferUsages};
+use wgpu_attention::reference::{Kind, LshGot, random, verify_lsh};
+use wgpu_attention::{AttentionShape, Element, ElementType, Gpu, LshBuffers, LshInputs, LshOptions};
+
+pub(super) async fn prepare<'g, E: Element>(
+    gpu: &'g Gpu,
+    shape: &AttentionShape,
+    options: &LshOptions,
+) -> Result<Subject<'g>> {
+    let (shape, options) = (*shape, options.clone());
+    let sizes = [("qk", shape.len_q()), ("v", shape.len_v()), ("out", shape.len_out())];
+    check_sizes(gpu, &sizes, shape.input)?;
+    let plan = checked(gpu.device(), "plan", || gpu.kernels().lsh(&shape, options.clone())).await??;
+    let tensors = random::<E>(&shape, Kind::Normal, 1)?;
+    let upload = async |name, values: &[E]| {
+        buffer(gpu, name, bytemuck::cast_slice(values), BufferUsages::STORAGE).await
+    };
+    let (qk, v) = (upload("qk", &tensors.q).await?, upload("v", &tensors.v).await?);
+    let out = poisoned(gpu, "out", shape.len_out(), shape.output).await?;
+    // A call has buckets and order in any case: here they are the caller's, so that they can be compared.
+    let places = options.len_buckets(&shape);
+    let buckets = poisoned(gpu, "buckets", places, ElementType::F32).await?;
+    let order = poisoned(gpu, "order", places, ElementType::F32).await?;
+    let whole = Buffer::as_entire_buffer_binding;
+    let buffers =
+        LshBuffers::new(whole(&qk), whole(&v), whole(&out)).buckets(whole(&buckets)).order(whole(&order));
+    let call = checked(gpu.device(), "bind", || plan.bind(buffers)).await??;
+    let elements = shape.len_q() + shape.len_v() + shape.len_out();
+    let bytes = Bytes {
+        tensors: (elements * shape.input.size_bytes()) as u64,
+        mask: 0,
+        scratch: plan.explain().scratch_bytes,
+    };
+    let flop = plan.explain().flops + plan.explain().hash_flops;
+    let cost = Cost::new(flop, bytes, call.dispatches());
+    let verify = async move {
+        let out: Vec<E> = read(gpu, "out", &out, shape.len_out()).await?;
+        let buckets: Vec<u32> = read(gpu, "buckets", &buckets, places).await?;
+        let order: Vec<u32> = read(gpu, "order", &order, places).await?;
+        let got = LshGot { out: &out, lse: None, buckets: &buckets, order: Some(&order) };
+        let inputs = LshInputs { qk: &tensors.q, v: &tensors.v, projections: None, key_mask: None };
+        let rows =
+            sample(shape.len_lse(), options.rounds * 2 * options.chunk * (shape.head_dim + shape.value_dim));
+        let report = verify_lsh(&shape, &options, &inputs, got, rows, None)?;
+        ensure!(report.wrong_buckets.is_empty() && report.wrong_order.is_none(), "{report}");
+        Ok(verification(&report.attention, shape.len_lse()))
+    };
+    Ok(Subject {
+        // There is one path.
+        path: "scalar".into(),
+        cost,
+        gpu,
+        dispatch: Box::new(move |pass| call.dispatch(pass)),
+        verify: Box::pin(verify),
+    })
+}

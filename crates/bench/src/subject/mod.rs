@@ -1,0 +1,200 @@
+//! A case on a device: its tensors uploaded, its outputs poisoned, ready to be verified and then timed.
+//!
+//! | file | what |
+//! |---|---|
+//! | `attention.rs` | every pattern |
+//! | `lsh.rs` | LSH attention |
+//! | `layer.rs` | the kernels around attention |
+
+mod attention;
+mod layer;
+mod lsh;
+
+use crate::call::{buffer, submit};
+use crate::cases::{Spec, Work};
+use crate::record::{Cost, Model, Verification};
+use crate::typed;
+use anyhow::Result;
+use std::pin::Pin;
+use wgpu::{Buffer, BufferUsages, ComputePass};
+use wgpu_attention::reference::{self, Report};
+use wgpu_attention::{AttentionShape, Counter, Element, ElementType, Error, Gpu};
+
+/// A case that is ready.
+pub struct Subject<'g> {
+    /// The kernel path that the plan chose.
+    pub path: String,
+    /// What a call costs.
+    pub cost: Cost,
+    gpu: &'g Gpu,
+    dispatch: Dispatch<'g>,
+    verify: Verify<'g>,
+}
+
+/// Records one call.
+type Dispatch<'g> = Box<dyn Fn(&mut ComputePass<'_>) + 'g>;
+/// Compares what the first call wrote; the tensors on the host go with it.
+type Verify<'g> = Pin<Box<dyn Future<Output = Result<Verification>> + 'g>>;
+
+/// Bytes of each kind of tensor; [`Cost`] adds up.
+#[derive(Default)]
+struct Bytes {
+    tensors: u64,
+    mask: u64,
+    scratch: u64,
+}
+
+/// How the figures of [`Cost`] and of the rates are counted.
+pub fn models() -> Vec<Model> {
+    let models = [
+        (
+            "attention: useful_flop",
+            "2 (d + dv) for each pair that the pattern keeps; exp and division not counted",
+        ),
+        ("attention: executed_flop", "2 (d + dv) for each pair in the blocks that the kernel visits"),
+        (
+            "lsh: useful_flop = executed_flop",
+            "2 (d + dv) for each pair of places in chunks that see each other, and 2 d for each projection of the hash",
+        ),
+        ("matmul, feed_forward: useful_flop", "2 M K N for each product"),
+        (
+            "layer_norm, rms_norm, softmax, rotary, embed, add: useful_flop",
+            "8, 5, 5, 3, 0, 1 for each element",
+        ),
+        ("bytes", "every tensor and mask table once, however often it is read"),
+        ("memory_bytes", "tensors, mask tables and scratch on the device"),
+        ("ceiling", "work / least time of its samples; the larger of before and after the cases counts"),
+        (
+            "roofline_percent",
+            "100 max(useful_flop / fma_f32, bytes / max(copy, read)) / median time with hot caches; on another path than scalar, matrix_f16 for fma_f32",
+        ),
+        ("peak_percent", "100 executed_flop / median time / fma_f32 (or matrix_f16)"),
+        ("deviation", "median absolute deviation / median"),
+    ];
+    models.map(|(name, formula)| Model { name: name.into(), formula: formula.into() }).into()
+}
+
+impl<'g> Subject<'g> {
+    /// Plans, compiles, uploads. What the adapter cannot do is an error.
+    pub async fn prepare(gpu: &'g Gpu, spec: &Spec) -> Result<Self> {
+        match &spec.work {
+            Work::Attention { shape, pattern } => {
+                let pattern = pattern.parse()?;
+                typed!(shape.input, E => attention::prepare::<E>(gpu, shape, pattern).await)
+            }
+            Work::Lsh { shape, options } => {
+                typed!(shape.input, E => lsh::prepare::<E>(gpu, shape, options).await)
+            }
+            work => layer::prepare(gpu, work).await,
+        }
+    }
+
+    /// Computes once and compares with the reference; the subject comes back for timing.
+    pub async fn verify(self) -> Result<(Verified<'g>, Verification)> {
+        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+        (self.dispatch)(&mut encoder.begin_compute_pass(&Default::default()));
+        submit(self.gpu, "verify", encoder.finish()).await?;
+        let verification = self.verify.await?;
+        Ok((Verified { dispatch: self.dispatch }, verification))
+    }
+}
+
+/// A case that has been compared: only such a case is timed.
+pub struct Verified<'g> {
+    dispatch: Dispatch<'g>,
+}
+
+impl Verified<'_> {
+    /// Records one call.
+    pub fn dispatch(&self, pass: &mut ComputePass<'_>) {
+        (self.dispatch)(pass);
+    }
+}
+
+impl Cost {
+    /// Of kernels without pairs.
+    fn new(flop: f64, bytes: Bytes, dispatches: usize) -> Self {
+        Self {
+            useful_flop: flop,
+            executed_flop: flop,
+            bytes: (bytes.tensors + bytes.mask) as f64,
+            memory_bytes: bytes.tensors + bytes.mask + bytes.scratch,
+            mask_bytes: bytes.mask,
+            scratch_bytes: bytes.scratch,
+            kept_pairs: None,
+            visited_pairs: None,
+            block_waste: None,
+            dispatches,
+        }
+    }
+}
+
+/// Rows that are compared: all of a small case, else the ends, block edges and random ones. `row_cost` is what the
+/// reference computes for a row.
+fn sample(rows: usize, row_cost: usize) -> reference::Rows {
+    // About a second on a desktop; always enough for the ends and some block edges.
+    const WORK: usize = 1 << 27;
+    const LEAST: usize = 32;
+    const MOST: usize = 256;
+    let count = (WORK / row_cost.max(1)).clamp(LEAST, MOST);
+    if rows <= count { reference::Rows::All } else { reference::Rows::Sample { count, seed: 0 } }
+}
+
+/// The same choice of single rows: the reference takes them as a tensor of their own.
+fn sampled_rows(rows: usize, row_cost: usize) -> Vec<usize> {
+    let shape = AttentionShape::new(1, 1, rows, 1);
+    sample(rows, row_cost).positions(&shape).into_iter().map(|at| at.i).collect()
+}
+
+/// What a report on attention says.
+fn verification(report: &Report, of_rows: usize) -> Verification {
+    let worst = crate::check::worst(report);
+    let finite = |x: f64| x.is_finite().then_some(x);
+    Verification {
+        // Inputs are N(0, 1): nothing may be without a promise.
+        pass: report.pass && report.unspecified == 0 && report.rows_checked > 0,
+        rows: report.rows_checked,
+        of_rows,
+        worst_ratio: worst.and_then(|(_, worst)| finite(worst.ratio)),
+        worst_error: worst.and_then(|(_, worst)| finite((worst.got - worst.expected).abs())),
+        worst_bound: worst.and_then(|(_, worst)| finite(worst.bound)),
+        worst_at: worst.as_ref().map(crate::check::place),
+    }
+}
+
+/// Refuses before it is drawn what could not be uploaded: a tensor may have thousands of millions of elements.
+fn check_sizes(gpu: &Gpu, tensors: &[(&'static str, usize)], element: ElementType) -> Result<()> {
+    let have = gpu.device().limits().max_storage_buffer_binding_size;
+    for &(name, len) in tensors {
+        let bytes = (len * element.size_bytes()) as u64;
+        if bytes > have {
+            return Err(Error::limit(name, "max_storage_buffer_binding_size", bytes, have).into());
+        }
+    }
+    Ok(())
+}
+
+/// A tensor drawn from N(0, 1), rounded to its type: on the host in f64, and on the device.
+async fn drawn(
+    gpu: &Gpu,
+    name: &'static str,
+    stream: u64,
+    len: usize,
+    element: ElementType,
+) -> Result<(Vec<f64>, Buffer)> {
+    check_sizes(gpu, &[(name, len)], element)?;
+    let draw = Counter::new(1, stream);
+    typed!(element, E => {
+        let values: Vec<E> = (0..len as u64).map(|n| E::from_f64(draw.normal(n))).collect();
+        let device = buffer(gpu, name, bytemuck::cast_slice(&values), BufferUsages::STORAGE).await?;
+        Ok((values.into_iter().map(Into::into).collect(), device))
+    })
+}
+
+/// Elements of a buffer, in f64.
+async fn read(gpu: &Gpu, name: &str, from: &Buffer, len: usize, element: ElementType) -> Result<Vec<f64>> {
+    typed!(element, E => {
+        let values: Vec<E> = crate::call::read(gpu, name, from, len).await?;
+        Ok(values.into_iter().map(Into::into).collect())
+    })
+}

@@ -1,0 +1,148 @@
+//! Cases on an adapter: each kernel verifies, and a kernel with a fault is never timed.
+
+use crate::cases::{Spec, Work, pattern};
+use crate::ceilings::{Ceilings, KINDS};
+use crate::clock::{Interrupted, Stop};
+use crate::measure::Bench;
+use crate::record::{Case, CeilingKind, Rules, Status};
+use crate::subject::Subject;
+use crate::suites::Suite;
+use anyhow::{Context, Result};
+use pollster::block_on;
+use wgpu_attention::{
+    Activation, AddShape, AttentionShape, ElementType, EmbedShape, FeedForwardShape, Gpu, Kernels,
+    LshOptions, MatmulShape, NormKind, NormShape, Options, RotaryShape, SoftmaxShape, cooperative_features,
+};
+
+fn adapter() -> Result<wgpu::Adapter> {
+    let adapters = block_on(Gpu::adapters())?;
+    adapters.into_iter().next().context("need an adapter: `cargo xtask test` fetches a software adapter")
+}
+
+fn gpu() -> Result<Gpu> {
+    let token = wgpu_attention_experimental::allowed();
+    Ok(block_on(Gpu::on_experimental(&adapter()?, Options::default(), token))?)
+}
+
+/// Short and lenient: what is timed here is not the point.
+fn rules() -> Rules {
+    Rules { min_samples: 3, min_s: 0.0, max_s: 0.2, cold_bytes: 1 << 20, ..Suite::Quick.rules() }
+}
+
+fn spec(work: Work) -> Spec {
+    Spec { known_as: None, work }
+}
+
+/// Every kind of work, small; more rows than are compared.
+fn works(element: ElementType) -> Vec<Work> {
+    let shape = AttentionShape::new(1, 2, 300, 16).elements(element);
+    let of = |name: &str| Work::Attention { shape, pattern: pattern(name, 300).expect("a pattern") };
+    vec![
+        of("causal"),
+        of("strided"),
+        of("document"),
+        Work::Attention { shape: shape.q_len(1), pattern: pattern("full", 300).expect("a pattern") },
+        Work::Lsh { shape, options: LshOptions::new(2, 8, 32).causal(true) },
+        Work::Matmul(MatmulShape::new(300, 20, 24).elements(element)),
+        Work::FeedForward(FeedForwardShape::new(300, 16, 40, Activation::Silu).elements(element)),
+        Work::FeedForward(FeedForwardShape::new(300, 16, 40, Activation::Silu).gated(true).elements(element)),
+        Work::Norm(NormShape::new(NormKind::Layer, 300, 20, 1e-5).bias(true).elements(element)),
+        Work::Norm(NormShape::new(NormKind::Rms, 300, 20, 1e-5).elements(element)),
+        Work::Softmax(SoftmaxShape::new(300, 20).input(element).output(element)),
+        Work::Rotary(RotaryShape::new(2, 3, 100, 16).input(element).output(element)),
+        Work::Embed(EmbedShape::new(300, 50, 20).table(element).output(element)),
+        Work::Add(AddShape::new(300, 20).input(element).other(element).output(element)),
+    ]
+}
+
+#[test]
+fn every_kernel_verifies() -> Result<()> {
+    let gpu = gpu()?;
+    for element in [ElementType::F32, ElementType::F16, ElementType::Bf16] {
+        for spec in works(element).into_iter().map(spec) {
+            let name = spec.name();
+            let subject = block_on(Subject::prepare(&gpu, &spec)).with_context(|| name.clone())?;
+            let (path, cost) = (subject.path.clone(), subject.cost.clone());
+            let (_, verification) = block_on(subject.verify()).with_context(|| name.clone())?;
+            assert!(verification.pass, "{name}: {verification:?}");
+            assert!(
+                verification.rows <= 256 && verification.rows > 0 && verification.worst_ratio <= Some(1.0)
+            );
+            assert!(!path.is_empty() && cost.dispatches > 0 && cost.bytes > 0.0, "{name}: {cost:?}");
+            assert!(
+                cost.memory_bytes as f64 >= cost.bytes && cost.executed_flop >= cost.useful_flop,
+                "{name}"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn measured(gpu: &Gpu, work: Work, stop: Stop) -> Result<(Case, Result<(), Interrupted>)> {
+    let spec = spec(work);
+    let bench = block_on(Bench::open(gpu, rules(), stop))?;
+    let mut case = Case::new(&spec);
+    let ended = block_on(case.measure(&bench, &spec));
+    Ok((case, ended))
+}
+
+#[test]
+fn a_right_kernel_is_timed_and_one_with_a_fault_is_not() -> Result<()> {
+    let gpu = gpu()?;
+    let work = || Work::Add(AddShape::new(300, 20));
+    let (case, ended) = measured(&gpu, work(), Stop::default())?;
+    assert!(ended.is_ok() && [Status::Measured, Status::Unconverged].contains(&case.status), "{case:?}");
+    assert!(case.hot.is_some() && case.cold.is_some());
+
+    let fault = |text: &str| text.replace("count) + load_other", "count) - load_other");
+    let kernels = Kernels::with_edited_shaders(gpu.device(), Options::default(), fault)?;
+    let (case, _) = measured(&gpu.with_kernels(kernels), work(), Stop::default())?;
+    assert_eq!(case.status, Status::Failed, "{case:?}");
+    assert!(case.why.as_ref().is_some_and(|why| why.starts_with("out of its bound: out[")), "{case:?}");
+    assert!(case.verification.as_ref().is_some_and(|it| !it.pass && it.worst_ratio > Some(1.0)), "{case:?}");
+    assert!(case.hot.is_none() && case.cold.is_none() && case.rates.is_none(), "a failure is never timed");
+    Ok(())
+}
+
+#[test]
+fn what_does_not_fit_says_why() -> Result<()> {
+    let gpu = gpu()?;
+    let rows = gpu.device().limits().max_storage_buffer_binding_size as usize / 4 / 1024 + 1;
+    let (case, ended) = measured(&gpu, Work::Add(AddShape::new(rows, 1024)), Stop::default())?;
+    assert!(ended.is_ok());
+    assert_eq!(case.status, Status::CannotRun, "{case:?}");
+    assert!(case.why.as_ref().is_some_and(|why| !why.is_empty()), "{case:?}");
+    Ok(())
+}
+
+#[test]
+fn an_interruption_is_no_failure() -> Result<()> {
+    let stop = Stop::default();
+    assert!(!stop.set() && stop.set(), "the second time it was set before");
+    let (case, ended) = measured(&gpu()?, Work::Add(AddShape::new(300, 20)), stop)?;
+    assert!(ended.is_err());
+    assert_eq!((case.status, case.hot), (Status::Interrupted, None));
+    Ok(())
+}
+
+/// Their results are compared in `probes.rs`: a wrong one is an error here.
+#[test]
+fn every_ceiling_is_measured_or_says_why() -> Result<()> {
+    let adapter = adapter()?;
+    let features = adapter.features();
+    let ceilings = block_on(Ceilings::open(&adapter, Rules { max_s: 0.05, ..rules() }, Stop::default()))?;
+    for kind in KINDS {
+        let there = match kind {
+            CeilingKind::FmaF16 => features.contains(wgpu::Features::SHADER_F16),
+            CeilingKind::MatrixF16 => !cooperative_features(&adapter).is_empty(),
+            _ => true,
+        };
+        match block_on(ceilings.measure(kind))? {
+            Ok(probe) => {
+                assert!(there && probe.value.is_finite() && probe.value > 0.0, "{kind:?}: {probe:?}")
+            }
+            Err(why) => assert!(!there && !why.is_empty(), "{kind:?}: {why}"),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! A forward pass on a device: a list of calls, planned and bound once and recorded into one encoder.
+
+use super::{Error, Machine, Pair};
+use wgpu_attention::{
+    AttentionBuffers, AttentionCall, AttentionShape, BlockGrid, EmbedShape, FeedForwardBuffers,
+    FeedForwardShape, Gpu, LayerCall, MatmulBuffers, MatmulShape, NormBuffers, NormShape, Parts, Pattern,
+};
+
+/// One thing to record.
+enum Call {
+    Layer(LayerCall),
+    Attention(AttentionCall),
+    /// Keeps a state for the caller.
+    Copy {
+        source: wgpu::Buffer,
+        copy: wgpu::Buffer,
+    },
+}
+
+/// A forward pass, ready to be recorded, and the states that it leaves, by name.
+pub struct Forward {
+    gpu: Gpu,
+    calls: Vec<Call>,
+    states: Vec<(String, wgpu::Buffer)>,
+}
+
+fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
+    buffer.as_entire_buffer_binding()
+}
+
+impl Forward {
+    /// Nothing yet.
+    pub fn new(gpu: &Gpu) -> Self {
+        Self { gpu: gpu.clone(), calls: vec![], states: vec![] }
+    }
+
+    fn store<T: bytemuck::Pod>(&self, data: &[T]) -> wgpu::Buffer {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let buffer = self.buffer(size_of_val(data) as u64, usage);
+        self.gpu.queue().write_buffer(&buffer, 0, bytemuck::cast_slice(data));
+        buffer
+    }
+
+    fn buffer(&self, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+        let descriptor = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
+        self.gpu.device().create_buffer(&descriptor)
+    }
+
+    fn push(&mut self, call: LayerCall) -> Result<(), Error> {
+        self.calls.push(Call::Layer(call));
+        Ok(())
+    }
+
+    /// Records all of the pass into one encoder, submits it, and reads the states back.
+    pub fn run(&self) -> Result<Vec<(String, Vec<f32>)>, Error> {
+        let device = self.gpu.device();
+        let mut encoder = device.create_command_encoder(&Default::default());
+        for call in &self.calls {
+            match call {
+                Call::Layer(call) => call.encode(&mut encoder),
+                Call::Attention(call) => call.encode(&mut encoder),
+                Call::Copy { source, copy } => encoder.copy_buffer_to_buffer(source, 0, copy, 0, copy.size()),
+            }
+        }
+        self.gpu.queue().submit([encoder.finish()]);
+        for (_, copy) in &self.states {
+            // A failed mapping shows below, where the range is asked for.
+            copy.map_async(wgpu::MapMode::Read, .., |_| ());
+        }
+        device.poll(wgpu::PollType::wait_indefinitely())?;
+        let read = |(name, copy): &(String, wgpu::Buffer)| -> Result<_, Error> {
+            let view = copy.slice(..).get_mapped_range().map_err(|e| e.to_string())?;
+            let values = bytemuck::pod_collect_to_vec(&view);
+            drop(view);
+            copy.unmap();
+            Ok((name.clone(), values))
+        };
+        self.states.iter().map(read).collect()
+    }
+
+    /// What the pass records.
+    pub fn calls(&self) -> usize {
+        self.calls.len()
+    }
+}
+
+impl Machine for Forward {
+    type Tensor = wgpu::Buffer;
+    type Mask = Parts;
+
+    fn upload(&mut self, values: &[f32]) -> wgpu::Buffer {
+        self.store(values)
+    }
+
+    fn tensor(&mut self, elements: usize) -> wgpu::Buffer {
+        self.buffer(4 * elements as u64, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC)
+    }
+
+    fn mask(&mut self, shape: &AttentionShape, pattern: impl Pattern + 'static) -> Result<Parts, Error> {
+        Ok(Parts::lower(&pattern, BlockGrid::from(shape))?)
+    }
+
+    fn embed(
+        &mut self,
+        shape: &EmbedShape,
+        ids: &[u32],
+        table: &[f32],
+        out: &wgpu::Buffer,
+    ) -> Result<(), Error> {
+        let (ids, table) = (self.store(ids), self.store(table));
+        self.push(self.gpu.kernels().embed(shape)?.bind(whole(&ids), whole(&table), whole(out))?)
+    }
+
+    fn norm(
+        &mut self,
+        shape: &NormShape,
+        x: &wgpu::Buffer,
+        pair: &Pair<wgpu::Buffer>,
+        out: &wgpu::Buffer,
+    ) -> Result<(), Error> {
+        let (weight, bias) = (whole(&pair.weight), pair.bias.as_ref().map(whole));
+        let buffers = NormBuffers { x: whole(x), weight, bias, out: whole(out) };
+        self.push(self.gpu.kernels().norm(shape)?.bind(buffers)?)
+    }
+
+    fn linear(
+        &mut self,
+        shape: &MatmulShape,
+        a: &wgpu::Buffer,
+        pair: &Pair<wgpu::Buffer>,
+        residual: Option<&wgpu::Buffer>,
+        out: &wgpu::Buffer,
+    ) -> Result<(), Error> {
+        let buffers = MatmulBuffers {
+            a: whole(a),
+            b: whole(&pair.weight),
+            bias: pair.bias.as_ref().map(whole),
+            residual: residual.map(whole),
+            out: whole(out),
+        };
+        self.push(self.gpu.kernels().matmul(shape)?.bind(buffers)?)
+    }
+
+    fn attention(
+        &mut self,
+        shape: &AttentionShape,
+        mask: &Parts,
+        qkv: &[wgpu::Buffer; 3],
+        out: &wgpu::Buffer,
+    ) -> Result<(), Error> {
+        let [q, k, v] = qkv.each_ref().map(whole);
+        let buffers = AttentionBuffers { q, k, v, bias: None, out: whole(out), lse: None };
+        let call = self.gpu.kernels().attention(shape, mask.clone())?.bind(buffers)?;
+        self.calls.push(Call::Attention(call));
+        Ok(())
+    }
+
+    fn feed_forward(
+        &mut self,
+        shape: &FeedForwardShape,
+        x: &wgpu::Buffer,
+        [first, second]: [&Pair<wgpu::Buffer>; 2],
+        residual: &wgpu::Buffer,
+        out: &wgpu::Buffer,
+    ) -> Result<(), Error> {
+        let buffers = FeedForwardBuffers {
+            x: whole(x),
+            w1: whole(&first.weight),
+            b1: first.bias.as_ref().map(whole),
+            w3: None,
+            b3: None,
+            w2: whole(&second.weight),
+            b2: second.bias.as_ref().map(whole),
+            residual: Some(whole(residual)),
+            out: whole(out),
+            scratch: None,
+        };
+        self.push(self.gpu.kernels().feed_forward(shape)?.bind(buffers)?)
+    }
+
+    fn keep(&mut self, name: String, source: &wgpu::Buffer) {
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let copy = self.buffer(source.size(), usage);
+        self.calls.push(Call::Copy { source: source.clone(), copy: copy.clone() });
+        self.states.push((name, copy));
+    }
+}

@@ -1,0 +1,132 @@
+//! A forward pass in f64 on the CPU, by the library's reference. Only q, k and v are rounded to f32, which is what the
+//! reference of attention takes.
+
+use super::{Error, Machine, Pair};
+use std::cell::RefCell;
+use std::rc::Rc;
+use wgpu_attention::reference::{self, layer};
+use wgpu_attention::{
+    AttentionShape, Combine, EmbedShape, FeedForwardShape, MatmulShape, NormShape, Pattern,
+};
+
+/// The states that a model left, by name.
+#[derive(Default)]
+pub struct Exact {
+    /// What the model showed, by name.
+    pub states: Vec<(String, Vec<f32>)>,
+}
+
+/// A tensor whose clones are the same one.
+type Tensor = Rc<RefCell<Vec<f64>>>;
+
+fn exact(tensor: &Tensor) -> layer::Bounded {
+    layer::Bounded::exact(&tensor.borrow())
+}
+
+fn narrow(tensor: &Tensor) -> Vec<f32> {
+    tensor.borrow().iter().map(|&x| x as f32).collect()
+}
+
+impl Machine for Exact {
+    type Tensor = Tensor;
+    type Mask = Box<dyn Pattern>;
+
+    fn upload(&mut self, values: &[f32]) -> Tensor {
+        Rc::new(RefCell::new(values.iter().map(|&x| x.into()).collect()))
+    }
+
+    fn tensor(&mut self, elements: usize) -> Tensor {
+        Rc::new(RefCell::new(vec![f64::NAN; elements]))
+    }
+
+    fn mask(
+        &mut self,
+        _: &AttentionShape,
+        pattern: impl Pattern + 'static,
+    ) -> Result<Box<dyn Pattern>, Error> {
+        Ok(Box::new(pattern))
+    }
+
+    fn embed(&mut self, shape: &EmbedShape, ids: &[u32], table: &[f32], out: &Tensor) -> Result<(), Error> {
+        let before = (shape.combine == Combine::AddInto).then(|| exact(out));
+        *out.borrow_mut() = layer::embed(shape, ids, &layer::Bounded::exact(table), before.as_ref())?.out;
+        Ok(())
+    }
+
+    fn norm(
+        &mut self,
+        shape: &NormShape,
+        x: &Tensor,
+        pair: &Pair<Tensor>,
+        out: &Tensor,
+    ) -> Result<(), Error> {
+        let bias = pair.bias.as_ref().map(exact);
+        *out.borrow_mut() = layer::norm(shape, &exact(x), &exact(&pair.weight), bias.as_ref())?.out;
+        Ok(())
+    }
+
+    fn linear(
+        &mut self,
+        shape: &MatmulShape,
+        a: &Tensor,
+        pair: &Pair<Tensor>,
+        residual: Option<&Tensor>,
+        out: &Tensor,
+    ) -> Result<(), Error> {
+        let (a, b, bias) = (exact(a), exact(&pair.weight), pair.bias.as_ref().map(exact));
+        let other = match shape.combine {
+            Combine::Store | Combine::Add => residual.map(exact),
+            Combine::AddInto | Combine::MultiplyInto => Some(exact(out)),
+        };
+        let inputs = layer::MatmulInputs { a: &a, b: &b, bias: bias.as_ref(), other: other.as_ref() };
+        *out.borrow_mut() = layer::matmul(shape, &inputs)?.out;
+        Ok(())
+    }
+
+    fn attention(
+        &mut self,
+        shape: &AttentionShape,
+        mask: &Box<dyn Pattern>,
+        qkv: &[Tensor; 3],
+        out: &Tensor,
+    ) -> Result<(), Error> {
+        let [q, k, v] = qkv.each_ref().map(narrow);
+        let rows = reference::attention(shape, &q, &k, &v, mask)?.out;
+        let (strides, mut out) = (shape.out_strides(), out.borrow_mut());
+        // [B, H, L, dv] to where the rows belong.
+        for (n, row) in rows.chunks(shape.value_dim).enumerate() {
+            let (batch, head, i) =
+                (n / shape.q_len / shape.heads, n / shape.q_len % shape.heads, n % shape.q_len);
+            out[strides.at(batch, head, i)..][..shape.value_dim].copy_from_slice(row);
+        }
+        Ok(())
+    }
+
+    fn feed_forward(
+        &mut self,
+        shape: &FeedForwardShape,
+        x: &Tensor,
+        [first, second]: [&Pair<Tensor>; 2],
+        residual: &Tensor,
+        out: &Tensor,
+    ) -> Result<(), Error> {
+        let [w1, w2] = [first, second].map(|pair| exact(&pair.weight));
+        let [b1, b2] = [first, second].map(|pair| pair.bias.as_ref().map(exact));
+        let inputs = layer::FeedForwardInputs {
+            x: &exact(x),
+            w1: &w1,
+            b1: b1.as_ref(),
+            w3: None,
+            b3: None,
+            w2: &w2,
+            b2: b2.as_ref(),
+            residual: Some(&exact(residual)),
+        };
+        *out.borrow_mut() = layer::feed_forward(shape, &inputs)?.out;
+        Ok(())
+    }
+
+    fn keep(&mut self, name: String, source: &Tensor) {
+        self.states.push((name, narrow(source)));
+    }
+}

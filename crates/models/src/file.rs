@@ -1,0 +1,149 @@
+//! Safetensors files: tensors by name, with errors that say which one, what was needed and what was found.
+
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+use wgpu_attention::{KeyLengths, Mask, Pattern};
+
+/// What is wrong with a file, or with a call.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// A model file.
+pub struct File<'a> {
+    tensors: SafeTensors<'a>,
+    case: Value,
+}
+
+impl<'a> File<'a> {
+    /// Finds the tensors in a file's bytes. The model's configuration is under the metadata key `case`.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
+        let (_, header) = SafeTensors::read_metadata(bytes)?;
+        let case = header.metadata().as_ref().and_then(|metadata| metadata.get("case"));
+        let case = serde_json::from_str(case.ok_or("metadata: need a key `case`, found none")?)?;
+        Ok(Self { tensors: SafeTensors::deserialize(bytes)?, case })
+    }
+
+    /// The model's family.
+    pub fn family(&self) -> Result<&str, Error> {
+        let found = &self.case["family"];
+        found.as_str().ok_or_else(|| format!("family: need a name, found {found}").into())
+    }
+
+    /// The model's family must be `need`.
+    pub fn check_family(&self, need: &str) -> Result<(), Error> {
+        let found = self.family()?;
+        if found == need { Ok(()) } else { Err(format!("family: need `{need}`, found `{found}`").into()) }
+    }
+
+    /// Whether there is a weight of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.tensor(name).or_else(|_| self.tensors.tensor(&format!("w.{name}"))).is_ok()
+    }
+
+    /// A number of the configuration.
+    fn number(&self, key: &str) -> Result<f64, Error> {
+        let found = &self.case["config"][key];
+        found.as_f64().ok_or_else(|| format!("config `{key}`: need a number, found {found}").into())
+    }
+
+    /// A size of the configuration.
+    pub fn size(&self, key: &str) -> Result<usize, Error> {
+        let found = self.number(key)?;
+        if found >= 1.0 && found.fract() == 0.0 && found <= f64::from(u32::MAX) {
+            return Ok(found as usize);
+        }
+        Err(format!("config `{key}`: need a whole number of at least 1, found {found}").into())
+    }
+
+    /// A size that has a default.
+    pub fn size_or(&self, key: &str, default: usize) -> Result<usize, Error> {
+        if self.case["config"][key].is_null() { Ok(default) } else { self.size(key) }
+    }
+
+    /// `layer_norm_eps`.
+    pub fn eps(&self) -> Result<f32, Error> {
+        Ok(self.number("layer_norm_eps")? as f32)
+    }
+
+    /// How far the expected states may be off by themselves.
+    pub fn expected_error(&self) -> f64 {
+        self.case["expected_abs_error"]["out"].as_f64().unwrap_or(0.0)
+    }
+
+    /// A weight by Hugging Face's name, of this shape.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
+        // Golden cases put `w.` before the names.
+        let prefixed = format!("w.{name}");
+        let view = self.tensors.tensor(name).or_else(|_| self.tensors.tensor(&prefixed));
+        let view = view.map_err(|_| format!("tensor `{name}`: need {shape:?}, found none of this name"))?;
+        if view.shape() != shape || view.dtype() != Dtype::F32 {
+            let (found, dtype) = (view.shape(), view.dtype());
+            return Err(format!("tensor `{name}`: need F32 {shape:?}, found {dtype:?} {found:?}").into());
+        }
+        Ok(bytemuck::pod_collect_to_vec(view.data()))
+    }
+
+    /// An f32 tensor of any shape, and its shape.
+    pub fn values(&self, name: &str) -> Result<(Vec<f32>, Vec<usize>), Error> {
+        let view = self.tensors.tensor(name).map_err(|_| format!("tensor `{name}`: need one, found none"))?;
+        Ok((self.tensor(name, view.shape())?, view.shape().to_vec()))
+    }
+
+    /// Indices `[batch, length]`, and both sizes.
+    pub fn indices(&self, name: &str) -> Result<(Vec<u32>, [usize; 2]), Error> {
+        let view = self.tensors.tensor(name).map_err(|_| format!("tensor `{name}`: need one, found none"))?;
+        let (shape, dtype) = (view.shape(), view.dtype());
+        let &[batch, len] = shape else {
+            return Err(format!("tensor `{name}`: need [batch, length], found {shape:?}").into());
+        };
+        if dtype != Dtype::I32 {
+            return Err(format!("tensor `{name}`: need I32, found {dtype:?}").into());
+        }
+        let indices: Vec<i32> = bytemuck::pod_collect_to_vec(view.data());
+        let whole = |&index: &i32| {
+            u32::try_from(index).map_err(|_| format!("tensor `{name}`: found {index} below 0"))
+        };
+        Ok((indices.iter().map(whole).collect::<Result<_, _>>()?, [batch, len]))
+    }
+
+    /// Ids, each below `rows`: the kernels would take one past it for a row of 0.
+    pub fn tokens(&self, name: &str, rows: usize) -> Result<(Vec<u32>, [usize; 2]), Error> {
+        let (ids, sizes) = self.indices(name)?;
+        match ids.iter().find(|&&id| id as usize >= rows) {
+            Some(id) => Err(format!("tensor `{name}`: need ids below {rows}, found {id}").into()),
+            None => Ok((ids, sizes)),
+        }
+    }
+
+    /// Checks the sizes of indices.
+    pub fn expect_sizes(&self, name: &str, found: [usize; 2], need: [usize; 2]) -> Result<(), Error> {
+        if found == need {
+            return Ok(());
+        }
+        Err(format!("tensor `{name}`: need [batch, length] = {need:?}, found {found:?}").into())
+    }
+
+    /// The keys that the attention mask lets be seen, if it hides any: by their number where it is padding on the right, which
+    /// takes no test per pair.
+    pub fn key_mask(&self, sizes: [usize; 2]) -> Result<Option<Box<dyn Pattern>>, Error> {
+        let name = "attention_mask";
+        if !self.has(name) {
+            return Ok(None);
+        }
+        let (mask, found) = self.indices(name)?;
+        self.expect_sizes(name, found, sizes)?;
+        if let Some(other) = mask.iter().find(|&&kept| kept > 1) {
+            return Err(format!("tensor `{name}`: need 0 and 1, found {other}").into());
+        }
+        if mask.iter().all(|&kept| kept == 1) {
+            return Ok(None);
+        }
+        let [batch, len] = sizes;
+        let rows = || mask.chunks(len.max(1));
+        if rows().all(|row| row.is_sorted_by(|a, b| a >= b)) {
+            let lengths = rows().map(|row| row.iter().filter(|&&kept| kept == 1).count()).collect();
+            return Ok(Some(Box::new(KeyLengths { lengths })));
+        }
+        let bits: Vec<bool> = mask.iter().map(|&kept| kept == 1).collect();
+        Ok(Some(Box::new(Mask::new([batch, 1, 1, len], bits)?)))
+    }
+}

@@ -1,0 +1,197 @@
+//! Whole models from a safetensors file with Hugging Face's tensor names: how another crate builds on the kernels. `verify` runs
+//! them, and the library's examples `encoder` and `decoder`.
+//!
+//! | file | what |
+//! |---|---|
+//! | `bert.rs`, `gpt2.rs` | the families: which operation on which tensors |
+//! | `device.rs` | [`Forward`]: the operations on a device, planned and bound once, recorded into one encoder |
+//! | `exact.rs` | [`Exact`]: the operations in f64 on the CPU |
+//! | `file.rs` | weights, indices and configuration |
+
+mod bert;
+mod device;
+mod exact;
+mod file;
+mod gpt2;
+
+pub use bert::bert;
+pub use device::Forward;
+pub use exact::Exact;
+pub use file::{Error, File};
+pub use gpt2::gpt2;
+
+use wgpu_attention::reference::layer::{Bounded, Comparison};
+use wgpu_attention::{
+    AttentionShape, EmbedShape, FeedForwardShape, Layout, MatmulShape, NormKind, NormShape, Pattern,
+};
+
+/// What a model is written in terms of. Tensors are f32 and contiguous; `out` is never an input, too, but where a shape's
+/// combination reads it.
+pub trait Machine {
+    /// A handle: clones are the same tensor.
+    type Tensor: Clone;
+    /// A pattern made ready.
+    type Mask;
+
+    /// A tensor of these values.
+    fn upload(&mut self, values: &[f32]) -> Self::Tensor;
+
+    /// A tensor that the model computes.
+    fn tensor(&mut self, elements: usize) -> Self::Tensor;
+
+    /// A pattern, made ready for calls of this shape.
+    fn mask(&mut self, shape: &AttentionShape, pattern: impl Pattern + 'static) -> Result<Self::Mask, Error>;
+
+    /// out (+)= table[ids].
+    fn embed(
+        &mut self,
+        shape: &EmbedShape,
+        ids: &[u32],
+        table: &[f32],
+        out: &Self::Tensor,
+    ) -> Result<(), Error>;
+
+    /// out = norm(x), weight and bias as in `pair`.
+    fn norm(
+        &mut self,
+        shape: &NormShape,
+        x: &Self::Tensor,
+        pair: &Pair<Self::Tensor>,
+        out: &Self::Tensor,
+    ) -> Result<(), Error>;
+
+    /// A product with one matrix; `shape` says what else it does.
+    fn linear(
+        &mut self,
+        shape: &MatmulShape,
+        a: &Self::Tensor,
+        pair: &Pair<Self::Tensor>,
+        residual: Option<&Self::Tensor>,
+        out: &Self::Tensor,
+    ) -> Result<(), Error>;
+
+    /// Attention over q, k and v.
+    fn attention(
+        &mut self,
+        shape: &AttentionShape,
+        mask: &Self::Mask,
+        qkv: &[Self::Tensor; 3],
+        out: &Self::Tensor,
+    ) -> Result<(), Error>;
+
+    /// residual + FF(x).
+    fn feed_forward(
+        &mut self,
+        shape: &FeedForwardShape,
+        x: &Self::Tensor,
+        layers: [&Pair<Self::Tensor>; 2],
+        residual: &Self::Tensor,
+        out: &Self::Tensor,
+    ) -> Result<(), Error>;
+
+    /// Keeps a state for the caller.
+    fn keep(&mut self, name: String, source: &Self::Tensor);
+
+    /// `weight` and `bias` of a module.
+    fn pair(
+        &mut self,
+        file: &File<'_>,
+        name: &str,
+        weight: &[usize],
+        bias: usize,
+    ) -> Result<Pair<Self::Tensor>, Error> {
+        let weight = file.tensor(&format!("{name}.weight"), weight)?;
+        let bias = file.tensor(&format!("{name}.bias"), &[bias])?;
+        Ok(Pair { weight: self.upload(&weight), bias: Some(self.upload(&bias)) })
+    }
+}
+
+/// Parameters of a norm or of a linear layer.
+pub struct Pair<T> {
+    /// The weight.
+    pub weight: T,
+    /// The bias, where there is one.
+    pub bias: Option<T>,
+}
+
+/// What both families have in common.
+struct Sizes {
+    batch: usize,
+    len: usize,
+    width: usize,
+    heads: usize,
+    eps: f32,
+}
+
+impl Sizes {
+    fn rows(&self) -> usize {
+        self.batch * self.len
+    }
+
+    /// What a table of positions and the heads ask for.
+    fn check(&self, positions: usize) -> Result<(), Error> {
+        if self.len > positions {
+            return Err(format!("input_ids: need at most {positions} positions, found {}", self.len).into());
+        }
+        if !self.width.is_multiple_of(self.heads) {
+            return Err(format!("heads: need a divisor of {}, found {}", self.width, self.heads).into());
+        }
+        Ok(())
+    }
+
+    /// Attention over rows `[B, L, H, d]`, as the projections leave them: heads are strides, not copies.
+    fn attention(&self) -> AttentionShape {
+        AttentionShape::new(self.batch, self.heads, self.len, self.width / self.heads).layout(Layout::Blhd)
+    }
+
+    fn norm(&self) -> NormShape {
+        NormShape::new(NormKind::Layer, self.rows(), self.width, self.eps).bias(true)
+    }
+
+    fn embed(&self, table_rows: usize) -> EmbedShape {
+        EmbedShape::new(self.rows(), table_rows, self.width)
+    }
+
+    /// 0 .. len for each batch item.
+    fn positions(&self) -> Vec<u32> {
+        (0..self.batch).flat_map(|_| 0..self.len as u32).collect()
+    }
+}
+
+/// The states that a file expects of the model in it, and what its own pattern gives, on any machine.
+pub fn run<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
+    match file.family()? {
+        "bert" => bert(machine, file, wgpu_attention::Full),
+        "gpt2" => gpt2(machine, file, wgpu_attention::Causal),
+        other => Err(format!("family: need `bert` or `gpt2`, found `{other}`").into()),
+    }
+}
+
+/// A state beside the one that the file expects.
+pub struct State {
+    /// Its name in the file.
+    pub name: String,
+    /// Its sizes in the file.
+    pub shape: Vec<usize>,
+    /// How far the computed one is from it.
+    pub found: Comparison,
+}
+
+/// All of them.
+pub type States = Vec<State>;
+
+/// Compares states with those that the file expects.
+///
+/// Every kernel is held to its bound by the tests, given its inputs. Through a whole model worst cases multiply layer by
+/// layer and say nothing, so this looks for wrong wiring, which shows as errors of the size of the values: 2^-23 times
+/// 1,000 roundings of the largest value, beside the expected values' own error.
+pub fn compare(file: &File<'_>, states: &[(String, Vec<f32>)]) -> Result<States, Error> {
+    let compare = |(name, got): &(String, Vec<f32>)| -> Result<_, Error> {
+        let (want, shape) = file.values(name)?;
+        let largest = want.iter().fold(1f32, |largest, x| largest.max(x.abs()));
+        let limit = f64::from(f32::EPSILON) * 1000.0 * f64::from(largest) + file.expected_error();
+        let expected = Bounded { bound: vec![limit; want.len()], ..Bounded::exact(&want) };
+        Ok(State { name: name.clone(), shape, found: expected.compare(got.iter().copied(), 0.0) })
+    };
+    states.iter().map(compare).collect()
+}

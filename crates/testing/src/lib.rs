@@ -1,0 +1,85 @@
+//! What the kernel tests share: a device, patterns by name, cases that print themselves, and a runner that poisons what
+//! the kernel must write and guards what it must not.
+
+mod case;
+mod check;
+mod cooperative;
+mod draw;
+mod guards;
+mod layouts;
+mod parts;
+mod patterns;
+mod run;
+mod stats;
+
+pub use case::{BiasValues, Case};
+pub use check::{
+    bound, bound_of_parts, bound_on, count, count_of_parts, count_on, failed, gather, gather_of_parts,
+    gather_on, verified,
+};
+pub use cooperative::cooperative;
+pub use draw::Draw;
+pub use guards::{Guarded, POISON};
+pub use layouts::{Placement, contiguous};
+pub use parts::{Cut, cut};
+pub use patterns::{PATTERNS, Picked, picked};
+pub use run::{Bound, Outcome, run, run_times};
+pub use stats::{check_all, summary};
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+use wgpu_attention::reference::Report;
+use wgpu_attention::{Gpu, KernelPath, Kernels, Options};
+
+/// The report of a check that passed, or what failed with a line that reproduces it.
+pub type Checked = Result<Report, String>;
+
+/// The device of this test binary, shared so that each pipeline is compiled once.
+pub fn gpu() -> &'static Gpu {
+    static GPU: OnceLock<Gpu> = OnceLock::new();
+    GPU.get_or_init(|| {
+        Gpu::new().unwrap_or_else(|error| {
+            panic!(
+                "{error}\nthe kernel tests need an adapter: run them by `cargo xtask test`, which fetches a software \
+                 adapter, or install a Vulkan driver"
+            )
+        })
+    })
+}
+
+/// The same device with other options; its pipelines are kept, too.
+pub fn gpu_with(options: Options) -> Gpu {
+    if options.path == Some(KernelPath::Cooperative) {
+        return cooperative(options);
+    }
+    static MADE: Mutex<Vec<Gpu>> = Mutex::new(Vec::new());
+    if options == *gpu().kernels().options() {
+        return gpu().clone();
+    }
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(gpu) = made.iter().find(|gpu| *gpu.kernels().options() == options) {
+        return gpu.clone();
+    }
+    let kernels = Kernels::new(gpu().device(), options).expect("valid options");
+    made.push(gpu().with_kernels(kernels));
+    made.last().expect("just pushed").clone()
+}
+
+/// Calls a function that is generic in the element types of inputs and output with those of a shape.
+#[macro_export]
+macro_rules! typed {
+    ($shape:expr, $function:ident $(::<$($more:ty),*>)? ($($argument:expr),* $(,)?)) => {{
+        use half::{bf16, f16};
+        use wgpu_attention::ElementType::{Bf16, F16, F32};
+        match ($shape.input, $shape.output) {
+            (F32, F32) => $function::<f32, f32>($($argument),*),
+            (F32, F16) => $function::<f32, f16>($($argument),*),
+            (F32, Bf16) => $function::<f32, bf16>($($argument),*),
+            (F16, F32) => $function::<f16, f32>($($argument),*),
+            (F16, F16) => $function::<f16, f16>($($argument),*),
+            (F16, Bf16) => $function::<f16, bf16>($($argument),*),
+            (Bf16, F32) => $function::<bf16, f32>($($argument),*),
+            (Bf16, F16) => $function::<bf16, f16>($($argument),*),
+            (Bf16, Bf16) => $function::<bf16, bf16>($($argument),*),
+        }
+    }};
+}
