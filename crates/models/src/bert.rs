@@ -76,7 +76,7 @@ pub fn bert<M: Machine>(
         let dense = machine.pair(file, "pooler.dense", &[width, width], width)?;
         // The first row of each item.
         let first = MatmulShape::new(batch, width, width).weights(WeightOrder::OutIn).bias(true);
-        let first = first.a_strides(RowStrides { batch: 0, row: len * width }).activation(Activation::Tanh);
+        let first = first.a_strides(RowStrides::new(0, (len * width) as isize)).activation(Activation::Tanh);
         let pooled = machine.tensor(batch * width);
         machine.linear(&first, &x, &dense, None, &pooled)?;
         machine.keep("pooled".into(), &pooled);
