@@ -58,10 +58,11 @@
 //!     + sum_j' w+_j |v_jc| + (m + R + 2) 2^-124 (1 + max_j |v_jc|)
 //! B1  = sum_j dw_j |v_jc - o_c|
 //! B2  = max over reachable j of |v_jc - o_c| + sum over the others of w+_j |v_jc - o_c|
-//! K   = m + R + 2 + 10 (parts - 1)
+//! K   = n + R + 2 + 10 (parts - 1),   n = min(m, 128 + tiles)
 //! ```
 //!
-//! K: m - 1 additions, the product p v, a product per rescale; per merge the normalisation of the part (its
+//! K: n - 1 additions (a tile of up to 128 keys is added up by itself, then the tiles that have a key; with weights of 16 bits
+//! n = m: matrix units add straight through), the product p v, a product per rescale; per merge the normalisation of the part (its
 //! division, 2.5 ULP), four products with weights and sums and their additions. B2 holds because o^ is nearly a
 //! mean of the v_j with *some* weights: it is what remains when the scores themselves are uncertain by more than 1,
 //! as in a row whose every key has a bias of -1e9. A key is reachable if w+_j > exp(-40). sum': values that are
@@ -136,14 +137,20 @@ pub struct WeightFormat {
     pub smallest: f64,
     /// How far, in nats, a score may be above the maximum that the kernel still uses.
     pub late: f64,
+    /// Whether the sums of each tile of keys are made by themselves before they are added.
+    pub tiles: bool,
 }
 
 impl WeightFormat {
     /// Not rounded: the scalar path.
-    pub const F32: Self = Self { rounding: 0.0, smallest: 0.0, late: 0.0 };
+    pub const F32: Self = Self { rounding: 0.0, smallest: 0.0, late: 0.0, tiles: true };
     /// 2^7 times the weight in f16, the nearer neighbour, maxima up to 8 in base 2 late: the cooperative path.
-    pub const F16: Self =
-        Self { rounding: 1.0 / 2048.0, smallest: 1.0 / 2_097_152.0, late: 8.0 * std::f64::consts::LN_2 };
+    pub const F16: Self = Self {
+        rounding: 1.0 / 2048.0,
+        smallest: 1.0 / 2_097_152.0,
+        late: 8.0 * std::f64::consts::LN_2,
+        tiles: false,
+    };
 
     /// Of a kernel.
     pub const fn of(path: KernelPath) -> Self {
@@ -167,12 +174,14 @@ pub(super) struct Bound {
     pub(super) lse: f64,
 }
 
-/// The bound of a row that has keys. `parts` walks the places of `exact.keys`, each once.
+/// The bound of a row that has keys. `parts` walks the places of `exact.keys`, each once; `chain` additions is the longest
+/// chain of a sum over them.
 pub(super) fn bound<Q: Element, KV: Element>(
     call: &Call<'_, Q, KV>,
     at: Position,
     exact: &Exact,
     parts: &[Vec<usize>],
+    chain: usize,
     format: WeightFormat,
 ) -> Bound {
     let (scores, m) = (&exact.scores, exact.keys.len());
@@ -185,7 +194,7 @@ pub(super) fn bound<Q: Element, KV: Element>(
     }
 
     let rises = records(scores, &deltas, parts) + 2 * (parts.len() - 1);
-    let sum_error = gamma(m + rises + 2 + 10 * (parts.len() - 1));
+    let sum_error = gamma(chain + rises + 2 + 10 * (parts.len() - 1));
     if !sum_error.is_finite() {
         return unbounded();
     }

@@ -222,7 +222,7 @@ pub fn check_gather<Q: Element, KV: Element, O: Element>(
         Report::of_row(at, out, None)
     };
     let miss = |&at: &Position| {
-        let row = bounded_row(&call, at, None, weights)?;
+        let row = bounded_row(&call, at, None, None, weights)?;
         let out = got_row(&attention, &got, at)
             .zip(row.out)
             .zip(row.bound)

@@ -5,7 +5,7 @@
 
 use super::bound::WeightFormat;
 use super::call::{Call, Position, check_type};
-use super::row::{Row, Walk, bounded_row};
+use super::row::{Row, Tiles, Walk, bounded_row};
 use super::rows::Rows;
 use crate::inputs::check_len;
 use crate::pattern::Pattern;
@@ -38,6 +38,8 @@ pub struct VerifyOptions<'a> {
     pub rows: Rows,
     /// The order in which the kernel walked the keys; by default ascending, in one part. See [`Walk`].
     pub order: Option<Walk<'a>>,
+    /// In how many tiles it met them; by default as `order` allows. See [`Tiles`].
+    pub tiles: Option<Tiles<'a>>,
     /// The expected values' own absolute error, added to every bound: 0 where they are the reference's.
     pub allowance: f64,
     /// How the kernel keeps the weights; by default in f32, as the scalar path does.
@@ -255,7 +257,7 @@ fn compare<Q: Element, KV: Element, O: Element>(
         return Err(Error::argument("allowance", "a finite number, at least 0", allowance));
     }
     let check = |&at: &Position| {
-        let row = expect(at, bounded_row(&call, at, options.order, options.weights)?);
+        let row = expect(at, bounded_row(&call, at, options.order, options.tiles, options.weights)?);
         let out = got_row(attention, &got, at);
         let out = out
             .zip(&row.out)
