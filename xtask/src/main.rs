@@ -3,9 +3,12 @@
 mod attention;
 mod build;
 mod conformance;
+mod deny;
 mod gates;
 mod isa;
+mod newcomer;
 mod node;
+mod pypi;
 mod rules;
 mod software;
 mod steps;
@@ -35,6 +38,7 @@ cargo xtask COMMAND
   web [--check | --check-report]
                         build the page that verifies and times the kernels in a browser, as one file; --check tests it
                         in the machine's Chromium or a fetched one, --check-report the report of `attention bench`
+  newcomer              do what the README says in a new crate outside the workspace, and run its programs
   rules                 check the rules of dependence between the folders
   help                  this text
 
@@ -72,6 +76,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
             println!("{}", software::launcher(options.adapter)?.shell()?);
         }
         "gates" => gates::run()?,
+        "newcomer" => newcomer::check(&software::launcher(Choice::Auto)?)?,
         "rules" => rules::check(&steps::root())?,
         "help" | "--help" | "-h" => println!("{HELP}"),
         unknown => bail!("unknown command `{unknown}`; `cargo xtask help` lists them"),

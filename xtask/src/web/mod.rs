@@ -104,9 +104,7 @@ fn report(browser: &browser::Browser) -> Result<()> {
 
 /// Where the page goes: beside the folders that cargo builds into.
 fn folder() -> Result<PathBuf> {
-    let program = build::ourselves()?;
-    let target = program.ancestors().nth(2).context("cargo's folder is not known")?;
-    Ok(target.join("web"))
+    Ok(build::target()?.join("web"))
 }
 
 /// Makes sure of the target's standard library; the error is the reason why it cannot be had.
