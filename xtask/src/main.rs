@@ -1,5 +1,6 @@
 //! Developer commands: `cargo xtask help` lists them.
 
+mod api;
 mod attention;
 mod build;
 mod conformance;
@@ -31,6 +32,7 @@ cargo xtask COMMAND
                         print what it takes to run any program on the adapter, as lines for a shell
   launch PROGRAM ARGS...
                         run a program on the adapter
+  api [--bless]         compare everything public with docs/API.txt, or write that
   gates                 static checks of every shader that the crate can generate: lints, translations, Tint,
                         races between lanes
   isa ARGS...           shader statistics for AMD GPUs, without one; `cargo xtask isa --help`
@@ -47,7 +49,7 @@ Where Linux has no Vulkan driver, a software adapter is fetched into a cache fol
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    run(&arguments).unwrap_or_else(|error| {
+    api::rustdoc(&arguments).unwrap_or_else(|| run(&arguments)).unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
@@ -60,6 +62,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
     };
     match command.as_str() {
         "test" => return test::run(&test_options(rest)?),
+        "api" => return api::run(rest),
         "attention" => return attention::run(rest),
         "isa" => return isa::run(rest),
         "conformance" => return conformance::run(rest),

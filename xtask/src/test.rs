@@ -9,12 +9,13 @@ use anyhow::Result;
 
 use crate::software::{self, Choice, Launcher};
 use crate::steps::{Steps, cargo, root, succeed};
-use crate::{conformance, deny, gates, isa, newcomer, rules, web};
+use crate::{api, conformance, deny, gates, isa, newcomer, rules, web};
 
 /// The steps that `--quick` leaves out.
-const THOROUGH: [&str; 10] = [
+const THOROUGH: [&str; 11] = [
     "docs",
-    "without gpu",
+    api::STEP,
+    "fewer features",
     web::STEPS[0],
     web::STEPS[1],
     web::STEPS[2],
@@ -84,10 +85,11 @@ fn thorough(steps: &mut Steps, launcher: &Launcher) {
         docs.env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--no-deps", "--workspace", "--all-features"]);
         succeed(&mut docs)
     });
-    steps.run("without gpu", || {
+    api::step(steps);
+    steps.run("fewer features", || {
         // The library alone. Its tests are not run this way: they need wgpu, which would be built once more for
-        // the other features, and what they test is the same code.
-        for features in ["", "serde"] {
+        // the other features, and what they test is the same code. With `gpu` alone there is wgpu without a backend.
+        for features in ["", "serde", "gpu"] {
             let library = ["clippy", "--package", "wgpu-attention", "--lib", "--no-default-features"];
             succeed(cargo().args(library).args(["--features", features, "--", "-D", "warnings"]))?;
         }
