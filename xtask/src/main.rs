@@ -11,6 +11,7 @@ mod newcomer;
 mod node;
 mod pypi;
 mod rules;
+mod slowest;
 mod software;
 mod steps;
 mod test;
@@ -66,6 +67,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         "attention" => return attention::run(rest),
         "isa" => return isa::run(rest),
         "conformance" => return conformance::run(rest),
+        slowest::RUNNER => return slowest::run(rest),
         "web" => return web::run(rest),
         "launch" => {
             let (program, rest) = rest.split_first().context("launch: no program")?;

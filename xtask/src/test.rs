@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::software::{self, Choice, Launcher};
 use crate::steps::{Steps, cargo, root, succeed};
-use crate::{api, conformance, deny, gates, isa, newcomer, rules, web};
+use crate::{api, conformance, deny, gates, isa, newcomer, rules, slowest, web};
 
 /// The steps that `--quick` leaves out.
 const THOROUGH: [&str; 11] = [
@@ -68,13 +68,14 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     } else {
         thorough(&mut steps, &launcher);
     }
+    let mut slowest = String::new();
     steps.run("tests", || {
-        let mut tests = launcher.cargo()?;
-        tests.args(["test", "--workspace", "--all-features", "--no-fail-fast"]).args(&options.to_cargo_test);
-        succeed(&mut tests)
+        let (times, outcome) = slowest::test(&launcher, &options.to_cargo_test)?;
+        slowest = times.report();
+        outcome
     });
 
-    println!("\n{}", steps.summary());
+    println!("\n{slowest}\n{}", steps.summary());
     Ok(if steps.failures() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
