@@ -14,8 +14,8 @@ use crate::steps::{Steps, cargo, root, succeed};
 
 /// The step's name.
 pub(crate) const STEP: &str = "public api";
-/// The package and the binary that makes the lines; the listing; the crate as rustdoc names it.
-const TOOL: [&str; 2] = ["wgpu-attention-api", "api"];
+/// A test and the binary of the package that makes the lines; the listing; the crate as rustdoc names it.
+const TOOL: [&str; 2] = ["listing", "api"];
 const LISTING: &str = "docs/API.txt";
 const CRATE: &str = "wgpu_attention";
 /// What makes rustdoc write JSON.
@@ -48,8 +48,8 @@ struct Tool(PathBuf);
 
 /// Builds it, and makes sure that it reads what this rustdoc writes.
 fn tool() -> Result<Tool> {
-    let [package, name] = TOOL;
-    let tool = build::binary(package, name)?;
+    let [test, name] = TOOL;
+    let tool = build::with_tests(test, name)?;
     let output = Command::new(&tool).arg("--format").output()?;
     let reads: u64 = String::from_utf8_lossy(&output.stdout).trim().parse().context("api --format")?;
     let writes = format()?;

@@ -94,7 +94,8 @@ fn thorough(steps: &mut Steps, launcher: &Launcher) {
             let library = ["clippy", "--package", "wgpu-attention", "--lib", "--no-default-features"];
             succeed(cargo().args(library).args(["--features", features, "--", "-D", "warnings"]))?;
         }
-        Ok(())
+        // The command line as `cargo attention` builds it, without what other crates of the workspace ask for.
+        succeed(cargo().args(["check", "--package", "wgpu-attention-cli"]))
     });
     web::steps(steps);
     shader_statistics(steps);
