@@ -52,14 +52,22 @@ pub(crate) fn steps(steps: &mut Steps) {
             return STEPS.iter().for_each(|name| steps.not_run(name, format!("{error:#}")));
         }
     };
-    steps.run(offline, || {
-        refuses_what_is_planted(&deny)?;
-        check(&deny, &CHECKS.map(|(check, _)| check))
-    });
+    steps.run(offline, || offline_checks(&deny));
     match database(&deny) {
         Ok(()) => drop(steps.run(advisories, || check(&deny, &["advisories"]))),
         Err(error) => steps.not_run(advisories, format!("{error:#}: {LOST}")),
     }
+}
+
+/// What is checked without any network, alone.
+pub(crate) fn run() -> Result<()> {
+    offline_checks(&program()?)
+}
+
+/// The planted crate first, then this workspace.
+fn offline_checks(deny: &Path) -> Result<()> {
+    refuses_what_is_planted(deny)?;
+    check(deny, &CHECKS.map(|(check, _)| check))
 }
 
 /// The installed program where there is one, else a fetched one.
@@ -89,8 +97,9 @@ fn refuses_what_is_planted(deny: &Path) -> Result<()> {
     plant(&folder)?;
     for (check, complaint) in CHECKS {
         let mut command = Command::new(deny);
-        command.arg("--manifest-path").arg(folder.join("Cargo.toml")).args(["--all-features", "check"]);
-        let output = command.arg("--config").arg(steps::root().join("deny.toml")).arg(check).output()?;
+        command.arg("--manifest-path").arg(folder.join("Cargo.toml")).arg("--all-features");
+        command.arg("--config").arg(steps::root().join("deny.toml")).args(["check", check]);
+        let output = command.output()?;
         refused(check, &output, complaint)?;
     }
     Ok(())

@@ -34,6 +34,7 @@ cargo xtask COMMAND
   launch PROGRAM ARGS...
                         run a program on the adapter
   api [--bless]         compare everything public with docs/API.txt, or write that
+  deny                  check licences, bans and sources of everything we depend on
   gates                 static checks of every shader that the crate can generate: lints, translations, Tint,
                         races between lanes
   isa ARGS...           shader statistics for AMD GPUs, without one; `cargo xtask isa --help`
@@ -80,6 +81,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
             ensure!(!options.quick && options.to_cargo_test.is_empty(), "adapter-env takes only --adapter");
             println!("{}", software::launcher(options.adapter)?.shell()?);
         }
+        "deny" => deny::run()?,
         "gates" => gates::run()?,
         "newcomer" => newcomer::check(&software::launcher(Choice::Auto)?)?,
         "rules" => rules::check(&steps::root())?,
