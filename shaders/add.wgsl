@@ -1,9 +1,5 @@
 // Residual addition, y = x + other, one lane 4 elements of a row.
 
-@group(0) @binding(1) var<storage, read> x: array<x_word>;              // [rows, n]
-@group(0) @binding(2) var<storage, read> other: array<other_word>;      // [rows, n]
-@group(0) @binding(4) var<storage, read_write> out: array<out_word>;    // [rows, n]
-
 @compute @workgroup_size(LANES)
 fn add(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
        @builtin(local_invocation_index) lane: u32) {

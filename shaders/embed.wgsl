@@ -1,9 +1,7 @@
 // Embedding lookup, y_r = table[ids_r], or y_r += table[ids_r] where INTO: one lane 4 elements of a row. An id past the
 // table's end has no row: its embedding is 0.
 
-@group(0) @binding(1) var<storage, read> ids: array<u32>;               // [rows]
-@group(0) @binding(2) var<storage, read> table: array<table_word>;      // [table_rows, n]
-@group(0) @binding(4) var<storage, read_write> out: array<out_word>;    // [rows, n]
+@group(0) @binding(BINDING_ids) var<storage, read> ids: array<u32>;               // [rows]
 
 @compute @workgroup_size(LANES)
 fn embed(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,

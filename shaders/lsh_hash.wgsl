@@ -12,17 +12,15 @@ struct Params {
     row_tiles: u32,         // tiles of 64 positions a head
     heads: u32,             // H
     len: u32,               // L
-    q_batch: u32, q_head: u32, q_row: u32,          // strides in elements
+    q_at: u32, q_batch: u32, q_head: u32, q_row: u32,   // first element, and strides
     projection_head: u32,   // stride; 0 where heads share
     norm_eps: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> q: array<q_word>;                  // [B, H, L, d]
-@group(0) @binding(2) var<storage, read> projections: array<f32>;           // [H or 1, d, R, COLUMNS]
-@group(0) @binding(3) var<storage, read> key_mask: array<u32>;              // [B, L]; unused without HAS_KEY_MASK
-@group(0) @binding(4) var<storage, read_write> buckets: array<u32>;         // [B, H, R, L]
-@group(0) @binding(5) var<storage, read_write> norms: array<f32>;           // [B, H, L]
+@group(0) @binding(BINDING_projections) var<storage, read> projections: array<f32>;           // [H or 1, d, R, COLUMNS]
+@group(0) @binding(BINDING_buckets) var<storage, read_write> buckets: array<u32>;         // [B, H, R, L]
+@group(0) @binding(BINDING_norms) var<storage, read_write> norms: array<f32>;           // [B, H, L]
 
 const ROWS = 64u;
 const GROUPS = 8u;          // groups of 4 elements that are staged at once
@@ -47,7 +45,7 @@ fn lsh_hash(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     let line = work / ROUNDS / params.row_tiles;
     let head = line % params.heads;
     let batch = line / params.heads;
-    let x_at = batch * params.q_batch + head * params.q_head;
+    let x_at = params.q_at + batch * params.q_batch + head * params.q_head;
     let p_at = head * params.projection_head + round * COLUMNS;
 
     var bucket = 0u;
@@ -93,7 +91,7 @@ fn lsh_hash(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
 
     let row = first_row + lane;
     if (row >= params.len) { return; }
-    if (HAS_KEY_MASK) { bucket = select(bucket, BUCKETS, key_mask[batch * params.len + row] == 0u); }
+    if (is_hidden(batch * params.len + row)) { bucket = BUCKETS; }
     buckets[(line * ROUNDS + round) * params.len + row] = bucket;
     if (round == 0u) {
         squares += params.norm_eps;

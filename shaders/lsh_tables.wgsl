@@ -14,9 +14,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> order: array<u32>;             // [B, H, R, L]
-@group(0) @binding(2) var<storage, read> buckets: array<u32>;           // [B, H, R, L]
-@group(0) @binding(3) var<storage, read_write> tables: array<u32>;      // [3, B, H, R, L]
+@group(0) @binding(BINDING_order) var<storage, read> order: array<u32>;             // [B, H, R, L]
+@group(0) @binding(BINDING_buckets) var<storage, read> buckets: array<u32>;           // [B, H, R, L]
+@group(0) @binding(BINDING_tables) var<storage, read_write> tables: array<u32>;      // [3, B, H, R, L]
 
 @compute @workgroup_size(256)
 fn lsh_tables(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,

@@ -14,17 +14,12 @@ struct Params {
     inner: u32,             // K
     columns: u32,           // N
     a_at: u32, a_batch: u32, a_row: u32,                        // first element, strides in elements
-    b_batch: u32, b_row: u32,
+    b_at: u32, b_batch: u32, b_row: u32,
     residual_at: u32, residual_batch: u32, residual_row: u32,
     out_at: u32, out_batch: u32, out_row: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> a: array<a_word>;                  // [batch, M, K]
-@group(0) @binding(2) var<storage, read> b: array<b_word>;                  // [batch, K, N] or [batch, N, K]
-@group(0) @binding(3) var<storage, read> bias: array<bias_word>;            // [N]
-@group(0) @binding(4) var<storage, read> residual: array<residual_word>;    // [batch, M, N]
-@group(0) @binding(5) var<storage, read_write> out: array<out_word>;        // [batch, M, N]
 
 // The tile that a workgroup computes.
 struct Tile { batch: u32, first_row: u32, first_column: u32 }
@@ -36,7 +31,7 @@ fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     if (work >= params.end_work) { return; }
     let tile = tile_of(work);
     multiply(tile, index, params.a_at + tile.batch * params.a_batch + tile.first_row * params.a_row,
-             tile.batch * params.b_batch);
+             params.b_at + tile.batch * params.b_batch);
 }
 
 // Tiles that follow each other share a panel of B: PANEL row tiles, then the next column tile, so that the panel of A stays

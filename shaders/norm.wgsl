@@ -5,11 +5,6 @@
 //
 // The variance is a pass of its own over x - mean: E[x^2] - mean^2 would cancel.
 
-@group(0) @binding(1) var<storage, read> x: array<x_word>;              // [rows, n]
-@group(0) @binding(2) var<storage, read> weight: array<weight_word>;    // [n]
-@group(0) @binding(3) var<storage, read> bias: array<bias_word>;        // [n]
-@group(0) @binding(4) var<storage, read_write> out: array<out_word>;    // [rows, n]
-
 @compute @workgroup_size(LANES)
 fn norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {

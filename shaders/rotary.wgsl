@@ -12,16 +12,14 @@ struct Params {
     len: u32,
     head_dim: u32,          // d
     rotary_dim: u32,        // r
-    x_batch: u32, x_head: u32, x_row: u32,          // strides in elements
+    x_at: u32, x_batch: u32, x_head: u32, x_row: u32,           // first element, and strides
     table_batch: u32,
-    out_batch: u32, out_head: u32, out_row: u32,
+    out_at: u32, out_batch: u32, out_head: u32, out_row: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<x_word>;              // [B, H, L, d]
-@group(0) @binding(2) var<storage, read> cosines: array<f32>;           // [B or 1, L, r/2]
-@group(0) @binding(3) var<storage, read> sines: array<f32>;             // [B or 1, L, r/2]
-@group(0) @binding(4) var<storage, read_write> out: array<out_word>;    // [B, H, L, d]
+@group(0) @binding(BINDING_cosines) var<storage, read> cosines: array<f32>;           // [B or 1, L, r/2]
+@group(0) @binding(BINDING_sines) var<storage, read> sines: array<f32>;             // [B or 1, L, r/2]
 
 @compute @workgroup_size(64)
 fn rotary(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -34,13 +32,13 @@ fn rotary(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     let t = row % params.len;
     let head = row / params.len % params.heads;
     let batch = row / params.len / params.heads;
-    let x_at = batch * params.x_batch + head * params.x_head + t * params.x_row;
+    let x_at = params.x_at + batch * params.x_batch + head * params.x_head + t * params.x_row;
     let table_at = batch * params.table_batch + t * (params.rotary_dim / 2u);
     let c = item % row_groups * 4u;
     let count = params.head_dim - c;
     let y = vec4(turned(x_at, table_at, c), turned(x_at, table_at, c + 1u),
                  turned(x_at, table_at, c + 2u), turned(x_at, table_at, c + 3u));
-    store_out(batch * params.out_batch + head * params.out_head + t * params.out_row + c, count, y);
+    store_out(params.out_at + batch * params.out_batch + head * params.out_head + t * params.out_row + c, count, y);
 }
 
 // Element c of the row; past its end, anything.

@@ -2,9 +2,6 @@
 //
 //     y_i = exp(x_i - max x) / sum_j exp(x_j - max x)
 
-@group(0) @binding(1) var<storage, read> x: array<x_word>;              // [rows, n]
-@group(0) @binding(4) var<storage, read_write> out: array<out_word>;    // [rows, n]
-
 const LOWEST = -0x1.fffffep+127f; // f32::MIN
 
 @compute @workgroup_size(LANES)

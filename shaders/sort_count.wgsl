@@ -14,8 +14,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> keys: array<u32>;              // [segments, len]
-@group(0) @binding(2) var<storage, read_write> counts: array<u32>;      // [segments, blocks, 256]
+@group(0) @binding(BINDING_keys) var<storage, read> keys: array<u32>;              // [segments, len]
+@group(0) @binding(BINDING_counts) var<storage, read_write> counts: array<u32>;      // [segments, blocks, 256]
 
 var<workgroup> totals: array<atomic<u32>, 256>;
 

@@ -11,8 +11,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read_write> counts: array<u32>;      // [segments, blocks, 256]
-@group(0) @binding(2) var<storage, read_write> starts: array<u32>;      // [segments, 256]
+@group(0) @binding(BINDING_counts) var<storage, read_write> counts: array<u32>;      // [segments, blocks, 256]
+@group(0) @binding(BINDING_starts) var<storage, read_write> starts: array<u32>;      // [segments, 256]
 
 var<workgroup> sums: array<u32, 256>;
 

@@ -15,12 +15,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> counts: array<u32>;            // [segments, blocks, 256]: of earlier blocks
-@group(0) @binding(2) var<storage, read> starts: array<u32>;            // [segments, 256]
-@group(0) @binding(3) var<storage, read> keys: array<u32>;              // [segments, len]
-@group(0) @binding(4) var<storage, read> values: array<u32>;            // [segments, len]; unused without HAS_VALUES
-@group(0) @binding(5) var<storage, read_write> keys_out: array<u32>;    // [segments, len]; unused without WRITE_KEYS
-@group(0) @binding(6) var<storage, read_write> values_out: array<u32>;  // [segments, len]
+@group(0) @binding(BINDING_counts) var<storage, read> counts: array<u32>;            // [segments, blocks, 256]: of earlier blocks
+@group(0) @binding(BINDING_starts) var<storage, read> starts: array<u32>;            // [segments, 256]
+@group(0) @binding(BINDING_keys) var<storage, read> keys: array<u32>;              // [segments, len]
+@group(0) @binding(BINDING_values_out) var<storage, read_write> values_out: array<u32>;  // [segments, len]
 
 var<workgroup> members: array<atomic<u32>, 2048>;   // [8 words of 32 lanes, 256 digits]
 var<workgroup> next: array<u32, 256>;               // where the next key of a digit goes
@@ -49,8 +47,8 @@ fn sort_scatter(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups
             var rank = countOneBits(atomicLoad(&members[lane / 32u * 256u + digit]) & below);
             for (var word = 0u; word < lane / 32u; word++) { rank += countOneBits(atomicLoad(&members[word * 256u + digit])); }
             let place = segment * params.len + next[digit] + rank;
-            if (HAS_VALUES) { values_out[place] = values[at]; } else { values_out[place] = n; }
-            if (WRITE_KEYS) { keys_out[place] = key; }
+            values_out[place] = value_of(at, n);
+            write_key(place, key);
         }
         workgroupBarrier();
         // From here on each lane touches what is its own digit's alone, until the next barrier.

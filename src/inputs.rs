@@ -1,41 +1,87 @@
 //! The input tensors of one call, as slices.
 
-use crate::{AttentionShape, Error, Layout, Result};
+use crate::{Attention, Error, Layout, Result};
 
-/// The input tensors of one call, lying as the [`AttentionShape`] says.
+/// The input tensors of one call, lying as the [`Attention`] says: q in one element type, k and v in another.
 ///
-/// A contiguous layout wants exactly the tensor's elements ([`AttentionShape::len_q`] and its like), a
-/// [`Layout::Strided`] one and the bias at least those: the slice may go on behind the last row.
-#[derive(Debug, Clone, Copy)]
-pub struct Inputs<'a, E> {
+/// A contiguous layout wants exactly the tensor's elements ([`Attention::len_q`] and its like), a
+/// [`Layout::Strided`] one at least those: the slice may go on behind the last row.
+///
+/// ```
+/// use wgpu_attention::{AttentionShape, BiasStrides, Inputs, Score};
+/// let attention = AttentionShape::new(1, 1, 2, 1).score(Score::new().bias(BiasStrides::broadcast([1, 1, 2, 2])));
+/// let inputs = Inputs::new(&[1.0f32, 2.0], &[3.0f32, 4.0], &[5.0, 6.0]).tensor("bias", &[0.0; 4]);
+/// inputs.check(&attention)?;
+/// assert!(inputs.tensor("slopes", &[0.0]).check(&attention).unwrap_err().to_string().contains("slopes"));
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Inputs<'a, Q, KV = Q> {
     /// q `[B, H, Lq, d]`.
-    pub q: &'a [E],
+    pub q: &'a [Q],
     /// k `[B, Hkv, Lk, d]`.
-    pub k: &'a [E],
+    pub k: &'a [KV],
     /// v `[B, Hkv, Lk, dv]`.
-    pub v: &'a [E],
-    /// bias over `[B, H, Lq, Lk]` by [`AttentionShape::bias`]'s strides; given if and only if the shape has one.
-    pub bias: Option<&'a [f32]>,
+    pub v: &'a [KV],
+    /// Those of the score's terms, by name: see [`Score::tensors`](crate::Score::tensors).
+    pub tensors: Vec<(&'a str, &'a [f32])>,
 }
 
-impl<E> Inputs<'_, E> {
-    /// Checks the lengths against a shape.
+impl<'a, Q, KV> Inputs<'a, Q, KV> {
+    /// q, k and v alone.
+    pub fn new(q: &'a [Q], k: &'a [KV], v: &'a [KV]) -> Self {
+        Self { q, k, v, tensors: vec![] }
+    }
+
+    /// Adds a tensor of one of the score's terms.
+    pub fn tensor(mut self, name: &'a str, values: &'a [f32]) -> Self {
+        self.tensors.push((name, values));
+        self
+    }
+
+    /// The tensor of this name.
+    pub fn get(&self, name: &str) -> Option<&'a [f32]> {
+        self.tensors.iter().find(|(own, _)| *own == name).map(|(_, values)| *values)
+    }
+
+    /// Checks the lengths, and that the score's tensors are there and no others.
     ///
     /// # Errors
     /// [`Error::Argument`] naming the tensor.
-    pub fn check(&self, shape: &AttentionShape) -> Result<()> {
-        check_len("q", self.q.len(), shape.len_q(), shape.q_layout)?;
-        check_len("k", self.k.len(), shape.len_k(), shape.k_layout)?;
-        check_len("v", self.v.len(), shape.len_v(), shape.v_layout)?;
-        match (shape.bias, self.bias) {
-            (None, Some(_)) => Err(Error::argument("bias", "none, since the shape has no bias", "a tensor")),
-            (Some(_), None) => Err(Error::argument("bias", "a tensor, since the shape has a bias", "none")),
-            (Some(_), Some(bias)) if bias.len() < shape.len_bias() => {
-                let need = format!("at least {} elements", shape.len_bias());
-                Err(Error::argument("bias", need, format!("{} elements", bias.len())))
-            }
-            _ => Ok(()),
+    pub fn check(&self, attention: &Attention) -> Result<()> {
+        let layouts = &attention.layouts;
+        check_len("q", self.q.len(), attention.len_q(), layouts.q)?;
+        check_len("k", self.k.len(), attention.len_k(), layouts.k)?;
+        check_len("v", self.v.len(), attention.len_v(), layouts.v)?;
+        let needed = attention.score.tensors(&attention.shape);
+        check_names(&needed, self.tensors.iter().map(|(name, _)| *name))?;
+        for tensor in &needed {
+            let got = self.get(tensor.name).map_or(0, <[f32]>::len);
+            check_slice(tensor.name, got, tensor.len, tensor.strided)?;
         }
+        Ok(())
+    }
+}
+
+/// The tensors that the terms of a score need, each once, and no others.
+pub(crate) fn check_names<'n>(
+    needed: &[crate::TermTensor],
+    given: impl Iterator<Item = &'n str> + Clone,
+) -> Result<()> {
+    for tensor in needed {
+        let got = match given.clone().filter(|name| *name == tensor.name).count() {
+            1 => continue,
+            0 => "none".into(),
+            count => format!("{count} of them"),
+        };
+        return Err(Error::argument(tensor.name, "one tensor, since the score has this term", got));
+    }
+    match given.clone().find(|name| needed.iter().all(|tensor| tensor.name != *name)) {
+        Some(name) => {
+            Err(Error::argument(name.to_owned(), "none, since the score has no such term", "a tensor"))
+        }
+        None => Ok(()),
     }
 }
 

@@ -21,7 +21,7 @@
 //!
 //! # For users of wgpu: your device, your buffers, your encoder
 //!
-//! [`Kernels::attention`] plans (compiles once), [`AttentionPlan::bind`] checks the buffers, [`AttentionCall::encode`]
+//! [`Kernels::attention`] plans (compiles once), [`AttentionPlan::bind`] checks the buffers, [`Call::encode`]
 //! records. Nothing is submitted, polled or written behind your back. See [`Kernels`] for the ten lines.
 //!
 //! # For plain Rust: slices in, `Vec` out
@@ -35,7 +35,7 @@
 //! let out: Vec<f32> = gpu.attention(&shape, &q, &k, &v, &Causal)?;
 //!
 //! // And is it right? Every element against f64, within a bound computed from the inputs.
-//! let inputs = wgpu_attention::Inputs { q: &q, k: &k, v: &v, bias: None };
+//! let inputs = wgpu_attention::Inputs::new(&q, &k, &v);
 //! let got = reference::Got { out: &out, lse: None };
 //! let report = reference::verify(&shape, &inputs, &Causal, got, Default::default())?;
 //! assert!(report.pass, "{report}");
@@ -62,9 +62,10 @@
 //!
 //! | folder | what | may use |
 //! |---|---|---|
-//! | [`pattern`] | which pairs are attended, one file a pattern | |
+//! | [`pattern`] | which pairs are attended, one file per pattern | |
 //! | [`mask`] | patterns as blocks, bit tiles, orders | `pattern` |
-//! | [`mod@reference`] | f64 attention, the error bound, verification | `pattern` |
+//! | `score` | the score and its terms, one file per term | |
+//! | [`mod@reference`] | f64 attention, the error bound, verification | `pattern`, `score` |
 //! | [`wgsl`] | the shader text of each variant | |
 //! | [`Schedule`] | how a call is cut into workgroups | `mask`, `wgsl` |
 //! | `gpu` | plan, bind, encode | `mask`, `wgsl` |
@@ -77,39 +78,41 @@
 // A browser's device belongs to one thread; the `Arc`s around it are for all the others.
 #![cfg_attr(target_arch = "wasm32", allow(clippy::arc_with_non_send_sync))]
 
+mod attention;
 mod counter;
 mod element;
 mod error;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 mod inputs;
+mod layout;
 mod lsh;
 pub mod mask;
 mod path;
 pub mod pattern;
 pub mod reference;
 mod schedule;
+mod score;
 mod shape;
 #[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
 pub mod tune;
+mod uniform;
 pub mod wgsl;
 
+pub use attention::{Attention, Layouts, Storage};
 pub use counter::Counter;
 pub use element::{Element, ElementType};
 pub use error::{Error, Result};
 #[cfg(feature = "gpu")]
 pub use gpu::{
-    AddPlan, AttentionBuffers, AttentionCall, AttentionOutput, AttentionPlan, EmbedPlan, Explanation,
-    FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, Gpu, Kernels, LayerCall, MatmulBuffers,
-    MatmulPlan, MatmulSlices, NormBuffers, NormPlan, Options, PathChoice, RotaryBuffers, RotaryPlan,
-    SoftmaxPlan, cooperative_features, recommended_features, recommended_limits,
-};
-#[cfg(feature = "gpu")]
-pub use gpu::{
-    LshBuffers, LshCall, LshExplanation, LshOutput, LshPlan, LshStage, SortBuffers, SortCall, SortOutput,
-    SortPlan, SortShape,
+    AddPlan, AttentionBuffers, AttentionOutput, AttentionPlan, Call, EmbedPlan, Explanation,
+    FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, Gpu, Kernels, LshBuffers, LshExplanation,
+    LshOutput, LshPlan, MatmulBuffers, MatmulPlan, MatmulSlices, NormBuffers, NormPlan, Options, Outputs,
+    PathChoice, RotaryBuffers, RotaryPlan, Scratch, SoftmaxPlan, SortBuffers, SortOutput, SortPlan,
+    SortShape, Stage, cooperative_features, recommended_features, recommended_limits,
 };
 pub use inputs::Inputs;
+pub use layout::{BiasStrides, Layout, Strides};
 pub use lsh::{LshInputs, LshOptions, Projections};
 pub use mask::{BlockGrid, BlockMask, PackedMask, Part, Parts, Row, Run, RunKind};
 pub use path::KernelPath;
@@ -121,21 +124,15 @@ pub use pattern::{
     Strided, StridedPart, Varies, Window,
 };
 pub use schedule::Schedule;
+pub use score::{Alibi, Bias, Score, Slopes, Softcap, Temperature, Term, TermTensor};
 pub use shape::{
-    Activation, AddShape, AttentionShape, BiasStrides, Combine, EmbedShape, FeedForwardShape, Layout,
-    MatmulShape, NormKind, NormShape, RotaryPairs, RotaryShape, RowStrides, SoftmaxShape, Strides,
-    WeightOrder, rotary_tables, sinusoidal_positions,
+    Activation, AddShape, AttentionShape, Combine, EmbedShape, FeedForwardShape, MatmulShape, NormKind,
+    NormShape, RotaryPairs, RotaryShape, RowStrides, SoftmaxShape, WeightOrder, rotary_tables,
+    sinusoidal_positions,
 };
 /// The wgpu that the kernels are built on, so that versions agree.
 #[cfg(feature = "gpu")]
 pub use wgpu;
-
-impl AttentionShape {
-    /// The lengths that a [`Pattern`] is asked about.
-    pub fn extent(&self) -> Extent {
-        Extent { batch: self.batch, heads: self.heads, q_len: self.q_len, kv_len: self.kv_len }
-    }
-}
 
 /// The README's examples compile.
 #[cfg(all(doctest, feature = "gpu"))]

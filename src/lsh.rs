@@ -1,6 +1,6 @@
 //! What one call of LSH attention computes beside its sizes: rounds, buckets, chunks, who sees whom.
 
-use crate::{AttentionShape, Counter, Error, Result};
+use crate::{Attention, AttentionShape, Counter, Error, Result};
 
 /// Attention by locality-sensitive hashing (Kitaev 2020, *Reformer: The Efficient Transformer*): each query sees the
 /// keys that hash near it, in time near linear in the length.
@@ -30,12 +30,12 @@ use crate::{AttentionShape, Counter, Error, Result};
 ///
 /// Published implementations differ: Hugging Face's Reformer uses a scale of 1 and a norm_eps of 1e-6 d,
 /// reformer-pytorch a scale of 1 / sqrt(d), a self penalty of -5e4 and a norm_eps of 0. Both chain the rounds, wrap and count a
-/// pair as often as it meets. The scale is [`AttentionShape::scale`].
+/// pair as often as it meets. The scale is that of the [`Score`](crate::Score).
 ///
 /// ```
 /// use wgpu_attention::{AttentionShape, LshOptions};
 /// let shape = AttentionShape::new(1, 8, 4096, 64);
-/// let options = LshOptions::new(4, 128, 64).causal(true); // rounds, buckets, places a chunk
+/// let options = LshOptions::new(4, 128, 64).causal(true); // rounds, buckets, places per chunk
 /// options.check(&shape)?;
 /// assert!(LshOptions::new(4, 127, 64).check(&shape).unwrap_err().to_string().contains("even"));
 /// # Ok::<(), wgpu_attention::Error>(())
@@ -202,11 +202,13 @@ impl LshOptions {
     ///
     /// # Errors
     /// [`Error::Argument`] for 0 rounds, no factors or odd ones, a chunk of 0, a self penalty or norm_eps that is not finite
-    /// (or, for norm_eps, negative), a shape whose lengths or heads of queries and keys differ or that has a softcap,
-    /// a bias or ALiBi; [`Error::Limit`] past the limits named here and where an index would pass 32 bits.
-    pub fn check(&self, shape: &AttentionShape) -> Result<()> {
+    /// (or, for norm_eps, negative), a call whose lengths or heads of queries and keys differ, whose q, k and v are not of
+    /// one type, or whose score has terms; [`Error::Limit`] past the limits named here and where an index would pass 32 bits.
+    pub fn check(&self, attention: impl Into<Attention>) -> Result<()> {
+        let attention = attention.into();
+        let shape = &attention.shape;
         self.check_own()?;
-        check_shape(shape)?;
+        check_attention(&attention)?;
         let places = [shape.batch, shape.heads, self.rounds, shape.q_len];
         let projections = [shape.heads, shape.head_dim, self.rounds, self.columns()];
         // Tables of three words a place are the largest.
@@ -217,7 +219,7 @@ impl LshOptions {
         for (what, need) in needs {
             if need > u128::from(u32::MAX) {
                 let need = need.min(u64::MAX.into()) as u64;
-                return Err(Error::limit(what, "elements a tensor", need, u32::MAX.into()));
+                return Err(Error::limit(what, "the number of elements per tensor", need, u32::MAX.into()));
             }
         }
         Ok(())
@@ -255,9 +257,9 @@ impl LshOptions {
     }
 }
 
-fn check_shape(shape: &AttentionShape) -> Result<()> {
-    // Length 0 is valid, and nothing is read.
-    AttentionShape { kv_len: if shape.q_len == 0 { 1 } else { shape.kv_len }, ..*shape }.check()?;
+fn check_attention(attention: &Attention) -> Result<()> {
+    let (shape, layouts) = (&attention.shape, &attention.layouts);
+    attention.check()?;
     if shape.kv_heads != shape.heads {
         return Err(Error::argument(
             "kv_heads",
@@ -276,21 +278,18 @@ fn check_shape(shape: &AttentionShape) -> Result<()> {
         let (need, have) = (shape.q_len as u64, LshOptions::MAX_LEN as u64);
         return Err(Error::limit("q_len", "LshOptions::MAX_LEN", need, have));
     }
-    if shape.k_layout != shape.q_layout {
-        return Err(Error::argument(
-            "k_layout",
-            "q_layout: keys are queries",
-            format!("{:?}", shape.k_layout),
-        ));
+    if layouts.k != layouts.q {
+        let got = format!("{:?}", layouts.k);
+        return Err(Error::argument("k_layout", "q_layout: keys are queries", got));
     }
-    for (name, given) in
-        [("softcap", shape.softcap.is_some()), ("bias", shape.bias.is_some()), ("alibi", shape.alibi)]
-    {
-        if given {
-            return Err(Error::argument(name, "none for LSH attention", "one"));
-        }
+    if attention.storage.kv != attention.storage.q {
+        let need = format!("{}, as q: keys are queries", attention.storage.q);
+        return Err(Error::argument("storage.kv", need, attention.storage.kv));
     }
-    Ok(())
+    match attention.score.terms().first() {
+        Some(term) => Err(Error::argument(term.name(), "none for LSH attention", "one")),
+        None => Ok(()),
+    }
 }
 
 fn product(sizes: [usize; 4]) -> u128 {
@@ -300,7 +299,7 @@ fn product(sizes: [usize; 4]) -> u128 {
 /// The tensors of one call of LSH attention, lying as the shape and [`LshOptions`] say.
 #[derive(Debug, Clone, Copy)]
 pub struct LshInputs<'a, E> {
-    /// Shared queries and keys `[B, H, L, d]`, as [`AttentionShape::q_layout`] says.
+    /// Shared queries and keys `[B, H, L, d]`, as the layout of q says.
     pub qk: &'a [E],
     /// v `[B, H, L, dv]`.
     pub v: &'a [E],
@@ -315,9 +314,10 @@ impl<E> LshInputs<'_, E> {
     ///
     /// # Errors
     /// [`Error::Argument`] naming the tensor.
-    pub fn check(&self, shape: &AttentionShape, options: &LshOptions) -> Result<()> {
-        crate::inputs::check_len("qk", self.qk.len(), shape.len_q(), shape.q_layout)?;
-        crate::inputs::check_len("v", self.v.len(), shape.len_v(), shape.v_layout)?;
+    pub fn check(&self, attention: &Attention, options: &LshOptions) -> Result<()> {
+        let (shape, layouts) = (&attention.shape, &attention.layouts);
+        crate::inputs::check_len("qk", self.qk.len(), attention.len_q(), layouts.q)?;
+        crate::inputs::check_len("v", self.v.len(), attention.len_v(), layouts.v)?;
         let given = matches!(options.projections, Projections::Given { .. });
         let projections = self.projections.map(<[_]>::len);
         check_optional("projections", given, projections, options.len_projections(shape))?;

@@ -2,7 +2,7 @@
 
 use crate::mask::{Part, Parts};
 use crate::wgsl::{Tile, TileLimits};
-use crate::{AttentionShape, ElementType, Result};
+use crate::{Attention, AttentionShape, ElementType, Result};
 
 /// The cut of a call: the same for every device with these limits.
 ///
@@ -40,12 +40,14 @@ impl Schedule {
     /// # Errors
     /// As [`Tile::choose`].
     pub fn new(
-        shape: &AttentionShape,
+        attention: impl Into<Attention>,
         parts: &Parts,
         limits: TileLimits,
         tile: Option<Tile>,
         splits: Option<usize>,
     ) -> Result<Self> {
+        let attention = attention.into();
+        let shape = &attention.shape;
         let packed: Vec<_> = parts.parts().iter().map(|part| packs(shape, part)).collect();
         let choose = |(part, packed): (&Part, &bool)| {
             let grid = part.mask.grid();
@@ -62,7 +64,7 @@ impl Schedule {
                 // Several for each core.
                 Tile::Direct(_) => 16,
                 // Some for each of the hundred and more compute units of a large GPU.
-                Tile::Staged(_) | Tile::Matrix(_) => 512,
+                Tile::Staged(_) | Tile::Cooperative(_) => 512,
             };
             let most = heaviest_tiles(part, tile) * tile.keys() as u64 / Self::LEAST_KEYS;
             target.div_ceil(u64::max(items, 1)).min(most).clamp(1, Self::MOST_SPLITS) as usize
@@ -70,7 +72,7 @@ impl Schedule {
         let each = parts.parts().iter().zip(&packed).zip(&tiles);
         // All rows have as many splits: a part of few rows beside one of many stays whole.
         let splits = splits.unwrap_or_else(|| each.map(wanted).min().unwrap_or(1));
-        let scratch_bytes = scratch_bytes(shape, parts.parts().len() > 1, splits);
+        let scratch_bytes = scratch_bytes(&attention, parts.parts().len() > 1, splits);
         Ok(Self { tiles, packed, splits, scratch_bytes })
     }
 }
@@ -86,13 +88,14 @@ pub(crate) fn items(shape: &AttentionShape, part: &Part, packed: bool, tile: &Ti
     rows_of(shape, part, packed).div_ceil(tile.rows()) * heads * shape.batch
 }
 
-/// Bytes of a call's state (m, l) and of its f32 rows, each once a split.
-pub(crate) fn scratch_bytes(shape: &AttentionShape, several_parts: bool, splits: usize) -> [u64; 2] {
+/// Bytes of a call's state (m, l) and of its f32 rows, each once per split.
+pub(crate) fn scratch_bytes(attention: &Attention, several_parts: bool, splits: usize) -> [u64; 2] {
+    let shape = &attention.shape;
     if !several_parts && splits == 1 {
         return [0, 0];
     }
     let rows = (shape.len_lse() * splits) as u64;
-    let in_place = splits == 1 && shape.output == ElementType::F32;
+    let in_place = splits == 1 && attention.storage.out == ElementType::F32;
     [8 * rows, if in_place { 0 } else { rows * 16 * shape.value_dim.div_ceil(4) as u64 }]
 }
 

@@ -3,12 +3,13 @@
 use proptest::prelude::*;
 use std::time::Instant;
 use wgpu_attention::{
-    And, BigBird, BlockGrid, BlockLayout, BlockMask, Causal, Dilated, Fixed, FixedPart, Global, KeyLengths,
-    Longformer, Parts, Pattern, Random, Site, Strided, StridedPart, Window,
+    And, BigBird, BlockGrid, BlockLayout, BlockMask, Causal, Dilated, Document, Fixed, FixedPart, Global,
+    KeyLengths, Longformer, Mask, Not, Or, Parts, Pattern, Prefix, Random, Site, Strided, StridedPart,
+    Window,
 };
 
 /// A sparse pattern with parameters that fit `kv_len`.
-fn sparse(kv_len: usize) -> impl Strategy<Value = Box<dyn Pattern>> {
+fn sparse(q_len: usize, kv_len: usize) -> impl Strategy<Value = Box<dyn Pattern>> {
     let tokens = || {
         proptest::collection::btree_set(0..kv_len, 0..=kv_len.min(5))
             .prop_map(|set| set.into_iter().collect::<Vec<usize>>())
@@ -49,6 +50,22 @@ fn sparse(kv_len: usize) -> impl Strategy<Value = Box<dyn Pattern>> {
                 if ends { boxed(pattern.first_and_last()) } else { boxed(pattern) }
             }
         ),
+        // More tokens than not.
+        proptest::collection::vec(prop::bool::weighted(0.7), kv_len).prop_map(|is_token| {
+            let tokens: Vec<usize> = (0..is_token.len()).filter(|&token| is_token[token]).collect();
+            boxed(Global { tokens: tokens.into() })
+        }),
+        interleaved(kv_len).prop_map(|ids| boxed(Document::new(ids))),
+        (1usize..30, proptest::collection::vec(any::<bool>(), 12)).prop_map(move |(block, cells)| {
+            let lists = BlockLayout::from_columns(
+                kv_len.div_ceil(block),
+                &[(0..q_len.div_ceil(block)).map(|r| if cells[r % 12] { vec![0] } else { vec![] }).collect()],
+            );
+            let fixed = BigBird { block, window: 1, global: 1, random: 0, seed: 0 };
+            boxed(fixed.with_lists(lists.unwrap()))
+        }),
+        proptest::collection::vec(any::<bool>(), kv_len)
+            .prop_map(|keep| boxed(Mask::new([1, 1, 1, keep.len()], keep).unwrap())),
         (1usize..50, any::<bool>()).prop_map(|(stride, causal)| boxed(And(
             Strided { stride, part: StridedPart::Both, causal },
             Window { before: 70, after: 40 }
@@ -58,6 +75,27 @@ fn sparse(kv_len: usize) -> impl Strategy<Value = Box<dyn Pattern>> {
             Fixed { stride, summary: 1, part: FixedPart::Both, causal: false }
         ))),
     ]
+}
+
+/// Ids of a few documents, token by token.
+fn interleaved(kv_len: usize) -> impl Strategy<Value = Vec<u32>> {
+    (1u32..20).prop_flat_map(move |documents| proptest::collection::vec(0..documents, kv_len))
+}
+
+/// Sparse patterns, and combinations of them with each other and with those of natural order.
+fn combined(q_len: usize, kv_len: usize) -> impl Strategy<Value = Box<dyn Pattern>> {
+    let natural = prop_oneof![
+        Just(boxed(Causal)),
+        (0usize..80, 0usize..80).prop_map(|(before, after)| boxed(Window { before, after })),
+        (0usize..90).prop_map(|len| boxed(Prefix { len })),
+    ];
+    prop_oneof![sparse(q_len, kv_len), natural].prop_recursive(2, 4, 2, |inner| {
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| boxed(And(a, b))),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| boxed(Or(a, b))),
+            inner.prop_map(|p| boxed(Not(p))),
+        ]
+    })
 }
 
 fn boxed(pattern: impl Pattern + 'static) -> Box<dyn Pattern> {
@@ -70,7 +108,7 @@ fn case() -> impl Strategy<Value = (BlockGrid, Box<dyn Pattern>)> {
     (1usize..260, 1usize..260, block(), block(), 1usize..3).prop_flat_map(
         |(q_len, kv_len, block_q, block_k, heads)| {
             let grid = BlockGrid::new(q_len, kv_len).heads(heads).blocks(block_q, block_k);
-            (Just(grid), sparse(kv_len))
+            (Just(grid), combined(q_len, kv_len))
         },
     )
 }

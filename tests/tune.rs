@@ -88,7 +88,7 @@ fn what_is_forced_stays() {
     assert_eq!(tuned.trials.len(), 1);
     let halves = gpu_with(Options::default().path(KernelPath::Cooperative));
     let tuned = tune(&halves, &shape().input(F16).output(F16));
-    assert!(tuned.trials.iter().all(|trial| matches!(trial.tuning.tile, Tile::Matrix(_))), "{tuned:?}");
+    assert!(tuned.trials.iter().all(|trial| matches!(trial.tuning.tile, Tile::Cooperative(_))), "{tuned:?}");
 }
 
 /// A wrong candidate is neither timed nor taken, however fast; a wrong choice of the plan's own is an error.

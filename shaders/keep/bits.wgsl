@@ -1,33 +1,45 @@
-// Which queries and keys meet: the block mask, packed in `mask`, and the orders of the part.
+// Which queries and keys meet: the block mask and the orders of the part, packed in `mask`.
+
+struct KeepParams {
+    rows_at: u32,           // where the tables of `mask` begin, in words; see PackedMask
+    runs_at: u32,
+    tiles_at: u32,
+    q_order_at: u32,
+    k_order_at: u32,
+    batch: u32,             // strides of the row table, in block rows; 0 where shared
+    head: u32,
+}
+
+@group(0) @binding(BINDING_mask) var<storage, read> mask: array<u32>;
 
 // First row and end of a row tile.
-fn rows_of(row_tile: u32) -> vec2<u32> { return vec2(row_tile * ROWS, params.q_count); }
+fn rows_of(row_tile: u32) -> vec2<u32> { return vec2(row_tile * ROWS, params.kernel.q_count); }
 
-// The tiles of keys of the rows' block row, run by run; of those, every params.splits-th.
+// The tiles of keys of the rows' block row, run by run; of those, every params.kernel.splits-th.
 fn walk(at: Head, lane: Lane) {
-    var block_row = at.batch * params.mask_batch + at.head * params.mask_head;
+    var block_row = at.batch * params.keep.batch + at.head * params.keep.head;
     if (!PACKED) { block_row += at.first_row / BLOCK_Q; } // packed rows are all of the first block row
     var wait = at.split; // tiles that pass before the next that is this work item's
-    let end = mask[params.rows_at + 2u * block_row + 2u];
-    for (var run = mask[params.rows_at + 2u * block_row]; run < end; run++) {
-        let first_block = mask[params.runs_at + 3u * run];
-        let blocks = mask[params.runs_at + 3u * run + 1u];
-        let kind = mask[params.runs_at + 3u * run + 2u];
+    let end = mask[params.keep.rows_at + 2u * block_row + 2u];
+    for (var run = mask[params.keep.rows_at + 2u * block_row]; run < end; run++) {
+        let first_block = mask[params.keep.runs_at + 3u * run];
+        let blocks = mask[params.keep.runs_at + 3u * run + 1u];
+        let kind = mask[params.keep.runs_at + 3u * run + 2u];
         // A full run is one stretch of keys; the blocks of a partial run each begin their bit tile anew.
         let stretch = select(BLOCK_K, blocks * BLOCK_K, kind == FULL);
         for (var done = 0u; done < blocks * BLOCK_K; done += stretch) {
-            for (var offset = wait * KEYS; offset < stretch; offset += params.splits * KEYS) {
+            for (var offset = wait * KEYS; offset < stretch; offset += params.kernel.splits * KEYS) {
                 let first = first_block * BLOCK_K + done + offset;
                 attend(at, lane, KeyTile(first, min(KEYS, stretch - offset), kind, offset));
             }
-            wait = (wait + params.splits - (stretch + KEYS - 1u) / KEYS % params.splits) % params.splits;
+            wait = (wait + params.kernel.splits - (stretch + KEYS - 1u) / KEYS % params.kernel.splits) % params.kernel.splits;
         }
     }
 }
 
-// Which keys of a partial block a row sees: one bit an element, in tiles that equal blocks share.
+// Which keys of a partial block a row sees: one bit per element, in tiles that equal blocks share.
 fn keep(tile: u32, row: u32, key: vec4<u32>) -> vec4<bool> {
-    let row_at = params.tiles_at + (tile * BLOCK_Q + row) * WORDS_A_TILE_ROW;
+    let row_at = params.keep.tiles_at + (tile * BLOCK_Q + row) * WORDS_PER_TILE_ROW;
     let words = vec4(mask[row_at + key.x / 32u], mask[row_at + key.y / 32u],
                      mask[row_at + key.z / 32u], mask[row_at + key.w / 32u]);
     return ((words >> (key % vec4(32u))) & vec4(1u)) == vec4(1u);
@@ -35,14 +47,19 @@ fn keep(tile: u32, row: u32, key: vec4<u32>) -> vec4<bool> {
 
 // The query of the tensors that is row `row` of this part.
 fn query_at(at: Head, row: u32) -> u32 {
-    if (PACKED) { return min(row, params.q_count - 1u) % params.q_len; }
-    if (HAS_Q_ORDER) { return mask[params.q_order_at + min(row, params.q_count - 1u)]; }
+    if (PACKED) { return min(row, params.kernel.q_count - 1u) % params.kernel.q_len; }
+    if (HAS_Q_ORDER) { return mask[params.keep.q_order_at + min(row, params.kernel.q_count - 1u)]; }
     return row;
 }
 
 // The key of the tensors that is key `key` of this part.
 fn key_at(at: Head, key: u32) -> u32 {
-    let place = min(key, params.k_count - 1u); // a short tile's last lanes look past the end
-    if (HAS_K_ORDER) { return mask[params.k_order_at + place]; }
+    let place = min(key, params.kernel.k_count - 1u); // a short tile's last lanes look past the end
+    if (HAS_K_ORDER) { return mask[params.keep.k_order_at + place]; }
     return place;
 }
+
+// Where the elements of that key, and of its value, begin.
+fn key_offset(at: Head, key: u32) -> u32 { return at.k_at + key_at(at, key) * params.k.row; }
+
+fn value_offset(at: Head, key: u32) -> u32 { return at.v_at + key_at(at, key) * params.v.row; }

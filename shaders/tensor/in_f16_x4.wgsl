@@ -1,4 +1,5 @@
 // `TENSOR`: f16 rows whose starts and lengths are multiples of 4.
+@group(0) @binding(BINDING_TENSOR) var<storage, read> TENSOR: array<TENSOR_word>;
 alias TENSOR_word = vec2<u32>;
 
 fn load_TENSOR(at: u32, count: u32) -> vec4<f32> {

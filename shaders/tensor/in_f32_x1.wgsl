@@ -1,4 +1,5 @@
 // `TENSOR`: f32 rows of any start and length; what lies past `count` elements from `at` on is 0.
+@group(0) @binding(BINDING_TENSOR) var<storage, read> TENSOR: array<TENSOR_word>;
 alias TENSOR_word = f32;
 
 fn load_TENSOR(at: u32, count: u32) -> vec4<f32> {

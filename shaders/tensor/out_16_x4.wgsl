@@ -1,7 +1,8 @@
 // `out`: 16-bit rows whose starts and lengths are multiples of 4.
+@group(0) @binding(BINDING_out) var<storage, read_write> out: array<out_word>;
 alias out_word = vec2<u32>;
 
 fn store_out(at: u32, count: u32, value: vec4<f32>) { out[at / 4u] = vec2(narrow_x2(value.xy), narrow_x2(value.zw)); }
 
-// Only f32 is read back: the shapes refuse the rest.
+// Only f32 is read back: the plans never merge into 16 bits, and the shapes refuse it.
 fn load_out(at: u32, count: u32) -> vec4<f32> { return vec4(0.0); }

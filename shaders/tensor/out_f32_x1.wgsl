@@ -1,4 +1,5 @@
 // `out`: f32 rows of any start and length; at most `count` elements from `at` on are the row's.
+@group(0) @binding(BINDING_out) var<storage, read_write> out: array<out_word>;
 alias out_word = f32;
 
 fn store_out(at: u32, count: u32, value: vec4<f32>) {

@@ -1,11 +1,11 @@
 // Each lane works alone, without workgroup memory and barriers: what a CPU wants, where both are dear.
 //
 // A CPU runs the lanes of a workgroup as the elements of its vectors. Lanes differ in their queries only: which key comes
-// next is the same for all, so that k and v are single loads, spread to all lanes, instead of one load a lane. A lane does
+// next is the same for all, so that k and v are single loads, spread to all lanes, instead of one load per lane. A lane does
 // what the LANES_C = 4 lanes of a row do together in tile/staged.wgsl: 4 queries by 16 keys. Its q and o are arrays that
 // loops index, by the same index in all lanes: memory, but a CPU's nearest.
 
-const LANES_A_ROW = 1u;
+const LANES_PER_ROW = 1u;
 
 // By groups of 4 elements of a row: the columns are the elements, the rows are the lane's 4 queries.
 var<private> own_q: array<mat4x4<f32>, HEAD_GROUPS>;
@@ -13,7 +13,7 @@ var<private> own_o: array<mat4x4<f32>, VALUE_GROUPS>;
 
 // The last rows and the first by turns: a software adapter gives each core one stretch of the work, and under a causal mask
 // every stretch then has as much to do.
-fn row_tile_at(place: u32) -> u32 { return select(params.row_tiles - 1u - place / 2u, place / 2u, place % 2u == 1u); }
+fn row_tile_at(place: u32) -> u32 { return select(params.kernel.row_tiles - 1u - place / 2u, place / 2u, place % 2u == 1u); }
 
 fn begin(at: Head, lane: Lane) {
     for (var g = 0u; g < HEAD_GROUPS; g++) {
@@ -24,11 +24,11 @@ fn begin(at: Head, lane: Lane) {
 }
 
 fn attend(at: Head, lane: Lane, tile: KeyTile) {
-    // The tile's keys: number t of column c, as for the staged tile's lane c.
-    let j0 = keys_of(at, tile, 0u);
-    let j1 = keys_of(at, tile, 1u);
-    let j2 = keys_of(at, tile, 2u);
-    let j3 = keys_of(at, tile, 3u);
+    // Where the tile's keys begin: number t of column c, as for the staged tile's lane c.
+    let k0 = keys_of(at, tile, 0u);
+    let k1 = keys_of(at, tile, 1u);
+    let k2 = keys_of(at, tile, 2u);
+    let k3 = keys_of(at, tile, 3u);
 
     var x0: mat4x4<f32>;
     var x1: mat4x4<f32>;
@@ -36,10 +36,10 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
     var x3: mat4x4<f32>;
     for (var g = 0u; g < HEAD_GROUPS; g++) {
         let q_g = own_q[g];
-        x0 = with_products(x0, q_g, at, j0, g);
-        x1 = with_products(x1, q_g, at, j1, g);
-        x2 = with_products(x2, q_g, at, j2, g);
-        x3 = with_products(x3, q_g, at, j3, g);
+        x0 = add_products(x0, q_g, k0, g);
+        x1 = add_products(x1, q_g, k1, g);
+        x2 = add_products(x2, q_g, k2, g);
+        x3 = add_products(x3, q_g, k3, g);
     }
     let s0 = scores(at, Lane(lane.index, lane.r, 0u), tile, by_query(x0));
     let s1 = scores(at, Lane(lane.index, lane.r, 1u), tile, by_query(x1));
@@ -57,18 +57,30 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
     let w1 = by_key(p1);
     let w2 = by_key(p2);
     let w3 = by_key(p3);
+    let v0 = values_of(at, tile, 0u);
+    let v1 = values_of(at, tile, 1u);
+    let v2 = values_of(at, tile, 2u);
+    let v3 = values_of(at, tile, 3u);
     for (var g = 0u; g < VALUE_GROUPS; g++) {
-        var o = own_o[g];
-        o = mat4x4(o[0] * rescale, o[1] * rescale, o[2] * rescale, o[3] * rescale);
-        o = with_values(o, w0, at, tile, j0, g);
-        o = with_values(o, w1, at, tile, j1, g);
-        o = with_values(o, w2, at, tile, j2, g);
-        o = with_values(o, w3, at, tile, j3, g);
-        own_o[g] = o;
+        // A sum of the tile by itself, then added: a chain of additions as long as the row would lose digits.
+        var x = mat4x4<f32>();
+        x = add_values(x, w0, tile, v0, g);
+        x = add_values(x, w1, tile, v1, g);
+        x = add_values(x, w2, tile, v2, g);
+        x = add_values(x, w3, tile, v3, g);
+        let o = own_o[g];
+        own_o[g] = mat4x4(fma(o[0], rescale, x[0]), fma(o[1], rescale, x[1]), fma(o[2], rescale, x[2]), fma(o[3], rescale, x[3]));
     }
 }
 
-fn finish(at: Head, lane: Lane) {
+fn write_rows(at: Head, lane: Lane) {
+    var strange = vec4(false);
+    for (var g = 0u; g < VALUE_GROUPS; g++) {
+        let o = own_o[g];
+        strange = strange | not_finite(o[0]) | not_finite(o[1]) | not_finite(o[2]) | not_finite(o[3]);
+    }
+    note(strange);
+    l = marked(l);
     let row = at.first_row + lane.r;
     let a = row_end(at, row, m.x, l.x);
     let b = row_end(at, row + LANES_R, m.y, l.y);
@@ -89,28 +101,46 @@ fn finish(at: Head, lane: Lane) {
 
 fn keys_of(at: Head, tile: KeyTile, c: u32) -> vec4<u32> {
     let key = tile.first + c;
-    return vec4(key_at(at, key), key_at(at, key + LANES_C), key_at(at, key + 2u * LANES_C), key_at(at, key + 3u * LANES_C));
+    return vec4(key_offset(at, key), key_offset(at, key + LANES_C),
+                key_offset(at, key + 2u * LANES_C), key_offset(at, key + 3u * LANES_C));
+}
+
+fn values_of(at: Head, tile: KeyTile, c: u32) -> vec4<u32> {
+    let key = tile.first + c;
+    return vec4(value_offset(at, key), value_offset(at, key + LANES_C),
+                value_offset(at, key + 2u * LANES_C), value_offset(at, key + 3u * LANES_C));
 }
 
 // Products of 4 queries (rows) with 4 keys (columns), with those of one more group of elements.
-fn with_products(x: mat4x4<f32>, q_g: mat4x4<f32>, at: Head, j: vec4<u32>, g: u32) -> mat4x4<f32> {
-    let row = vec4(at.k_at) + j * params.k_row;
-    return mat4x4(product(x[0], q_g, load_k(row.x, g)), product(x[1], q_g, load_k(row.y, g)),
-                  product(x[2], q_g, load_k(row.z, g)), product(x[3], q_g, load_k(row.w, g)));
+fn add_products(x: mat4x4<f32>, q_g: mat4x4<f32>, keys: vec4<u32>, g: u32) -> mat4x4<f32> {
+    let at = keys + vec4(4u * g);
+    let count = HEAD_DIM - 4u * g;
+    return mat4x4(product(x[0], q_g, load_k(at.x, count)), product(x[1], q_g, load_k(at.y, count)),
+                  product(x[2], q_g, load_k(at.z, count)), product(x[3], q_g, load_k(at.w, count)));
 }
 
 fn product(x: vec4<f32>, q: mat4x4<f32>, k: vec4<f32>) -> vec4<f32> {
     return fma(q[3], vec4(k.w), fma(q[2], vec4(k.z), fma(q[1], vec4(k.y), fma(q[0], vec4(k.x), x))));
 }
 
-// One group of columns of o, with the values of 4 keys, weighed by `w` (columns: keys, rows: queries).
-fn with_values(o: mat4x4<f32>, w: mat4x4<f32>, at: Head, tile: KeyTile, j: vec4<u32>, g: u32) -> mat4x4<f32> {
-    return weighed(weighed(weighed(weighed(o, w[0], value(at, tile, j.x, g)), w[1], value(at, tile, j.y, g)),
-                           w[2], value(at, tile, j.z, g)), w[3], value(at, tile, j.w, g));
+// One group of columns, with the values of 4 keys, weighed by `w` (columns: keys, rows: queries).
+fn add_values(x: mat4x4<f32>, w: mat4x4<f32>, tile: KeyTile, values: vec4<u32>, g: u32) -> mat4x4<f32> {
+    return add_value(add_value(add_value(add_value(x, w[0], tile, values.x, g), w[1], tile, values.y, g),
+                               w[2], tile, values.z, g), w[3], tile, values.w, g);
 }
 
-fn weighed(o: mat4x4<f32>, p: vec4<f32>, v: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4(fma(p, vec4(v.x), o[0]), fma(p, vec4(v.y), o[1]), fma(p, vec4(v.z), o[2]), fma(p, vec4(v.w), o[3]));
+fn add_value(x: mat4x4<f32>, p: vec4<f32>, tile: KeyTile, value: u32, g: u32) -> mat4x4<f32> {
+    let v = load_v(value + 4u * g, VALUE_DIM - 4u * g);
+    let sum = mat4x4(fma(p, vec4(v.x), x[0]), fma(p, vec4(v.y), x[1]), fma(p, vec4(v.z), x[2]), fma(p, vec4(v.w), x[3]));
+    if (is_masked(tile) || SCORES_MAY_DROP) {
+        // Queries that leave the key out weigh it by 0, and 0 x NaN is not 0.
+        if (any(not_finite(v))) {
+            let left_out = p == vec4(0.0);
+            return mat4x4(select(sum[0], x[0], left_out), select(sum[1], x[1], left_out),
+                          select(sum[2], x[2], left_out), select(sum[3], x[3], left_out));
+        }
+    }
+    return sum;
 }
 
 // Between the two layouts: a matrix has the keys as columns, Scores the queries.

@@ -4,7 +4,7 @@
 // of 4 columns of the output. Interleaving by LANES_R and LANES_C, and odd row pitches, keep the workgroup memory free of
 // bank conflicts.
 
-const LANES_A_ROW = LANES_C;
+const LANES_PER_ROW = LANES_C;
 
 // One workgroup array, cut by the constants *_AT: q and k chunks while scores are computed, then p and v over them.
 var<workgroup> arena: array<vec4<f32>, ARENA>;
@@ -17,9 +17,10 @@ struct Columns { a0: vec4<f32>, a1: vec4<f32>, b0: vec4<f32>, b1: vec4<f32>,
                  c0: vec4<f32>, c1: vec4<f32>, d0: vec4<f32>, d1: vec4<f32> }
 
 // The last rows come first: under a causal mask they take longest, and what is left for the end should be short.
-fn row_tile_at(place: u32) -> u32 { return params.row_tiles - 1u - place; }
+fn row_tile_at(place: u32) -> u32 { return params.kernel.row_tiles - 1u - place; }
 
 fn begin(at: Head, lane: Lane) {
+    forget_strange_keys(lane);
     if (Q_RESIDENT) { stage_q(at, lane, 0u, HEAD_GROUPS); }
 }
 
@@ -28,14 +29,15 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
     let rescale = raise_maximum(max(m, max_over_lanes(lane, maxima(s))));
     let p = weights(tile, s);
     l = fma(l, rescale, sums(p));
-    o = scaled(o, rescale);
-    if (WIDE) { wide = scaled(wide, rescale); }
 
     // Every lane is past the scores (max_over_lanes): p and v may lie over q and k.
     arena[P_AT + lane.c * P_PITCH + lane.r] = vec4(p.a.x, p.b.x, p.c.x, p.d.x);
     arena[P_AT + (lane.c + LANES_C) * P_PITCH + lane.r] = vec4(p.a.y, p.b.y, p.c.y, p.d.y);
     arena[P_AT + (lane.c + 2u * LANES_C) * P_PITCH + lane.r] = vec4(p.a.z, p.b.z, p.c.z, p.d.z);
     arena[P_AT + (lane.c + 3u * LANES_C) * P_PITCH + lane.r] = vec4(p.a.w, p.b.w, p.c.w, p.d.w);
+    // A sum of the tile by itself, then added: a chain of additions as long as the row would lose digits.
+    var x: Columns;
+    var x_wide: Columns;
     for (var key = 0u; key < KEYS; key += V_KEYS) {
         if (key > 0u) { workgroupBarrier(); }
         stage_v(at, lane, tile, key);
@@ -43,10 +45,13 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
         for (var j = 0u; j < V_KEYS; j++) {
             let p_j = arena[P_AT + (key + j) * P_PITCH + lane.r];
             let v_j = V_AT + j * V_PITCH + lane.c;
-            o = accumulated(o, p_j, arena[v_j], arena[v_j + LANES_C]);
-            if (WIDE) { wide = accumulated(wide, p_j, arena[v_j + 2u * LANES_C], arena[v_j + 3u * LANES_C]); }
+            x = accumulated(x, p_j, arena[v_j], arena[v_j + LANES_C]);
+            if (WIDE) { x_wide = accumulated(x_wide, p_j, arena[v_j + 2u * LANES_C], arena[v_j + 3u * LANES_C]); }
         }
     }
+    o = rescaled(o, rescale, x);
+    if (WIDE) { wide = rescaled(wide, rescale, x_wide); }
+    note_values(lane, p);
 }
 
 // q . k of the lane's 4 queries and 4 keys, a chunk of the head dimension at a time.
@@ -55,6 +60,7 @@ fn dot_products(at: Head, lane: Lane, tile: KeyTile) -> Scores {
     for (var chunk = 0u; chunk < HEAD_GROUPS; chunk += CHUNK) {
         let groups = min(CHUNK, HEAD_GROUPS - chunk);
         workgroupBarrier(); // the last tile's v, or the last chunk, is read to its end
+        forget_strange_keys(lane);
         if (!Q_RESIDENT) { stage_q(at, lane, chunk, groups); }
         stage_k(at, lane, tile.first, chunk, groups);
         workgroupBarrier();
@@ -74,8 +80,8 @@ fn dot_products(at: Head, lane: Lane, tile: KeyTile) -> Scores {
     return s;
 }
 
-fn finish(at: Head, lane: Lane) {
-    l = sum_over_lanes(lane, l);
+fn write_rows(at: Head, lane: Lane) {
+    l = sum_over_lanes(lane, marked(l));
     let row = at.first_row + lane.r;
     let a = row_end(at, row, m.x, l.x);
     let b = row_end(at, row + LANES_R, m.y, l.y);
@@ -85,7 +91,7 @@ fn finish(at: Head, lane: Lane) {
     write_row(lane, b, o.b0, o.b1, wide.b0, wide.b1);
     write_row(lane, c, o.c0, o.c1, wide.c0, wide.c1);
     write_row(lane, d, o.d0, o.d1, wide.d0, wide.d1);
-    if (STATS == STATS_STATE) { storageBarrier(); } // every lane of a row has read the earlier parts' (m, l)
+    if (ACCUMULATE) { storageBarrier(); } // every lane of a row has read the earlier parts' (m, l)
     if (lane.c == 0u) {
         write_stats(a);
         write_stats(b);
@@ -118,8 +124,7 @@ fn stage_k(at: Head, lane: Lane, first: u32, chunk: u32, groups: u32) {
         let key = e / CHUNK;
         let g = e % CHUNK;
         if (g < groups) {
-            let j = key_at(at, first + key);
-            arena[K_AT + key * K_PITCH + g] = load_k(at.k_at + j * params.k_row, chunk + g);
+            arena[K_AT + key * K_PITCH + g] = load_k(key_offset(at, first + key) + 4u * (chunk + g), HEAD_DIM - 4u * (chunk + g));
         }
     }
 }
@@ -129,7 +134,11 @@ fn stage_v(at: Head, lane: Lane, tile: KeyTile, key: u32) {
     for (var e = lane.index; e < V_KEYS * V_PITCH; e += LANES) {
         let g = e % V_PITCH;
         var x = vec4(0.0);
-        if (g < VALUE_GROUPS) { x = value(at, tile, key_at(at, tile.first + key + e / V_PITCH), g); }
+        if (g < VALUE_GROUPS) {
+            let j = key + e / V_PITCH;
+            x = load_v(value_offset(at, tile.first + j) + 4u * g, VALUE_DIM - 4u * g);
+            x = finite_or_noted(j, x);
+        }
         arena[V_AT + e] = x;
     }
 }
@@ -149,8 +158,9 @@ fn accumulated(o: Columns, p: vec4<f32>, v0: vec4<f32>, v1: vec4<f32>) -> Column
                    fma(vec4(p.z), v0, o.c0), fma(vec4(p.z), v1, o.c1), fma(vec4(p.w), v0, o.d0), fma(vec4(p.w), v1, o.d1));
 }
 
-fn scaled(o: Columns, f: vec4<f32>) -> Columns {
-    return Columns(o.a0 * f.x, o.a1 * f.x, o.b0 * f.y, o.b1 * f.y, o.c0 * f.z, o.c1 * f.z, o.d0 * f.w, o.d1 * f.w);
+fn rescaled(o: Columns, f: vec4<f32>, x: Columns) -> Columns {
+    return Columns(fma(o.a0, vec4(f.x), x.a0), fma(o.a1, vec4(f.x), x.a1), fma(o.b0, vec4(f.y), x.b0), fma(o.b1, vec4(f.y), x.b1),
+                   fma(o.c0, vec4(f.z), x.c0), fma(o.c1, vec4(f.z), x.c1), fma(o.d0, vec4(f.w), x.d0), fma(o.d1, vec4(f.w), x.d1));
 }
 
 // --- reductions over the LANES_C lanes that share 4 queries, always in the same order ---

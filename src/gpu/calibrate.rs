@@ -1,50 +1,45 @@
 //! How fast a device is, so that no dispatch runs for long.
 
-use super::bind::AttentionBuffers;
+use super::attention::AttentionBuffers;
 use super::host::Gpu;
-use super::kernels::Options;
-use crate::mask::{BlockGrid, BlockMask};
+use super::options::Options;
 use crate::pattern::Full;
-use crate::{AttentionShape, Error, Result};
+use crate::{AttentionShape, ElementType, Error, Result};
 use std::time::{Duration, Instant};
 
 impl Gpu {
-    /// What a dispatch takes at most, by estimate, after [`Gpu::calibrated`].
-    pub const DISPATCH_TIME: Duration = Duration::from_millis(200);
     /// Long enough that neither the submission nor the wait for it count.
     const LEAST_TIME: Duration = Duration::from_millis(20);
     /// Even the fastest device takes [`Self::LEAST_TIME`] for so many keys, and k and v take 16 MiB each.
     const MOST_KEYS: usize = 1 << 16;
 
-    /// The same device, its dispatches cut so that none takes longer than [`Gpu::DISPATCH_TIME`] by estimate: measures the
-    /// floating-point operations a second of dense attention, and plans with as many as fit into that time
-    /// ([`Options::dispatch_flops`]). What is computed does not change by a bit. Without this, the default is the same for
-    /// all devices.
+    /// The same device, its dispatches cut by how fast it is: measures the floating-point operations per second of dense
+    /// attention, and plans so that no dispatch takes longer than [`Options::DISPATCH_TIME`] by that estimate. What is computed
+    /// does not change by a bit. Without this, the estimate follows from the device's kind.
     ///
     /// Takes some 0.1 s, and compiles a kernel. A workgroup's own work is not cut: at millions of keys it may take longer.
     ///
     /// # Errors
     /// As [`Gpu::attention`].
     pub fn calibrated(&self) -> Result<Self> {
-        let flops = self.flops_a_second()? * Self::DISPATCH_TIME.as_secs_f64();
-        let options = Options { dispatch_flops: flops, ..*self.kernels().options() };
+        let measured_flops_per_second = Some(self.flops_per_second()?);
+        let options = Options { measured_flops_per_second, ..*self.kernels().options() };
         let kernels = self.kernels().with_options(options).map_err(|e| self.or_lost(e))?;
         Ok(self.with_kernels(kernels))
     }
 
-    fn flops_a_second(&self) -> Result<f64> {
+    fn flops_per_second(&self) -> Result<f64> {
         let mut keys = 256;
         loop {
             // The heads share their keys: little memory for much work.
             let shape = AttentionShape::new(1, 16, 256, 64).kv_heads(1).kv_len(keys);
-            let mask = BlockMask::new(&Full, BlockGrid::from(&shape))?;
-            let plan = self.kernels().attention(&shape, &mask).map_err(|e| self.or_lost(e))?;
-            let input = |name, elements| self.output(name, elements, shape.input);
+            let plan = self.kernels().attention(shape, &Full).map_err(|e| self.or_lost(e))?;
+            let input = |name, elements| self.output(name, elements, ElementType::F32);
             let (q, k, v) =
                 (input("q", shape.len_q())?, input("k", shape.len_k())?, input("v", shape.len_v())?);
             let out = input("out", shape.len_out())?;
             let [q, k, v, out] = [&q, &k, &v, &out].map(wgpu::Buffer::as_entire_buffer_binding);
-            let call = plan.bind(AttentionBuffers { q, k, v, bias: None, out, lse: None });
+            let call = plan.bind(AttentionBuffers::new(q, k, v, out));
             let call = call.map_err(|e| self.or_lost(e))?;
             let timed = || -> Result<Duration> {
                 let start = Instant::now();

@@ -1,14 +1,11 @@
 //! For plain Rust users: slices in, `Vec`s out, on a device of the crate's own.
 
-use super::bind::AttentionBuffers;
-use super::kernels::{Kernels, Options};
-use super::path::cooperative_features;
-use super::pipeline::filled_buffer;
-use super::plan::AttentionPlan;
+use super::attention::{PlanCache, cooperative_features};
+use super::kernels::Kernels;
+use super::memory::filled_buffer;
+use super::options::Options;
 use super::scope::{allocated, checked, is_lost};
-use crate::mask::{BlockGrid, Parts};
-use crate::pattern::Pattern;
-use crate::{AttentionShape, Element, ElementType, Error, Inputs, Result};
+use crate::{ElementType, Error, Result};
 use std::sync::{Arc, OnceLock};
 
 /// A device with its kernels: slices in, `Vec` out.
@@ -28,15 +25,8 @@ pub struct Gpu {
     queue: wgpu::Queue,
     kernels: Kernels,
     lost: Arc<OnceLock<String>>,
-}
-
-/// What [`Gpu::run`] returns.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AttentionOutput<E> {
-    /// out `[B, H, Lq, dv]`, lying as the shape's `out_layout` says; gaps between rows are 0.
-    pub out: Vec<E>,
-    /// lse `[B, H, Lq]`; `f32::MIN` for rows without a key.
-    pub lse: Vec<f32>,
+    /// Of the last calls on slices; clones share them.
+    pub(super) plans: Arc<PlanCache>,
 }
 
 /// Features that make the kernels faster where an adapter has them. None is needed.
@@ -151,12 +141,12 @@ impl Gpu {
             report.get_or_init(|| format!("{reason:?}: {message}"));
         });
         let kernels = Kernels::new(&device, options)?;
-        Ok(Self { info, device, queue, kernels, lost })
+        Ok(Self { info, device, queue, kernels, lost, plans: Arc::default() })
     }
 
     /// The same device with other kernels: other [`Options`], or edited shaders. They must be of this device.
     pub fn with_kernels(&self, kernels: Kernels) -> Self {
-        Self { kernels, ..self.clone() }
+        Self { kernels, plans: Arc::default(), ..self.clone() }
     }
 
     /// The adapter.
@@ -177,99 +167,6 @@ impl Gpu {
     /// The kernels on this device.
     pub fn kernels(&self) -> &Kernels {
         &self.kernels
-    }
-
-    /// Attention over slices that lie as `shape` says; the element types are those of the slices and of the `Vec`.
-    /// Uploads, computes, waits, reads back.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] for a slice of the wrong length, and as [`Kernels::attention`].
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn attention<I: Element, O: Element>(
-        &self,
-        shape: &AttentionShape,
-        q: &[I],
-        k: &[I],
-        v: &[I],
-        pattern: &dyn Pattern,
-    ) -> Result<Vec<O>> {
-        pollster::block_on(self.attention_async(shape, q, k, v, pattern))
-    }
-
-    /// [`Gpu::attention`] without blocking the caller's executor.
-    ///
-    /// # Errors
-    /// As [`Gpu::attention`].
-    pub async fn attention_async<I: Element, O: Element>(
-        &self,
-        shape: &AttentionShape,
-        q: &[I],
-        k: &[I],
-        v: &[I],
-        pattern: &dyn Pattern,
-    ) -> Result<Vec<O>> {
-        shape.check()?;
-        let parts = Parts::lower(pattern, BlockGrid::from(shape))?;
-        Ok(self.run_async(shape, &Inputs { q, k, v, bias: None }, parts).await?.out)
-    }
-
-    /// Attention with all that a shape may ask for, over a mask that was built before; returns lse too.
-    ///
-    /// # Errors
-    /// As [`Gpu::attention`].
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn run<I: Element, O: Element>(
-        &self,
-        shape: &AttentionShape,
-        inputs: &Inputs<'_, I>,
-        parts: impl Into<Parts>,
-    ) -> Result<AttentionOutput<O>> {
-        pollster::block_on(self.run_async(shape, inputs, parts))
-    }
-
-    /// [`Gpu::run`] without blocking the caller's executor.
-    ///
-    /// # Errors
-    /// As [`Gpu::attention`].
-    pub async fn run_async<I: Element, O: Element>(
-        &self,
-        shape: &AttentionShape,
-        inputs: &Inputs<'_, I>,
-        parts: impl Into<Parts>,
-    ) -> Result<AttentionOutput<O>> {
-        self.check_alive()?;
-        let shape = shape.input(I::TYPE).output(O::TYPE);
-        shape.check()?;
-        inputs.check(&shape)?;
-        let plan =
-            AttentionPlan::new(&self.kernels, &shape, parts.into(), true).map_err(|e| self.or_lost(e))?;
-        if shape.is_empty() {
-            return Ok(AttentionOutput { out: vec![], lse: vec![] });
-        }
-        let q = self.upload("q", inputs.q, shape.len_q())?;
-        let k = self.upload("k", inputs.k, shape.len_k())?;
-        let v = self.upload("v", inputs.v, shape.len_v())?;
-        let bias = inputs.bias.map(|bias| self.upload("bias", bias, shape.len_bias())).transpose()?;
-        let out = self.output("out", shape.len_out(), O::TYPE)?;
-        let lse = self.output("lse", shape.len_lse(), ElementType::F32)?;
-        let whole = wgpu::Buffer::as_entire_buffer_binding;
-        let buffers = AttentionBuffers {
-            q: whole(&q),
-            k: whole(&k),
-            v: whole(&v),
-            bias: bias.as_ref().map(whole),
-            out: whole(&out),
-            lse: Some(whole(&lse)),
-        };
-        let call = plan.bind(buffers).map_err(|e| self.or_lost(e))?;
-        let (out_copy, lse_copy) = self.submit(|encoder| {
-            call.encode(encoder);
-            Ok((self.copy_out(encoder, &out)?, self.copy_out(encoder, &lse)?))
-        })?;
-        Ok(AttentionOutput {
-            out: self.read(&out_copy, shape.len_out()).await?,
-            lse: self.read(&lse_copy, shape.len_lse()).await?,
-        })
     }
 
     pub(crate) fn upload<E: bytemuck::Pod>(
@@ -328,34 +225,45 @@ impl Gpu {
         submitted.map_err(|e| self.or_lost(e))?
     }
 
-    pub(crate) fn copy_out(
+    /// Records with `record`, submits, and brings buffers back: one submission, one read-back buffer, one wait.
+    pub(crate) async fn fetch(
         &self,
-        encoder: &mut wgpu::CommandEncoder,
-        from: &wgpu::Buffer,
-    ) -> Result<wgpu::Buffer> {
+        from: &[&wgpu::Buffer],
+        record: impl FnOnce(&mut wgpu::CommandEncoder),
+    ) -> Result<Fetched> {
+        let mut ends = vec![];
+        let mut size = 0;
+        for buffer in from {
+            size += buffer.size();
+            ends.push(size);
+        }
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let copy = self.buffer("read-back", from.size(), usage)?;
-        encoder.copy_buffer_to_buffer(from, 0, &copy, 0, from.size());
-        Ok(copy)
+        let copy = self.buffer("read-back", size.max(16), usage)?;
+        self.submit(|encoder| {
+            record(encoder);
+            for (buffer, end) in from.iter().zip(&ends) {
+                encoder.copy_buffer_to_buffer(buffer, 0, &copy, end - buffer.size(), buffer.size());
+            }
+            Ok(())
+        })?;
+        self.mapped(&copy).await?;
+        let sizes = from.iter().map(|buffer| buffer.size()).collect();
+        Ok(Fetched { gpu: self.clone(), copy, ends, sizes })
     }
 
-    pub(crate) async fn read<E: bytemuck::Pod>(
-        &self,
-        buffer: &wgpu::Buffer,
-        elements: usize,
-    ) -> Result<Vec<E>> {
+    async fn mapped(&self, buffer: &wgpu::Buffer) -> Result<()> {
         let (send, receive) = futures_channel::oneshot::channel();
         // A dropped receiver means that the caller gave up: nobody is left to tell.
         buffer.map_async(wgpu::MapMode::Read, .., move |result| drop(send.send(result)));
         self.drive();
-        let failed = |message: String| self.or_lost(Error::Device { what: "read-back".into(), message });
         receive
             .await
-            .map_err(|_| failed("the device dropped the request".into()))?
-            .map_err(|e| failed(e.to_string()))?;
-        let view = buffer.slice(..).get_mapped_range().map_err(|e| failed(e.to_string()))?;
-        let bytes = &view[..elements * size_of::<E>()];
-        Ok(bytemuck::pod_collect_to_vec(bytes))
+            .map_err(|_| self.read_failed("the device dropped the request".into()))?
+            .map_err(|e| self.read_failed(e.to_string()))
+    }
+
+    fn read_failed(&self, message: String) -> Error {
+        self.or_lost(Error::Device { what: "read-back".into(), message })
     }
 
     /// Waits for the device on a thread of its own, so that callbacks run while the caller's executor stays free. A
@@ -383,6 +291,25 @@ impl Gpu {
         // It runs once the work in flight is done, which is after what that work wrote is gone.
         let destroyed = || is_lost(&self.device).then(|| Error::DeviceLost("in the middle of work".into()));
         self.check_alive().err().or_else(destroyed).unwrap_or(error)
+    }
+}
+
+/// Buffers that were brought back by [`Gpu::fetch`], in its order.
+pub(crate) struct Fetched {
+    gpu: Gpu,
+    copy: wgpu::Buffer,
+    ends: Vec<u64>,
+    sizes: Vec<u64>,
+}
+
+impl Fetched {
+    /// The first elements of the n-th buffer.
+    pub(crate) fn take<E: bytemuck::Pod>(&self, n: usize, elements: usize) -> Result<Vec<E>> {
+        let start = self.ends[n] - self.sizes[n];
+        let bytes = start..start + (elements * size_of::<E>()) as u64;
+        let view = self.copy.slice(..).get_mapped_range();
+        let view = view.map_err(|e| self.gpu.read_failed(e.to_string()))?;
+        Ok(bytemuck::pod_collect_to_vec(&view[bytes.start as usize..bytes.end as usize]))
     }
 }
 

@@ -2,39 +2,44 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `kernels.rs` | [`Kernels`]: the kernels on a user's device; compiled pipelines, kept |
-//! | `plan.rs` | [`AttentionPlan`]: tile, pipelines, mask on the device, work cut into dispatches |
-//! | `bind.rs` | [`AttentionBuffers`] checked and bound: [`AttentionCall`] |
-//! | `layer/` | the kernels around attention: matrix product, feed-forward, norms, ... |
-//! | `sort.rs` | a stable sort by key: [`SortPlan`] |
+//! | `kernels.rs`, `options.rs` | [`Kernels`]: the kernels on a user's device; compiled pipelines, kept |
+//! | `attention/` | attention: plan, bind, merge |
 //! | `lsh/` | LSH attention: hash, sort, the blocked kernel over sorted places |
-//! | `host.rs` | [`Gpu`]: slices in, `Vec` out |
-//! | `calibrate.rs` | how fast a device is, so that no dispatch runs for long |
-//! | `pipeline.rs`, `params.rs`, `scope.rs` | compiled shaders, uniform structs, caught device errors |
+//! | `sort.rs` | a stable sort by key: [`SortPlan`] |
+//! | `layer/` | the kernels around attention: matrix product, feed-forward, norms, ... |
+//! | `call.rs` | [`Call`]: a plan with its buffers, which records itself |
+//! | `host.rs`, `calibrate.rs` | [`Gpu`]: slices in, `Vec` out; how fast a device is |
+//! | `pipeline.rs`, `bindings.rs`, `params.rs` | compiled shaders; their buffers and parameters, by name |
+//! | `memory.rs`, `scope.rs`, `trusted.rs` | buffers made, device errors caught, shaders without run-time checks |
 
-mod bind;
+mod attention;
+mod bindings;
 #[cfg(not(target_arch = "wasm32"))]
 mod calibrate;
+mod call;
 mod host;
 mod kernels;
 mod layer;
 mod lsh;
+mod memory;
+mod options;
 mod params;
-mod path;
 mod pipeline;
-mod plan;
 mod scope;
 mod sort;
 mod trusted;
 
-pub use bind::{AttentionBuffers, AttentionCall};
-pub use host::{AttentionOutput, Gpu, recommended_features, recommended_limits};
-pub use kernels::{Kernels, Options};
-pub use layer::{
-    AddPlan, EmbedPlan, FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, LayerCall, MatmulBuffers,
-    MatmulPlan, MatmulSlices, NormBuffers, NormPlan, RotaryBuffers, RotaryPlan, SoftmaxPlan,
+pub use attention::{
+    AttentionBuffers, AttentionOutput, AttentionPlan, Explanation, Outputs, PathChoice, Scratch,
+    cooperative_features,
 };
-pub use lsh::{LshBuffers, LshCall, LshExplanation, LshOutput, LshPlan, LshStage};
-pub use path::{PathChoice, cooperative_features};
-pub use plan::{AttentionPlan, Explanation};
-pub use sort::{SortBuffers, SortCall, SortOutput, SortPlan, SortShape};
+pub use call::{Call, Stage};
+pub use host::{Gpu, recommended_features, recommended_limits};
+pub use kernels::Kernels;
+pub use layer::{
+    AddPlan, EmbedPlan, FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, MatmulBuffers, MatmulPlan,
+    MatmulSlices, NormBuffers, NormPlan, RotaryBuffers, RotaryPlan, SoftmaxPlan,
+};
+pub use lsh::{LshBuffers, LshExplanation, LshOutput, LshPlan};
+pub use options::Options;
+pub use sort::{SortBuffers, SortOutput, SortPlan, SortShape};

@@ -1,42 +1,107 @@
-//! Uniform structs, field for field those of the shaders; a test compares names and offsets.
+//! The parameters of kernels: uniform structs, field for field those of the shaders, and how they make up a `Params`.
 
-/// Declares a uniform struct and the list of its fields.
-macro_rules! uniform {
-    ($(#[$meta:meta])* $name:ident { $($field:ident: $type:ty),* $(,)? }) => {
-        $(#[$meta])*
-        #[repr(C)]
-        #[derive(Debug, Clone, Copy, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
-        pub(crate) struct $name { $(pub(crate) $field: $type),* }
+use crate::uniform::{Block, Rows, Uniform, uniform};
+use crate::{Attention, Error, Result};
 
-        #[cfg(test)]
-        impl $name {
-            const FIELDS: &[(&str, usize)] = &[$((stringify!($field), std::mem::offset_of!($name, $field))),*];
+/// The parameters of one kernel: the members of the shader's `Params`, by name. Where a shader has one struct alone, it is the
+/// one member. The first two words of the first member are always the work items `first_work .. end_work`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Params(Vec<Block>);
+
+impl Params {
+    /// A kernel's one struct.
+    pub(crate) fn of<U: Uniform>(params: U) -> Self {
+        Self::default().with("params", params)
+    }
+
+    pub(crate) fn with<U: Uniform>(mut self, member: &'static str, values: U) -> Self {
+        self.0.push(Block::new(member, values));
+        self
+    }
+
+    pub(crate) fn with_block(mut self, block: Block) -> Self {
+        self.0.push(block);
+        self
+    }
+
+    /// The same, but for one member.
+    pub(crate) fn replaced<U: Uniform>(mut self, member: &'static str, values: U) -> Self {
+        self.0.retain(|block| block.member != member);
+        self.with(member, values)
+    }
+
+    /// The bytes of the shader's `Params` with these members, each at a multiple of 16 bytes; of the one struct where the
+    /// shader lists none.
+    pub(crate) fn bytes(&self, members: &[&str]) -> Result<Vec<u8>> {
+        let mut bytes = vec![];
+        for member in if members.is_empty() { &["params"][..] } else { members } {
+            let block = self.0.iter().find(|block| block.member == *member);
+            let block = block.ok_or_else(|| {
+                // A variant and its plan that disagree: a test runs every variant.
+                Error::argument((*member).to_owned(), "parameters for this member of the shader", "none")
+            })?;
+            bytes.extend(&block.bytes);
+            bytes.resize(bytes.len().next_multiple_of(16), 0);
         }
-    };
-}
+        Ok(bytes)
+    }
 
-uniform! {
-    /// `Params` of `attention.wgsl`.
-    AttentionParams {
-        first_work: u32, end_work: u32, row_tiles: u32, splits: u32, batch: u32, heads: u32, heads_a_kv_head: u32,
-        q_len: u32, q_count: u32, k_count: u32,
-        q_batch: u32, q_head: u32, q_row: u32,
-        k_batch: u32, k_head: u32, k_row: u32,
-        v_batch: u32, v_head: u32, v_row: u32,
-        out_batch: u32, out_head: u32, out_row: u32,
-        bias_batch: u32, bias_head: u32, bias_query: u32, bias_key: u32,
-        rows_at: u32, runs_at: u32, tiles_at: u32, q_order_at: u32, k_order_at: u32, slopes_at: u32,
-        mask_batch: u32, mask_head: u32,
-        q_scale: f32, softcap: f32,
-        part: u32, groups_at: u32, places_at: u32,
+    /// Says which work items a dispatch computes.
+    pub(crate) fn set_work(bytes: &mut [u8], first: u32, end: u32) {
+        bytes[..8].copy_from_slice(bytemuck::cast_slice(&[first, end]));
     }
 }
 
 uniform! {
-    /// `Params` of `finish.wgsl`.
-    FinishParams {
-        first_work: u32, end_work: u32, rows: u32, splits: u32, heads: u32, q_len: u32,
-        out_batch: u32, out_head: u32, out_row: u32,
+    /// `KernelParams` of `attention.wgsl`.
+    AttentionParams {
+        first_work: u32, end_work: u32, row_tiles: u32, splits: u32, batch: u32, heads: u32, heads_per_kv_head: u32,
+        q_len: u32, kv_len: u32, q_count: u32, k_count: u32, q_scale: f32,
+    }
+
+    /// `KeepParams` of `keep/bits.wgsl`.
+    KeepParams {
+        rows_at: u32, runs_at: u32, tiles_at: u32, q_order_at: u32, k_order_at: u32, batch: u32, head: u32,
+    }
+
+    /// `KeepParams` of `keep/lsh.wgsl`.
+    LshKeepParams { round: u32, buckets_at: u32, places_at: u32 }
+
+    /// `KernelParams` of `merge.wgsl`.
+    MergeParams { first_work: u32, end_work: u32, rows: u32, splits: u32, heads: u32, q_len: u32 }
+}
+
+impl AttentionParams {
+    /// What the sizes alone say. The rest is 0.
+    pub(crate) fn of_sizes(attention: &Attention) -> Self {
+        let shape = &attention.shape;
+        Self {
+            splits: 1,
+            batch: shape.batch as u32,
+            heads: shape.heads as u32,
+            heads_per_kv_head: (shape.heads / shape.kv_heads) as u32,
+            q_len: shape.q_len as u32,
+            kv_len: shape.kv_len as u32,
+            ..Default::default()
+        }
+    }
+}
+
+impl Params {
+    /// Where the tensors of a call lie.
+    pub(crate) fn with_rows(self, attention: &Attention) -> Self {
+        self.with("q", Rows::from(attention.q_strides()))
+            .with("k", Rows::from(attention.k_strides()))
+            .with("v", Rows::from(attention.v_strides()))
+            .with("out", Rows::from(attention.out_strides()))
+    }
+
+    /// Rows of out in scratch that holds whole groups of 4, `[B, H, Lq, dv rounded up]`.
+    pub(crate) fn with_merged_rows(self, attention: &Attention) -> Self {
+        let shape = &attention.shape;
+        let row = 4 * shape.value_dim.div_ceil(4) as u32;
+        let head = row * shape.q_len as u32;
+        self.replaced("out", Rows { offset: 0, batch: head * shape.heads as u32, head, row })
     }
 }
 
@@ -54,7 +119,7 @@ uniform! {
     /// `Params` of `lsh_hash.wgsl`.
     LshHashParams {
         first_work: u32, end_work: u32, row_tiles: u32, heads: u32, len: u32,
-        q_batch: u32, q_head: u32, q_row: u32, projection_head: u32, norm_eps: f32,
+        q_at: u32, q_batch: u32, q_head: u32, q_row: u32, projection_head: u32, norm_eps: f32,
     }
 }
 
@@ -67,7 +132,7 @@ uniform! {
     /// `Params` of `matmul.wgsl`.
     MatmulParams {
         first_work: u32, end_work: u32, row_tiles: u32, column_tiles: u32, rows: u32, inner: u32, columns: u32,
-        a_at: u32, a_batch: u32, a_row: u32, b_batch: u32, b_row: u32,
+        a_at: u32, a_batch: u32, a_row: u32, b_at: u32, b_batch: u32, b_row: u32,
         residual_at: u32, residual_batch: u32, residual_row: u32, out_at: u32, out_batch: u32, out_row: u32,
     }
 }
@@ -84,98 +149,76 @@ uniform! {
     /// `Params` of `rotary.wgsl`.
     RotaryParams {
         first_work: u32, end_work: u32, rows: u32, heads: u32, len: u32, head_dim: u32, rotary_dim: u32,
-        x_batch: u32, x_head: u32, x_row: u32, table_batch: u32, out_batch: u32, out_head: u32, out_row: u32,
-    }
-}
-
-/// A uniform struct that says which work items a dispatch computes.
-pub(crate) trait WorkParams: bytemuck::Pod {
-    fn with_work(self, first: u32, end: u32) -> Self;
-}
-
-impl WorkParams for AttentionParams {
-    fn with_work(self, first_work: u32, end_work: u32) -> Self {
-        Self { first_work, end_work, ..self }
-    }
-}
-
-impl WorkParams for FinishParams {
-    fn with_work(self, first_work: u32, end_work: u32) -> Self {
-        Self { first_work, end_work, ..self }
-    }
-}
-
-impl WorkParams for MatmulParams {
-    fn with_work(self, first_work: u32, end_work: u32) -> Self {
-        Self { first_work, end_work, ..self }
-    }
-}
-
-impl WorkParams for SortParams {
-    fn with_work(self, first_work: u32, end_work: u32) -> Self {
-        Self { first_work, end_work, ..self }
-    }
-}
-
-impl WorkParams for SortScanParams {
-    fn with_work(self, first_work: u32, end_work: u32) -> Self {
-        Self { first_work, end_work, ..self }
-    }
-}
-
-impl WorkParams for LshHashParams {
-    fn with_work(self, first_work: u32, end_work: u32) -> Self {
-        Self { first_work, end_work, ..self }
-    }
-}
-
-impl WorkParams for LshTablesParams {
-    fn with_work(self, first_work: u32, end_work: u32) -> Self {
-        Self { first_work, end_work, ..self }
-    }
-}
-
-impl WorkParams for RowParams {
-    fn with_work(self, first_work: u32, end_work: u32) -> Self {
-        Self { first_work, end_work, ..self }
-    }
-}
-
-impl WorkParams for RotaryParams {
-    fn with_work(self, first_work: u32, end_work: u32) -> Self {
-        Self { first_work, end_work, ..self }
+        x_at: u32, x_batch: u32, x_head: u32, x_row: u32, table_batch: u32, out_at: u32, out_batch: u32, out_head: u32, out_row: u32,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wgsl::Shader;
+    use crate::{AttentionShape, Score};
 
-    /// Names and byte offsets of `Params` in a shader.
-    fn wgsl_fields(text: &str) -> Vec<(String, usize)> {
-        let module = naga::front::wgsl::parse_str(text).unwrap();
-        let params = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Params")).unwrap();
-        let naga::TypeInner::Struct { members, .. } = &params.1.inner else { panic!("Params is a struct") };
+    type Fields = Vec<(String, usize)>;
+
+    /// Names and byte offsets of a struct in a shader.
+    fn wgsl_fields(module: &naga::Module, name: &str) -> Fields {
+        let found = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some(name));
+        let (_, ty) = found.unwrap_or_else(|| panic!("no struct {name}"));
+        let naga::TypeInner::Struct { members, .. } = &ty.inner else { panic!("{name} is a struct") };
         members.iter().map(|m| (m.name.clone().unwrap(), m.offset as usize)).collect()
+    }
+
+    fn fields(list: &[(&str, usize)]) -> Fields {
+        list.iter().map(|(name, offset)| (name.to_string(), *offset)).collect()
+    }
+
+    /// The fields of a member of `params` as the host writes them.
+    fn host_fields(shader: &Shader, member: &str) -> Fields {
+        let is_lsh = shader.label.contains(" lsh ");
+        let terms = Score::new().softcap(1.0).alibi().bias(Default::default());
+        let shape = AttentionShape::new(1, 1, 1, 1);
+        let term = terms.rules().filter_map(|rule| rule.params(&shape)).find(|block| block.member == member);
+        fields(match (shader.entry, member) {
+            ("attention", "kernel") => AttentionParams::FIELDS,
+            ("attention", "keep") if is_lsh => LshKeepParams::FIELDS,
+            ("attention", "keep") => KeepParams::FIELDS,
+            ("merge", "kernel") => MergeParams::FIELDS,
+            (_, "q" | "k" | "v" | "out") => Rows::FIELDS,
+            ("sort_count" | "sort_scatter", _) => SortParams::FIELDS,
+            ("sort_scan", _) => SortScanParams::FIELDS,
+            ("lsh_hash", _) => LshHashParams::FIELDS,
+            ("lsh_tables", _) => LshTablesParams::FIELDS,
+            ("matmul", _) => MatmulParams::FIELDS,
+            ("norm" | "softmax" | "add" | "embed", _) => RowParams::FIELDS,
+            ("rotary", _) => RotaryParams::FIELDS,
+            (entry, member) => term.map(|block| block.fields).unwrap_or_else(|| panic!("{entry}: {member}")),
+        })
     }
 
     #[test]
     fn structs_match_the_shaders() {
         for shader in crate::wgsl::variants() {
-            let ours = match shader.entry {
-                "attention" => AttentionParams::FIELDS,
-                "finish" => FinishParams::FIELDS,
-                "sort_count" | "sort_scatter" => SortParams::FIELDS,
-                "sort_scan" => SortScanParams::FIELDS,
-                "lsh_hash" => LshHashParams::FIELDS,
-                "lsh_tables" => LshTablesParams::FIELDS,
-                "matmul" => MatmulParams::FIELDS,
-                "norm" | "softmax" | "add" | "embed" => RowParams::FIELDS,
-                "rotary" => RotaryParams::FIELDS,
-                other => panic!("no uniform struct is known for {other}"),
-            };
-            let ours: Vec<_> = ours.iter().map(|(name, offset)| (name.to_string(), *offset)).collect();
-            assert_eq!(wgsl_fields(&shader.text), ours, "{}", shader.label);
+            let module = naga::front::wgsl::parse_str(&shader.text).unwrap();
+            if shader.params.is_empty() {
+                let host = host_fields(&shader, "params");
+                assert_eq!(wgsl_fields(&module, "Params"), host, "{}", shader.label);
+                assert_eq!(host[..2], fields(&[("first_work", 0), ("end_work", 4)]), "{}", shader.label);
+                continue;
+            }
+            // Members begin where the host puts them, and each holds what the host writes there.
+            let mut at = 0;
+            for (name, offset) in wgsl_fields(&module, "Params") {
+                assert_eq!(offset, at, "{}: {name}", shader.label);
+                let params =
+                    module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Params")).unwrap();
+                let naga::TypeInner::Struct { members, .. } = &params.1.inner else { unreachable!() };
+                let member = members.iter().find(|m| m.name.as_deref() == Some(&name)).unwrap();
+                let ty = module.types[member.ty].name.clone().unwrap();
+                let host = host_fields(&shader, &name);
+                assert_eq!(wgsl_fields(&module, &ty), host, "{}: {name}", shader.label);
+                at += (host.last().unwrap().1 + 4).next_multiple_of(16);
+            }
         }
     }
 }

@@ -1,17 +1,12 @@
 //! Compiled shaders, their bindings, and the dispatches that run them.
 
-use super::params::WorkParams;
+use super::bindings::Bindings;
+use super::memory::filled_buffer;
+use super::params::Params;
 use super::scope::checked;
 use super::trusted;
-use crate::Result;
-use crate::wgsl::Shader;
-
-/// How a shader uses a binding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Use {
-    Read,
-    Write,
-}
+use crate::wgsl::{Binding, Shader};
+use crate::{Error, Result};
 
 /// A compiled shader.
 #[derive(Debug)]
@@ -19,31 +14,23 @@ pub(crate) struct Pipeline {
     pub(crate) pipeline: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
     label: String,
+    bindings: Vec<Binding>,
+    params: Vec<&'static str>,
 }
 
 impl Pipeline {
-    /// Compiles a shader whose binding 0 is its uniform struct and whose others are storage buffers, used as listed; without
+    /// Compiles a shader whose binding 0 is its uniform struct and whose others are the storage buffers that it lists; without
     /// `checks` only one that is [`Shader::proven`].
-    pub(crate) fn new(
-        device: &wgpu::Device,
-        shader: &Shader,
-        checks: bool,
-        params_bytes: usize,
-        uses: &[Use],
-    ) -> Result<Self> {
-        let entry = |binding: usize, ty, dynamic, min_bytes: usize| wgpu::BindGroupLayoutEntry {
+    pub(crate) fn new(device: &wgpu::Device, shader: &Shader, checks: bool) -> Result<Self> {
+        let entry = |binding: usize, ty, dynamic| wgpu::BindGroupLayoutEntry {
             binding: binding as u32,
             visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer {
-                ty,
-                has_dynamic_offset: dynamic,
-                min_binding_size: wgpu::BufferSize::new(min_bytes as u64),
-            },
+            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: dynamic, min_binding_size: None },
             count: None,
         };
-        let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform, true, params_bytes)];
-        entries.extend(uses.iter().enumerate().map(|(n, used)| {
-            entry(n + 1, wgpu::BufferBindingType::Storage { read_only: *used == Use::Read }, false, 0)
+        let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform, true)];
+        entries.extend(shader.bindings.iter().enumerate().map(|(n, binding)| {
+            entry(n + 1, wgpu::BufferBindingType::Storage { read_only: !binding.writable }, false)
         }));
         checked(device, &shader.label, || {
             let label = Some(shader.label.as_str());
@@ -74,7 +61,8 @@ impl Pipeline {
                 },
                 cache: None,
             });
-            Self { pipeline, layout, label: shader.label.clone() }
+            let (bindings, params) = (shader.bindings.clone(), shader.params.clone());
+            Self { pipeline, layout, label: shader.label.clone(), bindings, params }
         })
     }
 }
@@ -85,13 +73,13 @@ pub(crate) struct Work {
     /// Items in all.
     pub(crate) items: u32,
     /// Items of one dispatch at most.
-    pub(crate) a_dispatch: u32,
+    pub(crate) per_dispatch: u32,
 }
 
 impl Work {
     /// The dispatches' (first, end).
     pub(crate) fn dispatches(self) -> impl Iterator<Item = (u32, u32)> {
-        let step = self.a_dispatch.max(1);
+        let step = self.per_dispatch.max(1);
         (0..self.items)
             .step_by(step as usize)
             .map(move |first| (first, first.saturating_add(step).min(self.items)))
@@ -113,27 +101,35 @@ struct Dispatch {
 }
 
 impl Step {
-    /// Binds buffers to a pipeline. The parameters get a buffer of their own: `Queue::write_buffer` would land before the
-    /// next submit, so two calls in one encoder that shared a buffer would both see the later values.
-    pub(crate) fn new<P: WorkParams>(
+    /// Binds the buffers that the pipeline's shader names. The parameters get a buffer of their own: `Queue::write_buffer`
+    /// would land before the next submit, so two calls in one encoder that shared a buffer would both see the later values.
+    pub(crate) fn new(
         device: &wgpu::Device,
         pipeline: &Pipeline,
-        params: P,
+        params: &Params,
         work: Work,
-        buffers: &[wgpu::BufferBinding<'_>],
+        buffers: &Bindings<'_>,
     ) -> Result<Self> {
         let limits = device.limits();
-        let size = size_of::<P>();
-        let stride = size.next_multiple_of(limits.min_uniform_buffer_offset_alignment as usize);
+        let mut slot = params.bytes(&pipeline.params)?;
+        let stride = slot.len().next_multiple_of(limits.min_uniform_buffer_offset_alignment as usize);
         let ranges: Vec<_> = work.dispatches().collect();
         let mut bytes = vec![0; ranges.len() * stride];
         let mut dispatches = Vec::with_capacity(ranges.len());
         for (n, (first, end)) in ranges.into_iter().enumerate() {
-            bytes[n * stride..][..size].copy_from_slice(bytemuck::bytes_of(&params.with_work(first, end)));
+            Params::set_work(&mut slot, first, end);
+            bytes[n * stride..][..slot.len()].copy_from_slice(&slot);
             let across = (end - first).min(limits.max_compute_workgroups_per_dimension);
             let groups = (across, (end - first).div_ceil(across));
             dispatches.push(Dispatch { params_offset: (n * stride) as u32, groups });
         }
+        let bound = pipeline.bindings.iter().map(|binding| {
+            buffers.get(&binding.name).cloned().ok_or_else(|| {
+                // A variant and its plan that disagree: a test runs every variant.
+                Error::argument(binding.name.clone(), "a buffer for this binding of the shader", "none")
+            })
+        });
+        let bound = bound.collect::<Result<Vec<_>>>()?;
         checked(device, &pipeline.label, || {
             let params = filled_buffer(device, "attention parameters", wgpu::BufferUsages::UNIFORM, &bytes);
             let mut entries = vec![wgpu::BindGroupEntry {
@@ -141,12 +137,12 @@ impl Step {
                 resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                     buffer: &params,
                     offset: 0,
-                    size: wgpu::BufferSize::new(size as u64),
+                    size: wgpu::BufferSize::new(slot.len() as u64),
                 }),
             }];
-            entries.extend(buffers.iter().enumerate().map(|(n, buffer)| wgpu::BindGroupEntry {
+            entries.extend(bound.into_iter().enumerate().map(|(n, buffer)| wgpu::BindGroupEntry {
                 binding: n as u32 + 1,
-                resource: wgpu::BindingResource::Buffer(buffer.clone()),
+                resource: wgpu::BindingResource::Buffer(buffer),
             }));
             let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some(&pipeline.label),
@@ -170,39 +166,18 @@ impl Step {
     }
 }
 
-/// A buffer that holds these bytes from the start, without a queue. Padded to 16 bytes, at least 16 long.
-pub(crate) fn filled_buffer(
-    device: &wgpu::Device,
-    label: &str,
-    usage: wgpu::BufferUsages,
-    bytes: &[u8],
-) -> wgpu::Buffer {
-    let buffer = device.create_buffer(&wgpu::BufferDescriptor {
-        label: Some(label),
-        size: bytes.len().next_multiple_of(16).max(16) as u64,
-        usage,
-        mapped_at_creation: true,
-    });
-    // On a lost or exhausted device there is no mapping; the surrounding error scope reports that.
-    if let Ok(mut view) = buffer.slice(..).get_mapped_range_mut() {
-        view.slice(..bytes.len()).copy_from_slice(bytes);
-    }
-    buffer.unmap();
-    buffer
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn dispatches_cover_every_item_once() {
-        for (items, a_dispatch, want) in
+        for (items, per_dispatch, want) in
             [(0, 5, vec![]), (5, 5, vec![(0, 5)]), (6, 5, vec![(0, 5), (5, 6)]), (2, 0, vec![(0, 1), (1, 2)])]
         {
-            assert_eq!(Work { items, a_dispatch }.dispatches().collect::<Vec<_>>(), want);
+            assert_eq!(Work { items, per_dispatch }.dispatches().collect::<Vec<_>>(), want);
         }
-        let last = Work { items: u32::MAX, a_dispatch: u32::MAX - 1 }.dispatches().last();
+        let last = Work { items: u32::MAX, per_dispatch: u32::MAX - 1 }.dispatches().last();
         assert_eq!(last, Some((u32::MAX - 1, u32::MAX)));
     }
 }

@@ -1,6 +1,6 @@
 //! Errors of a device, caught where they arise instead of in the user's uncaptured-error handler.
 
-use super::pipeline::filled_buffer;
+use super::memory::filled_buffer;
 use crate::{Error, Result};
 
 /// Runs `create`, which makes device objects, and returns what the device says against it.

@@ -1,10 +1,11 @@
-//! A stable sort of u32 keys in segments, with values: least significant digit first, 8 bits a pass.
+//! A stable sort of u32 keys in segments, with values: least significant digit first, 8 bits per pass.
 
-use super::bind::{checked_binding, storage};
+use super::bindings::{Access, Bindings, check_aliasing, checked_binding, scratch};
+use super::call::Call;
 use super::host::Gpu;
 use super::kernels::Kernels;
-use super::params::{SortParams, SortScanParams};
-use super::pipeline::{Pipeline, Step, Use, Work};
+use super::params::{Params, SortParams, SortScanParams};
+use super::pipeline::{Pipeline, Step, Work};
 use crate::wgsl::SortPass;
 use crate::{ElementType, Error, Result};
 use std::sync::Arc;
@@ -66,7 +67,7 @@ impl SortShape {
         if need > u128::from(u32::MAX) {
             return Err(Error::limit(
                 "the sort",
-                "elements a tensor",
+                "the number of elements per tensor",
                 need.min(u64::MAX.into()) as u64,
                 u32::MAX.into(),
             ));
@@ -121,15 +122,9 @@ pub struct SortPlan {
     shape: SortShape,
 }
 
-/// A sort with its buffers: records itself, as often as wanted.
-#[derive(Debug)]
-pub struct SortCall {
-    steps: Vec<Step>,
-}
-
 impl Kernels {
     /// Plans a stable sort: a least-significant-digit radix sort (Knuth, *The Art of Computer Programming* 3, 5.2.5) of 8
-    /// bits a pass, without subgroups, within WebGPU's default limits. The same keys give the same result, bit for bit.
+    /// bits per pass, without subgroups, within WebGPU's default limits. The same keys give the same result, bit for bit.
     ///
     /// # Errors
     /// As [`SortShape::check`]; [`Error::Limit`] on a device without workgroups of 256 lanes, [`Error::Device`] for what
@@ -169,13 +164,13 @@ impl SortPlan {
     /// [`Error::Argument`] for a buffer that is too small, lacks the usage, is misaligned, or serves twice where one is
     /// written; [`Error::Limit`] for buffers or scratch past the device's binding size; [`Error::Device`] for what wgpu
     /// reports.
-    pub fn bind(&self, buffers: SortBuffers<'_>) -> Result<SortCall> {
+    pub fn bind(&self, buffers: SortBuffers<'_>) -> Result<Call> {
         if self.shape.values != buffers.values.is_some() {
             let (need, got) = if self.shape.values { ("a buffer", "none") } else { ("none", "a buffer") };
             return Err(Error::argument("values", format!("{need}, as the shape says"), got));
         }
         if self.shape.len_keys() == 0 {
-            return Ok(SortCall { steps: vec![] });
+            return Ok(Call::new("sort", []));
         }
         let limits = self.kernels.device().limits();
         let check = |name, binding: &wgpu::BufferBinding<'_>| {
@@ -186,20 +181,20 @@ impl SortPlan {
         buffers.values.as_ref().map(|b| check("values", b)).transpose()?;
         buffers.sorted_keys.as_ref().map(|b| check("sorted_keys", b)).transpose()?;
         let named = [
-            ("keys", Some(&buffers.keys), false),
-            ("values", buffers.values.as_ref(), false),
-            ("sorted_keys", buffers.sorted_keys.as_ref(), true),
-            ("sorted_values", Some(&buffers.sorted_values), true),
+            ("keys", Some(&buffers.keys), Access::Read),
+            ("values", buffers.values.as_ref(), Access::Read),
+            ("sorted_keys", buffers.sorted_keys.as_ref(), Access::Write),
+            ("sorted_values", Some(&buffers.sorted_values), Access::Write),
         ];
-        check_apart(&named)?;
-        Ok(SortCall { steps: self.steps(&buffers)? })
+        check_aliasing(&named, self.kernels.options().shared_buffers)?;
+        Ok(Call::of_steps("sort", self.steps(&buffers)?))
     }
 
     /// The steps over buffers that have been checked.
     pub(super) fn steps(&self, buffers: &SortBuffers<'_>) -> Result<Vec<Step>> {
         let (shape, device) = (&self.shape, self.kernels.device());
         let (passes, blocks) = (shape.passes(), shape.blocks());
-        let words = |label, words: usize| scratch(&self.kernels, label, 4 * words as u64);
+        let words = |label, words: usize| scratch(device, label, 4 * words as u64);
         let counts = words("sort counts", shape.segments * blocks * SortPass::LANES)?;
         let starts = words("sort starts", shape.segments * SortPass::LANES)?;
         // Every pass but the last writes to one of two places in turn.
@@ -208,61 +203,55 @@ impl SortPlan {
         let (keys, values) = (between("sort keys")?, between("sort values")?);
 
         let pipelines = self.pipelines(buffers.sorted_keys.is_some())?;
-        let items = (shape.segments * blocks) as u32;
-        let work = Work { items, a_dispatch: Self::ITEMS_A_DISPATCH };
-        let segments = Work { items: shape.segments as u32, a_dispatch: Self::ITEMS_A_DISPATCH };
-        let unused = self.kernels.unused(Use::Read);
-        let no_output = self.kernels.unused(Use::Write);
+        let per_dispatch = Self::ITEMS_PER_DISPATCH;
+        let work = Work { items: (shape.segments * blocks) as u32, per_dispatch };
+        let segments = Work { items: shape.segments as u32, per_dispatch };
         let whole = wgpu::Buffer::as_entire_buffer_binding;
         let mut steps = vec![];
         for pass in 0..passes {
-            let params = SortParams {
+            let params = Params::of(SortParams {
                 len: shape.len as u32,
                 blocks: blocks as u32,
                 shift: pass * SortPass::DIGIT_BITS,
                 digit_mask: digit_mask(shape.key_bits - pass * SortPass::DIGIT_BITS),
                 ..Default::default()
-            };
+            });
             let (last, pass) = (pass + 1 == passes, pass as usize);
             let (keys_in, values_in) = match pass.checked_sub(1) {
-                None => (buffers.keys.clone(), buffers.values.clone().unwrap_or(unused.clone())),
-                Some(before) => (whole(&keys[before % 2]), whole(&values[before % 2])),
+                None => (buffers.keys.clone(), buffers.values.clone()),
+                Some(before) => (whole(&keys[before % 2]), Some(whole(&values[before % 2]))),
             };
-            let (keys_out, values_out) = if last {
-                (buffers.sorted_keys.clone().unwrap_or(no_output.clone()), buffers.sorted_values.clone())
-            } else {
-                (whole(&keys[pass % 2]), whole(&values[pass % 2]))
+            let (keys_out, values_out) = match last {
+                true => (buffers.sorted_keys.clone(), buffers.sorted_values.clone()),
+                false => (Some(whole(&keys[pass % 2])), whole(&values[pass % 2])),
             };
-            let count = [keys_in.clone(), whole(&counts)];
-            steps.push(Step::new(device, &pipelines.count, params, work, &count)?);
-            let scan = SortScanParams { blocks: blocks as u32, ..Default::default() };
-            steps.push(Step::new(
-                device,
-                &pipelines.scan,
-                scan,
-                segments,
-                &[whole(&counts), whole(&starts)],
-            )?);
-            let scatter = [whole(&counts), whole(&starts), keys_in, values_in, keys_out, values_out];
-            steps.push(Step::new(device, &pipelines.scatter[pass], params, work, &scatter)?);
+            let tables = Bindings::default().with("counts", whole(&counts)).with("starts", whole(&starts));
+            let scan = Params::of(SortScanParams { blocks: blocks as u32, ..Default::default() });
+            let moved = tables
+                .clone()
+                .with("keys", keys_in)
+                .with_some("values", values_in)
+                .with_some("keys_out", keys_out)
+                .with("values_out", values_out);
+            steps.push(Step::new(device, &pipelines.count, &params, work, &moved)?);
+            steps.push(Step::new(device, &pipelines.scan, &scan, segments, &tables)?);
+            steps.push(Step::new(device, &pipelines.scatter[pass], &params, work, &moved)?);
         }
         Ok(steps)
     }
 
     /// 2^27 keys: far below a second on any device.
-    const ITEMS_A_DISPATCH: u32 = 1 << 16;
+    const ITEMS_PER_DISPATCH: u32 = 1 << 16;
 
     fn pipelines(&self, sorted_keys: bool) -> Result<Pipelines> {
-        use Use::{Read, Write};
         let (kernels, passes) = (&self.kernels, self.shape.passes());
         let scatter = |pass| {
             let shader = SortPass::scatter(self.shape.values || pass > 0, sorted_keys || pass + 1 < passes);
-            let uses = [Read, Read, Read, Read, Write, Write];
-            kernels.pipeline(shader, size_of::<SortParams>(), &uses)
+            kernels.pipeline(shader)
         };
         Ok(Pipelines {
-            count: kernels.pipeline(SortPass::count(), size_of::<SortParams>(), &[Read, Write])?,
-            scan: kernels.pipeline(SortPass::scan(), size_of::<SortScanParams>(), &[Write, Write])?,
+            count: kernels.pipeline(SortPass::count())?,
+            scan: kernels.pipeline(SortPass::scan())?,
             scatter: (0..passes).map(scatter).collect::<Result<_>>()?,
         })
     }
@@ -271,24 +260,8 @@ impl SortPlan {
 struct Pipelines {
     count: Arc<Pipeline>,
     scan: Arc<Pipeline>,
-    /// One a pass.
+    /// One per pass.
     scatter: Vec<Arc<Pipeline>>,
-}
-
-impl SortCall {
-    /// Records a compute pass of its own.
-    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
-        if self.steps.is_empty() {
-            return;
-        }
-        let descriptor = wgpu::ComputePassDescriptor { label: Some("sort"), timestamp_writes: None };
-        self.dispatch(&mut encoder.begin_compute_pass(&descriptor));
-    }
-
-    /// Records into the caller's pass; leaves its own pipeline and bind group 0 set.
-    pub fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>) {
-        self.steps.iter().for_each(|step| step.record(pass));
-    }
 }
 
 /// The bits of a pass's digit, given how many bits are left.
@@ -357,43 +330,7 @@ impl Gpu {
             sorted_values: whole(&sorted_values),
         };
         let call = plan.bind(buffers).map_err(|e| self.or_lost(e))?;
-        let copies = self.submit(|encoder| {
-            call.encode(encoder);
-            Ok([self.copy_out(encoder, &sorted_keys)?, self.copy_out(encoder, &sorted_values)?])
-        })?;
-        Ok(SortOutput { keys: self.read(&copies[0], len).await?, values: self.read(&copies[1], len).await? })
+        let fetched = self.fetch(&[&sorted_keys, &sorted_values], |encoder| call.encode(encoder)).await?;
+        Ok(SortOutput { keys: fetched.take(0, len)?, values: fetched.take(1, len)? })
     }
-}
-
-/// Scratch of a call, or which limit it passes.
-pub(super) fn scratch(kernels: &Kernels, label: &'static str, bytes: u64) -> Result<wgpu::Buffer> {
-    let limits = kernels.device().limits();
-    let have = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-    if bytes > have {
-        return Err(Error::limit(
-            format!("scratch: {label}"),
-            "max_storage_buffer_binding_size",
-            bytes,
-            have,
-        ));
-    }
-    storage(kernels.device(), label, bytes.next_multiple_of(16).max(16))
-}
-
-/// A dispatch may not write a buffer that it reads, nor one buffer through two bindings: outputs are buffers of their
-/// own. Each entry is a name, the binding, and whether it is written.
-pub(super) fn check_apart(named: &[(&'static str, Option<&wgpu::BufferBinding<'_>>, bool)]) -> Result<()> {
-    for (n, (name, output, written)) in named.iter().enumerate() {
-        let Some(output) = output.filter(|_| *written) else { continue };
-        for (m, (other, binding, _)) in named.iter().enumerate() {
-            if m != n && binding.is_some_and(|binding| binding.buffer == output.buffer) {
-                return Err(Error::argument(
-                    *name,
-                    format!("a buffer other than that of {other}"),
-                    "the same buffer",
-                ));
-            }
-        }
-    }
-    Ok(())
 }

@@ -43,6 +43,7 @@ pub struct Parts {
     parts: Arc<[Part]>,
     /// Made when first asked for: a kernel needs no way back from positions to places.
     places: Arc<OnceLock<Vec<[Option<Places>; 2]>>>,
+    pub(super) note: Option<Arc<str>>,
 }
 
 /// For each position its places in an order.
@@ -72,7 +73,7 @@ impl Parts {
         for (index, part) in parts.iter().enumerate() {
             part.check(index, &extent)?;
         }
-        Ok(Self { extent, parts: parts.into(), places: Arc::default() })
+        Ok(Self { extent, parts: parts.into(), places: Arc::default(), note: None })
     }
 
     /// The parts, in the order in which they run.
@@ -121,9 +122,15 @@ impl Parts {
         self.parts.iter().map(|part| part.mask.visited()).sum()
     }
 
-    /// Visited pairs a kept pair: 1 is no waste.
+    /// Visited pairs per kept pair: 1 is no waste.
     pub fn waste(&self) -> f64 {
         count::waste(self.visited(), self.kept())
+    }
+
+    /// Where [`lower`](Self::lower) found no way to visit at most 4 pairs per kept pair: which part wastes visits, and
+    /// why, as one sentence.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     /// Size of all masks and orders as a kernel reads them.
@@ -171,7 +178,8 @@ impl PartialEq for Parts {
 impl From<BlockMask> for Parts {
     fn from(mask: BlockMask) -> Self {
         let extent = mask.grid().extent();
-        Self { extent, parts: [Part { mask, q_order: None, k_order: None }].into(), places: Arc::default() }
+        let parts = [Part { mask, q_order: None, k_order: None }].into();
+        Self { extent, parts, places: Arc::default(), note: None }
     }
 }
 

@@ -1,7 +1,7 @@
 use super::{
     BigBird, BlockLayout, Blocks, Causal, CausalTopLeft, Dilated, Document, Extent, Fixed, Full, Global,
-    KeyLengths, Longformer, Mask, Pattern, Piece, Prefix, Random, Range, Site, Span, Strided, Varies, Window,
-    short, spans,
+    Identity, KeyLengths, Longformer, Mask, Pattern, Piece, Prefix, Random, Range, Site, Span, Strided,
+    Varies, Window, short, spans,
 };
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(pattern, AnyPattern::parse(&pattern.to_json())?);
 /// # Ok::<(), wgpu_attention::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum AnyPattern {
@@ -86,7 +86,7 @@ pub enum AnyPattern {
 }
 
 /// Which corner a causal pattern's diagonal runs into, where Lq != Lk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Alignment {
     /// The last query at the last key.
@@ -170,6 +170,17 @@ macro_rules! one {
 }
 
 impl Pattern for AnyPattern {
+    fn identity(&self) -> Identity<'_> {
+        one!(self, p => p.identity(),
+            Self::And { of } => of.iter().map(Self::identity).reduce(Identity::both).unwrap_or(Identity::of(&Full)),
+            Self::Or { of } => {
+                let either = of.iter().map(Self::identity).reduce(Identity::either);
+                either.unwrap_or(Identity::complement(Identity::of(&Full)))
+            }
+            Self::Not { of } => Identity::complement(of.identity()),
+        )
+    }
+
     fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
         one!(self, p => p.keep(site, i, j),
             Self::And { of } => of.iter().all(|p| p.keep(site, i, j)),
@@ -200,17 +211,9 @@ impl Pattern for AnyPattern {
         )
     }
 
-    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece<'_>>> {
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
         one!(self, p => p.pieces(extent),
-            Self::And { of } => {
-                let at = of.iter().position(|p| p.pieces(extent).is_some())?;
-                let mut pieces = of[at].pieces(extent)?;
-                for (_, other) in of.iter().enumerate().filter(|(n, _)| *n != at) {
-                    pieces = pieces.into_iter().map(|piece| piece.and(other, *extent)).collect();
-                }
-                Some(pieces)
-            },
-            Self::Or { .. } | Self::Not { .. } => None,
+            _ => self.identity().to_pattern().pieces(extent),
         )
     }
 

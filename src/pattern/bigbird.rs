@@ -1,5 +1,8 @@
+use super::block_table::BlockTable;
 use super::lower::Piece;
-use super::{BlockLayout, Blocks, Extent, Pattern, Range, Site, Span, Varies, spans};
+use super::{
+    BlockLayout, Blocks, Extent, Identity, Or, Pattern, Range, Site, Span, Varies, block_table, spans,
+};
 use crate::{Counter, Error, Result};
 
 /// Whole key blocks drawn at random (Zaheer 2020, section 2): each block of queries attends `count` distinct blocks of keys.
@@ -20,7 +23,7 @@ use crate::{Counter, Error, Result};
 /// Drawn by [`Counter`]`::new(seed, head)`, whose numbers r 2^32 + 0, 1, 2, ... give query block r its candidates,
 /// `below(number of key blocks)`, of which repeated ones are skipped. Query block: floor(i' / block) with
 /// i' = i + (Lk - Lq). For lists of your own, use [`Blocks`] with [`BlockLayout::from_columns`](super::BlockLayout::from_columns).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Random {
     /// Positions of a block.
@@ -52,7 +55,7 @@ pub struct Random {
 /// [`Random`], from those that window and global blocks do not hold. The common implementation draws some of them twice and
 /// then counts their keys twice, a bias of ln 2; and its global blocks are the first and the last one, see
 /// [`BigBird::first_and_last`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct BigBird {
     /// Positions of a block.
@@ -69,11 +72,11 @@ pub struct BigBird {
 
 /// [`BigBird`] with the first and the last block as global ones, as Hugging Face has it. Made by
 /// [`BigBird::first_and_last`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BigBirdEnds(BigBird);
 
 /// [`BigBird`]'s window and global blocks with random blocks from a list. Made by [`BigBird::with_lists`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BigBirdLists {
     fixed: BigBird,
     lists: Blocks,
@@ -138,12 +141,8 @@ impl Row {
         Self::new(self.sure.into_iter().chain(drawn).collect(), self.blocks)
     }
 
-    fn spans(&self, block: usize, kv_len: usize) -> Vec<Span> {
-        let edge = |at: usize| at.saturating_mul(block).min(kv_len);
-        self.sure
-            .iter()
-            .map(|stretch| Span { keys: edge(stretch.start)..edge(stretch.end), all: true })
-            .collect()
+    fn runs(&self) -> Vec<Range<u32>> {
+        self.sure.iter().map(|stretch| stretch.start as u32..stretch.end as u32).collect()
     }
 }
 
@@ -163,16 +162,30 @@ trait BlockRows {
     fn block_spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let kv_len = site.extent.kv_len;
         let (first, last) = (self.query_block(site, rows.start), self.query_block(site, rows.end - 1));
-        let of = |r| self.row(&site.extent, site.head, r).spans(self.block(), kv_len);
+        let of =
+            |r| block_table::stretches(&self.row(&site.extent, site.head, r).runs(), self.block(), kv_len);
         (first + 1..=last).fold(of(first), |spans, r| spans::together(&spans, &of(r), kv_len))
     }
 
-    /// The pattern's own blocks, where kernels have such, hold no pair too many.
-    fn natural<'a>(&self, pattern: impl Pattern + 'a) -> Option<Vec<Piece<'a>>> {
-        let block = self.block();
-        let fits = block.is_power_of_two() && (16..=64).contains(&block);
-        fits.then(|| vec![Piece { blocks: Some([block, block]), ..Piece::natural(pattern) }])
+    fn block_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        let row = self.row(&site.extent, site.head, self.query_block(site, i));
+        block_table::word(&row.runs(), self.block(), j, site.extent.kv_len)
     }
+
+    /// All rows, each drawn once.
+    fn table(&self, extent: &Extent, heads: usize) -> BlockTable {
+        let (block, blocks) = (self.block(), extent.kv_len.div_ceil(self.block()));
+        let first = extent.kv_len.saturating_sub(extent.q_len) / block;
+        let rows = |head| (first..blocks).map(move |r| self.row(extent, head, r as isize).runs());
+        let rows = (0..heads).flat_map(rows).collect();
+        BlockTable { block, first, layout: BlockLayout::from_rows([heads, blocks - first, blocks], rows) }
+    }
+}
+
+/// The pattern's own blocks, where kernels have such, hold no pair too many.
+fn natural(block: usize, pattern: impl Pattern + 'static) -> Piece {
+    let fits = block.is_power_of_two() && (16..=64).contains(&block);
+    Piece { blocks: fits.then_some([block, block]), why: block_table::why(block), ..Piece::natural(pattern) }
 }
 
 fn check_block(name: &'static str, block: usize) -> Result<()> {
@@ -304,6 +317,10 @@ impl Pattern for Random {
         self.keeps(site, i, j)
     }
 
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        self.block_word(site, i, j)
+    }
+
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         self.block_spans(site, rows)
     }
@@ -314,17 +331,28 @@ impl Pattern for Random {
 
     fn check(&self, extent: &Extent) -> Result<()> {
         check_block("Random.block", self.block)?;
-        check_count("Random.count", self.count, extent.kv_len.div_ceil(self.block), "")
+        // Without keys nothing is drawn.
+        let blocks = extent.kv_len.div_ceil(self.block);
+        if blocks == 0 { Ok(()) } else { check_count("Random.count", self.count, blocks, "") }
     }
 
-    fn pieces(&self, _: &Extent) -> Option<Vec<Piece<'_>>> {
-        self.natural(self)
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
+        let heads = if self.varies().heads { extent.heads } else { 1 };
+        Some(vec![natural(self.block(), self.table(extent, heads))])
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }
 
 impl Pattern for BigBird {
     fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
         self.keeps(site, i, j)
+    }
+
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        self.block_word(site, i, j)
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
@@ -339,14 +367,23 @@ impl Pattern for BigBird {
         self.check_with(extent, 0)
     }
 
-    fn pieces(&self, _: &Extent) -> Option<Vec<Piece<'_>>> {
-        self.natural(self)
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
+        let heads = if self.varies().heads { extent.heads } else { 1 };
+        Some(vec![natural(self.block(), self.table(extent, heads))])
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }
 
 impl Pattern for BigBirdEnds {
     fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
         self.keeps(site, i, j)
+    }
+
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        self.block_word(site, i, j)
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
@@ -361,14 +398,23 @@ impl Pattern for BigBirdEnds {
         self.0.check_with(extent, self.0.global / 2)
     }
 
-    fn pieces(&self, _: &Extent) -> Option<Vec<Piece<'_>>> {
-        self.natural(self)
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
+        let heads = if self.varies().heads { extent.heads } else { 1 };
+        Some(vec![natural(self.block(), self.table(extent, heads))])
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }
 
 impl Pattern for BigBirdLists {
     fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
         self.fixed.keep(site, i, j) || self.lists.keep(site, i, j)
+    }
+
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        self.fixed.keep_word(site, i, j) | self.lists.keep_word(site, i, j)
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
@@ -385,7 +431,12 @@ impl Pattern for BigBirdLists {
         self.lists.check(extent)
     }
 
-    fn pieces(&self, _: &Extent) -> Option<Vec<Piece<'_>>> {
-        self.fixed.natural(self)
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
+        let fixed = self.fixed.table(extent, 1);
+        Some(vec![natural(self.fixed.block, Or(fixed, self.lists.clone()))])
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }

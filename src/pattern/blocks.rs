@@ -1,4 +1,4 @@
-use super::{Extent, Pattern, Range, Site, Span, Varies, spans::together};
+use super::{Extent, Identity, Pattern, Range, Site, Span, Varies, block_table, spans::together};
 use crate::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// the layout's own and need not be the block of any kernel. This is the layout of DeepSpeed's and OpenAI's
 /// block-sparse kernels; theirs knows nothing inside a block, so for "unidirectional" layouts combine it with
 /// [`Causal`](super::Causal) by [`And`](super::And).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Blocks {
     /// Positions a block, at least 1.
@@ -40,7 +40,7 @@ pub struct Blocks {
 /// let pattern = Blocks { block: 64, layout };
 /// # Ok::<(), wgpu_attention::Error>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "json::Layout", into = "json::Layout"))]
 pub struct BlockLayout {
@@ -104,12 +104,16 @@ impl BlockLayout {
 
     /// Whether query block `r` attends key block `c`. `false` past the layout.
     pub fn keeps(&self, head: usize, r: usize, c: usize) -> bool {
-        let runs = self.row(head, r);
-        let after = runs.partition_point(|run| run.start as usize <= c);
-        runs[..after].last().is_some_and(|run| c < run.end as usize)
+        block_table::has(self.row(head, r), c)
     }
 
-    fn row(&self, head: usize, r: usize) -> &[Range<u32>] {
+    /// A layout from the stretches of columns of each row, which are ascending and do not touch.
+    pub(super) fn from_rows(sizes: [usize; 3], rows: Vec<Vec<Range<u32>>>) -> Self {
+        Self { sizes, rows: rows.into() }
+    }
+
+    /// The stretches of columns of a row; none past the layout.
+    pub(super) fn row(&self, head: usize, r: usize) -> &[Range<u32>] {
         let [heads, q_blocks, _] = self.sizes;
         let head = if heads == 1 { 0 } else { head };
         if head >= heads || r >= q_blocks {
@@ -151,19 +155,24 @@ impl Pattern for Blocks {
         self.layout.keeps(site.head, i / block, j / block)
     }
 
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        let block = self.block.max(1);
+        block_table::word(self.layout.row(site.head, i / block), block, j, site.extent.kv_len)
+    }
+
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let (block, kv_len) = (self.block.max(1), site.extent.kv_len);
-        let keys = |run: &Range<u32>| {
-            let edge = |column: u32| (column as usize).saturating_mul(block).min(kv_len);
-            Span { keys: edge(run.start)..edge(run.end), all: true }
-        };
-        let row = |r| self.layout.row(site.head, r).iter().map(keys).collect::<Vec<_>>();
+        let row = |r| block_table::stretches(self.layout.row(site.head, r), block, kv_len);
         let first = rows.start / block;
         (first + 1..=(rows.end - 1) / block).fold(row(first), |spans, r| together(&spans, &row(r), kv_len))
     }
 
     fn varies(&self) -> Varies {
         Varies { batch: false, heads: self.layout.sizes[0] > 1 }
+    }
+
+    fn why(&self) -> Option<&'static str> {
+        block_table::why(self.block)
     }
 
     fn check(&self, extent: &Extent) -> Result<()> {
@@ -179,8 +188,8 @@ impl Pattern for Blocks {
             return Err(Error::argument("Blocks.layout", need, heads));
         }
         let (need_q, need_k) = (extent.q_len.div_ceil(self.block), extent.kv_len.div_ceil(self.block));
-        // Without queries any number of rows will do: nothing is asked of them.
-        if (extent.q_len > 0 && q_blocks != need_q) || k_blocks != need_k {
+        // Without queries any number of rows will do, without keys any of columns: nothing is asked of them.
+        if (extent.q_len > 0 && q_blocks != need_q) || (extent.kv_len > 0 && k_blocks != need_k) {
             let Self { block, .. } = self;
             let need = format!(
                 "{need_q} x {need_k} blocks of {block} for {} queries and {} keys",
@@ -189,6 +198,10 @@ impl Pattern for Blocks {
             return Err(Error::argument("Blocks.layout", need, format!("{q_blocks} x {k_blocks}")));
         }
         Ok(())
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }
 

@@ -1,4 +1,4 @@
-use super::{Pattern, Range, Site, Span, spans::word};
+use super::{Identity, Pattern, Range, Site, Span, spans::word};
 
 /// No query attends a later key (Vaswani 2017, section 3.2.3), with the last query at the last key:
 /// j <= i + (Lk - Lq), the alignment of FlashAttention and of a key cache. [`Causal::top_left`] is j <= i.
@@ -11,7 +11,7 @@ use super::{Pattern, Range, Site, Span, spans::word};
 /// ███·        █████       ██·
 /// ████                    ███
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Causal;
 
 impl Causal {
@@ -31,7 +31,7 @@ impl Causal {
 /// ███·        ███··       ███
 /// ████                    ███
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct CausalTopLeft;
 
 impl Pattern for Causal {
@@ -46,6 +46,10 @@ impl Pattern for Causal {
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         staircase(site, site.aligned(rows.start) + 1, site.aligned(rows.end - 1) + 1)
     }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
+    }
 }
 
 impl Pattern for CausalTopLeft {
@@ -59,6 +63,10 @@ impl Pattern for CausalTopLeft {
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         staircase(site, rows.start as isize + 1, rows.end as isize)
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }
 

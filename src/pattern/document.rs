@@ -1,4 +1,4 @@
-use super::{Extent, Pattern, Range, Site, Span, Varies};
+use super::{Extent, Identity, Pattern, Piece, Range, Site, Span, Varies, spans::word};
 use crate::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 /// There is one id a key, so a query that stands before the first key (Lq > Lk) attends nothing. Ids need not be
 /// sorted: a document may lie in several pieces. Combine it with [`Causal`](super::Causal) by [`And`](super::And) for
 /// packed causal training; FlashAttention's `cu_seqlens` are the lengths of our runs of equal ids.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(from = "json::Document", into = "json::Document"))]
 pub struct Document {
@@ -30,7 +30,7 @@ pub struct Document {
 }
 
 /// The documents of one batch item.
-#[derive(PartialEq, Eq)]
+#[derive(PartialEq, Eq, Hash)]
 struct Item {
     ids: Vec<u32>,
     /// Where each run of equal ids starts, ascending.
@@ -97,6 +97,20 @@ impl Pattern for Document {
         Varies { batch: self.items.len() > 1, heads: false }
     }
 
+    /// Documents in many short pieces, as streams packed token by token: positions sorted by their id, where each
+    /// document is one stretch.
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
+        let [item] = &self.items[..] else { return None };
+        item.interleaves().then(|| vec![item.sorted(extent)])
+    }
+
+    fn why(&self) -> Option<&'static str> {
+        let many = self.items.len() > 1 && self.items.iter().any(Item::interleaves);
+        many.then_some(
+            "documents interleave, and batch items have lists of their own, but an order serves all items",
+        )
+    }
+
     fn check(&self, extent: &Extent) -> Result<()> {
         if self.items.len() != 1 && self.items.len() != extent.batch {
             let need = format!("1 list or {}, one a batch item", extent.batch);
@@ -110,6 +124,10 @@ impl Pattern for Document {
             None => Ok(()),
         }
     }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
+    }
 }
 
 impl Item {
@@ -121,6 +139,44 @@ impl Item {
         let mut by_id: Vec<u32> = (0..starts.len() as u32).collect();
         by_id.sort_by_key(|&run| ids[starts[run as usize] as usize]);
         Self { ids, starts, by_id }
+    }
+
+    /// Whether documents lie in more runs than there are documents, and the runs are shorter than blocks.
+    fn interleaves(&self) -> bool {
+        let documents = self.by_id.chunk_by(|&a, &b| self.id(a as usize) == self.id(b as usize)).count();
+        self.starts.len() > documents && self.ids.len() / 64 < self.starts.len()
+    }
+
+    /// All pairs, with queries and keys sorted by id. Queries before the first key come first and attend nothing.
+    fn sorted(&self, extent: &Extent) -> Piece {
+        let keys: Arc<[u32]> =
+            self.by_id.iter().flat_map(|&run| self.keys(run as usize)).map(|key| key as u32).collect();
+        let first = extent.kv_len as isize - extent.q_len as isize;
+        let idle = first.min(0).unsigned_abs().min(extent.q_len);
+        let queries = keys.iter().filter_map(|&key| usize::try_from(key as isize - first).ok());
+        let queries = (0..idle).chain(queries).map(|i| i as u32).collect::<Arc<[u32]>>();
+        let id_of = |key: u32| self.ids[key as usize];
+        let mut stretches = Vec::with_capacity(queries.len());
+        let mut place = 0;
+        for &i in queries[idle..].iter() {
+            let id = id_of((i as isize + first) as u32);
+            // Both sides ascend by id.
+            while id_of(keys[place]) != id {
+                place += 1;
+            }
+            stretches.push(place as u32);
+        }
+        let ends: Vec<u32> = stretches
+            .iter()
+            .map(|&start| {
+                let id = id_of(keys[start as usize]);
+                start + keys[start as usize..].partition_point(|&key| id_of(key) <= id) as u32
+            })
+            .collect();
+        let stretches =
+            std::iter::repeat_n(0..0, idle).chain(stretches.into_iter().zip(ends).map(|(a, b)| a..b));
+        let pattern = Stretches(stretches.collect());
+        Piece { q_order: Some(queries), k_order: Some(keys), ..Piece::natural(pattern) }
     }
 
     /// The run that a key lies in.
@@ -142,6 +198,31 @@ impl Item {
         let first = self.by_id.partition_point(|&run| self.id(run as usize) < id);
         let runs = self.by_id[first..].iter().map(|&run| run as usize);
         runs.take_while(move |&run| self.id(run) == id)
+    }
+}
+
+/// One stretch of keys for each query; the stretches of later queries neither start nor end earlier.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Stretches(Arc<[Range<u32>]>);
+
+impl Pattern for Stretches {
+    fn keep(&self, _: &Site, i: usize, j: usize) -> bool {
+        self.0[i].contains(&(j as u32))
+    }
+
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        let keys = self.0[i].start as isize..self.0[i].end as isize;
+        word(keys, j, site.extent.kv_len)
+    }
+
+    fn spans(&self, _: &Site, rows: Range<usize>) -> Vec<Span> {
+        let (first, last) = (&self.0[rows.start], &self.0[rows.end - 1]);
+        let keys = first.start as usize..last.end as usize;
+        vec![Span { keys, all: first == last }]
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }
 

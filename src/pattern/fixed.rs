@@ -1,5 +1,5 @@
 use super::lower::Piece;
-use super::{Extent, Pattern, Range, Site, Span, spans};
+use super::{Extent, Identity, Pattern, Range, Site, Span, spans};
 use crate::{Error, Result};
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub enum FixedPart {
 /// Not causal, the same without j <= i'. For text, with l = 128 or 256 and c = 8 to 32. Others differ: OpenAI's and
 /// DeepSpeed's `fixed` count summary *blocks* from the end of a window of blocks, and DeepSpeed's `unidirectional` is
 /// causal between blocks only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Fixed {
     /// Positions of a block, l.
@@ -102,6 +102,14 @@ impl Fixed {
         ]
     }
 
+    /// The summary keys among 32.
+    fn summary_word(&self, j: usize) -> u32 {
+        // The end of the block that the first of the keys lies in, and those of the blocks behind it.
+        let ends = (self.stride - j % self.stride..).step_by(self.stride);
+        let ends = ends.take_while(|end| end - self.summary.min(*end) < 32);
+        ends.fold(0, |word, end| word | spans::ones(end) & !spans::ones(end.saturating_sub(self.summary)))
+    }
+
     fn summary_spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let kv_len = site.extent.kv_len;
         let seen_by = |i: usize| if self.causal { site.aligned(i) + 1 } else { kv_len as isize };
@@ -132,11 +140,14 @@ impl Pattern for Fixed {
     }
 
     fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
-        if self.part == FixedPart::Block {
-            return spans::row_word(&self.block_spans(site, i..i + 1), j);
-        }
-        (0..32.min(site.extent.kv_len - j))
-            .fold(0, |word, b| word | u32::from(self.keep(site, i, j + b)) << b)
+        let (own, kv_len) = (site.aligned(i), site.extent.kv_len);
+        let seen = spans::word(0..if self.causal { own + 1 } else { isize::MAX }, j, kv_len);
+        let block = |part: bool| {
+            let start = self.block_of(own).saturating_mul(self.stride as isize);
+            if part { spans::word(start..start.saturating_add_unsigned(self.stride), j, kv_len) } else { 0 }
+        };
+        let summary = if self.has(FixedPart::Summary) { self.summary_word(j) } else { 0 };
+        seen & (block(self.has(FixedPart::Block)) | summary)
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
@@ -155,7 +166,7 @@ impl Pattern for Fixed {
     }
 
     /// The block in natural order; the summary keys gathered, side by side. Those of the own block are left to the block.
-    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece<'_>>> {
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
         if self.part == FixedPart::Block {
             return None;
         }
@@ -170,10 +181,14 @@ impl Pattern for Fixed {
             _ => Some(vec![gathered]),
         }
     }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
+    }
 }
 
 /// The summary keys by their place among them, without the own block's where the block has its piece.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct SummaryPlaces {
     fixed: Fixed,
     /// Summary keys there are.
@@ -222,5 +237,9 @@ impl Pattern for SummaryPlaces {
             return vec![before, span(a0..a1, false), span(b0..b1, false), after];
         }
         vec![before, span(a0..b1, false), after]
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }

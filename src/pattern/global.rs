@@ -1,5 +1,5 @@
 use super::lower::{Columns, Piece};
-use super::{And, Extent, Full, Not, Pattern, Range, Site, Span, Window, spans};
+use super::{And, Extent, Full, Identity, Not, Pattern, Range, Site, Span, Window, spans};
 use crate::{Error, Result};
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// ```
 ///
 /// Tokens are positions of keys; at Lq != Lk the queries stand at the last of them.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Global {
     /// The tokens, ascending, each once.
@@ -40,15 +40,21 @@ impl Global {
 }
 
 /// The tokens' columns for all queries, then their rows for all other keys.
-fn gathered(tokens: &Arc<[usize]>, extent: &Extent) -> Vec<Piece<'static>> {
+fn gathered(tokens: &Arc<[usize]>, extent: &Extent) -> Vec<Piece> {
     let columns = tokens.iter().map(|&token| token as u32).collect();
     let first = extent.kv_len as isize - extent.q_len as isize;
     let row_of = |&token: &usize| usize::try_from(token as isize - first).ok().filter(|&i| i < extent.q_len);
     let rows: Arc<[u32]> = tokens.iter().filter_map(row_of).map(|i| i as u32).collect();
     let mut pieces = vec![Piece { k_order: Some(columns), ..Piece::natural(Full) }.fitted()];
     if !rows.is_empty() {
-        let others = Not(Columns(tokens.clone()));
-        pieces.push(Piece { q_order: Some(rows), ..Piece::natural(others) }.fitted());
+        // Few tokens leave whole blocks between them; many do not, and then the other keys are gathered, too.
+        let piece = if tokens.len() < extent.kv_len / 256 {
+            Piece::natural(Not(Columns::new(tokens.clone())))
+        } else {
+            let others = (0..extent.kv_len).filter(|j| tokens.binary_search(j).is_err());
+            Piece { k_order: Some(others.map(|j| j as u32).collect()), ..Piece::natural(Full) }
+        };
+        pieces.push(Piece { q_order: Some(rows), ..piece }.fitted());
     }
     pieces
 }
@@ -72,6 +78,12 @@ fn check_tokens(name: &'static str, tokens: &[usize], extent: &Extent) -> Result
     }
 }
 
+/// The tokens among 32 keys.
+fn token_word(tokens: &[usize], j: usize) -> u32 {
+    let from = tokens.partition_point(|&key| key < j);
+    tokens[from..].iter().take_while(|&&key| key < j + 32).fold(0, |word, key| word | 1 << (key - j))
+}
+
 impl Pattern for Global {
     fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
         self.has(j as isize) || self.has(site.aligned(i))
@@ -80,14 +92,14 @@ impl Pattern for Global {
     fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
         match self.has(site.aligned(i)) {
             true => spans::ones(site.extent.kv_len - j),
-            false => Columns(self.tokens.clone()).keep_word(site, i, j),
+            false => token_word(&self.tokens, j),
         }
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let is_token = |i| self.has(site.aligned(i));
         let kv_len = site.extent.kv_len;
-        let columns = Columns(self.tokens.clone()).spans(site, rows.clone());
+        let columns: Vec<Span> = self.tokens.iter().map(|&j| Span { keys: j..j + 1, all: true }).collect();
         if rows.clone().all(is_token) {
             return vec![Span { keys: 0..kv_len, all: true }];
         }
@@ -102,8 +114,12 @@ impl Pattern for Global {
     }
 
     /// The tokens' keys gathered for all queries; the tokens' queries gathered for all other keys.
-    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece<'_>>> {
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
         (!self.tokens.is_empty()).then(|| gathered(&self.tokens, extent))
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }
 
@@ -123,7 +139,7 @@ impl Pattern for Global {
 ///
 /// The window is the paper's and Hugging Face's `attention_window`: half of it on each side. Longformer projects global
 /// queries and keys by matrices of their own; that is two calls, with [`Window`] and [`Global`] and other tensors.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Longformer {
     /// Keys of the window beside the query's own: half before it, half after.
@@ -158,6 +174,10 @@ impl Pattern for Longformer {
         self.local().keep(site, i, j) || self.tokens().keep(site, i, j)
     }
 
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        self.local().keep_word(site, i, j) | self.tokens().keep_word(site, i, j)
+    }
+
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let (local, tokens) = (self.local().spans(site, rows.clone()), self.tokens().spans(site, rows));
         spans::or(&local, &tokens, site.extent.kv_len)
@@ -168,12 +188,19 @@ impl Pattern for Longformer {
     }
 
     /// The window without the tokens; then the tokens as in [`Global`].
-    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece<'_>>> {
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
         if self.global.is_empty() {
             return None;
         }
-        let mut pieces = vec![Piece::natural(And(self.local(), Not(self.tokens())))];
+        let mut pieces = vec![Piece {
+            why: Some("of its windows only what the global tokens leave is kept"),
+            ..Piece::natural(And(self.local(), Not(self.tokens())))
+        }];
         pieces.extend(gathered(&self.global, extent));
         Some(pieces)
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }

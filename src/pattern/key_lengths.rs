@@ -1,4 +1,4 @@
-use super::{Extent, Pattern, Range, Site, Span, Varies, spans::word};
+use super::{Extent, Identity, Pattern, Range, Site, Span, Varies, spans::word};
 use crate::{Error, Result};
 
 /// Padding: batch item b has `lengths[b]` keys, the rest are never attended: `j < lengths[b]`. As many keys a row.
@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// It is the same at Lq != Lk: only keys count. Combine it by [`And`](super::And). There, [`Causal`](super::Causal)
 /// keeps its alignment to Lk; FlashAttention's `seqused_k` and packed `cu_seqlens` align each item to its own length
 /// instead.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct KeyLengths {
     /// Keys of each batch item, each at most Lk.
@@ -56,5 +56,9 @@ impl Pattern for KeyLengths {
             }
             None => Ok(()),
         }
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }

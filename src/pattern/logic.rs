@@ -1,4 +1,4 @@
-use super::{Extent, Pattern, Piece, Range, Site, Span, Varies, spans};
+use super::{Extent, Identity, Pattern, Piece, Range, Site, Span, Varies, lower, spans};
 use crate::Result;
 
 /// Pairs that both patterns keep. Closed forms stay closed: stretches are intersected.
@@ -12,7 +12,7 @@ use crate::Result;
 /// ```
 ///
 /// At Lq != Lk each pattern keeps its own alignment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct And<A, B>(
     /// One pattern.
     pub A,
@@ -31,7 +31,7 @@ pub struct And<A, B>(
 /// ```
 ///
 /// At Lq != Lk each pattern keeps its own alignment. A pair that both keep counts once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Or<A, B>(
     /// One pattern.
     pub A,
@@ -48,13 +48,17 @@ pub struct Or<A, B>(
 ///               ···█        ·····       ··█
 ///               ····                    ···
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Not<P>(
     /// The pattern.
     pub P,
 );
 
 impl<A: Pattern, B: Pattern> Pattern for And<A, B> {
+    fn identity(&self) -> Identity<'_> {
+        Identity::both(self.0.identity(), self.1.identity())
+    }
+
     fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
         self.0.keep(site, i, j) && self.1.keep(site, i, j)
     }
@@ -78,16 +82,16 @@ impl<A: Pattern, B: Pattern> Pattern for And<A, B> {
     }
 
     /// The pieces of one, each cut to the pairs of the other.
-    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece<'_>>> {
-        if let Some(pieces) = self.0.pieces(extent) {
-            return Some(pieces.into_iter().map(|piece| piece.and(&self.1, *extent)).collect());
-        }
-        let pieces = self.1.pieces(extent)?;
-        Some(pieces.into_iter().map(|piece| piece.and(&self.0, *extent)).collect())
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
+        Some(lower::and(&self.0, &self.1, extent))
     }
 }
 
 impl<A: Pattern, B: Pattern> Pattern for Or<A, B> {
+    fn identity(&self) -> Identity<'_> {
+        Identity::either(self.0.identity(), self.1.identity())
+    }
+
     fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
         self.0.keep(site, i, j) || self.1.keep(site, i, j)
     }
@@ -109,9 +113,18 @@ impl<A: Pattern, B: Pattern> Pattern for Or<A, B> {
         self.0.check(extent)?;
         self.1.check(extent)
     }
+
+    /// The pieces of one, and those of the other without what the first has.
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
+        Some(lower::or(&self.0, &self.1, extent))
+    }
 }
 
 impl<P: Pattern> Pattern for Not<P> {
+    fn identity(&self) -> Identity<'_> {
+        Identity::complement(self.0.identity())
+    }
+
     fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
         !self.0.keep(site, i, j)
     }
@@ -130,5 +143,10 @@ impl<P: Pattern> Pattern for Not<P> {
 
     fn check(&self, extent: &Extent) -> Result<()> {
         self.0.check(extent)
+    }
+
+    /// The pieces of the complement, pushed to the parts of a combination.
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
+        Some(lower::not(&self.0, extent))
     }
 }

@@ -1,38 +1,37 @@
 //! Pieces: a pattern cut into disjoint sets that lie densely in an order of their own.
 
-use super::{Pattern, Range, Site, Span, Varies, spans};
+use super::bits::Bits;
+use super::cut::Cut;
+use super::{And, Extent, Identity, Not, Or, Pattern, Range, Site, Span, spans};
 use std::sync::Arc;
 
 /// Some of a pattern's pairs, in places: place i' is query `q_order[i']`, place j' is key `k_order[j']`.
 ///
 /// A column of every 128th key touches every block of 64 in natural order; side by side, its keys fill their blocks.
-#[derive(Debug)]
-pub struct Piece<'a> {
+#[derive(Debug, Clone)]
+pub struct Piece {
     /// Which places meet. It is asked with the lengths of the orders.
-    pub pattern: Box<dyn Pattern + 'a>,
+    pub pattern: Box<dyn Pattern>,
     /// The query of each place; `None`: natural order.
     pub q_order: Option<Arc<[u32]>>,
     /// The key of each place; `None`: natural order.
     pub k_order: Option<Arc<[u32]>>,
     /// Queries and keys of the blocks that suit, where the piece is small or has blocks itself; `None`: any.
     pub blocks: Option<[usize; 2]>,
+    /// Why its pairs may be scattered all the same, where the pattern knows: half a sentence.
+    pub why: Option<&'static str>,
 }
 
-impl<'a> Piece<'a> {
+impl Piece {
     /// A piece in natural order.
-    pub(super) fn natural(pattern: impl Pattern + 'a) -> Self {
-        Self { pattern: Box::new(pattern), q_order: None, k_order: None, blocks: None }
+    pub(super) fn natural(pattern: impl Pattern + 'static) -> Self {
+        Self { pattern: Box::new(pattern), q_order: None, k_order: None, blocks: None, why: None }
     }
 
-    /// Both patterns' pairs: `other` is asked for the positions behind the places.
-    pub(super) fn and(self, other: &'a dyn Pattern, site_extent: super::Extent) -> Self {
-        let ordered = Ordered {
-            pattern: other,
-            extent: site_extent,
-            q_order: self.q_order.clone(),
-            k_order: self.k_order.clone(),
-        };
-        Self { pattern: Box::new(super::And(self.pattern, ordered)), ..self }
+    /// Both patterns' pairs.
+    pub(super) fn and(self, other: Box<dyn Pattern>, extent: Extent) -> Self {
+        let orders = (self.q_order.clone(), self.k_order.clone());
+        Self { pattern: Box::new(Cut::new((self.pattern, other), extent, orders)), ..self }
     }
 
     /// Blocks no larger than a gathered list needs: a power of two from 16 to 64.
@@ -42,43 +41,101 @@ impl<'a> Piece<'a> {
         };
         Self { blocks: Some([fit(&self.q_order), fit(&self.k_order)]), ..self }
     }
-}
 
-/// A pattern asked by places.
-#[derive(Debug)]
-struct Ordered<'a> {
-    pattern: &'a dyn Pattern,
-    extent: super::Extent,
-    q_order: Option<Arc<[u32]>>,
-    k_order: Option<Arc<[u32]>>,
-}
-
-impl Pattern for Ordered<'_> {
-    fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
-        let site = Site { extent: self.extent, ..*site };
-        let position = |order: &Option<Arc<[u32]>>, place: usize| match order {
-            Some(order) => order[place] as usize,
-            None => place,
-        };
-        self.pattern.keep(&site, position(&self.q_order, i), position(&self.k_order, j))
+    fn is_natural(&self) -> bool {
+        self.q_order.is_none() && self.k_order.is_none()
     }
+}
 
-    fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
-        match (&self.q_order, &self.k_order) {
-            (None, None) => self.pattern.spans(&Site { extent: self.extent, ..*site }, rows),
-            // What lies densely for one pattern is scattered for another: each pair is asked.
-            _ => vec![Span { keys: 0..site.extent.kv_len, all: false }],
+/// How a pattern lies best.
+enum Form {
+    /// In natural order, as one piece.
+    Natural(Piece),
+    /// In the orders of its pieces.
+    Pieces(Vec<Piece>),
+}
+
+impl Form {
+    fn of(pattern: &dyn Pattern, extent: &Extent) -> Self {
+        match pattern.pieces(extent) {
+            None => Self::Natural(Piece { why: pattern.why(), ..Piece::natural(copy(pattern)) }),
+            Some(mut pieces) if pieces.len() == 1 && pieces[0].is_natural() => {
+                Self::Natural(pieces.remove(0))
+            }
+            Some(pieces) => Self::Pieces(pieces),
         }
     }
+}
 
-    fn varies(&self) -> Varies {
-        self.pattern.varies()
+fn copy(pattern: &dyn Pattern) -> Box<dyn Pattern> {
+    pattern.identity().to_pattern()
+}
+
+/// Two natural pieces as one, in the smaller of their blocks.
+fn joined(a: Piece, b: Piece, join: fn(Box<dyn Pattern>, Box<dyn Pattern>) -> Piece) -> Vec<Piece> {
+    let blocks = match (a.blocks, b.blocks) {
+        (Some([q, k]), Some([other_q, other_k])) => Some([q.min(other_q), k.min(other_k)]),
+        // The other is as well served by any.
+        (a, b) => a.or(b),
+    };
+    vec![Piece { blocks, why: a.why.or(b.why), ..join(a.pattern, b.pattern) }]
+}
+
+/// The pieces of [`And`]: those of one, each cut to the pairs of the other.
+pub(super) fn and(a: &dyn Pattern, b: &dyn Pattern, extent: &Extent) -> Vec<Piece> {
+    let cut = |pieces: Vec<Piece>, other: &dyn Pattern, why: Option<&'static str>| {
+        let cut = |piece: Piece| Piece { why: piece.why.or(why), ..piece.and(copy(other), *extent) };
+        pieces.into_iter().map(cut).collect()
+    };
+    match (Form::of(a, extent), Form::of(b, extent)) {
+        (Form::Natural(a), Form::Natural(b)) => joined(a, b, |a, b| Piece::natural(And(a, b))),
+        (Form::Pieces(pieces), Form::Natural(b)) => cut(pieces, &b.pattern, b.why),
+        (Form::Natural(a), Form::Pieces(pieces)) => cut(pieces, &a.pattern, a.why),
+        (Form::Pieces(pieces), Form::Pieces(_)) => cut(
+            pieces,
+            b,
+            Some("both sides of an And want an order of their own, and the first one's is taken"),
+        ),
+    }
+}
+
+/// The pieces of [`Or`]: those of one, and those of the other without what the first has.
+pub(super) fn or(a: &dyn Pattern, b: &dyn Pattern, extent: &Extent) -> Vec<Piece> {
+    let without = |pieces: Vec<Piece>, other: &dyn Pattern| {
+        pieces.into_iter().map(|piece| piece.and(Box::new(Not(copy(other))), *extent)).collect::<Vec<_>>()
+    };
+    match (Form::of(a, extent), Form::of(b, extent)) {
+        (Form::Natural(a), Form::Natural(b)) => joined(a, b, |a, b| Piece::natural(Or(a, b))),
+        (Form::Natural(first), Form::Pieces(pieces)) | (Form::Pieces(pieces), Form::Natural(first)) => {
+            let rest = without(pieces, &first.pattern);
+            [vec![first], rest].concat()
+        }
+        (Form::Pieces(pieces), Form::Pieces(others)) => [pieces, without(others, a)].concat(),
+    }
+}
+
+/// The pieces of [`Not`]: the complement of And and Or is that of their parts, of Not the pattern itself; any other
+/// complement of what is sparse is dense in natural order.
+pub(super) fn not(of: &dyn Pattern, extent: &Extent) -> Vec<Piece> {
+    match of.identity().pushed() {
+        Some(pushed) => {
+            let pattern = pushed.to_pattern();
+            let why = pattern.why();
+            pattern.pieces(extent).unwrap_or_else(|| vec![Piece { why, ..Piece::natural(pattern) }])
+        }
+        None => match Form::of(of, extent) {
+            Form::Natural(piece) => vec![Piece { pattern: Box::new(Not(piece.pattern)), ..piece }],
+            Form::Pieces(_) => vec![Piece {
+                why: Some("what a pattern leaves out is visited in natural order"),
+                ..Piece::natural(Not(copy(of)))
+            }],
+        },
     }
 }
 
 /// Positions sorted by their residue: class e holds first + e, first + e + step, ... The positions are
 /// `first .. first + len`, and may begin below 0 (queries that stand before the first key).
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Residues {
     pub(super) first: isize,
     pub(super) len: usize,
@@ -123,7 +180,7 @@ impl Residues {
 
 /// Pairs of one residue whose distance is a number of steps in a range: `low <= (i' - j) / step <= high`, in places of
 /// [`Residues`] on both sides.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct ResidueBand {
     pub(super) queries: Residues,
     pub(super) keys: Residues,
@@ -195,24 +252,68 @@ impl Pattern for ResidueBand {
         spans.sort_by_key(|span| span.keys.start);
         spans
     }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
+    }
 }
 
 /// Keys of a set, for every query. Used to take them out of other pieces.
-#[derive(Debug, Clone)]
-pub(super) struct Columns(pub(super) Arc<[usize]>);
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Columns {
+    keys: Arc<[usize]>,
+    /// A bit for each key up to the last of the set.
+    bits: Bits,
+}
+
+impl Columns {
+    /// From ascending keys.
+    pub(super) fn new(keys: Arc<[usize]>) -> Self {
+        let len = keys.last().map_or(0, |last| last + 1);
+        let mut bits = vec![false; len];
+        keys.iter().for_each(|&key| bits[key] = true);
+        Self { keys, bits: Bits::new(bits) }
+    }
+}
 
 impl Pattern for Columns {
     fn keep(&self, _: &Site, _: usize, j: usize) -> bool {
-        self.0.binary_search(&j).is_ok()
+        self.bits.get(j)
     }
 
-    fn keep_word(&self, _: &Site, _: usize, j: usize) -> u32 {
-        let from = self.0.partition_point(|&key| key < j);
-        self.0[from..].iter().take_while(|&&key| key < j + 32).fold(0, |word, key| word | 1 << (key - j))
+    fn keep_word(&self, site: &Site, _: usize, j: usize) -> u32 {
+        self.bits.word(j) & spans::ones(site.extent.kv_len.saturating_sub(j))
     }
 
     fn spans(&self, site: &Site, _: Range<usize>) -> Vec<Span> {
-        let keys = self.0.iter().filter(|&&j| j < site.extent.kv_len);
+        let keys = self.keys.iter().filter(|&&j| j < site.extent.kv_len);
         keys.map(|&j| Span { keys: j..j + 1, all: true }).collect()
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
+    }
+}
+
+/// The first places of a list attend every key of theirs, the others none.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct FirstRows(pub(super) usize);
+
+impl Pattern for FirstRows {
+    fn keep(&self, _: &Site, i: usize, _: usize) -> bool {
+        i < self.0
+    }
+
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        if i < self.0 { spans::ones(site.extent.kv_len.saturating_sub(j)) } else { 0 }
+    }
+
+    fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
+        let keys = if rows.start < self.0 { 0..site.extent.kv_len } else { 0..0 };
+        vec![Span { keys, all: rows.end <= self.0 }]
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }

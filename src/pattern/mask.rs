@@ -1,4 +1,6 @@
-use super::{Extent, Pattern, Range, Site, Span, Varies};
+use super::bits::Bits;
+use super::lower::{FirstRows, Piece};
+use super::{Extent, Full, Identity, Pattern, Range, Site, Span, Varies, spans};
 use crate::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
@@ -16,12 +18,12 @@ use std::sync::Arc;
 /// At Lq != Lk it is what it says; there is no alignment. `true` is attend as in PyTorch's
 /// `scaled_dot_product_attention` and in ONNX; `torch.nn.MultiheadAttention` means the opposite. A mask that is shared
 /// along the queries or along the keys has a closed form; any other is read pair by pair.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "json::Mask", into = "json::Mask"))]
 pub struct Mask {
     sizes: [usize; 4],
-    values: Arc<[bool]>,
+    values: Bits,
     /// For a mask shared along the queries, the stretches of keys of each batch item and head.
     stretches: Arc<[Vec<Span>]>,
 }
@@ -32,7 +34,7 @@ impl Mask {
     /// # Errors
     /// [`Error::Argument`] where the number of values is not the product of the sizes.
     pub fn new(sizes: [usize; 4], values: impl IntoIterator<Item = bool>) -> Result<Self> {
-        let values: Arc<[bool]> = values.into_iter().collect();
+        let values = Bits::new(values);
         let need = sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
         if need != Some(values.len()) {
             let [batch, heads, queries, keys] = sizes;
@@ -40,7 +42,10 @@ impl Mask {
             return Err(Error::argument("Mask.values", need, values.len()));
         }
         let stretches = match sizes {
-            [_, _, 1, keys] if keys > 1 => values.chunks(keys).map(stretches).collect(),
+            [_, _, 1, keys] if keys > 1 => {
+                let rows = (0..values.len()).step_by(keys);
+                rows.map(|start| stretches(&values, start..start + keys)).collect()
+            }
             _ => Arc::default(),
         };
         Ok(Self { sizes, values, stretches })
@@ -51,29 +56,46 @@ impl Mask {
         self.sizes
     }
 
+    fn index(&self, site: &Site, i: usize, j: usize) -> usize {
+        let places = [site.batch, site.head, i, j].into_iter().zip(self.sizes);
+        places.fold(0, |index, (at, size)| index * size + if size == 1 { 0 } else { at })
+    }
+
     fn at(&self, site: &Site, i: usize, j: usize) -> bool {
-        let index = [site.batch, site.head, i, j]
-            .iter()
-            .zip(self.sizes)
-            .fold(0, |index, (&at, size)| index * size + if size == 1 { 0 } else { at });
-        self.values.get(index).copied().unwrap_or(false)
+        let index = self.index(site, i, j);
+        self.values.get(index)
     }
 }
 
-/// The stretches of set values.
-fn stretches(values: &[bool]) -> Vec<Span> {
-    let mut start = 0;
-    let runs = values.chunk_by(PartialEq::eq).map(|run| {
-        let keys = start..start + run.len();
-        start = keys.end;
-        (keys, run[0])
-    });
-    runs.filter(|run| run.1).map(|(keys, _)| Span { keys, all: true }).collect()
+/// The stretches of set values among some, as keys from the first of them on.
+fn stretches(values: &Bits, of: Range<usize>) -> Vec<Span> {
+    let mut spans: Vec<Span> = Vec::new();
+    for key in (0..of.len()).filter(|key| values.get(of.start + key)) {
+        match spans.last_mut() {
+            Some(last) if last.keys.end == key => last.keys.end += 1,
+            _ => spans.push(Span { keys: key..key + 1, all: true }),
+        }
+    }
+    spans
 }
 
 impl Pattern for Mask {
     fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
         self.at(site, i, j)
+    }
+
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        let all = spans::ones(site.extent.kv_len.saturating_sub(j));
+        match self.sizes[3] {
+            1 => {
+                if self.at(site, i, 0) {
+                    all
+                } else {
+                    0
+                }
+            }
+            _ => all & self.values.word(self.index(site, i, j)),
+        }
     }
 
     fn spans(&self, site: &Site, mut rows: Range<usize>) -> Vec<Span> {
@@ -97,6 +119,30 @@ impl Pattern for Mask {
         }
     }
 
+    /// A mask that all batch items and heads share, and all queries or all keys, scattered: the keys that it keeps side
+    /// by side, or the queries that it keeps first.
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
+        let [1, 1, queries, keys] = self.sizes else { return None };
+        let flips = self.values.iter().zip(self.values.iter().skip(1)).filter(|(a, b)| a != b).count();
+        if queries.min(keys) > 1 || flips <= self.values.len() / 64 {
+            return None;
+        }
+        let of = |kept: bool| (0u32..).zip(self.values.iter()).filter(move |value| value.1 == kept);
+        let of = |kept| of(kept).map(|(place, _)| place);
+        if queries == 1 {
+            let keys = Some(of(true).collect());
+            return Some(vec![Piece { k_order: keys, ..Piece::natural(Full) }.fitted()]);
+        }
+        debug_assert_eq!(queries, extent.q_len);
+        let rows = FirstRows(self.values.count());
+        let order = Some(of(true).chain(of(false)).collect());
+        Some(vec![Piece { q_order: order, ..Piece::natural(rows) }])
+    }
+
+    fn why(&self) -> Option<&'static str> {
+        Some("an explicit mask is visited in natural order")
+    }
+
     fn varies(&self) -> Varies {
         Varies { batch: self.sizes[0] > 1, heads: self.sizes[1] > 1 }
     }
@@ -114,12 +160,16 @@ impl Pattern for Mask {
         }
         Ok(())
     }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
+    }
 }
 
 /// Sizes and a count instead of every value.
 impl fmt::Debug for Mask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kept = self.values.iter().filter(|&&value| value).count();
+        let kept = self.values.count();
         write!(f, "Mask {{ sizes: {:?}, {kept} values set }}", self.sizes)
     }
 }
@@ -160,10 +210,7 @@ mod json {
             if mask == super::Mask::default() {
                 return Self::default();
             }
-            Self {
-                sizes: Some(mask.sizes),
-                values: Some(mask.values.iter().map(|&value| Bit(value)).collect()),
-            }
+            Self { sizes: Some(mask.sizes), values: Some(mask.values.iter().map(Bit).collect()) }
         }
     }
 }

@@ -12,12 +12,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 mod bigbird;
+mod bits;
+mod block_table;
 mod blocks;
 mod causal;
+mod cut;
 mod document;
 mod fixed;
 mod full;
 mod global;
+mod identity;
 mod key_lengths;
 mod logic;
 mod lower;
@@ -42,6 +46,7 @@ pub use document::Document;
 pub use fixed::{Fixed, FixedPart};
 pub use full::Full;
 pub use global::{Global, Longformer};
+pub use identity::Identity;
 pub use key_lengths::KeyLengths;
 pub use logic::{And, Not, Or};
 pub use lower::Piece;
@@ -87,7 +92,7 @@ impl Site {
 }
 
 /// A stretch of keys, seen from a block of queries.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Span {
     /// The keys.
     pub keys: Range<usize>,
@@ -96,7 +101,7 @@ pub struct Span {
 }
 
 /// Along which axes of the grid a pattern differs; where it does not, its blocks are stored once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Varies {
     /// Batch items may differ (padding, packed documents).
     pub batch: bool,
@@ -112,9 +117,15 @@ impl Varies {
 }
 
 /// The set S of attended pairs, as a predicate.
+///
+/// `dyn Pattern` can be compared, hashed and cloned, so that plans can be kept by their pattern: see [`Identity`].
 pub trait Pattern: Debug + Send + Sync {
     /// Whether query `i` attends key `j`. The definition: all else must agree with it.
     fn keep(&self, site: &Site, i: usize, j: usize) -> bool;
+
+    /// Which pattern it is, for `==`, `Hash` and clones of `dyn Pattern`: [`Identity::of(self)`](Identity::of) in a
+    /// pattern with parameters of its own. One that wraps another and keeps the same pairs hands on the other's.
+    fn identity(&self) -> Identity<'_>;
 
     /// 32 pairs at once: bit b is `keep(i, j + b)`, and clear from Lk on. The default asks `keep`; a pattern that can
     /// say it faster does, and one that is made of others asks them for words, too. Bits of partial blocks come from
@@ -139,8 +150,14 @@ pub trait Pattern: Debug + Send + Sync {
 
     /// Disjoint pieces that together are the pattern and that lie densely, for a pattern whose pairs are scattered in
     /// natural order; the first piece holds every query. `None`: natural order is best.
-    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece<'_>>> {
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
         let _ = extent;
+        None
+    }
+
+    /// Why its pairs may be scattered in natural order, where it has no [`pieces`](Self::pieces) and knows: half a
+    /// sentence for [`Parts::note`](crate::Parts::note).
+    fn why(&self) -> Option<&'static str> {
         None
     }
 
@@ -167,6 +184,10 @@ macro_rules! forward {
                 (**self).keep(site, i, j)
             }
 
+            fn identity(&self) -> Identity<'_> {
+                (**self).identity()
+            }
+
             fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
                 (**self).keep_word(site, i, j)
             }
@@ -179,8 +200,12 @@ macro_rules! forward {
                 (**self).varies()
             }
 
-            fn pieces(&self, extent: &Extent) -> Option<Vec<Piece<'_>>> {
+            fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
                 (**self).pieces(extent)
+            }
+
+            fn why(&self) -> Option<&'static str> {
+                (**self).why()
             }
 
             fn check(&self, extent: &Extent) -> Result<()> {

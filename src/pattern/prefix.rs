@@ -1,4 +1,4 @@
-use super::{Causal, Pattern, Range, Site, Span, causal::staircase, spans::word};
+use super::{Causal, Identity, Pattern, Range, Site, Span, causal::staircase, spans::word};
 
 /// A prefix that every query attends, then causal (Raffael 2019, section 3.2.1, "prefix LM"): j < len or j <= i + (Lk
 /// - Lq). max(len, i + 1) keys a row at Lq = Lk. A `len` past the keys is valid and attends all of them.
@@ -14,7 +14,7 @@ use super::{Causal, Pattern, Range, Site, Span, causal::staircase, spans::word};
 ///
 /// The causal part is aligned as [`Causal`] is. The prefix is counted in keys, from the first one, whatever the
 /// lengths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Prefix {
     /// Keys that every query attends.
@@ -35,5 +35,9 @@ impl Pattern for Prefix {
         let len = self.len.min(site.extent.kv_len) as isize;
         let (first, last) = (site.aligned(rows.start) + 1, site.aligned(rows.end - 1) + 1);
         staircase(site, first.max(len), last.max(len))
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }

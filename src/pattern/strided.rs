@@ -1,5 +1,5 @@
 use super::lower::{Piece, ResidueBand, Residues};
-use super::{And, Extent, Pattern, Range, Site, Span, Window, spans};
+use super::{And, Extent, Identity, Pattern, Range, Site, Span, Window, spans};
 use crate::{Error, Result};
 
 /// Which of the two sets of a factorised pattern a head attends (Child 2019, section 4.2): give each its own head, or both
@@ -37,7 +37,7 @@ pub enum StridedPart {
 /// For sequences with a period (images, music) take the period as the stride, or about sqrt(L): a row then keeps some
 /// 2 sqrt(L) keys. Others differ: OpenAI's `strided` is the column set alone, and its `local` of l keys counts the query's
 /// own among the l, where the paper's set has l + 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Strided {
     /// Keys from one of a column to the next, and the reach of the local set.
@@ -78,6 +78,15 @@ impl Strided {
         self.part == part || self.part == StridedPart::Both
     }
 
+    /// Every `stride`-th of 32 keys, from the first one of the query's column.
+    fn column_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        let own = site.aligned(i);
+        let first = (own - j as isize).rem_euclid(self.stride as isize) as usize;
+        let bits = (first..32).step_by(self.stride).fold(0, |word, b| word | 1 << b);
+        let end = if self.causal { own + 1 } else { isize::MAX };
+        bits & spans::word(0..end, j, site.extent.kv_len)
+    }
+
     /// Stretches of the columns that meet a block of queries: it moves by `stride` and repeats.
     fn column_spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let (first, last) = (site.aligned(rows.start), site.aligned(rows.end - 1));
@@ -107,6 +116,12 @@ impl Pattern for Strided {
             || (self.has(StridedPart::Local) && self.local().keep(site, i, j))
     }
 
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        let local = if self.has(StridedPart::Local) { self.local().keep_word(site, i, j) } else { 0 };
+        let column = if self.has(StridedPart::Column) { self.column_word(site, i, j) } else { 0 };
+        local | column
+    }
+
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         match self.part {
             StridedPart::Local => self.local().spans(site, rows),
@@ -124,7 +139,7 @@ impl Pattern for Strided {
 
     /// The local set in natural order; the columns with positions sorted by their residue, where each column is a
     /// stretch. What both hold, the query's own key and the neighbours in its column, is left to the local set.
-    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece<'_>>> {
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
         if self.part == StridedPart::Local {
             return None;
         }
@@ -151,6 +166,10 @@ impl Pattern for Strided {
             _ => Some(vec![column]),
         }
     }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
+    }
 }
 
 /// Every `step`-th key of a window (dilated sliding window, Beltagy 2020, section 3.1): with i' = i + (Lk - Lq),
@@ -166,7 +185,7 @@ impl Pattern for Strided {
 /// █·█·█·      ·█·█·█
 /// ·█·█·█
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Dilated {
     /// Keys before the query's own that the window reaches.
@@ -210,6 +229,10 @@ impl Pattern for Dilated {
         And(self.window(), self.columns()).keep(site, i, j)
     }
 
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        self.window().keep_word(site, i, j) & self.columns().keep_word(site, i, j)
+    }
+
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         And(self.window(), self.columns()).spans(site, rows)
     }
@@ -219,7 +242,7 @@ impl Pattern for Dilated {
     }
 
     /// Positions sorted by their residue: a plain window there.
-    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece<'_>>> {
+    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
         if self.step == 1 {
             return None;
         }
@@ -230,5 +253,9 @@ impl Pattern for Dilated {
         let band = ResidueBand { queries, keys, steps: vec![[-reach(self.after), reach(self.before)]] };
         let orders = (Some(queries.order()), Some(keys.order()));
         Some(vec![Piece { q_order: orders.0, k_order: orders.1, ..Piece::natural(band) }])
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }

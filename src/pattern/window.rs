@@ -1,4 +1,4 @@
-use super::{Pattern, Range, Site, Span, spans::word};
+use super::{Identity, Pattern, Range, Site, Span, spans::word};
 
 /// A band along the diagonal (Child 2019; Beltagy 2020): i' - before <= j <= i' + after, where i' = i + (Lk - Lq) is
 /// the key that a query stands at when both sequences end together. Both ends are inclusive, so that a row keeps
@@ -17,7 +17,7 @@ use super::{Pattern, Range, Site, Span, spans::word};
 /// FlashAttention's `window_size = (before, after)` is the same, with -1 for no end. Hugging Face's `sliding_window =
 /// w` is
 /// `before: w - 1, after: 0`, Longformer's `attention_window = w` is `w / 2` on each side. DeepSpeed's windows count blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Window {
     /// Keys before the query's own.
@@ -59,5 +59,9 @@ impl Pattern for Window {
             Span { keys: all.clone(), all: true },
             Span { keys: all.end..any.end, all: false },
         ]
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }

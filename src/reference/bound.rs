@@ -21,23 +21,12 @@
 //!                                      the factor scale log2(e) itself, rounded to f32
 //!        + |scale| sum' |q_c k_jc|     sum' over what is subnormal in its storage and may be read as 0
 //!        + 2^-126 (2 d + sum |k_jc|)   flushed products and partial sums; flushed elements of q times the factor
-//! softcap  c (tanh x - tanh(x - D)) + (2.5 E + 3 u) c tanh(x + D) + 2^-126 (1 + c),   x = |s| / c, y = x + delta / c
-//!          D = delta / c + y (2.5 E + 3 u) + E (3 + 4 y log2 e) / 2
-//! bias     u (|s + bias| + delta)      one addition
-//! ALiBi    2 u |slope (j - i)|         j - i past 2^24, the product
-//!        + u (|s + slope (j - i)| + delta)                                            the addition
-//! clamp    max(0, |s| - 2.3e38)        scores are clamped to +-2.3e38, so that log2(e) s is finite
-//! base 2   2 u (|s| + delta)           log2(e) rounded, and the product; folded into q if none of softcap, bias
-//!                                      and ALiBi is there
+//! terms    as each term of the score derives for itself (`src/score/NAME.rs`): it takes the score and the error
+//!          before it, and adds its own
+//! clamp    u |s|                       at f32's end: a score is kept above f32::MIN, which says that a pair is left out
 //! ```
 //!
-//! Each line takes the s and the delta of those before it and adds to delta; softcap replaces delta.
-//!
-//! Softcap: the kernel computes sign(x)(1 - t)/(1 + t), t = exp2(-2 log2(e) |x|). A relative error e of t is an
-//! error of ln(1 + e) / 2 of the argument of tanh, since (1 - t)/(1 + t) = tanh(-ln(t) / 2) holds for every t > 0;
-//! so all that happens up to t is one displacement D of the argument: the score's own error, a division, two
-//! roundings of the exponent, exp2. Then come 1 - t, 1 + t, a division, the product with c. tanh is steepest where
-//! tanh(x - D) lies, whatever the sign of x - D.
+//! Where the score is scale q . k alone, it is kept in base 2 (the factor log2(e) is in q); with terms in base e.
 //!
 //! # 2. The weight: p^_j / p_j within exp(+-epsilon_j) but for a common factor
 //!
@@ -49,7 +38,8 @@
 //! epsilon_j = delta_j + x_j (2 u + 2 E log2 e + E) + 3 E (1 + R)
 //! ```
 //!
-//! 2u: the subtractions, with one to spare; 2E log2 e: the exp2; E: second-order terms; R: how often a maximum rises,
+//! 2u: the subtractions, with one to spare (base e: 4u, for the product with log2(e), which is rounded too); 2E log2 e: the
+//! exp2; E: second-order terms; R: how often a maximum rises,
 //! each time with one more exp2. R is counted as the strict records of the scores in walking order, a score counting
 //! as a record when s + delta exceeds the largest s - delta before it, for rounding may reorder near ties.
 //!
@@ -98,10 +88,8 @@
 //! # Where nothing is promised
 //!
 //! The bound is infinite, which [`verify`](super::verify()) counts as *unspecified*, where
-//! - an input that the element depends on is NaN or infinite (a bias of minus infinity removes the pair instead);
-//! - f32 may overflow on the way: |scale| log2(e) max(1, |q|) or log2(e) A_j reaches 2^127; s + bias passes f32's
-//!   range; two clamped scores of a row are more than f32::MAX / log2(e) apart; m max |v_jc| reaches 2^127; |s| /
-//!   softcap reaches 2^126;
+//! - f32 may overflow on the way: |scale| log2(e) max(1, |q|) or log2(e) A_j reaches 2^127; a score passes f32's range;
+//!   in base 2 two scores of a row are more than f32::MAX / log2(e) apart; m max |v_jc| reaches 2^127;
 //! - the result may pass the range of the output's element type;
 //! - K u reaches 1/2 (at 2^21 to 2^22 keys): the worst case of such a sum in f32 is of the size of its terms.
 //!
@@ -130,20 +118,12 @@
 //! one error of u times the sum of the sizes for each, as for a chain of additions.
 
 use super::call::{Call, Position};
-use super::row::Exact;
-use crate::{Element, ElementType, KernelPath};
+use super::exact::Exact;
+use super::rounding::{E, HUGE, TINY, U, gamma, min_normal, promised, stored};
+use crate::score::Known;
+use crate::{Element, KernelPath};
 use std::f64::consts::LOG2_E;
 
-/// One rounding of f32 to either neighbour.
-pub(super) const U: f64 = 1.0 / 8_388_608.0;
-/// One ULP of f32, relative.
-pub(super) const E: f64 = U;
-/// The smallest normal f32, 2^-126: what a flush may lose.
-const TINY: f64 = f32::MIN_POSITIVE as f64;
-/// 2^127: what no intermediate value may reach.
-const HUGE: f64 = 1.7014118346046923e38;
-/// Scores are clamped to this.
-const CLAMP: f64 = 2.3e38;
 /// Second-order terms: a relative error r is an error of -ln(1 - r) <= r (1 + 2^-10) in the exponent, for r < 2^-10.
 const SECOND_ORDER: f64 = 1.0 + 1.0 / 1024.0;
 
@@ -180,12 +160,6 @@ impl Default for WeightFormat {
     }
 }
 
-/// gamma_k = k u / (1 - k u), infinite from k u = 1/2.
-pub(super) fn gamma(k: usize) -> f64 {
-    let x = k as f64 * U;
-    if x < 0.5 { x / (1.0 - x) } else { f64::INFINITY }
-}
-
 /// Bounds of one row.
 pub(super) struct Bound {
     /// `[dv]`
@@ -194,8 +168,8 @@ pub(super) struct Bound {
 }
 
 /// The bound of a row that has keys. `parts` walks the places of `exact.keys`, each once.
-pub(super) fn bound<T: Element>(
-    call: &Call<'_, T>,
+pub(super) fn bound<Q: Element, KV: Element>(
+    call: &Call<'_, Q, KV>,
     at: Position,
     exact: &Exact,
     parts: &[Vec<usize>],
@@ -205,7 +179,8 @@ pub(super) fn bound<T: Element>(
     let q = Query::new(call, at);
     let deltas: Vec<f64> = (0..m).map(|n| score_error(call, &q, at, exact, n)).collect();
     let unbounded = || Bound { out: vec![f64::INFINITY; exact.out.len()], lse: f64::INFINITY };
-    if deltas.iter().any(|delta| !delta.is_finite()) || spread_overflows(scores) {
+    let base_2 = call.attention.score.is_plain();
+    if deltas.iter().any(|delta| !delta.is_finite()) || (base_2 && spread_overflows(scores)) {
         return unbounded();
     }
 
@@ -215,7 +190,8 @@ pub(super) fn bound<T: Element>(
         return unbounded();
     }
     let top = scores.iter().zip(&deltas).map(|(s, delta)| s + delta).fold(f64::NEG_INFINITY, f64::max);
-    let weights = Weights::new(exact, &weight_errors(scores, &deltas, top, rises, format), top, format);
+    let weights =
+        Weights::new(exact, &weight_errors(scores, &deltas, top, rises, format, base_2), top, format);
     let out = output_bound(call, at, exact, &weights, sum_error, (m + rises + 2) as f64);
 
     let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -226,11 +202,6 @@ pub(super) fn bound<T: Element>(
     Bound { out, lse: promised(lse) }
 }
 
-/// Infinity for whatever is not a number.
-fn promised(bound: f64) -> f64 {
-    if bound.is_finite() { bound } else { f64::INFINITY }
-}
-
 /// What the error of a score needs to know of the query.
 struct Query {
     elements: Vec<f64>,
@@ -239,22 +210,23 @@ struct Query {
 }
 
 impl Query {
-    fn new<T: Element>(call: &Call<'_, T>, at: Position) -> Self {
+    fn new<Q: Element, KV: Element>(call: &Call<'_, Q, KV>, at: Position) -> Self {
         let elements = call.q(at);
         let largest = elements.iter().fold(1.0f64, |max, q| max.max(q.abs()));
-        let overflows = f64::from(call.shape.scale_value()).abs() * LOG2_E * largest >= HUGE;
+        let overflows = f64::from(call.attention.scale_value()).abs() * LOG2_E * largest >= HUGE;
         Self { elements, overflows }
     }
 }
 
 /// Section 1, `product`: the error of scale q . k_j.
-fn product_error<T: Element>(call: &Call<'_, T>, q: &Query, at: Position, j: u32) -> f64 {
-    let (scale, smallest) = (f64::from(call.shape.scale_value()).abs(), min_normal(T::TYPE));
+fn product_error<Q: Element, KV: Element>(call: &Call<'_, Q, KV>, q: &Query, at: Position, j: u32) -> f64 {
+    let scale = f64::from(call.attention.scale_value()).abs();
+    let [smallest_q, smallest_k] = [min_normal(Q::TYPE), min_normal(KV::TYPE)];
     let (mut condition, mut flushed, mut k_sum) = (0.0, 0.0, 0.0);
     for (&q, k) in q.elements.iter().zip(call.k(at, j)) {
         let size = (q * k).abs();
         condition += size;
-        flushed += if q.abs() < smallest || k.abs() < smallest { size } else { 0.0 };
+        flushed += if q.abs() < smallest_q || k.abs() < smallest_k { size } else { 0.0 };
         k_sum += k.abs();
     }
     let condition = scale * condition;
@@ -272,54 +244,34 @@ fn product_error<T: Element>(call: &Call<'_, T>, q: &Query, at: Position, j: u32
 }
 
 /// Section 1: delta of the n-th key. Not finite where nothing can be said.
-fn score_error<T: Element>(call: &Call<'_, T>, q: &Query, at: Position, exact: &Exact, n: usize) -> f64 {
-    let (shape, j, score) = (call.shape, exact.keys[n], exact.scores[n]);
-    let mut delta = product_error(call, q, at, j);
-    let mut partial = exact.products[n];
-    if let Some(cap) = shape.softcap.map(f64::from) {
-        delta = softcap_error(partial, delta, cap);
-        partial = cap * (partial / cap).tanh();
+fn score_error<Q: Element, KV: Element>(
+    call: &Call<'_, Q, KV>,
+    q: &Query,
+    at: Position,
+    exact: &Exact,
+    n: usize,
+) -> f64 {
+    let j = exact.keys[n];
+    let pair = call.pair(at, j as usize);
+    let mut known = Known { score: exact.products[n], error: product_error(call, q, at, j) };
+    for (rule, tensors) in call.terms() {
+        let score = rule.score(known.score, &pair, tensors);
+        known = Known { score, error: rule.error(known, score, &pair, tensors) };
     }
-    if let Some(bias) = call.bias(at, j as usize) {
-        partial += bias;
-        delta += U * (partial.abs() + delta) + if partial == 0.0 { 0.0 } else { TINY };
-        // f32::MIN itself is fine: what rounding adds to it stays below half of its last place.
-        if partial.abs() > f64::from(f32::MAX) + 2f64.powi(102) {
-            return f64::INFINITY;
-        }
+    if call.attention.score.is_plain() {
+        return known.error;
     }
-    if let Some(alibi) = call.alibi(at, j) {
-        partial += alibi;
-        delta +=
-            2.0 * U * alibi.abs() + U * (partial.abs() + delta) + if alibi == 0.0 { 0.0 } else { 2.0 * TINY };
-    }
-    delta += (score.abs() - CLAMP).max(0.0);
-    if shape.softcap.is_some() || shape.bias.is_some() || shape.alibi {
-        delta += 2.0 * U * (score.abs() + delta);
-    }
-    delta
-}
-
-/// |computed - c tanh(s / c)| where s itself is known within `delta`.
-fn softcap_error(score: f64, delta: f64, cap: f64) -> f64 {
-    if score == 0.0 && delta == 0.0 {
-        // By the letter 0 / c may be 2.5 ULP of 0, whose sign is not 0; then t = exp2(-0) within 3 ULP.
-        return cap * 2.0 * E;
-    }
-    let (x, moved) = (score.abs() / cap, delta / cap);
-    if x + moved >= 0.5 * HUGE || cap < TINY {
+    // Kept above f32::MIN, by one place.
+    if known.score.abs() + known.error > f64::from(f32::MAX) + 2f64.powi(102) {
         return f64::INFINITY;
     }
-    let shift = moved + (x + moved) * (2.5 * E + 3.0 * U) + E * (3.0 + 4.0 * (x + moved) * LOG2_E) / 2.0;
-    let shift = shift * SECOND_ORDER;
-    let roundings = (2.5 * E + 3.0 * U) * SECOND_ORDER * (x + shift).tanh();
-    cap * (x.tanh() - (x - shift).tanh() + roundings) + TINY * (1.0 + cap)
+    known.error + if known.score.abs() > 0.5 * HUGE { U * known.score.abs() } else { 0.0 }
 }
 
 /// Whether score - maximum may overflow in base 2.
 fn spread_overflows(scores: &[f64]) -> bool {
-    let clamped = || scores.iter().map(|s| s.clamp(-CLAMP, CLAMP));
-    let (low, high) = (clamped().fold(f64::INFINITY, f64::min), clamped().fold(f64::NEG_INFINITY, f64::max));
+    let each = || scores.iter().copied();
+    let (low, high) = (each().fold(f64::INFINITY, f64::min), each().fold(f64::NEG_INFINITY, f64::max));
     (high - low) * LOG2_E * SECOND_ORDER > f64::from(f32::MAX)
 }
 
@@ -339,10 +291,18 @@ fn records(scores: &[f64], deltas: &[f64], parts: &[Vec<usize>]) -> usize {
 }
 
 /// Sections 2 and 5: epsilon_j.
-fn weight_errors(scores: &[f64], deltas: &[f64], top: f64, rises: usize, format: WeightFormat) -> Vec<f64> {
+fn weight_errors(
+    scores: &[f64],
+    deltas: &[f64],
+    top: f64,
+    rises: usize,
+    format: WeightFormat,
+    base_2: bool,
+) -> Vec<f64> {
+    let subtractions = if base_2 { 2.0 * U } else { 4.0 * U };
     let error = |(s, delta): (&f64, &f64)| {
         let x = top - s + delta + 2.0 * format.late;
-        let exponentials = x * (2.0 * U + 2.0 * E * LOG2_E + E) + 3.0 * E * (1 + rises) as f64;
+        let exponentials = x * (subtractions + 2.0 * E * LOG2_E + E) + 3.0 * E * (1 + rises) as f64;
         (delta + exponentials) * SECOND_ORDER + format.rounding * (1.0 + 1.0 / 256.0)
     };
     scores.iter().zip(deltas).map(error).collect()
@@ -395,15 +355,15 @@ impl Weights {
 }
 
 /// Section 3: the bound of each element of a row.
-fn output_bound<T: Element>(
-    call: &Call<'_, T>,
+fn output_bound<Q: Element, KV: Element>(
+    call: &Call<'_, Q, KV>,
     at: Position,
     exact: &Exact,
     weights: &Weights,
     sum_error: f64,
     flushes: f64,
 ) -> Vec<f64> {
-    let (smallest, count) = (min_normal(T::TYPE), exact.keys.len() as f64);
+    let (smallest, count) = (min_normal(KV::TYPE), exact.keys.len() as f64);
     let mut columns = vec![Column::default(); exact.out.len()];
     for (n, &j) in exact.keys.iter().enumerate() {
         let (upper, error) = (weights.upper[n], weights.error[n]);
@@ -422,8 +382,11 @@ fn output_bound<T: Element>(
         }
     }
     let finish = |(column, &o): (&Column, &f64)| {
-        // f64::max and f64::min skip NaN, so ask the output, which does not.
-        if !o.is_finite() || column.max * count >= HUGE {
+        // What is not finite is to be seen, not bounded.
+        if !o.is_finite() {
+            return 0.0;
+        }
+        if column.max * count >= HUGE {
             return f64::INFINITY;
         }
         // B1 is NaN where an infinite weight met a value that equals the output; `min` then takes B2.
@@ -433,7 +396,7 @@ fn output_bound<T: Element>(
             + column.flushed
             + column.lost
             + flushes * 4.0 * TINY * (1.0 + column.max);
-        promised(stored(call.shape.output, o.abs(), bound))
+        stored(call.attention.storage.out, o.abs(), bound)
     };
     columns.iter().zip(&exact.out).map(finish).collect()
 }
@@ -454,29 +417,4 @@ struct Column {
     flushed: f64,
     /// Section 5.
     lost: f64,
-}
-
-/// Adds the last division and the storage of an element of size `o` that is known within `bound`.
-fn stored(output: ElementType, o: f64, bound: f64) -> f64 {
-    let largest = o + bound;
-    let mut total = bound + (2.5 * E + U + output.rounding()) * largest + 2.0 * TINY;
-    if output == ElementType::F16 && o - bound < min_normal(output) {
-        total += largest.min(min_normal(output)) + 2f64.powi(-24);
-    }
-    if o + total >= max_finite(output) { f64::INFINITY } else { total }
-}
-
-fn min_normal(element: ElementType) -> f64 {
-    match element {
-        ElementType::F16 => 2f64.powi(-14),
-        ElementType::F32 | ElementType::Bf16 => TINY,
-    }
-}
-
-fn max_finite(element: ElementType) -> f64 {
-    match element {
-        ElementType::F32 => f64::from(f32::MAX),
-        ElementType::F16 => 65504.0,
-        ElementType::Bf16 => (2.0 - 2f64.powi(-7)) * HUGE,
-    }
 }

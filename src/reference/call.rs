@@ -1,7 +1,9 @@
 //! The tensors of one call: checked once, then read row by row in f64; and the score.
 
 use crate::pattern::{Pattern, Site};
-use crate::{AttentionShape, Element, Error, Inputs, Layout, Result};
+use crate::score::{Pair, Rule};
+use crate::{Attention, AttentionShape, Element, Error, Inputs, Result, Strides};
+use std::borrow::Cow;
 use std::fmt;
 
 /// One row of the output.
@@ -35,38 +37,45 @@ impl fmt::Display for Position {
 }
 
 /// A call whose sizes have been checked: nothing below can index past an end.
-pub(super) struct Call<'a, E> {
+pub(super) struct Call<'a, Q, KV> {
+    pub(super) attention: &'a Attention,
+    /// Its sizes.
     pub(super) shape: &'a AttentionShape,
-    inputs: Inputs<'a, E>,
+    q: &'a [Q],
+    k: &'a [KV],
+    v: &'a [KV],
     pattern: &'a dyn Pattern,
-    slopes: Vec<f32>,
+    /// Of each term of the score: the caller's, or the term's own.
+    tensors: Vec<Vec<Cow<'a, [f32]>>>,
+    strides: [Strides; 3],
 }
 
-impl<'a, E: Element> Call<'a, E> {
+impl<'a, Q: Element, KV: Element> Call<'a, Q, KV> {
     pub(super) fn new(
-        shape: &'a AttentionShape,
-        inputs: &Inputs<'a, E>,
+        attention: &'a Attention,
+        inputs: &Inputs<'a, Q, KV>,
         pattern: &'a dyn Pattern,
     ) -> Result<Self> {
-        shape.check()?;
-        check_type::<E>("q, k and v", shape.input)?;
-        check_len("q", inputs.q.len(), shape.len_q(), shape.q_layout)?;
-        check_len("k", inputs.k.len(), shape.len_k(), shape.k_layout)?;
-        check_len("v", inputs.v.len(), shape.len_v(), shape.v_layout)?;
-        match (shape.bias, inputs.bias) {
-            (None, Some(_)) => {
-                return Err(Error::argument("bias", "none, as the shape has none", "a tensor"));
-            }
-            (Some(_), None) => return Err(Error::argument("bias", "a tensor, as the shape has one", "none")),
-            (Some(_), Some(bias)) if bias.len() < shape.len_bias() => {
-                let need = format!("at least {} elements", shape.len_bias());
-                return Err(Error::argument("bias", need, format!("{} elements", bias.len())));
-            }
-            _ => {}
-        }
+        let shape = &attention.shape;
+        attention.check()?;
+        check_type::<Q>("q", attention.storage.q)?;
+        check_type::<KV>("k and v", attention.storage.kv)?;
+        inputs.check(attention)?;
         pattern.check(&shape.extent())?;
-        let slopes = if shape.alibi { shape.alibi_slopes() } else { Vec::new() };
-        Ok(Self { shape, inputs: *inputs, pattern, slopes })
+        let tensors = |rule: &dyn Rule| -> Vec<Cow<'a, [f32]>> {
+            let given = rule.tensors(shape).into_iter().filter_map(|tensor| inputs.get(tensor.name));
+            given.map(Cow::Borrowed).chain(rule.constants(shape).map(|(_, own)| Cow::Owned(own))).collect()
+        };
+        Ok(Self {
+            attention,
+            shape,
+            q: inputs.q,
+            k: inputs.k,
+            v: inputs.v,
+            pattern,
+            tensors: attention.score.rules().map(tensors).collect(),
+            strides: [attention.q_strides(), attention.k_strides(), attention.v_strides()],
+        })
     }
 
     pub(super) fn check_position(&self, at: Position) -> Result<()> {
@@ -89,65 +98,56 @@ impl<'a, E: Element> Call<'a, E> {
     /// Whether j is in S_i: a bias of minus infinity removes it.
     pub(super) fn keeps(&self, at: Position, j: usize) -> bool {
         let site = Site { batch: at.batch, head: at.head, extent: self.shape.extent() };
-        self.pattern.keep(&site, at.i, j) && self.bias(at, j) != Some(f64::NEG_INFINITY)
+        self.pattern.keep(&site, at.i, j) && {
+            let pair = self.pair(at, j);
+            self.terms().all(|(rule, tensors)| rule.keeps(&pair, tensors))
+        }
+    }
+
+    /// The terms of the score, each with its tensors.
+    pub(super) fn terms(&self) -> impl Iterator<Item = (&dyn Rule, &[Cow<'a, [f32]>])> {
+        self.attention.score.rules().zip(self.tensors.iter().map(Vec::as_slice))
+    }
+
+    pub(super) fn pair(&self, at: Position, j: usize) -> Pair {
+        let position = at.i as i64 + self.shape.kv_len as i64 - self.shape.q_len as i64;
+        Pair { batch: at.batch, head: at.head, i: at.i, j, position }
     }
 
     /// q_i, `[d]`.
     pub(super) fn q(&self, at: Position) -> Vec<f64> {
-        let start = self.shape.q_strides().at(at.batch, at.head, at.i);
-        self.inputs.q[start..start + self.shape.head_dim].iter().map(|&x| x.into()).collect()
+        let start = self.strides[0].at(at.batch, at.head, at.i);
+        self.q[start..start + self.shape.head_dim].iter().map(|&x| x.into()).collect()
     }
 
     /// k_j as the row's head sees it, `[d]`.
     pub(super) fn k(&self, at: Position, j: u32) -> impl Iterator<Item = f64> + '_ {
-        let start = self.shape.k_strides().at(at.batch, self.shape.kv_head(at.head), j as usize);
-        self.inputs.k[start..start + self.shape.head_dim].iter().map(|&x| x.into())
+        let start = self.strides[1].at(at.batch, self.shape.kv_head(at.head), j as usize);
+        self.k[start..start + self.shape.head_dim].iter().map(|&x| x.into())
     }
 
     /// v_j as the row's head sees it, `[dv]`.
     pub(super) fn v(&self, at: Position, j: u32) -> impl Iterator<Item = f64> + '_ {
-        let start = self.shape.v_strides().at(at.batch, self.shape.kv_head(at.head), j as usize);
-        self.inputs.v[start..start + self.shape.value_dim].iter().map(|&x| x.into())
-    }
-
-    /// bias(i, j), if the shape has one.
-    pub(super) fn bias(&self, at: Position, j: usize) -> Option<f64> {
-        let index = self.shape.bias?.at(at.batch, at.head, at.i, j);
-        Some(f64::from(self.inputs.bias?[index]))
-    }
-
-    /// slope_h (j - i), if the shape asks for ALiBi (Press 2022). Positions count from 0 on both axes.
-    pub(super) fn alibi(&self, at: Position, j: u32) -> Option<f64> {
-        let slope = self.slopes.get(at.head)?;
-        Some(f64::from(*slope) * (f64::from(j) - at.i as f64))
+        let start = self.strides[2].at(at.batch, self.shape.kv_head(at.head), j as usize);
+        self.v[start..start + self.shape.value_dim].iter().map(|&x| x.into())
     }
 
     /// scale q_i . k_j.
     pub(super) fn product(&self, q: &[f64], at: Position, j: u32) -> f64 {
         let dot: f64 = q.iter().zip(self.k(at, j)).map(|(q, k)| q * k).sum();
-        f64::from(self.shape.scale_value()) * dot
+        f64::from(self.attention.scale_value()) * dot
     }
 
-    /// score(i, j) = softcap(product) + bias(i, j) + slope_h (j - i).
+    /// score(i, j): the product with every term.
     pub(super) fn score(&self, product: f64, at: Position, j: u32) -> f64 {
-        let capped = self.shape.softcap.map(f64::from).map_or(product, |cap| cap * (product / cap).tanh());
-        capped + self.bias(at, j as usize).unwrap_or(0.0) + self.alibi(at, j).unwrap_or(0.0)
+        let pair = self.pair(at, j as usize);
+        self.terms().fold(product, |score, (rule, tensors)| rule.score(score, &pair, tensors))
     }
 }
 
 pub(super) fn check_type<E: Element>(name: &'static str, need: crate::ElementType) -> Result<()> {
     if E::TYPE != need {
-        return Err(Error::argument(name, format!("{need} elements, as the shape says"), E::TYPE));
+        return Err(Error::argument(name, format!("{need} elements, as the storage says"), E::TYPE));
     }
     Ok(())
-}
-
-/// Exactly the tensor for a contiguous layout; a strided view may be followed by more.
-pub(super) fn check_len(name: &'static str, got: usize, need: usize, layout: Layout) -> Result<()> {
-    let strided = matches!(layout, Layout::Strided(_));
-    if got == need || (strided && got > need) {
-        return Ok(());
-    }
-    let need = format!("{}{need} elements", if strided { "at least " } else { "" });
-    Err(Error::argument(name, need, format!("{got} elements")))
 }

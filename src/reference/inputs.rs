@@ -1,24 +1,54 @@
 //! Seeded inputs of several kinds, the same on every machine.
 
-use crate::{AttentionShape, Counter, Element, Inputs, Result, Strides};
+use crate::score::Rule;
+use crate::{Attention, Counter, Element, ElementType, Inputs, Result, Strides};
 
 /// Owned input tensors of a call.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Tensors<E> {
-    /// q, [`AttentionShape::len_q`] elements.
-    pub q: Vec<E>,
-    /// k, [`AttentionShape::len_k`] elements.
-    pub k: Vec<E>,
-    /// v, [`AttentionShape::len_v`] elements.
-    pub v: Vec<E>,
-    /// bias, [`AttentionShape::len_bias`] elements, if the shape has one.
-    pub bias: Option<Vec<f32>>,
+#[non_exhaustive]
+pub struct Tensors<Q, KV = Q> {
+    /// q, [`Attention::len_q`] elements.
+    pub q: Vec<Q>,
+    /// k, [`Attention::len_k`] elements.
+    pub k: Vec<KV>,
+    /// v, [`Attention::len_v`] elements.
+    pub v: Vec<KV>,
+    /// Those of the score's terms, by name.
+    pub terms: Vec<(&'static str, Vec<f32>)>,
 }
 
-impl<E> Tensors<E> {
+impl<Q, KV> Tensors<Q, KV> {
+    /// q, k and v by the index of an element, and so the n-th element of a term's tensor.
+    pub(super) fn new(
+        attention: &Attention,
+        [q, k, v]: [&dyn Fn(usize) -> f64; 3],
+        term: impl Fn(&dyn Rule, usize) -> f32,
+    ) -> Self
+    where
+        Q: Element,
+        KV: Element,
+    {
+        let of_rule = |rule: &dyn Rule| -> Vec<(&'static str, Vec<f32>)> {
+            let tensors = rule.tensors(&attention.shape).into_iter();
+            tensors.map(|tensor| (tensor.name, (0..tensor.len).map(|n| term(rule, n)).collect())).collect()
+        };
+        Self {
+            q: (0..attention.len_q()).map(|n| Q::from_f64(q(n))).collect(),
+            k: (0..attention.len_k()).map(|n| KV::from_f64(k(n))).collect(),
+            v: (0..attention.len_v()).map(|n| KV::from_f64(v(n))).collect(),
+            terms: attention.score.rules().flat_map(of_rule).collect(),
+        }
+    }
+
     /// As slices.
-    pub fn inputs(&self) -> Inputs<'_, E> {
-        Inputs { q: &self.q, k: &self.k, v: &self.v, bias: self.bias.as_deref() }
+    pub fn inputs(&self) -> Inputs<'_, Q, KV> {
+        let inputs = Inputs::new(&self.q, &self.k, &self.v);
+        self.terms.iter().fold(inputs, |inputs, (name, values)| inputs.tensor(name, values))
+    }
+
+    /// The tensor of a term, to change it.
+    pub fn term_mut(&mut self, name: &str) -> Option<&mut Vec<f32>> {
+        self.terms.iter_mut().find(|(own, _)| *own == name).map(|(_, values)| values)
     }
 }
 
@@ -48,18 +78,25 @@ impl Kind {
         [Self::Normal, Self::Peaky, Self::Offset, Self::Rising, Self::Arange, Self::Tiny];
 }
 
-/// Inputs for `shape`, rounded to the element type; also what lies between strided rows is drawn. A bias is N(0, 4),
+/// Inputs of a call, rounded to the element types; also what lies between strided rows is drawn. A bias is N(0, 4),
 /// and finite.
 ///
 /// # Errors
-/// What [`AttentionShape::check`] refuses; an `E` that is not the shape's `input`.
-pub fn random<E: Element>(shape: &AttentionShape, kind: Kind, seed: u64) -> Result<Tensors<E>> {
-    shape.check()?;
-    super::call::check_type::<E>("E", shape.input)?;
+/// What [`Attention::check`] refuses; types that are not those of the storage.
+pub fn random<Q: Element, KV: Element>(
+    attention: impl Into<Attention>,
+    kind: Kind,
+    seed: u64,
+) -> Result<Tensors<Q, KV>> {
+    let attention = attention.into();
+    let shape = &attention.shape;
+    attention.check()?;
+    super::call::check_type::<Q>("q", attention.storage.q)?;
+    super::call::check_type::<KV>("k and v", attention.storage.kv)?;
     let normal = |stream, n: usize| Counter::new(seed, stream).normal(n as u64);
     let cycle = |n: usize, length: usize| ((n % length) as f64 - (length / 2) as f64) / (length / 2) as f64;
-    let tiny = if E::TYPE == crate::ElementType::F16 { 1e-4 } else { 1e-20 };
-    let k_strides = shape.k_strides();
+    let tiny = if [Q::TYPE, KV::TYPE].contains(&ElementType::F16) { 1e-4 } else { 1e-20 };
+    let k_strides = attention.k_strides();
     let (q, k, v): (Draw<'_>, Draw<'_>, Draw<'_>) = match kind {
         Kind::Normal => (&|n| normal(0, n), &|n| normal(1, n), &|n| normal(2, n)),
         Kind::Peaky => (&|n| 4.0 * normal(0, n), &|n| 4.0 * normal(1, n), &|n| normal(2, n)),
@@ -73,21 +110,18 @@ pub fn random<E: Element>(shape: &AttentionShape, kind: Kind, seed: u64) -> Resu
             (&|n| 4.0 + 0.5 * normal(0, n), &move |n| rise(n) + 0.05 * normal(1, n), &|n| normal(2, n))
         }
     };
-    let tensor = |len, draw: Draw<'_>| (0..len).map(|n| E::from_f64(draw(n))).collect();
-    Ok(Tensors {
-        q: tensor(shape.len_q(), q),
-        k: tensor(shape.len_k(), k),
-        v: tensor(shape.len_v(), v),
-        bias: shape.bias.map(|_| (0..shape.len_bias()).map(|n| 2.0 * normal(3, n) as f32).collect()),
-    })
+    Ok(Tensors::new(&attention, [q, k, v], |rule, n| rule.drawn(normal(3, n))))
 }
 
 type Draw<'a> = &'a dyn Fn(usize) -> f64;
 
-/// The row of a tensor in which element n lies: the remainder by each stride that is larger than the row's.
+/// The row of a tensor in which element n lies: the remainder by each stride that is larger than the row's. Exact where no
+/// stride is negative, which is all that these inputs need.
 fn row_of(strides: Strides, n: usize) -> usize {
-    let mut outer = [strides.batch, strides.head];
+    let [batch, head, row] = [strides.batch, strides.head, strides.row].map(isize::unsigned_abs);
+    let mut outer = [batch, head];
     outer.sort_unstable();
-    let n = outer.iter().rev().filter(|&&stride| stride > strides.row).fold(n, |n, stride| n % stride);
-    n.checked_div(strides.row).unwrap_or(0)
+    let n = n.saturating_sub(strides.offset);
+    let n = outer.iter().rev().filter(|&&stride| stride > row).fold(n, |n, stride| n % stride);
+    n.checked_div(row).unwrap_or(0)
 }

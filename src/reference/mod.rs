@@ -1,7 +1,7 @@
 //! What the kernels must compute: attention in f64, by the formula, and how far a kernel may be from it.
 //!
 //! ```text
-//! S_i   = { j : keep(i, j) and bias(i, j) > -inf }
+//! S_i   = { j : keep(i, j), and no term of the score removes the pair }
 //! lse_i = ln sum_{j in S_i} exp(score(i, j))
 //! o_i   = sum_{j in S_i} exp(score(i, j) - lse_i) v_j          S_i empty: o_i = 0, lse_i = f32::MIN
 //! ```
@@ -12,7 +12,9 @@
 //! | file | what |
 //! |---|---|
 //! | `call.rs` | the tensors of a call, their rows, the score |
-//! | `row.rs` | one row: softmax, output, bound |
+//! | `exact.rs` | one row: softmax and output |
+//! | `row.rs` | a row with its bound |
+//! | `rounding.rs` | what f32 may do to a number |
 //! | `bound.rs` | the bound on a kernel's error, with its derivation |
 //! | `rows.rs` | which rows a check looks at |
 //! | `verify.rs` | a kernel's output against the reference, element by element |
@@ -36,15 +38,17 @@
 //! ```
 
 use crate::pattern::Pattern;
-use crate::{AttentionShape, Element, Result};
+use crate::{Attention, Element, Result};
 use rayon::prelude::*;
 
 mod bound;
 mod call;
+mod exact;
 mod inputs;
 pub mod layer;
 mod lsh;
 pub mod oracle;
+mod rounding;
 mod row;
 mod rows;
 mod verify;
@@ -71,7 +75,7 @@ pub struct Output {
 }
 
 /// Attention over q `[B, H, Lq, d]`, k `[B, Hkv, Lk, d]`, v `[B, Hkv, Lk, dv]` (Vaswani 2017, eq. 1), in the layouts
-/// that `shape` says, without a bias. In time proportional to B H Lq Lk (d + dv), rows in parallel.
+/// that `attention` says, with a score that needs no tensors. In time proportional to B H Lq Lk (d + dv), rows in parallel.
 ///
 /// # Errors
 /// As [`attention_with`].
@@ -80,43 +84,44 @@ pub struct Output {
 /// use wgpu_attention::{AttentionShape, Full, reference};
 /// // One query, two keys of equal score: the mean of the values.
 /// let shape = AttentionShape::new(1, 1, 2, 1).q_len(1);
-/// let exact = reference::attention(&shape, &[0.0f32], &[1.0, 2.0], &[3.0, 5.0], &Full)?;
+/// let exact = reference::attention(&shape, &[0.0f32], &[1.0f32, 2.0], &[3.0, 5.0], &Full)?;
 /// assert_eq!(exact.out, [4.0]);
 /// assert!((exact.lse[0] - 2f64.ln()).abs() < 1e-15);
 /// # Ok::<(), wgpu_attention::Error>(())
 /// ```
-pub fn attention<E: Element>(
-    shape: &AttentionShape,
-    q: &[E],
-    k: &[E],
-    v: &[E],
+pub fn attention<Q: Element, KV: Element>(
+    attention: impl Into<Attention>,
+    q: &[Q],
+    k: &[KV],
+    v: &[KV],
     pattern: &dyn Pattern,
 ) -> Result<Output> {
-    attention_with(shape, &Inputs { q, k, v, bias: None }, pattern)
+    attention_with(attention, &Inputs::new(q, k, v), pattern)
 }
 
 /// [`attention`] with all the inputs that a shape may ask for.
 ///
-/// A contiguous layout wants exactly the tensor's elements ([`AttentionShape::len_q`] and its like), a
-/// [`Layout::Strided`](crate::Layout::Strided) one and the bias at least those: such a slice may go on behind the
-/// last row.
+/// A contiguous layout wants exactly the tensor's elements ([`Attention::len_q`] and its like), a
+/// [`Layout::Strided`](crate::Layout::Strided) one at least those: such a slice may go on behind the last row.
 ///
-/// NaN and infinity within the tensors reach the rows that depend on them, and no others.
+/// NaN and infinity within the tensors reach the rows that attend them, and no others: see [`Row::out`].
 ///
 /// # Errors
 /// [`Error::Argument`](crate::Error::Argument) naming the tensor for a wrong length or element type, and whatever
-/// [`AttentionShape::check`] and [`Pattern::check`] refuse.
-pub fn attention_with<E: Element>(
-    shape: &AttentionShape,
-    inputs: &Inputs<'_, E>,
+/// [`Attention::check`] and [`Pattern::check`] refuse.
+pub fn attention_with<Q: Element, KV: Element>(
+    attention: impl Into<Attention>,
+    inputs: &Inputs<'_, Q, KV>,
     pattern: &dyn Pattern,
 ) -> Result<Output> {
-    let call = Call::new(shape, inputs, pattern)?;
+    let attention = attention.into();
+    let shape = &attention.shape;
+    let call = Call::new(&attention, inputs, pattern)?;
     let rows = shape.len_lse();
     let mut out = vec![0.0; rows * shape.value_dim];
     let mut lse = vec![0.0; rows];
     out.par_chunks_mut(shape.value_dim).zip(lse.par_iter_mut()).enumerate().for_each(|(n, (out, lse))| {
-        let exact = row::solve(&call, Position::of_row(shape, n));
+        let exact = exact::solve(&call, Position::of_row(shape, n));
         out.copy_from_slice(&exact.out);
         *lse = exact.lse;
     });

@@ -19,35 +19,37 @@
 //! # Ok::<(), wgpu_attention::Error>(())
 //! ```
 
-use super::bound::{E, U, WeightFormat, gamma};
+use super::bound::WeightFormat;
 use super::call::{Call, Position};
 use super::inputs::Tensors;
+use super::rounding::{E, U, gamma};
 use super::row::bounded_row;
 use super::rows::Rows;
 use super::verify::{Got, Report, check_got, got_row};
 use crate::Counter;
-use crate::pattern::{Pattern, Site};
-use crate::{AttentionShape, Element, Error, Inputs, Result, Strides};
+use crate::pattern::Pattern;
+use crate::score::Rule;
+use crate::{Attention, AttentionShape, Element, ElementType, Error, Inputs, Result, Strides};
 use rayon::prelude::*;
 
 /// How far ahead the addressed key is, in nats: exp(-26) = 5e-12.
 const LEAD: f64 = 26.0;
 
 /// Inputs of the count test: q = 0, k N(0, 1), v 0 or 1 at random. A bias is 0, and minus infinity in one of eight
-/// places, so that removing pairs by the bias is tested too.
+/// places, so that removing pairs by the bias is tested too; the tensors of other terms leave scores as they are.
 ///
 /// # Errors
-/// What [`AttentionShape::check`] refuses; `alibi`, under which weights are not equal; an `E` that is not the
-/// shape's `input`.
-pub fn count_inputs<T: Element>(shape: &AttentionShape, seed: u64) -> Result<Tensors<T>> {
-    check::<T>(shape)?;
+/// What [`Attention::check`] refuses; a term under which weights are not equal, as ALiBi with slopes of its own; types that
+/// are not those of the storage.
+pub fn count_inputs<Q: Element, KV: Element>(
+    attention: impl Into<Attention>,
+    seed: u64,
+) -> Result<Tensors<Q, KV>> {
+    let attention = attention.into();
+    check::<Q, KV>(&attention)?;
     let (k, v) = (Counter::new(seed, 0), Counter::new(seed, 1));
-    Ok(Tensors {
-        q: vec![T::from_f64(0.0); shape.len_q()],
-        k: (0..shape.len_k()).map(|n| T::from_f64(k.normal(n as u64))).collect(),
-        v: (0..shape.len_v()).map(|n| T::from_f64((v.bits(n as u64) & 1) as f64)).collect(),
-        bias: removing_bias(shape, seed),
-    })
+    let (k, v) = (|n| k.normal(n as u64), |n| (v.bits(n as u64) & 1) as f64);
+    Ok(Tensors::new(&attention, [&|_| 0.0, &k, &v], silent(seed)))
 }
 
 /// Checks what a kernel made of [`count_inputs`], and its lse against ln |S_i| if given.
@@ -66,15 +68,17 @@ pub fn count_inputs<T: Element>(shape: &AttentionShape, seed: u64) -> Result<Ten
 ///
 /// # Errors
 /// As [`verify`](super::verify()).
-pub fn check_count<T: Element, O: Element>(
-    shape: &AttentionShape,
-    inputs: &Inputs<'_, T>,
+pub fn check_count<Q: Element, KV: Element, O: Element>(
+    attention: impl Into<Attention>,
+    inputs: &Inputs<'_, Q, KV>,
     pattern: &dyn Pattern,
     got: Got<'_, O>,
     rows: Rows,
 ) -> Result<Report> {
-    let call = Call::new(shape, inputs, pattern)?;
-    check_got(shape, &got)?;
+    let attention = attention.into();
+    let shape = &attention.shape;
+    let call = Call::new(&attention, inputs, pattern)?;
+    check_got(&attention, &got)?;
     let check = |&at: &Position| {
         let keys = call.keys(at);
         let n = keys.len();
@@ -82,9 +86,9 @@ pub fn check_count<T: Element, O: Element>(
         for &j in &keys {
             counts.iter_mut().zip(call.v(at, j)).for_each(|(count, v)| *count += v);
         }
-        let out = got_row(shape, &got, at).zip(&counts).map(|(got, count)| match n {
+        let out = got_row(&attention, &got, at).zip(&counts).map(|(got, count)| match n {
             0 => (got, 0.0, 0.0),
-            _ => (got, count / n as f64, count_tolerance(shape, *count, n)),
+            _ => (got, count / n as f64, count_tolerance(attention.storage.out, *count, n)),
         });
         let lse = got.lse.map(|lse| match n {
             0 => (f64::from(lse[at.row(shape)]), f64::from(f32::MIN), 0.0),
@@ -92,11 +96,12 @@ pub fn check_count<T: Element, O: Element>(
         });
         Report::of_row(at, out, lse)
     };
-    Ok(rows.positions(shape).par_iter().map(check).reduce(Report::empty, Report::merge))
+    let report = rows.positions(shape).par_iter().map(check).reduce(Report::empty, Report::merge);
+    Ok(report.concluded())
 }
 
-fn count_tolerance(shape: &AttentionShape, count: f64, n: usize) -> f64 {
-    let rounding = (2.5 * E + U + shape.output.rounding()) * count;
+fn count_tolerance(output: ElementType, count: f64, n: usize) -> f64 {
+    let rounding = (2.5 * E + U + output.rounding()) * count;
     (rounding + (2.0 * gamma(2 * n + 2) * count).min(0.125)) / n as f64
 }
 
@@ -108,9 +113,10 @@ fn lse_tolerance(n: usize) -> f64 {
 
 /// Inputs of the gather test, and which key each row addresses.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Gather<T> {
+#[non_exhaustive]
+pub struct Gather<Q, KV = Q> {
     /// The inputs.
-    pub tensors: Tensors<T>,
+    pub tensors: Tensors<Q, KV>,
     /// `[B, H, Lq]`: the key that each row addresses.
     pub targets: Vec<u32>,
 }
@@ -126,42 +132,41 @@ pub struct Gather<T> {
 /// [`count_inputs`].
 ///
 /// # Errors
-/// What [`AttentionShape::check`] refuses; a head_dim that is smaller than the number of bits of `kv_len - 1` (one
-/// more with a softcap): the codes do not fit; `alibi`, which outweighs the codes; a scale of 0, or so small that
-/// the queries pass the element type's range; a softcap below 14, which leaves no 26 nats; strides of q, k or v
-/// under which rows share elements; an `E` that is not the shape's `input`.
-pub fn gather_inputs<T: Element>(
-    shape: &AttentionShape,
+/// What [`Attention::check`] refuses; a head_dim that is smaller than the number of bits of `kv_len - 1` (one
+/// more with a softcap): the codes do not fit; no key; a term that always changes scores, as ALiBi with slopes of its own; a
+/// scale of 0, or so small that the queries pass the element type's range; a softcap below 14, which leaves no 26 nats;
+/// strides of q, k or v under which rows share elements; types that are not those of the storage.
+pub fn gather_inputs<Q: Element, KV: Element>(
+    attention: impl Into<Attention>,
     pattern: &dyn Pattern,
     seed: u64,
-) -> Result<Gather<T>> {
-    check::<T>(shape)?;
+) -> Result<Gather<Q, KV>> {
+    let attention = attention.into();
+    let shape = &attention.shape;
+    check::<Q, KV>(&attention)?;
     pattern.check(&shape.extent())?;
-    let code = Code::new(shape)?;
-    // Rounding to T may lose one part in 2^8 of the lead; LEAD has that to spare.
-    let largest: f64 = T::from_f64(code.query_shift.abs().max(code.amplitude.abs())).into();
-    let smallest: f64 = T::from_f64(code.amplitude).into();
+    let code = Code::new(&attention)?;
+    // Rounding to Q may lose one part in 2^8 of the lead; LEAD has that to spare.
+    let largest: f64 = Q::from_f64(code.query_shift.abs().max(code.amplitude.abs())).into();
+    let smallest: f64 = Q::from_f64(code.amplitude).into();
     if !(largest.is_finite() && smallest.abs() > 0.99 * code.amplitude.abs()) {
-        let need = format!("a factor for which queries of {:e} fit {}", code.amplitude, T::TYPE);
-        return Err(Error::argument("scale", need, shape.scale_value()));
+        let need = format!("a factor for which queries of {:e} fit {}", code.amplitude, Q::TYPE);
+        return Err(Error::argument("scale", need, attention.scale_value()));
     }
 
-    let bias = removing_bias(shape, seed);
-    let targets = targets(shape, pattern, bias.as_deref(), seed);
-    let mut tensors = Tensors {
-        q: vec![T::from_f64(0.0); shape.len_q()],
-        k: vec![T::from_f64(0.0); shape.len_k()],
-        v: vec![T::from_f64(0.0); shape.len_v()],
-        bias,
+    let mut tensors = Tensors::<Q, KV>::new(&attention, [&|_| 0.0; 3], silent(seed));
+    let targets = {
+        let inputs = tensors.inputs();
+        targets(&Call::new(&attention, &inputs, pattern)?, seed)
     };
     let (kv, q) = ([shape.batch, shape.kv_heads, shape.kv_len], [shape.batch, shape.heads, shape.q_len]);
-    fill("k_layout", &mut tensors.k, shape.k_strides(), kv, shape.head_dim, |batch, head, j, c| {
+    fill("k_layout", &mut tensors.k, attention.k_strides(), kv, shape.head_dim, |batch, head, j, c| {
         if code.is_shift(c) { 1.0 } else { code.element(batch, head, j, c) }
     })?;
-    fill("v_layout", &mut tensors.v, shape.v_strides(), kv, shape.value_dim, |batch, head, j, c| {
+    fill("v_layout", &mut tensors.v, attention.v_strides(), kv, shape.value_dim, |batch, head, j, c| {
         value(shape, batch, head, j, c)
     })?;
-    fill("q_layout", &mut tensors.q, shape.q_strides(), q, shape.head_dim, |batch, head, i, c| {
+    fill("q_layout", &mut tensors.q, attention.q_strides(), q, shape.head_dim, |batch, head, i, c| {
         let target = targets[Position { batch, head, i }.row(shape)] as usize;
         let element = code.amplitude * code.element(batch, shape.kv_head(head), target, c);
         if code.is_shift(c) { code.query_shift } else { element }
@@ -182,17 +187,19 @@ pub fn gather_inputs<T: Element>(
 ///
 /// # Errors
 /// As [`verify`](super::verify()), and for `targets` of another call.
-pub fn check_gather<T: Element, O: Element>(
-    shape: &AttentionShape,
-    gather: &Gather<T>,
+pub fn check_gather<Q: Element, KV: Element, O: Element>(
+    attention: impl Into<Attention>,
+    gather: &Gather<Q, KV>,
     pattern: &dyn Pattern,
     got: Got<'_, O>,
     rows: Rows,
     weights: WeightFormat,
 ) -> Result<Report> {
+    let attention = attention.into();
+    let shape = &attention.shape;
     let inputs = gather.tensors.inputs();
-    let call = Call::new(shape, &inputs, pattern)?;
-    check_got(shape, &got)?;
+    let call = Call::new(&attention, &inputs, pattern)?;
+    check_got(&attention, &got)?;
     if gather.targets.len() != shape.len_lse() || gather.targets.iter().any(|&t| t as usize >= shape.kv_len) {
         return Err(Error::argument(
             "targets",
@@ -206,16 +213,17 @@ pub fn check_gather<T: Element, O: Element>(
     misses = misses.into_iter().step_by(step).collect();
 
     let others = 128.0 * (shape.kv_len - 1) as f64 * (1.0 - LEAD).exp();
-    let (relative, sums) = (2.5 * E + U + shape.output.rounding(), 2.0 * gamma(2 * shape.kv_len + 2));
+    let (relative, sums) =
+        (2.5 * E + U + attention.storage.out.rounding(), 2.0 * gamma(2 * shape.kv_len + 2));
     let tolerance = |v: f64| relative * v.abs() + (sums * v.abs()).min(0.25) + others;
     let hit = |&at: &Position| {
         let values = call.v(at, gather.targets[at.row(shape)]);
-        let out = got_row(shape, &got, at).zip(values).map(|(got, v)| (got, v, tolerance(v)));
+        let out = got_row(&attention, &got, at).zip(values).map(|(got, v)| (got, v, tolerance(v)));
         Report::of_row(at, out, None)
     };
     let miss = |&at: &Position| {
         let row = bounded_row(&call, at, None, weights)?;
-        let out = got_row(shape, &got, at)
+        let out = got_row(&attention, &got, at)
             .zip(row.out)
             .zip(row.bound)
             .map(|((got, expected), bound)| (got, expected, bound));
@@ -223,23 +231,25 @@ pub fn check_gather<T: Element, O: Element>(
     };
     let hits = hits.par_iter().map(hit).reduce(Report::empty, Report::merge);
     let misses = misses.par_iter().map(miss).try_reduce(Report::empty, |a, b| Ok(a.merge(b)))?;
-    Ok(hits.merge(misses))
+    Ok(hits.merge(misses).concluded())
 }
 
-fn check<T: Element>(shape: &AttentionShape) -> Result<()> {
-    shape.check()?;
-    super::call::check_type::<T>("T", shape.input)?;
-    if shape.alibi {
-        return Err(Error::argument("alibi", "false: the oracle's scores leave no room for it", true));
+fn check<Q: Element, KV: Element>(attention: &Attention) -> Result<()> {
+    attention.check()?;
+    super::call::check_type::<Q>("q", attention.storage.q)?;
+    super::call::check_type::<KV>("k and v", attention.storage.kv)?;
+    match attention.score.rules().find(|rule| rule.silent(0).is_none()) {
+        Some(rule) => {
+            Err(Error::argument(rule.name(), "none: the oracle's scores leave no room for it", "one"))
+        }
+        None => Ok(()),
     }
-    Ok(())
 }
 
-/// 0, and minus infinity in one of eight places.
-fn removing_bias(shape: &AttentionShape, seed: u64) -> Option<Vec<f32>> {
+/// Elements of the terms' tensors under which scores stay as they are.
+fn silent(seed: u64) -> impl Fn(&dyn Rule, usize) -> f32 {
     let draw = Counter::new(seed, 2);
-    let element = |n| if draw.bits(n) & 7 == 0 { f32::NEG_INFINITY } else { 0.0 };
-    shape.bias.map(|_| (0..shape.len_bias() as u64).map(element).collect())
+    move |rule, n| rule.silent(draw.bits(n as u64)).unwrap_or(0.0)
 }
 
 /// Bits that tell `kv_len` keys apart.
@@ -262,19 +272,23 @@ struct Code {
 impl Code {
     /// A matching bit scores x and another -x, so h wrong bits score x (bits - 2 h): without softcap a lead of 2 x.
     /// With it, scores are moved to x (1 - 2 h), which leads by 2 c tanh(x / c).
-    fn new(shape: &AttentionShape) -> Result<Self> {
-        let scale = f64::from(shape.scale_value());
+    fn new(attention: &Attention) -> Result<Self> {
+        let (shape, scale) = (&attention.shape, f64::from(attention.scale_value()));
+        if shape.kv_len == 0 {
+            return Err(Error::argument("kv_len", "at least 1: there is no key to address", 0));
+        }
         if scale == 0.0 {
             return Err(Error::argument("scale", "not 0", 0));
         }
-        let (bits, shifted) = (code_bits(shape.kv_len), shape.softcap.is_some());
+        let cap = attention.score.softcap_value().map(f64::from);
+        let (bits, shifted) = (code_bits(shape.kv_len), cap.is_some());
         let columns = shape.head_dim - usize::from(shifted);
         let repeats = columns / bits;
         if repeats == 0 {
             let need = format!("at least {}, the bits of a key's code", bits + usize::from(shifted));
             return Err(Error::argument("head_dim", need, shape.head_dim));
         }
-        let x = match shape.softcap.map(f64::from) {
+        let x = match cap {
             Some(cap) if cap < 14.0 => {
                 return Err(Error::argument("softcap", format!("at least 14, to hold {LEAD} nats"), cap));
             }
@@ -314,16 +328,8 @@ fn value(shape: &AttentionShape, batch: usize, head: usize, j: usize, c: usize) 
 }
 
 /// `[B, H, Lq]`. Three of four rows take the first attended key from a random one on, the others any key.
-fn targets(shape: &AttentionShape, pattern: &dyn Pattern, bias: Option<&[f32]>, seed: u64) -> Vec<u32> {
-    let draw = Counter::new(seed, 3);
-    let keeps = |at: Position, j: usize| {
-        let site = Site { batch: at.batch, head: at.head, extent: shape.extent() };
-        let removed = shape
-            .bias
-            .zip(bias)
-            .is_some_and(|(strides, bias)| bias[strides.at(at.batch, at.head, at.i, j)] == f32::NEG_INFINITY);
-        pattern.keep(&site, at.i, j) && !removed
-    };
+fn targets<Q: Element, KV: Element>(call: &Call<'_, Q, KV>, seed: u64) -> Vec<u32> {
+    let (draw, shape) = (Counter::new(seed, 3), call.shape);
     (0..shape.len_lse())
         .into_par_iter()
         .map(|n| {
@@ -331,7 +337,7 @@ fn targets(shape: &AttentionShape, pattern: &dyn Pattern, bias: Option<&[f32]>, 
             let start = (bits >> 8) as usize % shape.kv_len;
             let at = Position::of_row(shape, n);
             let attended =
-                || (0..shape.kv_len).map(|step| (start + step) % shape.kv_len).find(|&j| keeps(at, j));
+                || (0..shape.kv_len).map(|step| (start + step) % shape.kv_len).find(|&j| call.keeps(at, j));
             let target = if bits & 3 == 0 { start } else { attended().unwrap_or(start) };
             target as u32
         })

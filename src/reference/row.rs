@@ -2,8 +2,9 @@
 
 use super::bound::{self, WeightFormat};
 use super::call::{Call, Position};
+use super::exact::solve;
 use crate::pattern::Pattern;
-use crate::{AttentionShape, Element, Error, Inputs, Result};
+use crate::{Attention, Element, Error, Inputs, Result};
 
 /// The order in which a kernel walks the keys of a row: per part, the attended keys as they are met. The parts are
 /// merged one after the other by log-sum-exp. Keys that the row does not attend may be listed; they are ignored.
@@ -12,9 +13,10 @@ pub type Walk<'a> = &'a (dyn Fn(Position) -> Vec<Vec<u32>> + Sync);
 /// One row of the reference, with the bound of `reference/bound.rs` on a kernel's error.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// o_i, `[dv]`; 0 without keys.
+    /// o_i, `[dv]`; 0 without keys. NaN where the row attends a NaN or an infinity: of q or k in all of it, of v in the
+    /// columns that have one (there it may be infinite).
     pub out: Vec<f64>,
-    /// lse_i; `f32::MIN` without keys.
+    /// lse_i; `f32::MIN` without keys, NaN where a score is not finite.
     pub lse: f64,
     /// Largest error of each element of `out`, `[dv]`: 0 without keys, infinite where nothing can be promised.
     pub bound: Vec<f64>,
@@ -36,21 +38,22 @@ pub struct Row {
 /// ```
 /// use wgpu_attention::{AttentionShape, Full, reference};
 /// let shape = AttentionShape::new(1, 1, 2, 1).q_len(1);
-/// let inputs = reference::Inputs { q: &[1.0f32], k: &[1.0, 2.0], v: &[3.0, 5.0], bias: None };
+/// let inputs = reference::Inputs::new(&[1.0f32], &[1.0f32, 2.0], &[3.0, 5.0]);
 /// let row = reference::row(&shape, &inputs, &Full, reference::Position { batch: 0, head: 0, i: 0 }, None)?;
 /// let e = std::f64::consts::E;
 /// assert!((row.out[0] - (3.0 + 5.0 * e) / (1.0 + e)).abs() < 1e-15);
 /// assert!(row.bound[0] > 0.0 && row.bound[0] < 1e-5);
 /// # Ok::<(), wgpu_attention::Error>(())
 /// ```
-pub fn row<E: Element>(
-    shape: &AttentionShape,
-    inputs: &Inputs<'_, E>,
+pub fn row<Q: Element, KV: Element>(
+    attention: impl Into<Attention>,
+    inputs: &Inputs<'_, Q, KV>,
     pattern: &dyn Pattern,
     at: Position,
     order: Option<Walk<'_>>,
 ) -> Result<Row> {
-    let call = Call::new(shape, inputs, pattern)?;
+    let attention = attention.into();
+    let call = Call::new(&attention, inputs, pattern)?;
     call.check_position(at)?;
     bounded_row(&call, at, order, WeightFormat::F32)
 }
@@ -59,22 +62,23 @@ pub fn row<E: Element>(
 ///
 /// # Errors
 /// As [`row`].
-pub fn row_of_format<E: Element>(
-    shape: &AttentionShape,
-    inputs: &Inputs<'_, E>,
+pub fn row_of_format<Q: Element, KV: Element>(
+    attention: impl Into<Attention>,
+    inputs: &Inputs<'_, Q, KV>,
     pattern: &dyn Pattern,
     at: Position,
     order: Option<Walk<'_>>,
     weights: WeightFormat,
 ) -> Result<Row> {
-    let call = Call::new(shape, inputs, pattern)?;
+    let attention = attention.into();
+    let call = Call::new(&attention, inputs, pattern)?;
     call.check_position(at)?;
     bounded_row(&call, at, order, weights)
 }
 
 /// [`row`] of a call that has been checked.
-pub(super) fn bounded_row<E: Element>(
-    call: &Call<'_, E>,
+pub(super) fn bounded_row<Q: Element, KV: Element>(
+    call: &Call<'_, Q, KV>,
     at: Position,
     order: Option<Walk<'_>>,
     weights: WeightFormat,
@@ -89,47 +93,13 @@ pub(super) fn bounded_row<E: Element>(
         None => vec![(0..kept).collect()],
         Some(order) => locate(&exact.keys, order(at), at)?,
     };
+    if exact.lse.is_nan() {
+        // What is not finite is to be seen, not bounded.
+        let bound = vec![0.0; exact.out.len()];
+        return Ok(Row { out: exact.out, lse: exact.lse, bound, lse_bound: 0.0, kept });
+    }
     let bound = bound::bound(call, at, &exact, &parts, weights);
     Ok(Row { out: exact.out, lse: exact.lse, bound: bound.out, lse_bound: bound.lse, kept })
-}
-
-/// A row in f64, with what it was made from.
-pub(super) struct Exact {
-    /// S_i, ascending.
-    pub(super) keys: Vec<u32>,
-    /// scale q_i . k_j for each of `keys`.
-    pub(super) products: Vec<f64>,
-    /// score(i, j) for each of `keys`.
-    pub(super) scores: Vec<f64>,
-    /// o_i, `[dv]`.
-    pub(super) out: Vec<f64>,
-    pub(super) lse: f64,
-}
-
-/// Two passes over S_i: the scores with their maximum M, then
-/// l = sum exp(s_j - M), o = sum exp(s_j - M) v_j / l, lse = M + ln l.
-pub(super) fn solve<E: Element>(call: &Call<'_, E>, at: Position) -> Exact {
-    let keys = call.keys(at);
-    let mut out = vec![0.0; call.shape.value_dim];
-    if keys.is_empty() {
-        return Exact { keys, products: Vec::new(), scores: Vec::new(), out, lse: f64::from(f32::MIN) };
-    }
-    let q = call.q(at);
-    let products: Vec<f64> = keys.iter().map(|&j| call.product(&q, at, j)).collect();
-    let scores: Vec<f64> =
-        keys.iter().zip(&products).map(|(&j, &product)| call.score(product, at, j)).collect();
-    let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-
-    let mut l = 0.0;
-    for (&j, score) in keys.iter().zip(&scores) {
-        let p = (score - max).exp();
-        l += p;
-        for (o, v) in out.iter_mut().zip(call.v(at, j)) {
-            *o += p * v;
-        }
-    }
-    out.iter_mut().for_each(|o| *o /= l);
-    Exact { keys, products, scores, out, lse: max + f64::ln(l) }
 }
 
 /// The walk in terms of places in `keys`, checked to meet each of them exactly once.

@@ -4,18 +4,19 @@
 //! show.
 
 use super::bound::WeightFormat;
-use super::call::{Call, Position, check_len, check_type};
+use super::call::{Call, Position, check_type};
 use super::row::{Row, Walk, bounded_row};
 use super::rows::Rows;
+use crate::inputs::check_len;
 use crate::pattern::Pattern;
-use crate::{AttentionShape, Element, Error, Inputs, Result};
+use crate::{Attention, Element, Error, Inputs, Result};
 use rayon::prelude::*;
 use std::fmt;
 
 /// What a kernel wrote.
 #[derive(Debug, Clone, Copy)]
 pub struct Got<'a, O> {
-    /// out `[B, H, Lq, dv]`, lying as [`AttentionShape::out_layout`] says.
+    /// out `[B, H, Lq, dv]`, lying as the layout of out says.
     pub out: &'a [O],
     /// lse `[B, H, Lq]`, contiguous.
     pub lse: Option<&'a [f32]>,
@@ -48,14 +49,17 @@ pub struct VerifyOptions<'a> {
 pub struct Report {
     /// Rows compared.
     pub rows_checked: usize,
-    /// Elements of these rows for which nothing is promised (infinite bound: NaN or infinity in an input, overflow of
-    /// f32). They are not compared; 0 in any sane call.
+    /// Elements compared. A check that compared none, of a call that has some, is no pass.
+    pub compared: usize,
+    /// Elements of these rows for which nothing is promised (infinite bound: overflow of f32). They are not compared; 0 in
+    /// any sane call.
     pub unspecified: usize,
     /// The element of `out` with the largest error / bound; `None` if no element was compared.
     pub worst_out: Option<Worst>,
     /// The same for `lse`.
     pub worst_lse: Option<Worst>,
-    /// Every compared element is finite and within its bound.
+    /// At least one element was compared, unless there is none, and each is within its bound; where NaN or infinity is due,
+    /// it is not finite.
     pub pass: bool,
 }
 
@@ -72,7 +76,7 @@ pub struct Worst {
     pub expected: f64,
     /// How far it may be off, allowance included.
     pub bound: f64,
-    /// |got - expected| / bound: 0 if they are equal, infinite if `got` is not finite.
+    /// |got - expected| / bound: 0 if they are equal or both not finite, infinite if one of them alone is not finite.
     pub ratio: f64,
 }
 
@@ -86,7 +90,13 @@ impl Report {
     }
 
     pub(super) fn empty() -> Self {
-        Self { rows_checked: 0, unspecified: 0, worst_out: None, worst_lse: None, pass: true }
+        Self { rows_checked: 0, compared: 0, unspecified: 0, worst_out: None, worst_lse: None, pass: true }
+    }
+
+    /// The verdict over all rows: where nothing was compared although there are elements, nothing was proven.
+    pub(super) fn concluded(self) -> Self {
+        let nothing = self.compared == 0 && self.rows_checked > 0;
+        Self { pass: self.pass && !nothing, ..self }
     }
 
     /// Adds one element.
@@ -95,15 +105,16 @@ impl Report {
             self.unspecified += 1;
             return;
         }
+        self.compared += 1;
         let error = (got - expected).abs();
         // Finite first, then `<=`: a comparison that NaN passes is no comparison.
-        let within = got.is_finite() && error <= bound;
-        self.pass &= within;
-        let ratio = match error {
-            0.0 => 0.0,
-            error if got.is_finite() && expected.is_finite() => error / bound,
-            _ => f64::INFINITY,
+        let (ratio, within) = match (got.is_finite(), expected.is_finite()) {
+            (true, true) if error == 0.0 => (0.0, true),
+            (true, true) => (error / bound, error <= bound),
+            (false, false) => (0.0, true),
+            _ => (f64::INFINITY, false),
         };
+        self.pass &= within;
         let worst = Worst { position, column, got, expected, bound, ratio };
         let place = if column.is_some() { &mut self.worst_out } else { &mut self.worst_lse };
         *place = worse(*place, Some(worst));
@@ -112,6 +123,7 @@ impl Report {
     pub(super) fn merge(self, other: Self) -> Self {
         Self {
             rows_checked: self.rows_checked + other.rows_checked,
+            compared: self.compared + other.compared,
             unspecified: self.unspecified + other.unspecified,
             worst_out: worse(self.worst_out, other.worst_out),
             worst_lse: worse(self.worst_lse, other.worst_lse),
@@ -145,7 +157,11 @@ fn worse(a: Option<Worst>, b: Option<Worst>) -> Option<Worst> {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = if self.pass { "pass" } else { "FAIL" };
+        let verdict = match (self.pass, self.compared, self.rows_checked) {
+            (false, 0, 1..) => "FAIL, nothing could be compared",
+            (false, ..) => "FAIL",
+            (true, ..) => "pass",
+        };
         write!(f, "{verdict}, {} rows", self.rows_checked)?;
         if self.unspecified > 0 {
             write!(f, ", {} elements unspecified", self.unspecified)?;
@@ -177,14 +193,14 @@ impl fmt::Display for Worst {
 ///
 /// # Errors
 /// As [`row`](super::row()), and for a `got` of the wrong length or element type.
-pub fn verify<E: Element, O: Element>(
-    shape: &AttentionShape,
-    inputs: &Inputs<'_, E>,
+pub fn verify<Q: Element, KV: Element, O: Element>(
+    attention: impl Into<Attention>,
+    inputs: &Inputs<'_, Q, KV>,
     pattern: &dyn Pattern,
     got: Got<'_, O>,
     options: VerifyOptions<'_>,
 ) -> Result<Report> {
-    compare(shape, inputs, pattern, got, options, |_, row| row)
+    compare(&attention.into(), inputs, pattern, got, options, |_, row| row)
 }
 
 /// Compares a kernel's output with what another system computed, under the bound of [`row`](super::row()) plus
@@ -193,21 +209,23 @@ pub fn verify<E: Element, O: Element>(
 ///
 /// # Errors
 /// As [`verify`], and for `expected` of the wrong length.
-pub fn compare_expected<E: Element, O: Element>(
-    shape: &AttentionShape,
-    inputs: &Inputs<'_, E>,
+pub fn compare_expected<Q: Element, KV: Element, O: Element>(
+    attention: impl Into<Attention>,
+    inputs: &Inputs<'_, Q, KV>,
     pattern: &dyn Pattern,
     got: Got<'_, O>,
     expected: Expected<'_>,
     options: VerifyOptions<'_>,
 ) -> Result<Report> {
-    shape.check()?;
+    let attention = attention.into();
+    let shape = &attention.shape;
+    attention.check()?;
     let width = shape.value_dim;
     check_exact("expected.out", expected.out.len(), shape.len_lse() * width)?;
     if let Some(lse) = expected.lse {
         check_exact("expected.lse", lse.len(), shape.len_lse())?;
     }
-    compare(shape, inputs, pattern, got, options, |at, mut row| {
+    compare(&attention, inputs, pattern, got, options, |at, mut row| {
         let n = at.row(shape);
         row.out = expected.out[n * width..(n + 1) * width].iter().map(|&x| f64::from(x)).collect();
         if let Some(lse) = expected.lse {
@@ -221,23 +239,24 @@ pub fn compare_expected<E: Element, O: Element>(
 }
 
 /// `expect` turns the reference's row into the expected one.
-fn compare<E: Element, O: Element>(
-    shape: &AttentionShape,
-    inputs: &Inputs<'_, E>,
+fn compare<Q: Element, KV: Element, O: Element>(
+    attention: &Attention,
+    inputs: &Inputs<'_, Q, KV>,
     pattern: &dyn Pattern,
     got: Got<'_, O>,
     options: VerifyOptions<'_>,
     expect: impl Fn(Position, Row) -> Row + Sync,
 ) -> Result<Report> {
-    let call = Call::new(shape, inputs, pattern)?;
-    check_got(shape, &got)?;
+    let call = Call::new(attention, inputs, pattern)?;
+    check_got(attention, &got)?;
+    let shape = &attention.shape;
     let allowance = options.allowance;
     if !(allowance.is_finite() && allowance >= 0.0) {
         return Err(Error::argument("allowance", "a finite number, at least 0", allowance));
     }
     let check = |&at: &Position| {
         let row = expect(at, bounded_row(&call, at, options.order, options.weights)?);
-        let out = got_row(shape, &got, at);
+        let out = got_row(attention, &got, at);
         let out = out
             .zip(&row.out)
             .zip(&row.bound)
@@ -246,24 +265,24 @@ fn compare<E: Element, O: Element>(
         Ok(Report::of_row(at, out, lse))
     };
     let rows = options.rows.positions(shape);
-    rows.par_iter().map(check).try_reduce(Report::empty, |a, b| Ok(a.merge(b)))
+    rows.par_iter().map(check).try_reduce(Report::empty, |a, b| Ok(a.merge(b))).map(Report::concluded)
 }
 
 /// One row of `got.out`.
 pub(super) fn got_row<'a, O: Element>(
-    shape: &AttentionShape,
+    attention: &Attention,
     got: &Got<'a, O>,
     at: Position,
 ) -> impl Iterator<Item = f64> + use<'a, O> {
-    let start = shape.out_strides().at(at.batch, at.head, at.i);
-    got.out[start..start + shape.value_dim].iter().map(|&x| x.into())
+    let start = attention.out_strides().at(at.batch, at.head, at.i);
+    got.out[start..start + attention.shape.value_dim].iter().map(|&x| x.into())
 }
 
 /// Lengths and type of a kernel's output.
-pub(super) fn check_got<O: Element>(shape: &AttentionShape, got: &Got<'_, O>) -> Result<()> {
-    check_type::<O>("out", shape.output)?;
-    check_len("out", got.out.len(), shape.len_out(), shape.out_layout)?;
-    got.lse.map_or(Ok(()), |lse| check_exact("lse", lse.len(), shape.len_lse()))
+pub(super) fn check_got<O: Element>(attention: &Attention, got: &Got<'_, O>) -> Result<()> {
+    check_type::<O>("out", attention.storage.out)?;
+    check_len("out", got.out.len(), attention.len_out(), attention.layouts.out)?;
+    got.lse.map_or(Ok(()), |lse| check_exact("lse", lse.len(), attention.len_lse()))
 }
 
 fn check_exact(name: &'static str, got: usize, need: usize) -> Result<()> {

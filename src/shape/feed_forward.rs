@@ -1,6 +1,7 @@
 //! What a feed-forward layer computes.
 
-use super::{Combine, MatmulShape, WeightOrder, check_u32};
+use super::{Combine, MatmulShape, WeightOrder};
+use crate::layout::check_u32;
 use crate::{Activation, ElementType, Error, Result};
 
 /// A feed-forward layer over the rows of x `[rows, model_dim]`, which are independent of each other:

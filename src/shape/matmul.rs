@@ -1,42 +1,56 @@
 //! What one matrix product computes.
 
-use super::{check_no_overlap, check_u32};
+use crate::layout::check_u32;
 use crate::{Activation, ElementType, Error, Result, Strides};
 
-/// Where the rows of a `[batch, row, element]` tensor lie, in elements. The last axis is contiguous.
+/// Where the rows of a `[batch, row, element]` tensor lie, in elements. The last axis is contiguous; strides may be negative,
+/// as those of [`Strides`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RowStrides {
+    /// Index of the first element of row 0 of batch item 0.
+    pub offset: usize,
     /// From one batch item to the next; 0 shares one item among all (inputs only).
-    pub batch: usize,
+    pub batch: isize,
     /// From one row to the next.
-    pub row: usize,
+    pub row: isize,
 }
 
 impl RowStrides {
-    /// Rows of `width` elements without gaps, `rows` of them a batch item.
+    /// Rows that begin at element 0.
+    pub const fn new(batch: isize, row: isize) -> Self {
+        Self { offset: 0, batch, row }
+    }
+
+    /// The same rows, from element `offset` on.
+    pub const fn offset(self, offset: usize) -> Self {
+        Self { offset, ..self }
+    }
+
+    /// Rows of `width` elements without gaps, `rows` of them per batch item.
     pub fn contiguous(rows: usize, width: usize) -> Self {
-        Self { batch: rows * width, row: width }
+        Self::new(rows.saturating_mul(width).min(isize::MAX as usize) as isize, width as isize)
     }
 
     /// Index of the first element of a row.
     pub fn at(&self, batch: usize, row: usize) -> usize {
-        batch * self.batch + row * self.row
+        self.strides().at(batch, 0, row)
     }
 
-    /// Elements from the start to the end of the last row.
+    fn strides(&self) -> Strides {
+        Strides { offset: self.offset, batch: self.batch, head: 0, row: self.row }
+    }
+
+    /// Elements from the start to the end of the row that lies last.
     pub(crate) fn extent(&self, batch: usize, rows: usize, width: usize) -> usize {
-        if batch == 0 || rows == 0 { 0 } else { self.at(batch - 1, rows - 1) + width }
+        self.strides().extent([batch, 1, rows], width)
     }
 
     pub(crate) fn is_aligned(&self, width: usize) -> bool {
-        [self.batch, self.row, width].iter().all(|n| n.is_multiple_of(4))
+        self.strides().is_aligned() && width.is_multiple_of(4)
     }
 
     pub(crate) fn check(&self, name: &'static str, batch: usize, rows: usize, width: usize) -> Result<()> {
-        let reach = |stride: usize, size: usize| stride as u128 * size.saturating_sub(1) as u128;
-        let need =
-            reach(self.batch, batch).saturating_add(reach(self.row, rows)).saturating_add(width as u128);
-        check_u32(name, need)
+        self.strides().check(name, [batch, 1, rows], width)
     }
 
     pub(crate) fn check_separate(
@@ -47,8 +61,7 @@ impl RowStrides {
         width: usize,
     ) -> Result<()> {
         self.check(name, batch, rows, width)?;
-        let strides = Strides { batch: self.batch, head: 0, row: self.row };
-        check_no_overlap(strides, [batch, 1, rows], width).map_err(|_| {
+        self.strides().check_no_overlap(name, [batch, 1, rows], width).map_err(|_| {
             let got = format!("strides of {} (batch) and {} (row)", self.batch, self.row);
             Error::argument(name, format!("rows of {width} elements that do not overlap"), got)
         })

@@ -1,7 +1,7 @@
 //! What a rotary embedding computes.
 
-use super::{Layout, Strides, check_layout, check_no_overlap, check_u32, extent, strides};
-use crate::{ElementType, Error, Result};
+use crate::layout::check_u32;
+use crate::{ElementType, Error, Layout, Result, Strides};
 
 /// Which elements of a row turn together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -20,7 +20,7 @@ pub enum RotaryPairs {
 /// (a, b)  ->  (a cos_tk - b sin_tk,  b cos_tk + a sin_tk)
 /// ```
 ///
-/// and elements from r on are copied. The tables cos and sin are f32, `[L, r/2]` or one for each batch item,
+/// and elements from r on are copied. The tables cos and sin are f32, `[L, r/2]` or one per batch item,
 /// `[B, L, r/2]`; [`rotary_tables`] makes them.
 ///
 /// ```
@@ -92,22 +92,22 @@ impl RotaryShape {
 
     /// Strides of x, resolved.
     pub fn strides_of_x(&self) -> Strides {
-        strides(self.x_layout, self.heads, self.len, self.head_dim)
+        self.x_layout.strides(self.heads, self.len, self.head_dim)
     }
 
     /// Strides of out, resolved.
     pub fn strides_of_out(&self) -> Strides {
-        strides(self.out_layout, self.heads, self.len, self.head_dim)
+        self.out_layout.strides(self.heads, self.len, self.head_dim)
     }
 
     /// Elements from the start of x to the end of its last row.
     pub fn len_x(&self) -> usize {
-        extent(self.strides_of_x(), [self.batch, self.heads, self.len], self.head_dim)
+        self.strides_of_x().extent([self.batch, self.heads, self.len], self.head_dim)
     }
 
     /// Elements from the start of out to the end of its last row.
     pub fn len_out(&self) -> usize {
-        extent(self.strides_of_out(), [self.batch, self.heads, self.len], self.head_dim)
+        self.strides_of_out().extent([self.batch, self.heads, self.len], self.head_dim)
     }
 
     /// Elements of cos, and of sin.
@@ -142,9 +142,9 @@ impl RotaryShape {
             check_u32("x", all * (n as u128).max(1)).map(|()| all * (n as u128).max(1))
         });
         contiguous?;
-        check_layout("x_layout", self.x_layout, sizes, self.head_dim)?;
-        check_layout("out_layout", self.out_layout, sizes, self.head_dim)?;
-        check_no_overlap(self.strides_of_out(), sizes, self.head_dim)
+        self.x_layout.check("x_layout", sizes, self.head_dim)?;
+        self.out_layout.check("out_layout", sizes, self.head_dim)?;
+        self.strides_of_out().check_no_overlap("out_layout", sizes, self.head_dim)
     }
 }
 

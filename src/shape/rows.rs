@@ -1,11 +1,12 @@
 //! What the kernels over rows compute.
 
-use super::{Combine, RowStrides, check_u32};
+use super::{Combine, RowStrides};
+use crate::layout::check_u32;
 use crate::{ElementType, Error, Result};
 
 /// Rows of one length, and where they begin.
 fn check_rows(name: &'static str, rows: usize, width: usize, stride: usize) -> Result<()> {
-    RowStrides { batch: 0, row: stride }.check(name, 1, rows, width)
+    RowStrides::new(0, stride.min(isize::MAX as usize) as isize).check(name, 1, rows, width)
 }
 
 /// Checks sizes and the strides of all tensors; `strides` ends with that of out.
@@ -20,7 +21,7 @@ fn check_sizes(rows: usize, width: usize, strides: &[(&'static str, usize)]) -> 
         check_rows(name, rows, width, *stride)?;
     }
     match strides.last() {
-        Some((name, stride)) => RowStrides { batch: 0, row: *stride }.check_separate(name, 1, rows, width),
+        Some((name, stride)) => RowStrides::new(0, *stride as isize).check_separate(name, 1, rows, width),
         None => Ok(()),
     }
 }

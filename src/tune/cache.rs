@@ -1,7 +1,7 @@
 //! Choices on disk.
 
 use super::{Trial, Tuned, Tuning};
-use crate::{AttentionShape, BlockGrid, Error, Gpu, Parts, Pattern, Result};
+use crate::{Attention, BlockGrid, Error, Gpu, Parts, Pattern, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -63,20 +63,21 @@ impl TuningCache {
     pub fn tuned(
         &mut self,
         gpu: &Gpu,
-        shape: &AttentionShape,
+        attention: impl Into<Attention>,
         pattern: &dyn Pattern,
         watch: &mut dyn FnMut(&Trial),
     ) -> Result<Tuned> {
-        shape.check()?;
-        let parts = Parts::lower(pattern, BlockGrid::from(shape))?;
-        let key = key(gpu, shape, &parts);
+        let attention = attention.into();
+        attention.check()?;
+        let parts = Parts::lower(pattern, BlockGrid::from(&attention.shape))?;
+        let key = key(gpu, &attention, &parts);
         if let Some(best) = self.file.choices.get(&key).copied() {
             let kernels = crate::Kernels::new(gpu.device(), best.options(*gpu.kernels().options()))?;
-            if kernels.attention(shape, &parts).is_ok() {
+            if kernels.attention_parts(&attention, &parts).is_ok() {
                 return Ok(Tuned { best, trials: vec![] });
             }
         }
-        let tuned = gpu.tune_parts(shape, pattern, &parts, watch)?;
+        let tuned = gpu.tune_parts(&attention, pattern, &parts, watch)?;
         self.file.choices.insert(key, tuned.best);
         self.write()?;
         Ok(tuned)
@@ -117,7 +118,7 @@ fn wrong(path: &Path, error: impl std::fmt::Display) -> Error {
 }
 
 /// All that the choice depends on, in words.
-fn key(gpu: &Gpu, shape: &AttentionShape, parts: &Parts) -> String {
+fn key(gpu: &Gpu, attention: &Attention, parts: &Parts) -> String {
     let info = gpu.info();
     let options = gpu.kernels().options();
     let part = |part: &crate::Part| {
@@ -134,7 +135,7 @@ fn key(gpu: &Gpu, shape: &AttentionShape, parts: &Parts) -> String {
     };
     let parts: Vec<_> = parts.parts().iter().map(part).collect();
     format!(
-        "{} ({:?}, {}; {} {}); wgpu-attention {}; {options:?}; {shape:?}; {}",
+        "{} ({:?}, {}; {} {}); wgpu-attention {}; {options:?}; {attention:?}; {}",
         info.name,
         info.backend,
         info.device,

@@ -3,12 +3,12 @@
 use super::Tuning;
 use crate::mask::Parts;
 use crate::wgsl::{Tile, TileKind, TileLimits};
-use crate::{AttentionShape, Gpu, KernelPath};
+use crate::{Attention, Gpu, KernelPath};
 
 /// The candidates of a call.
 pub(super) struct Candidates<'a> {
     gpu: &'a Gpu,
-    shape: &'a AttentionShape,
+    attention: &'a Attention,
     parts: &'a Parts,
     own: Tuning,
     /// Rows and keys of the parts' smallest blocks.
@@ -16,11 +16,11 @@ pub(super) struct Candidates<'a> {
 }
 
 impl<'a> Candidates<'a> {
-    pub(super) fn new(gpu: &'a Gpu, shape: &'a AttentionShape, parts: &'a Parts, own: Tuning) -> Self {
+    pub(super) fn new(gpu: &'a Gpu, attention: &'a Attention, parts: &'a Parts, own: Tuning) -> Self {
         let grids = || parts.parts().iter().map(|part| part.mask.grid());
         let block_q = grids().map(|grid| grid.block_q).min().unwrap_or(1);
         let block_k = grids().map(|grid| grid.block_k).min().unwrap_or(1);
-        Self { gpu, shape, parts, own, block: [block_q, block_k] }
+        Self { gpu, attention, parts, own, block: [block_q, block_k] }
     }
 
     /// Tiles other than the plan's own: of each kind that the device can run, for small and large workgroup memory, with as
@@ -39,7 +39,13 @@ impl<'a> Candidates<'a> {
                 let mut rows = self.block[0];
                 while rows >= 8 {
                     let [_, keys] = self.block;
-                    let tile = Tile::choose(self.shape.head_dim, self.shape.value_dim, rows, keys, limits);
+                    let tile = Tile::choose(
+                        self.attention.shape.head_dim,
+                        self.attention.shape.value_dim,
+                        rows,
+                        keys,
+                        limits,
+                    );
                     tiles.extend(tile.ok().filter(|tile| *tile != self.own.tile && !tiles.contains(tile)));
                     rows /= 2;
                 }
@@ -62,7 +68,7 @@ impl<'a> Candidates<'a> {
             }
         }
         if options.path != Some(KernelPath::Scalar) {
-            kinds.extend(kernels.matrices(self.shape).ok().map(TileKind::Matrix));
+            kinds.extend(kernels.matrices(self.attention).ok().map(TileKind::Cooperative));
         }
         kinds
     }
@@ -84,10 +90,11 @@ impl<'a> Candidates<'a> {
         let (rows, keys) = (tuning.tile.rows(), tuning.tile.keys());
         let part_flops = |part: &crate::Part| {
             let grid = part.mask.grid();
-            let times = (self.shape.batch * self.shape.heads) as f64 / (grid.batch * grid.heads) as f64;
+            let times = (self.attention.shape.batch * self.attention.shape.heads) as f64
+                / (grid.batch * grid.heads) as f64;
             let idle_rows = grid.q_len.next_multiple_of(rows) as f64 / grid.q_len.max(1) as f64;
             let idle_keys = grid.block_k.next_multiple_of(keys) as f64 / grid.block_k as f64;
-            self.shape.flops(part.mask.visited()) * times * idle_rows * idle_keys
+            self.attention.shape.flops(part.mask.visited()) * times * idle_rows * idle_keys
         };
         self.parts.parts().iter().map(part_flops).sum()
     }

@@ -19,7 +19,7 @@ mod trial;
 pub use cache::TuningCache;
 
 use crate::wgsl::Tile;
-use crate::{AttentionShape, BlockGrid, ElementType, Gpu, Options, Parts, Pattern, Result};
+use crate::{Attention, BlockGrid, Element, ElementType, Gpu, Options, Parts, Pattern, Result};
 use candidates::Candidates;
 use half::{bf16, f16};
 use trial::Trials;
@@ -94,60 +94,76 @@ impl Gpu {
     /// [`Error::Device`](crate::Error::Device) where that choice's result is out of the bound.
     pub fn tune(
         &self,
-        shape: &AttentionShape,
+        attention: impl Into<Attention>,
         pattern: &dyn Pattern,
         watch: &mut dyn FnMut(&Trial),
     ) -> Result<Tuned> {
-        shape.check()?;
-        let parts = Parts::lower(pattern, BlockGrid::from(shape))?;
-        self.tune_parts(shape, pattern, &parts, watch)
+        let attention = attention.into();
+        attention.check()?;
+        let parts = Parts::lower(pattern, BlockGrid::from(&attention.shape))?;
+        self.tune_parts(&attention, pattern, &parts, watch)
     }
 
     /// [`Gpu::tune`] of a pattern that is lowered.
     fn tune_parts(
         &self,
-        shape: &AttentionShape,
+        attention: &Attention,
         pattern: &dyn Pattern,
         parts: &Parts,
         watch: &mut dyn FnMut(&Trial),
     ) -> Result<Tuned> {
-        use ElementType::{Bf16, F16, F32};
-        match (shape.input, shape.output) {
-            (F32, F32) => tune::<f32, f32>(self, shape, pattern, parts, watch),
-            (F32, F16) => tune::<f32, f16>(self, shape, pattern, parts, watch),
-            (F32, Bf16) => tune::<f32, bf16>(self, shape, pattern, parts, watch),
-            (F16, F32) => tune::<f16, f32>(self, shape, pattern, parts, watch),
-            (F16, F16) => tune::<f16, f16>(self, shape, pattern, parts, watch),
-            (F16, Bf16) => tune::<f16, bf16>(self, shape, pattern, parts, watch),
-            (Bf16, F32) => tune::<bf16, f32>(self, shape, pattern, parts, watch),
-            (Bf16, F16) => tune::<bf16, f16>(self, shape, pattern, parts, watch),
-            (Bf16, Bf16) => tune::<bf16, bf16>(self, shape, pattern, parts, watch),
+        let task = Task { gpu: self, attention, pattern, parts };
+        match attention.storage.q {
+            ElementType::F32 => task.with_q::<f32>(watch),
+            ElementType::F16 => task.with_q::<f16>(watch),
+            ElementType::Bf16 => task.with_q::<bf16>(watch),
         }
     }
 }
 
-fn tune<I: crate::Element, O: crate::Element>(
-    gpu: &Gpu,
-    shape: &AttentionShape,
-    pattern: &dyn Pattern,
-    parts: &Parts,
-    watch: &mut dyn FnMut(&Trial),
-) -> Result<Tuned> {
-    let plan = gpu.kernels().attention(shape, parts)?;
-    let own = Tuning { tile: plan.explain().tile, splits: plan.explain().splits };
-    if shape.is_empty() {
-        return Ok(Tuned { best: own, trials: vec![] });
+/// What is tuned; its element types become types one after the other.
+struct Task<'a> {
+    gpu: &'a Gpu,
+    attention: &'a Attention,
+    pattern: &'a dyn Pattern,
+    parts: &'a Parts,
+}
+
+impl Task<'_> {
+    fn with_q<Q: Element>(&self, watch: &mut dyn FnMut(&Trial)) -> Result<Tuned> {
+        match self.attention.storage.kv {
+            ElementType::F32 => self.with_kv::<Q, f32>(watch),
+            ElementType::F16 => self.with_kv::<Q, f16>(watch),
+            ElementType::Bf16 => self.with_kv::<Q, bf16>(watch),
+        }
     }
-    let candidates = Candidates::new(gpu, shape, parts, own);
-    let mut trials = Trials::<I, O>::new(gpu, shape, pattern, parts, watch)?;
-    trials.run_own(own)?;
-    for tile in candidates.tiles() {
-        trials.run(&candidates, Tuning { tile, splits: own.splits })?;
+
+    fn with_kv<Q: Element, KV: Element>(&self, watch: &mut dyn FnMut(&Trial)) -> Result<Tuned> {
+        match self.attention.storage.out {
+            ElementType::F32 => self.tune::<Q, KV, f32>(watch),
+            ElementType::F16 => self.tune::<Q, KV, f16>(watch),
+            ElementType::Bf16 => self.tune::<Q, KV, bf16>(watch),
+        }
     }
-    // The best tile may want other splits.
-    let tile = trials.best().tile;
-    for splits in candidates.splits() {
-        trials.run(&candidates, Tuning { tile, splits })?;
+
+    fn tune<Q: Element, KV: Element, O: Element>(&self, watch: &mut dyn FnMut(&Trial)) -> Result<Tuned> {
+        let Self { gpu, attention, pattern, parts } = *self;
+        let plan = gpu.kernels().attention_parts(attention, parts)?;
+        let own = Tuning { tile: plan.explain().tile, splits: plan.explain().splits };
+        if attention.shape.is_empty() {
+            return Ok(Tuned { best: own, trials: vec![] });
+        }
+        let candidates = Candidates::new(gpu, attention, parts, own);
+        let mut trials = Trials::<Q, KV, O>::new(gpu, attention, pattern, parts, watch)?;
+        trials.run_own(own)?;
+        for tile in candidates.tiles() {
+            trials.run(&candidates, Tuning { tile, splits: own.splits })?;
+        }
+        // The best tile may want other splits.
+        let tile = trials.best().tile;
+        for splits in candidates.splits() {
+            trials.run(&candidates, Tuning { tile, splits })?;
+        }
+        Ok(Tuned { best: trials.best(), trials: trials.into_list() })
     }
-    Ok(Tuned { best: trials.best(), trials: trials.into_list() })
 }

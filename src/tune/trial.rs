@@ -3,9 +3,7 @@
 use super::candidates::Candidates;
 use super::{Outcome, Trial, Tuning};
 use crate::reference::{self, Got, Kind, Rows, Tensors, VerifyOptions, WeightFormat};
-use crate::{
-    AttentionBuffers, AttentionCall, AttentionShape, Element, Error, Gpu, Options, Parts, Pattern, Result,
-};
+use crate::{Attention, AttentionBuffers, Call, Element, Error, Gpu, Options, Parts, Pattern, Result};
 use std::marker::PhantomData;
 use std::time::Instant;
 
@@ -21,41 +19,55 @@ const ROWS: usize = 16;
 const RATE_HEADROOM: f64 = 1.5;
 
 /// A call's tensors on the device, and what became of the candidates.
-pub(super) struct Trials<'a, I, O> {
+pub(super) struct Trials<'a, Q, KV, O> {
     gpu: &'a Gpu,
-    shape: &'a AttentionShape,
+    attention: &'a Attention,
     pattern: &'a dyn Pattern,
     parts: &'a Parts,
-    tensors: Tensors<I>,
+    tensors: Tensors<Q, KV>,
     /// q, k, v.
     buffers: [wgpu::Buffer; 3],
-    bias: Option<wgpu::Buffer>,
+    terms: Vec<(&'static str, wgpu::Buffer)>,
     watch: &'a mut dyn FnMut(&Trial),
     list: Vec<Trial>,
     best: Option<(Tuning, f64)>,
-    /// Floating-point operations a second.
+    /// Floating-point operations per second.
     best_rate: f64,
     output: PhantomData<O>,
 }
 
-impl<'a, I: Element, O: Element> Trials<'a, I, O> {
+impl<'a, Q: Element, KV: Element, O: Element> Trials<'a, Q, KV, O> {
     pub(super) fn new(
         gpu: &'a Gpu,
-        shape: &'a AttentionShape,
+        attention: &'a Attention,
         pattern: &'a dyn Pattern,
         parts: &'a Parts,
         watch: &'a mut dyn FnMut(&Trial),
     ) -> Result<Self> {
-        let tensors = reference::random::<I>(shape, Kind::Normal, 1)?;
+        let tensors = reference::random::<Q, KV>(attention, Kind::Normal, 1)?;
         let buffers = [
-            gpu.upload("q", &tensors.q, shape.len_q())?,
-            gpu.upload("k", &tensors.k, shape.len_k())?,
-            gpu.upload("v", &tensors.v, shape.len_v())?,
+            gpu.upload("q", &tensors.q, attention.len_q())?,
+            gpu.upload("k", &tensors.k, attention.len_k())?,
+            gpu.upload("v", &tensors.v, attention.len_v())?,
         ];
-        let bias =
-            tensors.bias.as_ref().map(|bias| gpu.upload("bias", bias, shape.len_bias())).transpose()?;
+        let terms = tensors.terms.iter();
+        let terms = terms.map(|(name, values)| Ok((*name, gpu.upload(name, values, values.len())?)));
+        let terms = terms.collect::<Result<_>>()?;
         let (list, best, best_rate, output) = (vec![], None, 0.0, PhantomData);
-        Ok(Self { gpu, shape, pattern, parts, tensors, buffers, bias, watch, list, best, best_rate, output })
+        Ok(Self {
+            gpu,
+            attention,
+            pattern,
+            parts,
+            tensors,
+            buffers,
+            terms,
+            watch,
+            list,
+            best,
+            best_rate,
+            output,
+        })
     }
 
     /// The plan's own choice, which must work.
@@ -99,24 +111,24 @@ impl<'a, I: Element, O: Element> Trials<'a, I, O> {
     /// An error only where the device fails.
     fn examine(&self, options: Options) -> Result<Outcome> {
         let kernels = self.gpu.kernels().with_options(options);
-        let plan = kernels.and_then(|kernels| kernels.attention(self.shape, self.parts));
+        let plan = kernels.and_then(|kernels| kernels.attention_parts(self.attention, self.parts));
         let plan = match plan {
             Ok(plan) => plan,
             Err(error @ Error::DeviceLost(_)) => return Err(error),
             Err(error) => return Ok(Outcome::Refused(error.to_string())),
         };
         let [q, k, v] = self.buffers.each_ref().map(wgpu::Buffer::as_entire_buffer_binding);
-        let bias = self.bias.as_ref().map(wgpu::Buffer::as_entire_buffer_binding);
         // A new one for each: what an earlier candidate wrote must not pass for this one's.
-        let out = self.gpu.output("out", self.shape.len_out(), O::TYPE)?;
-        let buffers = AttentionBuffers { q, k, v, bias, out: out.as_entire_buffer_binding(), lse: None };
+        let out = self.gpu.output("out", self.attention.len_out(), O::TYPE)?;
+        let buffers = AttentionBuffers::new(q, k, v, out.as_entire_buffer_binding());
+        let buffers = self
+            .terms
+            .iter()
+            .fold(buffers, |buffers, (name, tensor)| buffers.tensor(name, tensor.as_entire_buffer_binding()));
         let call = plan.bind(buffers)?;
 
-        let copy = self.gpu.submit(|encoder| {
-            call.encode(encoder);
-            self.gpu.copy_out(encoder, &out)
-        })?;
-        let got: Vec<O> = pollster::block_on(self.gpu.read(&copy, self.shape.len_out()))?;
+        let fetched = pollster::block_on(self.gpu.fetch(&[&out], |encoder| call.encode(encoder)))?;
+        let got: Vec<O> = fetched.take(0, self.attention.len_out())?;
         let order = |at: reference::Position| self.parts.key_order(at.batch, at.head, at.i);
         let verify = VerifyOptions {
             rows: Rows::Sample { count: ROWS, seed: 1 },
@@ -125,7 +137,7 @@ impl<'a, I: Element, O: Element> Trials<'a, I, O> {
             ..Default::default()
         };
         let got = Got { out: &got, lse: None };
-        let report = reference::verify(self.shape, &self.tensors.inputs(), self.pattern, got, verify)?;
+        let report = reference::verify(self.attention, &self.tensors.inputs(), self.pattern, got, verify)?;
         if !report.pass {
             return Ok(Outcome::Wrong(report.to_string()));
         }
@@ -140,7 +152,7 @@ impl<'a, I: Element, O: Element> Trials<'a, I, O> {
     }
 
     /// From submit to done.
-    fn seconds(&self, call: &AttentionCall, calls: usize) -> Result<f64> {
+    fn seconds(&self, call: &Call, calls: usize) -> Result<f64> {
         let start = Instant::now();
         self.gpu.submit(|encoder| {
             (0..calls).for_each(|_| call.encode(encoder));

@@ -1,34 +1,17 @@
 //! Variants of `attention.wgsl`.
 
-use super::{Header, Matrices, Shader, SortedChunks, Tile, TileKind, TileLimits};
-use crate::ElementType;
-
-/// Which terms the score has beside scale q . k.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct ScoreTerms {
-    /// c tanh(score / c).
-    pub softcap: bool,
-    /// An additive tensor.
-    pub bias: bool,
-    /// slope_h (j - i).
-    pub alibi: bool,
-}
-
-impl ScoreTerms {
-    /// Whether the score is scale q . k alone.
-    pub fn is_plain(self) -> bool {
-        self == Self::default()
-    }
-}
+use super::{Header, Matrices, Shader, SortedChunks, Tile, TileKind, TileLimits, tensor};
+use crate::{Alibi, BiasStrides, ElementType, Score, Temperature};
+use std::fmt::Write;
 
 /// What the kernel leaves beside the output rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stats {
     /// Nothing.
     None,
-    /// lse, one f32 a row.
+    /// lse, one f32 per row.
     Lse,
-    /// (m, l), two f32 a row, so that a later part can merge.
+    /// (m, l), two f32 per row, so that a later part can merge.
     State,
 }
 
@@ -41,12 +24,16 @@ pub struct AttentionVariant {
     pub head_dim: usize,
     /// dv.
     pub value_dim: usize,
-    /// Storage of q, k, v.
-    pub input: ElementType,
+    /// Storage of q.
+    pub q: ElementType,
+    /// Storage of k and v.
+    pub kv: ElementType,
     /// Storage of out.
     pub output: ElementType,
-    /// Every row of q, k and v begins at a multiple of 4 elements and is one long.
-    pub aligned_in: bool,
+    /// Every row of q begins at a multiple of 4 elements and is one long.
+    pub aligned_q: bool,
+    /// So does every row of k and of v.
+    pub aligned_kv: bool,
     /// So does every row of out.
     pub aligned_out: bool,
     /// Rows of a mask block.
@@ -59,8 +46,8 @@ pub struct AttentionVariant {
     pub k_order: bool,
     /// The queries of all heads that share a key head are the rows of one tile.
     pub packed: bool,
-    /// Terms of the score.
-    pub score: ScoreTerms,
+    /// The score: its terms count, not their numbers.
+    pub score: Score,
     /// What is left beside the output.
     pub stats: Stats,
     /// Merge with what an earlier part left (needs [`Stats::State`] and f32 output).
@@ -72,8 +59,10 @@ pub struct AttentionVariant {
 impl AttentionVariant {
     /// Block sizes of a variant over sorted chunks: places are not cut into blocks.
     pub const ONE_BLOCK: usize = 1 << 31;
-    /// Storage buffers that the kernel binds, of the 8 that every device has.
-    pub const STORAGE_BUFFERS: u32 = 7;
+    /// Whether scores are in base e instead of base 2: where terms are added to scale q . k.
+    pub fn base_e(&self) -> bool {
+        self.chunks.is_none() && !self.score.is_plain()
+    }
 
     /// The shader of this variant.
     pub fn shader(&self) -> Shader {
@@ -86,84 +75,116 @@ impl AttentionVariant {
                 ("VALUE_GROUPS", self.value_dim.div_ceil(4)),
                 ("BLOCK_Q", self.block_q),
                 ("BLOCK_K", self.block_k),
-                ("WORDS_A_TILE_ROW", self.block_k.div_ceil(32)),
-                ("STATS_LSE", Stats::Lse as usize),
-                ("STATS_STATE", Stats::State as usize),
-                ("STATS", self.stats as usize),
+                ("WORDS_PER_TILE_ROW", self.block_k.div_ceil(32)),
             ])
             .bools(&[
                 ("HAS_Q_ORDER", self.q_order),
                 ("HAS_K_ORDER", self.k_order),
                 ("PACKED", self.packed),
                 ("ACCUMULATE", self.accumulate),
+                ("BASE_E", self.base_e()),
+                ("SCORES_NEED_POSITIONS", self.chunks.is_some() || !self.score.is_plain()),
+                ("SCORES_MAY_DROP", self.score.rules().any(|rule| rule.may_remove())),
             ]);
-        if !self.score.is_plain() {
-            header = header.bools(&[
-                ("HAS_SOFTCAP", self.score.softcap),
-                ("HAS_BIAS", self.score.bias),
-                ("HAS_ALIBI", self.score.alibi),
-            ]);
-        }
         if let Some(chunks) = &self.chunks {
             header = chunks.constants(header, self.tile.rows());
         }
+        let texts = self.texts(tile_file);
+        let files: Vec<&str> = texts.iter().map(String::as_str).collect();
         Shader {
             for_cpus: self.tile.is_for_cpus(),
             // The tables of LSH attention are made on the device, from tensors.
             proven: self.chunks.is_none(),
-            ..header.shader(self.label(), "attention", &self.files(tile_file))
+            ..header.params(&self.params()).shader(self.label(), "attention", &files)
         }
     }
 
-    fn files(&self, tile: &'static str) -> Vec<&'static str> {
-        let [keep, score] = match self.chunks {
-            Some(_) => SortedChunks::FILES,
-            None if self.score.is_plain() => {
-                [include_str!("../../shaders/keep/bits.wgsl"), include_str!("../../shaders/score/plain.wgsl")]
-            }
-            None => {
-                [include_str!("../../shaders/keep/bits.wgsl"), include_str!("../../shaders/score/full.wgsl")]
-            }
+    /// The members of `params`, and their structs.
+    fn params(&self) -> Vec<(&'static str, &'static str)> {
+        let rows = ["q", "k", "v", "out"].map(|tensor| (tensor, "Rows"));
+        let mut members = vec![("kernel", "KernelParams"), ("keep", "KeepParams")];
+        members.extend(rows);
+        let shape = crate::AttentionShape::new(1, 1, 1, self.head_dim);
+        let terms = self.score.rules().filter_map(|rule| rule.params(&shape));
+        members.extend(terms.map(|block| (block.member, block.name)));
+        members
+    }
+
+    fn texts(&self, tile: &'static str) -> Vec<String> {
+        let keep = match self.chunks {
+            Some(_) => SortedChunks::KEEP,
+            None => include_str!("../../shaders/keep/bits.wgsl"),
         };
-        let mut files = vec![
+        let stats = match self.stats {
+            Stats::None => include_str!("../../shaders/stats/none.wgsl"),
+            Stats::Lse => include_str!("../../shaders/stats/lse.wgsl"),
+            Stats::State => include_str!("../../shaders/stats/state.wgsl"),
+        };
+        let files = [
             include_str!("../../shaders/attention.wgsl"),
+            include_str!("../../shaders/lib/scores.wgsl"),
+            include_str!("../../shaders/lib/tile_softmax.wgsl"),
+            include_str!("../../shaders/lib/online_softmax.wgsl"),
+            include_str!("../../shaders/lib/merge.wgsl"),
             tile,
             keep,
-            score,
-            if self.aligned_in {
-                include_str!("../../shaders/lib/load_x4.wgsl")
-            } else {
-                include_str!("../../shaders/lib/load_x1.wgsl")
-            },
-            match self.input {
-                ElementType::F32 => include_str!("../../shaders/element/in_f32.wgsl"),
-                ElementType::F16 => include_str!("../../shaders/element/in_f16.wgsl"),
-                ElementType::Bf16 => include_str!("../../shaders/element/in_bf16.wgsl"),
-            },
+            stats,
         ];
-        files.extend(store_files(self.output, self.aligned_out));
-        files
+        let mut texts: Vec<String> = files.map(String::from).into();
+        if !matches!(self.tile, Tile::Direct(_)) {
+            texts.push(include_str!("../../shaders/lib/strange_values.wgsl").into());
+        }
+        texts.extend(self.score_texts());
+        texts.extend([
+            tensor::reads("q", self.q, self.aligned_q),
+            tensor::reads("k", self.kv, self.aligned_kv),
+            tensor::reads("v", self.kv, self.aligned_kv),
+            tensor::writes(self.output, self.aligned_out),
+        ]);
+        texts
+    }
+
+    /// The function `score`, and what it calls.
+    fn score_texts(&self) -> Vec<String> {
+        if self.chunks.is_some() {
+            return vec![SortedChunks::SCORE.into()];
+        }
+        let mut text = String::from("// The terms of the score, one after the other.\n");
+        text += "fn score(pairs: Pairs, products: vec4<f32>) -> vec4<f32> {\n    var s = products;\n";
+        if self.score.rules().any(|rule| rule.may_remove()) {
+            text += "    removed = vec4(false);\n";
+        }
+        for rule in self.score.rules() {
+            writeln!(text, "    s = {}_score(pairs, s);", rule.name()).expect("writing to a String succeeds");
+        }
+        text += "    return s;\n}\n";
+        let mut texts = vec![text];
+        texts.extend(self.score.rules().map(|rule| rule.shader().into()));
+        if self.score.softcap_value().is_some() {
+            texts.push(include_str!("../../shaders/lib/hyperbolic.wgsl").into());
+        }
+        texts
     }
 
     fn label(&self) -> String {
+        let storage = if self.q == self.kv { self.q.to_string() } else { format!("{}/{}", self.q, self.kv) };
         let mut label = format!(
-            "attention d{} dv{} {}->{} tile {} block {}x{}",
-            self.head_dim, self.value_dim, self.input, self.output, self.tile, self.block_q, self.block_k
+            "attention d{} dv{} {storage}->{} tile {} block {}x{}",
+            self.head_dim, self.value_dim, self.output, self.tile, self.block_q, self.block_k
         );
         let flags = [
-            (!self.aligned_in, "unaligned-in"),
+            (!self.aligned_q, "unaligned-q"),
+            (!self.aligned_kv, "unaligned-kv"),
             (!self.aligned_out, "unaligned-out"),
             (self.q_order, "q-order"),
             (self.k_order, "k-order"),
             (self.packed, "packed"),
-            (self.score.softcap, "softcap"),
-            (self.score.bias, "bias"),
-            (self.score.alibi, "alibi"),
             (self.stats == Stats::Lse, "lse"),
             (self.stats == Stats::State, "state"),
             (self.accumulate, "accumulate"),
         ];
-        for (_, name) in flags.iter().filter(|flag| flag.0) {
+        let flags = flags.iter().filter(|flag| flag.0).map(|flag| flag.1);
+        for name in flags.chain(self.score.terms().iter().map(|term| term.name())) {
             label.push(' ');
             label.push_str(name);
         }
@@ -177,16 +198,18 @@ impl AttentionVariant {
             tile: Tile::choose(head_dim, value_dim, 64, 64, limits).expect("WebGPU's limits hold every size"),
             head_dim,
             value_dim,
-            input: ElementType::F32,
+            q: ElementType::F32,
+            kv: ElementType::F32,
             output: ElementType::F32,
-            aligned_in: head_dim.is_multiple_of(4) && value_dim.is_multiple_of(4),
+            aligned_q: head_dim.is_multiple_of(4),
+            aligned_kv: head_dim.is_multiple_of(4) && value_dim.is_multiple_of(4),
             aligned_out: value_dim.is_multiple_of(4),
             block_q: 64,
             block_k: 64,
             q_order: false,
             k_order: false,
             packed: false,
-            score: ScoreTerms::default(),
+            score: Score::new(),
             stats: Stats::None,
             accumulate: false,
             chunks: None,
@@ -203,8 +226,9 @@ impl AttentionVariant {
             list.push(base(dim, dim, TileLimits::CPU));
         }
         for (size, subgroup) in [(8, 8), (16, 64)] {
-            let limits = TileLimits::of(TileKind::Matrix(Matrices { size, subgroup }));
-            let halves = |dim, output| Self { input: ElementType::F16, output, ..base(dim, dim, limits) };
+            let limits = TileLimits::of(TileKind::Cooperative(Matrices { size, subgroup }));
+            let f16 = ElementType::F16;
+            let halves = |dim, output| Self { q: f16, kv: f16, output, ..base(dim, dim, limits) };
             list.push(halves(64, ElementType::F16));
             list.push(halves(128, ElementType::F16));
             list.push(Self { stats: Stats::Lse, ..halves(7, ElementType::F16) });
@@ -216,8 +240,9 @@ impl AttentionVariant {
             });
         }
         for element in [ElementType::F16, ElementType::Bf16] {
-            list.push(Self { input: element, output: element, ..small(64, 64) });
-            list.push(Self { input: element, output: element, ..small(7, 7) });
+            list.push(Self { q: element, kv: element, output: element, ..small(64, 64) });
+            list.push(Self { q: element, kv: element, output: element, ..small(7, 7) });
+            list.push(Self { kv: element, ..small(64, 64) });
         }
         list.push(Self { stats: Stats::Lse, ..small(80, 7) });
         list.push(Self { stats: Stats::State, ..small(64, 64) });
@@ -231,12 +256,15 @@ impl AttentionVariant {
         list.push(Self { stats: Stats::State, accumulate: true, ..small(7, 7) });
         list.push(Self { stats: Stats::State, packed: true, ..few(128, TileLimits::WEBGPU) });
         list.push(Self { stats: Stats::State, packed: true, ..few(128, TileLimits::CPU) });
-        for (softcap, bias, alibi) in [(true, false, false), (false, true, false), (false, false, true)] {
-            list.push(Self {
-                score: ScoreTerms { softcap, bias, alibi },
-                stats: Stats::Lse,
-                ..small(64, 64)
-            });
+        let bias = BiasStrides::default();
+        for score in [
+            Score::new().softcap(30.0),
+            Score::new().bias(bias),
+            Score::new().alibi(),
+            Score::new().with(Temperature),
+            Score::new().softcap(30.0).bias(bias).with(Alibi::default()),
+        ] {
+            list.push(Self { score, stats: Stats::Lse, ..small(64, 64) });
         }
         for chunks in SortedChunks::representatives() {
             let stats = Stats::State;
@@ -250,21 +278,5 @@ impl AttentionVariant {
             });
         }
         list
-    }
-}
-
-/// Files that define `out_word`, `store_out` and `load_out`.
-pub(super) fn store_files(output: ElementType, aligned: bool) -> Vec<&'static str> {
-    let f16 = include_str!("../../shaders/element/out_f16.wgsl");
-    let bf16 = include_str!("../../shaders/element/out_bf16.wgsl");
-    let x4 = include_str!("../../shaders/lib/store_16_x4.wgsl");
-    let x1 = include_str!("../../shaders/lib/store_16_x1.wgsl");
-    match (output, aligned) {
-        (ElementType::F32, true) => vec![include_str!("../../shaders/lib/store_f32_x4.wgsl")],
-        (ElementType::F32, false) => vec![include_str!("../../shaders/lib/store_f32_x1.wgsl")],
-        (ElementType::F16, true) => vec![x4, f16],
-        (ElementType::F16, false) => vec![x1, f16],
-        (ElementType::Bf16, true) => vec![x4, bf16],
-        (ElementType::Bf16, false) => vec![x1, bf16],
     }
 }

@@ -33,8 +33,8 @@ pub struct SortedChunks {
 }
 
 impl SortedChunks {
-    pub(super) const FILES: [&'static str; 2] =
-        [include_str!("../../shaders/keep/lsh.wgsl"), include_str!("../../shaders/score/lsh.wgsl")];
+    pub(super) const KEEP: &'static str = include_str!("../../shaders/keep/lsh.wgsl");
+    pub(super) const SCORE: &'static str = include_str!("../../shaders/score/lsh.wgsl");
 
     /// Row tiles that cover a chunk.
     pub fn row_tiles(&self, rows: usize) -> usize {
@@ -44,8 +44,8 @@ impl SortedChunks {
     pub(super) fn constants(&self, header: Header, rows: usize) -> Header {
         header
             .u32s(&[
-                ("PLACES_A_CHUNK", self.chunk),
-                ("ROW_TILES_A_CHUNK", self.row_tiles(rows)),
+                ("PLACES_PER_CHUNK", self.chunk),
+                ("ROW_TILES_PER_CHUNK", self.row_tiles(rows)),
                 ("LOOK_BACK", self.look_back),
                 ("LOOK_AHEAD", self.look_ahead),
                 ("BUCKETS", self.buckets),
@@ -138,13 +138,17 @@ impl HashVariant {
                 ("COLUMNS", self.factors.iter().map(|factor| factor / 2).sum()),
                 ("BUCKETS", self.factors.iter().product()),
             ])
-            .bools(&[("HAS_KEY_MASK", self.key_mask)])
             .shader(
                 label,
                 "lsh_hash",
                 &[
                     &halves,
                     include_str!("../../shaders/lsh_hash.wgsl"),
+                    if self.key_mask {
+                        include_str!("../../shaders/lsh/key_mask.wgsl")
+                    } else {
+                        include_str!("../../shaders/lsh/no_key_mask.wgsl")
+                    },
                     &reads("q", self.input, self.aligned),
                 ],
             )

@@ -1,6 +1,6 @@
 //! Variants of `matmul.wgsl`.
 
-use super::{Header, MatmulTile, Matrices, MatrixProduct, Shader, tensor};
+use super::{CooperativeProduct, Header, MatmulTile, Matrices, Shader, tensor};
 use crate::{Activation, Combine, ElementType, MatmulShape, WeightOrder};
 
 /// All that tells one matrix product's shader from another. Sizes are parameters, not constants: one shader serves all.
@@ -81,8 +81,8 @@ impl MatmulVariant {
             include_str!("../../shaders/lib/activation.wgsl"),
             &tensor::reads("a", self.input, self.aligned_a),
             &tensor::reads("b", self.weight, self.aligned_b),
-            &tensor::reads("bias", self.weight, false),
-            &tensor::reads("residual", self.output, self.aligned_residual),
+            &tensor::reads_if(self.bias, "bias", self.weight, false),
+            &tensor::reads_if(self.combine == Combine::Add, "residual", self.output, self.aligned_residual),
             &tensor::writes(self.output, self.aligned_out),
         ];
         let shader = header.shader(self.label(), "matmul", &files);
@@ -134,10 +134,10 @@ impl MatmulVariant {
             list.push(Self::of(&odd.weights(weights).combine(Add), MatmulTile::DIRECT));
             for (size, subgroup, wide) in [(8, 8, false), (16, 32, true)] {
                 let matrices = Matrices { size, subgroup };
-                let tile = MatrixProduct { matrices, subgroups_r: 2, subgroups_c: 2, wide };
+                let tile = CooperativeProduct { matrices, subgroups_r: 2, subgroups_c: 2, wide };
                 let halves = |shape: MatmulShape| shape.weights(weights).elements(F16);
-                list.push(Self::of(&halves(aligned), MatmulTile::Matrix(tile)));
-                list.push(Self::of(&halves(odd).combine(Add), MatmulTile::Matrix(tile)));
+                list.push(Self::of(&halves(aligned), MatmulTile::Cooperative(tile)));
+                list.push(Self::of(&halves(odd).combine(Add), MatmulTile::Cooperative(tile)));
             }
         }
         for (activation, combine) in [

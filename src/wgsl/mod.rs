@@ -5,10 +5,10 @@
 //! preprocessor: a variant is other constants or another provider file. Needs no device and no `wgpu`.
 
 mod attention;
-mod finish;
+mod cooperative;
 mod lsh;
 mod matmul;
-mod matrix;
+mod merge;
 mod product;
 mod rotary;
 mod rows;
@@ -16,12 +16,12 @@ mod sort;
 mod tensor;
 mod tile;
 
-pub use attention::{AttentionVariant, ScoreTerms, Stats};
-pub use finish::FinishVariant;
+pub use attention::{AttentionVariant, Stats};
+pub use cooperative::{CooperativeTile, Matrices};
 pub use lsh::{HashVariant, PlaceTables, SortedChunks};
 pub use matmul::MatmulVariant;
-pub use matrix::{Matrices, MatrixTile};
-pub use product::{DirectProduct, MatmulTile, MatrixProduct, StagedProduct};
+pub use merge::MergeVariant;
+pub use product::{CooperativeProduct, DirectProduct, MatmulTile, StagedProduct};
 pub use rotary::RotaryVariant;
 pub use rows::{RowKernel, RowVariant};
 pub use sort::SortPass;
@@ -43,6 +43,20 @@ pub struct Shader {
     /// Every index lies inside its buffer or array and every loop ends, whatever the tensors hold, as long as the tables come
     /// from the host: it may run without run-time checks. `tests/kernels/indices.rs` counts what lies outside.
     pub proven: bool,
+    /// The storage buffers that the shader uses: binding n + 1 of group 0 is the n-th. Binding 0 are its parameters.
+    pub bindings: Vec<Binding>,
+    /// The members of its `Params`, where the shader is made of providers with parameters of their own; otherwise none.
+    pub params: Vec<&'static str>,
+}
+
+/// A storage buffer of a shader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Binding {
+    /// The variable's name.
+    pub name: String,
+    /// Whether the shader may write it.
+    pub writable: bool,
 }
 
 /// Constants of a header, one WGSL `const` each, behind the directives, which WGSL wants first.
@@ -50,6 +64,7 @@ pub struct Shader {
 struct Header {
     directives: String,
     constants: String,
+    params: Vec<&'static str>,
 }
 
 impl Header {
@@ -80,17 +95,54 @@ impl Header {
         self
     }
 
+    /// Declares `params` with these members, each a struct that one of the files declares.
+    fn params(mut self, members: &[(&'static str, &str)]) -> Self {
+        self.constants += "struct Params {\n";
+        for (member, name) in members {
+            // WGSL wants structs within uniform structs at multiples of 16 bytes.
+            writeln!(self.constants, "    @align(16) {member}: {name},")
+                .expect("writing to a String succeeds");
+            self.params.push(member);
+        }
+        self.constants += "}\n@group(0) @binding(0) var<uniform> params: Params;\n";
+        self
+    }
+
     fn line(&mut self, name: &str, value: impl Display) {
         writeln!(self.constants, "const {name} = {value};").expect("writing to a String succeeds");
     }
 
-    fn shader(self, label: String, entry: &'static str, files: &[&str]) -> Shader {
+    /// The files behind the header. The bindings that they declare, each under a constant of the variable's own name, are
+    /// numbered in the order in which they come: a variant has those that its files use, and no others.
+    fn shader(mut self, label: String, entry: &'static str, files: &[&str]) -> Shader {
+        let bindings: Vec<Binding> = files.iter().flat_map(|file| declared_bindings(file)).collect();
+        for (n, binding) in bindings.iter().enumerate() {
+            self.line(&format!("BINDING_{}", binding.name), n + 1);
+        }
         let mut text = format!("// {label}\n{}{}", self.directives, self.constants);
         for file in files {
             text.push('\n');
             text.push_str(file);
         }
-        Shader { label, entry, text, for_cpus: false, proven: false }
+        Shader { label, entry, text, for_cpus: false, proven: false, bindings, params: self.params }
+    }
+}
+
+/// The lines `@group(0) @binding(BINDING_NAME) var<storage, ACCESS> NAME: ...` of a file.
+fn declared_bindings(file: &str) -> impl Iterator<Item = Binding> {
+    file.lines().filter_map(|line| {
+        let (name, rest) = line.strip_prefix("@group(0) @binding(BINDING_")?.split_once(')')?;
+        Some(Binding { name: name.to_owned(), writable: rest.starts_with(" var<storage, read_write>") })
+    })
+}
+
+impl Shader {
+    /// The same shader with all of its storage buffers writable, so that several bindings may lie in one buffer: wgpu lets a
+    /// dispatch use a buffer either to read or to write, whatever the ranges.
+    pub fn with_shared_buffers(mut self) -> Self {
+        self.text = self.text.replace("var<storage, read>", "var<storage, read_write>");
+        self.bindings.iter_mut().for_each(|binding| binding.writable = true);
+        self
     }
 }
 
@@ -101,7 +153,7 @@ pub fn variants() -> Vec<Shader> {
     shaders.extend(HashVariant::representatives().iter().map(HashVariant::shader));
     shaders.push(PlaceTables::shader());
     shaders.extend(SortPass::all());
-    shaders.extend(FinishVariant::representatives().iter().map(FinishVariant::shader));
+    shaders.extend(MergeVariant::representatives().iter().map(MergeVariant::shader));
     shaders.extend(MatmulVariant::representatives().iter().map(MatmulVariant::shader));
     shaders.extend(RowVariant::representatives().iter().map(RowVariant::shader));
     shaders.extend(RotaryVariant::representatives().iter().map(RotaryVariant::shader));
@@ -111,6 +163,49 @@ pub fn variants() -> Vec<Shader> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The bindings of a module: name, number, whether it is written.
+    fn bindings(module: &naga::Module) -> Vec<(u32, String, bool)> {
+        let storage = module.global_variables.iter().filter_map(|(_, variable)| {
+            let naga::AddressSpace::Storage { access } = variable.space else { return None };
+            let writable = access.contains(naga::StorageAccess::STORE);
+            Some((variable.binding?.binding, variable.name.clone()?, writable))
+        });
+        let mut list: Vec<_> = storage.collect();
+        list.sort();
+        list
+    }
+
+    #[test]
+    fn bindings_are_those_of_the_text() {
+        for shader in variants() {
+            for shader in [shader.clone(), shader.with_shared_buffers()] {
+                let module = naga::front::wgsl::parse_str(&shader.text).unwrap();
+                let listed = shader.bindings.iter().enumerate();
+                let listed: Vec<_> =
+                    listed.map(|(n, b)| (n as u32 + 1, b.name.clone(), b.writable)).collect();
+                assert_eq!(bindings(&module), listed, "{}", shader.label);
+                // What WebGPU promises of every device.
+                assert!(listed.len() <= 8, "{}: {} storage buffers", shader.label, listed.len());
+            }
+        }
+    }
+
+    #[test]
+    fn workgroup_memory_is_what_tiles_count() {
+        for variant in AttentionVariant::representatives() {
+            let shader = variant.shader();
+            let module = naga::front::wgsl::parse_str(&shader.text).unwrap();
+            let context = module.to_ctx();
+            let of = |(_, variable): (_, &naga::GlobalVariable)| match variable.space {
+                naga::AddressSpace::WorkGroup => module.types[variable.ty].inner.size(context) as usize,
+                _ => 0,
+            };
+            let bytes: usize = module.global_variables.iter().map(of).sum();
+            let counted = variant.tile.workgroup_bytes(variant.head_dim);
+            assert!(bytes <= counted, "{}: {bytes} bytes, not {counted}", shader.label);
+        }
+    }
 
     #[test]
     fn every_variant_is_valid_wgsl() {

@@ -12,8 +12,8 @@ pub enum MatmulTile {
     Staged(StagedProduct),
     /// Each lane alone: `product/direct.wgsl`. What CPUs want.
     Direct(DirectProduct),
-    /// Operands of f16 in workgroup memory and cooperative matrices: `product/matrix.wgsl`.
-    Matrix(MatrixProduct),
+    /// Operands of f16 in workgroup memory and cooperative matrices: `product/cooperative.wgsl`.
+    Cooperative(CooperativeProduct),
 }
 
 /// Sizes of a workgroup whose lanes share workgroup memory.
@@ -44,7 +44,7 @@ pub struct DirectProduct {
 
 /// Sizes of a workgroup whose subgroups hold C in cooperative matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct MatrixProduct {
+pub struct CooperativeProduct {
     /// The device's.
     pub matrices: Matrices,
     /// Subgroups along the rows.
@@ -77,7 +77,7 @@ impl MatmulTile {
         match self {
             Self::Staged(tile) => tile.rows(),
             Self::Direct(tile) => 4 * tile.lanes,
-            Self::Matrix(tile) => tile.side() * tile.subgroups_r,
+            Self::Cooperative(tile) => tile.side() * tile.subgroups_r,
         }
     }
 
@@ -86,7 +86,7 @@ impl MatmulTile {
         match self {
             Self::Staged(tile) => 4 * tile.column_groups(),
             Self::Direct(tile) => 16 * tile.columns_16,
-            Self::Matrix(tile) => tile.side() * tile.subgroups_c,
+            Self::Cooperative(tile) => tile.side() * tile.subgroups_c,
         }
     }
 
@@ -95,7 +95,7 @@ impl MatmulTile {
         match self {
             Self::Staged(tile) => tile.lanes_r * tile.lanes_c,
             Self::Direct(tile) => tile.lanes,
-            Self::Matrix(tile) => tile.matrices.subgroup * tile.subgroups_r * tile.subgroups_c,
+            Self::Cooperative(tile) => tile.matrices.subgroup * tile.subgroups_r * tile.subgroups_c,
         }
     }
 
@@ -104,10 +104,10 @@ impl MatmulTile {
         let [largest, smaller @ ..] = match limits.kind {
             TileKind::Direct => return Self::DIRECT,
             TileKind::Staged => [Self::LARGE, Self::MEDIUM, Self::SMALL],
-            TileKind::Matrix(matrices) => {
+            TileKind::Cooperative(matrices) => {
                 let of = |subgroups, wide| {
                     let (subgroups_r, subgroups_c) = (subgroups, subgroups);
-                    Self::Matrix(MatrixProduct { matrices, subgroups_r, subgroups_c, wide })
+                    Self::Cooperative(CooperativeProduct { matrices, subgroups_r, subgroups_c, wide })
                 };
                 [of(2, true), of(2, false), of(1, false)]
             }
@@ -138,7 +138,7 @@ impl MatmulTile {
                 ("tile.columns_16", tile.columns_16),
                 ("tile.chunk", tile.chunk),
             ])?,
-            Self::Matrix(tile) => {
+            Self::Cooperative(tile) => {
                 check_powers(&[
                     ("tile.subgroups_r", tile.subgroups_r),
                     ("tile.subgroups_c", tile.subgroups_c),
@@ -162,7 +162,7 @@ impl MatmulTile {
         match self {
             Self::Staged(tile) => 16 * tile.arena(WeightOrder::InOut).max(tile.arena(WeightOrder::OutIn)),
             Self::Direct(_) => 0,
-            Self::Matrix(tile) => tile.workgroup_bytes(),
+            Self::Cooperative(tile) => tile.workgroup_bytes(),
         }
     }
 
@@ -170,7 +170,7 @@ impl MatmulTile {
     pub const fn path(&self) -> KernelPath {
         match self {
             Self::Staged(_) | Self::Direct(_) => KernelPath::Scalar,
-            Self::Matrix(_) => KernelPath::Cooperative,
+            Self::Cooperative(_) => KernelPath::Cooperative,
         }
     }
 
@@ -182,7 +182,7 @@ impl MatmulTile {
         match self {
             Self::Staged(_) => include_str!("../../shaders/product/staged.wgsl"),
             Self::Direct(_) => include_str!("../../shaders/product/direct.wgsl"),
-            Self::Matrix(_) => include_str!("../../shaders/product/matrix.wgsl"),
+            Self::Cooperative(_) => include_str!("../../shaders/product/cooperative.wgsl"),
         }
     }
 
@@ -192,7 +192,7 @@ impl MatmulTile {
             Self::Direct(tile) => {
                 header.u32s(&[("COLUMN_GROUPS", 4 * tile.columns_16), ("CHUNK", tile.chunk)])
             }
-            Self::Matrix(tile) => tile.constants(header, weights),
+            Self::Cooperative(tile) => tile.constants(header, weights),
         }
     }
 }
@@ -250,10 +250,10 @@ impl StagedProduct {
     }
 }
 
-impl MatrixProduct {
+impl CooperativeProduct {
     /// Elements of the inner dimension that are staged at once: two steps of the larger matrices.
     const DEPTH: usize = 32;
-    /// As [`MatrixTile`](super::MatrixTile)'s.
+    /// As [`CooperativeTile`](super::CooperativeTile)'s.
     const PAD: usize = 8;
 
     /// Rows, and columns, of a subgroup.
@@ -300,7 +300,7 @@ impl fmt::Display for MatmulTile {
         let kind = match self {
             Self::Staged(_) => "tile",
             Self::Direct(_) => "direct",
-            Self::Matrix(_) => "matrix",
+            Self::Cooperative(_) => "matrix",
         };
         write!(f, "{kind} {}x{}", self.rows(), self.columns())
     }

@@ -59,7 +59,11 @@ impl RowVariant {
                 let label = format!("norm {kind} {types} weight {weight}{}", if bias { " bias" } else { "" });
                 let header = Header::default().bools(&[("CENTERED", centered), ("HAS_BIAS", bias)]);
                 let entry = include_str!("../../shaders/norm.wgsl");
-                let tensors = [read("x", self.input), read("weight", weight), read("bias", weight)];
+                let tensors = [
+                    read("x", self.input),
+                    read("weight", weight),
+                    tensor::reads_if(bias, "bias", weight, self.aligned),
+                ];
                 header.shader(label, "norm", &[entry, rows, &tensors[0], &tensors[1], &tensors[2], &out])
             }
             RowKernel::Softmax => {

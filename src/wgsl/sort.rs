@@ -34,10 +34,20 @@ impl SortPass {
     pub fn scatter(values: bool, write_keys: bool) -> Shader {
         let flag = |flag, name| if flag { name } else { "" };
         let label = format!("sort scatter{}{}", flag(values, " values"), flag(write_keys, " keys"));
-        Header::default()
-            .u32s(&[("TILES", Self::TILES)])
-            .bools(&[("HAS_VALUES", values), ("WRITE_KEYS", write_keys)])
-            .shader(label, "sort_scatter", &[include_str!("../../shaders/sort_scatter.wgsl")])
+        let files = [
+            include_str!("../../shaders/sort_scatter.wgsl"),
+            if values {
+                include_str!("../../shaders/sort/values.wgsl")
+            } else {
+                include_str!("../../shaders/sort/places.wgsl")
+            },
+            if write_keys {
+                include_str!("../../shaders/sort/keys.wgsl")
+            } else {
+                include_str!("../../shaders/sort/no_keys.wgsl")
+            },
+        ];
+        Header::default().u32s(&[("TILES", Self::TILES)]).shader(label, "sort_scatter", &files)
     }
 
     pub(super) fn all() -> Vec<Shader> {

@@ -1,4 +1,4 @@
-//! Providers of tensors: `shaders/tensor/`, one file an element type and alignment, under the tensor's name.
+//! Providers of tensors: `shaders/tensor/`, one file per element type and alignment, under the tensor's name.
 
 use crate::ElementType;
 
@@ -13,6 +13,14 @@ pub(super) fn reads(name: &str, element: ElementType, aligned: bool) -> String {
         (ElementType::Bf16, false) => include_str!("../../shaders/tensor/in_bf16_x1.wgsl"),
     };
     text.replace("TENSOR", name)
+}
+
+/// [`reads`], or the text of a tensor that is not given.
+pub(super) fn reads_if(given: bool, name: &str, element: ElementType, aligned: bool) -> String {
+    match given {
+        true => reads(name, element, aligned),
+        false => include_str!("../../shaders/tensor/absent.wgsl").replace("TENSOR", name),
+    }
 }
 
 /// The text that defines `out_word`, `store_out(at, count, value)` and `load_out(at, count)`.

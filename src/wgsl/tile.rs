@@ -1,6 +1,6 @@
 //! How a workgroup of the blocked kernel cuts its work, and what lies where in workgroup memory.
 
-use super::{Header, Matrices, MatrixTile};
+use super::{CooperativeTile, Header, Matrices};
 use crate::{Error, Result};
 use std::fmt;
 
@@ -21,7 +21,7 @@ impl TileLimits {
     /// Two workgroups of this size share the 64 KiB of an RDNA compute unit; more for one starves the other.
     pub const GENEROUS: Self = Self { workgroup_bytes: 32768, ..Self::WEBGPU };
     /// Cooperative matrices share what all lanes stage: one large workgroup gains more by them than two by each other.
-    pub const MATRIX_BYTES: usize = 49152;
+    pub const COOPERATIVE_BYTES: usize = 49152;
     /// A software adapter.
     pub const CPU: Self = Self { kind: TileKind::Direct, ..Self::WEBGPU };
 
@@ -29,7 +29,7 @@ impl TileLimits {
     pub const fn of(kind: TileKind) -> Self {
         let generous = Self { kind, ..Self::GENEROUS };
         match kind {
-            TileKind::Matrix(_) => Self { workgroup_bytes: Self::MATRIX_BYTES, ..generous },
+            TileKind::Cooperative(_) => Self { workgroup_bytes: Self::COOPERATIVE_BYTES, ..generous },
             TileKind::Staged | TileKind::Direct => generous,
         }
     }
@@ -42,8 +42,8 @@ pub enum TileKind {
     Staged,
     /// Not at all: `tile/direct.wgsl`. What CPUs want, where workgroup memory and barriers are dear.
     Direct,
-    /// Through workgroup memory and cooperative matrices of f16: `tile/matrix.wgsl`.
-    Matrix(Matrices),
+    /// Through workgroup memory and cooperative matrices of f16: `tile/cooperative.wgsl`.
+    Cooperative(Matrices),
 }
 
 impl TileKind {
@@ -51,7 +51,7 @@ impl TileKind {
     pub(crate) const fn least_rows(self) -> usize {
         match self {
             Self::Staged | Self::Direct => 8,
-            Self::Matrix(matrices) => 2 * matrices.size,
+            Self::Cooperative(matrices) => 2 * matrices.size,
         }
     }
 }
@@ -64,8 +64,8 @@ pub enum Tile {
     Staged(StagedTile),
     /// Of a [`TileKind::Direct`].
     Direct(DirectTile),
-    /// Of a [`TileKind::Matrix`].
-    Matrix(MatrixTile),
+    /// Of a [`TileKind::Cooperative`].
+    Cooperative(CooperativeTile),
 }
 
 /// Sizes of a workgroup whose lanes work alone: each on 4 queries by 16 keys.
@@ -111,7 +111,7 @@ impl Tile {
         match self {
             Self::Staged(_) => false,
             Self::Direct(_) => true,
-            Self::Matrix(tile) => tile.matrices.subgroup < 16,
+            Self::Cooperative(tile) => tile.matrices.subgroup < 16,
         }
     }
 
@@ -120,7 +120,7 @@ impl Tile {
         match self {
             Self::Staged(tile) => tile.rows(),
             Self::Direct(tile) => 4 * tile.lanes,
-            Self::Matrix(tile) => tile.rows(),
+            Self::Cooperative(tile) => tile.rows(),
         }
     }
 
@@ -129,7 +129,7 @@ impl Tile {
         match self {
             Self::Staged(tile) => tile.keys(),
             Self::Direct(_) => DirectTile::KEYS,
-            Self::Matrix(tile) => tile.keys(),
+            Self::Cooperative(tile) => tile.keys(),
         }
     }
 
@@ -138,7 +138,7 @@ impl Tile {
         match self {
             Self::Staged(tile) => tile.lanes(),
             Self::Direct(tile) => tile.lanes,
-            Self::Matrix(tile) => tile.lanes(),
+            Self::Cooperative(tile) => tile.lanes(),
         }
     }
 
@@ -147,7 +147,7 @@ impl Tile {
         match self {
             Self::Staged(tile) => tile.workgroup_bytes(head_dim),
             Self::Direct(_) => 0,
-            Self::Matrix(tile) => tile.workgroup_bytes(head_dim),
+            Self::Cooperative(tile) => tile.workgroup_bytes(head_dim),
         }
     }
 
@@ -166,8 +166,8 @@ impl Tile {
         match limits.kind {
             TileKind::Staged => StagedTile::choose(head_dim, value_dim, rows, keys, limits).map(Self::Staged),
             TileKind::Direct => Ok(Self::Direct(DirectTile::choose(rows))),
-            TileKind::Matrix(matrices) => {
-                MatrixTile::choose(head_dim, value_dim, rows, limits, matrices).map(Self::Matrix)
+            TileKind::Cooperative(matrices) => {
+                CooperativeTile::choose(head_dim, value_dim, rows, limits, matrices).map(Self::Cooperative)
             }
         }
     }
@@ -180,7 +180,7 @@ impl Tile {
         match self {
             Self::Staged(tile) => tile.check(value_dim)?,
             Self::Direct(tile) => check_powers(&[("tile.lanes", tile.lanes)])?,
-            Self::Matrix(tile) => tile.check(value_dim)?,
+            Self::Cooperative(tile) => tile.check(value_dim)?,
         }
         if !block_q.is_multiple_of(self.rows()) {
             let need = format!("rows that divide block_q ({block_q})");
@@ -197,8 +197,8 @@ impl Tile {
                 (tile.constants(header, head_dim), include_str!("../../shaders/tile/staged.wgsl"))
             }
             Self::Direct(tile) => (tile.constants(header), include_str!("../../shaders/tile/direct.wgsl")),
-            Self::Matrix(tile) => {
-                (tile.constants(header, head_dim), include_str!("../../shaders/tile/matrix.wgsl"))
+            Self::Cooperative(tile) => {
+                (tile.constants(header, head_dim), include_str!("../../shaders/tile/cooperative.wgsl"))
             }
         }
     }
@@ -213,7 +213,7 @@ impl fmt::Display for Tile {
                 write!(f, "chunk {} v {}{resident}", tile.chunk, tile.v_keys)
             }
             Self::Direct(_) => f.write_str("direct"),
-            Self::Matrix(tile) => write!(f, "matrix {tile}"),
+            Self::Cooperative(tile) => write!(f, "matrix {tile}"),
         }
     }
 }
@@ -286,7 +286,7 @@ impl StagedTile {
                         let tile = Self { lanes_r, lanes_c, wide, chunk, v_keys, q_resident };
                         // Small pieces cost a barrier each: below half the preferred ones give up residence first.
                         let good = !q_resident || (chunk == 8 && 2 * v_keys >= tile.keys());
-                        if good && 16 * tile.arena(head_dim).len <= limits.workgroup_bytes {
+                        if good && tile.workgroup_bytes(head_dim) <= limits.workgroup_bytes {
                             return Ok(tile);
                         }
                         v_keys /= 2;
@@ -298,7 +298,7 @@ impl StagedTile {
                 return Err(Error::limit(
                     "the smallest attention tile",
                     "max_compute_workgroup_storage_size",
-                    16 * smallest.arena(head_dim).len as u64,
+                    smallest.workgroup_bytes(head_dim) as u64,
                     limits.workgroup_bytes as u64,
                 ));
             }
@@ -376,10 +376,15 @@ impl StagedTile {
         Arena { q_at: 0, k_at: q, p_at, v_at: p_at + p, reduce_at, len: reduce_at + self.lanes() }
     }
 
-    /// Bytes of workgroup memory.
+    /// Bytes of workgroup memory: the arena, and a bit per key.
     pub fn workgroup_bytes(&self, head_dim: usize) -> usize {
-        16 * self.arena(head_dim).len
+        16 * self.arena(head_dim).len + strange_bytes(self.keys())
     }
+}
+
+/// Bytes of `strange_keys`, of which WGSL's sizes are multiples of 4.
+pub(super) const fn strange_bytes(keys: usize) -> usize {
+    4 * keys.div_ceil(32)
 }
 
 #[cfg(test)]

@@ -185,7 +185,7 @@ fn what_the_path_cannot_do() {
     let mixed = Kernels::new(forced.device(), options.tile_kind(TileKind::Staged)).expect("as above");
     let mixed = error(&mixed, halves, 64);
     assert!(mixed.contains("tile") && mixed.contains("cooperative"), "{mixed}");
-    let odd = TileKind::Matrix(Matrices { size: 4, subgroup: 32 });
+    let odd = TileKind::Cooperative(Matrices { size: 4, subgroup: 32 });
     let limits = wgpu_attention::wgsl::TileLimits { kind: odd, ..wgpu_attention::wgsl::TileLimits::WEBGPU };
     let odd = Tile::choose(64, 64, 64, 64, limits).expect_err("no such matrices").to_string();
     assert!(odd.contains("matrices") && odd.contains("16 by 16"), "{odd}");

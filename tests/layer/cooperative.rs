@@ -3,7 +3,7 @@
 use crate::harness::{cooperative, gpu};
 use crate::matmul::{apart, bound, gather, ones};
 use crate::{Checked, feed_forward};
-use wgpu_attention::wgsl::{MatmulTile, Matrices, MatrixProduct};
+use wgpu_attention::wgsl::{CooperativeProduct, MatmulTile, Matrices};
 use wgpu_attention::{
     Activation, Combine, ElementType, FeedForwardShape, KernelPath, Kernels, MatmulShape, Options,
     RowStrides, WeightOrder,
@@ -23,7 +23,7 @@ fn tiles(kernels: &Kernels) -> [MatmulTile; 5] {
     let matrices = Matrices { size, subgroup: kernels.device().adapter_info().subgroup_max_size as usize };
     [(1, 1, false), (2, 2, false), (2, 2, true), (4, 1, false), (1, 2, true)].map(|of| {
         let (subgroups_r, subgroups_c, wide) = of;
-        MatmulTile::Matrix(MatrixProduct { matrices, subgroups_r, subgroups_c, wide })
+        MatmulTile::Cooperative(CooperativeProduct { matrices, subgroups_r, subgroups_c, wide })
     })
 }
 
@@ -107,13 +107,13 @@ fn the_path_follows_the_types_and_the_device() {
     let unknown = Options::default().path(KernelPath::Cooperative);
     let got = message(&Kernels::new(gpu().device(), unknown).unwrap(), halves(8, 8, 8));
     assert!(got.contains("matrices: need"), "{got}");
-    let odd = MatrixProduct {
+    let odd = CooperativeProduct {
         matrices: Matrices { size: 4, subgroup: 8 },
         subgroups_r: 1,
         subgroups_c: 1,
         wide: false,
     };
-    let got = forced.matmul_with_tile(&halves(8, 8, 8), MatmulTile::Matrix(odd)).unwrap_err();
+    let got = forced.matmul_with_tile(&halves(8, 8, 8), MatmulTile::Cooperative(odd)).unwrap_err();
     assert!(got.to_string().contains("matrices: need"), "{got}");
     // Rows in such numbers that larger tiles would leave cores idle get smaller ones.
     let tile = |rows| forced.matmul(&halves(rows, 64, 64)).unwrap().tile().rows();

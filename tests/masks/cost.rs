@@ -4,6 +4,7 @@ use crate::drawn::*;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use wgpu_attention::mask::{BlockGrid, BlockMask};
+use wgpu_attention::pattern::Identity;
 use wgpu_attention::{
     And, BlockLayout, Blocks, Causal, Document, Full, KeyLengths, Not, Pattern, Prefix, Site, Span, Varies,
     Window,
@@ -28,6 +29,10 @@ impl<P: Pattern> Pattern for Counting<P> {
 
     fn varies(&self) -> Varies {
         self.pattern.varies()
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        self.pattern.identity()
     }
 }
 

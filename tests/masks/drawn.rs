@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use std::sync::Arc;
 use wgpu_attention::mask::BlockGrid;
+use wgpu_attention::pattern::Identity;
 use wgpu_attention::{
     And, BlockLayout, Blocks, Causal, Document, Extent, Full, KeyLengths, Mask, Not, Or, PairPredicate,
     Pattern, Predicate, Prefix, Site, Varies, Window,
@@ -76,10 +77,10 @@ pub(crate) fn leaf(e: Extent) -> BoxedStrategy<AnyOne> {
         vec(0..=e.kv_len, e.batch).prop_map(|lengths| boxed(KeyLengths { lengths })),
         blocks.prop_map(boxed),
         mask.prop_map(boxed),
-        (1usize..9, 0usize..9, 1usize..9).prop_map(|(a, b, c)| boxed(Predicate(move |site: &Site, i, j| {
-            (a * i + b * j + site.head + 2 * site.batch).is_multiple_of(c)
-        }))),
-        (1usize..40).prop_map(|step| boxed(PairPredicate(move |i, j| (i + j) / step % 2 == 0))),
+        (1usize..9, 0usize..9, 1usize..9).prop_map(|(a, b, c)| boxed(Predicate::new(
+            move |site: &Site, i, j| { (a * i + b * j + site.head + 2 * site.batch).is_multiple_of(c) }
+        ))),
+        (1usize..40).prop_map(|step| boxed(PairPredicate::new(move |i, j| (i + j) / step % 2 == 0))),
     ]
     .boxed()
 }
@@ -127,5 +128,9 @@ impl<P: Pattern> Pattern for Along<P> {
 
     fn varies(&self) -> Varies {
         self.axes
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        self.pattern.identity()
     }
 }

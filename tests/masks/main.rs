@@ -8,13 +8,17 @@
 //! | `oracle.rs` | the oracle catches what is wrong |
 //! | `cost.rs` | size and cost |
 //! | `edges.rs` | edges |
+//! | `identity.rs` | patterns compared, hashed and cloned |
 //! | `refusals.rs` | bad input |
 //! | `pictures.rs` | pictures |
+//! | `planning.rs` | what planning costs and what its plans waste |
 
 mod cost;
 mod drawn;
 mod edges;
+mod identity;
 mod oracle;
 mod pictures;
+mod planning;
 mod properties;
 mod refusals;

@@ -3,10 +3,11 @@
 use crate::drawn::*;
 use std::ops::Range;
 use wgpu_attention::mask::{BlockGrid, BlockMask};
+use wgpu_attention::pattern::Identity;
 use wgpu_attention::{PairPredicate, Pattern, Predicate, Site, Span, Varies, Window};
 
 /// A window whose closed form is wrong by `lost` keys before and by `gained` keys that all are said to attend.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Wrong {
     lost: usize,
     gained: usize,
@@ -25,6 +26,10 @@ impl Pattern for Wrong {
             after.keys.start = all.keys.end;
         }
         spans
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }
 
@@ -54,9 +59,9 @@ fn a_wrong_closed_form_differs_from_the_scan() {
 #[test]
 fn heads_that_differ_in_secret_differ_from_the_scan() {
     let grid = BlockGrid::new(40, 40).batch(2).heads(2).blocks(16, 16);
-    let by_head = Predicate(|site: &Site, i, j| j <= i + site.head);
-    let by_item = Predicate(|site: &Site, i, j| j <= i + site.batch);
-    let same = PairPredicate(|i, j| j <= i);
+    let by_head = Predicate::new(|site: &Site, i, j| j <= i + site.head);
+    let by_item = Predicate::new(|site: &Site, i, j| j <= i + site.batch);
+    let same = PairPredicate::new(|i, j| j <= i);
     let equal = |pattern: &dyn Pattern| {
         BlockMask::new(pattern, grid).expect("it builds")
             == BlockMask::scan(pattern, grid).expect("it builds")
@@ -68,7 +73,7 @@ fn heads_that_differ_in_secret_differ_from_the_scan() {
 }
 
 /// Stretches that are not what a pattern may return.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Stretches(Vec<Span>);
 
 impl Pattern for Stretches {
@@ -78,6 +83,10 @@ impl Pattern for Stretches {
 
     fn spans(&self, _: &Site, _: Range<usize>) -> Vec<Span> {
         self.0.clone()
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }
 

@@ -78,7 +78,7 @@ fn drawing_by_block() {
 
 #[test]
 fn drawing_of_heads_that_differ() {
-    let pattern = Predicate(|site: &Site, i, j| site.head < 5 && (i + site.head * 16) / 32 == j / 32);
+    let pattern = Predicate::new(|site: &Site, i, j| site.head < 5 && (i + site.head * 16) / 32 == j / 32);
     let mask = BlockMask::new(&pattern, BlockGrid::new(64, 64).heads(6).blocks(32, 32)).expect("it builds");
     let text = mask.to_string();
     assert_eq!(

@@ -104,7 +104,8 @@ proptest! {
         }
         prop_assert_eq!(turned.kept(), mask.kept());
         // The transposed mask is what building it directly gives, apart from what need not be stored apart.
-        let direct = Predicate(|site: &Site, i, j| mask.keeps(site.batch, site.head, j, i));
+        let whole = mask.clone();
+        let direct = Predicate::new(move |site: &Site, i, j| whole.keeps(site.batch, site.head, j, i));
         let axes = Varies { batch: mask.batch_stride() > 0, heads: mask.head_stride() > 0 };
         let direct = BlockMask::scan(&Along { pattern: direct, axes }, *turned.grid())?;
         prop_assert!(turned == direct, "{turned:?} {turned}\n{direct:?} {direct}");

@@ -35,7 +35,7 @@ fn bad_grids() {
     );
     assert_eq!(
         refusal(BlockMask::new(
-            &Predicate(|_, _, _| true),
+            &Predicate::new(|_, _, _| true),
             BlockGrid::new(1 << 20, 5).batch(1 << 20).blocks(16, 16)
         )),
         "row table of the block mask needs 137438953474, but 32-bit word index is 4294967295"

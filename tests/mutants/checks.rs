@@ -109,7 +109,7 @@ fn plain() -> [Case; 5] {
         case(shape(), Causal).kind(Kind::Rising),
         case(shape(), picked("blocks_per_head", &extent, 3)).kind(Kind::Peaky),
         case(shape(), picked("key_lengths", &extent, 1)),
-        case(shape(), PairPredicate(|i, j| (i + j) % 2 == 0)).kind(Kind::Rising).seed(2),
+        case(shape(), PairPredicate::new(|i, j| (i + j) % 2 == 0)).kind(Kind::Rising).seed(2),
         case(empty_rows, Causal).kind(Kind::Offset),
     ]
 }

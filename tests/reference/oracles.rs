@@ -1,5 +1,6 @@
 //! The count and gather oracles pass the exact result and find the index errors that they are for.
 
+use wgpu_attention::pattern::Identity;
 use wgpu_attention::reference::oracle::{check_count, check_gather, count_inputs, gather_inputs};
 use wgpu_attention::reference::{self, Got, Report, Rows, WeightFormat};
 use wgpu_attention::{
@@ -8,13 +9,18 @@ use wgpu_attention::{
 };
 
 /// `Causal` with one pair more or less.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Wrong(usize, usize);
 
 impl Pattern for Wrong {
     fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
         Causal.keep(site, i, j) != ((i, j) == (self.0, self.1))
     }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
+    }
+
     fn check(&self, extent: &Extent) -> Result<()> {
         Causal.check(extent)
     }

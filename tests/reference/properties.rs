@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
+use wgpu_attention::pattern::Identity;
 use wgpu_attention::reference::{self, Kind, Position};
 use wgpu_attention::{AttentionShape, BiasStrides, Causal, Extent, Full, Inputs, Pattern, Result, Site};
 
@@ -35,7 +36,7 @@ fn kinds() -> impl Strategy<Value = Kind> {
 }
 
 /// The keys of `Causal` whose hash bit is `side`.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Half {
     seed: u64,
     side: bool,
@@ -46,6 +47,11 @@ impl Pattern for Half {
         let bit = reference::Counter::new(self.seed, i as u64).bits(j as u64) & 1 == 1;
         Causal.keep(site, i, j) && bit == self.side
     }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
+    }
+
     fn check(&self, extent: &Extent) -> Result<()> {
         Causal.check(extent)
     }

@@ -219,7 +219,7 @@ pub(crate) struct Walk<'a> {
     pub(crate) tile: usize,
     /// The output in f64, for [`Mode::Sided`].
     pub(crate) center: &'a [f64],
-    /// Weights in f16 times 2^7, and maxima that may be late: `shaders/tile/matrix.wgsl`.
+    /// Weights in f16 times 2^7, and maxima that may be late: `shaders/tile/cooperative.wgsl`.
     pub(crate) halves: bool,
 }
 

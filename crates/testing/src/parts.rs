@@ -1,5 +1,7 @@
 use super::{Case, Draw};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use wgpu_attention::pattern::Identity;
 use wgpu_attention::{BlockGrid, BlockMask, Part, Parts, Pattern, Site, Varies};
 
 /// How a set of pairs is cut into parts.
@@ -84,17 +86,33 @@ fn part(
     let len = |order: &Option<Arc<[u32]>>, all| order.as_ref().map_or(all, |order| order.len());
     let grid = BlockGrid { q_len: len(&q_order, grid.q_len), kv_len: len(&k_order, grid.kv_len), ..grid };
     let placed =
-        Placed { case: case.clone(), q_order: q_order.clone(), k_order: k_order.clone(), own: Box::new(own) };
+        Placed { case: case.clone(), q_order: q_order.clone(), k_order: k_order.clone(), own: Arc::new(own) };
     let mask = BlockMask::new(&placed, grid).unwrap_or_else(|e| panic!("{e}\n{case}"));
     Part { mask, q_order, k_order }
 }
 
 /// A pattern over places instead of positions.
+#[derive(Clone)]
 struct Placed {
     case: Case,
     q_order: Option<Arc<[u32]>>,
     k_order: Option<Arc<[u32]>>,
-    own: Box<dyn Fn(usize, usize) -> bool + Send + Sync>,
+    own: Arc<dyn Fn(usize, usize) -> bool + Send + Sync>,
+}
+
+/// By the closure: no two parts share one.
+impl PartialEq for Placed {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.own, &other.own)
+    }
+}
+
+impl Eq for Placed {}
+
+impl Hash for Placed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.own).hash(state);
+    }
 }
 
 impl std::fmt::Debug for Placed {
@@ -113,5 +131,9 @@ impl Pattern for Placed {
 
     fn varies(&self) -> Varies {
         self.case.pattern.as_dyn().varies()
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
     }
 }

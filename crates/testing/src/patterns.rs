@@ -52,15 +52,15 @@ pub const PATTERNS: &[(&str, Make)] = &[
     ("and_strided", |d, e| Box::new(And(strided(d, true), key_lengths(d, e)))),
     ("predicate", |d, _| {
         let (a, b) = (1 + d.below(7), 1 + d.below(9));
-        Box::new(Predicate(move |site, i, j| (a * i + b * j + 3 * site.head + 5 * site.batch) % 11 < 4))
+        Box::new(Predicate::new(move |site, i, j| (a * i + b * j + 3 * site.head + 5 * site.batch) % 11 < 4))
     }),
     ("pair_predicate", |d, _| {
         let step = 1 + d.below(9);
-        Box::new(PairPredicate(move |i, j| j % step == i % step))
+        Box::new(PairPredicate::new(move |i, j| j % step == i % step))
     }),
     ("one_key_a_row", |d, e| {
         let (shift, keys) = (d.below(97), e.kv_len);
-        Box::new(PairPredicate(move |i, j| j == (31 * i + shift) % keys))
+        Box::new(PairPredicate::new(move |i, j| j == (31 * i + shift) % keys))
     }),
     ("nothing", |_, _| Box::new(Not(Full))),
     ("and", |d, e| Box::new(And(Causal, window(d, e)))),

@@ -1,9 +1,9 @@
 //! The chunked feed-forward layer.
 
 use super::matmul::{MatmulPlan, Operands, RowRange};
-use super::{LayerCall, check_separate, optional_binding};
 use crate::gpu::Kernels;
-use crate::gpu::bind::{checked_binding, storage};
+use crate::gpu::bindings::{Access, check_aliasing, checked_binding, optional_binding, scratch};
+use crate::gpu::call::Call;
 use crate::wgsl::MatmulTile;
 use crate::{ElementType, Error, FeedForwardShape, KernelPath, Result};
 
@@ -135,11 +135,11 @@ impl FeedForwardPlan {
     ///
     /// # Errors
     /// As [`MatmulPlan::bind`].
-    pub fn bind(&self, buffers: FeedForwardBuffers<'_>) -> Result<LayerCall> {
+    pub fn bind(&self, buffers: FeedForwardBuffers<'_>) -> Result<Call> {
         let (shape, device) = (&self.shape, self.kernels.device());
         let limits = device.limits();
         if shape.rows == 0 {
-            return Ok(LayerCall { label: "feed-forward", steps: vec![] });
+            return Ok(Call::new("feed-forward", []));
         }
         let (len, weights, gated) = (shape.len_x(), shape.len_weight(), shape.gated);
         let optional = |name, binding, wanted, elements, element| {
@@ -154,28 +154,26 @@ impl FeedForwardPlan {
         let b2 = optional("b2", &buffers.b2, shape.bias, shape.model_dim, shape.weight)?;
         let residual = optional("residual", &buffers.residual, shape.residual, len, shape.output)?;
         let out = checked_binding(&limits, "out", &buffers.out, len, shape.output)?;
-        let inputs = [
-            ("x", Some(&x)),
-            ("w1", Some(&w1)),
-            ("b1", b1.as_ref()),
-            ("w3", w3.as_ref()),
-            ("b3", b3.as_ref()),
-            ("w2", Some(&w2)),
-            ("b2", b2.as_ref()),
-            ("residual", residual.as_ref()),
-        ];
-        check_separate("out", &out, &inputs)?;
         let own = match &buffers.scratch {
             Some(_) => None,
-            None => {
-                let label = "feed-forward scratch";
-                Some(storage(device, label, self.scratch_bytes())?)
-            }
+            None => Some(scratch(device, "a chunk of the feed-forward layer", self.scratch_bytes())?),
         };
         let given = buffers.scratch.or(own.as_ref().map(wgpu::Buffer::as_entire_buffer_binding));
         let elements = self.chunk * shape.hidden_dim;
         let scratch = optional("scratch", &given, true, elements, ElementType::F32)?.unwrap_or(out.clone());
-        check_separate("scratch", &scratch, &[&inputs[..], &[("out", Some(&out))]].concat())?;
+        let named = [
+            ("x", Some(&x), Access::Read),
+            ("w1", Some(&w1), Access::Read),
+            ("b1", b1.as_ref(), Access::Read),
+            ("w3", w3.as_ref(), Access::Read),
+            ("b3", b3.as_ref(), Access::Read),
+            ("w2", Some(&w2), Access::Read),
+            ("b2", b2.as_ref(), Access::Read),
+            ("residual", residual.as_ref(), Access::Read),
+            ("out", Some(&out), Access::Write),
+            ("scratch", Some(&scratch), Access::Both),
+        ];
+        check_aliasing(&named, self.kernels.options().shared_buffers)?;
 
         let out_of_first = scratch.clone();
         let first =
@@ -198,6 +196,6 @@ impl FeedForwardPlan {
             }
             steps.push(self.second.step(&second, RowRange { rows, a_row: 0, out_row: start })?);
         }
-        Ok(LayerCall { label: "feed-forward", steps })
+        Ok(Call::of_steps("feed-forward", steps))
     }
 }

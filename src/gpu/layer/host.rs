@@ -1,8 +1,9 @@
 //! The kernels around attention for plain Rust users: slices in, `Vec`s out.
 
-use super::{FeedForwardBuffers, LayerCall, MatmulBuffers, NormBuffers, RotaryBuffers};
+use super::{FeedForwardBuffers, MatmulBuffers, NormBuffers, RotaryBuffers};
 use crate::gpu::Gpu;
-use crate::gpu::pipeline::filled_buffer;
+use crate::gpu::call::Call;
+use crate::gpu::memory::filled_buffer;
 use crate::gpu::scope::allocated;
 use crate::inputs::check_slice;
 use crate::{
@@ -385,7 +386,7 @@ impl Gpu {
         &self,
         len: usize,
         before: Option<wgpu::Buffer>,
-        bind: impl FnOnce(&wgpu::Buffer) -> Result<LayerCall>,
+        bind: impl FnOnce(&wgpu::Buffer) -> Result<Call>,
     ) -> Result<Vec<O>> {
         self.check_alive()?;
         if len == 0 {
@@ -393,14 +394,13 @@ impl Gpu {
         }
         let out = self.output("out", len, O::TYPE)?;
         let call = bind(&out).map_err(|e| self.or_lost(e))?;
-        let copy = self.submit(|encoder| {
+        let record = |encoder: &mut wgpu::CommandEncoder| {
             if let Some(before) = &before {
                 encoder.copy_buffer_to_buffer(before, 0, &out, 0, before.size());
             }
             call.encode(encoder);
-            self.copy_out(encoder, &out)
-        })?;
-        self.read(&copy, len).await
+        };
+        self.fetch(&[&out], record).await?.take(0, len)
     }
 }
 

@@ -1,12 +1,12 @@
 //! The matrix product.
 
-use super::{LayerCall, check_separate, items, optional_binding};
 use crate::gpu::Kernels;
-use crate::gpu::bind::checked_binding;
-use crate::gpu::params::MatmulParams;
-use crate::gpu::pipeline::{Pipeline, Step, Use, Work};
+use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, optional_binding};
+use crate::gpu::call::Call;
+use crate::gpu::params::{MatmulParams, Params};
+use crate::gpu::pipeline::{Pipeline, Step, Work};
 use crate::wgsl::{MatmulTile, MatmulVariant};
-use crate::{Combine, MatmulShape, Result};
+use crate::{Combine, MatmulShape, Result, RowStrides};
 use std::sync::Arc;
 
 /// A planned matrix product: made by [`Kernels::matmul`].
@@ -78,8 +78,7 @@ impl MatmulPlan {
         tile.check(kernels.product_limits(shape, Some(tile.path()))?)?;
         let plan = |pipeline| Self { kernels: kernels.clone(), shape: *shape, tile, pipeline };
         let shader = MatmulVariant::of(shape, tile).shader();
-        let uses = [Use::Read, Use::Read, Use::Read, Use::Read, Use::Write];
-        let plan = plan(kernels.pipeline(shader, size_of::<MatmulParams>(), &uses)?);
+        let plan = plan(kernels.pipeline(shader)?);
         plan.work(shape.rows)?;
         Ok(plan)
     }
@@ -100,12 +99,12 @@ impl MatmulPlan {
     /// [`Error::Argument`](crate::Error::Argument) for a buffer that is too small, missing, not asked for, lacks the
     /// usage, is misaligned, or serves as input and as output; [`Error::Limit`](crate::Error::Limit) for one past the
     /// device's binding size; [`Error::Device`](crate::Error::Device) for what wgpu reports.
-    pub fn bind(&self, buffers: MatmulBuffers<'_>) -> Result<LayerCall> {
+    pub fn bind(&self, buffers: MatmulBuffers<'_>) -> Result<Call> {
         let shape = &self.shape;
         let limits = self.kernels.device().limits();
         let add = shape.combine == Combine::Add;
         if shape.is_empty() {
-            return Ok(LayerCall { label: "matmul", steps: vec![] });
+            return Ok(Call::new("matmul", []));
         }
         let a = checked_binding(&limits, "a", &buffers.a, shape.len_a(), shape.input)?;
         let b = checked_binding(&limits, "b", &buffers.b, shape.len_b(), shape.weight)?;
@@ -119,11 +118,16 @@ impl MatmulPlan {
             shape.output,
         )?;
         let out = checked_binding(&limits, "out", &buffers.out, shape.len_out(), shape.output)?;
-        let inputs =
-            [("a", Some(&a)), ("b", Some(&b)), ("bias", bias.as_ref()), ("residual", residual.as_ref())];
-        check_separate("out", &out, &inputs)?;
+        let named = [
+            ("a", Some(&a), Access::Read),
+            ("b", Some(&b), Access::Read),
+            ("bias", bias.as_ref(), Access::Read),
+            ("residual", residual.as_ref(), Access::Read),
+            ("out", Some(&out), Access::Write),
+        ];
+        check_aliasing(&named, self.kernels.options().shared_buffers)?;
         let step = self.step(&Operands { a, b, bias, residual, out }, RowRange::all(shape))?;
-        Ok(LayerCall { label: "matmul", steps: vec![step] })
+        Ok(Call::of_steps("matmul", [step]))
     }
 
     /// The product for some of the rows, of buffers that are checked. `shape.rows` does not count.
@@ -132,7 +136,9 @@ impl MatmulPlan {
         let (work, [row_tiles, column_tiles]) = self.work(range.rows)?;
         let (a, b, residual, out) =
             (shape.strides_of_a(), shape.strides_of_b(), shape.strides_of_residual(), shape.strides_of_out());
-        let params = MatmulParams {
+        // Offsets in two's complement, as strides are.
+        let first = |strides: RowStrides, row: usize| strides.at(0, row) as u32;
+        let params = Params::of(MatmulParams {
             first_work: 0,
             end_work: 0,
             row_tiles,
@@ -140,38 +146,36 @@ impl MatmulPlan {
             rows: range.rows as u32,
             inner: shape.inner as u32,
             columns: shape.columns as u32,
-            a_at: (range.a_row * a.row) as u32,
+            a_at: first(a, range.a_row),
             a_batch: a.batch as u32,
             a_row: a.row as u32,
+            b_at: b.offset as u32,
             b_batch: b.batch as u32,
             b_row: b.row as u32,
-            residual_at: (range.out_row * residual.row) as u32,
+            residual_at: first(residual, range.out_row),
             residual_batch: residual.batch as u32,
             residual_row: residual.row as u32,
-            out_at: (range.out_row * out.row) as u32,
+            out_at: first(out, range.out_row),
             out_batch: out.batch as u32,
             out_row: out.row as u32,
-        };
-        let unused = self.kernels.unused(Use::Read);
-        let buffers = [
-            operands.a.clone(),
-            operands.b.clone(),
-            operands.bias.clone().unwrap_or(unused.clone()),
-            operands.residual.clone().unwrap_or(unused),
-            operands.out.clone(),
-        ];
-        Step::new(self.kernels.device(), &self.pipeline, params, work, &buffers)
+        });
+        let buffers = Bindings::default()
+            .with("a", operands.a.clone())
+            .with("b", operands.b.clone())
+            .with_some("bias", operands.bias.clone())
+            .with_some("residual", operands.residual.clone())
+            .with("out", operands.out.clone());
+        Step::new(self.kernels.device(), &self.pipeline, &params, work, &buffers)
     }
 
     /// Tiles of this many rows, and how many there are each way in a batch item.
     fn work(&self, rows: usize) -> Result<(Work, [u32; 2])> {
         let row_tiles = rows.div_ceil(self.tile.rows());
         let column_tiles = self.shape.columns.div_ceil(self.tile.columns());
-        let items =
-            items("the matrix product", self.shape.batch as u128 * row_tiles as u128 * column_tiles as u128)?;
+        let items = self.shape.batch as u128 * row_tiles as u128 * column_tiles as u128;
         let flops = 2.0 * (self.tile.rows() * self.tile.columns()) as f64 * self.shape.inner as f64;
-        let a_dispatch = (self.kernels.options().dispatch_flops / flops).clamp(1.0, u32::MAX as f64) as u32;
-        Ok((Work { items, a_dispatch }, [row_tiles as u32, column_tiles as u32]))
+        let work = self.kernels.work("the matrix product", items, flops)?;
+        Ok((work, [row_tiles as u32, column_tiles as u32]))
     }
 }
 

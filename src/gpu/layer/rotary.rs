@@ -1,10 +1,10 @@
 //! Rotary embedding.
 
-use super::{LayerCall, check_separate, items};
 use crate::gpu::Kernels;
-use crate::gpu::bind::checked_binding;
-use crate::gpu::params::RotaryParams;
-use crate::gpu::pipeline::{Pipeline, Step, Use, Work};
+use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding};
+use crate::gpu::call::Call;
+use crate::gpu::params::{Params, RotaryParams};
+use crate::gpu::pipeline::{Pipeline, Step, Work};
 use crate::wgsl::RotaryVariant;
 use crate::{ElementType, Result, RotaryPairs, RotaryShape};
 use std::sync::Arc;
@@ -50,19 +50,17 @@ impl Kernels {
     /// ```
     pub fn rotary(&self, shape: &RotaryShape) -> Result<RotaryPlan> {
         shape.check()?;
-        let out = shape.strides_of_out();
         let variant = RotaryVariant {
             interleaved: shape.pairs == RotaryPairs::Interleaved,
             input: shape.input,
             output: shape.output,
-            aligned_out: [shape.head_dim, out.batch, out.head, out.row].iter().all(|n| n.is_multiple_of(4)),
+            aligned_out: shape.strides_of_out().is_aligned() && shape.head_dim.is_multiple_of(4),
         };
         let groups = (shape.batch * shape.heads * shape.len) as u128 * shape.head_dim.div_ceil(4) as u128;
-        let items = items("the rotary embedding", groups.div_ceil(RotaryVariant::LANES as u128))?;
-        let uses = [Use::Read, Use::Read, Use::Read, Use::Write];
-        let pipeline = self.pipeline(variant.shader(), size_of::<RotaryParams>(), &uses)?;
-        let a_dispatch = (self.options().dispatch_flops / 1024.0).clamp(1.0, u32::MAX as f64) as u32;
-        Ok(RotaryPlan { kernels: self.clone(), shape: *shape, pipeline, work: Work { items, a_dispatch } })
+        let work =
+            self.work("the rotary embedding", groups.div_ceil(RotaryVariant::LANES as u128), 1024.0)?;
+        let pipeline = self.pipeline(variant.shader())?;
+        Ok(RotaryPlan { kernels: self.clone(), shape: *shape, pipeline, work })
     }
 }
 
@@ -76,11 +74,11 @@ impl RotaryPlan {
     ///
     /// # Errors
     /// As [`MatmulPlan::bind`](super::MatmulPlan::bind).
-    pub fn bind(&self, buffers: RotaryBuffers<'_>) -> Result<LayerCall> {
+    pub fn bind(&self, buffers: RotaryBuffers<'_>) -> Result<Call> {
         let (shape, device) = (&self.shape, self.kernels.device());
         let label = "rotary";
         if shape.is_empty() {
-            return Ok(LayerCall { label, steps: vec![] });
+            return Ok(Call::new(label, []));
         }
         let limits = device.limits();
         let f32 = ElementType::F32;
@@ -88,10 +86,16 @@ impl RotaryPlan {
         let cos = checked_binding(&limits, "cos", &buffers.cos, shape.len_table(), f32)?;
         let sin = checked_binding(&limits, "sin", &buffers.sin, shape.len_table(), f32)?;
         let out = checked_binding(&limits, "out", &buffers.out, shape.len_out(), shape.output)?;
-        check_separate("out", &out, &[("x", Some(&x)), ("cos", Some(&cos)), ("sin", Some(&sin))])?;
+        let named = [
+            ("x", Some(&x), Access::Read),
+            ("cos", Some(&cos), Access::Read),
+            ("sin", Some(&sin), Access::Read),
+            ("out", Some(&out), Access::Write),
+        ];
+        check_aliasing(&named, self.kernels.options().shared_buffers)?;
         let (from, to) = (shape.strides_of_x(), shape.strides_of_out());
         let table = if shape.tables_per_item { shape.len * (shape.rotary_dim / 2) } else { 0 };
-        let params = RotaryParams {
+        let params = Params::of(RotaryParams {
             first_work: 0,
             end_work: 0,
             rows: (shape.batch * shape.heads * shape.len) as u32,
@@ -99,15 +103,18 @@ impl RotaryPlan {
             len: shape.len as u32,
             head_dim: shape.head_dim as u32,
             rotary_dim: shape.rotary_dim as u32,
+            x_at: from.offset as u32,
             x_batch: from.batch as u32,
             x_head: from.head as u32,
             x_row: from.row as u32,
             table_batch: table as u32,
+            out_at: to.offset as u32,
             out_batch: to.batch as u32,
             out_head: to.head as u32,
             out_row: to.row as u32,
-        };
-        let steps = vec![Step::new(device, &self.pipeline, params, self.work, &[x, cos, sin, out])?];
-        Ok(LayerCall { label, steps })
+        });
+        let buffers =
+            Bindings::default().with("x", x).with("cosines", cos).with("sines", sin).with("out", out);
+        Ok(Call::of_steps(label, [Step::new(device, &self.pipeline, &params, self.work, &buffers)?]))
     }
 }

@@ -1,10 +1,10 @@
 //! The kernels over rows: norms, softmax, residual addition, embedding.
 
-use super::{LayerCall, check_separate, items, optional_binding};
 use crate::gpu::Kernels;
-use crate::gpu::bind::checked_binding;
-use crate::gpu::params::RowParams;
-use crate::gpu::pipeline::{Pipeline, Step, Use, Work};
+use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, optional_binding};
+use crate::gpu::call::Call;
+use crate::gpu::params::{Params, RowParams};
+use crate::gpu::pipeline::{Pipeline, Step, Work};
 use crate::wgsl::{RowKernel, RowVariant};
 use crate::{AddShape, Combine, ElementType, EmbedShape, NormKind, NormShape, Result, SoftmaxShape};
 use std::sync::Arc;
@@ -21,24 +21,35 @@ struct Rows {
 impl Rows {
     fn new(kernels: &Kernels, variant: RowVariant, params: RowParams) -> Result<Self> {
         let shader = variant.shader();
-        let uses = [Use::Read, Use::Read, Use::Read, Use::Write];
         let (rows, width) = (params.rows as u128, params.width as u128);
-        // A reduction takes a workgroup a row; the others share them out by groups of 4 elements.
+        // A reduction takes a workgroup per row; the others share them out by groups of 4 elements.
         let (count, flops) = match variant.kernel {
             RowKernel::Norm { .. } | RowKernel::Softmax => (rows, 10.0 * width as f64),
             _ => ((rows * width.div_ceil(4)).div_ceil(RowVariant::LANES as u128), 256.0),
         };
-        let a_dispatch = (kernels.options().dispatch_flops / flops).clamp(1.0, u32::MAX as f64) as u32;
-        let work = Work { items: items(shader.entry, count)?, a_dispatch };
-        let pipeline = kernels.pipeline(shader, size_of::<RowParams>(), &uses)?;
+        let work = kernels.work(shader.entry, count, flops)?;
+        let pipeline = kernels.pipeline(shader)?;
         Ok(Self { kernels: kernels.clone(), pipeline, params, work })
     }
 
-    fn call(&self, label: &'static str, buffers: [Option<wgpu::BufferBinding<'_>>; 4]) -> Result<LayerCall> {
-        let unused = self.kernels.unused(Use::Read);
-        let buffers = buffers.map(|buffer| buffer.unwrap_or(unused.clone()));
-        let step = Step::new(self.kernels.device(), &self.pipeline, self.params, self.work, &buffers)?;
-        Ok(LayerCall { label, steps: vec![step] })
+    /// A call that reads these and writes `out`.
+    fn call(
+        &self,
+        label: &'static str,
+        inputs: &[(&'static str, Option<wgpu::BufferBinding<'_>>)],
+        out: wgpu::BufferBinding<'_>,
+    ) -> Result<Call> {
+        let mut named: Vec<_> =
+            inputs.iter().map(|(name, input)| (*name, input.as_ref(), Access::Read)).collect();
+        named.push(("out", Some(&out), Access::Write));
+        check_aliasing(&named, self.kernels.options().shared_buffers)?;
+        let bindings = inputs
+            .iter()
+            .fold(Bindings::default(), |all, (name, input)| all.with_some(name, input.clone()))
+            .with("out", out);
+        let params = Params::of(self.params);
+        let step = Step::new(self.kernels.device(), &self.pipeline, &params, self.work, &bindings)?;
+        Ok(Call::of_steps(label, [step]))
     }
 
     fn limits(&self) -> wgpu::Limits {
@@ -46,8 +57,8 @@ impl Rows {
     }
 }
 
-fn nothing(label: &'static str) -> Result<LayerCall> {
-    Ok(LayerCall { label, steps: vec![] })
+fn nothing(label: &'static str) -> Result<Call> {
+    Ok(Call::new(label, []))
 }
 
 fn aligned(sizes: &[usize]) -> bool {
@@ -217,7 +228,7 @@ impl NormPlan {
     ///
     /// # Errors
     /// As [`MatmulPlan::bind`](super::MatmulPlan::bind).
-    pub fn bind(&self, buffers: NormBuffers<'_>) -> Result<LayerCall> {
+    pub fn bind(&self, buffers: NormBuffers<'_>) -> Result<Call> {
         let (shape, limits) = (&self.shape, self.rows.limits());
         if shape.rows == 0 {
             return nothing("norm");
@@ -226,8 +237,7 @@ impl NormPlan {
         let weight = checked_binding(&limits, "weight", &buffers.weight, shape.width, shape.weight)?;
         let bias = optional_binding(&limits, "bias", &buffers.bias, shape.bias, shape.width, shape.weight)?;
         let out = checked_binding(&limits, "out", &buffers.out, shape.len_out(), shape.output)?;
-        check_separate("out", &out, &[("x", Some(&x)), ("weight", Some(&weight)), ("bias", bias.as_ref())])?;
-        self.rows.call("norm", [Some(x), Some(weight), bias, Some(out)])
+        self.rows.call("norm", &[("x", Some(x)), ("weight", Some(weight)), ("bias", bias)], out)
     }
 }
 
@@ -241,15 +251,14 @@ impl SoftmaxPlan {
     ///
     /// # Errors
     /// As [`MatmulPlan::bind`](super::MatmulPlan::bind).
-    pub fn bind(&self, x: wgpu::BufferBinding<'_>, out: wgpu::BufferBinding<'_>) -> Result<LayerCall> {
+    pub fn bind(&self, x: wgpu::BufferBinding<'_>, out: wgpu::BufferBinding<'_>) -> Result<Call> {
         let (shape, limits) = (&self.shape, self.rows.limits());
         if shape.rows == 0 {
             return nothing("softmax");
         }
         let x = checked_binding(&limits, "x", &x, shape.len_x(), shape.input)?;
         let out = checked_binding(&limits, "out", &out, shape.len_out(), shape.output)?;
-        check_separate("out", &out, &[("x", Some(&x))])?;
-        self.rows.call("softmax", [Some(x), None, None, Some(out)])
+        self.rows.call("softmax", &[("x", Some(x))], out)
     }
 }
 
@@ -268,7 +277,7 @@ impl AddPlan {
         x: wgpu::BufferBinding<'_>,
         other: wgpu::BufferBinding<'_>,
         out: wgpu::BufferBinding<'_>,
-    ) -> Result<LayerCall> {
+    ) -> Result<Call> {
         let (shape, limits) = (&self.shape, self.rows.limits());
         if shape.is_empty() {
             return nothing("add");
@@ -276,8 +285,7 @@ impl AddPlan {
         let x = checked_binding(&limits, "x", &x, shape.len(), shape.input)?;
         let other = checked_binding(&limits, "other", &other, shape.len(), shape.other)?;
         let out = checked_binding(&limits, "out", &out, shape.len(), shape.output)?;
-        check_separate("out", &out, &[("x", Some(&x)), ("other", Some(&other))])?;
-        self.rows.call("add", [Some(x), Some(other), None, Some(out)])
+        self.rows.call("add", &[("x", Some(x)), ("other", Some(other))], out)
     }
 }
 
@@ -297,7 +305,7 @@ impl EmbedPlan {
         ids: wgpu::BufferBinding<'_>,
         table: wgpu::BufferBinding<'_>,
         out: wgpu::BufferBinding<'_>,
-    ) -> Result<LayerCall> {
+    ) -> Result<Call> {
         let (shape, limits) = (&self.shape, self.rows.limits());
         if shape.rows == 0 {
             return nothing("embed");
@@ -306,7 +314,6 @@ impl EmbedPlan {
         let ids = checked_binding(&limits, "ids", &ids, shape.rows, ElementType::F32)?;
         let table = checked_binding(&limits, "table", &table, shape.len_table(), shape.table)?;
         let out = checked_binding(&limits, "out", &out, shape.len_out(), shape.output)?;
-        check_separate("out", &out, &[("ids", Some(&ids)), ("table", Some(&table))])?;
-        self.rows.call("embed", [Some(ids), Some(table), None, Some(out)])
+        self.rows.call("embed", &[("ids", Some(ids)), ("table", Some(table))], out)
     }
 }

@@ -1,11 +1,12 @@
 //! Buffers checked and bound to an LSH plan: a call, ready to record.
 
-use super::super::bind::checked_binding;
-use super::super::params::{LshHashParams, LshTablesParams};
-use super::super::pipeline::{Step, Use, Work};
-use super::super::plan::finish_params;
-use super::super::sort::{SortBuffers, check_apart, scratch};
 use super::{LshPlan, Pipelines, needs_tables};
+use crate::gpu::attention::Merge;
+use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, scratch};
+use crate::gpu::call::{Call, Stage};
+use crate::gpu::params::{LshHashParams, LshTablesParams, Params};
+use crate::gpu::pipeline::{Pipeline, Step, Work};
+use crate::gpu::sort::SortBuffers;
 use crate::lsh::Projections;
 use crate::schedule::scratch_bytes;
 use crate::wgsl::{HashVariant, PlaceTables};
@@ -75,62 +76,21 @@ impl<'a> LshBuffers<'a> {
     }
 }
 
-/// The stages of a call, in the order in which they run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LshStage {
-    /// Buckets, and the norms of the keys.
-    Hash,
-    /// The order of the places.
-    Sort,
-    /// The blocked kernel, round by round; each round after the first merges into the rows that are there.
-    Attention,
-    /// lse from the merged (m, l); f32 rows to 16 bits. Only where several rounds and either of these need it.
-    Finish,
-}
-
-impl LshStage {
-    /// All of them, in order.
-    pub const ALL: [Self; 4] = [Self::Hash, Self::Sort, Self::Attention, Self::Finish];
-}
-
-/// A plan with its buffers: records itself into the caller's encoder or pass, as often as wanted.
-#[derive(Debug)]
-pub struct LshCall {
-    steps: Vec<(LshStage, Step)>,
-}
-
-impl LshCall {
-    /// Records a compute pass of its own.
-    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
-        if self.steps.is_empty() {
-            return;
+impl LshPlan {
+    /// Checks the buffers and binds them: nothing is recorded yet. A call may be recorded many times, and many calls into
+    /// one encoder.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a buffer that is missing, too small, lacks the usage, is misaligned, or serves twice where
+    /// one is written; [`Error::Limit`] for buffers or scratch past the device's binding size; [`Error::Device`] for what
+    /// wgpu reports.
+    pub fn bind(&self, buffers: LshBuffers<'_>) -> Result<Call> {
+        check_given(self, &buffers)?;
+        if self.attention.shape.is_empty() {
+            return Ok(Call::new("LSH attention", []));
         }
-        let descriptor = wgpu::ComputePassDescriptor { label: Some("LSH attention"), timestamp_writes: None };
-        self.dispatch(&mut encoder.begin_compute_pass(&descriptor));
-    }
-
-    /// Records into the caller's pass; leaves its own pipeline and bind group 0 set.
-    pub fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>) {
-        self.steps.iter().for_each(|(_, step)| step.record(pass));
-    }
-
-    /// Records one stage alone, to measure it. A stage reads what those before it left: the first time, record all.
-    pub fn dispatch_stage(&self, pass: &mut wgpu::ComputePass<'_>, stage: LshStage) {
-        self.steps.iter().filter(|step| step.0 == stage).for_each(|(_, step)| step.record(pass));
-    }
-
-    /// Dispatches that [`encode`](Self::encode) records.
-    pub fn dispatches(&self) -> usize {
-        self.steps.iter().map(|(_, step)| step.dispatches()).sum()
-    }
-
-    pub(super) fn new(plan: &LshPlan, buffers: LshBuffers<'_>) -> Result<Self> {
-        check_given(plan, &buffers)?;
-        if plan.shape.is_empty() {
-            return Ok(Self { steps: vec![] });
-        }
-        let buffers = check_buffers(plan, buffers)?;
-        Binder::new(plan, &buffers)?.steps()
+        let buffers = check_buffers(self, buffers)?;
+        Binder::new(self, &buffers)?.call()
     }
 }
 
@@ -151,7 +111,8 @@ fn check_given(plan: &LshPlan, buffers: &LshBuffers<'_>) -> Result<()> {
 
 /// The bindings, cut to the bytes that the tensors have.
 fn check_buffers<'a>(plan: &LshPlan, buffers: LshBuffers<'a>) -> Result<LshBuffers<'a>> {
-    let (shape, options) = (&plan.shape, &plan.options);
+    let (attention, options) = (&plan.attention, &plan.options);
+    let (shape, storage) = (&attention.shape, attention.storage);
     let limits = plan.kernels.device().limits();
     let word = ElementType::F32;
     let one = |name, binding: &wgpu::BufferBinding<'a>, len, element| {
@@ -162,25 +123,26 @@ fn check_buffers<'a>(plan: &LshPlan, buffers: LshBuffers<'a>) -> Result<LshBuffe
     };
     let places = options.len_buckets(shape);
     let buffers = LshBuffers {
-        qk: one("qk", &buffers.qk, shape.len_q(), shape.input)?,
-        v: one("v", &buffers.v, shape.len_v(), shape.input)?,
+        qk: one("qk", &buffers.qk, attention.len_q(), storage.q)?,
+        v: one("v", &buffers.v, attention.len_v(), storage.kv)?,
         projections: optional("projections", &buffers.projections, options.len_projections(shape))?,
         key_mask: optional("key_mask", &buffers.key_mask, options.len_key_mask(shape))?,
-        out: one("out", &buffers.out, shape.len_out(), shape.output)?,
+        out: one("out", &buffers.out, attention.len_out(), storage.out)?,
         lse: optional("lse", &buffers.lse, shape.len_lse())?,
         buckets: optional("buckets", &buffers.buckets, places)?,
         order: optional("order", &buffers.order, places)?,
     };
-    check_apart(&[
-        ("qk", Some(&buffers.qk), false),
-        ("v", Some(&buffers.v), false),
-        ("projections", buffers.projections.as_ref(), false),
-        ("key_mask", buffers.key_mask.as_ref(), false),
-        ("out", Some(&buffers.out), true),
-        ("lse", buffers.lse.as_ref(), true),
-        ("buckets", buffers.buckets.as_ref(), true),
-        ("order", buffers.order.as_ref(), true),
-    ])?;
+    let named = [
+        ("qk", Some(&buffers.qk), Access::Read),
+        ("v", Some(&buffers.v), Access::Read),
+        ("projections", buffers.projections.as_ref(), Access::Read),
+        ("key_mask", buffers.key_mask.as_ref(), Access::Read),
+        ("out", Some(&buffers.out), Access::Write),
+        ("lse", buffers.lse.as_ref(), Access::Write),
+        ("buckets", buffers.buckets.as_ref(), Access::Both),
+        ("order", buffers.order.as_ref(), Access::Both),
+    ];
+    check_aliasing(&named, plan.kernels.options().shared_buffers)?;
     Ok(buffers)
 }
 
@@ -188,7 +150,7 @@ fn check_buffers<'a>(plan: &LshPlan, buffers: LshBuffers<'a>) -> Result<LshBuffe
 struct Binder<'p> {
     plan: &'p LshPlan,
     buffers: &'p LshBuffers<'p>,
-    pipelines: Pipelines,
+    pipelines: &'p Pipelines,
     buckets: Option<wgpu::Buffer>,
     order: Option<wgpu::Buffer>,
     norms: wgpu::Buffer,
@@ -199,53 +161,43 @@ struct Binder<'p> {
 
 impl<'p> Binder<'p> {
     fn new(plan: &'p LshPlan, buffers: &'p LshBuffers<'p>) -> Result<Self> {
-        let (shape, options) = (&plan.shape, &plan.options);
+        let (shape, options) = (&plan.attention.shape, &plan.options);
         let places_bytes = 4 * options.len_buckets(shape) as u64;
-        let [state_bytes, merged_bytes] = scratch_bytes(shape, options.rounds > 1, 1);
-        let some =
-            |wanted: bool, label, bytes| wanted.then(|| scratch(&plan.kernels, label, bytes)).transpose();
+        let [state_bytes, merged_bytes] = scratch_bytes(&plan.attention, options.rounds > 1, 1);
+        let device = plan.kernels.device();
+        let some = |wanted: bool, label, bytes| wanted.then(|| scratch(device, label, bytes)).transpose();
         Ok(Self {
             plan,
             buffers,
             pipelines: plan.pipelines(buffers.lse.is_some())?,
             buckets: some(buffers.buckets.is_none(), "LSH buckets", places_bytes)?,
             order: some(buffers.order.is_none(), "LSH order", places_bytes)?,
-            norms: scratch(&plan.kernels, "LSH norms", 4 * shape.len_lse() as u64)?,
+            norms: scratch(device, "LSH norms", 4 * shape.len_lse() as u64)?,
             tables: some(needs_tables(&plan.inner.chunks), "LSH tables", 3 * places_bytes)?,
             state: some(state_bytes > 0, "the merged (m, l)", state_bytes)?,
             merged: some(merged_bytes > 0, "the merged rows", merged_bytes)?,
         })
     }
 
-    fn steps(&self) -> Result<LshCall> {
-        let mut steps = vec![(LshStage::Hash, self.hash()?)];
+    fn call(&self) -> Result<Call> {
+        let mut steps = vec![(Stage::Hash, self.hash()?)];
         let sorted = SortBuffers {
             keys: self.buckets(),
             values: None,
             sorted_keys: None,
             sorted_values: self.order(),
         };
-        steps.extend(self.plan.inner.sort.steps(&sorted)?.into_iter().map(|step| (LshStage::Sort, step)));
+        steps.extend(self.plan.inner.sort.steps(&sorted)?.into_iter().map(|step| (Stage::Sort, step)));
         if let (Some(pipeline), Some(tables)) = (&self.pipelines.tables, &self.tables) {
-            let total = self.plan.options.len_buckets(&self.plan.shape);
-            let params = LshTablesParams {
-                len: self.plan.shape.q_len as u32,
-                places: (self.plan.options.rounds * self.plan.shape.q_len) as u32,
-                total: total as u32,
-                ..Default::default()
-            };
-            let items = total.div_ceil(PlaceTables::LANES) as u32;
-            let work = Work { items, a_dispatch: items };
-            let bindings = [self.order(), self.buckets(), tables.as_entire_buffer_binding()];
-            steps.push((LshStage::Sort, Step::new(self.device(), pipeline, params, work, &bindings)?));
+            steps.push((Stage::Sort, self.tables(pipeline, tables)?));
         }
         for round in 0..self.plan.options.rounds {
-            steps.push((LshStage::Attention, self.round(round)?));
+            steps.push((Stage::Main, self.round(round)?));
         }
-        if let Some(finish) = self.finish()? {
-            steps.push((LshStage::Finish, finish));
+        if let Some(merge) = self.merge()? {
+            steps.push((Stage::Merge, merge));
         }
-        Ok(LshCall { steps })
+        Ok(Call::new("LSH attention", steps))
     }
 
     fn device(&self) -> &wgpu::Device {
@@ -253,77 +205,93 @@ impl<'p> Binder<'p> {
     }
 
     fn buckets(&self) -> wgpu::BufferBinding<'_> {
-        either(&self.buckets, &self.buffers.buckets, self.plan)
+        either(&self.buckets, &self.buffers.buckets, &self.norms)
     }
 
     fn order(&self) -> wgpu::BufferBinding<'_> {
-        either(&self.order, &self.buffers.order, self.plan)
+        either(&self.order, &self.buffers.order, &self.norms)
     }
 
     fn hash(&self) -> Result<Step> {
-        let (plan, shape) = (self.plan, &self.plan.shape);
-        let q = shape.q_strides();
+        let (plan, shape) = (self.plan, &self.plan.attention.shape);
+        let q = plan.attention.q_strides();
         let row_tiles = shape.q_len.div_ceil(HashVariant::ROWS);
         let projection = shape.head_dim * plan.options.rounds * plan.options.columns();
-        let params = LshHashParams {
+        let params = Params::of(LshHashParams {
             row_tiles: row_tiles as u32,
             heads: shape.heads as u32,
             len: shape.q_len as u32,
+            q_at: q.offset as u32,
             q_batch: q.batch as u32,
             q_head: q.head as u32,
             q_row: q.row as u32,
             projection_head: if plan.options.per_head() { projection as u32 } else { 0 },
             norm_eps: plan.options.norm_eps,
             ..Default::default()
-        };
-        let items = (shape.batch * shape.heads * row_tiles * plan.options.rounds) as u32;
+        });
+        let items = (shape.batch * shape.heads * row_tiles * plan.options.rounds) as u128;
         let flops = 2.0 * (HashVariant::ROWS * shape.head_dim * plan.options.columns()) as f64;
-        let a_dispatch = (plan.kernels.options().dispatch_flops / flops).clamp(1.0, u32::MAX as f64) as u32;
-        let unused = plan.kernels.unused(Use::Read);
-        let bindings = [
-            self.buffers.qk.clone(),
-            either(&plan.inner.projections, &self.buffers.projections, plan),
-            self.buffers.key_mask.clone().unwrap_or(unused),
-            self.buckets(),
-            self.norms.as_entire_buffer_binding(),
-        ];
-        Step::new(self.device(), &self.pipelines.hash, params, Work { items, a_dispatch }, &bindings)
+        let work = plan.kernels.work("LSH hash", items, flops)?;
+        let bindings = Bindings::default()
+            .with("q", self.buffers.qk.clone())
+            .with("projections", either(&plan.inner.projections, &self.buffers.projections, &self.norms))
+            .with_some("key_mask", self.buffers.key_mask.clone())
+            .with("buckets", self.buckets())
+            .with("norms", self.norms.as_entire_buffer_binding());
+        Step::new(self.device(), &self.pipelines.hash, &params, work, &bindings)
+    }
+
+    /// Tables of places beside the order, where the kernel looks up more than that.
+    fn tables(&self, pipeline: &Pipeline, tables: &wgpu::Buffer) -> Result<Step> {
+        let (options, shape) = (&self.plan.options, &self.plan.attention.shape);
+        let total = options.len_buckets(shape);
+        let params = Params::of(LshTablesParams {
+            len: shape.q_len as u32,
+            places: (options.rounds * shape.q_len) as u32,
+            total: total as u32,
+            ..Default::default()
+        });
+        let items = total.div_ceil(PlaceTables::LANES) as u32;
+        let work = Work { items, per_dispatch: items };
+        let bindings = Bindings::default()
+            .with("order", self.order())
+            .with("buckets", self.buckets())
+            .with("tables", tables.as_entire_buffer_binding());
+        Step::new(self.device(), pipeline, &params, work, &bindings)
     }
 
     fn round(&self, round: usize) -> Result<Step> {
         let (mut params, work) = self.plan.round(round)?;
         if self.merged.is_some() {
-            params = params.with_merged_rows(&self.plan.shape);
+            params = params.with_merged_rows(&self.plan.attention);
         }
         let pipeline = match &self.pipelines.later {
             Some(later) if round > 0 => later,
             _ => &self.pipelines.first,
         };
         let whole = wgpu::Buffer::as_entire_buffer_binding;
-        let unused = self.plan.kernels.unused(Use::Write);
-        let bindings = [
-            self.buffers.qk.clone(),
-            self.buffers.qk.clone(),
-            self.buffers.v.clone(),
-            self.tables.as_ref().map_or_else(|| self.order(), whole),
-            self.merged.as_ref().map_or_else(|| self.buffers.out.clone(), whole),
-            self.state.as_ref().map(whole).or(self.buffers.lse.clone()).unwrap_or(unused),
-            whole(&self.norms),
-        ];
-        Step::new(self.device(), pipeline, params, work, &bindings)
+        let bindings = Bindings::default()
+            .with("q", self.buffers.qk.clone())
+            .with("k", self.buffers.qk.clone())
+            .with("v", self.buffers.v.clone())
+            .with("places", self.tables.as_ref().map_or_else(|| self.order(), whole))
+            .with("out", self.merged.as_ref().map_or_else(|| self.buffers.out.clone(), whole))
+            .with_some("state", self.state.as_ref().map(whole))
+            .with_some("lse", self.buffers.lse.clone())
+            .with("norms", whole(&self.norms));
+        Step::new(self.device(), pipeline, &params, work, &bindings)
     }
 
-    fn finish(&self) -> Result<Option<Step>> {
-        let (Some(pipeline), Some(state)) = (&self.pipelines.finish, &self.state) else { return Ok(None) };
-        let (params, work) = finish_params(&self.plan.shape, 1);
+    fn merge(&self) -> Result<Option<Step>> {
+        let (Some(pipeline), Some(state)) = (&self.pipelines.merge, &self.state) else { return Ok(None) };
         let whole = wgpu::Buffer::as_entire_buffer_binding;
-        let unused = self.plan.kernels.unused(Use::Write);
-        let (merged, out) = match &self.merged {
-            Some(merged) => (whole(merged), self.buffers.out.clone()),
-            None => (self.plan.kernels.unused(Use::Read), unused.clone()),
+        let merge = Merge {
+            state: whole(state),
+            merged: self.merged.as_ref().map(whole),
+            out: self.buffers.out.clone(),
+            lse: self.buffers.lse.clone(),
         };
-        let bindings = [whole(state), merged, out, self.buffers.lse.clone().unwrap_or(unused)];
-        Step::new(self.device(), pipeline, params, work, &bindings).map(Some)
+        merge.step(self.device(), pipeline, &self.plan.attention, 1).map(Some)
     }
 }
 
@@ -331,11 +299,11 @@ impl<'p> Binder<'p> {
 fn either<'b>(
     own: &'b Option<wgpu::Buffer>,
     given: &'b Option<wgpu::BufferBinding<'_>>,
-    plan: &'b LshPlan,
+    neither: &'b wgpu::Buffer,
 ) -> wgpu::BufferBinding<'b> {
     match (own, given) {
         (Some(own), _) => own.as_entire_buffer_binding(),
         (None, Some(given)) => given.clone(),
-        (None, None) => plan.kernels.unused(Use::Read),
+        (None, None) => neither.as_entire_buffer_binding(),
     }
 }

@@ -3,12 +3,12 @@
 use super::LshBuffers;
 use crate::gpu::Gpu;
 use crate::lsh::{LshInputs, LshOptions};
-use crate::{AttentionShape, Element, ElementType, Result};
+use crate::{Attention, Element, ElementType, Result, Storage};
 
 /// What [`Gpu::lsh`] returns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LshOutput<E> {
-    /// out `[B, H, L, dv]`, lying as the shape's `out_layout` says; gaps between rows are 0.
+    /// out `[B, H, L, dv]`, lying as the layout of out says; gaps between rows are 0.
     pub out: Vec<E>,
     /// lse `[B, H, L]`; `f32::MIN` for rows that see no key.
     pub lse: Vec<f32>,
@@ -38,11 +38,11 @@ impl Gpu {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn lsh<I: Element, O: Element>(
         &self,
-        shape: &AttentionShape,
+        attention: impl Into<Attention>,
         options: &LshOptions,
         inputs: &LshInputs<'_, I>,
     ) -> Result<LshOutput<O>> {
-        pollster::block_on(self.lsh_async(shape, options, inputs))
+        pollster::block_on(self.lsh_async(attention, options, inputs))
     }
 
     /// [`Gpu::lsh`] without blocking the caller's executor.
@@ -51,20 +51,21 @@ impl Gpu {
     /// As [`Gpu::lsh`].
     pub async fn lsh_async<I: Element, O: Element>(
         &self,
-        shape: &AttentionShape,
+        attention: impl Into<Attention>,
         options: &LshOptions,
         inputs: &LshInputs<'_, I>,
     ) -> Result<LshOutput<O>> {
         self.check_alive()?;
-        let shape = shape.input(I::TYPE).output(O::TYPE);
-        options.check(&shape)?;
-        inputs.check(&shape, options)?;
-        let plan = self.kernels().lsh(&shape, options.clone()).map_err(|e| self.or_lost(e))?;
+        let attention = attention.into().storage(Storage::all(I::TYPE).out(O::TYPE));
+        let shape = attention.shape;
+        options.check(&attention)?;
+        inputs.check(&attention, options)?;
+        let plan = self.kernels().lsh(&attention, options.clone()).map_err(|e| self.or_lost(e))?;
         if shape.is_empty() {
             return Ok(LshOutput { out: vec![], lse: vec![], buckets: vec![], order: vec![] });
         }
-        let qk = self.upload("qk", inputs.qk, shape.len_q())?;
-        let v = self.upload("v", inputs.v, shape.len_v())?;
+        let qk = self.upload("qk", inputs.qk, attention.len_q())?;
+        let v = self.upload("v", inputs.v, attention.len_v())?;
         let projections = inputs.projections.map(|p| self.upload("projections", p, p.len())).transpose()?;
         let key_mask = inputs.key_mask.map(|mask| {
             let words: Vec<u32> = mask.iter().map(|&seen| seen.into()).collect();
@@ -72,7 +73,7 @@ impl Gpu {
         });
         let key_mask = key_mask.transpose()?;
         let places = options.len_buckets(&shape);
-        let out = self.output("out", shape.len_out(), O::TYPE)?;
+        let out = self.output("out", attention.len_out(), O::TYPE)?;
         let lse = self.output("lse", shape.len_lse(), ElementType::F32)?;
         let buckets = self.output("buckets", places, ElementType::F32)?;
         let order = self.output("order", places, ElementType::F32)?;
@@ -86,18 +87,12 @@ impl Gpu {
             ..LshBuffers::new(whole(&qk), whole(&v), whole(&out))
         };
         let call = plan.bind(buffers).map_err(|e| self.or_lost(e))?;
-        let copies = self.submit(|encoder| {
-            call.encode(encoder);
-            [&out, &lse, &buckets, &order]
-                .into_iter()
-                .map(|buffer| self.copy_out(encoder, buffer))
-                .collect::<Result<Vec<_>>>()
-        })?;
+        let fetched = self.fetch(&[&out, &lse, &buckets, &order], |encoder| call.encode(encoder)).await?;
         Ok(LshOutput {
-            out: self.read(&copies[0], shape.len_out()).await?,
-            lse: self.read(&copies[1], shape.len_lse()).await?,
-            buckets: self.read(&copies[2], places).await?,
-            order: self.read(&copies[3], places).await?,
+            out: fetched.take(0, attention.len_out())?,
+            lse: fetched.take(1, shape.len_lse())?,
+            buckets: fetched.take(2, places)?,
+            order: fetched.take(3, places)?,
         })
     }
 }

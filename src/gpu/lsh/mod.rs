@@ -3,39 +3,36 @@
 //! | file | what |
 //! |---|---|
 //! | `mod.rs` | [`LshPlan`]: shaders and sizes |
-//! | `bind.rs` | [`LshBuffers`] checked and bound: [`LshCall`] |
+//! | `bind.rs` | [`LshBuffers`] checked and bound to a plan |
 //! | `host.rs` | slices in, `Vec` out |
 
 mod bind;
 mod host;
 
-pub use bind::{LshBuffers, LshCall, LshStage};
+pub use bind::LshBuffers;
 pub use host::LshOutput;
 
+use super::attention::{base_variant, check_tile, forced, merge_variant, q_scale};
+use super::bindings::upload;
 use super::kernels::Kernels;
-use super::params::{AttentionParams, FinishParams, LshHashParams, LshTablesParams};
-use super::path;
-use super::pipeline::{Pipeline, Use, Work, filled_buffer};
-use super::plan::{aligned_in, aligned_out, check_tile};
-use super::scope::allocated;
+use super::params::{AttentionParams, LshKeepParams, Params};
+use super::pipeline::{Pipeline, Work};
 use super::sort::{SortPlan, SortShape};
 use crate::lsh::LshOptions;
 use crate::schedule::scratch_bytes;
-use crate::wgsl::{
-    AttentionVariant, FinishVariant, HashVariant, PlaceTables, ScoreTerms, SortedChunks, Stats, Tile,
-};
-use crate::{AttentionShape, ElementType, Error, KernelPath, Result};
-use std::sync::Arc;
+use crate::wgsl::{AttentionVariant, HashVariant, PlaceTables, SortedChunks, Stats, Tile};
+use crate::{Attention, AttentionShape, ElementType, Error, KernelPath, Result};
+use std::sync::{Arc, OnceLock};
 
 /// LSH attention (Kitaev 2020), planned and compiled: everything about a call that does not depend on the buffers. Made by
 /// [`Kernels::lsh`]; clones share it.
 ///
 /// Each round is a pass of the one blocked kernel over sorted places; later rounds merge into the rows that are there, so
-/// that the scratch beside the tables of places, 4 to 16 bytes a round and position, is (m, l) a row.
+/// that the scratch beside the tables of places, 4 to 16 bytes per round and position, is (m, l) per row.
 #[derive(Debug, Clone)]
 pub struct LshPlan {
     kernels: Kernels,
-    shape: AttentionShape,
+    attention: Attention,
     options: LshOptions,
     inner: Arc<Inner>,
 }
@@ -49,10 +46,13 @@ struct Inner {
     /// Where the options give a seed.
     projections: Option<wgpu::Buffer>,
     explanation: LshExplanation,
+    /// Without lse, and with it.
+    pipelines: [OnceLock<Pipelines>; 2],
 }
 
 /// What an LSH plan will do and what it costs.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct LshExplanation {
     /// Pairs of query and key places in chunks that see each other, over all rounds, heads and batch items.
     pub pairs: u64,
@@ -86,31 +86,31 @@ impl Kernels {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn lsh(&self, shape: &AttentionShape, options: LshOptions) -> Result<LshPlan> {
-        LshPlan::new(self, shape, options)
+    pub fn lsh(&self, attention: impl Into<Attention>, options: LshOptions) -> Result<LshPlan> {
+        LshPlan::new(self, attention.into(), options)
     }
 }
 
 impl LshPlan {
-    fn new(kernels: &Kernels, shape: &AttentionShape, options: LshOptions) -> Result<Self> {
-        options.check(shape)?;
-        if let Some(path @ KernelPath::Cooperative) = path::forced(kernels.options())? {
+    fn new(kernels: &Kernels, attention: Attention, options: LshOptions) -> Result<Self> {
+        options.check(&attention)?;
+        let shape = &attention.shape;
+        if let Some(path @ KernelPath::Cooperative) = forced(kernels.options())? {
             let need = "the scalar path, or none forced: LSH attention has no other kernel";
             return Err(Error::argument("path", need, path));
         }
         let chunks = sorted_chunks(shape, &options);
         let tile = match kernels.options().tile {
-            Some(tile) => check_tile(tile, shape, AttentionVariant::ONE_BLOCK, kernels)?,
+            Some(tile) => check_tile(tile, &attention, AttentionVariant::ONE_BLOCK, kernels)?,
             None => {
                 let rows = chunks.chunk.next_power_of_two().clamp(16, 64);
                 Tile::choose(shape.head_dim, shape.value_dim, rows, rows, kernels.tile_limits())?
             }
         };
-        let q = shape.q_strides();
         let hash = HashVariant {
             head_dim: shape.head_dim,
-            input: shape.input,
-            aligned: [shape.head_dim, q.batch, q.head, q.row].iter().all(|n| n % 4 == 0),
+            input: attention.storage.q,
+            aligned: attention.q_strides().is_aligned() && shape.head_dim.is_multiple_of(4),
             rounds: options.rounds,
             factors: options.buckets.clone(),
             key_mask: options.key_mask,
@@ -119,12 +119,13 @@ impl LshPlan {
         let sort = SortShape::new(shape.batch * shape.heads * options.rounds, shape.q_len);
         let sort = kernels.sort(&sort.key_bits(u32::BITS - largest.leading_zeros()))?;
         let projections = options.seeded_projections(shape).filter(|_| !shape.is_empty());
-        let projections =
-            projections.map(|values| upload(kernels, "LSH projections", &values)).transpose()?;
+        let upload =
+            |values: Vec<f32>| upload(kernels.device(), "LSH projections", bytemuck::cast_slice(&values));
+        let projections = projections.map(upload).transpose()?;
 
         let pairs = pairs(shape, &chunks, options.rounds);
         let places = options.len_buckets(shape) as u64;
-        let mut scratch_bytes: u64 = scratch_bytes(shape, options.rounds > 1, 1).iter().sum();
+        let mut scratch_bytes: u64 = scratch_bytes(&attention, options.rounds > 1, 1).iter().sum();
         // buckets and order, norms, tables
         scratch_bytes += 8 * places + 4 * shape.len_lse() as u64;
         scratch_bytes += if needs_tables(&chunks) { 12 * places } else { 0 };
@@ -135,15 +136,16 @@ impl LshPlan {
             scratch_bytes,
             tile,
         };
-        let inner = Inner { hash, sort, chunks, tile, projections, explanation };
-        let plan = Self { kernels: kernels.clone(), shape: *shape, options, inner: Arc::new(inner) };
+        let pipelines = Default::default();
+        let inner = Inner { hash, sort, chunks, tile, projections, explanation, pipelines };
+        let plan = Self { kernels: kernels.clone(), attention, options, inner: Arc::new(inner) };
         plan.pipelines(false)?;
         Ok(plan)
     }
 
-    /// The shape that was planned.
-    pub fn shape(&self) -> &AttentionShape {
-        &self.shape
+    /// What was planned.
+    pub fn attention(&self) -> &Attention {
+        &self.attention
     }
 
     /// The options.
@@ -156,68 +158,38 @@ impl LshPlan {
         &self.inner.explanation
     }
 
-    /// Checks the buffers and binds them: nothing is recorded yet. A call may be recorded many times, and many calls into
-    /// one encoder.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] for a buffer that is missing, too small, lacks the usage, is misaligned, or serves twice where
-    /// one is written; [`Error::Limit`] for buffers or scratch past the device's binding size; [`Error::Device`] for what
-    /// wgpu reports.
-    pub fn bind(&self, buffers: LshBuffers<'_>) -> Result<LshCall> {
-        LshCall::new(self, buffers)
+    fn pipelines(&self, lse: bool) -> Result<&Pipelines> {
+        let place = &self.inner.pipelines[usize::from(lse)];
+        if let Some(pipelines) = place.get() {
+            return Ok(pipelines);
+        }
+        let pipelines = self.compile(lse)?;
+        Ok(place.get_or_init(|| pipelines))
     }
 
-    fn pipelines(&self, lse: bool) -> Result<Pipelines> {
-        use Use::{Read, Write};
+    fn compile(&self, lse: bool) -> Result<Pipelines> {
         let kernels = &self.kernels;
         let several = self.options.rounds > 1;
-        let attention = |accumulate| {
-            let uses = [Read, Read, Read, Read, Write, Write, Read];
-            let shader = self.attention_variant(lse, accumulate).shader();
-            kernels.pipeline(shader, size_of::<AttentionParams>(), &uses)
-        };
-        let narrow = self.shape.output != ElementType::F32;
-        let finish = (several && (narrow || lse)).then(|| FinishVariant {
-            rows: narrow,
-            value_dim: self.shape.value_dim,
-            output: self.shape.output,
-            aligned_out: aligned_out(&self.shape),
-            lse,
-        });
-        let finish = finish.map(|finish| {
-            kernels.pipeline(finish.shader(), size_of::<FinishParams>(), &[Read, Read, Write, Write])
-        });
-        let hash_uses = [Read, Read, Read, Write, Write];
-        let tables = needs_tables(&self.inner.chunks).then(|| {
-            kernels.pipeline(PlaceTables::shader(), size_of::<LshTablesParams>(), &[Read, Read, Write])
-        });
+        let attention = |accumulate| kernels.pipeline(self.attention_variant(lse, accumulate).shader());
+        let narrow = self.attention.storage.out != ElementType::F32;
+        let merge = (several && (narrow || lse)).then(|| merge_variant(&self.attention, narrow, lse));
+        let tables = needs_tables(&self.inner.chunks).then(|| kernels.pipeline(PlaceTables::shader()));
         Ok(Pipelines {
-            hash: kernels.pipeline(self.inner.hash.shader(), size_of::<LshHashParams>(), &hash_uses)?,
+            hash: kernels.pipeline(self.inner.hash.shader())?,
             tables: tables.transpose()?,
             first: attention(false)?,
             later: several.then(|| attention(true)).transpose()?,
-            finish: finish.transpose()?,
+            merge: merge.map(|merge| kernels.pipeline(merge.shader())).transpose()?,
         })
     }
 
     fn attention_variant(&self, lse: bool, accumulate: bool) -> AttentionVariant {
-        let (shape, several) = (&self.shape, self.options.rounds > 1);
+        let several = self.options.rounds > 1;
         // Rounds merge in f32, in scratch rows of whole groups where out is narrower.
-        let merged = several && shape.output != ElementType::F32;
+        let merged = several && self.attention.storage.out != ElementType::F32;
         AttentionVariant {
-            tile: self.inner.tile,
-            head_dim: shape.head_dim,
-            value_dim: shape.value_dim,
-            input: shape.input,
-            output: if merged { ElementType::F32 } else { shape.output },
-            aligned_in: aligned_in(shape),
-            aligned_out: merged || aligned_out(shape),
-            block_q: AttentionVariant::ONE_BLOCK,
-            block_k: AttentionVariant::ONE_BLOCK,
             q_order: true,
             k_order: true,
-            packed: false,
-            score: ScoreTerms::default(),
             stats: match (several, lse) {
                 (true, _) => Stats::State,
                 (false, true) => Stats::Lse,
@@ -225,48 +197,44 @@ impl LshPlan {
             },
             accumulate,
             chunks: Some(self.inner.chunks),
+            ..base_variant(&self.attention, self.inner.tile, merged)
         }
     }
 
     /// The parameters and the work of one round.
-    fn round(&self, round: usize) -> Result<(AttentionParams, Work)> {
-        let (shape, chunks) = (&self.shape, &self.inner.chunks);
+    fn round(&self, round: usize) -> Result<(Params, Work)> {
+        let (shape, chunks) = (&self.attention.shape, &self.inner.chunks);
         let rows = self.inner.tile.rows();
         // Chunks of the round's line that hold a place of the round.
         let first_place = if chunks.chain_rounds { round * shape.q_len } else { 0 };
         let last_place = first_place + shape.q_len - 1;
         let row_tiles = (last_place / chunks.chunk + 1 - first_place / chunks.chunk) * chunks.row_tiles(rows);
-        let items = row_tiles as u64 * (shape.batch * shape.heads) as u64;
-        let items = u32::try_from(items)
-            .map_err(|_| Error::limit("LSH attention", "work items a round", items, u32::MAX.into()))?;
         let places = (self.options.rounds * shape.q_len) as u32;
         let table = self.options.len_buckets(shape) as u32;
-        let params = AttentionParams {
+        let kernel = AttentionParams {
             row_tiles: row_tiles as u32,
             q_count: places,
             k_count: places,
-            q_scale: (f64::from(shape.scale_value()) * std::f64::consts::LOG2_E) as f32,
-            softcap: 1.0,
-            part: round as u32,
-            groups_at: table,
-            places_at: 2 * table,
-            ..AttentionParams::of_strides(shape)
+            q_scale: q_scale(&self.attention, &self.attention_variant(false, false)),
+            ..AttentionParams::of_sizes(&self.attention)
         };
+        let keep = LshKeepParams { round: round as u32, buckets_at: table, places_at: 2 * table };
+        let params = Params::default().with("kernel", kernel).with("keep", keep).with_rows(&self.attention);
         let seen = (chunks.look_back + 1 + chunks.look_ahead).saturating_mul(chunks.chunk);
         let heaviest = shape.flops((seen.min(places as usize) * rows) as u64);
-        let a_dispatch =
-            (self.kernels.options().dispatch_flops / heaviest).clamp(1.0, u32::MAX as f64) as u32;
-        Ok((params, Work { items, a_dispatch }))
+        let items = row_tiles as u128 * (shape.batch * shape.heads) as u128;
+        Ok((params, self.kernels.work("LSH attention", items, heaviest)?))
     }
 }
 
+#[derive(Debug)]
 struct Pipelines {
     hash: Arc<Pipeline>,
     tables: Option<Arc<Pipeline>>,
     /// The first round, and those that merge.
     first: Arc<Pipeline>,
     later: Option<Arc<Pipeline>>,
-    finish: Option<Arc<Pipeline>>,
+    merge: Option<Arc<Pipeline>>,
 }
 
 /// The options as constants of a shader: a chunk is not much longer than its line, and no look goes further round than once,
@@ -300,15 +268,4 @@ fn pairs(shape: &AttentionShape, chunks: &SortedChunks, rounds: usize) -> u64 {
     let line = if chunks.chain_rounds { rounds * shape.q_len } else { shape.q_len };
     let seen = (chunks.look_back + 1 + chunks.look_ahead).saturating_mul(chunks.chunk).min(line);
     (shape.len_lse() * rounds) as u64 * seen as u64
-}
-
-fn upload(kernels: &Kernels, label: &'static str, values: &[f32]) -> Result<wgpu::Buffer> {
-    let (bytes, have) =
-        (size_of_val(values) as u64, kernels.device().limits().max_storage_buffer_binding_size);
-    if bytes > have {
-        return Err(Error::limit(label, "max_storage_buffer_binding_size", bytes, have));
-    }
-    allocated(kernels.device(), label, bytes, || {
-        filled_buffer(kernels.device(), label, wgpu::BufferUsages::STORAGE, bytemuck::cast_slice(values))
-    })
 }

@@ -16,30 +16,12 @@
 
 use super::LshCall;
 use super::meet::Meetings;
-use crate::{AttentionShape, Element, ElementType};
+use crate::reference::rounding::{E, TINY, U, gamma, min_normal, promised, stored};
+use crate::{Attention, Element};
 use std::collections::HashMap;
 
-const U: f64 = 1.0 / 8_388_608.0;
-const E: f64 = U;
-const TINY: f64 = f32::MIN_POSITIVE as f64;
 /// Past this, in either direction, a sum of squares may leave f32.
-const HUGE: f64 = (1u128 << 120) as f64;
-
-fn gamma(k: usize) -> f64 {
-    let x = k as f64 * U;
-    if x < 0.5 { x / (1.0 - x) } else { f64::INFINITY }
-}
-
-fn min_normal(element: ElementType) -> f64 {
-    if element == ElementType::F16 { 2f64.powi(-14) } else { TINY }
-}
-
-/// gamma_k times the size of a sum of products, and what flushing may lose of inputs of ordinary size.
-pub(super) fn product_error(input: ElementType, k: usize, size: f64) -> f64 {
-    // A subnormal f16 may be read as 0; d of them times a projection of at most 2^4.
-    let flushed = if input == ElementType::F16 { k as f64 * 2f64.powi(-10) * (2.0 * U) } else { 0.0 };
-    gamma(k) * size + k as f64 * 4.0 * TINY + flushed
-}
+const FAR: f64 = (1u128 << 120) as f64;
 
 /// A row in f64, with what it was made from.
 pub(super) struct Exact {
@@ -98,7 +80,7 @@ fn score<T: Element>(
         let penalty = f64::from(options.self_penalty);
         (penalty, 2.0 * U * penalty.abs() + if penalty == 0.0 { 0.0 } else { TINY })
     } else {
-        product(call.shape, f64::from(options.norm_eps), q, x)
+        product(call.attention, f64::from(options.norm_eps), q, x)
     };
     if options.count_once {
         score -= (times as f64).ln();
@@ -108,13 +90,13 @@ fn score<T: Element>(
 }
 
 /// scale q . x / sqrt(|x|^2 + eps), and its largest error.
-fn product(shape: &AttentionShape, eps: f64, q: &[f64], x: &[f64]) -> (f64, f64) {
+fn product(attention: &Attention, eps: f64, q: &[f64], x: &[f64]) -> (f64, f64) {
     let squares: f64 = x.iter().map(|x| x * x).sum::<f64>() + eps;
     if squares == 0.0 {
         return (0.0, 0.0);
     }
     let (scale, inverse, smallest) =
-        (f64::from(shape.scale_value()), 1.0 / squares.sqrt(), min_normal(shape.input));
+        (f64::from(attention.scale_value()), 1.0 / squares.sqrt(), min_normal(attention.storage.q));
     let (mut sum, mut size, mut flushed, mut flushed_squares) = (0.0, 0.0, 0.0, 0.0);
     for (q, x) in q.iter().zip(x) {
         sum += q * x;
@@ -125,7 +107,7 @@ fn product(shape: &AttentionShape, eps: f64, q: &[f64], x: &[f64]) -> (f64, f64)
     let d = q.len();
     let condition = scale.abs() * size * inverse;
     let largest = q.iter().chain(x).fold(1.0f64, |max, x| max.max(x.abs())) * scale.abs().max(1.0);
-    let out_of_range = !(1.0 / HUGE..HUGE).contains(&squares) || !(0.0..HUGE).contains(&(largest * largest));
+    let out_of_range = !(1.0 / FAR..FAR).contains(&squares) || !(0.0..FAR).contains(&(largest * largest));
     let delta = gamma(2 * d + 12) * condition
         + scale.abs() * flushed * inverse
         + condition * flushed_squares / squares
@@ -174,12 +156,12 @@ pub(super) fn bounded<T: Element>(call: &LshCall<'_, T>, exact: Exact, line: usi
             *largest = largest.max(v.abs());
         }
     }
-    let smallest = min_normal(call.shape.input);
+    let smallest = min_normal(call.attention.storage.q);
     let finish = |([moved, size, largest], &o): (&[f64; 3], &f64)| {
         let flushes = (m + rises + 2) as f64 * 4.0 * TINY * (1.0 + largest)
             + if smallest > TINY { smallest } else { 0.0 };
         let bound = (moved + sum_error * (size.min(*largest) + o.abs())) / (1.0 - sum_error) + flushes;
-        stored(call.shape.output, o.abs(), bound)
+        stored(call.attention.storage.out, o.abs(), bound)
     };
     let out = columns.iter().zip(&exact.out).map(finish).collect();
 
@@ -191,10 +173,6 @@ pub(super) fn bounded<T: Element>(call: &LshCall<'_, T>, exact: Exact, line: usi
         + 3.0 * E * ((m + 1) as f64).ln()
         + 3.0 * U * (max.abs() + exact.lse.abs() + shift);
     Bounded { out, lse: promised(lse), exact }
-}
-
-fn promised(bound: f64) -> f64 {
-    if bound.is_finite() { bound } else { f64::INFINITY }
 }
 
 /// How often the running maximum may rise, round by round.
@@ -209,15 +187,4 @@ fn records(exact: &Exact) -> usize {
         first = end;
     }
     count
-}
-
-/// Adds the last division and the storage of an element of size `o` that is known within `bound`.
-fn stored(output: ElementType, o: f64, bound: f64) -> f64 {
-    let largest = o + bound;
-    let mut total = bound + (2.5 * E + U + output.rounding()) * largest + 2.0 * TINY;
-    if output == ElementType::F16 && o - bound < min_normal(output) {
-        total += largest.min(min_normal(output)) + 2f64.powi(-24);
-    }
-    let overflow = if output == ElementType::F16 { 65504.0 } else { 1e38 };
-    if o + total >= overflow { f64::INFINITY } else { promised(total) }
 }

@@ -2,7 +2,8 @@
 
 use super::LshCall;
 use crate::lsh::{LshInputs, LshOptions};
-use crate::{AttentionShape, Element, Result};
+use crate::reference::rounding::{TINY, U, gamma};
+use crate::{Attention, Element, ElementType, Result};
 use rayon::prelude::*;
 
 /// What [`lsh_buckets`] returns.
@@ -21,11 +22,13 @@ pub struct LshBuckets {
 /// # Errors
 /// As [`lsh`](fn@super::lsh).
 pub fn lsh_buckets<E: Element>(
-    shape: &AttentionShape,
+    attention: impl Into<Attention>,
     options: &LshOptions,
     inputs: &LshInputs<'_, E>,
 ) -> Result<LshBuckets> {
-    let call = LshCall::new(shape, options, inputs)?;
+    let attention = attention.into();
+    let shape = &attention.shape;
+    let call = LshCall::new(&attention, options, inputs)?;
     let seeded = options.seeded_projections(shape);
     let projections = inputs.projections.or(seeded.as_deref()).unwrap_or_default();
     let (len, rounds) = (shape.q_len, options.rounds);
@@ -65,7 +68,7 @@ fn bucket<E: Element>(
                 });
                 let (sum, size) =
                     terms.fold((0.0, 0.0), |(sum, size), term: f64| (sum + term, size + term.abs()));
-                (sum, super::bound::product_error(call.shape.input, d + 1, size))
+                (sum, projection_error(call.attention.storage.q, d + 1, size))
             })
             .collect();
         let (best, sure) = argmax(&products);
@@ -75,6 +78,13 @@ fn bucket<E: Element>(
         first += half;
     }
     (bucket as u32, certain)
+}
+
+/// gamma_k times the size of a sum of products, and what flushing may lose of inputs of ordinary size.
+fn projection_error(input: ElementType, k: usize, size: f64) -> f64 {
+    // A subnormal f16 may be read as 0; d of them times a projection of at most 2^4.
+    let flushed = if input == ElementType::F16 { k as f64 * 2f64.powi(-10) * (2.0 * U) } else { 0.0 };
+    gamma(k) * size + k as f64 * 4.0 * TINY + flushed
 }
 
 /// The lowest index of the largest of [p ; -p], and whether it stays so within the errors.

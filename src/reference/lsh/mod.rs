@@ -17,7 +17,7 @@ pub use verify::{LshGot, LshReport, verify_lsh};
 
 use super::Output;
 use crate::lsh::{LshInputs, LshOptions};
-use crate::{AttentionShape, Element, Error, Result};
+use crate::{Attention, AttentionShape, Element, Error, Result};
 use meet::Meetings;
 use rayon::prelude::*;
 
@@ -43,12 +43,13 @@ use rayon::prelude::*;
 /// # Ok::<(), wgpu_attention::Error>(())
 /// ```
 pub fn lsh<E: Element>(
-    shape: &AttentionShape,
+    attention: impl Into<Attention>,
     options: &LshOptions,
     inputs: &LshInputs<'_, E>,
 ) -> Result<Output> {
-    let buckets = lsh_buckets(shape, options, inputs)?.buckets;
-    lsh_with_buckets(shape, options, inputs, &buckets)
+    let attention = attention.into();
+    let buckets = lsh_buckets(&attention, options, inputs)?.buckets;
+    lsh_with_buckets(&attention, options, inputs, &buckets)
 }
 
 /// LSH attention in f64 given the buckets `[B, H, R, L]`, whoever computed them.
@@ -56,12 +57,14 @@ pub fn lsh<E: Element>(
 /// # Errors
 /// As [`lsh`](fn@lsh), and [`Error::Argument`] for buckets of another length or past the last one.
 pub fn lsh_with_buckets<E: Element>(
-    shape: &AttentionShape,
+    attention: impl Into<Attention>,
     options: &LshOptions,
     inputs: &LshInputs<'_, E>,
     buckets: &[u32],
 ) -> Result<Output> {
-    let call = LshCall::new(shape, options, inputs)?;
+    let attention = attention.into();
+    let shape = &attention.shape;
+    let call = LshCall::new(&attention, options, inputs)?;
     let lines = call.meetings(buckets)?;
     let rows = shape.len_lse();
     let mut out = vec![0.0; rows * shape.value_dim];
@@ -77,29 +80,31 @@ pub fn lsh_with_buckets<E: Element>(
 
 /// Tensors whose sizes have been checked, read in f64.
 struct LshCall<'a, E> {
+    attention: &'a Attention,
     shape: &'a AttentionShape,
     options: &'a LshOptions,
     inputs: &'a LshInputs<'a, E>,
 }
 
 impl<'a, E: Element> LshCall<'a, E> {
-    fn new(shape: &'a AttentionShape, options: &'a LshOptions, inputs: &'a LshInputs<'a, E>) -> Result<Self> {
-        options.check(shape)?;
-        if shape.input != E::TYPE {
-            return Err(Error::argument("qk and v", format!("{}, as the shape says", shape.input), E::TYPE));
+    fn new(attention: &'a Attention, options: &'a LshOptions, inputs: &'a LshInputs<'a, E>) -> Result<Self> {
+        options.check(attention)?;
+        if attention.storage.q != E::TYPE {
+            let need = format!("{}, as the storage says", attention.storage.q);
+            return Err(Error::argument("qk and v", need, E::TYPE));
         }
-        inputs.check(shape, options)?;
-        Ok(Self { shape, options, inputs })
+        inputs.check(attention, options)?;
+        Ok(Self { attention, shape: &attention.shape, options, inputs })
     }
 
     /// x_i of a line, which is a batch item and head.
     fn x(&self, line: usize, i: usize) -> Vec<f64> {
-        let at = self.shape.q_strides().at(line / self.shape.heads, line % self.shape.heads, i);
+        let at = self.attention.q_strides().at(line / self.shape.heads, line % self.shape.heads, i);
         self.inputs.qk[at..at + self.shape.head_dim].iter().map(|&x| x.into()).collect()
     }
 
     fn v(&self, line: usize, j: usize) -> impl Iterator<Item = f64> + '_ {
-        let at = self.shape.v_strides().at(line / self.shape.heads, line % self.shape.heads, j);
+        let at = self.attention.v_strides().at(line / self.shape.heads, line % self.shape.heads, j);
         self.inputs.v[at..at + self.shape.value_dim].iter().map(|&v| v.into())
     }
 

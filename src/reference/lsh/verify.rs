@@ -3,18 +3,19 @@
 use super::LshCall;
 use super::bound::{bounded, solve};
 use super::hash::{lsh_buckets, lsh_order};
+use crate::inputs::check_len;
 use crate::lsh::{LshInputs, LshOptions};
-use crate::reference::call::{Position, check_len};
+use crate::reference::call::Position;
 use crate::reference::verify::Report;
 use crate::reference::{Expected, Rows};
-use crate::{AttentionShape, Element, Error, Result};
+use crate::{Attention, Element, Error, Result};
 use rayon::prelude::*;
 use std::fmt;
 
 /// What a kernel wrote.
 #[derive(Debug, Clone, Copy)]
 pub struct LshGot<'a, O> {
-    /// out `[B, H, L, dv]`, lying as [`AttentionShape::out_layout`] says.
+    /// out `[B, H, L, dv]`, lying as the layout of out says.
     pub out: &'a [O],
     /// lse `[B, H, L]`.
     pub lse: Option<&'a [f32]>,
@@ -71,16 +72,18 @@ impl fmt::Display for LshReport {
 /// # Errors
 /// As [`lsh_with_buckets`](super::lsh_with_buckets), and [`Error::Argument`] for a `got` of the wrong length or type.
 pub fn verify_lsh<E: Element, O: Element>(
-    shape: &AttentionShape,
+    attention: impl Into<Attention>,
     options: &LshOptions,
     inputs: &LshInputs<'_, E>,
     got: LshGot<'_, O>,
     rows: Rows,
     expected: Option<(Expected<'_>, f64)>,
 ) -> Result<LshReport> {
-    let call = LshCall::new(shape, options, inputs)?;
-    let exact = lsh_buckets(shape, options, inputs)?;
-    check_got(shape, options, &got, expected.map(|e| e.0))?;
+    let attention = attention.into();
+    let shape = &attention.shape;
+    let call = LshCall::new(&attention, options, inputs)?;
+    let exact = lsh_buckets(&attention, options, inputs)?;
+    check_got(&attention, options, &got, expected.map(|e| e.0))?;
     let lines = call.meetings(got.buckets)?;
     let pairs = got.buckets.iter().zip(&exact.buckets).zip(&exact.certain).enumerate();
     let wrong_buckets: Vec<_> = pairs
@@ -102,29 +105,37 @@ pub fn verify_lsh<E: Element, O: Element>(
             row.lse += row.exact.lse.abs() * 2f64.powi(-24);
             allowance = error;
         }
-        let start = shape.out_strides().at(at.batch, at.head, at.i);
+        let start = call.attention.out_strides().at(at.batch, at.head, at.i);
         let out = got.out[start..start + shape.value_dim].iter().zip(&row.exact.out).zip(&row.out);
         let out = out.map(|((&got, &expected), &bound)| (got.into(), expected, bound + allowance));
         let lse = got.lse.map(|lse| (f64::from(lse[n]), row.exact.lse, row.lse + allowance));
         Report::of_row(*at, out, lse)
     };
     let rows = rows.positions(shape);
-    let attention = rows.par_iter().map(check).reduce(Report::empty, Report::merge);
-    let pass = wrong_buckets.is_empty() && wrong_order.is_none() && attention.pass;
+    let rows_report = rows.par_iter().map(check).reduce(Report::empty, Report::merge).concluded();
+    let pass = wrong_buckets.is_empty() && wrong_order.is_none() && rows_report.pass;
     let certain = exact.certain.iter().filter(|&&certain| certain).count();
-    Ok(LshReport { certain, buckets: got.buckets.len(), wrong_buckets, wrong_order, attention, pass })
+    Ok(LshReport {
+        certain,
+        buckets: got.buckets.len(),
+        wrong_buckets,
+        wrong_order,
+        attention: rows_report,
+        pass,
+    })
 }
 
 fn check_got<O: Element>(
-    shape: &AttentionShape,
+    attention: &Attention,
     options: &LshOptions,
     got: &LshGot<'_, O>,
     expected: Option<Expected<'_>>,
 ) -> Result<()> {
-    if O::TYPE != shape.output {
-        return Err(Error::argument("out", format!("{}, as the shape says", shape.output), O::TYPE));
+    let (shape, output) = (&attention.shape, attention.storage.out);
+    if O::TYPE != output {
+        return Err(Error::argument("out", format!("{output}, as the storage says"), O::TYPE));
     }
-    check_len("out", got.out.len(), shape.len_out(), shape.out_layout)?;
+    check_len("out", got.out.len(), attention.len_out(), attention.layouts.out)?;
     let rows = shape.len_lse();
     let lens = [
         ("lse", got.lse.map(<[_]>::len), rows),

@@ -19,7 +19,7 @@ fn faults(judge: impl Fn(&Parsed) -> Vec<String>) -> Vec<String> {
 #[test]
 fn lints() {
     let limit = |parsed: &Parsed| match parsed.has_matrices() {
-        true => TileLimits::MATRIX_BYTES as u32,
+        true => TileLimits::COOPERATIVE_BYTES as u32,
         false => TileLimits::GENEROUS.workgroup_bytes as u32,
     };
     let found = faults(|parsed| lint(parsed, limit(parsed)).iter().map(ToString::to_string).collect());

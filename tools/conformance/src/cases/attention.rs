@@ -36,7 +36,7 @@ fn row_of(kind: TileKind) -> &'static str {
     match kind {
         TileKind::Staged => "attention, staged",
         TileKind::Direct => "attention, direct",
-        TileKind::Matrix(_) => COOPERATIVE,
+        TileKind::Cooperative(_) => COOPERATIVE,
     }
 }
 

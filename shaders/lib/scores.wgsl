@@ -1,0 +1,76 @@
+// From products to scores: the terms of the score, at the tensors' positions behind the orders; DROPPED for pairs that are
+// left out; and a note of scores that are not finite.
+
+// 4 pairs whose score is asked for: a query with 4 keys. `distance` counts from the aligned ends: (i + Lk - Lq) - j.
+struct Pairs { batch: u32, head: u32, i: u32, j: vec4<u32>, distance: vec4<i32> }
+
+// Which of the pairs of `score` a term has removed from S.
+var<private> removed: vec4<bool>;
+
+// Of the lane's 4 queries: the largest absolute value among their scores, as bits. From 0x7f800000 on it is not finite: the
+// row then says so, whatever else becomes of it on the way. Bits, since compilers may take for granted that numbers are finite.
+var<private> strangest: vec4<u32>;
+
+// Whether some pairs of the tile are left out.
+fn is_masked(tile: KeyTile) -> bool { return tile.kind != FULL || tile.count < KEYS; }
+
+fn scores(at: Head, lane: Lane, tile: KeyTile, products: Scores) -> Scores {
+    var s = products;
+    let row = at.first_row + lane.r;
+    if (SCORES_NEED_POSITIONS) {
+        let key = tile.first + lane.c;
+        let j = vec4(key_at(at, key), key_at(at, key + LANES_C),
+                     key_at(at, key + 2u * LANES_C), key_at(at, key + 3u * LANES_C));
+        s = Scores(row_score(at, row, j, s.a), row_score(at, row + LANES_R, j, s.b),
+                   row_score(at, row + 2u * LANES_R, j, s.c), row_score(at, row + 3u * LANES_R, j, s.d));
+    }
+    if (is_masked(tile)) {
+        s.a = select(vec4(DROPPED), s.a, seen(tile, row_in_block(row), lane.c));
+        s.b = select(vec4(DROPPED), s.b, seen(tile, row_in_block(row + LANES_R), lane.c));
+        s.c = select(vec4(DROPPED), s.c, seen(tile, row_in_block(row + 2u * LANES_R), lane.c));
+        s.d = select(vec4(DROPPED), s.d, seen(tile, row_in_block(row + 3u * LANES_R), lane.c));
+    }
+    strangest = max(strangest, vec4(size_bits(s.a), size_bits(s.b), size_bits(s.c), size_bits(s.d)));
+    return s;
+}
+
+// Rows past the last repeat it, so that no index lies outside.
+fn row_score(at: Head, row: u32, j: vec4<u32>, products: vec4<f32>) -> vec4<f32> {
+    let own = min(row, params.kernel.q_count - 1u);
+    let i = query_at(at, own);
+    let position = i32(i + params.kernel.kv_len - params.kernel.q_len);
+    var s = score(Pairs(at.batch, head_of(at, own), i, j, vec4(position) - vec4<i32>(j)), products);
+    // No score is taken for a pair that is left out; and no term makes a product finite that is not.
+    if (BASE_E) { s = select(max(s, vec4(LOWEST)), s, not_finite(s)); }
+    s = select(s, products, not_finite(products));
+    if (SCORES_MAY_DROP) { s = select(s, vec4(DROPPED), removed); }
+    return s;
+}
+
+// Which of 4 keys, from c on, row `row` of the block sees.
+fn seen(tile: KeyTile, row: u32, c: u32) -> vec4<bool> {
+    let t = vec4(c, c + LANES_C, c + 2u * LANES_C, c + 3u * LANES_C);
+    let inside = t < vec4(tile.count);
+    if (tile.kind == FULL) { return inside; }
+    // A short tile's last lanes look past the block: `inside` discards what they read.
+    return inside & keep(tile.kind, row, min(t + tile.offset, vec4(BLOCK_K - 1u)));
+}
+
+// The size of the largest, as bits: they order as the sizes do, and infinity and NaN come last.
+fn size_bits(s: vec4<f32>) -> u32 {
+    let bits = bitcast<vec4<u32>>(s) & vec4(0x7fffffffu);
+    return max(max(bits.x, bits.y), max(bits.z, bits.w));
+}
+
+fn not_finite(x: vec4<f32>) -> vec4<bool> {
+    return (bitcast<vec4<u32>>(x) & vec4(0x7f800000u)) == vec4(0x7f800000u);
+}
+
+// Notes for each of the lane's 4 queries whether it attended something that is not finite.
+fn note(strange: vec4<bool>) { strangest = max(strangest, select(vec4(0u), vec4(0x7f800000u), strange)); }
+
+// The sums of the lane's 4 queries, NaN for rows that attended something that is not finite: from here it reaches all of the
+// row's output, and lse.
+fn marked(sums: vec4<f32>) -> vec4<f32> {
+    return select(sums, bitcast<vec4<f32>>(strangest | vec4(0x400000u)), strangest >= vec4(0x7f800000u));
+}

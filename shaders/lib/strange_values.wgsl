@@ -1,0 +1,30 @@
+// Values that are not finite, where they pass through workgroup memory. There they become 0, since rows that leave a key out
+// multiply its values by 0, and 0 x NaN is not 0; and the key is noted, so that rows that attend it say so.
+
+const STRANGE_WORDS = (KEYS + 31u) / 32u;
+
+// The keys of the tile whose values are not all finite, one bit each.
+var<workgroup> strange_keys: array<atomic<u32>, STRANGE_WORDS>;
+
+fn forget_strange_keys(lane: Lane) {
+    if (lane.index < STRANGE_WORDS) { atomicStore(&strange_keys[lane.index], 0u); }
+}
+
+// 4 elements of the value of a key of the tile.
+fn finite_or_noted(key: u32, x: vec4<f32>) -> vec4<f32> {
+    let strange = not_finite(x);
+    if (!any(strange)) { return x; }
+    atomicOr(&strange_keys[key / 32u], 1u << (key % 32u));
+    return select(x, vec4(0.0), strange);
+}
+
+// Notes the rows that attend one of those keys; a weight is 0 where a pair is left out, and nowhere else.
+fn note_values(lane: Lane, p: Scores) {
+    let strange = vec4(is_strange(lane.c), is_strange(lane.c + LANES_C),
+                       is_strange(lane.c + 2u * LANES_C), is_strange(lane.c + 3u * LANES_C));
+    if (!any(strange)) { return; }
+    note(vec4(any(strange & (p.a != vec4(0.0))), any(strange & (p.b != vec4(0.0))),
+              any(strange & (p.c != vec4(0.0))), any(strange & (p.d != vec4(0.0)))));
+}
+
+fn is_strange(key: u32) -> bool { return ((atomicLoad(&strange_keys[key / 32u]) >> (key % 32u)) & 1u) == 1u; }

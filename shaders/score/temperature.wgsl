@@ -1,0 +1,5 @@
+// score / t_h.
+
+@group(0) @binding(BINDING_temperature) var<storage, read> temperature: array<f32>;     // [H]
+
+fn temperature_score(pairs: Pairs, s: vec4<f32>) -> vec4<f32> { return s / temperature[pairs.head]; }

@@ -1,0 +1,82 @@
+//! What a plan will do and what it costs.
+
+use super::Variant;
+use super::path::PathChoice;
+use super::tables::PartPlan;
+use crate::mask::{Part, Parts};
+use crate::schedule::{Schedule, items};
+use crate::wgsl::{AttentionVariant, Tile};
+use crate::{Attention, AttentionShape};
+
+/// What a plan will do and what it costs.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// Parts, each a pass of the kernel over a set of pairs of its own.
+    pub parts: usize,
+    /// Pairs in S, over all batch items and heads.
+    pub kept: u64,
+    /// Pairs in the blocks that the kernel visits.
+    pub visited: u64,
+    /// Bytes of the masks and orders on the device.
+    pub mask_bytes: u64,
+    /// Bytes of the scratch of a call, which [`Scratch`](super::Scratch) can share among calls.
+    pub scratch_bytes: u64,
+    /// Dispatches of a call without lse, merging included.
+    pub dispatches: usize,
+    /// Floating-point operations that workgroups execute: on the visited pairs, of the rows that their tiles have. A tile of few
+    /// rows does not compute those that the last block lacks.
+    pub flops: f64,
+    /// Sizes of a workgroup, of the first part.
+    pub tile: Tile,
+    /// Workgroups that share the keys of one row tile: more than 1 where there are few rows.
+    pub splits: usize,
+    /// Bytes of workgroup memory.
+    pub workgroup_bytes: usize,
+    /// The kernel and the reason for it.
+    pub choice: PathChoice,
+}
+
+/// The explanation of a plan.
+pub(super) fn explain(
+    attention: &Attention,
+    parts: &Parts,
+    schedule: &Schedule,
+    variant: &Variant,
+    plans: &[PartPlan],
+    choice: PathChoice,
+) -> Explanation {
+    let shape = &attention.shape;
+    let tile = variant.parts[0].tile;
+    let pairs = || parts.parts().iter().map(|part| part_pairs(shape, part));
+    let dispatches: usize = plans.iter().map(|plan| plan.work.dispatches().count()).sum();
+    let flops = parts.parts().iter().zip(&variant.parts);
+    Explanation {
+        parts: parts.parts().len(),
+        kept: pairs().map(|pairs| pairs.0).sum(),
+        visited: pairs().map(|pairs| pairs.1).sum(),
+        mask_bytes: plans.iter().map(|plan| plan.tables.size()).sum(),
+        scratch_bytes: schedule.scratch_bytes.iter().sum(),
+        dispatches: dispatches + usize::from(variant.merge.is_some()),
+        flops: flops.map(|(part, variant)| executed_flops(shape, part, variant)).sum(),
+        tile,
+        splits: schedule.splits,
+        workgroup_bytes: tile.workgroup_bytes(shape.head_dim),
+        choice,
+    }
+}
+
+fn executed_flops(shape: &AttentionShape, part: &Part, variant: &AttentionVariant) -> f64 {
+    let grid = part.mask.grid();
+    let rows = items(shape, part, variant.packed, &variant.tile) * variant.tile.rows();
+    let in_blocks = shape.batch * shape.heads * grid.q_len.next_multiple_of(grid.block_q);
+    shape.flops(part_pairs(shape, part).1) * rows as f64 / in_blocks.max(1) as f64
+}
+
+/// Kept and visited pairs of a part over the batch items and heads of the shape (a mask may be made for one of each).
+fn part_pairs(shape: &AttentionShape, part: &Part) -> (u64, u64) {
+    let grid = part.mask.grid();
+    let repeat = |mine: usize, all: usize| if mine == all { 1 } else { all as u64 };
+    let times = repeat(grid.batch, shape.batch) * repeat(grid.heads, shape.heads);
+    (part.mask.kept() * times, part.mask.visited() * times)
+}

@@ -1,0 +1,252 @@
+//! Attention for plain Rust users: slices in, `Vec`s out. The plans of the last calls are kept.
+
+use super::{AttentionBuffers, AttentionPlan};
+use crate::gpu::host::Gpu;
+use crate::mask::Parts;
+use crate::pattern::Pattern;
+use crate::{Attention, Element, ElementType, Error, Inputs, Result, Storage};
+use std::sync::{Mutex, PoisonError};
+
+/// What a call on slices returns beside out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Outputs {
+    /// The log-sum-exp of every row.
+    pub lse: bool,
+}
+
+impl Outputs {
+    /// Asks for lse, too.
+    pub const fn lse(self) -> Self {
+        Self { lse: true }
+    }
+}
+
+/// What [`Gpu::run`] returns.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct AttentionOutput<O> {
+    /// out `[B, H, Lq, dv]`, lying as the layout of out says; gaps between rows are 0.
+    pub out: Vec<O>,
+    /// lse `[B, H, Lq]`, if it was asked for; `f32::MIN` for rows without a key.
+    pub lse: Option<Vec<f32>>,
+}
+
+/// The plans of the last calls, the newest last.
+#[derive(Debug, Default)]
+pub(in crate::gpu) struct PlanCache {
+    plans: Mutex<Vec<(Box<dyn Pattern>, AttentionPlan)>>,
+}
+
+impl PlanCache {
+    /// Plans kept: a few models' layers.
+    const MOST: usize = 16;
+
+    fn get(&self, attention: &Attention, pattern: &dyn Pattern) -> Option<AttentionPlan> {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |(own, plan): &(Box<dyn Pattern>, AttentionPlan)| {
+            plan.attention() == attention && **own == *pattern
+        };
+        let found = plans.iter().position(same)?;
+        let entry = plans.remove(found);
+        let plan = entry.1.clone();
+        plans.push(entry);
+        Some(plan)
+    }
+
+    fn put(&self, pattern: &dyn Pattern, plan: &AttentionPlan) {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if plans.len() == Self::MOST {
+            plans.remove(0);
+        }
+        plans.push((pattern.identity().to_pattern(), plan.clone()));
+    }
+}
+
+impl Gpu {
+    /// Attention over slices that lie as the call says; the element types are those of the slices and of the `Vec`.
+    /// Uploads, computes, waits, reads back. The plans of the last calls are kept: the same call under the same pattern is not
+    /// planned again.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a slice of the wrong length, and as [`Kernels::attention`](crate::Kernels::attention).
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn attention<Q: Element, KV: Element, O: Element>(
+        &self,
+        attention: impl Into<Attention>,
+        q: &[Q],
+        k: &[KV],
+        v: &[KV],
+        pattern: &dyn Pattern,
+    ) -> Result<Vec<O>> {
+        pollster::block_on(self.attention_async(attention, q, k, v, pattern))
+    }
+
+    /// [`Gpu::attention`] without blocking the caller's executor.
+    ///
+    /// # Errors
+    /// As [`Gpu::attention`].
+    pub async fn attention_async<Q: Element, KV: Element, O: Element>(
+        &self,
+        attention: impl Into<Attention>,
+        q: &[Q],
+        k: &[KV],
+        v: &[KV],
+        pattern: &dyn Pattern,
+    ) -> Result<Vec<O>> {
+        let inputs = Inputs::new(q, k, v);
+        Ok(self.run_async(attention, &inputs, pattern, Outputs::default()).await?.out)
+    }
+
+    /// Attention with all that a call may ask for: tensors of the score's terms, lse.
+    ///
+    /// # Errors
+    /// As [`Gpu::attention`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn run<Q: Element, KV: Element, O: Element>(
+        &self,
+        attention: impl Into<Attention>,
+        inputs: &Inputs<'_, Q, KV>,
+        pattern: &dyn Pattern,
+        outputs: Outputs,
+    ) -> Result<AttentionOutput<O>> {
+        pollster::block_on(self.run_async(attention, inputs, pattern, outputs))
+    }
+
+    /// [`Gpu::run`] without blocking the caller's executor.
+    ///
+    /// # Errors
+    /// As [`Gpu::attention`].
+    pub async fn run_async<Q: Element, KV: Element, O: Element>(
+        &self,
+        attention: impl Into<Attention>,
+        inputs: &Inputs<'_, Q, KV>,
+        pattern: &dyn Pattern,
+        outputs: Outputs,
+    ) -> Result<AttentionOutput<O>> {
+        self.check_alive()?;
+        let attention = of_types::<Q, KV, O>(attention.into());
+        attention.check()?;
+        inputs.check(&attention)?;
+        let plan = match self.plans.get(&attention, pattern) {
+            Some(plan) => plan,
+            None => {
+                let plan = self.kernels().attention(&attention, pattern).map_err(|e| self.or_lost(e))?;
+                self.plans.put(pattern, &plan);
+                plan
+            }
+        };
+        self.run_plan_async(&plan, inputs, outputs).await
+    }
+
+    /// [`Gpu::run`] over parts or a block mask that were built before.
+    ///
+    /// # Errors
+    /// As [`Gpu::attention`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn run_parts<Q: Element, KV: Element, O: Element>(
+        &self,
+        attention: impl Into<Attention>,
+        inputs: &Inputs<'_, Q, KV>,
+        parts: impl Into<Parts>,
+        outputs: Outputs,
+    ) -> Result<AttentionOutput<O>> {
+        pollster::block_on(self.run_parts_async(attention, inputs, parts, outputs))
+    }
+
+    /// [`Gpu::run_parts`] without blocking the caller's executor.
+    ///
+    /// # Errors
+    /// As [`Gpu::attention`].
+    pub async fn run_parts_async<Q: Element, KV: Element, O: Element>(
+        &self,
+        attention: impl Into<Attention>,
+        inputs: &Inputs<'_, Q, KV>,
+        parts: impl Into<Parts>,
+        outputs: Outputs,
+    ) -> Result<AttentionOutput<O>> {
+        self.check_alive()?;
+        let attention = of_types::<Q, KV, O>(attention.into());
+        attention.check()?;
+        inputs.check(&attention)?;
+        let plan = self.kernels().attention_parts(&attention, parts).map_err(|e| self.or_lost(e))?;
+        self.run_plan_async(&plan, inputs, outputs).await
+    }
+
+    /// Runs a plan of this device's [`kernels`](Gpu::kernels) on slices: nothing is planned or compiled again.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a slice of the wrong length or type.
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{AttentionShape, Causal, Gpu, Inputs, Outputs};
+    /// let (gpu, shape) = (Gpu::new()?, AttentionShape::new(1, 8, 512, 64));
+    /// let plan = gpu.kernels().attention(&shape, &Causal)?;
+    /// for step in 0..3 {
+    ///     let x = vec![0.1 * step as f32; shape.len_q()];
+    ///     let result = gpu.run_plan::<f32, f32, f32>(&plan, &Inputs::new(&x, &x, &x), Outputs::default())?;
+    ///     println!("{}", result.out[0]);
+    /// }
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn run_plan<Q: Element, KV: Element, O: Element>(
+        &self,
+        plan: &AttentionPlan,
+        inputs: &Inputs<'_, Q, KV>,
+        outputs: Outputs,
+    ) -> Result<AttentionOutput<O>> {
+        pollster::block_on(self.run_plan_async(plan, inputs, outputs))
+    }
+
+    /// [`Gpu::run_plan`] without blocking the caller's executor.
+    ///
+    /// # Errors
+    /// As [`Gpu::run_plan`].
+    pub async fn run_plan_async<Q: Element, KV: Element, O: Element>(
+        &self,
+        plan: &AttentionPlan,
+        inputs: &Inputs<'_, Q, KV>,
+        outputs: Outputs,
+    ) -> Result<AttentionOutput<O>> {
+        self.check_alive()?;
+        let attention = plan.attention();
+        let types = of_types::<Q, KV, O>(attention.clone()).storage;
+        if types != attention.storage {
+            let need = format!("slices of the plan's types, {:?}", attention.storage);
+            return Err(Error::argument("inputs", need, format!("{types:?}")));
+        }
+        inputs.check(attention)?;
+        if attention.shape.is_empty() {
+            return Ok(AttentionOutput { out: vec![], lse: outputs.lse.then(Vec::new) });
+        }
+        let q = self.upload("q", inputs.q, attention.len_q())?;
+        let k = self.upload("k", inputs.k, attention.len_k())?;
+        let v = self.upload("v", inputs.v, attention.len_v())?;
+        let tensors = attention.score.tensors(&attention.shape).into_iter().filter_map(|tensor| {
+            let values = inputs.get(tensor.name)?;
+            Some(self.upload(tensor.name, values, tensor.len).map(|buffer| (tensor.name, buffer)))
+        });
+        let tensors = tensors.collect::<Result<Vec<_>>>()?;
+        let out = self.output("out", attention.len_out(), O::TYPE)?;
+        let lse =
+            outputs.lse.then(|| self.output("lse", attention.len_lse(), ElementType::F32)).transpose()?;
+
+        let whole = wgpu::Buffer::as_entire_buffer_binding;
+        let mut buffers = AttentionBuffers::new(whole(&q), whole(&k), whole(&v), whole(&out));
+        buffers.tensors = tensors.iter().map(|(name, buffer)| (*name, whole(buffer))).collect();
+        buffers.lse = lse.as_ref().map(whole);
+        let call = plan.bind(buffers).map_err(|e| self.or_lost(e))?;
+        let written: Vec<_> = [&out].into_iter().chain(&lse).collect();
+        let fetched = self.fetch(&written, |encoder| call.encode(encoder)).await?;
+        Ok(AttentionOutput {
+            out: fetched.take(0, attention.len_out())?,
+            lse: lse.map(|_| fetched.take(1, attention.len_lse())).transpose()?,
+        })
+    }
+}
+
+/// The call over tensors of these types.
+fn of_types<Q: Element, KV: Element, O: Element>(attention: Attention) -> Attention {
+    attention.storage(Storage::all(Q::TYPE).kv(KV::TYPE).out(O::TYPE))
+}

@@ -1,0 +1,85 @@
+//! What of a part lies on the device: its mask, its orders, and how its work is cut.
+
+use crate::gpu::bindings::upload;
+use crate::gpu::kernels::Kernels;
+use crate::gpu::params::{AttentionParams, KeepParams, Params};
+use crate::gpu::pipeline::Work;
+use crate::mask::Part;
+use crate::schedule::{heaviest_tiles, items, rows_of};
+use crate::wgsl::AttentionVariant;
+use crate::{Attention, Result};
+use std::sync::Arc;
+
+#[derive(Debug)]
+pub(super) struct PartPlan {
+    /// The block mask, then the orders, in words.
+    pub(super) tables: wgpu::Buffer,
+    pub(super) params: Params,
+    pub(super) work: Work,
+}
+
+impl PartPlan {
+    pub(super) fn new(
+        kernels: &Kernels,
+        attention: &Attention,
+        part: &Part,
+        variant: &AttentionVariant,
+        splits: usize,
+    ) -> Result<Self> {
+        let packed = part.mask.packed();
+        let mut words = packed.words;
+        let mut append = |order: &Option<Arc<[u32]>>| {
+            let at = words.len() as u32;
+            words.extend(order.iter().flat_map(|order| order.iter()));
+            at
+        };
+        let keep = KeepParams {
+            rows_at: packed.rows_at,
+            runs_at: packed.runs_at,
+            tiles_at: packed.tiles_at,
+            q_order_at: append(&part.q_order),
+            k_order_at: append(&part.k_order),
+            batch: packed.batch_stride,
+            head: packed.head_stride,
+        };
+        let tables = upload(kernels.device(), "the block mask", bytemuck::cast_slice(&words))?;
+
+        let shape = &attention.shape;
+        let rows = rows_of(shape, part, variant.packed);
+        let kernel = AttentionParams {
+            row_tiles: rows.div_ceil(variant.tile.rows()) as u32,
+            splits: splits as u32,
+            q_count: rows as u32,
+            k_count: part.mask.grid().kv_len as u32,
+            q_scale: q_scale(attention, variant),
+            ..AttentionParams::of_sizes(attention)
+        };
+        let mut params = Params::default().with("kernel", kernel).with("keep", keep).with_rows(attention);
+        for block in attention.score.rules().filter_map(|rule| rule.params(shape)) {
+            params = params.with_block(block);
+        }
+
+        let items = (items(shape, part, variant.packed, &variant.tile) * splits) as u128;
+        let pairs = heaviest_tiles(part, &variant.tile).div_ceil(splits as u64).max(1)
+            * (variant.tile.rows() * variant.tile.keys()) as u64;
+        Ok(Self { tables, params, work: kernels.work("attention", items, shape.flops(pairs))? })
+    }
+}
+
+/// The factor of q: in base 2 from the start where the score is q . k alone.
+pub(in crate::gpu) fn q_scale(attention: &Attention, variant: &AttentionVariant) -> f32 {
+    let base = if variant.base_e() { 1.0 } else { std::f64::consts::LOG2_E };
+    (f64::from(attention.scale_value()) * base) as f32
+}
+
+/// What the terms of the score have of their own, on the device.
+pub(super) fn constants(
+    kernels: &Kernels,
+    attention: &Attention,
+) -> Result<Vec<(&'static str, wgpu::Buffer)>> {
+    let own = attention.score.rules().filter_map(|rule| rule.constants(&attention.shape));
+    let upload = |(name, values): (&'static str, Vec<f32>)| {
+        Ok((name, upload(kernels.device(), name, bytemuck::cast_slice(&values))?))
+    };
+    own.map(upload).collect()
+}

@@ -1,0 +1,173 @@
+//! Choices of the caller.
+
+use crate::wgsl::{Tile, TileKind};
+use crate::{Error, KernelPath, Result};
+use std::time::Duration;
+
+/// Choices of the caller; [`Default`] leaves them to the plan.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Options {
+    /// Force a kernel, for attention and for matrix products. What the device cannot run is then an [`Error`], never another
+    /// kernel.
+    pub path: Option<KernelPath>,
+    /// Force how lanes share their work in attention and in matrix products; the sizes follow from the call and the device. By default a Vulkan device
+    /// that computes on a CPU gets [`TileKind::Direct`], unless it is SwiftShader, any other [`TileKind::Staged`].
+    pub tile_kind: Option<TileKind>,
+    /// Force the workgroup's sizes.
+    pub tile: Option<Tile>,
+    /// Rows of the square cooperative matrices that the adapter multiplies; none by default. [`Options::matrices`] finds it.
+    pub matrix_size: Option<usize>,
+    /// Force the number of workgroups that share the keys of one row tile and merge by (m, l). By default there are several
+    /// only where rows are too few to keep the device busy.
+    pub splits: Option<usize>,
+    /// Compile without run-time checks what can do without: kernels whose every index the host has proven
+    /// ([`Shader::proven`]). wgpu otherwise clamps indices and bounds loops. Kernels that take indices from tensors (LSH, the sort,
+    /// embedding) and edited shaders keep their checks. Off by default.
+    pub unchecked: bool,
+    /// Floating-point operations of one dispatch at most. By default as many as the device does in
+    /// [`Options::DISPATCH_TIME`] by the estimate for its kind, or by [`measured_flops_per_second`](Self::measured_flops_per_second);
+    /// but never so few that a large GPU had less than 2,048 workgroups to share out.
+    pub dispatch_flops: Option<f64>,
+    /// How fast the device is, where that was measured: `Gpu::calibrated` does.
+    pub measured_flops_per_second: Option<f64>,
+    /// Declares every storage buffer of every kernel writable, so that a call may use several ranges of one buffer that do not
+    /// meet: for callers whose allocator puts many tensors into one buffer. Off by default.
+    pub shared_buffers: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            path: None,
+            tile_kind: None,
+            tile: None,
+            matrix_size: None,
+            splits: None,
+            unchecked: false,
+            dispatch_flops: None,
+            measured_flops_per_second: None,
+            shared_buffers: false,
+        }
+    }
+}
+
+impl Options {
+    /// What a dispatch takes at most, by estimate: well below the 2 s after which Windows resets a device.
+    pub const DISPATCH_TIME: Duration = Duration::from_millis(400);
+    /// Workgroups of a dispatch at least on a discrete GPU, unless one alone takes too long.
+    const LEAST_ITEMS: u32 = 2048;
+
+    /// Forces a kernel.
+    pub fn path(mut self, path: KernelPath) -> Self {
+        self.path = Some(path);
+        self
+    }
+
+    /// Forces how lanes share their work.
+    pub fn tile_kind(mut self, kind: TileKind) -> Self {
+        self.tile_kind = Some(kind);
+        self
+    }
+
+    /// Forces the workgroup's sizes.
+    pub fn tile(mut self, tile: Tile) -> Self {
+        self.tile = Some(tile);
+        self
+    }
+
+    /// Says which cooperative matrices the adapter has: `adapter.cooperative_matrix_properties()`. A device does not know
+    /// them. Those that no kernel here uses are ignored.
+    pub fn matrices(mut self, reported: &[wgpu::CooperativeMatrixProperties]) -> Self {
+        self.matrix_size = usable_size(reported);
+        self
+    }
+
+    /// Forces the number of workgroups that share a row tile's keys.
+    pub fn splits(mut self, splits: usize) -> Self {
+        self.splits = Some(splits);
+        self
+    }
+
+    /// Compiles proven kernels without run-time checks.
+    pub fn unchecked(mut self, unchecked: bool) -> Self {
+        self.unchecked = unchecked;
+        self
+    }
+
+    /// Limits the work of one dispatch.
+    pub fn dispatch_flops(mut self, flops: f64) -> Self {
+        self.dispatch_flops = Some(flops);
+        self
+    }
+
+    /// Sets whether several ranges of one buffer may serve a call.
+    pub fn shared_buffers(mut self, shared: bool) -> Self {
+        self.shared_buffers = shared;
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        for (name, given) in [
+            ("dispatch_flops", self.dispatch_flops),
+            ("measured_flops_per_second", self.measured_flops_per_second),
+        ] {
+            if let Some(flops) = given.filter(|flops| flops.is_nan() || *flops <= 0.0) {
+                return Err(Error::argument(name, "a number above 0", flops));
+            }
+        }
+        Ok(())
+    }
+
+    /// Workgroups of one dispatch at most, each of so many floating-point operations.
+    pub(super) fn items_per_dispatch(&self, kind: wgpu::DeviceType, flops_per_item: f64) -> u32 {
+        let within = |budget: f64| (budget / flops_per_item.max(1.0)).clamp(1.0, u32::MAX as f64) as u32;
+        if let Some(flops) = self.dispatch_flops {
+            return within(flops);
+        }
+        let rate = self.measured_flops_per_second.unwrap_or(match kind {
+            wgpu::DeviceType::Cpu => 3e10,
+            wgpu::DeviceType::DiscreteGpu => 5e12,
+            wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::VirtualGpu => 5e11,
+            wgpu::DeviceType::Other => 1e11,
+        });
+        let items = within(rate * Self::DISPATCH_TIME.as_secs_f64());
+        match kind {
+            // A barrier follows each dispatch: with fewer, most of such a device would wait for the last of them.
+            wgpu::DeviceType::DiscreteGpu if items > 1 => items.max(Self::LEAST_ITEMS),
+            _ => items,
+        }
+    }
+}
+
+/// The largest square matrices with f16 operands and f32 sums among those that an adapter reports.
+pub(super) fn usable_size(reported: &[wgpu::CooperativeMatrixProperties]) -> Option<usize> {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    let usable = |m: &&wgpu::CooperativeMatrixProperties| {
+        m.m_size == m.n_size && m.m_size == m.k_size && (m.ab_type, m.cr_type) == (F16, F32)
+    };
+    reported.iter().filter(usable).map(|m| m.m_size as usize).filter(|size| [8, 16].contains(size)).max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wgpu::DeviceType::{Cpu, DiscreteGpu, IntegratedGpu};
+
+    #[test]
+    fn long_calls_stay_wide_on_large_devices() {
+        let options = Options::default();
+        // A workgroup of 64 rows over 131,072 keys, d = 128: 4.3e9 operations.
+        let flops = 2.0 * 256.0 * 64.0 * 131_072.0;
+        assert_eq!(options.items_per_dispatch(DiscreteGpu, flops), 2048);
+        assert!((40..60).contains(&options.items_per_dispatch(IntegratedGpu, flops)));
+        assert_eq!(options.items_per_dispatch(Cpu, flops), 2);
+        // One workgroup that passes the limit by itself is not joined by others.
+        assert_eq!(options.items_per_dispatch(DiscreteGpu, 4e12), 1);
+        // What the caller forces is taken as it is.
+        assert_eq!(options.dispatch_flops(1.0).items_per_dispatch(DiscreteGpu, flops), 1);
+        let fast = Options { measured_flops_per_second: Some(1e14), ..options };
+        assert!(fast.items_per_dispatch(DiscreteGpu, flops) > 9000);
+        assert!(Options { dispatch_flops: Some(f64::NAN), ..options }.check().is_err());
+    }
+}

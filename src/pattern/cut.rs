@@ -1,0 +1,121 @@
+//! A piece cut by another pattern, in closed form: the other is asked for the positions behind the places.
+
+use super::{Extent, Identity, Pattern, Range, Site, Span, Varies, spans};
+use std::hash::Hash;
+use std::sync::Arc;
+
+/// The position of each place; `None`: the place itself.
+type Order = Option<Arc<[u32]>>;
+
+/// Pairs of places that `inner` keeps and whose positions `other` keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Cut<A, B> {
+    inner: A,
+    other: B,
+    /// The lengths that `other` is asked about.
+    extent: Extent,
+    q_order: Order,
+    k_order: Order,
+    /// Where the stretches of places start whose keys ascend, and a closing entry.
+    rises: Arc<[usize]>,
+}
+
+impl<A, B> Cut<A, B> {
+    pub(super) fn new((inner, other): (A, B), extent: Extent, (q_order, k_order): (Order, Order)) -> Self {
+        let rises = k_order.as_deref().map_or(Arc::default(), |order| {
+            let falls = |&place: &usize| place == 0 || order[place] <= order[place - 1];
+            (0..order.len()).filter(falls).chain([order.len()]).collect()
+        });
+        Self { inner, other, extent, q_order, k_order, rises }
+    }
+}
+
+fn position(order: &Order, place: usize) -> usize {
+    order.as_ref().map_or(place, |order| order[place] as usize)
+}
+
+impl<A: Pattern, B: Pattern> Cut<A, B> {
+    /// What the other pattern says of the queries in these places, in positions of keys.
+    fn other_spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
+        let site = Site { extent: self.extent, ..*site };
+        let Some(order) = &self.q_order else {
+            return self.other.spans(&site, rows);
+        };
+        // Neighbours in place are often neighbours in position, too, and then asked together.
+        let runs = order[rows].chunk_by(|a, b| a + 1 == *b);
+        let of = |run: &[u32]| {
+            let first = run[0] as usize;
+            self.other.spans(&site, first..first + run.len())
+        };
+        let join = |a: Vec<Span>, b: Vec<Span>| spans::together(&a, &b, self.extent.kv_len);
+        runs.map(of).reduce(join).unwrap_or_default()
+    }
+
+    /// The part of a stretch of places that lies in the other pattern's stretches of positions.
+    fn places(&self, order: &[u32], of: &Span, positions: &[Span], found: &mut Vec<Span>) {
+        let first = self.rises.partition_point(|&start| start <= of.keys.start).saturating_sub(1);
+        let rises = self.rises[first..].windows(2).take_while(|rise| rise[0] < of.keys.end);
+        for rise in rises {
+            let places = rise[0].max(of.keys.start)..rise[1].min(of.keys.end);
+            let keys = &order[places.clone()];
+            let (Some(&low), Some(&high)) = (keys.first(), keys.last()) else { continue };
+            let from = positions.partition_point(|span| span.keys.end <= low as usize);
+            for span in positions[from..].iter().take_while(|span| span.keys.start <= high as usize) {
+                let place = |at: usize| places.start + keys.partition_point(|&key| (key as usize) < at);
+                let keys = place(span.keys.start)..place(span.keys.end);
+                found.push(Span { keys, all: of.all && span.all });
+            }
+        }
+    }
+}
+
+impl<A, B> Pattern for Cut<A, B>
+where
+    A: Pattern + Clone + Eq + Hash + 'static,
+    B: Pattern + Clone + Eq + Hash + 'static,
+{
+    fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
+        let at = Site { extent: self.extent, ..*site };
+        self.inner.keep(site, i, j)
+            && self.other.keep(&at, position(&self.q_order, i), position(&self.k_order, j))
+    }
+
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        let inner = self.inner.keep_word(site, i, j);
+        let (at, i) = (Site { extent: self.extent, ..*site }, position(&self.q_order, i));
+        let Some(order) = &self.k_order else {
+            return if inner == 0 { 0 } else { inner & self.other.keep_word(&at, i, j) };
+        };
+        let (mut left, mut word) = (inner, inner);
+        while left != 0 {
+            let bit = left.trailing_zeros();
+            if !self.other.keep(&at, i, order[j + bit as usize] as usize) {
+                word &= !(1 << bit);
+            }
+            left &= left - 1;
+        }
+        word
+    }
+
+    fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
+        let inner = self.inner.spans(site, rows.clone());
+        let other = self.other_spans(site, rows);
+        let Some(order) = &self.k_order else {
+            return spans::and(&inner, &other, site.extent.kv_len);
+        };
+        let mut found = Vec::new();
+        for span in &inner {
+            self.places(order, span, &other, &mut found);
+        }
+        found.retain(|span| !span.keys.is_empty());
+        found
+    }
+
+    fn varies(&self) -> Varies {
+        self.inner.varies().or(self.other.varies())
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
+    }
+}

@@ -1,0 +1,108 @@
+//! An additive tensor.
+
+use super::rule::{Known, Pair, Rule, TINY, Tensors, TermTensor, U};
+use crate::uniform::{Block, uniform};
+use crate::{AttentionShape, BiasStrides, Result};
+
+/// Adds an f32 tensor, `bias`, broadcast over any of `[B, H, Lq, Lk]` by zero strides. An element of minus infinity removes
+/// its pair from S. Large negative numbers are ordinary biases: the crate's own masks are exact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Bias {
+    strides: BiasStrides,
+}
+
+uniform! {
+    /// Of `shaders/score/bias.wgsl`.
+    BiasParams { offset: u32, batch: u32, head: u32, query: u32, key: u32 }
+}
+
+impl Bias {
+    /// A bias with these strides.
+    pub fn new(strides: BiasStrides) -> Self {
+        Self { strides }
+    }
+
+    /// The strides.
+    pub fn strides(&self) -> BiasStrides {
+        self.strides
+    }
+
+    fn value(&self, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+        f64::from(tensors[0][self.strides.at(at.batch, at.head, at.i, at.j)])
+    }
+}
+
+fn sizes(shape: &AttentionShape) -> [usize; 4] {
+    [shape.batch, shape.heads, shape.q_len, shape.kv_len]
+}
+
+impl Rule for Bias {
+    fn name(&self) -> &'static str {
+        "bias"
+    }
+
+    fn check(&self, shape: &AttentionShape) -> Result<()> {
+        self.strides.check("bias", sizes(shape))
+    }
+
+    fn tensors(&self, shape: &AttentionShape) -> Vec<TermTensor> {
+        vec![TermTensor { name: "bias", len: self.strides.extent(sizes(shape)), strided: true }]
+    }
+
+    fn keeps(&self, at: &Pair, tensors: &Tensors<'_>) -> bool {
+        self.value(at, tensors) != f64::NEG_INFINITY
+    }
+
+    fn may_remove(&self) -> bool {
+        true
+    }
+
+    fn score(&self, before: f64, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+        before + self.value(at, tensors)
+    }
+
+    /// One addition, and the flush of an element that is not normal.
+    fn error(&self, before: Known, after: f64, _: &Pair, _: &Tensors<'_>) -> f64 {
+        // f32::MIN itself is fine: what rounding adds to it stays below half of its last place.
+        if after.abs() > f64::from(f32::MAX) + 2f64.powi(102) {
+            return f64::INFINITY;
+        }
+        before.error + U * (after.abs() + before.error) + if after == 0.0 { 0.0 } else { TINY }
+    }
+
+    fn drawn(&self, normal: f64) -> f32 {
+        2.0 * normal as f32
+    }
+
+    /// Minus infinity in one of eight places.
+    fn silent(&self, bits: u64) -> Option<f32> {
+        Some(if bits & 7 == 0 { f32::NEG_INFINITY } else { 0.0 })
+    }
+
+    fn shader(&self) -> &'static str {
+        include_str!("../../shaders/score/bias.wgsl")
+    }
+
+    fn params(&self, _: &AttentionShape) -> Option<Block> {
+        let BiasStrides { offset, batch, head, query, key } = self.strides;
+        let [batch, head, query, key] = [batch, head, query, key].map(|stride| stride as u32);
+        Some(Block::new("bias", BiasParams { offset: offset as u32, batch, head, query, key }))
+    }
+}
+
+// The order of terms is that of their kinds; among biases it says nothing.
+impl PartialOrd for Bias {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Bias {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let key = |bias: &Self| {
+            let BiasStrides { offset, batch, head, query, key } = bias.strides;
+            (offset, batch, head, query, key)
+        };
+        key(self).cmp(&key(other))
+    }
+}

@@ -1,0 +1,231 @@
+//! The score of a query and a key: scale q . k, and the terms that a call adds.
+//!
+//! ```text
+//! score(i, j) = term_n( ... term_1( scale q_i . k_j ) )          the terms in the order of [`Term`]
+//! D           = (i + Lk - Lq) - j                                the distance, counted from the aligned ends
+//! ```
+//!
+//! Each term is one small file here (formula in f64, tensors, its part of the error bound) and one of the same name in
+//! `shaders/score/`; a shader holds the terms that its call has, and nothing of the others.
+//!
+//! To add one: write both files, name the term in the list below and in [`Term`].
+
+mod alibi;
+mod bias;
+mod rule;
+mod softcap;
+mod temperature;
+
+pub use alibi::{Alibi, Slopes};
+pub use bias::Bias;
+pub use rule::TermTensor;
+pub(crate) use rule::{Known, Pair, Rule};
+pub use softcap::Softcap;
+pub use temperature::Temperature;
+
+use crate::{AttentionShape, BiasStrides, Error, Result};
+use std::hash::{Hash, Hasher};
+
+/// The score of every pair of a call: scale q . k, and terms.
+///
+/// ```
+/// use wgpu_attention::{Alibi, AttentionShape, Score};
+/// // Gemma 2's cap, under a linear bias.
+/// let score = Score::new().softcap(50.0).with(Alibi::default());
+/// assert_eq!(score.to_string(), "softcap, alibi");
+/// let attention = AttentionShape::new(1, 8, 1024, 64).score(score);
+/// attention.check()?;
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Score {
+    scale: Option<f32>,
+    terms: Vec<Term>,
+}
+
+/// A term of the score. Terms apply in the order in which they stand here, whatever the order they are given in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Term {
+    /// Divides by a temperature per head.
+    Temperature(Temperature),
+    /// c tanh(score / c).
+    Softcap(Softcap),
+    /// Adds slope_h times the distance.
+    Alibi(Alibi),
+    /// Adds a tensor; its elements of minus infinity remove their pairs.
+    Bias(Bias),
+}
+
+impl Term {
+    /// What the term says about itself.
+    pub(crate) fn rule(&self) -> &dyn Rule {
+        match self {
+            Self::Temperature(term) => term,
+            Self::Softcap(term) => term,
+            Self::Alibi(term) => term,
+            Self::Bias(term) => term,
+        }
+    }
+
+    /// The term's name, which is that of its files.
+    pub fn name(&self) -> &'static str {
+        self.rule().name()
+    }
+}
+
+macro_rules! terms {
+    ($($term:ident),*) => {
+        $(impl From<$term> for Term {
+            fn from(term: $term) -> Self {
+                Self::$term(term)
+            }
+        })*
+    };
+}
+
+terms!(Temperature, Softcap, Alibi, Bias);
+
+impl Score {
+    /// scale q . k with a scale of 1 / sqrt(d) (Vaswani 2017, eq. 1), without terms.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the factor of q . k.
+    pub fn scale(self, scale: f32) -> Self {
+        Self { scale: Some(scale), ..self }
+    }
+
+    /// Adds a term; one of the same kind is replaced.
+    pub fn with(mut self, term: impl Into<Term>) -> Self {
+        let term = term.into();
+        self.terms.retain(|other| std::mem::discriminant(other) != std::mem::discriminant(&term));
+        self.terms.push(term);
+        self.terms.sort();
+        self
+    }
+
+    /// Caps scores: c tanh(score / c) (Gemma 2).
+    pub fn softcap(self, cap: f32) -> Self {
+        self.with(Softcap::new(cap))
+    }
+
+    /// Adds a tensor with these strides.
+    pub fn bias(self, strides: BiasStrides) -> Self {
+        self.with(Bias::new(strides))
+    }
+
+    /// Adds the linear biases of ALiBi, with the paper's slopes.
+    pub fn alibi(self) -> Self {
+        self.with(Alibi::default())
+    }
+
+    /// The terms, in the order in which they apply.
+    pub fn terms(&self) -> &[Term] {
+        &self.terms
+    }
+
+    /// Whether the score is scale q . k alone.
+    pub fn is_plain(&self) -> bool {
+        self.terms.is_empty()
+    }
+
+    /// The term of this name, if the score has one.
+    pub fn term(&self, name: &str) -> Option<&Term> {
+        self.terms.iter().find(|term| term.name() == name)
+    }
+
+    /// The cap of [`Softcap`], if the score has one.
+    pub fn softcap_value(&self) -> Option<f32> {
+        self.terms.iter().find_map(|term| match term {
+            Term::Softcap(softcap) => Some(softcap.cap()),
+            _ => None,
+        })
+    }
+
+    /// The factor of q . k for heads of `head_dim` elements.
+    pub fn scale_value(&self, head_dim: usize) -> f32 {
+        self.scale.unwrap_or((1.0 / (head_dim as f64).sqrt()) as f32)
+    }
+
+    /// The tensors that the caller gives for the terms, in the order of the terms.
+    pub fn tensors(&self, shape: &AttentionShape) -> Vec<TermTensor> {
+        self.rules().flat_map(|rule| rule.tensors(shape)).collect()
+    }
+
+    pub(crate) fn rules(&self) -> impl Iterator<Item = &dyn Rule> {
+        self.terms.iter().map(Term::rule)
+    }
+
+    /// Checks the scale and every term against the sizes.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a scale that is not finite, and whatever a term refuses.
+    pub fn check(&self, shape: &AttentionShape) -> Result<()> {
+        let scale = self.scale_value(shape.head_dim);
+        if !scale.is_finite() {
+            return Err(Error::argument("scale", "a finite number", scale));
+        }
+        self.rules().try_for_each(|rule| rule.check(shape))
+    }
+
+    fn key(&self) -> (Option<u32>, &[Term]) {
+        (self.scale.map(f32::to_bits), &self.terms)
+    }
+}
+
+// By the bits of the scale, so that scores are keys of a map.
+impl PartialEq for Score {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Score {}
+
+impl Hash for Score {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
+impl std::fmt::Display for Score {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.terms.as_slice() {
+            [] => f.write_str("plain"),
+            terms => f.write_str(&terms.iter().map(Term::name).collect::<Vec<_>>().join(", ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_apply_in_one_order() {
+        let bias = BiasStrides::broadcast([1, 1, 4, 4]);
+        let one = Score::new().bias(bias).alibi().softcap(5.0);
+        let other = Score::new().softcap(9.0).softcap(5.0).alibi().bias(bias);
+        assert_eq!(one, other);
+        assert_eq!(one.to_string(), "softcap, alibi, bias");
+        assert!(one.term("bias").is_some() && one.term("temperature").is_none());
+        assert_ne!(one, Score::new().softcap(5.0).alibi());
+        assert_ne!(Score::new().scale(1.0), Score::new());
+    }
+
+    #[test]
+    fn bad_terms_are_named() {
+        let shape = AttentionShape::new(1, 2, 4, 8);
+        for (score, name) in [
+            (Score::new().scale(f32::NAN), "scale"),
+            (Score::new().softcap(0.0), "softcap"),
+            (Score::new().softcap(f32::INFINITY), "softcap"),
+            (Score::new().bias(BiasStrides { key: -1, ..BiasStrides::default() }), "bias"),
+        ] {
+            let error = score.check(&shape).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+}

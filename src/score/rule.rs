@@ -1,0 +1,108 @@
+//! What a term says about itself: its formula, its tensors, its error, its shader.
+
+use crate::uniform::Block;
+use crate::{AttentionShape, Result};
+use std::borrow::Cow;
+
+/// A tensor that the caller gives for a term of the score, by name: f32, on the device and in slices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TermTensor {
+    /// The name, by which [`Inputs`](crate::Inputs) and `AttentionBuffers` take it.
+    pub name: &'static str,
+    /// Elements from its start to its last one.
+    pub len: usize,
+    /// Whether it may be followed by more: it has strides of its own.
+    pub strided: bool,
+}
+
+/// A pair of a query and a key, where a score is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pair {
+    pub(crate) batch: usize,
+    /// The query head.
+    pub(crate) head: usize,
+    pub(crate) i: usize,
+    pub(crate) j: usize,
+    /// i + Lk - Lq: where the query stands among the keys.
+    pub(crate) position: i64,
+}
+
+impl Pair {
+    /// (i + Lk - Lq) - j.
+    pub(crate) fn distance(&self) -> i64 {
+        self.position - self.j as i64
+    }
+}
+
+/// A score so far, and how far a kernel may be from it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
+    pub(crate) score: f64,
+    pub(crate) error: f64,
+}
+
+/// The tensors of a term, in order: the caller's, or the term's own.
+pub(crate) type Tensors<'a> = [Cow<'a, [f32]>];
+
+/// One rounding of f32 to either neighbour.
+pub(super) const U: f64 = 1.0 / 8_388_608.0;
+/// The smallest normal f32: what a flush may lose.
+pub(super) const TINY: f64 = f32::MIN_POSITIVE as f64;
+
+/// A term of the score. `tensors` are those of [`tensors`](Self::tensors), or of [`constants`](Self::constants), in order.
+pub(crate) trait Rule {
+    /// The name of the term's files, and of its function in WGSL, `NAME_score`.
+    fn name(&self) -> &'static str;
+
+    /// Checks the term against the sizes.
+    fn check(&self, shape: &AttentionShape) -> Result<()>;
+
+    /// The tensors that the caller gives.
+    fn tensors(&self, shape: &AttentionShape) -> Vec<TermTensor> {
+        let _ = shape;
+        vec![]
+    }
+
+    /// The tensor that the plan makes, if the term has one: its name and its elements.
+    fn constants(&self, shape: &AttentionShape) -> Option<(&'static str, Vec<f32>)> {
+        let _ = shape;
+        None
+    }
+
+    /// Whether the pair stays in S.
+    fn keeps(&self, at: &Pair, tensors: &Tensors<'_>) -> bool {
+        let _ = (at, tensors);
+        true
+    }
+
+    /// Whether [`keeps`](Self::keeps) may be false.
+    fn may_remove(&self) -> bool {
+        false
+    }
+
+    /// The score with this term, from the score without it.
+    fn score(&self, before: f64, at: &Pair, tensors: &Tensors<'_>) -> f64;
+
+    /// How far the kernel's score with this term may be from the formula's, given how far the one without it may be;
+    /// infinite where f32 may overflow. `after` is what [`score`](Self::score) gives for `before`.
+    fn error(&self, before: Known, after: f64, at: &Pair, tensors: &Tensors<'_>) -> f64;
+
+    /// An ordinary element of one of [`tensors`](Self::tensors), from a number drawn from N(0, 1): for tests.
+    fn drawn(&self, normal: f64) -> f32 {
+        normal as f32
+    }
+
+    /// An element, from random bits, under which the term changes no score, though it may remove the pair; `None` if the term
+    /// always changes some. For tests that need equal scores.
+    fn silent(&self, bits: u64) -> Option<f32>;
+
+    /// The WGSL that defines `NAME_score(pair, scores)`.
+    fn shader(&self) -> &'static str;
+
+    /// Its parameters, if it has any.
+    fn params(&self, shape: &AttentionShape) -> Option<Block> {
+        let _ = shape;
+        None
+    }
+}

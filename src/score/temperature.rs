@@ -1,0 +1,51 @@
+//! A temperature per head.
+
+use super::rule::{Known, Pair, Rule, TINY, Tensors, TermTensor, U};
+use crate::{AttentionShape, Result};
+
+/// Divides scores by a temperature per head, before everything else: scale q . k / t_h, with the caller's tensor
+/// `temperature`, `[H]`. Above 1 it flattens the weights, below 1 it sharpens them (learned in Swin V2, Liu 2022, section
+/// 3.3). A temperature of 0 makes rows that are not finite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Temperature;
+
+impl Rule for Temperature {
+    fn name(&self) -> &'static str {
+        "temperature"
+    }
+
+    fn check(&self, _: &AttentionShape) -> Result<()> {
+        Ok(())
+    }
+
+    fn tensors(&self, shape: &AttentionShape) -> Vec<TermTensor> {
+        vec![TermTensor { name: "temperature", len: shape.heads, strided: false }]
+    }
+
+    fn score(&self, before: f64, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+        before / f64::from(tensors[0][at.head])
+    }
+
+    /// A division of 2.5 ULP; WGSL promises that for divisors of 2^-126 to 2^126.
+    fn error(&self, before: Known, after: f64, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+        let temperature = f64::from(tensors[0][at.head]).abs();
+        if !(TINY..=1.0 / TINY).contains(&temperature) || after.abs() > f64::from(f32::MAX) / 2.0 {
+            return f64::INFINITY;
+        }
+        let moved = before.error / temperature;
+        let flush = if before.score == 0.0 && before.error == 0.0 { 0.0 } else { TINY };
+        moved + 2.5 * U * (after.abs() + moved) + flush
+    }
+
+    fn drawn(&self, normal: f64) -> f32 {
+        (0.3 * normal).exp() as f32
+    }
+
+    fn silent(&self, _: u64) -> Option<f32> {
+        Some(1.0)
+    }
+
+    fn shader(&self) -> &'static str {
+        include_str!("../../shaders/score/temperature.wgsl")
+    }
+}

@@ -1,0 +1,199 @@
+//! Sizes of a workgroup that multiplies cooperative matrices.
+
+use super::tile::{check_powers, strange_bytes};
+use super::{Header, TileLimits};
+use crate::{Error, Result};
+use std::fmt;
+
+/// What a device's cooperative matrices look like: of `size` by `size`, f16 operands and f32 sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Matrices {
+    /// Rows and columns: 8 or 16.
+    pub size: usize,
+    /// Lanes that share a matrix, at most: the largest subgroup of the device.
+    pub subgroup: usize,
+}
+
+/// Sizes of a workgroup whose subgroups hold the output in cooperative matrices, 2 rows of them by 2 or 4 columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct CooperativeTile {
+    /// The device's.
+    pub matrices: Matrices,
+    /// Subgroups along the queries.
+    pub subgroups_r: usize,
+    /// Subgroups along the keys, and along the output's columns.
+    pub subgroups_c: usize,
+    /// A subgroup holds 4 columns of output matrices instead of 2.
+    pub wide: bool,
+}
+
+impl CooperativeTile {
+    /// Lanes that a workgroup should have.
+    const LANES: usize = 128;
+    /// Elements between the rows of f16 arrays beyond their length: 16 bytes, so that the rows of a matrix begin in different
+    /// banks.
+    const PAD: usize = 8;
+
+    /// Queries of a workgroup.
+    pub const fn rows(&self) -> usize {
+        2 * self.matrices.size * self.subgroups_r
+    }
+
+    /// Keys of a tile: 16 scores a lane.
+    pub const fn keys(&self) -> usize {
+        self.matrices.size * self.score_columns() * self.subgroups_c
+    }
+
+    /// Lanes of a workgroup.
+    pub const fn lanes(&self) -> usize {
+        self.matrices.subgroup * self.subgroups_r * self.subgroups_c
+    }
+
+    /// Matrices of a subgroup along the keys.
+    const fn score_columns(&self) -> usize {
+        8 * self.matrices.subgroup / self.matrices.size.pow(2)
+    }
+
+    /// Columns of the output that a workgroup holds.
+    const fn columns(&self) -> usize {
+        self.matrices.size * self.subgroups_c * if self.wide { 4 } else { 2 }
+    }
+
+    /// Elements of a key, or of a value, in workgroup memory.
+    fn depth(&self, head_dim: usize) -> usize {
+        head_dim.next_multiple_of(self.matrices.size)
+    }
+
+    fn kv_pitch(&self, head_dim: usize) -> usize {
+        self.depth(head_dim).max(self.columns()) + Self::PAD
+    }
+
+    /// LANES_C neighbouring lanes read neighbouring keys of a row: the next rows' begin behind theirs.
+    fn s_pitch(&self) -> usize {
+        self.keys() + self.keys() / 4
+    }
+
+    /// Floats of the array of scores, which also holds two matrices a subgroup.
+    fn products(&self) -> usize {
+        let patches = self.subgroups_r * self.subgroups_c * 2 * self.matrices.size.pow(2);
+        (self.rows() * self.s_pitch()).max(patches)
+    }
+
+    /// Bytes of workgroup memory.
+    pub fn workgroup_bytes(&self, head_dim: usize) -> usize {
+        let halves = self.rows() * (self.depth(head_dim) + Self::PAD)
+            + self.keys() * self.kv_pitch(head_dim)
+            + self.rows() * (self.keys() + Self::PAD);
+        // Beside the arrays: two numbers a row, and a flag.
+        2 * halves + 4 * self.products() + 8 * self.rows() + 16 + strange_bytes(self.keys())
+    }
+
+    /// The largest that fits.
+    pub(super) fn choose(
+        head_dim: usize,
+        value_dim: usize,
+        block_q: usize,
+        limits: TileLimits,
+        matrices: Matrices,
+    ) -> Result<Self> {
+        matrices.check()?;
+        let columns = value_dim.div_ceil(matrices.size);
+        let wide = columns > 4;
+        let subgroups_c = columns.div_ceil(if wide { 4 } else { 2 }).next_power_of_two();
+        let mut tile = Self { matrices, subgroups_r: 1, subgroups_c, wide };
+        if tile.rows() > block_q {
+            let need = format!("at least {}, the rows of two cooperative matrices", tile.rows());
+            return Err(Error::argument("block_q", need, block_q));
+        }
+        let fits = |tile: &Self| {
+            tile.workgroup_bytes(head_dim) <= limits.workgroup_bytes && tile.lanes() <= limits.lanes
+        };
+        if !fits(&tile) {
+            let (bytes, have) = (tile.workgroup_bytes(head_dim), limits.workgroup_bytes);
+            let (limit, need, have) = if tile.lanes() > limits.lanes {
+                ("max_compute_invocations_per_workgroup", tile.lanes(), limits.lanes)
+            } else {
+                ("max_compute_workgroup_storage_size", bytes, have)
+            };
+            let what = "the smallest attention tile of cooperative matrices";
+            return Err(Error::limit(what, limit, need as u64, have as u64));
+        }
+        loop {
+            let more = Self { subgroups_r: 2 * tile.subgroups_r, ..tile };
+            if more.rows() > block_q || more.lanes() > Self::LANES || !fits(&more) {
+                return Ok(tile);
+            }
+            tile = more;
+        }
+    }
+
+    /// As [`Tile::check`](super::Tile::check).
+    pub(super) fn check(&self, value_dim: usize) -> Result<()> {
+        check_powers(&[
+            ("tile.matrices.subgroup", self.matrices.subgroup),
+            ("tile.subgroups_r", self.subgroups_r),
+            ("tile.subgroups_c", self.subgroups_c),
+        ])?;
+        self.matrices.check()?;
+        if self.columns() < value_dim {
+            let need = format!("columns for value_dim ({value_dim})");
+            return Err(Error::argument("tile.subgroups_c", need, self.columns()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn constants(&self, header: Header, head_dim: usize) -> Header {
+        self.matrices
+            .declared(header)
+            .u32s(&[
+                ("LANES_R", self.rows() / 4),
+                ("LANES_C", self.keys() / 4),
+                ("SUBGROUPS", self.subgroups_r * self.subgroups_c),
+                ("SUBGROUPS_C", self.subgroups_c),
+                ("DEPTH_GROUPS", self.depth(head_dim) / 4),
+                ("COLUMN_GROUPS", self.columns() / 4),
+                ("Q_PITCH", self.depth(head_dim) + Self::PAD),
+                ("KV_PITCH", self.kv_pitch(head_dim)),
+                ("S_PITCH", self.s_pitch()),
+                ("P_PITCH", self.keys() + Self::PAD),
+                ("PRODUCTS", self.products()),
+            ])
+            .bools(&[("WIDE", self.wide), ("S_WIDE", self.score_columns() == 2)])
+    }
+}
+
+impl Matrices {
+    /// The types of the three operands, their size, and how many lanes share them.
+    pub(super) fn declared(self, header: Header) -> Header {
+        let matrix = |scalar: &str, role: &str| format!("coop_mat{0}x{0}<{scalar}, {role}>", self.size);
+        header
+            .enable(&["f16", "wgpu_cooperative_matrix"])
+            .aliases(&[
+                ("mat_a", matrix("f16", "A")),
+                ("mat_b", matrix("f16", "B")),
+                ("mat_c", matrix("f32", "C")),
+            ])
+            .u32s(&[("MATRIX", self.size), ("SUBGROUP", self.subgroup)])
+    }
+
+    /// Whether 16 scores a lane make whole matrices: 1 or 2 of them along the keys of a subgroup.
+    pub(crate) fn check(self) -> Result<()> {
+        let known = matches!((self.size, self.subgroup), (8, 8 | 16) | (16, 32 | 64));
+        let need = "8 by 8 in subgroups of 8 or 16, or 16 by 16 in subgroups of 32 or 64";
+        if known { Ok(()) } else { Err(Error::argument("matrices", need, self)) }
+    }
+}
+
+impl fmt::Display for Matrices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{0} by {0} in subgroups of {1}", self.size, self.subgroup)
+    }
+}
+
+impl fmt::Display for CooperativeTile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.matrices.size, self.subgroups_r * self.subgroups_c)
+    }
+}
