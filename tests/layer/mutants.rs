@@ -1,164 +1,43 @@
 //! Faults planted in the shader texts. Each must make the kernel's selection of checks fail.
 
-use crate::Checked;
 use crate::harness::{cooperative, gpu};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use crate::{feed_forward, matmul, rotary, rows};
 use wgpu_attention::{Kernels, Options};
+use wgpu_attention_testing::mutants::{Edit, Suite};
 
-/// A fault: `find` is replaced wherever a shader has it.
-struct Mutant {
-    name: &'static str,
-    check: fn(&Kernels) -> Checked,
-    find: &'static str,
-    replacement: &'static str,
+#[path = "../mutants/table/layer.rs"]
+mod table;
+
+/// Kernels to be examined, and the same with products in cooperative matrices.
+struct Subject {
+    scalar: Kernels,
+    matrices: Kernels,
 }
 
-macro_rules! mutants {
-    ($($check:path { $($name:literal: $find:literal => $replacement:literal;)* })*) => {
-        const MUTANTS: &[Mutant] = &[$($(Mutant { name: $name, check: $check, find: $find, replacement: $replacement }),*),*];
-    };
+impl Subject {
+    fn new(edit: Edit) -> Self {
+        let with = |options| {
+            let edit = edit.clone();
+            Kernels::with_edited_shaders(gpu().device(), options, move |text: &str| edit(text))
+                .expect("valid options")
+        };
+        Self { scalar: with(Options::default()), matrices: with(*cooperative().options()) }
+    }
 }
 
-mutants! {
-    crate::matmul::selection {
-        "the last chunk is skipped": "k < params.inner; k += 4u * CHUNK" => "k + 4u * CHUNK < params.inner; k += 4u * CHUNK";
-        "a direct lane skips the last chunk": "let chunk = min(CHUNK, (params.inner - k + 3u) / 4u);" => "let chunk = min(CHUNK, (params.inner - k) / 8u);";
-        "a direct lane stops after a chunk": "k < params.inner; k += 4u * CHUNK) {\n        let chunk" => "k < 1u; k += 4u * CHUNK) {\n        let chunk";
-        "a direct lane takes its first rows twice": "of_a(tile, a_at, index + LANES, k + 4u * g)" => "of_a(tile, a_at, index, k + 4u * g)";
-        "a direct lane mixes up columns": "of_b(b_at, k + 4u * g, column + 8u)" => "of_b(b_at, k + 4u * g, column + 4u)";
-        "a direct lane writes past the last row": "if (tile.first_row + r < params.rows) { write_group" => "if (true) { write_group";
-        "a direct lane takes B past its last k": "if (!WHOLE_K && k >= params.inner) { return vec4(0.0); }" => "";
-        "half of a chunk is multiplied": "g < CHUNK; g++" => "g < CHUNK / 2u; g++";
-        "no barrier before staging": "workgroupBarrier(); // the last chunk is read to its end" => "";
-        "no barrier behind staging": "stage_b(tile, lane, b_at, k);\n        workgroupBarrier();" => "stage_b(tile, lane, b_at, k);";
-        "tall rows are the first ones": "quad(a_from + 4u * LANES_R * A_PITCH, " => "quad(a_from, ";
-        "wide columns are the first ones": "c01 = multiplied(a0, quad(b_from + LANES_C * B_LANE, B_STEP), c01)" => "c01 = multiplied(a0, b0, c01)";
-        "the last quad is the one above": "c11 = multiplied(a1" => "c11 = multiplied(a0";
-        "every batch item is the first of A": "params.a_at + tile.batch * params.a_batch" => "params.a_at";
-        "every batch item is the first of B": "             tile.batch * params.b_batch);" => "             0u);";
-        "every batch item is written to the first": "params.out_at + tile.batch * params.out_batch" => "params.out_at";
-        "the residual is of the first batch item": "params.residual_at + tile.batch * params.residual_batch" => "params.residual_at";
-        "rows of A follow without a gap": "a_at + r * params.a_row + k" => "a_at + r * params.inner + k";
-        "rows of C follow without a gap": "r * params.out_row + column" => "r * params.columns + column";
-        "panels overlap": "(panel * PANEL + rest % tall) * ROWS" => "(rest % tall) * ROWS";
-        "the last panel is as tall as the others": "min(PANEL, params.row_tiles - panel * PANEL)" => "PANEL";
-        "what is past k is not 0": "tile.first_row + r < params.rows && k < params.inner" => "tile.first_row + r < params.rows";
-        "columns are dealt out in order": "4u * (slot % COLUMN_GROUPS) + slot / COLUMN_GROUPS" => "slot";
-        "a weight of [out, in] is taken along n": "dot_add(a, b.b, sum.y)" => "dot_add(a, b.a, sum.y)";
-        "one k is taken for another": "fma(vec4(a.y), b.b, " => "fma(vec4(a.z), b.b, ";
-        "rows past the last are written": "if (r >= params.rows) { break; }" => "";
-        "no bias": "if (HAS_BIAS) { value += load_bias(column, count); }" => "";
-        "the bias is added behind the activation": "value = activated(value);" => "value = activated(sum);";
-        "the residual is not added": "value += load_residual(there, count);" => "";
-        "out is not added to": "case ADD_INTO: { value += load_out(at, count); }" => "case ADD_INTO: {}";
-        "out is added to instead of multiplied": "value *= load_out(at, count);" => "value += load_out(at, count);";
-        "rows of the two halves are mixed up": "case 4u: { return c10.a; }" => "case 4u: { return c10.b; }";
-        "ReLU keeps negative values": "case RELU: { return max(x, vec4(0.0)); }" => "case RELU: { return x; }";
-        "a coefficient of erf is off by 1e-5": "0.254829592" => "0.254839592";
-        "erf's factor 1/2 is missing in the exponent": "exp(-0.5 * y * y)" => "exp(-y * y)";
-        "GELU's cube has another factor": "0.044715 * y" => "0.0447 * y";
-        "a sigmoid of negative values is mirrored": "select(z, vec4(1.0), s >= vec4(0.0))" => "vec4(1.0)";
-        "tanh of negative values is positive": "select(-quotient, quotient, x >= vec4(0.0))" => "quotient";
-        "a term of tanh's series is missing": "fma(q, vec4(0.021869488), vec4(-0.053968254))" => "vec4(0.0)";
-        "a row of 16 bits overwrites its neighbour": "0xffff0000u >> shift" => "0u >> shift";
-        "bf16 is cut off instead of rounded": "vec2(0x7fffu) + " => "";
-    }
-    crate::cooperative::selection {
-        "matrices: the last chunk is skipped": "k < params.inner; k += DEPTH" => "k + DEPTH < params.inner; k += DEPTH";
-        "matrices: half of a chunk is multiplied": "step < DEPTH; step += MATRIX" => "step < DEPTH / 2u; step += MATRIX";
-        "matrices: no barrier behind staging": "stage_b(tile, index, b_at, k);\n        workgroupBarrier();" => "stage_b(tile, index, b_at, k);";
-        "matrices: no barrier before the patches are read": "workgroupBarrier();\n        // By quarters" => "// By quarters";
-        "matrices: one takes its neighbour's rows": "c10 = coopMultiplyAdd(a1, b0, c10)" => "c10 = coopMultiplyAdd(a0, b0, c10)";
-        "matrices: one takes its neighbour's columns": "c23 = coopMultiplyAdd(a2, b3, c23)" => "c23 = coopMultiplyAdd(a2, b2, c23)";
-        "matrices: a quarter is written elsewhere": "n / 4u % 2u * 2u + n % 2u" => "n % 4u";
-        "matrices: rows past the last are written": "if (r < params.rows) { write_group" => "if (true) { write_group";
-        "matrices: what is past k is not 0": "if (first_k + k < params.inner && column < params.columns)" => "if (column < params.columns)";
-        "matrices: columns are taken for rows": "return coopLoad<mat_b>(&staged_b[at], B_PITCH);" => "return coopLoadT<mat_b>(&staged_b[at], B_PITCH);";
-    }
-    crate::rows::selection {
-        "the mean is not subtracted": "if (CENTERED) { mean = " => "if (false) { mean = ";
-        "the mean misses the last columns": "sum += load_x(x_at + c, params.width - c); }" => "if (c < 256u) { sum += load_x(x_at + c, params.width - c); } }";
-        "eps is left out": "inverseSqrt(variance + params.eps)" => "inverseSqrt(variance)";
-        "padding counts in the variance": "select(vec4(0.0), load_x(x_at + c, count) - mean, inside(count))" => "load_x(x_at + c, count) - mean";
-        "the sum of squares misses a lane": "partial[lane] += partial[lane + step]" => "partial[lane] += partial[lane + step - u32(lane == 7u)]";
-        "the reduction stops early": "step > 0u; step /= 2u) {\n        if (lane < step) { partial[lane] +=" => "step > 1u; step /= 2u) {\n        if (lane < step) { partial[lane] +=";
-        "no barrier in the reduction": "partial[lane + step]; }\n        workgroupBarrier();" => "partial[lane + step]; }";
-        "no barrier between reductions": "workgroupBarrier(); // the last reduction is read to its end" => "";
-        "no weight": " * load_weight(c, count)" => "";
-        "no norm bias": "y += load_bias(c, count);" => "";
-        "rows of x follow without a gap": "row * params.x_row" => "row * params.width";
-        "rows of out follow without a gap": "store_out(row * params.out_row + c, count, y)" => "store_out(row * params.width + c, count, y)";
-        "the maximum is not subtracted": "let d = x - m;" => "let d = x;";
-        "the maximum misses a lane": "max(partial[lane], partial[lane + step])" => "partial[lane]";
-        "padding counts in the sum": "select(vec4(0.0), exps(load_x(x_at + c, count), m), inside(count))" => "exps(load_x(x_at + c, count), m)";
-        "softmax is not divided": ", m) / l)" => ", m))";
-        "other is not added": " + load_other(row * params.other_row + c, count)" => "";
-        "a row takes its neighbour's id": "let id = ids[row];" => "let id = ids[row ^ 1u];";
-        "an id is one too high": "let id = ids[row];" => "let id = ids[row] + 1u;";
-        "what out held is lost": "if (INTO) { y += load_out(at, count); }" => "";
-    }
-    crate::feed_forward::selection {
-        "a chunk's rows are those of the first": "params.a_at + tile.batch" => "tile.batch";
-        "a chunk is written to the first's place": "params.out_at + tile.batch" => "tile.batch";
-        "a chunk has the first's residual": "params.residual_at + tile.batch" => "tile.batch";
-        "the gate is not multiplied": "case MULTIPLY_INTO: { value *= load_out(at, count); }" => "case MULTIPLY_INTO: {}";
-    }
-    crate::rotary::selection {
-        "pairs turn the other way": "select(partner, -partner, is_first)" => "select(-partner, partner, is_first)";
-        "what does not turn is turned": "if (c >= params.rotary_dim) { return own; }" => "";
-        "halves are those of the row": "let half = params.rotary_dim / 2u;" => "let half = params.head_dim / 2u;";
-        "every position is the first": "+ t * (params.rotary_dim / 2u)" => "";
-        "tables are the first item's": "batch * params.table_batch + " => "";
-        "heads of x are the first": "head * params.x_head + " => "";
-        "heads of out are the first": "head * params.out_head + " => "";
-        "neighbours share the angle of the next pair": "select(c % half, c / 2u, INTERLEAVED)" => "select(c % half, (c + 1u) / 2u, INTERLEAVED)";
-    }
-}
+const SUITE: Suite<Subject> = Suite {
+    mutants: table::MUTANTS,
+    subject: Subject::new,
+    checks: &[
+        ("matmul", |s| matmul::selection(&s.scalar)),
+        ("cooperative", |s| crate::cooperative::selection(&s.matrices)),
+        ("rows", |s| rows::selection(&s.scalar)),
+        ("feed_forward", |s| feed_forward::selection(&s.scalar)),
+        ("rotary", |s| rotary::selection(&s.scalar)),
+    ],
+};
 
 #[test]
 fn the_checks_kill_the_mutants() {
-    let next = AtomicUsize::new(0);
-    let survivors = Mutex::new(vec![]);
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while let Some(mutant) = MUTANTS.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    match examine(mutant) {
-                        Err(message) => {
-                            let message: String = message.chars().take(90).collect();
-                            println!("{:50} {}", mutant.name, message.replace('\n', " "));
-                        }
-                        Ok(()) => {
-                            println!("{:50} SURVIVED", mutant.name);
-                            survivors.lock().expect("no panic").push(mutant.name);
-                        }
-                    }
-                }
-            });
-        }
-    });
-    let survivors = survivors.into_inner().expect("no panic");
-    println!("{} of {} killed", MUTANTS.len() - survivors.len(), MUTANTS.len());
-    assert!(survivors.len() * 20 <= MUTANTS.len(), "survivors: {survivors:?}");
-}
-
-/// The failure of the checks on a mutant.
-fn examine(mutant: &'static Mutant) -> Checked {
-    let edit = |text: &str| text.replace(mutant.find, mutant.replacement);
-    let options = match mutant.name.starts_with("matrices") {
-        true => *cooperative().options(),
-        false => Options::default(),
-    };
-    let kernels = Kernels::with_edited_shaders(gpu().device(), options, edit).map_err(|e| e.to_string())?;
-    (mutant.check)(&kernels)
-}
-
-#[test]
-fn every_mutant_changes_some_shader() {
-    let shaders = wgpu_attention::wgsl::variants();
-    for mutant in MUTANTS {
-        let found = shaders.iter().any(|shader| shader.text.contains(mutant.find));
-        assert!(found && mutant.find != mutant.replacement, "{}: no shader has this text", mutant.name);
-    }
+    SUITE.kill_the_mutants();
 }

@@ -9,6 +9,7 @@ use wgpu_attention::{
     AttentionShape, BiasStrides, Causal, ElementType, Full, Gpu, KernelPath, Kernels, Options, PairPredicate,
     Site, Window,
 };
+use wgpu_attention_testing::mutants::{Check, Edit};
 
 /// Several tiles of keys and of rows a block, several chunks of a head, several pieces of v, whatever the device.
 const TILE: Tile =
@@ -31,26 +32,25 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    pub(crate) fn new(edit: impl Fn(&str) -> String + Clone + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(edit: Edit) -> Self {
         let with = |options| {
-            let kernels =
-                Kernels::with_edited_shaders(gpu().device(), options, edit.clone()).expect("valid options");
-            gpu().with_kernels(kernels)
+            let edit = edit.clone();
+            let kernels = Kernels::with_edited_shaders(gpu().device(), options, move |text: &str| edit(text));
+            gpu().with_kernels(kernels.expect("valid options"))
         };
         let tile = |tile| with(Options::default().tile(tile).splits(1));
         let split = with(Options::default().tile(TILE).splits(3));
         let matrices = cooperative(Options::default().path(KernelPath::Cooperative));
         let options = *matrices.kernels().options();
-        let kernels = Kernels::with_edited_shaders(matrices.device(), options, edit.clone());
+        let edit = edit.clone();
+        let kernels = Kernels::with_edited_shaders(matrices.device(), options, move |text: &str| edit(text));
         let matrix = matrices.with_kernels(kernels.expect("valid options"));
         Self { small: tile(TILE), resident: tile(RESIDENT), direct: tile(DIRECT), split, matrix }
     }
 }
 
-pub(crate) type Check = fn(&Subject) -> Result<(), String>;
-
 /// By name.
-pub(crate) const CHECKS: &[(&str, Check)] = &[
+pub(crate) const CHECKS: &[(&str, Check<Subject>)] = &[
     ("bound", |s| plain().iter().try_for_each(|case| bound_on(&s.small, case).map(drop))),
     ("count", |s| plain().iter().try_for_each(|case| count_on(&s.small, case).map(drop))),
     ("gather", |s| plain().iter().try_for_each(|case| gather_on(&s.small, case).map(drop))),

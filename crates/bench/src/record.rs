@@ -3,6 +3,9 @@
 //! The types are the schema; `bench --schema` prints it, and `schema/` keeps it. Units: seconds, bytes, floating-point operations (an fma is two), and those a second.
 //! A number that has no finite value is `null`. Any change of the fields is another [`FORMAT`].
 
+#[cfg(test)]
+mod tests;
+
 use anyhow::{Context, Result, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -469,43 +472,5 @@ impl Shape {
             Self::Attention { kv_len, .. } => kv_len,
             Self::Matmul { rows, .. } | Self::FeedForward { rows, .. } | Self::Rows { rows, .. } => rows,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Planned by hand: every status, a missing clock, a drift.
-    const SAMPLE: &str = include_str!("../tests/data/bench.json");
-
-    #[test]
-    fn the_sample_survives_a_round_trip() -> Result<()> {
-        let record = Record::parse(SAMPLE)?;
-        assert_eq!(Record::parse(&record.to_json()?)?, record);
-        assert_eq!(record.to_json()?, SAMPLE, "the sample is written as `to_json` writes it");
-        Ok(())
-    }
-
-    #[test]
-    fn the_schema_is_kept() -> Result<()> {
-        let kept = include_str!("../schema/bench-1.json");
-        let made = Record::schema()?;
-        assert!(
-            kept == made,
-            "after a change of the fields: another FORMAT, and `wgpu-attention bench --schema`"
-        );
-        Ok(())
-    }
-
-    #[test]
-    fn other_formats_and_other_fields_are_refused() {
-        let refused = |text: &str| format!("{:#}", Record::parse(text).expect_err("it must be refused"));
-        let newer = SAMPLE.replacen("\"format\": 1", "\"format\": 2", 1);
-        assert!(refused(&newer).contains("need a benchmark record of format 1, got format 2"));
-        let misspelt = SAMPLE.replacen("\"filter\"", "\"fliter\"", 1);
-        assert!(refused(&misspelt).contains("fliter"));
-        assert!(refused("{}").contains("format"));
-        assert!(refused("[1").contains("need the JSON"));
     }
 }

@@ -71,14 +71,19 @@ pub fn bert<M: Machine>(
     }
     machine.keep("last".into(), &x);
 
-    // Models without a pooling layer are stored, too.
+    pool(machine, file, &sizes, &x)
+}
+
+/// Where the model has a pooling layer: the first row of each item.
+fn pool<M: Machine>(machine: &mut M, file: &File<'_>, sizes: &Sizes, x: &M::Tensor) -> Result<(), Error> {
+    // Models without one are stored, too.
     if file.has("pooler.dense.weight") {
+        let (batch, len, width) = (sizes.batch, sizes.len, sizes.width);
         let dense = machine.pair(file, "pooler.dense", &[width, width], width)?;
-        // The first row of each item.
         let first = MatmulShape::new(batch, width, width).weights(WeightOrder::OutIn).bias(true);
         let first = first.a_strides(RowStrides::new(0, (len * width) as isize)).activation(Activation::Tanh);
         let pooled = machine.tensor(batch * width);
-        machine.linear(&first, &x, &dense, None, &pooled)?;
+        machine.linear(&first, x, &dense, None, &pooled)?;
         machine.keep("pooled".into(), &pooled);
     }
     Ok(())

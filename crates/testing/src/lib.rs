@@ -7,6 +7,7 @@ mod cooperative;
 mod draw;
 mod guards;
 mod layouts;
+pub mod mutants;
 mod parts;
 mod patterns;
 mod run;

@@ -1,37 +1,6 @@
-/// A fault: each text is replaced wherever a shader has all of them.
-pub(crate) struct Mutant {
-    pub(crate) name: &'static str,
-    edits: &'static [(&'static str, &'static str)],
-    /// Names of checks to run first.
-    pub(crate) likely: &'static [&'static str],
-}
+//! Faults of attention: of the online softmax, the sets of keys, the terms, the parts, the tiles.
 
-impl Mutant {
-    /// The changed text, and whether it was changed.
-    pub(crate) fn apply(&self, text: &str) -> (String, bool) {
-        if !self.edits.iter().all(|(find, _)| text.contains(find)) {
-            return (text.to_owned(), false);
-        }
-        let replace = |text: String, (find, replacement): &(&str, &str)| {
-            assert_eq!(text.matches(find).count(), 1, "{}: `{find}` is ambiguous", self.name);
-            text.replace(find, replacement)
-        };
-        (self.edits.iter().fold(text.to_owned(), replace), true)
-    }
-}
-
-macro_rules! mutants {
-    ($($name:literal [$($likely:literal),+] $($find:literal => $replacement:literal),+;)*) => {
-        /// All of them.
-        pub(crate) const MUTANTS: &[Mutant] = &[$(Mutant {
-            name: $name,
-            edits: &[$(($find, $replacement)),+],
-            likely: &[$($likely),+],
-        }),*];
-    };
-}
-
-mutants! {
+wgpu_attention_testing::mutants! {
     // --- the online softmax ---
     "o is not rescaled" ["bound"]
         "o = scaled(o, rescale);" => "";

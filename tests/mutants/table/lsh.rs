@@ -1,0 +1,49 @@
+//! Faults of LSH attention: of the hash, the sort, and attention over sorted places.
+
+wgpu_attention_testing::mutants! {
+    "rounds" {
+        "the negated projections are forgotten": "select(half + lowest_at, highest_at, highest >= -lowest)" => "highest_at";
+        "rounds share the first round's projection": " + round * COLUMNS;" => ";";
+        "heads share the first head's projection": "head * params.projection_head + round" => "round";
+        "keys are not normalised by their own norm": "norms[line * params.len + row]" => "norms[line * params.len + row / 2u]";
+        "the norm lacks its root": "inverseSqrt(squares)" => "1.0 / squares";
+        "the chunk before is not seen": "LOOK_BACK % chunks) % chunks, min(LOOK_BACK + 1u + LOOK_AHEAD" => "0u) % chunks, min(1u + LOOK_AHEAD";
+        "the line does not go round": "turn < 2u" => "turn < 1u";
+        "a chunk cut off by its round goes on": "min(chunk_at + PLACES_A_CHUNK, first_place + params.q_len)" => "chunk_at + PLACES_A_CHUNK";
+        "heads share the first head's order": "(at.batch * params.heads + at.head) * params.k_count" => "0u";
+        "one's own key is an ordinary one": "j == vec4(i));" => "vec4(false));";
+        "norms are those of the query": "* params.q_len) + j;\n    let norms" => "* params.q_len) + vec4(i);\n    let norms";
+        "rounds do not merge": "all_l = fma(row_l, new_weight, old_weight);" => "all_l = row_l * new_weight;";
+        "(m, l) is not left for the next round": "stats[2u * end.stat + 1u] = end.l;" => "";
+    }
+    "factors" {
+        "the factors do not multiply": "place_value *= 2u * half;" => "";
+        "the factors share their columns": "first_column += half;" => "";
+        "the chunks of x are all the first": "let g = first + e % GROUPS;" => "let g = e % GROUPS;";
+        "the columns past the first tile are the first": "let at = column + 4u * (e % 4u) + t;" => "let at = 4u * (e % 4u) + t;";
+        "masked positions are not set apart": "key_mask[batch * params.len + row] == 0u" => "false";
+        "without a wrap the first chunk looks back": "chunk - min(chunk, LOOK_BACK)" => "chunk";
+        "masked keys are seen": "seen = seen & (bucket != vec4(BUCKETS));" => "";
+    }
+    "once" {
+        "ties go to the highest index": "products[t] > highest)" => "products[t] >= highest)";
+        "buckets of other rounds are one's own": "seen & same_round & (" => "seen & (";
+        "other buckets are seen": " & (bucket == vec4(mask[params.groups_at + i]))" => "";
+        "a pair counts each time": "s -= log2(" => "s -= 0.0 * log2(";
+    }
+    "one round" {
+        "rows of a chunk's later tiles are lost": "row_tile % ROW_TILES_A_CHUNK * ROWS, end" => "0u, end";
+        "causal goes by places": "vec4(mask[j.x], mask[j.y], mask[j.z], mask[j.w]) <= vec4(mask[i])" => "j <= vec4(i)";
+    }
+    "three rounds" {
+        "meetings are counted in one's own round only": "let first = select(round, 0u, CHAIN_ROUNDS);" => "let first = round;";
+    }
+    "sort" {
+        "the sort is not stable": "& below);" => "& ~below) - 1u;";
+        "ranks forget the tiles before": "next[lane] += countOneBits" => "next[lane] = countOneBits";
+        "blocks forget those before": "total += count;" => "total = count;";
+        "digits forget the smaller ones": "sums[lane] += before;" => "";
+        "the second digit is the first": "(key >> params.shift)" => "key";
+        "segments share the first one's starts": "starts[segment * 256u + lane] + counts" => "starts[lane] + counts";
+    }
+}
