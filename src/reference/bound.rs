@@ -122,7 +122,7 @@ use super::call::{Call, Position};
 use super::exact::Exact;
 use super::rounding::{E, HUGE, TINY, U, gamma, min_normal, promised, stored};
 use crate::score::Known;
-use crate::{Element, KernelPath};
+use crate::KernelPath;
 use std::f64::consts::LOG2_E;
 
 /// Second-order terms: a relative error r is an error of -ln(1 - r) <= r (1 + 2^-10) in the exponent, for r < 2^-10.
@@ -176,8 +176,8 @@ pub(super) struct Bound {
 
 /// The bound of a row that has keys. `parts` walks the places of `exact.keys`, each once; `chain` additions is the longest
 /// chain of a sum over them.
-pub(super) fn bound<Q: Element, KV: Element>(
-    call: &Call<'_, Q, KV>,
+pub(super) fn bound(
+    call: &Call<'_>,
     at: Position,
     exact: &Exact,
     parts: &[Vec<usize>],
@@ -219,7 +219,7 @@ struct Query {
 }
 
 impl Query {
-    fn new<Q: Element, KV: Element>(call: &Call<'_, Q, KV>, at: Position) -> Self {
+    fn new(call: &Call<'_>, at: Position) -> Self {
         let elements = call.q(at);
         let largest = elements.iter().fold(1.0f64, |max, q| max.max(q.abs()));
         let overflows = f64::from(call.attention.scale_value()).abs() * LOG2_E * largest >= HUGE;
@@ -228,9 +228,10 @@ impl Query {
 }
 
 /// Section 1, `product`: the error of scale q . k_j.
-fn product_error<Q: Element, KV: Element>(call: &Call<'_, Q, KV>, q: &Query, at: Position, j: u32) -> f64 {
+fn product_error(call: &Call<'_>, q: &Query, at: Position, j: u32) -> f64 {
     let scale = f64::from(call.attention.scale_value()).abs();
-    let [smallest_q, smallest_k] = [min_normal(Q::TYPE), min_normal(KV::TYPE)];
+    let storage = call.attention.storage;
+    let [smallest_q, smallest_k] = [storage.q, storage.kv].map(min_normal);
     let (mut condition, mut flushed, mut k_sum) = (0.0, 0.0, 0.0);
     for (&q, k) in q.elements.iter().zip(call.k(at, j)) {
         let size = (q * k).abs();
@@ -253,8 +254,8 @@ fn product_error<Q: Element, KV: Element>(call: &Call<'_, Q, KV>, q: &Query, at:
 }
 
 /// Section 1: delta of the n-th key. Not finite where nothing can be said.
-fn score_error<Q: Element, KV: Element>(
-    call: &Call<'_, Q, KV>,
+fn score_error(
+    call: &Call<'_>,
     q: &Query,
     at: Position,
     exact: &Exact,
@@ -364,15 +365,15 @@ impl Weights {
 }
 
 /// Section 3: the bound of each element of a row.
-fn output_bound<Q: Element, KV: Element>(
-    call: &Call<'_, Q, KV>,
+fn output_bound(
+    call: &Call<'_>,
     at: Position,
     exact: &Exact,
     weights: &Weights,
     sum_error: f64,
     flushes: f64,
 ) -> Vec<f64> {
-    let (smallest, count) = (min_normal(KV::TYPE), exact.keys.len() as f64);
+    let (smallest, count) = (min_normal(call.attention.storage.kv), exact.keys.len() as f64);
     let mut columns = vec![Column::default(); exact.out.len()];
     for (n, &j) in exact.keys.iter().enumerate() {
         let (upper, error) = (weights.upper[n], weights.error[n]);

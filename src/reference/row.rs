@@ -86,8 +86,8 @@ pub fn row_of_format<Q: Element, KV: Element>(
 }
 
 /// [`row`] of a call that has been checked.
-pub(super) fn bounded_row<Q: Element, KV: Element>(
-    call: &Call<'_, Q, KV>,
+pub(super) fn bounded_row(
+    call: &Call<'_>,
     at: Position,
     order: Option<Walk<'_>>,
     tiles: Option<Tiles<'_>>,
