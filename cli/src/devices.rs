@@ -60,6 +60,11 @@ impl Device {
         pollster::block_on(opened).with_context(|| format!("adapter {self}"))
     }
 
+    /// Opens it, and measures how fast it is, so that long calls are cut into dispatches that suit it.
+    pub(crate) fn open_measured(&self, path: PathArgs) -> Result<Gpu> {
+        self.open(path)?.calibrated().with_context(|| format!("adapter {self}"))
+    }
+
     /// The driver and its version.
     pub(crate) fn driver(&self) -> String {
         format!("{} {}", self.info.driver, self.info.driver_info).trim().into()

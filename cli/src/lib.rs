@@ -6,9 +6,9 @@
 //! | `bench/` | a run of benchmarks (`crates/bench`) on the terminal |
 //! | `report/` | what is made of benchmark records: a page with plots, tables, comparisons |
 //! | `case/` | golden cases, read and checked |
-//! | `tensors.rs`, `shapes.rs` | safetensors files; from the shapes of q, k and v to the shape of a call |
+//! | `tensors.rs`, `shapes.rs`, `inputs.rs` | safetensors files; from the shapes of q, k and v to the shape of a call; its tensors |
 //! | `devices.rs` | the adapters of this machine, and how one is chosen |
-//! | `pattern.rs`, `element.rs` | patterns and element types as arguments |
+//! | `pattern.rs`, `score.rs`, `element.rs` | patterns, scores and element types as arguments |
 //! | `output.rs`, `progress.rs` | tables, numbers and files; progress on stderr |
 //!
 //! A library only so that the fuzz targets in `crates/fuzzing` reach what reads files: the program is its one user.
@@ -21,10 +21,12 @@ mod case;
 mod commands;
 mod devices;
 mod element;
+mod inputs;
 mod output;
 mod pattern;
 mod progress;
 mod report;
+mod score;
 mod shapes;
 mod tensors;
 

@@ -2,10 +2,10 @@
 
 use crate::tensors::{Tensor, wrong};
 use anyhow::Result;
-use wgpu_attention::{AttentionShape, Layout};
+use wgpu_attention::{Attention, AttentionShape, Layout};
 
 /// The shape of a call over these tensors, in `[B, H, L, D]` or `[B, L, H, D]`; without batch, or without batch and
-/// heads, both 1, where the tensors have fewer axes. The element type is that of q.
+/// heads, both 1, where the tensors have fewer axes.
 pub(crate) fn attention_shape(
     q: &Tensor<'_>,
     k: &Tensor<'_>,
@@ -34,9 +34,7 @@ pub(crate) fn attention_shape(
     let shape = AttentionShape::new(batch, heads, q_len, head_dim)
         .kv_heads(kv_heads)
         .kv_len(kv_len)
-        .value_dim(value_dim)
-        .elements(q.element()?)
-        .layout(layout);
+        .value_dim(value_dim);
     shape.check()?;
     Ok(shape)
 }
@@ -56,10 +54,10 @@ fn sizes(tensor: &Tensor<'_>, layout: Layout) -> Result<[usize; 4]> {
 }
 
 /// The shape of a tensor `[B, H, L, dim]` with as many axes, and in the layout, of q; `dim` is left out for lse.
-pub(crate) fn like_q(shape: &AttentionShape, axes: usize, dim: Option<usize>) -> Vec<usize> {
-    let AttentionShape { batch, heads, q_len, .. } = *shape;
+pub(crate) fn like_q(call: &Attention, axes: usize, dim: Option<usize>) -> Vec<usize> {
+    let AttentionShape { batch, heads, q_len, .. } = call.shape;
     // lse is [B, H, Lq] in every layout.
-    let full = match shape.q_layout {
+    let full = match call.layouts.q {
         Layout::Blhd if dim.is_some() => [batch, q_len, heads],
         _ => [batch, heads, q_len],
     };
@@ -77,15 +75,15 @@ mod tests {
 
     #[test]
     fn outputs_have_the_axes_of_q() {
-        let shape = AttentionShape::new(2, 3, 5, 8);
-        assert_eq!(like_q(&shape, 4, Some(7)), [2, 3, 5, 7]);
-        assert_eq!(like_q(&shape, 3, Some(7)), [3, 5, 7]);
-        assert_eq!(like_q(&shape, 2, Some(7)), [5, 7]);
-        assert_eq!(like_q(&shape, 4, None), [2, 3, 5]);
-        let shape = shape.layout(Layout::Blhd);
-        assert_eq!(like_q(&shape, 4, Some(7)), [2, 5, 3, 7]);
-        assert_eq!(like_q(&shape, 3, Some(7)), [5, 3, 7]);
-        assert_eq!(like_q(&shape, 2, Some(7)), [5, 7]);
-        assert_eq!(like_q(&shape, 3, None), [3, 5]);
+        let call = AttentionShape::new(2, 3, 5, 8).layout(Layout::Bhld);
+        assert_eq!(like_q(&call, 4, Some(7)), [2, 3, 5, 7]);
+        assert_eq!(like_q(&call, 3, Some(7)), [3, 5, 7]);
+        assert_eq!(like_q(&call, 2, Some(7)), [5, 7]);
+        assert_eq!(like_q(&call, 4, None), [2, 3, 5]);
+        let call = call.layout(Layout::Blhd);
+        assert_eq!(like_q(&call, 4, Some(7)), [2, 5, 3, 7]);
+        assert_eq!(like_q(&call, 3, Some(7)), [5, 3, 7]);
+        assert_eq!(like_q(&call, 2, Some(7)), [5, 7]);
+        assert_eq!(like_q(&call, 3, None), [3, 5]);
     }
 }

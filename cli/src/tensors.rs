@@ -99,12 +99,12 @@ impl Tensor<'_> {
         }
     }
 
-    /// The elements as they lie in the file.
+    /// The elements in this type, to which they are rounded where the file has another.
     pub(crate) fn elements<E: wgpu_attention::Element>(&self) -> Result<Vec<E>> {
-        match self.element()? {
-            element if element == E::TYPE => Ok(self.collect()),
-            other => Err(wrong(&self.name, format!("{}, as q", E::TYPE), other)),
+        if self.element()? == E::TYPE {
+            return Ok(self.collect());
         }
+        crate::case::rounded(&self.name, &self.floats()?).map_err(anyhow::Error::msg)
     }
 
     /// The elements of any floating-point type, as f32.

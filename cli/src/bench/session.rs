@@ -95,7 +95,7 @@ impl Session {
     ) -> Result<()> {
         progress.aside(|| say!("\nadapter {device}, {}", device.driver()))?;
         let rules = record.rules;
-        let opened = device.open(self.path).and_then(|gpu| {
+        let opened = device.open_measured(self.path).and_then(|gpu| {
             let ceilings = pollster::block_on(Ceilings::open(&device.adapter, rules, self.stop.clone()))?;
             Ok((gpu, ceilings))
         });

@@ -1,25 +1,25 @@
 //! Attention cases.
 
-use super::{Content, number_of, rounded, unknown};
+use super::{Content, rounded, unknown};
+use crate::inputs::Owned;
 use crate::pattern::{self, Unusable};
+use crate::score;
 use crate::shapes::attention_shape;
 use crate::tensors::{Tensor, Tensors, wrong};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
-use wgpu_attention::{
-    AnyPattern, AttentionShape, BiasStrides, BlockLayout, Element, Inputs, Layout, Mask, Pattern, reference,
-};
+use wgpu_attention::{AnyPattern, AttentionShape, BlockLayout, Element, Layout, Mask, Pattern};
 
 /// An attention call and its expected values.
 #[derive(Debug)]
 pub(crate) struct Attention {
     /// f32, `[B, H, L, D]`.
-    pub(crate) shape: AttentionShape,
+    pub(crate) call: wgpu_attention::Attention,
     pub(crate) pattern: AnyPattern,
     /// Patterns with the same set, as they stand in the file: a pattern, or why it is not supported.
     pub(crate) same_set: Vec<(Value, Result<AnyPattern, String>)>,
-    /// As `shape` says.
-    pub(crate) tensors: reference::Tensors<f32>,
+    /// As `call` says.
+    pub(crate) tensors: Owned<f32>,
     /// `[B, H, Lq, dv]`.
     pub(crate) out: Vec<f32>,
     /// `[B, H, Lq]`.
@@ -30,17 +30,21 @@ pub(crate) struct Attention {
     pub(crate) gradients: bool,
 }
 
-/// Keys of an attention case.
-const KEYS: [&str; 4] = ["scale", "softcap", "pattern", "same_set"];
-/// Tensors of an attention case.
-const TENSORS: [&str; 12] = ["q", "k", "v", "bias", "mask", "layout", "out", "lse", "dout", "dq", "dk", "dv"];
+/// Keys of an attention case, beside those of its score.
+const KEYS: [&str; 2] = ["pattern", "same_set"];
+/// Tensors of an attention case, beside those of its score.
+const TENSORS: [&str; 11] = ["q", "k", "v", "mask", "layout", "out", "lse", "dout", "dq", "dk", "dv"];
+
 /// Reads a case of the op `attention`.
 pub(super) fn attention(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
-    if let Some(reason) = unknown(file, keys, &KEYS, &TENSORS) {
+    let (known_keys, tensors) =
+        ([&KEYS[..], &score::KEYS].concat(), [&TENSORS[..], &score::TENSORS].concat());
+    if let Some(reason) = unknown(file, keys, &known_keys, &tensors) {
         return Ok(Content::Unsupported(reason));
     }
     let allowance = super::allowance(keys)?;
-    let (shape, inputs) = inputs(file, keys)?;
+    let (call, tensors) = inputs(file, keys)?;
+    let shape = call.shape;
     let json = keys.get("pattern").context("pattern: need one, got none")?;
     let pattern = match pattern::from_json(json) {
         Ok(pattern) => pattern,
@@ -63,36 +67,28 @@ pub(super) fn attention(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result
         lse: lse.transpose()?,
         allowance,
         gradients: ["dq", "dk", "dv"].iter().any(|name| file.find(name).is_some()),
-        tensors: inputs,
+        tensors,
         pattern,
-        shape,
+        call,
     })))
 }
 
-/// Shape, q, k, v and bias.
-fn inputs(
-    file: &Tensors<'_>,
-    keys: &Map<String, Value>,
-) -> Result<(AttentionShape, reference::Tensors<f32>)> {
+/// The call, and its input tensors.
+fn inputs(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<(wgpu_attention::Attention, Owned<f32>)> {
     let [q, k, v] = [file.need("q")?, file.need("k")?, file.need("v")?];
     for tensor in [&q, &k, &v] {
         if tensor.shape.len() != 4 {
             return Err(wrong(&tensor.name, "[B, H, L, D]", format!("{:?}", tensor.shape)));
         }
     }
-    let mut shape = attention_shape(&q, &k, &v, Layout::Bhld)?.elements(wgpu_attention::ElementType::F32);
-    shape.scale = number_of(keys, "scale")?.map(|scale| scale as f32);
-    shape.softcap = number_of(keys, "softcap")?.map(|cap| cap as f32);
-    let bias = file.find("bias").map(|bias| with_bias(&mut shape, &bias)).transpose()?;
-    shape.check()?;
-    Ok((shape, reference::Tensors { q: q.floats()?, k: k.floats()?, v: v.floats()?, bias }))
-}
-
-/// The values of a bias, whose strides go into the shape.
-pub(crate) fn with_bias(shape: &mut AttentionShape, bias: &Tensor<'_>) -> Result<Vec<f32>> {
-    let sizes = bias.broadcast([shape.batch, shape.heads, shape.q_len, shape.kv_len])?;
-    shape.bias = Some(BiasStrides::broadcast(sizes));
-    bias.floats()
+    let shape = attention_shape(&q, &k, &v, Layout::Bhld)?;
+    let (score, terms) = score::with_tensors(score::of_case(keys)?, file, &shape)?;
+    if let (Some(slopes), true) = (file.find("slopes"), terms.iter().all(|(name, _)| *name != "slopes")) {
+        return Err(wrong(&slopes.name, "none, as `alibi` is not `given`", "a tensor"));
+    }
+    let call = shape.score(score);
+    call.check()?;
+    Ok((call, Owned { q: q.floats()?, k: k.floats()?, v: v.floats()?, terms }))
 }
 
 /// The pattern with the file's `mask` and `layout` in it.
@@ -152,10 +148,10 @@ fn same_set(
 }
 
 impl Attention {
-    /// The inputs rounded to an element type; the name of the tensor that does not fit its range otherwise.
-    pub(crate) fn rounded<E: Element>(&self) -> Result<reference::Tensors<E>, String> {
-        let Inputs { q, k, v, .. } = self.tensors.inputs();
-        let bias = self.tensors.bias.clone();
-        Ok(reference::Tensors { q: rounded("q", q)?, k: rounded("k", k)?, v: rounded("v", v)?, bias })
+    /// The inputs rounded to element types; the name of the tensor that does not fit its range otherwise.
+    pub(crate) fn rounded<Q: Element, KV: Element>(&self) -> Result<Owned<Q, KV>, String> {
+        let Owned { q, k, v, terms } = &self.tensors;
+        let terms = terms.clone();
+        Ok(Owned { q: rounded("q", q)?, k: rounded("k", k)?, v: rounded("v", v)?, terms })
     }
 }

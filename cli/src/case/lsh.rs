@@ -4,13 +4,13 @@ use super::{Content, flag_of, number_of, size_of, unknown};
 use crate::tensors::{Tensors, wrong};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
-use wgpu_attention::{AttentionShape, LshInputs, LshOptions, Projections};
+use wgpu_attention::{Attention, AttentionShape, LshInputs, LshOptions, Projections, Score};
 
 /// A call of LSH attention and its expected values.
 #[derive(Debug)]
 pub(crate) struct Lsh {
     /// f32, `[B, H, L, D]`.
-    pub(crate) shape: AttentionShape,
+    pub(crate) call: Attention,
     pub(crate) options: LshOptions,
     pub(crate) qk: Vec<f32>,
     pub(crate) v: Vec<f32>,
@@ -53,14 +53,15 @@ pub(super) fn lsh(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Conte
     };
     let Some(&dv) = v.shape.get(3) else { return Err(wrong("v", "[B, H, L, dv]", format!("{:?}", v.shape))) };
     v.expect(&[b, h, l, dv], "[B, H, L, dv]")?;
-    let mut shape = AttentionShape::new(b, h, l, d).value_dim(dv);
-    shape.scale = number_of(keys, "scale")?.map(|scale| scale as f32);
+    let scale = number_of(keys, "scale")?;
+    let score = scale.map_or_else(Score::new, |scale| Score::new().scale(scale as f32));
+    let call = AttentionShape::new(b, h, l, d).value_dim(dv).score(score);
 
     let rotations = file.need("rotations")?;
     let per_head = rotations.shape.first().is_some_and(|&heads| heads != 1);
     let key_mask = file.find("key_mask");
     let options = options(keys)?.key_mask(key_mask.is_some()).projections(Projections::Given { per_head });
-    options.check(&shape)?;
+    options.check(&call)?;
     let heads = if per_head { h } else { 1 };
     let sizes = [heads, d, options.rounds, options.columns()];
     rotations.expect(&sizes, "[H or 1, d, rounds, half the sum of the bucket factors]")?;
@@ -91,7 +92,7 @@ pub(super) fn lsh(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Conte
         lse: lse.transpose()?,
         allowance: super::allowance(keys)?,
         buckets,
-        shape,
+        call,
         options,
     })))
 }

@@ -12,7 +12,7 @@ mod attention;
 mod layer;
 mod lsh;
 
-pub(crate) use attention::{Attention, pattern_tensors, with_bias};
+pub(crate) use attention::{Attention, pattern_tensors};
 pub(crate) use layer::{Layer, LayerOp};
 pub(crate) use lsh::Lsh;
 
@@ -76,23 +76,26 @@ impl Case {
     }
 }
 
-/// The first thing of a file that this program does not know, for it may change the result.
+/// What of a file this program does not know, for it may change the result.
 fn unknown(
     file: &Tensors<'_>,
     keys: &Map<String, Value>,
     known_keys: &[&str],
     known_tensors: &[&str],
 ) -> Option<String> {
-    let known = |key: &&String| !COMMON.contains(&key.as_str()) && !known_keys.contains(&key.as_str());
-    if let Some(key) = keys.keys().find(known) {
-        return Some(format!("key `{key}` is not there yet"));
+    let known = |key: &str| COMMON.contains(&key) || known_keys.contains(&key);
+    let of_case = keys.keys().filter(|key| !known(key)).map(|key| format!("key `{key}`"));
+    let names = file.names().into_iter().filter(|name| !known_tensors.contains(name));
+    let tensors = names.map(|name| format!("tensor `{name}`"));
+    let errors = keys.get("expected_abs_error").and_then(Value::as_object).into_iter().flatten();
+    let errors = errors.filter(|(key, _)| !ERRORS.contains(&key.as_str()));
+    let errors = errors.map(|(key, _)| format!("key `expected_abs_error.{key}`"));
+    let all: Vec<String> = of_case.chain(tensors).chain(errors).collect();
+    match all.len() {
+        0 => None,
+        1 => Some(format!("{} is not there yet", all[0])),
+        _ => Some(format!("{} are not there yet", all.join(", "))),
     }
-    if let Some(name) = file.names().into_iter().find(|name| !known_tensors.contains(name)) {
-        return Some(format!("tensor `{name}` is not there yet"));
-    }
-    let errors = keys.get("expected_abs_error")?.as_object()?;
-    let key = errors.keys().find(|key| !ERRORS.contains(&key.as_str()))?;
-    Some(format!("key `expected_abs_error.{key}` is not there yet"))
 }
 
 /// The expected values' own absolute error.
@@ -115,7 +118,7 @@ fn text_of(keys: &Map<String, Value>, key: &str) -> Result<String> {
 }
 
 /// A number, if it is there.
-fn number_of(keys: &Map<String, Value>, key: &str) -> Result<Option<f64>> {
+pub(crate) fn number_of(keys: &Map<String, Value>, key: &str) -> Result<Option<f64>> {
     match keys.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => match value.as_f64() {
@@ -137,7 +140,7 @@ fn size_of(keys: &Map<String, Value>, key: &str) -> Result<Option<usize>> {
 }
 
 /// A truth value, if it is there.
-fn flag_of(keys: &Map<String, Value>, key: &str) -> Result<Option<bool>> {
+pub(crate) fn flag_of(keys: &Map<String, Value>, key: &str) -> Result<Option<bool>> {
     match keys.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Bool(flag)) => Ok(Some(*flag)),

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use wgpu::Features;
-use wgpu_attention::{AttentionShape, BlockMask, Full};
+use wgpu_attention::{AttentionShape, Full};
 use wgpu_attention_bench::text::one_line;
 
 /// List every adapter: limits, features, and which kernel path it would take and why
@@ -117,7 +117,7 @@ fn describe(device: &Device) -> Description {
 fn choice(device: &Device) -> Result<(String, String)> {
     let gpu = device.open(PathArgs::default())?;
     let shape = AttentionShape::new(1, 1, 64, 64);
-    let plan = gpu.kernels().attention(&shape, BlockMask::new(&Full, shape)?)?;
+    let plan = gpu.kernels().attention(shape, &Full)?;
     Ok((plan.path().path.to_string(), plan.path().why.clone()))
 }
 

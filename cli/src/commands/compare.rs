@@ -17,7 +17,8 @@ use std::path::PathBuf;
 /// hold 0. A change past the threshold without the other two is *unclear*.
 ///
 /// Exit status 1 on a regression: a case that was timed and now fails its verification; on the same adapter, backend and CPU (another
-/// version, another driver) also one that is slower or can no longer run. Exit status 2 if there is nothing to compare.
+/// version, another driver) also one that is slower or can no longer run. Exit status 2 if there is nothing to compare: no case that
+/// both have and the base has timed, or a record with times that are none (0, below 0, or of a case that failed).
 #[derive(Debug, Args)]
 pub(super) struct Compare {
     /// The base, and what is held against it: what `bench --json` wrote
@@ -68,7 +69,7 @@ impl Compare {
         );
         let files = self.records.iter().map(|path| File::load(path)).collect::<Result<Vec<_>>>()?;
         let comparisons = comparisons(&files);
-        let mut well = true;
+        let (mut well, mut compared) = (true, false);
         for comparison in &comparisons {
             let pairs: Vec<Vec<Pair>> = comparison
                 .others
@@ -76,8 +77,11 @@ impl Compare {
                 .map(|other| other.against(&comparison.base, percent / 100.0))
                 .collect();
             well &= !pairs.iter().flatten().any(|pair| pair.regression);
+            compared |= pairs.iter().flatten().any(|pair| pair.verdict.says_something());
             if self.json { lines(comparison, &pairs)? } else { self.table(comparison, &pairs)? }
         }
+        // Nothing in common, or nothing of it timed, is no good news.
+        ensure!(compared, "need a case that both records have and that the first has timed, got none");
         Ok(well)
     }
 

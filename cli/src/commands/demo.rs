@@ -10,8 +10,8 @@ use pollster::block_on;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use wgpu_attention::reference::{Expected, Report, Rows, attention_with};
-use wgpu_attention::{AnyPattern, AttentionOutput, BlockGrid, Element, ElementType, Gpu, Parts};
-use wgpu_attention_bench::call::Call;
+use wgpu_attention::{AnyPattern, BlockGrid, Element, ElementType, Gpu, Parts, Storage};
+use wgpu_attention_bench::call::{Call, Output};
 use wgpu_attention_bench::check::{Against, check, place, worst};
 use wgpu_attention_bench::text::one_line;
 use wgpu_attention_bench::typed;
@@ -148,10 +148,10 @@ fn on_device(device: &Device, gpu: &Gpu, cases: &[(&str, Attention)], totals: &m
 
 /// The kernel under one pattern in one element type.
 fn kernel<E: Element>(gpu: &Gpu, case: &Attention, pattern: &AnyPattern) -> Result<Line> {
-    let tensors = case.rounded::<E>().map_err(anyhow::Error::msg)?;
-    let (shape, inputs) = (case.shape.elements(E::TYPE), tensors.inputs());
-    let parts = Parts::lower(pattern, BlockGrid::from(&shape))?;
-    let plan = gpu.kernels().attention(&shape, &parts)?;
+    let tensors = case.rounded::<E, E>().map_err(anyhow::Error::msg)?;
+    let (attention, inputs) = (case.call.clone().storage(Storage::all(E::TYPE)), tensors.inputs());
+    let parts = Parts::lower(pattern, BlockGrid::from(&attention.shape))?;
+    let plan = gpu.kernels().attention_parts(&attention, &parts)?;
     let call = block_on(Call::upload(gpu, &plan, &inputs, false))?;
     block_on(call.compute(1))?;
     let output = block_on(call.read::<E>())?;
@@ -159,8 +159,8 @@ fn kernel<E: Element>(gpu: &Gpu, case: &Attention, pattern: &AnyPattern) -> Resu
         true => ("expected", expected(case)),
         false => ("f64", Against::Reference),
     };
-    let report =
-        check(&shape, &inputs, (pattern, Some((&parts, plan.path().path))), &output, Rows::All, oracle)?;
+    let kernel = Some((&parts, plan.path().path));
+    let report = check(&attention, &inputs, (pattern, kernel), output.got(), Rows::All, oracle)?;
 
     // The first call may still have warmed something up; the second says how many calls make a sample.
     let once = block_on(call.compute(1))?.as_secs_f64().max(1e-6);
@@ -168,7 +168,8 @@ fn kernel<E: Element>(gpu: &Gpu, case: &Attention, pattern: &AnyPattern) -> Resu
     let sample = |_| Ok(block_on(call.compute(times))?.as_secs_f64() / times as f64);
     let time_s = median((0..SAMPLES).map(sample).collect::<Result<_>>()?);
     let path = plan.path().path.to_string();
-    Ok(Line { report: Some((against, report)), path, time_s, useful_flops: shape.flops(parts.kept()) })
+    let useful_flops = attention.shape.flops(parts.kept());
+    Ok(Line { report: Some((against, report)), path, time_s, useful_flops })
 }
 
 fn on_cpu(cases: &[(&str, Attention)], totals: &mut Totals) -> Result<()> {
@@ -186,19 +187,20 @@ fn on_cpu(cases: &[(&str, Attention)], totals: &mut Totals) -> Result<()> {
 
 /// The reference under one pattern.
 fn reference(case: &Attention, pattern: &AnyPattern) -> Result<Line> {
-    let (shape, inputs) = (&case.shape, case.tensors.inputs());
+    let (attention, inputs) = (&case.call, case.tensors.inputs());
     let start = Instant::now();
-    let exact = attention_with(shape, &inputs, pattern)?;
+    let exact = attention_with(attention, &inputs, pattern)?;
     let time_s = start.elapsed().as_secs_f64();
     let report = if *pattern == case.pattern {
         let narrow = |values: &[f64]| values.iter().map(|&x| x as f32).collect::<Vec<f32>>();
-        let output = AttentionOutput { out: narrow(&exact.out), lse: narrow(&exact.lse) };
-        Some(("expected", check(shape, &inputs, (pattern, None), &output, Rows::All, expected(case))?))
+        let output = Output { out: narrow(&exact.out), lse: Some(narrow(&exact.lse)) };
+        let by = (pattern as _, None);
+        Some(("expected", check(attention, &inputs, by, output.got(), Rows::All, expected(case))?))
     } else {
         None
     };
-    let kept = Parts::lower(pattern, BlockGrid::from(shape))?.kept();
-    Ok(Line { report, path: "reference".into(), time_s, useful_flops: shape.flops(kept) })
+    let kept = Parts::lower(pattern, BlockGrid::from(&attention.shape))?.kept();
+    Ok(Line { report, path: "reference".into(), time_s, useful_flops: attention.shape.flops(kept) })
 }
 
 fn expected(case: &Attention) -> Against<'_> {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::time::Instant;
 use wgpu_attention::wgsl::TileLimits;
-use wgpu_attention::{AttentionShape, KernelPath, Parts, Schedule};
+use wgpu_attention::{Attention, AttentionShape, KernelPath, Parts, Schedule};
 
 /// What a plan for a pattern will do and what it costs: pairs, memory, time to build, kernel path and why
 ///
@@ -46,6 +46,10 @@ struct Explanation {
     k: [usize; 4],
     v: [usize; 4],
     dtype: &'static str,
+    /// Of k and v.
+    kv_dtype: &'static str,
+    /// The terms of the score; `plain` without any.
+    score: String,
     /// Passes of the kernel, each over pairs of its own.
     parts: usize,
     /// Attended pairs, over all batch items and heads.
@@ -74,22 +78,26 @@ struct Explanation {
     /// None without an adapter.
     dispatches: Option<usize>,
     adapter: Option<String>,
+    /// Where much more is visited than kept: why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 impl Explain {
     /// Always all is well, or an error.
     pub(super) fn run(&self) -> Result<bool> {
-        let shape = self.call.shape();
-        shape.check()?;
+        let call = self.call.attention();
+        call.check()?;
         let start = Instant::now();
         let parts = self.lowering.parts(&self.pattern.pattern, self.call.sizes.grid())?;
         let build_s = start.elapsed().as_secs_f64();
         let device = if self.cpu_only { None } else { self.adapter.best()? };
         let explanation = match &device {
-            Some(device) => self.on_device(device, &shape, &parts)?,
-            None => self.on_paper(&shape, &parts)?,
+            Some(device) => self.on_device(device, &call, &parts)?,
+            None => self.on_paper(&call, &parts)?,
         };
-        let explanation = Explanation { build_s, ..explanation };
+        let note = parts.note().map(Into::into);
+        let explanation = Explanation { build_s, note, ..explanation };
         if self.json {
             json_line(&explanation)?
         } else {
@@ -99,9 +107,9 @@ impl Explain {
     }
 
     /// What the plan itself says.
-    fn on_device(&self, device: &Device, shape: &AttentionShape, parts: &Parts) -> Result<Explanation> {
+    fn on_device(&self, device: &Device, call: &Attention, parts: &Parts) -> Result<Explanation> {
         let gpu = device.open(self.path)?;
-        let plan = gpu.kernels().attention(shape, parts)?;
+        let plan = gpu.kernels().attention_parts(call, parts)?;
         let said = plan.explain();
         Ok(Explanation {
             parts: said.parts,
@@ -114,13 +122,13 @@ impl Explain {
             workgroup_bytes: said.workgroup_bytes,
             dispatches: Some(said.dispatches),
             adapter: Some(device.info.name.clone()),
-            ..self.counted(shape, said.kept, said.visited)
+            ..self.counted(call, said.kept, said.visited)
         })
     }
 
     /// What a plan on a device with default limits would say.
-    fn on_paper(&self, shape: &AttentionShape, parts: &Parts) -> Result<Explanation> {
-        let schedule = Schedule::new(shape, parts, TileLimits::WEBGPU, None, None)?;
+    fn on_paper(&self, call: &Attention, parts: &Parts) -> Result<Explanation> {
+        let schedule = Schedule::new(call, parts, TileLimits::WEBGPU, None, None)?;
         let tile = schedule.tiles[0];
         Ok(Explanation {
             parts: parts.parts().len(),
@@ -130,13 +138,14 @@ impl Explain {
             path: KernelPath::Scalar.to_string(),
             why: "no adapter was asked; this one runs on every device with WebGPU's default limits".into(),
             tile: [tile.rows(), tile.keys(), tile.lanes()],
-            workgroup_bytes: tile.workgroup_bytes(shape.head_dim),
-            ..self.counted(shape, parts.kept(), parts.visited())
+            workgroup_bytes: tile.workgroup_bytes(call.shape.head_dim),
+            ..self.counted(call, parts.kept(), parts.visited())
         })
     }
 
     /// The numbers of pairs and what follows from them; the rest is left empty.
-    fn counted(&self, shape: &AttentionShape, kept: u64, visited: u64) -> Explanation {
+    fn counted(&self, call: &Attention, kept: u64, visited: u64) -> Explanation {
+        let shape = &call.shape;
         let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } = *shape;
         Explanation {
             // Patterns are made of texts, numbers and lists: they are JSON.
@@ -144,7 +153,9 @@ impl Explain {
             q: [batch, heads, q_len, head_dim],
             k: [batch, kv_heads, kv_len, head_dim],
             v: [batch, kv_heads, kv_len, value_dim],
-            dtype: shape.input.name(),
+            dtype: call.storage.q.name(),
+            kv_dtype: call.storage.kv.name(),
+            score: call.score.to_string(),
             parts: 0,
             kept,
             visited,
@@ -161,6 +172,7 @@ impl Explain {
             workgroup_bytes: 0,
             dispatches: None,
             adapter: None,
+            note: None,
         }
     }
 }
@@ -170,9 +182,14 @@ impl Explanation {
         let Self { q, k, v, tile: [rows, keys, lanes], .. } = self;
         let dispatches = self.dispatches.map_or("depends on the device".into(), |count| count.to_string());
         let adapter = self.adapter.as_deref().unwrap_or("none: for WebGPU's default limits");
+        let dtype = match self.dtype == self.kv_dtype {
+            true => self.dtype.to_owned(),
+            false => format!("{}, k and v in {}", self.dtype, self.kv_dtype),
+        };
         let lines = [
             ("pattern", self.pattern.to_string()),
-            ("shape", format!("q {q:?}, k {k:?}, v {v:?} in {}", self.dtype)),
+            ("shape", format!("q {q:?}, k {k:?}, v {v:?} in {dtype}")),
+            ("score", self.score.clone()),
             ("parts", self.parts.to_string()),
             ("kept", format!("{} pairs, {:.4} GFLOP", grouped(self.kept), self.useful_flops / 1e9)),
             ("visited", format!("{} pairs, {:.3} x kept", grouped(self.visited), self.waste)),
@@ -191,6 +208,7 @@ impl Explanation {
             ("dispatches", dispatches),
             ("adapter", adapter.into()),
         ];
-        lines.into_iter().try_for_each(|(name, value)| say!("{name:<11} {value}"))
+        let note = self.note.iter().map(|note| ("note", note.clone()));
+        lines.into_iter().chain(note).try_for_each(|(name, value)| say!("{name:<11} {value}"))
     }
 }

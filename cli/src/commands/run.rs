@@ -1,32 +1,35 @@
 //! `run`: attention over tensors from a file.
 
-use crate::case::{pattern_tensors, with_bias};
+use crate::case::pattern_tensors;
 use crate::devices::{self, AdapterArgs, PathArgs};
 use crate::element::Dtype;
+use crate::inputs::Owned;
 use crate::output::{check_writable, say, write_whole};
 use crate::pattern::{self, LoweringArgs, PatternArgs};
 use crate::progress::Progress;
+use crate::score::{self, ScoreArgs, Terms};
 use crate::shapes::{attention_shape, like_q};
-use crate::tensors::{self, Output, Tensors};
+use crate::tensors::{self, Output, Tensors, wrong};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use pollster::block_on;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use wgpu_attention::reference::{self, Report, Rows};
+use wgpu_attention::reference::{Report, Rows};
 use wgpu_attention::{
-    AnyPattern, AttentionOutput, AttentionShape, BlockGrid, Element, ElementType, KernelPath, Layout, Parts,
+    AnyPattern, Attention, BlockGrid, Element, ElementType, KernelPath, Layout, Parts, Storage,
 };
-use wgpu_attention_bench::call::Call;
+use wgpu_attention_bench::call::{self, Call};
 use wgpu_attention_bench::check::{Against, check, place, worst};
 use wgpu_attention_bench::typed;
 
 /// Attention over the tensors of a safetensors file, on the GPU
 ///
-/// The file holds q [B, H, Lq, D], k [B, Hkv, Lk, D] and v [B, Hkv, Lk, Dv] in f32, f16 or bf16 (without batch, or without batch
-/// and heads, where those are 1); optionally `bias`, broadcast over [B, H, Lq, Lk] and added to the scores; and, where the
-/// pattern has `mask` or `blocks` without values of their own, `mask` or `layout`. The result is written as a whole or not at
-/// all: `out` with the axes of q, and `lse` [B, H, Lq] on request.
+/// The file holds q [B, H, Lq, D], k [B, Hkv, Lk, D] and v [B, Hkv, Lk, Dv] in f32, f16 or bf16, k and v in one of them (without
+/// batch, or without batch and heads, where those are 1); optionally `bias`, broadcast over [B, H, Lq, Lk] and added to the scores,
+/// and `temperature` [H], by which those of each head are divided first; with `--alibi=given`, `slopes` [H]; and, where the pattern
+/// has `mask` or `blocks` without values of their own, `mask` or `layout`. Any other tensor is named: it is not used. The result is
+/// written as a whole or not at all: `out` with the axes of q, and `lse` [B, H, Lq] on request.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   wgpu-attention run --pattern causal --input qkv.safetensors --output o.safetensors --check
@@ -43,22 +46,19 @@ pub(super) struct Run {
     /// Also write the log-sum-exp of each row
     #[arg(long)]
     lse: bool,
-    /// Factor of q . k; 1 / sqrt(D) unless given
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    scale: Option<f32>,
-    /// Cap the scores: C tanh(score / C), before the bias
-    #[arg(long, value_name = "C", allow_negative_numbers = true)]
-    softcap: Option<f32>,
-    /// Add ALiBi's slopes to the scores
-    #[arg(long)]
-    alibi: bool,
+    #[command(flatten)]
+    score: ScoreArgs,
     /// Order of the axes of q, k, v and out
     #[arg(long, value_name = "AXES", default_value = "bhld")]
     layout: Axes,
+    /// Element type of k and v on the device, to which they are rounded; that of the file unless given
+    #[arg(long, value_name = "TYPE")]
+    kv_dtype: Option<Dtype>,
     /// Element type of out; that of q unless given
     #[arg(long, value_name = "TYPE")]
     output_type: Option<Dtype>,
-    /// Compare rows of the result with the f64 reference before it is written; exit status 1 if one is out of its bound
+    /// Compare rows of the result with the f64 reference before it is written; exit status 1 if one is out of its bound, or if
+    /// no number could be compared
     #[arg(long)]
     check: bool,
     /// Rows that --check compares: the first and last, block edges, and random ones
@@ -86,9 +86,10 @@ enum Axes {
 
 /// What was read.
 struct Job {
-    shape: AttentionShape,
+    call: Attention,
     pattern: AnyPattern,
-    bias: Option<Vec<f32>>,
+    /// Tensors of the score.
+    terms: Terms,
     /// Of q.
     axes: usize,
 }
@@ -104,57 +105,63 @@ impl Run {
             let job = job.with_context(|| self.input.display().to_string())?;
             Ok((bytes, job))
         })?;
-        let file = Tensors::parse(&bytes)?;
-        typed!(job.shape.input, I => typed!(job.shape.output, O => self.run_typed::<I, O>(&file, &job, &mut progress)))
+        let (file, storage) = (Tensors::parse(&bytes)?, job.call.storage);
+        typed!(storage.q, Q => typed!(storage.kv, KV => typed!(storage.out, O => {
+            self.run_typed::<Q, KV, O>(&file, &job, &mut progress)
+        })))
     }
 
-    /// The shape of the call and all but q, k and v.
+    /// The call, and all but q, k and v.
     fn job(&self, file: &Tensors<'_>) -> Result<Job> {
         let layout = match self.layout {
             Axes::Bhld => Layout::Bhld,
             Axes::Blhd => Layout::Blhd,
         };
-        let q = file.need("q")?;
-        let mut shape = attention_shape(&q, &file.need("k")?, &file.need("v")?, layout)?.alibi(self.alibi);
-        (shape.scale, shape.softcap) = (self.scale, self.softcap);
-        shape.output = self.output_type.map_or(shape.input, ElementType::from);
-        let bias = file.find("bias").map(|bias| with_bias(&mut shape, &bias)).transpose()?;
-        shape.check()?;
+        let [q, k, v] = [file.need("q")?, file.need("k")?, file.need("v")?];
+        let shape = attention_shape(&q, &k, &v, layout)?;
+        let kv = match (self.kv_dtype, k.element()?, v.element()?) {
+            (Some(dtype), ..) => dtype.into(),
+            (None, k, v) if k == v => k,
+            (None, k, other) => return Err(wrong("v", format!("{k}, as k, or --kv-dtype"), other)),
+        };
+        let q_type = q.element()?;
+        let out = self.output_type.map_or(q_type, ElementType::from);
+        let (score, terms) = score::with_tensors(self.score.score(), file, &shape)?;
+        let call = shape.score(score).storage(Storage::all(q_type).kv(kv).out(out)).layout(layout);
+        call.check()?;
         let pattern = self.pattern.pattern.clone();
-        for (name, kind) in [("mask", "mask"), ("layout", "blocks")] {
-            if file.find(name).is_some() && !pattern::uses(&pattern, kind) {
-                eprintln!("note: the tensor `{name}` is not used: the pattern has no `{kind}`");
-            }
-        }
+        note_unused(file, &pattern, &terms);
         let pattern = pattern.with_tensors(&pattern_tensors(file, &shape)?);
-        Ok(Job { shape, pattern, bias, axes: q.shape.len() })
+        Ok(Job { call, pattern, terms, axes: q.shape.len() })
     }
 
-    fn run_typed<I: Element, O: Element>(
+    fn run_typed<Q: Element, KV: Element, O: Element>(
         &self,
         file: &Tensors<'_>,
         job: &Job,
         progress: &mut Progress,
     ) -> Result<bool> {
-        let shape = &job.shape;
-        let tensors = reference::Tensors::<I> {
+        let tensors = Owned::<Q, KV> {
             q: file.need("q")?.elements()?,
             k: file.need("k")?.elements()?,
             v: file.need("v")?.elements()?,
-            bias: job.bias.clone(),
+            terms: job.terms.clone(),
         };
-        let parts = progress
-            .step("build mask", || Ok(self.lowering.parts(&job.pattern, BlockGrid::from(shape))?))?;
-        let (output, adapter, path) = self.compute::<I, O>(job, &tensors, &parts, progress)?;
+        let grid = BlockGrid::from(&job.call.shape);
+        let parts = progress.step("build mask", || Ok(self.lowering.parts(&job.pattern, grid)?))?;
+        let (output, adapter, path) = self.compute::<Q, KV, O>(job, &tensors, &parts, progress)?;
         if self.check {
-            let report = progress.step("check", || {
+            let (report, strange) = progress.step("check", || {
                 let rows = Rows::Sample { count: self.check_rows as usize, seed: 0 };
                 let pattern = (&job.pattern as _, Some((&parts, path)));
-                Ok(check(shape, &tensors.inputs(), pattern, &output, rows, Against::Reference)?)
+                let inputs = tensors.inputs();
+                let report = check(&job.call, &inputs, pattern, output.got(), rows, Against::Reference)?;
+                Ok((report, strange_rows(&job.call, &output.out, rows)))
             })?;
-            say!("{}", summary(&report))?;
-            if !report.pass {
-                eprintln!("error: the result is out of its bound; {} was not written", self.output.display());
+            say!("{}", summary(&report, strange))?;
+            if !report.pass || (strange > 0 && strange == report.rows_checked) {
+                let why = if report.pass { "holds no number to compare" } else { "is out of its bound" };
+                eprintln!("error: the result {why}; {} was not written", self.output.display());
                 return Ok(false);
             }
         }
@@ -163,27 +170,33 @@ impl Run {
     }
 
     /// On the GPU; also the adapter's name, and the kernel's.
-    fn compute<I: Element, O: Element>(
+    fn compute<Q: Element, KV: Element, O: Element>(
         &self,
         job: &Job,
-        tensors: &reference::Tensors<I>,
+        tensors: &Owned<Q, KV>,
         parts: &Parts,
         progress: &mut Progress,
-    ) -> Result<(AttentionOutput<O>, String, KernelPath)> {
+    ) -> Result<(call::Output<O>, String, KernelPath)> {
         let (gpu, plan) = progress.step("compile", || {
             let device = self.adapter.best()?.ok_or_else(devices::none_there)?;
             let gpu = device.open(self.path)?;
-            let plan = gpu.kernels().attention(&job.shape, parts)?;
+            let plan = gpu.kernels().attention_parts(&job.call, parts)?;
+            // Only where a part is cut does it matter how fast the device is; one dispatch more may merge.
+            if plan.explain().dispatches <= plan.explain().parts + 1 {
+                return Ok((gpu, plan));
+            }
+            let gpu = gpu.calibrated()?;
+            let plan = gpu.kernels().attention_parts(&job.call, parts)?;
             Ok((gpu, plan))
         })?;
         let (name, path) = (gpu.info().name.clone(), plan.path().path);
-        if job.shape.is_empty() {
-            progress.step("upload", || Ok(()))?;
-            progress.step("compute", || Ok(()))?;
-            return Ok((AttentionOutput { out: vec![], lse: vec![] }, name, path));
-        }
         // The check looks at lse as well.
         let lse = self.lse || self.check;
+        if job.call.shape.is_empty() {
+            progress.step("upload", || Ok(()))?;
+            progress.step("compute", || Ok(()))?;
+            return Ok((call::Output { out: vec![], lse: lse.then(Vec::new) }, name, path));
+        }
         let call = progress.step("upload", || block_on(Call::upload(&gpu, &plan, &tensors.inputs(), lse)))?;
         let output = progress.step("compute", || {
             block_on(call.compute(1))?;
@@ -192,17 +205,17 @@ impl Run {
         Ok((output, name, path))
     }
 
-    fn write<O: Element>(&self, job: &Job, output: &AttentionOutput<O>, adapter: String) -> Result<()> {
-        let shape = &job.shape;
+    fn write<O: Element>(&self, job: &Job, output: &call::Output<O>, adapter: String) -> Result<()> {
+        let call = &job.call;
         let mut outputs = vec![Output {
             name: "out",
             element: O::TYPE,
-            shape: like_q(shape, job.axes, Some(shape.value_dim)),
+            shape: like_q(call, job.axes, Some(call.shape.value_dim)),
             data: bytemuck::cast_slice(&output.out),
         }];
-        if self.lse {
-            let shape = like_q(shape, job.axes, None);
-            let data = bytemuck::cast_slice(&output.lse);
+        if let (Some(lse), true) = (&output.lse, self.lse) {
+            let shape = like_q(call, job.axes, None);
+            let data = bytemuck::cast_slice(lse);
             outputs.push(Output { name: "lse", element: ElementType::F32, shape, data });
         }
         let metadata = HashMap::from([
@@ -214,12 +227,49 @@ impl Run {
     }
 }
 
-/// The outcome of a check in one line.
-fn summary(report: &Report) -> String {
-    let verdict = if report.pass { "pass" } else { "FAIL" };
-    let mut text = format!("check: {verdict}, {} rows", report.rows_checked);
+/// Says which tensors of the file the call does not use. Results that lie beside the inputs, under the names that they are
+/// written by, are none.
+fn note_unused(file: &Tensors<'_>, pattern: &AnyPattern, terms: &Terms) {
+    for name in file.names() {
+        let why = match name {
+            "q" | "k" | "v" | "out" | "lse" => continue,
+            "mask" if pattern::uses(pattern, "mask") => continue,
+            "layout" if pattern::uses(pattern, "blocks") => continue,
+            "mask" => "the pattern has no `mask`",
+            "layout" => "the pattern has no `blocks`",
+            _ if terms.iter().any(|(term, _)| *term == name) => continue,
+            "slopes" => "only --alibi=given takes slopes",
+            _ => "nothing of this name is known; see `run --help` for those that are",
+        };
+        eprintln!("note: the tensor `{name}` is not used: {why}");
+    }
+}
+
+/// How many of these rows hold what is no finite number.
+fn strange_rows<O: Element>(call: &Attention, out: &[O], rows: Rows) -> usize {
+    let strides = call.out_strides();
+    let strange = |at: &wgpu_attention::reference::Position| {
+        let row = &out[strides.at(at.batch, at.head, at.i)..][..call.shape.value_dim];
+        !row.iter().all(|&x| Into::<f64>::into(x).is_finite())
+    };
+    rows.positions(&call.shape).iter().filter(|at| strange(at)).count()
+}
+
+/// The outcome of a check in one line; `strange` of its rows are not finite, as the reference has it.
+fn summary(report: &Report, strange: usize) -> String {
+    let rows = report.rows_checked;
+    let verdict = match () {
+        () if !report.pass => "FAIL",
+        () if rows == 0 => "no rows to compare",
+        () if strange == rows => "NOTHING to compare",
+        () => "pass",
+    };
+    let mut text = format!("check: {verdict}, {rows} rows");
+    if strange > 0 {
+        text += &format!(", {strange} of them not finite");
+    }
     if report.unspecified > 0 {
-        text += &format!(", {} elements unspecified (NaN, infinity or overflow)", report.unspecified);
+        text += &format!(", {} elements unspecified (overflow)", report.unspecified);
     }
     if let Some(it) = worst(report) {
         let (at, worst) = (place(&it), it.1);

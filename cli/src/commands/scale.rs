@@ -51,7 +51,7 @@ impl Scale {
         ensure!(self.max_len >= SHORTEST, "--max-len: need at least {SHORTEST}, got {}", self.max_len);
         ensure!(self.dense_len >= SHORTEST, "--dense-len: need at least {SHORTEST}, got {}", self.dense_len);
         let device = self.adapter.best()?.with_context(none_there)?;
-        let gpu = device.open(self.path)?;
+        let gpu = device.open_measured(self.path)?;
         say!(
             "adapter: {}, {}; f32, 1 head, d = 64, blocks of 64; least of {SAMPLES} samples\n",
             device.info.name,
@@ -115,8 +115,8 @@ impl Scale {
 fn time(gpu: &Gpu, pattern: &AnyPattern, len: usize) -> Result<(f64, Parts)> {
     let shape = AttentionShape::new(1, 1, len, 64);
     let parts = Parts::lower(pattern, BlockGrid::from(&shape))?;
-    let plan = gpu.kernels().attention(&shape, &parts)?;
-    let tensors = random::<f32>(&shape, Kind::Normal, 1)?;
+    let plan = gpu.kernels().attention_parts(shape, &parts)?;
+    let tensors = random::<f32, f32>(shape, Kind::Normal, 1)?;
     let call = block_on(Call::upload(gpu, &plan, &tensors.inputs(), false))?;
     // The first call warms up; one that takes seconds is warm soon enough, and needs no crowd of samples.
     let first = block_on(call.compute(1))?.as_secs_f64();

@@ -1,8 +1,9 @@
 //! Lengths and blocks as arguments.
 
 use crate::element::Dtype;
+use crate::score::ScoreArgs;
 use clap::Args;
-use wgpu_attention::{AttentionShape, BlockGrid};
+use wgpu_attention::{Attention, AttentionShape, BlockGrid, ElementType, Storage};
 
 /// The sizes of a mask.
 #[derive(Debug, Args)]
@@ -19,9 +20,9 @@ pub(super) struct Sizes {
     /// Batch items
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(super) batch: usize,
-    /// Queries and keys of a block: a power of two from 16 to 256
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    block: usize,
+    /// Queries and keys of a block: a power of two from 16 to 256; 64 unless given
+    #[arg(long, value_name = "N")]
+    pub(super) block: Option<usize>,
 }
 
 impl Sizes {
@@ -32,10 +33,8 @@ impl Sizes {
 
     /// The same sizes as the library takes them.
     pub(super) fn grid(&self) -> BlockGrid {
-        BlockGrid::new(self.len, self.kv_len())
-            .heads(self.heads)
-            .batch(self.batch)
-            .blocks(self.block, self.block)
+        let block = self.block.unwrap_or(64);
+        BlockGrid::new(self.len, self.kv_len()).heads(self.heads).batch(self.batch).blocks(block, block)
     }
 }
 
@@ -56,15 +55,22 @@ pub(super) struct CallArgs {
     /// Element type of all tensors
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     dtype: Dtype,
+    /// Element type of k and v, where it is another
+    #[arg(long, value_name = "TYPE")]
+    kv_dtype: Option<Dtype>,
+    #[command(flatten)]
+    score: ScoreArgs,
 }
 
 impl CallArgs {
-    /// The shape of the call.
-    pub(super) fn shape(&self) -> AttentionShape {
+    /// The call.
+    pub(super) fn attention(&self) -> Attention {
+        let dtype = ElementType::from(self.dtype);
         AttentionShape::new(self.sizes.batch, self.sizes.heads, self.sizes.len, self.head_dim)
             .kv_len(self.sizes.kv_len())
             .kv_heads(self.kv_heads.unwrap_or(self.sizes.heads))
             .value_dim(self.value_dim.unwrap_or(self.head_dim))
-            .elements(self.dtype.into())
+            .score(self.score.score())
+            .storage(Storage::all(dtype).kv(self.kv_dtype.map_or(dtype, ElementType::from)))
     }
 }

@@ -70,10 +70,10 @@ impl From<&Trial> for Line {
 impl Tune {
     /// All is well unless a candidate's result was wrong.
     pub(super) fn run(&self) -> Result<bool> {
-        let shape = self.call.shape();
-        shape.check()?;
+        let call = self.call.attention();
+        call.check()?;
         let device = self.adapter.best()?.ok_or_else(none_there)?;
-        let gpu = device.open(self.path)?;
+        let gpu = device.open_measured(self.path)?;
         let quiet = self.json;
         let mut watch = |trial: &Trial| {
             if !quiet {
@@ -81,8 +81,8 @@ impl Tune {
             }
         };
         let tuned = match &self.cache {
-            Some(path) => TuningCache::open(path)?.tuned(&gpu, &shape, &self.pattern.pattern, &mut watch)?,
-            None => gpu.tune(&shape, &self.pattern.pattern, &mut watch)?,
+            Some(path) => TuningCache::open(path)?.tuned(&gpu, &call, &self.pattern.pattern, &mut watch)?,
+            None => gpu.tune(&call, &self.pattern.pattern, &mut watch)?,
         };
         let timed = |trial: &Trial| match trial.outcome {
             Outcome::Timed(time_s) => Some(time_s),

@@ -3,7 +3,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `record.rs` | the JSON that a run writes |
+//! | `record.rs`, `sound.rs` | the JSON that a run writes; what it may not say |
 //! | `cases.rs`, `suites.rs` | what is computed; which cases, and how long each may take |
 //! | `call.rs`, `check.rs` | one call on a device, step by step; what it gave, against the reference |
 //! | `subject/` | a case on a device: uploaded, verified, ready |
@@ -23,6 +23,7 @@ pub mod describe;
 pub mod measure;
 mod rates;
 pub mod record;
+mod sound;
 pub mod stats;
 pub mod subject;
 pub mod suites;

@@ -416,7 +416,7 @@ pub struct Summary {
 }
 
 impl Record {
-    /// Reads a file's text. Another format is an error that says so.
+    /// Reads a file's text. Another format is an error that says so, and so are times that are none.
     pub fn parse(text: &str) -> Result<Self> {
         /// The field that is there in every format.
         #[derive(Deserialize)]
@@ -426,7 +426,10 @@ impl Record {
         let Format { format } =
             serde_json::from_str(text).context("need the JSON of `wgpu-attention bench`")?;
         ensure!(format == FORMAT, "need a benchmark record of format {FORMAT}, got format {format}");
-        serde_json::from_str(text).with_context(|| format!("a benchmark record of format {format}"))
+        let record: Self =
+            serde_json::from_str(text).with_context(|| format!("a benchmark record of format {format}"))?;
+        record.check()?;
+        Ok(record)
     }
 
     /// The JSON schema of the file, as text.

@@ -45,6 +45,9 @@ pub(super) struct Verify {
     /// Element types on the GPU
     #[arg(long, value_delimiter = ',', value_name = "TYPE", default_value = "f32")]
     dtype: Vec<Dtype>,
+    /// Element type of k and v on the GPU, where it is another; of attention cases alone
+    #[arg(long, value_name = "TYPE", conflicts_with = "cpu_only")]
+    kv_dtype: Option<Dtype>,
     #[command(flatten)]
     path: PathArgs,
     /// Only the CPU reference
@@ -183,6 +186,7 @@ impl Verify {
             adapter: None,
             adapter_index: None,
             dtype: None,
+            kv_dtype: None,
             path: None,
             status: Status::Fail,
             reason: None,
@@ -222,18 +226,22 @@ impl Verify {
             }
             Engine::Gpu(device, gpu, element) => {
                 let path = self.path.path.map(|path| format!(" --path {path}")).unwrap_or_default();
-                let forced = path + if self.path.unchecked { " --unchecked" } else { "" };
+                let kv = self.kv_dtype.map(ElementType::from);
+                let forced = kv.map(|kv| format!(" --kv-dtype {kv}")).unwrap_or_default()
+                    + &path
+                    + if self.path.unchecked { " --unchecked" } else { "" };
                 let record = Record {
                     adapter: Some(device.info.name.clone()),
                     adapter_index: Some(device.index),
                     dtype: Some(element.name()),
+                    kv_dtype: kv.map(ElementType::name),
                     reproduce: format!(
                         "{} --adapter {} --dtype {element}{forced}",
                         blank.reproduce, device.index
                     ),
                     ..blank
                 };
-                match typed!(*element, E => on_gpu::<E>(gpu, case, pattern)) {
+                match typed!(*element, E => on_gpu::<E>(gpu, case, pattern, kv)) {
                     Ok(Done::Compared { path, against, judged }) => {
                         Record { path: Some(path), against: Some(against), ..record }.with(judged)
                     }

@@ -20,6 +20,9 @@ pub(super) struct Record {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) adapter_index: Option<usize>,
     pub(super) dtype: Option<&'static str>,
+    /// Of k and v, where they have a type of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) kv_dtype: Option<&'static str>,
     /// The kernel path, or `reference`.
     pub(super) path: Option<String>,
     pub(super) status: Status,
@@ -56,6 +59,8 @@ pub(super) struct Judged {
     pass: bool,
     /// Rows compared.
     rows: usize,
+    /// Elements compared.
+    compared: usize,
     unspecified: usize,
     worst: Option<f64>,
     at: Option<Element>,
@@ -69,6 +74,7 @@ impl Judged {
         Self {
             pass: report.pass,
             rows: report.rows_checked,
+            compared: report.compared,
             unspecified: report.unspecified,
             worst: Some(report.ratio()),
             at: check::worst(report)
@@ -92,6 +98,7 @@ impl Judged {
         Self {
             pass: found.pass,
             rows: found.elements / shape.last().copied().unwrap_or(1).max(1),
+            compared: found.worst.map_or(0, |_| found.elements),
             unspecified: 0,
             worst: Some(found.worst.map_or(0.0, |worst| worst.ratio)),
             at: found.worst.map(|it| Element::new(place(it.index), it.got, it.expected, it.bound)),
@@ -110,6 +117,7 @@ impl Judged {
         Self {
             pass: self.pass && other.pass,
             rows: self.rows + other.rows,
+            compared: self.compared + other.compared,
             unspecified: self.unspecified + other.unspecified,
             worst: worse.0,
             at: worse.1,
@@ -154,7 +162,7 @@ impl Record {
         self.unspecified = Some(judged.unspecified);
         self.worst = judged.worst.map(|ratio| ratio.min(f64::MAX));
         self.reason = judged.reason;
-        if judged.at.is_none() && judged.rows > 0 && judged.pass {
+        if judged.compared == 0 && judged.rows > 0 && self.reason.is_none() {
             self.status = Status::Unsupported;
             self.reason =
                 Some("nothing is promised for any element: f32 or the element type may overflow".into());
@@ -186,7 +194,8 @@ impl Record {
         }
         if let (Some(adapter), Some(dtype)) = (&self.adapter, self.dtype) {
             let path = self.path.as_deref().unwrap_or("-");
-            line += &format!("  {adapter:<adapter_width$}  {dtype:<4} {path:<9}");
+            let kv = self.kv_dtype.map(|kv| format!("/{kv}")).unwrap_or_default();
+            line += &format!("  {adapter:<adapter_width$}  {:<4} {path:<9}", format!("{dtype}{kv}"));
         }
         match (&self.reason, self.worst, &self.at) {
             (Some(reason), ..) => line += &format!("  {reason}"),

@@ -95,6 +95,11 @@ impl Verdict {
         }
     }
 
+    /// Whether it holds one run against the other: a case that the base has timed, and what came of it.
+    pub(crate) fn says_something(self) -> bool {
+        !matches!(self, Self::Interrupted | Self::New | Self::Neither)
+    }
+
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Same => "same",

@@ -6,10 +6,8 @@ use crate::commands::verify::record::Judged;
 use anyhow::Result;
 use pollster::block_on;
 use wgpu_attention::reference::{Expected, Rows, attention_with};
-use wgpu_attention::{
-    AnyPattern, AttentionOutput, BlockGrid, Element, ElementType, Gpu, Parts, Pattern, Site,
-};
-use wgpu_attention_bench::call::Call;
+use wgpu_attention::{AnyPattern, BlockGrid, Element, ElementType, Gpu, Parts, Pattern, Site, Storage};
+use wgpu_attention_bench::call::{Call, Output};
 use wgpu_attention_bench::check::{Against, check};
 
 fn expected(case: &Attention) -> Against<'_> {
@@ -19,39 +17,39 @@ fn expected(case: &Attention) -> Against<'_> {
 /// The reference against the expected values.
 pub(super) fn on_cpu(case: &Attention, pattern: &dyn Pattern) -> Result<Judged> {
     let inputs = case.tensors.inputs();
-    let exact = attention_with(&case.shape, &inputs, pattern)?;
-    let output = AttentionOutput { out: narrow(&exact.out), lse: narrow(&exact.lse) };
-    Ok(Judged::rows(&check(&case.shape, &inputs, (pattern, None), &output, Rows::All, expected(case))?))
+    let exact = attention_with(&case.call, &inputs, pattern)?;
+    let output = Output { out: narrow(&exact.out), lse: Some(narrow(&exact.lse)) };
+    let by = (pattern, None);
+    Ok(Judged::rows(&check(&case.call, &inputs, by, output.got(), Rows::All, expected(case))?))
 }
 
 /// The kernel against the expected values; in 16 bits against the reference on the rounded inputs.
-pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Attention, pattern: &dyn Pattern) -> Result<Done> {
-    let tensors = match case.rounded::<E>() {
+pub(super) fn on_gpu<E: Element, KV: Element>(
+    gpu: &Gpu,
+    case: &Attention,
+    pattern: &dyn Pattern,
+) -> Result<Done> {
+    let tensors = match case.rounded::<E, KV>() {
         Ok(tensors) => tensors,
         Err(reason) => return Ok(Done::Unsupported(reason)),
     };
-    let shape = case.shape.elements(E::TYPE);
-    let parts = Parts::lower(pattern, BlockGrid::from(&shape))?;
-    let plan = gpu.kernels().attention(&shape, &parts)?;
-    let output = if shape.is_empty() {
-        AttentionOutput { out: vec![], lse: vec![] }
+    let attention = case.call.clone().storage(Storage::all(E::TYPE).kv(KV::TYPE));
+    let parts = Parts::lower(pattern, BlockGrid::from(&attention.shape))?;
+    let plan = gpu.kernels().attention_parts(&attention, &parts)?;
+    let lse = case.lse.is_some();
+    let output = if attention.shape.is_empty() {
+        Output { out: vec![], lse: lse.then(Vec::new) }
     } else {
-        let call = block_on(Call::upload(gpu, &plan, &tensors.inputs(), case.lse.is_some()))?;
+        let call = block_on(Call::upload(gpu, &plan, &tensors.inputs(), lse))?;
         block_on(call.compute(1))?;
         block_on(call.read::<E>())?
     };
-    let (values, against) = match E::TYPE {
-        ElementType::F32 => (expected(case), EXPECTED),
+    let (values, against) = match (E::TYPE, KV::TYPE) {
+        (ElementType::F32, ElementType::F32) => (expected(case), EXPECTED),
         _ => (Against::Reference, REFERENCE),
     };
-    let report = check(
-        &shape,
-        &tensors.inputs(),
-        (pattern, Some((&parts, plan.path().path))),
-        &output,
-        Rows::All,
-        values,
-    )?;
+    let by = (pattern, Some((&parts, plan.path().path)));
+    let report = check(&attention, &tensors.inputs(), by, output.got(), Rows::All, values)?;
     Ok(Done::Compared { path: plan.path().path.to_string(), against, judged: Judged::rows(&report) })
 }
 
@@ -60,7 +58,7 @@ pub(in crate::commands::verify) fn first_difference(
     case: &Attention,
     pattern: &AnyPattern,
 ) -> Option<String> {
-    let extent = case.shape.extent();
+    let extent = case.call.shape.extent();
     let sites =
         (0..extent.batch).flat_map(|batch| (0..extent.heads).map(move |head| Site { batch, head, extent }));
     let mut pairs = sites

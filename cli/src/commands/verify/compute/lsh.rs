@@ -5,17 +5,17 @@ use crate::case::{Lsh, rounded};
 use crate::commands::verify::record::Judged;
 use anyhow::Result;
 use wgpu_attention::reference::{self, Expected, LshGot, LshReport, Rows};
-use wgpu_attention::{Element, ElementType, Gpu, KernelPath, LshOutput};
+use wgpu_attention::{Element, ElementType, Gpu, KernelPath, LshOutput, Storage};
 
 /// The reference, given the case's buckets, against the expected values; and the case's buckets against the reference's,
 /// wherever no rounding can change them.
 pub(super) fn on_cpu(case: &Lsh) -> Result<Judged> {
     let inputs = case.inputs(&case.qk, &case.v);
-    let exact = reference::lsh_with_buckets(&case.shape, &case.options, &inputs, &case.buckets)?;
+    let exact = reference::lsh_with_buckets(&case.call, &case.options, &inputs, &case.buckets)?;
     let (out, lse) = (narrow(&exact.out), narrow(&exact.lse));
     let got = LshGot { out: &out, lse: lse_of(case, &lse), buckets: &case.buckets, order: None };
     let report =
-        reference::verify_lsh(&case.shape, &case.options, &inputs, got, Rows::All, Some(expected(case)))?;
+        reference::verify_lsh(&case.call, &case.options, &inputs, got, Rows::All, Some(expected(case)))?;
     Ok(judged(case, &report))
 }
 
@@ -29,17 +29,17 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Lsh) -> Result<Done> {
         (Ok(qk), Ok(v)) => (qk, v),
         (Err(reason), _) | (_, Err(reason)) => return Ok(Done::Unsupported(reason)),
     };
-    let (shape, inputs) = (case.shape.elements(E::TYPE), case.inputs(&qk, &v));
-    let output: LshOutput<E> = gpu.lsh(&shape, &case.options, &inputs)?;
+    let (call, inputs) = (case.call.clone().storage(Storage::all(E::TYPE)), case.inputs(&qk, &v));
+    let output: LshOutput<E> = gpu.lsh(&call, &case.options, &inputs)?;
     let theirs = E::TYPE == ElementType::F32 && output.buckets == case.buckets;
     // Without an expected lse ours is not compared with ours.
     let lse = if theirs { lse_of(case, &output.lse) } else { Some(&output.lse[..]) };
     let got = LshGot { out: &output.out, lse, buckets: &output.buckets, order: Some(&output.order) };
     let expected = theirs.then(|| expected(case));
-    let report = reference::verify_lsh(&shape, &case.options, &inputs, got, Rows::All, expected)?;
+    let report = reference::verify_lsh(&call, &case.options, &inputs, got, Rows::All, expected)?;
     let mut judged = judged(case, &report);
     if E::TYPE == ElementType::F32 && !theirs {
-        let certain = reference::lsh_buckets(&shape, &case.options, &inputs)?.certain;
+        let certain = reference::lsh_buckets(&call, &case.options, &inputs)?.certain;
         let pairs = output.buckets.iter().zip(&case.buckets);
         let wrong = pairs.zip(certain).position(|((ours, theirs), certain)| certain && ours != theirs);
         if let Some(n) = wrong {
@@ -76,7 +76,7 @@ fn bucket(case: &Lsh, n: usize, got: u32, expected: u32) -> String {
 
 /// A place of `[B, H, rounds, L]`.
 fn at(case: &Lsh, n: usize) -> String {
-    let (len, rounds, heads) = (case.shape.q_len, case.options.rounds, case.shape.heads);
+    let (len, rounds, heads) = (case.call.shape.q_len, case.options.rounds, case.call.shape.heads);
     let line = n / len / rounds;
     format!("[{}, {}, {}, {}]", line / heads, line % heads, n / len % rounds, n % len)
 }

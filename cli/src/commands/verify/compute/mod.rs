@@ -8,7 +8,8 @@ mod model;
 use super::record::Judged;
 use crate::case::Content;
 use anyhow::Result;
-use wgpu_attention::{AnyPattern, Element, Gpu};
+use wgpu_attention::{AnyPattern, Element, ElementType, Gpu};
+use wgpu_attention_bench::typed;
 
 /// What came of a case on a GPU.
 pub(super) enum Done {
@@ -36,10 +37,22 @@ pub(super) fn on_cpu(case: &Content, pattern: Option<&AnyPattern>) -> Result<Jud
     }
 }
 
-/// The kernels against the expected values; in 16 bits against the reference on the rounded inputs.
-pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Content, pattern: Option<&AnyPattern>) -> Result<Done> {
+/// The kernels against the expected values; in 16 bits against the reference on the rounded inputs. `kv` is the type of k and
+/// v, where they have one of their own.
+pub(super) fn on_gpu<E: Element>(
+    gpu: &Gpu,
+    case: &Content,
+    pattern: Option<&AnyPattern>,
+    kv: Option<ElementType>,
+) -> Result<Done> {
     match case {
-        Content::Attention(case) => attention::on_gpu::<E>(gpu, case, pattern.unwrap_or(&case.pattern)),
+        Content::Attention(case) => {
+            let pattern = pattern.unwrap_or(&case.pattern);
+            typed!(kv.unwrap_or(E::TYPE), KV => attention::on_gpu::<E, KV>(gpu, case, pattern))
+        }
+        _ if kv.is_some() => {
+            Ok(Done::Unsupported("only attention has k and v in a type of their own".into()))
+        }
         Content::Lsh(case) => lsh::on_gpu::<E>(gpu, case),
         Content::Layer(case) => layer::on_gpu::<E>(gpu, case),
         Content::Model(bytes) => model::on_gpu::<E>(gpu, bytes),
