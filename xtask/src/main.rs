@@ -27,7 +27,8 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   test [--adapter auto|software|system] [--quick] [-- ARGS...]
-                        all checks and tests; ARGS go to `cargo test`; --quick leaves out what only a release needs
+                        all checks and tests; ARGS go to `cargo test`; --quick leaves out what only a release needs,
+                        and draws fewer cases
   attention ARGS...     build the command line and run it on whatever adapter is there (= cargo attention ARGS...)
   adapter-env [--adapter auto|software|system]
                         print what it takes to run any program on the adapter, as lines for a shell

@@ -16,6 +16,8 @@ use crate::{build, steps};
 
 /// The command by which cargo starts a test program.
 pub(crate) const RUNNER: &str = "run-test";
+/// Cases drawn for each property in a quick run; 256 otherwise.
+const CASES: (&str, &str) = ("PROPTEST_CASES", "32");
 /// How many are listed.
 const LISTED: usize = 15;
 
@@ -29,8 +31,13 @@ pub(crate) struct Times {
 }
 
 /// Runs `cargo test` with these arguments, and passes on what it says; a failure is the error.
-pub(crate) fn test(launcher: &Launcher, arguments: &[String]) -> Result<(Times, Result<()>)> {
+///
+/// `quick` draws fewer cases for each property, unless `PROPTEST_CASES` says how many.
+pub(crate) fn test(launcher: &Launcher, quick: bool, arguments: &[String]) -> Result<(Times, Result<()>)> {
     let mut cargo = launcher.cargo_through(&[&build::ourselves()?, Path::new(RUNNER)])?;
+    if quick && std::env::var_os(CASES.0).is_none() {
+        cargo.env(CASES.0, CASES.1);
+    }
     cargo.args(["test", "--workspace", "--all-features", "--no-fail-fast"]).args(arguments);
     let line = steps::words(&cargo);
     eprintln!("   {line}");

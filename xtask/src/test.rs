@@ -31,7 +31,7 @@ const THOROUGH: [&str; 11] = [
 pub(crate) struct Options {
     /// The adapter that tests run on.
     pub(crate) adapter: Choice,
-    /// Only what a change of a few lines needs: format, rules, clippy, tests.
+    /// Only what a change of a few lines needs: format, rules, clippy, and tests with fewer drawn cases.
     pub(crate) quick: bool,
     /// More arguments of `cargo test`.
     pub(crate) to_cargo_test: Vec<String>,
@@ -70,7 +70,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     let mut slowest = String::new();
     steps.run("tests", || {
-        let (times, outcome) = slowest::test(&launcher, &options.to_cargo_test)?;
+        let (times, outcome) = slowest::test(&launcher, options.quick, &options.to_cargo_test)?;
         slowest = times.report();
         outcome
     });
