@@ -1,6 +1,7 @@
 //! Element types of tensors in memory. Arithmetic is always f32 (on the GPU) or f64 (in the reference).
 
 use half::{bf16, f16};
+use std::borrow::Cow;
 
 /// How the elements of a tensor are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -56,12 +57,17 @@ pub trait Element: bytemuck::Pod + Send + Sync + Into<f64> + 'static {
     const TYPE: ElementType;
     /// The nearest value of this type.
     fn from_f64(x: f64) -> Self;
+    /// The values in f32, which holds those of every type exactly: as they are, or a copy.
+    fn widened(values: &[Self]) -> Cow<'_, [f32]>;
 }
 
 impl Element for f32 {
     const TYPE: ElementType = ElementType::F32;
     fn from_f64(x: f64) -> Self {
         x as f32
+    }
+    fn widened(values: &[Self]) -> Cow<'_, [f32]> {
+        Cow::Borrowed(values)
     }
 }
 
@@ -70,11 +76,17 @@ impl Element for f16 {
     fn from_f64(x: f64) -> Self {
         f16::from_f64(x)
     }
+    fn widened(values: &[Self]) -> Cow<'_, [f32]> {
+        values.iter().map(|x| x.to_f32()).collect()
+    }
 }
 
 impl Element for bf16 {
     const TYPE: ElementType = ElementType::Bf16;
     fn from_f64(x: f64) -> Self {
         bf16::from_f64(x)
+    }
+    fn widened(values: &[Self]) -> Cow<'_, [f32]> {
+        values.iter().map(|x| x.to_f32()).collect()
     }
 }

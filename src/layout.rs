@@ -223,7 +223,7 @@ fn check_reach(name: &'static str, offset: usize, axes: &[(isize, usize)], dim: 
 pub(crate) fn check_u32(name: &'static str, need: u128) -> Result<()> {
     if need > u128::from(u32::MAX) {
         let elements = need.min(u64::MAX.into()) as u64;
-        return Err(Error::limit(name, "the number of elements per tensor", elements, u32::MAX.into()));
+        return Err(Error::limit(name, "the largest 32-bit element index", elements, u32::MAX.into()));
     }
     Ok(())
 }

@@ -71,9 +71,18 @@
 //! | `gpu` | plan, bind, encode | `mask`, `wgsl` |
 //! | `shaders/` | the kernels | |
 //!
-//! The feature `gpu` (default) brings wgpu, without choosing a backend for you: enable `vulkan`, `metal`, `dx12`, `gles` or
-//! `webgpu` on your own wgpu dependency, or use the one re-exported here. Without `gpu`, patterns, masks, the reference
-//! and the WGSL text remain. The feature `serde` reads patterns from JSON (`AnyPattern`).
+//! # Features
+//!
+//! | feature | default | what it brings |
+//! |---|---|---|
+//! | `gpu` | yes | wgpu and everything that needs a device, without a backend |
+//! | `vulkan`, `metal`, `dx12`, `gles` | yes | `gpu`, and the wgpu backend of that name, on the systems that have it |
+//! | `webgpu` | | `gpu`, and wgpu's backend for browsers |
+//! | `serde` | | patterns from JSON: `AnyPattern` |
+//!
+//! A program that chooses wgpu's backends itself takes this crate with `default-features = false, features = ["gpu"]`, beside
+//! a `wgpu` of the same version with the backends it wants: cargo builds one wgpu for both. Without `gpu`, patterns,
+//! masks, the reference and the WGSL text remain.
 
 // A browser's device belongs to one thread; the `Arc`s around it are for all the others.
 #![cfg_attr(target_arch = "wasm32", allow(clippy::arc_with_non_send_sync))]
@@ -111,6 +120,8 @@ pub use gpu::{
     PathChoice, RotaryBuffers, RotaryPlan, Scratch, SoftmaxPlan, SortBuffers, SortOutput, SortPlan,
     SortShape, Stage, cooperative_features, recommended_features, recommended_limits,
 };
+/// The `half` that [`Element`] is implemented for, so that versions agree: `half::f16` and `half::bf16`.
+pub use half;
 pub use inputs::Inputs;
 pub use layout::{BiasStrides, Layout, Strides};
 pub use lsh::{LshInputs, LshOptions, Projections};

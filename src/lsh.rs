@@ -219,7 +219,7 @@ impl LshOptions {
         for (what, need) in needs {
             if need > u128::from(u32::MAX) {
                 let need = need.min(u64::MAX.into()) as u64;
-                return Err(Error::limit(what, "the number of elements per tensor", need, u32::MAX.into()));
+                return Err(Error::limit(what, "the largest 32-bit element index", need, u32::MAX.into()));
             }
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::attention::AttentionBuffers;
 use super::host::Gpu;
+use super::kernels::Kernels;
 use super::options::Options;
 use crate::pattern::Full;
 use crate::{AttentionShape, ElementType, Error, Result};
@@ -22,10 +23,23 @@ impl Gpu {
     /// # Errors
     /// As [`Gpu::attention`].
     pub fn calibrated(&self) -> Result<Self> {
+        Ok(self.with_kernels(self.calibrated_kernels()?))
+    }
+
+    /// The kernels of [`Gpu::calibrated`], measured once for a device and its clones; those that are there where the options
+    /// say already how long a dispatch may be.
+    pub(super) fn calibrated_kernels(&self) -> Result<Kernels> {
+        let options = self.kernels().options();
+        if options.dispatch_flops.is_some() || options.measured_flops_per_second.is_some() {
+            return Ok(self.kernels().clone());
+        }
+        if let Some(kernels) = self.calibrated.get() {
+            return Ok(kernels.clone());
+        }
         let measured_flops_per_second = Some(self.flops_per_second()?);
         let options = Options { measured_flops_per_second, ..*self.kernels().options() };
         let kernels = self.kernels().with_options(options).map_err(|e| self.or_lost(e))?;
-        Ok(self.with_kernels(kernels))
+        Ok(self.calibrated.get_or_init(|| kernels).clone())
     }
 
     fn flops_per_second(&self) -> Result<f64> {

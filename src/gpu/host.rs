@@ -27,6 +27,8 @@ pub struct Gpu {
     lost: Arc<OnceLock<String>>,
     /// Of the last calls on slices; clones share them.
     pub(super) plans: Arc<PlanCache>,
+    /// Cut by how fast the device is, once that is measured.
+    pub(super) calibrated: Arc<OnceLock<Kernels>>,
 }
 
 /// Features that make the kernels faster where an adapter has them. None is needed.
@@ -141,12 +143,12 @@ impl Gpu {
             report.get_or_init(|| format!("{reason:?}: {message}"));
         });
         let kernels = Kernels::new(&device, options)?;
-        Ok(Self { info, device, queue, kernels, lost, plans: Arc::default() })
+        Ok(Self { info, device, queue, kernels, lost, plans: Arc::default(), calibrated: Arc::default() })
     }
 
     /// The same device with other kernels: other [`Options`], or edited shaders. They must be of this device.
     pub fn with_kernels(&self, kernels: Kernels) -> Self {
-        Self { kernels, plans: Arc::default(), ..self.clone() }
+        Self { kernels, plans: Arc::default(), calibrated: Arc::default(), ..self.clone() }
     }
 
     /// The adapter.

@@ -152,7 +152,7 @@ impl Kernels {
         let count = u32::try_from(items).map_err(|_| {
             Error::limit(
                 what,
-                "the number of workgroups per call",
+                "the largest 32-bit count of workgroups",
                 items.min(u64::MAX.into()) as u64,
                 u32::MAX.into(),
             )

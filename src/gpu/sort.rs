@@ -67,7 +67,7 @@ impl SortShape {
         if need > u128::from(u32::MAX) {
             return Err(Error::limit(
                 "the sort",
-                "the number of elements per tensor",
+                "the largest 32-bit element index",
                 need.min(u64::MAX.into()) as u64,
                 u32::MAX.into(),
             ));

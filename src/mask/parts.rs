@@ -112,6 +112,20 @@ impl Parts {
         self.parts.iter().zip(self.places()).map(keys).collect()
     }
 
+    /// In how many tiles of 16 keys, counted in places of each part, query `i` keeps a key: what bounds the longest sum of a
+    /// kernel that adds up each tile by itself.
+    pub fn key_tiles(&self, batch: usize, head: usize, i: usize) -> usize {
+        let tiles = |(part, [q, _]): (&Part, &[Option<Places>; 2])| -> usize {
+            places(q, i)
+                .map(|i| {
+                    let keys = part.mask.key_order(batch, head, i);
+                    keys.chunk_by(|a, b| a / 16 == b / 16).count()
+                })
+                .sum()
+        };
+        self.parts.iter().zip(self.places()).map(tiles).sum()
+    }
+
     /// Pairs that are kept, over all parts, batch items and heads.
     pub fn kept(&self) -> u64 {
         self.parts.iter().map(|part| part.mask.kept()).sum()

@@ -58,10 +58,11 @@
 //!     + sum_j' w+_j |v_jc| + (m + R + 2) 2^-124 (1 + max_j |v_jc|)
 //! B1  = sum_j dw_j |v_jc - o_c|
 //! B2  = max over reachable j of |v_jc - o_c| + sum over the others of w+_j |v_jc - o_c|
-//! K   = m + R + 2 + 10 (parts - 1)
+//! K   = n + R + 2 + 10 (parts - 1),   n = min(m, 128 + tiles)
 //! ```
 //!
-//! K: m - 1 additions, the product p v, a product per rescale; per merge the normalisation of the part (its
+//! K: n - 1 additions (a tile of up to 128 keys is added up by itself, then the tiles that have a key; with weights of 16 bits
+//! n = m: matrix units add straight through), the product p v, a product per rescale; per merge the normalisation of the part (its
 //! division, 2.5 ULP), four products with weights and sums and their additions. B2 holds because o^ is nearly a
 //! mean of the v_j with *some* weights: it is what remains when the scores themselves are uncertain by more than 1,
 //! as in a row whose every key has a bias of -1e9. A key is reachable if w+_j > exp(-40). sum': values that are
@@ -121,7 +122,7 @@ use super::call::{Call, Position};
 use super::exact::Exact;
 use super::rounding::{E, HUGE, TINY, U, gamma, min_normal, promised, stored};
 use crate::score::Known;
-use crate::{Element, KernelPath};
+use crate::KernelPath;
 use std::f64::consts::LOG2_E;
 
 /// Second-order terms: a relative error r is an error of -ln(1 - r) <= r (1 + 2^-10) in the exponent, for r < 2^-10.
@@ -136,14 +137,20 @@ pub struct WeightFormat {
     pub smallest: f64,
     /// How far, in nats, a score may be above the maximum that the kernel still uses.
     pub late: f64,
+    /// Whether the sums of each tile of keys are made by themselves before they are added.
+    pub tiles: bool,
 }
 
 impl WeightFormat {
     /// Not rounded: the scalar path.
-    pub const F32: Self = Self { rounding: 0.0, smallest: 0.0, late: 0.0 };
+    pub const F32: Self = Self { rounding: 0.0, smallest: 0.0, late: 0.0, tiles: true };
     /// 2^7 times the weight in f16, the nearer neighbour, maxima up to 8 in base 2 late: the cooperative path.
-    pub const F16: Self =
-        Self { rounding: 1.0 / 2048.0, smallest: 1.0 / 2_097_152.0, late: 8.0 * std::f64::consts::LN_2 };
+    pub const F16: Self = Self {
+        rounding: 1.0 / 2048.0,
+        smallest: 1.0 / 2_097_152.0,
+        late: 8.0 * std::f64::consts::LN_2,
+        tiles: false,
+    };
 
     /// Of a kernel.
     pub const fn of(path: KernelPath) -> Self {
@@ -167,12 +174,14 @@ pub(super) struct Bound {
     pub(super) lse: f64,
 }
 
-/// The bound of a row that has keys. `parts` walks the places of `exact.keys`, each once.
-pub(super) fn bound<Q: Element, KV: Element>(
-    call: &Call<'_, Q, KV>,
+/// The bound of a row that has keys. `parts` walks the places of `exact.keys`, each once; `chain` additions is the longest
+/// chain of a sum over them.
+pub(super) fn bound(
+    call: &Call<'_>,
     at: Position,
     exact: &Exact,
     parts: &[Vec<usize>],
+    chain: usize,
     format: WeightFormat,
 ) -> Bound {
     let (scores, m) = (&exact.scores, exact.keys.len());
@@ -185,7 +194,7 @@ pub(super) fn bound<Q: Element, KV: Element>(
     }
 
     let rises = records(scores, &deltas, parts) + 2 * (parts.len() - 1);
-    let sum_error = gamma(m + rises + 2 + 10 * (parts.len() - 1));
+    let sum_error = gamma(chain + rises + 2 + 10 * (parts.len() - 1));
     if !sum_error.is_finite() {
         return unbounded();
     }
@@ -210,7 +219,7 @@ struct Query {
 }
 
 impl Query {
-    fn new<Q: Element, KV: Element>(call: &Call<'_, Q, KV>, at: Position) -> Self {
+    fn new(call: &Call<'_>, at: Position) -> Self {
         let elements = call.q(at);
         let largest = elements.iter().fold(1.0f64, |max, q| max.max(q.abs()));
         let overflows = f64::from(call.attention.scale_value()).abs() * LOG2_E * largest >= HUGE;
@@ -219,9 +228,10 @@ impl Query {
 }
 
 /// Section 1, `product`: the error of scale q . k_j.
-fn product_error<Q: Element, KV: Element>(call: &Call<'_, Q, KV>, q: &Query, at: Position, j: u32) -> f64 {
+fn product_error(call: &Call<'_>, q: &Query, at: Position, j: u32) -> f64 {
     let scale = f64::from(call.attention.scale_value()).abs();
-    let [smallest_q, smallest_k] = [min_normal(Q::TYPE), min_normal(KV::TYPE)];
+    let storage = call.attention.storage;
+    let [smallest_q, smallest_k] = [storage.q, storage.kv].map(min_normal);
     let (mut condition, mut flushed, mut k_sum) = (0.0, 0.0, 0.0);
     for (&q, k) in q.elements.iter().zip(call.k(at, j)) {
         let size = (q * k).abs();
@@ -244,8 +254,8 @@ fn product_error<Q: Element, KV: Element>(call: &Call<'_, Q, KV>, q: &Query, at:
 }
 
 /// Section 1: delta of the n-th key. Not finite where nothing can be said.
-fn score_error<Q: Element, KV: Element>(
-    call: &Call<'_, Q, KV>,
+fn score_error(
+    call: &Call<'_>,
     q: &Query,
     at: Position,
     exact: &Exact,
@@ -355,15 +365,15 @@ impl Weights {
 }
 
 /// Section 3: the bound of each element of a row.
-fn output_bound<Q: Element, KV: Element>(
-    call: &Call<'_, Q, KV>,
+fn output_bound(
+    call: &Call<'_>,
     at: Position,
     exact: &Exact,
     weights: &Weights,
     sum_error: f64,
     flushes: f64,
 ) -> Vec<f64> {
-    let (smallest, count) = (min_normal(KV::TYPE), exact.keys.len() as f64);
+    let (smallest, count) = (min_normal(call.attention.storage.kv), exact.keys.len() as f64);
     let mut columns = vec![Column::default(); exact.out.len()];
     for (n, &j) in exact.keys.iter().enumerate() {
         let (upper, error) = (weights.upper[n], weights.error[n]);

@@ -37,21 +37,22 @@ impl fmt::Display for Position {
 }
 
 /// A call whose sizes have been checked: nothing below can index past an end.
-pub(super) struct Call<'a, Q, KV> {
+pub(super) struct Call<'a> {
     pub(super) attention: &'a Attention,
     /// Its sizes.
     pub(super) shape: &'a AttentionShape,
-    q: &'a [Q],
-    k: &'a [KV],
-    v: &'a [KV],
+    /// In f32, which holds every element type exactly, so that what follows is compiled once.
+    q: Cow<'a, [f32]>,
+    k: Cow<'a, [f32]>,
+    v: Cow<'a, [f32]>,
     pattern: &'a dyn Pattern,
     /// Of each term of the score: the caller's, or the term's own.
     tensors: Vec<Vec<Cow<'a, [f32]>>>,
     strides: [Strides; 3],
 }
 
-impl<'a, Q: Element, KV: Element> Call<'a, Q, KV> {
-    pub(super) fn new(
+impl<'a> Call<'a> {
+    pub(super) fn new<Q: Element, KV: Element>(
         attention: &'a Attention,
         inputs: &Inputs<'a, Q, KV>,
         pattern: &'a dyn Pattern,
@@ -69,9 +70,9 @@ impl<'a, Q: Element, KV: Element> Call<'a, Q, KV> {
         Ok(Self {
             attention,
             shape,
-            q: inputs.q,
-            k: inputs.k,
-            v: inputs.v,
+            q: Q::widened(inputs.q),
+            k: KV::widened(inputs.k),
+            v: KV::widened(inputs.v),
             pattern,
             tensors: attention.score.rules().map(tensors).collect(),
             strides: [attention.q_strides(), attention.k_strides(), attention.v_strides()],

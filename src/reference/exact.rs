@@ -1,8 +1,6 @@
 //! One row of attention by the formula, in f64.
 
 use super::call::{Call, Position};
-use crate::Element;
-
 /// A row in f64, with what it was made from.
 pub(super) struct Exact {
     /// S_i, ascending.
@@ -17,8 +15,9 @@ pub(super) struct Exact {
 }
 
 /// Two passes over S_i: the scores with their maximum M, then
-/// l = sum exp(s_j - M), o = sum exp(s_j - M) v_j / l, lse = M + ln l. A score that is NaN or infinite makes all of it NaN.
-pub(super) fn solve<Q: Element, KV: Element>(call: &Call<'_, Q, KV>, at: Position) -> Exact {
+/// l = sum exp(s_j - M), o = sum exp(s_j - M) v_j / l, lse = M + ln l. A score, or an attended
+/// value, that is NaN or infinite makes all of the row NaN.
+pub(super) fn solve(call: &Call<'_>, at: Position) -> Exact {
     let keys = call.keys(at);
     let mut out = vec![0.0; call.shape.value_dim];
     if keys.is_empty() {
@@ -42,6 +41,10 @@ pub(super) fn solve<Q: Element, KV: Element>(call: &Call<'_, Q, KV>, at: Positio
         for (o, v) in out.iter_mut().zip(call.v(at, j)) {
             *o += p * v;
         }
+    }
+    if keys.iter().any(|&j| call.v(at, j).any(|v| !v.is_finite())) {
+        out.fill(f64::NAN);
+        return Exact { keys, products, scores, out, lse: f64::NAN };
     }
     out.iter_mut().for_each(|o| *o /= l);
     Exact { keys, products, scores, out, lse: max + f64::ln(l) }

@@ -59,7 +59,7 @@ pub use bound::WeightFormat;
 pub use call::Position;
 pub use inputs::{Kind, Tensors, random};
 pub use lsh::{LshBuckets, LshGot, LshReport, lsh, lsh_buckets, lsh_order, lsh_with_buckets, verify_lsh};
-pub use row::{Row, Walk, row, row_of_format};
+pub use row::{Row, Tiles, Walk, row, row_of_format};
 pub use rows::Rows;
 pub use verify::{Expected, Got, Report, VerifyOptions, Worst, compare_expected, verify};
 

@@ -25,7 +25,7 @@ use super::inputs::Tensors;
 use super::rounding::{E, U, gamma};
 use super::row::bounded_row;
 use super::rows::Rows;
-use super::verify::{Got, Report, check_got, got_row};
+use super::verify::{Got, GotRows, Report};
 use crate::Counter;
 use crate::pattern::Pattern;
 use crate::score::Rule;
@@ -78,7 +78,7 @@ pub fn check_count<Q: Element, KV: Element, O: Element>(
     let attention = attention.into();
     let shape = &attention.shape;
     let call = Call::new(&attention, inputs, pattern)?;
-    check_got(&attention, &got)?;
+    let got = GotRows::new(&attention, &got)?;
     let check = |&at: &Position| {
         let keys = call.keys(at);
         let n = keys.len();
@@ -86,13 +86,13 @@ pub fn check_count<Q: Element, KV: Element, O: Element>(
         for &j in &keys {
             counts.iter_mut().zip(call.v(at, j)).for_each(|(count, v)| *count += v);
         }
-        let out = got_row(&attention, &got, at).zip(&counts).map(|(got, count)| match n {
+        let out = got.row(at).zip(&counts).map(|(got, count)| match n {
             0 => (got, 0.0, 0.0),
             _ => (got, count / n as f64, count_tolerance(attention.storage.out, *count, n)),
         });
-        let lse = got.lse.map(|lse| match n {
-            0 => (f64::from(lse[at.row(shape)]), f64::from(f32::MIN), 0.0),
-            _ => (f64::from(lse[at.row(shape)]), (n as f64).ln(), lse_tolerance(n)),
+        let lse = got.lse(at).map(|lse| match n {
+            0 => (lse, f64::from(f32::MIN), 0.0),
+            _ => (lse, (n as f64).ln(), lse_tolerance(n)),
         });
         Report::of_row(at, out, lse)
     };
@@ -199,7 +199,7 @@ pub fn check_gather<Q: Element, KV: Element, O: Element>(
     let shape = &attention.shape;
     let inputs = gather.tensors.inputs();
     let call = Call::new(&attention, &inputs, pattern)?;
-    check_got(&attention, &got)?;
+    let got = GotRows::new(&attention, &got)?;
     if gather.targets.len() != shape.len_lse() || gather.targets.iter().any(|&t| t as usize >= shape.kv_len) {
         return Err(Error::argument(
             "targets",
@@ -218,12 +218,12 @@ pub fn check_gather<Q: Element, KV: Element, O: Element>(
     let tolerance = |v: f64| relative * v.abs() + (sums * v.abs()).min(0.25) + others;
     let hit = |&at: &Position| {
         let values = call.v(at, gather.targets[at.row(shape)]);
-        let out = got_row(&attention, &got, at).zip(values).map(|(got, v)| (got, v, tolerance(v)));
+        let out = got.row(at).zip(values).map(|(got, v)| (got, v, tolerance(v)));
         Report::of_row(at, out, None)
     };
     let miss = |&at: &Position| {
-        let row = bounded_row(&call, at, None, weights)?;
-        let out = got_row(&attention, &got, at)
+        let row = bounded_row(&call, at, None, None, weights)?;
+        let out = got.row(at)
             .zip(row.out)
             .zip(row.bound)
             .map(|((got, expected), bound)| (got, expected, bound));
@@ -328,7 +328,7 @@ fn value(shape: &AttentionShape, batch: usize, head: usize, j: usize, c: usize) 
 }
 
 /// `[B, H, Lq]`. Three of four rows take the first attended key from a random one on, the others any key.
-fn targets<Q: Element, KV: Element>(call: &Call<'_, Q, KV>, seed: u64) -> Vec<u32> {
+fn targets(call: &Call<'_>, seed: u64) -> Vec<u32> {
     let (draw, shape) = (Counter::new(seed, 3), call.shape);
     (0..shape.len_lse())
         .into_par_iter()

@@ -10,13 +10,22 @@ use crate::{Attention, Element, Error, Inputs, Result};
 /// merged one after the other by log-sum-exp. Keys that the row does not attend may be listed; they are ignored.
 pub type Walk<'a> = &'a (dyn Fn(Position) -> Vec<Vec<u32>> + Sync);
 
+/// In how many tiles of 16 keys, counted in places of the walk, a kernel meets the keys of a row, over all parts: it adds up
+/// each tile by itself, so that its longest chain of additions is that much shorter. See
+/// [`Parts::key_tiles`](crate::Parts::key_tiles).
+pub type Tiles<'a> = &'a (dyn Fn(Position) -> usize + Sync);
+
+/// Keys of the smallest tile that a kernel adds up by itself.
+const LEAST_TILE: u32 = 16;
+/// And of the largest.
+const MOST_TILE: usize = 128;
+
 /// One row of the reference, with the bound of `reference/bound.rs` on a kernel's error.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// o_i, `[dv]`; 0 without keys. NaN where the row attends a NaN or an infinity: of q or k in all of it, of v in the
-    /// columns that have one (there it may be infinite).
+    /// o_i, `[dv]`; 0 without keys; all NaN where the row attends a NaN or an infinity, be it of q, of k or of v.
     pub out: Vec<f64>,
-    /// lse_i; `f32::MIN` without keys, NaN where a score is not finite.
+    /// lse_i; `f32::MIN` without keys, NaN where `out` is.
     pub lse: f64,
     /// Largest error of each element of `out`, `[dv]`: 0 without keys, infinite where nothing can be promised.
     pub bound: Vec<f64>,
@@ -55,7 +64,7 @@ pub fn row<Q: Element, KV: Element>(
     let attention = attention.into();
     let call = Call::new(&attention, inputs, pattern)?;
     call.check_position(at)?;
-    bounded_row(&call, at, order, WeightFormat::F32)
+    bounded_row(&call, at, order, None, WeightFormat::F32)
 }
 
 /// [`row`], with the bound of a kernel that keeps weights in another format.
@@ -73,14 +82,15 @@ pub fn row_of_format<Q: Element, KV: Element>(
     let attention = attention.into();
     let call = Call::new(&attention, inputs, pattern)?;
     call.check_position(at)?;
-    bounded_row(&call, at, order, weights)
+    bounded_row(&call, at, order, None, weights)
 }
 
 /// [`row`] of a call that has been checked.
-pub(super) fn bounded_row<Q: Element, KV: Element>(
-    call: &Call<'_, Q, KV>,
+pub(super) fn bounded_row(
+    call: &Call<'_>,
     at: Position,
     order: Option<Walk<'_>>,
+    tiles: Option<Tiles<'_>>,
     weights: WeightFormat,
 ) -> Result<Row> {
     let exact = solve(call, at);
@@ -98,7 +108,17 @@ pub(super) fn bounded_row<Q: Element, KV: Element>(
         let bound = vec![0.0; exact.out.len()];
         return Ok(Row { out: exact.out, lse: exact.lse, bound, lse_bound: 0.0, kept });
     }
-    let bound = bound::bound(call, at, &exact, &parts, weights);
+    // In natural order tiles are stretches of keys; in another, each key may have a tile of its own.
+    let tiles = match (tiles, order) {
+        (Some(tiles), _) => tiles(at),
+        (None, None) => exact.keys.chunk_by(|a, b| a / LEAST_TILE == b / LEAST_TILE).count(),
+        (None, Some(_)) => kept,
+    };
+    let sums = match weights.tiles {
+        true => kept.min(MOST_TILE + tiles),
+        false => kept,
+    };
+    let bound = bound::bound(call, at, &exact, &parts, sums, weights);
     Ok(Row { out: exact.out, lse: exact.lse, bound: bound.out, lse_bound: bound.lse, kept })
 }
 

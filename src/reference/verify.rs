@@ -5,12 +5,13 @@
 
 use super::bound::WeightFormat;
 use super::call::{Call, Position, check_type};
-use super::row::{Row, Walk, bounded_row};
+use super::row::{Row, Tiles, Walk, bounded_row};
 use super::rows::Rows;
 use crate::inputs::check_len;
 use crate::pattern::Pattern;
-use crate::{Attention, Element, Error, Inputs, Result};
+use crate::{Attention, Element, Error, Inputs, Result, Strides};
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::fmt;
 
 /// What a kernel wrote.
@@ -38,6 +39,8 @@ pub struct VerifyOptions<'a> {
     pub rows: Rows,
     /// The order in which the kernel walked the keys; by default ascending, in one part. See [`Walk`].
     pub order: Option<Walk<'a>>,
+    /// In how many tiles it met them; by default as `order` allows. See [`Tiles`].
+    pub tiles: Option<Tiles<'a>>,
     /// The expected values' own absolute error, added to every bound: 0 where they are the reference's.
     pub allowance: f64,
     /// How the kernel keeps the weights; by default in f32, as the scalar path does.
@@ -200,7 +203,9 @@ pub fn verify<Q: Element, KV: Element, O: Element>(
     got: Got<'_, O>,
     options: VerifyOptions<'_>,
 ) -> Result<Report> {
-    compare(&attention.into(), inputs, pattern, got, options, |_, row| row)
+    let attention = attention.into();
+    let call = Call::new(&attention, inputs, pattern)?;
+    compare(&call, &GotRows::new(&attention, &got)?, options, &|_, row| row)
 }
 
 /// Compares a kernel's output with what another system computed, under the bound of [`row`](super::row()) plus
@@ -225,7 +230,8 @@ pub fn compare_expected<Q: Element, KV: Element, O: Element>(
     if let Some(lse) = expected.lse {
         check_exact("expected.lse", lse.len(), shape.len_lse())?;
     }
-    compare(&attention, inputs, pattern, got, options, |at, mut row| {
+    let call = Call::new(&attention, inputs, pattern)?;
+    compare(&call, &GotRows::new(&attention, &got)?, options, &|at, mut row| {
         let n = at.row(shape);
         row.out = expected.out[n * width..(n + 1) * width].iter().map(|&x| f64::from(x)).collect();
         if let Some(lse) = expected.lse {
@@ -239,50 +245,53 @@ pub fn compare_expected<Q: Element, KV: Element, O: Element>(
 }
 
 /// `expect` turns the reference's row into the expected one.
-fn compare<Q: Element, KV: Element, O: Element>(
-    attention: &Attention,
-    inputs: &Inputs<'_, Q, KV>,
-    pattern: &dyn Pattern,
-    got: Got<'_, O>,
+fn compare(
+    call: &Call<'_>,
+    got: &GotRows<'_>,
     options: VerifyOptions<'_>,
-    expect: impl Fn(Position, Row) -> Row + Sync,
+    expect: &(dyn Fn(Position, Row) -> Row + Sync),
 ) -> Result<Report> {
-    let call = Call::new(attention, inputs, pattern)?;
-    check_got(attention, &got)?;
-    let shape = &attention.shape;
     let allowance = options.allowance;
     if !(allowance.is_finite() && allowance >= 0.0) {
         return Err(Error::argument("allowance", "a finite number, at least 0", allowance));
     }
     let check = |&at: &Position| {
-        let row = expect(at, bounded_row(&call, at, options.order, options.weights)?);
-        let out = got_row(attention, &got, at);
-        let out = out
-            .zip(&row.out)
-            .zip(&row.bound)
-            .map(|((got, &expected), &bound)| (got, expected, bound + allowance));
-        let lse = got.lse.map(|lse| (f64::from(lse[at.row(shape)]), row.lse, row.lse_bound + allowance));
+        let row = expect(at, bounded_row(call, at, options.order, options.tiles, options.weights)?);
+        let out = got.row(at).zip(&row.out).zip(&row.bound);
+        let out = out.map(|((got, &expected), &bound)| (got, expected, bound + allowance));
+        let lse = got.lse(at).map(|lse| (lse, row.lse, row.lse_bound + allowance));
         Ok(Report::of_row(at, out, lse))
     };
-    let rows = options.rows.positions(shape);
+    let rows = options.rows.positions(call.shape);
     rows.par_iter().map(check).try_reduce(Report::empty, |a, b| Ok(a.merge(b))).map(Report::concluded)
 }
 
-/// One row of `got.out`.
-pub(super) fn got_row<'a, O: Element>(
-    attention: &Attention,
-    got: &Got<'a, O>,
-    at: Position,
-) -> impl Iterator<Item = f64> + use<'a, O> {
-    let start = attention.out_strides().at(at.batch, at.head, at.i);
-    got.out[start..start + attention.shape.value_dim].iter().map(|&x| x.into())
+/// What a kernel wrote, checked against the call's sizes, in f32.
+pub(super) struct GotRows<'a> {
+    attention: &'a Attention,
+    strides: Strides,
+    out: Cow<'a, [f32]>,
+    lse: Option<&'a [f32]>,
 }
 
-/// Lengths and type of a kernel's output.
-pub(super) fn check_got<O: Element>(attention: &Attention, got: &Got<'_, O>) -> Result<()> {
-    check_type::<O>("out", attention.storage.out)?;
-    check_len("out", got.out.len(), attention.len_out(), attention.layouts.out)?;
-    got.lse.map_or(Ok(()), |lse| check_exact("lse", lse.len(), attention.len_lse()))
+impl<'a> GotRows<'a> {
+    pub(super) fn new<O: Element>(attention: &'a Attention, got: &Got<'a, O>) -> Result<Self> {
+        check_type::<O>("out", attention.storage.out)?;
+        check_len("out", got.out.len(), attention.len_out(), attention.layouts.out)?;
+        got.lse.map_or(Ok(()), |lse| check_exact("lse", lse.len(), attention.len_lse()))?;
+        let strides = attention.out_strides();
+        Ok(Self { attention, strides, out: O::widened(got.out), lse: got.lse })
+    }
+
+    /// One row of out.
+    pub(super) fn row(&self, at: Position) -> impl Iterator<Item = f64> + '_ {
+        let start = self.strides.at(at.batch, at.head, at.i);
+        self.out[start..start + self.attention.shape.value_dim].iter().map(|&x| f64::from(x))
+    }
+
+    pub(super) fn lse(&self, at: Position) -> Option<f64> {
+        self.lse.map(|lse| f64::from(lse[at.row(&self.attention.shape)]))
+    }
 }
 
 fn check_exact(name: &'static str, got: usize, need: usize) -> Result<()> {

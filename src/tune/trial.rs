@@ -133,6 +133,7 @@ impl<'a, Q: Element, KV: Element, O: Element> Trials<'a, Q, KV, O> {
         let verify = VerifyOptions {
             rows: Rows::Sample { count: ROWS, seed: 1 },
             order: Some(&order),
+            tiles: Some(&|at| self.parts.key_tiles(at.batch, at.head, at.i)),
             weights: WeightFormat::of(plan.path().path),
             ..Default::default()
         };

@@ -11,11 +11,13 @@ use wgpu_attention::ElementType::{self, F16, F32};
 use wgpu_attention::reference::Kind;
 use wgpu_attention::wgsl::{Matrices, Tile, TileKind};
 use wgpu_attention::{
-    AttentionShape, BiasStrides, BlockGrid, BlockMask, Causal, Full, KernelPath, Kernels, Options, Window,
+    Attention, AttentionShape, BiasStrides, BlockGrid, BlockMask, Causal, Full, KernelPath, Kernels, Options,
+    Score, Storage, Temperature, Window,
 };
 
-fn case(shape: AttentionShape, output: ElementType) -> Case {
-    Case::new(shape.input(F16).output(output)).options(Options::default().path(KernelPath::Cooperative))
+fn case(attention: impl Into<Attention>, output: ElementType) -> Case {
+    let options = Options::default().path(KernelPath::Cooperative);
+    Case::new(attention).storage(Storage::all(F16).out(output)).options(options)
 }
 
 /// Grouped heads, short last tiles both ways.
@@ -56,7 +58,7 @@ fn every_pattern_counts_its_own_pairs() {
     let case = case(shape(), F32);
     let cases = || {
         PATTERNS.iter().enumerate().map(|(n, (name, _))| {
-            case.clone().pattern(picked(name, &case.shape.extent(), n as u64)).seed(n as u64)
+            case.clone().pattern(picked(name, &case.attention.shape.extent(), n as u64)).seed(n as u64)
         })
     };
     check_all("cooperative: patterns, count", cases(), count);
@@ -69,10 +71,11 @@ fn every_pattern_counts_its_own_pairs() {
 fn maxima_that_rise_late() {
     let mut cases = vec![];
     for scale in [1.0, 8.0, 300.0] {
-        let shape = AttentionShape::new(1, 2, 70, 64).kv_len(300).scale(scale / 8.0);
+        let shape = AttentionShape::new(1, 2, 70, 64).kv_len(300);
+        let scaled = shape.score(Score::new().scale(scale / 8.0));
         for (kind, pattern) in [(Kind::Rising, 300), (Kind::Peaky, 300), (Kind::Normal, 64)] {
             let window = Window { before: pattern, after: pattern };
-            cases.push(case(shape, F32).kind(kind).pattern(window));
+            cases.push(case(&scaled, F32).kind(kind).pattern(window));
         }
     }
     check_all("cooperative: late maxima", cases, bound);
@@ -80,19 +83,25 @@ fn maxima_that_rise_late() {
 
 #[test]
 fn score_terms() {
-    let sizes = [2, 4, 70, 150];
-    let shape = shape().bias(BiasStrides::broadcast(sizes)).softcap(3.0).alibi(true);
+    let score = Score::new().bias(BiasStrides::broadcast([2, 4, 70, 150])).softcap(3.0).alibi();
+    let all = shape().score(score);
     let cases = [
-        case(shape, F16).bias(BiasValues::Holes),
-        case(shape, F16).pattern(Causal),
-        case(shape, F16).bias(BiasValues::Floors).kind(Kind::Peaky),
+        case(&all, F16).bias(BiasValues::Holes),
+        case(&all, F16).pattern(Causal),
+        case(&all, F16).bias(BiasValues::Floors).kind(Kind::Peaky),
     ];
     check_all("cooperative: terms", cases, bound);
+    let tempered = shape().score(Score::new().with(Temperature));
+    let cases = [case(&tempered, F32), case(&tempered, F16).pattern(Causal).kind(Kind::Peaky)];
+    check_all("cooperative: temperature, bound", cases.clone(), bound);
+    check_all("cooperative: temperature, count", cases.clone(), count);
+    check_all("cooperative: temperature, gather", cases, gather);
 }
 
 #[test]
 fn layouts() {
-    let placements = [Placement::Bhld, Placement::Blhd, Placement::Gap(4), Placement::Gap(3)];
+    use Placement::{Bhld, Blhd, Gap, Offset, Reversed};
+    let placements = [Bhld, Blhd, Gap(4), Gap(3), Offset(4), Offset(3), Reversed(4)];
     let cases = placements.map(|placement| case(placement.apply(shape()), F16).pattern(Causal));
     check_all("cooperative: layouts", cases, bound);
 }
@@ -104,7 +113,7 @@ fn parts_merge() {
         let parts = cut(&case, how, 1);
         let gpu = cooperative(case.options);
         bound_of_parts(&gpu, &case, &parts).unwrap_or_else(|e| panic!("{how:?}: {e}"));
-        let wide = Case { shape: case.shape.output(F32), ..case.clone() };
+        let wide = case.clone().storage(Storage::all(F16).out(F32));
         count_of_parts(&gpu, &wide, &parts).unwrap_or_else(|e| panic!("{how:?}: {e}"));
         gather_of_parts(&gpu, &wide, &parts).unwrap_or_else(|e| panic!("{how:?}: {e}"));
     }
@@ -126,64 +135,67 @@ fn few_queries() {
 #[test]
 fn the_same_call_twice_gives_the_same_bits() {
     let case = case(shape(), F16).pattern(Causal);
-    let (gpu, tensors, parts) = (cooperative(case.options), case.tensors::<f16>(), case.parts());
-    let once = || run::<f16, f16>(&gpu, &case.shape, &tensors.inputs(), &parts, true).expect("guards");
+    let (gpu, tensors, parts) = (cooperative(case.options), case.tensors::<f16, f16>(), case.parts());
+    let once = || run::<f16, f16, f16>(&gpu, &case.attention, &tensors.inputs(), &parts, true).expect("guards");
     assert_eq!(once(), once());
 }
 
 #[test]
 fn the_choice_of_a_path_is_explained() {
-    let choice = |kernels: &Kernels, shape: AttentionShape| {
-        let mask = BlockMask::new(&Full, BlockGrid::from(&shape)).expect("a mask");
-        kernels.attention(&shape, mask).map(|plan| plan.explain().choice.clone())
+    let choice = |kernels: &Kernels, attention: &Attention| {
+        kernels.attention(attention, &Full).map(|plan| plan.explain().choice.clone())
     };
     let forced = cooperative(Options::default().path(KernelPath::Cooperative));
-    let halves = shape().input(F16).output(F16);
-    let chosen = choice(forced.kernels(), halves).expect("a plan");
+    let halves = shape().storage(Storage::all(F16));
+    let chosen = choice(forced.kernels(), &halves).expect("a plan");
     assert_eq!((chosen.path, chosen.why.as_str()), (KernelPath::Cooperative, "the caller forced it"));
 
     // A software adapter only emulates matrices.
     let free = cooperative(Options::default());
-    let chosen = choice(free.kernels(), halves).expect("a plan");
+    let chosen = choice(free.kernels(), &halves).expect("a plan");
     let on_cpu = free.device().adapter_info().device_type == wgpu::DeviceType::Cpu;
     let expected = if on_cpu { KernelPath::Scalar } else { KernelPath::Cooperative };
     assert_eq!(chosen.path, expected, "{}", chosen.why);
 
-    let chosen = choice(free.kernels(), shape()).expect("a plan");
+    let chosen = choice(free.kernels(), &shape().into()).expect("a plan");
     assert!(chosen.path == KernelPath::Scalar && chosen.why.contains("f16"), "{}", chosen.why);
-    let few = AttentionShape::new(1, 4, 1, 64).kv_len(500).elements(F16);
-    let chosen = choice(free.kernels(), few).expect("a plan");
+    let few = AttentionShape::new(1, 4, 1, 64).kv_len(500).storage(Storage::all(F16));
+    let chosen = choice(free.kernels(), &few).expect("a plan");
     assert!(chosen.path == KernelPath::Scalar && chosen.why.contains("q_len"), "{}", chosen.why);
 }
 
 /// What cannot run is an error, never another kernel.
 #[test]
 fn what_the_path_cannot_do() {
-    let error = |kernels: &Kernels, shape: AttentionShape, block: usize| {
-        let mask = BlockMask::new(&Full, BlockGrid::from(&shape).blocks(block, block)).expect("a mask");
-        kernels.attention(&shape, mask).map(drop).expect_err("it cannot run").to_string()
+    let error = |kernels: &Kernels, attention: &Attention, block: usize| {
+        let grid = BlockGrid::from(&attention.shape).blocks(block, block);
+        let mask = BlockMask::new(&Full, grid).expect("a mask");
+        kernels.attention_parts(attention, mask).map(drop).expect_err("it cannot run").to_string()
     };
     let options = Options::default().path(KernelPath::Cooperative);
     let forced = cooperative(options);
-    let halves = shape().elements(F16);
-    let of_f32 = error(forced.kernels(), shape(), 64);
-    assert!(of_f32.contains("input") && of_f32.contains("f16") && of_f32.contains("f32"), "{of_f32}");
+    let halves = shape().storage(Storage::all(F16));
+    let of_f32 = error(forced.kernels(), &shape().into(), 64);
+    assert!(of_f32.contains("storage.q") && of_f32.contains("f16") && of_f32.contains("f32"), "{of_f32}");
     let size = forced.kernels().options().matrix_size.expect("it has matrices");
     if size == 16 {
-        let small = error(forced.kernels(), halves, 16);
+        let small = error(forced.kernels(), &halves, 16);
         assert!(small.contains("block_q") && small.contains("32"), "{small}");
     }
 
+    let mixed = error(forced.kernels(), &shape().storage(Storage::all(F16).kv(F32)), 64);
+    assert!(mixed.contains("storage.kv") && mixed.contains("f32"), "{mixed}");
+
     // A device that was not asked for them.
     let plain = Kernels::new(gpu().device(), options).expect("checked with the plan");
-    let without = error(&plain, halves, 64);
+    let without = error(&plain, &halves, 64);
     assert!(without.contains("device") && without.contains("COOPERATIVE"), "{without}");
 
     // Matrices that nobody named, a tile of the other path, matrices that no kernel uses.
     let unnamed = Kernels::new(forced.device(), options).expect("checked with the plan");
-    assert!(error(&unnamed, halves, 64).contains("Options::matrices"));
+    assert!(error(&unnamed, &halves, 64).contains("Options::matrices"));
     let mixed = Kernels::new(forced.device(), options.tile_kind(TileKind::Staged)).expect("as above");
-    let mixed = error(&mixed, halves, 64);
+    let mixed = error(&mixed, &halves, 64);
     assert!(mixed.contains("tile") && mixed.contains("cooperative"), "{mixed}");
     let odd = TileKind::Cooperative(Matrices { size: 4, subgroup: 32 });
     let limits = wgpu_attention::wgsl::TileLimits { kind: odd, ..wgpu_attention::wgsl::TileLimits::WEBGPU };

@@ -8,8 +8,8 @@ use crate::support::{
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
 use wgpu_attention::{
-    AttentionShape, BiasStrides, BlockGrid, BlockMask, Causal, Full, Kernels, Options, Parts, Schedule,
-    Window, wgsl,
+    AttentionShape, BiasStrides, BlockGrid, BlockMask, Causal, Full, Kernels, Options, Schedule, Score,
+    Storage, Temperature, Window, wgsl,
 };
 
 const SPLITS: [usize; 5] = [1, 2, 3, 7, 64];
@@ -79,9 +79,9 @@ fn element_types_and_layouts() {
     let mut cases = vec![];
     for (input, output) in [(F32, F16), (F16, F16), (Bf16, Bf16), (F16, F32)] {
         for (group, q_len) in [(1, 9), (4, 3)] {
-            let shape = shape(q_len, group).input(input).output(output);
-            for placement in [Placement::Bhld, Placement::Blhd, Placement::Gap(4)] {
-                cases.push(Case::new(placement.apply(shape)).options(split(3)).pattern(Causal));
+            let attention = shape(q_len, group).storage(Storage::all(input).out(output));
+            for placement in [Placement::Bhld, Placement::Blhd, Placement::Gap(4), Placement::Reversed(4)] {
+                cases.push(Case::new(placement.apply(&attention)).options(split(3)).pattern(Causal));
             }
         }
     }
@@ -94,11 +94,24 @@ fn score_terms_of_packed_heads() {
     for (q_len, group) in [(1, 4), (6, 3)] {
         let shape = shape(q_len, group);
         let sizes = [shape.batch, shape.heads, shape.q_len, shape.kv_len];
-        let shape = shape.bias(BiasStrides::broadcast(sizes)).softcap(3.0).alibi(true);
-        cases.push(Case::new(shape).options(split(2)).bias(BiasValues::Holes));
-        cases.push(Case::new(shape).options(split(2)).pattern(Causal));
+        let score = Score::new().bias(BiasStrides::broadcast(sizes)).softcap(3.0).alibi();
+        let case = Case::new(shape.score(score)).options(split(2));
+        cases.push(case.clone().bias(BiasValues::Holes));
+        cases.push(case.pattern(Causal));
     }
     check_all("few queries: terms", cases, bound);
+}
+
+#[test]
+fn temperatures_of_packed_heads() {
+    let mut cases = vec![];
+    for (q_len, group, splits) in [(1, 4, 1), (6, 3, 3), (33, 2, 2)] {
+        let attention = shape(q_len, group).score(Score::new().with(Temperature));
+        cases.push(Case::new(attention).options(split(splits)).pattern(Causal).kind(Kind::Peaky));
+    }
+    check_all("few queries: temperature, bound", cases.clone(), bound);
+    check_all("few queries: temperature, count", cases.clone(), count);
+    check_all("few queries: temperature, gather", cases, gather);
 }
 
 #[test]
@@ -108,7 +121,7 @@ fn parts_and_splits_together() {
         let shape = shape(q_len, group);
         let case = Case::new(shape).options(split(3)).seed(n as u64);
         cases.push(case.clone().pattern(picked("key_lengths", &shape.extent(), 1)));
-        cases.push(Case { shape: shape.output(F16), ..case.clone() });
+        cases.push(case.clone().storage(Storage::default().out(F16)));
         cases.push(case.without_lse());
     }
     for how in [Cut::Keys, Cut::Gathers, Cut::EmptyFirst] {
@@ -117,7 +130,7 @@ fn parts_and_splits_together() {
             ("count", count_of_parts),
             ("gather", gather_of_parts),
         ] {
-            let cases = cases.iter().filter(|case| name == "bound" || case.shape.output == F32).cloned();
+            let cases = cases.iter().filter(|case| name == "bound" || case.attention.storage.out == F32).cloned();
             check_all(&format!("parts and splits: {name}, {how:?}"), cases, |case: &Case| {
                 check(&gpu_with(case.options), case, &cut(case, how, case.seed))
             });
@@ -128,8 +141,8 @@ fn parts_and_splits_together() {
 #[test]
 fn the_same_call_twice_gives_the_same_bits() {
     let case = Case::new(shape(2, 4)).options(split(5));
-    let (gpu, tensors, parts) = (gpu_with(case.options), case.tensors::<f32>(), case.parts());
-    let once = || run::<f32, f32>(&gpu, &case.shape, &tensors.inputs(), &parts, true).expect("guards");
+    let (gpu, tensors, parts) = (gpu_with(case.options), case.tensors::<f32, f32>(), case.parts());
+    let once = || run::<f32, f32, f32>(&gpu, &case.attention, &tensors.inputs(), &parts, true).expect("guards");
     assert_eq!(once(), once());
 }
 
@@ -150,7 +163,7 @@ fn a_schedule_splits_where_rows_are_few() {
     // Scratch: a state and f32 rows for each split.
     let [state, rows] = schedule(&decode, gpu).scratch_bytes;
     assert_eq!((state, rows), (32 * 32 * 8, 32 * 32 * 128 * 4));
-    let plan = gpu_with(split(4)).kernels().attention(&decode, Parts::from(full(&decode))).expect("a plan");
+    let plan = gpu_with(split(4)).kernels().attention(&decode, &Full).expect("a plan");
     assert_eq!((plan.explain().splits, plan.explain().scratch_bytes), (4, 4 * 32 * (8 + 512)));
     assert_eq!(plan.explain().dispatches, 2, "attention and the merge");
 
@@ -162,14 +175,10 @@ fn a_schedule_splits_where_rows_are_few() {
     assert_eq!((own.packed, many.packed), (vec![false], vec![false]));
 }
 
-fn full(shape: &AttentionShape) -> BlockMask {
-    BlockMask::new(&Full, BlockGrid::from(shape)).expect("a mask")
-}
-
 #[test]
 fn no_split_is_an_error() {
     let kernels = Kernels::new(gpu().device(), split(0)).expect("checked with the plan");
     let shape = AttentionShape::new(1, 1, 1, 16);
-    let error = kernels.attention(&shape, full(&shape)).expect_err("no split").to_string();
+    let error = kernels.attention(&shape, &Full).expect_err("no split").to_string();
     assert!(error.contains("splits") && error.contains("at least 1"), "{error}");
 }

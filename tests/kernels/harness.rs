@@ -25,30 +25,30 @@ fn all_fail(gpu: &Gpu, checks: &[fn(&Gpu, &Case) -> Checked]) {
     let case = Case::new(shape).pattern(picked("causal", &shape.extent(), 1)).without_lse();
     for check in checks {
         let message = check(gpu, &case).expect_err("the check must fail");
-        assert!(message.contains("Case: AttentionShape {") && message.contains("seed 1"), "{message}");
+        assert!(message.contains("Case: Attention {") && message.contains("seed 1"), "{message}");
         assert!(message.contains("causal") && message.contains("Kind::Normal"), "{message}");
     }
 }
 
-const START: &str = "let work = params.first_work";
-const STORE: &str = "store_out(end.out_at, group, x);";
+const START: &str = "let work = params.kernel.first_work";
+const STORE: &str = "store_out(to, count, x);";
 
 #[test]
 fn an_untouched_output_fails() {
-    let nothing = edited(START, "if (params.heads > 0u) { return; }\n let work = params.first_work");
+    let nothing = edited(START, "if (params.kernel.heads > 0u) { return; }\n let work = params.kernel.first_work");
     all_fail(&nothing, &[bound_on, count_on, gather_on]);
 }
 
 #[test]
 fn one_untouched_element_fails() {
-    let gap = edited(STORE, "if (group != 2u || end.out_at != 48u) { store_out(end.out_at, group, x); }");
+    let gap = edited(STORE, "if (group != 2u || end.out_at != 48u) { store_out(to, count, x); }");
     all_fail(&gap, &[bound_on, count_on, gather_on]);
 }
 
 #[test]
 fn one_nan_fails() {
     let nan =
-        "if (group == 1u && end.out_at == 48u) { x.y = bitcast<f32>(0x7fc00000u + params.first_work); }";
+        "if (group == 1u && end.out_at == 48u) { x.y = bitcast<f32>(0x7fc00000u + params.kernel.first_work); }";
     let nan = edited(STORE, Box::leak(format!("{nan} {STORE}").into_boxed_str()));
     all_fail(&nan, &[bound_on, count_on, gather_on]);
 }
@@ -65,10 +65,10 @@ fn a_small_error_in_one_element_fails() {
 fn a_write_outside_of_the_rows_fails() {
     use crate::support::Placement;
     // A row that is one group too long writes into the gap behind it.
-    let long = edited(STORE, "store_out(end.out_at, group, x); store_out(end.out_at, group + 1u, x);");
+    let long = edited(STORE, "store_out(to, count, x); store_out(to + 4u, count, x);");
     let shape = Placement::Gap(4).apply(AttentionShape::new(1, 2, LEN, 16));
     let case = Case::new(shape).without_lse();
-    let got = run::<f32, f32>(&long, &shape, &case.tensors().inputs(), &case.parts(), false);
+    let got = run::<f32, f32, f32>(&long, &shape, &case.tensors().inputs(), &case.parts(), false);
     let message = got.expect_err("the guards must notice");
     assert!(message.starts_with("out was written between its rows: byte 64 of"), "{message}");
 }
@@ -132,7 +132,7 @@ fn cuts_are_disjoint_and_whole() {
 
 /// Pairs of the case's pattern, all of which must be in the parts.
 fn kept(case: &Case, parts: &wgpu_attention::Parts) -> u64 {
-    let extent = case.shape.extent();
+    let extent = case.attention.shape.extent();
     let mut kept = 0;
     for (batch, head) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
         for (i, j) in (0..40).flat_map(|i| (0..50).map(move |j| (i, j))) {

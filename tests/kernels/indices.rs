@@ -7,14 +7,16 @@ use crate::support::{
 };
 use wgpu_attention::ElementType::{F16, F32};
 use wgpu_attention::wgsl::{TileKind, variants};
-use wgpu_attention::{AttentionShape, BiasStrides, Causal, Gpu, Kernels, Options, Window};
-
-const BUFFERS: [&str; 7] = ["q", "k", "v", "mask", "out", "stats", "bias"];
+use wgpu_attention::{
+    Alibi, Attention, AttentionShape, BiasStrides, Causal, Gpu, Kernels, Options, Score, Slopes, Storage, Temperature,
+    Window,
+};
 
 /// The text with a test around each index; outputs of a workgroup that was outside become 1e30.
 fn watched(text: &str) -> String {
+    let buffers: Vec<&str> = buffers(text).collect();
     let mut text = text.to_owned();
-    for buffer in BUFFERS {
+    for buffer in &buffers {
         text = with_watched_indices(&text, buffer);
     }
     let watch = |buffer: &str| {
@@ -28,18 +30,23 @@ fn watched(text: &str) -> String {
             "    begin(at, lane);",
             "    if (index == 0u) { atomicStore(&outside, 0u); }\n    workgroupBarrier();\n    begin(at, lane);",
         ),
-        ("    finish(at, lane);", "    workgroupBarrier();\n    finish(at, lane);"),
+        ("    write_rows(at, lane);", "    workgroupBarrier();\n    write_rows(at, lane);"),
         (
-            "store_out(end.out_at, group, x);",
-            "store_out(end.out_at, group, select(x, vec4(1e30), atomicLoad(&outside) != 0u));",
+            "store_out(to, count, x);",
+            "store_out(to, count, select(x, vec4(1e30), atomicLoad(&outside) != 0u));",
         ),
     ];
     for (find, replacement) in edits {
         assert_eq!(text.matches(find).count(), 1, "`{find}` is not there any more");
         text = text.replace(find, replacement);
     }
-    let watches = BUFFERS.map(watch).concat();
+    let watches: String = buffers.into_iter().map(watch).collect();
     format!("{text}\nvar<workgroup> outside: atomic<u32>;\n{watches}")
+}
+
+/// The storage buffers that a shader binds, which its header numbers.
+fn buffers(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| Some(line.strip_prefix("const BINDING_")?.split_once(" = ")?.0))
 }
 
 /// `buffer[index]` becomes `buffer[watch_buffer(index)]`.
@@ -86,16 +93,20 @@ fn cases() -> Vec<Case> {
         Placement::Gap(4).apply(AttentionShape::new(2, 4, 70, 24).kv_heads(2).kv_len(150).value_dim(16));
     let odd = AttentionShape::new(1, 2, 67, 7).kv_len(33);
     let few = AttentionShape::new(2, 8, 5, 24).kv_heads(2).kv_len(150);
-    let biased = |shape: AttentionShape| {
+    let biased = |attention: &Attention| {
+        let shape = attention.shape;
         let sizes = [shape.batch, shape.heads, shape.q_len, shape.kv_len];
-        shape.bias(BiasStrides::broadcast(sizes)).softcap(2.0).alibi(true)
+        let score = Score::new().bias(BiasStrides::broadcast(sizes)).softcap(2.0);
+        attention.clone().score(score.alibi())
     };
+    let per_head = Score::new().with(Alibi::new(Slopes::Given)).with(Temperature);
     vec![
-        Case::new(biased(shape)).pattern(Causal),
-        Case::new(shape).pattern(picked("blocks_per_head", &shape.extent(), 3)),
-        Case::new(biased(odd)).pattern(Window { before: 20, after: 3 }),
-        Case::new(odd.elements(F16)).pattern(Causal).blocks(16, 16),
-        Case::new(biased(few)).pattern(Causal).bias(BiasValues::Holes),
+        Case::new(biased(&shape)).pattern(Causal),
+        Case::new(&shape).pattern(picked("blocks_per_head", &shape.shape.extent(), 3)),
+        Case::new(biased(&odd.into())).pattern(Window { before: 20, after: 3 }),
+        Case::new(odd.storage(Storage::all(F16))).pattern(Causal).blocks(16, 16),
+        Case::new(biased(&few.into())).pattern(Causal).bias(BiasValues::Holes),
+        Case::new(Placement::Reversed(4).apply(&shape)).score(per_head).pattern(Causal),
     ]
 }
 
@@ -105,7 +116,7 @@ fn no_index_lies_outside() {
         for (n, case) in cases().into_iter().enumerate() {
             let gpu = watching(kind, 1 + n % 2 * 2, str::to_owned);
             let parts = if n % 2 == 0 { case.parts() } else { cut(&case, Cut::Gathers, 1) };
-            let checked = if case.shape.input == F32 {
+            let checked = if case.attention.storage.q == F32 {
                 bound_of_parts(&gpu, &case, &parts)
             } else {
                 bound_of_parts(&gpu, &case, &case.parts())
@@ -119,11 +130,14 @@ fn no_index_lies_outside() {
 #[test]
 fn an_index_outside_is_found() {
     let faults = [
-        ("let own = min(row, params.q_count - 1u);\n    return score", "let own = row;\n    return score"),
-        ("let place = min(key, params.k_count - 1u);", "let place = key;"),
-        ("let own = min(at.first_row + row, params.q_count - 1u);", "let own = at.first_row + row;"),
+        (
+            "let own = min(row, params.kernel.q_count - 1u);\n    let i = query_at(at, own);",
+            "let own = row;\n    let i = query_at(at, own);",
+        ),
+        ("let place = min(key, params.kernel.k_count - 1u);", "let place = key;"),
+        ("let own = min(at.first_row + row, params.kernel.q_count - 1u);", "let own = at.first_row + row;"),
     ];
-    let case = Case::new(cases()[0].shape).pattern(Causal);
+    let case = Case::new(&cases()[0].attention).pattern(Causal);
     for (find, replacement) in faults {
         let gpu = watching(TileKind::Staged, 1, move |text| {
             assert_eq!(text.matches(find).count(), 1, "`{find}` is not there any more");
@@ -151,13 +165,13 @@ fn every_access_is_watched() {
 /// Without checks the bits are the same.
 #[test]
 fn unchecked_kernels_give_the_same_bits() {
-    for case in cases().into_iter().filter(|case| case.shape.input == F32) {
+    for case in cases().into_iter().filter(|case| case.attention.storage.q == F32) {
         for kind in [TileKind::Staged, TileKind::Direct] {
             let options = Options::default().tile_kind(kind);
-            let tensors = case.tensors::<f32>();
+            let tensors = case.tensors::<f32, f32>();
             let result = |options| {
                 let gpu = gpu_with(options);
-                let got = run::<f32, f32>(&gpu, &case.shape, &tensors.inputs(), &case.parts(), true)
+                let got = run::<f32, f32, f32>(&gpu, &case.attention, &tensors.inputs(), &case.parts(), true)
                     .unwrap_or_else(|e| panic!("{}", failed("guards", &case, e)));
                 // What lies between rows is NaN.
                 [got.out, got.lse.expect("asked for")]

@@ -6,7 +6,7 @@ use crate::support::{
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
-use wgpu_attention::{AttentionShape, BiasStrides, Gpu, Parts};
+use wgpu_attention::{Attention, AttentionShape, BiasStrides, Gpu, Parts, Score, Storage, Temperature};
 
 type Check = fn(&Gpu, &Case, &Parts) -> Checked;
 
@@ -28,11 +28,13 @@ fn under(cuts: &[Cut], test: &str, cases: Vec<Case>, check: Check) {
     }
 }
 
-fn patterns(shape: AttentionShape, seeds: std::ops::Range<u64>) -> Vec<Case> {
+fn patterns(attention: impl Into<Attention>, seeds: std::ops::Range<u64>) -> Vec<Case> {
+    let attention = attention.into();
+    let extent = attention.shape.extent();
     let mut cases = vec![];
     for seed in seeds {
         for name in ["full", "causal", "window", "blocks_per_head", "predicate", "key_lengths", "nothing"] {
-            cases.push(Case::new(shape).pattern(picked(name, &shape.extent(), seed)).seed(seed));
+            cases.push(Case::new(&attention).pattern(picked(name, &extent, seed)).seed(seed));
         }
     }
     cases
@@ -65,9 +67,9 @@ fn lowered_patterns_are_the_patterns() {
 fn parts_merge_within_the_bound() {
     let shape = AttentionShape::new(2, 2, 67, 16).kv_len(90);
     let mut cases = patterns(shape, 0..2);
-    let shapes = [shape.q_len(1), shape.q_len(150), Placement::BlhdGap(4).apply(shape)];
+    let calls = [shape.q_len(1).into(), shape.q_len(150).into(), Placement::BlhdGap(4).apply(shape)];
     for (n, kind) in Kind::ALL.into_iter().enumerate() {
-        cases.extend(patterns(shapes[n % 3], 2..3).into_iter().map(|case| case.kind(kind)));
+        cases.extend(patterns(&calls[n % 3], 2..3).into_iter().map(|case| case.kind(kind)));
     }
     under_every_cut("parts_merge_within_the_bound", cases, bound_of_parts);
 }
@@ -90,9 +92,9 @@ fn parts_lose_and_add_no_key() {
 fn sixteen_bit_outputs_merge_in_f32() {
     let mut cases = vec![];
     for (input, output, dim) in [(F16, F16, 7), (Bf16, Bf16, 16), (F32, F16, 16)] {
-        let shape = AttentionShape::new(1, 3, 67, dim).input(input).output(output);
-        cases.extend(patterns(shape, 0..1));
-        cases.extend(patterns(shape, 1..2).into_iter().map(Case::without_lse));
+        let attention = AttentionShape::new(1, 3, 67, dim).storage(Storage::all(input).out(output));
+        cases.extend(patterns(&attention, 0..1));
+        cases.extend(patterns(&attention, 1..2).into_iter().map(Case::without_lse));
     }
     under(
         &[Cut::Pairs, Cut::EmptyFirst, Cut::Gathers],
@@ -112,23 +114,34 @@ fn unaligned_rows_merge() {
 
 #[test]
 fn scores_that_need_positions_go_by_the_tensors_positions() {
-    let shape = AttentionShape::new(1, 2, 67, 16).kv_len(90).alibi(true);
-    let shape = shape.bias(BiasStrides::broadcast([1, 2, 67, 90]));
-    let mut cases = patterns(shape.softcap(3.0), 0..2);
-    cases.extend(patterns(shape.softcap(3.0), 2..3).into_iter().map(|case| case.bias(BiasValues::Holes)));
+    let shape = AttentionShape::new(1, 2, 67, 16).kv_len(90);
+    let biased = Score::new().bias(BiasStrides::broadcast([1, 2, 67, 90]));
+    let all = shape.score(biased.clone().alibi().softcap(3.0));
+    let mut cases = patterns(&all, 0..2);
+    cases.extend(patterns(&all, 2..3).into_iter().map(|case| case.bias(BiasValues::Holes)));
     let cuts = [Cut::Keys, Cut::KeysPermuted, Cut::Gathers];
     under(&cuts, "scores_that_need_positions_go_by_the_tensors_positions", cases, bound_of_parts);
-    let counted = AttentionShape { alibi: false, ..shape };
-    under(&cuts, "counted", patterns(counted, 0..2), count_of_parts);
+    under(&cuts, "counted", patterns(shape.score(biased), 0..2), count_of_parts);
+}
+
+#[test]
+fn temperatures_of_parts() {
+    let shape = AttentionShape::new(1, 3, 67, 16).kv_len(90);
+    let cases = || patterns(shape.score(Score::new().with(Temperature)), 0..1);
+    let cuts = [Cut::Keys, Cut::Gathers];
+    under(&cuts, "temperatures: bound", cases(), bound_of_parts);
+    under(&cuts, "temperatures: count", cases(), count_of_parts);
+    under(&cuts, "temperatures: gather", cases(), gather_of_parts);
 }
 
 #[test]
 fn huge_negative_scores_merge() {
     // exp(score - lse) of a published merge is off by up to 12 here: lse cannot hold both -1e30 and ln 2.
     let cases = |element| {
-        let shape = AttentionShape::new(1, 2, 67, 16).kv_len(90).elements(element);
-        let biased = |key| shape.bias(BiasStrides { batch: 0, head: 0, query: 90, key });
-        let cases = [0, 1].into_iter().flat_map(move |key| patterns(biased(key), 0..1));
+        let attention = AttentionShape::new(1, 2, 67, 16).kv_len(90).storage(Storage::all(element));
+        let strides = |key| BiasStrides { query: 90, key, ..Default::default() };
+        let biased = |key| attention.clone().score(Score::new().bias(strides(key)));
+        let cases = [0, 1].map(|key| patterns(biased(key), 0..1)).into_iter().flatten();
         cases.map(|case| case.bias(BiasValues::Floors)).collect()
     };
     under_every_cut("huge_negative_scores_merge", cases(F32), bound_of_parts);

@@ -1,11 +1,13 @@
 //! Every element at or below its bound: where tensors lie, and how the work is cut. All calls run with NaN in the gaps
 //! of the inputs and guarded gaps in the outputs.
 
-use crate::support::{Case, Placement, bound, check_all, count, picked};
+use crate::support::{
+    Case, Checked, Cut, Placement, bound, bound_of_parts, check_all, count, cut, gather, gpu_with, picked,
+};
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
 use wgpu_attention::wgsl::{DirectTile, StagedTile, Tile};
-use wgpu_attention::{AttentionShape, Causal, Options};
+use wgpu_attention::{AttentionShape, Causal, Layouts, Options, Storage};
 
 /// By turns random, and numbers that tell their own place.
 const KINDS: [Kind; 2] = [Kind::Normal, Kind::Arange];
@@ -16,12 +18,12 @@ fn layouts() {
     let mut cases = vec![];
     for element in [F32, F16, Bf16] {
         for dim in [16, 7] {
-            let shape = AttentionShape::new(2, 4, 70, dim).kv_heads(2).elements(element);
+            let shape = AttentionShape::new(2, 4, 70, dim).kv_heads(2).storage(Storage::all(element));
             // 4 and 8 keep rows on whole groups of four; with the others a row may begin in the middle of a word.
             for placement in
                 [Bhld, Blhd, PackedQkv, Gap(1), Gap(3), Gap(4), Gap(8), BlhdGap(2), BlhdGap(4), SharedKv]
             {
-                cases.extend(KINDS.map(|kind| Case::new(placement.apply(shape)).pattern(Causal).kind(kind)));
+                cases.extend(KINDS.map(|kind| Case::new(placement.apply(&shape)).pattern(Causal).kind(kind)));
             }
         }
     }
@@ -35,15 +37,52 @@ fn each_tensor_in_a_layout_of_its_own() {
     for (q, k, v, out) in [(1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1), (3, 4, 2, 5), (0, 8, 4, 1)]
     {
         let base = AttentionShape::new(2, 2, q_len, 16).kv_len(kv_len).value_dim(8);
-        let gap = |gap| Placement::Gap(gap).apply(base);
-        let shape = base.q_layout(gap(q).q_layout).k_layout(gap(k).k_layout);
-        let shape = shape.v_layout(gap(v).v_layout).out_layout(gap(out).out_layout);
-        cases.extend(KINDS.map(|kind| Case::new(shape).kind(kind)));
+        let gap = |gap| Placement::Gap(gap).layouts(&base);
+        let case = Case::new(base.layouts(Layouts::all(gap(q).q).k(gap(k).k).v(gap(v).v).out(gap(out).out)));
+        cases.extend(KINDS.map(|kind| case.clone().kind(kind)));
         if q > 0 {
-            cases.extend(KINDS.map(|kind| Case::new(shape.elements(F16)).kind(kind)));
+            cases.extend(KINDS.map(|kind| case.clone().storage(Storage::all(F16)).kind(kind)));
         }
     }
     check_all("each_tensor_in_a_layout_of_its_own", cases, bound);
+}
+
+/// Tensors that begin behind the start of their binding, at a group of four or within one, and tensors in reverse.
+#[test]
+fn element_offsets_and_negative_strides() {
+    use Placement::{Offset, Reversed};
+    let mut cases = vec![];
+    for element in [F32, F16, Bf16] {
+        let shape = AttentionShape::new(2, 4, 70, 16).kv_heads(2).kv_len(90).value_dim(8);
+        for placement in [Offset(8), Offset(3), Reversed(0), Reversed(4), Reversed(3)] {
+            let attention = placement.apply(shape.storage(Storage::all(element)));
+            cases.extend(KINDS.map(|kind| Case::new(&attention).pattern(Causal).kind(kind)));
+        }
+    }
+    check_all("offsets and reversed: bound", cases.clone(), bound);
+    check_all("offsets and reversed: count", cases.clone(), count);
+    check_all("offsets and reversed: gather", cases.clone(), gather);
+    let merged = |case: &Case| -> Checked {
+        let case = Case { options: case.options.splits(2), ..case.clone() };
+        bound_of_parts(&gpu_with(case.options), &case, &cut(&case, Cut::Keys, 1))
+    };
+    check_all("offsets and reversed: parts", cases, merged);
+}
+
+/// One tensor of a kind lies otherwise than the rest, so that none takes another's offset or strides.
+#[test]
+fn each_tensor_at_an_offset_of_its_own() {
+    let base = AttentionShape::new(2, 2, 67, 16).kv_len(80).value_dim(8);
+    let [plain, offset, reversed] =
+        [Placement::Bhld, Placement::Offset(20), Placement::Reversed(4)].map(|how| how.layouts(&base));
+    let mut cases = vec![];
+    for other in [offset, reversed] {
+        for layouts in [plain.q(other.q), plain.k(other.k), plain.v(other.v), plain.out(other.out)] {
+            cases.push(Case::new(base.layouts(layouts)).kind(Kind::Arange));
+        }
+    }
+    check_all("each_tensor_at_an_offset_of_its_own: bound", cases.clone(), bound);
+    check_all("each_tensor_at_an_offset_of_its_own: gather", cases, gather);
 }
 
 #[test]

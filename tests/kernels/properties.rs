@@ -4,63 +4,77 @@
 use crate::repeats::spoil_keys;
 use crate::support::{
     BiasValues, Case, Checked, Cut, PATTERNS, Placement, bound, bound_of_parts, count, count_of_parts, cut,
-    gather, gather_of_parts, gpu_with, picked, summary,
+    gather, gather_of_parts, gpu_with, picked, summary, typed,
 };
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use wgpu_attention::ElementType::{self, Bf16, F16, F32};
+use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
 use wgpu_attention::wgsl::TileKind;
-use wgpu_attention::{AttentionShape, BiasStrides, Options};
+use wgpu_attention::{Attention, AttentionShape, BiasStrides, Options, Score, Storage, Temperature};
 
 /// What a pipeline is compiled for.
 #[derive(Debug, Clone, Copy)]
 struct Variant {
-    elements: (ElementType, ElementType),
+    storage: Storage,
     dims: (usize, usize),
-    /// softcap, bias, ALiBi.
-    terms: (bool, bool, bool),
+    /// Terms of the score, by name.
+    terms: &'static [&'static str],
     blocks: [usize; 2],
 }
 
-const NONE: (bool, bool, bool) = (false, false, false);
-
-const VARIANTS: [Variant; 8] = [
-    Variant { elements: (F32, F32), dims: (64, 64), terms: NONE, blocks: [64, 64] },
-    Variant { elements: (F32, F32), dims: (7, 5), terms: NONE, blocks: [16, 16] },
-    Variant { elements: (F16, F16), dims: (16, 16), terms: (false, true, false), blocks: [64, 32] },
-    Variant { elements: (Bf16, Bf16), dims: (7, 7), terms: NONE, blocks: [32, 64] },
-    Variant { elements: (F32, F16), dims: (16, 7), terms: NONE, blocks: [64, 128] },
-    Variant { elements: (F32, F32), dims: (16, 32), terms: (true, true, true), blocks: [64, 64] },
-    Variant { elements: (F16, F32), dims: (80, 80), terms: (true, false, false), blocks: [128, 16] },
-    Variant { elements: (Bf16, F32), dims: (24, 132), terms: NONE, blocks: [16, 256] },
+const VARIANTS: [Variant; 9] = [
+    Variant { storage: Storage::all(F32), dims: (64, 64), terms: &[], blocks: [64, 64] },
+    Variant { storage: Storage::all(F32), dims: (7, 5), terms: &[], blocks: [16, 16] },
+    Variant { storage: Storage::all(F16), dims: (16, 16), terms: &["bias"], blocks: [64, 32] },
+    Variant { storage: Storage::all(Bf16), dims: (7, 7), terms: &[], blocks: [32, 64] },
+    Variant { storage: Storage::all(F32).out(F16), dims: (16, 7), terms: &[], blocks: [64, 128] },
+    Variant {
+        storage: Storage::all(F32),
+        dims: (16, 32),
+        terms: &["softcap", "bias", "alibi"],
+        blocks: [64, 64],
+    },
+    Variant { storage: Storage::all(F16).out(F32), dims: (80, 80), terms: &["softcap"], blocks: [128, 16] },
+    Variant { storage: Storage::all(Bf16).out(F32), dims: (24, 132), terms: &[], blocks: [16, 256] },
+    Variant { storage: Storage::all(F32).kv(F16), dims: (16, 16), terms: &["temperature"], blocks: [64, 64] },
 ];
 
 /// Those whose calls are also cut into parts: each kind of part is a pipeline more.
 const OF_PARTS: [Variant; 4] =
-    [VARIANTS[0], VARIANTS[2], VARIANTS[3], Variant { terms: (true, true, false), ..VARIANTS[5] }];
+    [VARIANTS[0], VARIANTS[2], VARIANTS[3], Variant { terms: &["softcap", "bias"], ..VARIANTS[5] }];
 
 impl Variant {
-    /// Sizes, with what the variant says; gaps keep rows on groups of four where the dimensions do.
-    fn shape(
+    /// The call of these sizes, but for where its tensors lie.
+    fn attention(
         &self,
         batch: usize,
         kv_heads: usize,
         group: usize,
         q_len: usize,
         kv_len: usize,
-    ) -> AttentionShape {
+        bias_axes: usize,
+    ) -> Attention {
         let shape = AttentionShape::new(batch, kv_heads * group, q_len, self.dims.0).kv_heads(kv_heads);
-        let shape =
-            shape.kv_len(kv_len).value_dim(self.dims.1).input(self.elements.0).output(self.elements.1);
-        let shape = if self.terms.0 { shape.softcap(60.0) } else { shape };
-        shape.alibi(self.terms.2)
+        let shape = shape.kv_len(kv_len).value_dim(self.dims.1);
+        let sizes = [batch, shape.heads, q_len, kv_len];
+        let axis = |axis: usize| if bias_axes >> axis & 1 == 1 { sizes[axis] } else { 1 };
+        let term = |score: Score, name: &&str| match *name {
+            "softcap" => score.softcap(60.0),
+            "bias" => score.bias(BiasStrides::broadcast([0, 1, 2, 3].map(axis))),
+            "alibi" => score.alibi(),
+            "temperature" => score.with(Temperature),
+            other => panic!("no term {other}"),
+        };
+        shape.storage(self.storage).score(self.terms.iter().fold(Score::new(), term))
     }
 
+    /// Gaps keep rows on groups of four where the dimensions do.
     fn placement(&self, n: usize, gap: usize) -> Placement {
         let whole = self.dims.0.is_multiple_of(4) && self.dims.1.is_multiple_of(4);
         let gap = if whole { 4 * gap } else { gap };
-        [Placement::Bhld, Placement::Blhd, Placement::Gap(gap), Placement::BlhdGap(gap)][n]
+        use Placement::{Bhld, Blhd, BlhdGap, Gap, Offset, Reversed};
+        [Bhld, Blhd, Gap(gap), BlhdGap(gap), Offset(gap), Reversed(gap)][n]
     }
 }
 
@@ -75,7 +89,7 @@ prop_compose! {
         (q_len, kv_len) in (length(), length()),
         same_length in any::<bool>(),
         pattern in 0..PATTERNS.len(),
-        (placement, gap) in (0..4usize, 1..4usize),
+        (placement, gap) in (0..6usize, 1..4usize),
         axes in 0..16usize,
         floors in 0..3usize,
         kind in 0..Kind::ALL.len(),
@@ -87,15 +101,11 @@ prop_compose! {
         let tile_kind = [TileKind::Staged, TileKind::Direct][variant % 2];
         let variant = variants[variant];
         let q_len = if same_length { kv_len } else { q_len };
-        let shape = variant.shape(batch, kv_heads, group, q_len, kv_len);
-        let mut shape = variant.placement(placement, gap).apply(shape);
-        if variant.terms.1 {
-            let sizes = [batch, shape.heads, q_len, kv_len];
-            let sizes = std::array::from_fn(|axis| if axes >> axis & 1 == 1 { sizes[axis] } else { 1 });
-            shape = shape.bias(BiasStrides::broadcast(sizes));
-        }
-        let case = Case::new(shape).blocks(variant.blocks[0], variant.blocks[1]).kind(Kind::ALL[kind]).seed(seed);
-        let case = case.pattern(picked(PATTERNS[pattern].0, &shape.extent(), seed));
+        let attention = variant.attention(batch, kv_heads, group, q_len, kv_len, axes);
+        let extent = attention.shape.extent();
+        let case = Case::new(variant.placement(placement, gap).apply(attention));
+        let case = case.blocks(variant.blocks[0], variant.blocks[1]).kind(Kind::ALL[kind]).seed(seed);
+        let case = case.pattern(picked(PATTERNS[pattern].0, &extent, seed));
         let case = case.bias([BiasValues::Normal, BiasValues::Holes, BiasValues::Floors][floors]);
         let case = case.options(Options::default().tile_kind(tile_kind).splits(splits));
         if lse { case } else { case.without_lse() }
@@ -104,12 +114,15 @@ prop_compose! {
 
 /// The call of an oracle, which leaves no room for ALiBi.
 fn for_oracle(case: Case) -> Case {
-    Case { shape: case.shape.alibi(false), ..case }
+    let terms = case.attention.score.terms().iter().filter(|term| term.name() != "alibi");
+    let score = terms.fold(Score::new(), |score, term| score.with(term.clone()));
+    case.score(score)
 }
 
 /// Whether the code of a key fits head_dim: the gather test needs that.
 fn fits_code(case: &Case) -> bool {
-    case.shape.head_dim >= 8 || case.shape.kv_len <= 1 << case.shape.head_dim
+    let shape = case.attention.shape;
+    shape.head_dim >= 8 || shape.kv_len <= 1 << shape.head_dim
 }
 
 fn passed(checked: Checked) -> Result<(), TestCaseError> {
@@ -147,11 +160,8 @@ proptest! {
     fn any_key_reaches_only_the_rows_that_attend_it(case in call(&VARIANTS), poison in 0..3usize) {
         // Outputs in f32: an f16 may hide what was reached.
         let poisons = [[f64::NAN, 0.5], [f64::INFINITY, f64::NAN], [f64::NEG_INFINITY, -3.0]][poison];
-        match case.shape.input {
-            F32 => spoil_keys::<f32>(&case, Cut::Whole, &poisons),
-            F16 => spoil_keys::<half::f16>(&case, Cut::Whole, &poisons),
-            Bf16 => spoil_keys::<half::bf16>(&case, Cut::Whole, &poisons),
-        };
+        let storage = case.attention.storage.out(F32);
+        typed!(storage, spoil_keys(&case.storage(storage), Cut::Whole, &poisons));
     }
 
     #[test]

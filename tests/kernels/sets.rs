@@ -2,7 +2,7 @@
 //! integer, and the gather test, where every query addresses one key.
 
 use crate::support::{Case, Checked, PATTERNS, check_all, count, gather, picked};
-use wgpu_attention::AttentionShape;
+use wgpu_attention::{AttentionShape, Storage};
 use wgpu_attention::ElementType::{self, F16, F32};
 
 /// (q_len, kv_len).
@@ -17,9 +17,8 @@ fn cases(element: ElementType, blocks: &[[usize; 2]]) -> Vec<Case> {
             let seed = (100 * n + m) as u64;
             let [block_q, block_k] = blocks[(n + m) % blocks.len()];
             let pattern = picked(name, &shape.extent(), seed);
-            cases.push(
-                Case::new(shape.elements(element)).pattern(pattern).blocks(block_q, block_k).seed(seed),
-            );
+            let case = Case::new(shape.storage(Storage::all(element))).pattern(pattern);
+            cases.push(case.blocks(block_q, block_k).seed(seed));
         }
     }
     cases
@@ -81,7 +80,7 @@ fn rows_without_keys_are_exactly_zero() {
             picked(name, &shape.extent(), 0)
         };
         let case = Case::new(shape).pattern(pattern).blocks(blocks[0], blocks[1]);
-        let got = run::<f32, f32>(gpu(), &shape, &case.tensors().inputs(), &case.parts(), true);
+        let got = run::<f32, f32, f32>(gpu(), shape, &case.tensors().inputs(), &case.parts(), true);
         let got = got.unwrap_or_else(|e| panic!("{}", failed("guards", &case, e)));
         let lse = got.lse.expect("asked for");
         let site = |head| wgpu_attention::Site { batch: 0, head, extent: shape.extent() };

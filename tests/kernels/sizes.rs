@@ -4,7 +4,7 @@ use crate::support::{Case, bound, check_all, picked, summary};
 use wgpu_attention::ElementType::{self, Bf16, F16, F32};
 use wgpu_attention::reference::{Kind, Rows};
 use wgpu_attention::wgsl::{Tile, TileLimits};
-use wgpu_attention::{AttentionShape, Causal, Full, Options, Pattern, Window};
+use wgpu_attention::{AttentionShape, Causal, Full, Options, Pattern, Storage, Window};
 
 /// 1, and around the sizes of tiles and blocks.
 const LENGTHS: [usize; 13] = [1, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 129, 130];
@@ -64,7 +64,7 @@ fn more_queries_than_keys_and_fewer() {
 
 fn dims(element: ElementType, (head_dim, value_dim): (usize, usize)) -> Case {
     let shape = AttentionShape::new(1, 2, 70, head_dim).kv_heads(1).kv_len(99).value_dim(value_dim);
-    Case::new(shape.elements(element))
+    Case::new(shape.storage(Storage::all(element)))
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn outputs_of_another_type_than_the_inputs() {
     let types =
         [(F32, F16, 16), (F32, Bf16, 7), (F16, F32, 7), (F16, Bf16, 16), (Bf16, F32, 16), (Bf16, F16, 7)];
     let cases = types.into_iter().flat_map(|(input, output, dim)| {
-        let shape = AttentionShape::new(2, 2, 70, dim).input(input).output(output);
+        let shape = AttentionShape::new(2, 2, 70, dim).storage(Storage::all(input).out(output));
         of_all_kinds(Case::new(shape).pattern(Causal))
     });
     check_all("outputs_of_another_type_than_the_inputs", cases, bound);
@@ -115,7 +115,7 @@ fn odd_sixteen_bit_rows_share_words() {
     let mut cases = vec![];
     for element in [F16, Bf16] {
         for (len, heads) in [(1, 3), (2, 1), (64, 3), (65, 2), (129, 3)] {
-            let shape = AttentionShape::new(2, heads, len, 7).elements(element);
+            let shape = AttentionShape::new(2, heads, len, 7).storage(Storage::all(element));
             cases.extend(of_all_kinds(Case::new(shape)));
         }
     }
@@ -144,7 +144,7 @@ fn long_sequences() {
         for (kind, element) in
             [(Kind::Normal, F32), (Kind::Peaky, F16), (Kind::Rising, F32), (Kind::Offset, F32)]
         {
-            cases.push(Case::new(shape.elements(element)).pattern(Causal).kind(kind).rows(rows));
+            cases.push(Case::new(shape.storage(Storage::all(element))).pattern(Causal).kind(kind).rows(rows));
         }
         cases.push(Case::new(shape).pattern(Full).kind(Kind::Rising).rows(rows));
         cases.push(Case::new(shape).pattern(Window { before: 512, after: 3 }).rows(rows));
@@ -173,8 +173,8 @@ fn one_mask_serves_all_heads_and_batch_items() {
         let shared = BlockMask::new(pattern, BlockGrid::new(70, 70)).expect("a valid grid");
         let case = Case::new(shape).pattern(picked(name, &shape.extent(), 1));
         let case = if name == "window" { case.pattern(Window { before: 9, after: 2 }) } else { case };
-        let tensors = case.tensors::<f32>();
-        let got = run::<f32, f32>(gpu(), &shape, &tensors.inputs(), &shared.into(), true);
+        let tensors = case.tensors::<f32, f32>();
+        let got = run::<f32, f32, f32>(gpu(), shape, &tensors.inputs(), &shared.into(), true);
         let got = got.unwrap_or_else(|e| panic!("{}", failed("guards", &case, e)));
         verified(&case, &tensors.inputs(), &case.parts(), &got).unwrap_or_else(|e| panic!("{e}"));
     }

@@ -1,9 +1,11 @@
-//! Every element at or below its bound: scale, softcap, bias, ALiBi, and what they are together.
+//! Every element at or below its bound: scale, temperature, softcap, ALiBi, bias, and what they are together.
 
 use crate::support::{BiasValues, Case, bound, check_all, count, gather, picked, summary};
 use wgpu_attention::ElementType::{Bf16, F16};
 use wgpu_attention::reference::Kind;
-use wgpu_attention::{AttentionShape, BiasStrides, Causal};
+use wgpu_attention::{
+    Alibi, Attention, AttentionShape, BiasStrides, Causal, Score, Slopes, Storage, Temperature,
+};
 
 const KINDS: [Kind; 4] = [Kind::Normal, Kind::Peaky, Kind::Offset, Kind::Rising];
 
@@ -11,25 +13,27 @@ fn shape() -> AttentionShape {
     AttentionShape::new(2, 2, 67, 16).kv_len(75)
 }
 
-/// A bias with every axis of its own.
-fn full_bias(shape: AttentionShape) -> AttentionShape {
-    shape.bias(BiasStrides::broadcast([shape.batch, shape.heads, shape.q_len, shape.kv_len]))
+/// The same score with a bias that has every axis of its own.
+fn with_bias(attention: impl Into<Attention>) -> Attention {
+    let attention = attention.into();
+    let AttentionShape { batch, heads, q_len, kv_len, .. } = attention.shape;
+    let score = attention.score.clone().bias(BiasStrides::broadcast([batch, heads, q_len, kv_len]));
+    attention.score(score)
 }
 
 #[test]
 fn scales() {
     let scales = [1.0, 0.0, -0.7, 1e-3, 8.0, 1e-30];
-    let cases = scales
-        .into_iter()
-        .flat_map(|scale| KINDS.map(|kind| Case::new(shape().scale(scale)).pattern(Causal).kind(kind)));
+    let scaled = |scale| Case::new(shape().score(Score::new().scale(scale))).pattern(Causal);
+    let cases = scales.into_iter().flat_map(|scale| KINDS.map(|kind| scaled(scale).kind(kind)));
     check_all("scales", cases, bound);
 }
 
 #[test]
 fn softcaps() {
-    let cases = [0.5, 5.0, 50.0, 1e4, 1e-3]
-        .into_iter()
-        .flat_map(|cap| KINDS.map(|kind| Case::new(shape().softcap(cap)).pattern(Causal).kind(kind)));
+    let caps = [0.5, 5.0, 50.0, 1e4, 1e-3, 3e6, 1e30];
+    let capped = |cap| Case::new(shape().score(Score::new().softcap(cap))).pattern(Causal);
+    let cases = caps.into_iter().flat_map(|cap| KINDS.map(|kind| capped(cap).kind(kind)));
     check_all("softcaps", cases, bound);
 }
 
@@ -40,17 +44,22 @@ fn every_broadcast_of_a_bias() {
     let mut cases = vec![];
     for axes in 0..16 {
         let sizes = std::array::from_fn(|axis| if axes >> axis & 1 == 1 { sizes[axis] } else { 1 });
-        let shape = shape.bias(BiasStrides::broadcast(sizes));
+        let case = Case::new(shape.score(Score::new().bias(BiasStrides::broadcast(sizes)))).seed(axes);
         for values in [BiasValues::Normal, BiasValues::Holes, BiasValues::Floors] {
-            cases.push(Case::new(shape).bias(values).seed(axes));
-            cases.push(Case::new(shape).pattern(Causal).bias(values).kind(Kind::Peaky).seed(axes));
+            cases.push(case.clone().bias(values));
+            cases.push(case.clone().pattern(Causal).bias(values).kind(Kind::Peaky));
         }
     }
-    // Rows and heads further apart than they are long.
-    let strides = BiasStrides { batch: 20_000, head: 9_000, query: 81, key: 1 };
-    let transposed = BiasStrides { batch: 0, head: 75 * 67, query: 1, key: 67 };
-    for strides in [strides, transposed] {
-        cases.push(Case::new(shape.bias(strides)));
+    // Rows and heads further apart than they are long; transposed; from an element on; every axis in reverse; by distance.
+    let apart = BiasStrides { offset: 0, batch: 20_000, head: 9_000, query: 81, key: 1 };
+    let transposed = BiasStrides { head: 75 * 67, query: 1, key: 67, ..Default::default() };
+    let later = BiasStrides { offset: 5, ..apart };
+    let [batch, head, query, key] = [2 * 67 * 75, 67 * 75, 75, 1];
+    let last = (2 * batch - 1) as usize;
+    let reversed = BiasStrides { offset: last, batch: -batch, head: -head, query: -query, key: -key };
+    for strides in [apart, transposed, later, reversed, BiasStrides::toeplitz(67, 75)] {
+        let case = Case::new(shape.score(Score::new().bias(strides)));
+        cases.extend([case.clone(), case.pattern(Causal).kind(Kind::Peaky)]);
     }
     check_all("every_broadcast_of_a_bias", cases, bound);
 }
@@ -60,11 +69,13 @@ fn rows_that_a_bias_empties_or_floors() {
     let mut cases = vec![];
     for seed in 0..4 {
         for values in [BiasValues::Holes, BiasValues::Floors] {
-            for shape in [shape(), shape().softcap(4.0), shape().elements(F16), shape().elements(Bf16)] {
-                let shape = full_bias(shape);
+            let capped = Score::new().softcap(4.0);
+            let [f16, bf16] = [F16, Bf16].map(|element| shape().storage(Storage::all(element)));
+            for attention in [shape().into(), shape().score(capped), f16, bf16].map(with_bias) {
                 for pattern in ["full", "causal", "blocks", "one_key_a_row"] {
-                    let pattern = picked(pattern, &shape.extent(), seed);
-                    cases.push(Case::new(shape).pattern(pattern).bias(values).kind(Kind::Peaky).seed(seed));
+                    let pattern = picked(pattern, &shape().extent(), seed);
+                    let case = Case::new(&attention).pattern(pattern);
+                    cases.push(case.bias(values).kind(Kind::Peaky).seed(seed));
                 }
             }
         }
@@ -77,9 +88,10 @@ fn rows_that_a_bias_empties_or_floors() {
 fn a_bias_of_minus_infinity_removes_pairs_exactly() {
     let mut cases = vec![];
     for seed in 0..8 {
-        let shape = full_bias(AttentionShape::new(2, 2, 67, 16).kv_len(130));
+        let shape = AttentionShape::new(2, 2, 67, 16).kv_len(130);
         for pattern in ["full", "causal", "mask"] {
-            cases.push(Case::new(shape).pattern(picked(pattern, &shape.extent(), seed)).seed(seed));
+            let pattern = picked(pattern, &shape.extent(), seed);
+            cases.push(Case::new(with_bias(shape)).pattern(pattern).seed(seed));
         }
     }
     check_all("counted", cases.clone(), count);
@@ -90,34 +102,57 @@ fn a_bias_of_minus_infinity_removes_pairs_exactly() {
 fn alibi() {
     let mut cases = vec![];
     for (heads, q_len, kv_len) in [(1, 70, 70), (3, 67, 200), (8, 200, 67), (2, 1, 130)] {
-        let shape = AttentionShape::new(2, heads, q_len, 16).kv_heads(1).kv_len(kv_len).alibi(true);
-        cases.extend(KINDS.map(|kind| Case::new(shape).kind(kind)));
-        cases.extend(KINDS.map(|kind| Case::new(shape).pattern(Causal).kind(kind)));
+        let shape = AttentionShape::new(2, heads, q_len, 16).kv_heads(1).kv_len(kv_len);
+        let alibi = Case::new(shape.score(Score::new().alibi()));
+        cases.extend(KINDS.map(|kind| alibi.clone().kind(kind)));
+        cases.extend(KINDS.map(|kind| alibi.clone().pattern(Causal).kind(kind)));
+        for slopes in [Slopes::Given, Slopes::Bloom, Slopes::Mpt] {
+            let term = Alibi::new(slopes).symmetric(slopes != Slopes::Bloom);
+            cases.push(Case::new(shape.score(Score::new().with(term))));
+        }
     }
     check_all("alibi", cases, bound);
+}
+
+/// Each head has a temperature of its own, drawn around 1.
+#[test]
+fn temperatures() {
+    let tempered = Score::new().with(Temperature);
+    let mut cases = vec![];
+    for (heads, dim, storage) in [
+        (2, 16, Storage::default()),
+        (6, 7, Storage::default()),
+        (3, 16, Storage::all(F16)),
+        (4, 16, Storage::all(Bf16)),
+    ] {
+        let shape = AttentionShape::new(2, heads, 67, dim).kv_heads(1).kv_len(75);
+        let case = Case::new(shape.score(tempered.clone())).storage(storage);
+        cases.extend(KINDS.map(|kind| case.clone().kind(kind)));
+        cases.push(case.pattern(Causal).without_lse());
+    }
+    check_all("temperatures: bound", cases.clone(), bound);
+    check_all("temperatures: count", cases.clone(), count);
+    check_all("temperatures: gather", cases, gather);
 }
 
 #[test]
 fn all_terms_together() {
     let mut cases = vec![];
-    for (softcap, bias, alibi) in
-        [(true, true, false), (true, false, true), (false, true, true), (true, true, true)]
-    {
-        let odd = AttentionShape::new(1, 2, 67, 7).elements(F16);
-        let shapes =
-            if (softcap, bias, alibi) == (true, true, true) { vec![shape(), odd] } else { vec![shape()] };
-        for shape in shapes {
-            let mut shape = shape.scale(0.3).alibi(alibi);
-            if softcap {
-                shape = shape.softcap(3.0);
-            }
-            if bias {
-                shape = full_bias(shape);
-            }
-            for kind in KINDS {
-                cases.push(Case::new(shape).pattern(Causal).kind(kind));
-                cases.push(Case::new(shape).kind(kind).bias(BiasValues::Holes).without_lse());
-            }
+    let scaled = Score::new().scale(0.3);
+    let odd = AttentionShape::new(1, 2, 67, 7).storage(Storage::all(F16));
+    let all = scaled.clone().softcap(3.0).alibi();
+    let calls = [
+        with_bias(shape().score(scaled.clone().softcap(3.0))),
+        shape().score(all.clone()),
+        with_bias(shape().score(scaled.alibi())),
+        with_bias(shape().score(all.clone())),
+        with_bias(odd.score(all.clone())),
+        with_bias(shape().score(all.with(Temperature))),
+    ];
+    for call in calls {
+        for kind in KINDS {
+            cases.push(Case::new(&call).pattern(Causal).kind(kind));
+            cases.push(Case::new(&call).kind(kind).bias(BiasValues::Holes).without_lse());
         }
     }
     check_all("all_terms_together", cases, bound);

@@ -44,6 +44,11 @@ pub(crate) fn ourselves() -> Result<PathBuf> {
     Path::new(&name).canonicalize().with_context(|| format!("cannot find {}", name.display()))
 }
 
+/// The folder that cargo built us into, and builds everything else into.
+pub(crate) fn target() -> Result<PathBuf> {
+    Ok(ourselves()?.ancestors().nth(2).context("cargo's folder is not known")?.to_path_buf())
+}
+
 /// Whether this is cargo's line "Finished `dev` profile ..." or "Executable tests/...", coloured or not.
 fn is_closing_line(line: &str) -> bool {
     (line.contains("Finished") && line.contains("profile")) || line.contains("  Executable")

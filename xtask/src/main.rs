@@ -1,12 +1,17 @@
 //! Developer commands: `cargo xtask help` lists them.
 
+mod api;
 mod attention;
 mod build;
 mod conformance;
+mod deny;
 mod gates;
 mod isa;
+mod newcomer;
 mod node;
+mod pypi;
 mod rules;
+mod slowest;
 mod software;
 mod steps;
 mod test;
@@ -28,6 +33,8 @@ cargo xtask COMMAND
                         print what it takes to run any program on the adapter, as lines for a shell
   launch PROGRAM ARGS...
                         run a program on the adapter
+  api [--bless]         compare everything public with docs/API.txt, or write that
+  deny                  check licences, bans and sources of everything we depend on
   gates                 static checks of every shader that the crate can generate: lints, translations, Tint,
                         races between lanes
   isa ARGS...           shader statistics for AMD GPUs, without one; `cargo xtask isa --help`
@@ -35,6 +42,7 @@ cargo xtask COMMAND
   web [--check | --check-report]
                         build the page that verifies and times the kernels in a browser, as one file; --check tests it
                         in the machine's Chromium or a fetched one, --check-report the report of `attention bench`
+  newcomer              do what the README says in a new crate outside the workspace, and run its programs
   rules                 check the rules of dependence between the folders
   help                  this text
 
@@ -43,7 +51,7 @@ Where Linux has no Vulkan driver, a software adapter is fetched into a cache fol
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    run(&arguments).unwrap_or_else(|error| {
+    api::rustdoc(&arguments).unwrap_or_else(|| run(&arguments)).unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
@@ -56,9 +64,11 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
     };
     match command.as_str() {
         "test" => return test::run(&test_options(rest)?),
+        "api" => return api::run(rest),
         "attention" => return attention::run(rest),
         "isa" => return isa::run(rest),
         "conformance" => return conformance::run(rest),
+        slowest::RUNNER => return slowest::run(rest),
         "web" => return web::run(rest),
         "launch" => {
             let (program, rest) = rest.split_first().context("launch: no program")?;
@@ -71,7 +81,9 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
             ensure!(!options.quick && options.to_cargo_test.is_empty(), "adapter-env takes only --adapter");
             println!("{}", software::launcher(options.adapter)?.shell()?);
         }
+        "deny" => deny::run()?,
         "gates" => gates::run()?,
+        "newcomer" => newcomer::check(&software::launcher(Choice::Auto)?)?,
         "rules" => rules::check(&steps::root())?,
         "help" | "--help" | "-h" => println!("{HELP}"),
         unknown => bail!("unknown command `{unknown}`; `cargo xtask help` lists them"),

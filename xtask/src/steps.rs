@@ -98,7 +98,7 @@ pub(crate) fn succeed(command: &mut Command) -> Result<()> {
 }
 
 /// A command as a person would type it.
-fn words(command: &Command) -> String {
+pub(crate) fn words(command: &Command) -> String {
     let name =
         Path::new(command.get_program()).file_stem().unwrap_or_default().to_string_lossy().into_owned();
     command.get_args().fold(name, |line, word| line + " " + &word.to_string_lossy())

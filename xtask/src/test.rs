@@ -9,20 +9,20 @@ use anyhow::Result;
 
 use crate::software::{self, Choice, Launcher};
 use crate::steps::{Steps, cargo, root, succeed};
-use crate::{conformance, gates, isa, rules, web};
+use crate::{api, conformance, deny, gates, isa, newcomer, rules, slowest, web};
 
 /// The steps that `--quick` leaves out.
 const THOROUGH: [&str; 11] = [
     "docs",
-    "without gpu",
+    api::STEP,
+    "fewer features",
     web::STEPS[0],
     web::STEPS[1],
     web::STEPS[2],
-    "licences and sources",
-    "advisories",
     "shader statistics",
     "shader gates",
     conformance::STEP,
+    newcomer::STEP,
     "benches, examples",
 ];
 
@@ -47,8 +47,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         eprintln!("   {}", launcher.description());
         Ok(launcher)
     });
+    // Without an adapter the tests are run all the same: those of the kernels fail, and cargo says which.
+    let launcher = launcher.unwrap_or_else(|| Launcher::system("no adapter".into()));
     steps.run("format", || succeed(cargo().args(["fmt", "--all", "--check"])));
     steps.run("rules of dependence", || rules::check(&root()));
+    deny::steps(&mut steps);
     steps.run("clippy", || {
         succeed(cargo().args([
             "clippy",
@@ -63,41 +66,42 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if options.quick {
         THOROUGH.iter().for_each(|name| steps.not_run(name, "--quick"));
     } else {
-        thorough(&mut steps);
+        thorough(&mut steps, &launcher);
     }
-    // Without an adapter the tests are run all the same: those of the kernels fail, and cargo says which.
-    let launcher = launcher.unwrap_or_else(|| Launcher::system("no adapter".into()));
+    let mut slowest = String::new();
     steps.run("tests", || {
-        let mut tests = launcher.cargo()?;
-        tests.args(["test", "--workspace", "--all-features", "--no-fail-fast"]).args(&options.to_cargo_test);
-        succeed(&mut tests)
+        let (times, outcome) = slowest::test(&launcher, &options.to_cargo_test)?;
+        slowest = times.report();
+        outcome
     });
 
-    println!("\n{}", steps.summary());
+    println!("\n{slowest}\n{}", steps.summary());
     Ok(if steps.failures() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The steps of [`THOROUGH`].
-fn thorough(steps: &mut Steps) {
+fn thorough(steps: &mut Steps, launcher: &Launcher) {
     steps.run("docs", || {
         let mut docs = cargo();
         docs.env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--no-deps", "--workspace", "--all-features"]);
         succeed(&mut docs)
     });
-    steps.run("without gpu", || {
+    api::step(steps);
+    steps.run("fewer features", || {
         // The library alone. Its tests are not run this way: they need wgpu, which would be built once more for
-        // the other features, and what they test is the same code.
-        for features in ["", "serde"] {
+        // the other features, and what they test is the same code. With `gpu` alone there is wgpu without a backend.
+        for features in ["", "serde", "gpu"] {
             let library = ["clippy", "--package", "wgpu-attention", "--lib", "--no-default-features"];
             succeed(cargo().args(library).args(["--features", features, "--", "-D", "warnings"]))?;
         }
-        Ok(())
+        // The command line as `cargo attention` builds it, without what other crates of the workspace ask for.
+        succeed(cargo().args(["check", "--package", "wgpu-attention-cli"]))
     });
     web::steps(steps);
-    deny(steps);
     shader_statistics(steps);
     shader_gates(steps);
     conformance::step(steps);
+    steps.run(newcomer::STEP, || newcomer::check(launcher));
     steps.run("benches, examples", || {
         succeed(cargo().args(["build", "--workspace", "--all-features", "--benches", "--examples"]))
     });
@@ -122,26 +126,4 @@ fn shader_gates(steps: &mut Steps) {
         Ok(packages) => drop(steps.run("shader gates", || gates::check(&packages))),
         Err(error) => steps.not_run("shader gates", format!("{error:#}")),
     }
-}
-
-/// Licences, sources and advisories of everything we depend on, where cargo-deny is installed.
-fn deny(steps: &mut Steps) {
-    const CHECKS: [(&str, &[&str]); 2] =
-        [("licences and sources", &["licenses", "bans", "sources"]), ("advisories", &["advisories"])];
-    let installed = cargo().args(["deny", "--version"]).output().is_ok_and(|output| output.status.success());
-    for (name, checks) in CHECKS {
-        if !installed {
-            steps.not_run(name, "cargo-deny is not installed (cargo install --locked cargo-deny)");
-        } else if name == "advisories" && !advisory_database() {
-            steps.not_run(name, "the advisory database cannot be fetched");
-        } else {
-            steps.run(name, || succeed(cargo().args(["deny", "--all-features", "check"]).args(checks)));
-        }
-    }
-}
-
-/// Whether the advisory database is there or can be fetched.
-fn advisory_database() -> bool {
-    let fetched = cargo().args(["deny", "fetch", "db"]).current_dir(root()).output();
-    fetched.is_ok_and(|output| output.status.success())
 }

@@ -5,53 +5,63 @@ use bytemuck::Pod;
 use futures_channel::oneshot;
 use web_time::{Duration, Instant};
 use wgpu::{BufferUsages, ErrorFilter};
-use wgpu_attention::{
-    AttentionBuffers, AttentionCall, AttentionOutput, AttentionPlan, AttentionShape, Element, ElementType,
-    Error, Gpu, Inputs,
-};
+use wgpu_attention::reference::Got;
+use wgpu_attention::{Attention, AttentionBuffers, AttentionPlan, Element, ElementType, Error, Gpu, Inputs};
 
 /// A call whose tensors are on the device.
 pub struct Call<'g> {
     gpu: &'g Gpu,
-    shape: AttentionShape,
-    call: AttentionCall,
+    attention: Attention,
+    call: wgpu_attention::Call,
     out: wgpu::Buffer,
     lse: Option<wgpu::Buffer>,
 }
 
+/// What a call gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output<O> {
+    /// `[B, H, Lq, dv]`, lying as the layout of out says.
+    pub out: Vec<O>,
+    /// `[B, H, Lq]`, where it was asked for.
+    pub lse: Option<Vec<f32>>,
+}
+
+impl<O> Output<O> {
+    /// As slices.
+    pub fn got(&self) -> Got<'_, O> {
+        Got { out: &self.out, lse: self.lse.as_deref() }
+    }
+}
+
 impl<'g> Call<'g> {
     /// Uploads the inputs and poisons the outputs: what the kernel does not write is NaN.
-    pub async fn upload<E: Element>(
+    pub async fn upload<Q: Element, KV: Element>(
         gpu: &'g Gpu,
         plan: &AttentionPlan,
-        inputs: &Inputs<'_, E>,
+        inputs: &Inputs<'_, Q, KV>,
         lse: bool,
     ) -> Result<Self> {
-        let shape = *plan.shape();
-        inputs.check(&shape)?;
+        let attention = plan.attention().clone();
+        inputs.check(&attention)?;
         let input = |name, bytes| buffer(gpu, name, bytes, BufferUsages::STORAGE);
         let q = input("q", bytemuck::cast_slice(inputs.q)).await?;
         let k = input("k", bytemuck::cast_slice(inputs.k)).await?;
         let v = input("v", bytemuck::cast_slice(inputs.v)).await?;
-        let bias = match inputs.bias {
-            Some(bias) => Some(input("bias", bytemuck::cast_slice(bias)).await?),
-            None => None,
-        };
-        let out = poisoned(gpu, "out", shape.len_out(), shape.output).await?;
+        let mut tensors = vec![];
+        for (name, values) in &inputs.tensors {
+            tensors.push((*name, input("a tensor of the score", bytemuck::cast_slice(values)).await?));
+        }
+        let out = poisoned(gpu, "out", attention.len_out(), attention.storage.out).await?;
         let lse = match lse {
-            true => Some(poisoned(gpu, "lse", shape.len_lse(), ElementType::F32).await?),
+            true => Some(poisoned(gpu, "lse", attention.len_lse(), ElementType::F32).await?),
             false => None,
         };
-        let buffers = AttentionBuffers {
-            q: q.as_entire_buffer_binding(),
-            k: k.as_entire_buffer_binding(),
-            v: v.as_entire_buffer_binding(),
-            bias: bias.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
-            out: out.as_entire_buffer_binding(),
-            lse: lse.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
-        };
+        let whole = wgpu::Buffer::as_entire_buffer_binding;
+        let mut buffers = AttentionBuffers::new(whole(&q), whole(&k), whole(&v), whole(&out));
+        buffers.tensors = tensors.iter().map(|(name, buffer)| (*name, whole(buffer))).collect();
+        buffers.lse = lse.as_ref().map(whole);
         let call = checked(gpu.device(), "bind", || plan.bind(buffers)).await??;
-        Ok(Self { gpu, shape, call, out, lse })
+        Ok(Self { gpu, attention, call, out, lse })
     }
 
     /// Computes `times` times in one submission and waits; from submit to done.
@@ -67,13 +77,14 @@ impl<'g> Call<'g> {
     }
 
     /// What was computed.
-    pub async fn read<O: Element>(&self) -> Result<AttentionOutput<O>> {
-        ensure!(O::TYPE == self.shape.output, "out is {}, not {}", self.shape.output, O::TYPE);
-        Ok(AttentionOutput {
-            out: read(self.gpu, "out", &self.out, self.shape.len_out()).await?,
+    pub async fn read<O: Element>(&self) -> Result<Output<O>> {
+        let element = self.attention.storage.out;
+        ensure!(O::TYPE == element, "out is {element}, not {}", O::TYPE);
+        Ok(Output {
+            out: read(self.gpu, "out", &self.out, self.attention.len_out()).await?,
             lse: match &self.lse {
-                Some(lse) => read(self.gpu, "lse", lse, self.shape.len_lse()).await?,
-                None => vec![],
+                Some(lse) => Some(read(self.gpu, "lse", lse, self.attention.len_lse()).await?),
+                None => None,
             },
         })
     }

@@ -2,8 +2,8 @@
 
 use crate::record::{Kernel, Shape};
 use wgpu_attention::{
-    AddShape, AnyPattern, AttentionShape, ElementType, EmbedShape, FeedForwardShape, LshOptions, MatmulShape,
-    NormKind, NormShape, RotaryShape, SoftmaxShape,
+    AddShape, AnyPattern, Attention, AttentionShape, ElementType, EmbedShape, FeedForwardShape, LshOptions,
+    MatmulShape, NormKind, NormShape, RotaryShape, SoftmaxShape,
 };
 
 /// A case.
@@ -20,15 +20,15 @@ pub struct Spec {
 pub enum Work {
     /// Attention over a pattern.
     Attention {
-        /// Sizes.
-        shape: AttentionShape,
+        /// Sizes, score, storage.
+        attention: Attention,
         /// Which pairs are attended.
         pattern: NamedPattern,
     },
     /// LSH attention.
     Lsh {
-        /// Sizes.
-        shape: AttentionShape,
+        /// Sizes and storage.
+        attention: Attention,
         /// Rounds, buckets, chunks.
         options: LshOptions,
     },
@@ -115,9 +115,10 @@ impl Spec {
         let kernel = self.kernel_name();
         let dtype = self.element();
         let sizes = match &self.work {
-            Work::Attention { shape, .. } => attention_sizes(shape),
-            Work::Lsh { shape, options } => {
-                format!("{} rounds{} chunk{}", attention_sizes(shape), options.rounds, options.chunk)
+            Work::Attention { attention, .. } => attention_sizes(&attention.shape),
+            Work::Lsh { attention, options } => {
+                let sizes = attention_sizes(&attention.shape);
+                format!("{sizes} rounds{} chunk{}", options.rounds, options.chunk)
             }
             Work::Matmul(it) => format!("{}x{}x{}", it.rows, it.inner, it.columns),
             Work::FeedForward(it) => format!("{}x{}x{}", it.rows, it.model_dim, it.hidden_dim),
@@ -161,7 +162,7 @@ impl Spec {
     /// Of inputs and outputs.
     pub fn element(&self) -> ElementType {
         match &self.work {
-            Work::Attention { shape, .. } | Work::Lsh { shape, .. } => shape.input,
+            Work::Attention { attention, .. } | Work::Lsh { attention, .. } => attention.storage.q,
             Work::Matmul(it) => it.input,
             Work::FeedForward(it) => it.input,
             Work::Norm(it) => it.input,
@@ -175,15 +176,11 @@ impl Spec {
     /// As the record has it.
     pub fn shape(&self) -> Shape {
         match &self.work {
-            Work::Attention { shape, .. } | Work::Lsh { shape, .. } => Shape::Attention {
-                batch: shape.batch,
-                heads: shape.heads,
-                kv_heads: shape.kv_heads,
-                q_len: shape.q_len,
-                kv_len: shape.kv_len,
-                head_dim: shape.head_dim,
-                value_dim: shape.value_dim,
-            },
+            Work::Attention { attention, .. } | Work::Lsh { attention, .. } => {
+                let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } =
+                    attention.shape;
+                Shape::Attention { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim }
+            }
             Work::Matmul(it) => Shape::Matmul { rows: it.rows, inner: it.inner, columns: it.columns },
             Work::FeedForward(it) => Shape::FeedForward {
                 rows: it.rows,
@@ -225,7 +222,7 @@ mod tests {
     #[test]
     fn names_tell_sizes_apart() {
         let name = |shape: AttentionShape| {
-            let work = Work::Attention { shape, pattern: pattern("causal", 512).unwrap() };
+            let work = Work::Attention { attention: shape.into(), pattern: pattern("causal", 512).unwrap() };
             Spec { known_as: Some("Example"), work }.name()
         };
         let shape = AttentionShape::new(1, 8, 512, 64);

@@ -1,7 +1,7 @@
 //! What a kernel gave, against the reference or against what another system computed.
 
 use wgpu_attention::reference::{self, Expected, Got, Report, Rows, VerifyOptions, Worst};
-use wgpu_attention::{AttentionOutput, AttentionShape, Element, Inputs, KernelPath, Parts, Pattern, Result};
+use wgpu_attention::{Attention, Element, Inputs, KernelPath, Parts, Pattern, Result};
 
 /// What is compared with.
 #[derive(Debug, Clone, Copy)]
@@ -13,12 +13,12 @@ pub enum Against<'a> {
 }
 
 /// Compares every element of the rows. The bound depends on what the kernel did, if it was one: a little on the order of the
-/// keys, that of the parts, and on how its path keeps weights.
-pub fn check<I: Element, O: Element>(
-    shape: &AttentionShape,
-    inputs: &Inputs<'_, I>,
+/// keys, that of the parts, on how many tiles they fill, and on how its path keeps weights.
+pub fn check<Q: Element, KV: Element, O: Element>(
+    attention: &Attention,
+    inputs: &Inputs<'_, Q, KV>,
     (pattern, kernel): (&dyn Pattern, Option<(&Parts, KernelPath)>),
-    output: &AttentionOutput<O>,
+    got: Got<'_, O>,
     rows: Rows,
     against: Against<'_>,
 ) -> Result<Report> {
@@ -26,16 +26,18 @@ pub fn check<I: Element, O: Element>(
         kernel.map_or_else(Vec::new, |(parts, _)| parts.key_order(at.batch, at.head, at.i))
     };
     let order: Option<reference::Walk<'_>> = if kernel.is_some() { Some(&order) } else { None };
+    let count =
+        |at: reference::Position| kernel.map_or(0, |(parts, _)| parts.key_tiles(at.batch, at.head, at.i));
+    let tiles: Option<reference::Tiles<'_>> = if kernel.is_some() { Some(&count) } else { None };
     let weights = kernel.map_or_else(Default::default, |(_, path)| reference::WeightFormat::of(path));
-    let options = VerifyOptions { rows, order, weights, ..Default::default() };
-    let got = Got { out: &output.out, lse: (!output.lse.is_empty()).then_some(&output.lse[..]) };
+    let options = VerifyOptions { rows, order, tiles, weights, ..Default::default() };
     match against {
-        Against::Reference => reference::verify(shape, inputs, pattern, got, options),
+        Against::Reference => reference::verify(attention, inputs, pattern, got, options),
         Against::Expected(expected, allowance) => {
             let options = VerifyOptions { allowance, ..options };
             // Without an expected lse ours is not compared with ours.
             let got = Got { lse: got.lse.filter(|_| expected.lse.is_some()), ..got };
-            reference::compare_expected(shape, inputs, pattern, got, expected, options)
+            reference::compare_expected(attention, inputs, pattern, got, expected, options)
         }
     }
 }

@@ -3,8 +3,8 @@
 use crate::cases::{NamedPattern, PATTERNS, QUADRATIC, Spec, Work, pattern};
 use crate::record::Rules;
 use wgpu_attention::{
-    Activation, AddShape, AttentionShape, ElementType, EmbedShape, FeedForwardShape, LshOptions, MatmulShape,
-    NormKind, NormShape, RotaryShape, SoftmaxShape,
+    Activation, AddShape, Attention, AttentionShape, ElementType, EmbedShape, FeedForwardShape, LshOptions,
+    MatmulShape, NormKind, NormShape, RotaryShape, SoftmaxShape, Storage,
 };
 
 use ElementType::{Bf16, F16, F32};
@@ -75,7 +75,7 @@ fn quick() -> Vec<Spec> {
             specs.push(attention(AttentionShape::new(1, 1, len, 64), pattern));
         }
     }
-    specs.push(dense("full", AttentionShape::new(1, 1, 1024, 64).elements(F16)));
+    specs.push(dense("full", AttentionShape::new(1, 1, 1024, 64).storage(Storage::all(F16))));
     specs.push(dense("full", AttentionShape::new(1, 1, 512, 128)));
     specs.push(known("BERT-base", "full", AttentionShape::new(1, 12, 512, 64)));
     specs.push(decode(8, 1, 2048, F32));
@@ -91,8 +91,8 @@ fn standard() -> Vec<Spec> {
     for len in [1024, 4096] {
         specs.push(dense("full", AttentionShape::new(1, 8, len, 64)));
         specs.push(dense("causal", AttentionShape::new(1, 8, len, 64)));
-        specs.push(dense("full", AttentionShape::new(1, 8, len, 128).elements(F16)));
-        specs.push(dense("causal", AttentionShape::new(1, 8, len, 128).elements(F16)));
+        specs.push(dense("full", AttentionShape::new(1, 8, len, 128).storage(Storage::all(F16))));
+        specs.push(dense("causal", AttentionShape::new(1, 8, len, 128).storage(Storage::all(F16))));
     }
     specs.extend(published());
     for queries in [1, 4, 16] {
@@ -101,7 +101,7 @@ fn standard() -> Vec<Spec> {
         }
     }
     for len in [4096, 16_384, 65_536] {
-        specs.push(lsh(AttentionShape::new(1, 8, len, 64).elements(F16), None));
+        specs.push(lsh(AttentionShape::new(1, 8, len, 64).storage(Storage::all(F16)), None));
     }
     for size in [1024, 2048, 4096] {
         specs.push(of(Work::Matmul(MatmulShape::new(size, size, size))));
@@ -134,10 +134,10 @@ fn full() -> Vec<Spec> {
     }
     for (name, of_len) in PATTERNS.into_iter().filter(|(name, _)| !QUADRATIC.contains(name)) {
         let len = 1 << 20;
-        let shape = AttentionShape::new(1, 1, len, 64).elements(F16);
+        let shape = AttentionShape::new(1, 1, len, 64).storage(Storage::all(F16));
         specs.push(attention(shape, NamedPattern { name, text: of_len(len) }));
     }
-    specs.push(lsh(AttentionShape::new(1, 1, 1 << 20, 64).elements(F16), None));
+    specs.push(lsh(AttentionShape::new(1, 1, 1 << 20, 64).storage(Storage::all(F16)), None));
     let llama = FeedForwardShape::new(2048, 4096, 11_008, Activation::Silu).gated(true).elements(F16);
     specs.push(of(Work::FeedForward(llama)));
     specs
@@ -145,19 +145,20 @@ fn full() -> Vec<Spec> {
 
 /// The workloads that others publish figures of.
 fn published() -> Vec<Spec> {
-    let shape = |batch, heads, len, head_dim| AttentionShape::new(batch, heads, len, head_dim).elements(F16);
+    let shape = AttentionShape::new;
+    let halves = |shape: AttentionShape| shape.storage(Storage::all(F16));
     let mut specs = vec![
-        known("BERT-base", "full", shape(1, 12, 512, 64)),
-        known("GPT-2", "causal", shape(1, 12, 1024, 64)),
+        known("BERT-base", "full", halves(shape(1, 12, 512, 64))),
+        known("GPT-2", "causal", halves(shape(1, 12, 1024, 64))),
     ];
-    specs.push(known("Llama grouped heads", "causal", shape(4, 32, 2048, 128).kv_heads(8)));
+    specs.push(known("Llama grouped heads", "causal", halves(shape(4, 32, 2048, 128).kv_heads(8))));
     // Child 2019, section 7.2: stride 128, summary 32, heads merged.
     let fixed = NamedPattern { name: "fixed", text: "fixed:stride=128,summary=32".into() };
-    specs.push(named("Sparse Transformer Enwik8", attention(shape(1, 8, 12_288, 64), fixed)));
-    specs.push(known("BigBird-base", "bigbird", shape(1, 12, 4096, 64)));
-    specs.push(lsh(shape(1, 8, 65_536, 128), Some("Reformer")));
-    specs.push(known("llama.cpp D72", "full", shape(1, 16, 5776, 72)));
-    specs.push(known("llama.cpp D64", "full", shape(1, 64, 7680, 64).kv_heads(8).q_len(1)));
+    specs.push(named("Sparse Transformer Enwik8", attention(halves(shape(1, 8, 12_288, 64)), fixed)));
+    specs.push(known("BigBird-base", "bigbird", halves(shape(1, 12, 4096, 64))));
+    specs.push(lsh(halves(shape(1, 8, 65_536, 128)), Some("Reformer")));
+    specs.push(known("llama.cpp D72", "full", halves(shape(1, 16, 5776, 72))));
+    specs.push(known("llama.cpp D64", "full", halves(shape(1, 64, 7680, 64).kv_heads(8).q_len(1))));
     specs
 }
 
@@ -172,7 +173,7 @@ fn by_length(
     let mut specs = vec![];
     for (name, of_len) in PATTERNS {
         for &len in lens.iter().filter(|&&len| len <= dense_len || !QUADRATIC.contains(&name)) {
-            let shape = AttentionShape::new(1, heads, len, head_dim).elements(element);
+            let shape = AttentionShape::new(1, heads, len, head_dim).storage(Storage::all(element));
             specs.push(attention(shape, NamedPattern { name, text: of_len(len) }));
         }
     }
@@ -187,32 +188,34 @@ fn named(known_as: &'static str, spec: Spec) -> Spec {
     Spec { known_as: Some(known_as), ..spec }
 }
 
-fn attention(shape: AttentionShape, pattern: NamedPattern) -> Spec {
-    of(Work::Attention { shape, pattern })
+fn attention(attention: impl Into<Attention>, pattern: NamedPattern) -> Spec {
+    of(Work::Attention { attention: attention.into(), pattern })
 }
 
 /// One of the patterns that are there; a test makes every suite.
-fn dense(name: &str, shape: AttentionShape) -> Spec {
-    let pattern = pattern(name, shape.kv_len).unwrap_or_else(|| panic!("there is no pattern {name}"));
-    attention(shape, pattern)
+fn dense(name: &str, call: impl Into<Attention>) -> Spec {
+    let call = call.into();
+    let pattern = pattern(name, call.shape.kv_len).unwrap_or_else(|| panic!("there is no pattern {name}"));
+    attention(call, pattern)
 }
 
-fn known(known_as: &'static str, pattern: &str, shape: AttentionShape) -> Spec {
-    named(known_as, dense(pattern, shape))
+fn known(known_as: &'static str, pattern: &str, call: impl Into<Attention>) -> Spec {
+    named(known_as, dense(pattern, call))
 }
 
 /// A few queries against a cache of keys, four query heads a key head.
 fn decode(heads: usize, queries: usize, kv_len: usize, element: ElementType) -> Spec {
     let shape = AttentionShape::new(1, heads, queries, 128).kv_heads(heads / 4).kv_len(kv_len);
-    dense("causal", shape.elements(element))
+    dense("causal", shape.storage(Storage::all(element)))
 }
 
 /// Four rounds in chunks of 64, about two places a bucket and chunk.
-fn lsh(shape: AttentionShape, known_as: Option<&'static str>) -> Spec {
-    let buckets = (shape.kv_len / 32).min(LshOptions::MAX_BUCKETS);
+fn lsh(call: impl Into<Attention>, known_as: Option<&'static str>) -> Spec {
+    let attention = call.into();
+    let buckets = (attention.shape.kv_len / 32).min(LshOptions::MAX_BUCKETS);
     let low = 1 << (buckets.ilog2() / 2);
     let options = LshOptions::new(4, buckets, 64).buckets(vec![low, buckets / low]).causal(true);
-    Spec { known_as, work: Work::Lsh { shape, options } }
+    Spec { known_as, work: Work::Lsh { attention, options } }
 }
 
 /// The kernels whose time is that of memory.
@@ -244,8 +247,10 @@ mod tests {
             assert_eq!(names.len(), specs.len());
             for spec in &specs {
                 let checked = match &spec.work {
-                    Work::Attention { shape, pattern } => shape.check().and(pattern.parse().map(drop)),
-                    Work::Lsh { shape, options } => options.check(shape),
+                    Work::Attention { attention, pattern } => {
+                        attention.check().and(pattern.parse().map(drop))
+                    }
+                    Work::Lsh { attention, options } => options.check(attention),
                     Work::Matmul(it) => it.check(),
                     Work::FeedForward(it) => it.check(),
                     Work::Norm(it) => it.check(),

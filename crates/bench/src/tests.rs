@@ -11,7 +11,8 @@ use anyhow::{Context, Result};
 use pollster::block_on;
 use wgpu_attention::{
     Activation, AddShape, AttentionShape, ElementType, EmbedShape, FeedForwardShape, Gpu, Kernels,
-    LshOptions, MatmulShape, NormKind, NormShape, Options, RotaryShape, SoftmaxShape, cooperative_features,
+    LshOptions, MatmulShape, NormKind, NormShape, Options, RotaryShape, SoftmaxShape, Storage,
+    cooperative_features,
 };
 
 fn adapter() -> Result<wgpu::Adapter> {
@@ -35,14 +36,18 @@ fn spec(work: Work) -> Spec {
 
 /// Every kind of work, small; more rows than are compared.
 fn works(element: ElementType) -> Vec<Work> {
-    let shape = AttentionShape::new(1, 2, 300, 16).elements(element);
-    let of = |name: &str| Work::Attention { shape, pattern: pattern(name, 300).expect("a pattern") };
+    let shape = AttentionShape::new(1, 2, 300, 16);
+    let stored = |shape: AttentionShape| shape.storage(Storage::all(element));
+    let of = |name: &str, shape| Work::Attention {
+        attention: stored(shape),
+        pattern: pattern(name, 300).expect("a pattern"),
+    };
     vec![
-        of("causal"),
-        of("strided"),
-        of("document"),
-        Work::Attention { shape: shape.q_len(1), pattern: pattern("full", 300).expect("a pattern") },
-        Work::Lsh { shape, options: LshOptions::new(2, 8, 32).causal(true) },
+        of("causal", shape),
+        of("strided", shape),
+        of("document", shape),
+        of("full", shape.q_len(1)),
+        Work::Lsh { attention: stored(shape), options: LshOptions::new(2, 8, 32).causal(true) },
         Work::Matmul(MatmulShape::new(300, 20, 24).elements(element)),
         Work::FeedForward(FeedForwardShape::new(300, 16, 40, Activation::Silu).elements(element)),
         Work::FeedForward(FeedForwardShape::new(300, 16, 40, Activation::Silu).gated(true).elements(element)),

@@ -81,7 +81,7 @@ fn pool<M: Machine>(machine: &mut M, file: &File<'_>, sizes: &Sizes, x: &M::Tens
         let (batch, len, width) = (sizes.batch, sizes.len, sizes.width);
         let dense = machine.pair(file, "pooler.dense", &[width, width], width)?;
         let first = MatmulShape::new(batch, width, width).weights(WeightOrder::OutIn).bias(true);
-        let first = first.a_strides(RowStrides { batch: 0, row: len * width }).activation(Activation::Tanh);
+        let first = first.a_strides(RowStrides::new(0, (len * width) as isize)).activation(Activation::Tanh);
         let pooled = machine.tensor(batch * width);
         machine.linear(&first, x, &dense, None, &pooled)?;
         machine.keep("pooled".into(), &pooled);

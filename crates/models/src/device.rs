@@ -2,14 +2,13 @@
 
 use super::{Error, Machine, Pair};
 use wgpu_attention::{
-    AttentionBuffers, AttentionCall, AttentionShape, BlockGrid, EmbedShape, FeedForwardBuffers,
-    FeedForwardShape, Gpu, LayerCall, MatmulBuffers, MatmulShape, NormBuffers, NormShape, Parts, Pattern,
+    Attention, AttentionBuffers, BlockGrid, EmbedShape, FeedForwardBuffers, FeedForwardShape, Gpu,
+    MatmulBuffers, MatmulShape, NormBuffers, NormShape, Parts, Pattern,
 };
 
 /// One thing to record.
 enum Call {
-    Layer(LayerCall),
-    Attention(AttentionCall),
+    Kernel(wgpu_attention::Call),
     /// Keeps a state for the caller.
     Copy {
         source: wgpu::Buffer,
@@ -46,8 +45,8 @@ impl Forward {
         self.gpu.device().create_buffer(&descriptor)
     }
 
-    fn push(&mut self, call: LayerCall) -> Result<(), Error> {
-        self.calls.push(Call::Layer(call));
+    fn push(&mut self, call: wgpu_attention::Call) -> Result<(), Error> {
+        self.calls.push(Call::Kernel(call));
         Ok(())
     }
 
@@ -57,8 +56,7 @@ impl Forward {
         let mut encoder = device.create_command_encoder(&Default::default());
         for call in &self.calls {
             match call {
-                Call::Layer(call) => call.encode(&mut encoder),
-                Call::Attention(call) => call.encode(&mut encoder),
+                Call::Kernel(call) => call.encode(&mut encoder),
                 Call::Copy { source, copy } => encoder.copy_buffer_to_buffer(source, 0, copy, 0, copy.size()),
             }
         }
@@ -96,8 +94,8 @@ impl Machine for Forward {
         self.buffer(4 * elements as u64, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC)
     }
 
-    fn mask(&mut self, shape: &AttentionShape, pattern: impl Pattern + 'static) -> Result<Parts, Error> {
-        Ok(Parts::lower(&pattern, BlockGrid::from(shape))?)
+    fn mask(&mut self, call: &Attention, pattern: impl Pattern + 'static) -> Result<Parts, Error> {
+        Ok(Parts::lower(&pattern, BlockGrid::from(&call.shape))?)
     }
 
     fn embed(
@@ -143,16 +141,14 @@ impl Machine for Forward {
 
     fn attention(
         &mut self,
-        shape: &AttentionShape,
+        call: &Attention,
         mask: &Parts,
         qkv: &[wgpu::Buffer; 3],
         out: &wgpu::Buffer,
     ) -> Result<(), Error> {
         let [q, k, v] = qkv.each_ref().map(whole);
-        let buffers = AttentionBuffers { q, k, v, bias: None, out: whole(out), lse: None };
-        let call = self.gpu.kernels().attention(shape, mask.clone())?.bind(buffers)?;
-        self.calls.push(Call::Attention(call));
-        Ok(())
+        let buffers = AttentionBuffers::new(q, k, v, whole(out));
+        self.push(self.gpu.kernels().attention_parts(call, mask.clone())?.bind(buffers)?)
     }
 
     fn feed_forward(

@@ -5,9 +5,7 @@ use super::{Error, Machine, Pair};
 use std::cell::RefCell;
 use std::rc::Rc;
 use wgpu_attention::reference::{self, layer};
-use wgpu_attention::{
-    AttentionShape, Combine, EmbedShape, FeedForwardShape, MatmulShape, NormShape, Pattern,
-};
+use wgpu_attention::{Attention, Combine, EmbedShape, FeedForwardShape, MatmulShape, NormShape, Pattern};
 
 /// The states that a model left, by name.
 #[derive(Default)]
@@ -39,11 +37,7 @@ impl Machine for Exact {
         Rc::new(RefCell::new(vec![f64::NAN; elements]))
     }
 
-    fn mask(
-        &mut self,
-        _: &AttentionShape,
-        pattern: impl Pattern + 'static,
-    ) -> Result<Box<dyn Pattern>, Error> {
+    fn mask(&mut self, _: &Attention, pattern: impl Pattern + 'static) -> Result<Box<dyn Pattern>, Error> {
         Ok(Box::new(pattern))
     }
 
@@ -85,14 +79,14 @@ impl Machine for Exact {
 
     fn attention(
         &mut self,
-        shape: &AttentionShape,
+        call: &Attention,
         mask: &Box<dyn Pattern>,
         qkv: &[Tensor; 3],
         out: &Tensor,
     ) -> Result<(), Error> {
         let [q, k, v] = qkv.each_ref().map(narrow);
-        let rows = reference::attention(shape, &q, &k, &v, mask)?.out;
-        let (strides, mut out) = (shape.out_strides(), out.borrow_mut());
+        let rows = reference::attention(call, &q, &k, &v, mask)?.out;
+        let (shape, strides, mut out) = (&call.shape, call.out_strides(), out.borrow_mut());
         // [B, H, L, dv] to where the rows belong.
         for (n, row) in rows.chunks(shape.value_dim).enumerate() {
             let (batch, head, i) =

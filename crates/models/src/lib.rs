@@ -22,7 +22,8 @@ pub use gpt2::gpt2;
 
 use wgpu_attention::reference::layer::{Bounded, Comparison};
 use wgpu_attention::{
-    AttentionShape, EmbedShape, FeedForwardShape, Layout, MatmulShape, NormKind, NormShape, Pattern,
+    Attention, AttentionShape, EmbedShape, FeedForwardShape, Layout, MatmulShape, NormKind, NormShape,
+    Pattern,
 };
 
 /// What a model is written in terms of. Tensors are f32 and contiguous; `out` is never an input, too, but where a shape's
@@ -39,8 +40,8 @@ pub trait Machine {
     /// A tensor that the model computes.
     fn tensor(&mut self, elements: usize) -> Self::Tensor;
 
-    /// A pattern, made ready for calls of this shape.
-    fn mask(&mut self, shape: &AttentionShape, pattern: impl Pattern + 'static) -> Result<Self::Mask, Error>;
+    /// A pattern, made ready for such calls.
+    fn mask(&mut self, call: &Attention, pattern: impl Pattern + 'static) -> Result<Self::Mask, Error>;
 
     /// out (+)= table[ids].
     fn embed(
@@ -73,7 +74,7 @@ pub trait Machine {
     /// Attention over q, k and v.
     fn attention(
         &mut self,
-        shape: &AttentionShape,
+        call: &Attention,
         mask: &Self::Mask,
         qkv: &[Self::Tensor; 3],
         out: &Self::Tensor,
@@ -140,7 +141,7 @@ impl Sizes {
     }
 
     /// Attention over rows `[B, L, H, d]`, as the projections leave them: heads are strides, not copies.
-    fn attention(&self) -> AttentionShape {
+    fn attention(&self) -> Attention {
         AttentionShape::new(self.batch, self.heads, self.len, self.width / self.heads).layout(Layout::Blhd)
     }
 

@@ -1,7 +1,9 @@
 use super::{Draw, Picked};
 use std::fmt;
 use wgpu_attention::reference::{Kind, Rows, Tensors, random};
-use wgpu_attention::{AttentionShape, BlockGrid, BlockMask, Element, Full, Options, Parts};
+use wgpu_attention::{
+    Attention, BiasStrides, BlockGrid, BlockMask, Element, Full, Options, Parts, Score, Storage, Term,
+};
 
 /// What a bias holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +19,8 @@ pub enum BiasValues {
 /// One call: what is computed, on which inputs, and how the kernel cuts it. Its text reproduces it.
 #[derive(Clone)]
 pub struct Case {
-    /// Sizes, layout, score.
-    pub shape: AttentionShape,
+    /// Sizes, score, storage, layout.
+    pub attention: Attention,
     /// Which pairs are attended.
     pub pattern: Picked,
     /// Queries and keys of a mask block.
@@ -29,7 +31,7 @@ pub struct Case {
     pub kind: Kind,
     /// Of the inputs.
     pub seed: u64,
-    /// What the bias holds, where the shape has one.
+    /// What the bias holds, where the score has one.
     pub bias: BiasValues,
     /// Whether lse is asked for.
     pub lse: bool,
@@ -39,9 +41,9 @@ pub struct Case {
 
 impl Case {
     /// Dense attention over normal inputs, with lse, in blocks of 64.
-    pub fn new(shape: AttentionShape) -> Self {
+    pub fn new(attention: impl Into<Attention>) -> Self {
         Self {
-            shape,
+            attention: attention.into(),
             pattern: Full.into(),
             blocks: [64, 64],
             options: Options::default(),
@@ -51,6 +53,16 @@ impl Case {
             lse: true,
             rows: Rows::Auto,
         }
+    }
+
+    /// With another score.
+    pub fn score(self, score: Score) -> Self {
+        Self { attention: self.attention.score(score), ..self }
+    }
+
+    /// With tensors stored otherwise.
+    pub fn storage(self, storage: Storage) -> Self {
+        Self { attention: self.attention.storage(storage), ..self }
     }
 
     /// With another pattern.
@@ -95,7 +107,7 @@ impl Case {
 
     /// The sizes in blocks.
     pub fn grid(&self) -> BlockGrid {
-        BlockGrid::from(&self.shape).blocks(self.blocks[0], self.blocks[1])
+        BlockGrid::from(&self.attention.shape).blocks(self.blocks[0], self.blocks[1])
     }
 
     /// The pattern in one part.
@@ -104,20 +116,29 @@ impl Case {
     }
 
     /// Inputs of the bound test.
-    pub fn tensors<E: Element>(&self) -> Tensors<E> {
-        let mut tensors = random(&self.shape, self.kind, self.seed).unwrap_or_else(|e| panic!("{e}\n{self}"));
-        if let Some(bias) = &mut tensors.bias {
-            self.fill_bias(bias);
+    pub fn tensors<Q: Element, KV: Element>(&self) -> Tensors<Q, KV> {
+        let mut tensors =
+            random(&self.attention, self.kind, self.seed).unwrap_or_else(|e| panic!("{e}\n{self}"));
+        if let (Some(strides), Some(bias)) = (self.bias_strides(), tensors.term_mut("bias")) {
+            self.fill_bias(strides, bias);
         }
         tensors
     }
 
-    fn fill_bias(&self, bias: &mut [f32]) {
-        let (shape, mut draw) = (&self.shape, Draw::new(self.seed, 11));
-        let strides = shape.bias.expect("the shape has a bias");
+    /// Where the bias lies, if the score has one.
+    pub fn bias_strides(&self) -> Option<BiasStrides> {
+        match self.attention.score.term("bias") {
+            Some(Term::Bias(bias)) => Some(bias.strides()),
+            _ => None,
+        }
+    }
+
+    fn fill_bias(&self, strides: BiasStrides, bias: &mut [f32]) {
+        let mut draw = Draw::new(self.seed, 11);
         for (n, bias) in bias.iter_mut().enumerate() {
             // Where queries share a bias, all are query 0.
-            let i = n.checked_div(strides.query).unwrap_or(0) % shape.q_len;
+            let n = n.saturating_sub(strides.offset);
+            let i = n.checked_div(strides.query.unsigned_abs()).unwrap_or(0) % self.attention.shape.q_len;
             match self.bias {
                 BiasValues::Normal => {}
                 BiasValues::Holes if draw.once_in(8) || i % 5 == 4 => *bias = f32::NEG_INFINITY,
@@ -137,8 +158,8 @@ impl fmt::Debug for Case {
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { shape, pattern, blocks: [block_q, block_k], options, kind, seed, bias, lse, .. } = self;
-        write!(f, "Case: {shape:?}; {pattern:?}; blocks {block_q} x {block_k}; ")?;
+        let Self { attention, pattern, blocks: [block_q, block_k], options, kind, seed, bias, lse, .. } = self;
+        write!(f, "Case: {attention:?}; {pattern:?}; blocks {block_q} x {block_k}; ")?;
         if let Some(tile) = options.tile {
             write!(f, "{tile:?}; ")?;
         }
@@ -148,7 +169,7 @@ impl fmt::Display for Case {
         if let Some(splits) = options.splits {
             write!(f, "splits {splits}; ")?;
         }
-        if shape.bias.is_some() {
+        if self.bias_strides().is_some() {
             write!(f, "bias {bias:?}; ")?;
         }
         write!(f, "Kind::{kind:?}; seed {seed}; lse {lse}")

@@ -19,27 +19,27 @@ pub fn bound_on(gpu: &Gpu, case: &Case) -> Checked {
 
 /// [`bound`] of any parts whose union is the case's pattern.
 pub fn bound_of_parts(gpu: &Gpu, case: &Case, parts: &Parts) -> Checked {
-    crate::typed!(case.shape, bound_typed(gpu, case, parts))
+    crate::typed!(case.attention.storage, bound_typed(gpu, case, parts))
 }
 
-fn bound_typed<E: Element, O: Element>(gpu: &Gpu, case: &Case, parts: &Parts) -> Checked {
-    let tensors: Tensors<E> = case.tensors();
-    let got = run::<E, O>(gpu, &case.shape, &tensors.inputs(), parts, case.lse)
+fn bound_typed<Q: Element, KV: Element, O: Element>(gpu: &Gpu, case: &Case, parts: &Parts) -> Checked {
+    let tensors: Tensors<Q, KV> = case.tensors();
+    let got = run::<Q, KV, O>(gpu, &case.attention, &tensors.inputs(), parts, case.lse)
         .map_err(|e| failed("guards", case, e))?;
     verified(case, &tensors.inputs(), parts, &got)
 }
 
 /// What a kernel made of `inputs` against the reference, walking the keys as `parts` do.
-pub fn verified<E: Element, O: Element>(
+pub fn verified<Q: Element, KV: Element, O: Element>(
     case: &Case,
-    inputs: &Inputs<'_, E>,
+    inputs: &Inputs<'_, Q, KV>,
     parts: &Parts,
     got: &Outcome<O>,
 ) -> Checked {
     let order = |at: wgpu_attention::reference::Position| parts.key_order(at.batch, at.head, at.i);
     let weights = weights(case);
     let options = VerifyOptions { rows: case.rows, order: Some(&order), weights, ..Default::default() };
-    let report = verify(&case.shape, inputs, case.pattern.as_dyn(), as_got(got), options);
+    let report = verify(&case.attention, inputs, case.pattern.as_dyn(), as_got(got), options);
     let report = report.unwrap_or_else(|e| panic!("{e}\n{case}"));
     stats::record(case, &report);
     judged("bound", case, report)
@@ -57,16 +57,16 @@ pub fn count_on(gpu: &Gpu, case: &Case) -> Checked {
 
 /// [`count`] of any parts whose union is the case's pattern.
 pub fn count_of_parts(gpu: &Gpu, case: &Case, parts: &Parts) -> Checked {
-    crate::typed!(case.shape, count_typed(gpu, case, parts))
+    crate::typed!(case.attention.storage, count_typed(gpu, case, parts))
 }
 
-fn count_typed<E: Element, O: Element>(gpu: &Gpu, case: &Case, parts: &Parts) -> Checked {
-    let tensors: Tensors<E> =
-        oracle::count_inputs(&case.shape, case.seed).unwrap_or_else(|e| panic!("{e}\n{case}"));
+fn count_typed<Q: Element, KV: Element, O: Element>(gpu: &Gpu, case: &Case, parts: &Parts) -> Checked {
+    let tensors: Tensors<Q, KV> =
+        oracle::count_inputs(&case.attention, case.seed).unwrap_or_else(|e| panic!("{e}\n{case}"));
     let inputs = tensors.inputs();
     let got =
-        run::<E, O>(gpu, &case.shape, &inputs, parts, case.lse).map_err(|e| failed("guards", case, e))?;
-    let report = oracle::check_count(&case.shape, &inputs, case.pattern.as_dyn(), as_got(&got), case.rows);
+        run::<Q, KV, O>(gpu, &case.attention, &inputs, parts, case.lse).map_err(|e| failed("guards", case, e))?;
+    let report = oracle::check_count(&case.attention, &inputs, case.pattern.as_dyn(), as_got(&got), case.rows);
     judged("count", case, report.unwrap_or_else(|e| panic!("{e}\n{case}")))
 }
 
@@ -82,17 +82,17 @@ pub fn gather_on(gpu: &Gpu, case: &Case) -> Checked {
 
 /// [`gather`] of any parts whose union is the case's pattern.
 pub fn gather_of_parts(gpu: &Gpu, case: &Case, parts: &Parts) -> Checked {
-    crate::typed!(case.shape, gather_typed(gpu, case, parts))
+    crate::typed!(case.attention.storage, gather_typed(gpu, case, parts))
 }
 
-fn gather_typed<E: Element, O: Element>(gpu: &Gpu, case: &Case, parts: &Parts) -> Checked {
+fn gather_typed<Q: Element, KV: Element, O: Element>(gpu: &Gpu, case: &Case, parts: &Parts) -> Checked {
     let pattern = case.pattern.as_dyn();
     let gather =
-        oracle::gather_inputs::<E>(&case.shape, pattern, case.seed).unwrap_or_else(|e| panic!("{e}\n{case}"));
+        oracle::gather_inputs::<Q, KV>(&case.attention, pattern, case.seed).unwrap_or_else(|e| panic!("{e}\n{case}"));
     let inputs = gather.tensors.inputs();
     let got =
-        run::<E, O>(gpu, &case.shape, &inputs, parts, case.lse).map_err(|e| failed("guards", case, e))?;
-    let report = oracle::check_gather(&case.shape, &gather, pattern, as_got(&got), case.rows, weights(case));
+        run::<Q, KV, O>(gpu, &case.attention, &inputs, parts, case.lse).map_err(|e| failed("guards", case, e))?;
+    let report = oracle::check_gather(&case.attention, &gather, pattern, as_got(&got), case.rows, weights(case));
     judged("gather", case, report.unwrap_or_else(|e| panic!("{e}\n{case}")))
 }
 

@@ -1,6 +1,6 @@
 use super::layouts::covered;
 use wgpu::util::DeviceExt;
-use wgpu_attention::{AttentionShape, Element, Strides};
+use wgpu_attention::{Attention, Element, Strides};
 
 /// A NaN in f32, and in both halves as f16 and as bf16.
 pub const POISON: u32 = 0x7fff_7fff;
@@ -48,15 +48,17 @@ impl Guarded {
         Self::new(device, name, element_bytes, at, None)
     }
 
-    /// The output of a shape.
+    /// The output of a call.
     pub fn of_rows(
         device: &wgpu::Device,
         name: &'static str,
         element_bytes: usize,
-        shape: &AttentionShape,
+        attention: &Attention,
     ) -> Self {
+        let shape = &attention.shape;
         let sizes = [shape.batch, shape.heads, shape.q_len];
-        let at = Extents { strides: shape.out_strides(), sizes, dim: shape.value_dim, len: shape.len_out() };
+        let (strides, len) = (attention.out_strides(), attention.len_out());
+        let at = Extents { strides, sizes, dim: shape.value_dim, len };
         Self::output(device, name, element_bytes, at)
     }
 

@@ -1,4 +1,4 @@
-use wgpu_attention::{AttentionShape, Layout, Strides};
+use wgpu_attention::{Attention, AttentionShape, Layout, Layouts, Strides};
 
 /// How the tensors of a call lie in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -7,7 +7,7 @@ pub enum Placement {
     Bhld,
     /// `[B, L, H, D]`.
     Blhd,
-    /// q, k and v in one row of a position, `[B, L, (H + 2 Hkv) D]`: needs Lq = Lk and d = dv.
+    /// q, k and v as views into one tensor `[B, L, (H + 2 Hkv) D]`: needs Lq = Lk and d = dv.
     PackedQkv,
     /// `[B, H, L, D]` with a gap of so many elements behind every row, and 3 times that behind every head.
     Gap(usize),
@@ -15,48 +15,72 @@ pub enum Placement {
     BlhdGap(usize),
     /// k and v of the first batch item and head serve all.
     SharedKv,
+    /// As `Gap(4)`, from so many elements on.
+    Offset(usize),
+    /// As `Gap` with so many elements, with rows, heads and batch items in reverse: every stride is negative.
+    Reversed(usize),
 }
 
 impl Placement {
-    /// The shape, laid out so.
-    pub fn apply(self, shape: AttentionShape) -> AttentionShape {
-        let AttentionShape { heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } = shape;
+    /// The call, laid out so.
+    pub fn apply(self, attention: impl Into<Attention>) -> Attention {
+        let attention = attention.into();
+        let layouts = self.layouts(&attention.shape);
+        attention.layouts(layouts)
+    }
+
+    /// Where the tensors of these sizes lie.
+    pub fn layouts(self, shape: &AttentionShape) -> Layouts {
+        let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } = *shape;
+        // q, k, v and out, each from its heads, rows and elements per row.
+        let each = |strides: &dyn Fn(usize, usize, usize) -> Strides| {
+            let of = |heads, len, dim| Layout::Strided(strides(heads, len, dim));
+            Layouts::all(of(heads, q_len, head_dim))
+                .k(of(kv_heads, kv_len, head_dim))
+                .v(of(kv_heads, kv_len, value_dim))
+                .out(of(heads, q_len, value_dim))
+        };
         match self {
-            Self::Bhld => shape.layout(Layout::Bhld),
-            Self::Blhd => shape.layout(Layout::Blhd),
+            Self::Bhld => Layouts::all(Layout::Bhld),
+            Self::Blhd => Layouts::all(Layout::Blhd),
             Self::PackedQkv => {
                 assert!(q_len == kv_len && head_dim == value_dim, "packed tensors are of one size");
                 let row = (heads + 2 * kv_heads) * head_dim;
-                let packed = Layout::Strided(Strides { batch: q_len * row, head: head_dim, row });
-                shape.q_layout(packed).k_layout(packed).v_layout(packed)
+                let packed = strides(q_len * row, head_dim, row);
+                Layouts::default()
+                    .q(Layout::Strided(packed))
+                    .k(Layout::Strided(packed.offset(heads * head_dim)))
+                    .v(Layout::Strided(packed.offset((heads + kv_heads) * head_dim)))
             }
-            Self::Gap(gap) => shape
-                .q_layout(bhld(heads, q_len, head_dim, gap))
-                .k_layout(bhld(kv_heads, kv_len, head_dim, gap))
-                .v_layout(bhld(kv_heads, kv_len, value_dim, gap))
-                .out_layout(bhld(heads, q_len, value_dim, gap)),
-            Self::BlhdGap(gap) => shape
-                .q_layout(blhd(heads, q_len, head_dim, gap))
-                .k_layout(blhd(kv_heads, kv_len, head_dim, gap))
-                .v_layout(blhd(kv_heads, kv_len, value_dim, gap))
-                .out_layout(blhd(heads, q_len, value_dim, gap)),
-            Self::SharedKv => shape
-                .k_layout(Layout::Strided(Strides { batch: 0, head: 0, row: head_dim }))
-                .v_layout(Layout::Strided(Strides { batch: 0, head: 0, row: value_dim })),
+            Self::Gap(gap) => each(&|heads, len, dim| bhld(heads, len, dim, gap)),
+            Self::BlhdGap(gap) => each(&|heads, len, dim| blhd(heads, len, dim, gap)),
+            Self::SharedKv => Layouts::default()
+                .k(Layout::Strided(strides(0, 0, head_dim)))
+                .v(Layout::Strided(strides(0, 0, value_dim))),
+            Self::Offset(offset) => each(&|heads, len, dim| bhld(heads, len, dim, 4).offset(offset)),
+            Self::Reversed(gap) => each(&|heads, len, dim| {
+                let Strides { batch: item, head, row, .. } = bhld(heads, len, dim, gap);
+                let last = (batch as isize - 1) * item + (heads as isize - 1) * head + (len as isize - 1) * row;
+                Strides::new(-item, -head, -row).offset(last as usize)
+            }),
         }
     }
 }
 
-fn bhld(heads: usize, len: usize, dim: usize, gap: usize) -> Layout {
-    let row = dim + gap;
-    let head = len * row + 3 * gap;
-    Layout::Strided(Strides { batch: heads * head, head, row })
+fn strides(batch: usize, head: usize, row: usize) -> Strides {
+    Strides::new(batch as isize, head as isize, row as isize)
 }
 
-fn blhd(heads: usize, len: usize, dim: usize, gap: usize) -> Layout {
+fn bhld(heads: usize, len: usize, dim: usize, gap: usize) -> Strides {
+    let row = dim + gap;
+    let head = len * row + 3 * gap;
+    strides(heads * head, head, row)
+}
+
+fn blhd(heads: usize, len: usize, dim: usize, gap: usize) -> Strides {
     let head = dim + gap;
     let row = heads * head + gap;
-    Layout::Strided(Strides { batch: len * row + 3 * gap, head, row })
+    strides(len * row + 3 * gap, head, row)
 }
 
 /// Which elements of `0..len` belong to a row.

@@ -65,22 +65,30 @@ pub fn gpu_with(options: Options) -> Gpu {
     made.last().expect("just pushed").clone()
 }
 
-/// Calls a function that is generic in the element types of inputs and output with those of a shape.
+/// Calls a function that is generic in the element types of q, of k and v and of out with those of a storage.
 #[macro_export]
 macro_rules! typed {
-    ($shape:expr, $function:ident $(::<$($more:ty),*>)? ($($argument:expr),* $(,)?)) => {{
+    ($storage:expr, $function:ident ($($argument:expr),* $(,)?)) => {{
         use half::{bf16, f16};
         use wgpu_attention::ElementType::{Bf16, F16, F32};
-        match ($shape.input, $shape.output) {
-            (F32, F32) => $function::<f32, f32>($($argument),*),
-            (F32, F16) => $function::<f32, f16>($($argument),*),
-            (F32, Bf16) => $function::<f32, bf16>($($argument),*),
-            (F16, F32) => $function::<f16, f32>($($argument),*),
-            (F16, F16) => $function::<f16, f16>($($argument),*),
-            (F16, Bf16) => $function::<f16, bf16>($($argument),*),
-            (Bf16, F32) => $function::<bf16, f32>($($argument),*),
-            (Bf16, F16) => $function::<bf16, f16>($($argument),*),
-            (Bf16, Bf16) => $function::<bf16, bf16>($($argument),*),
+        let storage: wgpu_attention::Storage = $storage;
+        match (storage.q, storage.kv, storage.out) {
+            (F32, F32, F32) => $function::<f32, f32, f32>($($argument),*),
+            (F32, F32, F16) => $function::<f32, f32, f16>($($argument),*),
+            (F32, F32, Bf16) => $function::<f32, f32, bf16>($($argument),*),
+            (F16, F16, F32) => $function::<f16, f16, f32>($($argument),*),
+            (F16, F16, F16) => $function::<f16, f16, f16>($($argument),*),
+            (F16, F16, Bf16) => $function::<f16, f16, bf16>($($argument),*),
+            (Bf16, Bf16, F32) => $function::<bf16, bf16, f32>($($argument),*),
+            (Bf16, Bf16, F16) => $function::<bf16, bf16, f16>($($argument),*),
+            (Bf16, Bf16, Bf16) => $function::<bf16, bf16, bf16>($($argument),*),
+            (F32, F16, F32) => $function::<f32, f16, f32>($($argument),*),
+            (F32, F16, F16) => $function::<f32, f16, f16>($($argument),*),
+            (F32, Bf16, F32) => $function::<f32, bf16, f32>($($argument),*),
+            (F32, Bf16, Bf16) => $function::<f32, bf16, bf16>($($argument),*),
+            (F16, F32, F32) => $function::<f16, f32, f32>($($argument),*),
+            // Each combination is a copy of the function: a test of another one adds its line.
+            other => panic!("no test has the types {other:?} yet"),
         }
     }};
 }

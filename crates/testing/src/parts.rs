@@ -30,7 +30,7 @@ impl Cut {
 /// The parts of a case under a cut, each with the case's blocks. Their union is the case's pattern.
 pub fn cut(case: &Case, cut: Cut, seed: u64) -> Parts {
     let mut draw = Draw::new(seed, 13);
-    let (q_len, kv_len) = (case.shape.q_len, case.shape.kv_len);
+    let (q_len, kv_len) = (case.attention.shape.q_len, case.attention.shape.kv_len);
     let deal = move |parts: u64| move |i, j| Draw::new(seed, (i * kv_len + j) as u64).bits() % parts;
     let parts = match cut {
         Cut::Whole => vec![part(case, None, None, |_, _| true)],
@@ -125,7 +125,7 @@ impl Pattern for Placed {
     fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
         let position = |order: &Option<Arc<[u32]>>, n| order.as_ref().map_or(n, |order| order[n] as usize);
         let (i, j) = (position(&self.q_order, i), position(&self.k_order, j));
-        let site = Site { extent: self.case.shape.extent(), ..*site };
+        let site = Site { extent: self.case.attention.shape.extent(), ..*site };
         (self.own)(i, j) && self.case.pattern.as_dyn().keep(&site, i, j)
     }
 

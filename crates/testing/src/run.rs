@@ -1,5 +1,5 @@
 use super::guards::{Extents, Guarded};
-use wgpu_attention::{AttentionBuffers, AttentionCall, AttentionShape, Element, Gpu, Inputs, Parts, Strides};
+use wgpu_attention::{Attention, AttentionBuffers, AttentionShape, Call, Element, Gpu, Inputs, Parts, Strides};
 
 /// What a kernel wrote.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,33 +12,33 @@ pub struct Outcome<O> {
 
 /// One call on buffers of its own: outputs poisoned, poison around all tensors and between their rows. An error says
 /// which poison was overwritten; anything that the library refuses is a panic, for all our calls are good.
-pub fn run<E: Element, O: Element>(
+pub fn run<Q: Element, KV: Element, O: Element>(
     gpu: &Gpu,
-    shape: &AttentionShape,
-    inputs: &Inputs<'_, E>,
+    attention: &Attention,
+    inputs: &Inputs<'_, Q, KV>,
     parts: &Parts,
     lse: bool,
 ) -> Result<Outcome<O>, String> {
-    run_times(gpu, shape, inputs, parts, lse, 1)
+    run_times(gpu, attention, inputs, parts, lse, 1)
 }
 
 /// [`run`], with the call recorded several times in one encoder.
-pub fn run_times<E: Element, O: Element>(
+pub fn run_times<Q: Element, KV: Element, O: Element>(
     gpu: &Gpu,
-    shape: &AttentionShape,
-    inputs: &Inputs<'_, E>,
+    attention: &Attention,
+    inputs: &Inputs<'_, Q, KV>,
     parts: &Parts,
     lse: bool,
     times: usize,
 ) -> Result<Outcome<O>, String> {
-    let bound = Bound::new::<E, O>(gpu, shape, inputs, parts, lse);
+    let bound = Bound::new::<Q, KV, O>(gpu, attention, inputs, parts, lse);
     bound.take(&read(gpu, &bound.written(), |encoder| (0..times).for_each(|_| bound.call.encode(encoder))))
 }
 
 /// A call on buffers of its own, ready to record.
 pub struct Bound {
     /// Ready to be recorded.
-    pub call: AttentionCall,
+    pub call: Call,
     out: Guarded,
     lse: Option<Guarded>,
 }
@@ -58,44 +58,40 @@ impl Bound {
     }
 
     /// Uploads the inputs, poisons the outputs, binds.
-    pub fn new<E: Element, O: Element>(
+    pub fn new<Q: Element, KV: Element, O: Element>(
         gpu: &Gpu,
-        shape: &AttentionShape,
-        inputs: &Inputs<'_, E>,
+        attention: &Attention,
+        inputs: &Inputs<'_, Q, KV>,
         parts: &Parts,
         lse: bool,
     ) -> Self {
         let device = gpu.device();
-        let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } = *shape;
+        let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } = attention.shape;
         let rows =
             |strides, heads, rows, dim, len| Extents { strides, sizes: [batch, heads, rows], dim, len };
-        let one_row = |len: usize| Extents {
-            strides: Strides { batch: 0, head: 0, row: 0 },
-            sizes: [1, 1, 1],
-            dim: len,
-            len,
-        };
-        let q = rows(shape.q_strides(), heads, q_len, head_dim, shape.len_q());
-        let k = rows(shape.k_strides(), kv_heads, kv_len, head_dim, shape.len_k());
-        let v = rows(shape.v_strides(), kv_heads, kv_len, value_dim, shape.len_v());
+        let one_row =
+            |len: usize| Extents { strides: Strides::default(), sizes: [1, 1, 1], dim: len, len };
+        let q = rows(attention.q_strides(), heads, q_len, head_dim, attention.len_q());
+        let k = rows(attention.k_strides(), kv_heads, kv_len, head_dim, attention.len_k());
+        let v = rows(attention.v_strides(), kv_heads, kv_len, value_dim, attention.len_v());
 
         let q = Guarded::input(device, "q", inputs.q, q);
         let k = Guarded::input(device, "k", inputs.k, k);
         let v = Guarded::input(device, "v", inputs.v, v);
-        let bias = inputs.bias.map(|bias| Guarded::input(device, "bias", bias, one_row(shape.len_bias())));
-        let out = Guarded::of_rows(device, "out", size_of::<O>(), shape);
-        let lse = lse.then(|| Guarded::output(device, "lse", 4, one_row(shape.len_lse())));
-
-        let plan = gpu.kernels().attention(shape, parts).unwrap_or_else(|e| panic!("{e}\n{shape:?}"));
-        let buffers = AttentionBuffers {
-            q: q.binding(),
-            k: k.binding(),
-            v: v.binding(),
-            bias: bias.as_ref().map(Guarded::binding),
-            out: out.binding(),
-            lse: lse.as_ref().map(Guarded::binding),
+        let of_term = |term: wgpu_attention::TermTensor| {
+            let values = inputs.get(term.name).expect("the inputs have the tensors of the score");
+            (term.name, Guarded::input(device, term.name, values, one_row(term.len)))
         };
-        let call = plan.bind(buffers).unwrap_or_else(|e| panic!("{e}\n{shape:?}"));
+        let terms: Vec<_> = attention.score.tensors(&attention.shape).into_iter().map(of_term).collect();
+        let out = Guarded::of_rows(device, "out", size_of::<O>(), attention);
+        let lse = lse.then(|| Guarded::output(device, "lse", 4, one_row(attention.len_lse())));
+
+        let plan = gpu.kernels().attention_parts(attention, parts);
+        let plan = plan.unwrap_or_else(|e| panic!("{e}\n{attention:?}"));
+        let mut buffers = AttentionBuffers::new(q.binding(), k.binding(), v.binding(), out.binding());
+        buffers.tensors = terms.iter().map(|(name, tensor)| (*name, tensor.binding())).collect();
+        buffers.lse = lse.as_ref().map(Guarded::binding);
+        let call = plan.bind(buffers).unwrap_or_else(|e| panic!("{e}\n{attention:?}"));
         Self { call, out, lse }
     }
 }

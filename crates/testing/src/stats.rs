@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use wgpu_attention::reference::Report;
 use wgpu_attention::wgsl::TileKind;
-use wgpu_attention::{KernelPath, Options};
+use wgpu_attention::{KernelPath, Options, Storage};
 
 /// By element types: calls verified, rows, and the worst error/bound of out and of lse with their places.
 static WORST: Mutex<BTreeMap<String, Worst>> = Mutex::new(BTreeMap::new());
@@ -23,12 +23,13 @@ pub(super) fn record(case: &Case, report: &Report) {
     if !report.pass {
         return;
     }
-    let name = format!("{} -> {}", case.shape.input, case.shape.output);
+    let Storage { q, kv, out, .. } = case.attention.storage;
+    let name = if q == kv { format!("{q} -> {out}") } else { format!("{q}/{kv} -> {out}") };
     let mut worst = WORST.lock().unwrap_or_else(PoisonError::into_inner);
     let worst = worst.entry(name).or_default();
     worst.calls += 1;
     worst.rows += report.rows_checked;
-    let tells = case.shape.bias.is_none() || case.bias != BiasValues::Floors;
+    let tells = case.bias_strides().is_none() || case.bias != BiasValues::Floors;
     for (place, found) in [(&mut worst.out, report.worst_out), (&mut worst.lse, report.worst_lse)] {
         if let Some(found) = found.filter(|found| tells && found.ratio > place.0) {
             *place = (found.ratio, format!("{found}\n      {case}"));

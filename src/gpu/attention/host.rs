@@ -2,6 +2,7 @@
 
 use super::{AttentionBuffers, AttentionPlan};
 use crate::gpu::host::Gpu;
+use crate::gpu::kernels::Kernels;
 use crate::mask::Parts;
 use crate::pattern::Pattern;
 use crate::{Attention, Element, ElementType, Error, Inputs, Result, Storage};
@@ -66,7 +67,8 @@ impl PlanCache {
 impl Gpu {
     /// Attention over slices that lie as the call says; the element types are those of the slices and of the `Vec`.
     /// Uploads, computes, waits, reads back. The plans of the last calls are kept: the same call under the same pattern is not
-    /// planned again.
+    /// planned again. A call that is too long for one dispatch is cut by how fast the device is, which is measured once, when
+    /// the first such call comes ([`Gpu::calibrated`]).
     ///
     /// # Errors
     /// [`Error::Argument`] for a slice of the wrong length, and as [`Kernels::attention`](crate::Kernels::attention).
@@ -131,9 +133,15 @@ impl Gpu {
         let plan = match self.plans.get(&attention, pattern) {
             Some(plan) => plan,
             None => {
-                let plan = self.kernels().attention(&attention, pattern).map_err(|e| self.or_lost(e))?;
-                self.plans.put(pattern, &plan);
-                plan
+                let plan =
+                    |kernels: &Kernels| kernels.attention(&attention, pattern).map_err(|e| self.or_lost(e));
+                let planned = plan(self.kernels())?;
+                // How fast the device is matters where a call is cut into several dispatches, and there alone. A browser
+                // lets nobody wait for a measurement.
+                #[cfg(not(target_arch = "wasm32"))]
+                let planned = if planned.is_cut() { plan(&self.calibrated_kernels()?)? } else { planned };
+                self.plans.put(pattern, &planned);
+                planned
             }
         };
         self.run_plan_async(&plan, inputs, outputs).await

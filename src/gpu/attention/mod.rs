@@ -138,6 +138,11 @@ impl AttentionPlan {
         &self.inner.explanation
     }
 
+    /// Whether a part is too long for one dispatch.
+    fn is_cut(&self) -> bool {
+        self.inner.parts.iter().any(|part| part.work.dispatches().nth(1).is_some())
+    }
+
     /// Compiles what a call that asks for lse needs beside the rest, which otherwise happens when the first one is bound.
     ///
     /// # Errors

@@ -12,9 +12,10 @@ use anyhow::{Context, Result, ensure};
 use crate::node::{DAWN, REFLECT};
 use crate::{build, steps};
 
-/// The package of naga's gates, and its binary.
+/// The package of naga's gates, its binary, and one of its tests.
 const PACKAGE: &str = "wgpu-attention-gates";
 const BINARY: &str = "gates";
+const TEST: &str = "planted";
 
 /// What comes from npm, by the files to import.
 pub(crate) struct Packages {
@@ -36,7 +37,7 @@ pub(crate) fn run() -> Result<()> {
 
 /// All gates but naga's, which are a part of the workspace's tests.
 pub(crate) fn check(packages: &Packages) -> Result<()> {
-    let gates = build::binary(PACKAGE, BINARY)?;
+    let gates = build::with_tests(TEST, BINARY)?;
     let shaders = gates.with_file_name("gates-shaders.json");
     let status = Command::new(&gates).arg(&shaders).status();
     ensure!(status.with_context(|| format!("cannot run {}", gates.display()))?.success(), "see above");

@@ -50,15 +50,22 @@ impl Launcher {
 
     /// A cargo command whose tests, benches, examples and programs run on the adapter.
     pub(crate) fn cargo(&self) -> Result<Command> {
+        self.cargo_through(&[])
+    }
+
+    /// The same, through these words before the script.
+    pub(crate) fn cargo_through(&self, before: &[&Path]) -> Result<Command> {
         let mut cargo = crate::steps::cargo();
-        if let Some(script) = &self.script {
+        let words: Vec<_> = before.iter().copied().chain(self.script.as_deref()).collect();
+        if !words.is_empty() {
             let triple = host_triple()?;
-            if is_one_word(script) {
-                cargo.env(runner_variable(&triple), script);
+            if words.iter().all(|word| is_one_word(word)) {
+                let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+                cargo.env(runner_variable(&triple), words.join(" "));
             } else {
                 // The variable's value is split at spaces; a list in a setting is not.
-                let list = format!("[{:?}]", script.to_string_lossy());
-                cargo.args(["--config", &format!("target.{triple}.runner={list}")]);
+                let list: Vec<_> = words.iter().map(|word| format!("{:?}", word.to_string_lossy())).collect();
+                cargo.args(["--config", &format!("target.{triple}.runner=[{}]", list.join(","))]);
             }
         }
         Ok(cargo)

@@ -16,14 +16,14 @@ use crate::steps::{Steps, cargo, root, succeed};
 
 /// The browser's target.
 const TARGET: &str = "wasm32-unknown-unknown";
-/// The crate of the page, its library, and the tool that makes one file of it.
+/// The crate of the page, its library; a test and the binary of the tool that makes one file of it.
 const PACKAGE: &str = "wgpu-attention-web";
 const LIBRARY: &str = "wgpu_attention_web.wasm";
-const TOOL: &str = "web-tool";
+const TOOL: [&str; 2] = ["refusals", "web-tool"];
 /// The steps of [`steps`].
 pub(crate) const STEPS: [&str; 3] = ["wasm32", "page in a browser", "report in a browser"];
-/// The command line, which makes the report; a record with every kind of case, and those that are kept.
-const CLI: [&str; 2] = ["wgpu-attention-cli", "wgpu-attention"];
+/// A test and the binary of the command line, which makes the report; a record with every kind of case, and those that are kept.
+const CLI: [&str; 2] = ["cli", "wgpu-attention"];
 const SAMPLE: &str = "crates/bench/tests/data/bench.json";
 const RESULTS: &str = "benches/results";
 
@@ -70,7 +70,7 @@ fn page() -> Result<PathBuf> {
     succeed(cargo().args(["build", "--package", PACKAGE, "--target", TARGET]))?;
     let wasm = folder.with_file_name(TARGET).join("debug").join(LIBRARY);
     let page = folder.join("index.html");
-    succeed(Command::new(build::binary(TOOL, TOOL)?).arg("bundle").args([&wasm, &page]))?;
+    succeed(Command::new(tool()?).arg("bundle").args([&wasm, &page]))?;
     Ok(page)
 }
 
@@ -78,7 +78,7 @@ fn page() -> Result<PathBuf> {
 fn check(browser: &browser::Browser) -> Result<()> {
     let page = page()?;
     eprintln!("   {}", browser.program.display());
-    let mut tool = Command::new(build::binary(TOOL, TOOL)?);
+    let mut tool = Command::new(tool()?);
     tool.arg("check").args([&page, &folder()?, &browser.program]).args(&browser.arguments);
     succeed(&mut tool)
 }
@@ -93,20 +93,24 @@ fn report(browser: &browser::Browser) -> Result<()> {
     records.sort();
     records.push(root().join(SAMPLE));
     let file = folder.join("report.html");
-    let [package, name] = CLI;
+    let [test, name] = CLI;
     succeed(
-        Command::new(build::binary(package, name)?).arg("report").args(&records).arg("--html").arg(&file),
+        Command::new(build::with_tests(test, name)?).arg("report").args(&records).arg("--html").arg(&file),
     )?;
-    let mut tool = Command::new(build::binary(TOOL, TOOL)?);
+    let mut tool = Command::new(tool()?);
     tool.arg("report").args([&file, &folder, &browser.program]).args(&browser.arguments);
     succeed(&mut tool)
 }
 
+/// The tool that makes the page and looks at it.
+fn tool() -> Result<PathBuf> {
+    let [test, name] = TOOL;
+    build::with_tests(test, name)
+}
+
 /// Where the page goes: beside the folders that cargo builds into.
 fn folder() -> Result<PathBuf> {
-    let program = build::ourselves()?;
-    let target = program.ancestors().nth(2).context("cargo's folder is not known")?;
-    Ok(target.join("web"))
+    Ok(build::target()?.join("web"))
 }
 
 /// Makes sure of the target's standard library; the error is the reason why it cannot be had.

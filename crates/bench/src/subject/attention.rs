@@ -7,25 +7,23 @@ use crate::record::Cost;
 use anyhow::Result;
 use std::rc::Rc;
 use wgpu_attention::reference::{Kind, random};
-use wgpu_attention::{AnyPattern, AttentionShape, BlockGrid, Element, Gpu, Parts};
+use wgpu_attention::{AnyPattern, Attention, BlockGrid, Element, Gpu, Parts};
 
 pub(super) async fn prepare<'g, E: Element>(
     gpu: &'g Gpu,
-    shape: &AttentionShape,
+    attention: &Attention,
     pattern: AnyPattern,
 ) -> Result<Subject<'g>> {
-    let shape = *shape;
-    let tensors =
-        [("q", shape.len_q()), ("k", shape.len_k()), ("v", shape.len_v()), ("out", shape.len_out())];
-    check_sizes(gpu, &tensors, shape.input)?;
+    let (attention, shape) = (attention.clone(), attention.shape);
+    let [q, k, v, out] = [attention.len_q(), attention.len_k(), attention.len_v(), attention.len_out()];
+    check_sizes(gpu, &[("q", q), ("k", k), ("v", v), ("out", out)], E::TYPE)?;
     let parts = Parts::lower(&pattern, BlockGrid::from(&shape))?;
-    let plan = checked(gpu.device(), "plan", || gpu.kernels().attention(&shape, &parts)).await??;
-    let tensors = random::<E>(&shape, Kind::Normal, 1)?;
+    let plan = checked(gpu.device(), "plan", || gpu.kernels().attention_parts(&attention, &parts)).await??;
+    let tensors = random::<E, E>(&attention, Kind::Normal, 1)?;
     let call = Rc::new(Call::upload(gpu, &plan, &tensors.inputs(), false).await?);
     let explained = plan.explain();
-    let elements = shape.len_q() + shape.len_k() + shape.len_v() + shape.len_out();
     let bytes = Bytes {
-        tensors: (elements * shape.input.size_bytes()) as u64,
+        tensors: ((q + k + v + out) * E::TYPE.size_bytes()) as u64,
         mask: explained.mask_bytes,
         scratch: explained.scratch_bytes,
     };
@@ -43,7 +41,7 @@ pub(super) async fn prepare<'g, E: Element>(
         let rows = sample(shape.len_lse(), shape.kv_len * (shape.head_dim + shape.value_dim));
         let output = written.read::<E>().await?;
         let pattern = (&pattern as _, Some((&parts, path)));
-        let report = check(&shape, &tensors.inputs(), pattern, &output, rows, Against::Reference)?;
+        let report = check(&attention, &tensors.inputs(), pattern, output.got(), rows, Against::Reference)?;
         Ok(verification(&report, shape.len_lse()))
     };
     Ok(Subject {

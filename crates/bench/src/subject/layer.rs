@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use wgpu::{Buffer, BufferUsages};
 use wgpu_attention::reference::layer::{self, Bounded, FeedForwardInputs, MatmulInputs};
 use wgpu_attention::{
-    AddShape, ElementType, EmbedShape, FeedForwardBuffers, FeedForwardShape, Gpu, KernelPath, LayerCall,
+    AddShape, Call, ElementType, EmbedShape, FeedForwardBuffers, FeedForwardShape, Gpu, KernelPath,
     MatmulBuffers, MatmulShape, NormBuffers, NormKind, NormShape, RotaryBuffers, RotaryShape, SoftmaxShape,
     rotary_tables,
 };
@@ -79,7 +79,7 @@ impl<'g> Output<'g> {
 
     fn subject(
         self,
-        call: LayerCall,
+        call: Call,
         flop: f64,
         bytes: Bytes,
         expected: impl FnOnce(&Self) -> Result<Bounded> + 'g,

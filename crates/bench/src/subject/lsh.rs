@@ -6,23 +6,23 @@ use crate::record::Cost;
 use anyhow::{Result, ensure};
 use wgpu::{Buffer, BufferUsages};
 use wgpu_attention::reference::{Kind, LshGot, random, verify_lsh};
-use wgpu_attention::{AttentionShape, Element, ElementType, Gpu, LshBuffers, LshInputs, LshOptions};
+use wgpu_attention::{Attention, Element, ElementType, Gpu, LshBuffers, LshInputs, LshOptions};
 
 pub(super) async fn prepare<'g, E: Element>(
     gpu: &'g Gpu,
-    shape: &AttentionShape,
+    attention: &Attention,
     options: &LshOptions,
 ) -> Result<Subject<'g>> {
-    let (shape, options) = (*shape, options.clone());
-    let sizes = [("qk", shape.len_q()), ("v", shape.len_v()), ("out", shape.len_out())];
-    check_sizes(gpu, &sizes, shape.input)?;
-    let plan = checked(gpu.device(), "plan", || gpu.kernels().lsh(&shape, options.clone())).await??;
-    let tensors = random::<E>(&shape, Kind::Normal, 1)?;
+    let (attention, shape, options) = (attention.clone(), attention.shape, options.clone());
+    let [qk_len, v_len, out_len] = [attention.len_q(), attention.len_v(), attention.len_out()];
+    check_sizes(gpu, &[("qk", qk_len), ("v", v_len), ("out", out_len)], E::TYPE)?;
+    let plan = checked(gpu.device(), "plan", || gpu.kernels().lsh(&attention, options.clone())).await??;
+    let tensors = random::<E, E>(&attention, Kind::Normal, 1)?;
     let upload = async |name, values: &[E]| {
         buffer(gpu, name, bytemuck::cast_slice(values), BufferUsages::STORAGE).await
     };
     let (qk, v) = (upload("qk", &tensors.q).await?, upload("v", &tensors.v).await?);
-    let out = poisoned(gpu, "out", shape.len_out(), shape.output).await?;
+    let out = poisoned(gpu, "out", out_len, E::TYPE).await?;
     // A call has buckets and order in any case: here they are the caller's, so that they can be compared.
     let places = options.len_buckets(&shape);
     let buckets = poisoned(gpu, "buckets", places, ElementType::F32).await?;
@@ -31,23 +31,22 @@ pub(super) async fn prepare<'g, E: Element>(
     let buffers =
         LshBuffers::new(whole(&qk), whole(&v), whole(&out)).buckets(whole(&buckets)).order(whole(&order));
     let call = checked(gpu.device(), "bind", || plan.bind(buffers)).await??;
-    let elements = shape.len_q() + shape.len_v() + shape.len_out();
     let bytes = Bytes {
-        tensors: (elements * shape.input.size_bytes()) as u64,
+        tensors: ((qk_len + v_len + out_len) * E::TYPE.size_bytes()) as u64,
         mask: 0,
         scratch: plan.explain().scratch_bytes,
     };
     let flop = plan.explain().flops + plan.explain().hash_flops;
     let cost = Cost::new(flop, bytes, call.dispatches());
     let verify = async move {
-        let out: Vec<E> = read(gpu, "out", &out, shape.len_out()).await?;
+        let out: Vec<E> = read(gpu, "out", &out, out_len).await?;
         let buckets: Vec<u32> = read(gpu, "buckets", &buckets, places).await?;
         let order: Vec<u32> = read(gpu, "order", &order, places).await?;
         let got = LshGot { out: &out, lse: None, buckets: &buckets, order: Some(&order) };
         let inputs = LshInputs { qk: &tensors.q, v: &tensors.v, projections: None, key_mask: None };
         let rows =
             sample(shape.len_lse(), options.rounds * 2 * options.chunk * (shape.head_dim + shape.value_dim));
-        let report = verify_lsh(&shape, &options, &inputs, got, rows, None)?;
+        let report = verify_lsh(&attention, &options, &inputs, got, rows, None)?;
         ensure!(report.wrong_buckets.is_empty() && report.wrong_order.is_none(), "{report}");
         Ok(verification(&report.attention, shape.len_lse()))
     };

