@@ -69,7 +69,7 @@ impl Row {
             pattern: case.pattern.clone(),
             path: case.path.clone(),
             dtype: case.dtype.clone(),
-            length: case.shape.len(),
+            length: case.shape.length(),
             direction: case.direction,
             status: case.status,
             why: case.why.clone(),

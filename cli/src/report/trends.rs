@@ -49,8 +49,8 @@ impl<'a> Group<'a> {
             if !group.patterns.contains(&pattern) {
                 group.patterns.push(pattern);
             }
-            group.lens.push(case.shape.len());
-            group.cells.entry((pattern, case.shape.len())).or_insert(case);
+            group.lens.push(case.shape.length());
+            group.cells.entry((pattern, case.shape.length())).or_insert(case);
         }
         let mut groups: Vec<Self> = groups.into_iter().map(|(_, group)| group).collect();
         for group in &mut groups {

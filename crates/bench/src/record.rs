@@ -470,7 +470,7 @@ impl Timing {
 
 impl Shape {
     /// What lengths are plotted by: keys of a sequence, or rows.
-    pub fn len(&self) -> usize {
+    pub fn length(&self) -> usize {
         match *self {
             Self::Attention { kv_len, .. } => kv_len,
             Self::Matmul { rows, .. } | Self::FeedForward { rows, .. } | Self::Rows { rows, .. } => rows,

@@ -144,7 +144,7 @@ impl<S> Suite<S> {
         }));
         let likely = |(name, _): &&(&'static str, Check<S>)| mutant.checks.contains(name);
         let there = |name: &&str| self.checks.iter().any(|check| check.0 == *name);
-        assert!(mutant.checks.iter().all(|name| there(&name)), "{}: no such check", mutant.name);
+        assert!(mutant.checks.iter().all(there), "{}: no such check", mutant.name);
         let others = self.checks.iter().filter(|check| !mutant.only && !likely(check));
         let checks = self.checks.iter().filter(likely).chain(others);
         let verdict = checks.into_iter().find_map(|(name, check)| Some((*name, check(&subject).err()?)));

@@ -74,7 +74,7 @@ fn what_a_record_says_is_text_and_nothing_comes_from_outside() -> Result<()> {
             case.why = case.why.as_ref().map(|_| evil.into());
             case.dtype = evil.into();
             case.path = Some(evil.into());
-            if case.shape.len() > 512 {
+            if case.shape.length() > 512 {
                 case.pattern = case.pattern.as_ref().map(|_| evil.into());
             }
         }
