@@ -121,8 +121,8 @@
 use super::call::{Call, Position};
 use super::exact::Exact;
 use super::rounding::{E, HUGE, TINY, U, gamma, min_normal, promised, stored};
-use crate::score::Known;
 use crate::KernelPath;
+use crate::score::Known;
 use std::f64::consts::LOG2_E;
 
 /// Second-order terms: a relative error r is an error of -ln(1 - r) <= r (1 + 2^-10) in the exponent, for r < 2^-10.
@@ -254,13 +254,7 @@ fn product_error(call: &Call<'_>, q: &Query, at: Position, j: u32) -> f64 {
 }
 
 /// Section 1: delta of the n-th key. Not finite where nothing can be said.
-fn score_error(
-    call: &Call<'_>,
-    q: &Query,
-    at: Position,
-    exact: &Exact,
-    n: usize,
-) -> f64 {
+fn score_error(call: &Call<'_>, q: &Query, at: Position, exact: &Exact, n: usize) -> f64 {
     let j = exact.keys[n];
     let pair = call.pair(at, j as usize);
     let mut known = Known { score: exact.products[n], error: product_error(call, q, at, j) };

@@ -223,10 +223,8 @@ pub fn check_gather<Q: Element, KV: Element, O: Element>(
     };
     let miss = |&at: &Position| {
         let row = bounded_row(&call, at, None, None, weights)?;
-        let out = got.row(at)
-            .zip(row.out)
-            .zip(row.bound)
-            .map(|((got, expected), bound)| (got, expected, bound));
+        let out =
+            got.row(at).zip(row.out).zip(row.bound).map(|((got, expected), bound)| (got, expected, bound));
         Ok(Report::of_row(at, out, None))
     };
     let hits = hits.par_iter().map(hit).reduce(Report::empty, Report::merge);

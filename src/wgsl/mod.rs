@@ -6,8 +6,10 @@
 
 mod attention;
 mod cooperative;
+mod limits;
 mod lsh;
 mod matmul;
+mod matrices;
 mod merge;
 mod product;
 mod rotary;
@@ -17,15 +19,17 @@ mod tensor;
 mod tile;
 
 pub use attention::{AttentionVariant, Stats};
-pub use cooperative::{CooperativeTile, Matrices};
+pub use cooperative::CooperativeTile;
+pub use limits::{TileKind, TileLimits};
 pub use lsh::{HashVariant, PlaceTables, SortedChunks};
 pub use matmul::MatmulVariant;
+pub use matrices::Matrices;
 pub use merge::MergeVariant;
 pub use product::{CooperativeProduct, DirectProduct, MatmulTile, StagedProduct};
 pub use rotary::RotaryVariant;
 pub use rows::{RowKernel, RowVariant};
 pub use sort::SortPass;
-pub use tile::{DirectTile, StagedTile, Tile, TileKind, TileLimits};
+pub use tile::{DirectTile, StagedTile, Tile};
 
 use std::fmt::{Display, Write};
 

@@ -1,6 +1,6 @@
 //! How a workgroup of the matrix product cuts its work, and what lies where in workgroup memory.
 
-use super::tile::check_powers;
+use super::limits::check_powers;
 use super::{Header, Matrices, TileKind, TileLimits};
 use crate::{Error, KernelPath, MatmulShape, Result, WeightOrder};
 use std::fmt;

@@ -6,7 +6,6 @@ use crate::gpu::kernels::Kernels;
 use crate::mask::Parts;
 use crate::pattern::Pattern;
 use crate::{Attention, Element, ElementType, Error, Inputs, Result, Storage};
-use std::sync::{Mutex, PoisonError};
 
 /// What a call on slices returns beside out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,37 +30,6 @@ pub struct AttentionOutput<O> {
     pub out: Vec<O>,
     /// lse `[B, H, Lq]`, if it was asked for; `f32::MIN` for rows without a key.
     pub lse: Option<Vec<f32>>,
-}
-
-/// The plans of the last calls, the newest last.
-#[derive(Debug, Default)]
-pub(in crate::gpu) struct PlanCache {
-    plans: Mutex<Vec<(Box<dyn Pattern>, AttentionPlan)>>,
-}
-
-impl PlanCache {
-    /// Plans kept: a few models' layers.
-    const MOST: usize = 16;
-
-    fn get(&self, attention: &Attention, pattern: &dyn Pattern) -> Option<AttentionPlan> {
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |(own, plan): &(Box<dyn Pattern>, AttentionPlan)| {
-            plan.attention() == attention && **own == *pattern
-        };
-        let found = plans.iter().position(same)?;
-        let entry = plans.remove(found);
-        let plan = entry.1.clone();
-        plans.push(entry);
-        Some(plan)
-    }
-
-    fn put(&self, pattern: &dyn Pattern, plan: &AttentionPlan) {
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        if plans.len() == Self::MOST {
-            plans.remove(0);
-        }
-        plans.push((pattern.identity().to_pattern(), plan.clone()));
-    }
 }
 
 impl Gpu {

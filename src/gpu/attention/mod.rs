@@ -8,9 +8,10 @@
 //! | `bind.rs` | [`AttentionBuffers`] checked and bound to a plan |
 //! | `merge.rs` | the end of a call of several parts, rounds or splits; LSH attention uses it too |
 //! | `path.rs` | which kernel computes a call, and why |
-//! | `host.rs` | slices in, `Vec` out; plans kept |
+//! | `host.rs`, `cache.rs` | slices in, `Vec` out; the plans of the last calls |
 
 mod bind;
+mod cache;
 mod explain;
 mod host;
 mod merge;
@@ -18,8 +19,8 @@ mod path;
 mod tables;
 
 pub use bind::{AttentionBuffers, Scratch};
+pub(super) use cache::PlanCache;
 pub use explain::Explanation;
-pub(super) use host::PlanCache;
 pub use host::{AttentionOutput, Outputs};
 pub(super) use merge::{Merge, variant as merge_variant};
 pub(super) use path::forced;
