@@ -11,8 +11,10 @@ use crate::{Parsed, loops, uniformity};
 
 /// WebGPU's default for storage buffers a shader stage.
 const STORAGE_BINDINGS: usize = 8;
-/// The constant in which a shader's generated header says how many vectors of workgroup memory its tile takes.
-const ARENA: &str = "ARENA";
+/// The constants in which a shader says how much workgroup memory its tile takes, each with the bytes of one: vectors of its
+/// arena, and words that note keys. Without an arena nothing is said.
+const ARENA: (&str, u32) = ("ARENA", 16);
+const NOTES: (&str, u32) = ("STRANGE_WORDS", 4);
 
 /// What a lint found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -243,11 +245,14 @@ fn workgroup_memory(parsed: &Parsed, limit: u32) -> Option<Fault> {
         .filter(|(handle, variable)| variable.space == AddressSpace::WorkGroup && !used[*handle].is_empty());
     let context = module.to_ctx();
     let bytes = variables.map(|(_, variable)| module.types[variable.ty].inner.size(context)).sum();
-    let arena = module.constants.iter().find(|(_, constant)| constant.name.as_deref() == Some(ARENA));
-    let arena = arena.and_then(|(_, constant)| match module.global_expressions[constant.init] {
-        Expression::Literal(Literal::U32(vectors)) => Some(16 * vectors),
-        _ => None,
-    });
+    let declared = |(name, bytes): (&str, u32)| {
+        let found = module.constants.iter().find(|(_, constant)| constant.name.as_deref() == Some(name));
+        found.and_then(|(_, constant)| match module.global_expressions[constant.init] {
+            Expression::Literal(Literal::U32(count)) => Some(bytes * count),
+            _ => None,
+        })
+    };
+    let arena = declared(ARENA).map(|bytes| bytes + declared(NOTES).unwrap_or(0));
     let fits = bytes <= limit && arena.is_none_or(|declared| bytes == declared);
     (!fits).then_some(Fault::WorkgroupMemory { bytes, declared: arena.unwrap_or(limit).min(limit) })
 }

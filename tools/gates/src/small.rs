@@ -1,10 +1,10 @@
 //! Variants with tiles so small that an interpreter runs a workgroup in seconds: for the race check.
 
 use wgpu_attention::wgsl::{
-    AttentionVariant, HashVariant, MatmulTile, MatmulVariant, RowKernel, RowVariant, ScoreTerms, Shader,
-    SortPass, StagedProduct, StagedTile, Stats, Tile,
+    AttentionVariant, HashVariant, MatmulTile, MatmulVariant, RowKernel, RowVariant, Shader, SortPass,
+    StagedProduct, StagedTile, Stats, Tile,
 };
-use wgpu_attention::{ElementType, MatmulShape, WeightOrder};
+use wgpu_attention::{ElementType, MatmulShape, Score, WeightOrder};
 
 /// Kernels with workgroup memory (`races.mjs` names those that are not here), by the names of the cases in `races/cases.mjs`.
 pub fn small() -> Vec<(&'static str, Shader)> {
@@ -51,16 +51,18 @@ fn attention(merging: bool) -> Shader {
         tile: Tile::Staged(tile),
         head_dim: 8,
         value_dim: 12,
-        input: ElementType::F32,
+        q: ElementType::F32,
+        kv: ElementType::F32,
         output: ElementType::F32,
-        aligned_in: true,
+        aligned_q: true,
+        aligned_kv: true,
         aligned_out: true,
         block_q: 8,
         block_k: 32,
         q_order: false,
         k_order: false,
         packed: false,
-        score: ScoreTerms::default(),
+        score: Score::new(),
         stats: if merging { Stats::State } else { Stats::Lse },
         accumulate: merging,
         chunks: None,

@@ -1,7 +1,7 @@
 //! Every shader that the crate can generate passes every gate.
 
-use wgpu_attention::ElementType;
-use wgpu_attention::wgsl::{AttentionVariant, ScoreTerms, Shader, Stats, Tile, TileLimits, variants};
+use wgpu_attention::wgsl::{AttentionVariant, Shader, Stats, Tile, TileLimits, variants};
+use wgpu_attention::{ElementType, Score};
 use wgpu_attention_gates::{Language, Parsed, lint, translate};
 
 /// What `judge` has against the crate's shaders, each with its shader's name.
@@ -33,16 +33,18 @@ fn tiles_for_webgpu_fit_its_workgroup_memory() {
             tile: Tile::choose(dim, dim, 64, 64, TileLimits::WEBGPU).unwrap(),
             head_dim: dim,
             value_dim: dim,
-            input: ElementType::F32,
+            q: ElementType::F32,
+            kv: ElementType::F32,
             output: ElementType::F32,
-            aligned_in: false,
+            aligned_q: false,
+            aligned_kv: false,
             aligned_out: false,
             block_q: 64,
             block_k: 64,
             q_order: false,
             k_order: false,
             packed: false,
-            score: ScoreTerms::default(),
+            score: Score::new(),
             stats: Stats::Lse,
             accumulate: false,
             chunks: None,

@@ -13,16 +13,22 @@ const wgsl = await import(pathToFileURL(reflect));
 const met = new Set();
 patch(wgsl, met);
 
-/** Runs a case; what went wrong, and the lines of the barriers that lanes met at. */
-function run(text, entry, { groups, params, buffers, expected }) {
-  const bound = Object.fromEntries(Object.entries(buffers).map(([n, data]) => [n, data.slice().buffer]));
+/** Runs a case; what went wrong, and the lines of the barriers that lanes met at. Of `bindings` the n-th is number n + 1. */
+function run(text, entry, bindings, { groups, params, buffers, expected }) {
+  const place = (name) => {
+    if (!bindings.includes(name)) throw new Error(`no binding ${name} among ${bindings}`);
+    return bindings.indexOf(name) + 1;
+  };
+  const bound = Object.fromEntries(Object.entries(buffers).map(([name, data]) => [place(name), data.slice().buffer]));
   bound[0] = { uniform: uniform(text, params) };
+  const without = bindings.filter((name) => !(name in buffers));
+  if (without.length) throw new Error(`the case has no ${without}`);
   met.clear();
   const { races, errors } = wgsl.detectRaces(text, entry, groups, { 0: bound });
-  const wrong = Object.entries(expected).filter(([n, want]) => !equal(want, new want.constructor(bound[n])));
+  const wrong = Object.entries(expected).filter(([name, want]) => !equal(want, new want.constructor(bound[place(name)])));
   return {
     races: races.map(({ message }) => message),
-    errors: [...errors, ...wrong.map(([n]) => `binding ${n} is not what the kernel should have computed`)],
+    errors: [...errors, ...wrong.map(([name]) => `${name} is not what the kernel should have computed`)],
     barriers: [...met].sort((a, b) => a - b),
   };
 }
@@ -45,12 +51,17 @@ function readable(text) {
 function uniform(text, params) {
   const { type } = new wgsl.WgslReflect(text).uniforms[0];
   const view = new DataView(new ArrayBuffer(Math.ceil(type.size / 16) * 16));
-  for (const [name, value] of Object.entries(params)) {
-    const member = type.members.find((one) => one.name === name);
-    if (!member) throw new Error(`no parameter ${name}`);
-    if (member.type.name === 'f32') view.setFloat32(member.offset, value, true);
-    else view.setUint32(member.offset, value, true);
-  }
+  const fill = ({ members }, start, values) => {
+    for (const [name, value] of Object.entries(values)) {
+      const member = members.find((one) => one.name === name);
+      if (!member) throw new Error(`no parameter ${name}`);
+      const at = start + member.offset;
+      if (typeof value === 'object') fill(member.type, at, value);
+      else if (member.type.name === 'f32') view.setFloat32(at, value, true);
+      else view.setUint32(at, value, true);
+    }
+  };
+  fill(type, 0, params);
   return view.buffer;
 }
 
@@ -81,14 +92,14 @@ const names = new Set(small.map(({ label }) => label));
 Object.keys(cases).filter((name) => !names.has(name)).forEach((name) => fail(name, 'no such shader'));
 // Barriers by their line and the next: kernels share functions, and what one needs the other need not.
 const [needed, unneeded] = [new Set(), []];
-for (const { label, entry, text } of small.filter((one) => !only || one.label.startsWith(only))) {
+for (const { label, entry, text, bindings } of small.filter((one) => !only || one.label.startsWith(only))) {
   if (!cases[label]) {
     fail(label, 'has no case');
     continue;
   }
   const start = performance.now();
   const lines = readable(text).split('\n');
-  const { races, errors, barriers } = run(lines.join('\n'), entry, cases[label]);
+  const { races, errors, barriers } = run(lines.join('\n'), entry, bindings, cases[label]);
   [...errors, ...races.slice(0, 5)].forEach((fault) => fail(label, fault));
   if (!barriers.length) fail(label, 'met no barrier');
   for (const line of barriers) {
@@ -96,7 +107,7 @@ for (const { label, entry, text } of small.filter((one) => !only || one.label.st
     without[line - 1] = without[line - 1].replace(/(workgroup|storage)Barrier\(\);/, '');
     if (without[line - 1] === lines[line - 1]) throw new Error(`${label}: no barrier in line ${line}`);
     const barrier = lines.slice(line - 1, line + 1).join('\n');
-    const noticed = run(without.join('\n'), entry, cases[label]);
+    const noticed = run(without.join('\n'), entry, bindings, cases[label]);
     // Atomics do not race; what they leave is wrong all the same.
     if (noticed.races.length + noticed.errors.length) needed.add(barrier);
     else unneeded.push({ label, line, barrier });

@@ -41,15 +41,17 @@ function attention(merging) {
   return {
     groups: [2, 1, 1],
     params: {
-      first_work: 0, end_work: 2, row_tiles: 2, splits: 1, batch: 1, heads: 1, heads_a_kv_head: 1, q_len: rows, q_count: rows, k_count: keys,
-      q_row: d, k_row: d, v_row: dv, out_row: dv, rows_at: 0, runs_at: table.length, tiles_at: table.length + runs.length,
-      q_scale: scale * Math.LOG2E,
+      kernel: {
+        end_work: 2, row_tiles: 2, splits: 1, batch: 1, heads: 1, heads_per_kv_head: 1, q_len: rows, kv_len: keys, q_count: rows,
+        k_count: keys, q_scale: scale * Math.LOG2E,
+      },
+      keep: { rows_at: 0, runs_at: table.length, tiles_at: table.length + runs.length },
+      q: { row: d }, k: { row: d }, v: { row: dv }, out: { row: dv },
     },
     buffers: {
-      1: q, 2: k, 3: v, 4: mask, 5: merging ? before.out : out.map(() => 0), 6: merging ? state : stats.map(() => 0),
-      7: new Float32Array(1),
+      q, k, v, mask, out: merging ? before.out : out.map(() => 0), ...(merging ? { state } : { lse: stats.map(() => 0) }),
     },
-    expected: { 5: out, 6: stats },
+    expected: { out, ...(merging ? { state: stats } : { lse: stats }) },
   };
 }
 
@@ -63,8 +65,8 @@ function matmul(weight, bRow, [row_tiles, column_tiles]) {
       end_work: row_tiles * column_tiles, row_tiles, column_tiles, rows: 9, inner: 20, columns: 12,
       a_row: 20, b_row: bRow, residual_row: 12, out_row: 12,
     },
-    buffers: { 1: a, 2: b, 3: new Float32Array(12), 4: new Float32Array(4), 5: new Float32Array(108) },
-    expected: { 5: out },
+    buffers: { a, b, out: new Float32Array(108) },
+    expected: { out },
   };
 }
 
@@ -78,8 +80,8 @@ function norm(centered) {
     const factor = 1 / Math.sqrt(sum(row.map((e) => (e - mean) ** 2)) / 268 + 1e-5);
     return row.map((e, n) => (e - mean) * factor * weight[n] + bias[n]);
   });
-  const buffers = { 1: x, 2: weight, 3: bias, 4: new Float32Array(2 * 268) };
-  return { groups: [2, 1, 1], params: rowParams(2, 268), buffers, expected: { 4: Float32Array.from(out) } };
+  const buffers = { x, weight, bias, out: new Float32Array(2 * 268) };
+  return { groups: [2, 1, 1], params: rowParams(2, 268), buffers, expected: { out: Float32Array.from(out) } };
 }
 
 function softmax() {
@@ -88,8 +90,8 @@ function softmax() {
     const total = sum(row.map(Math.exp));
     return row.map((e) => Math.exp(e) / total);
   });
-  const buffers = { 1: x, 4: new Float32Array(2 * 268) };
-  return { groups: [2, 1, 1], params: rowParams(2, 268), buffers, expected: { 4: Float32Array.from(out) } };
+  const buffers = { x, out: new Float32Array(2 * 268) };
+  return { groups: [2, 1, 1], params: rowParams(2, 268), buffers, expected: { out: Float32Array.from(out) } };
 }
 
 // The digit is bits 4 .. 12 of 700 keys, in one block.
@@ -100,7 +102,8 @@ const starting = Uint32Array.from(range(256), (digit) => sum([...counted.slice(0
 const sortParams = { end_work: 1, len: 700, blocks: 1, shift: SHIFT, digit_mask: 255 };
 
 function sortCount() {
-  return { groups: [1, 1, 1], params: sortParams, buffers: { 1: KEYS, 2: new Uint32Array(256) }, expected: { 2: counted } };
+  const buffers = { keys: KEYS, counts: new Uint32Array(256) };
+  return { groups: [1, 1, 1], params: sortParams, buffers, expected: { counts: counted } };
 }
 
 // Two blocks, the same twice.
@@ -109,8 +112,8 @@ function sortScan() {
   return {
     groups: [1, 1, 1],
     params: { end_work: 1, blocks: 2 },
-    buffers: { 1: both, 2: new Uint32Array(256) },
-    expected: { 1: Uint32Array.from([...counted.map(() => 0), ...counted]), 2: starting.map((start) => 2 * start) },
+    buffers: { counts: both, starts: new Uint32Array(256) },
+    expected: { counts: Uint32Array.from([...counted.map(() => 0), ...counted]), starts: starting.map((start) => 2 * start) },
   };
 }
 
@@ -127,15 +130,15 @@ function hash() {
   return {
     groups: [1, 1, 1],
     params: { end_work: 1, row_tiles: 1, heads: 1, len, q_row: d, norm_eps: 1e-6 },
-    buffers: { 1: q, 2: projections, 3: new Uint32Array(1), 4: new Uint32Array(len), 5: new Float32Array(len) },
+    buffers: { q, projections, buckets: new Uint32Array(len), norms: new Float32Array(len) },
     expected: {
-      4: Uint32Array.from(range(len), (i) => best(i, 0, 2) + 4 * best(i, 2, 4)),
-      5: Float32Array.from(range(len), (i) => 1 / Math.sqrt(dot(d, (e) => q[i * d + e] ** 2) + 1e-6)),
+      buckets: Uint32Array.from(range(len), (i) => best(i, 0, 2) + 4 * best(i, 2, 4)),
+      norms: Float32Array.from(range(len), (i) => 1 / Math.sqrt(dot(d, (e) => q[i * d + e] ** 2) + 1e-6)),
     },
   };
 }
 
-/** `params` by name, `buffers` by binding; `expected` by binding. A dispatch is of `groups` workgroups. */
+/** `params`, `buffers` and `expected` by name. A dispatch is of `groups` workgroups. */
 export const cases = {
   attention: attention(false),
   'attention merging': attention(true),
