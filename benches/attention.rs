@@ -9,7 +9,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use std::time::Duration;
 use support::{Bench, whole};
-use wgpu_attention::{AttentionBuffers, AttentionShape, BlockGrid, Causal, Full, Parts, Pattern};
+use wgpu_attention::{AttentionBuffers, AttentionShape, Causal, Full, Pattern};
 use wgpu_attention_bench::cases;
 
 fn case(
@@ -19,18 +19,10 @@ fn case(
     shape: &AttentionShape,
     pattern: &dyn Pattern,
 ) {
-    let parts = Parts::lower(pattern, BlockGrid::from(shape)).expect("the pattern is valid");
-    let plan = bench.gpu.kernels().attention(shape, parts).expect("the plan is valid");
+    let plan = bench.gpu.kernels().attention(shape, pattern).expect("the plan is valid");
     let [q, k, v, out] =
         [shape.len_q(), shape.len_k(), shape.len_v(), shape.len_out()].map(|len| bench.buffer(len));
-    let buffers = AttentionBuffers {
-        q: whole(&q),
-        k: whole(&k),
-        v: whole(&v),
-        bias: None,
-        out: whole(&out),
-        lse: None,
-    };
+    let buffers = AttentionBuffers::new(whole(&q), whole(&k), whole(&v), whole(&out));
     let call = plan.bind(buffers).expect("the buffers fit");
     group.throughput(Throughput::Elements(plan.explain().kept));
     group.bench_function(name, |b| b.iter_custom(|calls| bench.time(calls, |pass| call.dispatch(pass))));

@@ -33,7 +33,7 @@ fn lsh(c: &mut Criterion) {
         });
     }
     let shape = AttentionShape::new(1, 1, 1024, 64);
-    let tensors = reference::random::<f32>(&shape, Kind::Normal, 1).expect("the shape is valid");
+    let tensors = reference::random::<f32, f32>(&shape, Kind::Normal, 1).expect("the shape is valid");
     let options = LshOptions::new(4, 32, 64).causal(true);
     let inputs = LshInputs { qk: &tensors.q, v: &tensors.v, projections: None, key_mask: None };
     group.throughput(Throughput::Elements(1024));
@@ -46,7 +46,7 @@ fn exact(c: &mut Criterion) {
     let mut group = c.benchmark_group("reference");
     group.sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
     let shape = AttentionShape::new(1, 1, 512, 64);
-    let tensors = reference::random::<f32>(&shape, Kind::Normal, 1).expect("the shape is valid");
+    let tensors = reference::random::<f32, f32>(&shape, Kind::Normal, 1).expect("the shape is valid");
     for (name, pattern) in cases::patterns(512).expect("the patterns are valid").into_iter().take(3) {
         group.bench_function(BenchmarkId::new(name, 512), |b| {
             b.iter(|| reference::attention_with(&shape, &tensors.inputs(), &pattern));

@@ -6,7 +6,7 @@ mod support;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::time::Duration;
 use support::{Bench, whole};
-use wgpu_attention::{AttentionShape, LshBuffers, LshOptions, LshStage};
+use wgpu_attention::{AttentionShape, LshBuffers, LshOptions, Stage};
 
 /// One head of 64, 4 rounds, chunks of 64; factorised buckets, about two places a bucket and chunk.
 fn lengths(c: &mut Criterion) {
@@ -25,8 +25,8 @@ fn lengths(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("whole", n), |b| {
             b.iter_custom(|calls| bench.time(calls, |pass| call.dispatch(pass)));
         });
-        // Rounds in f32 are merged in place: there is nothing to finish.
-        for stage in [LshStage::Hash, LshStage::Sort, LshStage::Attention] {
+        // Rounds in f32 are merged in place: there is nothing left to merge.
+        for stage in [Stage::Hash, Stage::Sort, Stage::Main] {
             group.bench_function(BenchmarkId::new(format!("{stage:?}"), n), |b| {
                 b.iter_custom(|calls| bench.time(calls, |pass| call.dispatch_stage(pass, stage)));
             });

@@ -7,7 +7,7 @@
 //! how often LSH finds the one key that matters, and how far its output is from exact attention, as rounds are added.
 
 use std::error::Error;
-use wgpu_attention::{AttentionShape, Counter, Gpu, LshInputs, LshOptions};
+use wgpu_attention::{AttentionShape, Counter, Gpu, LshInputs, LshOptions, Score};
 
 const HEAD_DIM: usize = 64;
 
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let gpu = Gpu::new()?;
     println!("adapter: {}; 0w0w of {len} positions, chunks of {chunk}", gpu.info().name);
-    let shape = AttentionShape::new(1, 1, len, HEAD_DIM).scale(1.0);
+    let shape = AttentionShape::new(1, 1, len, HEAD_DIM).score(Score::new().scale(1.0));
     let inputs = LshInputs { qk: &qk, v: &v, projections: None, key_mask: None };
 
     // One chunk over everything is exact attention over shared queries and keys.

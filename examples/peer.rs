@@ -11,7 +11,7 @@ use std::time::Instant;
 use wgpu::util::DeviceExt;
 use wgpu_attention::reference::{self, Got, Kind, Rows, VerifyOptions, WeightFormat};
 use wgpu_attention::{
-    AttentionBuffers, AttentionShape, BlockGrid, BlockMask, Causal, Element, Full, Gpu, Options, Pattern,
+    AttentionBuffers, AttentionShape, Causal, Element, Full, Gpu, Options, Pattern, Storage,
 };
 
 type Error = Box<dyn std::error::Error>;
@@ -22,6 +22,7 @@ const SAMPLE_S: f64 = 0.01;
 #[derive(Debug, Clone, Copy)]
 struct Arguments {
     shape: AttentionShape,
+    halves: bool,
     causal: bool,
     samples: usize,
 }
@@ -31,9 +32,9 @@ fn main() -> Result<(), Error> {
     let adapter = pollster::block_on(Gpu::adapters())?.into_iter().next().ok_or("no adapter")?;
     let token = wgpu_attention_experimental::allowed();
     let gpu = pollster::block_on(Gpu::on_experimental(&adapter, Options::default(), token))?;
-    match arguments.shape.input {
-        wgpu_attention::ElementType::F16 => time::<f16>(&gpu, arguments),
-        _ => time::<f32>(&gpu, arguments),
+    match arguments.halves {
+        true => time::<f16>(&gpu, arguments),
+        false => time::<f32>(&gpu, arguments),
     }
 }
 
@@ -61,15 +62,14 @@ fn arguments() -> Result<Arguments, Error> {
             _ => return Err(format!("unknown argument `{name}`; the head of this file names them").into()),
         }
     }
-    let shape = AttentionShape::new(batch, heads, seq, head_dim);
-    let shape = if halves { shape.elements(wgpu_attention::ElementType::F16) } else { shape };
-    Ok(Arguments { shape, causal, samples })
+    Ok(Arguments { shape: AttentionShape::new(batch, heads, seq, head_dim), halves, causal, samples })
 }
 
-fn time<E: Element>(gpu: &Gpu, Arguments { shape, causal, samples }: Arguments) -> Result<(), Error> {
+fn time<E: Element>(gpu: &Gpu, Arguments { shape, causal, samples, .. }: Arguments) -> Result<(), Error> {
+    let attention = shape.storage(Storage::all(E::TYPE));
     let pattern: &dyn Pattern = if causal { &Causal } else { &Full };
-    let plan = gpu.kernels().attention(&shape, BlockMask::new(pattern, BlockGrid::from(&shape))?)?;
-    let tensors = reference::random::<E>(&shape, Kind::Normal, 1)?;
+    let plan = gpu.kernels().attention(&attention, pattern)?;
+    let tensors = reference::random::<E, E>(&attention, Kind::Normal, 1)?;
     let buffer = |data: &[E]| {
         gpu.device().create_buffer_init(&wgpu::util::BufferInitDescriptor {
             label: None,
@@ -79,14 +79,8 @@ fn time<E: Element>(gpu: &Gpu, Arguments { shape, causal, samples }: Arguments) 
     };
     let poison = vec![E::from_f64(-77.0); shape.len_out()];
     let [q, k, v, out] = [&tensors.q, &tensors.k, &tensors.v, &poison].map(|data| buffer(data));
-    let call = plan.bind(AttentionBuffers {
-        q: q.as_entire_buffer_binding(),
-        k: k.as_entire_buffer_binding(),
-        v: v.as_entire_buffer_binding(),
-        bias: None,
-        out: out.as_entire_buffer_binding(),
-        lse: None,
-    })?;
+    let [q, k, v, to] = [&q, &k, &v, &out].map(wgpu::Buffer::as_entire_buffer_binding);
+    let call = plan.bind(AttentionBuffers::new(q, k, v, to))?;
     let launch = |times: usize| -> Result<f64, Error> {
         let start = Instant::now();
         let mut encoder = gpu.device().create_command_encoder(&Default::default());
@@ -105,7 +99,7 @@ fn time<E: Element>(gpu: &Gpu, Arguments { shape, causal, samples }: Arguments) 
         ..Default::default()
     };
     let report =
-        reference::verify(&shape, &tensors.inputs(), pattern, Got { out: &got, lse: None }, options)?;
+        reference::verify(&attention, &tensors.inputs(), pattern, Got { out: &got, lse: None }, options)?;
     if !report.pass {
         return Err(format!("out of its bound: {report}").into());
     }
@@ -122,7 +116,7 @@ fn time<E: Element>(gpu: &Gpu, Arguments { shape, causal, samples }: Arguments) 
     let line = serde_json::json!({
         "peer": format!("wgpu-attention {path}"), "version": env!("CARGO_PKG_VERSION"), "adapter": gpu.info().name,
         "batch": shape.batch, "heads": shape.heads, "seq": shape.q_len, "head_dim": shape.head_dim, "causal": causal,
-        "dtype": shape.input.to_string(), "pass": "forward", "median_ms": 1e3 * median, "min_ms": 1e3 * seconds[0],
+        "dtype": E::TYPE.to_string(), "pass": "forward", "median_ms": 1e3 * median, "min_ms": 1e3 * seconds[0],
         "max_ms": 1e3 * seconds[seconds.len() - 1], "gflops": flops / median / 1e9, "max_abs_err": worst,
     });
     println!("{line}");

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use wgpu_attention::ElementType::F16;
 use wgpu_attention::tune::{Outcome, Trial, Tuned, TuningCache};
 use wgpu_attention::wgsl::{Tile, TileKind};
-use wgpu_attention::{AttentionShape, Causal, Gpu, KernelPath, Kernels, Options, Strided, StridedPart};
+use wgpu_attention::{
+    Attention, AttentionShape, Causal, Gpu, KernelPath, Kernels, Options, Storage, Strided, StridedPart,
+};
 use wgpu_attention_testing::{gpu, gpu_with};
 
 /// A folder of its own, gone at the end.
@@ -36,8 +38,8 @@ fn timed(trial: &Trial) -> Option<f64> {
     }
 }
 
-fn tune(gpu: &Gpu, shape: &AttentionShape) -> Tuned {
-    gpu.tune(shape, &Causal, &mut |_| ()).expect("tuned")
+fn tune(gpu: &Gpu, attention: impl Into<Attention>) -> Tuned {
+    gpu.tune(attention, &Causal, &mut |_| ()).expect("tuned")
 }
 
 #[test]
@@ -62,8 +64,7 @@ fn the_fastest_right_candidate_is_kept() {
     // What was found is what then runs.
     let kernels =
         Kernels::new(gpu().device(), tuned.best.options(Options::default())).expect("valid options");
-    let parts = wgpu_attention::Parts::lower(&Causal, shape()).expect("parts");
-    let plan = kernels.attention(&shape(), &parts).expect("a plan");
+    let plan = kernels.attention(shape(), &Causal).expect("a plan");
     assert_eq!((plan.explain().tile, plan.explain().splits), (tuned.best.tile, tuned.best.splits));
 }
 
@@ -87,7 +88,7 @@ fn what_is_forced_stays() {
     let tuned = tune(&one, &shape());
     assert_eq!(tuned.trials.len(), 1);
     let halves = gpu_with(Options::default().path(KernelPath::Cooperative));
-    let tuned = tune(&halves, &shape().input(F16).output(F16));
+    let tuned = tune(&halves, shape().storage(Storage::all(F16)));
     assert!(tuned.trials.iter().all(|trial| matches!(trial.tuning.tile, Tile::Cooperative(_))), "{tuned:?}");
 }
 

@@ -136,7 +136,8 @@ fn few_queries() {
 fn the_same_call_twice_gives_the_same_bits() {
     let case = case(shape(), F16).pattern(Causal);
     let (gpu, tensors, parts) = (cooperative(case.options), case.tensors::<f16, f16>(), case.parts());
-    let once = || run::<f16, f16, f16>(&gpu, &case.attention, &tensors.inputs(), &parts, true).expect("guards");
+    let once =
+        || run::<f16, f16, f16>(&gpu, &case.attention, &tensors.inputs(), &parts, true).expect("guards");
     assert_eq!(once(), once());
 }
 

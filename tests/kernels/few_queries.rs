@@ -130,7 +130,8 @@ fn parts_and_splits_together() {
             ("count", count_of_parts),
             ("gather", gather_of_parts),
         ] {
-            let cases = cases.iter().filter(|case| name == "bound" || case.attention.storage.out == F32).cloned();
+            let cases =
+                cases.iter().filter(|case| name == "bound" || case.attention.storage.out == F32).cloned();
             check_all(&format!("parts and splits: {name}, {how:?}"), cases, |case: &Case| {
                 check(&gpu_with(case.options), case, &cut(case, how, case.seed))
             });
@@ -142,7 +143,8 @@ fn parts_and_splits_together() {
 fn the_same_call_twice_gives_the_same_bits() {
     let case = Case::new(shape(2, 4)).options(split(5));
     let (gpu, tensors, parts) = (gpu_with(case.options), case.tensors::<f32, f32>(), case.parts());
-    let once = || run::<f32, f32, f32>(&gpu, &case.attention, &tensors.inputs(), &parts, true).expect("guards");
+    let once =
+        || run::<f32, f32, f32>(&gpu, &case.attention, &tensors.inputs(), &parts, true).expect("guards");
     assert_eq!(once(), once());
 }
 

@@ -35,7 +35,8 @@ const STORE: &str = "store_out(to, count, x);";
 
 #[test]
 fn an_untouched_output_fails() {
-    let nothing = edited(START, "if (params.kernel.heads > 0u) { return; }\n let work = params.kernel.first_work");
+    let nothing =
+        edited(START, "if (params.kernel.heads > 0u) { return; }\n let work = params.kernel.first_work");
     all_fail(&nothing, &[bound_on, count_on, gather_on]);
 }
 
@@ -47,8 +48,7 @@ fn one_untouched_element_fails() {
 
 #[test]
 fn one_nan_fails() {
-    let nan =
-        "if (group == 1u && end.out_at == 48u) { x.y = bitcast<f32>(0x7fc00000u + params.kernel.first_work); }";
+    let nan = "if (group == 1u && end.out_at == 48u) { x.y = bitcast<f32>(0x7fc00000u + params.kernel.first_work); }";
     let nan = edited(STORE, Box::leak(format!("{nan} {STORE}").into_boxed_str()));
     all_fail(&nan, &[bound_on, count_on, gather_on]);
 }
@@ -67,7 +67,7 @@ fn a_write_outside_of_the_rows_fails() {
     // A row that is one group too long writes into the gap behind it.
     let long = edited(STORE, "store_out(to, count, x); store_out(to + 4u, count, x);");
     let shape = Placement::Gap(4).apply(AttentionShape::new(1, 2, LEN, 16));
-    let case = Case::new(shape).without_lse();
+    let case = Case::new(&shape).without_lse();
     let got = run::<f32, f32, f32>(&long, &shape, &case.tensors().inputs(), &case.parts(), false);
     let message = got.expect_err("the guards must notice");
     assert!(message.starts_with("out was written between its rows: byte 64 of"), "{message}");

@@ -8,8 +8,8 @@ use crate::support::{
 use wgpu_attention::ElementType::{F16, F32};
 use wgpu_attention::wgsl::{TileKind, variants};
 use wgpu_attention::{
-    Alibi, Attention, AttentionShape, BiasStrides, Causal, Gpu, Kernels, Options, Score, Slopes, Storage, Temperature,
-    Window,
+    Alibi, Attention, AttentionShape, BiasStrides, Causal, Gpu, Kernels, Options, Score, Slopes, Storage,
+    Temperature, Window,
 };
 
 /// The text with a test around each index; outputs of a workgroup that was outside become 1e30.

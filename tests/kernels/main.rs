@@ -3,12 +3,15 @@
 //! | file | what |
 //! |---|---|
 //! | `sizes.rs` | the bound: lengths, dimensions, element types, heads |
-//! | `terms.rs` | the bound: scale, softcap, bias, ALiBi |
-//! | `placement.rs` | the bound: layouts, gaps, forced tiles, mask blocks |
+//! | `mixed.rs` | q in f32, k and v in 16 bits |
+//! | `terms.rs` | the bound: scale, temperature, softcap, ALiBi, bias |
+//! | `formulas.rs` | calls whose result is a formula |
+//! | `placement.rs` | the bound: layouts, gaps, offsets, reversed tensors, forced tiles, mask blocks |
 //! | `sets.rs` | count and gather tests: the exact set of keys, for every pattern |
 //! | `few_queries.rs` | keys split over workgroups, heads packed into one tile |
 //! | `merging.rs` | parts, orders of queries and keys |
 //! | `repeats.rs` | the same call gives the same bits; what a row does not attend does not reach it |
+//! | `strange.rs` | NaN and infinity: exactly the rows that attend one are not finite |
 //! | `relations.rs` | heads permuted, scores shifted, work cut otherwise |
 //! | `properties.rs` | all of it over drawn calls (proptest) |
 //! | `cooperative.rs` | the cooperative path: its bound, sets, parts, rescales |
@@ -17,15 +20,18 @@
 
 mod cooperative;
 mod few_queries;
+mod formulas;
 mod harness;
 mod indices;
 mod merging;
+mod mixed;
 mod placement;
 mod properties;
 mod relations;
 mod repeats;
 mod sets;
 mod sizes;
+mod strange;
 mod terms;
 
 use wgpu_attention_testing as support;

@@ -48,7 +48,10 @@ fn permuting_heads_permutes_the_output() {
         let shape = AttentionShape::new(2, 4, 67, 16);
         heads_permuted::<f32, f32>(shape, seed);
         heads_permuted::<half::f16, half::f16>(shape.storage(Storage::all(F16)), seed);
-        heads_permuted::<half::f16, half::f16>(AttentionShape::new(3, 3, 67, 7).storage(Storage::all(F16)), seed);
+        heads_permuted::<half::f16, half::f16>(
+            AttentionShape::new(3, 3, 67, 7).storage(Storage::all(F16)),
+            seed,
+        );
     }
 }
 

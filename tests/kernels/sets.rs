@@ -2,8 +2,8 @@
 //! integer, and the gather test, where every query addresses one key.
 
 use crate::support::{Case, Checked, PATTERNS, check_all, count, gather, picked};
-use wgpu_attention::{AttentionShape, Storage};
 use wgpu_attention::ElementType::{self, F16, F32};
+use wgpu_attention::{AttentionShape, Storage};
 
 /// (q_len, kv_len).
 const LENGTHS: [(usize, usize); 7] = [(1, 1), (64, 64), (67, 67), (131, 131), (67, 130), (150, 41), (1, 99)];
@@ -80,7 +80,7 @@ fn rows_without_keys_are_exactly_zero() {
             picked(name, &shape.extent(), 0)
         };
         let case = Case::new(shape).pattern(pattern).blocks(blocks[0], blocks[1]);
-        let got = run::<f32, f32, f32>(gpu(), shape, &case.tensors().inputs(), &case.parts(), true);
+        let got = run::<f32, f32, f32>(gpu(), &shape.into(), &case.tensors().inputs(), &case.parts(), true);
         let got = got.unwrap_or_else(|e| panic!("{}", failed("guards", &case, e)));
         let lse = got.lse.expect("asked for");
         let site = |head| wgpu_attention::Site { batch: 0, head, extent: shape.extent() };
@@ -95,5 +95,33 @@ fn rows_without_keys_are_exactly_zero() {
             assert_eq!(lse.to_bits(), f32::MIN.to_bits(), "lse of row {i} is {lse:e}\n{case}");
         }
         assert!(empty >= 110, "{name}: only {empty} rows are empty");
+    }
+}
+
+/// Nothing is bound behind k and v: what a kernel read there would be NaN.
+#[test]
+fn without_keys_every_row_is_empty() {
+    use crate::support::{gpu_with, run};
+    use wgpu_attention::wgsl::TileKind;
+    use wgpu_attention::{Causal, Full, Options, Parts, Pattern, Strided, Window};
+    let strided = Strided::new(8).expect("a stride");
+    let patterns: [&dyn Pattern; 4] = [&Full, &Causal, &Window { before: 3, after: 1 }, &strided];
+    let shapes = [
+        AttentionShape::new(2, 2, 70, 16).kv_len(0),
+        AttentionShape::new(1, 8, 3, 16).kv_heads(2).kv_len(0),
+        AttentionShape::new(1, 3, 9, 7).kv_len(0),
+    ];
+    for kind in [TileKind::Staged, TileKind::Direct] {
+        let gpu = gpu_with(Options::default().tile_kind(kind));
+        for (shape, pattern) in shapes.into_iter().flat_map(|shape| patterns.map(|pattern| (shape, pattern)))
+        {
+            let parts = Parts::lower(pattern, shape).expect("parts");
+            let q = vec![1.0f32; shape.len_q()];
+            let inputs = wgpu_attention::Inputs::new(&q, &[], &[]);
+            let got = run::<f32, f32, f32>(&gpu, &shape.into(), &inputs, &parts, true).expect("guards");
+            assert!(got.out.iter().all(|x| x.to_bits() == 0), "{pattern:?}, {shape:?}");
+            let lse = got.lse.expect("asked for");
+            assert!(lse.iter().all(|x| x.to_bits() == f32::MIN.to_bits()), "{pattern:?}, {shape:?}: {lse:?}");
+        }
     }
 }

@@ -174,7 +174,7 @@ fn one_mask_serves_all_heads_and_batch_items() {
         let case = Case::new(shape).pattern(picked(name, &shape.extent(), 1));
         let case = if name == "window" { case.pattern(Window { before: 9, after: 2 }) } else { case };
         let tensors = case.tensors::<f32, f32>();
-        let got = run::<f32, f32, f32>(gpu(), shape, &tensors.inputs(), &shared.into(), true);
+        let got = run::<f32, f32, f32>(gpu(), &shape.into(), &tensors.inputs(), &shared.into(), true);
         let got = got.unwrap_or_else(|e| panic!("{}", failed("guards", &case, e)));
         verified(&case, &tensors.inputs(), &case.parts(), &got).unwrap_or_else(|e| panic!("{e}"));
     }

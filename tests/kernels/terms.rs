@@ -144,10 +144,10 @@ fn all_terms_together() {
     let calls = [
         with_bias(shape().score(scaled.clone().softcap(3.0))),
         shape().score(all.clone()),
-        with_bias(shape().score(scaled.alibi())),
+        with_bias(shape().score(scaled.clone().alibi())),
         with_bias(shape().score(all.clone())),
-        with_bias(odd.score(all.clone())),
-        with_bias(shape().score(all.with(Temperature))),
+        with_bias(odd.score(all)),
+        with_bias(shape().score(scaled.softcap(3.0).with(Temperature))),
     ];
     for call in calls {
         for kind in KINDS {

@@ -67,7 +67,7 @@ fn every_size_is_within_the_bound() {
 fn ends_and_strides_are_those_of_the_scalar_path() {
     let kernels = cooperative();
     let tile = tiles(&kernels)[1];
-    let padded = |width: usize| RowStrides { batch: 40 * (width + 4), row: width + 4 };
+    let padded = |width: isize| RowStrides::new(40 * (width + 4), width + 4);
     for combine in [Combine::Store, Combine::Add, Combine::AddInto, Combine::MultiplyInto] {
         let shape = halves(37, 24, 36).batch(2).bias(true).combine(combine).activation(Activation::GeluErf);
         let shape = shape.a_strides(padded(24)).out_strides(padded(36)).residual_strides(padded(36));

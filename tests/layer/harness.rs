@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use std::sync::OnceLock;
 use wgpu::util::DeviceExt;
-use wgpu_attention::{Counter, ElementType, Gpu, KernelPath, Kernels, LayerCall, Options, RowStrides};
+use wgpu_attention::{Call, Counter, ElementType, Gpu, KernelPath, Kernels, Options, RowStrides};
 
 /// A NaN in f32, and in both halves as f16 and as bf16.
 const POISON: u32 = 0x7fff_7fff;
@@ -152,7 +152,7 @@ impl Guarded {
 
 /// The elements of an output after `calls`, once all the poison around and between them is found untouched.
 pub(crate) fn run(
-    calls: &[&LayerCall],
+    calls: &[&Call],
     out: &Guarded,
     rows: Rows,
     element: ElementType,
@@ -171,7 +171,7 @@ pub(crate) fn run(
 }
 
 /// Records the calls into one encoder, submits, reads a buffer back.
-fn read(calls: &[&LayerCall], from: &wgpu::Buffer) -> Vec<u8> {
+fn read(calls: &[&Call], from: &wgpu::Buffer) -> Vec<u8> {
     let device = gpu().device();
     let mut encoder = device.create_command_encoder(&Default::default());
     calls.iter().for_each(|call| call.encode(&mut encoder));

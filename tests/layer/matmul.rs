@@ -55,7 +55,8 @@ fn rows_of(shape: &MatmulShape) -> [Rows; 4] {
 
 /// Two batch items, with gaps between them in B and in C: what reads past k, or writes past the last row, meets poison.
 pub(crate) fn apart(shape: MatmulShape) -> MatmulShape {
-    let gap = |strides: RowStrides, rows: usize| RowStrides { batch: strides.row * (rows + 9), ..strides };
+    let gap =
+        |strides: RowStrides, rows: usize| RowStrides::new(strides.row * (rows as isize + 9), strides.row);
     let shape = shape.batch(2).bias(true);
     let b_rows = if shape.weights == WeightOrder::InOut { shape.inner } else { shape.columns };
     let b = gap(shape.strides_of_b(), b_rows);
@@ -197,7 +198,7 @@ pub(crate) fn selection(kernels: &Kernels) -> Checked {
     }
     // Several panels of row tiles.
     gather(kernels, &MatmulShape::new(32 * 17 + 1, 4, 68), MatmulTile::SMALL)?;
-    let padded = |width: usize| RowStrides { batch: 40 * (width + 4), row: width + 4 };
+    let padded = |width: isize| RowStrides::new(40 * (width + 4), width + 4);
     for combine in [Combine::Store, Combine::Add, Combine::AddInto, Combine::MultiplyInto] {
         let shape = MatmulShape::new(37, 24, 36).batch(2).bias(true).combine(combine);
         let shape = shape.a_strides(padded(24)).out_strides(padded(36)).residual_strides(padded(36));
@@ -277,13 +278,12 @@ fn activations_and_combinations_are_within_the_bound() {
 #[test]
 fn strides_share_and_interleave() {
     // The rows of q in packed [rows, 3, columns], written there, one B for all batch items.
-    let packed = RowStrides { batch: 3 * 40 * 20, row: 3 * 40 };
-    let shape =
-        MatmulShape::new(20, 24, 40).batch(3).b_strides(RowStrides { batch: 0, row: 40 }).out_strides(packed);
+    let packed = RowStrides::new(3 * 40 * 20, 3 * 40);
+    let shape = MatmulShape::new(20, 24, 40).batch(3).b_strides(RowStrides::new(0, 40)).out_strides(packed);
     for element in [F32, F16, Bf16] {
         bound(kernels(), &shape.elements(element), MatmulTile::SMALL).unwrap();
         // Odd rows share 32-bit words with their neighbours in 16 bits.
-        let odd = MatmulShape::new(21, 5, 7).batch(2).out_strides(RowStrides { batch: 21 * 9, row: 9 });
+        let odd = MatmulShape::new(21, 5, 7).batch(2).out_strides(RowStrides::new(21 * 9, 9));
         bound(kernels(), &odd.elements(element), MatmulTile::SMALL).unwrap();
     }
 }
@@ -332,14 +332,14 @@ fn bad_input_is_named() {
         (MatmulShape::new(4, 0, 12), "inner: need at least 1, got 0"),
         (MatmulShape::new(4, 8, 0), "columns: need at least 1, got 0"),
         (
-            shape.out_strides(RowStrides { batch: 0, row: 11 }),
+            shape.out_strides(RowStrides::new(0, 11)),
             "out_strides: need rows of 12 elements that do not overlap",
         ),
-        (shape.batch(2).out_strides(RowStrides { batch: 0, row: 12 }), "out_strides"),
+        (shape.batch(2).out_strides(RowStrides::new(0, 12)), "out_strides"),
         (shape.combine(Combine::AddInto).output(F16), "output: need f32"),
         (MatmulShape::new(1 << 20, 1 << 13, 4), "a needs"),
         (MatmulShape::new(usize::MAX, usize::MAX, usize::MAX), "rows needs"),
-        (shape.a_strides(RowStrides { batch: 0, row: usize::MAX }), "a_strides needs"),
+        (shape.a_strides(RowStrides::new(0, isize::MAX)), "a_strides needs"),
     ] {
         assert!(message(shape).contains(words), "{words}: {}", message(shape));
     }

@@ -55,7 +55,7 @@ const TYPES: [ElementType; 3] = [F32, F16, Bf16];
 /// Rows in memory, with `gap` elements between rows and between batch items.
 fn spaced(rows: usize, width: usize, gap: usize) -> RowStrides {
     let row = width + gap;
-    RowStrides { batch: rows * row + gap, row }
+    RowStrides::new((rows * row + gap) as isize, row as isize)
 }
 
 fn config() -> ProptestConfig {

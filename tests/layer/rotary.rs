@@ -30,7 +30,7 @@ pub(crate) fn bound(kernels: &Kernels, shape: &RotaryShape) -> Checked {
     let call = kernels.rotary(shape).and_then(|plan| plan.bind(buffers)).map_err(|e| e.to_string())?;
     // All of out's memory belongs to some row: the layouts here are dense.
     let all = Rows {
-        strides: RowStrides { batch: 0, row: shape.len_out() },
+        strides: RowStrides::new(0, shape.len_out() as isize),
         batch: 1,
         rows: 1,
         width: shape.len_out(),

@@ -20,7 +20,7 @@ fn judged(found: Comparison, case: &dyn std::fmt::Debug) -> Result<f64, String> 
 }
 
 fn strided(rows: usize, width: usize, row: usize) -> Rows {
-    Rows { strides: RowStrides { batch: 0, row }, batch: 1, rows, width }
+    Rows { strides: RowStrides::new(0, row as isize), batch: 1, rows, width }
 }
 
 fn nothing(rows: &Rows) -> Vec<f64> {

@@ -26,7 +26,7 @@ fn every_kernel_takes_slices() {
     let product = [20.0, 60.0, 120.0, 280.0];
     assert_eq!(matmul(&shape.bias(true).combine(Combine::MultiplyInto), with).unwrap(), product);
     // Gaps between rows are 0.
-    let strided = shape.out_strides(RowStrides { batch: 0, row: 3 });
+    let strided = shape.out_strides(RowStrides::new(0, 3));
     assert_eq!(matmul(&strided, slices).unwrap(), [1.0, 4.0, 0.0, 3.0, 8.0]);
 
     let slices = FeedForwardSlices {
@@ -69,7 +69,7 @@ fn wrong_slices_are_named() {
     let found = error(matmul(&shape, MatmulSlices { b: &[0.0; 5], ..good }));
     assert!(found.contains("4 elements") && found.contains("5 elements"), "{found}");
     // A strided view may be followed by more.
-    let strided = shape.a_strides(RowStrides { batch: 0, row: 3 });
+    let strided = shape.a_strides(RowStrides::new(0, 3));
     assert!(matmul(&strided, MatmulSlices { a: &[0.0; 9], ..good }).is_ok());
     assert!(error(matmul(&strided, good)).contains("at least 5 elements"));
     for (shape, slices, name) in [

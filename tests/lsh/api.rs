@@ -4,8 +4,8 @@ use super::{Case, gpu};
 use wgpu::util::DeviceExt;
 use wgpu_attention::reference::Kind;
 use wgpu_attention::{
-    AttentionShape, BiasStrides, Error, Gpu, Kernels, LshBuffers, LshInputs, LshOptions, LshStage, Options,
-    Projections, SortBuffers, SortShape, Strides,
+    Attention, AttentionShape, BiasStrides, ElementType, Error, Gpu, Kernels, Layout, Layouts, LshBuffers,
+    LshInputs, LshOptions, Options, Projections, Score, SortBuffers, SortShape, Stage, Storage, Strides,
 };
 
 fn storage(device: &wgpu::Device, data: &[f32]) -> wgpu::Buffer {
@@ -46,9 +46,9 @@ fn two_calls_in_one_encoder_on_a_device_with_default_limits() {
             Kind::Normal,
             5,
         );
-        let plan = kernels.lsh(&case.shape, case.options.clone()).unwrap();
+        let plan = kernels.lsh(&case.attention, case.options.clone()).unwrap();
         let [qk, v] = [&case.qk, &case.v].map(|data| storage(&device, data));
-        let out = storage(&device, &vec![-7.0; case.shape.len_out() + 64]);
+        let out = storage(&device, &vec![-7.0; case.attention.len_out() + 64]);
         // Nothing asked for beside out: buckets, order and (m, l) are scratch.
         let call = plan.bind(LshBuffers::new(whole(&qk), whole(&v), whole(&out))).unwrap();
         call.encode(&mut encoder);
@@ -68,15 +68,15 @@ fn two_calls_in_one_encoder_on_a_device_with_default_limits() {
 fn stages_in_turn_are_the_whole() {
     let case =
         Case::<f32>::new(AttentionShape::new(1, 2, 100, 16), LshOptions::new(2, 8, 16), Kind::Normal, 5);
-    let plan = gpu().kernels().lsh(&case.shape, case.options.clone()).unwrap();
+    let plan = gpu().kernels().lsh(&case.attention, case.options.clone()).unwrap();
     assert!(plan.explain().pairs == 2 * 2 * 100 * 32 && plan.explain().flops > 0.0, "{:?}", plan.explain());
     let device = gpu().device();
     let [qk, v] = [&case.qk, &case.v].map(|data| storage(device, data));
-    let out = storage(device, &vec![-7.0; case.shape.len_out()]);
+    let out = storage(device, &vec![-7.0; case.attention.len_out()]);
     let whole = wgpu::Buffer::as_entire_buffer_binding;
     let call = plan.bind(LshBuffers::new(whole(&qk), whole(&v), whole(&out))).unwrap();
     let mut encoder = device.create_command_encoder(&Default::default());
-    for stage in LshStage::ALL {
+    for stage in Stage::ALL {
         let mut pass = encoder.begin_compute_pass(&Default::default());
         call.dispatch_stage(&mut pass, stage);
     }
@@ -94,8 +94,8 @@ fn empty_calls_are_valid() {
 }
 
 /// Both the message and that nothing is planned.
-fn refused(shape: AttentionShape, options: LshOptions, words: &[&str]) {
-    let error = gpu().kernels().lsh(&shape, options).expect_err("refused");
+fn refused(attention: impl Into<Attention>, options: LshOptions, words: &[&str]) {
+    let error = gpu().kernels().lsh(attention, options).expect_err("refused");
     let text = error.to_string();
     assert!(matches!(error, Error::Argument { .. } | Error::Limit { .. }), "{text}");
     assert!(words.iter().all(|word| text.contains(word)), "{text}: {words:?}");
@@ -126,17 +126,19 @@ fn bad_shapes_are_refused_one_by_one() {
     let good = || LshOptions::new(2, 8, 16);
     refused(shape.kv_heads(1), good(), &["kv_heads", "2", "1"]);
     refused(shape.kv_len(65), good(), &["kv_len", "64", "65"]);
-    refused(shape.softcap(1.0), good(), &["softcap"]);
-    refused(shape.alibi(true), good(), &["alibi"]);
-    refused(shape.bias(BiasStrides::broadcast([1, 1, 64, 64])), good(), &["bias"]);
-    refused(shape.k_layout(wgpu_attention::Layout::Blhd), good(), &["k_layout"]);
-    refused(shape.scale(f32::NAN), good(), &["scale"]);
+    refused(shape.score(Score::new().softcap(1.0)), good(), &["softcap"]);
+    refused(shape.score(Score::new().alibi()), good(), &["alibi"]);
+    let bias = Score::new().bias(BiasStrides::broadcast([1, 1, 64, 64]));
+    refused(shape.score(bias), good(), &["bias"]);
+    refused(shape.layouts(Layouts::default().k(Layout::Blhd)), good(), &["k_layout"]);
+    refused(shape.storage(Storage::default().kv(ElementType::F16)), good(), &["storage.kv", "f32", "f16"]);
+    refused(shape.score(Score::new().scale(f32::NAN)), good(), &["scale"]);
     refused(AttentionShape::new(1, 0, 64, 16), good(), &["heads"]);
     refused(AttentionShape::new(1, 1, 64, 257), good(), &["head_dim", "256", "257"]);
     refused(AttentionShape::new(1, 1, (1 << 24) + 1, 1), good(), &["q_len", "16777217", "16777216"]);
     refused(AttentionShape::new(1, 2, 1 << 24, 1), LshOptions::new(64, 8, 16), &["places", "4294967295"]);
-    let overlap = wgpu_attention::Layout::Strided(Strides { batch: 0, head: 0, row: 16 });
-    refused(shape.out_layout(overlap), good(), &["out_layout", "overlap"]);
+    let overlap = Layouts::default().out(Layout::Strided(Strides::new(0, 0, 16)));
+    refused(shape.layouts(overlap), good(), &["out_layout", "overlap"]);
 }
 
 #[test]

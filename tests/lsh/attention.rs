@@ -3,7 +3,7 @@
 use super::{Case, both_kinds_of_tile};
 use half::{bf16, f16};
 use wgpu_attention::reference::{Kind, Rows};
-use wgpu_attention::{AttentionShape, Element, Layout, LshOptions, Projections, Strides};
+use wgpu_attention::{AttentionShape, Element, Layout, LshOptions, Projections, Score, Strides};
 
 fn shape(len: usize) -> AttentionShape {
     AttentionShape::new(2, 2, len, 16)
@@ -124,10 +124,12 @@ fn kinds_of_inputs() {
 
 #[test]
 fn layouts() {
-    let packed = Strides { batch: 2 * 70 * 40 + 8, head: 20, row: 40 };
-    for layout in [Layout::Blhd, Layout::Strided(packed)] {
-        let shape = shape(70).layout(layout);
-        Case::<f32>::new(shape, LshOptions::new(2, 8, 16), Kind::Normal, 2).check(Rows::All);
+    let packed = Strides::new(2 * 70 * 40 + 8, 20, 40);
+    let reversed = Strides::new(-2 * 70 * 16, -70 * 16, -16).offset((2 * 2 * 70 - 1) * 16);
+    let strided = [packed, packed.offset(12), packed.offset(3), reversed].map(Layout::Strided);
+    for layout in [Layout::Blhd].into_iter().chain(strided) {
+        let attention = shape(70).layout(layout);
+        Case::<f32>::new(attention, LshOptions::new(2, 8, 16), Kind::Normal, 2).check(Rows::All);
     }
 }
 
@@ -140,7 +142,7 @@ fn projections_per_head_shared_and_given() {
         let got = case.check(Rows::All);
         // The same numbers, given.
         let mut given = case.clone();
-        given.projections = seeded.seeded_projections(&case.shape);
+        given.projections = seeded.seeded_projections(&case.attention.shape);
         given.options = options.clone().projections(Projections::Given { per_head });
         assert!(given.check(Rows::All) == got, "the seed's numbers, given, give the same bits");
     }
@@ -149,8 +151,8 @@ fn projections_per_head_shared_and_given() {
 #[test]
 fn scales_and_penalties() {
     for (scale, penalty) in [(1.0, -1e5), (0.1, 0.0), (-2.0, -5e4), (3.0, 4.0), (0.0, -1.0)] {
-        let shape = shape(64).scale(scale);
-        Case::<f32>::new(shape, LshOptions::new(2, 8, 16).self_penalty(penalty), Kind::Normal, 3)
+        let attention = shape(64).score(Score::new().scale(scale));
+        Case::<f32>::new(attention, LshOptions::new(2, 8, 16).self_penalty(penalty), Kind::Normal, 3)
             .check(Rows::All);
     }
 }

@@ -5,13 +5,15 @@ use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::f64::consts::LOG2_E;
 use wgpu_attention::reference::{self, Kind, LshGot, Rows};
-use wgpu_attention::{AttentionShape, Counter, Element, ElementType, LshInputs, LshOptions};
+use wgpu_attention::{
+    Attention, AttentionShape, Counter, Element, ElementType, LshInputs, LshOptions, Score, Storage,
+};
 
 /// A random configuration; `seed` reproduces it.
 #[derive(Debug, Clone)]
 struct Config {
     seed: u64,
-    shape: AttentionShape,
+    attention: Attention,
     options: LshOptions,
     kind: Kind,
     tile: usize,
@@ -25,11 +27,11 @@ impl Config {
     fn random(seed: u64) -> Self {
         let draw = Counter::new(seed, 60);
         let types = [ElementType::F32, ElementType::F32, ElementType::F16, ElementType::Bf16];
-        let shape =
+        let attention =
             AttentionShape::new(1, 1, pick(&draw, 0, &[1, 2, 9, 24, 40]), pick(&draw, 1, &[1, 3, 16, 64]))
                 .value_dim(pick(&draw, 2, &[1, 3]))
-                .elements(pick(&draw, 3, &types))
-                .scale(pick(&draw, 4, &[0.125, 1.0, 1.0, 6.0]));
+                .storage(Storage::all(pick(&draw, 3, &types)))
+                .score(Score::new().scale(pick(&draw, 4, &[0.125, 1.0, 1.0, 6.0])));
         let options =
             LshOptions::new(pick(&draw, 5, &[1, 2, 4]), pick(&draw, 6, &[2, 4, 8]), pick(&draw, 7, &[4, 16]))
                 .causal(draw.bits(8).is_multiple_of(2))
@@ -39,17 +41,18 @@ impl Config {
                 .self_penalty(pick(&draw, 12, &[-1e5, -1e5, -3.0]))
                 .norm_eps(pick(&draw, 13, &[0.0, 1e-5, 0.3]));
         let kind = pick(&draw, 14, &Kind::ALL);
-        Self { seed, shape, options, kind, tile: pick(&draw, 15, &[1, 4, 16]) }
+        Self { seed, attention, options, kind, tile: pick(&draw, 15, &[1, 4, 16]) }
     }
 
     /// Worst error / bound over all modes, and the elements of which something is promised.
     fn worst<E: Element>(&self) -> (f64, usize) {
-        let Self { shape, options, .. } = self;
-        let tensors = reference::random::<E>(shape, self.kind, self.seed).unwrap();
+        let Self { attention, options, .. } = self;
+        let shape = &attention.shape;
+        let tensors = reference::random::<E, E>(attention, self.kind, self.seed).unwrap();
         let (qk, v) = (tensors.inputs().q, tensors.inputs().v);
         let inputs = LshInputs { qk, v, projections: None, key_mask: None };
-        let buckets = reference::lsh_buckets(shape, options, &inputs).unwrap().buckets;
-        let exact = reference::lsh_with_buckets(shape, options, &inputs, &buckets).unwrap();
+        let buckets = reference::lsh_buckets(attention, options, &inputs).unwrap().buckets;
+        let exact = reference::lsh_with_buckets(attention, options, &inputs, &buckets).unwrap();
         let (mut worst, mut promised) = (0f64, 0);
         for mode in Mode::ALL {
             for flush in [false, true] {
@@ -62,7 +65,8 @@ impl Config {
                     lse.push(row.1 as f32);
                 }
                 let got = LshGot { out: &out, lse: Some(&lse), buckets: &buckets, order: None };
-                let report = reference::verify_lsh(shape, options, &inputs, got, Rows::All, None).unwrap();
+                let report =
+                    reference::verify_lsh(attention, options, &inputs, got, Rows::All, None).unwrap();
                 assert!(report.pass, "{mode:?}, flush {flush}: {report}\n{self:?}");
                 worst = worst.max(report.attention.ratio());
                 promised += out.len() + lse.len() - report.attention.unspecified;
@@ -81,13 +85,13 @@ impl Config {
         i: usize,
         center: &[f64],
     ) -> (Vec<f64>, f64) {
-        let (d, dv) = (self.shape.head_dim, self.shape.value_dim);
+        let (d, dv) = (self.attention.shape.head_dim, self.attention.shape.value_dim);
         let parts = self.meetings(buckets, i);
         let mut times: BTreeMap<u32, u32> = BTreeMap::new();
         parts.iter().flatten().for_each(|&j| *times.entry(j).or_default() += 1);
         let x = |j: u32| &qk[j as usize * d..][..d];
         let q: Vec<f64> = x(i as u32).iter().map(|&q| device.read(q)).collect();
-        let q_scale = f64::from((f64::from(self.shape.scale_value()) * LOG2_E) as f32);
+        let q_scale = f64::from((f64::from(self.attention.scale_value()) * LOG2_E) as f32);
         let penalty = f64::from(self.options.self_penalty) * f64::from(std::f32::consts::LOG2_E);
         let eps = f64::from(self.options.norm_eps);
         let score = |device: &mut Device, j: u32| {
@@ -113,8 +117,8 @@ impl Config {
         let v_row = |j: u32| &v[j as usize * dv..][..dv];
         row_of(
             device,
-            Walk { parts: &parts, tile: self.tile, center, halves: false },
-            self.shape.output,
+            Walk { parts: &parts, tile: self.tile, center, halves: false, base_e: false },
+            self.attention.storage.out,
             v_row,
             score,
         )
@@ -122,7 +126,7 @@ impl Config {
 
     /// The keys that query i meets, round by round: look back 1, wrap.
     fn meetings(&self, buckets: &[u32], i: usize) -> Vec<Vec<u32>> {
-        let (len, options) = (self.shape.q_len, &self.options);
+        let (len, options) = (self.attention.shape.q_len, &self.options);
         let order = reference::lsh_order(buckets, len);
         let line = if options.chain_rounds { order.len() } else { len };
         let chunks = line.div_ceil(options.chunk);
@@ -148,12 +152,12 @@ fn no_rounding_exceeds_the_bound() {
     let cases: u64 = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(256);
     let worst = |seed| {
         let config = Config::random(seed);
-        let found = match config.shape.input {
+        let found = match config.attention.storage.q {
             ElementType::F32 => config.worst::<f32>(),
             ElementType::F16 => config.worst::<half::f16>(),
             ElementType::Bf16 => config.worst::<half::bf16>(),
         };
-        (config.shape.input, found)
+        (config.attention.storage.q, found)
     };
     let found: Vec<_> = (0..cases).into_par_iter().map(worst).collect();
     // Storing 16 bits is most of their bound: a directed rounding takes nearly all of it.

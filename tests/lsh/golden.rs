@@ -5,11 +5,11 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::path::PathBuf;
 use wgpu_attention::reference::{self, Expected, LshGot, Rows};
-use wgpu_attention::{AttentionShape, LshInputs, LshOptions, LshOutput, Projections};
+use wgpu_attention::{Attention, AttentionShape, LshInputs, LshOptions, LshOutput, Projections, Score};
 
 struct Golden {
     name: String,
-    shape: AttentionShape,
+    attention: Attention,
     options: LshOptions,
     qk: Vec<f32>,
     v: Vec<f32>,
@@ -86,7 +86,9 @@ fn golden(bytes: &[u8], case: &Value) -> Golden {
         .projections(Projections::Given { per_head });
     Golden {
         name: case["name"].as_str().expect("a name").into(),
-        shape: AttentionShape::new(b, h, l, d).value_dim(dv).scale(number("scale") as f32),
+        attention: AttentionShape::new(b, h, l, d)
+            .value_dim(dv)
+            .score(Score::new().scale(number("scale") as f32)),
         options,
         qk: floats(&file, "qk").expect("qk"),
         v: floats(&file, "v").expect("v"),
@@ -104,12 +106,13 @@ fn the_reference_reproduces_every_case() {
     let cases = cases();
     assert!(cases.len() >= 9, "{} cases", cases.len());
     for case in cases {
-        let buckets = reference::lsh_buckets(&case.shape, &case.options, &case.inputs()).unwrap();
+        let buckets = reference::lsh_buckets(&case.attention, &case.options, &case.inputs()).unwrap();
         let pairs = buckets.buckets.iter().zip(&case.buckets).zip(&buckets.certain);
         let wrong = pairs.filter(|((a, b), certain)| **certain && a != b).count();
         assert_eq!(wrong, 0, "{}: certain buckets differ", case.name);
         let exact =
-            reference::lsh_with_buckets(&case.shape, &case.options, &case.inputs(), &case.buckets).unwrap();
+            reference::lsh_with_buckets(&case.attention, &case.options, &case.inputs(), &case.buckets)
+                .unwrap();
         for (n, (got, want)) in exact.out.iter().zip(&case.out).enumerate() {
             let error = (got - f64::from(*want)).abs();
             assert!(error <= case.allowance + 1e-12, "{} element {n}: {got} against {want}", case.name);
@@ -124,15 +127,21 @@ fn the_reference_reproduces_every_case() {
 #[test]
 fn the_device_agrees_with_every_case() {
     for case in cases() {
-        let got: LshOutput<f32> = gpu().lsh(&case.shape, &case.options, &case.inputs()).unwrap();
+        let got: LshOutput<f32> = gpu().lsh(&case.attention, &case.options, &case.inputs()).unwrap();
         assert_eq!(got.buckets, case.buckets, "{}: the device's buckets", case.name);
         let expected = Expected { out: &case.out, lse: case.lse.as_deref() };
         let got =
             LshGot { out: &got.out, lse: Some(&got.lse), buckets: &got.buckets, order: Some(&got.order) };
         for expected in [None, Some((expected, case.allowance))] {
-            let report =
-                reference::verify_lsh(&case.shape, &case.options, &case.inputs(), got, Rows::All, expected)
-                    .unwrap();
+            let report = reference::verify_lsh(
+                &case.attention,
+                &case.options,
+                &case.inputs(),
+                got,
+                Rows::All,
+                expected,
+            )
+            .unwrap();
             println!("{}: {report}", case.name);
             assert!(report.pass, "{}: {report}", case.name);
             assert_eq!(report.attention.unspecified, 0, "{}", case.name);

@@ -27,7 +27,7 @@ use std::sync::OnceLock;
 use wgpu_attention::reference::{self, Kind, LshGot, LshReport, Rows};
 use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{
-    AttentionShape, Counter, Element, Gpu, Kernels, LshInputs, LshOptions, LshOutput, Options,
+    Attention, Counter, Element, Gpu, Kernels, LshInputs, LshOptions, LshOutput, Options, Storage,
 };
 
 /// The device of this test binary, shared so that each pipeline is compiled once.
@@ -51,7 +51,7 @@ fn both_kinds_of_tile() -> &'static [Gpu; 2] {
 /// One call's tensors.
 #[derive(Clone)]
 struct Case<E> {
-    shape: AttentionShape,
+    attention: Attention,
     options: LshOptions,
     qk: Vec<E>,
     v: Vec<E>,
@@ -61,14 +61,15 @@ struct Case<E> {
 
 impl<E: Element> Case<E> {
     /// Random tensors, and a mask that hides about a quarter of the keys if the options ask for one.
-    fn new(shape: AttentionShape, options: LshOptions, kind: Kind, seed: u64) -> Self {
-        let shape = shape.elements(E::TYPE);
-        let tensors = reference::random::<E>(&shape, kind, seed).expect("a valid shape");
+    fn new(attention: impl Into<Attention>, options: LshOptions, kind: Kind, seed: u64) -> Self {
+        let attention = attention.into().storage(Storage::all(E::TYPE));
+        let shape = &attention.shape;
+        let tensors = reference::random::<E, E>(&attention, kind, seed).expect("a valid call");
         let (qk, v) = (tensors.inputs().q.to_vec(), tensors.inputs().v.to_vec());
         let draw = Counter::new(seed, 99);
         let hidden = (0..shape.batch * shape.q_len).map(|n| draw.below(n as u64, 4) > 0).collect();
         let key_mask = options.key_mask.then_some(hidden);
-        Self { shape, options, qk, v, projections: None, key_mask }
+        Self { attention, options, qk, v, projections: None, key_mask }
     }
 
     fn inputs(&self) -> LshInputs<'_, E> {
@@ -81,7 +82,7 @@ impl<E: Element> Case<E> {
     }
 
     fn run_on(&self, gpu: &Gpu) -> LshOutput<E> {
-        gpu.lsh(&self.shape, &self.options, &self.inputs())
+        gpu.lsh(&self.attention, &self.options, &self.inputs())
             .unwrap_or_else(|e| panic!("{:?}: {e}", self.options))
     }
 
@@ -92,7 +93,7 @@ impl<E: Element> Case<E> {
     fn verify(&self, got: &LshOutput<E>, rows: Rows) -> LshReport {
         let got =
             LshGot { out: &got.out, lse: Some(&got.lse), buckets: &got.buckets, order: Some(&got.order) };
-        reference::verify_lsh(&self.shape, &self.options, &self.inputs(), got, rows, None).expect("valid")
+        reference::verify_lsh(&self.attention, &self.options, &self.inputs(), got, rows, None).expect("valid")
     }
 
     /// Runs and asserts that everything holds.
@@ -106,7 +107,7 @@ impl<E: Element> Case<E> {
     fn check_on(&self, gpu: &Gpu, rows: Rows) -> LshOutput<E> {
         let got = self.run_on(gpu);
         let report = self.verify(&got, rows);
-        let what = (gpu.kernels().options().tile_kind, self.shape, &self.options);
+        let what = (gpu.kernels().options().tile_kind, &self.attention, &self.options);
         assert!(report.pass, "{what:?}: {report}");
         assert_eq!(report.attention.unspecified, 0, "{what:?}: {report}");
         got

@@ -51,7 +51,7 @@ fn once(gpu: &Gpu) -> Result<(), String> {
 
 /// Buckets that there are, ties to the lowest, every row within its bound.
 fn attention(gpu: &Gpu, case: &Case<f32>) -> Result<(), String> {
-    let got = gpu.lsh(&case.shape, &case.options, &case.inputs()).map_err(|e| e.to_string())?;
+    let got = gpu.lsh(&case.attention, &case.options, &case.inputs()).map_err(|e| e.to_string())?;
     if case.options.count_once && case.options.within_bucket && got.buckets[..2] != [0, 0] {
         return Err("a tie does not go to the lowest index".into());
     }

@@ -18,8 +18,8 @@ fn close(a: &[f32], b: &[f32]) -> f32 {
 
 /// Shared queries and keys through the dense kernel: keys normalised on the host, the own key's score far below.
 fn dense(case: &Case<f32>, pattern: &dyn Pattern) -> Vec<f32> {
-    use wgpu_attention::{BiasStrides, BlockGrid, Inputs, Parts};
-    let (d, len) = (case.shape.head_dim, case.shape.q_len);
+    use wgpu_attention::{BiasStrides, Inputs, Outputs, Score};
+    let (d, len) = (case.attention.shape.head_dim, case.attention.shape.q_len);
     let normalised: Vec<f32> = case
         .qk
         .chunks(d)
@@ -30,10 +30,9 @@ fn dense(case: &Case<f32>, pattern: &dyn Pattern) -> Vec<f32> {
         .collect();
     let mut bias = vec![0.0; len * len];
     (0..len).for_each(|i| bias[i * len + i] = -1e5);
-    let shape = case.shape.bias(BiasStrides::broadcast([1, 1, len, len]));
-    let inputs = Inputs { q: &case.qk, k: &normalised, v: &case.v, bias: Some(&bias) };
-    let parts = Parts::lower(pattern, BlockGrid::from(&shape)).unwrap();
-    gpu().run::<f32, f32>(&shape, &inputs, parts).unwrap().out
+    let biased = case.attention.clone().score(Score::new().bias(BiasStrides::broadcast([1, 1, len, len])));
+    let inputs = Inputs::new(&case.qk, &normalised, &case.v).tensor("bias", &bias);
+    gpu().run::<f32, f32, f32>(biased, &inputs, pattern, Outputs::default()).unwrap().out
 }
 
 #[test]
@@ -86,7 +85,7 @@ fn the_order_of_the_rounds_does_not_matter() {
     let options = LshOptions::new(3, 8, 16).chain_rounds(false);
     let case = case(100, options.clone());
     let first = case.run();
-    let projections = options.seeded_projections(&case.shape).unwrap();
+    let projections = options.seeded_projections(&case.attention.shape).unwrap();
     let mut turned = case.clone();
     turned.options = options.projections(Projections::Given { per_head: true });
     // [H, d, R, columns], the rounds in reverse.
@@ -116,7 +115,7 @@ fn equal_rounds_counted_once_are_one_round() {
     let mut twice = case.clone();
     twice.options =
         once.clone().rounds(2).count_once(true).projections(Projections::Given { per_head: true });
-    let projections = once.seeded_projections(&case.shape).unwrap();
+    let projections = once.seeded_projections(&case.attention.shape).unwrap();
     twice.projections = Some(projections.chunks(4).flat_map(|columns| [columns, columns].concat()).collect());
     let two = twice.check(Rows::All);
     assert!(close(&one.out, &two.out) < 1e-5 && close(&one.lse, &two.lse) < 1e-5);

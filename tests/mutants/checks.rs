@@ -1,13 +1,13 @@
 use crate::support::{
-    BiasValues, Case, Cut, Draw, Picked, Placement, bound_of_parts, bound_on, cooperative, count_of_parts,
-    count_on, cut, failed, gather_of_parts, gather_on, gpu, picked, run,
+    BiasValues, Case, Cut, Draw, Outcome, Picked, Placement, bound_of_parts, bound_on, cooperative,
+    count_of_parts, count_on, cut, failed, gather_of_parts, gather_on, gpu, picked, run,
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
-use wgpu_attention::reference::Kind;
+use wgpu_attention::reference::{Kind, Tensors};
 use wgpu_attention::wgsl::{DirectTile, StagedTile, Tile};
 use wgpu_attention::{
-    AttentionShape, BiasStrides, Causal, ElementType, Full, Gpu, KernelPath, Kernels, Options, PairPredicate,
-    Site, Window,
+    Attention, AttentionShape, BiasStrides, Causal, Element, ElementType, Full, Gpu, KernelPath, Kernels,
+    Options, PairPredicate, Score, Site, Storage, Temperature, Window,
 };
 use wgpu_attention_testing::mutants::{Check, Edit};
 
@@ -54,27 +54,33 @@ pub(crate) const CHECKS: &[(&str, Check<Subject>)] = &[
     ("bound", |s| plain().iter().try_for_each(|case| bound_on(&s.small, case).map(drop))),
     ("count", |s| plain().iter().try_for_each(|case| count_on(&s.small, case).map(drop))),
     ("gather", |s| plain().iter().try_for_each(|case| gather_on(&s.small, case).map(drop))),
-    ("steep", |s| bound_on(&s.small, &case(shape().scale(30.0), Causal)).map(drop)),
-    ("isolated", isolated),
+    ("steep", |s| bound_on(&s.small, &case(scored(Score::new().scale(30.0)), Causal)).map(drop)),
+    ("strange", strange),
     ("lse", |s| {
         lse().iter().try_for_each(|case| count_on(&s.small, case).and(bound_on(&s.small, case)).map(drop))
     }),
     ("terms", |s| terms().iter().try_for_each(|case| bound_on(&s.small, case).map(drop))),
+    ("temperature", |s| {
+        let tempered = scored(Score::new().with(Temperature));
+        bound_on(&s.small, &case(tempered, Causal).kind(Kind::Peaky)).map(drop)
+    }),
     ("removed", |s| removed().iter().try_for_each(|case| count_on(&s.small, case).map(drop))),
     ("gathered terms", |s| {
         let case = case(biased(shape()), Full);
         bound_of_parts(&s.small, &case, &cut(&case, Cut::Gathers, 1)).map(drop)
     }),
     ("parts", parts),
-    ("f16 parts", |s| cuts(&s.small, &case(odd(F32).output(F16), Window { before: 40, after: 0 }))),
+    ("f16 parts", |s| {
+        cuts(&s.small, &case(odd(Storage::default().out(F16)), Window { before: 40, after: 0 }))
+    }),
     ("floor parts", floor_parts),
     ("short tiles", |s| count_on(&s.small, &case(shape(), Causal).blocks(16, 16)).map(drop)),
     ("resident", resident),
     ("resident parts", |s| bound_of_parts(&s.resident, &wide(), &cut(&wide(), Cut::Keys, 1)).map(drop)),
     ("direct", direct),
-    ("matrix", matrix),
+    ("cooperative", in_matrices),
     ("split", |s| {
-        let steep = case(shape().scale(30.0), Causal);
+        let steep = case(scored(Score::new().scale(30.0)), Causal);
         plain().iter().chain([&steep]).try_for_each(|case| {
             count_on(&s.split, case)?;
             bound_on(&s.split, &Case { lse: true, ..case.clone() }).map(drop)
@@ -86,24 +92,35 @@ pub(crate) const CHECKS: &[(&str, Check<Subject>)] = &[
     ("odd f32", |s| odd_rows(s, F32)),
     ("odd f16", |s| odd_rows(s, F16)),
     ("odd bf16", |s| odd_rows(s, Bf16)),
-    ("f16", |s| bound_on(&s.small, &case(shape().elements(F16), Causal).kind(Kind::Arange)).map(drop)),
-    ("bf16", |s| bound_on(&s.small, &case(shape().elements(Bf16), Causal).kind(Kind::Arange)).map(drop)),
+    ("f16", |s| bound_on(&s.small, &in_type(case(shape(), Causal), F16)).map(drop)),
+    ("bf16", |s| bound_on(&s.small, &in_type(case(shape(), Causal), Bf16)).map(drop)),
     ("rounding", rounding),
+    ("offsets", offsets),
 ];
 
 /// Grouped heads, more keys than queries, two chunks of the head dimension, gaps between rows; a short last block each way.
-fn shape() -> AttentionShape {
+fn shape() -> Attention {
     Placement::Gap(4).apply(AttentionShape::new(2, 4, 70, 24).kv_heads(2).kv_len(150).value_dim(16))
 }
 
-fn case(shape: AttentionShape, pattern: impl Into<Picked>) -> Case {
+/// The same under another score.
+fn scored(score: Score) -> Attention {
+    shape().score(score)
+}
+
+/// Numbers that tell their own place, stored in one type.
+fn in_type(case: Case, element: ElementType) -> Case {
+    case.storage(Storage::all(element)).kind(Kind::Arange)
+}
+
+fn case(attention: impl Into<Attention>, pattern: impl Into<Picked>) -> Case {
     let tile = Options::default().tile(TILE);
-    Case::new(shape).pattern(pattern).options(tile).without_lse()
+    Case::new(attention).pattern(pattern).options(tile).without_lse()
 }
 
 /// Full and partial blocks, runs of several partial blocks, sets of their own for heads and batch items, empty rows.
 fn plain() -> [Case; 5] {
-    let extent = shape().extent();
+    let extent = shape().shape.extent();
     let empty_rows = Placement::Gap(4).apply(AttentionShape::new(1, 2, 150, 24).kv_len(70).value_dim(16));
     [
         case(shape(), Causal).kind(Kind::Rising),
@@ -125,13 +142,18 @@ fn lse() -> [Case; 2] {
     [Case { lse: true, ..causal }, Case { lse: true, ..empty_rows }]
 }
 
-fn biased(shape: AttentionShape) -> AttentionShape {
-    shape.bias(BiasStrides::broadcast([shape.batch, shape.heads, shape.q_len, shape.kv_len]))
+/// The same score with a bias that has every axis of its own.
+fn biased(attention: impl Into<Attention>) -> Attention {
+    let attention = attention.into();
+    let AttentionShape { batch, heads, q_len, kv_len, .. } = attention.shape;
+    let score = attention.score.clone().bias(BiasStrides::broadcast([batch, heads, q_len, kv_len]));
+    attention.score(score)
 }
 
 fn terms() -> [Case; 2] {
-    let shape = biased(shape()).softcap(2.0).alibi(true);
-    [case(shape, Full).bias(BiasValues::Holes), case(shape, Causal).kind(Kind::Offset)]
+    let all = biased(scored(Score::new().softcap(2.0).alibi()));
+    let with_lse = Case { lse: true, ..case(&all, Causal) };
+    [case(&all, Full).bias(BiasValues::Holes), with_lse.kind(Kind::Offset)]
 }
 
 fn removed() -> [Case; 2] {
@@ -140,7 +162,7 @@ fn removed() -> [Case; 2] {
 
 /// Bound, count and gather of gathers, permutations and splits.
 fn parts(s: &Subject) -> Result<(), String> {
-    let extent = shape().extent();
+    let extent = shape().shape.extent();
     let case = case(shape(), picked("blocks_per_head", &extent, 3));
     cuts(&s.small, &case)?;
     let case = Case { lse: true, ..case };
@@ -162,12 +184,10 @@ fn cuts(gpu: &Gpu, case: &Case) -> Result<(), String> {
 
 /// Parts whose scores lie 1e9 and more apart.
 fn floor_parts(s: &Subject) -> Result<(), String> {
-    let case = case(biased(shape()), Full);
-    let mut case = Case { lse: true, ..case };
     for key in [0, 1] {
-        let query = shape().kv_len;
-        case.shape.bias = Some(BiasStrides { batch: 0, head: 0, query, key });
-        let case = case.clone().bias(BiasValues::Floors).kind(Kind::Peaky);
+        let strides = BiasStrides { query: shape().shape.kv_len as isize, key, ..Default::default() };
+        let case = case(scored(Score::new().bias(strides)), Full);
+        let case = Case { lse: true, ..case }.bias(BiasValues::Floors).kind(Kind::Peaky);
         bound_of_parts(&s.small, &case, &cut(&case, Cut::Keys, 2))?;
     }
     Ok(())
@@ -185,7 +205,7 @@ fn resident(s: &Subject) -> Result<(), String> {
 /// What the direct tile does by itself: dot products, the online softmax, values, the end of rows.
 fn direct(s: &Subject) -> Result<(), String> {
     let [causal, blocks, ..] = plain();
-    let steep = case(shape().scale(30.0), Causal);
+    let steep = case(scored(Score::new().scale(30.0)), Causal);
     for case in [&causal, &blocks, &steep] {
         bound_on(&s.direct, case)?;
         count_on(&s.direct, case)?;
@@ -196,16 +216,12 @@ fn direct(s: &Subject) -> Result<(), String> {
 }
 
 /// What the tile of cooperative matrices does by itself; maxima that rise late, and a wide output.
-fn matrix(s: &Subject) -> Result<(), String> {
-    let of = |case: Case| Case {
-        shape: case.shape.input(F16),
-        lse: true,
-        options: Options::default().path(KernelPath::Cooperative),
-        ..case
-    };
-    let [causal, blocks, ..] = plain().map(of);
-    let steep = of(case(shape().scale(8.0), Causal));
-    let wide = of(case(AttentionShape::new(1, 2, 70, 40).kv_len(99).value_dim(56), Causal).kind(Kind::Peaky));
+fn in_matrices(s: &Subject) -> Result<(), String> {
+    let [causal, blocks, ..] = plain().map(cooperatively);
+    let steep = cooperatively(case(scored(Score::new().scale(8.0)), Causal));
+    let wide = cooperatively(
+        case(AttentionShape::new(1, 2, 70, 40).kv_len(99).value_dim(56), Causal).kind(Kind::Peaky),
+    );
     for case in [&causal, &blocks, &steep, &wide] {
         bound_on(&s.matrix, case)?;
         count_on(&s.matrix, case)?;
@@ -214,56 +230,97 @@ fn matrix(s: &Subject) -> Result<(), String> {
     Ok(())
 }
 
-fn odd(element: ElementType) -> AttentionShape {
-    AttentionShape::new(1, 3, 67, 7).elements(element)
+/// f16 inputs, with lse, on the cooperative path.
+fn cooperatively(case: Case) -> Case {
+    let options = Options::default().path(KernelPath::Cooperative);
+    Case { lse: true, ..case }.storage(Storage::all(F16).out(F32)).options(options)
+}
+
+fn odd(storage: Storage) -> Attention {
+    AttentionShape::new(1, 3, 67, 7).storage(storage)
 }
 
 fn odd_rows(s: &Subject, element: ElementType) -> Result<(), String> {
-    let case = case(odd(element), Causal).kind(Kind::Arange);
-    let gaps = Case { shape: Placement::Gap(3).apply(case.shape), ..case.clone() };
+    let case = case(odd(Storage::all(element)), Causal).kind(Kind::Arange);
+    let gaps = Case { attention: Placement::Gap(3).apply(&case.attention), ..case.clone() };
     bound_on(&s.small, &case).and(bound_on(&s.small, &gaps)).and(gather_on(&s.small, &gaps)).map(drop)
 }
 
-/// NaN in keys that only some rows attend: the others stay as they are.
-fn isolated(s: &Subject) -> Result<(), String> {
-    let case = case(shape(), Causal);
-    let rows = |tensors: &wgpu_attention::reference::Tensors<f32>| {
-        let got = run::<f32, f32>(&s.small, &case.shape, &tensors.inputs(), &case.parts(), false);
-        got.map_err(|e| failed("guards", &case, e))
-    };
-    let mut tensors = case.tensors();
-    let before = rows(&tensors)?;
-    let key = 149;
-    for kv_head in 0..2 {
-        let (k, v) = (case.shape.k_strides(), case.shape.v_strides());
-        tensors.k[k.at(0, kv_head, key)..][..24].fill(f32::NAN);
-        tensors.v[v.at(0, kv_head, key)..][..16].fill(f32::INFINITY);
+/// NaN in a value and infinity in a key that only some rows attend: those are not finite, the others stay as they are.
+fn strange(s: &Subject) -> Result<(), String> {
+    let window = Window { before: 30, after: 2 };
+    let plain = Case { lse: true, ..case(shape(), window) };
+    for gpu in [&s.small, &s.direct] {
+        strange_on::<f32>(gpu, &plain)?;
+        strange_on::<f32>(gpu, &plain.clone().score(Score::new().softcap(3.0)))?;
     }
-    let after = rows(&tensors)?;
-    for (head, i) in (0..4).flat_map(|head| (0..70).map(move |i| (head, i))) {
-        let site = Site { batch: 0, head, extent: case.shape.extent() };
-        let at = case.shape.out_strides().at(0, head, i);
-        let same = (at..at + 16).all(|n| before.out[n].to_bits() == after.out[n].to_bits());
-        if !same && !case.pattern.as_dyn().keep(&site, i, key) {
-            return Err(failed(
-                "isolated",
-                &case,
-                format!("NaN at key {key} reached head {head}, query {i}"),
-            ));
+    strange_on::<half::f16>(&s.matrix, &cooperatively(plain))
+}
+
+fn strange_on<E: Element>(gpu: &Gpu, case: &Case) -> Result<(), String> {
+    let (attention, shape) = (&case.attention, &case.attention.shape);
+    let result = |tensors: &Tensors<E>| {
+        let got = run::<E, E, f32>(gpu, attention, &tensors.inputs(), &case.parts(), true);
+        got.map_err(|e| failed("guards", case, e))
+    };
+    let tensors = case.tensors::<E, E>();
+    let before = result(&tensors)?;
+    let key = 70;
+    for (what, strange_key) in [("infinity in k", true), ("NaN in v", false)] {
+        let mut spoilt = tensors.clone();
+        for kv_head in 0..shape.kv_heads {
+            if strange_key {
+                let at = attention.k_strides().at(0, kv_head, key);
+                spoilt.k[at] = E::from_f64(f64::INFINITY);
+            } else {
+                let at = attention.v_strides().at(0, kv_head, key);
+                spoilt.v[at..at + shape.value_dim].fill(E::from_f64(f64::NAN));
+            }
+        }
+        let after = result(&spoilt)?;
+        for (head, i) in (0..shape.heads).flat_map(|head| (0..shape.q_len).map(move |i| (head, i))) {
+            let row = |got: &Outcome<f32>| {
+                let at = attention.out_strides().at(0, head, i);
+                let lse = got.lse.as_ref().expect("asked for")[head * shape.q_len + i];
+                [&got.out[at..at + shape.value_dim], &[lse]].concat()
+            };
+            let (before, after) = (row(&before), row(&after));
+            let attends =
+                case.pattern.as_dyn().keep(&Site { batch: 0, head, extent: shape.extent() }, i, key);
+            let right = match attends {
+                true => after.iter().all(|x| !x.is_finite()),
+                false => before.iter().zip(&after).all(|(a, b)| a.to_bits() == b.to_bits()),
+            };
+            if !right {
+                let what =
+                    format!("{what} of key {key}, which it attends: {attends}; head {head}, query {i}");
+                return Err(failed("strange", case, what));
+            }
         }
     }
     Ok(())
 }
 
+/// Tensors that begin behind the start of their bindings, the bias too; rows of parts narrowed to f16.
+fn offsets(s: &Subject) -> Result<(), String> {
+    let plain = Placement::Offset(8).apply(shape());
+    bound_on(&s.small, &case(&plain, Causal))?;
+    cuts(&s.small, &case(plain.storage(Storage::default().out(F16)), Causal))?;
+    let AttentionShape { batch, heads, q_len, kv_len, .. } = shape().shape;
+    let strides = BiasStrides { offset: 12, ..BiasStrides::broadcast([batch, heads, q_len, kv_len]) };
+    bound_on(&s.small, &case(scored(Score::new().bias(strides)), Causal)).map(drop)
+}
+
 /// Over one key the output is its value, rounded to bf16 by at most half a place (the bound would allow a whole one).
 fn rounding(s: &Subject) -> Result<(), String> {
-    let shape = AttentionShape::new(1, 1, 64, 4).kv_len(1).value_dim(16).output(Bf16);
-    let case = case(shape, Full);
+    let shape = AttentionShape::new(1, 1, 64, 4).kv_len(1).value_dim(16);
+    let case = case(shape.storage(Storage::default().out(Bf16)), Full);
     for seed in 0..4 {
-        let mut tensors = case.tensors::<f32>();
+        let mut tensors = case.tensors::<f32, f32>();
         let mut draw = Draw::new(seed, 31);
         tensors.v.iter_mut().for_each(|v| *v = 1.0 + draw.below(1 << 20) as f32 / (1 << 20) as f32);
-        let got = run::<f32, half::bf16>(&s.small, &shape, &tensors.inputs(), &case.parts(), false)?;
+        let got =
+            run::<f32, f32, half::bf16>(&s.small, &case.attention, &tensors.inputs(), &case.parts(), false)?;
         for (n, out) in got.out.iter().enumerate() {
             let (got, want) = (out.to_f32(), tensors.v[n % 16]);
             // Half of 2^-7, and a little for the weight and the division.

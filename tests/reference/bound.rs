@@ -3,13 +3,18 @@
 use super::simulator::{Device, Mode, Walk, attention_row};
 use rayon::prelude::*;
 use wgpu_attention::reference::{self, Counter, Kind, Position, Tensors, WeightFormat};
-use wgpu_attention::{AttentionShape, BiasStrides, Causal, Element, ElementType, Full, Inputs, Pattern};
+use wgpu_attention::{
+    Attention, AttentionShape, BiasStrides, Causal, Element, ElementType, Full, Inputs, Pattern, Score,
+    Storage, Temperature,
+};
+
+use ElementType::{Bf16, F16, F32};
 
 /// A random configuration of everything that the bound depends on; `seed` reproduces it.
 #[derive(Debug, Clone)]
 struct Config {
     seed: u64,
-    shape: AttentionShape,
+    attention: Attention,
     kind: Kind,
     bias: Option<Bias>,
     causal: bool,
@@ -44,23 +49,13 @@ impl Config {
         // Of short rows some terms of the bound are all there is.
         let len = if draw.bits(19).is_multiple_of(3) { len.min(3) } else { len };
         let len = 1 + (draw.bits(1) % len as u64) as usize;
-        let mut shape = AttentionShape::new(1, heads, len, pick(&draw, 2, &[1, 3, 7, 16, 32, 64]))
+        let shape = AttentionShape::new(1, heads, len, pick(&draw, 2, &[1, 3, 7, 16, 32, 64]))
             .q_len(3)
             .kv_heads(pick(&draw, 3, &[1, heads]))
-            .value_dim(pick(&draw, 4, &[1, 2, 5]))
-            .input(pick(&draw, 5, &[ElementType::F32, ElementType::F32, ElementType::F16, ElementType::Bf16]))
-            .output(pick(
-                &draw,
-                6,
-                &[ElementType::F32, ElementType::F32, ElementType::F16, ElementType::Bf16],
-            ))
-            .alibi(draw.bits(7).is_multiple_of(4));
-        if draw.bits(8).is_multiple_of(4) {
-            shape = shape.scale(pick(&draw, 9, &[0.01, 1.0, -0.5, 8.0, 300.0]));
-        }
-        if draw.bits(10).is_multiple_of(4) {
-            shape = shape.softcap(pick(&draw, 11, &[0.5, 3.0, 50.0]));
-        }
+            .value_dim(pick(&draw, 4, &[1, 2, 5]));
+        let input = pick(&draw, 5, &[F32, F32, F16, Bf16]);
+        let storage = Storage::all(input).out(pick(&draw, 6, &[F32, F32, F16, Bf16]));
+        let storage = if draw.bits(23).is_multiple_of(6) { storage.q(F32) } else { storage };
         let huge = pick(&draw, 12, &[-1e4, -1e9, -1e30, f32::MIN]);
         let bias = match draw.bits(13) % 12 {
             0 => Some(Bias::Plain),
@@ -70,19 +65,14 @@ impl Config {
             4 => Some(Bias::TwoLevels),
             _ => None,
         };
-        if bias.is_some() {
-            shape = shape.bias(BiasStrides::broadcast([1, 1, 3, len]));
-        }
         let subnormal = draw.bits(20).is_multiple_of(8);
-        if subnormal {
-            shape = shape.scale(shape.scale_value() * 2f32.powi(26));
-        }
+        let score = Self::score(&draw, &shape, bias, subnormal);
         let kind = pick(&draw, 14, &Kind::ALL);
         let tile = pick(&draw, 15, &[1, 4, 16, 64]);
         let (parts, reversed) = (pick(&draw, 16, &[1, 1, 2, 3]), draw.bits(17).is_multiple_of(2));
         Self {
             seed,
-            shape,
+            attention: shape.storage(storage).score(score),
             kind,
             bias,
             causal: draw.bits(18).is_multiple_of(4),
@@ -90,19 +80,43 @@ impl Config {
             tile,
             reversed,
             subnormal,
-            halves: shape.input == ElementType::F16 && draw.bits(21).is_multiple_of(2),
+            halves: (storage.q, storage.kv) == (F16, F16) && draw.bits(21).is_multiple_of(2),
         }
     }
 
-    fn tensors<E: Element>(&self) -> Tensors<E> {
-        let mut tensors = reference::random::<E>(&self.shape, self.kind, self.seed).unwrap();
+    fn score(draw: &Counter, shape: &AttentionShape, bias: Option<Bias>, subnormal: bool) -> Score {
+        let mut score = Score::new();
+        if draw.bits(7).is_multiple_of(4) {
+            score = score.alibi();
+        }
+        if draw.bits(8).is_multiple_of(4) {
+            score = score.scale(pick(draw, 9, &[0.01, 1.0, -0.5, 8.0, 300.0]));
+        }
+        if draw.bits(10).is_multiple_of(4) {
+            score = score.softcap(pick(draw, 11, &[0.5, 3.0, 50.0, 3e6]));
+        }
+        if draw.bits(22).is_multiple_of(6) {
+            score = score.with(Temperature);
+        }
+        if bias.is_some() {
+            score = score.bias(BiasStrides::broadcast([1, 1, 3, shape.kv_len]));
+        }
+        if subnormal {
+            let scale = score.scale_value(shape.head_dim);
+            score = score.scale(scale * 2f32.powi(26));
+        }
+        score
+    }
+
+    fn tensors<Q: Element, KV: Element>(&self) -> Tensors<Q, KV> {
+        let mut tensors = reference::random::<Q, KV>(&self.attention, self.kind, self.seed).unwrap();
         if self.subnormal {
-            for x in tensors.q.iter_mut().chain(&mut tensors.k).chain(&mut tensors.v) {
-                *x = E::from_f64(Into::<f64>::into(*x) * 2f64.powi(-13));
-            }
+            shrink(&mut tensors.q);
+            shrink(&mut tensors.k);
+            shrink(&mut tensors.v);
         }
         let draw = Counter::new(self.seed, 51);
-        for (n, x) in tensors.bias.iter_mut().flatten().enumerate() {
+        for (n, x) in tensors.term_mut("bias").into_iter().flatten().enumerate() {
             let one_of_three = draw.bits(n as u64).is_multiple_of(3);
             match self.bias {
                 Some(Bias::Removing) if one_of_three => *x = f32::NEG_INFINITY,
@@ -117,7 +131,7 @@ impl Config {
 
     /// All keys, dealt to the parts, ascending or descending.
     fn walk(&self) -> Vec<Vec<u32>> {
-        let mut keys: Vec<u32> = (0..self.shape.kv_len as u32).collect();
+        let mut keys: Vec<u32> = (0..self.attention.shape.kv_len as u32).collect();
         if self.reversed {
             keys.reverse();
         }
@@ -127,27 +141,33 @@ impl Config {
     }
 
     /// The largest error / bound over all modes, and how many elements nothing was promised for.
-    fn worst<E: Element>(&self) -> (f64, f64, usize) {
-        let tensors = self.tensors::<E>();
+    fn worst<Q: Element, KV: Element>(&self) -> (f64, f64, usize) {
+        let (tensors, shape) = (self.tensors::<Q, KV>(), &self.attention.shape);
         let inputs = tensors.inputs();
         let pattern: &dyn Pattern = if self.causal { &Causal } else { &Full };
         let (mut worst_out, mut worst_lse, mut unspecified) = (0.0f64, 0.0f64, 0);
-        for i in 0..self.shape.q_len {
-            let at = Position { batch: 0, head: self.shape.heads - 1, i };
+        for i in 0..shape.q_len {
+            let at = Position { batch: 0, head: shape.heads - 1, i };
             let walk = self.walk();
             let order = |_| walk.clone();
             let format = if self.halves { WeightFormat::F16 } else { WeightFormat::F32 };
-            let row =
-                reference::row_of_format(&self.shape, &inputs, pattern, at, Some(&order), format).unwrap();
-            let site = wgpu_attention::Site { batch: 0, head: at.head, extent: self.shape.extent() };
+            let row = reference::row_of_format(&self.attention, &inputs, pattern, at, Some(&order), format)
+                .unwrap();
+            let site = wgpu_attention::Site { batch: 0, head: at.head, extent: shape.extent() };
             let kept: Vec<Vec<u32>> = walk
                 .iter()
                 .map(|part| part.iter().copied().filter(|&j| pattern.keep(&site, i, j as usize)).collect())
                 .collect();
             for (mode, flush) in Mode::ALL.into_iter().flat_map(|mode| [(mode, false), (mode, true)]) {
                 let mut device = Device::new(mode, flush, self.seed);
-                let walk = Walk { parts: &kept, tile: self.tile, center: &row.out, halves: self.halves };
-                let (out, lse) = attention_row(&mut device, &self.shape, &inputs, at, walk);
+                let walk = Walk {
+                    parts: &kept,
+                    tile: self.tile,
+                    center: &row.out,
+                    halves: self.halves,
+                    base_e: !self.attention.score.is_plain(),
+                };
+                let (out, lse) = attention_row(&mut device, &self.attention, &inputs, at, walk);
                 let elements =
                     out.iter().zip(&row.out).zip(&row.bound).map(|((got, exact), bound)| (got, exact, bound));
                 for (got, exact, &bound) in elements.chain([(&lse, &row.lse, &row.lse_bound)]) {
@@ -172,13 +192,26 @@ impl Config {
         (worst_out, worst_lse, unspecified)
     }
 
+    fn has(&self, term: &str) -> bool {
+        self.attention.score.term(term).is_some()
+    }
+
     fn worst_of_any_type(&self) -> (f64, f64, usize) {
-        match self.shape.input {
-            ElementType::F32 => self.worst::<f32>(),
-            ElementType::F16 => self.worst::<half::f16>(),
-            ElementType::Bf16 => self.worst::<half::bf16>(),
+        let Storage { q, kv, .. } = self.attention.storage;
+        match (q, kv) {
+            (F32, F32) => self.worst::<f32, f32>(),
+            (F16, F16) => self.worst::<half::f16, half::f16>(),
+            (Bf16, Bf16) => self.worst::<half::bf16, half::bf16>(),
+            (F32, F16) => self.worst::<f32, half::f16>(),
+            (F32, Bf16) => self.worst::<f32, half::bf16>(),
+            other => panic!("{other:?} is not drawn"),
         }
     }
+}
+
+/// Times 2^-13.
+fn shrink<E: Element>(tensor: &mut [E]) {
+    tensor.iter_mut().for_each(|x| *x = E::from_f64(Into::<f64>::into(*x) * 2f64.powi(-13)));
 }
 
 fn largest(ratios: impl Iterator<Item = f64>) -> f64 {
@@ -210,19 +243,22 @@ fn no_rounding_exceeds_the_bound() {
         ("plain f32", 5),
         ("the same, 32 keys or more", 6),
         ("weights in f16, out f32", 7),
+        ("temperature", 8),
+        ("q f32, k and v in 16 bits", 9),
     ] {
         let has = |config: &Config| match is {
-            0 => config.shape.softcap.is_some(),
+            0 => config.has("softcap"),
             1 => config.bias == Some(Bias::Plain),
-            2 => config.shape.alibi,
+            2 => config.has("alibi"),
             3 => config.parts > 1,
-            4 => config.shape.output == ElementType::F16,
-            7 => config.halves && config.shape.output == ElementType::F32,
+            4 => config.attention.storage.out == F16,
+            7 => config.halves && config.attention.storage.out == F32,
+            8 => config.has("temperature"),
+            9 => config.attention.storage.q != config.attention.storage.kv,
             _ => {
-                let long = is == 5 || config.shape.kv_len >= 32 && !config.causal;
-                long && config.shape.elements(ElementType::F32) == config.shape
-                    && (config.bias, config.shape.softcap, config.shape.alibi, config.parts)
-                        == (None, None, false, 1)
+                let long = is == 5 || config.attention.shape.kv_len >= 32 && !config.causal;
+                let f32 = config.attention.storage == Storage::all(F32);
+                long && f32 && config.attention.score.is_plain() && config.parts == 1
             }
         };
         let with =
@@ -243,25 +279,30 @@ fn long_rows_stay_within_the_bound() {
     let configs: Vec<Config> = (0..12)
         .map(|seed| {
             let mut config = Config::random(seed, 1);
-            config.shape = AttentionShape::new(1, 1, 4097, 16).q_len(1).value_dim(2);
+            config.attention = AttentionShape::new(1, 1, 4097, 16).q_len(1).value_dim(2).into();
             let kind = pick(&Counter::new(seed, 0), 0, &Kind::ALL);
             Config { kind, bias: None, causal: false, subnormal: false, halves: false, ..config }
         })
         .collect();
-    let worst =
-        largest(configs.par_iter().map(|config| config.worst::<f32>().0).collect::<Vec<_>>().into_iter());
+    let worst = largest(
+        configs.par_iter().map(|config| config.worst::<f32, f32>().0).collect::<Vec<_>>().into_iter(),
+    );
     println!("4,097 keys: worst error / bound {worst:.4}");
     assert!(worst > 0.001);
 }
 
 /// A row and its bound for one query of given scores: d = 1, q = 1, k = scores.
 fn row_of_scores(scores: &[f32], values: &[f32], bias: Option<&[f32]>) -> reference::Row {
-    let mut shape = AttentionShape::new(1, 1, scores.len(), 1).q_len(1);
-    if bias.is_some() {
-        shape = shape.bias(BiasStrides::broadcast([1, 1, 1, scores.len()]));
-    }
-    let inputs = Inputs { q: &[1.0], k: scores, v: values, bias };
-    reference::row(&shape, &inputs, &Full, Position { batch: 0, head: 0, i: 0 }, None).unwrap()
+    let shape = AttentionShape::new(1, 1, scores.len(), 1).q_len(1);
+    let inputs = Inputs::new(&[1.0f32], scores, values);
+    let (score, inputs) = match bias {
+        Some(bias) => {
+            let strides = BiasStrides::broadcast([1, 1, 1, scores.len()]);
+            (Score::new().bias(strides), inputs.tensor("bias", bias))
+        }
+        None => (Score::new(), inputs),
+    };
+    reference::row(shape.score(score), &inputs, &Full, Position { batch: 0, head: 0, i: 0 }, None).unwrap()
 }
 
 #[test]
@@ -277,11 +318,10 @@ fn huge_negative_biases_have_finite_bounds() {
         // On some keys: the others are as certain as ever.
         let row = row_of_scores(&[0.0, 1.0, 2.0], &[1.0, 2.0, 3.0], Some(&[0.0, huge, 0.0]));
         assert!(row.bound[0] < 1e-5 && row.lse_bound < 1e-5, "{huge}: {row:?}");
-        // On all keys: any mean of the values may come out, and lse is known to a few roundings of the bias, or to
-        // the clamp.
+        // On all keys: any mean of the values may come out, and lse is known to a few roundings of the bias.
         let row = row_of_scores(&[0.0, 1.0, 2.0], &[1.0, 2.0, 3.0], Some(&[huge; 3]));
         assert!(row.bound[0] < 2.1, "{huge}: {row:?}");
-        assert!(row.lse_bound < 1.2e38 && row.lse_bound <= f64::from(huge).abs(), "{huge}: {row:?}");
+        assert!(row.lse_bound <= 1e-5 * f64::from(huge).abs(), "{huge}: {row:?}");
     }
     // -1e30 against -1e9: not reachable, however uncertain both are.
     let row = row_of_scores(&[0.0, 1.0, 2.0], &[1.0, 2.0, 1e6], Some(&[-1e9, -1e9, -1e30]));
@@ -289,20 +329,28 @@ fn huge_negative_biases_have_finite_bounds() {
 }
 
 #[test]
-fn nothing_is_promised_where_f32_overflows_or_inputs_are_not_finite() {
-    for (scores, values) in [
-        ([f32::MAX, 1.0], [1.0, 1.0]),
-        ([f32::NAN, 1.0], [1.0, 1.0]),
-        ([f32::INFINITY, 1.0], [1.0, 1.0]),
-        ([0.0, 1.0], [f32::NAN, 1.0]),
-        ([0.0, 1.0], [f32::INFINITY, 1.0]),
-        ([0.0, 1.0], [f32::MAX, 1.0]),
-    ] {
+fn nothing_is_promised_where_f32_overflows() {
+    for (scores, values) in [([f32::MAX, 1.0], [1.0, 1.0]), ([0.0, 1.0], [f32::MAX, 1.0])] {
         let row = row_of_scores(&scores, &values, None);
         assert_eq!(row.bound, [f64::INFINITY], "{scores:?} {values:?}");
     }
-    let row = row_of_scores(&[0.0; 2], &[1.0; 2], Some(&[f32::INFINITY, 0.0]));
-    assert_eq!((row.bound[0], row.lse_bound), (f64::INFINITY, f64::INFINITY));
+}
+
+#[test]
+fn rows_of_inputs_that_are_not_finite_must_not_be_finite() {
+    for (scores, values, bias) in [
+        ([f32::NAN, 1.0], [1.0, 1.0], 0.0),
+        ([f32::INFINITY, 1.0], [1.0, 1.0], 0.0),
+        ([f32::NEG_INFINITY, 1.0], [1.0, 1.0], 0.0),
+        ([0.0, 1.0], [f32::NAN, 1.0], 0.0),
+        ([0.0, 1.0], [f32::INFINITY, 1.0], 0.0),
+        ([0.0, 1.0], [1.0, 1.0], f32::INFINITY),
+        ([0.0, 1.0], [1.0, 1.0], f32::NAN),
+    ] {
+        let row = row_of_scores(&scores, &values, Some(&[bias, 0.0]));
+        assert!(row.out[0].is_nan() && row.lse.is_nan(), "{scores:?} {values:?} {bias}: {row:?}");
+        assert_eq!((row.bound[0], row.lse_bound), (0.0, 0.0), "{scores:?} {values:?} {bias}");
+    }
 }
 
 #[test]
@@ -316,11 +364,11 @@ fn ties_of_exact_zeros_are_no_rescales() {
 #[test]
 fn a_wrong_order_is_refused() {
     let shape = AttentionShape::new(1, 1, 3, 1).q_len(1);
-    let inputs = Inputs { q: &[1.0f32], k: &[1.0; 3], v: &[1.0; 3], bias: None };
+    let inputs = Inputs::new(&[1.0f32], &[1.0f32; 3], &[1.0; 3]);
     let at = Position { batch: 0, head: 0, i: 0 };
     for (walk, message) in [(vec![vec![0, 1]], "no key 2"), (vec![vec![0, 1, 2], vec![1]], "key 1 twice")] {
         let order = move |_| walk.clone();
-        let error = reference::row(&shape, &inputs, &Full, at, Some(&order)).unwrap_err().to_string();
+        let error = reference::row(shape, &inputs, &Full, at, Some(&order)).unwrap_err().to_string();
         assert!(error.starts_with("order: ") && error.contains(message), "{error}");
     }
 }

@@ -2,7 +2,8 @@
 
 use wgpu_attention::reference::{self, Kind, Output, Tensors};
 use wgpu_attention::{
-    AttentionShape, BiasStrides, Causal, Element, ElementType, Full, Inputs, Layout, Strides,
+    Alibi, Attention, AttentionShape, BiasStrides, Causal, Element, ElementType, Full, Inputs, Layout,
+    Layouts, Score, Slopes, Storage, Strides, Temperature,
 };
 
 fn close(a: f64, b: f64) -> bool {
@@ -10,9 +11,13 @@ fn close(a: f64, b: f64) -> bool {
 }
 
 /// One query, two keys with d = 1, q = 1: scores k_0 and k_1, values 3 and 5.
-fn two_keys(shape: AttentionShape, k: [f32; 2], bias: Option<&[f32]>) -> (f64, f64) {
-    let inputs = Inputs { q: &[1.0f32], k: &k, v: &[3.0, 5.0], bias };
-    let exact = reference::attention_with(&shape, &inputs, &Full).unwrap();
+fn two_keys(score: Score, k: [f32; 2], tensor: Option<(&str, &[f32])>) -> (f64, f64) {
+    let inputs = Inputs::new(&[1.0f32], &k, &[3.0, 5.0]);
+    let inputs = match tensor {
+        Some((name, values)) => inputs.tensor(name, values),
+        None => inputs,
+    };
+    let exact = reference::attention_with(one_query().score(score), &inputs, &Full).unwrap();
     (exact.out[0], exact.lse[0])
 }
 
@@ -34,48 +39,98 @@ fn one_query() -> AttentionShape {
 
 #[test]
 fn two_keys_scale_and_softcap() {
-    agrees(two_keys(one_query(), [0.5, 2.0], None), (0.5, 2.0));
-    agrees(two_keys(one_query().scale(-0.25), [0.5, 2.0], None), (-0.125, -0.5));
+    agrees(two_keys(Score::new(), [0.5, 2.0], None), (0.5, 2.0));
+    agrees(two_keys(Score::new().scale(-0.25), [0.5, 2.0], None), (-0.125, -0.5));
     let capped = |s: f64| 3.0 * (s / 3.0).tanh();
-    agrees(two_keys(one_query().softcap(3.0), [0.5, 20.0], None), (capped(0.5), capped(20.0)));
+    agrees(two_keys(Score::new().softcap(3.0), [0.5, 20.0], None), (capped(0.5), capped(20.0)));
+}
+
+#[test]
+fn a_temperature_divides_before_the_cap() {
+    let tempered = Score::new().with(Temperature);
+    let halved = Some(("temperature", &[2.0f32][..]));
+    agrees(two_keys(tempered.clone(), [0.5, 20.0], halved), (0.25, 10.0));
+    let capped = |s: f64| 3.0 * (s / 3.0).tanh();
+    agrees(two_keys(tempered.softcap(3.0), [0.5, 20.0], halved), (capped(0.25), capped(10.0)));
+}
+
+#[test]
+fn each_head_has_its_temperature() {
+    let attention =
+        AttentionShape::new(1, 2, 2, 1).kv_heads(1).q_len(1).score(Score::new().with(Temperature));
+    let inputs = Inputs::new(&[1.0f32, 1.0], &[0.5f32, 2.0], &[3.0, 5.0]).tensor("temperature", &[1.0, 4.0]);
+    let exact = reference::attention_with(attention, &inputs, &Full).unwrap();
+    agrees((exact.out[0], exact.lse[0]), (0.5, 2.0));
+    agrees((exact.out[1], exact.lse[1]), (0.125, 0.5));
 }
 
 #[test]
 fn bias_comes_after_softcap_and_minus_infinity_removes() {
-    let shape = one_query().softcap(3.0).bias(BiasStrides::broadcast([1, 1, 1, 2]));
+    let score = Score::new().softcap(3.0).bias(BiasStrides::broadcast([1, 1, 1, 2]));
+    let biased = |bias: &[f32]| two_keys(score.clone(), [0.5, 20.0], Some(("bias", bias)));
     let capped = |s: f64| 3.0 * (s / 3.0).tanh();
-    agrees(two_keys(shape, [0.5, 20.0], Some(&[0.25, -8.0])), (capped(0.5) + 0.25, capped(20.0) - 8.0));
+    agrees(biased(&[0.25, -8.0]), (capped(0.5) + 0.25, capped(20.0) - 8.0));
 
-    let (out, lse) = two_keys(shape, [0.5, 20.0], Some(&[0.25, f32::NEG_INFINITY]));
+    let (out, lse) = biased(&[0.25, f32::NEG_INFINITY]);
     assert!(out == 3.0 && close(lse, capped(0.5) + 0.25));
 
-    let empty = two_keys(shape, [0.5, 20.0], Some(&[f32::NEG_INFINITY; 2]));
+    let empty = biased(&[f32::NEG_INFINITY; 2]);
     assert_eq!(empty, (0.0, f64::from(f32::MIN)));
 }
 
 #[test]
 fn the_default_scale_is_one_over_the_root_of_d() {
     let shape = AttentionShape::new(1, 1, 2, 4).q_len(1).value_dim(1);
-    let inputs = Inputs {
-        q: &[1.0f32, 1.0, 1.0, 1.0],
-        k: &[1.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0],
-        v: &[3.0, 5.0],
-        bias: None,
-    };
-    let exact = reference::attention_with(&shape, &inputs, &Full).unwrap();
+    let inputs = Inputs::new(&[1.0f32; 4], &[1.0f32, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0], &[3.0, 5.0]);
+    let exact = reference::attention_with(shape, &inputs, &Full).unwrap();
     agrees((exact.out[0], exact.lse[0]), (1.5, 0.0));
 }
 
 #[test]
 fn alibi_slopes_fall_by_head_and_count_from_the_first_key() {
     // Four heads: slopes 1/4, 1/16, 1/64, 1/256. Query 1 sees keys at distances -1, 0, 1.
-    let shape = AttentionShape::new(1, 4, 3, 1).alibi(true);
+    let attention = AttentionShape::new(1, 4, 3, 1).score(Score::new().alibi());
     let v: Vec<f32> = [0.0, 0.0, 1.0].repeat(4);
-    let exact = reference::attention(&shape, &[0.0f32; 12], &[0.0; 12], &v, &Full).unwrap();
+    let exact = reference::attention(&attention, &[0.0f32; 12], &[0.0; 12], &v, &Full).unwrap();
     for (head, slope) in [0.25f64, 0.0625, 0.015625, 0.00390625].into_iter().enumerate() {
         let total = (-slope).exp() + 1.0 + slope.exp();
         assert!(close(exact.out[3 * head + 1], slope.exp() / total));
         assert!(close(exact.lse[3 * head + 1], total.ln()));
+    }
+}
+
+/// Two queries over four keys: the second of them stands at key 3, and sees distances 3, 2, 1, 0.
+#[test]
+fn alibi_counts_from_the_aligned_ends() {
+    let shape = AttentionShape::new(1, 1, 4, 1).q_len(2);
+    let lse = |term: Alibi, pattern: &dyn wgpu_attention::Pattern| {
+        let inputs = Inputs::new(&[0.0f32; 2], &[0.0f32; 4], &[0.0; 4]).tensor("slopes", &[0.5]);
+        reference::attention_with(shape.score(Score::new().with(term)), &inputs, pattern).unwrap().lse
+    };
+    let of = |distances: &[f64]| distances.iter().map(|d| (-0.5 * d).exp()).sum::<f64>().ln();
+    let given = Alibi::new(Slopes::Given);
+    let causal = lse(given.clone(), &Causal);
+    assert!(close(causal[0], of(&[2.0, 1.0, 0.0])) && close(causal[1], of(&[3.0, 2.0, 1.0, 0.0])));
+    // The key after the first of them: as far off, or as far ahead.
+    assert!(close(lse(given.clone(), &Full)[0], of(&[2.0, 1.0, 0.0, -1.0])));
+    assert!(close(lse(given.symmetric(true), &Full)[0], of(&[2.0, 1.0, 0.0, 1.0])));
+}
+
+/// A bias by distance: t(D), from the last key seen from the first query to the first key seen from the last.
+#[test]
+fn a_toeplitz_bias_goes_by_the_distance() {
+    let (q_len, kv_len) = (2, 3);
+    let attention = AttentionShape::new(1, 2, kv_len, 1)
+        .q_len(q_len)
+        .score(Score::new().bias(BiasStrides::toeplitz(2, 3)));
+    // Element n of a head is of distance n - 1.
+    let table: Vec<f32> = (0..8).map(|n| (n * n) as f32 / 8.0).collect();
+    let inputs = Inputs::new(&[0.0f32; 4], &[0.0f32; 6], &[0.0; 6]).tensor("bias", &table);
+    let exact = reference::attention_with(attention, &inputs, &Full).unwrap();
+    for (head, i) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let weight = |j: usize| f64::from(table[4 * head + (i + kv_len - q_len + 1 - j)]).exp();
+        let want = (0..kv_len).map(weight).sum::<f64>().ln();
+        assert!(close(exact.lse[2 * head + i], want), "head {head}, query {i}");
     }
 }
 
@@ -105,13 +160,13 @@ fn huge_scores_do_not_overflow() {
 }
 
 fn agrees_with_offset(offset: f32) {
-    let (out, lse) = two_keys(one_query(), [offset, offset + 1.0], None);
+    let (out, lse) = two_keys(Score::new(), [offset, offset + 1.0], None);
     let (want_out, want_lse) = by_hand(0.0, 1.0);
     assert!((out - want_out).abs() < 1e-10 && (lse - f64::from(offset) - want_lse).abs() < 1e-10);
 }
 
 /// The same tensors in another layout.
-fn laid_out<E: Element>(tensors: &Tensors<E>, from: &AttentionShape, to: &AttentionShape) -> Tensors<E> {
+fn laid_out<E: Element>(tensors: &Tensors<E>, from: &Attention, to: &Attention) -> [Vec<E>; 3] {
     let copy = |x: &[E], len, sizes: [usize; 4], from: Strides, to: Strides| {
         let mut y = vec![E::from_f64(99.0); len];
         for n in 0..sizes.iter().product() {
@@ -122,101 +177,133 @@ fn laid_out<E: Element>(tensors: &Tensors<E>, from: &AttentionShape, to: &Attent
         }
         y
     };
-    let (b, h, g, lq, lk) = (from.batch, from.heads, from.kv_heads, from.q_len, from.kv_len);
-    Tensors {
-        q: copy(&tensors.q, to.len_q(), [b, h, lq, from.head_dim], from.q_strides(), to.q_strides()),
-        k: copy(&tensors.k, to.len_k(), [b, g, lk, from.head_dim], from.k_strides(), to.k_strides()),
-        v: copy(&tensors.v, to.len_v(), [b, g, lk, from.value_dim], from.v_strides(), to.v_strides()),
-        bias: None,
-    }
+    let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } = from.shape;
+    let queries = [batch, heads, q_len, head_dim];
+    let keys = |dim| [batch, kv_heads, kv_len, dim];
+    [
+        copy(&tensors.q, to.len_q(), queries, from.q_strides(), to.q_strides()),
+        copy(&tensors.k, to.len_k(), keys(head_dim), from.k_strides(), to.k_strides()),
+        copy(&tensors.v, to.len_v(), keys(value_dim), from.v_strides(), to.v_strides()),
+    ]
 }
 
 #[test]
 fn layouts_agree_with_contiguous_copies() {
     let shape = AttentionShape::new(2, 4, 5, 3).kv_heads(2).kv_len(7).value_dim(6);
-    let tensors = reference::random::<f32>(&shape, Kind::Normal, 1).unwrap();
-    let want = reference::attention_with(&shape, &tensors.inputs(), &Causal).unwrap();
+    let tensors = reference::random::<f32, f32>(shape, Kind::Normal, 1).unwrap();
+    let want = reference::attention_with(shape, &tensors.inputs(), &Causal).unwrap();
 
-    let strided = shape
-        .q_layout(Layout::Strided(Strides { batch: 100, head: 20, row: 4 }))
-        .k_layout(Layout::Strided(Strides { batch: 3, head: 50, row: 6 }))
-        .v_layout(Layout::Blhd);
-    for other in [shape.layout(Layout::Blhd), strided] {
-        let moved = laid_out(&tensors, &shape, &other);
-        let got = reference::attention_with(&other, &moved.inputs(), &Causal).unwrap();
+    let strided = Layouts::default()
+        .q(Layout::Strided(Strides::new(100, 20, 4)))
+        .k(Layout::Strided(Strides::new(3, 50, 6)))
+        .v(Layout::Blhd);
+    // From element 9 on; rows, heads and batch items in reverse; batch items alone in reverse.
+    let moved = Layouts::default()
+        .q(Layout::Strided(Strides::new(60, 15, 3).offset(9)))
+        .k(Layout::Strided(Strides::new(-42, -21, -3).offset(81)))
+        .v(Layout::Strided(Strides::new(-84, 42, 6).offset(84)));
+    for other in [shape.layout(Layout::Blhd), shape.layouts(strided), shape.layouts(moved)] {
+        let [q, k, v] = laid_out(&tensors, &shape.into(), &other);
+        let got = reference::attention_with(&other, &Inputs::new(&q, &k, &v), &Causal).unwrap();
         assert_eq!(got, want);
     }
     // A stride of 0: all batch items and heads read the same keys.
-    let shared = shape.k_layout(Layout::Strided(Strides { batch: 0, head: 0, row: 3 }));
-    let inputs = Inputs { k: &tensors.k[..21], ..tensors.inputs() };
+    let shared = shape.layouts(Layouts::default().k(Layout::Strided(Strides::new(0, 0, 3))));
+    let inputs = Inputs::new(&tensors.q, &tensors.k[..21], &tensors.v);
     let got = reference::attention_with(&shared, &inputs, &Causal).unwrap();
     let repeated = tensors.k[..21].repeat(4);
-    let inputs = Inputs { k: &repeated, ..tensors.inputs() };
-    assert_eq!(got, reference::attention_with(&shape, &inputs, &Causal).unwrap());
+    let inputs = Inputs::new(&tensors.q, &repeated, &tensors.v);
+    assert_eq!(got, reference::attention_with(shape, &inputs, &Causal).unwrap());
 }
 
 #[test]
 fn element_types_are_read_exactly() {
-    fn run<E: Element>(element: ElementType) -> Output {
-        let shape = AttentionShape::new(1, 2, 9, 8).elements(element);
-        let tensors = reference::random::<E>(&shape, Kind::Arange, 0).unwrap();
+    fn run<E: Element>() -> Output {
+        let shape = AttentionShape::new(1, 2, 9, 8);
+        let attention = shape.storage(Storage::all(E::TYPE));
+        let tensors = reference::random::<E, E>(&attention, Kind::Arange, 0).unwrap();
         let widened = |x: &[E]| x.iter().map(|&x| Into::<f64>::into(x) as f32).collect::<Vec<f32>>();
         let (q, k, v) = (widened(&tensors.q), widened(&tensors.k), widened(&tensors.v));
-        let wide = reference::attention(&shape.elements(ElementType::F32), &q, &k, &v, &Full).unwrap();
-        assert_eq!(reference::attention_with(&shape, &tensors.inputs(), &Full).unwrap(), wide);
+        let wide = reference::attention(shape, &q, &k, &v, &Full).unwrap();
+        assert_eq!(reference::attention_with(&attention, &tensors.inputs(), &Full).unwrap(), wide);
+        // q in f32 over keys and values of another type.
+        let mixed = shape.storage(Storage::default().kv(E::TYPE));
+        assert_eq!(reference::attention(mixed, &q, &tensors.k, &tensors.v, &Full).unwrap(), wide);
         wide
     }
-    assert_ne!(run::<half::f16>(ElementType::F16), run::<half::bf16>(ElementType::Bf16));
+    assert_ne!(run::<half::f16>(), run::<half::bf16>());
 }
 
 #[test]
 fn empty_calls_give_nothing() {
     let shape = AttentionShape::new(0, 2, 4, 8);
     assert_eq!(
-        reference::attention::<f32>(&shape, &[], &[], &[], &Full).unwrap(),
+        reference::attention::<f32, f32>(&shape, &[], &[], &[], &Full).unwrap(),
         Output { out: vec![], lse: vec![] }
     );
     let shape = AttentionShape::new(1, 1, 4, 1).q_len(0);
-    assert!(reference::attention(&shape, &[], &[0.0f32; 4], &[0.0; 4], &Full).unwrap().out.is_empty());
+    assert!(
+        reference::attention::<f32, f32>(shape, &[], &[0.0; 4], &[0.0; 4], &Full).unwrap().out.is_empty()
+    );
 }
 
 #[test]
-fn nan_reaches_only_the_rows_that_depend_on_it() {
-    let shape = AttentionShape::new(1, 1, 4, 1);
-    let v = [1.0, 2.0, f32::NAN, 4.0];
-    let exact = reference::attention(&shape, &[1.0f32; 4], &[1.0; 4], &v, &Causal).unwrap();
-    assert_eq!(exact.out[..2], [1.0, 1.5]);
-    assert!(exact.out[2].is_nan() && exact.out[3].is_nan() && exact.lse.iter().all(|lse| lse.is_finite()));
+fn nan_reaches_the_rows_that_depend_on_it_whole_and_no_others() {
+    let shape = AttentionShape::new(1, 1, 4, 1).value_dim(2);
+    let ones = [1.0f32; 4];
+    for strange in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let v = [1.0, 1.0, 2.0, 2.0, strange, 3.0, 4.0, 4.0];
+        let exact = reference::attention(shape, &ones, &ones, &v, &Causal).unwrap();
+        assert_eq!(exact.out[..4], [1.0, 1.0, 1.5, 1.5]);
+        assert!(exact.lse[..2].iter().all(|lse| lse.is_finite()), "{strange}");
+        let of_the_others = exact.out[4..].iter().chain(&exact.lse[2..]);
+        assert!(of_the_others.into_iter().all(|x| x.is_nan()), "{strange}: {exact:?}");
+    }
+}
+
+#[test]
+fn rows_without_keys_are_empty() {
+    let shape = AttentionShape::new(1, 2, 3, 2).kv_len(0);
+    let exact = reference::attention::<f32, f32>(shape, &[1.0; 12], &[], &[], &Full).unwrap();
+    assert_eq!((exact.out, exact.lse), (vec![0.0; 12], vec![f64::from(f32::MIN); 6]));
 }
 
 #[test]
 fn bad_input_is_named() {
     let shape = AttentionShape::new(1, 1, 4, 2);
     let ok = [0.0f32; 8];
-    let error = |shape: &AttentionShape, q: &[f32], k: &[f32], v: &[f32], bias: Option<&[f32]>| {
-        reference::attention_with(shape, &Inputs { q, k, v, bias }, &Full).unwrap_err().to_string()
+    let error = |attention: &Attention, inputs: Inputs<'_, f32>| {
+        reference::attention_with(attention, &inputs, &Full).unwrap_err().to_string()
     };
-    assert_eq!(error(&shape, &ok[..7], &ok, &ok, None), "q: need 8 elements, got 7 elements");
-    assert_eq!(error(&shape, &ok, &[0.0; 9], &ok, None), "k: need 8 elements, got 9 elements");
-    assert_eq!(error(&shape, &ok, &ok, &[], None), "v: need 8 elements, got 0 elements");
-    let strided = shape.v_layout(Layout::Strided(Strides { batch: 0, head: 0, row: 3 }));
-    assert_eq!(error(&strided, &ok, &ok, &ok, None), "v: need at least 11 elements, got 8 elements");
+    let plain = Attention::from(shape);
+    let good = Inputs::new(&ok, &ok, &ok);
+    assert_eq!(error(&plain, Inputs::new(&ok[..7], &ok, &ok)), "q: need 8 elements, got 7 elements");
+    assert_eq!(error(&plain, Inputs::new(&ok, &[0.0; 9], &ok)), "k: need 8 elements, got 9 elements");
+    assert_eq!(error(&plain, Inputs::new(&ok, &ok, &[])), "v: need 8 elements, got 0 elements");
+    let strided = shape.layouts(Layouts::default().v(Layout::Strided(Strides::new(0, 0, 3))));
+    assert_eq!(error(&strided, good.clone()), "v: need at least 11 elements, got 8 elements");
     assert_eq!(
-        error(&shape, &ok, &ok, &ok, Some(&ok)),
-        "bias: need none, as the shape has none, got a tensor"
+        error(&plain, good.clone().tensor("bias", &ok)),
+        "bias: need none, since the score has no such term, got a tensor"
     );
-    let biased = shape.bias(BiasStrides::broadcast([1, 1, 4, 4]));
-    assert_eq!(error(&biased, &ok, &ok, &ok, None), "bias: need a tensor, as the shape has one, got none");
-    assert_eq!(error(&biased, &ok, &ok, &ok, Some(&ok)), "bias: need at least 16 elements, got 8 elements");
-    let half = shape.input(ElementType::F16);
+    let biased = shape.score(Score::new().bias(BiasStrides::broadcast([1, 1, 4, 4])));
     assert_eq!(
-        error(&half, &ok, &ok, &ok, None),
-        "q, k and v: need f16 elements, as the shape says, got f32"
+        error(&biased, good.clone()),
+        "bias: need one tensor, since the score has this term, got none"
     );
-    assert!(error(&shape.kv_heads(3), &ok, &ok, &ok, None).starts_with("kv_heads: "));
+    assert_eq!(
+        error(&biased, good.clone().tensor("bias", &ok)),
+        "bias: need at least 16 elements, got 8 elements"
+    );
+    let twice = good.clone().tensor("bias", &[0.0; 16]).tensor("bias", &[0.0; 16]);
+    assert_eq!(error(&biased, twice), "bias: need one tensor, since the score has this term, got 2 of them");
+    let half = shape.storage(Storage::default().q(ElementType::F16));
+    assert_eq!(error(&half, good.clone()), "q: need f16 elements, as the storage says, got f32");
+    let half = shape.storage(Storage::default().kv(ElementType::F16));
+    assert_eq!(error(&half, good.clone()), "k and v: need f16 elements, as the storage says, got f32");
+    assert!(error(&shape.kv_heads(3).into(), good.clone()).starts_with("kv_heads: "));
 
-    let inputs = Inputs { q: &ok, k: &ok, v: &ok, bias: None };
     let at = reference::Position { batch: 0, head: 1, i: 0 };
-    let error = reference::row(&shape, &inputs, &Full, at, None).unwrap_err().to_string();
+    let error = reference::row(shape, &good, &Full, at, None).unwrap_err().to_string();
     assert_eq!(error, "position.head: need below 1, got 1");
 }

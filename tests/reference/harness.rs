@@ -4,7 +4,7 @@ use wgpu_attention::reference::{
     self, Expected, Got, Kind, Output, Position, Report, Rows, Tensors, VerifyOptions, compare_expected,
     verify,
 };
-use wgpu_attention::{AttentionShape, Causal, Element, ElementType, Layout, Strides};
+use wgpu_attention::{AttentionShape, Causal, Element, ElementType, Layout, Layouts, Storage, Strides};
 
 fn shape() -> AttentionShape {
     AttentionShape::new(2, 2, 33, 16).kv_heads(1).value_dim(5)
@@ -13,7 +13,7 @@ fn shape() -> AttentionShape {
 fn case() -> (AttentionShape, Tensors<f32>, Output) {
     let shape = shape();
     let tensors = reference::random(&shape, Kind::Normal, 3).unwrap();
-    let exact = reference::attention_with(&shape, &tensors.inputs(), &Causal).unwrap();
+    let exact = reference::attention_with(shape, &tensors.inputs(), &Causal).unwrap();
     (shape, tensors, exact)
 }
 
@@ -36,20 +36,21 @@ fn the_exact_result_passes() {
 
 #[test]
 fn the_exact_result_passes_in_every_type() {
-    fn check<E: Element>(element: ElementType) {
-        let shape = shape().elements(element);
+    fn check<E: Element>() {
+        let attention = shape().storage(Storage::all(E::TYPE));
         for kind in Kind::ALL {
-            let tensors = reference::random::<E>(&shape, kind, 3).unwrap();
-            let exact = reference::attention_with(&shape, &tensors.inputs(), &Causal).unwrap();
+            let tensors = reference::random::<E, E>(&attention, kind, 3).unwrap();
+            let exact = reference::attention_with(&attention, &tensors.inputs(), &Causal).unwrap();
             let out: Vec<E> = exact.out.iter().map(|&x| E::from_f64(x)).collect();
             let got = Got { out: &out, lse: None };
-            let report = verify(&shape, &tensors.inputs(), &Causal, got, VerifyOptions::default()).unwrap();
-            assert!(report.pass, "{element} {kind:?}: {report}");
+            let report =
+                verify(&attention, &tensors.inputs(), &Causal, got, VerifyOptions::default()).unwrap();
+            assert!(report.pass, "{} {kind:?}: {report}", E::TYPE);
         }
     }
-    check::<f32>(ElementType::F32);
-    check::<half::f16>(ElementType::F16);
-    check::<half::bf16>(ElementType::Bf16);
+    check::<f32>();
+    check::<half::f16>();
+    check::<half::bf16>();
 }
 
 #[test]
@@ -93,7 +94,7 @@ fn faults_are_caught() {
 fn an_empty_row_must_be_exactly_zero() {
     // Two queries more than keys: the first two rows are empty.
     let shape = AttentionShape::new(1, 1, 4, 2).q_len(6);
-    let tensors = reference::random::<f32>(&shape, Kind::Normal, 0).unwrap();
+    let tensors = reference::random::<f32, f32>(shape, Kind::Normal, 0).unwrap();
     let exact = reference::attention_with(&shape, &tensors.inputs(), &Causal).unwrap();
     let check = |first: f32, first_lse: f32| {
         let mut out: Vec<f32> = exact.out.iter().map(|&x| x as f32).collect();
@@ -123,9 +124,9 @@ fn the_report_says_where_and_how_much() {
 }
 
 #[test]
-fn rows_that_depend_on_nan_are_not_compared_and_are_counted() {
+fn rows_that_depend_on_nan_must_not_be_finite() {
     let shape = AttentionShape::new(1, 1, 4, 2);
-    let mut tensors = reference::random::<f32>(&shape, Kind::Normal, 0).unwrap();
+    let mut tensors = reference::random::<f32, f32>(shape, Kind::Normal, 0).unwrap();
     tensors.v[2 * 2] = f32::NAN;
     let exact = reference::attention_with(&shape, &tensors.inputs(), &Causal).unwrap();
     let out: Vec<f32> = exact.out.iter().map(|&x| x as f32).collect();
@@ -133,24 +134,30 @@ fn rows_that_depend_on_nan_are_not_compared_and_are_counted() {
         verify(&shape, &tensors.inputs(), &Causal, Got { out, lse: None }, VerifyOptions::default()).unwrap()
     };
     let report = check(&out);
-    assert!(report.pass && report.unspecified == 2, "{report}");
-    let mut leaked = out.clone();
-    leaked[0] = f32::NAN;
-    assert!(!check(&leaked).pass, "NaN where nothing depends on it");
+    assert!(report.pass && (report.unspecified, report.compared) == (0, 8), "{report}");
+    let with = |n: usize, x: f32| {
+        let mut changed = out.clone();
+        changed[n] = x;
+        check(&changed).pass
+    };
+    assert!(!with(0, f32::NAN), "NaN where nothing depends on it");
+    assert!(with(4, f32::INFINITY), "infinity says so, too");
+    assert!(!with(4, 1.0), "a number where NaN is due");
+    assert!(!with(7, 1.0), "a number in another column of such a row");
 }
 
 #[test]
 fn strided_outputs_are_read_where_they_lie() {
     let (shape, tensors, exact) = case();
-    for layout in [Layout::Blhd, Layout::Strided(Strides { batch: 1000, head: 7, row: 14 })] {
-        let shape = shape.out_layout(layout);
-        let mut out = vec![f32::NAN; shape.len_out()];
+    for layout in [Layout::Blhd, Layout::Strided(Strides::new(1000, 7, 14).offset(11))] {
+        let attention = shape.layouts(Layouts::default().out(layout));
+        let mut out = vec![f32::NAN; attention.len_out()];
         for (n, row) in exact.out.chunks(5).enumerate() {
-            let start = shape.out_strides().at(n / 66, n / 33 % 2, n % 33);
+            let start = attention.out_strides().at(n / 66, n / 33 % 2, n % 33);
             out[start..start + 5].iter_mut().zip(row).for_each(|(got, &x)| *got = x as f32);
         }
         let got = Got { out: &out, lse: None };
-        let report = verify(&shape, &tensors.inputs(), &Causal, got, VerifyOptions::default()).unwrap();
+        let report = verify(&attention, &tensors.inputs(), &Causal, got, VerifyOptions::default()).unwrap();
         assert!(report.pass, "{report}");
     }
 }
@@ -186,11 +193,11 @@ fn wrong_outputs_are_refused() {
     };
     assert_eq!(error(Got { out: &[0.0; 659], lse: None }), "out: need 660 elements, got 659 elements");
     assert_eq!(error(Got { out: &[0.0; 660], lse: Some(&[]) }), "lse: need 132 elements, got 0 elements");
-    let half = shape.output(ElementType::F16);
+    let half = shape.storage(Storage::default().out(ElementType::F16));
     let got = Got { out: &[0.0f32; 660], lse: None };
     let error =
         verify(&half, &tensors.inputs(), &Causal, got, VerifyOptions::default()).unwrap_err().to_string();
-    assert_eq!(error, "out: need f16 elements, as the shape says, got f32");
+    assert_eq!(error, "out: need f16 elements, as the storage says, got f32");
 }
 
 #[test]

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use wgpu_attention::pattern::Identity;
 use wgpu_attention::reference::{self, Kind, Position};
-use wgpu_attention::{AttentionShape, BiasStrides, Causal, Extent, Full, Inputs, Pattern, Result, Site};
+use wgpu_attention::{
+    Attention, AttentionShape, BiasStrides, Causal, Extent, Full, Inputs, Pattern, Result, Score, Site,
+};
 
 fn config() -> ProptestConfig {
     ProptestConfig {
@@ -13,7 +15,7 @@ fn config() -> ProptestConfig {
     }
 }
 
-fn shapes() -> impl Strategy<Value = AttentionShape> {
+fn calls() -> impl Strategy<Value = Attention> {
     (
         1..3usize,
         1..4usize,
@@ -24,10 +26,10 @@ fn shapes() -> impl Strategy<Value = AttentionShape> {
         prop::option::of(0.5f32..40.0),
         any::<bool>(),
     )
-        .prop_map(|(batch, heads, q_len, kv_len, d, dv, softcap, alibi)| AttentionShape {
-            softcap,
-            alibi,
-            ..AttentionShape::new(batch, heads, kv_len, d).q_len(q_len).value_dim(dv)
+        .prop_map(|(batch, heads, q_len, kv_len, d, dv, softcap, alibi)| {
+            let score = softcap.map_or(Score::new(), |cap| Score::new().softcap(cap));
+            let score = if alibi { score.alibi() } else { score };
+            AttentionShape::new(batch, heads, kv_len, d).q_len(q_len).value_dim(dv).score(score)
         })
 }
 
@@ -61,11 +63,13 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn permuting_heads_permutes_outputs(shape in shapes(), kind in kinds(), seed: u64, turn in 0..3usize) {
+    fn permuting_heads_permutes_outputs(call in calls(), kind in kinds(), seed: u64, turn in 0..3usize) {
         // ALiBi's slopes belong to the heads' numbers.
-        let shape = shape.alibi(false);
-        let tensors = reference::random::<f32>(&shape, kind, seed).unwrap();
-        let exact = reference::attention_with(&shape, &tensors.inputs(), &Causal).unwrap();
+        let score = call.score.softcap_value().map_or(Score::new(), |cap| Score::new().softcap(cap));
+        let call = call.score(score);
+        let shape = call.shape;
+        let tensors = reference::random::<f32, f32>(&call, kind, seed).unwrap();
+        let exact = reference::attention_with(&call, &tensors.inputs(), &Causal).unwrap();
         let turned = |x: &[f32], head: usize| -> Vec<f32> {
             x.chunks(shape.heads * head)
                 .flat_map(|item| [&item[turn % shape.heads * head..], &item[..turn % shape.heads * head]].concat())
@@ -74,7 +78,7 @@ proptest! {
         let q = turned(&tensors.q, shape.q_len * shape.head_dim);
         let k = turned(&tensors.k, shape.kv_len * shape.head_dim);
         let v = turned(&tensors.v, shape.kv_len * shape.value_dim);
-        let got = reference::attention(&shape, &q, &k, &v, &Causal).unwrap();
+        let got = reference::attention(&call, &q, &k, &v, &Causal).unwrap();
         for batch in 0..shape.batch {
             for head in 0..shape.heads {
                 let rows = shape.q_len * shape.value_dim;
@@ -88,16 +92,17 @@ proptest! {
 
     #[test]
     fn a_constant_added_to_all_scores_changes_only_lse(
-        shape in shapes(), kind in kinds(), seed: u64, constant in -100f32..100.0
+        call in calls(), kind in kinds(), seed: u64, constant in -100f32..100.0
     ) {
-        let plain = reference::random::<f32>(&shape, kind, seed).unwrap();
-        let biased_shape = shape.bias(BiasStrides::broadcast([1; 4]));
+        let shape = call.shape;
+        let plain = reference::random::<f32, f32>(&call, kind, seed).unwrap();
+        let with_bias = call.clone().score(call.score.clone().bias(BiasStrides::broadcast([1; 4])));
         let bias = [constant];
-        let biased = Inputs { bias: Some(&bias), ..plain.inputs() };
+        let biased: Inputs<'_, f32> = plain.inputs().tensor("bias", &bias);
         for (head, i) in [(0, 0), (shape.heads - 1, shape.q_len - 1)] {
             let at = Position { batch: shape.batch - 1, head, i };
-            let a = reference::row(&shape, &plain.inputs(), &Full, at, None).unwrap();
-            let b = reference::row(&biased_shape, &biased, &Full, at, None).unwrap();
+            let a = reference::row(&call, &plain.inputs(), &Full, at, None).unwrap();
+            let b = reference::row(&with_bias, &biased, &Full, at, None).unwrap();
             for c in 0..shape.value_dim {
                 let error = (a.out[c] - b.out[c]).abs();
                 prop_assert!(error <= a.bound[c] && error <= b.bound[c] && error <= 1e-6 * b.bound[c]);
@@ -108,9 +113,10 @@ proptest! {
     }
 
     #[test]
-    fn a_set_split_in_two_merges_by_lse(shape in shapes(), kind in kinds(), seed: u64) {
-        let tensors = reference::random::<f32>(&shape, kind, seed).unwrap();
-        let of = |pattern: &dyn Pattern| reference::attention_with(&shape, &tensors.inputs(), pattern).unwrap();
+    fn a_set_split_in_two_merges_by_lse(call in calls(), kind in kinds(), seed: u64) {
+        let shape = call.shape;
+        let tensors = reference::random::<f32, f32>(&call, kind, seed).unwrap();
+        let of = |pattern: &dyn Pattern| reference::attention_with(&call, &tensors.inputs(), pattern).unwrap();
         let (all, one, two) = (of(&Causal), of(&Half { seed, side: false }), of(&Half { seed, side: true }));
         for row in 0..shape.len_lse() {
             let (a, b) = (one.lse[row], two.lse[row]);
@@ -130,10 +136,11 @@ proptest! {
     }
 
     #[test]
-    fn outputs_lie_within_the_values_and_bounds_are_numbers(shape in shapes(), kind in kinds(), seed: u64) {
-        let tensors = reference::random::<f32>(&shape, kind, seed).unwrap();
+    fn outputs_lie_within_the_values_and_bounds_are_numbers(call in calls(), kind in kinds(), seed: u64) {
+        let shape = call.shape;
+        let tensors = reference::random::<f32, f32>(&call, kind, seed).unwrap();
         let at = Position { batch: 0, head: 0, i: shape.q_len - 1 };
-        let row = reference::row(&shape, &tensors.inputs(), &Causal, at, None).unwrap();
+        let row = reference::row(&call, &tensors.inputs(), &Causal, at, None).unwrap();
         prop_assert_eq!(row.kept, shape.kv_len);
         for c in 0..shape.value_dim {
             let column = || (0..shape.kv_len).map(|j| f64::from(tensors.v[j * shape.value_dim + c]));

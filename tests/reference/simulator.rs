@@ -1,9 +1,9 @@
-//! A kernel that is correct by WGSL's rules and as wrong as they allow: blocked online softmax in base 2, each
-//! operation rounded to a neighbour of our choice. Values are f64 that hold f32 numbers exactly.
+//! A kernel that is correct by WGSL's rules and as wrong as they allow: blocked online softmax in base 2, or in base e where
+//! the score has terms, each operation rounded to a neighbour of our choice. Values are f64 that hold f32 numbers exactly.
 
 use std::f64::consts::LOG2_E;
 use wgpu_attention::reference::{Counter, Position};
-use wgpu_attention::{AttentionShape, Element, ElementType, Inputs};
+use wgpu_attention::{Attention, Element, ElementType, Inputs, Slopes, Term};
 
 /// Which neighbour an inexact result goes to, and which way the error of exp2, log2 and division points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,6 +169,12 @@ fn smallest(element: ElementType) -> f64 {
 
 const DROPPED: f64 = f32::MIN as f64;
 
+/// The lowest score of a pair that is not left out.
+const LOWEST: f64 = f32::MIN.next_up() as f64;
+
+/// 2 log2(e) in f32.
+const TWICE_LOG2_E: f64 = (2.0 * std::f32::consts::LOG2_E) as f64;
+
 /// State of a row: maximum, sum and output.
 struct State {
     m: f64,
@@ -177,29 +183,30 @@ struct State {
 }
 
 /// One row as the kernel of `shaders/attention.wgsl` computes it.
-pub(crate) fn attention_row<E: Element>(
+pub(crate) fn attention_row<Q: Element, KV: Element>(
     device: &mut Device,
-    shape: &AttentionShape,
-    inputs: &Inputs<'_, E>,
+    attention: &Attention,
+    inputs: &Inputs<'_, Q, KV>,
     at: Position,
     walk: Walk<'_>,
 ) -> (Vec<f64>, f64) {
-    let plain = shape.softcap.is_none() && shape.bias.is_none() && !shape.alibi;
-    let q_scale = if plain { (f64::from(shape.scale_value()) * LOG2_E) as f32 } else { shape.scale_value() };
+    let shape = &attention.shape;
+    let base = if walk.base_e { 1.0 } else { LOG2_E };
+    let q_scale = (f64::from(attention.scale_value()) * base) as f32;
     let q_scale = device.flushed(f64::from(q_scale), f64::from(f32::MIN_POSITIVE));
-    let q_at = shape.q_strides().at(at.batch, at.head, at.i);
+    let q_at = attention.q_strides().at(at.batch, at.head, at.i);
     let q: Vec<f64> = inputs.q[q_at..q_at + shape.head_dim].iter().map(|&q| device.read(q)).collect();
     let kv_head = shape.kv_head(at.head);
     let v_row = |j: u32| {
-        let v_at = shape.v_strides().at(at.batch, kv_head, j as usize);
+        let v_at = attention.v_strides().at(at.batch, kv_head, j as usize);
         &inputs.v[v_at..v_at + shape.value_dim]
     };
     let score = |device: &mut Device, j: u32| {
-        let k_at = shape.k_strides().at(at.batch, kv_head, j as usize);
+        let k_at = attention.k_strides().at(at.batch, kv_head, j as usize);
         let s = product(device, &q, q_scale, &inputs.k[k_at..k_at + shape.head_dim]);
-        if plain { s } else { full_score(device, shape, inputs, at, j, s) }
+        terms_of_score(device, attention, inputs, at, j, s)
     };
-    row_of(device, walk, shape.output, v_row, score)
+    row_of(device, walk, attention.storage.out, v_row, score)
 }
 
 /// (q_scale q) . k.
@@ -221,6 +228,53 @@ pub(crate) struct Walk<'a> {
     pub(crate) center: &'a [f64],
     /// Weights in f16 times 2^7, and maxima that may be late: `shaders/tile/cooperative.wgsl`.
     pub(crate) halves: bool,
+    /// Scores in base e instead of 2: `shaders/lib/online_softmax.wgsl`.
+    pub(crate) base_e: bool,
+}
+
+impl Walk<'_> {
+    /// The weight of a score against a maximum.
+    fn power(&self, device: &mut Device, s: f64, m: f64) -> f64 {
+        let exponent = match self.base_e {
+            true => halved(device, s, m),
+            false => device.add(s, -m),
+        };
+        device.exp2(exponent)
+    }
+
+    /// The weight of an old maximum against one that is not below it.
+    fn shrink(&self, device: &mut Device, old: f64, m: f64) -> f64 {
+        if old == m {
+            return 1.0;
+        }
+        let exponent = match self.base_e {
+            true => halved(device, old, m),
+            false => device.add(old, -m).max(-200.0),
+        };
+        device.exp2(exponent)
+    }
+
+    fn log_sum(&self, device: &mut Device, m: f64, l: f64) -> f64 {
+        let log = device.log2(l);
+        let ln_2 = f64::from(std::f32::consts::LN_2);
+        if self.base_e {
+            let ln = device.mul(log, ln_2);
+            return device.add(m, ln);
+        }
+        let sum = device.add(m, log);
+        device.mul(sum, ln_2)
+    }
+
+    /// How far a score may be above a maximum that stays.
+    fn late(&self) -> f64 {
+        if self.base_e { 8.0 * std::f64::consts::LN_2 } else { 8.0 }
+    }
+}
+
+/// (s - m) log2(e), by way of halves, which do not overflow.
+fn halved(device: &mut Device, s: f64, m: f64) -> f64 {
+    let half = device.fma(s, 0.5, -0.5 * m).max(-100.0);
+    device.mul(half, TWICE_LOG2_E)
 }
 
 /// One row of any score.
@@ -236,15 +290,13 @@ pub(crate) fn row_of<'v, E: Element>(
         let new = part_row(device, keys, &walk, &v_row, &mut score);
         all = Some(match all {
             None => normalised(device, new),
-            Some(old) => merged(device, old, new),
+            Some(old) => merged(device, &walk, old, new),
         });
     }
     let Some(State { m, l, o }) = all.filter(|state| state.l > 0.0) else {
         return (vec![0.0; walk.center.len()], DROPPED);
     };
-    let log = device.log2(l);
-    let sum = device.add(m, log);
-    let lse = device.mul(sum, f64::from(std::f32::consts::LN_2));
+    let lse = walk.log_sum(device, m, l);
     (o.into_iter().map(|o| device.store(o, output)).collect(), lse)
 }
 
@@ -259,13 +311,12 @@ fn normalised(device: &mut Device, state: State) -> State {
 }
 
 /// `old.o` is normalised, `new.o` is not.
-fn merged(device: &mut Device, old: State, new: State) -> State {
+fn merged(device: &mut Device, walk: &Walk<'_>, old: State, new: State) -> State {
     device.push = 1.0;
     let m = old.m.max(new.m);
-    let (old_gap, new_gap) = (device.add(old.m, -m), device.add(new.m, -m));
-    let old_weight = device.exp2(old_gap.max(-200.0));
+    let old_weight = walk.shrink(device, old.m, m);
     let old_weight = device.mul(old.l, old_weight);
-    let new_weight = device.exp2(new_gap.max(-200.0));
+    let new_weight = walk.shrink(device, new.m, m);
     let l = device.fma(new.l, new_weight, old_weight);
     if l == 0.0 {
         return State { m, l, o: old.o };
@@ -298,32 +349,41 @@ fn part_row<'v, E: Element>(
             scores.push(score(device, j));
         }
         let mut m = scores.iter().copied().fold(state.m, f64::max);
-        if walk.halves && state.m != DROPPED && m * 0.5 - state.m * 0.5 <= 4.0 {
+        if walk.halves && state.m != DROPPED && m * 0.5 - state.m * 0.5 <= 0.5 * walk.late() {
             m = state.m;
         }
         device.push = 1.0;
-        let gap = device.add(state.m, -m).max(-200.0);
-        let rescale = if state.m == m { 1.0 } else { device.exp2(gap) };
+        let rescale = walk.shrink(device, state.m, m);
         state.m = m;
-        state.l = device.mul(state.l, rescale);
-        for o in &mut state.o {
-            *o = device.mul(*o, rescale);
+        // Matrix units add to the sums so far; otherwise a tile is summed by itself, then added.
+        let mut sums = State { m, l: 0.0, o: vec![0.0; center.len()] };
+        if walk.halves {
+            sums.l = device.mul(state.l, rescale);
+            sums.o = state.o.iter().map(|&o| device.mul(o, rescale)).collect();
         }
         for ((&j, &side), s) in keys.iter().zip(&sides).zip(scores) {
             device.push = side;
-            let gap = device.add(s, -m);
-            let p = if s > DROPPED { device.exp2(gap) } else { 0.0 };
+            let p = if s > DROPPED { walk.power(device, s, m) } else { 0.0 };
             let p = if walk.halves { eleven_bits(p) } else { p };
             device.push = -1.0;
-            state.l = device.add(state.l, p);
+            sums.l = device.add(sums.l, p);
             device.push = side;
             let p = if walk.halves { device.store(128.0 * p, ElementType::F16) / 128.0 } else { p };
             device.push = 1.0;
-            for (o, &v) in state.o.iter_mut().zip(v_row(j)) {
+            for (o, &v) in sums.o.iter_mut().zip(v_row(j)) {
                 let v = device.read(v);
                 *o = device.fma(p, v, *o);
             }
         }
+        if !walk.halves {
+            device.push = -1.0;
+            sums.l = device.fma(state.l, rescale, sums.l);
+            device.push = 1.0;
+            for (sum, &o) in sums.o.iter_mut().zip(&state.o) {
+                *sum = device.fma(o, rescale, *sum);
+            }
+        }
+        state = sums;
     }
     state
 }
@@ -333,42 +393,60 @@ fn eleven_bits(x: f64) -> f64 {
     f64::from(f32::from_bits(((x as f32).to_bits() + 0x1000) & 0xffff_e000))
 }
 
-/// `shaders/score/full.wgsl`.
-fn full_score<E: Element>(
+/// The terms of the score, as `shaders/score/` has them.
+fn terms_of_score<Q: Element, KV: Element>(
     device: &mut Device,
-    shape: &AttentionShape,
-    inputs: &Inputs<'_, E>,
+    attention: &Attention,
+    inputs: &Inputs<'_, Q, KV>,
     at: Position,
     j: u32,
     product: f64,
 ) -> f64 {
+    let shape = &attention.shape;
+    let tensor = |name: &str| inputs.get(name).expect("the inputs have the tensors of the score");
     let mut s = product;
-    if let Some(cap) = shape.softcap.map(f64::from) {
-        let x = device.div(s, cap);
-        // The error of t is to move the score as the rounding of the score does: towards `push`, whatever the sign
-        // of x.
-        let side = device.push;
-        device.push = -side * x.signum();
-        let exponent = device.mul(x.abs(), f64::from(-2.0 * std::f32::consts::LOG2_E));
-        let t = device.exp2(exponent.max(-100.0));
-        let above = device.add(1.0, t);
-        device.push = side * x.signum();
-        let below = device.add(1.0, -t);
-        let tanh = device.div(below, above) * if x == 0.0 { 0.0 } else { x.signum() };
-        device.push = side;
-        s = device.mul(cap, tanh);
+    for term in attention.score.terms() {
+        s = match term {
+            Term::Temperature(_) => device.div(s, tensor("temperature")[at.head].into()),
+            Term::Softcap(softcap) => capped(device, s, softcap.cap().into()),
+            Term::Alibi(_) => {
+                let slopes = Slopes::Paper.values(shape.heads).expect("not the caller's");
+                let distance = (at.i + shape.kv_len) as f64 - shape.q_len as f64 - f64::from(j);
+                let term = device.mul(slopes[at.head].into(), distance);
+                device.add(s, -term)
+            }
+            Term::Bias(bias) => {
+                match tensor("bias")[bias.strides().at(at.batch, at.head, at.i, j as usize)] {
+                    f32::NEG_INFINITY => return DROPPED,
+                    b => device.add(s, b.into()),
+                }
+            }
+            other => panic!("{} is not simulated", other.name()),
+        };
     }
-    if let (Some(strides), Some(bias)) = (shape.bias, inputs.bias) {
-        let bias = bias[strides.at(at.batch, at.head, at.i, j as usize)];
-        if bias == f32::NEG_INFINITY {
-            return DROPPED;
-        }
-        s = device.add(s, f64::from(bias));
+    if attention.score.is_plain() { s } else { s.max(LOWEST) }
+}
+
+/// c tanh(s / c), as `shaders/lib/hyperbolic.wgsl` has it.
+fn capped(device: &mut Device, s: f64, cap: f64) -> f64 {
+    let x = device.div(s, cap);
+    let y = x.abs();
+    if y < 0.25 {
+        let square = device.mul(x, x);
+        let series = [0.021869488f32, -0.053968254, 0.13333333, -0.33333334, 1.0];
+        let p = series[1..].iter().fold(f64::from(series[0]), |p, &c| device.fma(square, p, f64::from(c)));
+        let tanh = device.mul(x, p);
+        return device.mul(cap, tanh);
     }
-    if shape.alibi {
-        let slope = f64::from(shape.alibi_slopes()[at.head]);
-        let term = device.mul(slope, f64::from(j) - at.i as f64);
-        s = device.add(s, term);
-    }
-    device.mul(s.clamp(f64::from(-2.3e38f32), f64::from(2.3e38f32)), f64::from(std::f32::consts::LOG2_E))
+    // The error of z is to move the score as the rounding of the score does: towards `push`, whatever the sign of x.
+    let side = device.push;
+    device.push = -side * x.signum();
+    let exponent = (2.0 * y).min(80.0);
+    let z = device.within((-exponent).exp(), 3.0 + 2.0 * exponent);
+    let above = device.add(1.0, z);
+    device.push = side * x.signum();
+    let below = device.add(1.0, -z);
+    let tanh = device.div(below, above) * x.signum();
+    device.push = side;
+    device.mul(cap, tanh)
 }

@@ -5,9 +5,9 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 use wgpu_attention::{
-    Activation, AttentionBuffers, AttentionShape, BlockGrid, BlockMask, Causal, Error, FeedForwardShape,
-    FeedForwardSlices, Full, Gpu, Kernels, LshInputs, LshOptions, MatmulShape, MatmulSlices, NormKind,
-    NormShape, Options, SoftmaxShape, SortShape,
+    Activation, AttentionBuffers, AttentionShape, Causal, Error, FeedForwardShape, FeedForwardSlices, Full,
+    Gpu, Kernels, LshInputs, LshOptions, MatmulShape, MatmulSlices, NormKind, NormShape, Options,
+    SoftmaxShape, SortShape,
 };
 
 /// What must have come by then; otherwise it hangs.
@@ -23,7 +23,7 @@ fn a_device_destroyed_in_the_middle_of_work_is_an_error() {
     let gpu = own_gpu();
     let shape = AttentionShape::new(1, 2, 4096, 16);
     let data = tensors(&shape);
-    let run = move |gpu: &Gpu| gpu.attention::<f32, f32>(&shape, &data[0], &data[1], &data[2], &Causal);
+    let run = move |gpu: &Gpu| gpu.attention::<f32, f32, f32>(&shape, &data[0], &data[1], &data[2], &Causal);
     let right = run(&gpu).unwrap();
     let (send, receive) = channel();
     let worker = gpu.clone();
@@ -69,7 +69,7 @@ fn every_call_on_a_destroyed_device_is_an_error() {
         let square = &ones[..256];
         let product = MatmulSlices::<f32, f32, f32> { a: square, b: square, bias: None, other: None };
         vec![
-            ("attention", gpu.attention::<f32, f32>(&attention, input, input, input, &Full).map(drop)),
+            ("attention", gpu.attention::<f32, f32, f32>(&attention, input, input, input, &Full).map(drop)),
             ("lsh", {
                 let inputs = LshInputs { qk: input, v: input, projections: None, key_mask: None };
                 gpu.lsh::<f32, f32>(&lsh, &lsh_options, &inputs).map(drop)
@@ -88,8 +88,7 @@ fn every_call_on_a_destroyed_device_is_an_error() {
     for (name, result) in calls() {
         result.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
-    let mask = BlockMask::new(&Full, BlockGrid::from(&attention)).unwrap();
-    let plan = gpu.kernels().attention(&attention, &mask).unwrap();
+    let plan = gpu.kernels().attention(attention, &Full).unwrap();
     let descriptor = wgpu::BufferDescriptor {
         label: None,
         size: 4096,
@@ -97,14 +96,7 @@ fn every_call_on_a_destroyed_device_is_an_error() {
         mapped_at_creation: false,
     };
     let [q, k, v, out] = [(); 4].map(|()| gpu.device().create_buffer(&descriptor));
-    let buffers = || AttentionBuffers {
-        q: whole(&q),
-        k: whole(&k),
-        v: whole(&v),
-        bias: None,
-        out: whole(&out),
-        lse: None,
-    };
+    let buffers = || AttentionBuffers::new(whole(&q), whole(&k), whole(&v), whole(&out));
     let call = plan.bind(buffers()).unwrap();
     gpu.device().destroy();
 
@@ -120,7 +112,7 @@ fn every_call_on_a_destroyed_device_is_an_error() {
         assert!(matches!(error, Error::DeviceLost(_)), "{name}: {error}");
     };
     lost("Kernels::new", Kernels::new(gpu.device(), Options::default()).err());
-    lost("Kernels::attention", gpu.kernels().attention(&attention, &mask).err());
+    lost("Kernels::attention", gpu.kernels().attention(attention, &Full).err());
     lost("AttentionPlan::bind", plan.bind(buffers()).err());
     // Recording what was bound before reports through the device, as anything of the caller's own would.
     let scope = gpu.device().push_error_scope(wgpu::ErrorFilter::Validation);
@@ -183,7 +175,7 @@ fn refused_then_served(gpu: &Gpu, large: &Call, small: &Call) -> Option<(String,
     held.truncate(held.len().saturating_sub(4));
     gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
     let (shape, [q, k, v]) = large;
-    let refusal = match gpu.attention::<f32, f32>(shape, q, k, v, &Full) {
+    let refusal = match gpu.attention::<f32, f32, f32>(shape, q, k, v, &Full) {
         Err(Error::OutOfMemory { what, need }) if need >= 128 << 20 => (what.into_owned(), need),
         Err(Error::OutOfMemory { .. }) | Ok(_) => return None,
         Err(other) => panic!("{other}"),
@@ -192,7 +184,7 @@ fn refused_then_served(gpu: &Gpu, large: &Call, small: &Call) -> Option<(String,
     drop(held);
     gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
     let (shape, tensors) = small;
-    match gpu.attention::<f32, f32>(shape, &tensors[0], &tensors[1], &tensors[2], &Causal) {
+    match gpu.attention::<f32, f32, f32>(shape, &tensors[0], &tensors[1], &tensors[2], &Causal) {
         Err(Error::OutOfMemory { .. }) => None,
         result => {
             let out = result.unwrap();

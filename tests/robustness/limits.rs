@@ -1,11 +1,10 @@
 //! More workgroups than a dimension has, and bindings at and past their limit.
 
 use super::support::gpu_with;
-use super::{alone, tensors, verified};
-use wgpu_attention::reference::Inputs;
+use super::{alone, inputs, tensors, verified};
 use wgpu_attention::{
     AttentionBuffers, AttentionShape, BlockGrid, BlockMask, Error, Full, Gpu, MatmulShape, MatmulSlices,
-    Options, Window,
+    Options, Outputs, Window,
 };
 
 /// Workgroups of one dimension of a dispatch, in WebGPU.
@@ -18,17 +17,18 @@ fn more_workgroups_than_a_dimension_has() {
     let shape = AttentionShape::new(2, 3, 200_000, 16);
     let window = Window { before: 15, after: 0 };
     let mask = BlockMask::new(&window, BlockGrid::from(&shape).blocks(16, 16)).unwrap();
-    let plan = gpu.kernels().attention(&shape, &mask).unwrap();
+    let plan = gpu.kernels().attention_parts(shape, &mask).unwrap();
     let groups = shape.q_len.div_ceil(plan.explain().tile.rows()) * shape.heads * shape.batch;
     assert!(groups > MOST, "only {groups} workgroups");
     assert_eq!(plan.explain().dispatches, 1, "all in one dispatch");
     let data = tensors(&shape);
-    let inputs = Inputs { q: &data[0], k: &data[1], v: &data[2], bias: None };
-    let got = gpu.run::<f32, f32>(&shape, &inputs, &mask).unwrap();
-    let report = verified(&shape, &data, &window, (&got.out, Some(&got.lse)));
+    let outputs = Outputs::default().lse();
+    let got = gpu.run_plan::<f32, f32, f32>(&plan, &inputs(&data), outputs).unwrap();
+    let lse = got.lse.expect("asked for");
+    let report = verified(&shape, &data, &window, (&got.out, Some(&lse)));
     assert!(report.pass && report.rows_checked == 200, "{report}");
     // Past the limit, and in the last workgroup, a row's sum of weights is that of a row at the start: no row is left out.
-    assert!(got.lse.iter().all(|lse| lse.abs() < 100.0), "a row without keys");
+    assert!(lse.iter().all(|lse| lse.abs() < 100.0), "a row without keys");
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn bindings_at_the_limit_and_past_it() {
     let need = LIMIT as u64 + 64;
     let limit =
         |what: &'static str| Error::limit(what, "max_storage_buffer_binding_size", need, LIMIT as u64);
-    let error = gpu.attention::<f32, f32>(&past, &data[0], &data[1], &data[2], &Full).unwrap_err();
+    let error = gpu.attention::<f32, f32, f32>(&past, &data[0], &data[1], &data[2], &Full).unwrap_err();
     assert_eq!(error, limit("q"));
     // A buffer may be larger than a binding.
     let buffer = |bytes: u64| {
@@ -82,8 +82,6 @@ fn bindings_at_the_limit_and_past_it() {
     };
     let (q, few, out) = (buffer(need), buffer(4096), buffer(need));
     let [q, few, out] = [&q, &few, &out].map(wgpu::Buffer::as_entire_buffer_binding);
-    let mask = BlockMask::new(&Full, BlockGrid::from(&past)).unwrap();
-    let plan = gpu.kernels().attention(&past, &mask).unwrap();
-    let buffers = AttentionBuffers { q, k: few.clone(), v: few, bias: None, out, lse: None };
-    assert_eq!(plan.bind(buffers).unwrap_err(), limit("q"));
+    let plan = gpu.kernels().attention(past, &Full).unwrap();
+    assert_eq!(plan.bind(AttentionBuffers::new(q, few.clone(), few, out)).unwrap_err(), limit("q"));
 }

@@ -13,8 +13,8 @@ mod many;
 mod time;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use wgpu_attention::reference::{Got, Inputs, Report, Rows, VerifyOptions, verify};
-use wgpu_attention::{AttentionShape, Gpu, Pattern};
+use wgpu_attention::reference::{Got, Report, Rows, VerifyOptions, verify};
+use wgpu_attention::{AttentionShape, Gpu, Inputs, Pattern};
 use wgpu_attention_testing as support;
 
 /// These tests measure time and memory: each has the machine for itself.
@@ -35,13 +35,17 @@ fn tensors(shape: &AttentionShape) -> [Vec<f32>; 3] {
     [wave(shape.len_q(), 0.37), wave(shape.len_k(), 0.73), wave(shape.len_v(), 1.19)]
 }
 
+fn inputs([q, k, v]: &[Vec<f32>; 3]) -> Inputs<'_, f32> {
+    Inputs::new(q, k, v)
+}
+
 /// Whether a sample of rows is within the bound.
 fn verified(
     shape: &AttentionShape,
-    [q, k, v]: &[Vec<f32>; 3],
+    data: &[Vec<f32>; 3],
     pattern: &dyn Pattern,
     (out, lse): (&[f32], Option<&[f32]>),
 ) -> Report {
     let options = VerifyOptions { rows: Rows::Sample { count: 200, seed: 1 }, ..Default::default() };
-    verify(shape, &Inputs { q, k, v, bias: None }, pattern, Got { out, lse }, options).expect("a good call")
+    verify(shape, &inputs(data), pattern, Got { out, lse }, options).expect("a good call")
 }

@@ -1,12 +1,11 @@
 //! Two threads with one device, many plans in one encoder, ten thousand calls.
 
 use super::support::gpu_with;
-use super::{alone, tensors};
+use super::{alone, inputs, tensors};
 use std::thread;
 use std::time::Instant;
-use wgpu_attention::reference::Inputs;
 use wgpu_attention::{
-    AttentionBuffers, AttentionCall, AttentionShape, BlockGrid, BlockMask, Causal, Gpu, Options,
+    AttentionBuffers, AttentionShape, BlockGrid, BlockMask, Call, Causal, Gpu, Options, Outputs,
 };
 
 fn shape(len: usize) -> AttentionShape {
@@ -14,9 +13,8 @@ fn shape(len: usize) -> AttentionShape {
 }
 
 fn out(gpu: &Gpu, len: usize) -> Vec<f32> {
-    let (shape, [q, k, v]) = (shape(len), tensors(&shape(len)));
-    let mask = BlockMask::new(&Causal, BlockGrid::from(&shape)).unwrap();
-    gpu.run(&shape, &Inputs { q: &q, k: &k, v: &v, bias: None }, &mask).unwrap().out
+    let data = tensors(&shape(len));
+    gpu.run(shape(len), &inputs(&data), &Causal, Outputs::default()).unwrap().out
 }
 
 #[test]
@@ -54,7 +52,7 @@ fn a_hundred_plans_in_one_encoder() {
         })
     };
     let storage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-    let calls: Vec<(usize, AttentionCall, wgpu::Buffer)> = (1..=100)
+    let calls: Vec<(usize, Call, wgpu::Buffer)> = (1..=100)
         .map(|len| {
             let shape = shape(len);
             let [q, k, v] = tensors(&shape).map(|data| {
@@ -63,18 +61,10 @@ fn a_hundred_plans_in_one_encoder() {
                 buffer
             });
             let out = buffer(4 * shape.len_out() as u64, storage);
-            let mask = BlockMask::new(&Causal, BlockGrid::from(&shape)).unwrap();
-            let whole = wgpu::Buffer::as_entire_buffer_binding;
-            let buffers = AttentionBuffers {
-                q: whole(&q),
-                k: whole(&k),
-                v: whole(&v),
-                bias: None,
-                out: whole(&out),
-                lse: None,
-            };
+            let [q, k, v, to] = [&q, &k, &v, &out].map(wgpu::Buffer::as_entire_buffer_binding);
             // The plan goes before its call is recorded: the call keeps what it needs.
-            let call = gpu.kernels().attention(&shape, &mask).unwrap().bind(buffers).unwrap();
+            let plan = gpu.kernels().attention(shape, &Causal).unwrap();
+            let call = plan.bind(AttentionBuffers::new(q, k, v, to)).unwrap();
             (len, call, out)
         })
         .collect();
@@ -110,16 +100,18 @@ fn resident_bytes() -> u64 {
 fn ten_thousand_calls_in_constant_memory() {
     const ROUNDS: usize = 5;
     const CALLS: usize = 2_000;
-    // 200 bytes a call.
+    // 200 bytes per call.
     const MOST_GROWTH: u64 = 200 * CALLS as u64;
     let _alone = alone();
     let gpu = gpu_with(Options::default());
     let shape = shape(16);
-    let [q, k, v] = tensors(&shape);
-    let inputs = Inputs { q: &q, k: &k, v: &v, bias: None };
+    let data = tensors(&shape);
     let mask = BlockMask::new(&Causal, BlockGrid::from(&shape)).unwrap();
-    let right = gpu.run::<f32, f32>(&shape, &inputs, &mask).unwrap();
-    let run = || assert!(gpu.run::<f32, f32>(&shape, &inputs, &mask).unwrap() == right);
+    let inputs = inputs(&data);
+    // Each one is planned anew.
+    let result = || gpu.run_parts::<f32, f32, f32>(shape, &inputs, &mask, Outputs::default().lse()).unwrap();
+    let right = result();
+    let run = || assert!(result() == right);
     (0..CALLS / 4).for_each(|_| run());
     let start = Instant::now();
     let mut resident = vec![resident_bytes()];

@@ -158,7 +158,8 @@ impl fmt::Debug for Case {
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { attention, pattern, blocks: [block_q, block_k], options, kind, seed, bias, lse, .. } = self;
+        let Self { attention, pattern, blocks: [block_q, block_k], options, kind, seed, bias, lse, .. } =
+            self;
         write!(f, "Case: {attention:?}; {pattern:?}; blocks {block_q} x {block_k}; ")?;
         if let Some(tile) = options.tile {
             write!(f, "{tile:?}; ")?;

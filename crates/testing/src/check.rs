@@ -64,9 +64,10 @@ fn count_typed<Q: Element, KV: Element, O: Element>(gpu: &Gpu, case: &Case, part
     let tensors: Tensors<Q, KV> =
         oracle::count_inputs(&case.attention, case.seed).unwrap_or_else(|e| panic!("{e}\n{case}"));
     let inputs = tensors.inputs();
-    let got =
-        run::<Q, KV, O>(gpu, &case.attention, &inputs, parts, case.lse).map_err(|e| failed("guards", case, e))?;
-    let report = oracle::check_count(&case.attention, &inputs, case.pattern.as_dyn(), as_got(&got), case.rows);
+    let got = run::<Q, KV, O>(gpu, &case.attention, &inputs, parts, case.lse)
+        .map_err(|e| failed("guards", case, e))?;
+    let report =
+        oracle::check_count(&case.attention, &inputs, case.pattern.as_dyn(), as_got(&got), case.rows);
     judged("count", case, report.unwrap_or_else(|e| panic!("{e}\n{case}")))
 }
 
@@ -87,12 +88,13 @@ pub fn gather_of_parts(gpu: &Gpu, case: &Case, parts: &Parts) -> Checked {
 
 fn gather_typed<Q: Element, KV: Element, O: Element>(gpu: &Gpu, case: &Case, parts: &Parts) -> Checked {
     let pattern = case.pattern.as_dyn();
-    let gather =
-        oracle::gather_inputs::<Q, KV>(&case.attention, pattern, case.seed).unwrap_or_else(|e| panic!("{e}\n{case}"));
+    let gather = oracle::gather_inputs::<Q, KV>(&case.attention, pattern, case.seed)
+        .unwrap_or_else(|e| panic!("{e}\n{case}"));
     let inputs = gather.tensors.inputs();
-    let got =
-        run::<Q, KV, O>(gpu, &case.attention, &inputs, parts, case.lse).map_err(|e| failed("guards", case, e))?;
-    let report = oracle::check_gather(&case.attention, &gather, pattern, as_got(&got), case.rows, weights(case));
+    let got = run::<Q, KV, O>(gpu, &case.attention, &inputs, parts, case.lse)
+        .map_err(|e| failed("guards", case, e))?;
+    let report =
+        oracle::check_gather(&case.attention, &gather, pattern, as_got(&got), case.rows, weights(case));
     judged("gather", case, report.unwrap_or_else(|e| panic!("{e}\n{case}")))
 }
 

@@ -60,7 +60,8 @@ impl Placement {
             Self::Offset(offset) => each(&|heads, len, dim| bhld(heads, len, dim, 4).offset(offset)),
             Self::Reversed(gap) => each(&|heads, len, dim| {
                 let Strides { batch: item, head, row, .. } = bhld(heads, len, dim, gap);
-                let last = (batch as isize - 1) * item + (heads as isize - 1) * head + (len as isize - 1) * row;
+                let last =
+                    (batch as isize - 1) * item + (heads as isize - 1) * head + (len as isize - 1) * row;
                 Strides::new(-item, -head, -row).offset(last as usize)
             }),
         }

@@ -1,5 +1,7 @@
 use super::guards::{Extents, Guarded};
-use wgpu_attention::{Attention, AttentionBuffers, AttentionShape, Call, Element, Gpu, Inputs, Parts, Strides};
+use wgpu_attention::{
+    Attention, AttentionBuffers, AttentionShape, Call, Element, Gpu, Inputs, Parts, Strides,
+};
 
 /// What a kernel wrote.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,11 +68,11 @@ impl Bound {
         lse: bool,
     ) -> Self {
         let device = gpu.device();
-        let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } = attention.shape;
+        let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } =
+            attention.shape;
         let rows =
             |strides, heads, rows, dim, len| Extents { strides, sizes: [batch, heads, rows], dim, len };
-        let one_row =
-            |len: usize| Extents { strides: Strides::default(), sizes: [1, 1, 1], dim: len, len };
+        let one_row = |len: usize| Extents { strides: Strides::default(), sizes: [1, 1, 1], dim: len, len };
         let q = rows(attention.q_strides(), heads, q_len, head_dim, attention.len_q());
         let k = rows(attention.k_strides(), kv_heads, kv_len, head_dim, attention.len_k());
         let v = rows(attention.v_strides(), kv_heads, kv_len, value_dim, attention.len_v());

@@ -16,7 +16,7 @@ wgpu_attention_testing::mutants! {
         "wide columns are the first ones": "c01 = multiplied(a0, quad(b_from + LANES_C * B_LANE, B_STEP), c01)" => "c01 = multiplied(a0, b0, c01)";
         "the last quad is the one above": "c11 = multiplied(a1" => "c11 = multiplied(a0";
         "every batch item is the first of A": "params.a_at + tile.batch * params.a_batch" => "params.a_at";
-        "every batch item is the first of B": "             tile.batch * params.b_batch);" => "             0u);";
+        "every batch item is the first of B": "params.b_at + tile.batch * params.b_batch" => "params.b_at";
         "every batch item is written to the first": "params.out_at + tile.batch * params.out_batch" => "params.out_at";
         "the residual is of the first batch item": "params.residual_at + tile.batch * params.residual_batch" => "params.residual_at";
         "rows of A follow without a gap": "a_at + r * params.a_row + k" => "a_at + r * params.inner + k";

@@ -9,31 +9,31 @@ wgpu_attention_testing::mutants! {
         "the norm lacks its root": "inverseSqrt(squares)" => "1.0 / squares";
         "the chunk before is not seen": "LOOK_BACK % chunks) % chunks, min(LOOK_BACK + 1u + LOOK_AHEAD" => "0u) % chunks, min(1u + LOOK_AHEAD";
         "the line does not go round": "turn < 2u" => "turn < 1u";
-        "a chunk cut off by its round goes on": "min(chunk_at + PLACES_A_CHUNK, first_place + params.q_len)" => "chunk_at + PLACES_A_CHUNK";
-        "heads share the first head's order": "(at.batch * params.heads + at.head) * params.k_count" => "0u";
-        "one's own key is an ordinary one": "j == vec4(i));" => "vec4(false));";
-        "norms are those of the query": "* params.q_len) + j;\n    let norms" => "* params.q_len) + vec4(i);\n    let norms";
+        "a chunk cut off by its round goes on": "min(chunk_at + PLACES_PER_CHUNK, first_place + params.kernel.q_len)" => "chunk_at + PLACES_PER_CHUNK";
+        "heads share the first head's order": "(at.batch * params.kernel.heads + at.head) * params.kernel.k_count" => "0u";
+        "one's own key is an ordinary one": "pairs.j == vec4(pairs.i)" => "vec4(false)";
+        "norms are those of the query": "* params.kernel.q_len) + pairs.j;" => "* params.kernel.q_len) + vec4(pairs.i);";
         "rounds do not merge": "all_l = fma(row_l, new_weight, old_weight);" => "all_l = row_l * new_weight;";
-        "(m, l) is not left for the next round": "stats[2u * end.stat + 1u] = end.l;" => "";
+        "(m, l) is not left for the next round": "state[end.stat] = vec2(end.m, end.l);" => "state[end.stat].x = end.m;";
     }
     "factors" {
         "the factors do not multiply": "place_value *= 2u * half;" => "";
         "the factors share their columns": "first_column += half;" => "";
         "the chunks of x are all the first": "let g = first + e % GROUPS;" => "let g = e % GROUPS;";
         "the columns past the first tile are the first": "let at = column + 4u * (e % 4u) + t;" => "let at = 4u * (e % 4u) + t;";
-        "masked positions are not set apart": "key_mask[batch * params.len + row] == 0u" => "false";
+        "masked positions are not set apart": "is_hidden(batch * params.len + row)" => "false";
         "without a wrap the first chunk looks back": "chunk - min(chunk, LOOK_BACK)" => "chunk";
         "masked keys are seen": "seen = seen & (bucket != vec4(BUCKETS));" => "";
     }
     "once" {
         "ties go to the highest index": "products[t] > highest)" => "products[t] >= highest)";
         "buckets of other rounds are one's own": "seen & same_round & (" => "seen & (";
-        "other buckets are seen": " & (bucket == vec4(mask[params.groups_at + i]))" => "";
+        "other buckets are seen": " & (bucket == vec4(places[params.keep.buckets_at + i]))" => "";
         "a pair counts each time": "s -= log2(" => "s -= 0.0 * log2(";
     }
     "one round" {
-        "rows of a chunk's later tiles are lost": "row_tile % ROW_TILES_A_CHUNK * ROWS, end" => "0u, end";
-        "causal goes by places": "vec4(mask[j.x], mask[j.y], mask[j.z], mask[j.w]) <= vec4(mask[i])" => "j <= vec4(i)";
+        "rows of a chunk's later tiles are lost": "row_tile % ROW_TILES_PER_CHUNK * ROWS, end" => "0u, end";
+        "causal goes by places": "vec4(places[j.x], places[j.y], places[j.z], places[j.w]) <= vec4(places[i])" => "j <= vec4(i)";
     }
     "three rounds" {
         "meetings are counted in one's own round only": "let first = select(round, 0u, CHAIN_ROUNDS);" => "let first = round;";

@@ -1,0 +1,87 @@
+//! The API as a wgpu user meets it: own device, buffers and encoder; bad input; small and lost devices.
+//!
+//! | file | what |
+//! |---|---|
+//! | `calls.rs` | buffers and encoders of the caller's, slices, threads, a lost device |
+//! | `plans.rs` | plans are kept, and what they hold is not made again |
+//! | `shared.rs` | all tensors of a call in one buffer |
+//! | `refusals.rs` | bad input, device limits |
+
+mod calls;
+mod plans;
+mod refusals;
+mod shared;
+
+use std::sync::OnceLock;
+use wgpu::util::DeviceExt;
+use wgpu_attention::{Attention, Causal, Gpu, Inputs, Pattern, reference};
+
+const NO_ADAPTER: &str = "no GPU adapter: run the tests by `cargo xtask test`, which fetches a software adapter where \
+                          no driver is installed";
+
+fn gpu() -> &'static Gpu {
+    static GPU: OnceLock<Gpu> = OnceLock::new();
+    GPU.get_or_init(|| Gpu::new().expect(NO_ADAPTER))
+}
+
+fn adapter() -> wgpu::Adapter {
+    pollster::block_on(Gpu::adapters()).expect(NO_ADAPTER).swap_remove(0)
+}
+
+/// A device with exactly these limits.
+fn device(required_limits: wgpu::Limits) -> (wgpu::Device, wgpu::Queue) {
+    let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
+    pollster::block_on(adapter().request_device(&descriptor)).expect("the adapter has these limits")
+}
+
+/// q, k, v of a call, each a little different.
+fn tensors(attention: impl Into<Attention>) -> [Vec<f32>; 3] {
+    let attention = attention.into();
+    let wave = |len: usize, step: f32| (0..len).map(|n| (n as f32 * step).sin()).collect();
+    [wave(attention.len_q(), 0.37), wave(attention.len_k(), 0.73), wave(attention.len_v(), 1.19)]
+}
+
+fn inputs([q, k, v]: &[Vec<f32>; 3]) -> Inputs<'_, f32> {
+    Inputs::new(q, k, v)
+}
+
+fn storage(device: &wgpu::Device, data: &[f32]) -> wgpu::Buffer {
+    device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
+        label: None,
+        contents: bytemuck::cast_slice(data),
+        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC,
+    })
+}
+
+fn read(device: &wgpu::Device, queue: &wgpu::Queue, buffer: &wgpu::Buffer) -> Vec<f32> {
+    let copy = device.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: buffer.size(),
+        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    let mut encoder = device.create_command_encoder(&Default::default());
+    encoder.copy_buffer_to_buffer(buffer, 0, &copy, 0, buffer.size());
+    queue.submit([encoder.finish()]);
+    copy.map_async(wgpu::MapMode::Read, .., |result| result.expect("mapping"));
+    device.poll(wgpu::PollType::wait_indefinitely()).expect("polling");
+    bytemuck::pod_collect_to_vec(&copy.slice(..).get_mapped_range().expect("mapped"))
+}
+
+/// Asserts that `out` is right for the call and causal attention over its tensors.
+fn assert_right(attention: impl Into<Attention>, data: &[Vec<f32>; 3], out: &[f32]) {
+    assert_right_under(attention, &inputs(data), &Causal, out, None);
+}
+
+/// Asserts that `out` and lse are right for the call.
+fn assert_right_under(
+    attention: impl Into<Attention>,
+    inputs: &Inputs<'_, f32>,
+    pattern: &dyn Pattern,
+    out: &[f32],
+    lse: Option<&[f32]>,
+) {
+    let got = reference::Got { out, lse };
+    let report = reference::verify(attention, inputs, pattern, got, Default::default()).expect("valid");
+    assert!(report.pass, "{report}");
+}
