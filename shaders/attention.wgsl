@@ -84,7 +84,8 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
 
     m = vec4(DROPPED);
     l = vec4(0.0);
-    strangest = vec4(0u);
+    lowest = vec4(0.0);
+    strange_rows = vec4(false);
     begin(at, lane);
     walk(at, lane);
     write_rows(at, lane);

@@ -7,9 +7,10 @@ struct Pairs { batch: u32, head: u32, i: u32, j: vec4<u32>, distance: vec4<i32> 
 // Which of the pairs of `score` a term has removed from S.
 var<private> removed: vec4<bool>;
 
-// Of the lane's 4 queries: the largest absolute value among their scores, as bits. From 0x7f800000 on it is not finite: the
-// row then says so, whatever else becomes of it on the way. Bits, since compilers may take for granted that numbers are finite.
-var<private> strangest: vec4<u32>;
+// Of the lane's 4 queries: the lowest score. At minus infinity a key would weigh nothing, and nothing else would tell.
+var<private> lowest: vec4<f32>;
+// Of the lane's 4 queries: whether one attends a value that is not finite, where that is known.
+var<private> strange_rows: vec4<bool>;
 
 // Whether some pairs of the tile are left out.
 fn is_masked(tile: KeyTile) -> bool { return tile.kind != FULL || tile.count < KEYS; }
@@ -30,7 +31,7 @@ fn scores(at: Head, lane: Lane, tile: KeyTile, products: Scores) -> Scores {
         s.c = select(vec4(DROPPED), s.c, seen(tile, row_in_block(row + 2u * LANES_R), lane.c));
         s.d = select(vec4(DROPPED), s.d, seen(tile, row_in_block(row + 3u * LANES_R), lane.c));
     }
-    strangest = max(strangest, vec4(size_bits(s.a), size_bits(s.b), size_bits(s.c), size_bits(s.d)));
+    lowest = min(lowest, vec4(min4(s.a), min4(s.b), min4(s.c), min4(s.d)));
     return s;
 }
 
@@ -56,21 +57,17 @@ fn seen(tile: KeyTile, row: u32, c: u32) -> vec4<bool> {
     return inside & keep(tile.kind, row, min(t + tile.offset, vec4(BLOCK_K - 1u)));
 }
 
-// The size of the largest, as bits: they order as the sizes do, and infinity and NaN come last.
-fn size_bits(s: vec4<f32>) -> u32 {
-    let bits = bitcast<vec4<u32>>(s) & vec4(0x7fffffffu);
-    return max(max(bits.x, bits.y), max(bits.z, bits.w));
-}
+fn min4(x: vec4<f32>) -> f32 { return min(min(x.x, x.y), min(x.z, x.w)); }
 
+// By the bits: compilers may take for granted that numbers are finite.
 fn not_finite(x: vec4<f32>) -> vec4<bool> {
     return (bitcast<vec4<u32>>(x) & vec4(0x7f800000u)) == vec4(0x7f800000u);
 }
 
-// Notes for each of the lane's 4 queries whether it attended something that is not finite.
-fn note(strange: vec4<bool>) { strangest = max(strangest, select(vec4(0u), vec4(0x7f800000u), strange)); }
-
 // The sums of the lane's 4 queries, NaN for rows that attended something that is not finite: from here it reaches all of the
-// row's output, and lse.
+// row's output, and lse. A score of NaN is in the sum already, one of infinity is the maximum.
 fn marked(sums: vec4<f32>) -> vec4<f32> {
-    return select(sums, bitcast<vec4<f32>>(strangest | vec4(0x400000u)), strangest >= vec4(0x7f800000u));
+    let strange = strange_rows | not_finite(lowest) | not_finite(m) | not_finite(sums);
+    // The bits of some NaN, which no constant may hold: those of the sum, with all of the exponent's and one of the rest set.
+    return select(sums, bitcast<vec4<f32>>(bitcast<vec4<u32>>(sums) | vec4(0x7fc00000u)), strange);
 }

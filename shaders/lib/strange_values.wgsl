@@ -23,8 +23,8 @@ fn note_values(lane: Lane, p: Scores) {
     let strange = vec4(is_strange(lane.c), is_strange(lane.c + LANES_C),
                        is_strange(lane.c + 2u * LANES_C), is_strange(lane.c + 3u * LANES_C));
     if (!any(strange)) { return; }
-    note(vec4(any(strange & (p.a != vec4(0.0))), any(strange & (p.b != vec4(0.0))),
-              any(strange & (p.c != vec4(0.0))), any(strange & (p.d != vec4(0.0)))));
+    strange_rows = strange_rows | vec4(any(strange & (p.a != vec4(0.0))), any(strange & (p.b != vec4(0.0))),
+                                       any(strange & (p.c != vec4(0.0))), any(strange & (p.d != vec4(0.0))));
 }
 
 fn is_strange(key: u32) -> bool { return ((atomicLoad(&strange_keys[key / 32u]) >> (key % 32u)) & 1u) == 1u; }

@@ -74,12 +74,11 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
 }
 
 fn write_rows(at: Head, lane: Lane) {
-    var strange = vec4(false);
+    // Values that are not finite are in o by now.
     for (var g = 0u; g < VALUE_GROUPS; g++) {
         let o = own_o[g];
-        strange = strange | not_finite(o[0]) | not_finite(o[1]) | not_finite(o[2]) | not_finite(o[3]);
+        strange_rows = strange_rows | not_finite(o[0]) | not_finite(o[1]) | not_finite(o[2]) | not_finite(o[3]);
     }
-    note(strange);
     l = marked(l);
     let row = at.first_row + lane.r;
     let a = row_end(at, row, m.x, l.x);

@@ -51,7 +51,7 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
     }
     o = rescaled(o, rescale, x);
     if (WIDE) { wide = rescaled(wide, rescale, x_wide); }
-    note_values(lane, p);
+    if (is_masked(tile) || SCORES_MAY_DROP) { note_values(lane, p); }
 }
 
 // q . k of the lane's 4 queries and 4 keys, a chunk of the head dimension at a time.
@@ -81,6 +81,8 @@ fn dot_products(at: Head, lane: Lane, tile: KeyTile) -> Scores {
 }
 
 fn write_rows(at: Head, lane: Lane) {
+    strange_rows = strange_rows | strange_columns(o);
+    if (WIDE) { strange_rows = strange_rows | strange_columns(wide); }
     l = sum_over_lanes(lane, marked(l));
     let row = at.first_row + lane.r;
     let a = row_end(at, row, m.x, l.x);
@@ -98,6 +100,12 @@ fn write_rows(at: Head, lane: Lane) {
         write_stats(c);
         write_stats(d);
     }
+}
+
+// Rows with columns that are not finite: they attended such a value.
+fn strange_columns(o: Columns) -> vec4<bool> {
+    return vec4(any(not_finite(o.a0) | not_finite(o.a1)), any(not_finite(o.b0) | not_finite(o.b1)),
+                any(not_finite(o.c0) | not_finite(o.c1)), any(not_finite(o.d0) | not_finite(o.d1)));
 }
 
 fn write_row(lane: Lane, end: RowEnd, o0: vec4<f32>, o1: vec4<f32>, o2: vec4<f32>, o3: vec4<f32>) {
@@ -137,7 +145,8 @@ fn stage_v(at: Head, lane: Lane, tile: KeyTile, key: u32) {
         if (g < VALUE_GROUPS) {
             let j = key + e / V_PITCH;
             x = load_v(value_offset(at, tile.first + j) + 4u * g, VALUE_DIM - 4u * g);
-            x = finite_or_noted(j, x);
+            // Where all rows attend all keys, it shows in o.
+            if (is_masked(tile) || SCORES_MAY_DROP) { x = finite_or_noted(j, x); }
         }
         arena[V_AT + e] = x;
     }
