@@ -1,6 +1,7 @@
 // A workgroup on the CPU, by npm's `wgsl_reflect`, with what its race check lacks:
 //
 // - vec4(u) is a vector of u32 if u is one; the package takes f32, and a quotient is then no integer.
+// - Vectors of integers hold integers; the package holds those of `vec4<u32>` as f32, which loses their low bits.
 // - A struct's bool is a scalar.
 // - select of vectors gives their type, not the conditions'.
 // - Private variables are each lane's own; the package shares them.
@@ -10,6 +11,8 @@
 // - Accesses are compared through a table of memory words, not pair by pair: quick enough for 256 lanes.
 
 const BARRIERS = ['workgroupBarrier', 'storageBarrier'];
+/** What holds the elements of a vector. */
+const LISTS = { f32: Float32Array, u32: Uint32Array, i32: Int32Array };
 
 /** Thrown where a lane comes to one. */
 class Barrier {
@@ -77,9 +80,21 @@ export function patch({ WorkgroupScheduler, MemoryTracker, ScalarData, TypedData
     const { typeInfo } = parts[0];
     const element = (typeInfo.format ?? typeInfo).name;
     const all = values.length === 1 ? Array(count).fill(values[0]) : values;
-    const List = { f32: Float32Array, u32: Uint32Array }[element] ?? Int32Array;
+    const List = LISTS[element] ?? Int32Array;
     const vector = new VectorData(new List(all), this.getTypeInfo(`vec${count}${element[0]}`) ?? typeInfo);
     return vector.getSubData(this, node.postfix, context);
+  };
+  const cwise = WgslExec.prototype._makeCwiseData;
+  WgslExec.prototype._makeCwiseData = function (values, typeInfo) {
+    const List = LISTS[typeInfo.format?.name];
+    return List ? new VectorData(new List(values), typeInfo) : cwise.call(this, values, typeInfo);
+  };
+  const bitcast = WgslExec.prototype._evalBitcast;
+  WgslExec.prototype._evalBitcast = function (node, context) {
+    const type = this.getTypeInfo(node.type);
+    const List = LISTS[type.format?.name];
+    if (!List) return bitcast.call(this, node, context);
+    return new VectorData(new List(this.evalExpression(node.value, context).data.slice().buffer), type);
   };
   const getMember = TypedData.prototype.getSubData;
   TypedData.prototype.getSubData = function (...place) {
