@@ -1,7 +1,7 @@
 // Buckets of locality-sensitive hashing (Kitaev 2020, after Andoni 2015), and what normalises the keys.
 //
 //     bucket_r(x) = argmax [x P_r ; -x P_r]          ties to the lowest index; factors: h0 + b0 h1 + b0 b1 h2 ...
-//     norms(x)    = 1 / sqrt(|x|^2 + eps)            0 for a zero vector
+//     norms(x)    = 1 / sqrt(|x|^2 + eps)            0 for a zero vector, NaN where x has a NaN or an infinity
 //
 // A workgroup is (batch, head, 64 positions, round), a lane a position. 16 columns of the projection at a time; of both x
 // and P, 32 elements of the head dimension are staged at a time.
@@ -93,10 +93,28 @@ fn lsh_hash(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     if (row >= params.len) { return; }
     if (is_hidden(batch * params.len + row)) { bucket = BUCKETS; }
     buckets[(line * ROUNDS + round) * params.len + row] = bucket;
-    if (round == 0u) {
-        squares += params.norm_eps;
-        norms[line * params.len + row] = select(0.0, inverseSqrt(squares), squares > 0.0);
+    if (round == 0u) { norms[line * params.len + row] = norm_of(squares, x_at + row * params.q_row); }
+}
+
+// 1 / sqrt(squares + eps). Where the squares left f32 (below 2^-96, above 2^120, NaN), they are summed again, scaled by a power of
+// two that keeps the largest element's square and eps inside.
+fn norm_of(squares: f32, x_at: u32) -> f32 {
+    let ordinary = squares + params.norm_eps;
+    if (bitcast<u32>(ordinary) - 0x0f800000u <= 0x7b800000u - 0x0f800000u) { return inverseSqrt(ordinary); }
+    var most = vec4(0u);
+    for (var g = 0u; g < HEAD_GROUPS; g++) { most = max(most, magnitude(load_q(x_at + 4u * g, HEAD_DIM - 4u * g))); }
+    let largest = max(max(most.x, most.y), max(most.z, most.w));
+    if (largest >= INFINITY) { return nan_of(largest); }
+    let eps = bitcast<u32>(params.norm_eps) >> 23u;
+    let exponent = max(largest >> 23u, select(0u, eps / 2u + 64u, eps > 0u)); // that of sqrt(eps), or one more
+    if (exponent == 0u) { return 0.0; } // below every normal number
+    let scale = bitcast<f32>(min(264u - exponent, 253u) << 23u);
+    var sum = vec4(0.0);
+    for (var g = 0u; g < HEAD_GROUPS; g++) {
+        let x = load_q(x_at + 4u * g, HEAD_DIM - 4u * g) * scale;
+        sum = fma(x, x, sum);
     }
+    return inverseSqrt((sum.x + sum.y) + (sum.z + sum.w) + params.norm_eps * scale * scale) * scale;
 }
 
 // Takes four columns into the running extremes. Columns come in ascending order, so a tie keeps the lowest.

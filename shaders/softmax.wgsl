@@ -1,6 +1,8 @@
 // Softmax over the last axis, one workgroup a row:
 //
 //     y_i = exp(x_i - max x) / sum_j exp(x_j - max x)
+//
+// A NaN or +infinity makes the row NaN, as does a row of nothing but -infinity; -infinity beside a number weighs 0.
 
 const LOWEST = -0x1.fffffep+127f; // f32::MIN
 
@@ -11,10 +13,12 @@ fn softmax(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     if (row >= params.end_work) { return; }
     let x_at = row * params.x_row;
     let m = max_over_lanes(lane, own_max(x_at, lane));
-    let l = sum_over_lanes(lane, own_sum(x_at, lane, m));
+    var l = sum_over_lanes(lane, own_sum(x_at, lane, m));
+    // A number has at least its maximum's weight of 1.
+    if (bitcast<u32>(l) == 0u) { l = nan_of(bitcast<u32>(l)); }
     for (var c = 4u * lane; c < params.width; c += 4u * LANES) {
         let count = params.width - c;
-        store_out(row * params.out_row + c, count, exps(load_x(x_at + c, count), m) / l);
+        store_out(row * params.out_row + c, count, exps(load_x(x_at + c, count) - m) / l);
     }
 }
 
@@ -29,15 +33,20 @@ fn own_max(x_at: u32, lane: u32) -> f32 {
 
 fn own_sum(x_at: u32, lane: u32, m: f32) -> f32 {
     var l = vec4(0.0);
-    for (var c = 4u * lane; c < params.width; c += 4u * LANES) {
-        let count = params.width - c;
-        l += select(vec4(0.0), exps(load_x(x_at + c, count), m), inside(count));
+    for (var first = 4u * lane; first < params.width; first += BLOCK) {
+        var part = vec4(0.0);
+        for (var c = first; c < min(first + BLOCK, params.width); c += 4u * LANES) {
+            let count = params.width - c;
+            let d = load_x(x_at + c, count) - m;
+            // NaN here is NaN in the sum, and so in the whole row. (inf - inf is one.)
+            part += select(vec4(0.0), or_nan(d, exps(d)), inside(count));
+        }
+        l += part;
     }
     return sum4(l);
 }
 
-// exp(x - m); below e^-87 it would be subnormal, and is 0.
-fn exps(x: vec4<f32>, m: f32) -> vec4<f32> {
-    let d = x - m;
+// exp(d); below e^-87 it would be subnormal, and is 0.
+fn exps(d: vec4<f32>) -> vec4<f32> {
     return select(vec4(0.0), exp(max(d, vec4(-87.0))), d >= vec4(-87.0));
 }

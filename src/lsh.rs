@@ -70,7 +70,8 @@ pub struct LshOptions {
     pub key_mask: bool,
     /// Score of a query with its own key. The default is -1e5: used only when nothing else is visible.
     pub self_penalty: f32,
-    /// Added to |x|^2 under the root that normalises a key. The default is 0.
+    /// Added to |x|^2 under the root that normalises a key: 0 or a normal number above. The default is 0. Keys come out right for
+    /// |x| from 1e-38 to 8e37, where the squares themselves would leave f32; one with a NaN or an infinity has a norm of NaN.
     pub norm_eps: f32,
     /// Where the projections come from.
     pub projections: Projections,
@@ -201,8 +202,8 @@ impl LshOptions {
     /// Checks the options, and the shape that they are for.
     ///
     /// # Errors
-    /// [`Error::Argument`] for 0 rounds, no factors or odd ones, a chunk of 0, a self penalty or norm_eps that is not finite
-    /// (or, for norm_eps, negative), a call whose lengths or heads of queries and keys differ, whose q, k and v are not of
+    /// [`Error::Argument`] for 0 rounds, no factors or odd ones, a chunk of 0, a self penalty that is not finite, a norm_eps
+    /// that is neither 0 nor a normal number above, a call whose lengths or heads of queries and keys differ, whose q, k and v are not of
     /// one type, or whose score has terms; [`Error::Limit`] past the limits named here and where an index would pass 32 bits.
     pub fn check(&self, attention: impl Into<Attention>) -> Result<()> {
         let attention = attention.into();
@@ -250,8 +251,9 @@ impl LshOptions {
         if !self.self_penalty.is_finite() {
             return Err(Error::argument("self_penalty", "a finite number", self.self_penalty));
         }
-        if !(self.norm_eps.is_finite() && self.norm_eps >= 0.0) {
-            return Err(Error::argument("norm_eps", "a finite number, at least 0", self.norm_eps));
+        // A device may take a subnormal for 0.
+        if !(self.norm_eps == 0.0 || self.norm_eps.is_normal() && self.norm_eps > 0.0) {
+            return Err(Error::argument("norm_eps", "0 or a normal number above", self.norm_eps));
         }
         Ok(())
     }

@@ -15,29 +15,27 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 
 const LANES = 64u;
+// A lane sums its elements of so many by themselves, so that few roundings meet in any of them: BLOCK / (4 LANES) + width / BLOCK.
+const BLOCK = 32u * 4u * LANES;
 
 var<workgroup> partial: array<f32, LANES>;
 
 fn sum_over_lanes(lane: u32, x: f32) -> f32 {
-    workgroupBarrier(); // the last reduction is read to its end
     partial[lane] = x;
-    workgroupBarrier();
     for (var step = LANES / 2u; step > 0u; step /= 2u) {
-        if (lane < step) { partial[lane] += partial[lane + step]; }
         workgroupBarrier();
+        if (lane < step) { partial[lane] += partial[lane + step]; }
     }
-    return partial[0];
+    return workgroupUniformLoad(&partial[0]); // with a barrier on both sides
 }
 
 fn max_over_lanes(lane: u32, x: f32) -> f32 {
-    workgroupBarrier();
     partial[lane] = x;
-    workgroupBarrier();
     for (var step = LANES / 2u; step > 0u; step /= 2u) {
-        if (lane < step) { partial[lane] = max(partial[lane], partial[lane + step]); }
         workgroupBarrier();
+        if (lane < step) { partial[lane] = max(partial[lane], partial[lane + step]); }
     }
-    return partial[0];
+    return workgroupUniformLoad(&partial[0]);
 }
 
 fn sum4(x: vec4<f32>) -> f32 { return (x.x + x.y) + (x.z + x.w); }

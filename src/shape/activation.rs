@@ -2,6 +2,9 @@
 
 /// A function applied to each element between the two products of a feed-forward layer, or behind any product.
 ///
+/// Every f32 has its right value: NaN stays NaN, an infinity gives the function's limit (`silu(-inf)` is 0, `gelu_erf(inf)` is
+/// inf), and tails are right to a few units in the last place down to the smallest normal number, below which they are 0.
+///
 /// ```
 /// use wgpu_attention::Activation;
 /// assert_eq!(Activation::Relu.value(-2.0), 0.0);
@@ -37,15 +40,21 @@ impl Activation {
         }
     }
 
-    /// The function in f64.
+    /// The function in f64. NaN gives NaN, an infinity the limit.
     pub fn value(self, x: f64) -> f64 {
-        match self {
-            Self::Relu => x.max(0.0),
+        match (self, x) {
+            (_, x) if x.is_nan() => x,
+            (Self::Tanh, x) => x.tanh(),
+            (Self::Relu, x) => x.max(0.0),
+            // 0 times an infinity is not the limit.
+            (_, f64::NEG_INFINITY) => 0.0,
+            (_, f64::INFINITY) => x,
             // Both halves without cancellation: for x < 0 this is x Phi(x) with the small tail itself.
-            Self::GeluErf => x.max(0.0) - x.abs() * 0.5 * erfc(x.abs() * std::f64::consts::FRAC_1_SQRT_2),
-            Self::GeluTanh => x * sigmoid(Self::tanh_argument(x)),
-            Self::Silu => x * sigmoid(x),
-            Self::Tanh => x.tanh(),
+            (Self::GeluErf, x) => {
+                x.max(0.0) - x.abs() * 0.5 * erfc(x.abs() * std::f64::consts::FRAC_1_SQRT_2)
+            }
+            (Self::GeluTanh, x) => x * sigmoid(Self::tanh_argument(x)),
+            (Self::Silu, x) => x * sigmoid(x),
         }
     }
 
@@ -131,6 +140,16 @@ mod tests {
         }
         for activation in Activation::ALL {
             assert_eq!(activation.name().parse(), Ok(activation));
+        }
+        for (kind, low, high) in [
+            (Activation::Relu, 0.0, f64::INFINITY),
+            (Activation::GeluErf, 0.0, f64::INFINITY),
+            (Activation::GeluTanh, 0.0, f64::INFINITY),
+            (Activation::Silu, 0.0, f64::INFINITY),
+            (Activation::Tanh, -1.0, 1.0),
+        ] {
+            assert_eq!((kind.value(f64::NEG_INFINITY), kind.value(f64::INFINITY)), (low, high), "{kind}");
+            assert!(kind.value(f64::NAN).is_nan(), "{kind}");
         }
         assert!("gelu".parse::<Activation>().unwrap_err().to_string().contains("gelu_erf"));
     }

@@ -42,6 +42,10 @@ pub enum NormKind {
 
 /// Normalisation of every row of x `[rows, width]` by a weight `[width]` and perhaps a bias `[width]`.
 ///
+/// Rows of any size come out right, from 1e-38 to the largest f32: squares that would leave f32 are those of the row scaled by a
+/// power of two. A layer norm of a mean far above the spread keeps the precision that the elements have. A row with a NaN or an
+/// infinity is NaN; of weight and bias, each passes on into its own column.
+///
 /// ```
 /// use wgpu_attention::{NormKind, NormShape};
 /// let shape = NormShape::new(NormKind::Layer, 512, 768, 1e-12).bias(true);
@@ -57,7 +61,7 @@ pub struct NormShape {
     pub rows: usize,
     /// Elements of a row, n.
     pub width: usize,
-    /// Added under the root: above 0.
+    /// Added under the root: a normal number above 0, so at least [`f32::MIN_POSITIVE`].
     pub eps: f32,
     /// Whether a bias is added.
     pub bias: bool,
@@ -134,11 +138,12 @@ impl NormShape {
     /// Checks everything that can be said without a device.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a `width` of 0, an `eps` that is not finite and above 0, rows of out that overlap;
+    /// [`Error::Argument`] for a `width` of 0, an `eps` that is not a normal number above 0, rows of out that overlap;
     /// [`Error::Limit`] where an element offset would pass 32 bits.
     pub fn check(&self) -> Result<()> {
-        if !(self.eps.is_finite() && self.eps > 0.0) {
-            return Err(Error::argument("eps", "a finite number above 0", self.eps));
+        // A device may take a subnormal for 0.
+        if !(self.eps.is_normal() && self.eps > 0.0) {
+            return Err(Error::argument("eps", "a normal number above 0", self.eps));
         }
         check_sizes(
             self.rows,
@@ -149,6 +154,8 @@ impl NormShape {
 }
 
 /// Softmax over the last axis of x `[rows, width]`.
+///
+/// A row with a NaN or +infinity is NaN, and so is one of nothing but -infinity; -infinity beside a number weighs 0.
 ///
 /// ```
 /// use wgpu_attention::SoftmaxShape;

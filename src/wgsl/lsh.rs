@@ -149,6 +149,7 @@ impl HashVariant {
                     } else {
                         include_str!("../../shaders/lsh/no_key_mask.wgsl")
                     },
+                    include_str!("../../shaders/lib/nan.wgsl"),
                     &reads("q", self.input, self.aligned),
                 ],
             )

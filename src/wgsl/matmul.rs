@@ -79,6 +79,8 @@ impl MatmulVariant {
             include_str!("../../shaders/matmul.wgsl"),
             self.tile.provider(),
             include_str!("../../shaders/lib/activation.wgsl"),
+            include_str!("../../shaders/lib/hyperbolic.wgsl"),
+            include_str!("../../shaders/lib/nan.wgsl"),
             &tensor::reads("a", self.input, self.aligned_a),
             &tensor::reads("b", self.weight, self.aligned_b),
             &tensor::reads_if(self.bias, "bias", self.weight, false),

@@ -51,6 +51,7 @@ impl RowVariant {
         let read = |name, element| tensor::reads(name, element, self.aligned);
         let out = tensor::writes(self.output, self.aligned);
         let rows = include_str!("../../shaders/lib/rows.wgsl");
+        let nan = include_str!("../../shaders/lib/nan.wgsl");
         let unaligned = if self.aligned { "" } else { " unaligned" };
         let types = format!("{}->{}{unaligned}", self.input, self.output);
         match self.kernel {
@@ -64,11 +65,11 @@ impl RowVariant {
                     read("weight", weight),
                     tensor::reads_if(bias, "bias", weight, self.aligned),
                 ];
-                header.shader(label, "norm", &[entry, rows, &tensors[0], &tensors[1], &tensors[2], &out])
+                header.shader(label, "norm", &[entry, rows, nan, &tensors[0], &tensors[1], &tensors[2], &out])
             }
             RowKernel::Softmax => {
                 let entry = include_str!("../../shaders/softmax.wgsl");
-                let files = [entry, rows, &read("x", self.input), &out];
+                let files = [entry, rows, nan, &read("x", self.input), &out];
                 Header::default().shader(format!("softmax {types}"), "softmax", &files)
             }
             RowKernel::Add { other } => {

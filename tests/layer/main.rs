@@ -6,6 +6,8 @@
 //! | `matmul.rs` | the matrix product |
 //! | `cooperative.rs` | products in cooperative matrices |
 //! | `feed_forward.rs` | the chunked feed-forward layer |
+//! | `every_f32.rs` | activations of every kind of f32, NaN and infinity among them |
+//! | `far_rows.rs` | rows of any size, far means, long rows, NaN and infinity |
 //! | `golden.rs` | cases that other systems made, whole models among them |
 //! | `rotary.rs` | rotary embedding |
 //! | `rows.rs` | norms, softmax, residual addition, embedding |
@@ -14,6 +16,8 @@
 //! | `mutants.rs` | faults planted in the shader texts: the checks must find them |
 
 mod cooperative;
+mod every_f32;
+mod far_rows;
 mod feed_forward;
 mod golden;
 mod harness;

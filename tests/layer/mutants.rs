@@ -30,6 +30,8 @@ const SUITE: Suite<Subject> = Suite {
     subject: Subject::new,
     checks: &[
         ("matmul", |s| matmul::selection(&s.scalar)),
+        ("every_f32", |s| crate::every_f32::selection(&s.scalar)),
+        ("far_rows", |s| crate::far_rows::selection(&s.scalar)),
         ("cooperative", |s| crate::cooperative::selection(&s.matrices)),
         ("rows", |s| rows::selection(&s.scalar)),
         ("feed_forward", |s| feed_forward::selection(&s.scalar)),

@@ -203,7 +203,7 @@ fn bad_input_is_named() {
     let norm = |shape: NormShape| k.norm(&shape).unwrap_err().to_string();
     let shape = NormShape::new(NormKind::Layer, 4, 8, 1e-5);
     for (message, words) in [
-        (norm(NormShape { eps: 0.0, ..shape }), "eps: need a finite number above 0, got 0"),
+        (norm(NormShape { eps: 0.0, ..shape }), "eps: need a normal number above 0, got 0"),
         (norm(NormShape { width: 0, ..shape }), "width: need at least 1"),
         (norm(shape.out_row(Some(7))), "out_row: need rows of 8 elements that do not overlap"),
         (norm(NormShape { rows: 1 << 31, ..shape }), "rows x width needs"),

@@ -116,7 +116,7 @@ fn bad_options_are_refused_one_by_one() {
     refused(shape, good().buckets(vec![1 << 32, 1 << 32]), &["buckets", "65536"]);
     refused(shape, good().self_penalty(f32::NAN), &["self_penalty", "finite"]);
     refused(shape, good().self_penalty(f32::NEG_INFINITY), &["self_penalty", "finite"]);
-    refused(shape, good().norm_eps(-1.0), &["norm_eps", "at least 0", "-1"]);
+    refused(shape, good().norm_eps(-1.0), &["norm_eps", "0 or a normal number", "-1"]);
     refused(shape, good().norm_eps(f32::INFINITY), &["norm_eps", "inf"]);
 }
 

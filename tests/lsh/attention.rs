@@ -172,3 +172,52 @@ fn everything_masked_sees_nothing() {
     let got = case.check(Rows::All);
     assert!(got.out.iter().all(|&o| o == 0.0) && got.lse.iter().all(|&lse| lse == f32::MIN));
 }
+
+/// Keys of every size beside a query of ordinary size, judged by the definition: one chunk holds all, so that hashing does not count.
+pub(super) fn unit_keys(gpu: &wgpu_attention::Gpu) -> Result<(), String> {
+    let (len, d) = (40, 12);
+    let shape = AttentionShape::new(1, 1, len, d).value_dim(2);
+    for eps in [0.0, 1e-30, f32::MIN_POSITIVE, 1e-6, 1e30] {
+        let mut case = Case::<f32>::new(shape, LshOptions::new(1, 2, len).norm_eps(eps), Kind::Normal, 21);
+        let sizes = [1.0f32, 1e-36, 1e-30, 1e-25, 1e-19, 1e-15, 1e15, 1e19, 1e25, 1e30, 1e36];
+        for j in 1..len {
+            // Away from 0, where small elements would be subnormal.
+            let larger = |x: &mut f32| *x = (*x + x.signum()) * sizes[j % sizes.len()];
+            case.qk[j * d..][..d].iter_mut().for_each(larger);
+        }
+        case.qk[d..2 * d].fill(0.0);
+        let got = gpu.lsh(&shape, &case.options, &case.inputs()).map_err(|e| e.to_string())?;
+        let x = |j: usize| case.qk[j * d..][..d].iter().map(|&x| f64::from(x));
+        let score = |j: usize| {
+            let root = (x(j).map(|x| x * x).sum::<f64>() + f64::from(eps)).sqrt();
+            let product: f64 = x(0).zip(x(j)).map(|(q, k)| q * k).sum();
+            if root == 0.0 { 0.0 } else { product / root / (d as f64).sqrt() }
+        };
+        let weights: Vec<f64> = (1..len).map(|j| score(j).exp()).collect();
+        let l: f64 = weights.iter().sum();
+        for c in 0..2 {
+            let values = (1..len).map(|j| f64::from(case.v[j * 2 + c]));
+            let want: f64 = weights.iter().zip(values).map(|(p, v)| p * v).sum::<f64>() / l;
+            let off = (f64::from(got.out[c]) - want).abs();
+            if off.is_nan() || off > 3e-6 {
+                return Err(format!("eps {eps:e}: {} instead of {want}", got.out[c]));
+            }
+        }
+        if (f64::from(got.lse[0]) - l.ln()).abs() > 3e-6 {
+            return Err(format!("eps {eps:e}: lse {} instead of {}", got.lse[0], l.ln()));
+        }
+        // Rows of large queries overflow, and are not compared.
+        let report = case.verify(&got, Rows::All);
+        if !report.pass {
+            return Err(format!("the reference: {report}"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn keys_of_any_size_are_unit_keys() {
+    for gpu in both_kinds_of_tile() {
+        unit_keys(gpu).unwrap();
+    }
+}

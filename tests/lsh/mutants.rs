@@ -23,6 +23,7 @@ const SUITE: Suite<Gpu> = Suite {
         ("three rounds", |gpu| {
             attention(gpu, &case(shape(), LshOptions::new(3, 4, 24).count_once(true).look_ahead(1)))
         }),
+        ("unit keys", super::attention::unit_keys),
         ("sort", sort),
     ],
 };

@@ -1,6 +1,6 @@
 //! The matrix product.
 
-use super::{Bounded, TINY, U, activation, check_len, check_optional, gamma};
+use super::{Bounded, TINY, U, activation, check_len, check_optional, gamma, settled};
 use crate::{Combine, MatmulShape, Result, WeightOrder};
 use rayon::prelude::*;
 
@@ -27,7 +27,8 @@ pub struct MatmulInputs<'a> {
 /// ```
 ///
 /// K products and K - 1 additions are at most K roundings of any term, whatever the order and whether or not
-/// multiplication and addition are fused; the bias is one more. Then the [activation](activation::activation), and for
+/// multiplication and addition are fused; the bias is one more. Where the sizes of the terms add up to more than f32 holds,
+/// nothing is promised. Then the [activation](activation::activation), and for
 /// the combination one rounding.
 ///
 /// # Errors
@@ -79,6 +80,11 @@ fn element(shape: &MatmulShape, inputs: &MatmulInputs<'_>, n: usize) -> (f64, f6
         error += bias.bound[column];
     }
     error += gamma(shape.inner + 2) * condition + (shape.inner + 2) as f64 * 2.0 * TINY * largest;
+    // Finite terms that may overflow on the way; infinite ones are IEEE's, and NaN is.
+    if condition.is_finite() && condition > 0.999 * f64::from(f32::MAX) {
+        error = f64::INFINITY;
+    }
+    let (sum, error) = settled((sum, error));
     let (value, error) = match shape.activation {
         Some(kind) => activation::of(kind, sum, error),
         None => (sum, error),
@@ -89,14 +95,10 @@ fn element(shape: &MatmulShape, inputs: &MatmulInputs<'_>, n: usize) -> (f64, f6
         _ => shape.strides_of_out().at(batch, row),
     };
     let (with, of_with) = (other.out[at + column], other.bound[at + column]);
-    match shape.combine {
-        Combine::MultiplyInto => {
-            let passed = value.abs() * of_with + with.abs() * error + error * of_with;
-            (value * with, passed * (1.0 + U) + U * (value * with).abs() + TINY)
-        }
-        _ => {
-            let passed = error + of_with;
-            (value + with, passed * (1.0 + U) + U * (value + with).abs() + TINY)
-        }
-    }
+    let (value, passed) = match shape.combine {
+        Combine::MultiplyInto => (value * with, value.abs() * of_with + with.abs() * error + error * of_with),
+        _ => (value + with, error + of_with),
+    };
+    let rounding = if value.is_finite() { passed * U + U * value.abs() + TINY } else { 0.0 };
+    settled((value, passed + rounding))
 }

@@ -1,6 +1,6 @@
 //! Rotary embedding.
 
-use super::{Bounded, TINY, check_len, gamma};
+use super::{Bounded, TINY, check_len, gamma, settled};
 use crate::Result;
 use crate::shape::{RotaryPairs, RotaryShape};
 
@@ -50,8 +50,10 @@ pub fn rotary(shape: &RotaryShape, x: &Bounded, cos: &Bounded, sin: &Bounded) ->
                     let size = (own.abs() + d_own) * (cos.abs() + dcos)
                         + (other.abs() + d_other) * (sin.abs() + dsin);
                     let passed = size - (own * cos).abs() - (other * sin).abs();
-                    y.out.push(own * cos + sign * other * sin);
-                    y.bound.push(passed + gamma(2) * size + 4.0 * TINY * (1.0 + own.abs() + other.abs()));
+                    let bound = passed + gamma(2) * size + 4.0 * TINY * (1.0 + own.abs() + other.abs());
+                    let (value, bound) = settled((own * cos + sign * other * sin, bound));
+                    y.out.push(value);
+                    y.bound.push(bound);
                 }
             }
         }

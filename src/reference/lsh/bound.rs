@@ -4,7 +4,7 @@
 //! `s = ((scale log2(e) q) . x_j) inv_j`, `inv_j = inverseSqrt(|x_j|^2 + eps)`: with A_j = |scale| sum |q_c x_jc| inv_j,
 //!
 //! ```text
-//! product   gamma_{d+3} A_j + flushes      as there
+//! product   gamma_{d+3} A_j + flushes      as there; nothing is promised where q . x_j or inv_j leave f32
 //! inv_j     (gamma_{d+1} / 2 + 2 E) A_j    a sum of d squares and eps under the root (half its relative error), then
 //!                                          inverseSqrt, 2 ULP; the product with it: one more u
 //! ```
@@ -20,8 +20,8 @@ use crate::reference::rounding::{E, TINY, U, gamma, min_normal, promised, stored
 use crate::{Attention, Element};
 use std::collections::HashMap;
 
-/// Past this, in either direction, a sum of squares may leave f32.
-const FAR: f64 = (1u128 << 120) as f64;
+/// Past this a product may leave f32, and past its inverse fall below the normal numbers.
+const FAR: f64 = (1u128 << 126) as f64;
 
 /// A row in f64, with what it was made from.
 pub(super) struct Exact {
@@ -98,6 +98,7 @@ fn product(attention: &Attention, eps: f64, q: &[f64], x: &[f64]) -> (f64, f64) 
     let (scale, inverse, smallest) =
         (f64::from(attention.scale_value()), 1.0 / squares.sqrt(), min_normal(attention.storage.q));
     let (mut sum, mut size, mut flushed, mut flushed_squares) = (0.0, 0.0, 0.0, 0.0);
+    // The squares themselves cannot leave f32: such keys are scaled. Below 2^-126 an element may be 0.
     for (q, x) in q.iter().zip(x) {
         sum += q * x;
         size += (q * x).abs();
@@ -106,11 +107,14 @@ fn product(attention: &Attention, eps: f64, q: &[f64], x: &[f64]) -> (f64, f64) 
     }
     let d = q.len();
     let condition = scale.abs() * size * inverse;
-    let largest = q.iter().chain(x).fold(1.0f64, |max, x| max.max(x.abs())) * scale.abs().max(1.0);
-    let out_of_range = !(1.0 / FAR..FAR).contains(&squares) || !(0.0..FAR).contains(&(largest * largest));
+    let largest = q.iter().fold(1.0f64, |max, q| max.max(q.abs()));
+    let in_q = scale.abs() * std::f64::consts::LOG2_E;
+    let out_of_range = !(1.0 / FAR..FAR).contains(&inverse)
+        || !(0.0..FAR).contains(&(in_q * size.max(largest)))
+        || !(0.0..FAR).contains(&(in_q * size * inverse));
     let delta = gamma(2 * d + 12) * condition
         + scale.abs() * flushed * inverse
-        + condition * flushed_squares / squares
+        + condition * (flushed_squares / squares + d as f64 * 2f64.powi(-28))
         + TINY * (2 * d) as f64 * (1.0 + inverse * (1.0 + x.iter().map(|x| x.abs()).sum::<f64>()));
     (scale * sum * inverse, if out_of_range { f64::INFINITY } else { delta })
 }

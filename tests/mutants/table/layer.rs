@@ -34,15 +34,45 @@ wgpu_attention_testing::mutants! {
         "out is not added to": "case ADD_INTO: { value += load_out(at, count); }" => "case ADD_INTO: {}";
         "out is added to instead of multiplied": "value *= load_out(at, count);" => "value += load_out(at, count);";
         "rows of the two halves are mixed up": "case 4u: { return c10.a; }" => "case 4u: { return c10.b; }";
-        "ReLU keeps negative values": "case RELU: { return max(x, vec4(0.0)); }" => "case RELU: { return x; }";
-        "a coefficient of erf is off by 1e-5": "0.254829592" => "0.254839592";
-        "erf's factor 1/2 is missing in the exponent": "exp(-0.5 * y * y)" => "exp(-y * y)";
-        "GELU's cube has another factor": "0.044715 * y" => "0.0447 * y";
-        "a sigmoid of negative values is mirrored": "select(z, vec4(1.0), s >= vec4(0.0))" => "vec4(1.0)";
+        "ReLU keeps negative values": "case RELU: { return select(" => "case RELU: { return x + 0.0 * select(";
+        "a coefficient of erfc is off by 1e-5": "8.5076123e-1" => "8.5077123e-1";
+        "erf's factor 1/2 is missing in the exponent": "exp_minus(0.5 * high * high" => "exp_minus(high * high";
+        "erf's exponent lacks the rest of the square": "0.5 * (y - high) * (y + high)" => "vec4(0.0)";
+        "GELU's cube has another factor": "0.07135481" => "0.07135";
+        "a sigmoid of negative values is mirrored": "select(e.m, vec4(1.0), above) / " => "vec4(1.0) / ";
         "tanh of negative values is positive": "select(-quotient, quotient, x >= vec4(0.0))" => "quotient";
         "a term of tanh's series is missing": "fma(q, vec4(0.021869488), vec4(-0.053968254))" => "vec4(0.0)";
         "a row of 16 bits overwrites its neighbour": "0xffff0000u >> shift" => "0u >> shift";
         "bf16 is cut off instead of rounded": "vec2(0x7fffu) + " => "";
+    }
+    "every_f32" {
+        "exp loses its small part of ln 2": "fma(n, vec4(2.1219444e-4), difference)" => "difference";
+        "exp forgets the rest": " + rest)), k)" => ")), k)";
+        "the parts of ln 2 meet before the argument": "fma(n, vec4(2.1219444e-4), difference)" => "(t - n * 0.6931472)";
+        "a tail of GELU ends early": "min(abs(x), vec4(15.0))" => "min(abs(x), vec4(9.0))";
+        "a tail of SiLU ends early": "min(abs(s), vec4(128.0))" => "min(abs(s), vec4(80.0))";
+        "the factor before a tail grows on": "max(x, vec4(-128.0))" => "x";
+        "a tail of GELU times infinity": "max(x, vec4(-15.0))" => "x";
+        "a tail wraps below the normal numbers": "select(vec4(0u), bits - (k << vec4(23u)), normal)" => "bits - (k << vec4(23u))";
+        "NaN is lost in an activation": "let bits = select(bitcast<vec4<u32>>(y), bitcast<vec4<u32>>(x), magnitude(x) > vec4(INFINITY));" => "let bits = bitcast<vec4<u32>>(y);";
+        "ReLU takes NaN for negative": "select(x, vec4(0.0), (bitcast<vec4<u32>>(x) ^ vec4(0x80000000u)) <= vec4(INFINITY))" => "max(x, vec4(0.0))";
+        "infinity saturates in f16": "endless, size >= vec2(0x7f800000u)" => "endless, size > vec2(0x7f800000u)";
+        "NaN saturates in f16": "select(vec2(0x7c00u), vec2(0x7e00u), size > vec2(0x7f800000u))" => "vec2(0x7c00u)";
+        "NaN is rounded in bf16": "select(nearest, bits | vec2(0x400000u), " => "select(nearest, nearest, ";
+    }
+    "far_rows" {
+        "rows are never scaled": "let inside = bitcast<u32>(view.variance) - LEAST <= MOST - LEAST;" => "let inside = true;";
+        "eps is not scaled": "params.eps * scale * scale" => "params.eps";
+        "eps does not count in the scale": "max(most >> 23u, root)" => "max(most >> 23u, 11u)";
+        "a row without spread has no factor": "max(mean_of_squares(x_at, lane, view) + eps, 0x1p-126f)" => "mean_of_squares(x_at, lane, view) + eps";
+        "a far mean is not corrected": "(!CENTERED || abs(view.mean) <= 4.0 * sqrt(view.variance))" => "true";
+        "what an f32 mean misses is left": "view.rest = mean_of(x_at, lane, view);" => "";
+        "the largest element misses a lane": "max(largest[lane], largest[lane + step])" => "largest[lane]";
+        "a row with infinity counts": "if (most >= INFINITY)" => "if (most > INFINITY)";
+        "blocks of a sum are dropped": "sum += part;" => "sum = part;";
+        "blocks of a softmax are dropped": "l += part;" => "l = part;";
+        "a softmax loses NaN": "or_nan(d, exps(d))" => "exps(d)";
+        "a softmax of nothing is 0": "{ l = nan_of(bitcast<u32>(l)); }" => "{ l = 1.0; }";
     }
     "cooperative" {
         "matrices: the last chunk is skipped": "k < params.inner; k += DEPTH" => "k + DEPTH < params.inner; k += DEPTH";
@@ -57,22 +87,22 @@ wgpu_attention_testing::mutants! {
         "matrices: columns are taken for rows": "return coopLoad<mat_b>(&staged_b[at], B_PITCH);" => "return coopLoadT<mat_b>(&staged_b[at], B_PITCH);";
     }
     "rows" {
-        "the mean is not subtracted": "if (CENTERED) { mean = " => "if (false) { mean = ";
-        "the mean misses the last columns": "sum += load_x(x_at + c, params.width - c); }" => "if (c < 256u) { sum += load_x(x_at + c, params.width - c); } }";
-        "eps is left out": "inverseSqrt(variance + params.eps)" => "inverseSqrt(variance)";
-        "padding counts in the variance": "select(vec4(0.0), load_x(x_at + c, count) - mean, inside(count))" => "load_x(x_at + c, count) - mean";
+        "the mean is not subtracted": "if (CENTERED) { view.mean = mean_of(x_at, lane, view); }" => "";
+        "the mean misses the last columns": "part += select(vec4(0.0), seen(view, load_x(x_at + c, count)), inside(count));" => "if (c < 256u) { part += select(vec4(0.0), seen(view, load_x(x_at + c, count)), inside(count)); }";
+        "eps is left out": "mean_of_squares(x_at, lane, view) + params.eps" => "mean_of_squares(x_at, lane, view)";
+        "padding counts in the variance": "let d = select(vec4(0.0), seen(view, load_x(x_at + c, count)), inside(count));" => "let d = seen(view, load_x(x_at + c, count));";
         "the sum of squares misses a lane": "partial[lane] += partial[lane + step]" => "partial[lane] += partial[lane + step - u32(lane == 7u)]";
-        "the reduction stops early": "step > 0u; step /= 2u) {\n        if (lane < step) { partial[lane] +=" => "step > 1u; step /= 2u) {\n        if (lane < step) { partial[lane] +=";
-        "no barrier in the reduction": "partial[lane + step]; }\n        workgroupBarrier();" => "partial[lane + step]; }";
-        "no barrier between reductions": "workgroupBarrier(); // the last reduction is read to its end" => "";
+        "the reduction stops early": "step > 0u; step /= 2u) {\n        workgroupBarrier();\n        if (lane < step) { partial[lane] +=" => "step > 1u; step /= 2u) {\n        workgroupBarrier();\n        if (lane < step) { partial[lane] +=";
+        "no barrier in the reduction": "workgroupBarrier();\n        if (lane < step) { partial[lane] +=" => "if (lane < step) { partial[lane] +=";
+        "no barrier between reductions": "workgroupUniformLoad(&partial[0])" => "partial[0]";
         "no weight": " * load_weight(c, count)" => "";
         "no norm bias": "y += load_bias(c, count);" => "";
         "rows of x follow without a gap": "row * params.x_row" => "row * params.width";
         "rows of out follow without a gap": "store_out(row * params.out_row + c, count, y)" => "store_out(row * params.width + c, count, y)";
-        "the maximum is not subtracted": "let d = x - m;" => "let d = x;";
+        "the maximum is not subtracted": "let d = load_x(x_at + c, count) - m;" => "let d = load_x(x_at + c, count);";
         "the maximum misses a lane": "max(partial[lane], partial[lane + step])" => "partial[lane]";
-        "padding counts in the sum": "select(vec4(0.0), exps(load_x(x_at + c, count), m), inside(count))" => "exps(load_x(x_at + c, count), m)";
-        "softmax is not divided": ", m) / l)" => ", m))";
+        "padding counts in the sum": "select(vec4(0.0), or_nan(d, exps(d)), inside(count))" => "or_nan(d, exps(d))";
+        "softmax is not divided": "- m) / l)" => "- m))";
         "other is not added": " + load_other(row * params.other_row + c, count)" => "";
         "a row takes its neighbour's id": "let id = ids[row];" => "let id = ids[row ^ 1u];";
         "an id is one too high": "let id = ids[row];" => "let id = ids[row] + 1u;";

@@ -6,7 +6,7 @@ wgpu_attention_testing::mutants! {
         "rounds share the first round's projection": " + round * COLUMNS;" => ";";
         "heads share the first head's projection": "head * params.projection_head + round" => "round";
         "keys are not normalised by their own norm": "norms[line * params.len + row]" => "norms[line * params.len + row / 2u]";
-        "the norm lacks its root": "inverseSqrt(squares)" => "1.0 / squares";
+        "the norm lacks its root": "return inverseSqrt(ordinary);" => "return 1.0 / ordinary;";
         "the chunk before is not seen": "LOOK_BACK % chunks) % chunks, min(LOOK_BACK + 1u + LOOK_AHEAD" => "0u) % chunks, min(1u + LOOK_AHEAD";
         "the line does not go round": "turn < 2u" => "turn < 1u";
         "a chunk cut off by its round goes on": "min(chunk_at + PLACES_PER_CHUNK, first_place + params.kernel.q_len)" => "chunk_at + PLACES_PER_CHUNK";
@@ -15,6 +15,11 @@ wgpu_attention_testing::mutants! {
         "norms are those of the query": "* params.kernel.q_len) + pairs.j;" => "* params.kernel.q_len) + vec4(pairs.i);";
         "rounds do not merge": "all_l = fma(row_l, new_weight, old_weight);" => "all_l = row_l * new_weight;";
         "(m, l) is not left for the next round": "state[end.stat] = vec2(end.m, end.l);" => "state[end.stat].x = end.m;";
+    }
+    "unit keys" {
+        "keys are never scaled": "if (bitcast<u32>(ordinary) - 0x0f800000u <= 0x7b800000u - 0x0f800000u)" => "if (true)";
+        "a key's scale stays in its norm": "norm_eps * scale * scale) * scale;" => "norm_eps * scale * scale);";
+        "a key's eps is not scaled": "params.norm_eps * scale * scale)" => "params.norm_eps)";
     }
     "factors" {
         "the factors do not multiply": "place_value *= 2u * half;" => "";
