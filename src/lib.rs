@@ -130,9 +130,9 @@ pub use path::KernelPath;
 #[cfg(feature = "serde")]
 pub use pattern::AnyPattern;
 pub use pattern::{
-    And, BigBird, BlockLayout, Blocks, Causal, Dilated, Document, Extent, Fixed, FixedPart, Full, Global,
-    KeyLengths, Longformer, Mask, Not, Or, PairPredicate, Pattern, Predicate, Prefix, Random, Site, Span,
-    Strided, StridedPart, Varies, Window,
+    And, BigBird, BlockLayout, Blocks, Causal, Dilated, Document, Extent, First, Fixed, FixedPart, Full,
+    Global, KeyLengths, Longformer, Mask, Not, Or, PairPredicate, Pattern, Predicate, Prefix, Random, Site,
+    Span, Strided, StridedPart, Varies, Window,
 };
 pub use schedule::Schedule;
 pub use score::{Alibi, Bias, Score, Slopes, Softcap, Temperature, Term, TermTensor};

@@ -3,6 +3,7 @@
 use super::tiles::Tiles;
 use super::{BlockGrid, BlockMask, Inner, Run, RunKind};
 use crate::{Error, Pattern, Result, Site, Span, Varies};
+use rayon::prelude::*;
 use std::sync::Arc;
 
 impl BlockMask {
@@ -66,21 +67,64 @@ fn differs<P: Pattern + ?Sized>(pattern: &P, grid: &BlockGrid, twin: impl Fn(Sit
     })
 }
 
+/// Partial blocks of a row from which its tiles are filled query by query.
+const MANY: usize = 8;
+
+/// A block, or a run of blocks, that a row's stretches touch.
+enum Block {
+    /// Inside of a stretch that all queries attend.
+    Full(Run),
+    /// Any other: the pattern is asked.
+    Asked(usize),
+}
+
+/// The blocks that stretches touch, ascending.
+fn decided(spans: &[Span], block_k: usize) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    // Blocks before `next` are decided: two stretches may touch the same block.
+    let mut next = 0;
+    for Span { keys, all } in spans.iter().filter(|span| !span.keys.is_empty()) {
+        let last = keys.end.div_ceil(block_k);
+        let full = if *all { keys.start.div_ceil(block_k)..keys.end / block_k } else { last..last };
+        blocks.extend((next.max(keys.start / block_k)..full.start.min(last)).map(Block::Asked));
+        if !full.is_empty() {
+            let (first, count) = (full.start as u32, full.len() as u32);
+            blocks.push(Block::Full(Run { first, count, kind: RunKind::Full }));
+        }
+        blocks.extend((next.max(full.start).max(full.end)..last).map(Block::Asked));
+        next = last;
+    }
+    blocks
+}
+
+/// Rows that one thread fills: enough that joining them costs little.
+const CHUNK: usize = 64;
+
 /// Fills the rows of every site that is stored, in the order of the row table.
 fn build(
     grid: BlockGrid,
     varies: Varies,
-    mut row: impl FnMut(&mut Builder, &Site, usize) -> Result<()>,
+    row: impl Fn(&mut Builder, &Site, usize) -> Result<()> + Sync,
 ) -> Result<BlockMask> {
     let mut builder = Builder::new(grid, varies)?;
     let stored = |varies: bool, size: usize| if varies { size } else { size.min(1) };
-    for batch in 0..stored(varies.batch, grid.batch) {
-        for head in 0..stored(varies.heads, grid.heads) {
+    let (items, heads) = (stored(varies.batch, grid.batch), stored(varies.heads, grid.heads));
+    let sites = (0..items).flat_map(|batch| (0..heads).map(move |head| (batch, head)));
+    let chunks: Vec<_> =
+        sites.flat_map(|site| (0..grid.q_blocks()).step_by(CHUNK).map(move |first| (site, first))).collect();
+    // A few chunks per thread at a time: they are held beside the mask until they are joined to it.
+    for chunks in chunks.chunks(4 * rayon::current_num_threads()) {
+        let fill = |&((batch, head), first): &((usize, usize), usize)| {
+            let mut part = Builder::new(grid, varies)?;
             let site = Site { batch, head, extent: grid.extent() };
-            for q_block in 0..grid.q_blocks() {
-                row(&mut builder, &site, q_block)?;
-                builder.end_row()?;
+            for q_block in first..grid.q_blocks().min(first + CHUNK) {
+                row(&mut part, &site, q_block)?;
+                part.end_row()?;
             }
+            Ok(part)
+        };
+        for part in chunks.par_iter().map(fill).collect::<Result<Vec<_>>>()? {
+            builder.append(part)?;
         }
     }
     builder.finish()
@@ -100,6 +144,8 @@ pub(super) struct Builder {
     tiles: Tiles,
     /// The tile that is being filled.
     tile: Vec<u32>,
+    /// For each query of the row that is being filled, one up to it that attends the same keys; empty: not yet sought.
+    twins: Vec<usize>,
 }
 
 impl Builder {
@@ -128,6 +174,7 @@ impl Builder {
             row_at: 0,
             tiles: Tiles::new(grid.tile_words()),
             tile: Vec::new(),
+            twins: Vec::new(),
         })
     }
 
@@ -139,47 +186,116 @@ impl Builder {
         spans: &[Span],
     ) -> Result<()> {
         check_spans(spans, self.grid.kv_len)?;
-        let block_k = self.grid.block_k;
-        // Blocks before `next` are decided: two stretches may touch the same block.
-        let mut next = 0;
-        for Span { keys, all } in spans.iter().filter(|span| !span.keys.is_empty()) {
-            let last = keys.end.div_ceil(block_k);
-            let full = if *all { keys.start.div_ceil(block_k)..keys.end / block_k } else { last..last };
-            for k_block in next.max(keys.start / block_k)..full.start.min(last) {
-                self.ask(pattern, site, q_block, k_block)?;
+        let blocks = decided(spans, self.grid.block_k);
+        let asked = blocks.iter().filter_map(|block| match block {
+            Block::Asked(k_block) => Some(*k_block),
+            Block::Full(_) => None,
+        });
+        let asked: Vec<usize> = asked.collect();
+        if !asked.is_empty() {
+            self.find_twins(pattern, site, q_block);
+        }
+        // Where one query's own stretches still have to be asked for, they save nothing.
+        let first = self.grid.queries(q_block).start;
+        let by_row = asked.len() >= MANY && pattern.spans(site, first..first + 1).iter().all(|span| span.all);
+        let tiles = by_row.then(|| self.tiles_by_row(pattern, site, q_block, &asked));
+        let mut at = 0;
+        for block in blocks {
+            match (block, &tiles) {
+                (Block::Full(run), _) => self.push(run),
+                (Block::Asked(k_block), Some(tiles)) => {
+                    self.tile.clear();
+                    self.tile.extend_from_slice(&tiles[at..at + self.grid.tile_words()]);
+                    at += self.grid.tile_words();
+                    self.decide(q_block, k_block)?;
+                }
+                (Block::Asked(k_block), None) => {
+                    self.block(q_block, k_block, |i, j| pattern.keep_word(site, i, j))?;
+                }
             }
-            if !full.is_empty() {
-                self.push(Run { first: full.start as u32, count: full.len() as u32, kind: RunKind::Full });
-            }
-            for k_block in next.max(full.start).max(full.end)..last {
-                self.ask(pattern, site, q_block, k_block)?;
-            }
-            next = last;
         }
         Ok(())
     }
 
-    /// Decides one block by asking the pattern, 32 pairs at a time.
-    fn ask<P: Pattern + ?Sized>(
-        &mut self,
+    /// Finds for each query of a block one before it that attends the same keys, among the last few that differ.
+    fn find_twins<P: Pattern + ?Sized>(&mut self, pattern: &P, site: &Site, q_block: usize) {
+        const FEW: usize = 4;
+        let queries = self.grid.queries(q_block);
+        let mut different: Vec<usize> = Vec::with_capacity(queries.len());
+        self.twins.clear();
+        for i in queries.clone() {
+            // Where the first queries all differ, most patterns have no twins at all.
+            let hopeless = different.len() == 2 * FEW && i == queries.start + 2 * FEW;
+            if hopeless {
+                break;
+            }
+            let twin = different.iter().rev().take(FEW).copied().find(|&twin| pattern.alike(site, twin, i));
+            if twin.is_none() {
+                different.push(i);
+            }
+            self.twins.push(twin.unwrap_or(i) - queries.start);
+        }
+    }
+
+    /// The tiles of many blocks of one row, from each query's own stretches: most of their words are clear, and asking
+    /// for each would take longer.
+    fn tiles_by_row<P: Pattern + ?Sized>(
+        &self,
         pattern: &P,
         site: &Site,
         q_block: usize,
-        k_block: usize,
-    ) -> Result<()> {
-        self.block(q_block, k_block, |i, j| pattern.keep_word(site, i, j))
+        asked: &[usize],
+    ) -> Vec<u32> {
+        let (block_k, row_words, tile_words) =
+            (self.grid.block_k, self.grid.row_words(), self.grid.tile_words());
+        let mut tiles = vec![0; asked.len() * tile_words];
+        for (row, i) in self.grid.queries(q_block).enumerate() {
+            let place = |at: usize, row: usize| at * tile_words + row * row_words;
+            if let Some(twin) = self.twins.get(row).copied().filter(|&twin| twin < row) {
+                for at in 0..asked.len() {
+                    tiles.copy_within(place(at, twin)..place(at, twin) + row_words, place(at, row));
+                }
+                continue;
+            }
+            for Span { keys, all } in pattern.spans(site, i..i + 1) {
+                let first = asked.partition_point(|&k_block| (k_block + 1) * block_k <= keys.start);
+                let meets = |&(_, &k_block): &(usize, &usize)| k_block * block_k < keys.end;
+                for (at, &k_block) in asked.iter().enumerate().skip(first).take_while(meets) {
+                    let of = self.grid.keys(k_block);
+                    for (word, j) in of.clone().step_by(32).enumerate() {
+                        let before = |key: usize| ones(key.min(of.end).saturating_sub(j));
+                        let within = before(keys.end) & !before(keys.start);
+                        let kept = if all || within == 0 { within } else { pattern.keep_word(site, i, j) };
+                        tiles[place(at, row) + word] |= kept & within;
+                    }
+                }
+            }
+        }
+        tiles
     }
 
     /// Decides one block: `word(i, j)` holds in bit b whether query i keeps key j + b.
     fn block(&mut self, q_block: usize, k_block: usize, word: impl Fn(usize, usize) -> u32) -> Result<()> {
         let (queries, keys) = (self.grid.queries(q_block), self.grid.keys(k_block));
+        let row_words = self.grid.row_words();
         let mut tile = std::mem::take(&mut self.tile);
         tile.clear();
-        for i in queries {
+        for (row, i) in queries.enumerate() {
+            if let Some(twin) = self.twins.get(row).copied().filter(|&twin| twin < row) {
+                tile.extend_from_within(twin * row_words..(twin + 1) * row_words);
+                continue;
+            }
             tile.extend(keys.clone().step_by(32).map(|j| word(i, j) & ones(keys.end - j)));
             // A short last key block has fewer words than a tile's row.
-            tile.resize(tile.len().next_multiple_of(self.grid.row_words()), 0);
+            tile.resize((row + 1) * row_words, 0);
         }
+        self.tile = tile;
+        self.decide(q_block, k_block)
+    }
+
+    /// Adds the block whose words are in `tile`.
+    fn decide(&mut self, q_block: usize, k_block: usize) -> Result<()> {
+        let mut tile = std::mem::take(&mut self.tile);
         if let Some(kind) = self.kind(q_block, k_block, &mut tile)? {
             self.push(Run { first: k_block as u32, count: 1, kind });
         }
@@ -224,13 +340,25 @@ impl Builder {
     }
 
     pub(super) fn end_row(&mut self) -> Result<()> {
+        self.twins.clear();
         let partial_at = self.runs.len();
         self.runs.append(&mut self.partial);
-        let need = 3 * self.runs.len() as u64;
-        if need > u32::MAX as u64 {
-            return Err(Error::limit("runs of the block mask", "32-bit word index", need, u32::MAX as u64));
-        }
+        check_runs(self.runs.len())?;
         self.rows.push([self.row_at as u32, partial_at as u32]);
+        self.row_at = self.runs.len();
+        Ok(())
+    }
+
+    /// Adds the rows of another. Its tiles get the numbers that they would have had here.
+    fn append(&mut self, part: Self) -> Result<()> {
+        let shift = self.runs.len() as u32;
+        let tiles = part.tiles.iter().map(|tile| self.tiles.intern(tile)).collect::<Result<Vec<_>>>()?;
+        self.runs.extend(part.runs.into_iter().map(|run| match run.kind {
+            RunKind::Full => run,
+            RunKind::Tile(tile) => Run { kind: RunKind::Tile(tiles[tile as usize]), ..run },
+        }));
+        check_runs(self.runs.len())?;
+        self.rows.extend(part.rows.into_iter().map(|row| row.map(|at| at + shift)));
         self.row_at = self.runs.len();
         Ok(())
     }
@@ -261,6 +389,15 @@ impl Builder {
             words if words <= u32::MAX as u64 => Ok(mask),
             words => Err(Error::limit("packed block mask", "32-bit word index", words, u32::MAX as u64)),
         }
+    }
+}
+
+fn check_runs(runs: usize) -> Result<()> {
+    match 3 * runs as u64 {
+        need if need > u32::MAX as u64 => {
+            Err(Error::limit("runs of the block mask", "32-bit word index", need, u32::MAX as u64))
+        }
+        _ => Ok(()),
     }
 }
 

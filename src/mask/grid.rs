@@ -18,7 +18,7 @@ pub struct BlockGrid {
     pub heads: usize,
     /// Queries, Lq. May be 0: the mask is empty.
     pub q_len: usize,
-    /// Keys, Lk.
+    /// Keys, Lk. May be 0: no row keeps anything.
     pub kv_len: usize,
     /// Queries a block, Br: a power of two from 16 to 256.
     pub block_q: usize,
@@ -69,7 +69,7 @@ impl BlockGrid {
     /// Checks the sizes.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a block size that is no power of two from 16 to 256 and for no head or no key;
+    /// [`Error::Argument`] for a block size that is no power of two from 16 to 256 and for no head;
     /// [`Error::Limit`] where an index would pass 32 bits.
     pub fn check(&self) -> Result<()> {
         for (name, size) in [("block_q", self.block_q), ("block_k", self.block_k)] {
@@ -77,10 +77,8 @@ impl BlockGrid {
                 return Err(Error::argument(name, "a power of two from 16 to 256", size));
             }
         }
-        for (name, size) in [("heads", self.heads), ("kv_len", self.kv_len)] {
-            if size == 0 {
-                return Err(Error::argument(name, "at least 1", 0));
-            }
+        if self.heads == 0 {
+            return Err(Error::argument("heads", "at least 1", 0));
         }
         let sizes =
             [("batch", self.batch), ("heads", self.heads), ("q_len", self.q_len), ("kv_len", self.kv_len)];

@@ -2,7 +2,7 @@
 
 use super::{BlockGrid, BlockMask, Part, Parts};
 use crate::pattern::Piece;
-use crate::{Pattern, Result, Site};
+use crate::{Pattern, Result, Site, Span};
 
 /// Visited pairs per kept pair from which smaller blocks are tried, and from which [`Parts::note`] speaks.
 const WASTE: f64 = 4.0;
@@ -61,48 +61,79 @@ fn part(piece: Piece, grid: BlockGrid) -> Result<Part> {
     Ok(Part { mask: mask(&pattern, places, blocks)?, q_order, k_order })
 }
 
-/// The mask in the blocks that a piece asks for, or in the largest ones that are not much wasted.
+/// The mask in the blocks that a piece asks for, or in the largest ones that waste little.
 fn mask<P: Pattern + ?Sized>(pattern: &P, grid: BlockGrid, blocks: Option<[usize; 2]>) -> Result<BlockMask> {
-    if let Some([block_q, block_k]) = blocks {
-        return BlockMask::new(pattern, BlockGrid { block_q, block_k, ..grid });
-    }
-    let own = grid.block_q.min(grid.block_k);
-    let smallest = grid.blocks(16, 16);
-    let least = touched(pattern, &smallest);
-    for size in [own, 32, 16].into_iter().filter(|&size| size <= own) {
-        let grid = if size == own { grid } else { grid.blocks(size, size) };
-        // Visited pairs per pair of the smallest blocks, which is no more than per kept pair.
-        let excess = touched(pattern, &grid) as f64 / least.max(1) as f64;
-        if size > 16 && excess >= WASTE {
-            continue;
-        }
-        let mask = BlockMask::new(pattern, grid)?;
-        if excess < 2.0 || mask.waste() <= WASTE {
-            return Ok(mask);
-        }
-    }
-    BlockMask::new(pattern, smallest)
+    let [block_q, block_k] = blocks.unwrap_or_else(|| {
+        let own = [grid.block_q, grid.block_k];
+        // Counted in a sample: the mask itself takes longer, above all in blocks that do not suit.
+        let (kept, least) = (sampled_pairs(pattern, &grid), sampled_blocks(pattern, &grid.blocks(16, 16)));
+        let suits = |&[block_q, block_k]: &[usize; 2]| {
+            let visited = sampled_blocks(pattern, &grid.blocks(block_q, block_k));
+            visited as f64 <= WASTE * kept as f64 || visited < 2 * least
+        };
+        let sizes = [own, own.map(|size| size.min(32)), [16, 16]];
+        sizes.into_iter().find(suits).unwrap_or([16, 16])
+    });
+    BlockMask::new(pattern, BlockGrid { block_q, block_k, ..grid })
 }
 
-/// Pairs of the blocks that a pattern's stretches touch, in a sample of the queries of the first head.
-fn touched<P: Pattern + ?Sized>(pattern: &P, grid: &BlockGrid) -> u64 {
-    const STRETCH: usize = 256;
-    let site = Site { batch: 0, head: 0, extent: grid.extent() };
-    let stretches = grid.q_len.div_ceil(STRETCH);
-    let sample = (0..stretches).step_by(stretches.div_ceil(16).max(1)).flat_map(|stretch| {
-        let blocks = STRETCH / grid.block_q;
-        (stretch * blocks..(stretch + 1) * blocks).take_while(|&block| block < grid.q_blocks())
-    });
+/// Queries of a stretch of the sample: a whole number of blocks of any size.
+const STRETCH: usize = 256;
+
+/// Where the stretches of the sample start.
+fn sample(q_len: usize) -> impl Iterator<Item = usize> {
+    let stretches = q_len.div_ceil(STRETCH);
+    let step = stretches.div_ceil(16).max(1);
+    // From the middle: the first queries are often unlike the rest.
+    (step / 2..stretches).step_by(step).map(|stretch| stretch * STRETCH)
+}
+
+fn first_site(grid: &BlockGrid) -> Site {
+    Site { batch: 0, head: 0, extent: grid.extent() }
+}
+
+/// Pairs of the blocks that a pattern's stretches touch.
+fn sampled_blocks<P: Pattern + ?Sized>(pattern: &P, grid: &BlockGrid) -> u64 {
     let blocks = |q_block| {
         let (mut next, mut blocks) = (0, 0);
-        for span in pattern.spans(&site, grid.queries(q_block)).iter().filter(|span| !span.keys.is_empty()) {
-            let last = span.keys.end.div_ceil(grid.block_k);
-            blocks += last - next.max(span.keys.start / grid.block_k).min(last);
+        let spans = pattern.spans(&first_site(grid), grid.queries(q_block));
+        for keys in spans.into_iter().map(|span| span.keys).filter(|keys| !keys.is_empty()) {
+            let last = keys.end.div_ceil(grid.block_k);
+            blocks += last - next.max(keys.start / grid.block_k).min(last);
             next = last;
         }
         blocks as u64
     };
-    sample.map(blocks).sum::<u64>() * (grid.block_q * grid.block_k) as u64
+    let rows = sample(grid.q_len).flat_map(|start| {
+        let first = start / grid.block_q;
+        (first..first + STRETCH / grid.block_q).take_while(|&block| block < grid.q_blocks())
+    });
+    rows.map(blocks).sum::<u64>() * (grid.block_q * grid.block_k) as u64
+}
+
+/// Pairs that a pattern keeps, from 8 queries of each stretch.
+fn sampled_pairs<P: Pattern + ?Sized>(pattern: &P, grid: &BlockGrid) -> u64 {
+    let site = first_site(grid);
+    let pairs = |start: usize| {
+        let rows = (start..grid.q_len.min(start + STRETCH)).step_by(33);
+        let (count, len) = (rows.len() as u64, (grid.q_len - start).min(STRETCH) as u64);
+        rows.map(|i| row_pairs(pattern, &site, i)).sum::<u64>() * len / count.max(1)
+    };
+    sample(grid.q_len).map(pairs).sum()
+}
+
+/// Keys of one query.
+fn row_pairs<P: Pattern + ?Sized>(pattern: &P, site: &Site, i: usize) -> u64 {
+    let pairs = |span: &Span| {
+        let Span { keys, all } = span.clone();
+        let bits = |j: usize| {
+            let word = pattern.keep_word(site, i, j);
+            let past = 32usize.saturating_sub(keys.end - j) as u32;
+            u64::from((word << past).count_ones())
+        };
+        if all { keys.len() as u64 } else { keys.clone().step_by(32).map(bits).sum() }
+    };
+    pattern.spans(site, i..i + 1).iter().map(pairs).sum()
 }
 
 /// What wastes visits, and why.

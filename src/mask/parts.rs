@@ -12,7 +12,9 @@ pub struct Part {
     pub mask: BlockMask,
     /// The query of each row of the mask; each query at most once. `None`: all queries in natural order.
     pub q_order: Option<Arc<[u32]>>,
-    /// The key of each key of the mask. `None`: all keys in natural order.
+    /// The key of each key of the mask. `None`: all keys in natural order. A key may come several times, as long as no
+    /// query keeps two of its places; then the part cannot be [transposed](Parts::transpose). The parts of the crate's own
+    /// patterns have each key once.
     pub k_order: Option<Arc<[u32]>>,
 }
 
@@ -220,17 +222,17 @@ impl Part {
         let name = |axis| format!("parts[{index}].{axis}");
         check_order(name("q_order"), self.q_order.as_deref(), grid.q_len, extent.q_len)?;
         check_order(name("k_order"), self.k_order.as_deref(), grid.kv_len, extent.kv_len)?;
-        let mut seen = vec![false; if self.q_order.is_some() { extent.q_len } else { 0 }];
-        for &i in self.q_order.iter().flat_map(|order| order.iter()) {
-            if std::mem::replace(&mut seen[i as usize], true) {
-                return Err(Error::argument(
-                    name("q_order"),
-                    "each query at most once",
-                    format!("{i} twice"),
-                ));
-            }
+        self.check_rows(name("q_order"), "query", extent.q_len)
+    }
+
+    /// Checks that no row of the part is another's, too: the rows are `len` queries, or keys of a transposed part.
+    pub(super) fn check_rows(&self, name: String, row: &str, len: usize) -> Result<()> {
+        let Some(order) = &self.q_order else { return Ok(()) };
+        let mut seen = vec![false; len];
+        match order.iter().find(|&&i| std::mem::replace(&mut seen[i as usize], true)) {
+            Some(i) => Err(Error::argument(name, format!("each {row} at most once"), format!("{i} twice"))),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -58,6 +58,11 @@ impl<S: BuildHasher> Tiles<S> {
         &self.words[index as usize * self.size..][..self.size]
     }
 
+    /// All tiles, in the order of their numbers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u32]> {
+        self.words.chunks_exact(self.size)
+    }
+
     /// The words of all tiles, one after another.
     pub(super) fn into_words(self) -> Vec<u32> {
         self.words

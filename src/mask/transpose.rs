@@ -1,16 +1,18 @@
 //! The mask with queries and keys exchanged: the backward pass walks it.
 
 use super::build::Builder;
-use super::{BlockMask, Run, RunKind};
-use crate::{Result, Varies};
+use super::{BlockGrid, BlockMask, Part, Parts, Run, RunKind};
+#[cfg(doc)]
+use crate::Error;
+use crate::{Extent, Full, Not, Result, Varies};
 use std::collections::HashMap;
 
 impl BlockMask {
     /// Key block -> query blocks: `transpose()?.keeps(b, h, j, i) == keeps(b, h, i, j)`, with the grid's q and k
-    /// exchanged. Takes time proportional to the runs of both. Transposing twice gives an equal mask.
+    /// exchanged. Takes time proportional to the runs of both. Transposing twice gives an equal mask. Of a mask without
+    /// queries all rows are empty.
     ///
     /// # Errors
-    /// [`Error::Argument`](crate::Error::Argument) for a mask without queries, since they become the keys;
     /// [`Error::Limit`](crate::Error::Limit) where the packed mask passes 2^32 words.
     pub fn transpose(&self) -> Result<Self> {
         let from = self.grid();
@@ -18,7 +20,7 @@ impl BlockMask {
         grid.check()?;
         let varies = Varies { batch: self.batch_stride() > 0, heads: self.head_stride() > 0 };
         let mut turned = Turned { mask: self, builder: Builder::new(grid, varies)?, made: HashMap::new() };
-        for site in 0..self.stored_rows() / from.q_blocks() {
+        for site in 0..self.stored_sites().count() {
             let mut sweep = Sweep::new(from.k_blocks());
             for q_block in 0..from.q_blocks() {
                 sweep.row(q_block as u32, turned.row(site * from.q_blocks() + q_block, q_block)?);
@@ -31,6 +33,41 @@ impl BlockMask {
         }
         turned.builder.renumber()?;
         turned.builder.finish()
+    }
+}
+
+impl Parts {
+    /// Key -> queries, for a backward pass over keys: `transpose()?.keeps(b, h, j, i) == keeps(b, h, i, j)`.
+    ///
+    /// Each part is transposed by itself, its bit tiles, too: its [`BlockMask::transpose`], with `q_order` and `k_order` in
+    /// each other's place. What follows "query" in this crate is then a key, and the other way round: the extent's `q_len` is
+    /// Lk. The first part has to cover every row, now every key: a part that does so comes first, the others keep
+    /// their order, and where none does, an empty part in natural order is put before them.
+    ///
+    /// # Errors
+    /// As [`BlockMask::transpose`]; [`Error::Argument`] for a part whose `k_order` has a key twice, which is valid forward
+    /// but would be one row of the result twice.
+    pub fn transpose(&self) -> Result<Self> {
+        let Extent { q_len, kv_len, .. } = *self.extent();
+        let extent = Extent { q_len: kv_len, kv_len: q_len, ..*self.extent() };
+        let turn = |part: &Part| {
+            let mask = part.mask.transpose()?;
+            Ok(Part { mask, q_order: part.k_order.clone(), k_order: part.q_order.clone() })
+        };
+        let mut parts = self.parts().iter().map(turn).collect::<Result<Vec<Part>>>()?;
+        for (index, part) in parts.iter().enumerate() {
+            part.check_rows(format!("parts[{index}].k_order"), "key", kv_len)?;
+        }
+        let covers = |part: &Part| part.q_order.as_ref().is_none_or(|order| order.len() == kv_len);
+        match parts.iter().position(covers) {
+            Some(at) => parts[..=at].rotate_right(1),
+            None => {
+                let grid = parts.first().map_or(BlockGrid::new(kv_len, q_len), |part| *part.mask.grid());
+                let mask = BlockMask::new(&Not(Full), BlockGrid { q_len: kv_len, kv_len: q_len, ..grid })?;
+                parts.insert(0, Part { mask, q_order: None, k_order: None });
+            }
+        }
+        Self::new(parts, extent)
     }
 }
 

@@ -1,7 +1,7 @@
 use super::{
-    BigBird, BlockLayout, Blocks, Causal, CausalTopLeft, Dilated, Document, Extent, Fixed, Full, Global,
-    Identity, KeyLengths, Longformer, Mask, Pattern, Piece, Prefix, Random, Range, Site, Span, Strided,
-    Varies, Window, short, spans,
+    BigBird, BlockLayout, Blocks, Causal, CausalTopLeft, Dilated, Document, Extent, First, Fixed, Full,
+    Global, Identity, KeyLengths, Longformer, Mask, Pattern, Piece, Prefix, Random, Range, Site, Span,
+    Strided, Varies, Window, names, short, spans,
 };
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 /// |---|---|
 /// | `{"kind": "full"}` | `full` |
 /// | `{"kind": "causal", "alignment": "top_left"}` | `causal:alignment=top_left` |
-/// | `{"kind": "window", "before": 3, "after": 0}` | `window:before=3,after=0` |
+/// | `{"kind": "window", "before": 3, "after": 0}` | `window:before=3,after=0`, or `window:before=3` |
+/// | `{"kind": "window", "before": -1, "after": 0}`, an end of -1 is open | `window:before=-1` |
+/// | `{"kind": "first", "count": 4}` | `first:count=4` |
 /// | `{"kind": "document", "ids": [0, 0, 1]}` | `document:ids=[0,0,1]` |
 /// | `{"kind": "and", "of": [{"kind": "causal"}, {"kind": "key_lengths", "lengths": [5, 7]}]}` | `causal & key_lengths:lengths=[5,7]` |
 /// | `{"kind": "or", "of": [...]}` | `a \| b` |
@@ -45,6 +47,8 @@ pub enum AnyPattern {
     Window(Window),
     /// [`Prefix`].
     Prefix(Prefix),
+    /// [`First`].
+    First(First),
     /// [`Document`].
     Document(Document),
     /// [`KeyLengths`].
@@ -109,13 +113,17 @@ impl AnyPattern {
     /// Reads the JSON form, if the text starts with `{`, or else the short form.
     ///
     /// # Errors
-    /// [`Error::Argument`] that names what is known, for an unknown pattern or parameter, or what is missing.
+    /// [`Error::Argument`] that names what is known, for an unknown pattern (the nearest name first) or parameter, or what
+    /// is missing.
     pub fn parse(text: &str) -> Result<Self> {
-        let value = match text.trim_start().starts_with('{') {
+        let read = match text.trim_start().starts_with('{') {
             true => serde_json::from_str(text).map_err(|error| error.to_string()),
-            false => short::read(text)
-                .and_then(|json| serde_json::from_value(json).map_err(|error| error.to_string())),
+            false => short::read(text),
         };
+        let value = read.and_then(|json| {
+            names::check(&json)?;
+            serde_json::from_value(json).map_err(|error| error.to_string())
+        });
         value.map_err(|why| {
             let need = format!("a pattern, as `window:before=3,after=0` or as JSON ({why})");
             Error::argument("pattern", need, format!("`{text}`"))
@@ -153,6 +161,7 @@ macro_rules! one {
             Self::Causal { alignment: Alignment::TopLeft } => { let $p = &CausalTopLeft; $call }
             Self::Window($p) => $call,
             Self::Prefix($p) => $call,
+            Self::First($p) => $call,
             Self::Document($p) => $call,
             Self::KeyLengths($p) => $call,
             Self::Blocks($p) => $call,
@@ -211,6 +220,17 @@ impl Pattern for AnyPattern {
         )
     }
 
+    fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
+        one!(self, p => p.alike(site, a, b),
+            Self::And { of } | Self::Or { of } => of.iter().all(|p| p.alike(site, a, b)),
+            Self::Not { of } => of.alike(site, a, b),
+        )
+    }
+
+    fn why(&self) -> Option<&'static str> {
+        one!(self, p => p.why(), Self::And { .. } | Self::Or { .. } | Self::Not { .. } => None,)
+    }
+
     fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
         one!(self, p => p.pieces(extent),
             _ => self.identity().to_pattern().pieces(extent),
@@ -262,6 +282,7 @@ mod tests {
             (r#"{"kind":"causal","alignment":"top_left"}"#, "causal:alignment=top_left"),
             (r#"{"kind":"window","before":1073741824,"after":0}"#, "window: before = 1073741824, after = 0"),
             (r#"{"kind":"prefix","len":7}"#, "prefix:len=7"),
+            (r#"{"kind":"first","count":4}"#, "first:count=4"),
             (r#"{"kind":"document","ids":[3,3,1]}"#, "document:ids=[3, 3, 1]"),
             (r#"{"kind":"document","ids":[[0],[1]]}"#, "document:ids=[[0],[1]]"),
             (r#"{"kind":"key_lengths","lengths":[5,7]}"#, "key_lengths:lengths=[5,7]"),
@@ -294,9 +315,16 @@ mod tests {
         let need = "pattern: need a pattern, as `window:before=3,after=0` or as JSON";
         for (text, why) in [
             ("window:befor=1", "unknown field `befor`, expected `before` or `after`".to_owned()),
-            ("window:before=1", "missing field `after`".to_owned()),
-            ("window:before=-1,after=0", "invalid value: integer `-1`, expected usize".to_owned()),
-            ("window:before=x,after=0", "invalid type: string \"x\", expected usize".to_owned()),
+            ("window:after=1", "missing field `before`".to_owned()),
+            (
+                "window:before=-2,after=0",
+                "invalid value: integer `-2`, expected a number of keys, or -1 for no end".to_owned(),
+            ),
+            (
+                "window:before=x,after=0",
+                "invalid type: string \"x\", expected a number of keys, or -1 for no end".to_owned(),
+            ),
+            ("bigbird:block=64,window=3,global=1", "missing field `random`".to_owned()),
             ("window:before=1,before=2", "`before` given twice".to_owned()),
             ("full:x=1", "unknown field `x`, there are no fields".to_owned()),
             (
@@ -328,10 +356,7 @@ mod tests {
             assert_eq!(refusal(text), format!("{need} ({why}), got `{text}`"));
         }
         let unknown = refusal("windw:before=1");
-        assert!(
-            unknown.contains("unknown variant `windw`, expected one of `full`, `causal`, `window`, "),
-            "{unknown}"
-        );
+        assert!(unknown.contains("(no pattern is called `windw`: `window`, "), "{unknown}");
         assert!(refusal(r#"{"kind":"window","before":1,"after":0,"x":1}"#).contains("unknown field `x`"));
         assert!(refusal(r#"{"kind":"full"} x"#).contains("trailing characters"));
         assert!(refusal(r#"{"before":1}"#).contains("missing field `kind`"));
@@ -368,6 +393,47 @@ mod tests {
         Ok(())
     }
 
+    /// What is typed from other libraries.
+    #[test]
+    fn open_ends_and_what_may_be_left_out() {
+        let window = |before, after| AnyPattern::Window(Window { before, after });
+        assert_eq!(parse("window:before=127"), window(127, 0));
+        assert_eq!(parse("window:before=-1"), window(usize::MAX, 0));
+        assert_eq!(parse("window:before=-1,after=-1"), window(usize::MAX, usize::MAX));
+        assert_eq!(parse(r#"{"kind":"window","before":3,"after":-1}"#), window(3, usize::MAX));
+        assert_eq!(parse(&window(usize::MAX, 3).to_json()), window(usize::MAX, 3));
+        let dilated = Dilated { before: usize::MAX, after: 0, step: 4 };
+        assert_eq!(parse("dilated:before=-1,step=4"), AnyPattern::Dilated(dilated));
+        let bigbird = BigBird { block: 64, window: 3, global: 1, random: 2, seed: 0 };
+        assert_eq!(parse("bigbird:block=64,window=3,global=1,random=2"), AnyPattern::BigBird(bigbird));
+        assert_eq!(
+            parse("random:block=64,count=2"),
+            AnyPattern::Random(Random { block: 64, count: 2, seed: 0 })
+        );
+    }
+
+    /// The names that a misspelt one is compared with are those that serde knows.
+    #[test]
+    fn nearest_names_first() {
+        let serde = serde_json::from_str::<AnyPattern>(r#"{"kind":"?"}"#).map_err(|error| error.to_string());
+        let listed: Vec<String> = names::ALL.iter().map(|name| format!("`{name}`")).collect();
+        let serde = serde.err().unwrap_or_default();
+        assert!(serde.contains(&format!("expected one of {} at", listed.join(", "))), "{serde}");
+        for (text, nearest) in [
+            ("casual", "causal"),
+            ("windw:before=1", "window"),
+            ("sliding_window:before=1", "window"),
+            ("BigBird:block=1", "bigbird"),
+            ("big_bird", "bigbird"),
+            ("documents:ids=[0]", "document"),
+            ("causal & !(full | stride:stride=3)", "strided"),
+            (r#"{"kind":"not","of":{"kind":"key_length"}}"#, "key_lengths"),
+        ] {
+            let said = refusal(text);
+            assert!(said.contains(&format!("`: `{nearest}`, ")), "{text}: {said}");
+        }
+    }
+
     /// Behind the enum the patterns are themselves, in closed form, too.
     #[test]
     fn delegation() -> Result<()> {
@@ -378,6 +444,7 @@ mod tests {
             "causal:alignment=top_left",
             "window:before=20,after=3",
             "prefix:len=33",
+            "first:count=33",
             "key_lengths:lengths=[40,90]",
             "causal & key_lengths:lengths=[40,90] & !window:before=9,after=0",
             "prefix:len=17 | window:before=0,after=5 | !causal",

@@ -30,7 +30,8 @@ pub struct Random {
     pub block: usize,
     /// Key blocks of a query block.
     pub count: usize,
-    /// Seed of the draw; heads draw apart.
+    /// Seed of the draw; heads draw apart. 0 where a file or the short form leaves it out.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub seed: u64,
 }
 
@@ -66,7 +67,8 @@ pub struct BigBird {
     pub global: usize,
     /// Random blocks of a query block.
     pub random: usize,
-    /// Seed of the draw; heads draw apart.
+    /// Seed of the draw; heads draw apart. 0 where a file or the short form leaves it out.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub seed: u64,
 }
 
@@ -164,7 +166,7 @@ trait BlockRows {
         let (first, last) = (self.query_block(site, rows.start), self.query_block(site, rows.end - 1));
         let of =
             |r| block_table::stretches(&self.row(&site.extent, site.head, r).runs(), self.block(), kv_len);
-        (first + 1..=last).fold(of(first), |spans, r| spans::together(&spans, &of(r), kv_len))
+        spans::all_together(&mut (first..=last).map(of), kv_len)
     }
 
     fn block_word(&self, site: &Site, i: usize, j: usize) -> u32 {
@@ -176,9 +178,15 @@ trait BlockRows {
     fn table(&self, extent: &Extent, heads: usize) -> BlockTable {
         let (block, blocks) = (self.block(), extent.kv_len.div_ceil(self.block()));
         let first = extent.kv_len.saturating_sub(extent.q_len) / block;
-        let rows = |head| (first..blocks).map(move |r| self.row(extent, head, r as isize).runs());
-        let rows = (0..heads).flat_map(rows).collect();
-        BlockTable { block, first, layout: BlockLayout::from_rows([heads, blocks - first, blocks], rows) }
+        let keys = |run: Range<u32>| {
+            let edge = |at: u32| (at as usize * block).min(extent.kv_len) as u32;
+            edge(run.start)..edge(run.end)
+        };
+        let row = |head, r: usize| self.row(extent, head, r as isize).runs().into_iter().map(keys).collect();
+        let rows = (0..heads).flat_map(|head| (first..blocks).map(move |r| (head, r)));
+        let rows = rows.map(|(head, r)| row(head, r)).collect();
+        let sizes = [heads, blocks - first, extent.kv_len];
+        BlockTable { block, first, layout: BlockLayout::from_rows(sizes, rows) }
     }
 }
 
@@ -341,6 +349,10 @@ impl Pattern for Random {
         Some(vec![natural(self.block(), self.table(extent, heads))])
     }
 
+    fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
+        self.query_block(site, a) == self.query_block(site, b)
+    }
+
     fn identity(&self) -> Identity<'_> {
         Identity::of(self)
     }
@@ -370,6 +382,10 @@ impl Pattern for BigBird {
     fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
         let heads = if self.varies().heads { extent.heads } else { 1 };
         Some(vec![natural(self.block(), self.table(extent, heads))])
+    }
+
+    fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
+        self.query_block(site, a) == self.query_block(site, b)
     }
 
     fn identity(&self) -> Identity<'_> {
@@ -403,6 +419,10 @@ impl Pattern for BigBirdEnds {
         Some(vec![natural(self.block(), self.table(extent, heads))])
     }
 
+    fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
+        self.query_block(site, a) == self.query_block(site, b)
+    }
+
     fn identity(&self) -> Identity<'_> {
         Identity::of(self)
     }
@@ -434,6 +454,10 @@ impl Pattern for BigBirdLists {
     fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
         let fixed = self.fixed.table(extent, 1);
         Some(vec![natural(self.fixed.block, Or(fixed, self.lists.clone()))])
+    }
+
+    fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
+        self.fixed.alike(site, a, b) && self.lists.alike(site, a, b)
     }
 
     fn identity(&self) -> Identity<'_> {

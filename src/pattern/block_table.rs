@@ -9,6 +9,7 @@ pub(super) struct BlockTable {
     pub(super) block: usize,
     /// The query block of the first row.
     pub(super) first: usize,
+    /// Its columns are keys: whole blocks of them, without a division for each key that is asked for.
     pub(super) layout: BlockLayout,
 }
 
@@ -27,22 +28,26 @@ impl BlockTable {
 
 impl Pattern for BlockTable {
     fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
-        has(self.row(site.head, self.query_block(site, i)), j / self.block)
+        has(self.row(site.head, self.query_block(site, i)), j)
     }
 
     fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
-        word(self.row(site.head, self.query_block(site, i)), self.block, j, site.extent.kv_len)
+        word(self.row(site.head, self.query_block(site, i)), 1, j, site.extent.kv_len)
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let kv_len = site.extent.kv_len;
         let (first, last) = (self.query_block(site, rows.start), self.query_block(site, rows.end - 1));
-        let of = |r| stretches(self.row(site.head, r), self.block, kv_len);
-        (first + 1..=last).fold(of(first), |spans, r| spans::together(&spans, &of(r), kv_len))
+        let of = |r| stretches(self.row(site.head, r), 1, kv_len);
+        spans::all_together(&mut (first..=last).map(of), kv_len)
     }
 
     fn varies(&self) -> Varies {
         Varies { batch: false, heads: self.layout.sizes()[0] > 1 }
+    }
+
+    fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
+        self.query_block(site, a) == self.query_block(site, b)
     }
 
     fn identity(&self) -> Identity<'_> {
@@ -59,7 +64,8 @@ pub(super) fn has(row: &[Range<u32>], block: usize) -> bool {
 /// [`keep_word`](Pattern::keep_word) of a row of key blocks.
 pub(super) fn word(row: &[Range<u32>], block: usize, j: usize, kv_len: usize) -> u32 {
     let edge = |column: u32| (column as usize).saturating_mul(block).min(kv_len).saturating_sub(j);
-    let from = row.partition_point(|run| edge(run.end) == 0);
+    // Most rows are short, and then a search costs more than it saves.
+    let from = if row.len() <= 8 { 0 } else { row.partition_point(|run| edge(run.end) == 0) };
     let runs = row[from..].iter().take_while(|run| edge(run.start) < 32);
     runs.fold(0, |word, run| word | spans::ones(edge(run.end)) & !spans::ones(edge(run.start)))
 }

@@ -1,4 +1,4 @@
-use super::{Extent, Identity, Pattern, Range, Site, Span, Varies, block_table, spans::together};
+use super::{Extent, Identity, Pattern, Range, Site, Span, Varies, block_table, spans};
 use crate::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
@@ -163,8 +163,7 @@ impl Pattern for Blocks {
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let (block, kv_len) = (self.block.max(1), site.extent.kv_len);
         let row = |r| block_table::stretches(self.layout.row(site.head, r), block, kv_len);
-        let first = rows.start / block;
-        (first + 1..=(rows.end - 1) / block).fold(row(first), |spans, r| together(&spans, &row(r), kv_len))
+        spans::all_together(&mut (rows.start / block..=(rows.end - 1) / block).map(row), kv_len)
     }
 
     fn varies(&self) -> Varies {
@@ -198,6 +197,11 @@ impl Pattern for Blocks {
             return Err(Error::argument("Blocks.layout", need, format!("{q_blocks} x {k_blocks}")));
         }
         Ok(())
+    }
+
+    fn alike(&self, _: &Site, a: usize, b: usize) -> bool {
+        let block = self.block.max(1);
+        a / block == b / block
     }
 
     fn identity(&self) -> Identity<'_> {

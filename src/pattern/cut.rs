@@ -47,8 +47,7 @@ impl<A: Pattern, B: Pattern> Cut<A, B> {
             let first = run[0] as usize;
             self.other.spans(&site, first..first + run.len())
         };
-        let join = |a: Vec<Span>, b: Vec<Span>| spans::together(&a, &b, self.extent.kv_len);
-        runs.map(of).reduce(join).unwrap_or_default()
+        spans::all_together(&mut runs.map(of), self.extent.kv_len)
     }
 
     /// The part of a stretch of places that lies in the other pattern's stretches of positions.
@@ -113,6 +112,12 @@ where
 
     fn varies(&self) -> Varies {
         self.inner.varies().or(self.other.varies())
+    }
+
+    fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
+        let at = Site { extent: self.extent, ..*site };
+        let [p, q] = [a, b].map(|place| position(&self.q_order, place));
+        self.inner.alike(site, a, b) && self.other.alike(&at, p, q)
     }
 
     fn identity(&self) -> Identity<'_> {

@@ -125,6 +125,11 @@ impl Pattern for Document {
         }
     }
 
+    fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
+        let id = |i| self.own(site, i).map(|(_, own)| own);
+        id(a) == id(b)
+    }
+
     fn identity(&self) -> Identity<'_> {
         Identity::of(self)
     }
@@ -219,6 +224,10 @@ impl Pattern for Stretches {
         let (first, last) = (&self.0[rows.start], &self.0[rows.end - 1]);
         let keys = first.start as usize..last.end as usize;
         vec![Span { keys, all: first == last }]
+    }
+
+    fn alike(&self, _: &Site, a: usize, b: usize) -> bool {
+        self.0[a] == self.0[b]
     }
 
     fn identity(&self) -> Identity<'_> {

@@ -182,6 +182,11 @@ impl Pattern for Fixed {
         }
     }
 
+    fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
+        let same_block = self.block_of(site.aligned(a)) == self.block_of(site.aligned(b));
+        !self.causal && (same_block || self.part == FixedPart::Summary)
+    }
+
     fn identity(&self) -> Identity<'_> {
         Identity::of(self)
     }

@@ -24,6 +24,10 @@ impl Pattern for Full {
         vec![Span { keys: 0..site.extent.kv_len, all: true }]
     }
 
+    fn alike(&self, _: &Site, _: usize, _: usize) -> bool {
+        true
+    }
+
     fn identity(&self) -> Identity<'_> {
         Identity::of(self)
     }

@@ -99,7 +99,7 @@ impl Pattern for Global {
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let is_token = |i| self.has(site.aligned(i));
         let kv_len = site.extent.kv_len;
-        let columns: Vec<Span> = self.tokens.iter().map(|&j| Span { keys: j..j + 1, all: true }).collect();
+        let columns: Vec<Span> = spans::coarse(self.tokens.iter().map(|&token| token..token + 1));
         if rows.clone().all(is_token) {
             return vec![Span { keys: 0..kv_len, all: true }];
         }
@@ -116,6 +116,10 @@ impl Pattern for Global {
     /// The tokens' keys gathered for all queries; the tokens' queries gathered for all other keys.
     fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
         (!self.tokens.is_empty()).then(|| gathered(&self.tokens, extent))
+    }
+
+    fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
+        self.has(site.aligned(a)) == self.has(site.aligned(b))
     }
 
     fn identity(&self) -> Identity<'_> {

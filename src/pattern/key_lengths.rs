@@ -58,6 +58,10 @@ impl Pattern for KeyLengths {
         }
     }
 
+    fn alike(&self, _: &Site, _: usize, _: usize) -> bool {
+        true
+    }
+
     fn identity(&self) -> Identity<'_> {
         Identity::of(self)
     }

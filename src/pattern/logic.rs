@@ -55,6 +55,10 @@ pub struct Not<P>(
 );
 
 impl<A: Pattern, B: Pattern> Pattern for And<A, B> {
+    fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
+        self.0.alike(site, a, b) && self.1.alike(site, a, b)
+    }
+
     fn identity(&self) -> Identity<'_> {
         Identity::both(self.0.identity(), self.1.identity())
     }
@@ -88,6 +92,10 @@ impl<A: Pattern, B: Pattern> Pattern for And<A, B> {
 }
 
 impl<A: Pattern, B: Pattern> Pattern for Or<A, B> {
+    fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
+        self.0.alike(site, a, b) && self.1.alike(site, a, b)
+    }
+
     fn identity(&self) -> Identity<'_> {
         Identity::either(self.0.identity(), self.1.identity())
     }
@@ -121,6 +129,10 @@ impl<A: Pattern, B: Pattern> Pattern for Or<A, B> {
 }
 
 impl<P: Pattern> Pattern for Not<P> {
+    fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
+        self.0.alike(site, a, b)
+    }
+
     fn identity(&self) -> Identity<'_> {
         Identity::complement(self.0.identity())
     }

@@ -287,7 +287,11 @@ impl Pattern for Columns {
 
     fn spans(&self, site: &Site, _: Range<usize>) -> Vec<Span> {
         let keys = self.keys.iter().filter(|&&j| j < site.extent.kv_len);
-        keys.map(|&j| Span { keys: j..j + 1, all: true }).collect()
+        spans::coarse(keys.map(|&j| j..j + 1))
+    }
+
+    fn alike(&self, _: &Site, _: usize, _: usize) -> bool {
+        true
     }
 
     fn identity(&self) -> Identity<'_> {
@@ -311,6 +315,10 @@ impl Pattern for FirstRows {
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let keys = if rows.start < self.0 { 0..site.extent.kv_len } else { 0..0 };
         vec![Span { keys, all: rows.end <= self.0 }]
+    }
+
+    fn alike(&self, _: &Site, a: usize, b: usize) -> bool {
+        (a < self.0) == (b < self.0)
     }
 
     fn identity(&self) -> Identity<'_> {

@@ -69,14 +69,14 @@ impl Mask {
 
 /// The stretches of set values among some, as keys from the first of them on.
 fn stretches(values: &Bits, of: Range<usize>) -> Vec<Span> {
-    let mut spans: Vec<Span> = Vec::new();
+    let mut stretches: Vec<Range<usize>> = Vec::new();
     for key in (0..of.len()).filter(|key| values.get(of.start + key)) {
-        match spans.last_mut() {
-            Some(last) if last.keys.end == key => last.keys.end += 1,
-            _ => spans.push(Span { keys: key..key + 1, all: true }),
+        match stretches.last_mut() {
+            Some(last) if last.end == key => last.end += 1,
+            _ => stretches.push(key..key + 1),
         }
     }
-    spans
+    spans::coarse(stretches.into_iter())
 }
 
 impl Pattern for Mask {
@@ -159,6 +159,14 @@ impl Pattern for Mask {
             }
         }
         Ok(())
+    }
+
+    fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
+        match self.sizes {
+            [_, _, 1, _] => true,
+            [_, _, _, 1] => self.at(site, a, 0) == self.at(site, b, 0),
+            _ => false,
+        }
     }
 
     fn identity(&self) -> Identity<'_> {

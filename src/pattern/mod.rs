@@ -1,10 +1,12 @@
-//! Patterns: which keys a query attends. One small file a pattern, each with its formula, its paper and its picture.
+//! Patterns: which keys a query attends. One small file per pattern, each with its formula, its paper and its picture.
 //!
 //! A pattern is one predicate, [`Pattern::keep`], and, where it can say so, a closed form of the keys that a block of
 //! queries touches, [`Pattern::spans`]. It knows nothing of GPUs: [`BlockMask`](crate::BlockMask) turns it into
 //! blocks.
 //!
-//! To add one: write its file, name it in the list below, and (for the command line) in `AnyPattern`.
+//! To add one: write its file, name it in the list below, and (for the command line) in `AnyPattern`. What makes planning
+//! quick: [`keep_word`](Pattern::keep_word) and [`spans`](Pattern::spans) in closed form, [`alike`](Pattern::alike) where
+//! queries repeat each other, and [`pieces`](Pattern::pieces) where the pairs are scattered.
 
 use crate::Result;
 use std::fmt::Debug;
@@ -18,6 +20,7 @@ mod blocks;
 mod causal;
 mod cut;
 mod document;
+mod first;
 mod fixed;
 mod full;
 mod global;
@@ -36,6 +39,8 @@ mod any;
 #[cfg(feature = "serde")]
 mod json;
 #[cfg(feature = "serde")]
+mod names;
+#[cfg(feature = "serde")]
 mod short;
 mod spans;
 
@@ -43,6 +48,7 @@ pub use bigbird::{BigBird, BigBirdEnds, BigBirdLists, Random};
 pub use blocks::{BlockLayout, Blocks};
 pub use causal::{Causal, CausalTopLeft};
 pub use document::Document;
+pub use first::First;
 pub use fixed::{Fixed, FixedPart};
 pub use full::Full;
 pub use global::{Global, Longformer};
@@ -143,6 +149,12 @@ pub trait Pattern: Debug + Send + Sync {
         vec![Span { keys: 0..site.extent.kv_len, all: false }]
     }
 
+    /// Whether two queries are known to attend the same keys. Then words of one serve for the other.
+    fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
+        let _ = (site, a, b);
+        false
+    }
+
     /// Along which axes the pattern differs.
     fn varies(&self) -> Varies {
         Varies::default()
@@ -194,6 +206,10 @@ macro_rules! forward {
 
             fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
                 (**self).spans(site, rows)
+            }
+
+            fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
+                (**self).alike(site, a, b)
             }
 
             fn varies(&self) -> Varies {

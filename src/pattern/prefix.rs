@@ -13,7 +13,8 @@ use super::{Causal, Identity, Pattern, Range, Site, Span, causal::staircase, spa
 /// ```
 ///
 /// The causal part is aligned as [`Causal`] is. The prefix is counted in keys, from the first one, whatever the
-/// lengths.
+/// lengths. All causal keys are kept, so a union with a window is this mask again, without any window: the first keys
+/// beside a window (attention sinks) are [`First`](super::First).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Prefix {

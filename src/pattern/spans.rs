@@ -55,6 +55,42 @@ pub(super) fn together(a: &[Span], b: &[Span], kv_len: usize) -> Vec<Span> {
     combine(a, b, kv_len, |a, b| if a == b { a } else { Cover::Some })
 }
 
+/// Stretches that all attend, given ascending and disjoint, as few as kernels can tell apart: short ones with short
+/// gaps become one that some may attend. A thousand tokens are then no thousand stretches.
+pub(super) fn coarse(stretches: impl Iterator<Item = Range<usize>>) -> Vec<Span> {
+    /// The least keys of a block: neither in a gap nor in a stretch that is shorter lies a whole one.
+    const BLOCK: usize = 16;
+    let mut spans: Vec<Span> = Vec::new();
+    for keys in stretches.filter(|keys| !keys.is_empty()) {
+        match spans.last_mut() {
+            Some(last)
+                if keys.len() < BLOCK
+                    && keys.start - last.keys.end < BLOCK
+                    && (!last.all || last.keys.len() < BLOCK) =>
+            {
+                *last = Span { keys: last.keys.start..keys.end, all: false };
+            }
+            _ => spans.push(Span { keys, all: true }),
+        }
+    }
+    spans
+}
+
+/// [`together`] of any number of groups, in pairs of equal size: each list is walked a few times, not once per group.
+pub(super) fn all_together(of: &mut dyn Iterator<Item = Vec<Span>>, kv_len: usize) -> Vec<Span> {
+    let mut lists: Vec<Vec<Span>> = of.collect();
+    while lists.len() > 1 {
+        lists = lists
+            .chunks(2)
+            .map(|pair| match pair {
+                [a, b] => together(a, b, kv_len),
+                _ => pair.concat(),
+            })
+            .collect();
+    }
+    lists.pop().unwrap_or_default()
+}
+
 /// A word whose first `count` bits are set.
 pub(super) fn ones(count: usize) -> u32 {
     if count >= 32 { u32::MAX } else { (1 << count) - 1 }
@@ -138,6 +174,17 @@ mod tests {
         assert_eq!(word(isize::MIN..isize::MAX, 64, 100), u32::MAX);
         assert_eq!(word(5..5, 0, 100), 0);
         assert_eq!(word(0..10, 32, 100), 0);
+    }
+
+    /// Short stretches with short gaps are joined; long ones keep what blocks they hold.
+    #[test]
+    fn coarse_stretches() {
+        let span = |keys, all| Span { keys, all };
+        let of = |stretches: &[[usize; 2]]| coarse(stretches.iter().map(|&[start, end]| start..end));
+        assert_eq!(of(&[[3, 4], [6, 8], [9, 10]]), [span(3..10, false)]);
+        assert_eq!(of(&[[3, 4], [5, 5], [20, 21]]), [span(3..4, true), span(20..21, true)]);
+        assert_eq!(of(&[[0, 16], [17, 18], [19, 40]]), [0..16, 17..18, 19..40].map(|keys| span(keys, true)));
+        assert_eq!(of(&[[0, 1], [2, 3], [4, 20]]), [span(0..3, false), span(4..20, true)]);
     }
 
     #[test]

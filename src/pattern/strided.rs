@@ -173,7 +173,8 @@ impl Pattern for Strided {
 }
 
 /// Every `step`-th key of a window (dilated sliding window, Beltagy 2020, section 3.1): with i' = i + (Lk - Lq),
-/// i' - before <= j <= i' + after and (i' - j) mod step = 0. before / step + 1 + after / step keys a row.
+/// i' - before <= j <= i' + after and (i' - j) mod step = 0. before / step + 1 + after / step keys per row. Ends are read as
+/// those of [`Window`]: -1 is open, and `after` is 0 where it is left out.
 ///
 /// ```text
 /// before: 4, after: 0, step: 2
@@ -189,8 +190,10 @@ impl Pattern for Strided {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Dilated {
     /// Keys before the query's own that the window reaches.
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "super::json::reach"))]
     pub before: usize,
     /// Keys after the query's own that the window reaches.
+    #[cfg_attr(feature = "serde", serde(default, deserialize_with = "super::json::reach"))]
     pub after: usize,
     /// Distance of the keys that are kept; 1 is [`Window`].
     pub step: usize,

@@ -14,15 +14,17 @@ use super::{Identity, Pattern, Range, Site, Span, spans::word};
 /// ··██                    ·██
 /// ```
 ///
-/// FlashAttention's `window_size = (before, after)` is the same, with -1 for no end. Hugging Face's `sliding_window =
-/// w` is
+/// FlashAttention's `window_size = (before, after)` is the same, with -1 for no end: `usize::MAX` here, -1 in JSON and in
+/// the short form. There `after` may be left out and is then 0, the causal window. Hugging Face's `sliding_window = w` is
 /// `before: w - 1, after: 0`, Longformer's `attention_window = w` is `w / 2` on each side. DeepSpeed's windows count blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Window {
     /// Keys before the query's own.
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "super::json::reach"))]
     pub before: usize,
     /// Keys after the query's own.
+    #[cfg_attr(feature = "serde", serde(default, deserialize_with = "super::json::reach"))]
     pub after: usize,
 }
 

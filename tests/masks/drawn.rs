@@ -7,8 +7,8 @@ use std::sync::Arc;
 use wgpu_attention::mask::BlockGrid;
 use wgpu_attention::pattern::Identity;
 use wgpu_attention::{
-    And, BlockLayout, Blocks, Causal, Document, Extent, Full, KeyLengths, Mask, Not, Or, PairPredicate,
-    Pattern, Predicate, Prefix, Site, Varies, Window,
+    And, BlockLayout, Blocks, Causal, Document, Extent, First, Full, KeyLengths, Mask, Not, Or,
+    PairPredicate, Pattern, Predicate, Prefix, Site, Varies, Window,
 };
 
 pub(crate) type AnyOne = Arc<dyn Pattern>;
@@ -73,6 +73,7 @@ pub(crate) fn leaf(e: Extent) -> BoxedStrategy<AnyOne> {
         Just(Causal::top_left()).prop_map(boxed),
         (reach(), reach()).prop_map(|(before, after)| boxed(Window { before, after })),
         reach().prop_map(|len| boxed(Prefix { len })),
+        reach().prop_map(|count| boxed(First { count })),
         documents.prop_map(boxed),
         vec(0..=e.kv_len, e.batch).prop_map(|lengths| boxed(KeyLengths { lengths })),
         blocks.prop_map(boxed),

@@ -1,7 +1,11 @@
 //! Edges.
 
-use wgpu_attention::mask::{BlockGrid, BlockMask, RunKind};
-use wgpu_attention::{Causal, Full};
+use crate::drawn::{AnyOne, boxed};
+use wgpu_attention::mask::{BlockGrid, BlockMask, Parts, RunKind};
+use wgpu_attention::{
+    And, BigBird, BlockLayout, Blocks, Causal, Dilated, Document, First, Fixed, Full, Global, KeyLengths,
+    Longformer, Mask, Not, Or, PairPredicate, Prefix, Random, Strided, Window,
+};
 
 #[test]
 fn no_queries_and_no_batch_items_give_an_empty_mask() {
@@ -13,6 +17,63 @@ fn no_queries_and_no_batch_items_give_an_empty_mask() {
             assert_eq!(mask.packed().words, [0, 0]);
             assert_eq!(mask.to_string().lines().count(), if grid.batch == 0 { 1 } else { 2 });
         }
+    }
+}
+
+/// Without keys each pattern is valid, and each row empty.
+#[test]
+fn no_keys_give_empty_rows() {
+    let grid = BlockGrid::new(70, 0).batch(2).heads(3);
+    let layout = || BlockLayout::from_columns(1, &[vec![vec![0]; 9]]).expect("columns ascend");
+    let mask = |sizes: [usize; 4]| {
+        boxed(Mask::new(sizes, vec![true; sizes.iter().product()]).expect("as many values as the sizes say"))
+    };
+    let bigbird = BigBird { block: 8, window: 3, global: 1, random: 2, seed: 1 };
+    let sinks = Or(And(First { count: 4 }, Causal), Window { before: 9, after: 0 });
+    let patterns: Vec<AnyOne> = vec![
+        boxed(Full),
+        boxed(Causal),
+        boxed(Causal::top_left()),
+        boxed(Window { before: 3, after: usize::MAX }),
+        boxed(Prefix { len: 3 }),
+        boxed(First { count: 3 }),
+        boxed(Document::new([])),
+        boxed(Document::per_batch([vec![], vec![]])),
+        boxed(KeyLengths { lengths: vec![0, 0] }),
+        boxed(Blocks { block: 8, layout: layout() }),
+        mask([1, 1, 1, 1]),
+        mask([2, 3, 70, 1]),
+        mask([1, 1, 1, 0]),
+        mask([1, 1, 70, 0]),
+        boxed(Strided::new(5).expect("valid")),
+        boxed(Dilated::new(9, 9, 3).expect("valid")),
+        boxed(Fixed::new(5, 2).expect("valid")),
+        boxed(Global { tokens: [].into() }),
+        boxed(Longformer { window: 8, global: [].into() }),
+        boxed(Random { block: 8, count: 2, seed: 1 }),
+        boxed(bigbird),
+        boxed(bigbird.first_and_last()),
+        boxed(bigbird.with_lists(layout())),
+        boxed(PairPredicate::new(|i, j| i >= j)),
+        boxed(sinks),
+        boxed(Not(sinks)),
+    ];
+    for pattern in patterns {
+        let mask = BlockMask::new(&pattern, grid).unwrap_or_else(|error| panic!("{pattern:?}: {error}"));
+        assert_eq!(mask, BlockMask::scan(&pattern, grid).expect("as above"), "{pattern:?}");
+        let parts = Parts::lower(&pattern, grid).expect("as above");
+        for (kept, visited, bytes) in
+            [(mask.kept(), mask.visited(), mask.bytes()), (parts.kept(), parts.visited(), parts.bytes())]
+        {
+            assert_eq!((kept, visited), (0, 0), "{pattern:?}");
+            assert!(bytes > 0);
+        }
+        assert!(parts.note().is_none() && parts.key_order(1, 2, 69).concat().is_empty(), "{pattern:?}");
+        assert!((0..2).all(|q_block| mask.row(1, 2, q_block).full.is_empty()));
+        assert!(mask.to_string().contains("0 pairs kept") && mask.to_svg("none").contains("0 keys"));
+        let turned = parts.transpose().expect("no rows");
+        assert_eq!((turned.extent().q_len, turned.kept()), (0, 0), "{pattern:?}");
+        assert_eq!(turned.transpose().expect("70 rows again").extent(), parts.extent());
     }
 }
 

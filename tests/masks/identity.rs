@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use wgpu_attention::{
-    And, BigBird, BlockLayout, Blocks, Causal, Dilated, Document, Fixed, FixedPart, Full, Global, KeyLengths,
-    Longformer, Mask, Not, Or, PairPredicate, Pattern, Predicate, Prefix, Random, Site, Strided, StridedPart,
-    Window,
+    And, BigBird, BlockLayout, Blocks, Causal, Dilated, Document, First, Fixed, FixedPart, Full, Global,
+    KeyLengths, Longformer, Mask, Not, Or, PairPredicate, Pattern, Predicate, Prefix, Random, Site, Strided,
+    StridedPart, Window,
 };
 
 /// Every pattern of the crate, and each again with every parameter changed in turn: no two are the same.
@@ -23,6 +23,7 @@ fn all_different() -> Vec<AnyOne> {
     let mut all: Vec<AnyOne> = vec![boxed(Full), boxed(Causal), boxed(Causal::top_left())];
     all.extend([window(1, 2), window(2, 1), window(2, 2)].map(boxed));
     all.extend([1, 2].map(|len| boxed(Prefix { len })));
+    all.extend([1, 2].map(|count| boxed(First { count })));
     all.extend([vec![0, 0, 1, 1], vec![0, 1, 1, 1]].map(|ids| boxed(Document::new(ids))));
     all.push(boxed(Document::per_batch([vec![0, 0, 1, 1], vec![0, 0, 1, 1]])));
     all.extend([vec![1, 2], vec![2, 1], vec![1, 2, 3]].map(|lengths| boxed(KeyLengths { lengths })));

@@ -2,7 +2,8 @@
 
 use wgpu_attention::mask::{BlockGrid, BlockMask};
 use wgpu_attention::{
-    And, BlockLayout, Blocks, Causal, Document, Full, Mask, Not, Or, Pattern, Predicate, Prefix, Site, Window,
+    And, BlockLayout, Blocks, Causal, Document, First, Full, Mask, Not, Or, Pattern, Predicate, Prefix, Site,
+    Window,
 };
 
 fn picture(pattern: &dyn Pattern, q_len: usize, kv_len: usize) -> String {
@@ -22,6 +23,12 @@ fn pictures() {
         ["█··· ██·· ·██· ··██", "·██·· ··██· ···██", "··· █·· ██· ·██"]
     );
     assert_eq!(three(&Prefix { len: 2 }), ["██·· ██·· ███· ████", "███·· ████· █████", "██· ██· ██· ███"]);
+    assert_eq!(three(&First { count: 2 }), ["██·· ██·· ██·· ██··", "██··· ██··· ██···", "██· ██· ██· ██·"]);
+    // Attention sinks; a prefix in their place would be plain causal.
+    let window = Window { before: 0, after: 0 };
+    let sinks = |first: &dyn Pattern| picture(&Or(And(first, Causal), window), 4, 4);
+    assert_eq!(sinks(&First { count: 1 }), "█··· ██·· █·█· █··█");
+    assert_eq!(sinks(&Prefix { len: 1 }), picture(&Causal, 4, 4));
     assert_eq!(
         three(&And(Causal, Window { before: 1, after: 1 })),
         ["█··· ██·· ·██· ··██", "·██·· ··██· ···██", "··· █·· ██· ·██"]

@@ -21,7 +21,7 @@ pub(super) struct Gallery {
 const LEN: usize = 48;
 
 /// File name and pattern.
-const PICTURES: [(&str, &str); 16] = [
+const PICTURES: [(&str, &str); 17] = [
     ("full", "full"),
     ("causal", "causal"),
     ("window", "window:before=6,after=0"),
@@ -35,6 +35,7 @@ const PICTURES: [(&str, &str); 16] = [
     ("bigbird", "bigbird:block=4,window=3,global=1,random=1,seed=7"),
     ("longformer", "longformer:window=8,global=[0,24]"),
     ("prefix", "prefix:len=10"),
+    ("first", "first:count=4 & causal | window:before=6"),
     (
         "document",
         "causal & document:ids=[0,0,0,0,0,0,0,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,2,2,2,2,2,2,2,2,2,2,2,2,2,2]",

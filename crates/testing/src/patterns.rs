@@ -3,9 +3,9 @@ use std::fmt;
 use std::sync::Arc;
 use wgpu_attention::pattern::CausalTopLeft;
 use wgpu_attention::{
-    And, BigBird, BlockLayout, Blocks, Causal, Dilated, Document, Extent, Fixed, FixedPart, Full, Global,
-    KeyLengths, Longformer, Mask, Not, Or, PairPredicate, Pattern, Predicate, Prefix, Random, Strided,
-    StridedPart, Window,
+    And, BigBird, BlockLayout, Blocks, Causal, Dilated, Document, Extent, First, Fixed, FixedPart, Full,
+    Global, KeyLengths, Longformer, Mask, Not, Or, PairPredicate, Pattern, Predicate, Prefix, Random,
+    Strided, StridedPart, Window,
 };
 
 type Make = fn(&mut Draw, &Extent) -> Box<dyn Pattern>;
@@ -18,6 +18,7 @@ pub const PATTERNS: &[(&str, Make)] = &[
     ("window", |d, e| Box::new(window(d, e))),
     ("window_open", |d, e| Box::new(Window { before: usize::MAX, after: d.below(e.kv_len) })),
     ("prefix", |d, e| Box::new(Prefix { len: d.below(e.kv_len + 2) })),
+    ("first", |d, e| Box::new(First { count: d.below(e.kv_len + 2) })),
     ("document", |d, e| Box::new(Document::new(ids(d, e)))),
     ("document_per_batch", |d, e| {
         Box::new(Document::per_batch((0..e.batch).map(|_| ids(d, e)).collect::<Vec<_>>()))
