@@ -58,8 +58,6 @@ struct Explanation {
     visited: u64,
     /// visited / kept.
     waste: f64,
-    /// Where visited is more than 4 x kept, why.
-    note: Option<String>,
     /// The mask on the device.
     mask_bytes: u64,
     /// What a call allocates beside the user's tensors.
@@ -115,7 +113,6 @@ impl Explain {
         let said = plan.explain();
         Ok(Explanation {
             parts: said.parts,
-            note: parts.note().map(str::to_owned),
             mask_bytes: said.mask_bytes,
             scratch_bytes: said.scratch_bytes,
             splits: said.splits,
@@ -135,7 +132,6 @@ impl Explain {
         let tile = schedule.tiles[0];
         Ok(Explanation {
             parts: parts.parts().len(),
-            note: parts.note().map(str::to_owned),
             mask_bytes: parts.bytes(),
             scratch_bytes: schedule.scratch_bytes.iter().sum(),
             splits: schedule.splits,
@@ -164,7 +160,6 @@ impl Explain {
             kept,
             visited,
             waste: if kept == 0 { 1.0 } else { visited as f64 / kept as f64 },
-            note: None,
             mask_bytes: 0,
             scratch_bytes: 0,
             splits: 1,
@@ -198,7 +193,6 @@ impl Explanation {
             ("parts", self.parts.to_string()),
             ("kept", format!("{} pairs, {:.4} GFLOP", grouped(self.kept), self.useful_flops / 1e9)),
             ("visited", format!("{} pairs, {:.3} x kept", grouped(self.visited), self.waste)),
-            ("note", self.note.clone().unwrap_or_default()),
             ("mask", bytes(self.mask_bytes)),
             ("scratch", bytes(self.scratch_bytes)),
             ("build", seconds(self.build_s)),
