@@ -41,8 +41,9 @@ fn row_score(at: Head, row: u32, j: vec4<u32>, products: vec4<f32>) -> vec4<f32>
     let i = query_at(at, own);
     let position = i32(i + params.kernel.kv_len - params.kernel.q_len);
     var s = score(Pairs(at.batch, head_of(at, own), i, j, vec4(position) - vec4<i32>(j)), products);
-    // No score is taken for a pair that is left out; and no term makes a product finite that is not.
-    if (BASE_E) { s = select(max(s, vec4(LOWEST)), s, not_finite(s)); }
+    // No score is taken for a pair that is left out, though rounding may have taken it to minus infinity; NaN and infinity
+    // stay; and no term makes a product finite that is not.
+    if (BASE_E) { s = select(max(s, vec4(LOWEST)), s, not_finite(s) & (bitcast<vec4<u32>>(s) != vec4(0xff800000u))); }
     s = select(s, products, not_finite(products));
     if (SCORES_MAY_DROP) { s = select(s, vec4(DROPPED), removed); }
     return s;

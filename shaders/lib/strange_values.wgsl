@@ -18,13 +18,16 @@ fn finite_or_noted(key: u32, x: vec4<f32>) -> vec4<f32> {
     return select(x, vec4(0.0), strange);
 }
 
-// Notes the rows that attend one of those keys; a weight is 0 where a pair is left out, and nowhere else.
-fn note_values(lane: Lane, p: Scores) {
+// Notes the rows that attend one of those keys. Where pairs are left out, a weight is 0 for these and no others.
+fn note_values(lane: Lane, tile: KeyTile, p: Scores) {
     let strange = vec4(is_strange(lane.c), is_strange(lane.c + LANES_C),
                        is_strange(lane.c + 2u * LANES_C), is_strange(lane.c + 3u * LANES_C));
     if (!any(strange)) { return; }
-    strange_rows = strange_rows | vec4(any(strange & (p.a != vec4(0.0))), any(strange & (p.b != vec4(0.0))),
-                                       any(strange & (p.c != vec4(0.0))), any(strange & (p.d != vec4(0.0))));
+    let all_attended = vec4(!is_masked(tile) && !SCORES_MAY_DROP);
+    strange_rows = strange_rows | vec4(any(strange & (all_attended | (p.a != vec4(0.0)))),
+                                       any(strange & (all_attended | (p.b != vec4(0.0)))),
+                                       any(strange & (all_attended | (p.c != vec4(0.0)))),
+                                       any(strange & (all_attended | (p.d != vec4(0.0)))));
 }
 
 fn is_strange(key: u32) -> bool { return ((atomicLoad(&strange_keys[key / 32u]) >> (key % 32u)) & 1u) == 1u; }

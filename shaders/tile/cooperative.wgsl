@@ -76,7 +76,7 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
     stage_v(at, lane, tile);
     raise_late(lane, max_over_lanes(lane, maxima(s)));
     let p = weights(tile, s);
-    note_values(lane, p); // max_over_lanes has waited for the values of all
+    note_values(lane, tile, p); // max_over_lanes has waited for the values of all
     store_weights(lane, p);
     if (workgroupUniformLoad(&raised) != 0u) { rescale(lane, share); } // with a barrier on both sides
     add_values(share);

@@ -51,7 +51,7 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
     }
     o = rescaled(o, rescale, x);
     if (WIDE) { wide = rescaled(wide, rescale, x_wide); }
-    if (is_masked(tile) || SCORES_MAY_DROP) { note_values(lane, p); }
+    if (is_masked(tile) || SCORES_MAY_DROP) { note_values(lane, tile, p); }
 }
 
 // q . k of the lane's 4 queries and 4 keys, a chunk of the head dimension at a time.

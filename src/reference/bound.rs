@@ -265,8 +265,9 @@ fn score_error(call: &Call<'_>, q: &Query, at: Position, exact: &Exact, n: usize
     if call.attention.score.is_plain() {
         return known.error;
     }
-    // Kept above f32::MIN, by one place.
-    if known.score.abs() + known.error > f64::from(f32::MAX) + 2f64.powi(102) {
+    // Kept above f32::MIN, by one place, whatever rounding makes of it on that side; on the other it may overflow.
+    let largest = f64::from(f32::MAX);
+    if known.score.abs() > largest + 2f64.powi(102) || known.score + known.error > largest {
         return f64::INFINITY;
     }
     known.error + if known.score.abs() > 0.5 * HUGE { U * known.score.abs() } else { 0.0 }
