@@ -11,9 +11,9 @@ pub(super) struct Bits {
 
 impl Bits {
     pub(super) fn new(values: impl IntoIterator<Item = bool>) -> Self {
-        let (mut words, mut len) = (Vec::new(), 0);
+        let (mut words, mut len) = (Vec::new(), 0usize);
         for value in values {
-            if len % 32 == 0 {
+            if len.is_multiple_of(32) {
                 words.push(0u32);
             }
             if let Some(word) = words.last_mut() {

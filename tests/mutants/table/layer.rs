@@ -69,7 +69,7 @@ wgpu_attention_testing::mutants! {
         "what an f32 mean misses is left": "view.rest = mean_of(x_at, lane, view);" => "";
         "the largest element misses a lane": "max(largest[lane], largest[lane + step])" => "largest[lane]";
         "a row with infinity counts": "if (most >= INFINITY)" => "if (most > INFINITY)";
-        "blocks of a sum are dropped": "sum += part;" => "sum = part;";
+        "blocks of a sum are dropped": "part = fma(d, d, part);\n        }\n        sum += part;" => "part = fma(d, d, part);\n        }\n        sum = part;";
         "blocks of a softmax are dropped": "l += part;" => "l = part;";
         "a softmax loses NaN": "or_nan(d, exps(d))" => "exps(d)";
         "a softmax of nothing is 0": "{ l = nan_of(bitcast<u32>(l)); }" => "{ l = 1.0; }";
@@ -94,7 +94,7 @@ wgpu_attention_testing::mutants! {
         "the sum of squares misses a lane": "partial[lane] += partial[lane + step]" => "partial[lane] += partial[lane + step - u32(lane == 7u)]";
         "the reduction stops early": "step > 0u; step /= 2u) {\n        workgroupBarrier();\n        if (lane < step) { partial[lane] +=" => "step > 1u; step /= 2u) {\n        workgroupBarrier();\n        if (lane < step) { partial[lane] +=";
         "no barrier in the reduction": "workgroupBarrier();\n        if (lane < step) { partial[lane] +=" => "if (lane < step) { partial[lane] +=";
-        "no barrier between reductions": "workgroupUniformLoad(&partial[0])" => "partial[0]";
+        "no barrier between reductions": "workgroupUniformLoad(&partial[0]); // with" => "partial[0]; // with";
         "no weight": " * load_weight(c, count)" => "";
         "no norm bias": "y += load_bias(c, count);" => "";
         "rows of x follow without a gap": "row * params.x_row" => "row * params.width";
