@@ -38,7 +38,7 @@ fn a_recorded_case_is_whole() {
     assert_eq!(json(&folder.0.join("cases.json")), serde_json::json!(["case0"]));
     let case = json(&folder.0.join("case0/case.json"));
     assert_eq!(case["case"], only);
-    // Three parts and the finish; out and lse.
+    // Three parts and the merge; out and lse.
     assert_eq!(case["dispatches"].as_array().unwrap().len(), 4);
     assert_eq!(case["outputs"].as_array().unwrap().len(), 2);
     for pipeline in case["pipelines"].as_array().unwrap() {

@@ -1,15 +1,15 @@
 //! Cases of the blocked kernel and of what merges its parts: the bound, count and gather tests of `tests/kernels`, for each
 //! kind of tile.
 
-use anyhow::{Error, Result, bail, ensure};
-use half::{bf16, f16};
+use anyhow::{Error, Result, ensure};
 use wgpu_attention::ElementType::{self, Bf16, F16, F32};
 use wgpu_attention::reference::{
     Got, Kind, Position, Report, Rows, VerifyOptions, WeightFormat, oracle, verify,
 };
 use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{
-    AttentionShape, BiasStrides, Causal, Element, Full, Inputs, KernelPath, Options, Parts,
+    Alibi, AttentionShape, BiasStrides, Causal, Element, Full, Inputs, KernelPath, Options, Parts, Score,
+    Slopes, Storage, Temperature,
 };
 use wgpu_attention_testing::{BiasValues, Bound, Case, Cut, PATTERNS, Placement, cut, picked};
 
@@ -74,7 +74,7 @@ impl List<'_> {
         for element in [F32, F16, Bf16] {
             for (d, dv) in [(64, 64), (7, 5), (80, 33), (128, 128), (256, 256)] {
                 let shape = AttentionShape::new(1, 2, 130, d).kv_heads(1).kv_len(141).value_dim(dv);
-                let case = Case::new(shape.elements(element)).pattern(Causal);
+                let case = Case::new(shape.storage(Storage::all(element))).pattern(Causal);
                 for kind in Kind::ALL {
                     let small =
                         (d, kind) == (64, Kind::Peaky) || (d, kind) == (7, Kind::Normal) && element != Bf16;
@@ -83,9 +83,14 @@ impl List<'_> {
                 }
             }
         }
+        let mixed = AttentionShape::new(2, 2, 70, 16);
         for (input, output) in [(F32, F16), (F16, F32), (Bf16, F32)] {
-            let shape = AttentionShape::new(2, 2, 70, 16).input(input).output(output);
-            self.add(Check::Bound, false, format!("out {output}"), Case::new(shape));
+            let case = Case::new(mixed.storage(Storage::all(input).out(output)));
+            self.add(Check::Bound, false, format!("out {output}"), case);
+        }
+        for kv in [F16, Bf16] {
+            let case = Case::new(mixed.storage(Storage::all(F32).kv(kv)));
+            self.add(Check::Bound, kv == F16, format!("keys and values {kv}"), case);
         }
         let long = Case::new(AttentionShape::new(1, 1, 4097, 16)).pattern(Causal).kind(Kind::Rising);
         let rows = Rows::Sample { count: 32, seed: 3 };
@@ -98,13 +103,17 @@ impl List<'_> {
     /// Terms of the score.
     fn terms(&mut self) {
         let shape = AttentionShape::new(2, 2, 70, 16);
-        let biased = |shape: AttentionShape| shape.bias(BiasStrides::broadcast([2, 1, 70, 70]));
-        let all = Case::new(biased(shape.softcap(30.0).alibi(true))).bias(BiasValues::Holes);
+        let of = |score: Score| Case::new(shape.score(score));
+        let biased = |score: Score| of(score.bias(BiasStrides::broadcast([2, 1, 70, 70])));
+        let all = biased(Score::new().softcap(30.0).alibi()).bias(BiasValues::Holes);
         self.add(Check::Bound, true, "softcap, bias, ALiBi".into(), all);
-        self.add(Check::Bound, false, "softcap".into(), Case::new(shape.softcap(2.0)));
-        self.add(Check::Bound, false, "ALiBi".into(), Case::new(shape.alibi(true)).pattern(Causal));
+        self.add(Check::Bound, false, "softcap".into(), of(Score::new().softcap(2.0)));
+        self.add(Check::Bound, false, "ALiBi".into(), of(Score::new().alibi()).pattern(Causal));
+        let symmetric = Alibi::new(Slopes::Given).symmetric(true);
+        self.add(Check::Bound, false, "ALiBi, symmetric".into(), of(Score::new().with(symmetric)));
+        self.add(Check::Bound, true, "temperature".into(), of(Score::new().with(Temperature)));
         for bias in [BiasValues::Holes, BiasValues::Floors] {
-            self.add(Check::Bound, false, format!("bias {bias:?}"), Case::new(biased(shape)).bias(bias));
+            self.add(Check::Bound, false, format!("bias {bias:?}"), biased(Score::new()).bias(bias));
         }
     }
 
@@ -128,16 +137,17 @@ impl List<'_> {
         }
     }
 
-    /// Several parts, merged in place, and the finishing kernel.
+    /// Several parts, merged in place, and the merging kernel.
     fn merges(&mut self, kind: TileKind) {
-        let few = AttentionShape::new(1, 1, 9, 8).kv_len(37).elements(F16);
+        let few = AttentionShape::new(1, 1, 9, 8).kv_len(37).storage(Storage::all(F16));
         let case = Case { options: self.options, ..Case::new(few).pattern(Causal) };
         let parts = cut(&case, Cut::Keys, 1);
         let name = format!("{kind:?}, 9 queries, causal, two parts");
         self.push(Set::Tiny, F16, name, move |bench| run(bench, Check::Bound, &case, &parts));
         for element in [F32, F16, Bf16] {
-            let shape = AttentionShape::new(1, 2, 70, 16).kv_len(90).elements(element);
-            let case = Case::new(shape).pattern(picked("window", &shape.extent(), 1));
+            let shape = AttentionShape::new(1, 2, 70, 16).kv_len(90);
+            let stored = shape.storage(Storage::all(element));
+            let case = Case::new(stored).pattern(picked("window", &shape.extent(), 1));
             for how in Cut::ALL {
                 let small = how == Cut::Gathers || how == Cut::Pairs && element == F32;
                 for check in [Check::Bound, Check::Count, Check::Gather] {
@@ -154,22 +164,19 @@ impl List<'_> {
 
     /// f16 inputs on matrix units: bound, sets, terms, parts.
     fn cooperative(&mut self) {
-        let shape = AttentionShape::new(2, 2, 70, 64).kv_len(150).elements(F16);
-        let causal = Case::new(shape).pattern(Causal);
+        let halves = Storage::all(F16);
+        let shape = AttentionShape::new(2, 2, 70, 64).kv_len(150);
+        let causal = Case::new(shape.storage(halves)).pattern(Causal);
         for (kind, set) in [(Kind::Normal, Set::Tiny), (Kind::Peaky, Set::Full), (Kind::Rising, Set::Full)] {
             self.add_to(set, Check::Bound, format!("d 64, causal, {kind:?}"), causal.clone().kind(kind));
         }
-        let wide = AttentionShape::new(1, 2, 70, 40).kv_len(99).value_dim(128).elements(F16);
+        let wide = AttentionShape::new(1, 2, 70, 40).kv_len(99).value_dim(128).storage(halves);
         self.add(Check::Bound, false, "d 40, dv 128".into(), Case::new(wide));
-        let biased = shape.bias(BiasStrides::broadcast([2, 1, 70, 150])).softcap(30.0).alibi(true);
-        self.add(
-            Check::Bound,
-            false,
-            "softcap, bias, ALiBi".into(),
-            Case::new(biased).bias(BiasValues::Holes),
-        );
+        let score = Score::new().bias(BiasStrides::broadcast([2, 1, 70, 150])).softcap(30.0).alibi();
+        let biased = Case::new(shape.storage(halves).score(score)).bias(BiasValues::Holes);
+        self.add(Check::Bound, false, "softcap, bias, ALiBi".into(), biased);
         for name in ["causal", "bigbird", "longformer", "mask_of_all"] {
-            let case = Case::new(shape.output(F32)).pattern(picked(name, &shape.extent(), 1));
+            let case = Case::new(shape.storage(halves.out(F32))).pattern(picked(name, &shape.extent(), 1));
             self.add(Check::Count, name == "bigbird", format!("count, {name}"), case.clone());
             self.add(Check::Gather, name == "bigbird", format!("gather, {name}"), case);
         }
@@ -185,11 +192,13 @@ impl List<'_> {
         let few = AttentionShape::new(1, 1, 1, 8).kv_len(70);
         self.add_to(Set::Tiny, Check::Bound, "one query, few keys".into(), Case::new(few));
         for element in [F32, F16, Bf16] {
-            let dense = AttentionShape::new(1, 2, 100, 64).elements(element);
+            let storage = Storage::all(element);
+            let dense = AttentionShape::new(1, 2, 100, 64).storage(storage);
             self.add(Check::Bound, true, "d 64, causal".into(), Case::new(dense).pattern(Causal));
-            let decode = AttentionShape::new(2, 4, 1, 64).kv_heads(2).kv_len(700).elements(element);
+            let decode = AttentionShape::new(2, 4, 1, 64).kv_heads(2).kv_len(700);
+            let decode = Case::new(decode.storage(storage));
             for (pattern, case) in
-                [("full", Case::new(decode).pattern(Full)), ("causal", Case::new(decode).pattern(Causal))]
+                [("full", decode.clone().pattern(Full)), ("causal", decode.clone().pattern(Causal))]
             {
                 self.add(Check::Bound, pattern == "full", format!("one query, {pattern}"), case.clone());
                 self.add(Check::Gather, false, format!("one query, {pattern}, gather"), case);
@@ -204,7 +213,7 @@ impl List<'_> {
 
     fn add_to(&mut self, set: Set, check: Check, name: String, case: Case) {
         let case = Case { options: self.options, ..case };
-        self.push(set, case.shape.input, name, move |bench| run(bench, check, &case, &case.parts()));
+        self.push(set, case.attention.storage.q, name, move |bench| run(bench, check, &case, &case.parts()));
     }
 
     fn push(
@@ -220,18 +229,15 @@ impl List<'_> {
 
 /// Computes a case and looks at it.
 fn run(bench: &Bench, check: Check, case: &Case, parts: &Parts) -> Result<f64> {
-    match (case.shape.input, case.shape.output) {
-        (F32, F32) => typed::<f32, f32>(bench, check, case, parts),
-        (F32, F16) => typed::<f32, f16>(bench, check, case, parts),
-        (F16, F16) => typed::<f16, f16>(bench, check, case, parts),
-        (F16, F32) => typed::<f16, f32>(bench, check, case, parts),
-        (Bf16, Bf16) => typed::<bf16, bf16>(bench, check, case, parts),
-        (Bf16, F32) => typed::<bf16, f32>(bench, check, case, parts),
-        (input, output) => bail!("no case is {input} -> {output}"),
-    }
+    wgpu_attention_testing::typed!(case.attention.storage, of_types(bench, check, case, parts))
 }
 
-fn typed<E: Element, O: Element>(bench: &Bench, check: Check, case: &Case, parts: &Parts) -> Result<f64> {
+fn of_types<Q: Element, KV: Element, O: Element>(
+    bench: &Bench,
+    check: Check,
+    case: &Case,
+    parts: &Parts,
+) -> Result<f64> {
     if case.options.tile_kind == Some(TileKind::Direct) {
         bench.compiles_direct_tiles()?;
     }
@@ -240,25 +246,26 @@ fn typed<E: Element, O: Element>(bench: &Bench, check: Check, case: &Case, parts
         bench.has_matrices()?;
     }
     let weights = WeightFormat::of(path);
-    let (shape, pattern) = (&case.shape, case.pattern.as_dyn());
+    let (attention, pattern) = (&case.attention, case.pattern.as_dyn());
     let report = match check {
         Check::Bound => {
-            let tensors = case.tensors::<E>();
+            let tensors = case.tensors::<Q, KV>();
             let got = Computed::<O>::of(bench, case, &tensors.inputs(), parts)?;
             let order = |at: Position| parts.key_order(at.batch, at.head, at.i);
-            let options =
-                VerifyOptions { rows: case.rows, order: Some(&order), weights, ..Default::default() };
-            verify(shape, &tensors.inputs(), pattern, got.view(), options)?
+            let tiles = |at: Position| parts.key_tiles(at.batch, at.head, at.i);
+            let (order, tiles) = (Some(&order as _), Some(&tiles as _));
+            let options = VerifyOptions { rows: case.rows, order, tiles, weights, ..Default::default() };
+            verify(attention, &tensors.inputs(), pattern, got.view(), options)?
         }
         Check::Count => {
-            let tensors = oracle::count_inputs::<E>(shape, case.seed)?;
+            let tensors = oracle::count_inputs::<Q, KV>(attention, case.seed)?;
             let got = Computed::<O>::of(bench, case, &tensors.inputs(), parts)?;
-            oracle::check_count(shape, &tensors.inputs(), pattern, got.view(), case.rows)?
+            oracle::check_count(attention, &tensors.inputs(), pattern, got.view(), case.rows)?
         }
         Check::Gather => {
-            let gather = oracle::gather_inputs::<E>(shape, pattern, case.seed)?;
+            let gather = oracle::gather_inputs::<Q, KV>(attention, pattern, case.seed)?;
             let got = Computed::<O>::of(bench, case, &gather.tensors.inputs(), parts)?;
-            oracle::check_gather(shape, &gather, pattern, got.view(), case.rows, weights)?
+            oracle::check_gather(attention, &gather, pattern, got.view(), case.rows, weights)?
         }
     };
     judged(&report, case)
@@ -271,9 +278,14 @@ struct Computed<O> {
 }
 
 impl<O: Element> Computed<O> {
-    fn of<E: Element>(bench: &Bench, case: &Case, inputs: &Inputs<'_, E>, parts: &Parts) -> Result<Self> {
+    fn of<Q: Element, KV: Element>(
+        bench: &Bench,
+        case: &Case,
+        inputs: &Inputs<'_, Q, KV>,
+        parts: &Parts,
+    ) -> Result<Self> {
         let gpu = bench.with(case.options)?;
-        let bound = Bound::new::<E, O>(&gpu, &case.shape, inputs, parts, case.lse);
+        let bound = Bound::new::<Q, KV, O>(&gpu, &case.attention, inputs, parts, case.lse);
         let written: Vec<_> = bound.written().iter().map(|tensor| &tensor.buffer).collect();
         let bytes = bench.run(|encoder| bound.call.encode(encoder), &written)?;
         let outcome = bound.take(&bytes).map_err(Error::msg)?;
@@ -289,7 +301,7 @@ impl<O: Element> Computed<O> {
 fn judged(report: &Report, case: &Case) -> Result<f64> {
     ensure!(report.pass && report.rows_checked > 0 && report.unspecified == 0, "{report}; {case}");
     // Under huge biases rounding alone moves a score by many nats: the share of that bound says nothing of precision.
-    let tells = case.shape.bias.is_none() || case.bias != BiasValues::Floors;
+    let tells = case.bias_strides().is_none() || case.bias != BiasValues::Floors;
     let both = [report.worst_out, report.worst_lse].into_iter().flatten().filter(|_| tells);
     Ok(both.map(|worst| worst.ratio).fold(0.0, f64::max))
 }

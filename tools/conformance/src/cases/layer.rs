@@ -5,9 +5,9 @@ use wgpu_attention::ElementType::{self, Bf16, F16, F32};
 use wgpu_attention::reference::layer::{self, Bounded, FeedForwardInputs, MatmulInputs};
 use wgpu_attention::wgsl::MatmulTile;
 use wgpu_attention::{
-    Activation, AddShape, Combine, EmbedShape, Error, FeedForwardBuffers, FeedForwardShape, KernelPath,
-    LayerCall, MatmulBuffers, MatmulPlan, MatmulShape, NormBuffers, NormKind, NormShape, Options,
-    RotaryBuffers, RotaryPairs, RotaryShape, SoftmaxShape, WeightOrder, rotary_tables,
+    Activation, AddShape, Call, Combine, EmbedShape, Error, FeedForwardBuffers, FeedForwardShape, KernelPath,
+    MatmulBuffers, MatmulPlan, MatmulShape, NormBuffers, NormKind, NormShape, Options, RotaryBuffers,
+    RotaryPairs, RotaryShape, SoftmaxShape, WeightOrder, rotary_tables,
 };
 
 use crate::bench::{Bench, NotHere};
@@ -139,7 +139,7 @@ fn products() -> Vec<(bool, String, MatmulShape, By)> {
 }
 
 /// Runs a call, and compares what it leaves in `out`.
-fn compare(bench: &Bench, call: &LayerCall, out: &Tensor, expected: &Bounded) -> Result<f64> {
+fn compare(bench: &Bench, call: &Call, out: &Tensor, expected: &Bounded) -> Result<f64> {
     let bytes = bench.run(|encoder| call.encode(encoder), &[&out.buffer])?;
     let found = expected.compare(out.values(&bytes[0])?, 0.0);
     ensure!(found.pass, "{found}");

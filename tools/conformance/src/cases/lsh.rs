@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use half::{bf16, f16};
 use wgpu_attention::ElementType::{self, Bf16, F16, F32};
 use wgpu_attention::reference::{Kind, LshGot, Rows, random, verify_lsh};
-use wgpu_attention::{AttentionShape, Counter, Element, LshBuffers, LshInputs, LshOptions};
+use wgpu_attention::{AttentionShape, Counter, Element, LshBuffers, LshInputs, LshOptions, Storage};
 
 use crate::bench::Bench;
 use crate::cases::{Case, Set};
@@ -56,8 +56,9 @@ fn run(
 }
 
 fn typed<E: Element>(bench: &Bench, [len, head_dim]: [usize; 2], options: &LshOptions) -> Result<f64> {
-    let shape = AttentionShape::new(2, 2, len, head_dim).elements(E::TYPE);
-    let tensors = random::<E>(&shape, Kind::Normal, 3)?;
+    let shape = AttentionShape::new(2, 2, len, head_dim);
+    let attention = shape.storage(Storage::all(E::TYPE));
+    let tensors = random::<E, E>(&attention, Kind::Normal, 3)?;
     let draw = Counter::new(3, 99);
     let seen: Vec<bool> = (0..shape.batch * shape.q_len).map(|n| draw.below(n as u64, 4) > 0).collect();
     let key_mask = options.key_mask.then_some(&seen[..]);
@@ -81,7 +82,7 @@ fn typed<E: Element>(bench: &Bench, [len, head_dim]: [usize; 2], options: &LshOp
     if let Some(mask) = &mask {
         buffers = buffers.key_mask(mask.binding());
     }
-    let call = bench.kernels().lsh(&shape, options.clone())?.bind(buffers)?;
+    let call = bench.kernels().lsh(&attention, options.clone())?.bind(buffers)?;
     let written = outputs.each_ref().map(|tensor| &tensor.buffer);
     let bytes = bench.run(|encoder| call.encode(encoder), &written)?;
     let got = LshGot {
@@ -90,7 +91,7 @@ fn typed<E: Element>(bench: &Bench, [len, head_dim]: [usize; 2], options: &LshOp
         buckets: &bytemuck::pod_collect_to_vec::<u8, u32>(buckets.take(&bytes[2])?),
         order: Some(&bytemuck::pod_collect_to_vec::<u8, u32>(order.take(&bytes[3])?)),
     };
-    let report = verify_lsh(&shape, options, &inputs, got, Rows::All, None)?;
+    let report = verify_lsh(&attention, options, &inputs, got, Rows::All, None)?;
     ensure!(report.pass && report.attention.unspecified == 0, "{report}");
     let both = [report.attention.worst_out, report.attention.worst_lse];
     Ok(both.into_iter().flatten().map(|worst| worst.ratio).fold(0.0, f64::max))
