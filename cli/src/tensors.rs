@@ -104,7 +104,7 @@ impl Tensor<'_> {
         if self.element()? == E::TYPE {
             return Ok(self.collect());
         }
-        crate::case::rounded(&self.name, &self.floats()?).map_err(anyhow::Error::msg)
+        rounded(&self.name, &self.floats()?).map_err(anyhow::Error::msg)
     }
 
     /// The elements of any floating-point type, as f32.
@@ -191,4 +191,14 @@ pub(crate) fn serialize(outputs: &[Output<'_>], metadata: HashMap<String, String
         Ok((output.name, view.with_context(|| format!("tensor `{}`", output.name))?))
     });
     Ok(safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(metadata))?)
+}
+
+/// Values rounded to an element type; which does not fit its range otherwise.
+pub(crate) fn rounded<E: wgpu_attention::Element>(name: &str, values: &[f32]) -> std::result::Result<Vec<E>, String> {
+    let rounded = |&x: &f32| {
+        let element = E::from_f64(x.into());
+        let fits = Into::<f64>::into(element).is_finite() || !x.is_finite();
+        if fits { Ok(element) } else { Err(format!("`{name}` holds {x:e}, past the range of {}", E::TYPE)) }
+    };
+    values.iter().map(rounded).collect()
 }

@@ -5,7 +5,7 @@ use crate::{Error, KernelPath, Result};
 use std::time::Duration;
 
 /// Choices of the caller; [`Default`] leaves them to the plan.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Options {
     /// Force a kernel, for attention and for matrix products. What the device cannot run is then an [`Error`], never another
@@ -34,22 +34,6 @@ pub struct Options {
     /// Declares every storage buffer of every kernel writable, so that a call may use several ranges of one buffer that do not
     /// meet: for callers whose allocator puts many tensors into one buffer. Off by default.
     pub shared_buffers: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            path: None,
-            tile_kind: None,
-            tile: None,
-            matrix_size: None,
-            splits: None,
-            unchecked: false,
-            dispatch_flops: None,
-            measured_flops_per_second: None,
-            shared_buffers: false,
-        }
-    }
 }
 
 impl Options {

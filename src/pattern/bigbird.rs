@@ -1,7 +1,7 @@
-use super::block_table::BlockTable;
-use super::lower::Piece;
+use super::blocks::table::{self, BlockTable};
+use super::logic::lower::Piece;
 use super::{
-    BlockLayout, Blocks, Extent, Identity, Or, Pattern, Range, Site, Span, Varies, block_table, spans,
+    BlockLayout, Blocks, Extent, Identity, Or, Pattern, Range, Site, Span, Varies, spans,
 };
 use crate::{Counter, Error, Result};
 
@@ -165,13 +165,13 @@ trait BlockRows {
         let kv_len = site.extent.kv_len;
         let (first, last) = (self.query_block(site, rows.start), self.query_block(site, rows.end - 1));
         let of =
-            |r| block_table::stretches(&self.row(&site.extent, site.head, r).runs(), self.block(), kv_len);
+            |r| table::stretches(&self.row(&site.extent, site.head, r).runs(), self.block(), kv_len);
         spans::all_together(&mut (first..=last).map(of), kv_len)
     }
 
     fn block_word(&self, site: &Site, i: usize, j: usize) -> u32 {
         let row = self.row(&site.extent, site.head, self.query_block(site, i));
-        block_table::word(&row.runs(), self.block(), j, site.extent.kv_len)
+        table::word(&row.runs(), self.block(), j, site.extent.kv_len)
     }
 
     /// All rows, each drawn once.
@@ -193,7 +193,7 @@ trait BlockRows {
 /// The pattern's own blocks, where kernels have such, hold no pair too many.
 fn natural(block: usize, pattern: impl Pattern + 'static) -> Piece {
     let fits = block.is_power_of_two() && (16..=64).contains(&block);
-    Piece { blocks: fits.then_some([block, block]), why: block_table::why(block), ..Piece::natural(pattern) }
+    Piece { blocks: fits.then_some([block, block]), why: table::why(block), ..Piece::natural(pattern) }
 }
 
 fn check_block(name: &'static str, block: usize) -> Result<()> {

@@ -1,4 +1,4 @@
-use super::lower::Piece;
+use super::logic::lower::Piece;
 use super::{Extent, Identity, Pattern, Range, Site, Span, spans};
 use crate::{Error, Result};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-use super::lower::{Columns, Piece};
+use super::logic::lower::{Columns, Piece};
 use super::{And, Extent, Full, Identity, Not, Pattern, Range, Site, Span, Window, spans};
 use crate::{Error, Result};
 use std::sync::Arc;

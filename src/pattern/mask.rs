@@ -1,5 +1,5 @@
 use super::bits::Bits;
-use super::lower::{FirstRows, Piece};
+use super::logic::lower::{FirstRows, Piece};
 use super::{Extent, Full, Identity, Pattern, Range, Site, Span, Varies, spans};
 use crate::{Error, Result};
 use std::fmt;

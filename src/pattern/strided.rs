@@ -1,4 +1,4 @@
-use super::lower::{Piece, ResidueBand, Residues};
+use super::logic::lower::{Piece, ResidueBand, Residues};
 use super::{And, Extent, Identity, Pattern, Range, Site, Span, Window, spans};
 use crate::{Error, Result};
 

@@ -1,6 +1,7 @@
 //! Attention cases.
 
-use super::{Content, rounded, unknown};
+use super::{Content, unknown};
+use crate::tensors::rounded;
 use crate::inputs::Owned;
 use crate::pattern::{self, Unusable};
 use crate::score;

@@ -1,6 +1,7 @@
 //! Cases of the kernels around attention.
 
-use super::{Content, flag_of, number_of, rounded, size_of, text_of, unknown};
+use super::{Content, flag_of, number_of, size_of, text_of, unknown};
+use crate::tensors::rounded;
 use crate::tensors::{Tensors, wrong};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};

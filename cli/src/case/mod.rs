@@ -90,11 +90,15 @@ fn unknown(
     let errors = keys.get("expected_abs_error").and_then(Value::as_object).into_iter().flatten();
     let errors = errors.filter(|(key, _)| !ERRORS.contains(&key.as_str()));
     let errors = errors.map(|(key, _)| format!("key `expected_abs_error.{key}`"));
-    let all: Vec<String> = of_case.chain(tensors).chain(errors).collect();
-    match all.len() {
-        0 => None,
-        1 => Some(format!("{} is not there yet", all[0])),
-        _ => Some(format!("{} are not there yet", all.join(", "))),
+    not_there(&of_case.chain(tensors).chain(errors).collect::<Vec<_>>())
+}
+
+/// The reason why a case with these is not supported; none without any.
+pub(crate) fn not_there(names: &[String]) -> Option<String> {
+    match names {
+        [] => None,
+        [name] => Some(format!("{name} is not there yet")),
+        names => Some(format!("{} are not there yet", names.join(", "))),
     }
 }
 
@@ -146,14 +150,4 @@ pub(crate) fn flag_of(keys: &Map<String, Value>, key: &str) -> Result<Option<boo
         Some(Value::Bool(flag)) => Ok(Some(*flag)),
         Some(value) => bail!("{key}: need true or false, got {value}"),
     }
-}
-
-/// Values rounded to an element type; which does not fit its range otherwise.
-pub(crate) fn rounded<E: Element>(name: &str, values: &[f32]) -> Result<Vec<E>, String> {
-    let rounded = |&x: &f32| {
-        let element = E::from_f64(x.into());
-        let fits = Into::<f64>::into(element).is_finite() || !x.is_finite();
-        if fits { Ok(element) } else { Err(format!("`{name}` holds {x:e}, past the range of {}", E::TYPE)) }
-    };
-    values.iter().map(rounded).collect()
 }

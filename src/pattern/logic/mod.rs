@@ -1,4 +1,11 @@
-use super::{Extent, Identity, Pattern, Piece, Range, Site, Span, Varies, lower, spans};
+mod cut;
+mod identity;
+pub(in crate::pattern) mod lower;
+
+pub use identity::Identity;
+pub use lower::Piece;
+
+use super::{Extent, Pattern, Range, Site, Span, Varies, spans};
 use crate::Result;
 
 /// Pairs that both patterns keep. Closed forms stay closed: stretches are intersected.

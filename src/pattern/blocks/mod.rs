@@ -1,4 +1,6 @@
-use super::{Extent, Identity, Pattern, Range, Site, Span, Varies, block_table, spans};
+pub(in crate::pattern) mod table;
+
+use super::{Extent, Identity, Pattern, Range, Site, Span, Varies, spans};
 use crate::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
@@ -104,7 +106,7 @@ impl BlockLayout {
 
     /// Whether query block `r` attends key block `c`. `false` past the layout.
     pub fn keeps(&self, head: usize, r: usize, c: usize) -> bool {
-        block_table::has(self.row(head, r), c)
+        table::has(self.row(head, r), c)
     }
 
     /// A layout from the stretches of columns of each row, which are ascending and do not touch.
@@ -157,12 +159,12 @@ impl Pattern for Blocks {
 
     fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
         let block = self.block.max(1);
-        block_table::word(self.layout.row(site.head, i / block), block, j, site.extent.kv_len)
+        table::word(self.layout.row(site.head, i / block), block, j, site.extent.kv_len)
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let (block, kv_len) = (self.block.max(1), site.extent.kv_len);
-        let row = |r| block_table::stretches(self.layout.row(site.head, r), block, kv_len);
+        let row = |r| table::stretches(self.layout.row(site.head, r), block, kv_len);
         spans::all_together(&mut (rows.start / block..=(rows.end - 1) / block).map(row), kv_len)
     }
 
@@ -171,7 +173,7 @@ impl Pattern for Blocks {
     }
 
     fn why(&self) -> Option<&'static str> {
-        block_table::why(self.block)
+        table::why(self.block)
     }
 
     fn check(&self, extent: &Extent) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Patterns as values: compared, hashed and cloned behind `dyn Pattern`, so that a plan can be kept by its pattern.
 
-use super::{And, Not, Or, Pattern};
+use crate::pattern::{And, Not, Or, Pattern};
 use std::any::Any;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -84,7 +84,7 @@ impl<'a> Identity<'a> {
     /// A pattern of its own type: it is compared by `Eq`, hashed by `Hash` and cloned by `Clone`.
     ///
     /// Parameters that have none of them (closures, floats) need a rule of their own: as
-    /// [`Predicate`](super::Predicate) compares the `Arc` that holds its closure, or by the bits of a float.
+    /// [`Predicate`](crate::pattern::Predicate) compares the `Arc` that holds its closure, or by the bits of a float.
     pub fn of<T: Pattern + Clone + Eq + Hash + 'static>(pattern: &'a T) -> Self {
         Self(Kind::Own(Own(pattern)))
     }
@@ -105,7 +105,7 @@ impl<'a> Identity<'a> {
     }
 
     /// The complement of a combination, with the complements pushed to its parts; `None` where it has none.
-    pub(super) fn pushed(&self) -> Option<Self> {
+    pub(in crate::pattern) fn pushed(&self) -> Option<Self> {
         let complements = |of: &[Self; 2]| of.clone().map(Self::complement);
         match &self.0 {
             Kind::Own(_) => None,

@@ -1,16 +1,16 @@
 //! Rows of blocks, written down once: patterns that draw theirs are asked for each row only once.
 
-use super::{BlockLayout, Identity, Pattern, Range, Site, Span, Varies, spans};
+use crate::pattern::{BlockLayout, Identity, Pattern, Range, Site, Span, Varies, spans};
 
 /// The query block floor(i' / block), with i' = i + (Lk - Lq), attends the key blocks of its row. Queries before and
 /// behind the rows attend nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct BlockTable {
-    pub(super) block: usize,
+pub(in crate::pattern) struct BlockTable {
+    pub(in crate::pattern) block: usize,
     /// The query block of the first row.
-    pub(super) first: usize,
+    pub(in crate::pattern) first: usize,
     /// Its columns are keys: whole blocks of them, without a division for each key that is asked for.
-    pub(super) layout: BlockLayout,
+    pub(in crate::pattern) layout: BlockLayout,
 }
 
 impl BlockTable {
@@ -56,13 +56,13 @@ impl Pattern for BlockTable {
 }
 
 /// Whether a row of key blocks holds one.
-pub(super) fn has(row: &[Range<u32>], block: usize) -> bool {
+pub(in crate::pattern) fn has(row: &[Range<u32>], block: usize) -> bool {
     let after = row.partition_point(|run| run.start as usize <= block);
     row[..after].last().is_some_and(|run| block < run.end as usize)
 }
 
 /// [`keep_word`](Pattern::keep_word) of a row of key blocks.
-pub(super) fn word(row: &[Range<u32>], block: usize, j: usize, kv_len: usize) -> u32 {
+pub(in crate::pattern) fn word(row: &[Range<u32>], block: usize, j: usize, kv_len: usize) -> u32 {
     let edge = |column: u32| (column as usize).saturating_mul(block).min(kv_len).saturating_sub(j);
     // Most rows are short, and then a search costs more than it saves.
     let from = if row.len() <= 8 { 0 } else { row.partition_point(|run| edge(run.end) == 0) };
@@ -71,13 +71,13 @@ pub(super) fn word(row: &[Range<u32>], block: usize, j: usize, kv_len: usize) ->
 }
 
 /// The keys of a row of key blocks.
-pub(super) fn stretches(row: &[Range<u32>], block: usize, kv_len: usize) -> Vec<Span> {
+pub(in crate::pattern) fn stretches(row: &[Range<u32>], block: usize, kv_len: usize) -> Vec<Span> {
     let edge = |column: u32| (column as usize).saturating_mul(block).min(kv_len);
     row.iter().map(|run| Span { keys: edge(run.start)..edge(run.end), all: true }).collect()
 }
 
 /// Why blocks of this size are scattered for a kernel.
-pub(super) fn why(block: usize) -> Option<&'static str> {
+pub(in crate::pattern) fn why(block: usize) -> Option<&'static str> {
     (!block.is_multiple_of(16))
         .then_some("its blocks are no multiple of the 16 keys that a kernel visits at once")
 }

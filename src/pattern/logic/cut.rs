@@ -1,6 +1,6 @@
 //! A piece cut by another pattern, in closed form: the other is asked for the positions behind the places.
 
-use super::{Extent, Identity, Pattern, Range, Site, Span, Varies, spans};
+use crate::pattern::{Extent, Identity, Pattern, Range, Site, Span, Varies, spans};
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ type Order = Option<Arc<[u32]>>;
 
 /// Pairs of places that `inner` keeps and whose positions `other` keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Cut<A, B> {
+pub(in crate::pattern) struct Cut<A, B> {
     inner: A,
     other: B,
     /// The lengths that `other` is asked about.
@@ -21,7 +21,7 @@ pub(super) struct Cut<A, B> {
 }
 
 impl<A, B> Cut<A, B> {
-    pub(super) fn new((inner, other): (A, B), extent: Extent, (q_order, k_order): (Order, Order)) -> Self {
+    pub(in crate::pattern) fn new((inner, other): (A, B), extent: Extent, (q_order, k_order): (Order, Order)) -> Self {
         let rises = k_order.as_deref().map_or(Arc::default(), |order| {
             let falls = |&place: &usize| place == 0 || order[place] <= order[place - 1];
             (0..order.len()).filter(falls).chain([order.len()]).collect()

@@ -1,8 +1,8 @@
 //! Pieces: a pattern cut into disjoint sets that lie densely in an order of their own.
 
-use super::bits::Bits;
+use crate::pattern::bits::Bits;
 use super::cut::Cut;
-use super::{And, Extent, Identity, Not, Or, Pattern, Range, Site, Span, spans};
+use crate::pattern::{And, Extent, Identity, Not, Or, Pattern, Range, Site, Span, spans};
 use std::sync::Arc;
 
 /// Some of a pattern's pairs, in places: place i' is query `q_order[i']`, place j' is key `k_order[j']`.
@@ -24,18 +24,18 @@ pub struct Piece {
 
 impl Piece {
     /// A piece in natural order.
-    pub(super) fn natural(pattern: impl Pattern + 'static) -> Self {
+    pub(in crate::pattern) fn natural(pattern: impl Pattern + 'static) -> Self {
         Self { pattern: Box::new(pattern), q_order: None, k_order: None, blocks: None, why: None }
     }
 
     /// Both patterns' pairs.
-    pub(super) fn and(self, other: Box<dyn Pattern>, extent: Extent) -> Self {
+    pub(in crate::pattern) fn and(self, other: Box<dyn Pattern>, extent: Extent) -> Self {
         let orders = (self.q_order.clone(), self.k_order.clone());
         Self { pattern: Box::new(Cut::new((self.pattern, other), extent, orders)), ..self }
     }
 
     /// Blocks no larger than a gathered list needs: a power of two from 16 to 64.
-    pub(super) fn fitted(self) -> Self {
+    pub(in crate::pattern) fn fitted(self) -> Self {
         let fit = |order: &Option<Arc<[u32]>>| {
             order.as_ref().map_or(64, |order| order.len().next_power_of_two().clamp(16, 64))
         };
@@ -82,7 +82,7 @@ fn joined(a: Piece, b: Piece, join: fn(Box<dyn Pattern>, Box<dyn Pattern>) -> Pi
 }
 
 /// The pieces of [`And`]: those of one, each cut to the pairs of the other.
-pub(super) fn and(a: &dyn Pattern, b: &dyn Pattern, extent: &Extent) -> Vec<Piece> {
+pub(in crate::pattern) fn and(a: &dyn Pattern, b: &dyn Pattern, extent: &Extent) -> Vec<Piece> {
     let cut = |pieces: Vec<Piece>, other: &dyn Pattern, why: Option<&'static str>| {
         let cut = |piece: Piece| Piece { why: piece.why.or(why), ..piece.and(copy(other), *extent) };
         pieces.into_iter().map(cut).collect()
@@ -100,7 +100,7 @@ pub(super) fn and(a: &dyn Pattern, b: &dyn Pattern, extent: &Extent) -> Vec<Piec
 }
 
 /// The pieces of [`Or`]: those of one, and those of the other without what the first has.
-pub(super) fn or(a: &dyn Pattern, b: &dyn Pattern, extent: &Extent) -> Vec<Piece> {
+pub(in crate::pattern) fn or(a: &dyn Pattern, b: &dyn Pattern, extent: &Extent) -> Vec<Piece> {
     let without = |pieces: Vec<Piece>, other: &dyn Pattern| {
         pieces.into_iter().map(|piece| piece.and(Box::new(Not(copy(other))), *extent)).collect::<Vec<_>>()
     };
@@ -116,7 +116,7 @@ pub(super) fn or(a: &dyn Pattern, b: &dyn Pattern, extent: &Extent) -> Vec<Piece
 
 /// The pieces of [`Not`]: the complement of And and Or is that of their parts, of Not the pattern itself; any other
 /// complement of what is sparse is dense in natural order.
-pub(super) fn not(of: &dyn Pattern, extent: &Extent) -> Vec<Piece> {
+pub(in crate::pattern) fn not(of: &dyn Pattern, extent: &Extent) -> Vec<Piece> {
     match of.identity().pushed() {
         Some(pushed) => {
             let pattern = pushed.to_pattern();
@@ -136,10 +136,10 @@ pub(super) fn not(of: &dyn Pattern, extent: &Extent) -> Vec<Piece> {
 /// Positions sorted by their residue: class e holds first + e, first + e + step, ... The positions are
 /// `first .. first + len`, and may begin below 0 (queries that stand before the first key).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Residues {
-    pub(super) first: isize,
-    pub(super) len: usize,
-    pub(super) step: usize,
+pub(in crate::pattern) struct Residues {
+    pub(in crate::pattern) first: isize,
+    pub(in crate::pattern) len: usize,
+    pub(in crate::pattern) step: usize,
 }
 
 impl Residues {
@@ -172,7 +172,7 @@ impl Residues {
     }
 
     /// The order itself, as offsets from `first`.
-    pub(super) fn order(&self) -> Arc<[u32]> {
+    pub(in crate::pattern) fn order(&self) -> Arc<[u32]> {
         let step = self.step.min(self.len.max(1));
         (0..step).flat_map(|e| (e..self.len).step_by(self.step)).map(|at| at as u32).collect()
     }
@@ -181,11 +181,11 @@ impl Residues {
 /// Pairs of one residue whose distance is a number of steps in a range: `low <= (i' - j) / step <= high`, in places of
 /// [`Residues`] on both sides.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct ResidueBand {
-    pub(super) queries: Residues,
-    pub(super) keys: Residues,
+pub(in crate::pattern) struct ResidueBand {
+    pub(in crate::pattern) queries: Residues,
+    pub(in crate::pattern) keys: Residues,
     /// Ranges of steps, each inclusive, disjoint.
-    pub(super) steps: Vec<[isize; 2]>,
+    pub(in crate::pattern) steps: Vec<[isize; 2]>,
 }
 
 impl ResidueBand {
@@ -260,7 +260,7 @@ impl Pattern for ResidueBand {
 
 /// Keys of a set, for every query. Used to take them out of other pieces.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Columns {
+pub(in crate::pattern) struct Columns {
     keys: Arc<[usize]>,
     /// A bit for each key up to the last of the set.
     bits: Bits,
@@ -268,7 +268,7 @@ pub(super) struct Columns {
 
 impl Columns {
     /// From ascending keys.
-    pub(super) fn new(keys: Arc<[usize]>) -> Self {
+    pub(in crate::pattern) fn new(keys: Arc<[usize]>) -> Self {
         let len = keys.last().map_or(0, |last| last + 1);
         let mut bits = vec![false; len];
         keys.iter().for_each(|&key| bits[key] = true);
@@ -301,7 +301,7 @@ impl Pattern for Columns {
 
 /// The first places of a list attend every key of theirs, the others none.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct FirstRows(pub(super) usize);
+pub(in crate::pattern) struct FirstRows(pub(in crate::pattern) usize);
 
 impl Pattern for FirstRows {
     fn keep(&self, _: &Site, i: usize, _: usize) -> bool {
