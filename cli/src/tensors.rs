@@ -194,7 +194,10 @@ pub(crate) fn serialize(outputs: &[Output<'_>], metadata: HashMap<String, String
 }
 
 /// Values rounded to an element type; which does not fit its range otherwise.
-pub(crate) fn rounded<E: wgpu_attention::Element>(name: &str, values: &[f32]) -> std::result::Result<Vec<E>, String> {
+pub(crate) fn rounded<E: wgpu_attention::Element>(
+    name: &str,
+    values: &[f32],
+) -> std::result::Result<Vec<E>, String> {
     let rounded = |&x: &f32| {
         let element = E::from_f64(x.into());
         let fits = Into::<f64>::into(element).is_finite() || !x.is_finite();

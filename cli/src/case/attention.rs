@@ -1,11 +1,11 @@
 //! Attention cases.
 
 use super::{Content, unknown};
-use crate::tensors::rounded;
 use crate::inputs::Owned;
 use crate::pattern::{self, Unusable};
 use crate::score;
 use crate::shapes::attention_shape;
+use crate::tensors::rounded;
 use crate::tensors::{Tensor, Tensors, wrong};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};

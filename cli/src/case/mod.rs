@@ -20,7 +20,6 @@ use crate::tensors::{self, Tensors};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 use std::path::Path;
-use wgpu_attention::Element;
 
 /// A golden case.
 #[derive(Debug)]

@@ -1,7 +1,10 @@
 //! Safetensors files: tensors by name, with errors that say which one, what was needed and what was found.
 
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use wgpu_attention::{KeyLengths, Mask, Pattern};
 
 /// What is wrong with a file, or with a call.
@@ -11,6 +14,8 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 pub struct File<'a> {
     tensors: SafeTensors<'a>,
     case: Value,
+    /// The tensors that were read.
+    read: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> File<'a> {
@@ -19,7 +24,7 @@ impl<'a> File<'a> {
         let (_, header) = SafeTensors::read_metadata(bytes)?;
         let case = header.metadata().as_ref().and_then(|metadata| metadata.get("case"));
         let case = serde_json::from_str(case.ok_or("metadata: need a key `case`, found none")?)?;
-        Ok(Self { tensors: SafeTensors::deserialize(bytes)?, case })
+        Ok(Self { tensors: SafeTensors::deserialize(bytes)?, case, read: RefCell::default() })
     }
 
     /// The model's family.
@@ -37,6 +42,22 @@ impl<'a> File<'a> {
     /// Whether there is a weight of this name.
     pub fn has(&self, name: &str) -> bool {
         self.tensors.tensor(name).or_else(|_| self.tensors.tensor(&format!("w.{name}"))).is_ok()
+    }
+
+    /// The tensors that nothing has asked for so far: once a model has run, those that it does not understand.
+    pub fn unread(&self) -> Vec<String> {
+        let read = self.read.borrow();
+        let mut names: Vec<String> = self.tensors.names().into_iter().map(ToString::to_string).collect();
+        names.retain(|name| !read.contains(name));
+        names.sort();
+        names
+    }
+
+    /// A tensor of exactly this name.
+    fn view(&self, name: &str) -> Option<TensorView<'a>> {
+        let view = self.tensors.tensor(name).ok()?;
+        self.read.borrow_mut().insert(name.to_owned());
+        Some(view)
     }
 
     /// A number of the configuration.
@@ -73,8 +94,8 @@ impl<'a> File<'a> {
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
         // Golden cases put `w.` before the names.
         let prefixed = format!("w.{name}");
-        let view = self.tensors.tensor(name).or_else(|_| self.tensors.tensor(&prefixed));
-        let view = view.map_err(|_| format!("tensor `{name}`: need {shape:?}, found none of this name"))?;
+        let view = self.view(name).or_else(|| self.view(&prefixed));
+        let view = view.ok_or_else(|| format!("tensor `{name}`: need {shape:?}, found none of this name"))?;
         if view.shape() != shape || view.dtype() != Dtype::F32 {
             let (found, dtype) = (view.shape(), view.dtype());
             return Err(format!("tensor `{name}`: need F32 {shape:?}, found {dtype:?} {found:?}").into());
@@ -84,13 +105,13 @@ impl<'a> File<'a> {
 
     /// An f32 tensor of any shape, and its shape.
     pub fn values(&self, name: &str) -> Result<(Vec<f32>, Vec<usize>), Error> {
-        let view = self.tensors.tensor(name).map_err(|_| format!("tensor `{name}`: need one, found none"))?;
+        let view = self.view(name).ok_or_else(|| format!("tensor `{name}`: need one, found none"))?;
         Ok((self.tensor(name, view.shape())?, view.shape().to_vec()))
     }
 
     /// Indices `[batch, length]`, and both sizes.
     pub fn indices(&self, name: &str) -> Result<(Vec<u32>, [usize; 2]), Error> {
-        let view = self.tensors.tensor(name).map_err(|_| format!("tensor `{name}`: need one, found none"))?;
+        let view = self.view(name).ok_or_else(|| format!("tensor `{name}`: need one, found none"))?;
         let (shape, dtype) = (view.shape(), view.dtype());
         let &[batch, len] = shape else {
             return Err(format!("tensor `{name}`: need [batch, length], found {shape:?}").into());

@@ -66,6 +66,8 @@ pub(super) struct Judged {
     at: Option<Element>,
     /// What is wrong, where that is not an element past its bound.
     reason: Option<String>,
+    /// What of the case was not understood.
+    unknown: Option<String>,
 }
 
 impl Judged {
@@ -80,6 +82,7 @@ impl Judged {
             at: check::worst(report)
                 .map(|it| Element::new(check::place(&it), it.1.got, it.1.expected, it.1.bound)),
             reason: None,
+            unknown: None,
         }
     }
 
@@ -103,12 +106,18 @@ impl Judged {
             worst: Some(found.worst.map_or(0.0, |worst| worst.ratio)),
             at: found.worst.map(|it| Element::new(place(it.index), it.got, it.expected, it.bound)),
             reason: missing,
+            unknown: None,
         }
     }
 
     /// Sets what is wrong.
     pub(super) fn fail(&mut self, reason: String) {
         (self.pass, self.reason) = (false, Some(reason));
+    }
+
+    /// Says that a right result is none of all that the case holds.
+    pub(super) fn not_understood(self, what: String) -> Self {
+        Self { unknown: Some(what), ..self }
     }
 
     /// Two results as one: the worse element.
@@ -122,6 +131,7 @@ impl Judged {
             worst: worse.0,
             at: worse.1,
             reason: self.reason.or(other.reason),
+            unknown: self.unknown.or(other.unknown),
         }
     }
 }
@@ -167,6 +177,9 @@ impl Record {
             self.reason =
                 Some("nothing is promised for any element: f32 or the element type may overflow".into());
             self.worst = None;
+        }
+        if let (Status::Pass, Some(unknown)) = (self.status, judged.unknown) {
+            self = self.because(Status::Unsupported, unknown);
         }
         self.at = judged.at;
         self

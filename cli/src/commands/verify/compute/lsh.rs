@@ -1,8 +1,9 @@
 //! Cases of LSH attention.
 
 use super::{Done, EXPECTED, REFERENCE, narrow};
-use crate::case::{Lsh, rounded};
+use crate::case::Lsh;
 use crate::commands::verify::record::Judged;
+use crate::tensors::rounded;
 use anyhow::Result;
 use wgpu_attention::reference::{self, Expected, LshGot, LshReport, Rows};
 use wgpu_attention::{Element, ElementType, Gpu, KernelPath, LshOutput, Storage};

@@ -8,12 +8,11 @@ use wgpu_attention_models::{self as model, Exact, File, Forward};
 
 /// The model in f64 against the expected states.
 pub(super) fn on_cpu(bytes: &[u8]) -> Result<Judged> {
-    let run = || {
-        let (file, mut exact) = (File::parse(bytes)?, Exact::default());
-        model::run(&mut exact, &file)?;
-        model::compare(&file, &exact.states)
-    };
-    judged(run)
+    judged(bytes, |file| {
+        let mut exact = Exact::default();
+        model::run(&mut exact, file)?;
+        Ok(exact.states)
+    })
 }
 
 /// The model on a device against the expected states.
@@ -24,17 +23,29 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, bytes: &[u8]) -> Result<Done> {
     if let Some(path @ KernelPath::Cooperative) = gpu.kernels().options().path {
         return Ok(Done::Unsupported(format!("models run in f32, which the {path} path does not multiply")));
     }
-    let run = || {
-        let (file, mut pass) = (File::parse(bytes)?, Forward::new(gpu));
-        model::run(&mut pass, &file)?;
-        model::compare(&file, &pass.run()?)
+    let run = |file: &File<'_>| {
+        let mut pass = Forward::new(gpu);
+        model::run(&mut pass, file)?;
+        pass.run()
     };
-    Ok(Done::Compared { path: "scalar".into(), against: EXPECTED, judged: judged(run)? })
+    Ok(Done::Compared { path: "scalar".into(), against: EXPECTED, judged: judged(bytes, run)? })
 }
 
+/// The states that `run` leaves, by name.
+type Left = Result<Vec<(String, Vec<f32>)>, model::Error>;
+
 /// All states as one result.
-fn judged(run: impl FnOnce() -> Result<model::States, model::Error>) -> Result<Judged> {
-    let states = run().map_err(|error| anyhow!(error))?;
+fn judged(bytes: &[u8], run: impl FnOnce(&File<'_>) -> Left) -> Result<Judged> {
+    let compared = || {
+        let file = File::parse(bytes)?;
+        Ok((model::compare(&file, &run(&file)?)?, file.unread()))
+    };
+    let (states, unread) = compared().map_err(|error: model::Error| anyhow!(error))?;
     let judged = states.iter().map(|state| Judged::tensor(&state.name, &state.shape, &state.found));
-    judged.reduce(Judged::and).context("the model leaves no states")
+    let judged = judged.reduce(Judged::and).context("the model leaves no states")?;
+    let names: Vec<String> = unread.iter().map(|name| format!("tensor `{name}`")).collect();
+    Ok(match crate::case::not_there(&names) {
+        Some(reason) => judged.not_understood(reason),
+        None => judged,
+    })
 }
