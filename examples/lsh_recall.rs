@@ -63,7 +63,7 @@ pub(crate) fn curves() -> Result<Vec<Points>, Error> {
     let inputs = LshInputs { qk: &x, v: &x, projections: None, key_mask: None };
     let curve = |buckets: usize| -> Result<Points, Error> {
         let options = LshOptions::new(ROUNDS[ROUNDS.len() - 1], buckets, CHUNK);
-        let order = reference::lsh_order(&reference::lsh_buckets(&shape, &options, &inputs)?.buckets, N);
+        let order = reference::lsh_order(&reference::lsh_buckets(shape, &options, &inputs)?.buckets, N);
         let mut chunk_of = vec![0; order.len()];
         for (place, &i) in order.iter().enumerate() {
             chunk_of[place / N * N + i as usize] = place % N / CHUNK;

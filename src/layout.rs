@@ -48,7 +48,8 @@ impl Strides {
 
     /// Whether every row begins at a multiple of 4 elements.
     pub(crate) fn is_aligned(&self) -> bool {
-        self.offset.is_multiple_of(4) && [self.batch, self.head, self.row].iter().all(|stride| stride % 4 == 0)
+        self.offset.is_multiple_of(4)
+            && [self.batch, self.head, self.row].iter().all(|stride| stride % 4 == 0)
     }
 
     /// Elements from the start to the end of the row that lies last.

@@ -96,8 +96,8 @@ mod tests {
             );
         }
         let malformed = [
-            json!({"kind": "window", "before": 1}),
-            json!({"kind": "window", "before": -1, "after": 0}),
+            json!({"kind": "window", "after": 1}),
+            json!({"kind": "window", "before": -2, "after": 0}),
             json!({"before": 1}),
             json!("full"),
             json!(null),

@@ -6,7 +6,11 @@ const TWICE_LOG2_E = 2.8853900817779268;
 // The weight of a score against a maximum, as a power of the scores' base; at most 1 for scores up to the maximum.
 fn power(s: vec4<f32>, maximum: f32) -> vec4<f32> {
     // Halves do not overflow. e^-200 is 0 in f32.
-    if (BASE_E) { return exp2(max(fma(s, vec4(0.5), vec4(-0.5 * maximum)), vec4(-100.0)) * TWICE_LOG2_E); }
+    if (BASE_E) {
+        let half = fma(s, vec4(0.5), vec4(-0.5 * maximum));
+        // Not `max`, which may take NaN for nothing.
+        return exp2(select(half, vec4(-100.0), half < vec4(-100.0)) * TWICE_LOG2_E);
+    }
     return exp2(s - maximum);
 }
 

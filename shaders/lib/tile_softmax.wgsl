@@ -21,8 +21,9 @@ fn weights(tile: KeyTile, s: Scores) -> Scores {
 }
 
 fn attended(p: vec4<f32>, s: vec4<f32>) -> vec4<f32> {
-    // By the bits: NaN is not DROPPED.
-    return select(max(p, vec4(0x1p-126f)), vec4(0.0), bitcast<vec4<u32>>(s) == vec4(0xff7fffffu));
+    // By the bits: NaN is not DROPPED; and not by `max`, which may take NaN for nothing.
+    let seen = select(p, vec4(0x1p-126f), p < vec4(0x1p-126f));
+    return select(seen, vec4(0.0), bitcast<vec4<u32>>(s) == vec4(0xff7fffffu));
 }
 
 // A row's maximum, or sum, over 4 keys.

@@ -1,8 +1,6 @@
 use super::blocks::table::{self, BlockTable};
 use super::logic::lower::Piece;
-use super::{
-    BlockLayout, Blocks, Extent, Identity, Or, Pattern, Range, Site, Span, Varies, spans,
-};
+use super::{BlockLayout, Blocks, Extent, Identity, Or, Pattern, Range, Site, Span, Varies, spans};
 use crate::{Counter, Error, Result};
 
 /// Whole key blocks drawn at random (Zaheer 2020, section 2): each block of queries attends `count` distinct blocks of keys.
@@ -164,8 +162,7 @@ trait BlockRows {
     fn block_spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let kv_len = site.extent.kv_len;
         let (first, last) = (self.query_block(site, rows.start), self.query_block(site, rows.end - 1));
-        let of =
-            |r| table::stretches(&self.row(&site.extent, site.head, r).runs(), self.block(), kv_len);
+        let of = |r| table::stretches(&self.row(&site.extent, site.head, r).runs(), self.block(), kv_len);
         spans::all_together(&mut (first..=last).map(of), kv_len)
     }
 

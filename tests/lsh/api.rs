@@ -183,7 +183,7 @@ fn bad_slices_are_refused_one_by_one() {
 fn bad_buffers_are_refused_one_by_one() {
     let device = gpu().device();
     let shape = AttentionShape::new(1, 2, 64, 16);
-    let plan = gpu().kernels().lsh(&shape, LshOptions::new(2, 8, 16)).unwrap();
+    let plan = gpu().kernels().lsh(shape, LshOptions::new(2, 8, 16)).unwrap();
     let [qk, v, out, other] = [0; 4].map(|_| storage(device, &vec![0.0; shape.len_q()]));
     let small = storage(device, &[0.0; 16]);
     let usage = wgpu::BufferUsages::COPY_DST;
@@ -215,7 +215,7 @@ fn bad_buffers_are_refused_one_by_one() {
         assert!(matches!(&error, Error::Argument { name: got, .. } if got == name), "{name}: {error}");
     }
     let given = LshOptions::new(2, 8, 16).projections(Projections::Given { per_head: false });
-    let plan = gpu().kernels().lsh(&shape, given).unwrap();
+    let plan = gpu().kernels().lsh(shape, given).unwrap();
     assert!(plan.bind(good()).unwrap_err().to_string().contains("projections"));
     assert!(plan.bind(good().projections(whole(&small))).unwrap_err().to_string().contains("projections"));
 }

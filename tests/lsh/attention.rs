@@ -186,7 +186,7 @@ pub(super) fn unit_keys(gpu: &wgpu_attention::Gpu) -> Result<(), String> {
             case.qk[j * d..][..d].iter_mut().for_each(larger);
         }
         case.qk[d..2 * d].fill(0.0);
-        let got = gpu.lsh(&shape, &case.options, &case.inputs()).map_err(|e| e.to_string())?;
+        let got = gpu.lsh(shape, &case.options, &case.inputs()).map_err(|e| e.to_string())?;
         let x = |j: usize| case.qk[j * d..][..d].iter().map(|&x| f64::from(x));
         let score = |j: usize| {
             let root = (x(j).map(|x| x * x).sum::<f64>() + f64::from(eps)).sqrt();

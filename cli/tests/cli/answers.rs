@@ -54,6 +54,21 @@ fn masks_are_drawn() {
 
     let text = draw(&["window:before=2,after=1", "--len", "4", "--kv-len", "6", "--pairs"]).good();
     assert_eq!(text, "████··\n·████·\n··████\n···███\n");
+    // Without being asked for, too, where a picture of blocks would be a few characters.
+    let small = draw(&["window:before=2,after=1", "--len", "4", "--kv-len", "6"]).good();
+    let lines: Vec<_> = small.lines().collect();
+    assert!(lines[0].starts_with("[1, 1, 4, 6] in blocks of 64 x 64: 15 pairs kept"), "{small}");
+    assert_eq!(lines[1..], ["█ kept  · left out", "████··", "·████·", "··████", "···███"]);
+    let wide = |len: &str| draw(&["causal", "--len", len]).good().lines().count();
+    assert_eq!([wide("32"), wide("159"), wide("160")], [34, 161, 5], "from 160 on: three blocks");
+    let text = draw(&["key_lengths:lengths=[1,3]", "--len", "3", "--batch", "2", "--pairs"]).good();
+    assert_eq!(text, "batch item 0, head 0:\n█··\n█··\n█··\nbatch item 1, head 0:\n███\n███\n███\n");
+    let many = draw(&["key_lengths:lengths=[1,2,3,1,2,3]", "--len", "3", "--batch", "6"]).good();
+    assert!(many.contains("batch item 3, head 0:\n") && many.ends_with("███\nand 2 more\n"), "{many}");
+    // No key, no query.
+    let none = draw(&["causal", "--len", "8", "--kv-len", "0"]).good();
+    assert!(none.starts_with("[1, 1, 8, 0] in blocks of 64 x 64: 0 pairs kept, 0 visited"), "{none}");
+    draw(&["causal", "--len", "0", "--kv-len", "8"]).good();
     let text = draw(&["key_lengths:lengths=[16,64]", "--len", "64", "--batch", "2", "--block", "16"]).good();
     assert!(
         text.contains("batch item 0, head 0: ") && text.contains("\n█···\n") && text.contains("\n████\n"),
@@ -72,7 +87,7 @@ fn masks_are_drawn() {
 
     for (args, needle) in [
         (&["causal", "--len", "8", "--block", "5"][..], "block_q: need a power of two from 16 to 256, got 5"),
-        (&["causal", "--len", "8", "--kv-len", "0"], "kv_len: need at least 1, got 0"),
+        (&["causal", "--len", "8", "--heads", "0"], "heads: need at least 1, got 0"),
         (&["full", "--len", "100000", "--pairs"], "--pairs: need at most"),
         (&["full", "--len", "8", "--svg", "/no/such/x.svg"], "there is no folder /no/such"),
         (&["document:ids=[1,2]", "--len", "8"], "document"),
@@ -80,12 +95,30 @@ fn masks_are_drawn() {
         let error = draw(args).refused(1).to_lowercase();
         assert!(error.contains(&needle.to_lowercase()), "{args:?}: {error}");
     }
-    for pattern in ["windw:before=1", "window:before=1", "window:before=-1,after=0", "@/no/such/file", "{"] {
+    for pattern in ["windw:before=1", "window:after=1", "window:before=-2,after=0", "@/no/such/file", "{"] {
         let error = draw(&[pattern, "--len", "8"]).refused(2);
         assert!(
             error.starts_with("error: invalid value") && error.contains(pattern.trim_start_matches('@')),
             "{error}"
         );
+    }
+}
+
+/// What is typed from other libraries: an open end, what may be left out, and a name that is nearly right.
+#[test]
+fn patterns_of_other_libraries() {
+    let draw = |pattern: &str| wgpu_attention(["draw", "--len", "200", "--pattern", pattern]);
+    let causal = draw("causal").good();
+    assert_eq!(draw("window:before=-1").good(), causal);
+    assert_eq!(draw("window:before=-1,after=-1").good(), draw("full").good());
+    assert_eq!(draw("window:before=127").good(), draw("window:before=127,after=0").good());
+    draw("bigbird:block=64,window=3,global=1,random=1").good();
+    draw("first:count=4 | window:before=15").good();
+    for (typed, nearest) in
+        [("casual", "causal"), ("windw:before=1", "window"), ("sliding_window:before=1", "window")]
+    {
+        let error = draw(typed).refused(2);
+        assert!(error.contains(&format!("`: `{nearest}`, ")), "{typed}: {error}");
     }
 }
 
@@ -116,6 +149,17 @@ fn plans_are_explained() {
     // 64 keys a query but for the first 63.
     assert_eq!(window["kept"], 8 * (1024 * 64 - 63 * 64 / 2), "{window}");
     assert_eq!(window["visited"], 8 * (2 * 16 - 1) * 64 * 64, "{window}");
+
+    let plain = explain(&["full", "--len", "64", "--cpu-only"]);
+    assert_eq!((&plain["score"], &plain["dtype"]), (&"plain".into(), &plain["kv_dtype"]), "{plain}");
+    let more = ["full", "--len", "64", "--alibi=mpt", "--alibi-symmetric", "--softcap", "30", "--kv-dtype"];
+    for where_it_runs in [&["f16"][..], &["f16", "--cpu-only"]] {
+        let it = explain(&[&more, where_it_runs].concat());
+        assert_eq!((&it["score"], &it["dtype"]), (&"softcap, alibi".into(), &"f32".into()), "{it}");
+        assert_eq!(it["kv_dtype"], "f16", "{it}");
+    }
+    let none = explain(&["causal", "--len", "8", "--kv-len", "0"]);
+    assert_eq!((&none["kept"], &none["visited"]), (&0.into(), &0.into()), "{none}");
 
     let text = wgpu_attention(["explain", "--pattern", "causal", "--len", "1048576", "--cpu-only"]).good();
     assert!(text.contains("\nkept        549 756 338 176 pairs"), "{text}");
@@ -154,6 +198,7 @@ fn explanations_that_cannot_be() {
             "kv_heads: need a divisor of heads (6), got 4",
         ),
         (&["full", "--len", "5000000000"], "need"),
+        (&["full", "--len", "8", "--softcap", "-1"], "softcap: need a finite number above 0, got -1"),
         (&["strided:stride=0,part=both,causal=true", "--len", "8"], "stride"),
     ] {
         let error = wgpu_attention(["explain", "--cpu-only", "--pattern"].iter().chain(args)).refused(1);

@@ -109,6 +109,62 @@ fn cases_of_one_file_are_named_and_json_says_it_all() {
     assert_eq!(lines.len(), 16 + 17 + 1 + 1);
 }
 
+/// Whatever was not compared is no good news.
+#[test]
+fn nothing_in_common_is_refused() {
+    let scratch = Scratch::new("compare-nothing");
+    let need = "need a case that both records have and that the first has timed, got none";
+    let mut renamed = sample();
+    for adapter in renamed["adapters"].as_array_mut().expect("adapters") {
+        for case in adapter["cases"].as_array_mut().expect("cases") {
+            case["name"] = json!(format!("another {}", case["name"].as_str().expect("a name")));
+        }
+    }
+    let renamed = written(&scratch, "renamed.json", &renamed);
+    for more in [&[][..], &["--json"]] {
+        let outcome = without_adapter([&["compare", SAMPLE, &renamed], more].concat());
+        assert!(outcome.code == 2 && outcome.stderr.contains(need), "{outcome:?}");
+    }
+    // Cases that were never timed, in both: as many as there are.
+    let mut failed = sample();
+    for adapter in failed["adapters"].as_array_mut().expect("adapters") {
+        for case in adapter["cases"].as_array_mut().expect("cases") {
+            case["status"] = json!("failed");
+            for key in ["hot", "cold", "rates"] {
+                case[key] = json!(null);
+            }
+        }
+    }
+    let failed = written(&scratch, "failed.json", &failed);
+    let outcome = without_adapter(["compare", &failed, &failed]);
+    assert!(outcome.code == 2 && outcome.stderr.contains(need), "{outcome:?}");
+    // Against one that was timed, a failure is a regression as before.
+    assert_eq!(without_adapter(["compare", SAMPLE, &failed]).code, 1);
+}
+
+#[test]
+fn times_that_are_none_are_refused() {
+    let scratch = Scratch::new("compare-times");
+    let mut refused = vec![];
+    for (name, factor) in [("zero.json", 0.0), ("negative.json", -1.0)] {
+        let mut record = sample();
+        scale(&mut record, MATMUL, factor);
+        refused.push((written(&scratch, name, &record), "need a median time above 0 s, got "));
+    }
+    let mut failed = sample();
+    let case = cases(&mut failed).iter_mut().find(|case| case["name"] == MATMUL).expect("the case");
+    case["status"] = json!("failed");
+    let need = "need no times, as it failed its verification, got some";
+    refused.push((written(&scratch, "failed.json", &failed), need));
+    for (file, need) in &refused {
+        for files in [[SAMPLE, file], [file, SAMPLE]] {
+            let error = without_adapter(["compare", files[0], files[1]]).refused(2);
+            let names = error.contains(file.as_str()) && error.contains(&format!("case `{MATMUL}`"));
+            assert!(names && error.contains(need), "{error}");
+        }
+    }
+}
+
 #[test]
 fn bad_files_and_arguments_are_refused() {
     let scratch = Scratch::new("compare-refused");

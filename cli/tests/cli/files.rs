@@ -57,7 +57,27 @@ fn malformed_files() {
             |f| f.set_floats("bias", &[1, 2, 4, 6], &[0.0; 48]),
             "tensor `bias`: need axes of [B, H, Lq, Lk]",
         ),
-        ("no_keys", |f| both(f, &[2, 3, 0, 8]), "kv_len: need at least 1, got 0"),
+        (
+            "stray_slopes",
+            |f| f.set_floats("slopes", &[3], &[0.5; 3]),
+            "tensor `slopes`: need none, as `alibi` is not `given`, got a tensor",
+        ),
+        ("no_slopes", |f| f.case["alibi"] = json!("given"), "tensor `slopes`: need it, got only"),
+        (
+            "alibi_text",
+            |f| f.case["alibi"] = json!("steep"),
+            "alibi: need true, false, `paper`, `bloom`, `mpt` or `given`, got \"steep\"",
+        ),
+        (
+            "symmetric_alone",
+            |f| f.case["alibi_symmetric"] = json!(true),
+            "alibi_symmetric: need none, as there is no alibi",
+        ),
+        (
+            "temperatures",
+            |f| f.set_floats("temperature", &[2], &[1.0; 2]),
+            "tensor `temperature`: need [H] = [3], got [2]",
+        ),
         ("wide", |f| f.set_floats("v", &[2, 3, 6, 300], &[0.0; 10800]), "value_dim: need 1 to 256, got 300"),
         (
             "out_shape",
@@ -101,8 +121,8 @@ fn malformed_files() {
         ("pattern_text", |f| f.case["pattern"] = json!("full"), "pattern: "),
         (
             "pattern_parameter",
-            |f| f.case["pattern"] = json!({"kind": "window", "before": 1}),
-            "missing field `after`",
+            |f| f.case["pattern"] = json!({"kind": "window", "after": 1}),
+            "missing field `before`",
         ),
         (
             "same_set_text",
@@ -180,10 +200,19 @@ fn malformed_files() {
 #[test]
 fn what_is_not_there_yet() {
     type Extend = fn(&mut File);
-    let extensions: [(&str, Extend, &str); 9] = [
+    let extensions: [(&str, Extend, &str); 10] = [
         ("op", |f| f.case["op"] = json!("ring_attention"), "op `ring_attention` is not there yet"),
         ("key", |f| f.case["dropout"] = json!(0.1), "key `dropout` is not there yet"),
         ("tensor", |f| f.set_floats("sinks", &[3], &[0.0; 3]), "tensor `sinks` is not there yet"),
+        (
+            "several",
+            |f| {
+                f.case["dropout"] = json!(0.1);
+                f.set_floats("sinks", &[3], &[0.0; 3]);
+                f.set_floats("attn_mask", &[4, 6], &[0.0; 24]);
+            },
+            "key `dropout`, tensor `attn_mask`, tensor `sinks` are not there yet",
+        ),
         (
             "error_key",
             |f| f.case["expected_abs_error"]["max"] = json!(0.1),

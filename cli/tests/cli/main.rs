@@ -11,6 +11,7 @@ mod files;
 mod ops;
 mod report;
 mod run;
+mod scores;
 mod support;
 mod tune;
 mod verify;

@@ -157,6 +157,33 @@ fn element_types() {
     }
 }
 
+/// k and v in a type of their own: of the file, or by an option.
+#[test]
+fn keys_and_values_in_another_type() {
+    let scratch = Scratch::new("run-kv");
+    let case = File::golden("sdpa_causal_s33_d128_h1_b1");
+    let mut mixed = case.clone();
+    for name in ["k", "v"] {
+        let data = case.floats(name).into_iter().flat_map(|x| f16::from_f32(x).to_le_bytes()).collect();
+        mixed.tensors.insert(name.into(), (Dtype::F16, case.shape(name).to_vec(), data));
+    }
+    let computed = |file: &File, more: &[&str]| {
+        file.write(scratch.file("in.safetensors"));
+        run(&scratch, "causal", "in.safetensors", &[&["--check"], more].concat()).good();
+        output(&scratch).floats("out")
+    };
+    let halves = computed(&mixed, &[]);
+    assert_close(&halves, &case.floats("out"), 0.01);
+    assert_ne!(halves, computed(&case, &[]), "they were not rounded");
+    assert_eq!(halves, computed(&case, &["--kv-dtype", "f16"]), "rounded here or there");
+    computed(&mixed, &["--kv-dtype", "bf16", "--output-type", "f32"]);
+
+    mixed.tensors.insert("v".into(), case.tensors["v"].clone());
+    mixed.write(scratch.file("in.safetensors"));
+    let error = run(&scratch, "causal", "in.safetensors", &[]).refused(1);
+    assert!(error.contains("tensor `v`: need f16, as k, or --kv-dtype, got f32"), "{error}");
+}
+
 /// No query: nothing to compute, and a file that says so.
 #[test]
 fn empty_tensors() {
@@ -168,6 +195,32 @@ fn empty_tensors() {
     file.write(scratch.file("in.safetensors"));
     run(&scratch, "full", "in.safetensors", &["--lse"]).good();
     assert_eq!(output(&scratch).shape("out"), [2, 3, 0, 8]);
+    let text = run(&scratch, "full", "in.safetensors", &["--check"]).good();
+    assert_eq!(text, "check: no rows to compare, 0 rows\n");
+}
+
+/// No key: rows of 0, and the lse of nothing.
+#[test]
+fn no_keys() {
+    let scratch = Scratch::new("run-no-keys");
+    let mut file = File::default();
+    file.set_floats("q", &[2, 3, 5, 8], &[1.0; 240]);
+    file.set_floats("k", &[2, 3, 0, 8], &[]);
+    file.set_floats("v", &[2, 3, 0, 4], &[]);
+    for bias in [false, true] {
+        if bias {
+            file.set_floats("bias", &[1, 3, 5, 0], &[]);
+        }
+        file.write(scratch.file("in.safetensors"));
+        for pattern in ["full", "causal", "window:before=3,after=0"] {
+            let text = run(&scratch, pattern, "in.safetensors", &["--lse", "--check"]).good();
+            assert!(text.starts_with("check: pass, 30 rows; worst "), "{pattern}: {text}");
+            let out = output(&scratch);
+            assert_eq!((out.shape("out"), out.shape("lse")), (&[2, 3, 5, 4][..], &[2, 3, 5][..]));
+            assert_eq!(out.floats("out"), [0.0; 120], "{pattern}");
+            assert_eq!(out.floats("lse"), [f32::MIN; 30], "{pattern}");
+        }
+    }
 }
 
 #[test]
@@ -220,6 +273,51 @@ fn bad_input_leaves_the_old_output() {
     nan.case = json!(null);
     nan.write(scratch.file("nan.safetensors"));
     let text = run(&scratch, "causal:alignment=top_left", "nan.safetensors", &["--check"]).good();
-    // Two rows of 8 columns, and their lse.
-    assert!(text.contains("24 rows, 18 elements unspecified"), "{text}");
+    assert!(text.starts_with("check: pass, 24 rows, 2 of them not finite; worst "), "{text}");
+}
+
+/// A check that met no number has shown nothing.
+#[test]
+fn nothing_but_nan_is_no_pass() {
+    let scratch = Scratch::new("run-nan");
+    std::fs::write(scratch.file("out.safetensors"), "old").expect("written");
+    let mut nan = File::golden("onnx_attention_4d");
+    for name in ["q", "k", "v"] {
+        let (shape, count) = (nan.shape(name).to_vec(), nan.floats(name).len());
+        nan.set_floats(name, &shape, &vec![f32::NAN; count]);
+    }
+    nan.write(scratch.file("nan.safetensors"));
+    let outcome = run(&scratch, "full", "nan.safetensors", &["--check"]);
+    assert_eq!(outcome.code, 1, "{outcome:?}");
+    let said = "check: NOTHING to compare, 24 rows, 24 of them not finite; worst ";
+    assert!(outcome.stdout.starts_with(said), "{outcome:?}");
+    assert!(outcome.stderr.contains("holds no number to compare"), "{outcome:?}");
+    assert_eq!(std::fs::read(scratch.file("out.safetensors")).expect("the file"), b"old");
+}
+
+#[test]
+fn tensors_that_are_not_used_are_named() {
+    let scratch = Scratch::new("run-unused");
+    let mut file = File::golden("onnx_attention_4d");
+    file.set_floats("attn_mask", &[4, 6], &[0.0; 24]);
+    file.set_floats("sinks", &[3], &[1.0; 3]);
+    file.set_floats("slopes", &[3], &[1.0; 3]);
+    file.tensors.insert("layout".into(), (Dtype::U8, vec![1, 1, 1], vec![1]));
+    file.write(scratch.file("in.safetensors"));
+    let notes = |pattern: &str, more: &[&str]| {
+        let outcome = run(&scratch, pattern, "in.safetensors", &[&["--quiet"], more].concat());
+        let names = |line: &str| line.strip_prefix("note: the tensor `").map(|rest| rest.to_owned());
+        let names: Vec<_> = outcome.stderr.lines().filter_map(names).collect();
+        outcome.good();
+        names
+    };
+    let unknown = "is not used: nothing of this name is known; see `run --help` for those that are";
+    let expected = [
+        format!("attn_mask` {unknown}"),
+        "layout` is not used: the pattern has no `blocks`".into(),
+        format!("sinks` {unknown}"),
+        "slopes` is not used: only --alibi=given takes slopes".into(),
+    ];
+    assert_eq!(notes("full", &[]), expected);
+    assert_eq!(notes("blocks:block=64", &["--alibi=given"]), [&expected[0][..], &expected[2]]);
 }

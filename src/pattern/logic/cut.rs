@@ -21,7 +21,11 @@ pub(in crate::pattern) struct Cut<A, B> {
 }
 
 impl<A, B> Cut<A, B> {
-    pub(in crate::pattern) fn new((inner, other): (A, B), extent: Extent, (q_order, k_order): (Order, Order)) -> Self {
+    pub(in crate::pattern) fn new(
+        (inner, other): (A, B),
+        extent: Extent,
+        (q_order, k_order): (Order, Order),
+    ) -> Self {
         let rises = k_order.as_deref().map_or(Arc::default(), |order| {
             let falls = |&place: &usize| place == 0 || order[place] <= order[place - 1];
             (0..order.len()).filter(falls).chain([order.len()]).collect()

@@ -1,7 +1,7 @@
 //! Pieces: a pattern cut into disjoint sets that lie densely in an order of their own.
 
-use crate::pattern::bits::Bits;
 use super::cut::Cut;
+use crate::pattern::bits::Bits;
 use crate::pattern::{And, Extent, Identity, Not, Or, Pattern, Range, Site, Span, spans};
 use std::sync::Arc;
 

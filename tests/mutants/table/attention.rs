@@ -217,7 +217,7 @@ wgpu_attention_testing::mutants! {
     "NaN in v reaches rows that do not attend it" ["strange"]
         "return select(x, vec4(0.0), strange);" => "return x;";
     "NaN in v is lost in masked tiles" ["strange"]
-        "note_values(lane, p);" => "if (!is_masked(tile)) { note_values(lane, p); }";
+        "note_values(lane, tile, p);" => "if (!is_masked(tile)) { note_values(lane, tile, p); }";
     "NaN in v of a tile before is taken for one of this" ["strange"]
         "forget_strange_keys(lane);\n        if (!Q_RESIDENT)" => "if (!Q_RESIDENT)";
     "sums are not marked" ["strange"]
@@ -227,7 +227,7 @@ wgpu_attention_testing::mutants! {
     "direct: NaN in v reaches rows that do not attend it" ["strange"]
         "select(sum[1], x[1], left_out)" => "sum[1]";
     "direct: NaN in v is not in lse" ["strange"]
-        "    note(strange);" => "";
+        "        strange_rows = strange_rows | not_finite(o[0])" => "        let ignored = strange_rows | not_finite(o[0])";
     "cooperative: sums are not marked" ["strange"]
         "sum_over_lanes(lane, marked(l)) * UNBOOST" => "sum_over_lanes(lane, l) * UNBOOST";
     // --- parts ---

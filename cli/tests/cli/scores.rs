@@ -1,0 +1,165 @@
+//! Terms of the score, in `run` and in `verify`: against formulas that are written here.
+
+use super::support::{File, Scratch, wgpu_attention};
+use serde_json::{Value, json};
+
+/// Heads, queries, keys, head size of the calls.
+const [H, LQ, LK, D]: [usize; 4] = [3, 4, 6, 8];
+
+/// q, k and v of a golden case with one batch item.
+fn tensors() -> File {
+    let golden = File::golden("onnx_attention_4d");
+    let mut file = File::default();
+    for (name, len) in [("q", LQ), ("k", LK), ("v", LK)] {
+        file.set_floats(name, &[1, H, len, D], &golden.floats(name)[..H * len * D]);
+    }
+    file
+}
+
+/// out and lse in f64, by the formula: `score(product, head, i, j)` of every pair.
+fn expected(file: &File, score: impl Fn(f64, usize, usize, usize) -> f64) -> [Vec<f32>; 2] {
+    let [q, k, v] = ["q", "k", "v"].map(|name| file.floats(name));
+    let row = |x: &[f32], len: usize, head: usize, i: usize| -> Vec<f64> {
+        x[(head * len + i) * D..][..D].iter().map(|&x| x.into()).collect()
+    };
+    let (mut out, mut lse) = (vec![], vec![]);
+    for head in 0..H {
+        for i in 0..LQ {
+            let of_key = |j: usize| {
+                let dot: f64 = row(&q, LQ, head, i).iter().zip(row(&k, LK, head, j)).map(|(q, k)| q * k).sum();
+                score(dot / (D as f64).sqrt(), head, i, j).exp()
+            };
+            let weights: Vec<f64> = (0..LK).map(of_key).collect();
+            let sum: f64 = weights.iter().sum();
+            for column in 0..D {
+                let of = |(j, weight): (usize, &f64)| weight * row(&v, LK, head, j)[column];
+                out.push((weights.iter().enumerate().map(of).sum::<f64>() / sum) as f32);
+            }
+            lse.push(sum.ln() as f32);
+        }
+    }
+    [out, lse]
+}
+
+/// (i + Lk - Lq) - j: from the aligned ends.
+fn distance(i: usize, j: usize) -> f64 {
+    (i + LK - LQ) as f64 - j as f64
+}
+
+/// Options of `run`, keys of a case, tensors of the file, and the score.
+type Score = (&'static [&'static str], Value, Vec<(&'static str, [f32; H])>, fn(f64, usize, usize, usize) -> f64);
+
+/// 2^(-8 h / H) for 3 heads; Bloom takes 2 heads' and then the first of 4 heads'.
+const SLOPES: [f32; H] = [0.5, 0.25, 0.125];
+
+fn scores() -> Vec<Score> {
+    let paper = |product, head: usize, i, j| product - 2f64.powf(-8.0 * (head + 1) as f64 / 3.0) * distance(i, j);
+    let bloom = |product, head: usize, i, j| product - [0.0625, 0.00390625, 0.25][head] * distance(i, j);
+    let given = |product, head: usize, i, j| product - f64::from(SLOPES[head]) * distance(i, j);
+    let symmetric = |product, head: usize, i, j| product - f64::from(SLOPES[head]) * distance(i, j).abs();
+    let warm = |product: f64, head: usize, _, _| 2.0 * (product / [0.5, 2.0, 3.0][head] / 2.0).tanh();
+    let slopes = || vec![("slopes", SLOPES)];
+    vec![
+        (&["--alibi"], json!({"alibi": true}), vec![], paper),
+        (&["--alibi=bloom"], json!({"alibi": "bloom"}), vec![], bloom),
+        (&["--alibi=given"], json!({"alibi": "given"}), slopes(), given),
+        (
+            &["--alibi=given", "--alibi-symmetric"],
+            json!({"alibi": "given", "alibi_symmetric": true}),
+            slopes(),
+            symmetric,
+        ),
+        (&["--softcap", "2"], json!({"softcap": 2.0}), vec![("temperature", [0.5, 2.0, 3.0])], warm),
+    ]
+}
+
+#[test]
+fn run_computes_them() {
+    let scratch = Scratch::new("scores-run");
+    let (input, output) = (scratch.file("in.safetensors"), scratch.file("out.safetensors"));
+    for (options, _, terms, score) in scores() {
+        let mut file = tensors();
+        terms.iter().for_each(|(name, values)| file.set_floats(name, &[H], values));
+        file.write(&input);
+        let args = ["run", "--pattern", "full", "--input", &input, "--output", &output, "--lse", "--check"];
+        let outcome = wgpu_attention([&args, options].concat());
+        assert!(!outcome.stderr.contains("note: "), "{outcome:?}");
+        outcome.good();
+        let got = File::read(&output);
+        for (name, expected) in ["out", "lse"].iter().zip(expected(&file, score)) {
+            for (n, (got, expected)) in got.floats(name).iter().zip(&expected).enumerate() {
+                assert!((got - expected).abs() < 1e-5, "{options:?}: {name} {n}: {got}, not {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn verify_knows_them() {
+    let scratch = Scratch::new("scores-verify");
+    let path = scratch.file("case.safetensors");
+    for (_, keys, terms, score) in scores() {
+        let mut file = tensors();
+        terms.iter().for_each(|(name, values)| file.set_floats(name, &[H], values));
+        for (name, values) in ["out", "lse"].iter().zip(expected(&file, score)) {
+            file.set_floats(name, &[1, H, LQ, D][..if *name == "out" { 4 } else { 3 }], &values);
+        }
+        file.case = json!({
+            "op": "attention", "name": "case", "pattern": {"kind": "full"}, "expected_abs_error": {"out": 1e-6},
+        });
+        for (key, value) in keys.as_object().expect("keys") {
+            file.case[key] = value.clone();
+        }
+        file.write(&path);
+        let lines = wgpu_attention(["verify", &path, "--json"]).json();
+        assert!(lines.len() >= 2, "the reference and an adapter: {lines:?}");
+        lines.iter().for_each(|line| assert_eq!(line["status"], "pass", "{keys}: {line}"));
+        // And not something else.
+        file.change("out", 5, |x| x + 1e-3);
+        file.write(&path);
+        let lines = wgpu_attention(["verify", &path, "--json"]).json();
+        lines.iter().for_each(|line| assert_eq!(line["status"], "fail", "{keys}: {line}"));
+    }
+}
+
+#[test]
+fn wrong_options() {
+    let scratch = Scratch::new("scores-wrong");
+    let (input, output) = (scratch.file("in.safetensors"), scratch.file("out.safetensors"));
+    tensors().write(&input);
+    let run = |options: &[&str]| {
+        let args = ["run", "--pattern", "full", "--input", &input, "--output", &output];
+        wgpu_attention([&args, options].concat())
+    };
+    assert!(run(&["--alibi=steep"]).refused(2).contains("steep"));
+    assert!(run(&["--alibi-symmetric"]).refused(2).contains("--alibi"));
+    let error = run(&["--alibi=given"]).refused(1);
+    assert!(error.contains("tensor `slopes`: need it, got only k, q, v"), "{error}");
+}
+
+#[test]
+fn verify_stores_keys_and_values_in_another_type() {
+    let args = [
+        "verify",
+        "golden/onnx_attention_4d_causal.safetensors",
+        "golden/reformer_hf_lsh_s64_c16_h1.safetensors",
+        "--kv-dtype",
+        "f16",
+        "--adapter",
+        "0",
+        "--json",
+    ];
+    let outcome = wgpu_attention(args);
+    let on_gpu: Vec<Value> =
+        outcome.json().into_iter().filter(|line| line.get("adapter_index").is_some()).collect();
+    let [attention, lsh] = &on_gpu[..] else { panic!("two lines: {outcome:?}") };
+    assert_eq!((&attention["status"], &attention["against"]), (&"pass".into(), &"reference".into()));
+    assert_eq!((&attention["dtype"], &attention["kv_dtype"]), (&"f32".into(), &"f16".into()));
+    let again = attention["reproduce"].as_str().expect("a command");
+    assert!(again.ends_with("--adapter 0 --dtype f32 --kv-dtype f16"), "{again}");
+    let lines = wgpu_attention((again.to_owned() + " --json").split(' ').skip(1)).json();
+    assert!(lines.contains(attention), "{again}: {lines:?}");
+    assert_eq!(lsh["status"], "unsupported", "{lsh}");
+    assert!(lsh["reason"].as_str().is_some_and(|it| it.contains("type of their own")), "{lsh}");
+    wgpu_attention(["verify", "golden", "--cpu-only", "--kv-dtype", "f16"]).refused(2);
+}
