@@ -18,7 +18,7 @@ fn lengths(c: &mut Criterion) {
         let buckets = n / 32;
         let low = 1 << (buckets.ilog2() / 2);
         let options = LshOptions::new(4, buckets, 64).buckets(vec![low, buckets / low]).causal(true);
-        let plan = bench.gpu.kernels().lsh(&shape, options).expect("the plan is valid");
+        let plan = bench.gpu.kernels().lsh(shape, options).expect("the plan is valid");
         let [qk, v, out] = [shape.len_q(), shape.len_v(), shape.len_out()].map(|len| bench.buffer(len));
         let call = plan.bind(LshBuffers::new(whole(&qk), whole(&v), whole(&out))).expect("the buffers fit");
         group.throughput(Throughput::Elements(n as u64));

@@ -4,7 +4,10 @@ use super::support::{File, Scratch, wgpu_attention};
 use serde_json::{Value, json};
 
 /// Heads, queries, keys, head size of the calls.
-const [H, LQ, LK, D]: [usize; 4] = [3, 4, 6, 8];
+const H: usize = 3;
+const LQ: usize = 4;
+const LK: usize = 6;
+const D: usize = 8;
 
 /// q, k and v of a golden case with one batch item.
 fn tensors() -> File {
@@ -26,7 +29,8 @@ fn expected(file: &File, score: impl Fn(f64, usize, usize, usize) -> f64) -> [Ve
     for head in 0..H {
         for i in 0..LQ {
             let of_key = |j: usize| {
-                let dot: f64 = row(&q, LQ, head, i).iter().zip(row(&k, LK, head, j)).map(|(q, k)| q * k).sum();
+                let dot: f64 =
+                    row(&q, LQ, head, i).iter().zip(row(&k, LK, head, j)).map(|(q, k)| q * k).sum();
                 score(dot / (D as f64).sqrt(), head, i, j).exp()
             };
             let weights: Vec<f64> = (0..LK).map(of_key).collect();
@@ -47,13 +51,15 @@ fn distance(i: usize, j: usize) -> f64 {
 }
 
 /// Options of `run`, keys of a case, tensors of the file, and the score.
-type Score = (&'static [&'static str], Value, Vec<(&'static str, [f32; H])>, fn(f64, usize, usize, usize) -> f64);
+type Score =
+    (&'static [&'static str], Value, Vec<(&'static str, [f32; H])>, fn(f64, usize, usize, usize) -> f64);
 
 /// 2^(-8 h / H) for 3 heads; Bloom takes 2 heads' and then the first of 4 heads'.
 const SLOPES: [f32; H] = [0.5, 0.25, 0.125];
 
 fn scores() -> Vec<Score> {
-    let paper = |product, head: usize, i, j| product - 2f64.powf(-8.0 * (head + 1) as f64 / 3.0) * distance(i, j);
+    let paper =
+        |product, head: usize, i, j| product - 2f64.powf(-8.0 * (head + 1) as f64 / 3.0) * distance(i, j);
     let bloom = |product, head: usize, i, j| product - [0.0625, 0.00390625, 0.25][head] * distance(i, j);
     let given = |product, head: usize, i, j| product - f64::from(SLOPES[head]) * distance(i, j);
     let symmetric = |product, head: usize, i, j| product - f64::from(SLOPES[head]) * distance(i, j).abs();

@@ -25,7 +25,8 @@ fn run() -> Result<()> {
     let one =
         |name: &str, shader: &Shader| json!({ "label": name, "entry": shader.entry, "text": shader.text });
     let all: Vec<Value> = variants().iter().filter(known).map(|shader| one(&shader.label, shader)).collect();
-    let small: Vec<Value> = small().iter().map(|(name, shader)| run_by_an_interpreter(name, shader)).collect();
+    let small: Vec<Value> =
+        small().iter().map(|(name, shader)| run_by_an_interpreter(name, shader)).collect();
     let text = json!({ "variants": all, "small": small }).to_string();
     std::fs::write(&path, text).with_context(|| format!("cannot write {path}"))?;
     println!("{} variants, {} small ones", all.len(), small.len());

@@ -243,7 +243,7 @@ impl Verify {
                 };
                 match typed!(*element, E => on_gpu::<E>(gpu, case, pattern, kv)) {
                     Ok(Done::Compared { path, against, judged }) => {
-                        Record { path: Some(path), against: Some(against), ..record }.with(judged)
+                        Record { path: Some(path), against: Some(against), ..record }.with(*judged)
                     }
                     Ok(Done::Unsupported(reason)) => record.because(Status::Unsupported, reason),
                     Err(error) => record.because(Status::Fail, one_line(&format!("{error:#}"))),

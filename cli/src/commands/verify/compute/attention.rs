@@ -50,7 +50,7 @@ pub(super) fn on_gpu<E: Element, KV: Element>(
     };
     let by = (pattern, Some((&parts, plan.path().path)));
     let report = check(&attention, &tensors.inputs(), by, output.got(), Rows::All, values)?;
-    Ok(Done::Compared { path: plan.path().path.to_string(), against, judged: Judged::rows(&report) })
+    Ok(Done::Compared { path: plan.path().path.to_string(), against, judged: Judged::rows(&report).into() })
 }
 
 /// Where a pattern differs from the case's own.

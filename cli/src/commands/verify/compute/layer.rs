@@ -36,7 +36,7 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Layer) -> Result<Done> {
         ElementType::F32 => (Bounded { out: expected(case), ..exact }, EXPECTED, case.allowance),
         _ => (exact, REFERENCE, 0.0),
     };
-    Ok(Done::Compared { path: path.to_string(), against, judged: judged(case, &exact, &got, allowance) })
+    Ok(Done::Compared { path: path.to_string(), against, judged: judged(case, &exact, &got, allowance).into() })
 }
 
 /// The kernel of the case's products; what has none has one kernel.

@@ -49,7 +49,7 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Lsh) -> Result<Done> {
         }
     }
     let against = if theirs { EXPECTED } else { REFERENCE };
-    Ok(Done::Compared { path: "scalar".into(), against, judged })
+    Ok(Done::Compared { path: "scalar".into(), against, judged: judged.into() })
 }
 
 fn expected(case: &Lsh) -> (Expected<'_>, f64) {

@@ -16,7 +16,7 @@ pub(super) enum Done {
     Compared {
         path: String,
         against: &'static str,
-        judged: Judged,
+        judged: Box<Judged>,
     },
     /// With the reason: an input does not fit the element type, or there is no such kernel.
     Unsupported(String),

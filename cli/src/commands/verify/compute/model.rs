@@ -28,7 +28,7 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, bytes: &[u8]) -> Result<Done> {
         model::run(&mut pass, file)?;
         pass.run()
     };
-    Ok(Done::Compared { path: "scalar".into(), against: EXPECTED, judged: judged(bytes, run)? })
+    Ok(Done::Compared { path: "scalar".into(), against: EXPECTED, judged: judged(bytes, run)?.into() })
 }
 
 /// The states that `run` leaves, by name.
