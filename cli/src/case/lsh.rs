@@ -131,6 +131,6 @@ fn options(keys: &Map<String, Value>) -> Result<LshOptions> {
 impl Lsh {
     /// The tensors, with qk and v of any element type.
     pub(crate) fn inputs<'a, E>(&'a self, qk: &'a [E], v: &'a [E]) -> LshInputs<'a, E> {
-        LshInputs { qk, v, projections: Some(&self.projections), key_mask: self.key_mask.as_deref() }
+        LshInputs::new(qk, v).projections(self.projections.as_slice()).key_mask(self.key_mask.as_deref())
     }
 }

@@ -204,7 +204,7 @@ fn reference(case: &Attention, pattern: &AnyPattern) -> Result<Line> {
 }
 
 fn expected(case: &Attention) -> Against<'_> {
-    Against::Expected(Expected { out: &case.out, lse: None }, case.allowance)
+    Against::Expected(Expected::new(&case.out), case.allowance)
 }
 
 fn heading() -> Result<()> {

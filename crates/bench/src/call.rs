@@ -29,7 +29,7 @@ pub struct Output<O> {
 impl<O> Output<O> {
     /// As slices.
     pub fn got(&self) -> Got<'_, O> {
-        Got { out: &self.out, lse: self.lse.as_deref() }
+        Got::new(&self.out).lse(self.lse.as_deref())
     }
 }
 

@@ -30,13 +30,14 @@ pub fn check<Q: Element, KV: Element, O: Element>(
         |at: reference::Position| kernel.map_or(0, |(parts, _)| parts.key_tiles(at.batch, at.head, at.i));
     let tiles: Option<reference::Tiles<'_>> = if kernel.is_some() { Some(&count) } else { None };
     let weights = kernel.map_or_else(Default::default, |(_, path)| reference::WeightFormat::of(path));
-    let options = VerifyOptions { rows, order, tiles, weights, ..Default::default() };
+    let mut options = VerifyOptions::default().rows(rows).weights(weights);
+    (options.order, options.tiles) = (order, tiles);
     match against {
         Against::Reference => reference::verify(attention, inputs, pattern, got, options),
         Against::Expected(expected, allowance) => {
-            let options = VerifyOptions { allowance, ..options };
+            let options = options.allowance(allowance);
             // Without an expected lse ours is not compared with ours.
-            let got = Got { lse: got.lse.filter(|_| expected.lse.is_some()), ..got };
+            let got = got.lse(got.lse.filter(|_| expected.lse.is_some()));
             reference::compare_expected(attention, inputs, pattern, got, expected, options)
         }
     }

@@ -117,7 +117,7 @@ impl Machine for Forward {
         out: &wgpu::Buffer,
     ) -> Result<(), Error> {
         let (weight, bias) = (whole(&pair.weight), pair.bias.as_ref().map(whole));
-        let buffers = NormBuffers { x: whole(x), weight, bias, out: whole(out) };
+        let buffers = NormBuffers::new(whole(x), weight, whole(out)).bias(bias);
         self.push(self.gpu.kernels().norm(shape)?.bind(buffers)?)
     }
 
@@ -129,13 +129,9 @@ impl Machine for Forward {
         residual: Option<&wgpu::Buffer>,
         out: &wgpu::Buffer,
     ) -> Result<(), Error> {
-        let buffers = MatmulBuffers {
-            a: whole(a),
-            b: whole(&pair.weight),
-            bias: pair.bias.as_ref().map(whole),
-            residual: residual.map(whole),
-            out: whole(out),
-        };
+        let buffers = MatmulBuffers::new(whole(a), whole(&pair.weight), whole(out))
+            .bias(pair.bias.as_ref().map(whole))
+            .residual(residual.map(whole));
         self.push(self.gpu.kernels().matmul(shape)?.bind(buffers)?)
     }
 
@@ -159,18 +155,11 @@ impl Machine for Forward {
         residual: &wgpu::Buffer,
         out: &wgpu::Buffer,
     ) -> Result<(), Error> {
-        let buffers = FeedForwardBuffers {
-            x: whole(x),
-            w1: whole(&first.weight),
-            b1: first.bias.as_ref().map(whole),
-            w3: None,
-            b3: None,
-            w2: whole(&second.weight),
-            b2: second.bias.as_ref().map(whole),
-            residual: Some(whole(residual)),
-            out: whole(out),
-            scratch: None,
-        };
+        let [x, w1, w2, out] = [x, &first.weight, &second.weight, out].map(whole);
+        let buffers = FeedForwardBuffers::new(x, w1, w2, out)
+            .b1(first.bias.as_ref().map(whole))
+            .b2(second.bias.as_ref().map(whole))
+            .residual(whole(residual));
         self.push(self.gpu.kernels().feed_forward(shape)?.bind(buffers)?)
     }
 

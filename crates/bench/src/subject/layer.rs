@@ -113,17 +113,12 @@ async fn matmul(gpu: &Gpu, shape: MatmulShape) -> Result<Subject<'_>> {
     let size = [shape.rows, shape.columns];
     let mut out = Output::new(gpu, size, shape.output, shape.inner * shape.columns).await?;
     out.path = plan.tile().path();
-    let buffers = MatmulBuffers {
-        a: whole(&a_buffer),
-        b: whole(&b_buffer),
-        bias: None,
-        residual: None,
-        out: whole(&out.buffer),
-    };
+    let buffers = MatmulBuffers::new(whole(&a_buffer), whole(&b_buffer), whole(&out.buffer));
     let call = checked(gpu.device(), "bind", || plan.bind(buffers)).await??;
     let bytes = tensors(shape.input, &[shape.len_a(), shape.len_b(), shape.len_out()]);
     Ok(out.subject(call, shape.flops(), bytes, move |out| {
-        let rows = MatmulShape { rows: out.compared.len(), ..shape };
+        let mut rows = shape;
+        rows.rows = out.compared.len();
         let (a, b) = (out.pick(&a, shape.inner), Bounded::exact(&b));
         Ok(layer::matmul(&rows, &MatmulInputs { a: &a, b: &b, bias: None, other: None })?)
     }))
@@ -139,24 +134,17 @@ async fn feed_forward(gpu: &Gpu, shape: FeedForwardShape) -> Result<Subject<'_>>
     let size = [shape.rows, shape.model_dim];
     let mut out = Output::new(gpu, size, shape.output, products * shape.len_weight()).await?;
     out.path = plan.path();
-    let buffers = FeedForwardBuffers {
-        x: whole(&x_buffer),
-        w1: whole(&w1_buffer),
-        b1: None,
-        w3: w3_buffer.as_ref().map(whole),
-        b3: None,
-        w2: whole(&w2_buffer),
-        b2: None,
-        residual: None,
-        out: whole(&out.buffer),
-        scratch: None,
-    };
+    let [x_whole, w1_whole, w2_whole, out_whole] =
+        [&x_buffer, &w1_buffer, &w2_buffer, &out.buffer].map(whole);
+    let buffers = FeedForwardBuffers::new(x_whole, w1_whole, w2_whole, out_whole);
+    let buffers = buffers.w3(w3_buffer.as_ref().map(whole));
     let call = checked(gpu.device(), "bind", || plan.bind(buffers)).await??;
     let weights = products * shape.len_weight();
     let bytes =
         Bytes { scratch: plan.scratch_bytes(), ..tensors(shape.input, &[2 * shape.len_x(), weights]) };
     Ok(out.subject(call, shape.flops(), bytes, move |out| {
-        let rows = FeedForwardShape { rows: out.compared.len(), chunk: None, ..shape };
+        let mut rows = shape.chunk(None);
+        rows.rows = out.compared.len();
         let x = out.pick(&x, shape.model_dim);
         let [w1, w2] = [w1, w2].map(|w| Bounded::exact(&w));
         let w3 = w3.map(|w| Bounded::exact(&w));
@@ -176,18 +164,15 @@ async fn norm(gpu: &Gpu, shape: NormShape) -> Result<Subject<'_>> {
     };
     let (bias, bias_buffer) = bias.unzip();
     let out = Output::new(gpu, [shape.rows, shape.width], shape.output, 16 * shape.width).await?;
-    let buffers = NormBuffers {
-        x: whole(&x_buffer),
-        weight: whole(&weight_buffer),
-        bias: bias_buffer.as_ref().map(whole),
-        out: whole(&out.buffer),
-    };
+    let buffers = NormBuffers::new(whole(&x_buffer), whole(&weight_buffer), whole(&out.buffer));
+    let buffers = buffers.bias(bias_buffer.as_ref().map(whole));
     let call = checked(gpu.device(), "bind", || plan.bind(buffers)).await??;
     let vectors = if shape.bias { 2 } else { 1 };
     let bytes = tensors(shape.input, &[shape.len_x(), shape.len_out(), vectors * shape.width]);
     let flop = if shape.kind == NormKind::Layer { 8.0 } else { 5.0 } * shape.len_x() as f64;
     Ok(out.subject(call, flop, bytes, move |out| {
-        let rows = NormShape { rows: out.compared.len(), ..shape };
+        let mut rows = shape;
+        rows.rows = out.compared.len();
         let (x, weight) = (out.pick(&x, shape.width), Bounded::exact(&weight));
         let bias = bias.map(|bias| Bounded::exact(&bias));
         Ok(layer::norm(&rows, &x, &weight, bias.as_ref())?)
@@ -201,7 +186,8 @@ async fn softmax(gpu: &Gpu, shape: SoftmaxShape) -> Result<Subject<'_>> {
     let call = checked(gpu.device(), "bind", || plan.bind(whole(&x_buffer), whole(&out.buffer))).await??;
     let bytes = tensors(shape.input, &[shape.len_x(), shape.len_out()]);
     Ok(out.subject(call, 5.0 * shape.len_x() as f64, bytes, move |out| {
-        let rows = SoftmaxShape { rows: out.compared.len(), ..shape };
+        let mut rows = shape;
+        rows.rows = out.compared.len();
         Ok(layer::softmax(&rows, &out.pick(&x, shape.width))?)
     }))
 }
@@ -216,19 +202,16 @@ async fn rotary(gpu: &Gpu, shape: RotaryShape) -> Result<Subject<'_>> {
     let (cos_buffer, sin_buffer) = (upload("cos", &tables[0]).await?, upload("sin", &tables[1]).await?);
     let rows = shape.batch * shape.heads * shape.len;
     let out = Output::new(gpu, [rows, shape.head_dim], shape.output, 8 * shape.head_dim).await?;
-    let buffers = RotaryBuffers {
-        x: whole(&x_buffer),
-        cos: whole(&cos_buffer),
-        sin: whole(&sin_buffer),
-        out: whole(&out.buffer),
-    };
+    let [x_whole, cos, sin, out_whole] = [&x_buffer, &cos_buffer, &sin_buffer, &out.buffer].map(whole);
+    let buffers = RotaryBuffers::new(x_whole, cos, sin, out_whole);
     let call = checked(gpu.device(), "bind", || plan.bind(buffers)).await??;
     let mut bytes = tensors(shape.input, &[shape.len_x(), shape.len_out()]);
     bytes.tensors += 8 * shape.len_table() as u64;
     Ok(out.subject(call, 3.0 * shape.len_x() as f64, bytes, move |out| {
         // One head, in which each compared row is a position of its own, with its row of the tables.
         let half = shape.rotary_dim / 2;
-        let picked = RotaryShape { batch: 1, heads: 1, len: out.compared.len(), ..shape };
+        let mut picked = shape;
+        (picked.batch, picked.heads, picked.len) = (1, 1, out.compared.len());
         let [cos, sin] = tables.map(|table| {
             let rows = out.compared.iter().flat_map(|row| &table[row % shape.len * half..][..half]);
             Bounded::exact(&rows.copied().collect::<Vec<f32>>())
@@ -255,7 +238,8 @@ async fn embed(gpu: &Gpu, shape: EmbedShape) -> Result<Subject<'_>> {
     bytes.tensors += 4 * shape.rows as u64;
     let unread = ((shape.len_table() - looked_up) * shape.table.size_bytes()) as u64;
     let mut subject = out.subject(call, 0.0, bytes, move |out| {
-        let rows = EmbedShape { rows: out.compared.len(), ..shape };
+        let mut rows = shape;
+        rows.rows = out.compared.len();
         let ids: Vec<u32> = out.compared.iter().map(|&row| ids[row]).collect();
         Ok(layer::embed(&rows, &ids, &Bounded::exact(&table), None)?)
     });

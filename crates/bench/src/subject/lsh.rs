@@ -42,8 +42,8 @@ pub(super) async fn prepare<'g, E: Element>(
         let out: Vec<E> = read(gpu, "out", &out, out_len).await?;
         let buckets: Vec<u32> = read(gpu, "buckets", &buckets, places).await?;
         let order: Vec<u32> = read(gpu, "order", &order, places).await?;
-        let got = LshGot { out: &out, lse: None, buckets: &buckets, order: Some(&order) };
-        let inputs = LshInputs { qk: &tensors.q, v: &tensors.v, projections: None, key_mask: None };
+        let got = LshGot::new(&out, &buckets).order(&order[..]);
+        let inputs = LshInputs::new(&tensors.q, &tensors.v);
         let rows =
             sample(shape.len_lse(), options.rounds * 2 * options.chunk * (shape.head_dim + shape.value_dim));
         let report = verify_lsh(&attention, &options, &inputs, got, rows, None)?;

@@ -253,8 +253,8 @@ fn of_types<Q: Element, KV: Element, O: Element>(
             let got = Computed::<O>::of(bench, case, &tensors.inputs(), parts)?;
             let order = |at: Position| parts.key_order(at.batch, at.head, at.i);
             let tiles = |at: Position| parts.key_tiles(at.batch, at.head, at.i);
-            let (order, tiles) = (Some(&order as _), Some(&tiles as _));
-            let options = VerifyOptions { rows: case.rows, order, tiles, weights, ..Default::default() };
+            let options =
+                VerifyOptions::default().rows(case.rows).order(&order).tiles(&tiles).weights(weights);
             verify(attention, &tensors.inputs(), pattern, got.view(), options)?
         }
         Check::Count => {
@@ -293,7 +293,7 @@ impl<O: Element> Computed<O> {
     }
 
     fn view(&self) -> Got<'_, O> {
-        Got { out: &self.out, lse: self.lse.as_deref() }
+        Got::new(&self.out).lse(self.lse.as_deref())
     }
 }
 

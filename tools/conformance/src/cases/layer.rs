@@ -160,13 +160,9 @@ fn matmul(bench: &Bench, shape: &MatmulShape, by: By) -> Result<f64> {
     let (a_tensor, b_tensor) = (Tensor::of(bench, &a, shape.input), Tensor::of(bench, &b, shape.weight));
     let bias_tensor = shape.bias.then(|| Tensor::of(bench, &bias, shape.weight));
     let residual = (shape.combine == Combine::Add).then(|| Tensor::of(bench, &other, shape.output));
-    let buffers = MatmulBuffers {
-        a: a_tensor.binding(),
-        b: b_tensor.binding(),
-        bias: bias_tensor.as_ref().map(Tensor::binding),
-        residual: residual.as_ref().map(Tensor::binding),
-        out: out.binding(),
-    };
+    let buffers = MatmulBuffers::new(a_tensor.binding(), b_tensor.binding(), out.binding())
+        .bias(bias_tensor.as_ref().map(Tensor::binding))
+        .residual(residual.as_ref().map(Tensor::binding));
     let call = plan.bind(buffers)?;
     let [a, b, bias, other] = [a, b, bias, other].map(|values| Bounded::exact(&values));
     let inputs = MatmulInputs {
@@ -224,18 +220,17 @@ fn feed_forward(bench: &Bench, shape: &FeedForwardShape) -> Result<f64> {
     let tensors: Vec<Tensor> = (0..8).map(tensor).collect();
     let when = |wanted: bool, n: usize| wanted.then(|| tensors[n].binding());
     let out = Tensor::output(bench, shape.len_x(), shape.output);
-    let buffers = FeedForwardBuffers {
-        x: tensors[0].binding(),
-        w1: tensors[1].binding(),
-        b1: when(shape.bias, 2),
-        w3: when(shape.gated, 3),
-        b3: when(shape.gated && shape.bias, 4),
-        w2: tensors[5].binding(),
-        b2: when(shape.bias, 6),
-        residual: when(shape.residual, 7),
-        out: out.binding(),
-        scratch: None,
-    };
+    let buffers = FeedForwardBuffers::new(
+        tensors[0].binding(),
+        tensors[1].binding(),
+        tensors[5].binding(),
+        out.binding(),
+    )
+    .b1(when(shape.bias, 2))
+    .w3(when(shape.gated, 3))
+    .b3(when(shape.gated && shape.bias, 4))
+    .b2(when(shape.bias, 6))
+    .residual(when(shape.residual, 7));
     let call = bench.kernels().feed_forward(shape)?.bind(buffers)?;
     let [x, w1, b1, w3, b3, w2, b2, residual] = values.map(|values| Bounded::exact(&values));
     let inputs = FeedForwardInputs {
@@ -257,12 +252,8 @@ fn norm(bench: &Bench, shape: &NormShape) -> Result<f64> {
     let (x_tensor, w_tensor) = (Tensor::of(bench, &x, shape.input), Tensor::of(bench, &weight, shape.weight));
     let b_tensor = shape.bias.then(|| Tensor::of(bench, &bias, shape.weight));
     let out = Tensor::output(bench, shape.len_out(), shape.output);
-    let buffers = NormBuffers {
-        x: x_tensor.binding(),
-        weight: w_tensor.binding(),
-        bias: b_tensor.as_ref().map(Tensor::binding),
-        out: out.binding(),
-    };
+    let buffers = NormBuffers::new(x_tensor.binding(), w_tensor.binding(), out.binding())
+        .bias(b_tensor.as_ref().map(Tensor::binding));
     let call = bench.kernels().norm(shape)?.bind(buffers)?;
     let [x, weight, bias] = [x, weight, bias].map(|values| Bounded::exact(&values));
     compare(bench, &call, &out, &layer::norm(shape, &x, &weight, shape.bias.then_some(&bias))?)
@@ -309,12 +300,8 @@ fn rotary(bench: &Bench, shape: &RotaryShape) -> Result<f64> {
     let tensors = [(&x, shape.input), (&cos, F32), (&sin, F32)]
         .map(|(values, element)| Tensor::of(bench, values, element));
     let out = Tensor::output(bench, shape.len_out(), shape.output);
-    let buffers = RotaryBuffers {
-        x: tensors[0].binding(),
-        cos: tensors[1].binding(),
-        sin: tensors[2].binding(),
-        out: out.binding(),
-    };
+    let buffers =
+        RotaryBuffers::new(tensors[0].binding(), tensors[1].binding(), tensors[2].binding(), out.binding());
     let call = bench.kernels().rotary(shape)?.bind(buffers)?;
     let [x, cos, sin] = [x, cos, sin].map(|values| Bounded::exact(&values));
     compare(bench, &call, &out, &layer::rotary(shape, &x, &cos, &sin)?)

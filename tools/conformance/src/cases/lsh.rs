@@ -62,7 +62,7 @@ fn typed<E: Element>(bench: &Bench, [len, head_dim]: [usize; 2], options: &LshOp
     let draw = Counter::new(3, 99);
     let seen: Vec<bool> = (0..shape.batch * shape.q_len).map(|n| draw.below(n as u64, 4) > 0).collect();
     let key_mask = options.key_mask.then_some(&seen[..]);
-    let inputs = LshInputs { qk: &tensors.q, v: &tensors.v, projections: None, key_mask };
+    let inputs = LshInputs::new(&tensors.q, &tensors.v).key_mask(key_mask);
 
     let words: Vec<u32> = seen.iter().map(|&seen| seen.into()).collect();
     let mask = key_mask.map(|_| Tensor::words(bench, &words));
@@ -85,12 +85,11 @@ fn typed<E: Element>(bench: &Bench, [len, head_dim]: [usize; 2], options: &LshOp
     let call = bench.kernels().lsh(&attention, options.clone())?.bind(buffers)?;
     let written = outputs.each_ref().map(|tensor| &tensor.buffer);
     let bytes = bench.run(|encoder| call.encode(encoder), &written)?;
-    let got = LshGot {
-        out: &bytemuck::pod_collect_to_vec::<u8, E>(out.take(&bytes[0])?),
-        lse: Some(&bytemuck::pod_collect_to_vec::<u8, f32>(lse.take(&bytes[1])?)),
-        buckets: &bytemuck::pod_collect_to_vec::<u8, u32>(buckets.take(&bytes[2])?),
-        order: Some(&bytemuck::pod_collect_to_vec::<u8, u32>(order.take(&bytes[3])?)),
-    };
+    let out: Vec<E> = bytemuck::pod_collect_to_vec(out.take(&bytes[0])?);
+    let lse: Vec<f32> = bytemuck::pod_collect_to_vec(lse.take(&bytes[1])?);
+    let buckets: Vec<u32> = bytemuck::pod_collect_to_vec(buckets.take(&bytes[2])?);
+    let order: Vec<u32> = bytemuck::pod_collect_to_vec(order.take(&bytes[3])?);
+    let got = LshGot::new(&out, &buckets).lse(&lse[..]).order(&order[..]);
     let report = verify_lsh(&attention, options, &inputs, got, Rows::All, None)?;
     ensure!(report.pass && report.attention.unspecified == 0, "{report}");
     let both = [report.attention.worst_out, report.attention.worst_lse];

@@ -35,12 +35,11 @@ fn run(bench: &Bench, shape: &SortShape, below: u64) -> Result<f64> {
     let values: Vec<u32> = (0..keys.len() as u64).map(|n| Counter::new(7, 1).bits(n) as u32).collect();
     let (keys_in, values_in) = (Tensor::words(bench, &keys), Tensor::words(bench, &values));
     let outputs = [(); 2].map(|()| Tensor::output(bench, keys.len(), ElementType::F32));
-    let call = bench.kernels().sort(shape)?.bind(SortBuffers {
-        keys: keys_in.binding(),
-        values: Some(values_in.binding()),
-        sorted_keys: Some(outputs[0].binding()),
-        sorted_values: outputs[1].binding(),
-    })?;
+    let call = bench.kernels().sort(shape)?.bind(
+        SortBuffers::new(keys_in.binding(), outputs[1].binding())
+            .values(Some(values_in.binding()))
+            .sorted_keys(Some(outputs[0].binding())),
+    )?;
     let bytes =
         bench.run(|encoder| call.encode(encoder), &outputs.each_ref().map(|tensor| &tensor.buffer))?;
 

@@ -11,7 +11,7 @@ use wgpu_attention_bench::call::{Call, Output};
 use wgpu_attention_bench::check::{Against, check};
 
 fn expected(case: &Attention) -> Against<'_> {
-    Against::Expected(Expected { out: &case.out, lse: case.lse.as_deref() }, case.allowance)
+    Against::Expected(Expected::new(&case.out).lse(case.lse.as_deref()), case.allowance)
 }
 
 /// The reference against the expected values.

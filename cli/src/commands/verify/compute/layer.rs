@@ -36,7 +36,11 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Layer) -> Result<Done> {
         ElementType::F32 => (Bounded { out: expected(case), ..exact }, EXPECTED, case.allowance),
         _ => (exact, REFERENCE, 0.0),
     };
-    Ok(Done::Compared { path: path.to_string(), against, judged: judged(case, &exact, &got, allowance).into() })
+    Ok(Done::Compared {
+        path: path.to_string(),
+        against,
+        judged: judged(case, &exact, &got, allowance).into(),
+    })
 }
 
 /// The kernel of the case's products; what has none has one kernel.
@@ -120,21 +124,19 @@ fn compute<E: Element>(gpu: &Gpu, case: &Layer, tensors: &Rounded<E>) -> Result<
         // Behind a product of each element with 1, which is exact.
         LayerOp::Activation(activation) => {
             let shape = MatmulShape::new(x.len(), 1, 1).activation(*activation);
-            let slices = MatmulSlices { a: x, b: &[E::from_f64(1.0)], bias: None, other: None };
-            gpu.matmul(&shape, slices)?
+            let one = [E::from_f64(1.0)];
+            gpu.matmul(&shape, MatmulSlices::new(x, &one))?
         }
         LayerOp::FeedForward(shape, norm) => {
             let normed: Option<Vec<E>> = match norm {
                 Some(norm) => Some(gpu.norm(norm, x, need("norm_weight"), find("norm_bias"))?),
                 None => None,
             };
-            let slices = FeedForwardSlices {
-                b1: find("b1"),
-                b2: find("b2"),
-                w3: find("w3"),
-                b3: find("b3"),
-                ..FeedForwardSlices::new(normed.as_deref().unwrap_or(x), need("w1"), need("w2"))
-            };
+            let slices = (FeedForwardSlices::new(normed.as_deref().unwrap_or(x), need("w1"), need("w2")))
+                .b1(find("b1"))
+                .b2(find("b2"))
+                .w3(find("w3"))
+                .b3(find("b3"));
             gpu.feed_forward(shape, slices)?
         }
     })

@@ -14,7 +14,7 @@ pub(super) fn on_cpu(case: &Lsh) -> Result<Judged> {
     let inputs = case.inputs(&case.qk, &case.v);
     let exact = reference::lsh_with_buckets(&case.call, &case.options, &inputs, &case.buckets)?;
     let (out, lse) = (narrow(&exact.out), narrow(&exact.lse));
-    let got = LshGot { out: &out, lse: lse_of(case, &lse), buckets: &case.buckets, order: None };
+    let got = LshGot::new(&out, &case.buckets).lse(lse_of(case, &lse));
     let report =
         reference::verify_lsh(&case.call, &case.options, &inputs, got, Rows::All, Some(expected(case)))?;
     Ok(judged(case, &report))
@@ -35,7 +35,7 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Lsh) -> Result<Done> {
     let theirs = E::TYPE == ElementType::F32 && output.buckets == case.buckets;
     // Without an expected lse ours is not compared with ours.
     let lse = if theirs { lse_of(case, &output.lse) } else { Some(&output.lse[..]) };
-    let got = LshGot { out: &output.out, lse, buckets: &output.buckets, order: Some(&output.order) };
+    let got = LshGot::new(&output.out, &output.buckets).lse(lse).order(output.order.as_slice());
     let expected = theirs.then(|| expected(case));
     let report = reference::verify_lsh(&call, &case.options, &inputs, got, Rows::All, expected)?;
     let mut judged = judged(case, &report);
@@ -53,7 +53,7 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Lsh) -> Result<Done> {
 }
 
 fn expected(case: &Lsh) -> (Expected<'_>, f64) {
-    (Expected { out: &case.out, lse: case.lse.as_deref() }, case.allowance)
+    (Expected::new(&case.out).lse(case.lse.as_deref()), case.allowance)
 }
 
 fn lse_of<'a>(case: &Lsh, lse: &'a [f32]) -> Option<&'a [f32]> {
