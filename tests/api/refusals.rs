@@ -46,7 +46,7 @@ fn bad_shapes_say_what_is_wrong() {
         scored(Score::new().bias(backwards)),
         "bias: need strides that stay behind the tensor's start, got an element 3 before it",
     );
-    let limit = "the number of elements per tensor is 4294967295";
+    let limit = "the largest 32-bit element index is 4294967295";
     let huge = AttentionShape::new(1 << 20, 1 << 20, 1 << 20, 16);
     refused(huge, &format!("lse needs 1152921504606846976, but {limit}"));
     let rows = AttentionShape::new(1, 1, 1 << 31, 16);

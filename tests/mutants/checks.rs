@@ -246,7 +246,7 @@ fn odd_rows(s: &Subject, element: ElementType) -> Result<(), String> {
     bound_on(&s.small, &case).and(bound_on(&s.small, &gaps)).and(gather_on(&s.small, &gaps)).map(drop)
 }
 
-/// NaN in a value and infinity in a key that only some rows attend: those are not finite, the others stay as they are.
+/// NaN or infinity in a key, and NaN in a value, that only some rows attend: those are not finite, the others stay as they are.
 fn strange(s: &Subject) -> Result<(), String> {
     let window = Window { before: 30, after: 2 };
     let plain = Case { lse: true, ..case(shape(), window) };
@@ -266,15 +266,17 @@ fn strange_on<E: Element>(gpu: &Gpu, case: &Case) -> Result<(), String> {
     let tensors = case.tensors::<E, E>();
     let before = result(&tensors)?;
     let key = 70;
-    for (what, strange_key) in [("infinity in k", true), ("NaN in v", false)] {
+    let all =
+        [("infinity in k", f64::INFINITY, true), ("NaN in k", f64::NAN, true), ("NaN in v", f64::NAN, false)];
+    for (what, x, in_key) in all {
         let mut spoilt = tensors.clone();
         for kv_head in 0..shape.kv_heads {
-            if strange_key {
+            if in_key {
                 let at = attention.k_strides().at(0, kv_head, key);
-                spoilt.k[at] = E::from_f64(f64::INFINITY);
+                spoilt.k[at] = E::from_f64(x);
             } else {
                 let at = attention.v_strides().at(0, kv_head, key);
-                spoilt.v[at..at + shape.value_dim].fill(E::from_f64(f64::NAN));
+                spoilt.v[at..at + shape.value_dim].fill(E::from_f64(x));
             }
         }
         let after = result(&spoilt)?;
