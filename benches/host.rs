@@ -35,7 +35,7 @@ fn lsh(c: &mut Criterion) {
     let shape = AttentionShape::new(1, 1, 1024, 64);
     let tensors = reference::random::<f32, f32>(&shape, Kind::Normal, 1).expect("the shape is valid");
     let options = LshOptions::new(4, 32, 64).causal(true);
-    let inputs = LshInputs { qk: &tensors.q, v: &tensors.v, projections: None, key_mask: None };
+    let inputs = LshInputs::new(&tensors.q, &tensors.v);
     group.throughput(Throughput::Elements(1024));
     group.bench_function("buckets/1024", |b| b.iter(|| reference::lsh_buckets(&shape, &options, &inputs)));
     group.bench_function("reference/1024", |b| b.iter(|| reference::lsh(&shape, &options, &inputs)));

@@ -34,13 +34,7 @@ fn products(c: &mut Criterion) {
                 let Ok(plan) = bench.gpu.kernels().matmul_with_tile(&shape, tile) else { continue };
                 let [a, b, out] =
                     [shape.len_a(), shape.len_b(), shape.len_out()].map(|len| bench.buffer(len));
-                let buffers = MatmulBuffers {
-                    a: whole(&a),
-                    b: whole(&b),
-                    bias: None,
-                    residual: None,
-                    out: whole(&out),
-                };
+                let buffers = MatmulBuffers::new(whole(&a), whole(&b), whole(&out));
                 let call = plan.bind(buffers).expect("the buffers fit");
                 let id = BenchmarkId::new(format!("{name} {weights:?}"), format!("{rows}x{inner}x{columns}"));
                 group.throughput(Throughput::Elements(shape.flops() as u64));
@@ -65,18 +59,8 @@ fn feed_forward(c: &mut Criterion) {
             let [x, w1, w2, w3, out] =
                 [shape.len_x(), shape.len_weight(), shape.len_weight(), shape.len_weight(), shape.len_x()]
                     .map(|len| bench.buffer(len));
-            let buffers = FeedForwardBuffers {
-                x: whole(&x),
-                w1: whole(&w1),
-                b1: None,
-                w3: gated.then(|| whole(&w3)),
-                b3: None,
-                w2: whole(&w2),
-                b2: None,
-                residual: None,
-                out: whole(&out),
-                scratch: None,
-            };
+            let buffers = FeedForwardBuffers::new(whole(&x), whole(&w1), whole(&w2), whole(&out))
+                .w3(gated.then(|| whole(&w3)));
             let call = plan.bind(buffers).expect("the buffers fit");
             let kind = if gated { "gated" } else { "plain" };
             let id =
@@ -97,13 +81,13 @@ fn rows(c: &mut Criterion) {
     let norm = |kind| {
         let plan =
             bench.gpu.kernels().norm(&NormShape::new(kind, rows, width, 1e-5)).expect("the plan is valid");
-        let buffers = NormBuffers { x: whole(&x), weight: whole(&weight), bias: None, out: whole(&out) };
+        let buffers = NormBuffers::new(whole(&x), whole(&weight), whole(&out));
         plan.bind(buffers).expect("the buffers fit")
     };
     let softmax = bench.gpu.kernels().softmax(&SoftmaxShape::new(rows, width)).expect("the plan is valid");
     let rotary =
         bench.gpu.kernels().rotary(&RotaryShape::new(1, width / 64, rows, 64)).expect("the plan is valid");
-    let buffers = RotaryBuffers { x: whole(&x), cos: whole(&table), sin: whole(&table), out: whole(&out) };
+    let buffers = RotaryBuffers::new(whole(&x), whole(&table), whole(&table), whole(&out));
     let scattered = |row: u32| row.wrapping_mul(2_654_435_761) % rows as u32;
     let ids = bench.upload(&(0..rows as u32).map(scattered).collect::<Vec<_>>());
     let embed = bench.gpu.kernels().embed(&EmbedShape::new(rows, rows, width)).expect("the plan is valid");

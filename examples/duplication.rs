@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let gpu = Gpu::new()?;
     println!("adapter: {}; 0w0w of {len} positions, chunks of {chunk}", gpu.info().name);
     let shape = AttentionShape::new(1, 1, len, HEAD_DIM).score(Score::new().scale(1.0));
-    let inputs = LshInputs { qk: &qk, v: &v, projections: None, key_mask: None };
+    let inputs = LshInputs::new(&qk, &v);
 
     // One chunk over everything is exact attention over shared queries and keys.
     let exact = gpu

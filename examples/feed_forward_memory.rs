@@ -83,18 +83,7 @@ fn times(gpu: &Gpu, plans: &[FeedForwardPlan; 2]) -> Result<[f64; 2], Error> {
     });
     let whole = wgpu::Buffer::as_entire_buffer_binding;
     let bind = |plan: &FeedForwardPlan| {
-        plan.bind(FeedForwardBuffers {
-            x: whole(&x),
-            w1: whole(&w1),
-            b1: None,
-            w3: None,
-            b3: None,
-            w2: whole(&w2),
-            b2: None,
-            residual: None,
-            out: whole(&out),
-            scratch: None,
-        })
+        plan.bind(FeedForwardBuffers::new(whole(&x), whole(&w1), whole(&w2), whole(&out)))
     };
     let calls = [bind(&plans[0])?, bind(&plans[1])?];
     let mut best = [f64::MAX; 2];

@@ -60,7 +60,7 @@ pub(crate) fn curves() -> Result<Vec<Points>, Error> {
     let x = positions();
     let nearest = nearest(&x);
     let shape = AttentionShape::new(1, 1, N, D);
-    let inputs = LshInputs { qk: &x, v: &x, projections: None, key_mask: None };
+    let inputs = LshInputs::new(&x, &x);
     let curve = |buckets: usize| -> Result<Points, Error> {
         let options = LshOptions::new(ROUNDS[ROUNDS.len() - 1], buckets, CHUNK);
         let order = reference::lsh_order(&reference::lsh_buckets(shape, &options, &inputs)?.buckets, N);

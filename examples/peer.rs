@@ -93,13 +93,9 @@ fn time<E: Element>(gpu: &Gpu, Arguments { shape, causal, samples, .. }: Argumen
     launch(1)?;
     let got: Vec<E> = read(gpu, &out, shape.len_out())?;
     let path = plan.path().path;
-    let options = VerifyOptions {
-        rows: Rows::Sample { count: 16, seed: 0 },
-        weights: WeightFormat::of(path),
-        ..Default::default()
-    };
-    let report =
-        reference::verify(&attention, &tensors.inputs(), pattern, Got { out: &got, lse: None }, options)?;
+    let options =
+        VerifyOptions::default().rows(Rows::Sample { count: 16, seed: 0 }).weights(WeightFormat::of(path));
+    let report = reference::verify(&attention, &tensors.inputs(), pattern, Got::new(&got), options)?;
     if !report.pass {
         return Err(format!("out of its bound: {report}").into());
     }

@@ -25,7 +25,7 @@ fn main() -> wgpu_attention::Result<()> {
     let inputs = Inputs::new(&q, &k, &v);
     let result = gpu.run::<f32, f32, f32>(&attention, &inputs, &window, Outputs::default().lse())?;
 
-    let got = Got { out: &result.out, lse: result.lse.as_deref() };
+    let got = Got::new(&result.out).lse(result.lse.as_deref());
     let report = reference::verify(&attention, &inputs, &window, got, VerifyOptions::default())?;
     println!("window: {report}");
     assert!(report.pass);

@@ -36,7 +36,7 @@
 //!
 //! // And is it right? Every element against f64, within a bound computed from the inputs.
 //! let inputs = wgpu_attention::Inputs::new(&q, &k, &v);
-//! let got = reference::Got { out: &out, lse: None };
+//! let got = reference::Got::new(&out);
 //! let report = reference::verify(&shape, &inputs, &Causal, got, Default::default())?;
 //! assert!(report.pass, "{report}");
 //! # Ok::<(), wgpu_attention::Error>(())
@@ -88,6 +88,7 @@
 #![cfg_attr(target_arch = "wasm32", allow(clippy::arc_with_non_send_sync))]
 
 mod attention;
+mod construct;
 mod counter;
 mod element;
 mod error;

@@ -1,5 +1,6 @@
 //! What one call of LSH attention computes beside its sizes: rounds, buckets, chunks, who sees whom.
 
+use crate::construct::constructed;
 use crate::{Attention, AttentionShape, Counter, Error, Result};
 
 /// Attention by locality-sensitive hashing (Kitaev 2020, *Reformer: The Efficient Transformer*): each query sees the
@@ -300,6 +301,7 @@ fn product(sizes: [usize; 4]) -> u128 {
 
 /// The tensors of one call of LSH attention, lying as the shape and [`LshOptions`] say.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct LshInputs<'a, E> {
     /// Shared queries and keys `[B, H, L, d]`, as the layout of q says.
     pub qk: &'a [E],
@@ -309,6 +311,10 @@ pub struct LshInputs<'a, E> {
     pub projections: Option<&'a [f32]>,
     /// `[B, L]`, true where a key may be seen; if and only if [`LshOptions::key_mask`].
     pub key_mask: Option<&'a [bool]>,
+}
+
+constructed! {
+    LshInputs ['a, E] { qk: &'a [E], v: &'a [E] } { projections: &'a [f32], key_mask: &'a [bool] }
 }
 
 impl<E> LshInputs<'_, E> {

@@ -6,12 +6,14 @@ use super::host::Gpu;
 use super::kernels::Kernels;
 use super::params::{Params, SortParams, SortScanParams};
 use super::pipeline::{Pipeline, Step, Work};
+use crate::construct::constructed;
 use crate::wgsl::SortPass;
 use crate::{ElementType, Error, Result};
 use std::sync::Arc;
 
 /// What one sort does: `segments` lists of `len` keys each, every one sorted by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SortShape {
     /// Lists. May be 0.
     pub segments: usize,
@@ -87,6 +89,7 @@ impl SortShape {
 /// The buffers of one sort. All need `BufferUsages::STORAGE`; outputs may not be buffers that are also read, or each
 /// other's.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct SortBuffers<'a> {
     /// Keys `[segments, len]`, u32.
     pub keys: wgpu::BufferBinding<'a>,
@@ -98,6 +101,10 @@ pub struct SortBuffers<'a> {
     pub sorted_values: wgpu::BufferBinding<'a>,
 }
 
+constructed! {
+    SortBuffers ['a] { keys: wgpu::BufferBinding<'a>, sorted_values: wgpu::BufferBinding<'a> } { values: wgpu::BufferBinding<'a>, sorted_keys: wgpu::BufferBinding<'a> }
+}
+
 /// A stable radix sort on the device, planned and compiled: made by [`Kernels::sort`].
 ///
 /// ```no_run
@@ -106,12 +113,9 @@ pub struct SortBuffers<'a> {
 /// # -> wgpu_attention::Result<()> {
 /// let kernels = Kernels::new(device, Options::default())?;
 /// let plan = kernels.sort(&SortShape::new(8, 4096).key_bits(7))?; // 8 lists of 4,096 keys below 128: one pass
-/// let call = plan.bind(SortBuffers {
-///     keys: keys.as_entire_buffer_binding(),
-///     values: None,
-///     sorted_keys: None,
-///     sorted_values: order.as_entire_buffer_binding(), // the order: places in their list
-/// })?;
+/// // The order: places in their list.
+/// let [keys, order] = [keys, order].map(wgpu::Buffer::as_entire_buffer_binding);
+/// let call = plan.bind(SortBuffers::new(keys, order))?;
 /// call.encode(encoder);
 /// # Ok(())
 /// # }
@@ -271,6 +275,7 @@ fn digit_mask(bits_left: u32) -> u32 {
 
 /// What [`Gpu::sort`] returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SortOutput {
     /// The sorted keys `[segments, len]`.
     pub keys: Vec<u32>,

@@ -31,7 +31,7 @@
 //!
 //! // A kernel's output: here the exact one, rounded.
 //! let out: Vec<f32> = exact.out.iter().map(|&x| x as f32).collect();
-//! let got = reference::Got { out: &out, lse: None };
+//! let got = reference::Got::new(&out);
 //! let report = reference::verify(&shape, &tensors.inputs(), &Causal, got, Default::default())?;
 //! assert!(report.pass, "{report}");
 //! # Ok::<(), wgpu_attention::Error>(())

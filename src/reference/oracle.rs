@@ -12,7 +12,7 @@
 //! let count = oracle::count_inputs::<f32>(&shape, 1)?;
 //! let exact = reference::attention_with(&shape, &count.inputs(), &Causal)?;
 //! let out: Vec<f32> = exact.out.iter().map(|&x| x as f32).collect();
-//! let got = Got { out: &out, lse: None };
+//! let got = Got::new(&out);
 //! assert!(oracle::check_count(&shape, &count.inputs(), &Causal, got, Rows::All)?.pass);
 //! // A kernel that forgot the mask:
 //! assert!(!oracle::check_count(&shape, &count.inputs(), &wgpu_attention::Full, got, Rows::All)?.pass);

@@ -22,6 +22,7 @@ const MOST_TILE: usize = 128;
 
 /// One row of the reference, with the bound of `reference/bound.rs` on a kernel's error.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Row {
     /// o_i, `[dv]`; 0 without keys; all NaN where the row attends a NaN or an infinity, be it of q, of k or of v.
     pub out: Vec<f64>,

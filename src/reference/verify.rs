@@ -7,6 +7,7 @@ use super::bound::WeightFormat;
 use super::call::{Call, Position, check_type};
 use super::row::{Row, Tiles, Walk, bounded_row};
 use super::rows::Rows;
+use crate::construct::constructed;
 use crate::inputs::check_len;
 use crate::pattern::Pattern;
 use crate::{Attention, Element, Error, Inputs, Result, Strides};
@@ -16,6 +17,7 @@ use std::fmt;
 
 /// What a kernel wrote.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Got<'a, O> {
     /// out `[B, H, Lq, dv]`, lying as the layout of out says.
     pub out: &'a [O],
@@ -23,8 +25,13 @@ pub struct Got<'a, O> {
     pub lse: Option<&'a [f32]>,
 }
 
+constructed! {
+    Got ['a, O] { out: &'a [O] } { lse: &'a [f32] }
+}
+
 /// What another system computed for the same inputs, contiguous.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Expected<'a> {
     /// out `[B, H, Lq, dv]`.
     pub out: &'a [f32],
@@ -32,8 +39,13 @@ pub struct Expected<'a> {
     pub lse: Option<&'a [f32]>,
 }
 
+constructed! {
+    Expected ['a] { out: &'a [f32] } { lse: &'a [f32] }
+}
+
 /// How to verify.
 #[derive(Clone, Copy, Default)]
+#[non_exhaustive]
 pub struct VerifyOptions<'a> {
     /// Which rows; by default [`Rows::auto`].
     pub rows: Rows,
@@ -47,8 +59,36 @@ pub struct VerifyOptions<'a> {
     pub weights: WeightFormat,
 }
 
+impl<'a> VerifyOptions<'a> {
+    /// Sets which rows are compared.
+    pub fn rows(self, rows: Rows) -> Self {
+        Self { rows, ..self }
+    }
+
+    /// Sets the order in which the kernel walked the keys.
+    pub fn order(self, order: Walk<'a>) -> Self {
+        Self { order: Some(order), ..self }
+    }
+
+    /// Sets in how many tiles the kernel met the keys.
+    pub fn tiles(self, tiles: Tiles<'a>) -> Self {
+        Self { tiles: Some(tiles), ..self }
+    }
+
+    /// Sets the expected values' own absolute error.
+    pub fn allowance(self, allowance: f64) -> Self {
+        Self { allowance, ..self }
+    }
+
+    /// Sets how the kernel keeps the weights.
+    pub fn weights(self, weights: WeightFormat) -> Self {
+        Self { weights, ..self }
+    }
+}
+
 /// What [`verify`] found.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Report {
     /// Rows compared.
     pub rows_checked: usize,
@@ -68,6 +108,7 @@ pub struct Report {
 
 /// The element with the largest error / bound.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Worst {
     /// Its row.
     pub position: Position,

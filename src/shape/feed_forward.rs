@@ -25,6 +25,7 @@ use crate::{Activation, ElementType, Error, Result};
 /// # Ok::<(), wgpu_attention::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct FeedForwardShape {
     /// Rows (positions of all batch items). May be 0: then nothing is written.
     pub rows: usize,

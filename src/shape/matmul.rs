@@ -112,6 +112,7 @@ pub enum Combine {
 /// # Ok::<(), wgpu_attention::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct MatmulShape {
     /// Products. May be 0: then nothing is written.
     pub batch: usize,

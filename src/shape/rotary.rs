@@ -30,6 +30,7 @@ pub enum RotaryPairs {
 /// assert!(shape.rotary_dim(33).check().unwrap_err().to_string().contains("rotary_dim"));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct RotaryShape {
     /// Batch items, B. May be 0: then nothing is written.
     pub batch: usize,

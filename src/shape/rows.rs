@@ -54,6 +54,7 @@ pub enum NormKind {
 /// # Ok::<(), wgpu_attention::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct NormShape {
     /// How.
     pub kind: NormKind,
@@ -163,6 +164,7 @@ impl NormShape {
 /// assert!(SoftmaxShape::new(8, 0).check().is_err());
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct SoftmaxShape {
     /// Rows. May be 0: then nothing is written.
     pub rows: usize,
@@ -235,6 +237,7 @@ impl SoftmaxShape {
 /// assert_eq!(AddShape::new(8, 768).len(), 8 * 768);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct AddShape {
     /// Rows. May be 0: then nothing is written.
     pub rows: usize,
@@ -294,6 +297,7 @@ impl AddShape {
 /// assert_eq!((tokens.len_table(), positions.len_out()), (30522 * 768, 512 * 768));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct EmbedShape {
     /// Ids, and rows of out. May be 0: then nothing is written.
     pub rows: usize,

@@ -81,7 +81,7 @@ fn assert_right_under(
     out: &[f32],
     lse: Option<&[f32]>,
 ) {
-    let got = reference::Got { out, lse };
+    let got = reference::Got::new(out).lse(lse);
     let report = reference::verify(attention, inputs, pattern, got, Default::default()).expect("valid");
     assert!(report.pass, "{report}");
 }

@@ -79,8 +79,7 @@ fn other_kernels_in_one_buffer() {
     let shared = kernels(Options::default().shared_buffers(true));
     let shape = MatmulShape::new(2, 2, 2).bias(true);
     let one = OneBuffer::new(&[&[1.0, 2.0, 3.0, 4.0], &[1.0, 0.0, 0.0, 2.0], &[10.0, 20.0], &[f32::NAN; 4]]);
-    let buffers =
-        MatmulBuffers { a: one.at(0), b: one.at(1), bias: Some(one.at(2)), residual: None, out: one.at(3) };
+    let buffers = MatmulBuffers::new(one.at(0), one.at(1), one.at(3)).bias(Some(one.at(2)));
     let call = shared.matmul(&shape).unwrap().bind(buffers).unwrap();
     assert_eq!(one.run(&call)[3], [11.0, 24.0, 13.0, 28.0]);
 
@@ -91,7 +90,7 @@ fn other_kernels_in_one_buffer() {
     let buffers = LshBuffers::new(one.at(0), one.at(1), one.at(2)).lse(one.at(3));
     let call = shared.lsh(shape, options.clone()).unwrap().bind(buffers).unwrap();
     let got = one.run(&call);
-    let inputs = LshInputs { qk: &qk, v: &v, projections: None, key_mask: None };
+    let inputs = LshInputs::new(&qk, &v);
     let want = gpu().lsh::<f32, f32>(shape, &options, &inputs).unwrap();
     assert_eq!((&got[2], &got[3]), (&want.out, &want.lse));
 }

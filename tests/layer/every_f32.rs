@@ -30,8 +30,7 @@ fn applied(
     // A number, so that a NaN that is read back was written.
     let out = Guarded::new(&vec![-7.5; len], output);
     let plan = kernels.matmul_with_tile(&shape, MatmulTile::SMALL).map_err(|e| e.to_string())?;
-    let buffers =
-        MatmulBuffers { a: a.binding(), b: b.binding(), bias: None, residual: None, out: out.binding() };
+    let buffers = MatmulBuffers::new(a.binding(), b.binding(), out.binding());
     run(&[&plan.bind(buffers).map_err(|e| e.to_string())?], &out, rows, output)
 }
 

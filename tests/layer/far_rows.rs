@@ -2,7 +2,7 @@
 //! written here.
 
 use crate::Checked;
-use crate::harness::{Guarded, Rows, kernels, normal, rounded, run};
+use crate::harness::{Guarded, Rows, kernels, normal, rounded, run, with};
 use wgpu_attention::{ElementType, Kernels, NormBuffers, NormKind, NormShape, SoftmaxShape};
 
 use ElementType::{Bf16, F16, F32};
@@ -19,7 +19,7 @@ fn weighed(kernels: &Kernels, shape: &NormShape, x: &[f64], weight: &[f64]) -> R
     let (x, weight) = (Guarded::new(x, shape.input), Guarded::new(weight, shape.weight));
     // A number, so that a NaN that is read back was written.
     let out = Guarded::new(&vec![-7.5; shape.rows * shape.width], shape.output);
-    let buffers = NormBuffers { x: x.binding(), weight: weight.binding(), bias: None, out: out.binding() };
+    let buffers = NormBuffers::new(x.binding(), weight.binding(), out.binding());
     let call = kernels.norm(shape).and_then(|plan| plan.bind(buffers)).map_err(|e| e.to_string())?;
     run(&[&call], &out, rows, shape.output)
 }
@@ -111,12 +111,18 @@ fn far_means(kernels: &Kernels) -> Checked {
         let x: Vec<f64> = normal(6, 0, width, F32).iter().map(|x| mean + x * spread).collect();
         let shape = NormShape::new(NormKind::Layer, 1, width, 1e-12);
         let eps = if spread < 1e-20 { 1e-37 } else { 1e-12 };
-        judged(kernels, &NormShape { eps, ..shape }, x.clone(), 2e-6, &format!("{mean:e} with {spread:e}"))?;
+        judged(
+            kernels,
+            &with(shape, |shape| shape.eps = eps),
+            x.clone(),
+            2e-6,
+            &format!("{mean:e} with {spread:e}"),
+        )?;
         // One value, and one value but for one element.
         let mut x = rounded(vec![mean; width], F32);
-        judged(kernels, &NormShape { eps, ..shape }, x.clone(), 0.0, &format!("{mean:e} alone"))?;
+        judged(kernels, &with(shape, |shape| shape.eps = eps), x.clone(), 0.0, &format!("{mean:e} alone"))?;
         x[width / 3] = f64::from(f32::from_bits((x[0] as f32).to_bits() + 1));
-        judged(kernels, &NormShape { eps, ..shape }, x, 3e-6, &format!("{mean:e} but for one"))?;
+        judged(kernels, &with(shape, |shape| shape.eps = eps), x, 3e-6, &format!("{mean:e} but for one"))?;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
 use crate::Checked;
-use crate::harness::{Guarded, Rows, gpu, kernels, normal, run};
+use crate::harness::{Guarded, Rows, gpu, kernels, normal, run, with};
 use wgpu_attention::reference::layer::{Bounded, FeedForwardInputs, feed_forward};
 use wgpu_attention::{Activation, ElementType, FeedForwardBuffers, FeedForwardShape, Kernels, WeightOrder};
 
@@ -50,18 +50,13 @@ fn layer(
         return Err(format!("{} bytes of scratch for {elements} elements", plan.scratch_bytes()));
     }
     let scratch = own_scratch.then(|| Guarded::new(&vec![f64::NAN; elements], F32));
-    let buffers = FeedForwardBuffers {
-        x: x.binding(),
-        w1: w1.binding(),
-        b1: b1.as_ref().map(Guarded::binding),
-        w3: w3.as_ref().map(Guarded::binding),
-        b3: b3.as_ref().map(Guarded::binding),
-        w2: w2.binding(),
-        b2: b2.as_ref().map(Guarded::binding),
-        residual: residual.as_ref().map(Guarded::binding),
-        out: out.binding(),
-        scratch: scratch.as_ref().map(Guarded::binding),
-    };
+    let buffers = FeedForwardBuffers::new(x.binding(), w1.binding(), w2.binding(), out.binding())
+        .b1(b1.as_ref().map(Guarded::binding))
+        .w3(w3.as_ref().map(Guarded::binding))
+        .b3(b3.as_ref().map(Guarded::binding))
+        .b2(b2.as_ref().map(Guarded::binding))
+        .residual(residual.as_ref().map(Guarded::binding))
+        .scratch(scratch.as_ref().map(Guarded::binding));
     let call = plan.bind(buffers).map_err(|e| e.to_string())?;
     let got = run(&[&call], &out, rows, shape.output)?;
     if let Some(scratch) = &scratch {
@@ -171,10 +166,10 @@ fn bad_input_is_named() {
     let message = |shape: FeedForwardShape| kernels().feed_forward(&shape).unwrap_err().to_string();
     let shape = FeedForwardShape::new(8, 4, 12, Activation::Relu);
     for (shape, words) in [
-        (FeedForwardShape { model_dim: 0, ..shape }, "model_dim: need at least 1"),
-        (FeedForwardShape { hidden_dim: 0, ..shape }, "hidden_dim: need at least 1"),
+        (with(shape, |shape| shape.model_dim = 0), "model_dim: need at least 1"),
+        (with(shape, |shape| shape.hidden_dim = 0), "hidden_dim: need at least 1"),
         (shape.chunk(Some(0)), "chunk: need at least 1, got 0"),
-        (FeedForwardShape { rows: 1 << 31, ..shape }, "x needs"),
+        (with(shape, |shape| shape.rows = 1 << 31), "x needs"),
     ] {
         assert!(message(shape).contains(words), "{words}: {}", message(shape));
     }
@@ -189,32 +184,20 @@ fn bad_input_is_named() {
     let plan = kernels().feed_forward(&shape.gated(true)).unwrap();
     let [x, w, out] = [32, 48, 32].map(|len| Guarded::new(&vec![0.0; len], F32));
     let scratch = Guarded::new(&vec![0.0; 8 * 12], F32);
-    let buffers = || FeedForwardBuffers {
-        x: x.binding(),
-        w1: w.binding(),
-        b1: None,
-        w3: Some(w.binding()),
-        b3: None,
-        w2: w.binding(),
-        b2: None,
-        residual: None,
-        out: out.binding(),
-        scratch: Some(scratch.binding()),
+    let buffers = || {
+        FeedForwardBuffers::new(x.binding(), w.binding(), w.binding(), out.binding())
+            .w3(Some(w.binding()))
+            .scratch(Some(scratch.binding()))
     };
     assert_eq!(plan.bind(buffers()).unwrap().dispatches(), 3);
     let message = |buffers| plan.bind(buffers).unwrap_err().to_string();
-    assert!(message(FeedForwardBuffers { w3: None, ..buffers() }).starts_with("w3: need a buffer"));
-    assert!(message(FeedForwardBuffers { b1: Some(w.binding()), ..buffers() }).starts_with("b1: need none"));
-    assert!(message(FeedForwardBuffers { w2: x.binding(), ..buffers() }).starts_with("w2: need 192 bytes"));
-    assert!(
-        message(FeedForwardBuffers { scratch: Some(x.binding()), ..buffers() })
-            .starts_with("scratch: need 384")
-    );
-    assert!(
-        message(FeedForwardBuffers { out: x.binding(), ..buffers() }).starts_with("out: need a buffer other")
-    );
+    assert!(message(buffers().w3(None)).starts_with("w3: need a buffer"));
+    assert!(message(buffers().b1(Some(w.binding()))).starts_with("b1: need none"));
+    assert!(message(buffers().w2(x.binding())).starts_with("w2: need 192 bytes"));
+    assert!(message(buffers().scratch(Some(x.binding()))).starts_with("scratch: need 384"));
+    assert!(message(buffers().out(x.binding())).starts_with("out: need a buffer other"));
     let scratch = Some(out.binding());
     let small = kernels().feed_forward(&shape.gated(true).chunk(Some(1))).unwrap();
-    let error = small.bind(FeedForwardBuffers { scratch, ..buffers() }).unwrap_err().to_string();
+    let error = small.bind(buffers().scratch(scratch)).unwrap_err().to_string();
     assert!(error.starts_with("scratch: need a buffer other than that of out"), "{error}");
 }

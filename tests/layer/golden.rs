@@ -81,12 +81,8 @@ fn norm(shape: &NormShape, x: &Bounded, weight: &[f64], bias: Option<&[f64]>) ->
     let [x_buffer, weight_buffer] = [&x.out, weight].map(|values| Guarded::new(values, F32));
     let bias_buffer = bias.map(|bias| Guarded::new(bias, F32));
     let out = Guarded::new(&vec![f64::NAN; x.out.len()], F32);
-    let buffers = NormBuffers {
-        x: x_buffer.binding(),
-        weight: weight_buffer.binding(),
-        bias: bias_buffer.as_ref().map(Guarded::binding),
-        out: out.binding(),
-    };
+    let buffers = NormBuffers::new(x_buffer.binding(), weight_buffer.binding(), out.binding())
+        .bias(bias_buffer.as_ref().map(Guarded::binding));
     let call = kernels().norm(shape).unwrap().bind(buffers).unwrap();
     let got = run(&[&call], &out, Rows::contiguous(shape.rows, shape.width), F32).unwrap();
     let bias = bias.map(Bounded::exact);
@@ -117,12 +113,8 @@ fn rotary() {
             .tables_per_item(table_sizes.len() == 3);
         let [x_buffer, cos_buffer, sin_buffer] = [&x, &cos, &sin].map(|values| Guarded::new(values, F32));
         let out = Guarded::new(&vec![f64::NAN; x.len()], F32);
-        let buffers = RotaryBuffers {
-            x: x_buffer.binding(),
-            cos: cos_buffer.binding(),
-            sin: sin_buffer.binding(),
-            out: out.binding(),
-        };
+        let buffers =
+            RotaryBuffers::new(x_buffer.binding(), cos_buffer.binding(), sin_buffer.binding(), out.binding());
         let call = kernels().rotary(&shape).unwrap().bind(buffers).unwrap();
         let got = run(&[&call], &out, Rows::contiguous(1, x.len()), F32).unwrap();
         let [x, cos, sin] = [x, cos, sin].map(|values| Bounded::exact(&values));
@@ -148,18 +140,9 @@ fn feed_forward() {
             let [x, w1_, b1_, w2_, b2_] =
                 [&normed, &w1, &b1, &w2, &b2].map(|values| Guarded::new(values, F32));
             let out = Guarded::new(&vec![f64::NAN; rows * model], F32);
-            let buffers = FeedForwardBuffers {
-                x: x.binding(),
-                w1: w1_.binding(),
-                b1: Some(b1_.binding()),
-                w3: None,
-                b3: None,
-                w2: w2_.binding(),
-                b2: Some(b2_.binding()),
-                residual: None,
-                out: out.binding(),
-                scratch: None,
-            };
+            let buffers = FeedForwardBuffers::new(x.binding(), w1_.binding(), w2_.binding(), out.binding())
+                .b1(Some(b1_.binding()))
+                .b2(Some(b2_.binding()));
             let call = kernels().feed_forward(&shape).unwrap().bind(buffers).unwrap();
             let got = run(&[&call], &out, Rows::contiguous(rows, model), F32).unwrap();
             // The bound of both: the norm's error goes into the layer's.

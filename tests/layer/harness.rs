@@ -188,3 +188,9 @@ fn read(calls: &[&Call], from: &wgpu::Buffer) -> Vec<u8> {
     device.poll(wait).expect("waiting for the device");
     copy.slice(..).get_mapped_range().expect("mapped").to_vec()
 }
+
+/// A shape, but for what `change` does to it.
+pub(crate) fn with<S>(mut shape: S, change: impl FnOnce(&mut S)) -> S {
+    change(&mut shape);
+    shape
+}

@@ -82,13 +82,9 @@ fn product(
     let before = out_rows.spread(if into { &data.other } else { &nothing });
     let out = Guarded::new(&before, shape.output);
     let plan = kernels.matmul_with_tile(shape, tile).map_err(|e| format!("{e}: {shape:?}"))?;
-    let buffers = MatmulBuffers {
-        a: a.binding(),
-        b: b.binding(),
-        bias: bias.as_ref().map(Guarded::binding),
-        residual: residual.as_ref().map(Guarded::binding),
-        out: out.binding(),
-    };
+    let buffers = MatmulBuffers::new(a.binding(), b.binding(), out.binding())
+        .bias(bias.as_ref().map(Guarded::binding))
+        .residual(residual.as_ref().map(Guarded::binding));
     let call = plan.bind(buffers).map_err(|e| format!("{e}: {shape:?}"))?;
     run(&vec![&call; times], &out, out_rows, shape.output)
 }
@@ -313,13 +309,7 @@ fn nothing_to_do_writes_nothing() {
         let plan = kernels().matmul(&shape).unwrap();
         let buffer = Guarded::new(&[0.0; 16], F32);
         let out = Guarded::new(&[f64::NAN; 16], F32);
-        let buffers = MatmulBuffers {
-            a: buffer.binding(),
-            b: buffer.binding(),
-            bias: None,
-            residual: None,
-            out: out.binding(),
-        };
+        let buffers = MatmulBuffers::new(buffer.binding(), buffer.binding(), out.binding());
         assert_eq!(plan.bind(buffers).unwrap().dispatches(), 0);
     }
 }
@@ -349,19 +339,18 @@ fn bad_input_is_named() {
 
     let plan = kernels().matmul(&shape).unwrap();
     let [a, b, out] = [32, 96, 48].map(|len| Guarded::new(&vec![0.0; len], F32));
-    let buffers =
-        || MatmulBuffers { a: a.binding(), b: b.binding(), bias: None, residual: None, out: out.binding() };
+    let buffers = || MatmulBuffers::new(a.binding(), b.binding(), out.binding());
     assert_eq!(plan.bind(buffers()).unwrap().dispatches(), 1);
     let argument = |buffers: MatmulBuffers<'_>| match plan.bind(buffers) {
         Err(Error::Argument { name, .. }) => name.to_string(),
         other => panic!("{other:?}"),
     };
-    assert_eq!(argument(MatmulBuffers { b: a.binding(), ..buffers() }), "b");
-    assert_eq!(argument(MatmulBuffers { bias: Some(a.binding()), ..buffers() }), "bias");
-    assert_eq!(argument(MatmulBuffers { residual: Some(out.binding()), ..buffers() }), "residual");
-    assert_eq!(argument(MatmulBuffers { out: b.binding(), ..buffers() }), "out");
+    assert_eq!(argument(buffers().b(a.binding())), "b");
+    assert_eq!(argument(buffers().bias(Some(a.binding()))), "bias");
+    assert_eq!(argument(buffers().residual(Some(out.binding()))), "residual");
+    assert_eq!(argument(buffers().out(b.binding())), "out");
     let shifted = wgpu::BufferBinding { offset: 4, ..a.binding() };
-    assert_eq!(argument(MatmulBuffers { a: shifted, ..buffers() }), "a");
+    assert_eq!(argument(buffers().a(shifted)), "a");
     let plan = kernels().matmul(&shape.bias(true).combine(Combine::Add)).unwrap();
     assert!(plan.bind(buffers()).unwrap_err().to_string().starts_with("bias: need a buffer"));
 }

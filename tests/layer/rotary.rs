@@ -1,5 +1,5 @@
 use crate::Checked;
-use crate::harness::{Guarded, Rows, kernels, normal, run};
+use crate::harness::{Guarded, Rows, kernels, normal, run, with};
 use wgpu_attention::reference::layer::{Bounded, rotary};
 use wgpu_attention::{
     ElementType, Kernels, Layout, RotaryBuffers, RotaryPairs, RotaryShape, RowStrides, rotary_tables,
@@ -21,12 +21,8 @@ pub(crate) fn bound(kernels: &Kernels, shape: &RotaryShape) -> Checked {
     let (x_buffer, cos_buffer, sin_buffer) =
         (Guarded::new(&x, shape.input), Guarded::new(&cos, F32), Guarded::new(&sin, F32));
     let out = Guarded::new(&vec![f64::NAN; shape.len_out()], shape.output);
-    let buffers = RotaryBuffers {
-        x: x_buffer.binding(),
-        cos: cos_buffer.binding(),
-        sin: sin_buffer.binding(),
-        out: out.binding(),
-    };
+    let buffers =
+        RotaryBuffers::new(x_buffer.binding(), cos_buffer.binding(), sin_buffer.binding(), out.binding());
     let call = kernels.rotary(shape).and_then(|plan| plan.bind(buffers)).map_err(|e| e.to_string())?;
     // All of out's memory belongs to some row: the layouts here are dense.
     let all = Rows {
@@ -87,19 +83,18 @@ fn bad_input_is_named() {
     for (shape, words) in [
         (shape.rotary_dim(3), "rotary_dim: need an even number up to head_dim (8), got 3"),
         (shape.rotary_dim(10), "rotary_dim"),
-        (RotaryShape { heads: 0, ..shape }, "heads: need at least 1"),
-        (RotaryShape { len: usize::MAX, ..shape }, "x needs"),
+        (with(shape, |shape| shape.heads = 0), "heads: need at least 1"),
+        (with(shape, |shape| shape.len = usize::MAX), "x needs"),
     ] {
         let message = kernels().rotary(&shape).unwrap_err().to_string();
         assert!(message.contains(words), "{words}: {message}");
     }
     let plan = kernels().rotary(&shape).unwrap();
     let [x, table, out] = [48, 12, 48].map(|len| Guarded::new(&vec![0.0; len], F32));
-    let buffers =
-        || RotaryBuffers { x: x.binding(), cos: table.binding(), sin: table.binding(), out: out.binding() };
+    let buffers = || RotaryBuffers::new(x.binding(), table.binding(), table.binding(), out.binding());
     assert!(plan.bind(buffers()).is_ok());
-    let message = plan.bind(RotaryBuffers { out: x.binding(), ..buffers() }).unwrap_err().to_string();
+    let message = plan.bind(buffers().out(x.binding())).unwrap_err().to_string();
     assert!(message.starts_with("out: need a buffer other than that of x"), "{message}");
-    let empty = kernels().rotary(&RotaryShape { len: 0, ..shape }).unwrap();
+    let empty = kernels().rotary(&with(shape, |shape| shape.len = 0)).unwrap();
     assert_eq!(empty.bind(buffers()).unwrap().dispatches(), 0);
 }

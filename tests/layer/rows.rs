@@ -1,5 +1,5 @@
 use crate::Checked;
-use crate::harness::{Guarded, Rows, kernels, normal, run};
+use crate::harness::{Guarded, Rows, kernels, normal, run, with};
 use wgpu_attention::reference::layer::{self, Bounded, Comparison};
 use wgpu_attention::{
     AddShape, Combine, ElementType, EmbedShape, Kernels, NormBuffers, NormKind, NormShape, RowStrides,
@@ -39,12 +39,8 @@ pub(crate) fn norm(kernels: &Kernels, shape: &NormShape, offset: f64) -> Result<
         (Guarded::new(&x_rows.spread(&x), shape.input), Guarded::new(&weight, shape.weight));
     let b_buffer = shape.bias.then(|| Guarded::new(&bias, shape.weight));
     let out = Guarded::new(&nothing(&out_rows), shape.output);
-    let buffers = NormBuffers {
-        x: x_buffer.binding(),
-        weight: w_buffer.binding(),
-        bias: b_buffer.as_ref().map(Guarded::binding),
-        out: out.binding(),
-    };
+    let buffers = NormBuffers::new(x_buffer.binding(), w_buffer.binding(), out.binding())
+        .bias(b_buffer.as_ref().map(Guarded::binding));
     let call = kernels.norm(shape).and_then(|plan| plan.bind(buffers)).map_err(|e| e.to_string())?;
     let got = run(&[&call, &call], &out, out_rows, shape.output)?;
     let (x, weight, bias) = (Bounded::exact(&x), Bounded::exact(&weight), Bounded::exact(&bias));
@@ -203,10 +199,10 @@ fn bad_input_is_named() {
     let norm = |shape: NormShape| k.norm(&shape).unwrap_err().to_string();
     let shape = NormShape::new(NormKind::Layer, 4, 8, 1e-5);
     for (message, words) in [
-        (norm(NormShape { eps: 0.0, ..shape }), "eps: need a normal number above 0, got 0"),
-        (norm(NormShape { width: 0, ..shape }), "width: need at least 1"),
+        (norm(with(shape, |shape| shape.eps = 0.0)), "eps: need a normal number above 0, got 0"),
+        (norm(with(shape, |shape| shape.width = 0)), "width: need at least 1"),
         (norm(shape.out_row(Some(7))), "out_row: need rows of 8 elements that do not overlap"),
-        (norm(NormShape { rows: 1 << 31, ..shape }), "rows x width needs"),
+        (norm(with(shape, |shape| shape.rows = 1 << 31)), "rows x width needs"),
         (k.softmax(&SoftmaxShape::new(1, 0)).unwrap_err().to_string(), "width"),
         (k.add(&AddShape::new(1, 0)).unwrap_err().to_string(), "width"),
         (k.embed(&EmbedShape::new(1, 0, 4)).unwrap_err().to_string(), "table_rows"),
@@ -222,17 +218,13 @@ fn bad_input_is_named() {
         assert!(message.contains(words), "{words}: {message}");
     }
     let [x, weight, out] = [32, 8, 32].map(|len| Guarded::new(&vec![0.0; len], F32));
-    let buffers = || NormBuffers { x: x.binding(), weight: weight.binding(), bias: None, out: out.binding() };
+    let buffers = || NormBuffers::new(x.binding(), weight.binding(), out.binding());
     let plan = k.norm(&shape).unwrap();
     assert!(plan.bind(buffers()).is_ok());
     let message = |buffers| plan.bind(buffers).unwrap_err().to_string();
-    assert!(message(NormBuffers { x: weight.binding(), ..buffers() }).starts_with("x: need 128 bytes"));
-    assert!(
-        message(NormBuffers { bias: Some(weight.binding()), ..buffers() }).starts_with("bias: need none")
-    );
-    assert!(
-        message(NormBuffers { out: x.binding(), ..buffers() }).starts_with("out: need a buffer other than")
-    );
-    let plan = k.norm(&NormShape { rows: 0, ..shape }).unwrap();
+    assert!(message(buffers().x(weight.binding())).starts_with("x: need 128 bytes"));
+    assert!(message(buffers().bias(Some(weight.binding()))).starts_with("bias: need none"));
+    assert!(message(buffers().out(x.binding())).starts_with("out: need a buffer other than"));
+    let plan = k.norm(&with(shape, |shape| shape.rows = 0)).unwrap();
     assert_eq!(plan.bind(buffers()).unwrap().dispatches(), 0);
 }

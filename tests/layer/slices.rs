@@ -16,10 +16,10 @@ fn matmul(shape: &MatmulShape, slices: MatmulSlices<'_, f32, f32, f32>) -> Resul
 
 #[test]
 fn every_kernel_takes_slices() {
-    let slices = MatmulSlices { a: &[1.0, 2.0, 3.0, 4.0], b: &[1.0, 0.0, 0.0, 2.0], bias: None, other: None };
+    let slices = MatmulSlices::new(&[1.0, 2.0, 3.0, 4.0], &[1.0, 0.0, 0.0, 2.0]);
     let shape = MatmulShape::new(2, 2, 2);
     assert_eq!(matmul(&shape, slices).unwrap(), [1.0, 4.0, 3.0, 8.0]);
-    let with = MatmulSlices { bias: Some(&[1.0, -1.0]), other: Some(&[10.0, 20.0, 30.0, 40.0]), ..slices };
+    let with = slices.bias(&[1.0, -1.0][..]).other(&[10.0, 20.0, 30.0, 40.0][..]);
     let want = [12.0, 23.0, 34.0, 47.0];
     assert_eq!(matmul(&shape.bias(true).combine(Combine::Add), with).unwrap(), want);
     assert_eq!(matmul(&shape.bias(true).combine(Combine::AddInto), with).unwrap(), want);
@@ -29,12 +29,10 @@ fn every_kernel_takes_slices() {
     let strided = shape.out_strides(RowStrides::new(0, 3));
     assert_eq!(matmul(&strided, slices).unwrap(), [1.0, 4.0, 0.0, 3.0, 8.0]);
 
-    let slices = FeedForwardSlices {
-        b1: Some(&[0.5f32]),
-        b2: Some(&[1.0]),
-        residual: Some(&[100.0]),
-        ..FeedForwardSlices::new(&[2.0f32], &[3.0], &[5.0])
-    };
+    let slices = (FeedForwardSlices::new(&[2.0f32], &[3.0], &[5.0]))
+        .b1(&[0.5f32][..])
+        .b2(&[1.0][..])
+        .residual(&[100.0][..]);
     let shape = FeedForwardShape::new(1, 1, 1, Activation::Relu).bias(true).residual(true);
     let y: Vec<f32> = gpu().feed_forward(&shape, slices).unwrap();
     assert_eq!(y, [133.5]);
@@ -63,21 +61,21 @@ fn every_kernel_takes_slices() {
 fn wrong_slices_are_named() {
     let error = |result: Result<Vec<f32>, Error>| result.unwrap_err().to_string();
     let shape = MatmulShape::new(2, 2, 2);
-    let good = MatmulSlices { a: &[0.0; 4], b: &[0.0; 4], bias: NONE, other: NONE };
-    let found = error(matmul(&shape, MatmulSlices { a: &[0.0; 3], ..good }));
+    let good = MatmulSlices::new(&[0.0; 4], &[0.0; 4]).bias(NONE).other(NONE);
+    let found = error(matmul(&shape, good.a(&[0.0; 3])));
     assert!(found.contains('a') && found.contains("4 elements") && found.contains("3 elements"), "{found}");
-    let found = error(matmul(&shape, MatmulSlices { b: &[0.0; 5], ..good }));
+    let found = error(matmul(&shape, good.b(&[0.0; 5])));
     assert!(found.contains("4 elements") && found.contains("5 elements"), "{found}");
     // A strided view may be followed by more.
     let strided = shape.a_strides(RowStrides::new(0, 3));
-    assert!(matmul(&strided, MatmulSlices { a: &[0.0; 9], ..good }).is_ok());
+    assert!(matmul(&strided, good.a(&[0.0; 9])).is_ok());
     assert!(error(matmul(&strided, good)).contains("at least 5 elements"));
     for (shape, slices, name) in [
         (shape.bias(true), good, "bias"),
-        (shape, MatmulSlices { bias: Some(&[0.0; 2]), ..good }, "bias"),
+        (shape, good.bias(&[0.0; 2][..]), "bias"),
         (shape.combine(Combine::Add), good, "other"),
         (shape.combine(Combine::AddInto), good, "other"),
-        (shape, MatmulSlices { other: Some(&[0.0; 4]), ..good }, "other"),
+        (shape, good.other(&[0.0; 4][..]), "other"),
     ] {
         let found = error(matmul(&shape, slices));
         assert!(found.contains(name), "{found}");
@@ -95,7 +93,7 @@ fn wrong_slices_are_named() {
 
 #[test]
 fn nothing_in_gives_nothing_out() {
-    let slices = MatmulSlices { a: &[], b: &[0.0; 4], bias: NONE, other: NONE };
+    let slices = MatmulSlices::new(&[], &[0.0; 4]).bias(NONE).other(NONE);
     assert!(matmul(&MatmulShape::new(0, 2, 2), slices).unwrap().is_empty());
     let y: Vec<f32> = gpu().softmax(&SoftmaxShape::new(0, 3), &[0.0f32; 0]).unwrap();
     assert!(y.is_empty());

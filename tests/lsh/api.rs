@@ -87,7 +87,7 @@ fn stages_in_turn_are_the_whole() {
 #[test]
 fn empty_calls_are_valid() {
     for shape in [AttentionShape::new(0, 2, 10, 16), AttentionShape::new(2, 2, 0, 16)] {
-        let inputs = LshInputs { qk: &[] as &[f32], v: &[], projections: None, key_mask: None };
+        let inputs = LshInputs::new(&[] as &[f32], &[]);
         let got = gpu().lsh::<f32, f32>(&shape, &LshOptions::new(2, 8, 16), &inputs).unwrap();
         assert!(got.out.is_empty() && got.lse.is_empty() && got.buckets.is_empty() && got.order.is_empty());
     }
@@ -152,26 +152,14 @@ fn bad_slices_are_refused_one_by_one() {
     let exact = &data[..shape.len_q()];
     let mask = [true; 65];
     let cases: [(&LshOptions, LshInputs<'_, f32>, &str); 8] = [
-        (&good, LshInputs { qk: &data, v: exact, projections: None, key_mask: None }, "qk"),
-        (&good, LshInputs { qk: exact, v: &data[..5], projections: None, key_mask: None }, "v"),
-        (&given, LshInputs { qk: exact, v: exact, projections: None, key_mask: None }, "projections"),
-        (
-            &given,
-            LshInputs { qk: exact, v: exact, projections: Some(&data[..need - 1]), key_mask: None },
-            "projections",
-        ),
-        (
-            &good,
-            LshInputs { qk: exact, v: exact, projections: Some(&data[..need]), key_mask: None },
-            "projections",
-        ),
-        (&masked, LshInputs { qk: exact, v: exact, projections: None, key_mask: None }, "key_mask"),
-        (&masked, LshInputs { qk: exact, v: exact, projections: None, key_mask: Some(&mask) }, "key_mask"),
-        (
-            &good,
-            LshInputs { qk: exact, v: exact, projections: None, key_mask: Some(&mask[..64]) },
-            "key_mask",
-        ),
+        (&good, LshInputs::new(&data, exact), "qk"),
+        (&good, LshInputs::new(exact, &data[..5]), "v"),
+        (&given, LshInputs::new(exact, exact), "projections"),
+        (&given, LshInputs::new(exact, exact).projections(&data[..need - 1]), "projections"),
+        (&good, LshInputs::new(exact, exact).projections(&data[..need]), "projections"),
+        (&masked, LshInputs::new(exact, exact), "key_mask"),
+        (&masked, LshInputs::new(exact, exact).key_mask(&mask[..]), "key_mask"),
+        (&good, LshInputs::new(exact, exact).key_mask(&mask[..64]), "key_mask"),
     ];
     for (options, inputs, name) in cases {
         let error = gpu().lsh::<f32, f32>(&shape, options, &inputs).expect_err(name);
@@ -240,13 +228,12 @@ fn bad_sorts_are_refused_one_by_one() {
     let plan = kernels.sort(&SortShape::new(2, 64)).unwrap();
     let [keys, out] = [0; 2].map(|_| storage(gpu().device(), &[0.0; 128]));
     let whole = wgpu::Buffer::as_entire_buffer_binding;
-    let good =
-        SortBuffers { keys: whole(&keys), values: None, sorted_keys: None, sorted_values: whole(&out) };
+    let good = SortBuffers::new(whole(&keys), whole(&out));
     plan.bind(good.clone()).unwrap();
     let cases = [
-        ("values", SortBuffers { values: Some(whole(&keys)), ..good.clone() }),
-        ("sorted_values", SortBuffers { sorted_values: whole(&keys), ..good.clone() }),
-        ("sorted_keys", SortBuffers { sorted_keys: Some(whole(&out)), ..good.clone() }),
+        ("values", good.clone().values(Some(whole(&keys)))),
+        ("sorted_values", good.clone().sorted_values(whole(&keys))),
+        ("sorted_keys", good.clone().sorted_keys(Some(whole(&out)))),
     ];
     for (name, buffers) in cases {
         let error = plan.bind(buffers).expect_err(name);

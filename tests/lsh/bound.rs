@@ -50,7 +50,7 @@ impl Config {
         let shape = &attention.shape;
         let tensors = reference::random::<E, E>(attention, self.kind, self.seed).unwrap();
         let (qk, v) = (tensors.inputs().q, tensors.inputs().v);
-        let inputs = LshInputs { qk, v, projections: None, key_mask: None };
+        let inputs = LshInputs::new(qk, v);
         let buckets = reference::lsh_buckets(attention, options, &inputs).unwrap().buckets;
         let exact = reference::lsh_with_buckets(attention, options, &inputs, &buckets).unwrap();
         let (mut worst, mut promised) = (0f64, 0);
@@ -64,7 +64,7 @@ impl Config {
                     out.extend(row.0.into_iter().map(E::from_f64));
                     lse.push(row.1 as f32);
                 }
-                let got = LshGot { out: &out, lse: Some(&lse), buckets: &buckets, order: None };
+                let got = LshGot::new(&out, &buckets).lse(&lse[..]);
                 let report =
                     reference::verify_lsh(attention, options, &inputs, got, Rows::All, None).unwrap();
                 assert!(report.pass, "{mode:?}, flush {flush}: {report}\n{self:?}");

@@ -23,12 +23,9 @@ struct Golden {
 
 impl Golden {
     fn inputs(&self) -> LshInputs<'_, f32> {
-        LshInputs {
-            qk: &self.qk,
-            v: &self.v,
-            projections: Some(&self.projections),
-            key_mask: self.key_mask.as_deref(),
-        }
+        LshInputs::new(&self.qk, &self.v)
+            .projections(&self.projections[..])
+            .key_mask(self.key_mask.as_deref())
     }
 }
 
@@ -129,9 +126,8 @@ fn the_device_agrees_with_every_case() {
     for case in cases() {
         let got: LshOutput<f32> = gpu().lsh(&case.attention, &case.options, &case.inputs()).unwrap();
         assert_eq!(got.buckets, case.buckets, "{}: the device's buckets", case.name);
-        let expected = Expected { out: &case.out, lse: case.lse.as_deref() };
-        let got =
-            LshGot { out: &got.out, lse: Some(&got.lse), buckets: &got.buckets, order: Some(&got.order) };
+        let expected = Expected::new(&case.out).lse(case.lse.as_deref());
+        let got = LshGot::new(&got.out, &got.buckets).lse(&got.lse[..]).order(&got.order[..]);
         for expected in [None, Some((expected, case.allowance))] {
             let report = reference::verify_lsh(
                 &case.attention,

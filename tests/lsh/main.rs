@@ -73,12 +73,9 @@ impl<E: Element> Case<E> {
     }
 
     fn inputs(&self) -> LshInputs<'_, E> {
-        LshInputs {
-            qk: &self.qk,
-            v: &self.v,
-            projections: self.projections.as_deref(),
-            key_mask: self.key_mask.as_deref(),
-        }
+        LshInputs::new(&self.qk, &self.v)
+            .projections(self.projections.as_deref())
+            .key_mask(self.key_mask.as_deref())
     }
 
     fn run_on(&self, gpu: &Gpu) -> LshOutput<E> {
@@ -91,8 +88,7 @@ impl<E: Element> Case<E> {
     }
 
     fn verify(&self, got: &LshOutput<E>, rows: Rows) -> LshReport {
-        let got =
-            LshGot { out: &got.out, lse: Some(&got.lse), buckets: &got.buckets, order: Some(&got.order) };
+        let got = LshGot::new(&got.out, &got.buckets).lse(&got.lse[..]).order(&got.order[..]);
         reference::verify_lsh(&self.attention, &self.options, &self.inputs(), got, rows, None).expect("valid")
     }
 

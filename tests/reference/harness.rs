@@ -23,7 +23,7 @@ fn report_of(change: impl FnOnce(&mut Vec<f32>, &mut Vec<f32>)) -> Report {
     let mut out: Vec<f32> = exact.out.iter().map(|&x| x as f32).collect();
     let mut lse: Vec<f32> = exact.lse.iter().map(|&x| x as f32).collect();
     change(&mut out, &mut lse);
-    let got = Got { out: &out, lse: Some(&lse) };
+    let got = Got::new(&out).lse(&lse[..]);
     verify(&shape, &tensors.inputs(), &Causal, got, VerifyOptions::default()).unwrap()
 }
 
@@ -42,7 +42,7 @@ fn the_exact_result_passes_in_every_type() {
             let tensors = reference::random::<E, E>(&attention, kind, 3).unwrap();
             let exact = reference::attention_with(&attention, &tensors.inputs(), &Causal).unwrap();
             let out: Vec<E> = exact.out.iter().map(|&x| E::from_f64(x)).collect();
-            let got = Got { out: &out, lse: None };
+            let got = Got::new(&out);
             let report =
                 verify(&attention, &tensors.inputs(), &Causal, got, VerifyOptions::default()).unwrap();
             assert!(report.pass, "{} {kind:?}: {report}", E::TYPE);
@@ -100,7 +100,7 @@ fn an_empty_row_must_be_exactly_zero() {
         let mut out: Vec<f32> = exact.out.iter().map(|&x| x as f32).collect();
         let mut lse: Vec<f32> = exact.lse.iter().map(|&x| x as f32).collect();
         (out[0], lse[0]) = (first, first_lse);
-        let got = Got { out: &out, lse: Some(&lse) };
+        let got = Got::new(&out).lse(&lse[..]);
         verify(&shape, &tensors.inputs(), &Causal, got, VerifyOptions::default()).unwrap()
     };
     assert!(check(0.0, f32::MIN).pass);
@@ -131,7 +131,7 @@ fn rows_that_depend_on_nan_must_not_be_finite() {
     let exact = reference::attention_with(&shape, &tensors.inputs(), &Causal).unwrap();
     let out: Vec<f32> = exact.out.iter().map(|&x| x as f32).collect();
     let check = |out: &[f32]| {
-        verify(&shape, &tensors.inputs(), &Causal, Got { out, lse: None }, VerifyOptions::default()).unwrap()
+        verify(&shape, &tensors.inputs(), &Causal, Got::new(out), VerifyOptions::default()).unwrap()
     };
     let report = check(&out);
     assert!(report.pass && (report.unspecified, report.compared) == (0, 8), "{report}");
@@ -156,7 +156,7 @@ fn strided_outputs_are_read_where_they_lie() {
             let start = attention.out_strides().at(n / 66, n / 33 % 2, n % 33);
             out[start..start + 5].iter_mut().zip(row).for_each(|(got, &x)| *got = x as f32);
         }
-        let got = Got { out: &out, lse: None };
+        let got = Got::new(&out);
         let report = verify(&attention, &tensors.inputs(), &Causal, got, VerifyOptions::default()).unwrap();
         assert!(report.pass, "{report}");
     }
@@ -169,9 +169,9 @@ fn other_systems_results_are_compared_with_an_allowance() {
     let (mut out, lse) = (rounded(&exact.out), rounded(&exact.lse));
     let check = |out: &[f32], lse: &[f32], allowance: f64| {
         let (out_got, lse_got) = (rounded(&exact.out), rounded(&exact.lse));
-        let options = VerifyOptions { allowance, ..VerifyOptions::default() };
-        let got = Got { out: &out_got, lse: Some(&lse_got) };
-        compare_expected(&shape, &tensors.inputs(), &Causal, got, Expected { out, lse: Some(lse) }, options)
+        let options = VerifyOptions::default().allowance(allowance);
+        let got = Got::new(&out_got).lse(&lse_got[..]);
+        compare_expected(&shape, &tensors.inputs(), &Causal, got, Expected::new(out).lse(Some(lse)), options)
     };
     assert!(check(&out, &lse, 0.0).unwrap().pass);
     out[100] += 1e-3;
@@ -191,10 +191,10 @@ fn wrong_outputs_are_refused() {
     let error = |got: Got<'_, f32>| {
         verify(&shape, &tensors.inputs(), &Causal, got, VerifyOptions::default()).unwrap_err().to_string()
     };
-    assert_eq!(error(Got { out: &[0.0; 659], lse: None }), "out: need 660 elements, got 659 elements");
-    assert_eq!(error(Got { out: &[0.0; 660], lse: Some(&[]) }), "lse: need 132 elements, got 0 elements");
+    assert_eq!(error(Got::new(&[0.0; 659])), "out: need 660 elements, got 659 elements");
+    assert_eq!(error(Got::new(&[0.0; 660]).lse(&[][..])), "lse: need 132 elements, got 0 elements");
     let half = shape.storage(Storage::default().out(ElementType::F16));
-    let got = Got { out: &[0.0f32; 660], lse: None };
+    let got = Got::new(&[0.0f32; 660]);
     let error =
         verify(&half, &tensors.inputs(), &Causal, got, VerifyOptions::default()).unwrap_err().to_string();
     assert_eq!(error, "out: need f16 elements, as the storage says, got f32");

@@ -68,7 +68,7 @@ fn count<E: Element, O: Element>(
     let attention = attention.into();
     let tensors = count_inputs::<E, E>(&attention, 1).unwrap();
     let (out, lse) = kernel::<E, O>(&attention, &tensors, used);
-    let got = Got { out: &out, lse: Some(&lse) };
+    let got = Got::new(&out).lse(&lse[..]);
     check_count(&attention, &tensors.inputs(), want, got, Rows::All).unwrap()
 }
 
@@ -80,8 +80,7 @@ fn gather<E: Element, O: Element>(
     let attention = attention.into();
     let gather = gather_inputs::<E, E>(&attention, want, 1).unwrap();
     let (out, _) = kernel::<E, O>(&attention, &gather.tensors, used);
-    check_gather(&attention, &gather, want, Got { out: &out, lse: None }, Rows::All, WeightFormat::F32)
-        .unwrap()
+    check_gather(&attention, &gather, want, Got::new(&out), Rows::All, WeightFormat::F32).unwrap()
 }
 
 #[test]
@@ -120,7 +119,7 @@ fn lse_of_a_count_shows_one_key() {
     let tensors = count_inputs::<f32, f32>(shape, 1).unwrap();
     let (out, mut lse) = kernel::<f32, f32>(&shape.into(), &tensors, &Full);
     lse[0] = 4096f32.ln();
-    let got = Got { out: &out, lse: Some(&lse) };
+    let got = Got::new(&out).lse(&lse[..]);
     assert!(!check_count(&shape, &tensors.inputs(), &Full, got, Rows::All).unwrap().pass);
 }
 
@@ -148,7 +147,7 @@ fn exchanged_heads_are_found() {
         let head = 64 * 16;
         tensors.v.copy_within(from * head..(from + 1) * head, to * head);
         let (out, _) = kernel::<f32, f32>(&shape.into(), &tensors, &Full);
-        let got = Got { out: &out, lse: None };
+        let got = Got::new(&out);
         assert!(
             !check_gather(&shape, &inputs, &Full, got, Rows::All, WeightFormat::F32).unwrap().pass,
             "values {from} -> {to}"
@@ -157,7 +156,7 @@ fn exchanged_heads_are_found() {
         let mut tensors = inputs.tensors.clone();
         tensors.k.copy_within(from * head..(from + 1) * head, to * head);
         let (out, _) = kernel::<f32, f32>(&shape.into(), &tensors, &Full);
-        let got = Got { out: &out, lse: None };
+        let got = Got::new(&out);
         assert!(
             !check_gather(&shape, &inputs, &Full, got, Rows::All, WeightFormat::F32).unwrap().pass,
             "keys {from} -> {to}"
@@ -188,7 +187,7 @@ fn what_the_oracles_cannot_do_is_an_error() {
     let other = AttentionShape::new(1, 1, 8, 8).q_len(8);
     let mut foreign = inputs.clone();
     foreign.targets.pop();
-    let got = Got { out: &[0.0f32; 64], lse: None };
+    let got = Got::new(&[0.0f32; 64]);
     assert!(
         check_gather(&other, &foreign, &Full, got, Rows::All, WeightFormat::F32)
             .unwrap_err()

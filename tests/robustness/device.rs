@@ -67,11 +67,11 @@ fn every_call_on_a_destroyed_device_is_an_error() {
     let calls = || -> Vec<(&str, Result<(), Error>)> {
         let input = &ones[..1024];
         let square = &ones[..256];
-        let product = MatmulSlices::<f32, f32, f32> { a: square, b: square, bias: None, other: None };
+        let product = MatmulSlices::<f32, f32, f32>::new(square, square);
         vec![
             ("attention", gpu.attention::<f32, f32, f32>(&attention, input, input, input, &Full).map(drop)),
             ("lsh", {
-                let inputs = LshInputs { qk: input, v: input, projections: None, key_mask: None };
+                let inputs = LshInputs::new(input, input);
                 gpu.lsh::<f32, f32>(&lsh, &lsh_options, &inputs).map(drop)
             }),
             ("matmul", gpu.matmul(&matmul, product).map(drop)),

@@ -42,7 +42,7 @@ fn a_product_of_more_workgroups_than_a_dimension_has() {
     let groups = rows.div_ceil(plan.tile().rows());
     assert!(groups > MOST, "only {groups} workgroups");
     let a: Vec<f32> = (0..rows).map(|n| n as f32).collect();
-    let slices = MatmulSlices { a: &a, b: &[2f32], bias: None, other: None };
+    let slices = MatmulSlices::new(&a, &[2f32]);
     let out: Vec<f32> = gpu.matmul(&shape, slices).unwrap();
     let wrong = out.iter().zip(&a).position(|(out, a)| *out != 2.0 * a);
     assert_eq!((out.len(), wrong), (rows, None));

@@ -46,6 +46,6 @@ fn verified(
     pattern: &dyn Pattern,
     (out, lse): (&[f32], Option<&[f32]>),
 ) -> Report {
-    let options = VerifyOptions { rows: Rows::Sample { count: 200, seed: 1 }, ..Default::default() };
-    verify(shape, &inputs(data), pattern, Got { out, lse }, options).expect("a good call")
+    let options = VerifyOptions::default().rows(Rows::Sample { count: 200, seed: 1 });
+    verify(shape, &inputs(data), pattern, Got::new(out).lse(lse), options).expect("a good call")
 }

@@ -38,7 +38,7 @@ pub fn verified<Q: Element, KV: Element, O: Element>(
 ) -> Checked {
     let order = |at: wgpu_attention::reference::Position| parts.key_order(at.batch, at.head, at.i);
     let weights = weights(case);
-    let options = VerifyOptions { rows: case.rows, order: Some(&order), weights, ..Default::default() };
+    let options = VerifyOptions::default().rows(case.rows).order(&order).weights(weights);
     let report = verify(&case.attention, inputs, case.pattern.as_dyn(), as_got(got), options);
     let report = report.unwrap_or_else(|e| panic!("{e}\n{case}"));
     stats::record(case, &report);
@@ -104,7 +104,7 @@ fn weights(case: &Case) -> WeightFormat {
 }
 
 fn as_got<O>(outcome: &Outcome<O>) -> Got<'_, O> {
-    Got { out: &outcome.out, lse: outcome.lse.as_deref() }
+    Got::new(&outcome.out).lse(outcome.lse.as_deref())
 }
 
 fn judged(check: &str, case: &Case, report: Report) -> Checked {

@@ -1,6 +1,7 @@
 //! The chunked feed-forward layer.
 
 use super::matmul::{MatmulPlan, Operands, RowRange};
+use crate::construct::constructed;
 use crate::gpu::Kernels;
 use crate::gpu::bindings::{Access, check_aliasing, checked_binding, optional_binding, scratch};
 use crate::gpu::call::Call;
@@ -21,6 +22,7 @@ pub struct FeedForwardPlan {
 /// The buffers of a feed-forward layer. All need `BufferUsages::STORAGE`; out and scratch may not be buffers that are
 /// also read.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct FeedForwardBuffers<'a> {
     /// x `[rows, model_dim]`.
     pub x: wgpu::BufferBinding<'a>,
@@ -44,6 +46,10 @@ pub struct FeedForwardBuffers<'a> {
     pub scratch: Option<wgpu::BufferBinding<'a>>,
 }
 
+constructed! {
+    FeedForwardBuffers ['a] { x: wgpu::BufferBinding<'a>, w1: wgpu::BufferBinding<'a>, w2: wgpu::BufferBinding<'a>, out: wgpu::BufferBinding<'a> } { b1: wgpu::BufferBinding<'a>, w3: wgpu::BufferBinding<'a>, b3: wgpu::BufferBinding<'a>, b2: wgpu::BufferBinding<'a>, residual: wgpu::BufferBinding<'a>, scratch: wgpu::BufferBinding<'a> }
+}
+
 impl Kernels {
     /// Plans a feed-forward layer, and compiles its products unless they are compiled already. The second product's path is
     /// always scalar, for its input, which stays here, is f32.
@@ -60,8 +66,7 @@ impl Kernels {
     /// let plan = kernels.feed_forward(&shape)?;
     /// assert_eq!(plan.scratch_bytes(), 512 * 4096 * 4); // not 65536 x 4096 x 4
     /// let [x, w1, w3, w2, out] = buffers.map(wgpu::Buffer::as_entire_buffer_binding);
-    /// let (b1, b2, b3, residual, scratch) = (None, None, None, None, None);
-    /// plan.bind(FeedForwardBuffers { x, w1, b1, w3: Some(w3), b3, w2, b2, residual, out, scratch })?.encode(encoder);
+    /// plan.bind(FeedForwardBuffers::new(x, w1, w2, out).w3(w3))?.encode(encoder);
     /// # Ok(())
     /// # }
     /// ```

@@ -1,6 +1,7 @@
 //! The kernels around attention for plain Rust users: slices in, `Vec`s out.
 
 use super::{FeedForwardBuffers, MatmulBuffers, NormBuffers, RotaryBuffers};
+use crate::construct::constructed;
 use crate::gpu::Gpu;
 use crate::gpu::call::Call;
 use crate::gpu::memory::filled_buffer;
@@ -13,6 +14,7 @@ use crate::{
 
 /// The tensors of a matrix product, lying as the [`MatmulShape`] says.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct MatmulSlices<'a, I, W, O> {
     /// A `[batch, rows, inner]`.
     pub a: &'a [I],
@@ -25,8 +27,13 @@ pub struct MatmulSlices<'a, I, W, O> {
     pub other: Option<&'a [O]>,
 }
 
+constructed! {
+    MatmulSlices ['a, I, W, O] { a: &'a [I], b: &'a [W] } { bias: &'a [W], other: &'a [O] }
+}
+
 /// The tensors of a feed-forward layer, as [`FeedForwardBuffers`] describes them.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct FeedForwardSlices<'a, I, W, O> {
     /// x `[rows, model_dim]`.
     pub x: &'a [I],
@@ -46,11 +53,9 @@ pub struct FeedForwardSlices<'a, I, W, O> {
     pub residual: Option<&'a [O]>,
 }
 
-impl<'a, I, W, O> FeedForwardSlices<'a, I, W, O> {
-    /// Without biases, gate and residual.
-    pub fn new(x: &'a [I], w1: &'a [W], w2: &'a [W]) -> Self {
-        Self { x, w1, b1: None, w3: None, b3: None, w2, b2: None, residual: None }
-    }
+constructed! {
+    FeedForwardSlices ['a, I, W, O] { x: &'a [I], w1: &'a [W], w2: &'a [W] }
+    { b1: &'a [W], w3: &'a [W], b3: &'a [W], b2: &'a [W], residual: &'a [O] }
 }
 
 fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
@@ -68,7 +73,7 @@ impl Gpu {
     ///
     /// ```no_run
     /// use wgpu_attention::{Gpu, MatmulShape, MatmulSlices};
-    /// let slices = MatmulSlices { a: &[1.0f32, 2.0], b: &[3.0f32, 4.0], bias: None, other: None };
+    /// let slices = MatmulSlices::new(&[1.0f32, 2.0], &[3.0f32, 4.0]);
     /// let product: Vec<f32> = Gpu::new()?.matmul(&MatmulShape::new(1, 2, 1), slices)?;
     /// assert_eq!(product, [11.0]);
     /// # Ok::<(), wgpu_attention::Error>(())

@@ -1,5 +1,6 @@
 //! The matrix product.
 
+use crate::construct::constructed;
 use crate::gpu::Kernels;
 use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, optional_binding};
 use crate::gpu::call::Call;
@@ -20,6 +21,7 @@ pub struct MatmulPlan {
 
 /// The buffers of one product. All need `BufferUsages::STORAGE`; out may not be a buffer that is also read.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct MatmulBuffers<'a> {
     /// A `[batch, rows, inner]`, [`MatmulShape::len_a`] elements.
     pub a: wgpu::BufferBinding<'a>,
@@ -31,6 +33,10 @@ pub struct MatmulBuffers<'a> {
     pub residual: Option<wgpu::BufferBinding<'a>>,
     /// C `[batch, rows, columns]`, [`MatmulShape::len_out`] elements.
     pub out: wgpu::BufferBinding<'a>,
+}
+
+constructed! {
+    MatmulBuffers ['a] { a: wgpu::BufferBinding<'a>, b: wgpu::BufferBinding<'a>, out: wgpu::BufferBinding<'a> } { bias: wgpu::BufferBinding<'a>, residual: wgpu::BufferBinding<'a> }
 }
 
 impl Kernels {
@@ -49,7 +55,7 @@ impl Kernels {
     /// let shape = MatmulShape::new(512, 768, 768).weights(WeightOrder::OutIn).bias(true);
     /// let plan = Kernels::new(device, Options::default())?.matmul(&shape)?;
     /// let [a, b, bias, out] = buffers.map(wgpu::Buffer::as_entire_buffer_binding);
-    /// plan.bind(MatmulBuffers { a, b, bias: Some(bias), residual: None, out })?.encode(encoder);
+    /// plan.bind(MatmulBuffers::new(a, b, out).bias(bias))?.encode(encoder);
     /// # Ok(())
     /// # }
     /// ```

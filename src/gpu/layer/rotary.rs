@@ -1,5 +1,6 @@
 //! Rotary embedding.
 
+use crate::construct::constructed;
 use crate::gpu::Kernels;
 use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding};
 use crate::gpu::call::Call;
@@ -20,6 +21,7 @@ pub struct RotaryPlan {
 
 /// The buffers of a rotary embedding. All need `BufferUsages::STORAGE`; out may not be a buffer that is also read.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct RotaryBuffers<'a> {
     /// x `[B, H, L, d]`.
     pub x: wgpu::BufferBinding<'a>,
@@ -29,6 +31,10 @@ pub struct RotaryBuffers<'a> {
     pub sin: wgpu::BufferBinding<'a>,
     /// out `[B, H, L, d]`.
     pub out: wgpu::BufferBinding<'a>,
+}
+
+constructed! {
+    RotaryBuffers ['a] { x: wgpu::BufferBinding<'a>, cos: wgpu::BufferBinding<'a>, sin: wgpu::BufferBinding<'a>, out: wgpu::BufferBinding<'a> } {  }
 }
 
 impl Kernels {
@@ -44,7 +50,7 @@ impl Kernels {
     /// // Upload `rotary_tables(128, 64, 10000.0)` as cos and sin.
     /// let [x, cos, sin, out] = buffers.map(wgpu::Buffer::as_entire_buffer_binding);
     /// let plan = kernels.rotary(&RotaryShape::new(1, 8, 128, 64))?;
-    /// plan.bind(RotaryBuffers { x, cos, sin, out })?.encode(encoder);
+    /// plan.bind(RotaryBuffers::new(x, cos, sin, out))?.encode(encoder);
     /// # Ok(())
     /// # }
     /// ```

@@ -1,5 +1,6 @@
 //! The kernels over rows: norms, softmax, residual addition, embedding.
 
+use crate::construct::constructed;
 use crate::gpu::Kernels;
 use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, optional_binding};
 use crate::gpu::call::Call;
@@ -74,6 +75,7 @@ pub struct NormPlan {
 
 /// The buffers of a normalisation. All need `BufferUsages::STORAGE`; out may not be a buffer that is also read.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct NormBuffers<'a> {
     /// x `[rows, width]`.
     pub x: wgpu::BufferBinding<'a>,
@@ -83,6 +85,10 @@ pub struct NormBuffers<'a> {
     pub bias: Option<wgpu::BufferBinding<'a>>,
     /// out `[rows, width]`.
     pub out: wgpu::BufferBinding<'a>,
+}
+
+constructed! {
+    NormBuffers ['a] { x: wgpu::BufferBinding<'a>, weight: wgpu::BufferBinding<'a>, out: wgpu::BufferBinding<'a> } { bias: wgpu::BufferBinding<'a> }
 }
 
 /// A planned softmax: made by [`Kernels::softmax`].
@@ -118,7 +124,7 @@ impl Kernels {
     /// # -> wgpu_attention::Result<()> {
     /// let shape = NormShape::new(NormKind::Layer, 512, 768, 1e-12).bias(true);
     /// let [x, weight, bias, out] = buffers.map(wgpu::Buffer::as_entire_buffer_binding);
-    /// kernels.norm(&shape)?.bind(NormBuffers { x, weight, bias: Some(bias), out })?.encode(encoder);
+    /// kernels.norm(&shape)?.bind(NormBuffers::new(x, weight, out).bias(bias))?.encode(encoder);
     /// # Ok(())
     /// # }
     /// ```

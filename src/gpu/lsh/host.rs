@@ -7,6 +7,7 @@ use crate::{Attention, Element, ElementType, Result, Storage};
 
 /// What [`Gpu::lsh`] returns.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct LshOutput<E> {
     /// out `[B, H, L, dv]`, lying as the layout of out says; gaps between rows are 0.
     pub out: Vec<E>,
@@ -30,7 +31,7 @@ impl Gpu {
     /// use wgpu_attention::{AttentionShape, Gpu, LshInputs, LshOptions};
     /// let shape = AttentionShape::new(1, 2, 1024, 64);
     /// let qk: Vec<f32> = (0..shape.len_q()).map(|n| (n as f32).sin()).collect();
-    /// let inputs = LshInputs { qk: &qk, v: &qk, projections: None, key_mask: None };
+    /// let inputs = LshInputs::new(&qk, &qk);
     /// let result = Gpu::new()?.lsh::<f32, f32>(&shape, &LshOptions::new(4, 32, 64), &inputs)?;
     /// assert_eq!(result.out.len(), shape.len_out());
     /// # Ok::<(), wgpu_attention::Error>(())

@@ -35,7 +35,7 @@ use rayon::prelude::*;
 /// let options = LshOptions::new(1, 2, 4); // one chunk holds everything
 /// let qk = [1.0f32, 0.0, -1.0, 0.0, 0.0, 1.0, 0.0, -1.0];
 /// let v = [1.0f32, 0.0, 2.0, 0.0, 3.0, 0.0, 4.0, 0.0];
-/// let exact = reference::lsh(&shape, &options, &LshInputs { qk: &qk, v: &v, projections: None, key_mask: None })?;
+/// let exact = reference::lsh(&shape, &options, &LshInputs::new(&qk, &v))?;
 /// // Query 0 is far from key 1, and as far from key 2 as from key 3; its own key does not count.
 /// let weights = [(-(0.5f64.sqrt())).exp(), 1.0, 1.0];
 /// let mean = (2.0 * weights[0] + 3.0 + 4.0) / weights.iter().sum::<f64>();

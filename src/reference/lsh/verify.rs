@@ -3,6 +3,7 @@
 use super::LshCall;
 use super::bound::{bounded, solve};
 use super::hash::{lsh_buckets, lsh_order};
+use crate::construct::constructed;
 use crate::inputs::check_len;
 use crate::lsh::{LshInputs, LshOptions};
 use crate::reference::call::Position;
@@ -14,6 +15,7 @@ use std::fmt;
 
 /// What a kernel wrote.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct LshGot<'a, O> {
     /// out `[B, H, L, dv]`, lying as the layout of out says.
     pub out: &'a [O],
@@ -25,8 +27,13 @@ pub struct LshGot<'a, O> {
     pub order: Option<&'a [u32]>,
 }
 
+constructed! {
+    LshGot ['a, O] { out: &'a [O], buckets: &'a [u32] } { lse: &'a [f32], order: &'a [u32] }
+}
+
 /// What [`verify_lsh`] found.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct LshReport {
     /// Buckets that the gap between the best projection and the next makes certain, and so must be right.
     pub certain: usize,
