@@ -3,13 +3,13 @@
 //     bucket_r(x) = argmax [x P_r ; -x P_r]          ties to the lowest index; factors: h0 + b0 h1 + b0 b1 h2 ...
 //     norms(x)    = 1 / sqrt(|x|^2 + eps)            0 for a zero vector, NaN where x has a NaN or an infinity
 //
-// A workgroup is (batch, head, 64 positions, round), a lane a position. 16 columns of the projection at a time; of both x
+// A workgroup is (batch, head, 64 positions, round), a lane per position. 16 columns of the projection at a time; of both x
 // and P, 32 elements of the head dimension are staged at a time.
 
 struct Params {
     first_work: u32,        // this dispatch computes work items first_work .. end_work
     end_work: u32,
-    row_tiles: u32,         // tiles of 64 positions a head
+    row_tiles: u32,         // tiles of 64 positions per head
     heads: u32,             // H
     len: u32,               // L
     q_at: u32, q_batch: u32, q_head: u32, q_row: u32,   // first element, and strides

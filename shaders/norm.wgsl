@@ -1,4 +1,4 @@
-// Normalisation of rows, one workgroup a row:
+// Normalisation of rows, one workgroup per row:
 //
 //     layer norm (Ba 2016):     y = (x - mean x) / sqrt(mean (x - mean x)^2 + eps) weight + bias
 //     RMS norm (Zhang 2019):    y = x / sqrt(mean x^2 + eps) weight + bias

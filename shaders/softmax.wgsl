@@ -1,4 +1,4 @@
-// Softmax over the last axis, one workgroup a row:
+// Softmax over the last axis, one workgroup per row:
 //
 //     y_i = exp(x_i - max x) / sum_j exp(x_j - max x)
 //

@@ -1,4 +1,4 @@
-// A pass of a stable radix sort, second step: where each digit of each block goes. One workgroup a segment, a lane a
+// A pass of a stable radix sort, second step: where each digit of each block goes. One workgroup per segment, a lane a
 // digit.
 //
 //     counts[block, digit] = sum over earlier blocks of counts[block', digit]          in place
@@ -7,7 +7,7 @@
 struct Params {
     first_work: u32,        // this dispatch computes segments first_work .. end_work
     end_work: u32,
-    blocks: u32,            // blocks a segment
+    blocks: u32,            // blocks per segment
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -8,8 +8,8 @@
 struct Params {
     first_work: u32,        // this dispatch computes work items first_work .. end_work; an item is (segment, block)
     end_work: u32,
-    len: u32,               // keys a segment
-    blocks: u32,            // blocks a segment
+    len: u32,               // keys per segment
+    blocks: u32,            // blocks per segment
     shift: u32,             // of this pass's digit, in bits
     digit_mask: u32,        // 255, or less where fewer bits of the key count
 }

@@ -29,7 +29,7 @@ impl BlockMask {
         self.sharers() * blocks * (self.grid().block_q * self.grid().block_k) as u64
     }
 
-    /// Visited pairs a kept pair: 1 is no waste. 1 where nothing is kept.
+    /// Visited pairs per kept pair: 1 is no waste. 1 where nothing is kept.
     pub fn waste(&self) -> f64 {
         waste(self.visited(), self.kept())
     }
@@ -41,7 +41,7 @@ impl BlockMask {
     }
 }
 
-/// Visited pairs a kept pair.
+/// Visited pairs per kept pair.
 pub(super) fn waste(visited: u64, kept: u64) -> f64 {
     if visited == 0 { 1.0 } else { visited as f64 / kept as f64 }
 }

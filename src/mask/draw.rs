@@ -59,7 +59,7 @@ impl BlockMask {
         Cells { scale, columns, cells }
     }
 
-    /// One head pair by pair, a line a query: `█` is kept, `·` is not. For small masks: q_len kv_len characters.
+    /// One head pair by pair, a line per query: `█` is kept, `·` is not. For small masks: q_len kv_len characters.
     ///
     /// ```
     /// use wgpu_attention::{Causal, mask::{BlockGrid, BlockMask}};
@@ -77,7 +77,7 @@ impl BlockMask {
         text
     }
 
-    /// The sites whose rows are stored: one, or one a batch item and head that may differ.
+    /// The sites whose rows are stored: one, or one per batch item and head that may differ.
     pub(super) fn stored_sites(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         let axis = |stride: usize, size: usize| if stride == 0 { size.min(1) } else { size };
         let heads = axis(self.head_stride(), self.grid().heads);

@@ -3,10 +3,10 @@ use super::{BlockMask, RunKind};
 /// A [`BlockMask`] as the words that a kernel reads, in three tables, one after another:
 ///
 /// ```text
-/// rows_at    2 words a row    [first full run, first partial run], as indices of runs; the partial runs end where the next
+/// rows_at    2 words per row    [first full run, first partial run], as indices of runs; the partial runs end where the next
 ///                             row's full ones start, so one closing pair follows the last row
 /// runs_at    3 words a run    [first key block, number of blocks, tile]; tile = 2^32 - 1: every pair is kept
-/// tiles_at   block_q rows of ceil(block_k / 32) words a tile; bit b of word w of row r: query r keeps key 32 w + b
+/// tiles_at   block_q rows of ceil(block_k / 32) words per tile; bit b of word w of row r: query r keeps key 32 w + b
 /// ```
 ///
 /// The row of a block of queries is `batch * batch_stride + head * head_stride + q_block`.

@@ -333,7 +333,7 @@ mod tests {
             ),
             (
                 "document:ids=[0,-1]",
-                "a list of ids, one a key, or a list of such lists, one a batch item".to_owned(),
+                "a list of ids, one per key, or a list of such lists, one per batch item".to_owned(),
             ),
             ("document:ids=[0,", "expected a list as in JSON at `[0,`".to_owned()),
             (

@@ -4,7 +4,7 @@ use super::{BlockLayout, Blocks, Extent, Identity, Or, Pattern, Range, Site, Spa
 use crate::{Counter, Error, Result};
 
 /// Whole key blocks drawn at random (Zaheer 2020, section 2): each block of queries attends `count` distinct blocks of keys.
-/// `count` x `block` keys a row.
+/// `count` x `block` keys per row.
 ///
 /// ```text
 /// block: 2, count: 1, seed: 1
@@ -50,7 +50,7 @@ pub struct Random {
 /// █···█·██
 /// ```
 ///
-/// (window + global + random) x `block` keys a row, and Lk for the global blocks. Random blocks are drawn, as in
+/// (window + global + random) x `block` keys per row, and Lk for the global blocks. Random blocks are drawn, as in
 /// [`Random`], from those that window and global blocks do not hold. The common implementation draws some of them twice and
 /// then counts their keys twice, a bias of ln 2; and its global blocks are the first and the last one, see
 /// [`BigBird::first_and_last`].

@@ -2,7 +2,7 @@ use super::{Identity, Pattern, Range, Site, Span, spans::word};
 
 /// No query attends a later key (Vaswani 2017, section 3.2.3), with the last query at the last key:
 /// j <= i + (Lk - Lq), the alignment of FlashAttention and of a key cache. [`Causal::top_left`] is j <= i.
-/// The two agree for Lq = Lk. (Lk + 1) / 2 keys a row on average at Lq = Lk.
+/// The two agree for Lq = Lk. (Lk + 1) / 2 keys per row on average at Lq = Lk.
 ///
 /// ```text
 /// Lq = Lk     Lq < Lk     Lq > Lk

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Packed sequences: a query attends the keys of its own document (Krell 2021): `ids[i'] = ids[j]`, where i' = i +
-/// (Lk - Lq) is the key that the query stands at when both sequences end together. As many keys a row as its document
+/// (Lk - Lq) is the key that the query stands at when both sequences end together. As many keys per row as its document
 /// has.
 ///
 /// ```text
@@ -113,12 +113,12 @@ impl Pattern for Document {
 
     fn check(&self, extent: &Extent) -> Result<()> {
         if self.items.len() != 1 && self.items.len() != extent.batch {
-            let need = format!("1 list or {}, one a batch item", extent.batch);
+            let need = format!("1 list or {}, one per batch item", extent.batch);
             return Err(Error::argument("Document.ids", need, self.items.len()));
         }
         match self.items.iter().position(|item| item.ids.len() != extent.kv_len) {
             Some(item) => {
-                let need = format!("{} ids, one a key", extent.kv_len);
+                let need = format!("{} ids, one per key", extent.kv_len);
                 Err(Error::argument(format!("Document.ids[{item}]"), need, self.items[item].ids.len()))
             }
             None => Ok(()),
@@ -253,7 +253,7 @@ mod json {
     }
 
     #[derive(Serialize, Deserialize)]
-    #[serde(untagged, expecting = "a list of ids, one a key, or a list of such lists, one a batch item")]
+    #[serde(untagged, expecting = "a list of ids, one per key, or a list of such lists, one per batch item")]
     enum Ids {
         Shared(Vec<u32>),
         PerBatch(Vec<Vec<u32>>),

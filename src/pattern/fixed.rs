@@ -19,8 +19,8 @@ pub enum FixedPart {
 /// The Sparse Transformer's fixed pattern (Child 2019, eq. 4): with i' = i + (Lk - Lq), l = `stride`, c = `summary`,
 ///
 /// ```text
-/// Block:   floor(j / l) = floor(i' / l), j <= i'     (l + 1) / 2 keys a row on average
-/// Summary: j mod l >= l - c, j <= i'                 about c i' / l keys a row
+/// Block:   floor(j / l) = floor(i' / l), j <= i'     (l + 1) / 2 keys per row on average
+/// Summary: j mod l >= l - c, j <= i'                 about c i' / l keys per row
 ///
 /// stride: 3, summary: 1, Both, causal
 /// Lq = Lk     Lq < Lk

@@ -1,6 +1,6 @@
 use super::{Identity, Pattern, Range, Site, Span, spans};
 
-/// Every query attends every key: S_i = all j (Vaswani 2017). Lk keys a row.
+/// Every query attends every key: S_i = all j (Vaswani 2017). Lk keys per row.
 ///
 /// ```text
 /// ████

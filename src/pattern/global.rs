@@ -4,7 +4,7 @@ use crate::{Error, Result};
 use std::sync::Arc;
 
 /// Tokens that attend everything and that everything attends (Beltagy 2020, section 3.1; Zaheer 2020): j in `tokens`, or
-/// i' = i + (Lk - Lq) in `tokens`. As many keys a row as there are tokens; Lk for the tokens themselves.
+/// i' = i + (Lk - Lq) in `tokens`. As many keys per row as there are tokens; Lk for the tokens themselves.
 ///
 /// ```text
 /// tokens: [1]
@@ -128,7 +128,7 @@ impl Pattern for Global {
 }
 
 /// A window and global tokens (Longformer, Beltagy 2020): |i' - j| <= window / 2, or j or i' among `global`, where
-/// i' = i + (Lk - Lq). window + 1 keys a row (for an even window) and the tokens; Lk for the tokens themselves.
+/// i' = i + (Lk - Lq). window + 1 keys per row (for an even window) and the tokens; Lk for the tokens themselves.
 ///
 /// ```text
 /// window: 2, global: [0]

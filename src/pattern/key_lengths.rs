@@ -1,7 +1,7 @@
 use super::{Extent, Identity, Pattern, Range, Site, Span, Varies, spans::word};
 use crate::{Error, Result};
 
-/// Padding: batch item b has `lengths[b]` keys, the rest are never attended: `j < lengths[b]`. As many keys a row.
+/// Padding: batch item b has `lengths[b]` keys, the rest are never attended: `j < lengths[b]`. As many keys per row.
 ///
 /// ```text
 /// lengths: [2, 3]
@@ -46,7 +46,7 @@ impl Pattern for KeyLengths {
 
     fn check(&self, extent: &Extent) -> Result<()> {
         if self.lengths.len() != extent.batch {
-            let need = format!("{} lengths, one a batch item", extent.batch);
+            let need = format!("{} lengths, one per batch item", extent.batch);
             return Err(Error::argument("KeyLengths.lengths", need, self.lengths.len()));
         }
         match self.lengths.iter().position(|&length| length > extent.kv_len) {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// An explicit mask: a tensor of `[B or 1, H or 1, Lq or 1, Lk or 1]`, `true` = attend, where a size of 1 is shared
-/// along its axis. As many keys a row as the tensor says.
+/// along its axis. As many keys per row as the tensor says.
 ///
 /// ```text
 /// sizes: [1, 1, 1, 4]   [1, 1, 3, 4]

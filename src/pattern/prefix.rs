@@ -1,7 +1,7 @@
 use super::{Causal, Identity, Pattern, Range, Site, Span, causal::staircase, spans::word};
 
 /// A prefix that every query attends, then causal (Raffael 2019, section 3.2.1, "prefix LM"): j < len or j <= i + (Lk
-/// - Lq). max(len, i + 1) keys a row at Lq = Lk. A `len` past the keys is valid and attends all of them.
+/// - Lq). max(len, i + 1) keys per row at Lq = Lk. A `len` past the keys is valid and attends all of them.
 ///
 /// ```text
 /// len: 2

@@ -19,8 +19,8 @@ pub enum StridedPart {
 /// The Sparse Transformer's strided pattern (Child 2019, eq. 3): with i' = i + (Lk - Lq),
 ///
 /// ```text
-/// Local:  i' - stride <= j <= i'                     stride + 1 keys a row
-/// Column: j <= i', (i' - j) mod stride = 0           about i' / stride + 1 keys a row
+/// Local:  i' - stride <= j <= i'                     stride + 1 keys per row
+/// Column: j <= i', (i' - j) mod stride = 0           about i' / stride + 1 keys per row
 ///
 /// stride: 3, Both, causal
 /// Lq = Lk     Lq < Lk

@@ -47,16 +47,16 @@ fn bad_parameters() {
     let check = |pattern: &dyn Pattern| refusal(BlockMask::new(pattern, grid));
     assert_eq!(
         check(&KeyLengths { lengths: vec![1, 2, 3] }),
-        "KeyLengths.lengths: need 2 lengths, one a batch item, got 3"
+        "KeyLengths.lengths: need 2 lengths, one per batch item, got 3"
     );
     assert_eq!(
         check(&KeyLengths { lengths: vec![10, 11] }),
         "KeyLengths.lengths[1]: need at most kv_len (10), got 11"
     );
-    assert_eq!(check(&Document::new([1; 9])), "Document.ids[0]: need 10 ids, one a key, got 9");
+    assert_eq!(check(&Document::new([1; 9])), "Document.ids[0]: need 10 ids, one per key, got 9");
     assert_eq!(
         check(&Document::per_batch(vec![vec![0; 10]; 3])),
-        "Document.ids: need 1 list or 2, one a batch item, got 3"
+        "Document.ids: need 1 list or 2, one per batch item, got 3"
     );
     let blocks = |block, sizes: [usize; 3]| {
         let cells = vec![true; sizes.iter().product()];

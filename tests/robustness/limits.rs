@@ -59,7 +59,7 @@ fn bindings_at_the_limit_and_past_it() {
     // q and out are of exactly 128 MiB.
     let shape = AttentionShape::new(1, 1, LIMIT / 64, 16).kv_len(16);
     let mut data = tensors(&shape);
-    let out: Vec<f32> = gpu.attention(&shape, &data[0], &data[1], &data[2], &Full).unwrap();
+    let out: Vec<f32> = gpu.attention(shape, &data[0], &data[1], &data[2], &Full).unwrap();
     let report = verified(&shape, &data, &Full, (&out, None));
     assert!(report.pass && report.rows_checked == 200, "{report}");
 

@@ -1,4 +1,4 @@
-//! Golden cases: results of other systems, one a file. `golden/README.md` describes the format.
+//! Golden cases: results of other systems, one per file. `golden/README.md` describes the format.
 //!
 //! | file | ops |
 //! |---|---|

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// A user's own layout of blocks: query block i / block attends key block j / block where the layout says so, for
-/// each head or for all. As many keys a row as its layout row has blocks, times `block`.
+/// each head or for all. As many keys per row as its layout row has blocks, times `block`.
 ///
 /// ```text
 /// block: 2, layout: 1 0 0

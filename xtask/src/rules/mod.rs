@@ -60,6 +60,7 @@ const RULES: [Rule; 5] = [
             "pattern",
             "error",
             "element",
+            "construct",
             "inputs",
             "counter",
             "lsh",
