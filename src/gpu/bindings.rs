@@ -99,9 +99,10 @@ pub(crate) fn checked_binding<'a>(
             format!("an offset that is a multiple of {alignment} (min_storage_buffer_offset_alignment)");
         return Err(Error::argument(name, need, format!("offset {}", binding.offset)));
     }
-    // Whole words: the last 16-bit element of an odd tensor shares its word with padding. At least one: an empty tensor is
-    // bound all the same.
-    let need = (elements as u64 * element.size_bytes() as u64).next_multiple_of(4).max(4);
+    // Whole words: the last 16-bit element of an odd tensor shares its word with padding. An empty tensor is bound all the
+    // same, as one vector of 4.
+    let bytes = (elements as u64 * element.size_bytes() as u64).next_multiple_of(4);
+    let need = if elements == 0 { 16 } else { bytes };
     let behind = buffer.size().saturating_sub(binding.offset);
     let size = binding.size.map_or(behind, |size| size.get());
     if size < need || size > behind {

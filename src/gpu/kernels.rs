@@ -2,6 +2,7 @@
 
 use super::options::Options;
 use super::pipeline::{Pipeline, Work};
+use super::scope::is_lost;
 use crate::wgsl::{Shader, TileKind, TileLimits};
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -95,6 +96,9 @@ impl Kernels {
             }
         }
         options.check()?;
+        if is_lost(device) {
+            return Err(Error::DeviceLost("it makes no buffers any more".into()));
+        }
         let inner = Inner { device: device.clone(), options, edit, pipelines: Mutex::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
