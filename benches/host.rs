@@ -37,8 +37,8 @@ fn lsh(c: &mut Criterion) {
     let options = LshOptions::new(4, 32, 64).causal(true);
     let inputs = LshInputs::new(&tensors.q, &tensors.v);
     group.throughput(Throughput::Elements(1024));
-    group.bench_function("buckets/1024", |b| b.iter(|| reference::lsh_buckets(&shape, &options, &inputs)));
-    group.bench_function("reference/1024", |b| b.iter(|| reference::lsh(&shape, &options, &inputs)));
+    group.bench_function("buckets/1024", |b| b.iter(|| reference::lsh_buckets(shape, &options, &inputs)));
+    group.bench_function("reference/1024", |b| b.iter(|| reference::lsh(shape, &options, &inputs)));
 }
 
 /// The f64 reference on all cores.
@@ -49,7 +49,7 @@ fn exact(c: &mut Criterion) {
     let tensors = reference::random::<f32, f32>(&shape, Kind::Normal, 1).expect("the shape is valid");
     for (name, pattern) in cases::patterns(512).expect("the patterns are valid").into_iter().take(3) {
         group.bench_function(BenchmarkId::new(name, 512), |b| {
-            b.iter(|| reference::attention_with(&shape, &tensors.inputs(), &pattern));
+            b.iter(|| reference::attention_with(shape, &tensors.inputs(), &pattern));
         });
     }
     let shape = MatmulShape::new(64, 256, 256);

@@ -45,7 +45,7 @@ fn tune(gpu: &Gpu, attention: impl Into<Attention>) -> Tuned {
 #[test]
 fn the_fastest_right_candidate_is_kept() {
     let mut seen = vec![];
-    let tuned = gpu().tune(&shape(), &Causal, &mut |trial| seen.push(trial.clone())).expect("tuned");
+    let tuned = gpu().tune(shape(), &Causal, &mut |trial| seen.push(trial.clone())).expect("tuned");
     assert_eq!(seen, tuned.trials, "all are shown as they end");
     let least = tuned.trials.iter().filter_map(timed).fold(f64::INFINITY, f64::min);
     let best = tuned.trials.iter().find(|trial| timed(trial) == Some(least)).expect("something ran");
@@ -71,10 +71,10 @@ fn the_fastest_right_candidate_is_kept() {
 #[test]
 fn several_parts_and_few_queries() {
     let pattern = Strided { stride: 20, part: StridedPart::Both, causal: true };
-    let tuned = gpu().tune(&shape(), &pattern, &mut |_| ()).expect("tuned");
+    let tuned = gpu().tune(shape(), &pattern, &mut |_| ()).expect("tuned");
     assert!(tuned.trials.iter().filter_map(timed).count() > 1);
     let few = AttentionShape::new(1, 4, 1, 32).kv_heads(2).kv_len(2000);
-    let tuned = tune(gpu(), &few);
+    let tuned = tune(gpu(), few);
     let splits: Vec<_> = tuned.trials.iter().map(|trial| trial.tuning.splits).collect();
     assert!(splits.iter().any(|n| *n != splits[0]), "{splits:?}");
 }
@@ -82,10 +82,10 @@ fn several_parts_and_few_queries() {
 #[test]
 fn what_is_forced_stays() {
     let direct = gpu_with(Options::default().tile_kind(TileKind::Direct).splits(1));
-    let tuned = tune(&direct, &shape());
+    let tuned = tune(&direct, shape());
     assert!(tuned.trials.iter().all(|t| matches!(t.tuning.tile, Tile::Direct(_)) && t.tuning.splits == 1));
     let one = gpu_with(Options::default().tile(tuned.best.tile).splits(2));
-    let tuned = tune(&one, &shape());
+    let tuned = tune(&one, shape());
     assert_eq!(tuned.trials.len(), 1);
     let halves = gpu_with(Options::default().path(KernelPath::Cooperative));
     let tuned = tune(&halves, shape().storage(Storage::all(F16)));
@@ -95,7 +95,7 @@ fn what_is_forced_stays() {
 /// A wrong candidate is neither timed nor taken, however fast; a wrong choice of the plan's own is an error.
 #[test]
 fn wrong_results_are_not_taken() {
-    let own = tune(gpu(), &shape()).trials[0].tuning;
+    let own = tune(gpu(), shape()).trials[0].tuning;
     let own_label = format!("tile {} block", own.tile);
     let broken = |is_broken: Box<dyn Fn(&str) -> bool + Send + Sync>| {
         let edit = move |text: &str| match text.lines().next().is_some_and(&is_broken) {
@@ -106,11 +106,11 @@ fn wrong_results_are_not_taken() {
         gpu().with_kernels(kernels.expect("valid options"))
     };
     let all = broken(Box::new(|_| true));
-    let error = all.tune(&shape(), &Causal, &mut |_| ()).expect_err("all are wrong").to_string();
+    let error = all.tune(shape(), &Causal, &mut |_| ()).expect_err("all are wrong").to_string();
     assert!(error.contains("tune") && error.contains("FAIL"), "{error}");
 
     let others = broken(Box::new(move |label| !label.contains(&own_label)));
-    let tuned = tune(&others, &shape());
+    let tuned = tune(&others, shape());
     let wrong = |trial: &&Trial| matches!(trial.outcome, Outcome::Wrong(_));
     assert!(tuned.trials.iter().filter(wrong).count() > 0, "{:?}", tuned.trials);
     assert_eq!(tuned.best.tile, own.tile);
@@ -122,16 +122,16 @@ fn a_cache_gives_the_same_choice_again() {
     let path = folder.0.join("choices.json");
     let mut cache = TuningCache::open(&path).expect("an empty one");
     assert!(cache.is_empty() && !path.exists());
-    let first = cache.tuned(gpu(), &shape(), &Causal, &mut |_| ()).expect("tuned");
+    let first = cache.tuned(gpu(), shape(), &Causal, &mut |_| ()).expect("tuned");
     assert!(!first.trials.is_empty() && cache.len() == 1);
     let none = &mut |trial: &Trial| panic!("tuned again: {trial:?}");
-    assert_eq!(cache.tuned(gpu(), &shape(), &Causal, none).expect("read").best, first.best);
+    assert_eq!(cache.tuned(gpu(), shape(), &Causal, none).expect("read").best, first.best);
 
     // Also from the file; another call has a choice of its own.
     let mut again = TuningCache::open(&path).expect("the file");
-    let second = again.tuned(gpu(), &shape(), &Causal, none).expect("read");
+    let second = again.tuned(gpu(), shape(), &Causal, none).expect("read");
     assert!(second.best == first.best && second.trials.is_empty());
-    let other = again.tuned(gpu(), &shape().q_len(100), &Causal, &mut |_| ()).expect("tuned");
+    let other = again.tuned(gpu(), shape().q_len(100), &Causal, &mut |_| ()).expect("tuned");
     assert!(!other.trials.is_empty() && again.len() == 2);
     assert_eq!(fs::read_dir(&folder.0).expect("a folder").count(), 1, "nothing is left beside it");
 }
@@ -147,14 +147,14 @@ fn files_that_are_no_caches() {
         assert_eq!(fs::read_to_string(&path).expect("there"), text, "it stays as it is");
     }
     let mut nowhere = TuningCache::open(folder.0.join("missing/choices.json")).expect("an empty one");
-    let error = nowhere.tuned(gpu(), &shape(), &Causal, &mut |_| ()).expect_err("no place").to_string();
+    let error = nowhere.tuned(gpu(), shape(), &Causal, &mut |_| ()).expect_err("no place").to_string();
     assert!(error.contains("cache") && error.contains("missing"), "{error}");
 }
 
 #[test]
 fn bad_input() {
-    let error = gpu().tune(&AttentionShape::new(1, 3, 8, 16).kv_heads(2), &Causal, &mut |_| ());
+    let error = gpu().tune(AttentionShape::new(1, 3, 8, 16).kv_heads(2), &Causal, &mut |_| ());
     assert!(error.expect_err("3 heads over 2").to_string().contains("heads"));
-    let empty = tune(gpu(), &AttentionShape::new(0, 1, 8, 16));
+    let empty = tune(gpu(), AttentionShape::new(0, 1, 8, 16));
     assert!(empty.trials.is_empty());
 }

@@ -165,14 +165,14 @@ fn a_schedule_splits_where_rows_are_few() {
     // Scratch: a state and f32 rows for each split.
     let [state, rows] = schedule(&decode, gpu).scratch_bytes;
     assert_eq!((state, rows), (32 * 32 * 8, 32 * 32 * 128 * 4));
-    let plan = gpu_with(split(4)).kernels().attention(&decode, &Full).expect("a plan");
+    let plan = gpu_with(split(4)).kernels().attention(decode, &Full).expect("a plan");
     assert_eq!((plan.explain().splits, plan.explain().scratch_bytes), (4, 4 * 32 * (8 + 512)));
     assert_eq!(plan.explain().dispatches, 2, "attention and the merge");
 
     // Heads with masks of their own are not packed, nor are as many queries as fill a tile by themselves.
     let per_head = picked("blocks_per_head", &decode.extent(), 1);
     let mask = BlockMask::new(per_head.as_dyn(), BlockGrid::from(&decode)).expect("a mask");
-    let own = Schedule::new(&decode, &mask.into(), gpu, None, None).expect("a schedule");
+    let own = Schedule::new(decode, &mask.into(), gpu, None, None).expect("a schedule");
     let many = schedule(&AttentionShape::new(1, 4, 33, 64).kv_heads(1).kv_len(512), gpu);
     assert_eq!((own.packed, many.packed), (vec![false], vec![false]));
 }
@@ -181,6 +181,6 @@ fn a_schedule_splits_where_rows_are_few() {
 fn no_split_is_an_error() {
     let kernels = Kernels::new(gpu().device(), split(0)).expect("checked with the plan");
     let shape = AttentionShape::new(1, 1, 1, 16);
-    let error = kernels.attention(&shape, &Full).expect_err("no split").to_string();
+    let error = kernels.attention(shape, &Full).expect_err("no split").to_string();
     assert!(error.contains("splits") && error.contains("at least 1"), "{error}");
 }

@@ -12,7 +12,7 @@ fn results(
     inputs: &Inputs<'_, f32>,
     pattern: &dyn Pattern,
 ) -> Vec<(Vec<f32>, Vec<f32>)> {
-    let parts = Parts::lower(pattern, &attention.shape).expect("parts");
+    let parts = Parts::lower(pattern, attention.shape).expect("parts");
     let mut results = vec![];
     for kind in [TileKind::Staged, TileKind::Direct] {
         for splits in [1, 2] {

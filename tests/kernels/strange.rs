@@ -134,7 +134,7 @@ fn under_every_pattern_and_tile() {
 fn under_a_lowered_pattern() {
     for kind in KINDS {
         let pattern = Strided { stride: 12, part: StridedPart::Both, causal: true };
-        let case = Case::new(shape()).pattern(pattern.clone()).options(Options::default().tile_kind(kind));
+        let case = Case::new(shape()).pattern(pattern).options(Options::default().tile_kind(kind));
         let parts = Parts::lower(&pattern, case.grid()).expect("parts");
         assert!(parts.parts().len() > 1);
         check::<f32, f32, f32>(&case, &parts);

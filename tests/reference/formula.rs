@@ -139,7 +139,7 @@ fn grouped_heads_share_keys_and_values() {
     // Equal scores: out is the mean of the values of key/value head h / 2.
     let shape = AttentionShape::new(2, 4, 2, 1).kv_heads(2);
     let v: Vec<f32> = (0..8).map(|n| n as f32).collect();
-    let exact = reference::attention(&shape, &[0.0f32; 16], &[1.0; 8], &v, &Full).unwrap();
+    let exact = reference::attention(shape, &[0.0f32; 16], &[1.0; 8], &v, &Full).unwrap();
     let per_head: Vec<f64> = exact.out.chunks(2).map(|rows| rows[0]).collect();
     assert_eq!(per_head, [0.5, 0.5, 2.5, 2.5, 4.5, 4.5, 6.5, 6.5]);
 }
@@ -148,7 +148,7 @@ fn grouped_heads_share_keys_and_values() {
 fn causal_rows_without_keys_are_zero() {
     // Four queries, two keys, bottom-right: the first two queries see nothing.
     let shape = AttentionShape::new(1, 1, 2, 1).q_len(4);
-    let exact = reference::attention(&shape, &[1.0f32; 4], &[1.0; 2], &[3.0, 5.0], &Causal).unwrap();
+    let exact = reference::attention(shape, &[1.0f32; 4], &[1.0; 2], &[3.0, 5.0], &Causal).unwrap();
     assert_eq!(exact.out, [0.0, 0.0, 3.0, 4.0]);
     assert_eq!(exact.lse[..2], [f64::from(f32::MIN); 2]);
 }

@@ -12,7 +12,7 @@ fn shape() -> AttentionShape {
 
 fn case() -> (AttentionShape, Tensors<f32>, Output) {
     let shape = shape();
-    let tensors = reference::random(&shape, Kind::Normal, 3).unwrap();
+    let tensors = reference::random(shape, Kind::Normal, 3).unwrap();
     let exact = reference::attention_with(shape, &tensors.inputs(), &Causal).unwrap();
     (shape, tensors, exact)
 }
@@ -24,7 +24,7 @@ fn report_of(change: impl FnOnce(&mut Vec<f32>, &mut Vec<f32>)) -> Report {
     let mut lse: Vec<f32> = exact.lse.iter().map(|&x| x as f32).collect();
     change(&mut out, &mut lse);
     let got = Got::new(&out).lse(&lse[..]);
-    verify(&shape, &tensors.inputs(), &Causal, got, VerifyOptions::default()).unwrap()
+    verify(shape, &tensors.inputs(), &Causal, got, VerifyOptions::default()).unwrap()
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn the_exact_result_passes_in_every_type() {
 fn faults_are_caught() {
     let (shape, tensors, _) = case();
     let at = Position { batch: 1, head: 0, i: 20 };
-    let row = reference::row(&shape, &tensors.inputs(), &Causal, at, None).unwrap();
+    let row = reference::row(shape, &tensors.inputs(), &Causal, at, None).unwrap();
     let n = (2 * 33 + 20) * 5 + 2;
 
     let nan = report_of(|out, _| out[n] = f32::NAN);
@@ -95,13 +95,13 @@ fn an_empty_row_must_be_exactly_zero() {
     // Two queries more than keys: the first two rows are empty.
     let shape = AttentionShape::new(1, 1, 4, 2).q_len(6);
     let tensors = reference::random::<f32, f32>(shape, Kind::Normal, 0).unwrap();
-    let exact = reference::attention_with(&shape, &tensors.inputs(), &Causal).unwrap();
+    let exact = reference::attention_with(shape, &tensors.inputs(), &Causal).unwrap();
     let check = |first: f32, first_lse: f32| {
         let mut out: Vec<f32> = exact.out.iter().map(|&x| x as f32).collect();
         let mut lse: Vec<f32> = exact.lse.iter().map(|&x| x as f32).collect();
         (out[0], lse[0]) = (first, first_lse);
         let got = Got::new(&out).lse(&lse[..]);
-        verify(&shape, &tensors.inputs(), &Causal, got, VerifyOptions::default()).unwrap()
+        verify(shape, &tensors.inputs(), &Causal, got, VerifyOptions::default()).unwrap()
     };
     assert!(check(0.0, f32::MIN).pass);
     let report = check(1e-30, f32::MIN);
@@ -128,10 +128,10 @@ fn rows_that_depend_on_nan_must_not_be_finite() {
     let shape = AttentionShape::new(1, 1, 4, 2);
     let mut tensors = reference::random::<f32, f32>(shape, Kind::Normal, 0).unwrap();
     tensors.v[2 * 2] = f32::NAN;
-    let exact = reference::attention_with(&shape, &tensors.inputs(), &Causal).unwrap();
+    let exact = reference::attention_with(shape, &tensors.inputs(), &Causal).unwrap();
     let out: Vec<f32> = exact.out.iter().map(|&x| x as f32).collect();
     let check = |out: &[f32]| {
-        verify(&shape, &tensors.inputs(), &Causal, Got::new(out), VerifyOptions::default()).unwrap()
+        verify(shape, &tensors.inputs(), &Causal, Got::new(out), VerifyOptions::default()).unwrap()
     };
     let report = check(&out);
     assert!(report.pass && (report.unspecified, report.compared) == (0, 8), "{report}");
@@ -171,7 +171,7 @@ fn other_systems_results_are_compared_with_an_allowance() {
         let (out_got, lse_got) = (rounded(&exact.out), rounded(&exact.lse));
         let options = VerifyOptions::default().allowance(allowance);
         let got = Got::new(&out_got).lse(&lse_got[..]);
-        compare_expected(&shape, &tensors.inputs(), &Causal, got, Expected::new(out).lse(Some(lse)), options)
+        compare_expected(shape, &tensors.inputs(), &Causal, got, Expected::new(out).lse(Some(lse)), options)
     };
     assert!(check(&out, &lse, 0.0).unwrap().pass);
     out[100] += 1e-3;
@@ -189,7 +189,7 @@ fn other_systems_results_are_compared_with_an_allowance() {
 fn wrong_outputs_are_refused() {
     let (shape, tensors, _) = case();
     let error = |got: Got<'_, f32>| {
-        verify(&shape, &tensors.inputs(), &Causal, got, VerifyOptions::default()).unwrap_err().to_string()
+        verify(shape, &tensors.inputs(), &Causal, got, VerifyOptions::default()).unwrap_err().to_string()
     };
     assert_eq!(error(Got::new(&[0.0; 659])), "out: need 660 elements, got 659 elements");
     assert_eq!(error(Got::new(&[0.0; 660]).lse(&[][..])), "lse: need 132 elements, got 0 elements");

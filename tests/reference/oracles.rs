@@ -120,7 +120,7 @@ fn lse_of_a_count_shows_one_key() {
     let (out, mut lse) = kernel::<f32, f32>(&shape.into(), &tensors, &Full);
     lse[0] = 4096f32.ln();
     let got = Got::new(&out).lse(&lse[..]);
-    assert!(!check_count(&shape, &tensors.inputs(), &Full, got, Rows::All).unwrap().pass);
+    assert!(!check_count(shape, &tensors.inputs(), &Full, got, Rows::All).unwrap().pass);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn exchanged_heads_are_found() {
         let (out, _) = kernel::<f32, f32>(&shape.into(), &tensors, &Full);
         let got = Got::new(&out);
         assert!(
-            !check_gather(&shape, &inputs, &Full, got, Rows::All, WeightFormat::F32).unwrap().pass,
+            !check_gather(shape, &inputs, &Full, got, Rows::All, WeightFormat::F32).unwrap().pass,
             "values {from} -> {to}"
         );
 
@@ -158,7 +158,7 @@ fn exchanged_heads_are_found() {
         let (out, _) = kernel::<f32, f32>(&shape.into(), &tensors, &Full);
         let got = Got::new(&out);
         assert!(
-            !check_gather(&shape, &inputs, &Full, got, Rows::All, WeightFormat::F32).unwrap().pass,
+            !check_gather(shape, &inputs, &Full, got, Rows::All, WeightFormat::F32).unwrap().pass,
             "keys {from} -> {to}"
         );
     }
@@ -189,7 +189,7 @@ fn what_the_oracles_cannot_do_is_an_error() {
     foreign.targets.pop();
     let got = Got::new(&[0.0f32; 64]);
     assert!(
-        check_gather(&other, &foreign, &Full, got, Rows::All, WeightFormat::F32)
+        check_gather(other, &foreign, &Full, got, Rows::All, WeightFormat::F32)
             .unwrap_err()
             .to_string()
             .starts_with("targets: ")
