@@ -227,12 +227,15 @@ impl Run {
     }
 }
 
-/// Says which tensors of the file the call does not use. Results that lie beside the inputs, under the names that they are
-/// written by, are none.
+/// Results and their gradients, as golden cases have them beside the inputs.
+const RESULTS: [&str; 6] = ["out", "lse", "dout", "dq", "dk", "dv"];
+
+/// Says which tensors of the file the call does not use, but for results.
 fn note_unused(file: &Tensors<'_>, pattern: &AnyPattern, terms: &Terms) {
     for name in file.names() {
         let why = match name {
-            "q" | "k" | "v" | "out" | "lse" => continue,
+            "q" | "k" | "v" => continue,
+            _ if RESULTS.contains(&name) => continue,
             "mask" if pattern::uses(pattern, "mask") => continue,
             "layout" if pattern::uses(pattern, "blocks") => continue,
             "mask" => "the pattern has no `mask`",

@@ -73,7 +73,7 @@ impl Tune {
         let call = self.call.attention();
         call.check()?;
         let device = self.adapter.best()?.ok_or_else(none_there)?;
-        let gpu = device.open_measured(self.path)?;
+        let gpu = device.open(self.path)?;
         let quiet = self.json;
         let mut watch = |trial: &Trial| {
             if !quiet {

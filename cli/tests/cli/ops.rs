@@ -274,9 +274,16 @@ fn what_is_not_known_is_not_skipped_over() {
         ("norm", NORM, |f| f.case["axis"] = json!(0)),
         ("rotary", ROTARY, |f| f.set_floats("position_ids", &[1], &[0.0])),
         ("ff", FEED_FORWARD, |f| f.case["expected_abs_error"]["max"] = json!(1)),
+        ("model", "e2e_bert", |f| f.set_floats("w.encoder.layer.0.adapter.weight", &[3], &[0.0; 3])),
     ];
     let scratch = Scratch::new("op-unknown");
-    let wanted = ["key `dropout`", "key `axis`", "tensor `position_ids`", "key `expected_abs_error.max`"];
+    let wanted = [
+        "key `dropout`",
+        "key `axis`",
+        "tensor `position_ids`",
+        "key `expected_abs_error.max`",
+        "tensor `w.encoder.layer.0.adapter.weight`",
+    ];
     for ((name, lines), want) in lines_about(&scratch, cases, &["--cpu-only"]).iter().zip(wanted) {
         assert_eq!(lines[0]["status"], "unsupported", "{name}: {lines:?}");
         assert_eq!(lines[0]["reason"], format!("{want} is not there yet"), "{name}");
