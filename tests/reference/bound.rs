@@ -68,7 +68,7 @@ impl Config {
         let subnormal = draw.bits(20).is_multiple_of(8);
         let score = Self::score(&draw, &shape, bias, subnormal);
         let kind = pick(&draw, 14, &Kind::ALL);
-        let tile = pick(&draw, 15, &[1, 4, 16, 64]);
+        let tile = pick(&draw, 15, &[1, 4, 16, 64, 128]);
         let (parts, reversed) = (pick(&draw, 16, &[1, 1, 2, 3]), draw.bits(17).is_multiple_of(2));
         Self {
             seed,
@@ -149,10 +149,12 @@ impl Config {
         for i in 0..shape.q_len {
             let at = Position { batch: 0, head: shape.heads - 1, i };
             let walk = self.walk();
-            let order = |_| walk.clone();
+            let order = |_: Position| walk.clone();
+            // In natural order the reference takes tiles for what they are: 16 to 128 keys, each added up by itself.
+            let natural = self.parts == 1 && !self.reversed && self.tile >= 16;
+            let order: Option<reference::Walk<'_>> = if natural { None } else { Some(&order) };
             let format = if self.halves { WeightFormat::F16 } else { WeightFormat::F32 };
-            let row = reference::row_of_format(&self.attention, &inputs, pattern, at, Some(&order), format)
-                .unwrap();
+            let row = reference::row_of_format(&self.attention, &inputs, pattern, at, order, format).unwrap();
             let site = wgpu_attention::Site { batch: 0, head: at.head, extent: shape.extent() };
             let kept: Vec<Vec<u32>> = walk
                 .iter()

@@ -37,8 +37,9 @@ pub fn verified<Q: Element, KV: Element, O: Element>(
     got: &Outcome<O>,
 ) -> Checked {
     let order = |at: wgpu_attention::reference::Position| parts.key_order(at.batch, at.head, at.i);
-    let weights = weights(case);
-    let options = VerifyOptions::default().rows(case.rows).order(&order).weights(weights);
+    let tiles = |at: wgpu_attention::reference::Position| parts.key_tiles(at.batch, at.head, at.i);
+    let options = VerifyOptions::default().rows(case.rows).order(&order).tiles(&tiles);
+    let options = options.weights(weights(case));
     let report = verify(&case.attention, inputs, case.pattern.as_dyn(), as_got(got), options);
     let report = report.unwrap_or_else(|e| panic!("{e}\n{case}"));
     stats::record(case, &report);
