@@ -10,6 +10,8 @@ const LANES_PER_ROW = 1u;
 // By groups of 4 elements of a row: the columns are the elements, the rows are the lane's 4 queries.
 var<private> own_q: array<mat4x4<f32>, HEAD_GROUPS>;
 var<private> own_o: array<mat4x4<f32>, VALUE_GROUPS>;
+// Whether some value of the tile is not finite, where some queries leave keys out.
+var<private> odd: vec4<bool>;
 
 // The last rows and the first by turns: a software adapter gives each core one stretch of the work, and under a causal mask
 // every stretch then has as much to do.
@@ -21,6 +23,7 @@ fn begin(at: Head, lane: Lane) {
                                     scaled_query(at, lane.r + 2u * LANES_R, g), scaled_query(at, lane.r + 3u * LANES_R, g)));
     }
     for (var g = 0u; g < VALUE_GROUPS; g++) { own_o[g] = mat4x4<f32>(); }
+    odd = vec4(false);
 }
 
 fn attend(at: Head, lane: Lane, tile: KeyTile) {
@@ -70,6 +73,13 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
         x = add_values(x, w3, tile, v3, g);
         let o = own_o[g];
         own_o[g] = mat4x4(fma(o[0], rescale, x[0]), fma(o[1], rescale, x[1]), fma(o[2], rescale, x[2]), fma(o[3], rescale, x[3]));
+    }
+    if (any(odd)) {
+        note_values(w0, v0);
+        note_values(w1, v1);
+        note_values(w2, v2);
+        note_values(w3, v3);
+        odd = vec4(false);
     }
 }
 
@@ -128,18 +138,36 @@ fn add_values(x: mat4x4<f32>, w: mat4x4<f32>, tile: KeyTile, values: vec4<u32>, 
                                w[2], tile, values.z, g), w[3], tile, values.w, g);
 }
 
-fn add_value(x: mat4x4<f32>, p: vec4<f32>, tile: KeyTile, value: u32, g: u32) -> mat4x4<f32> {
-    let v = load_v(value + 4u * g, VALUE_DIM - 4u * g);
-    let sum = mat4x4(fma(p, vec4(v.x), x[0]), fma(p, vec4(v.y), x[1]), fma(p, vec4(v.z), x[2]), fma(p, vec4(v.w), x[3]));
+fn add_value(x: mat4x4<f32>, p: vec4<f32>, tile: KeyTile, value_at: u32, g: u32) -> mat4x4<f32> {
+    let v = value(tile, value_at, g);
+    return mat4x4(fma(p, vec4(v.x), x[0]), fma(p, vec4(v.y), x[1]), fma(p, vec4(v.z), x[2]), fma(p, vec4(v.w), x[3]));
+}
+
+// Queries that leave a key out weigh it by 0, and 0 x NaN is not 0: there, what is not finite becomes 0, and is seen to later.
+fn value(tile: KeyTile, value_at: u32, g: u32) -> vec4<f32> {
+    let v = load_v(value_at + 4u * g, VALUE_DIM - 4u * g);
     if (is_masked(tile) || SCORES_MAY_DROP) {
-        // Queries that leave the key out weigh it by 0, and 0 x NaN is not 0.
-        if (any(not_finite(v))) {
-            let left_out = p == vec4(0.0);
-            return mat4x4(select(sum[0], x[0], left_out), select(sum[1], x[1], left_out),
-                          select(sum[2], x[2], left_out), select(sum[3], x[3], left_out));
-        }
+        let strange = not_finite(v);
+        odd = odd | strange;
+        return select(v, vec4(0.0), strange);
     }
-    return sum;
+    return v;
+}
+
+// Of 4 keys, weighed by `w`: the queries that attend a value that is not finite.
+fn note_values(w: mat4x4<f32>, values: vec4<u32>) {
+    note_value(w[0], values.x);
+    note_value(w[1], values.y);
+    note_value(w[2], values.z);
+    note_value(w[3], values.w);
+}
+
+fn note_value(p: vec4<f32>, value_at: u32) {
+    var strange = vec4(false);
+    for (var g = 0u; g < VALUE_GROUPS; g++) {
+        strange = strange | not_finite(load_v(value_at + 4u * g, VALUE_DIM - 4u * g));
+    }
+    strange_rows = strange_rows | (vec4(any(strange)) & (p != vec4(0.0)));
 }
 
 // Between the two layouts: a matrix has the keys as columns, Scores the queries.

@@ -120,7 +120,9 @@ fn wrong(path: &Path, error: impl std::fmt::Display) -> Error {
 /// All that the choice depends on, in words.
 fn key(gpu: &Gpu, attention: &Attention, parts: &Parts) -> String {
     let info = gpu.info();
-    let options = gpu.kernels().options();
+    // How a call is cut into dispatches does not change what is fastest.
+    let options =
+        crate::Options { measured_flops_per_second: None, dispatch_flops: None, ..*gpu.kernels().options() };
     let part = |part: &crate::Part| {
         let grid = part.mask.grid();
         let [blocks_q, blocks_k] = [grid.block_q, grid.block_k];

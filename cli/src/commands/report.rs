@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 #[command(group = ArgGroup::new("what").args(["html", "csv", "markdown", "into"]).required(true).multiple(true))]
 #[command(after_help = "Examples:
   wgpu-attention report run.json --html run.html --csv run.csv
-  wgpu-attention report benches/results/*.json --into README.md")]
+  wgpu-attention report benches/results/*.json --into docs/RESULTS.md")]
 pub(super) struct Report {
     /// What `bench --json` wrote
     #[arg(required = true, value_name = "RECORD")]

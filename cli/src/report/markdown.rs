@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use wgpu_attention_bench::record::{Adapter, Case, Record, Status};
 
 const BEGIN: &str =
-    "<!-- benchmarks: begin (cargo attention report benches/results/*.json --into README.md) -->";
+    "<!-- benchmarks: begin (cargo attention report benches/results/*.json --into docs/RESULTS.md) -->";
 const END: &str = "<!-- benchmarks: end -->";
 
 /// A list of the runs with the patterns that are fastest on them, and a table with a row a case and four columns a run.

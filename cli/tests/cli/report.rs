@@ -33,14 +33,14 @@ fn kept() -> Vec<String> {
 }
 
 #[test]
-fn the_table_of_the_readme_is_that_of_the_records() {
-    let readme = ["--into", "README.md", "--check"].map(String::from);
+fn the_table_of_the_page_is_that_of_the_records() {
+    let readme = ["--into", "docs/RESULTS.md", "--check"].map(String::from);
     let current = [vec!["report".into()], kept(), readme.into()].concat();
     assert_eq!(without_adapter(current).good(), "");
 
     // What the command prints is what stands there.
     let printed = without_adapter([vec!["report".into()], kept(), vec!["--markdown".into()]].concat()).good();
-    let readme = std::fs::read_to_string(workspace().join("README.md")).expect("the README");
+    let readme = std::fs::read_to_string(workspace().join("docs/RESULTS.md")).expect("the page of records");
     assert!(readme.contains(printed.trim_end()), "{printed}");
     assert!(printed.contains("| attention/causal f32 b1 h1 n2048 d64 | "), "{printed}");
 }
@@ -48,8 +48,8 @@ fn the_table_of_the_readme_is_that_of_the_records() {
 #[test]
 fn a_stale_table_is_noticed_and_replaced() {
     let scratch = Scratch::new("report-stale");
-    let file = scratch.file("README.md");
-    let readme = std::fs::read_to_string(workspace().join("README.md")).expect("the README");
+    let file = scratch.file("RESULTS.md");
+    let readme = std::fs::read_to_string(workspace().join("docs/RESULTS.md")).expect("the page of records");
     std::fs::write(&file, readme.replacen("| attention/full f32 ", "| attention/empty f32 ", 1))
         .expect("written");
     let put = |check: &[&str]| {
@@ -61,7 +61,7 @@ fn a_stale_table_is_noticed_and_replaced() {
     assert!(stale.contains("its table is not that of the records"), "{stale}");
     put(&[]).good();
     assert_eq!(std::fs::read_to_string(&file).expect("the file"), readme);
-    assert_eq!(scratch.names(), ["README.md"]);
+    assert_eq!(scratch.names(), ["RESULTS.md"]);
 }
 
 #[test]

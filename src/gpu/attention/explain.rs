@@ -55,7 +55,7 @@ pub(super) fn explain(
         parts: parts.parts().len(),
         kept: pairs().map(|pairs| pairs.0).sum(),
         visited: pairs().map(|pairs| pairs.1).sum(),
-        mask_bytes: plans.iter().map(|plan| plan.tables.size()).sum(),
+        mask_bytes: parts.bytes(),
         scratch_bytes: schedule.scratch_bytes.iter().sum(),
         dispatches: dispatches + usize::from(variant.merge.is_some()),
         flops: flops.map(|(part, variant)| executed_flops(shape, part, variant)).sum(),
