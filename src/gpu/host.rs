@@ -28,6 +28,7 @@ pub struct Gpu {
     /// Of the last calls on slices; clones share them.
     pub(super) plans: Arc<PlanCache>,
     /// Cut by how fast the device is, once that is measured.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) calibrated: Arc<OnceLock<Kernels>>,
 }
 
@@ -143,12 +144,27 @@ impl Gpu {
             report.get_or_init(|| format!("{reason:?}: {message}"));
         });
         let kernels = Kernels::new(&device, options)?;
-        Ok(Self { info, device, queue, kernels, lost, plans: Arc::default(), calibrated: Arc::default() })
+        Ok(Self {
+            info,
+            device,
+            queue,
+            kernels,
+            lost,
+            plans: Arc::default(),
+            #[cfg(not(target_arch = "wasm32"))]
+            calibrated: Arc::default(),
+        })
     }
 
     /// The same device with other kernels: other [`Options`], or edited shaders. They must be of this device.
     pub fn with_kernels(&self, kernels: Kernels) -> Self {
-        Self { kernels, plans: Arc::default(), calibrated: Arc::default(), ..self.clone() }
+        Self {
+            kernels,
+            plans: Arc::default(),
+            #[cfg(not(target_arch = "wasm32"))]
+            calibrated: Arc::default(),
+            ..self.clone()
+        }
     }
 
     /// The adapter.

@@ -140,6 +140,7 @@ impl AttentionPlan {
     }
 
     /// Whether a part is too long for one dispatch.
+    #[cfg(not(target_arch = "wasm32"))]
     fn is_cut(&self) -> bool {
         self.inner.parts.iter().any(|part| part.work.dispatches().nth(1).is_some())
     }
