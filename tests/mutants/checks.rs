@@ -254,6 +254,8 @@ fn strange(s: &Subject) -> Result<(), String> {
         strange_on::<f32>(gpu, &plain)?;
         strange_on::<f32>(gpu, &plain.clone().score(Score::new().softcap(3.0)))?;
     }
+    // Tiles of which every row attends every key.
+    strange_on::<f32>(&s.direct, &Case { lse: true, ..case(shape(), Full) })?;
     strange_on::<half::f16>(&s.matrix, &cooperatively(plain))
 }
 

@@ -225,7 +225,9 @@ wgpu_attention_testing::mutants! {
     "a cap hides infinity" ["strange"]
         "s = select(s, products, not_finite(products));" => "";
     "direct: NaN in v reaches rows that do not attend it" ["strange"]
-        "select(sum[1], x[1], left_out)" => "sum[1]";
+        "return select(v, vec4(0.0), strange);" => "return v;";
+    "direct: NaN in v is lost in masked tiles" ["strange"]
+        "strange_rows = strange_rows | (vec4(any(strange)) & (p != vec4(0.0)));" => "";
     "direct: NaN in v is not in lse" ["strange"]
         "        strange_rows = strange_rows | not_finite(o[0])" => "        let ignored = strange_rows | not_finite(o[0])";
     "cooperative: sums are not marked" ["strange"]
