@@ -43,7 +43,7 @@ pub trait Machine {
     /// A pattern, made ready for such calls.
     fn mask(&mut self, call: &Attention, pattern: impl Pattern + 'static) -> Result<Self::Mask, Error>;
 
-    /// out (+)= table[ids].
+    /// `out (+)= table[ids]`.
     fn embed(
         &mut self,
         shape: &EmbedShape,
