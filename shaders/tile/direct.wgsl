@@ -10,8 +10,8 @@ const LANES_PER_ROW = 1u;
 // By groups of 4 elements of a row: the columns are the elements, the rows are the lane's 4 queries.
 var<private> own_q: array<mat4x4<f32>, HEAD_GROUPS>;
 var<private> own_o: array<mat4x4<f32>, VALUE_GROUPS>;
-// Whether some value of the tile is not finite, where some queries leave keys out.
-var<private> odd: vec4<bool>;
+// Bit 4 c + t: some value of key t of column c is not finite, in a tile of which some queries leave keys out.
+var<private> strange_keys: u32;
 
 // The last rows and the first by turns: a software adapter gives each core one stretch of the work, and under a causal mask
 // every stretch then has as much to do.
@@ -23,7 +23,7 @@ fn begin(at: Head, lane: Lane) {
                                     scaled_query(at, lane.r + 2u * LANES_R, g), scaled_query(at, lane.r + 3u * LANES_R, g)));
     }
     for (var g = 0u; g < VALUE_GROUPS; g++) { own_o[g] = mat4x4<f32>(); }
-    odd = vec4(false);
+    strange_keys = 0u;
 }
 
 fn attend(at: Head, lane: Lane, tile: KeyTile) {
@@ -67,19 +67,20 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
     for (var g = 0u; g < VALUE_GROUPS; g++) {
         // A sum of the tile by itself, then added: a chain of additions as long as the row would lose digits.
         var x = mat4x4<f32>();
-        x = add_values(x, w0, tile, v0, g);
-        x = add_values(x, w1, tile, v1, g);
-        x = add_values(x, w2, tile, v2, g);
-        x = add_values(x, w3, tile, v3, g);
+        x = add_values(x, w0, tile, v0, g, 0u);
+        x = add_values(x, w1, tile, v1, g, 1u);
+        x = add_values(x, w2, tile, v2, g, 2u);
+        x = add_values(x, w3, tile, v3, g, 3u);
         let o = own_o[g];
         own_o[g] = mat4x4(fma(o[0], rescale, x[0]), fma(o[1], rescale, x[1]), fma(o[2], rescale, x[2]), fma(o[3], rescale, x[3]));
     }
-    if (any(odd)) {
-        note_values(w0, v0);
-        note_values(w1, v1);
-        note_values(w2, v2);
-        note_values(w3, v3);
-        odd = vec4(false);
+    // No loads here: lanes differ in their tiles, and Mesa's software adapter takes a buffer's address from a lane that is elsewhere.
+    if (strange_keys != 0u) {
+        note_values(w0, 0u);
+        note_values(w1, 1u);
+        note_values(w2, 2u);
+        note_values(w3, 3u);
+        strange_keys = 0u;
     }
 }
 
@@ -132,42 +133,33 @@ fn product(x: vec4<f32>, q: mat4x4<f32>, k: vec4<f32>) -> vec4<f32> {
     return fma(q[3], vec4(k.w), fma(q[2], vec4(k.z), fma(q[1], vec4(k.y), fma(q[0], vec4(k.x), x))));
 }
 
-// One group of columns, with the values of 4 keys, weighed by `w` (columns: keys, rows: queries).
-fn add_values(x: mat4x4<f32>, w: mat4x4<f32>, tile: KeyTile, values: vec4<u32>, g: u32) -> mat4x4<f32> {
-    return add_value(add_value(add_value(add_value(x, w[0], tile, values.x, g), w[1], tile, values.y, g),
-                               w[2], tile, values.z, g), w[3], tile, values.w, g);
+// One group of columns, with the values of column c's 4 keys, weighed by `w` (columns: keys, rows: queries).
+fn add_values(x: mat4x4<f32>, w: mat4x4<f32>, tile: KeyTile, values: vec4<u32>, g: u32, c: u32) -> mat4x4<f32> {
+    return add_value(add_value(add_value(add_value(x, w[0], value(tile, values.x, g, 4u * c)), w[1], value(tile, values.y, g, 4u * c + 1u)),
+                               w[2], value(tile, values.z, g, 4u * c + 2u)), w[3], value(tile, values.w, g, 4u * c + 3u));
 }
 
-fn add_value(x: mat4x4<f32>, p: vec4<f32>, tile: KeyTile, value_at: u32, g: u32) -> mat4x4<f32> {
-    let v = value(tile, value_at, g);
+fn add_value(x: mat4x4<f32>, p: vec4<f32>, v: vec4<f32>) -> mat4x4<f32> {
     return mat4x4(fma(p, vec4(v.x), x[0]), fma(p, vec4(v.y), x[1]), fma(p, vec4(v.z), x[2]), fma(p, vec4(v.w), x[3]));
 }
 
 // Queries that leave a key out weigh it by 0, and 0 x NaN is not 0: there, what is not finite becomes 0, and is seen to later.
-fn value(tile: KeyTile, value_at: u32, g: u32) -> vec4<f32> {
+fn value(tile: KeyTile, value_at: u32, g: u32, key: u32) -> vec4<f32> {
     let v = load_v(value_at + 4u * g, VALUE_DIM - 4u * g);
     if (is_masked(tile) || SCORES_MAY_DROP) {
         let strange = not_finite(v);
-        odd = odd | strange;
+        strange_keys |= select(0u, 1u << key, any(strange));
         return select(v, vec4(0.0), strange);
     }
     return v;
 }
 
-// Of 4 keys, weighed by `w`: the queries that attend a value that is not finite.
-fn note_values(w: mat4x4<f32>, values: vec4<u32>) {
-    note_value(w[0], values.x);
-    note_value(w[1], values.y);
-    note_value(w[2], values.z);
-    note_value(w[3], values.w);
-}
-
-fn note_value(p: vec4<f32>, value_at: u32) {
-    var strange = vec4(false);
-    for (var g = 0u; g < VALUE_GROUPS; g++) {
-        strange = strange | not_finite(load_v(value_at + 4u * g, VALUE_DIM - 4u * g));
-    }
-    strange_rows = strange_rows | (vec4(any(strange)) & (p != vec4(0.0)));
+// The queries that attend those of column c's 4 keys, weighed by `w`, of which some value is not finite.
+fn note_values(w: mat4x4<f32>, c: u32) {
+    let strange = ((vec4(strange_keys) >> (vec4(4u * c) + vec4(0u, 1u, 2u, 3u))) & vec4(1u)) == vec4(1u);
+    let none = vec4(0.0);
+    strange_rows = strange_rows | (vec4(strange.x) & (w[0] != none)) | (vec4(strange.y) & (w[1] != none))
+                                | (vec4(strange.z) & (w[2] != none)) | (vec4(strange.w) & (w[3] != none));
 }
 
 // Between the two layouts: a matrix has the keys as columns, Scores the queries.

@@ -194,7 +194,7 @@ fn bad_buffers_are_refused_one_by_one() {
         ("lse", good().lse(whole(&v))),
         ("buckets", good().buckets(whole(&small))),
         ("order", good().order(whole(&small))),
-        ("buckets", good().buckets(whole(&other)).order(whole(&other))),
+        ("order", good().buckets(whole(&other)).order(whole(&other))),
         ("projections", good().projections(whole(&other))),
         ("key_mask", good().key_mask(whole(&other))),
     ];
@@ -233,7 +233,7 @@ fn bad_sorts_are_refused_one_by_one() {
     let cases = [
         ("values", good.clone().values(Some(whole(&keys)))),
         ("sorted_values", good.clone().sorted_values(whole(&keys))),
-        ("sorted_keys", good.clone().sorted_keys(Some(whole(&out)))),
+        ("sorted_values", good.clone().sorted_keys(Some(whole(&out)))),
     ];
     for (name, buffers) in cases {
         let error = plan.bind(buffers).expect_err(name);

@@ -227,7 +227,11 @@ wgpu_attention_testing::mutants! {
     "direct: NaN in v reaches rows that do not attend it" ["strange"]
         "return select(v, vec4(0.0), strange);" => "return v;";
     "direct: NaN in v is lost in masked tiles" ["strange"]
-        "strange_rows = strange_rows | (vec4(any(strange)) & (p != vec4(0.0)));" => "";
+        "strange_keys |= select(0u, 1u << key, any(strange));" => "";
+    "direct: NaN in v of a tile before is taken for one of this" ["strange"]
+        "note_values(w3, 3u);\n        strange_keys = 0u;" => "note_values(w3, 3u);";
+    "direct: NaN in v is another key's" ["strange"]
+        "select(0u, 1u << key, any(strange))" => "select(0u, 1u << (key ^ 1u), any(strange))";
     "direct: NaN in v is not in lse" ["strange"]
         "        strange_rows = strange_rows | not_finite(o[0])" => "        let ignored = strange_rows | not_finite(o[0])";
     "cooperative: sums are not marked" ["strange"]
