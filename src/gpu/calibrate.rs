@@ -23,7 +23,12 @@ impl Gpu {
     /// # Errors
     /// As [`Gpu::attention`].
     pub fn calibrated(&self) -> Result<Self> {
-        Ok(self.with_kernels(self.calibrated_kernels()?))
+        let kernels = self.calibrated_kernels()?;
+        // Kernels measured before the device was lost are still here.
+        match super::scope::is_lost(self.device()) {
+            true => Err(self.or_lost(Error::DeviceLost("it makes no buffers any more".into()))),
+            false => Ok(self.with_kernels(kernels)),
+        }
     }
 
     /// The kernels of [`Gpu::calibrated`], measured once for a device and its clones; those that are there where the options
