@@ -17,10 +17,11 @@ const STORAGES: [Storage; 4] = [
 ];
 
 /// Rows of whole groups of four, and rows that may begin in the middle of a word.
+// A gathered key is told by its code, of 8 bits here: one bit per element of a head.
 fn cases() -> Vec<Case> {
     let mut cases = vec![];
     for storage in STORAGES {
-        for (n, dim) in [16, 7].into_iter().enumerate() {
+        for (n, dim) in [16, 9].into_iter().enumerate() {
             let shape = AttentionShape::new(2, 4, 67, dim).kv_heads(2).kv_len(150);
             for name in ["causal", "blocks_per_head"] {
                 let pattern = picked(name, &shape.extent(), n as u64);
