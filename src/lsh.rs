@@ -1,6 +1,7 @@
 //! What one call of LSH attention computes beside its sizes: rounds, buckets, chunks, who sees whom.
 
 use crate::construct::constructed;
+use crate::layout::check_u32;
 use crate::{Attention, AttentionShape, Counter, Error, Result};
 
 /// Attention by locality-sensitive hashing (Kitaev 2020, *Reformer: The Efficient Transformer*): each query sees the
@@ -219,10 +220,7 @@ impl LshOptions {
             ("LSH projections", product(projections)),
         ];
         for (what, need) in needs {
-            if need > u128::from(u32::MAX) {
-                let need = need.min(u64::MAX.into()) as u64;
-                return Err(Error::limit(what, "the largest 32-bit element index", need, u32::MAX.into()));
-            }
+            check_u32(what, need)?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use super::attention::AttentionBuffers;
 use super::host::Gpu;
 use super::kernels::Kernels;
 use super::options::Options;
+use super::scope::check_not_lost;
 use crate::pattern::Full;
 use crate::{AttentionShape, ElementType, Error, Result};
 use std::time::{Duration, Instant};
@@ -25,10 +26,8 @@ impl Gpu {
     pub fn calibrated(&self) -> Result<Self> {
         let kernels = self.calibrated_kernels()?;
         // Kernels measured before the device was lost are still here.
-        match super::scope::is_lost(self.device()) {
-            true => Err(self.or_lost(Error::DeviceLost("it makes no buffers any more".into()))),
-            false => Ok(self.with_kernels(kernels)),
-        }
+        check_not_lost(self.device()).map_err(|e| self.or_lost(e))?;
+        Ok(self.with_kernels(kernels))
     }
 
     /// The kernels of [`Gpu::calibrated`], measured once for a device and its clones; those that are there where the options

@@ -2,7 +2,7 @@
 
 use super::options::Options;
 use super::pipeline::{Pipeline, Work};
-use super::scope::is_lost;
+use super::scope::check_not_lost;
 use crate::wgsl::{Shader, TileKind, TileLimits};
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -96,9 +96,7 @@ impl Kernels {
             }
         }
         options.check()?;
-        if is_lost(device) {
-            return Err(Error::DeviceLost("it makes no buffers any more".into()));
-        }
+        check_not_lost(device)?;
         let inner = Inner { device: device.clone(), options, edit, pipelines: Mutex::default() };
         Ok(Self { inner: Arc::new(inner) })
     }

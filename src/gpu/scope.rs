@@ -25,10 +25,13 @@ pub(crate) fn allocated<T>(
 }
 
 fn named(device: &wgpu::Device, what: &str, error: wgpu::Error) -> Error {
-    match is_lost(device) {
-        true => Error::DeviceLost("it makes no buffers any more".into()),
-        false => Error::Device { what: what.to_owned().into(), message: error.to_string() },
-    }
+    let message = error.to_string();
+    check_not_lost(device).err().unwrap_or_else(|| Error::Device { what: what.to_owned().into(), message })
+}
+
+/// An error where [`is_lost`].
+pub(crate) fn check_not_lost(device: &wgpu::Device) -> Result<()> {
+    if is_lost(device) { Err(Error::DeviceLost("it makes no buffers any more".into())) } else { Ok(()) }
 }
 
 /// Whether a device is lost, asked where something has failed. Only its one callback is ever told, which is the user's; but

@@ -7,6 +7,7 @@ use super::kernels::Kernels;
 use super::params::{Params, SortParams, SortScanParams};
 use super::pipeline::{Pipeline, Step, Work};
 use crate::construct::constructed;
+use crate::layout::check_u32;
 use crate::wgsl::SortPass;
 use crate::{ElementType, Error, Result};
 use std::sync::Arc;
@@ -65,16 +66,7 @@ impl SortShape {
         }
         // The counts of the digits may be more than the keys.
         let counts = self.segments as u128 * self.blocks() as u128 * SortPass::LANES as u128;
-        let need = (self.segments as u128 * self.len as u128).max(counts);
-        if need > u128::from(u32::MAX) {
-            return Err(Error::limit(
-                "the sort",
-                "the largest 32-bit element index",
-                need.min(u64::MAX.into()) as u64,
-                u32::MAX.into(),
-            ));
-        }
-        Ok(())
+        check_u32("the sort", (self.segments as u128 * self.len as u128).max(counts))
     }
 
     fn blocks(&self) -> usize {

@@ -13,8 +13,8 @@ mod refusals;
 mod shared;
 
 use std::sync::OnceLock;
-use wgpu::util::DeviceExt;
 use wgpu_attention::{Attention, Causal, Gpu, Inputs, Pattern, reference};
+use wgpu_attention_testing::{read, storage};
 
 const NO_ADAPTER: &str = "no GPU adapter: run the tests by `cargo xtask test`, which fetches a software adapter where \
                           no driver is installed";
@@ -43,29 +43,6 @@ fn tensors(attention: impl Into<Attention>) -> [Vec<f32>; 3] {
 
 fn inputs([q, k, v]: &[Vec<f32>; 3]) -> Inputs<'_, f32> {
     Inputs::new(q, k, v)
-}
-
-fn storage(device: &wgpu::Device, data: &[f32]) -> wgpu::Buffer {
-    device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
-        label: None,
-        contents: bytemuck::cast_slice(data),
-        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC,
-    })
-}
-
-fn read(device: &wgpu::Device, queue: &wgpu::Queue, buffer: &wgpu::Buffer) -> Vec<f32> {
-    let copy = device.create_buffer(&wgpu::BufferDescriptor {
-        label: None,
-        size: buffer.size(),
-        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-        mapped_at_creation: false,
-    });
-    let mut encoder = device.create_command_encoder(&Default::default());
-    encoder.copy_buffer_to_buffer(buffer, 0, &copy, 0, buffer.size());
-    queue.submit([encoder.finish()]);
-    copy.map_async(wgpu::MapMode::Read, .., |result| result.expect("mapping"));
-    device.poll(wgpu::PollType::wait_indefinitely()).expect("polling");
-    bytemuck::pod_collect_to_vec(&copy.slice(..).get_mapped_range().expect("mapped"))
 }
 
 /// Asserts that `out` is right for the call and causal attention over its tensors.

@@ -1,34 +1,12 @@
 //! As a wgpu user meets it, and bad input one by one.
 
 use super::{Case, gpu};
-use wgpu::util::DeviceExt;
 use wgpu_attention::reference::Kind;
 use wgpu_attention::{
     Attention, AttentionShape, BiasStrides, ElementType, Error, Gpu, Kernels, Layout, Layouts, LshBuffers,
     LshInputs, LshOptions, Options, Projections, Score, SortBuffers, SortShape, Stage, Storage, Strides,
 };
-
-fn storage(device: &wgpu::Device, data: &[f32]) -> wgpu::Buffer {
-    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
-    let contents = bytemuck::cast_slice(data);
-    device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: None, contents, usage })
-}
-
-fn read(device: &wgpu::Device, queue: &wgpu::Queue, buffer: &wgpu::Buffer) -> Vec<f32> {
-    let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-    let copy = device.create_buffer(&wgpu::BufferDescriptor {
-        label: None,
-        size: buffer.size(),
-        usage,
-        mapped_at_creation: false,
-    });
-    let mut encoder = device.create_command_encoder(&Default::default());
-    encoder.copy_buffer_to_buffer(buffer, 0, &copy, 0, buffer.size());
-    queue.submit([encoder.finish()]);
-    copy.map_async(wgpu::MapMode::Read, .., |result| result.expect("mapping"));
-    device.poll(wgpu::PollType::wait_indefinitely()).expect("polling");
-    bytemuck::pod_collect_to_vec(&copy.slice(..).get_mapped_range().expect("mapped"))
-}
+use wgpu_attention_testing::{read, storage};
 
 #[test]
 fn two_calls_in_one_encoder_on_a_device_with_default_limits() {

@@ -1,6 +1,7 @@
 //! What the kernel tests share: a device, patterns by name, cases that print themselves, and a runner that poisons what
 //! the kernel must write and guards what it must not.
 
+mod buffers;
 mod case;
 mod check;
 mod cooperative;
@@ -13,6 +14,7 @@ mod patterns;
 mod run;
 mod stats;
 
+pub use buffers::{read, storage};
 pub use case::{BiasValues, Case};
 pub use check::{
     bound, bound_of_parts, bound_on, count, count_of_parts, count_on, failed, gather, gather_of_parts,

@@ -94,10 +94,7 @@ impl Gpu {
         pattern: &dyn Pattern,
         outputs: Outputs,
     ) -> Result<AttentionOutput<O>> {
-        self.check_alive()?;
-        let attention = of_types::<Q, KV, O>(attention.into());
-        attention.check()?;
-        inputs.check(&attention)?;
+        let attention = self.checked::<Q, KV, O>(attention.into(), inputs)?;
         let plan = match self.plans.get(&attention, pattern) {
             Some(plan) => plan,
             None => {
@@ -141,10 +138,7 @@ impl Gpu {
         parts: impl Into<Parts>,
         outputs: Outputs,
     ) -> Result<AttentionOutput<O>> {
-        self.check_alive()?;
-        let attention = of_types::<Q, KV, O>(attention.into());
-        attention.check()?;
-        inputs.check(&attention)?;
+        let attention = self.checked::<Q, KV, O>(attention.into(), inputs)?;
         let plan = self.kernels().attention_parts(&attention, parts).map_err(|e| self.or_lost(e))?;
         self.run_plan_async(&plan, inputs, outputs).await
     }
@@ -219,6 +213,19 @@ impl Gpu {
             out: fetched.take(0, attention.len_out())?,
             lse: lse.map(|_| fetched.take(1, attention.len_lse())).transpose()?,
         })
+    }
+
+    /// The call over tensors of these types, if it and its tensors are right.
+    fn checked<Q: Element, KV: Element, O: Element>(
+        &self,
+        attention: Attention,
+        inputs: &Inputs<'_, Q, KV>,
+    ) -> Result<Attention> {
+        self.check_alive()?;
+        let attention = of_types::<Q, KV, O>(attention);
+        attention.check()?;
+        inputs.check(&attention)?;
+        Ok(attention)
     }
 }
 
