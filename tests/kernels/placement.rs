@@ -113,7 +113,7 @@ fn tiles_do_not_matter() {
         StagedTile { lanes_r: 1, chunk: 16, v_keys: 4, q_resident: true, ..base },
         StagedTile { lanes_r: 8, lanes_c: 16, v_keys: 1, ..base },
         StagedTile { lanes_r: 2, lanes_c: 4, wide: true, v_keys: 16, ..base },
-        StagedTile { lanes_c: 32, chunk: 1, v_keys: 4, ..base },
+        StagedTile { lanes_c: 32, chunk: 1, v_keys: 2, ..base },
     ];
     let staged = tiles.map(Tile::Staged);
     let direct = [1, 2, 4, 8].map(|lanes| Tile::Direct(DirectTile { lanes }));

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use crate::steps::{self, Steps};
 use crate::{build, pypi};
 
-/// The steps of [`steps`].
+/// The steps of [`steps()`].
 pub(crate) const STEPS: [&str; 2] = ["licences, bans, sources", "advisories"];
 
 /// What is lost where there is no database of advisories.
