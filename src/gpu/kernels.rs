@@ -44,9 +44,11 @@ struct Inner {
     device: wgpu::Device,
     options: Options,
     edit: Option<Arc<Edit>>,
-    /// By the shader's text.
-    pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
+    pipelines: Arc<Mutex<Compiled>>,
 }
+
+/// Pipelines by the shader's text and whether it is checked at run time.
+type Compiled = HashMap<(String, bool), Arc<Pipeline>>;
 
 impl Kernels {
     /// Kernels on a device.
@@ -55,7 +57,7 @@ impl Kernels {
     /// [`Error::Limit`] if the device was made with less than WebGPU's default limits, [`Error::Device`] if it is
     /// lost.
     pub fn new(device: &wgpu::Device, options: Options) -> Result<Self> {
-        Self::create(device, options, None)
+        Self::create(device, options, None, Arc::default())
     }
 
     /// Kernels whose shader texts pass through `edit` first: for mutation tests, which plant faults and see that the
@@ -68,18 +70,23 @@ impl Kernels {
         options: Options,
         edit: impl Fn(&str) -> String + Send + Sync + 'static,
     ) -> Result<Self> {
-        Self::create(device, options, Some(Arc::new(edit)))
+        Self::create(device, options, Some(Arc::new(edit)), Arc::default())
     }
 
-    /// Kernels on the same device with other options; their pipelines are their own.
+    /// Kernels on the same device with other options; what both need is compiled once.
     ///
     /// # Errors
     /// As [`Kernels::new`].
     pub fn with_options(&self, options: Options) -> Result<Self> {
-        Self::create(self.device(), options, self.inner.edit.clone())
+        Self::create(self.device(), options, self.inner.edit.clone(), self.inner.pipelines.clone())
     }
 
-    fn create(device: &wgpu::Device, options: Options, edit: Option<Arc<Edit>>) -> Result<Self> {
+    fn create(
+        device: &wgpu::Device,
+        options: Options,
+        edit: Option<Arc<Edit>>,
+        pipelines: Arc<Mutex<Compiled>>,
+    ) -> Result<Self> {
         let limits = device.limits();
         let needs = [
             ("max_compute_invocations_per_workgroup", 128, limits.max_compute_invocations_per_workgroup),
@@ -97,7 +104,7 @@ impl Kernels {
         }
         options.check()?;
         check_not_lost(device)?;
-        let inner = Inner { device: device.clone(), options, edit, pipelines: Mutex::default() };
+        let inner = Inner { device: device.clone(), options, edit, pipelines };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -185,11 +192,12 @@ impl Kernels {
         let checks = !(self.inner.options.unchecked && shader.proven);
         // A panic of another thread leaves a map of whole pipelines: it stays usable.
         let lock = || self.inner.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pipeline) = lock().get(&shader.text) {
+        let key = (shader.text.clone(), checks);
+        if let Some(pipeline) = lock().get(&key) {
             return Ok(pipeline.clone());
         }
         // Compiled outside the lock: it takes long, and two threads that compile the same lose only time.
         let pipeline = Arc::new(Pipeline::new(&self.inner.device, &shader, checks)?);
-        Ok(lock().entry(shader.text).or_insert(pipeline).clone())
+        Ok(lock().entry(key).or_insert(pipeline).clone())
     }
 }

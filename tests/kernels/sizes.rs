@@ -28,10 +28,9 @@ const DIMS: [(usize, usize); 15] = [
     (36, 132),
 ];
 
-/// The case with all kinds of inputs, and once without lse.
+/// The case with all kinds of inputs.
 fn of_all_kinds(case: Case) -> Vec<Case> {
-    let kinds = Kind::ALL.map(|kind| case.clone().kind(kind));
-    kinds.into_iter().chain([case.seed(2).without_lse()]).collect()
+    Kind::ALL.map(|kind| case.clone().kind(kind)).to_vec()
 }
 
 #[test]
@@ -40,7 +39,8 @@ fn every_length() {
     let cases = lengths.flat_map(|len| {
         let case = Case::new(AttentionShape::new(1, 2, len, 64));
         let mut cases = of_all_kinds(case.clone());
-        cases.extend(of_all_kinds(case.pattern(Causal)));
+        cases.extend(of_all_kinds(case.clone().pattern(Causal)));
+        cases.push(case.seed(2).without_lse());
         cases
     });
     check_all("every_length", cases, bound);
@@ -69,7 +69,10 @@ fn dims(element: ElementType, (head_dim, value_dim): (usize, usize)) -> Case {
 
 #[test]
 fn every_dimension_in_f32() {
-    check_all("every_dimension_in_f32", DIMS.into_iter().flat_map(|d| of_all_kinds(dims(F32, d))), bound);
+    // Without lse a pipeline is another, but what it leaves out knows nothing of dimensions: two of them will do.
+    let without_lse = [(7, 64), (80, 33)].map(|d| dims(F32, d).without_lse());
+    let cases = DIMS.into_iter().flat_map(|d| of_all_kinds(dims(F32, d))).chain(without_lse);
+    check_all("every_dimension_in_f32", cases, bound);
     summary("every_dimension_in_f32");
 }
 
@@ -103,7 +106,8 @@ fn outputs_of_another_type_than_the_inputs() {
         [(F32, F16, 16), (F32, Bf16, 7), (F16, F32, 7), (F16, Bf16, 16), (Bf16, F32, 16), (Bf16, F16, 7)];
     let cases = types.into_iter().flat_map(|(input, output, dim)| {
         let shape = AttentionShape::new(2, 2, 70, dim).storage(Storage::all(input).out(output));
-        of_all_kinds(Case::new(shape).pattern(Causal))
+        let case = Case::new(shape).pattern(Causal);
+        [of_all_kinds(case.clone()), vec![case.without_lse()]].concat()
     });
     check_all("outputs_of_another_type_than_the_inputs", cases, bound);
     summary("outputs_of_another_type_than_the_inputs");

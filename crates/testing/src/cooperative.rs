@@ -1,12 +1,12 @@
 use std::sync::OnceLock;
-use wgpu_attention::{Gpu, Kernels, Options};
+use wgpu_attention::{Gpu, Options};
 
 /// A device with cooperative matrices, shared like the plain one; its kernels with these options.
 pub fn cooperative(mut options: Options) -> Gpu {
     static OPENED: OnceLock<Gpu> = OnceLock::new();
     let gpu = OPENED.get_or_init(|| pollster::block_on(open()));
     options.matrix_size = gpu.kernels().options().matrix_size;
-    gpu.with_kernels(Kernels::new(gpu.device(), options).expect("valid options"))
+    gpu.with_kernels(gpu.kernels().with_options(options).expect("valid options"))
 }
 
 /// The first adapter that has them.

@@ -5,6 +5,7 @@ mod buffers;
 mod case;
 mod check;
 mod cooperative;
+mod devices;
 mod draw;
 mod guards;
 mod layouts;
@@ -21,6 +22,7 @@ pub use check::{
     gather_on, verified,
 };
 pub use cooperative::cooperative;
+pub use devices::{gpu, gpu_with};
 pub use draw::Draw;
 pub use guards::{Guarded, POISON};
 pub use layouts::{Placement, contiguous};
@@ -29,43 +31,10 @@ pub use patterns::{PATTERNS, Picked, picked};
 pub use run::{Bound, Outcome, run, run_times};
 pub use stats::{check_all, summary};
 
-use std::sync::{Mutex, OnceLock, PoisonError};
 use wgpu_attention::reference::Report;
-use wgpu_attention::{Gpu, KernelPath, Kernels, Options};
 
 /// The report of a check that passed, or what failed with a line that reproduces it.
 pub type Checked = Result<Report, String>;
-
-/// The device of this test binary, shared so that each pipeline is compiled once.
-pub fn gpu() -> &'static Gpu {
-    static GPU: OnceLock<Gpu> = OnceLock::new();
-    GPU.get_or_init(|| {
-        Gpu::new().unwrap_or_else(|error| {
-            panic!(
-                "{error}\nthe kernel tests need an adapter: run them by `cargo xtask test`, which fetches a software \
-                 adapter, or install a Vulkan driver"
-            )
-        })
-    })
-}
-
-/// The same device with other options; its pipelines are kept, too.
-pub fn gpu_with(options: Options) -> Gpu {
-    if options.path == Some(KernelPath::Cooperative) {
-        return cooperative(options);
-    }
-    static MADE: Mutex<Vec<Gpu>> = Mutex::new(Vec::new());
-    if options == *gpu().kernels().options() {
-        return gpu().clone();
-    }
-    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(gpu) = made.iter().find(|gpu| *gpu.kernels().options() == options) {
-        return gpu.clone();
-    }
-    let kernels = Kernels::new(gpu().device(), options).expect("valid options");
-    made.push(gpu().with_kernels(kernels));
-    made.last().expect("just pushed").clone()
-}
 
 /// Calls a function that is generic in the element types of q, of k and v and of out with those of a storage.
 #[macro_export]

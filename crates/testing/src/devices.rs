@@ -1,0 +1,54 @@
+//! Devices that tests share.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+use wgpu_attention::{Gpu, KernelPath, Options};
+
+use crate::cooperative;
+
+/// Devices of a test binary at most. A software adapter compiles and runs what one device is given one after the other.
+const DEVICES: usize = 4;
+
+/// This thread's device. It is shared with few other threads, so that a pipeline is compiled few times; a thread keeps it.
+pub fn gpu() -> &'static Gpu {
+    static OPENED: [OnceLock<Gpu>; DEVICES] = [const { OnceLock::new() }; DEVICES];
+    thread_local!(static PLACE: Place = Place::take());
+    OPENED[PLACE.with(|place| place.0)].get_or_init(|| {
+        Gpu::new().unwrap_or_else(|error| {
+            panic!(
+                "{error}\nthe kernel tests need an adapter: run them by `cargo xtask test`, which fetches a software \
+                 adapter, or install a Vulkan driver"
+            )
+        })
+    })
+}
+
+/// The same device with other options; its pipelines are kept, too.
+pub fn gpu_with(options: Options) -> Gpu {
+    if options.path == Some(KernelPath::Cooperative) {
+        return cooperative(options);
+    }
+    gpu().with_kernels(gpu().kernels().with_options(options).expect("valid options"))
+}
+
+/// Which device a thread has.
+struct Place(usize);
+
+/// How many threads have each device.
+static TAKEN: Mutex<[usize; DEVICES]> = Mutex::new([0; DEVICES]);
+
+impl Place {
+    /// The device that fewest threads have, of as many as there are cores.
+    fn take() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = (0..cores.min(DEVICES)).min_by_key(|&place| taken[place]).expect("a core");
+        taken[place] += 1;
+        Self(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        TAKEN.lock().unwrap_or_else(PoisonError::into_inner)[self.0] -= 1;
+    }
+}
