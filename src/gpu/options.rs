@@ -22,7 +22,7 @@ pub struct Options {
     /// only where rows are too few to keep the device busy.
     pub splits: Option<usize>,
     /// Compile without run-time checks what can do without: kernels whose every index the host has proven
-    /// ([`Shader::proven`]). wgpu otherwise clamps indices and bounds loops. Kernels that take indices from tensors (LSH, the sort,
+    /// ([`Shader::proven`](crate::wgsl::Shader::proven)). wgpu otherwise clamps indices and bounds loops. Kernels that take indices from tensors (LSH, the sort,
     /// embedding) and edited shaders keep their checks. Off by default.
     pub unchecked: bool,
     /// Floating-point operations of one dispatch at most. By default as many as the device does in

@@ -2,8 +2,6 @@
 
 use super::build::Builder;
 use super::{BlockGrid, BlockMask, Part, Parts, Run, RunKind};
-#[cfg(doc)]
-use crate::Error;
 use crate::{Extent, Full, Not, Result, Varies};
 use std::collections::HashMap;
 
@@ -45,8 +43,8 @@ impl Parts {
     /// their order, and where none does, an empty part in natural order is put before them.
     ///
     /// # Errors
-    /// As [`BlockMask::transpose`]; [`Error::Argument`] for a part whose `k_order` has a key twice, which is valid forward
-    /// but would be one row of the result twice.
+    /// As [`BlockMask::transpose`]; [`Error::Argument`](crate::Error::Argument) for a part whose `k_order` has a key twice,
+    /// which is valid forward but would be one row of the result twice.
     pub fn transpose(&self) -> Result<Self> {
         let Extent { q_len, kv_len, .. } = *self.extent();
         let extent = Extent { q_len: kv_len, kv_len: q_len, ..*self.extent() };

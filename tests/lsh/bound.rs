@@ -161,7 +161,7 @@ fn no_rounding_exceeds_the_bound() {
     };
     let found: Vec<_> = (0..cases).into_par_iter().map(worst).collect();
     // Storing 16 bits is most of their bound: a directed rounding takes nearly all of it.
-    for (element, vacuous) in [(ElementType::F32, 0.02), (ElementType::F16, 0.5), (ElementType::Bf16, 0.5)] {
+    for (element, vacuous) in [(ElementType::F32, 0.05), (ElementType::F16, 0.5), (ElementType::Bf16, 0.5)] {
         let found = || found.iter().filter(|found| found.0 == element).map(|found| found.1);
         let worst = found().fold(0f64, |worst, found| worst.max(found.0));
         let (configs, promised) = (found().count(), found().map(|found| found.1).sum::<usize>());

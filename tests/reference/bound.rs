@@ -1,4 +1,4 @@
-//! The bound against a simulated kernel: never exceeded, and not vacuous.
+//! The bound against a simulated kernel: never exceeded, and never far above what f32 arithmetic can do.
 
 use super::simulator::{Device, Mode, Walk, attention_row};
 use rayon::prelude::*;
@@ -211,6 +211,10 @@ impl Config {
     }
 }
 
+/// A bound is at most 20 times what the worst of 12 rounding behaviours reaches: a wider one would follow a weakness of the
+/// kernel, or promise nothing.
+const LEAST: f64 = 0.05;
+
 /// Times 2^-13.
 fn shrink<E: Element>(tensor: &mut [E]) {
     tensor.iter_mut().for_each(|x| *x = E::from_f64(Into::<f64>::into(*x) * 2f64.powi(-13)));
@@ -234,7 +238,7 @@ fn no_rounding_exceeds_the_bound() {
         };
         let (out, lse) = (largest(of_kind().map(|r| r.0)), largest(of_kind().map(|r| r.1)));
         println!("  {:8} out {out:.4} lse {lse:.4}", format!("{kind:?}"));
-        assert!(out > 0.001 && lse > 0.001, "{kind:?}: a bound that nothing comes near is vacuous");
+        assert!(out > LEAST && lse > LEAST, "{kind:?}: a bound that nothing comes near is vacuous");
     }
     for (name, is) in [
         ("softcap", 0),
@@ -265,11 +269,9 @@ fn no_rounding_exceeds_the_bound() {
         };
         let with =
             || configs.iter().zip(&results).filter(|(config, _)| has(config)).map(|(_, result)| result);
-        println!(
-            "  {name:9} out {:.4} lse {:.4}",
-            largest(with().map(|r| r.0)),
-            largest(with().map(|r| r.1))
-        );
+        let (out, lse) = (largest(with().map(|r| r.0)), largest(with().map(|r| r.1)));
+        println!("  {name:9} out {out:.4} lse {lse:.4}");
+        assert!(out > LEAST && lse > LEAST, "{name}: a bound that nothing comes near is vacuous");
     }
     let unspecified: usize = results.iter().map(|r| r.2).sum();
     println!("  elements without a promise: {unspecified}");
@@ -290,7 +292,7 @@ fn long_rows_stay_within_the_bound() {
         configs.par_iter().map(|config| config.worst::<f32, f32>().0).collect::<Vec<_>>().into_iter(),
     );
     println!("4,097 keys: worst error / bound {worst:.4}");
-    assert!(worst > 0.001);
+    assert!(worst > LEAST);
 }
 
 /// A row and its bound for one query of given scores: d = 1, q = 1, k = scores.

@@ -9,6 +9,8 @@ mod implementations;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Error, Result, bail, ensure};
 
@@ -125,22 +127,11 @@ fn compare(options: &Options, there: &[(&Implementation, Launcher)], missing: &M
     let folder = program.with_file_name("conformance-results");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
 
-    let (mut results, mut failed) = (Vec::new(), Vec::new());
-    for (n, (one, launcher)) in there.iter().enumerate() {
-        eprintln!("\n-- {}", one.name);
-        let out = folder.join(format!("{n}.jsonl"));
-        let _ = fs::remove_file(&out);
-        let set = if options.quick { one.quick.unwrap_or(Set::Tiny) } else { one.set };
-        let set = ["--set", set.name(), "--only", options.only.as_str()];
-        let run = Run { program: &program, set: &set, out: &out };
-        if let Err(error) = run.on(one, launcher, &folder) {
-            eprintln!("   {error:#}");
-            failed.push(one.name);
-        }
-        if out.is_file() {
-            results.push(format!("{}={}", one.name, out.display()));
-        }
-    }
+    let ran = on_each(options, there, &program, &folder);
+    let name = |n: usize| there[n].0.name;
+    let failed: Vec<_> = ran.iter().filter(|(_, one)| one.failed).map(|(n, _)| name(*n)).collect();
+    let written = ran.iter().filter(|(_, one)| one.out.is_file());
+    let results: Vec<_> = written.map(|(n, one)| format!("{}={}", name(*n), one.out.display())).collect();
     ensure!(!results.is_empty(), "nothing ran on {}", failed.join(", "));
     let mut table = Command::new(&program);
     table.arg("table").args(&results);
@@ -167,42 +158,92 @@ fn today() -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_string())
 }
 
+/// Runs the cases on each implementation; how each ran, in order.
+fn on_each(
+    options: &Options,
+    there: &[(&Implementation, Launcher)],
+    program: &Path,
+    folder: &Path,
+) -> Vec<(usize, Outcome)> {
+    // An implementation compiles and runs on one core for the most part: several at a time, each one's lines together.
+    let next = AtomicUsize::new(0);
+    let ran: Mutex<Vec<(usize, Outcome)>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    let Some((one, launcher)) = there.get(n) else { break };
+                    eprintln!("-- {} ...", one.name);
+                    let out = folder.join(format!("{n}.jsonl"));
+                    let _ = fs::remove_file(&out);
+                    let set = if options.quick { one.quick.unwrap_or(Set::Tiny) } else { one.set };
+                    let set = ["--set", set.name(), "--only", options.only.as_str()];
+                    let run = Run { program, set: &set, out: &out, folder: &folder.join(n.to_string()) };
+                    let mut said = String::new();
+                    let result = run.on(one, launcher, &mut said);
+                    eprint!("\n-- {}\n{said}", one.name);
+                    if let Err(error) = &result {
+                        eprintln!("   {error:#}");
+                    }
+                    let outcome = Outcome { failed: result.is_err(), out };
+                    ran.lock().unwrap_or_else(PoisonError::into_inner).push((n, outcome));
+                }
+            });
+        }
+    });
+    let mut ran = ran.into_inner().unwrap_or_else(PoisonError::into_inner);
+    ran.sort_by_key(|(n, _)| *n);
+    ran
+}
+
+/// How an implementation ran.
+struct Outcome {
+    failed: bool,
+    /// Where its results are, if it came to any.
+    out: PathBuf,
+}
+
 /// A run of the cases.
 struct Run<'a> {
     program: &'a Path,
     set: &'a [&'a str],
     out: &'a Path,
+    /// For what is only needed on the way.
+    folder: &'a Path,
 }
 
 impl Run<'_> {
-    /// Runs the cases on an implementation; results go to `out`.
-    fn on(&self, one: &Implementation, launcher: &Launcher, folder: &Path) -> Result<()> {
+    /// Runs the cases on an implementation; results go to `out`, and what the programs say to `said`.
+    fn on(&self, one: &Implementation, launcher: &Launcher, said: &mut String) -> Result<()> {
         match &one.through {
             Through::Wgpu { settings, arguments, .. } => {
                 let mut command = launcher.command(self.program);
                 command.arg("run").arg("--out").arg(self.out).args(self.set);
-                succeed(command.args(*arguments).envs(settings.iter().copied()))
+                succeed(command.args(*arguments).envs(settings.iter().copied()), said)
             }
             Through::Dawn => {
-                let cases = folder.join("cases");
-                let _ = fs::remove_dir_all(&cases);
-                succeed(Command::new(self.program).arg("export").arg(&cases).args(self.set))?;
+                let cases = self.folder;
+                let _ = fs::remove_dir_all(cases);
+                succeed(Command::new(self.program).arg("export").arg(cases).args(self.set), said)?;
                 let script = steps::root().join("tools/conformance/js/replay.mjs");
                 let mut node = launcher.command("node");
                 // The driver is the fetched one; what else Dawn says of adapters it does not use is no news.
-                succeed(node.arg(script).arg(DAWN.main()?).arg(&cases))?;
+                succeed(node.arg(script).arg(DAWN.main()?).arg(cases), said)?;
                 let mut judge = Command::new(self.program);
-                succeed(judge.arg("judge").arg(&cases).arg("--out").arg(self.out).args(self.set))?;
-                Ok(fs::remove_dir_all(&cases)?)
+                succeed(judge.arg("judge").arg(cases).arg("--out").arg(self.out).args(self.set), said)?;
+                Ok(fs::remove_dir_all(cases)?)
             }
         }
     }
 }
 
 /// Runs a command; the error is its status, for it has said the rest.
-fn succeed(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot run {:?}", command.get_program()))?;
-    ensure!(status.success(), "{status}");
+fn succeed(command: &mut Command, said: &mut String) -> Result<()> {
+    let output = command.output().with_context(|| format!("cannot run {:?}", command.get_program()))?;
+    said.push_str(&String::from_utf8_lossy(&output.stdout));
+    said.push_str(&String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{}", output.status);
     Ok(())
 }
 
