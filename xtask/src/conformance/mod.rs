@@ -9,8 +9,6 @@ mod implementations;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Error, Result, bail, ensure};
 
@@ -128,10 +126,9 @@ fn compare(options: &Options, there: &[(&Implementation, Launcher)], missing: &M
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
 
     let ran = on_each(options, there, &program, &folder);
-    let name = |n: usize| there[n].0.name;
-    let failed: Vec<_> = ran.iter().filter(|(_, one)| one.failed).map(|(n, _)| name(*n)).collect();
-    let written = ran.iter().filter(|(_, one)| one.out.is_file());
-    let results: Vec<_> = written.map(|(n, one)| format!("{}={}", name(*n), one.out.display())).collect();
+    let failed: Vec<_> = ran.iter().filter(|one| one.failed).map(|one| one.name).collect();
+    let written = ran.iter().filter(|one| one.out.is_file());
+    let results: Vec<_> = written.map(|one| format!("{}={}", one.name, one.out.display())).collect();
     ensure!(!results.is_empty(), "nothing ran on {}", failed.join(", "));
     let mut table = Command::new(&program);
     table.arg("table").args(&results);
@@ -158,47 +155,44 @@ fn today() -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_string())
 }
 
-/// Runs the cases on each implementation; how each ran, in order.
+/// Runs the cases on each implementation; how each ran, in the same order.
 fn on_each(
     options: &Options,
     there: &[(&Implementation, Launcher)],
     program: &Path,
     folder: &Path,
-) -> Vec<(usize, Outcome)> {
-    // An implementation compiles and runs on one core for the most part: several at a time, each one's lines together.
-    let next = AtomicUsize::new(0);
-    let ran: Mutex<Vec<(usize, Outcome)>> = Mutex::default();
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                loop {
-                    let n = next.fetch_add(1, Ordering::Relaxed);
-                    let Some((one, launcher)) = there.get(n) else { break };
-                    eprintln!("-- {} ...", one.name);
-                    let out = folder.join(format!("{n}.jsonl"));
-                    let _ = fs::remove_file(&out);
-                    let set = if options.quick { one.quick.unwrap_or(Set::Tiny) } else { one.set };
-                    let set = ["--set", set.name(), "--only", options.only.as_str()];
-                    let run = Run { program, set: &set, out: &out, folder: &folder.join(n.to_string()) };
-                    let mut said = String::new();
-                    let result = run.on(one, launcher, &mut said);
-                    eprint!("\n-- {}\n{said}", one.name);
-                    if let Err(error) = &result {
-                        eprintln!("   {error:#}");
-                    }
-                    let outcome = Outcome { failed: result.is_err(), out };
-                    ran.lock().unwrap_or_else(PoisonError::into_inner).push((n, outcome));
-                }
-            });
-        }
-    });
-    let mut ran = ran.into_inner().unwrap_or_else(PoisonError::into_inner);
-    ran.sort_by_key(|(n, _)| *n);
+) -> Vec<Outcome> {
+    let on_one = |n: usize, (one, launcher): &(&Implementation, Launcher)| {
+        eprintln!("-- {} ...", one.name);
+        let out = folder.join(format!("{n}.jsonl"));
+        let _ = fs::remove_file(&out);
+        let set = if options.quick { one.quick.unwrap_or(Set::Tiny) } else { one.set };
+        let set = ["--set", set.name(), "--only", options.only.as_str()];
+        let run = Run { program, set: &set, out: &out, folder: &folder.join(n.to_string()) };
+        let mut said = String::new();
+        let result = run.on(one, launcher, &mut said);
+        let error = result.as_ref().err().map(|error| format!("   {error:#}\n")).unwrap_or_default();
+        eprint!("\n-- {}\n{said}{error}", one.name);
+        Outcome { name: one.name, failed: result.is_err(), out }
+    };
+    // An implementation compiles and runs on one core for the most part: as many at a time as there are cores.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut ran = Vec::new();
+    for some in there.chunks(cores) {
+        let first = ran.len();
+        std::thread::scope(|scope| {
+            let on_one = &on_one;
+            let start = |(n, one)| scope.spawn(move || on_one(first + n, one));
+            let threads: Vec<_> = some.iter().enumerate().map(start).collect();
+            ran.extend(threads.into_iter().map(|thread| thread.join().expect("no panic")));
+        });
+    }
     ran
 }
 
 /// How an implementation ran.
 struct Outcome {
+    name: &'static str,
     failed: bool,
     /// Where its results are, if it came to any.
     out: PathBuf,
