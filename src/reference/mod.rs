@@ -26,7 +26,7 @@
 //! ```
 //! use wgpu_attention::{AttentionShape, Causal, reference};
 //! let shape = AttentionShape::new(1, 2, 48, 16);
-//! let tensors = reference::random::<f32>(&shape, reference::Kind::Normal, 7)?;
+//! let tensors = reference::random::<f32, f32>(&shape, reference::Kind::Normal, 7)?;
 //! let exact = reference::attention_with(&shape, &tensors.inputs(), &Causal)?;
 //!
 //! // A kernel's output: here the exact one, rounded.

@@ -9,7 +9,7 @@
 //! ```
 //! use wgpu_attention::{AttentionShape, Causal, reference::{self, Got, Rows, oracle}};
 //! let shape = AttentionShape::new(1, 2, 40, 16);
-//! let count = oracle::count_inputs::<f32>(&shape, 1)?;
+//! let count = oracle::count_inputs::<f32, f32>(&shape, 1)?;
 //! let exact = reference::attention_with(&shape, &count.inputs(), &Causal)?;
 //! let out: Vec<f32> = exact.out.iter().map(|&x| x as f32).collect();
 //! let got = Got::new(&out);
