@@ -157,7 +157,7 @@ uniform! {
 mod tests {
     use super::*;
     use crate::wgsl::Shader;
-    use crate::{AttentionShape, Score};
+    use crate::{AttentionShape, Buckets, Score};
 
     type Fields = Vec<(String, usize)>;
 
@@ -176,7 +176,7 @@ mod tests {
     /// The fields of a member of `params` as the host writes them.
     fn host_fields(shader: &Shader, member: &str) -> Fields {
         let is_lsh = shader.label.contains(" lsh ");
-        let terms = Score::new().softcap(1.0).alibi().bias(Default::default());
+        let terms = Score::new().softcap(1.0).alibi().bias(Default::default()).with(Buckets::new(32, 128));
         let shape = AttentionShape::new(1, 1, 1, 1);
         let term = terms.rules().filter_map(|rule| rule.params(&shape)).find(|block| block.member == member);
         fields(match (shader.entry, member) {
@@ -217,7 +217,13 @@ mod tests {
                 let ty = module.types[member.ty].name.clone().unwrap();
                 let host = host_fields(&shader, &name);
                 assert_eq!(wgsl_fields(&module, &ty), host, "{}: {name}", shader.label);
-                at += (host.last().unwrap().1 + 4).next_multiple_of(16);
+                // An array of vectors, or one word, is last.
+                let naga::TypeInner::Struct { span, .. } = module.types[member.ty].inner else {
+                    unreachable!()
+                };
+                let last = host.last().unwrap().1 + 4;
+                assert!(ty == "BucketsParams" || span as usize == last, "{}: {name}", shader.label);
+                at += (span as usize).next_multiple_of(16);
             }
         }
     }

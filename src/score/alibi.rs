@@ -3,6 +3,7 @@
 use super::rule::{Known, Pair, Rule, TINY, Tensors, TermTensor, U};
 use crate::uniform::{Block, uniform};
 use crate::{AttentionShape, Result};
+use std::borrow::Cow;
 
 /// Adds -slope_h D, with D = (i + Lk - Lq) - j (Press 2022, section 3): for Lq = Lk the usual slope_h (j - i). Queries and
 /// keys are aligned at their ends, as causal masks are, so that the last rows of a sequence, given alone with all keys, have
@@ -120,8 +121,8 @@ impl Rule for Alibi {
         (self.slopes == Slopes::Given).then_some(0.0)
     }
 
-    fn shader(&self) -> &'static str {
-        include_str!("../../shaders/score/alibi.wgsl")
+    fn shader(&self) -> Cow<'static, str> {
+        include_str!("../../shaders/score/alibi.wgsl").into()
     }
 
     fn params(&self, _: &AttentionShape) -> Option<Block> {

@@ -1,8 +1,9 @@
 //! An additive tensor.
 
-use super::rule::{Known, Pair, Rule, TINY, Tensors, TermTensor, U};
+use super::rule::{Known, Pair, Rule, Tensors, TermTensor, added};
 use crate::uniform::{Block, uniform};
 use crate::{AttentionShape, BiasStrides, Result};
+use std::borrow::Cow;
 
 /// Adds an f32 tensor, `bias`, broadcast over any of `[B, H, Lq, Lk]` by zero strides. An element of minus infinity removes
 /// its pair from S. Large negative numbers are ordinary biases: the crate's own masks are exact.
@@ -61,13 +62,8 @@ impl Rule for Bias {
         before + self.value(at, tensors)
     }
 
-    /// One addition, and the flush of an element that is not normal.
     fn error(&self, before: Known, after: f64, _: &Pair, _: &Tensors<'_>) -> f64 {
-        // f32::MIN itself is fine: what rounding adds to it stays below half of its last place.
-        if after.abs() > f64::from(f32::MAX) + 2f64.powi(102) {
-            return f64::INFINITY;
-        }
-        before.error + U * (after.abs() + before.error) + if after == 0.0 { 0.0 } else { TINY }
+        added(before, after)
     }
 
     fn drawn(&self, normal: f64) -> f32 {
@@ -79,8 +75,8 @@ impl Rule for Bias {
         Some(if bits & 7 == 0 { f32::NEG_INFINITY } else { 0.0 })
     }
 
-    fn shader(&self) -> &'static str {
-        include_str!("../../shaders/score/bias.wgsl")
+    fn shader(&self) -> Cow<'static, str> {
+        include_str!("../../shaders/score/bias.wgsl").into()
     }
 
     fn params(&self, _: &AttentionShape) -> Option<Block> {

@@ -12,12 +12,14 @@
 
 mod alibi;
 mod bias;
+mod buckets;
 mod rule;
 mod softcap;
 mod temperature;
 
 pub use alibi::{Alibi, Slopes};
 pub use bias::Bias;
+pub use buckets::Buckets;
 pub use rule::TermTensor;
 pub(crate) use rule::{Known, Pair, Rule};
 pub use softcap::Softcap;
@@ -53,6 +55,8 @@ pub enum Term {
     Softcap(Softcap),
     /// Adds slope_h times the distance.
     Alibi(Alibi),
+    /// Adds an element of a table, by bucket of the distance.
+    Buckets(Buckets),
     /// Adds a tensor; its elements of minus infinity remove their pairs.
     Bias(Bias),
 }
@@ -64,6 +68,7 @@ impl Term {
             Self::Temperature(term) => term,
             Self::Softcap(term) => term,
             Self::Alibi(term) => term,
+            Self::Buckets(term) => term,
             Self::Bias(term) => term,
         }
     }
@@ -84,7 +89,7 @@ macro_rules! terms {
     };
 }
 
-terms!(Temperature, Softcap, Alibi, Bias);
+terms!(Temperature, Softcap, Alibi, Buckets, Bias);
 
 impl Score {
     /// scale q . k with a scale of 1 / sqrt(d) (Vaswani 2017, eq. 1), without terms.
@@ -222,6 +227,12 @@ mod tests {
             (Score::new().scale(f32::NAN), "scale"),
             (Score::new().softcap(0.0), "softcap"),
             (Score::new().softcap(f32::INFINITY), "softcap"),
+            (Score::new().with(Buckets::new(1, 128)), "buckets: need 2 to 4096 of them, got 1"),
+            (
+                Score::new().with(Buckets::new(3, 9).bidirectional(true)),
+                "buckets: need 4 to 4096 of them, got 3",
+            ),
+            (Score::new().with(Buckets::new(32, 16)), "buckets.max_distance: need 17 to 1073741824"),
             (Score::new().bias(BiasStrides { key: -1, ..BiasStrides::default() }), "bias"),
         ] {
             let error = score.check(&shape).unwrap_err().to_string();

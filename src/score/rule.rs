@@ -50,6 +50,16 @@ pub(super) const U: f64 = 1.0 / 8_388_608.0;
 /// The smallest normal f32: what a flush may lose.
 pub(super) const TINY: f64 = f32::MIN_POSITIVE as f64;
 
+/// The error of `after`, the score `before` with an f32 number added: one addition, and the flush of a number that is not
+/// normal; infinite where f32 may overflow.
+pub(super) fn added(before: Known, after: f64) -> f64 {
+    // f32::MIN itself is fine: what rounding adds to it stays below half of its last place.
+    if after.abs() > f64::from(f32::MAX) + 2f64.powi(102) {
+        return f64::INFINITY;
+    }
+    before.error + U * (after.abs() + before.error) + if after == 0.0 { 0.0 } else { TINY }
+}
+
 /// A term of the score. `tensors` are those of [`tensors`](Self::tensors), or of [`constants`](Self::constants), in order.
 pub(crate) trait Rule {
     /// The name of the term's files, and of its function in WGSL, `NAME_score`.
@@ -98,7 +108,7 @@ pub(crate) trait Rule {
     fn silent(&self, bits: u64) -> Option<f32>;
 
     /// The WGSL that defines `NAME_score(pair, scores)`.
-    fn shader(&self) -> &'static str;
+    fn shader(&self) -> Cow<'static, str>;
 
     /// Its parameters, if it has any.
     fn params(&self, shape: &AttentionShape) -> Option<Block> {

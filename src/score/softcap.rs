@@ -3,6 +3,7 @@
 use super::rule::{Known, Pair, Rule, TINY, Tensors, U};
 use crate::uniform::{Block, uniform};
 use crate::{AttentionShape, Error, Result};
+use std::borrow::Cow;
 
 /// Caps scores smoothly: c tanh(score / c) (Gemma Team 2024, section 2). Exact to a few units in the last place for every
 /// cap: a cap far above the scores leaves them as they are.
@@ -66,8 +67,8 @@ impl Rule for Softcap {
         Some(0.0) // it has no elements, and leaves a score of 0
     }
 
-    fn shader(&self) -> &'static str {
-        include_str!("../../shaders/score/softcap.wgsl")
+    fn shader(&self) -> Cow<'static, str> {
+        include_str!("../../shaders/score/softcap.wgsl").into()
     }
 
     fn params(&self, _: &AttentionShape) -> Option<Block> {

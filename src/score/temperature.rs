@@ -2,6 +2,7 @@
 
 use super::rule::{Known, Pair, Rule, TINY, Tensors, TermTensor, U};
 use crate::{AttentionShape, Result};
+use std::borrow::Cow;
 
 /// Divides scores by a temperature per head, before everything else: scale q . k / t_h, with the caller's tensor
 /// `temperature`, `[H]`. Above 1 it flattens the weights, below 1 it sharpens them (learned in Swin V2, Liu 2022, section
@@ -45,7 +46,7 @@ impl Rule for Temperature {
         Some(1.0)
     }
 
-    fn shader(&self) -> &'static str {
-        include_str!("../../shaders/score/temperature.wgsl")
+    fn shader(&self) -> Cow<'static, str> {
+        include_str!("../../shaders/score/temperature.wgsl").into()
     }
 }

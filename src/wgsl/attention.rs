@@ -1,7 +1,7 @@
 //! Variants of `attention.wgsl`.
 
 use super::{Header, Matrices, Shader, SortedChunks, Tile, TileKind, TileLimits, tensor};
-use crate::{Alibi, BiasStrides, ElementType, Score, Temperature};
+use crate::{Alibi, BiasStrides, Buckets, ElementType, Score, Temperature};
 use std::fmt::Write;
 
 /// What the kernel leaves beside the output rows.
@@ -159,7 +159,7 @@ impl AttentionVariant {
         }
         text += "    return s;\n}\n";
         let mut texts = vec![text];
-        texts.extend(self.score.rules().map(|rule| rule.shader().into()));
+        texts.extend(self.score.rules().map(|rule| rule.shader().into_owned()));
         if self.score.softcap_value().is_some() {
             texts.push(include_str!("../../shaders/lib/hyperbolic.wgsl").into());
         }
@@ -262,6 +262,7 @@ impl AttentionVariant {
             Score::new().bias(bias),
             Score::new().alibi(),
             Score::new().with(Temperature),
+            Score::new().with(Buckets::new(32, 128).bidirectional(true)),
             Score::new().softcap(30.0).bias(bias).with(Alibi::default()),
         ] {
             list.push(Self { score, stats: Stats::Lse, ..small(64, 64) });

@@ -11,8 +11,8 @@ use wgpu_attention::ElementType::{self, F16, F32};
 use wgpu_attention::reference::Kind;
 use wgpu_attention::wgsl::{Matrices, Tile, TileKind};
 use wgpu_attention::{
-    Attention, AttentionShape, BiasStrides, BlockGrid, BlockMask, Causal, Full, KernelPath, Kernels, Options,
-    Score, Storage, Temperature, Window,
+    Attention, AttentionShape, BiasStrides, BlockGrid, BlockMask, Buckets, Causal, Full, KernelPath, Kernels,
+    Options, Score, Storage, Temperature, Window,
 };
 
 fn case(attention: impl Into<Attention>, output: ElementType) -> Case {
@@ -92,6 +92,8 @@ fn score_terms() {
     ];
     check_all("cooperative: terms", cases, bound);
     let tempered = shape().score(Score::new().with(Temperature));
+    let buckets = shape().score(Score::new().with(Buckets::new(32, 60).bidirectional(true)));
+    check_all("cooperative: buckets", [case(&buckets, F16)], bound);
     let cases = [case(&tempered, F32), case(&tempered, F16).pattern(Causal).kind(Kind::Peaky)];
     check_all("cooperative: temperature, bound", cases.clone(), bound);
     check_all("cooperative: temperature, count", cases.clone(), count);

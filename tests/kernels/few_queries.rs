@@ -8,8 +8,8 @@ use crate::support::{
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
 use wgpu_attention::{
-    AttentionShape, BiasStrides, BlockGrid, BlockMask, Causal, Full, Kernels, Options, Schedule, Score,
-    Storage, Temperature, Window, wgsl,
+    AttentionShape, BiasStrides, BlockGrid, BlockMask, Buckets, Causal, Full, Kernels, Options, Schedule,
+    Score, Storage, Temperature, Window, wgsl,
 };
 
 const SPLITS: [usize; 5] = [1, 2, 3, 7, 64];
@@ -95,6 +95,8 @@ fn score_terms_of_packed_heads() {
         let shape = shape(q_len, group);
         let sizes = [shape.batch, shape.heads, shape.q_len, shape.kv_len];
         let score = Score::new().bias(BiasStrides::broadcast(sizes)).softcap(3.0).alibi();
+        let bucketed = shape.score(Score::new().with(Buckets::new(16, 64)));
+        cases.push(Case::new(bucketed).options(split(2)).pattern(Causal));
         let case = Case::new(shape.score(score)).options(split(2));
         cases.push(case.clone().bias(BiasValues::Holes));
         cases.push(case.pattern(Causal));

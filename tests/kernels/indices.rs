@@ -8,8 +8,8 @@ use crate::support::{
 use wgpu_attention::ElementType::{F16, F32};
 use wgpu_attention::wgsl::{TileKind, variants};
 use wgpu_attention::{
-    Alibi, Attention, AttentionShape, BiasStrides, Causal, Gpu, Kernels, Options, Score, Slopes, Storage,
-    Temperature, Window,
+    Alibi, Attention, AttentionShape, BiasStrides, Buckets, Causal, Gpu, Kernels, Options, Score, Slopes,
+    Storage, Temperature, Window,
 };
 
 /// The text with a test around each index; outputs of a workgroup that was outside become 1e30.
@@ -107,6 +107,7 @@ fn cases() -> Vec<Case> {
         Case::new(odd.storage(Storage::all(F16))).pattern(Causal).blocks(16, 16),
         Case::new(biased(&few.into())).pattern(Causal).bias(BiasValues::Holes),
         Case::new(Placement::Reversed(4).apply(&shape)).score(per_head).pattern(Causal),
+        Case::new(few).score(Score::new().with(Buckets::new(32, 60).bidirectional(true))),
     ]
 }
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `sizes.rs` | the bound: lengths, dimensions, element types, heads |
 //! | `mixed.rs` | q in f32, k and v in 16 bits |
-//! | `terms.rs` | the bound: scale, temperature, softcap, ALiBi, bias |
+//! | `terms.rs` | the bound: scale, temperature, softcap, ALiBi, buckets, bias |
 //! | `formulas.rs` | calls whose result is a formula |
 //! | `placement.rs` | the bound: layouts, gaps, offsets, reversed tensors, forced tiles, mask blocks |
 //! | `sets.rs` | count and gather tests: the exact set of keys, for every pattern |

@@ -6,7 +6,9 @@ use crate::support::{
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
-use wgpu_attention::{Attention, AttentionShape, BiasStrides, Gpu, Parts, Score, Storage, Temperature};
+use wgpu_attention::{
+    Attention, AttentionShape, BiasStrides, Buckets, Gpu, Parts, Score, Storage, Temperature,
+};
 
 type Check = fn(&Gpu, &Case, &Parts) -> Checked;
 
@@ -122,6 +124,13 @@ fn scores_that_need_positions_go_by_the_tensors_positions() {
     let cuts = [Cut::Keys, Cut::KeysPermuted, Cut::Gathers];
     under(&cuts, "scores_that_need_positions_go_by_the_tensors_positions", cases, bound_of_parts);
     under(&cuts, "counted", patterns(shape.score(biased), 0..2), count_of_parts);
+}
+
+#[test]
+fn buckets_of_parts() {
+    let shape = AttentionShape::new(1, 3, 67, 16).kv_len(90);
+    let score = Score::new().with(Buckets::new(16, 40).bidirectional(true));
+    under(&[Cut::Keys, Cut::Gathers], "buckets_of_parts", patterns(shape.score(score), 0..1), bound_of_parts);
 }
 
 #[test]

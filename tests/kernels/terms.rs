@@ -1,10 +1,10 @@
-//! Every element at or below its bound: scale, temperature, softcap, ALiBi, bias, and what they are together.
+//! Every element at or below its bound: scale, temperature, softcap, ALiBi, buckets, bias, and what they are together.
 
 use crate::support::{BiasValues, Case, bound, check_all, count, gather, picked, summary};
 use wgpu_attention::ElementType::{Bf16, F16};
 use wgpu_attention::reference::Kind;
 use wgpu_attention::{
-    Alibi, Attention, AttentionShape, BiasStrides, Causal, Score, Slopes, Storage, Temperature,
+    Alibi, Attention, AttentionShape, BiasStrides, Buckets, Causal, Score, Slopes, Storage, Temperature,
 };
 
 const KINDS: [Kind; 4] = [Kind::Normal, Kind::Peaky, Kind::Offset, Kind::Rising];
@@ -112,6 +112,31 @@ fn alibi() {
         }
     }
     check_all("alibi", cases, bound);
+}
+
+/// Distances on both sides of 0 and far beyond the last edge; tables of their own for heads; one edge and none.
+#[test]
+fn buckets() {
+    let mut cases = vec![];
+    for (buckets, max_distance, bidirectional, (q_len, kv_len)) in [
+        (32, 128, true, (67, 200)),
+        (32, 128, false, (200, 67)),
+        (8, 20, true, (70, 70)),
+        (4, 3, false, (1, 130)),
+        (2, 2, false, (33, 33)),
+        (600, 1000, true, (40, 900)),
+    ] {
+        let shape = AttentionShape::new(2, 3, q_len, 16).kv_heads(1).kv_len(kv_len);
+        let term = Buckets::new(buckets, max_distance).bidirectional(bidirectional);
+        let case = Case::new(shape.score(Score::new().scale(1.0).with(term)));
+        cases.push(case.clone().kind(Kind::Peaky));
+        cases.push(case.clone().pattern(Causal).storage(Storage::all(F16)));
+        cases.push(case.without_lse().pattern(Causal));
+    }
+    check_all("buckets: bound", cases.clone(), bound);
+    let short = |case: &Case| case.attention.shape.kv_len < 256;
+    check_all("buckets: count", cases.iter().filter(|case| short(case)).cloned(), count);
+    check_all("buckets: gather", cases, gather);
 }
 
 /// Each head has a temperature of its own, drawn around 1.

@@ -6,8 +6,8 @@ use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::{Kind, Tensors};
 use wgpu_attention::wgsl::{DirectTile, StagedTile, Tile};
 use wgpu_attention::{
-    Attention, AttentionShape, BiasStrides, Causal, Element, ElementType, Full, Gpu, KernelPath, Kernels,
-    Options, PairPredicate, Score, Site, Storage, Temperature, Window,
+    Attention, AttentionShape, BiasStrides, Buckets, Causal, Element, ElementType, Full, Gpu, KernelPath,
+    Kernels, Options, PairPredicate, Score, Site, Storage, Temperature, Window,
 };
 use wgpu_attention_testing::mutants::{Check, Edit};
 
@@ -63,6 +63,10 @@ pub(crate) const CHECKS: &[(&str, Check<Subject>)] = &[
     ("temperature", |s| {
         let tempered = scored(Score::new().with(Temperature));
         bound_on(&s.small, &case(tempered, Causal).kind(Kind::Peaky)).map(drop)
+    }),
+    ("buckets", |s| {
+        let bucketed = scored(Score::new().scale(1.0).with(Buckets::new(32, 128).bidirectional(true)));
+        bound_on(&s.small, &case(bucketed, Full)).map(drop)
     }),
     ("removed", |s| removed().iter().try_for_each(|case| count_on(&s.small, case).map(drop))),
     ("gathered terms", |s| {

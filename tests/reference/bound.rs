@@ -4,8 +4,8 @@ use super::simulator::{Device, Mode, Walk, attention_row};
 use rayon::prelude::*;
 use wgpu_attention::reference::{self, Counter, Kind, Position, Tensors, WeightFormat};
 use wgpu_attention::{
-    Attention, AttentionShape, BiasStrides, Causal, Element, ElementType, Full, Inputs, Pattern, Score,
-    Storage, Temperature,
+    Attention, AttentionShape, BiasStrides, Buckets, Causal, Element, ElementType, Full, Inputs, Pattern,
+    Score, Storage, Temperature,
 };
 
 use ElementType::{Bf16, F16, F32};
@@ -97,6 +97,9 @@ impl Config {
         }
         if draw.bits(22).is_multiple_of(6) {
             score = score.with(Temperature);
+        }
+        if draw.bits(23).is_multiple_of(6) {
+            score = score.with(Buckets::new(8, 20).bidirectional(true));
         }
         if bias.is_some() {
             score = score.bias(BiasStrides::broadcast([1, 1, 3, shape.kv_len]));

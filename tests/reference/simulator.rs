@@ -421,6 +421,11 @@ fn terms_of_score<Q: Element, KV: Element>(
                     b => device.add(s, b.into()),
                 }
             }
+            Term::Buckets(buckets) => {
+                let distance = (at.i + shape.kv_len) as i64 - shape.q_len as i64 - i64::from(j);
+                let at = buckets.bucket(distance) * shape.heads + at.head;
+                device.add(s, tensor("bucket_table")[at].into())
+            }
             other => panic!("{} is not simulated", other.name()),
         };
     }

@@ -202,6 +202,12 @@ wgpu_attention_testing::mutants! {
         "slopes[pairs.head]" => "slopes[0]";
     "ALiBi counts from the first key" ["terms"]
         "let position = i32(i + params.kernel.kv_len - params.kernel.q_len);" => "let position = i32(i);";
+    "an edge belongs to the bucket before it" ["buckets"]
+        "edges <= n)" => "edges < n)";
+    "keys before the query have the buckets of those after it" ["buckets"]
+        "both & (distance < vec4(0))" => "both & (distance > vec4(0))";
+    "the table of buckets is head 0's" ["buckets"]
+        "bucket(pairs.distance) * params.kernel.heads + pairs.head" => "bucket(pairs.distance) * params.kernel.heads";
     // --- the end of a row ---
     "an empty row is not 0" ["count"]
         "select(1.0 / all_l, 0.0, is_zero(all_l))" => "1.0 / all_l";
