@@ -48,8 +48,8 @@ pub struct AttentionPlan {
 #[derive(Debug)]
 struct Inner {
     attention: Attention,
-    /// Without lse, and with it: a call that wants lse runs another variant than one that does not.
-    variants: [Variant; 2],
+    /// By what is left beside out: a call that wants lse or the state runs another variant than one that does not.
+    variants: [Variant; 4],
     parts: Vec<PartPlan>,
     /// What the terms of the score have of their own, by name.
     constants: Vec<(&'static str, wgpu::Buffer)>,
@@ -109,7 +109,7 @@ impl AttentionPlan {
         check_parts(&attention, &parts)?;
         let (choice, kind) = path::choose(kernels, &attention, &parts)?;
         let schedule = schedule(kernels, &attention, &parts, kernels.limits_of(kind))?;
-        let variants = [false, true].map(|lse| Variant::new(&attention, &parts, &schedule, lse));
+        let variants = Outputs::ALL.map(|outputs| Variant::new(&attention, &parts, &schedule, outputs));
         let part_plan = |(part, variant)| PartPlan::new(kernels, &attention, part, variant, schedule.splits);
         let part_plans =
             parts.parts().iter().zip(&variants[0].parts).map(part_plan).collect::<Result<Vec<_>>>()?;
@@ -120,7 +120,7 @@ impl AttentionPlan {
             Inner { attention, variants, parts: part_plans, constants, schedule, choice, explanation };
         let plan = Self { kernels: kernels.clone(), inner: Arc::new(inner) };
         // Compiling here, not in `bind`, keeps the cost where the caller expects it.
-        plan.compiled(false)?;
+        plan.compiled(Outputs::default())?;
         Ok(plan)
     }
 
@@ -150,15 +150,19 @@ impl AttentionPlan {
     /// # Errors
     /// [`Error::Device`] for what wgpu reports.
     pub fn prepare_lse(&self) -> Result<()> {
-        self.compiled(true).map(|_| ())
+        self.prepare(Outputs::default().lse())
     }
 
-    fn variant(&self, lse: bool) -> &Variant {
-        &self.inner.variants[usize::from(lse)]
+    /// Compiles what a call that asks for these outputs needs, which otherwise happens when the first one is bound.
+    ///
+    /// # Errors
+    /// [`Error::Device`] for what wgpu reports.
+    pub fn prepare(&self, outputs: Outputs) -> Result<()> {
+        self.compiled(outputs).map(|_| ())
     }
 
-    fn compiled(&self, lse: bool) -> Result<&Compiled> {
-        let variant = self.variant(lse);
+    fn compiled(&self, outputs: Outputs) -> Result<&Compiled> {
+        let variant = &self.inner.variants[usize::from(outputs.lse) + 2 * usize::from(outputs.state)];
         if let Some(compiled) = variant.compiled.get() {
             return Ok(compiled);
         }
@@ -168,15 +172,19 @@ impl AttentionPlan {
 }
 
 impl Variant {
-    fn new(attention: &Attention, parts: &Parts, schedule: &Schedule, lse: bool) -> Self {
+    fn new(attention: &Attention, parts: &Parts, schedule: &Schedule, outputs: Outputs) -> Self {
         let merges = parts.parts().len() > 1 || schedule.splits > 1;
         // Parts and splits merge in f32, in scratch rows of whole groups, unless out itself can hold them.
         let rows = schedule.scratch_bytes[1] > 0;
-        let stats = match (merges, lse) {
+        let Outputs { lse, state } = outputs;
+        let stats = match (merges || state, lse) {
             (true, _) => Stats::State,
             (false, true) => Stats::Lse,
             (false, false) => Stats::None,
         };
+        // Parts leave the state over all of them; splits each leave their own.
+        let total = state && schedule.splits > 1;
+        let wanted = lse && (merges || state) || rows || total;
         let cuts = schedule.tiles.iter().zip(&schedule.packed);
         let variants = parts.parts().iter().zip(cuts).enumerate().map(|(n, (part, (tile, packed)))| {
             let accumulate = n > 0;
@@ -184,7 +192,7 @@ impl Variant {
         });
         Self {
             parts: variants.collect(),
-            merge: (merges && (rows || lse)).then(|| merge::variant(attention, rows, lse)),
+            merge: wanted.then(|| MergeVariant { total, ..merge::variant(attention, rows, lse) }),
             compiled: OnceLock::new(),
         }
     }
