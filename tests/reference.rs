@@ -4,6 +4,8 @@
 mod bound;
 #[path = "reference/formula.rs"]
 mod formula;
+#[path = "reference/gradient.rs"]
+mod gradient;
 #[path = "reference/harness.rs"]
 mod harness;
 #[path = "reference/oracles.rs"]
