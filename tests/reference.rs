@@ -6,6 +6,9 @@ mod bound;
 mod formula;
 #[path = "reference/gradient.rs"]
 mod gradient;
+#[cfg(feature = "serde")]
+#[path = "reference/gradient_golden.rs"]
+mod gradient_golden;
 #[path = "reference/harness.rs"]
 mod harness;
 #[path = "reference/oracles.rs"]
