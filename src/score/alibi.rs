@@ -46,9 +46,13 @@ impl Alibi {
         Self { symmetric, ..self }
     }
 
+    /// D, or |D|.
+    fn distance(&self, at: &Pair) -> f64 {
+        (if self.symmetric { at.distance().abs() } else { at.distance() }) as f64
+    }
+
     fn term(&self, at: &Pair, tensors: &Tensors<'_>) -> f64 {
-        let distance = if self.symmetric { at.distance().abs() } else { at.distance() };
-        -f64::from(tensors[0][at.head]) * distance as f64
+        -f64::from(tensors[0][at.head]) * self.distance(at)
     }
 }
 
@@ -110,6 +114,13 @@ impl Rule for Alibi {
         let term = self.term(at, tensors).abs();
         let flush = if term == 0.0 { 0.0 } else { 2.0 * TINY };
         before.error + 2.0 * U * term + U * (after.abs() + before.error) + flush
+    }
+
+    /// -D; rounded where it is past 2^24.
+    fn element(&self, _: Known, at: &Pair, _: &Tensors<'_>) -> Option<(usize, Known)> {
+        let distance = self.distance(at);
+        let error = if distance.abs() > 16_777_216.0 { U * distance.abs() } else { 0.0 };
+        (self.slopes == Slopes::Given).then_some((at.head, Known { score: -distance, error }))
     }
 
     fn drawn(&self, normal: f64) -> f32 {

@@ -35,9 +35,10 @@ impl Pair {
     }
 }
 
-/// A score so far, and how far a kernel may be from it.
+/// A score so far, or a derivative of one, and how far a kernel may be from it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Known {
+    /// The exact value.
     pub(crate) score: f64,
     pub(crate) error: f64,
 }
@@ -87,6 +88,26 @@ pub(crate) trait Rule {
     /// How far the kernel's score with this term may be from the formula's, given how far the one without it may be;
     /// infinite where f32 may overflow. `after` is what [`score`](Self::score) gives for `before`.
     fn error(&self, before: Known, after: f64, at: &Pair, tensors: &Tensors<'_>) -> f64;
+
+    /// The derivative of the score with this term by the score without it.
+    fn slope(&self, before: f64, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+        let _ = (before, at, tensors);
+        1.0
+    }
+
+    /// How far the kernel's [`slope`](Self::slope) may be from the formula's, given how far the score without the term may
+    /// be; infinite where f32 may overflow.
+    fn slope_error(&self, before: Known, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+        let _ = (before, at, tensors);
+        0.0
+    }
+
+    /// The element of the caller's tensor that the pair reads, and the derivative of the score with this term by it, within
+    /// what a kernel may be off; `None` where the term has no such tensor. The pair is in S.
+    fn element(&self, before: Known, at: &Pair, tensors: &Tensors<'_>) -> Option<(usize, Known)> {
+        let _ = (before, at, tensors);
+        None
+    }
 
     /// An ordinary element of one of [`tensors`](Self::tensors), from a number drawn from N(0, 1): for tests.
     fn drawn(&self, normal: f64) -> f32 {
