@@ -115,11 +115,12 @@ pub use element::{Element, ElementType};
 pub use error::{Error, Result};
 #[cfg(feature = "gpu")]
 pub use gpu::{
-    AddPlan, AttentionBuffers, AttentionOutput, AttentionPlan, Call, EmbedPlan, Explanation,
-    FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, Gpu, Kernels, LshBuffers, LshExplanation,
-    LshOutput, LshPlan, MatmulBuffers, MatmulPlan, MatmulSlices, NormBuffers, NormPlan, Options, Outputs,
-    PathChoice, RotaryBuffers, RotaryPlan, Scratch, SoftmaxPlan, SortBuffers, SortOutput, SortPlan,
-    SortShape, Stage, cooperative_features, recommended_features, recommended_limits,
+    AddPlan, AttentionBuffers, AttentionGradBuffers, AttentionGradients, AttentionOutput, AttentionPlan,
+    BackwardExplanation, BackwardPlan, Call, EmbedPlan, Explanation, FeedForwardBuffers, FeedForwardPlan,
+    FeedForwardSlices, Gpu, Gradients, Kernels, LshBuffers, LshExplanation, LshOutput, LshPlan,
+    MatmulBuffers, MatmulPlan, MatmulSlices, NormBuffers, NormPlan, Options, Outputs, PathChoice,
+    RotaryBuffers, RotaryPlan, Scratch, SoftmaxPlan, SortBuffers, SortOutput, SortPlan, SortShape, Stage,
+    cooperative_features, recommended_features, recommended_limits,
 };
 /// The `half` that [`Element`] is implemented for, so that versions agree: `half::f16` and `half::bf16`.
 pub use half;

@@ -135,6 +135,10 @@ impl Rule for Alibi {
         include_str!("../../shaders/score/alibi.wgsl")
     }
 
+    fn scales(&self) -> bool {
+        false
+    }
+
     fn params(&self, _: &AttentionShape) -> Option<Block> {
         Some(Block::new("alibi", AlibiParams { symmetric: self.symmetric.into() }))
     }

@@ -88,6 +88,10 @@ impl Rule for Bias {
         include_str!("../../shaders/score/bias.wgsl")
     }
 
+    fn scales(&self) -> bool {
+        false
+    }
+
     fn params(&self, _: &AttentionShape) -> Option<Block> {
         let BiasStrides { offset, batch, head, query, key } = self.strides;
         let [batch, head, query, key] = [batch, head, query, key].map(|stride| stride as u32);

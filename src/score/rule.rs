@@ -118,8 +118,12 @@ pub(crate) trait Rule {
     /// always changes some. For tests that need equal scores.
     fn silent(&self, bits: u64) -> Option<f32>;
 
-    /// The WGSL that defines `NAME_score(pair, scores)`.
+    /// The WGSL that defines `NAME_score(pairs, scores)`, and where the term [scales](Self::scales) `NAME_slope(pairs, scores)`:
+    /// the derivative of the score with this term by the score without it.
     fn shader(&self) -> &'static str;
+
+    /// Whether that derivative is not 1: the term does more than add something.
+    fn scales(&self) -> bool;
 
     /// Its parameters, if it has any.
     fn params(&self, shape: &AttentionShape) -> Option<Block> {

@@ -84,6 +84,10 @@ impl Rule for Softcap {
         include_str!("../../shaders/score/softcap.wgsl")
     }
 
+    fn scales(&self) -> bool {
+        true
+    }
+
     fn params(&self, _: &AttentionShape) -> Option<Block> {
         Some(Block::new("softcap", SoftcapParams { cap: self.cap() }))
     }

@@ -76,4 +76,8 @@ impl Rule for Temperature {
     fn shader(&self) -> &'static str {
         include_str!("../../shaders/score/temperature.wgsl")
     }
+
+    fn scales(&self) -> bool {
+        true
+    }
 }

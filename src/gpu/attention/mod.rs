@@ -6,23 +6,29 @@
 //! | `explain.rs` | [`Explanation`]: what a plan will do and what it costs |
 //! | `tables.rs` | one part: its mask, orders and parameters on the device |
 //! | `bind.rs` | [`AttentionBuffers`] checked and bound to a plan |
+//! | `outputs.rs` | what a call leaves beside out |
 //! | `merge.rs` | the end of a call of several parts, rounds or splits; LSH attention uses it too |
 //! | `path.rs` | which kernel computes a call, and why |
+//! | `backward/` | gradients |
 //! | `host.rs`, `cache.rs` | slices in, `Vec` out; the plans of the last calls |
 
+mod backward;
 mod bind;
 mod cache;
 mod explain;
 mod host;
 mod merge;
+mod outputs;
 mod path;
 mod tables;
 
+pub use backward::{AttentionGradBuffers, AttentionGradients, BackwardExplanation, BackwardPlan, Gradients};
 pub use bind::{AttentionBuffers, Scratch};
 pub(super) use cache::PlanCache;
 pub use explain::Explanation;
-pub use host::{AttentionOutput, Outputs};
+pub use host::AttentionOutput;
 pub(super) use merge::{Merge, variant as merge_variant};
+pub use outputs::Outputs;
 pub(super) use path::forced;
 pub use path::{PathChoice, cooperative_features};
 
@@ -51,6 +57,7 @@ struct Inner {
     /// By what is left beside out: a call that wants lse or the state runs another variant than one that does not.
     variants: [Variant; 4],
     parts: Vec<PartPlan>,
+    sets: Parts,
     /// What the terms of the score have of their own, by name.
     constants: Vec<(&'static str, wgpu::Buffer)>,
     schedule: Schedule,
@@ -116,8 +123,16 @@ impl AttentionPlan {
         let explanation =
             explain::explain(&attention, &parts, &schedule, &variants[0], &part_plans, choice.clone());
         let constants = tables::constants(kernels, &attention)?;
-        let inner =
-            Inner { attention, variants, parts: part_plans, constants, schedule, choice, explanation };
+        let inner = Inner {
+            attention,
+            variants,
+            parts: part_plans,
+            sets: parts,
+            constants,
+            schedule,
+            choice,
+            explanation,
+        };
         let plan = Self { kernels: kernels.clone(), inner: Arc::new(inner) };
         // Compiling here, not in `bind`, keeps the cost where the caller expects it.
         plan.compiled(Outputs::default())?;
