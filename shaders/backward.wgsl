@@ -93,9 +93,9 @@ fn seen(tile: KeyTile, row: u32, c: u32) -> vec4<bool> {
     return inside & keep(tile.kind, row % BLOCK_Q, min(t + tile.offset, vec4(BLOCK_K - 1u)));
 }
 
-// Of 4 pairs of one query: the weight against the row's maximum, and the derivative by scale q . k. Exactly 0 for pairs that
-// are left out, whatever is in their tensors.
-struct Pulled { e: vec4<f32>, ds: vec4<f32> }
+// Of 4 pairs of one query: the weight e / l, and the derivative by scale q . k. Exactly 0 for pairs that are left out, whatever is
+// in their tensors and in the record.
+struct Pulled { p: vec4<f32>, ds: vec4<f32> }
 
 fn pull(batch: u32, head: u32, i: u32, j: vec4<u32>, record: vec4<f32>, products: vec4<f32>, d_p: vec4<f32>,
         attended: vec4<bool>) -> Pulled {
@@ -110,7 +110,7 @@ fn pull(batch: u32, head: u32, i: u32, j: vec4<u32>, record: vec4<f32>, products
     }
     let e = weight(s, record.x) + vec4(record.w);
     let ds = e * (d_p - vec4(record.z));
-    return Pulled(select(vec4(0.0), e, kept), select(vec4(0.0), ds * slope, kept));
+    return Pulled(select(vec4(0.0), record.y * e, kept), select(vec4(0.0), ds * slope, kept));
 }
 
 // As lib/online_softmax.wgsl has it, but at most 1: a score may be rounded up here that was rounded down where the maximum was

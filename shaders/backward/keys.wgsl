@@ -54,7 +54,7 @@ fn value(at: Head, j: u32, g: u32) -> vec4<f32> { return load_v(at.v_at + j * pa
 struct Queries { q: vec4<u32>, dout: vec4<u32>, i: vec4<u32>, records: mat4x4<f32> }
 
 // Weights of do and of q: columns are queries, rows are the lane's keys.
-struct Weights { e: mat4x4<f32>, ds: mat4x4<f32> }
+struct Weights { p: mat4x4<f32>, ds: mat4x4<f32> }
 
 fn attend(at: Head, lane: Lane, tile: KeyTile) {
     if (is_beyond(tile)) { return; }
@@ -94,10 +94,10 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
     if (HAS_DV) {
         for (var g = 0u; g < VALUE_GROUPS; g++) {
             var x = mat4x4<f32>();
-            x = with_weighed_dout(x, tile, w0.e, q0.dout, g);
-            x = with_weighed_dout(x, tile, w1.e, q1.dout, g);
-            x = with_weighed_dout(x, tile, w2.e, q2.dout, g);
-            x = with_weighed_dout(x, tile, w3.e, q3.dout, g);
+            x = with_weighed_dout(x, tile, w0.p, q0.dout, g);
+            x = with_weighed_dout(x, tile, w1.p, q1.dout, g);
+            x = with_weighed_dout(x, tile, w2.p, q2.dout, g);
+            x = with_weighed_dout(x, tile, w3.p, q3.dout, g);
             own_dv[g] += x;
         }
     }
@@ -168,6 +168,5 @@ fn weights_of(at: Head, lane: Lane, tile: KeyTile, c: u32, q: Queries, products:
     let p1 = pull(at.batch, at.head, q.i.y, own_j, r[1], products[1], r[1].y * d_p[1], b);
     let p2 = pull(at.batch, at.head, q.i.z, own_j, r[2], products[2], r[2].y * d_p[2], g);
     let p3 = pull(at.batch, at.head, q.i.w, own_j, r[3], products[3], r[3].y * d_p[3], h);
-    // A row without keys is attended by none: its 0 does not meet a weight.
-    return Weights(mat4x4(r[0].y * p0.e, r[1].y * p1.e, r[2].y * p2.e, r[3].y * p3.e), mat4x4(p0.ds, p1.ds, p2.ds, p3.ds));
+    return Weights(mat4x4(p0.p, p1.p, p2.p, p3.p), mat4x4(p0.ds, p1.ds, p2.ds, p3.ds));
 }

@@ -35,12 +35,12 @@ fn record(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
         sum = fma(d.w, o.w, fma(d.z, o.z, fma(d.y, o.y, fma(d.x, o.x, sum))));
     }
     let own = state[row];
-    // Without keys, nothing of the row matters, NaN neither.
     let empty = (bitcast<u32>(own.y) & 0x7fffffffu) == 0u;
     let over_l = select(1.0 / own.y, 0.0, empty);
-    let d = select(sum * over_l, 0.0, empty);
+    let d = sum * over_l;
     let bits = bitcast<vec4<u32>>(vec4(own.x, own.y, over_l, d));
-    let strange = any((bits & vec4(0x7f800000u)) == vec4(0x7f800000u)) && !empty;
+    // Of a row without keys no weight survives, whatever its record holds.
+    let strange = any((bits & vec4(0x7f800000u)) == vec4(0x7f800000u));
     // The bits of some NaN, which no constant may hold.
     let mark = bitcast<f32>(select(0u, bits.y | 0x7fc00000u, strange));
     records[row] = vec4(own.x, over_l, d, mark);

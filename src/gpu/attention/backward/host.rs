@@ -76,11 +76,13 @@ impl Gpu {
             Some(self.upload(tensor.name, values, tensor.len).map(|buffer| (tensor.name, buffer)))
         });
         let tensors = tensors.collect::<Result<Vec<_>>>()?;
-        let out = self.output("out", attention.len_out(), ElementType::F32)?;
-        let state = self.output("state", 2 * attention.len_lse(), ElementType::F32)?;
-        let dq = self.output("dq", len_dq, G::TYPE)?;
-        let dk = self.output("dk", len_dk, G::TYPE)?;
-        let dv = self.output("dv", len_dv, G::TYPE)?;
+        // A binding has at least one element, also that of an empty tensor.
+        let output = |name, len: usize, element| self.output(name, len.max(1), element);
+        let out = output("out", attention.len_out(), ElementType::F32)?;
+        let state = output("state", 2 * attention.len_lse(), ElementType::F32)?;
+        let dq = output("dq", len_dq, G::TYPE)?;
+        let dk = output("dk", len_dk, G::TYPE)?;
+        let dv = output("dv", len_dv, G::TYPE)?;
 
         let whole = wgpu::Buffer::as_entire_buffer_binding;
         let named = || tensors.iter().map(|(name, buffer)| (*name, whole(buffer))).collect();
