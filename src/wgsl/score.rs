@@ -27,14 +27,17 @@ pub(super) fn slope(score: &Score) -> String {
     let mut text = String::from("// The slopes of the terms, each at the score before it.\n");
     text += "fn score_slope(pairs: Pairs, products: vec4<f32>) -> vec4<f32> {\n    var s = products;\n";
     text += "    var slope = vec4(1.0);\n";
-    // What is added behind the last term that scales has no part in it.
-    let last = score.rules().collect::<Vec<_>>().iter().rposition(|rule| rule.scales());
-    for rule in score.rules().take(last.map_or(0, |last| last + 1)) {
+    // What comes after the last term that scales has no part in it.
+    let rules: Vec<_> = score.rules().collect();
+    let end = rules.iter().rposition(|rule| rule.scales()).map_or(0, |last| last + 1);
+    for (n, rule) in rules[..end].iter().enumerate() {
         let name = rule.name();
         if rule.scales() {
             writeln!(text, "    slope *= {name}_slope(pairs, s);").expect("writing to a String succeeds");
         }
-        writeln!(text, "    s = {name}_score(pairs, s);").expect("writing to a String succeeds");
+        if n + 1 < end {
+            writeln!(text, "    s = {name}_score(pairs, s);").expect("writing to a String succeeds");
+        }
     }
     text + "    return slope;\n}\n"
 }
