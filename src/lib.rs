@@ -17,6 +17,7 @@
 //! * a [`BlockMask`] lists, for each block of queries, the runs of key blocks to visit: *full*, or *partial* with bits;
 //! * [`Parts`] are masks with disjoint sets, in an order of queries and keys of their own, whose results merge exactly.
 //!
+//! Gradients by q, k and v ([`AttentionPlan::backward`]) walk the same mask, and its transpose (`shaders/backward.wgsl`).
 //! [`LshOptions`] (Reformer) runs the same kernel over places that the device hashes and sorts itself.
 //!
 //! # For users of wgpu: your device, your buffers, your encoder
