@@ -1,10 +1,11 @@
-// The end of a plan of several parts or splits: merges the splits, writes lse from (m, l), and the rows in the output's element
-// type. One lane per group of 4 columns of a row.
+// The end of a plan of several parts or splits: merges the splits, writes lse from (m, l), (m, l) itself, and the rows in the output's
+// element type. One lane per group of 4 columns of a row.
 //
 //     m = max_s m_s    w_s = l_s e^(m_s - m)    l = sum_s w_s    o = sum_s w_s o_s / l    lse = m + ln(l)
 //
 // m is in the base of the scores, as attention.wgsl leaves it; o_s are normalised. `merged_group` and `write_group` are a
-// provider's: merge/rows.wgsl, or merge/none.wgsl where f32 rows of parts are in place already.
+// provider's: merge/rows.wgsl, or merge/none.wgsl where f32 rows of parts are in place already; so is `write_total`: merge/total.wgsl, or
+// merge/no_total.wgsl where (m, l) is not wanted or in place already.
 
 struct KernelParams {
     first_work: u32,        // this dispatch computes work items first_work .. end_work, 64 lanes each
@@ -43,6 +44,7 @@ fn merge(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) group
         o = fma(vec4(w), merged_group(s * params.kernel.rows * VALUE_GROUPS + item), o);
     }
     write_stats(RowEnd(column_group == 0u, row, m, l));
+    write_total(RowEnd(column_group == 0u, row, m, l));
     // One split's row is as it is: o l / l may round.
     if (params.kernel.splits == 1u) { o = merged_group(item); } else { o *= select(1.0 / l, 0.0, is_zero(l)); }
     write_group(row, column_group, o);

@@ -17,6 +17,7 @@
 //! * a [`BlockMask`] lists, for each block of queries, the runs of key blocks to visit: *full*, or *partial* with bits;
 //! * [`Parts`] are masks with disjoint sets, in an order of queries and keys of their own, whose results merge exactly.
 //!
+//! Gradients by q, k and v ([`AttentionPlan::backward`]) walk the same mask, and its transpose (`shaders/backward.wgsl`).
 //! [`LshOptions`] (Reformer) runs the same kernel over places that the device hashes and sorts itself.
 //!
 //! # For users of wgpu: your device, your buffers, your encoder
@@ -115,11 +116,12 @@ pub use element::{Element, ElementType};
 pub use error::{Error, Result};
 #[cfg(feature = "gpu")]
 pub use gpu::{
-    AddPlan, AttentionBuffers, AttentionOutput, AttentionPlan, Call, EmbedPlan, Explanation,
-    FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, Gpu, Kernels, LshBuffers, LshExplanation,
-    LshOutput, LshPlan, MatmulBuffers, MatmulPlan, MatmulSlices, NormBuffers, NormPlan, Options, Outputs,
-    PathChoice, RotaryBuffers, RotaryPlan, Scratch, SoftmaxPlan, SortBuffers, SortOutput, SortPlan,
-    SortShape, Stage, cooperative_features, recommended_features, recommended_limits,
+    AddPlan, AttentionBuffers, AttentionGradBuffers, AttentionGradients, AttentionOutput, AttentionPlan,
+    BackwardExplanation, BackwardPlan, Call, EmbedPlan, Explanation, FeedForwardBuffers, FeedForwardPlan,
+    FeedForwardSlices, Gpu, Gradients, Kernels, LshBuffers, LshExplanation, LshOutput, LshPlan,
+    MatmulBuffers, MatmulPlan, MatmulSlices, NormBuffers, NormPlan, Options, Outputs, PathChoice,
+    RotaryBuffers, RotaryPlan, Scratch, SoftmaxPlan, SortBuffers, SortOutput, SortPlan, SortShape, Stage,
+    cooperative_features, recommended_features, recommended_limits,
 };
 /// The `half` that [`Element`] is implemented for, so that versions agree: `half::f16` and `half::bf16`.
 pub use half;

@@ -4,6 +4,11 @@
 mod bound;
 #[path = "reference/formula.rs"]
 mod formula;
+#[path = "reference/gradient.rs"]
+mod gradient;
+#[cfg(feature = "serde")]
+#[path = "reference/gradient_golden.rs"]
+mod gradient_golden;
 #[path = "reference/harness.rs"]
 mod harness;
 #[path = "reference/oracles.rs"]

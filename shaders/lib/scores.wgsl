@@ -1,12 +1,6 @@
 // From products to scores: the terms of the score, at the tensors' positions behind the orders; DROPPED for pairs that are
 // left out; and a note of scores that are not finite.
 
-// 4 pairs whose score is asked for: a query with 4 keys. `distance` counts from the aligned ends: (i + Lk - Lq) - j.
-struct Pairs { batch: u32, head: u32, i: u32, j: vec4<u32>, distance: vec4<i32> }
-
-// Which of the pairs of `score` a term has removed from S.
-var<private> removed: vec4<bool>;
-
 // Of the lane's 4 queries: the lowest score. At minus infinity a key would weigh nothing, and nothing else would tell.
 var<private> lowest: vec4<f32>;
 // Of the lane's 4 queries: whether one attends a value that is not finite, where that is known.
@@ -39,8 +33,7 @@ fn scores(at: Head, lane: Lane, tile: KeyTile, products: Scores) -> Scores {
 fn row_score(at: Head, row: u32, j: vec4<u32>, products: vec4<f32>) -> vec4<f32> {
     let own = min(row, params.kernel.q_count - 1u);
     let i = query_at(at, own);
-    let position = i32(i + params.kernel.kv_len - params.kernel.q_len);
-    var s = score(Pairs(at.batch, head_of(at, own), i, j, vec4(position) - vec4<i32>(j)), products);
+    var s = score(pairs_of(at.batch, head_of(at, own), i, j), products);
     // No score is taken for a pair that is left out, though rounding may have taken it to minus infinity; NaN and infinity
     // stay; and no term makes a product finite that is not.
     if (BASE_E) { s = select(max(s, vec4(LOWEST)), s, not_finite(s) & (bitcast<vec4<u32>>(s) != vec4(0xff800000u))); }
@@ -59,11 +52,6 @@ fn seen(tile: KeyTile, row: u32, c: u32) -> vec4<bool> {
 }
 
 fn min4(x: vec4<f32>) -> f32 { return min(min(x.x, x.y), min(x.z, x.w)); }
-
-// By the bits: compilers may take for granted that numbers are finite.
-fn not_finite(x: vec4<f32>) -> vec4<bool> {
-    return (bitcast<vec4<u32>>(x) & vec4(0x7f800000u)) == vec4(0x7f800000u);
-}
 
 // The sums of the lane's 4 queries, NaN for rows that attended something that is not finite: from here it reaches all of the
 // row's output, and lse. A score of NaN is in the sum already, one of infinity is the maximum.

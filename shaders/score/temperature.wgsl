@@ -3,3 +3,6 @@
 @group(0) @binding(BINDING_temperature) var<storage, read> temperature: array<f32>;     // [H]
 
 fn temperature_score(pairs: Pairs, s: vec4<f32>) -> vec4<f32> { return s / temperature[pairs.head]; }
+
+// 1 / t_h.
+fn temperature_slope(pairs: Pairs, s: vec4<f32>) -> vec4<f32> { return vec4(1.0) / temperature[pairs.head]; }

@@ -26,6 +26,8 @@ pub enum Stage {
     Main,
     /// Buckets, and the norms of the keys (LSH attention).
     Hash,
+    /// What the passes need of each row (backward).
+    Prepare,
     /// The order of the places (LSH attention).
     Sort,
     /// Splits merged, lse from (m, l), f32 rows to 16 bits: where several parts, rounds or splits need it.
@@ -34,7 +36,7 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, in the order in which they run.
-    pub const ALL: [Self; 4] = [Self::Hash, Self::Sort, Self::Main, Self::Merge];
+    pub const ALL: [Self; 5] = [Self::Hash, Self::Sort, Self::Prepare, Self::Main, Self::Merge];
 }
 
 impl Call {

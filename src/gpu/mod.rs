@@ -30,7 +30,8 @@ mod sort;
 mod trusted;
 
 pub use attention::{
-    AttentionBuffers, AttentionOutput, AttentionPlan, Explanation, Outputs, PathChoice, Scratch,
+    AttentionBuffers, AttentionGradBuffers, AttentionGradients, AttentionOutput, AttentionPlan,
+    BackwardExplanation, BackwardPlan, Explanation, Gradients, Outputs, PathChoice, Scratch,
     cooperative_features,
 };
 pub use call::{Call, Stage};

@@ -67,6 +67,15 @@ uniform! {
     /// `KeepParams` of `keep/lsh.wgsl`.
     LshKeepParams { round: u32, buckets_at: u32, places_at: u32 }
 
+    /// `KernelParams` of `backward.wgsl`.
+    BackwardParams {
+        first_work: u32, end_work: u32, row_tiles: u32, splits: u32, heads: u32, heads_per_kv_head: u32,
+        q_len: u32, kv_len: u32, q_count: u32, k_count: u32, q_scale: f32, scale: f32,
+    }
+
+    /// `KernelParams` of `backward/records.wgsl`.
+    RecordParams { first_work: u32, end_work: u32, rows: u32, heads: u32, q_len: u32 }
+
     /// `KernelParams` of `merge.wgsl`.
     MergeParams { first_work: u32, end_work: u32, rows: u32, splits: u32, heads: u32, q_len: u32 }
 }
@@ -184,7 +193,10 @@ mod tests {
             ("attention", "keep") if is_lsh => LshKeepParams::FIELDS,
             ("attention", "keep") => KeepParams::FIELDS,
             ("merge", "kernel") => MergeParams::FIELDS,
-            (_, "q" | "k" | "v" | "out") => Rows::FIELDS,
+            ("backward", "kernel") => BackwardParams::FIELDS,
+            ("backward", "keep") => KeepParams::FIELDS,
+            ("record", "kernel") => RecordParams::FIELDS,
+            (_, "q" | "k" | "v" | "out" | "dout" | "dq" | "dk" | "dv") => Rows::FIELDS,
             ("sort_count" | "sort_scatter", _) => SortParams::FIELDS,
             ("sort_scan", _) => SortScanParams::FIELDS,
             ("lsh_hash", _) => LshHashParams::FIELDS,

@@ -19,6 +19,7 @@
 //! | `rows.rs` | which rows a check looks at |
 //! | `verify.rs` | a kernel's output against the reference, element by element |
 //! | `inputs.rs` | seeded inputs of several kinds |
+//! | `gradient/` | the gradients: the formula, its bound, verification |
 //! | `lsh/` | LSH attention: hash, sort, chunks, and its own bound |
 //! | `layer/` | the kernels around attention, with their bounds |
 //! | `oracle.rs` | the count and gather tests, which find index errors that a bound misses |
@@ -44,6 +45,7 @@ use rayon::prelude::*;
 mod bound;
 mod call;
 mod exact;
+pub mod gradient;
 mod inputs;
 pub mod layer;
 mod lsh;

@@ -47,9 +47,13 @@ impl Alibi {
         Self { symmetric, ..self }
     }
 
+    /// D, or |D|.
+    fn distance(&self, at: &Pair) -> f64 {
+        (if self.symmetric { at.distance().abs() } else { at.distance() }) as f64
+    }
+
     fn term(&self, at: &Pair, tensors: &Tensors<'_>) -> f64 {
-        let distance = if self.symmetric { at.distance().abs() } else { at.distance() };
-        -f64::from(tensors[0][at.head]) * distance as f64
+        -f64::from(tensors[0][at.head]) * self.distance(at)
     }
 }
 
@@ -113,6 +117,13 @@ impl Rule for Alibi {
         before.error + 2.0 * U * term + U * (after.abs() + before.error) + flush
     }
 
+    /// -D; rounded where it is past 2^24.
+    fn element(&self, _: Known, at: &Pair, _: &Tensors<'_>) -> Option<(usize, Known)> {
+        let distance = self.distance(at);
+        let error = if distance.abs() > 16_777_216.0 { U * distance.abs() } else { 0.0 };
+        (self.slopes == Slopes::Given).then_some((at.head, Known { score: -distance, error }))
+    }
+
     fn drawn(&self, normal: f64) -> f32 {
         normal.abs() as f32 / 16.0
     }
@@ -123,6 +134,10 @@ impl Rule for Alibi {
 
     fn shader(&self) -> Cow<'static, str> {
         include_str!("../../shaders/score/alibi.wgsl").into()
+    }
+
+    fn scales(&self) -> bool {
+        false
     }
 
     fn params(&self, _: &AttentionShape) -> Option<Block> {

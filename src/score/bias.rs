@@ -66,6 +66,11 @@ impl Rule for Bias {
         added(before, after)
     }
 
+    /// 1.
+    fn element(&self, _: Known, at: &Pair, _: &Tensors<'_>) -> Option<(usize, Known)> {
+        Some((self.strides.at(at.batch, at.head, at.i, at.j), Known { score: 1.0, error: 0.0 }))
+    }
+
     fn drawn(&self, normal: f64) -> f32 {
         2.0 * normal as f32
     }
@@ -77,6 +82,10 @@ impl Rule for Bias {
 
     fn shader(&self) -> Cow<'static, str> {
         include_str!("../../shaders/score/bias.wgsl").into()
+    }
+
+    fn scales(&self) -> bool {
+        false
     }
 
     fn params(&self, _: &AttentionShape) -> Option<Block> {

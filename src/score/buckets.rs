@@ -117,13 +117,9 @@ impl Buckets {
         (1..wide).map(edge).collect()
     }
 
-    fn value(&self, at: &Pair, heads: usize, tensors: &Tensors<'_>) -> f64 {
-        f64::from(tensors[0][self.bucket(at.distance()) * heads + at.head])
-    }
-
-    /// H: the table has all heads side by side.
-    fn heads(&self, tensors: &Tensors<'_>) -> usize {
-        tensors[0].len() / self.buckets
+    /// Where the pair's element is in the table, which has all heads side by side.
+    fn place(&self, at: &Pair, tensors: &Tensors<'_>) -> usize {
+        self.bucket(at.distance()) * (tensors[0].len() / self.buckets) + at.head
     }
 }
 
@@ -164,11 +160,16 @@ impl Rule for Buckets {
     }
 
     fn score(&self, before: f64, at: &Pair, tensors: &Tensors<'_>) -> f64 {
-        before + self.value(at, self.heads(tensors), tensors)
+        before + f64::from(tensors[0][self.place(at, tensors)])
     }
 
     fn error(&self, before: Known, after: f64, _: &Pair, _: &Tensors<'_>) -> f64 {
         added(before, after)
+    }
+
+    /// 1.
+    fn element(&self, _: Known, at: &Pair, tensors: &Tensors<'_>) -> Option<(usize, Known)> {
+        Some((self.place(at, tensors), Known { score: 1.0, error: 0.0 }))
     }
 
     fn drawn(&self, normal: f64) -> f32 {
@@ -183,6 +184,10 @@ impl Rule for Buckets {
         let groups = self.table().len() / 4;
         format!("const EDGE_GROUPS = {groups}u;\n\n{}", include_str!("../../shaders/score/buckets.wgsl"))
             .into()
+    }
+
+    fn scales(&self) -> bool {
+        false
     }
 
     fn params(&self, _: &AttentionShape) -> Option<Block> {

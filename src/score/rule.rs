@@ -35,9 +35,10 @@ impl Pair {
     }
 }
 
-/// A score so far, and how far a kernel may be from it.
+/// A score so far, or a derivative of one, and how far a kernel may be from it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Known {
+    /// The exact value.
     pub(crate) score: f64,
     pub(crate) error: f64,
 }
@@ -98,6 +99,26 @@ pub(crate) trait Rule {
     /// infinite where f32 may overflow. `after` is what [`score`](Self::score) gives for `before`.
     fn error(&self, before: Known, after: f64, at: &Pair, tensors: &Tensors<'_>) -> f64;
 
+    /// The derivative of the score with this term by the score without it.
+    fn slope(&self, before: f64, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+        let _ = (before, at, tensors);
+        1.0
+    }
+
+    /// How far the kernel's [`slope`](Self::slope) may be from the formula's, given how far the score without the term may
+    /// be; infinite where f32 may overflow.
+    fn slope_error(&self, before: Known, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+        let _ = (before, at, tensors);
+        0.0
+    }
+
+    /// The element of the caller's tensor that the pair reads, and the derivative of the score with this term by it, within
+    /// what a kernel may be off; `None` where the term has no such tensor. The pair is in S.
+    fn element(&self, before: Known, at: &Pair, tensors: &Tensors<'_>) -> Option<(usize, Known)> {
+        let _ = (before, at, tensors);
+        None
+    }
+
     /// An ordinary element of one of [`tensors`](Self::tensors), from a number drawn from N(0, 1): for tests.
     fn drawn(&self, normal: f64) -> f32 {
         normal as f32
@@ -107,8 +128,12 @@ pub(crate) trait Rule {
     /// always changes some. For tests that need equal scores.
     fn silent(&self, bits: u64) -> Option<f32>;
 
-    /// The WGSL that defines `NAME_score(pair, scores)`.
+    /// The WGSL that defines `NAME_score(pairs, scores)`, and where the term [scales](Self::scales) `NAME_slope(pairs, scores)`:
+    /// the derivative of the score with this term by the score without it.
     fn shader(&self) -> Cow<'static, str>;
+
+    /// Whether that derivative is not 1: the term does more than add something.
+    fn scales(&self) -> bool;
 
     /// Its parameters, if it has any.
     fn params(&self, shape: &AttentionShape) -> Option<Block> {

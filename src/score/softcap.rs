@@ -63,12 +63,30 @@ impl Rule for Softcap {
         slope * before.error + TANH_ULP * U * (after.abs() + slope * before.error) + TINY * (2.0 + cap)
     }
 
+    /// 1 - tanh^2 (score / c).
+    fn slope(&self, before: f64, _: &Pair, _: &Tensors<'_>) -> f64 {
+        let cap = f64::from(self.cap());
+        // By cosh, for 1 - tanh^2 has no places left where tanh is all but 1.
+        (before / cap).cosh().powi(-2)
+    }
+
+    /// What the error of tanh, b = error / c, makes of its square, b (2 |tanh| + b), and three roundings.
+    fn slope_error(&self, before: Known, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+        let (cap, after) = (f64::from(self.cap()), self.score(before.score, at, tensors));
+        let tanh_error = self.error(before, after, at, tensors) / cap;
+        tanh_error * (2.0 * after.abs() / cap + tanh_error) + 6.0 * U
+    }
+
     fn silent(&self, _: u64) -> Option<f32> {
         Some(0.0) // it has no elements, and leaves a score of 0
     }
 
     fn shader(&self) -> Cow<'static, str> {
         include_str!("../../shaders/score/softcap.wgsl").into()
+    }
+
+    fn scales(&self) -> bool {
+        true
     }
 
     fn params(&self, _: &AttentionShape) -> Option<Block> {

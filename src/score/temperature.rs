@@ -38,6 +38,34 @@ impl Rule for Temperature {
         moved + 2.5 * U * (after.abs() + moved) + flush
     }
 
+    /// 1 / t_h.
+    fn slope(&self, _: f64, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+        1.0 / f64::from(tensors[0][at.head])
+    }
+
+    /// A division of 2.5 ULP, whose quotient may be flushed.
+    fn slope_error(&self, _: Known, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+        let temperature = f64::from(tensors[0][at.head]).abs();
+        if !(TINY..=1.0 / TINY).contains(&temperature) {
+            return f64::INFINITY;
+        }
+        2.5 * U / temperature + TINY
+    }
+
+    /// -score / t_h^2: of the score as the kernel has it, two divisions and a product; a flush after the first is divided again.
+    fn element(&self, before: Known, at: &Pair, tensors: &Tensors<'_>) -> Option<(usize, Known)> {
+        let temperature = f64::from(tensors[0][at.head]);
+        let square = temperature * temperature;
+        let largest = (before.score.abs() + before.error) / square;
+        let flushes = TINY * (1.0 + 1.0 / temperature.abs());
+        let error =
+            match largest < f64::from(f32::MAX) / 2.0 && (TINY..1.0 / TINY).contains(&temperature.abs()) {
+                true => before.error / square + 8.0 * U * largest + flushes,
+                false => f64::INFINITY,
+            };
+        Some((at.head, Known { score: -before.score / square, error }))
+    }
+
     fn drawn(&self, normal: f64) -> f32 {
         (0.3 * normal).exp() as f32
     }
@@ -48,5 +76,9 @@ impl Rule for Temperature {
 
     fn shader(&self) -> Cow<'static, str> {
         include_str!("../../shaders/score/temperature.wgsl").into()
+    }
+
+    fn scales(&self) -> bool {
+        true
     }
 }

@@ -1,8 +1,7 @@
 //! Variants of `attention.wgsl`.
 
-use super::{Header, Matrices, Shader, SortedChunks, Tile, TileKind, TileLimits, tensor};
+use super::{Header, Matrices, Shader, SortedChunks, Tile, TileKind, TileLimits, score, tensor};
 use crate::{Alibi, BiasStrides, Buckets, ElementType, Score, Temperature};
-use std::fmt::Write;
 
 /// What the kernel leaves beside the output rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -123,6 +122,7 @@ impl AttentionVariant {
         let files = [
             include_str!("../../shaders/attention.wgsl"),
             include_str!("../../shaders/lib/scores.wgsl"),
+            include_str!("../../shaders/lib/pairs.wgsl"),
             include_str!("../../shaders/lib/tile_softmax.wgsl"),
             include_str!("../../shaders/lib/online_softmax.wgsl"),
             include_str!("../../shaders/lib/merge.wgsl"),
@@ -134,35 +134,16 @@ impl AttentionVariant {
         if !matches!(self.tile, Tile::Direct(_)) {
             texts.push(include_str!("../../shaders/lib/strange_values.wgsl").into());
         }
-        texts.extend(self.score_texts());
+        texts.extend(match self.chunks {
+            Some(_) => vec![SortedChunks::SCORE.into()],
+            None => score::texts(&self.score),
+        });
         texts.extend([
             tensor::reads("q", self.q, self.aligned_q),
             tensor::reads("k", self.kv, self.aligned_kv),
             tensor::reads("v", self.kv, self.aligned_kv),
             tensor::writes(self.output, self.aligned_out),
         ]);
-        texts
-    }
-
-    /// The function `score`, and what it calls.
-    fn score_texts(&self) -> Vec<String> {
-        if self.chunks.is_some() {
-            return vec![SortedChunks::SCORE.into()];
-        }
-        let mut text = String::from("// The terms of the score, one after the other.\n");
-        text += "fn score(pairs: Pairs, products: vec4<f32>) -> vec4<f32> {\n    var s = products;\n";
-        if self.score.rules().any(|rule| rule.may_remove()) {
-            text += "    removed = vec4(false);\n";
-        }
-        for rule in self.score.rules() {
-            writeln!(text, "    s = {}_score(pairs, s);", rule.name()).expect("writing to a String succeeds");
-        }
-        text += "    return s;\n}\n";
-        let mut texts = vec![text];
-        texts.extend(self.score.rules().map(|rule| rule.shader().into_owned()));
-        if self.score.softcap_value().is_some() {
-            texts.push(include_str!("../../shaders/lib/hyperbolic.wgsl").into());
-        }
         texts
     }
 

@@ -16,6 +16,8 @@ pub struct MergeVariant {
     pub aligned_out: bool,
     /// Whether lse is written.
     pub lse: bool,
+    /// Whether (m, l) over all splits is written.
+    pub total: bool,
     /// Scores are in base e instead of 2: see [`AttentionVariant::base_e`](super::AttentionVariant::base_e).
     pub base_e: bool,
 }
@@ -27,12 +29,13 @@ impl MergeVariant {
     /// The shader of this variant.
     pub fn shader(&self) -> Shader {
         let label = format!(
-            "merge dv{} {}{}{}{}{}",
+            "merge dv{} {}{}{}{}{}{}",
             self.value_dim,
             self.output,
             if self.rows { " rows" } else { "" },
             if self.aligned_out { "" } else { " unaligned-out" },
             if self.lse { " lse" } else { "" },
+            if self.total { " total" } else { "" },
             if self.base_e { " base-e" } else { "" }
         );
         let out = tensor::writes(self.output, self.aligned_out);
@@ -44,6 +47,11 @@ impl MergeVariant {
                 include_str!("../../shaders/stats/lse.wgsl")
             } else {
                 include_str!("../../shaders/stats/none.wgsl")
+            },
+            if self.total {
+                include_str!("../../shaders/merge/total.wgsl")
+            } else {
+                include_str!("../../shaders/merge/no_total.wgsl")
             },
         ];
         let mut params = vec![("kernel", "KernelParams")];
@@ -62,11 +70,18 @@ impl MergeVariant {
 
     pub(super) fn representatives() -> Vec<Self> {
         let f32 = ElementType::F32;
-        let base =
-            Self { value_dim: 64, output: f32, rows: true, aligned_out: true, lse: true, base_e: false };
+        let base = Self {
+            value_dim: 64,
+            output: f32,
+            rows: true,
+            aligned_out: true,
+            lse: true,
+            total: false,
+            base_e: false,
+        };
         let mut list = vec![Self { rows: false, base_e: true, ..base }];
         for output in [f32, ElementType::F16, ElementType::Bf16] {
-            list.push(Self { output, ..base });
+            list.push(Self { output, total: output == f32, ..base });
             list.push(Self { value_dim: 7, output, aligned_out: false, lse: false, base_e: true, ..base });
         }
         list

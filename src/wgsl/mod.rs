@@ -5,6 +5,7 @@
 //! preprocessor: a variant is other constants or another provider file. Needs no device and no `wgpu`.
 
 mod attention;
+mod backward;
 mod cooperative;
 mod limits;
 mod lsh;
@@ -14,11 +15,13 @@ mod merge;
 mod product;
 mod rotary;
 mod rows;
+mod score;
 mod sort;
 mod tensor;
 mod tile;
 
 pub use attention::{AttentionVariant, Stats};
+pub use backward::{BackwardRows, BackwardVariant, RecordVariant};
 pub use cooperative::CooperativeTile;
 pub use limits::{TileKind, TileLimits};
 pub use lsh::{HashVariant, PlaceTables, SortedChunks};
@@ -154,6 +157,8 @@ impl Shader {
 pub fn variants() -> Vec<Shader> {
     let mut shaders: Vec<_> =
         AttentionVariant::representatives().iter().map(AttentionVariant::shader).collect();
+    shaders.extend(BackwardVariant::representatives().iter().map(BackwardVariant::shader));
+    shaders.extend(RecordVariant::representatives().iter().map(RecordVariant::shader));
     shaders.extend(HashVariant::representatives().iter().map(HashVariant::shader));
     shaders.push(PlaceTables::shader());
     shaders.extend(SortPass::all());

@@ -25,16 +25,26 @@ pub(super) fn reads_if(given: bool, name: &str, element: ElementType, aligned: b
 
 /// The text that defines `out_word`, `store_out(at, count, value)` and `load_out(at, count)`.
 pub(super) fn writes(element: ElementType, aligned: bool) -> String {
+    let narrow = narrow(element);
+    format!("{}{}{narrow}", stores("out", element, aligned), if narrow.is_empty() { "" } else { "\n" })
+}
+
+/// The same under another name, without [`narrow`], which several tensors of a shader share.
+pub(super) fn stores(name: &str, element: ElementType, aligned: bool) -> String {
     let store = match (element, aligned) {
         (ElementType::F32, true) => include_str!("../../shaders/tensor/out_f32_x4.wgsl"),
         (ElementType::F32, false) => include_str!("../../shaders/tensor/out_f32_x1.wgsl"),
         (_, true) => include_str!("../../shaders/tensor/out_16_x4.wgsl"),
         (_, false) => include_str!("../../shaders/tensor/out_16_x1.wgsl"),
     };
-    let narrow = match element {
+    store.replace("out", name)
+}
+
+/// What tensors of this type need to be written.
+pub(super) fn narrow(element: ElementType) -> &'static str {
+    match element {
         ElementType::F32 => "",
         ElementType::F16 => include_str!("../../shaders/element/out_f16.wgsl"),
         ElementType::Bf16 => include_str!("../../shaders/element/out_bf16.wgsl"),
-    };
-    format!("{store}{}{narrow}", if narrow.is_empty() { "" } else { "\n" })
+    }
 }

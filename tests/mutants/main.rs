@@ -5,12 +5,14 @@
 //! | `table/` | the faults, of all kernels: a new one is an entry there |
 //! | `checks.rs` | the checks of attention, a small selection of the suite's |
 //!
-//! The checks of the other kernels are with their tests: `tests/lsh/mutants.rs`, `tests/layer/mutants.rs`.
+//! The checks of the other kernels are with their tests: `tests/backward/mutants.rs`, `tests/lsh/mutants.rs`,
+//! `tests/layer/mutants.rs`.
 
 mod checks;
 /// The faults.
 mod table {
     pub(crate) mod attention;
+    pub(crate) mod backward;
     pub(crate) mod layer;
     pub(crate) mod lsh;
 }
@@ -36,7 +38,9 @@ fn the_checks_kill_the_mutants() {
 fn every_mutant_of_every_table_changes_some_shader() {
     // Without a device: the tables are right even where no check compiles the variant.
     let shaders = wgpu_attention::wgsl::variants();
-    for mutants in [table::attention::MUTANTS, table::layer::MUTANTS, table::lsh::MUTANTS] {
+    for mutants in
+        [table::attention::MUTANTS, table::backward::MUTANTS, table::layer::MUTANTS, table::lsh::MUTANTS]
+    {
         every_mutant_changes_some_shader(mutants, &shaders);
     }
 }

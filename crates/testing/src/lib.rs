@@ -1,6 +1,7 @@
 //! What the kernel tests share: a device, patterns by name, cases that print themselves, and a runner that poisons what
 //! the kernel must write and guards what it must not.
 
+mod backward;
 mod buffers;
 mod case;
 mod check;
@@ -15,6 +16,7 @@ mod patterns;
 mod run;
 mod stats;
 
+pub use backward::{BoundBackward, GradOutcome, run_backward};
 pub use buffers::{read, storage};
 pub use case::{BiasValues, Case};
 pub use check::{

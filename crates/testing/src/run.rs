@@ -99,7 +99,11 @@ impl Bound {
 }
 
 /// Submits what `record` records, and reads buffers back.
-fn read(gpu: &Gpu, from: &[&Guarded], record: impl FnOnce(&mut wgpu::CommandEncoder)) -> Vec<Vec<u8>> {
+pub(super) fn read(
+    gpu: &Gpu,
+    from: &[&Guarded],
+    record: impl FnOnce(&mut wgpu::CommandEncoder),
+) -> Vec<Vec<u8>> {
     let device = gpu.device();
     let mut encoder = device.create_command_encoder(&Default::default());
     record(&mut encoder);

@@ -1,7 +1,7 @@
 //! Buffers checked and bound to a plan: a call, ready to record.
 
 use super::merge::Merge;
-use super::{AttentionPlan, Compiled};
+use super::{AttentionPlan, Compiled, Outputs};
 use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, scratch};
 use crate::gpu::call::{Call, Stage};
 use crate::gpu::pipeline::Step;
@@ -29,6 +29,10 @@ pub struct AttentionBuffers<'a> {
     pub out: wgpu::BufferBinding<'a>,
     /// lse `[B, H, Lq]` in f32, where wanted; `f32::MIN` for rows without a key.
     pub lse: Option<wgpu::BufferBinding<'a>>,
+    /// The state (m, l) `[B, H, Lq, 2]` in f32, where wanted: what the backward pass needs of a row. m is the largest score, in
+    /// units of ln 2 where the score is scale q . k alone and in nats where it has terms; l the sum of the weights against it, so that lse = m +
+    /// ln l in nats. A row without a key has l = 0. Unlike lse, the two lose nothing where all of a row's scores are huge.
+    pub state: Option<wgpu::BufferBinding<'a>>,
 }
 
 impl<'a> AttentionBuffers<'a> {
@@ -39,7 +43,7 @@ impl<'a> AttentionBuffers<'a> {
         v: wgpu::BufferBinding<'a>,
         out: wgpu::BufferBinding<'a>,
     ) -> Self {
-        Self { q, k, v, tensors: vec![], out, lse: None }
+        Self { q, k, v, tensors: vec![], out, lse: None, state: None }
     }
 
     /// Adds a tensor of one of the score's terms.
@@ -52,6 +56,16 @@ impl<'a> AttentionBuffers<'a> {
     pub fn lse(mut self, lse: wgpu::BufferBinding<'a>) -> Self {
         self.lse = Some(lse);
         self
+    }
+
+    /// Asks for the state.
+    pub fn state(mut self, state: wgpu::BufferBinding<'a>) -> Self {
+        self.state = Some(state);
+        self
+    }
+
+    fn outputs(&self) -> Outputs {
+        Outputs { lse: self.lse.is_some(), state: self.state.is_some() }
     }
 }
 
@@ -136,13 +150,15 @@ impl AttentionPlan {
                 tensors.push((tensor.name, check(tensor.name, binding, tensor.len, ElementType::F32)?));
             }
         }
-        let lse = buffers.lse.as_ref();
+        let (lse, state) = (buffers.lse.as_ref(), buffers.state.as_ref());
+        let len_state = 2 * attention.len_lse();
         let checked = AttentionBuffers {
             q: check("q", &buffers.q, attention.len_q(), storage.q)?,
             k: check("k", &buffers.k, attention.len_k(), storage.kv)?,
             v: check("v", &buffers.v, attention.len_v(), storage.kv)?,
             out: check("out", &buffers.out, attention.len_out(), storage.out)?,
             lse: lse.map(|lse| check("lse", lse, attention.len_lse(), ElementType::F32)).transpose()?,
+            state: state.map(|state| check("state", state, len_state, ElementType::F32)).transpose()?,
             tensors: vec![],
         };
         let mut named = vec![
@@ -151,6 +167,8 @@ impl AttentionPlan {
             ("v", Some(&checked.v), Access::Read),
             ("out", Some(&checked.out), Access::Write),
             ("lse", checked.lse.as_ref(), Access::Write),
+            // Later parts and the merge read what the first part wrote.
+            ("state", checked.state.as_ref(), Access::Both),
         ];
         named.extend(tensors.iter().map(|(name, binding)| (*name, Some(binding), Access::Read)));
         check_aliasing(&named, self.kernels.options().shared_buffers)?;
@@ -165,7 +183,11 @@ impl AttentionPlan {
         merged: Option<wgpu::BufferBinding<'_>>,
     ) -> Result<Call> {
         let (device, inner) = (self.kernels.device(), &self.inner);
-        let Compiled { parts: pipelines, merge } = self.compiled(buffers.lse.is_some())?;
+        let Compiled { parts: pipelines, merge } = self.compiled(buffers.outputs())?;
+        // Of one split, the caller's state serves all parts.
+        let splits = inner.schedule.splits;
+        let state = if splits == 1 { buffers.state.clone().or(state) } else { state };
+        let total = if splits == 1 { None } else { buffers.state.clone() };
         let mut steps = vec![];
         for (part, pipeline) in inner.parts.iter().zip(pipelines) {
             let params = part.params.clone();
@@ -188,8 +210,8 @@ impl AttentionPlan {
             steps.push((Stage::Main, Step::new(device, pipeline, &params, part.work, &bindings)?));
         }
         if let (Some(pipeline), Some(state)) = (merge, state) {
-            let merge = Merge { state, merged, out: buffers.out.clone(), lse: buffers.lse.clone() };
-            let step = merge.step(device, pipeline, &inner.attention, inner.schedule.splits)?;
+            let merge = Merge { state, merged, out: buffers.out.clone(), total, lse: buffers.lse.clone() };
+            let step = merge.step(device, pipeline, &inner.attention, splits)?;
             steps.push((Stage::Merge, step));
         }
         Ok(Call::new("attention", steps))

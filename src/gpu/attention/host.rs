@@ -1,26 +1,11 @@
 //! Attention for plain Rust users: slices in, `Vec`s out. The plans of the last calls are kept.
 
-use super::{AttentionBuffers, AttentionPlan};
+use super::{AttentionBuffers, AttentionPlan, Outputs};
 use crate::gpu::host::Gpu;
 use crate::gpu::kernels::Kernels;
 use crate::mask::Parts;
 use crate::pattern::Pattern;
 use crate::{Attention, Element, ElementType, Error, Inputs, Result, Storage};
-
-/// What a call on slices returns beside out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Outputs {
-    /// The log-sum-exp of every row.
-    pub lse: bool,
-}
-
-impl Outputs {
-    /// Asks for lse, too.
-    pub const fn lse(self) -> Self {
-        Self { lse: true }
-    }
-}
 
 /// What [`Gpu::run`] returns.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +15,8 @@ pub struct AttentionOutput<O> {
     pub out: Vec<O>,
     /// lse `[B, H, Lq]`, if it was asked for; `f32::MIN` for rows without a key.
     pub lse: Option<Vec<f32>>,
+    /// (m, l) `[B, H, Lq, 2]`, if it was asked for: see [`AttentionBuffers::state`].
+    pub state: Option<Vec<f32>>,
 }
 
 impl Gpu {
@@ -188,7 +175,8 @@ impl Gpu {
         }
         inputs.check(attention)?;
         if attention.shape.is_empty() {
-            return Ok(AttentionOutput { out: vec![], lse: outputs.lse.then(Vec::new) });
+            let [lse, state] = [outputs.lse, outputs.state].map(|wanted| wanted.then(Vec::new));
+            return Ok(AttentionOutput { out: vec![], lse, state });
         }
         let q = self.upload("q", inputs.q, attention.len_q())?;
         let k = self.upload("k", inputs.k, attention.len_k())?;
@@ -199,19 +187,26 @@ impl Gpu {
         });
         let tensors = tensors.collect::<Result<Vec<_>>>()?;
         let out = self.output("out", attention.len_out(), O::TYPE)?;
-        let lse =
-            outputs.lse.then(|| self.output("lse", attention.len_lse(), ElementType::F32)).transpose()?;
+        let stats =
+            |name, wanted: bool, len| wanted.then(|| self.output(name, len, ElementType::F32)).transpose();
+        let lse = stats("lse", outputs.lse, attention.len_lse())?;
+        let state = stats("state", outputs.state, 2 * attention.len_lse())?;
 
         let whole = wgpu::Buffer::as_entire_buffer_binding;
         let mut buffers = AttentionBuffers::new(whole(&q), whole(&k), whole(&v), whole(&out));
         buffers.tensors = tensors.iter().map(|(name, buffer)| (*name, whole(buffer))).collect();
         buffers.lse = lse.as_ref().map(whole);
+        buffers.state = state.as_ref().map(whole);
         let call = plan.bind(buffers).map_err(|e| self.or_lost(e))?;
-        let written: Vec<_> = [&out].into_iter().chain(&lse).collect();
+        let written: Vec<_> = [&out].into_iter().chain(&lse).chain(&state).collect();
         let fetched = self.fetch(&written, |encoder| call.encode(encoder)).await?;
         Ok(AttentionOutput {
             out: fetched.take(0, attention.len_out())?,
-            lse: lse.map(|_| fetched.take(1, attention.len_lse())).transpose()?,
+            lse: outputs.lse.then(|| fetched.take(1, attention.len_lse())).transpose()?,
+            state: outputs
+                .state
+                .then(|| fetched.take(written.len() - 1, 2 * attention.len_lse()))
+                .transpose()?,
         })
     }
 

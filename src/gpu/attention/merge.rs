@@ -15,6 +15,8 @@ pub(in crate::gpu) struct Merge<'a> {
     /// Their rows in f32, where they are not in out already.
     pub(in crate::gpu) merged: Option<wgpu::BufferBinding<'a>>,
     pub(in crate::gpu) out: wgpu::BufferBinding<'a>,
+    /// Where (m, l) over all splits goes, if the kernel writes it.
+    pub(in crate::gpu) total: Option<wgpu::BufferBinding<'a>>,
     /// Where lse goes, if it is wanted.
     pub(in crate::gpu) lse: Option<wgpu::BufferBinding<'a>>,
 }
@@ -27,6 +29,7 @@ pub(in crate::gpu) fn variant(attention: &Attention, rows: bool, lse: bool) -> M
         rows,
         aligned_out: aligned_out(attention),
         lse,
+        total: false,
         base_e: !attention.score.is_plain(),
     }
 }
@@ -56,6 +59,7 @@ impl Merge<'_> {
             .with("state", self.state.clone())
             .with_some("merged", self.merged.clone())
             .with("out", self.out.clone())
+            .with_some("total", self.total.clone())
             .with_some("lse", self.lse.clone());
         Step::new(device, pipeline, &params, Work { items, per_dispatch: items }, &buffers)
     }

@@ -6,23 +6,29 @@
 //! | `explain.rs` | [`Explanation`]: what a plan will do and what it costs |
 //! | `tables.rs` | one part: its mask, orders and parameters on the device |
 //! | `bind.rs` | [`AttentionBuffers`] checked and bound to a plan |
+//! | `outputs.rs` | what a call leaves beside out |
 //! | `merge.rs` | the end of a call of several parts, rounds or splits; LSH attention uses it too |
 //! | `path.rs` | which kernel computes a call, and why |
+//! | `backward/` | gradients |
 //! | `host.rs`, `cache.rs` | slices in, `Vec` out; the plans of the last calls |
 
+mod backward;
 mod bind;
 mod cache;
 mod explain;
 mod host;
 mod merge;
+mod outputs;
 mod path;
 mod tables;
 
+pub use backward::{AttentionGradBuffers, AttentionGradients, BackwardExplanation, BackwardPlan, Gradients};
 pub use bind::{AttentionBuffers, Scratch};
 pub(super) use cache::PlanCache;
 pub use explain::Explanation;
-pub use host::{AttentionOutput, Outputs};
+pub use host::AttentionOutput;
 pub(super) use merge::{Merge, variant as merge_variant};
+pub use outputs::Outputs;
 pub(super) use path::forced;
 pub use path::{PathChoice, cooperative_features};
 
@@ -48,9 +54,10 @@ pub struct AttentionPlan {
 #[derive(Debug)]
 struct Inner {
     attention: Attention,
-    /// Without lse, and with it: a call that wants lse runs another variant than one that does not.
-    variants: [Variant; 2],
+    /// By what is left beside out: a call that wants lse or the state runs another variant than one that does not.
+    variants: [Variant; 4],
     parts: Vec<PartPlan>,
+    sets: Parts,
     /// What the terms of the score have of their own, by name.
     constants: Vec<(&'static str, wgpu::Buffer)>,
     schedule: Schedule,
@@ -109,18 +116,26 @@ impl AttentionPlan {
         check_parts(&attention, &parts)?;
         let (choice, kind) = path::choose(kernels, &attention, &parts)?;
         let schedule = schedule(kernels, &attention, &parts, kernels.limits_of(kind))?;
-        let variants = [false, true].map(|lse| Variant::new(&attention, &parts, &schedule, lse));
+        let variants = Outputs::ALL.map(|outputs| Variant::new(&attention, &parts, &schedule, outputs));
         let part_plan = |(part, variant)| PartPlan::new(kernels, &attention, part, variant, schedule.splits);
         let part_plans =
             parts.parts().iter().zip(&variants[0].parts).map(part_plan).collect::<Result<Vec<_>>>()?;
         let explanation =
             explain::explain(&attention, &parts, &schedule, &variants[0], &part_plans, choice.clone());
         let constants = tables::constants(kernels, &attention)?;
-        let inner =
-            Inner { attention, variants, parts: part_plans, constants, schedule, choice, explanation };
+        let inner = Inner {
+            attention,
+            variants,
+            parts: part_plans,
+            sets: parts,
+            constants,
+            schedule,
+            choice,
+            explanation,
+        };
         let plan = Self { kernels: kernels.clone(), inner: Arc::new(inner) };
         // Compiling here, not in `bind`, keeps the cost where the caller expects it.
-        plan.compiled(false)?;
+        plan.compiled(Outputs::default())?;
         Ok(plan)
     }
 
@@ -150,15 +165,19 @@ impl AttentionPlan {
     /// # Errors
     /// [`Error::Device`] for what wgpu reports.
     pub fn prepare_lse(&self) -> Result<()> {
-        self.compiled(true).map(|_| ())
+        self.prepare(Outputs::default().lse())
     }
 
-    fn variant(&self, lse: bool) -> &Variant {
-        &self.inner.variants[usize::from(lse)]
+    /// Compiles what a call that asks for these outputs needs, which otherwise happens when the first one is bound.
+    ///
+    /// # Errors
+    /// [`Error::Device`] for what wgpu reports.
+    pub fn prepare(&self, outputs: Outputs) -> Result<()> {
+        self.compiled(outputs).map(|_| ())
     }
 
-    fn compiled(&self, lse: bool) -> Result<&Compiled> {
-        let variant = self.variant(lse);
+    fn compiled(&self, outputs: Outputs) -> Result<&Compiled> {
+        let variant = &self.inner.variants[usize::from(outputs.lse) + 2 * usize::from(outputs.state)];
         if let Some(compiled) = variant.compiled.get() {
             return Ok(compiled);
         }
@@ -168,15 +187,19 @@ impl AttentionPlan {
 }
 
 impl Variant {
-    fn new(attention: &Attention, parts: &Parts, schedule: &Schedule, lse: bool) -> Self {
+    fn new(attention: &Attention, parts: &Parts, schedule: &Schedule, outputs: Outputs) -> Self {
         let merges = parts.parts().len() > 1 || schedule.splits > 1;
         // Parts and splits merge in f32, in scratch rows of whole groups, unless out itself can hold them.
         let rows = schedule.scratch_bytes[1] > 0;
-        let stats = match (merges, lse) {
+        let Outputs { lse, state } = outputs;
+        let stats = match (merges || state, lse) {
             (true, _) => Stats::State,
             (false, true) => Stats::Lse,
             (false, false) => Stats::None,
         };
+        // Parts leave the state over all of them; splits each leave their own.
+        let total = state && schedule.splits > 1;
+        let wanted = lse && (merges || state) || rows || total;
         let cuts = schedule.tiles.iter().zip(&schedule.packed);
         let variants = parts.parts().iter().zip(cuts).enumerate().map(|(n, (part, (tile, packed)))| {
             let accumulate = n > 0;
@@ -184,7 +207,7 @@ impl Variant {
         });
         Self {
             parts: variants.collect(),
-            merge: (merges && (rows || lse)).then(|| merge::variant(attention, rows, lse)),
+            merge: wanted.then(|| MergeVariant { total, ..merge::variant(attention, rows, lse) }),
             compiled: OnceLock::new(),
         }
     }

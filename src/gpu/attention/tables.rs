@@ -14,6 +14,7 @@ use std::sync::Arc;
 pub(super) struct PartPlan {
     /// The block mask, then the orders, in words.
     pub(super) tables: wgpu::Buffer,
+    pub(super) keep: KeepParams,
     pub(super) params: Params,
     pub(super) work: Work,
 }
@@ -26,23 +27,7 @@ impl PartPlan {
         variant: &AttentionVariant,
         splits: usize,
     ) -> Result<Self> {
-        let packed = part.mask.packed();
-        let mut words = packed.words;
-        let mut append = |order: &Option<Arc<[u32]>>| {
-            let at = words.len() as u32;
-            words.extend(order.iter().flat_map(|order| order.iter()));
-            at
-        };
-        let keep = KeepParams {
-            rows_at: packed.rows_at,
-            runs_at: packed.runs_at,
-            tiles_at: packed.tiles_at,
-            q_order_at: append(&part.q_order),
-            k_order_at: append(&part.k_order),
-            batch: packed.batch_stride,
-            head: packed.head_stride,
-        };
-        let tables = upload(kernels.device(), "the block mask", bytemuck::cast_slice(&words))?;
+        let (tables, keep) = mask_tables(kernels, part)?;
 
         let shape = &attention.shape;
         let rows = rows_of(shape, part, variant.packed);
@@ -51,7 +36,7 @@ impl PartPlan {
             splits: splits as u32,
             q_count: rows as u32,
             k_count: part.mask.grid().kv_len as u32,
-            q_scale: q_scale(attention, variant),
+            q_scale: q_scale(attention, variant.base_e()),
             ..AttentionParams::of_sizes(attention)
         };
         let mut params = Params::default().with("kernel", kernel).with("keep", keep).with_rows(attention);
@@ -62,13 +47,35 @@ impl PartPlan {
         let items = (items(shape, part, variant.packed, &variant.tile) * splits) as u128;
         let pairs = heaviest_tiles(part, &variant.tile).div_ceil(splits as u64).max(1)
             * (variant.tile.rows() * variant.tile.keys()) as u64;
-        Ok(Self { tables, params, work: kernels.work("attention", items, shape.flops(pairs))? })
+        Ok(Self { tables, keep, params, work: kernels.work("attention", items, shape.flops(pairs))? })
     }
 }
 
+/// The mask of a part, then its orders, on the device, and where its tables begin.
+pub(super) fn mask_tables(kernels: &Kernels, part: &Part) -> Result<(wgpu::Buffer, KeepParams)> {
+    let packed = part.mask.packed();
+    let mut words = packed.words;
+    let mut append = |order: &Option<Arc<[u32]>>| {
+        let at = words.len() as u32;
+        words.extend(order.iter().flat_map(|order| order.iter()));
+        at
+    };
+    let keep = KeepParams {
+        rows_at: packed.rows_at,
+        runs_at: packed.runs_at,
+        tiles_at: packed.tiles_at,
+        q_order_at: append(&part.q_order),
+        k_order_at: append(&part.k_order),
+        batch: packed.batch_stride,
+        head: packed.head_stride,
+    };
+    let tables = upload(kernels.device(), "the block mask", bytemuck::cast_slice(&words))?;
+    Ok((tables, keep))
+}
+
 /// The factor of q: in base 2 from the start where the score is q . k alone.
-pub(in crate::gpu) fn q_scale(attention: &Attention, variant: &AttentionVariant) -> f32 {
-    let base = if variant.base_e() { 1.0 } else { std::f64::consts::LOG2_E };
+pub(in crate::gpu) fn q_scale(attention: &Attention, base_e: bool) -> f32 {
+    let base = if base_e { 1.0 } else { std::f64::consts::LOG2_E };
     (f64::from(attention.scale_value()) * base) as f32
 }
 

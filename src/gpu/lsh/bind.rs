@@ -289,6 +289,7 @@ impl<'p> Binder<'p> {
             state: whole(state),
             merged: self.merged.as_ref().map(whole),
             out: self.buffers.out.clone(),
+            total: None,
             lse: self.buffers.lse.clone(),
         };
         merge.step(self.device(), pipeline, &self.plan.attention, 1).map(Some)

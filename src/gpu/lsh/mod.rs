@@ -215,7 +215,7 @@ impl LshPlan {
             row_tiles: row_tiles as u32,
             q_count: places,
             k_count: places,
-            q_scale: q_scale(&self.attention, &self.attention_variant(false, false)),
+            q_scale: q_scale(&self.attention, self.attention_variant(false, false).base_e()),
             ..AttentionParams::of_sizes(&self.attention)
         };
         let keep = LshKeepParams { round: round as u32, buckets_at: table, places_at: 2 * table };

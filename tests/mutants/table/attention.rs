@@ -189,7 +189,7 @@ wgpu_attention_testing::mutants! {
     "softcap loses the sign" ["terms"]
         "select(-quotient, quotient, x >= vec4(0.0))" => "quotient";
     "the temperature is that of another head" ["temperature"]
-        "temperature[pairs.head]" => "temperature[pairs.head ^ 1u]";
+        "return s / temperature[pairs.head]" => "return s / temperature[pairs.head ^ 1u]";
     "the bias is that of query 0" ["terms"]
         " + pairs.i * p.query" => "";
     "the bias is that of head 0" ["terms"]

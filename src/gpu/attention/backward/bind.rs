@@ -1,0 +1,214 @@
+//! Buffers checked and bound to a backward plan.
+
+use super::{BackwardPlan, Pass};
+use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, scratch};
+use crate::gpu::call::{Call, Stage};
+use crate::gpu::params::{Params, RecordParams};
+use crate::gpu::pipeline::{Step, Work};
+use crate::inputs::check_names;
+use crate::uniform::Rows;
+use crate::wgsl::RecordVariant;
+use crate::{ElementType, Error, Result};
+
+/// The buffers of one backward call. All need `BufferUsages::STORAGE`; those that are written may not be buffers that are also
+/// read, unless [`Options::shared_buffers`](crate::Options::shared_buffers) is set. Only gradients that are asked for are computed.
+/// Offsets and sizes as [`AttentionBuffers`](crate::AttentionBuffers) has them.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct AttentionGradBuffers<'a> {
+    /// q `[B, H, Lq, d]`, as the forward call had it.
+    pub q: wgpu::BufferBinding<'a>,
+    /// k `[B, Hkv, Lk, d]`.
+    pub k: wgpu::BufferBinding<'a>,
+    /// v `[B, Hkv, Lk, dv]`.
+    pub v: wgpu::BufferBinding<'a>,
+    /// Those of the score's terms, f32, by name.
+    pub tensors: Vec<(&'a str, wgpu::BufferBinding<'a>)>,
+    /// out `[B, H, Lq, dv]`, as the forward call left it. In 16 bits it costs the gradients digits.
+    pub out: wgpu::BufferBinding<'a>,
+    /// (m, l) `[B, H, Lq, 2]`, as the forward call left it: see [`AttentionBuffers::state`](crate::AttentionBuffers::state).
+    pub state: wgpu::BufferBinding<'a>,
+    /// The gradient of out, `[B, H, Lq, dv]`.
+    pub dout: wgpu::BufferBinding<'a>,
+    /// dq `[B, H, Lq, d]`, where wanted; 0 for queries without a key.
+    pub dq: Option<wgpu::BufferBinding<'a>>,
+    /// dk `[B, Hkv, Lk, d]`, where wanted; 0 for keys that no query attends.
+    pub dk: Option<wgpu::BufferBinding<'a>>,
+    /// dv `[B, Hkv, Lk, dv]`, where wanted; 0 for keys that no query attends.
+    pub dv: Option<wgpu::BufferBinding<'a>>,
+}
+
+impl<'a> AttentionGradBuffers<'a> {
+    /// What every call reads.
+    pub fn new(
+        q: wgpu::BufferBinding<'a>,
+        k: wgpu::BufferBinding<'a>,
+        v: wgpu::BufferBinding<'a>,
+        out: wgpu::BufferBinding<'a>,
+        state: wgpu::BufferBinding<'a>,
+        dout: wgpu::BufferBinding<'a>,
+    ) -> Self {
+        Self { q, k, v, tensors: vec![], out, state, dout, dq: None, dk: None, dv: None }
+    }
+
+    /// Adds a tensor of one of the score's terms.
+    pub fn tensor(mut self, name: &'a str, tensor: wgpu::BufferBinding<'a>) -> Self {
+        self.tensors.push((name, tensor));
+        self
+    }
+
+    /// Asks for dq.
+    pub fn dq(self, dq: wgpu::BufferBinding<'a>) -> Self {
+        Self { dq: Some(dq), ..self }
+    }
+
+    /// Asks for dk.
+    pub fn dk(self, dk: wgpu::BufferBinding<'a>) -> Self {
+        Self { dk: Some(dk), ..self }
+    }
+
+    /// Asks for dv.
+    pub fn dv(self, dv: wgpu::BufferBinding<'a>) -> Self {
+        Self { dv: Some(dv), ..self }
+    }
+}
+
+impl BackwardPlan {
+    /// Checks the buffers and binds them: nothing is recorded yet. The forward call must run before, with these tensors. Scratch,
+    /// 16 bytes per query and head, is allocated for this call alone.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a call that asks for no gradient, and as [`AttentionPlan::bind`](crate::AttentionPlan::bind).
+    pub fn bind(&self, buffers: AttentionGradBuffers<'_>) -> Result<Call> {
+        let checked = self.checked(&buffers)?;
+        let shape = &self.attention().shape;
+        if shape.batch == 0 {
+            return Ok(Call::new("attention backward", []));
+        }
+        let device = self.forward.kernels.device();
+        let records = scratch(device, "records of the queries", 16 * shape.len_lse() as u64)?;
+        let records = records.as_entire_buffer_binding();
+        let mut steps = vec![];
+        if shape.len_lse() > 0 {
+            steps.push((Stage::Prepare, self.record_step(&checked, records.clone())?));
+        }
+        let passes = self.passes(buffers.dq.is_some(), buffers.dk.is_some(), buffers.dv.is_some());
+        for pass in passes {
+            steps.extend(
+                self.pass_steps(pass, &checked, &records)?.into_iter().map(|step| (Stage::Main, step)),
+            );
+        }
+        Ok(Call::new("attention backward", steps))
+    }
+
+    /// The buffers, each checked and cut to its tensor.
+    fn checked<'a>(&self, buffers: &AttentionGradBuffers<'a>) -> Result<AttentionGradBuffers<'a>> {
+        let (attention, gradients) = (self.attention(), self.gradients());
+        let (shape, storage) = (&attention.shape, attention.storage);
+        if buffers.dq.is_none() && buffers.dk.is_none() && buffers.dv.is_none() {
+            return Err(Error::argument("gradients", "a buffer for at least one of dq, dk and dv", "none"));
+        }
+        let needed = attention.score.tensors(shape);
+        check_names(&needed, buffers.tensors.iter().map(|(name, _)| *name))?;
+        let limits = self.forward.kernels.device().limits();
+        let check = |name, binding: &wgpu::BufferBinding<'a>, elements, element| {
+            checked_binding(&limits, name, binding, elements, element)
+        };
+        let some = |name, binding: &Option<wgpu::BufferBinding<'a>>, elements, element| {
+            binding.as_ref().map(|binding| check(name, binding, elements, element)).transpose()
+        };
+        let [dq, dk, dv, dout] = gradients.lens(shape);
+        let mut tensors = vec![];
+        for tensor in &needed {
+            if let Some((_, binding)) = buffers.tensors.iter().find(|(name, _)| *name == tensor.name) {
+                tensors.push((tensor.name, check(tensor.name, binding, tensor.len, ElementType::F32)?));
+            }
+        }
+        let checked = AttentionGradBuffers {
+            q: check("q", &buffers.q, attention.len_q(), storage.q)?,
+            k: check("k", &buffers.k, attention.len_k(), storage.kv)?,
+            v: check("v", &buffers.v, attention.len_v(), storage.kv)?,
+            tensors: vec![],
+            out: check("out", &buffers.out, attention.len_out(), storage.out)?,
+            state: check("state", &buffers.state, 2 * attention.len_lse(), ElementType::F32)?,
+            dout: check("dout", &buffers.dout, dout, gradients.dout)?,
+            dq: some("dq", &buffers.dq, dq, gradients.dq)?,
+            dk: some("dk", &buffers.dk, dk, gradients.dkv)?,
+            dv: some("dv", &buffers.dv, dv, gradients.dkv)?,
+        };
+        let mut named = vec![
+            ("q", Some(&checked.q), Access::Read),
+            ("k", Some(&checked.k), Access::Read),
+            ("v", Some(&checked.v), Access::Read),
+            ("out", Some(&checked.out), Access::Read),
+            ("state", Some(&checked.state), Access::Read),
+            ("dout", Some(&checked.dout), Access::Read),
+            ("dq", checked.dq.as_ref(), Access::Write),
+            ("dk", checked.dk.as_ref(), Access::Write),
+            ("dv", checked.dv.as_ref(), Access::Write),
+        ];
+        named.extend(tensors.iter().map(|(name, binding)| (*name, Some(binding), Access::Read)));
+        check_aliasing(&named, self.forward.kernels.options().shared_buffers)?;
+        Ok(AttentionGradBuffers { tensors, ..checked })
+    }
+
+    fn record_step(
+        &self,
+        buffers: &AttentionGradBuffers<'_>,
+        records: wgpu::BufferBinding<'_>,
+    ) -> Result<Step> {
+        let (attention, device) = (self.attention(), self.forward.kernels.device());
+        let shape = &attention.shape;
+        let kernel = RecordParams {
+            rows: shape.len_lse() as u32,
+            heads: shape.heads as u32,
+            q_len: shape.q_len as u32,
+            ..Default::default()
+        };
+        let [.., dout] = self.gradients().strides(shape);
+        let params = Params::default()
+            .with("kernel", kernel)
+            .with("out", Rows::from(attention.out_strides()))
+            .with("dout", Rows::from(dout));
+        let items = shape.len_lse().div_ceil(RecordVariant::LANES) as u32;
+        let bindings = Bindings::default()
+            .with("state", buffers.state.clone())
+            .with("o", buffers.out.clone())
+            .with("dout", buffers.dout.clone())
+            .with("records", records);
+        Step::new(device, &self.inner.records, &params, Work { items, per_dispatch: items }, &bindings)
+    }
+
+    fn pass_steps(
+        &self,
+        pass: &Pass,
+        buffers: &AttentionGradBuffers<'_>,
+        records: &wgpu::BufferBinding<'_>,
+    ) -> Result<Vec<Step>> {
+        let (attention, device) = (self.attention(), self.forward.kernels.device());
+        let mut shared = Bindings::default()
+            .with("q", buffers.q.clone())
+            .with("k", buffers.k.clone())
+            .with("v", buffers.v.clone())
+            .with("dout", buffers.dout.clone())
+            .with("records", records.clone())
+            .with_some("dq", buffers.dq.clone())
+            .with_some("dk", buffers.dk.clone())
+            .with_some("dv", buffers.dv.clone());
+        for (name, constants) in &self.forward.inner.constants {
+            shared = shared.with(name, constants.as_entire_buffer_binding());
+        }
+        for tensor in attention.score.tensors(&attention.shape) {
+            let given = buffers.tensors.iter().find(|(name, _)| *name == tensor.name);
+            shared = shared.with_some(tensor.name, given.map(|(_, binding)| binding.clone()));
+        }
+        // No row, no work: keys of a call without any, or queries.
+        let parts =
+            pass.parts.iter().zip(pass.compiled(&self.forward)?).filter(|(part, _)| part.work.items > 0);
+        let step = |(part, pipeline): (&super::PassPart, &std::sync::Arc<_>)| {
+            let bindings = shared.clone().with("mask", part.tables.as_entire_buffer_binding());
+            Step::new(device, pipeline, &part.params, part.work, &bindings)
+        };
+        parts.map(step).collect()
+    }
+}

@@ -1,0 +1,43 @@
+//! What a backward plan will do and what it costs.
+
+use super::{AttentionPlan, Pass};
+use crate::mask::Parts;
+
+/// What a backward plan will do and what it costs.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct BackwardExplanation {
+    /// Pairs in S, over all batch items and heads.
+    pub kept: u64,
+    /// Pairs in the blocks that each of the passes, over queries and over keys, visits.
+    pub visited: u64,
+    /// Bytes of the transposed masks and orders on the device, beside those of the forward plan.
+    pub mask_bytes: u64,
+    /// Bytes of the records of a call, 16 per query and head.
+    pub scratch_bytes: u64,
+    /// Dispatches of a call that asks for all gradients.
+    pub dispatches: usize,
+    /// Floating-point operations on the visited pairs: 8 d + 6 dv each.
+    pub flops: f64,
+}
+
+pub(super) fn explain(
+    forward: &AttentionPlan,
+    transposed: &Parts,
+    queries: &Pass,
+    keys: &Pass,
+) -> BackwardExplanation {
+    let (shape, explanation) = (&forward.attention().shape, forward.explain());
+    let dispatches =
+        |pass: &Pass| -> usize { pass.parts.iter().map(|part| part.work.dispatches().count()).sum() };
+    let passes = if keys.fits(forward) { 1 } else { 2 };
+    let flops = (8 * shape.head_dim + 6 * shape.value_dim) as f64;
+    BackwardExplanation {
+        kept: explanation.kept,
+        visited: explanation.visited,
+        mask_bytes: transposed.bytes(),
+        scratch_bytes: 16 * shape.len_lse() as u64,
+        dispatches: usize::from(shape.len_lse() > 0) + dispatches(queries) + passes * dispatches(keys),
+        flops: flops * explanation.visited as f64,
+    }
+}

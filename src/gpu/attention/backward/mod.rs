@@ -1,0 +1,257 @@
+//! Gradients on the device: plan, bind, encode.
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | [`BackwardPlan`]: its passes, compiled |
+//! | `gradients.rs` | [`Gradients`]: how the gradients are stored and where they lie |
+//! | `tables.rs` | one part of a pass: its mask, parameters, and how its work is cut |
+//! | `bind.rs` | [`AttentionGradBuffers`] checked and bound to a plan |
+//! | `explain.rs` | [`BackwardExplanation`]: what a plan will do and what it costs |
+//! | `host.rs` | slices in, `Vec`s out |
+
+mod bind;
+mod explain;
+mod gradients;
+mod host;
+mod tables;
+
+pub use bind::AttentionGradBuffers;
+pub use explain::BackwardExplanation;
+pub use gradients::Gradients;
+pub use host::AttentionGradients;
+
+use super::AttentionPlan;
+use crate::gpu::pipeline::Pipeline;
+use crate::mask::{Part, Parts};
+use crate::wgsl::{BackwardRows, BackwardVariant, RecordVariant};
+use crate::{Attention, ElementType, Error, Result};
+use std::sync::{Arc, OnceLock};
+use tables::PassPart;
+
+/// The gradients of an attention call, compiled: three kernels, whatever the pattern. Made by [`AttentionPlan::backward`]; clones
+/// share it.
+///
+/// The first kernel makes a record of 16 bytes per query; the second walks the mask of the forward pass, which it shares, by queries; the
+/// third walks the transposed mask by keys. No atomics: the same call gives the same bits.
+#[derive(Debug, Clone)]
+pub struct BackwardPlan {
+    forward: AttentionPlan,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    gradients: Gradients,
+    records: Arc<Pipeline>,
+    queries: Pass,
+    /// Where one pass writes dk and dv, within the device's storage buffers; of one alone; of the other alone.
+    keys: [Pass; 3],
+    explanation: BackwardExplanation,
+}
+
+/// A pass over all parts of a mask.
+#[derive(Debug)]
+struct Pass {
+    variants: Vec<BackwardVariant>,
+    parts: Arc<[PassPart]>,
+    compiled: OnceLock<Vec<Arc<Pipeline>>>,
+}
+
+impl AttentionPlan {
+    /// Plans the gradients of this call, by q, k and v: each stored and lying as its tensor does, from a gradient of out that is stored and lies as
+    /// out does.
+    ///
+    /// # Errors
+    /// As [`backward_with`](Self::backward_with).
+    ///
+    /// ```no_run
+    /// use wgpu_attention::wgpu::{Buffer, CommandEncoder, Device};
+    /// use wgpu_attention::{AttentionBuffers, AttentionGradBuffers, AttentionShape, Causal, Kernels, Options};
+    ///
+    /// fn record(device: &Device, encoder: &mut CommandEncoder, buffers: [&Buffer; 9]) -> wgpu_attention::Result<()> {
+    ///     let kernels = Kernels::new(device, Options::default())?;
+    ///     let plan = kernels.attention(AttentionShape::new(1, 8, 1024, 64), &Causal)?;
+    ///     let backward = plan.backward()?;
+    ///     let [q, k, v, out, state, dout, dq, dk, dv] = buffers.map(Buffer::as_entire_buffer_binding);
+    ///     let forward = AttentionBuffers::new(q.clone(), k.clone(), v.clone(), out.clone()).state(state.clone());
+    ///     plan.bind(forward)?.encode(encoder);
+    ///     let gradients = AttentionGradBuffers::new(q, k, v, out, state, dout).dq(dq).dk(dk).dv(dv);
+    ///     backward.bind(gradients)?.encode(encoder);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn backward(&self) -> Result<BackwardPlan> {
+        self.backward_with(Gradients::of(self.attention()))
+    }
+
+    /// [`backward`](Self::backward), with gradients in types and places of their own.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for gradients that overlap or, where the mask has several parts, are not f32, and for a part that has
+    /// a key twice; [`Error::Limit`] where the device is too small; [`Error::Device`] for what wgpu reports while compiling.
+    pub fn backward_with(&self, gradients: Gradients) -> Result<BackwardPlan> {
+        let attention = self.attention();
+        gradients.check(attention)?;
+        let parts = &self.inner.sets;
+        let transposed = parts.transpose()?;
+        let several = parts.parts().len().max(transposed.parts().len());
+        for (name, element) in [("dq", gradients.dq), ("dk and dv", gradients.dkv)] {
+            if several > 1 && element != ElementType::F32 {
+                let need = format!("f32, since the mask has {several} parts, whose gradients add up");
+                return Err(Error::argument(format!("storage of {name}"), need, element));
+            }
+        }
+        let kernels = &self.kernels;
+        let records = kernels.pipeline(record_variant(attention, &gradients).shader())?;
+        let shared = self.inner.parts.iter().map(|part| (part.tables.clone(), part.keep)).collect();
+        let queries = Pass::new(self, &gradients, parts, BackwardRows::Queries, Some(shared))?;
+        let both = BackwardRows::Keys { dk: true, dv: true };
+        let both = Pass::new(self, &gradients, &transposed, both, None)?;
+        let one = |dk| both.of_rows(BackwardRows::Keys { dk, dv: !dk });
+        let keys = [one(true), one(false)];
+        let explanation = explain::explain(self, &transposed, &queries, &both);
+        let [dk, dv] = keys;
+        let inner = Inner { gradients, records, queries, keys: [both, dk, dv], explanation };
+        let plan = BackwardPlan { forward: self.clone(), inner: Arc::new(inner) };
+        // Compiling here, not in `bind`, keeps the cost where the caller expects it.
+        for pass in plan.passes(true, true, true) {
+            pass.compiled(self)?;
+        }
+        Ok(plan)
+    }
+}
+
+impl BackwardPlan {
+    /// The call whose gradients these are.
+    pub fn attention(&self) -> &Attention {
+        self.forward.attention()
+    }
+
+    /// How the gradients are stored and where they lie.
+    pub fn gradients(&self) -> &Gradients {
+        &self.inner.gradients
+    }
+
+    /// What the plan will do and what it costs.
+    pub fn explain(&self) -> &BackwardExplanation {
+        &self.inner.explanation
+    }
+
+    /// The passes that compute these gradients.
+    fn passes(&self, dq: bool, dk: bool, dv: bool) -> Vec<&Pass> {
+        let [both, only_dk, only_dv] = &self.inner.keys;
+        let mut passes: Vec<_> = dq.then_some(&self.inner.queries).into_iter().collect();
+        if dk && dv && both.fits(&self.forward) {
+            passes.push(both);
+        } else {
+            passes.extend(dk.then_some(only_dk));
+            passes.extend(dv.then_some(only_dv));
+        }
+        passes
+    }
+}
+
+impl Pass {
+    fn new(
+        forward: &AttentionPlan,
+        gradients: &Gradients,
+        parts: &Parts,
+        rows: BackwardRows,
+        shared: Option<Vec<tables::Tables>>,
+    ) -> Result<Self> {
+        let attention = forward.attention();
+        let variants = parts.parts().iter().enumerate();
+        let variants: Vec<_> =
+            variants.map(|(n, part)| variant(attention, gradients, part, rows, n > 0)).collect();
+        let tables = match shared {
+            Some(shared) => shared,
+            None => {
+                let upload = |part| super::tables::mask_tables(&forward.kernels, part);
+                parts.parts().iter().map(upload).collect::<Result<Vec<_>>>()?
+            }
+        };
+        let each = parts.parts().iter().zip(&variants).zip(tables);
+        let plan = |((part, variant), tables)| {
+            PassPart::new(&forward.kernels, attention, gradients, part, variant, tables)
+        };
+        let parts = each.map(plan).collect::<Result<Vec<_>>>()?.into();
+        Ok(Self { variants, parts, compiled: OnceLock::new() })
+    }
+
+    /// The same walk, for other gradients.
+    fn of_rows(&self, rows: BackwardRows) -> Self {
+        let variants = self.variants.iter().map(|variant| BackwardVariant { rows, ..variant.clone() });
+        Self { variants: variants.collect(), parts: self.parts.clone(), compiled: OnceLock::new() }
+    }
+
+    /// Whether the device has as many storage buffers as the pass uses.
+    fn fits(&self, forward: &AttentionPlan) -> bool {
+        let have = forward.kernels.device().limits().max_storage_buffers_per_shader_stage as usize;
+        self.variants.iter().all(|variant| variant.shader().bindings.len() <= have)
+    }
+
+    fn compiled(&self, forward: &AttentionPlan) -> Result<&[Arc<Pipeline>]> {
+        if let Some(compiled) = self.compiled.get() {
+            return Ok(compiled);
+        }
+        let compile = |variant: &BackwardVariant| forward.kernels.pipeline(variant.shader());
+        let compiled = self.variants.iter().map(compile).collect::<Result<Vec<_>>>()?;
+        Ok(self.compiled.get_or_init(|| compiled))
+    }
+}
+
+fn whole(dim: usize) -> bool {
+    dim.is_multiple_of(4)
+}
+
+/// The shader of a part of a pass.
+fn variant(
+    attention: &Attention,
+    gradients: &Gradients,
+    part: &Part,
+    rows: BackwardRows,
+    accumulate: bool,
+) -> BackwardVariant {
+    let (shape, storage, grid) = (&attention.shape, attention.storage, part.mask.grid());
+    let aligned_keys = attention.k_strides().is_aligned() && whole(shape.head_dim);
+    let aligned_values = attention.v_strides().is_aligned() && whole(shape.value_dim);
+    let [dq, dk, dv, dout] = gradients.strides(shape).map(|strides| strides.is_aligned());
+    let (gradient, aligned_gradient) = match rows {
+        BackwardRows::Queries => (gradients.dq, dq && whole(shape.head_dim)),
+        BackwardRows::Keys { .. } => {
+            (gradients.dkv, dk && dv && whole(shape.head_dim) && whole(shape.value_dim))
+        }
+    };
+    BackwardVariant {
+        rows,
+        lanes: tables::lanes(part),
+        head_dim: shape.head_dim,
+        value_dim: shape.value_dim,
+        q: storage.q,
+        kv: storage.kv,
+        dout: gradients.dout,
+        gradient,
+        aligned_q: attention.q_strides().is_aligned() && whole(shape.head_dim),
+        aligned_kv: aligned_keys && aligned_values,
+        aligned_dout: dout && whole(shape.value_dim),
+        aligned_gradient,
+        block_q: grid.block_q,
+        block_k: grid.block_k,
+        q_order: part.q_order.is_some(),
+        k_order: part.k_order.is_some(),
+        score: attention.score.clone(),
+        accumulate,
+    }
+}
+
+fn record_variant(attention: &Attention, gradients: &Gradients) -> RecordVariant {
+    let value_dim = attention.shape.value_dim;
+    let [.., dout] = gradients.strides(&attention.shape);
+    RecordVariant {
+        value_dim,
+        out: attention.storage.out,
+        dout: gradients.dout,
+        aligned_out: attention.out_strides().is_aligned() && whole(value_dim),
+        aligned_dout: dout.is_aligned() && whole(value_dim),
+    }
+}

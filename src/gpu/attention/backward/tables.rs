@@ -1,0 +1,72 @@
+//! One part of a pass: its mask on the device, its parameters, and how its work is cut.
+
+use super::Gradients;
+use crate::gpu::kernels::Kernels;
+use crate::gpu::params::{BackwardParams, KeepParams, Params};
+use crate::gpu::pipeline::Work;
+use crate::mask::Part;
+use crate::schedule::heaviest_tiles;
+use crate::uniform::Rows;
+use crate::wgsl::{BackwardRows, BackwardVariant, DirectTile, Tile};
+use crate::{Attention, Result};
+
+/// The mask and orders of a part on the device, and where its tables begin.
+pub(super) type Tables = (wgpu::Buffer, KeepParams);
+
+#[derive(Debug)]
+pub(super) struct PassPart {
+    pub(super) tables: wgpu::Buffer,
+    pub(super) params: Params,
+    pub(super) work: Work,
+}
+
+/// Lanes of a workgroup, of 4 rows each: 16 at most, and not many more rows than there are.
+pub(super) fn lanes(part: &Part) -> usize {
+    let grid = part.mask.grid();
+    grid.q_len.next_power_of_two().clamp(8, grid.block_q.min(64)) / 4
+}
+
+impl PassPart {
+    pub(super) fn new(
+        kernels: &Kernels,
+        attention: &Attention,
+        gradients: &Gradients,
+        part: &Part,
+        variant: &BackwardVariant,
+        (tables, keep): Tables,
+    ) -> Result<Self> {
+        let (shape, grid) = (&attention.shape, part.mask.grid());
+        let row_tiles = grid.q_len.div_ceil(variant.rows());
+        let group = shape.heads / shape.kv_heads;
+        let (heads, walks, flops) = match variant.rows {
+            BackwardRows::Queries => (shape.heads, 1, 4 * shape.head_dim + 2 * shape.value_dim),
+            BackwardRows::Keys { .. } => (shape.kv_heads, group, 4 * (shape.head_dim + shape.value_dim)),
+        };
+        let kernel = BackwardParams {
+            row_tiles: row_tiles as u32,
+            splits: 1,
+            heads: shape.heads as u32,
+            heads_per_kv_head: group as u32,
+            q_len: shape.q_len as u32,
+            kv_len: shape.kv_len as u32,
+            q_count: grid.q_len as u32,
+            k_count: grid.kv_len as u32,
+            q_scale: super::super::tables::q_scale(attention, !attention.score.is_plain()),
+            scale: attention.scale_value(),
+            ..Default::default()
+        };
+        let [dq, dk, dv, dout] = gradients.strides(shape).map(Rows::from);
+        let mut params = Params::default().with("kernel", kernel).with("keep", keep).with_rows(attention);
+        for (name, rows) in [("dq", dq), ("dk", dk), ("dv", dv), ("dout", dout)] {
+            params = params.with(name, rows);
+        }
+        for block in attention.score.rules().filter_map(|rule| rule.params(shape)) {
+            params = params.with_block(block);
+        }
+        let items = (row_tiles * heads * shape.batch) as u128;
+        let tile = Tile::Direct(DirectTile { lanes: variant.lanes });
+        let pairs =
+            heaviest_tiles(part, &tile).max(1) * (walks * variant.rows() * BackwardVariant::KEYS) as u64;
+        Ok(Self { tables, params, work: kernels.work("backward", items, (flops as u64 * pairs) as f64)? })
+    }
+}

@@ -1,0 +1,38 @@
+//! Gradients of attention in f64, by the formula.
+//!
+//! For a loss whose derivative by the output is dout, with p_ij = exp(score(i, j) - lse_i) and f_ij the derivative of
+//! score(i, j) by the product scale q_i . k_j (1, but for softcap and temperature):
+//!
+//! ```text
+//! D_i   = sum_{j in S_i} p_ij dout_i . v_j               = dout_i . o_i
+//! ds_ij = p_ij (dout_i . v_j - D_i)                      the gradient by the score
+//! dq_i  = scale sum_{j in S_i}  ds_ij f_ij k_j
+//! dk_j  = scale sum_{i sees j}  ds_ij f_ij q_i           over all query heads of the group
+//! dv_j  =       sum_{i sees j}  p_ij dout_i
+//! d x   =       sum_{S}         ds_ij (d score(i, j) / d x)     x an element of a tensor of the score's terms
+//! ```
+//!
+//! (Dao 2022, appendix B.) As in the forward reference: no blocks, no base 2, no block mask. One pass over the rows gives lse, D, dq
+//! and the terms' gradients; one over the keys gives dk and dv.
+//!
+//! | file | what |
+//! |---|---|
+//! | `call.rs` | the tensors of a call with dout; a pair |
+//! | `exact.rs` | the formula |
+//!
+//! ```
+//! use wgpu_attention::{AttentionShape, Full, reference};
+//! // Two keys of equal score: dv is half of dout.
+//! let shape = AttentionShape::new(1, 1, 2, 1).q_len(1);
+//! let inputs = reference::Inputs::new(&[0.0f32], &[1.0f32, 2.0], &[3.0, 5.0]);
+//! let exact = reference::gradient::attention_gradient(&shape, &inputs, &[1.0f32], &Full)?;
+//! assert_eq!(exact.dv, [0.5, 0.5]);
+//! assert_eq!(exact.dq, [0.5 * (3.0 - 4.0) * 1.0 + 0.5 * (5.0 - 4.0) * 2.0]);
+//! assert_eq!(exact.dk, [0.0, 0.0]);
+//! # Ok::<(), wgpu_attention::Error>(())
+//! ```
+
+mod call;
+mod exact;
+
+pub use exact::{Gradients, attention_gradient};

@@ -1,0 +1,299 @@
+//! Variants of `backward.wgsl`, and of the kernel that prepares a row for it.
+
+use super::{Header, Shader, score, tensor};
+use crate::{BiasStrides, ElementType, Score, Temperature};
+
+/// Whose gradient a pass of the backward kernel computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BackwardRows {
+    /// Of the queries: dq.
+    Queries,
+    /// Of the keys, of the values, or of both.
+    Keys {
+        /// dk.
+        dk: bool,
+        /// dv.
+        dv: bool,
+    },
+}
+
+/// All that tells one shader of the backward pass from another. What it calls queries are the rows of the pass, its keys are
+/// the columns: under [`BackwardRows::Keys`] the mask is transposed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BackwardVariant {
+    /// Whose gradients.
+    pub rows: BackwardRows,
+    /// Lanes of a workgroup, of 4 rows each.
+    pub lanes: usize,
+    /// d.
+    pub head_dim: usize,
+    /// dv.
+    pub value_dim: usize,
+    /// Storage of q.
+    pub q: ElementType,
+    /// Storage of k and v.
+    pub kv: ElementType,
+    /// Storage of the gradient of out.
+    pub dout: ElementType,
+    /// Storage of what is written.
+    pub gradient: ElementType,
+    /// Every row of q begins at a multiple of 4 elements and is one long.
+    pub aligned_q: bool,
+    /// So does every row of k and of v.
+    pub aligned_kv: bool,
+    /// So does every row of the gradient of out.
+    pub aligned_dout: bool,
+    /// So does every row that is written.
+    pub aligned_gradient: bool,
+    /// Rows of a mask block.
+    pub block_q: usize,
+    /// Columns of a mask block.
+    pub block_k: usize,
+    /// Rows are reached through an order.
+    pub q_order: bool,
+    /// Columns are reached through an order.
+    pub k_order: bool,
+    /// The score: its terms count, not their numbers.
+    pub score: Score,
+    /// Add to what an earlier part wrote (needs f32).
+    pub accumulate: bool,
+}
+
+impl BackwardVariant {
+    /// Columns that a lane works on at once.
+    pub const KEYS: usize = 16;
+
+    /// Rows of a workgroup.
+    pub fn rows(&self) -> usize {
+        4 * self.lanes
+    }
+
+    fn has(&self) -> [bool; 3] {
+        match self.rows {
+            BackwardRows::Queries => [true, false, false],
+            BackwardRows::Keys { dk, dv } => [false, dk, dv],
+        }
+    }
+
+    /// The shader of this variant.
+    pub fn shader(&self) -> Shader {
+        let [_, dk, dv] = self.has();
+        let header = Header::default()
+            .u32s(&[
+                ("HEAD_DIM", self.head_dim),
+                ("VALUE_DIM", self.value_dim),
+                ("HEAD_GROUPS", self.head_dim.div_ceil(4)),
+                ("VALUE_GROUPS", self.value_dim.div_ceil(4)),
+                ("LANES", self.lanes),
+                ("ROWS", self.rows()),
+                ("KEYS", Self::KEYS),
+                ("BLOCK_Q", self.block_q),
+                ("BLOCK_K", self.block_k),
+                ("WORDS_PER_TILE_ROW", self.block_k.div_ceil(32)),
+            ])
+            .bools(&[
+                ("HAS_Q_ORDER", self.q_order),
+                ("HAS_K_ORDER", self.k_order),
+                ("HAS_DK", dk),
+                ("HAS_DV", dv),
+                ("ACCUMULATE", self.accumulate),
+                ("BASE_E", !self.score.is_plain()),
+                ("SCORES_NEED_POSITIONS", !self.score.is_plain()),
+                ("SCORES_MAY_DROP", self.score.rules().any(|rule| rule.may_remove())),
+            ]);
+        let texts = self.texts();
+        let files: Vec<&str> = texts.iter().map(String::as_str).collect();
+        Shader { for_cpus: true, ..header.params(&self.params()).shader(self.label(), "backward", &files) }
+    }
+
+    /// The members of `params`, and their structs.
+    fn params(&self) -> Vec<(&'static str, &'static str)> {
+        let rows = ["q", "k", "v", "dout"].map(|tensor| (tensor, "Rows"));
+        let mut members = vec![("kernel", "KernelParams"), ("keep", "KeepParams")];
+        members.extend(rows);
+        let written = ["dq", "dk", "dv"].into_iter().zip(self.has()).filter(|(_, has)| *has);
+        members.extend(written.map(|(name, _)| (name, "Rows")));
+        let shape = crate::AttentionShape::new(1, 1, 1, self.head_dim);
+        let terms = self.score.rules().filter_map(|rule| rule.params(&shape));
+        members.extend(terms.map(|block| (block.member, block.name)));
+        members
+    }
+
+    fn texts(&self) -> Vec<String> {
+        let [dq, dk, dv] = self.has();
+        let mut texts: Vec<String> = vec![include_str!("../../shaders/backward.wgsl").into()];
+        if dq {
+            texts.push(include_str!("../../shaders/backward/queries.wgsl").into());
+        } else {
+            texts.push(include_str!("../../shaders/backward/keys.wgsl").into());
+            texts.push(match dk {
+                true => include_str!("../../shaders/backward/dk.wgsl").into(),
+                false => include_str!("../../shaders/backward/no_dk.wgsl").into(),
+            });
+            texts.push(match dv {
+                true => include_str!("../../shaders/backward/dv.wgsl").into(),
+                false => include_str!("../../shaders/backward/no_dv.wgsl").into(),
+            });
+        }
+        texts.push(include_str!("../../shaders/lib/pairs.wgsl").into());
+        texts.push(include_str!("../../shaders/keep/bits.wgsl").into());
+        texts.extend(score::texts(&self.score));
+        texts.push(score::slope(&self.score));
+        texts.extend([
+            tensor::reads("q", self.q, self.aligned_q),
+            tensor::reads("k", self.kv, self.aligned_kv),
+            // dv needs no values.
+            tensor::reads_if(dq || dk, "v", self.kv, self.aligned_kv),
+            tensor::reads("dout", self.dout, self.aligned_dout),
+        ]);
+        let written = ["dq", "dk", "dv"].into_iter().zip(self.has()).filter(|(_, has)| *has);
+        let store = |(name, _)| tensor::stores(name, self.gradient, self.aligned_gradient);
+        texts.extend(written.map(store));
+        texts.push(tensor::narrow(self.gradient).into());
+        texts
+    }
+
+    fn label(&self) -> String {
+        let rows = match self.rows {
+            BackwardRows::Queries => "dq",
+            BackwardRows::Keys { dk: true, dv: true } => "dk dv",
+            BackwardRows::Keys { dk: true, .. } => "dk",
+            BackwardRows::Keys { .. } => "dv",
+        };
+        let mut label = format!(
+            "backward {rows} d{} dv{} {}/{} {}->{} tile {}x{} block {}x{}",
+            self.head_dim,
+            self.value_dim,
+            self.q,
+            self.kv,
+            self.dout,
+            self.gradient,
+            self.rows(),
+            Self::KEYS,
+            self.block_q,
+            self.block_k
+        );
+        let flags = [
+            (!self.aligned_q, "unaligned-q"),
+            (!self.aligned_kv, "unaligned-kv"),
+            (!self.aligned_dout, "unaligned-dout"),
+            (!self.aligned_gradient, "unaligned-gradient"),
+            (self.q_order, "q-order"),
+            (self.k_order, "k-order"),
+            (self.accumulate, "accumulate"),
+        ];
+        let flags = flags.iter().filter(|flag| flag.0).map(|flag| flag.1);
+        for name in flags.chain(self.score.terms().iter().map(|term| term.name())) {
+            label.push(' ');
+            label.push_str(name);
+        }
+        label
+    }
+
+    /// A list in which every file and every flag's values occur.
+    pub(super) fn representatives() -> Vec<Self> {
+        use ElementType::{Bf16, F16, F32};
+        let both = BackwardRows::Keys { dk: true, dv: true };
+        let one = |dk| BackwardRows::Keys { dk, dv: !dk };
+        let base = |rows, dim: usize| Self {
+            rows,
+            lanes: 16,
+            head_dim: dim,
+            value_dim: dim,
+            q: F32,
+            kv: F32,
+            dout: F32,
+            gradient: F32,
+            aligned_q: dim.is_multiple_of(4),
+            aligned_kv: dim.is_multiple_of(4),
+            aligned_dout: dim.is_multiple_of(4),
+            aligned_gradient: dim.is_multiple_of(4),
+            block_q: 64,
+            block_k: 64,
+            q_order: false,
+            k_order: false,
+            score: Score::new(),
+            accumulate: false,
+        };
+        let mut list = vec![];
+        for rows in [BackwardRows::Queries, both] {
+            for dim in [64, 128, 7] {
+                list.push(base(rows, dim));
+            }
+            let ordered = Self { q_order: true, k_order: true, accumulate: true, ..base(rows, 64) };
+            list.push(Self { accumulate: true, ..base(rows, 7) });
+            list.push(ordered);
+            for element in [F16, Bf16] {
+                let narrow = |dim| Self {
+                    q: element,
+                    kv: element,
+                    dout: element,
+                    gradient: element,
+                    ..base(rows, dim)
+                };
+                list.extend([narrow(64), narrow(7)]);
+            }
+            list.push(Self { score: Score::new().softcap(30.0), ..base(rows, 64) });
+        }
+        for rows in [BackwardRows::Queries, one(true), one(false)] {
+            for score in
+                [Score::new(), Score::new().softcap(30.0).bias(BiasStrides::default()), Score::new().alibi()]
+            {
+                list.push(Self { score, ..base(rows, 64) });
+            }
+            list.push(Self { score: Score::new().softcap(3.0).with(Temperature), ..base(rows, 64) });
+        }
+        list
+    }
+}
+
+/// All that tells one shader from another that prepares rows for the backward pass: `backward/records.wgsl`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RecordVariant {
+    /// dv.
+    pub value_dim: usize,
+    /// Storage of out.
+    pub out: ElementType,
+    /// Storage of the gradient of out.
+    pub dout: ElementType,
+    /// Every row of out begins at a multiple of 4 elements and is one long.
+    pub aligned_out: bool,
+    /// So does every row of the gradient of out.
+    pub aligned_dout: bool,
+}
+
+impl RecordVariant {
+    /// Lanes of a workgroup, as the shader says.
+    pub const LANES: usize = 64;
+
+    /// The shader of this variant.
+    pub fn shader(&self) -> Shader {
+        let unaligned = |aligned, name| if aligned { "" } else { name };
+        let label = format!(
+            "backward records dv{} {} {}{}{}",
+            self.value_dim,
+            self.out,
+            self.dout,
+            unaligned(self.aligned_out, " unaligned-out"),
+            unaligned(self.aligned_dout, " unaligned-dout")
+        );
+        let files = [
+            include_str!("../../shaders/backward/records.wgsl"),
+            &tensor::reads("o", self.out, self.aligned_out),
+            &tensor::reads("dout", self.dout, self.aligned_dout),
+        ];
+        let header = Header::default()
+            .u32s(&[("VALUE_DIM", self.value_dim), ("VALUE_GROUPS", self.value_dim.div_ceil(4))])
+            .params(&[("kernel", "KernelParams"), ("out", "Rows"), ("dout", "Rows")]);
+        Shader { proven: true, ..header.shader(label, "record", &files) }
+    }
+
+    pub(super) fn representatives() -> Vec<Self> {
+        use ElementType::{Bf16, F16, F32};
+        let of = |(value_dim, out, dout): (usize, _, _)| {
+            let aligned = value_dim.is_multiple_of(4);
+            Self { value_dim, out, dout, aligned_out: aligned, aligned_dout: aligned }
+        };
+        [(64, F32, F32), (7, F32, F16), (64, F16, Bf16), (7, Bf16, F32)].map(of).into()
+    }
+}

@@ -1,0 +1,168 @@
+//! Every element of dq, dk and dv against the formula in f64.
+
+use crate::support::{BiasValues, Case, Cut, Draw, PATTERNS, Placement, cut, gpu_with, picked, run_backward};
+use wgpu_attention::ElementType::{Bf16, F16, F32};
+use wgpu_attention::reference::gradient::attention_gradient;
+use wgpu_attention::reference::{Kind, Tensors};
+use wgpu_attention::{
+    AttentionShape, BiasStrides, Buckets, Causal, Element, Full, Gpu, Parts, Score, Storage, Temperature,
+    Window,
+};
+use wgpu_attention_testing::typed;
+
+/// The gradient of out: N(0, 1).
+pub(crate) fn dout<O: Element>(case: &Case) -> Vec<O> {
+    let numbers = wgpu_attention::Counter::new(case.seed, 21);
+    (0..case.attention.len_out()).map(|n| O::from_f64(numbers.normal(n as u64))).collect()
+}
+
+/// The largest error of a tensor's elements, over the root of the mean square of the tensor.
+fn distance<O: Element>(name: &str, got: &[O], exact: &[f64]) -> Result<f64, String> {
+    assert_eq!(got.len(), exact.len(), "{name}");
+    let scale = (exact.iter().map(|x| x * x).sum::<f64>() / exact.len().max(1) as f64).sqrt();
+    let mut worst = 0.0f64;
+    for (n, (got, exact)) in got.iter().zip(exact).enumerate() {
+        let got: f64 = (*got).into();
+        if *exact == 0.0 && got != 0.0 && scale == 0.0 || !got.is_finite() {
+            return Err(format!("{name}[{n}] is {got:e}, not {exact:e}"));
+        }
+        worst = worst.max((got - exact).abs() / scale.max(f64::MIN_POSITIVE));
+    }
+    Ok(worst)
+}
+
+/// Forward and backward over these parts, each element within a tolerance of its tensor's size.
+pub(crate) fn close_on(gpu: &Gpu, case: &Case, parts: &Parts) -> Result<(), String> {
+    typed!(case.attention.storage, close_typed(gpu, case, parts))
+}
+
+fn close_typed<Q: Element, KV: Element, O: Element>(
+    gpu: &Gpu,
+    case: &Case,
+    parts: &Parts,
+) -> Result<(), String> {
+    let tensors: Tensors<Q, KV> = case.tensors();
+    let (inputs, dout) = (tensors.inputs(), dout::<O>(case));
+    let got =
+        run_backward(gpu, &case.attention, &inputs, &dout, parts, 1).map_err(|e| format!("{e}\n{case}"))?;
+    let exact = attention_gradient(&case.attention, &inputs, &dout, case.pattern.as_dyn());
+    let exact = exact.unwrap_or_else(|e| panic!("{e}\n{case}"));
+    // f32 sums of a few hundred terms, some of which cancel; then the storage, and out in 16 bits within D.
+    let tolerance = if O::TYPE == F32 { 2e-4 } else { 30.0 * O::TYPE.rounding() };
+    for (name, got, exact) in
+        [("dq", &got.dq, &exact.dq), ("dk", &got.dk, &exact.dk), ("dv", &got.dv, &exact.dv)]
+    {
+        let worst = distance(name, got, exact).map_err(|e| format!("{e}\n{case}"))?;
+        if worst > tolerance {
+            return Err(format!("{name} is off by {worst:e} of its size\n{case}"));
+        }
+    }
+    Ok(())
+}
+
+fn close(case: &Case, parts: &Parts) {
+    close_on(&gpu_with(case.options), case, parts).unwrap_or_else(|e| panic!("{e}"));
+}
+
+fn shape() -> AttentionShape {
+    AttentionShape::new(2, 4, 70, 16).kv_heads(2).kv_len(150).value_dim(8)
+}
+
+#[test]
+fn plain() {
+    for kind in [Kind::Normal, Kind::Offset, Kind::Rising] {
+        let case = Case::new(shape()).pattern(Causal).kind(kind);
+        close(&case, &case.parts());
+    }
+}
+
+#[test]
+fn every_pattern() {
+    for seed in 0..2 {
+        for (name, _) in PATTERNS {
+            let case = Case::new(shape()).pattern(picked(name, &shape().extent(), seed)).seed(seed);
+            close(&case, &case.parts());
+        }
+    }
+}
+
+#[test]
+fn parts_and_orders() {
+    for shape in [shape(), shape().q_len(150).kv_len(70)] {
+        for pattern in ["causal", "blocks_per_head", "mask_of_all"] {
+            let case = Case::new(shape).pattern(picked(pattern, &shape.extent(), 3));
+            for how in Cut::ALL {
+                close(&case, &cut(&case, how, 1));
+            }
+        }
+        let case = Case::new(shape).pattern(picked("strided", &shape.extent(), 1));
+        let lowered = Parts::lower(case.pattern.as_dyn(), case.grid()).expect("a pattern of the crate");
+        close(&case, &lowered);
+    }
+}
+
+#[test]
+fn sizes() {
+    let mut draw = Draw::new(1, 31);
+    for (head_dim, value_dim) in [(1, 1), (7, 5), (4, 64), (64, 3), (130, 64), (256, 256)] {
+        let heads = draw.pick(&[1, 2, 6]);
+        let (q_len, kv_len) = (1 + draw.below(90), 1 + draw.below(140));
+        let shape = AttentionShape::new(1, heads, q_len, head_dim).value_dim(value_dim).kv_len(kv_len);
+        let case = Case::new(shape.kv_heads(1)).pattern(Causal);
+        close(&case, &case.parts());
+        let case = case.pattern(Full).blocks(16, 32);
+        close(&case, &case.parts());
+    }
+}
+
+#[test]
+fn terms() {
+    let sizes = [2, 4, 70, 150];
+    let bias = BiasStrides::broadcast(sizes);
+    for score in [
+        Score::new().softcap(2.0),
+        Score::new().with(Temperature),
+        Score::new().alibi(),
+        Score::new().with(Buckets::new(8, 20).bidirectional(true)),
+        Score::new().bias(bias),
+        Score::new().scale(-0.7).softcap(3.0).bias(bias),
+    ] {
+        let case = Case::new(shape().score(score)).pattern(Causal);
+        close(&case, &case.parts());
+        close(&case.clone().bias(BiasValues::Holes), &case.parts());
+    }
+    let case = Case::new(shape().score(Score::new().softcap(2.0).bias(bias)));
+    close(&case, &cut(&case, Cut::Gathers, 1));
+}
+
+#[test]
+fn element_types() {
+    for storage in [
+        Storage::all(F16),
+        Storage::all(Bf16),
+        Storage::all(F16).out(F32),
+        Storage::all(Bf16).out(F32),
+        Storage::default().kv(F16),
+    ] {
+        for dim in [16, 7] {
+            let shape = AttentionShape::new(1, 4, 70, dim).kv_heads(2).kv_len(90);
+            let case = Case::new(shape).pattern(Window { before: 40, after: 3 }).storage(storage);
+            close(&case, &case.parts());
+        }
+    }
+}
+
+#[test]
+fn layouts() {
+    for placement in [
+        Placement::Blhd,
+        Placement::PackedQkv,
+        Placement::Gap(3),
+        Placement::Offset(5),
+        Placement::Reversed(2),
+    ] {
+        let shape = AttentionShape::new(2, 2, 40, 8);
+        let case = Case::new(placement.apply(shape)).pattern(Causal);
+        close(&case, &case.parts());
+    }
+}

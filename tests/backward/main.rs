@@ -1,0 +1,19 @@
+//! Gradients, on whatever adapter is there. One binary, so that every pipeline is compiled once.
+//!
+//! | file | what |
+//! |---|---|
+//! | `gradients.rs` | every element against the formula in f64 |
+//! | `counts.rs` | gradients that are integers: the exact set of pairs |
+//! | `relations.rs` | repeats, NaN that stays out, rows and keys without partners |
+//! | `refusals.rs` | bad input |
+//! | `mutants.rs` | faults in the shader text, of `tests/mutants/table/backward.rs` |
+//! | `state.rs` | what the forward pass leaves of a row: (m, l) |
+
+mod counts;
+mod gradients;
+mod mutants;
+mod refusals;
+mod relations;
+mod state;
+
+use wgpu_attention_testing as support;

@@ -1,0 +1,78 @@
+//! Faults planted in the shader text: the checks must find them.
+
+use crate::counts::{self, Of};
+use crate::gradients::close_on;
+use crate::relations::{holes, nothing_leaks, strange_values_show};
+use crate::support::{BiasValues, Case, Cut, cut, gpu, picked};
+use wgpu_attention::reference::Kind;
+use wgpu_attention::{AttentionShape, BiasStrides, Causal, Gpu, Kernels, Options, Score, Temperature};
+use wgpu_attention_testing::mutants::{Edit, Suite};
+
+#[path = "../mutants/table/backward.rs"]
+mod table;
+
+const SUITE: Suite<Gpu> = Suite {
+    mutants: table::MUTANTS,
+    subject,
+    checks: &[
+        ("formula", |gpu| {
+            close_on(gpu, &case(), &case().parts())?;
+            let drawn = case().pattern(picked("blocks_per_head", &shape().extent(), 3)).kind(Kind::Peaky);
+            close_on(gpu, &drawn, &drawn.parts())
+        }),
+        ("parts", |gpu| close_on(gpu, &case(), &cut(&case(), Cut::Gathers, 1))),
+        ("terms", |gpu| scored(gpu, Score::new().softcap(2.0), BiasValues::Normal)),
+        ("temperature", |gpu| scored(gpu, Score::new().with(Temperature), BiasValues::Normal)),
+        ("removed", |gpu| {
+            let bias = Score::new().bias(BiasStrides::broadcast([2, 4, 70, 150]));
+            scored(gpu, bias, BiasValues::Holes)
+        }),
+        ("count dq", |gpu| count(gpu, Score::new().scale(0.5), Of::Dq)),
+        ("count dk", |gpu| count(gpu, Score::new().scale(0.5), Of::Dk)),
+        ("count dv", |gpu| count(gpu, Score::new().scale(0.5), Of::Dv)),
+        ("huge bias", |gpu| count(gpu, counts::biased(), Of::Dv)),
+        ("leaks", |gpu| nothing_leaks(gpu, &holes(), &holes().parts())),
+        ("strange", strange_values_show),
+        ("state", |gpu| {
+            let options = gpu.kernels().options().splits(3);
+            let gpu = gpu.with_kernels(gpu.kernels().with_options(options).expect("valid options"));
+            close_on(&gpu, &case(), &case().parts())
+        }),
+    ],
+};
+
+fn subject(edit: Edit) -> Gpu {
+    let edit = move |text: &str| edit(text);
+    let kernels = Kernels::with_edited_shaders(gpu().device(), Options::default().splits(1), edit);
+    gpu().with_kernels(kernels.expect("valid options"))
+}
+
+/// Grouped heads, several tiles and blocks each way, short last blocks.
+fn shape() -> AttentionShape {
+    AttentionShape::new(2, 4, 70, 16).kv_heads(2).kv_len(150).value_dim(8)
+}
+
+fn case() -> Case {
+    Case::new(shape()).pattern(Causal)
+}
+
+fn scored(gpu: &Gpu, score: Score, values: BiasValues) -> Result<(), String> {
+    let case = case().score(score).bias(values);
+    close_on(gpu, &case, &case.parts())
+}
+
+fn count(gpu: &Gpu, score: Score, of: Of) -> Result<(), String> {
+    let pattern = picked("blocks_per_head", &counts::shape().extent(), 3);
+    let case = Case::new(counts::shape().score(score)).pattern(pattern);
+    counts::count_on(gpu, &case, &case.parts(), of)
+}
+
+#[test]
+fn the_checks_pass_on_the_shaders_as_they_are() {
+    SUITE.pass_without_faults();
+}
+
+#[test]
+fn the_checks_kill_the_mutants() {
+    SUITE.kill_the_mutants();
+}

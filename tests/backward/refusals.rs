@@ -1,0 +1,90 @@
+//! Bad input one by one: what the messages say; and gradients that are asked for alone.
+
+use crate::gradients::dout;
+use crate::support::{Case, Cut, cut, gpu_with, run_backward, storage};
+use wgpu_attention::ElementType::{F16, F32};
+use wgpu_attention::{
+    AttentionGradBuffers, AttentionShape, Causal, Full, Gradients, Inputs, Layout, Score, Storage, Strides,
+};
+
+#[test]
+fn bad_gradients_say_what_is_wrong() {
+    let gpu = gpu_with(Default::default());
+    let shape = AttentionShape::new(1, 2, 40, 16);
+    let plan = gpu.kernels().attention(shape, &Causal).expect("a good call");
+    let gradients = Gradients::of(plan.attention());
+    let message = |gradients| plan.backward_with(gradients).expect_err("a bad one").to_string();
+    let shared = Layout::Strided(Strides::new(0, 0, 16));
+    assert_eq!(
+        message(gradients.dk_layout(shared)),
+        "dk_layout: need rows that do not overlap: 16 apart, got a stride of 0 (batch 0, head 0, row 16)"
+    );
+    let case = Case::new(shape.storage(Storage::all(F16).out(F32))).pattern(Causal);
+    let parts = cut(&case, Cut::Keys, 1);
+    let several = gpu.kernels().attention_parts(&case.attention, &parts).expect("a good call");
+    let text = several.backward().expect_err("16 bits").to_string();
+    let count = parts.parts().len();
+    let need =
+        format!("storage of dq: need f32, since the mask has {count} parts, whose gradients add up, got f16");
+    assert_eq!(text, need);
+    several.backward_with(Gradients::of(&case.attention).storage(F32)).expect("f32 adds up");
+}
+
+#[test]
+fn bad_buffers_say_what_is_wrong() {
+    let gpu = gpu_with(Default::default());
+    let shape = AttentionShape::new(1, 2, 40, 16);
+    let plan = gpu.kernels().attention(shape, &Full).expect("a good call");
+    let backward = plan.backward().expect("a good call");
+    let tensor = |len: usize| storage(gpu.device(), &vec![0f32; len]);
+    let (tensor, state, small) = (tensor(shape.len_q()), tensor(2 * shape.len_lse()), tensor(100));
+    let dq = storage(gpu.device(), &vec![0f32; shape.len_q()]);
+    let whole = wgpu_attention::wgpu::Buffer::as_entire_buffer_binding;
+    let t = || tensor.as_entire_buffer_binding();
+    let buffers = || AttentionGradBuffers::new(t(), t(), t(), t(), state.as_entire_buffer_binding(), t());
+    let message = |buffers| backward.bind(buffers).expect_err("a bad one").to_string();
+    assert_eq!(message(buffers()), "gradients: need a buffer for at least one of dq, dk and dv, got none");
+    assert_eq!(message(buffers().dq(t())), "dq: need a buffer other than that of q, got the same buffer");
+    assert!(
+        message(buffers().dk(whole(&small)))
+            .starts_with("dk: need 5120 bytes (1280 elements of f32), got 400")
+    );
+    let mut short = buffers();
+    short.state = whole(&small);
+    assert!(
+        message(short.dq(whole(&dq))).starts_with("state: need 640 bytes (160 elements of f32), got 400")
+    );
+    let text = message(buffers().dq(whole(&dq)).tensor("bias", whole(&small)));
+    assert_eq!(text, "bias: need none, since the score has no such term, got a tensor");
+    backward.bind(buffers().dq(whole(&dq))).expect("dq alone");
+}
+
+#[test]
+fn bad_slices_say_what_is_wrong() {
+    let gpu = gpu_with(Default::default());
+    let shape = AttentionShape::new(1, 2, 40, 16);
+    let x = vec![0f32; shape.len_q()];
+    let error = gpu.attention_backward::<_, _, _, f32>(shape, &Inputs::new(&x, &x, &x), &x[1..], &Full);
+    assert_eq!(error.unwrap_err().to_string(), "dout: need 1280 elements, got 1279 elements");
+}
+
+/// On slices, with the three gradients in f32 from 16-bit tensors; and with a term, whose tensor is a buffer more: dk and dv are
+/// then two passes.
+#[test]
+fn slices_and_buffers_agree() {
+    let shape = AttentionShape::new(1, 2, 40, 16);
+    let case = Case::new(shape.score(Score::new().alibi())).pattern(Causal);
+    let (tensors, dout, gpu) = (case.tensors::<f32, f32>(), dout::<f32>(&case), gpu_with(case.options));
+    let slices = gpu.attention_backward::<_, _, _, f32>(&case.attention, &tensors.inputs(), &dout, &Causal);
+    let slices = slices.expect("a good call");
+    let buffers =
+        run_backward(&gpu, &case.attention, &tensors.inputs(), &dout, &case.parts(), 1).expect("guards");
+    assert_eq!((slices.dq, slices.dk, slices.dv), (buffers.dq, buffers.dk, buffers.dv));
+    let explained = |score: Score| {
+        let plan = gpu.kernels().attention(shape.score(score), &Causal).expect("a good call");
+        plan.backward().expect("a good call").explain().clone()
+    };
+    let (plain, alibi) = (explained(Score::new()), explained(Score::new().alibi()));
+    assert_eq!((plain.dispatches, plain.scratch_bytes, plain.kept), (3, 16 * 2 * 40, 2 * 40 * 41 / 2));
+    assert!(alibi.dispatches >= plain.dispatches);
+}

@@ -1,0 +1,71 @@
+//! Faults of the gradients: of the records, the two passes, their masks and sums.
+
+wgpu_attention_testing::mutants! {
+    "D is omitted" ["formula"]
+        "e * (d_p - vec4(record.z))" => "e * d_p";
+    "D is that of the next row" ["formula"]
+        "records[row] = vec4(own.x, over_l, d, mark);" => "records[row] = vec4(own.x, over_l, records[row + 1u].z, mark);";
+    "D is not over l" ["formula"]
+        "let d = sum * over_l;" => "let d = sum;";
+    "D misses the last elements" ["formula"]
+        "fma(d.w, o.w, fma(d.z, o.z," => "fma(d.w, o.z, fma(d.z, o.z,";
+    "dq lacks the scale" ["formula"]
+        "var x = params.kernel.scale * dq;" => "var x = dq;";
+    "log2 e is left in dk" ["formula"]
+        "var x = params.kernel.scale * dk;" => "var x = params.kernel.q_scale * dk;";
+    "weights are not over l in dv" ["formula", "count dv"]
+        "select(vec4(0.0), record.y * e, kept)" => "select(vec4(0.0), e, kept)";
+    "weights are not over l in dk" ["formula"]
+        "products[1], r[1].y * d_p[1], b)" => "products[1], d_p[1], b)";
+    "dk and dv are of one head of the group" ["formula", "count dv"]
+        "head < first + params.kernel.heads_per_kv_head; head++" => "head < first + 1u; head++";
+    "the key head is the query head" ["formula"]
+        "let kv_head = head / params.kernel.heads_per_kv_head;" => "let kv_head = head % 2u;";
+    "records are those of head 0" ["formula"]
+        "let first = (at.batch * params.kernel.heads + at.head) * params.kernel.q_len;" => "let first = at.batch * params.kernel.heads * params.kernel.q_len;";
+    "the columns of a tile are all the first" ["formula", "count dv"]
+        "let place = tile.first + c;" => "let place = tile.first;";
+    "the transposed bits are read by rows" ["formula", "count dv"]
+        "a = vec4(r0.x, r1.x, r2.x, r3.x);" => "a = vec4(r0.x, r0.y, r0.z, r0.w);";
+    "the mask is ignored in the pass over keys" ["formula", "count dv"]
+        "if (is_masked(tile)) {\n        // By rows" => "if (false) {\n        // By rows";
+    "the mask is ignored in the pass over queries" ["formula", "count dq"]
+        "if (is_masked(tile)) { return seen(tile, row, c); }" => "";
+    "bit tiles are read from the first column" ["formula", "count dq"]
+        "min(t + tile.offset, vec4(BLOCK_K - 1u))" => "min(t, vec4(BLOCK_K - 1u))";
+    "the last row of a lane is not written" ["formula"]
+        "write_dv(at, kv_head, lane, 3u, g, dv[3]);" => "";
+    "dq of a tile replaces that of those before" ["formula", "count dq"]
+        "own_dq[g] += x;" => "own_dq[g] = x;";
+    "dk of a tile replaces that of those before" ["formula", "count dk"]
+        "own_dk[g] += x;" => "own_dk[g] = x;";
+    "dq of a part replaces that of those before" ["parts"]
+        "if (ACCUMULATE) { x += load_dq(to, count); }" => "";
+    "dv of a part replaces that of those before" ["parts"]
+        "if (ACCUMULATE) { x += load_dv(to, count); }" => "";
+    "the second columns take the first's weights" ["formula"]
+        "with_weighed_queries(x, tile, w1.ds, q1.q, g)" => "with_weighed_queries(x, tile, w0.ds, q1.q, g)";
+    "softcap has no slope" ["terms"]
+        "return fma(-t, t, vec4(1.0));" => "return vec4(1.0);";
+    "the temperature has no slope" ["temperature"]
+        "return vec4(1.0) / temperature[pairs.head];" => "return vec4(1.0);";
+    "a power of e is taken for one of 2, backward" ["terms"]
+        "vec4(0.0)) * TWICE_LOG2_E" => "vec4(0.0)) * 2.0";
+    "a removed pair has a gradient" ["removed"]
+        "kept = kept & !removed;" => "";
+    "the state is lse" ["huge bias"]
+        "records[row] = vec4(own.x, over_l, d, mark);"
+            => "records[row] = vec4(own.x + log(own.y), select(1.0, 0.0, empty), select(sum, 0.0, empty), mark);";
+    "NaN of queries that see nothing leaks" ["leaks"]
+        "return select(x, vec4(0.0), not_finite(x));" => "return x;";
+    "pairs that are left out have a derivative" ["formula"]
+        "select(vec4(0.0), ds * slope, kept)" => "ds * slope";
+    "what is not finite is not marked" ["strange"]
+        "select(0u, bits.y | 0x7fc00000u, strange)" => "0u";
+    "dout is that of head 0" ["formula"]
+        "vec4(row_at(params.dout, at.batch, at.head, 0u))" => "vec4(row_at(params.dout, at.batch, 0u, 0u))";
+    "the order of columns is ignored" ["parts"]
+        "mask[params.keep.k_order_at + place]" => "place";
+    "splits do not leave their total" ["state"]
+        "total[end.stat] = vec2(end.m, end.l);" => "total[end.stat].x = end.m;";
+}

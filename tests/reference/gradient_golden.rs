@@ -1,0 +1,115 @@
+//! Gradients that other systems computed (`golden/`), against the reference.
+
+use safetensors::{SafeTensors, tensor::TensorView};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use wgpu_attention::pattern::Tensors;
+use wgpu_attention::reference::gradient::attention_gradient;
+use wgpu_attention::{AnyPattern, AttentionShape, BiasStrides, BlockLayout, Inputs, Mask, Score};
+
+/// What rounding f64 to f32 moves, relative.
+const ROUNDING: f64 = 1.0 / 16_777_216.0;
+/// What two evaluations in f64 differ by, of the largest element.
+const ARITHMETIC: f64 = 1e-13;
+
+fn floats(view: &TensorView<'_>) -> Vec<f32> {
+    bytemuck::pod_collect_to_vec(view.data())
+}
+
+/// The sizes with ones before them.
+fn padded<const N: usize>(shape: &[usize]) -> [usize; N] {
+    let mut sizes = [1; N];
+    sizes[N - shape.len()..].copy_from_slice(shape);
+    sizes
+}
+
+fn bits(view: &TensorView<'_>) -> Vec<bool> {
+    view.data().iter().map(|&byte| byte != 0).collect()
+}
+
+fn pattern(file: &SafeTensors<'_>, json: &Value) -> AnyPattern {
+    let tensors = Tensors {
+        mask: file.tensor("mask").ok().map(|mask| Mask::new(padded(mask.shape()), bits(&mask)).unwrap()),
+        layout: file
+            .tensor("layout")
+            .ok()
+            .map(|layout| BlockLayout::new(padded(layout.shape()), bits(&layout)).unwrap()),
+    };
+    serde_json::from_value::<AnyPattern>(json.clone()).unwrap().with_tensors(&tensors)
+}
+
+/// The gradients at a scale that need not be an f32: on the line through those at two that are, one place apart. What the line
+/// misses is of second order, 1e-14.
+fn at_scale(scale: f64, gradients: impl Fn(f32) -> [Vec<f64>; 3]) -> [Vec<f64>; 3] {
+    let near = scale as f32;
+    let (low, high) = (gradients(near), gradients(near.next_up()));
+    let share = (scale - f64::from(near)) / (f64::from(near.next_up()) - f64::from(near));
+    let between =
+        |low: &Vec<f64>, high: &Vec<f64>| low.iter().zip(high).map(|(a, b)| a + share * (b - a)).collect();
+    [0, 1, 2].map(|n| between(&low[n], &high[n]))
+}
+
+/// Whether the file has gradients; then they are compared.
+fn check(path: &Path) -> bool {
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let Ok(dout) = file.tensor("dout") else { return false };
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    let text = &metadata.metadata().as_ref().expect("a case")["case"];
+    let case: Value = serde_json::from_str(text).unwrap();
+    assert_eq!(case["op"], "attention", "{}", path.display());
+
+    let [q, k, v] = ["q", "k", "v"].map(|name| file.tensor(name).unwrap());
+    let [batch, heads, q_len, head_dim] = padded(q.shape());
+    let [_, kv_heads, kv_len, value_dim] = padded(v.shape());
+    let shape = AttentionShape::new(batch, heads, kv_len, head_dim)
+        .kv_heads(kv_heads)
+        .q_len(q_len)
+        .value_dim(value_dim);
+    let mut score = Score::new();
+    if let Some(cap) = case["softcap"].as_f64() {
+        score = score.softcap(cap as f32);
+    }
+    let bias =
+        file.tensor("bias").ok().map(|bias| (BiasStrides::broadcast(padded(bias.shape())), floats(&bias)));
+    let [q, k, v, dout] = [q, k, v, dout].map(|view| floats(&view));
+    let mut inputs = Inputs::new(&q, &k, &v);
+    if let Some((strides, values)) = &bias {
+        score = score.bias(*strides);
+        inputs = inputs.tensor("bias", values);
+    }
+    let pattern = pattern(&file, &case["pattern"]);
+    let at = |scale: f32| {
+        let attention = shape.score(score.clone().scale(scale));
+        let exact = attention_gradient(attention, &inputs, &dout, &pattern).unwrap();
+        [exact.dq, exact.dk, exact.dv]
+    };
+    let gradients = at_scale(case["scale"].as_f64().unwrap(), at);
+    for (name, gradient) in ["dq", "dk", "dv"].into_iter().zip(&gradients) {
+        let expected = floats(&file.tensor(name).unwrap());
+        let own = case["expected_abs_error"][name].as_f64();
+        compare(&format!("{}: {name}", path.display()), gradient, &expected, own);
+    }
+    true
+}
+
+/// Within the expected values' own error, or, where the file gives none, within their rounding.
+fn compare(place: &str, gradient: &[f64], expected: &[f32], own: Option<f64>) {
+    assert_eq!(gradient.len(), expected.len(), "{place}");
+    let largest = gradient.iter().fold(0.0f64, |max, x| max.max(x.abs()));
+    assert!(largest > 1e-3, "{place} is all but 0");
+    for (n, (&x, &expected)) in gradient.iter().zip(expected).enumerate() {
+        let allowed = own.unwrap_or(ROUNDING * x.abs() + ARITHMETIC * largest);
+        let error = (x - f64::from(expected)).abs();
+        assert!(error <= allowed, "{place}, element {n}: {x:e}, expected {expected:e}, off by {error:e}");
+    }
+}
+
+#[test]
+fn gradients_of_other_systems_are_the_reference_s() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let cases = files.filter(|path| path.extension().is_some_and(|it| it == "safetensors"));
+    let compared = cases.filter(|path| check(path)).count();
+    assert!(compared >= 31, "{compared} files have gradients");
+}
