@@ -46,7 +46,7 @@ impl Alibi {
         Self { symmetric, ..self }
     }
 
-    fn term(&self, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+    fn term(&self, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
         let distance = if self.symmetric { at.distance().abs() } else { at.distance() };
         -f64::from(tensors[0][at.head]) * distance as f64
     }
@@ -101,12 +101,12 @@ impl Rule for Alibi {
         self.slopes.values(shape.heads).map(|slopes| ("slopes", slopes))
     }
 
-    fn score(&self, before: f64, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+    fn score(&self, before: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
         before + self.term(at, tensors)
     }
 
     /// A distance past 2^24 and the product: two roundings; then the addition.
-    fn error(&self, before: Known, after: f64, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+    fn error(&self, before: Known, after: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
         let term = self.term(at, tensors).abs();
         let flush = if term == 0.0 { 0.0 } else { 2.0 * TINY };
         before.error + 2.0 * U * term + U * (after.abs() + before.error) + flush

@@ -27,7 +27,7 @@ impl Bias {
         self.strides
     }
 
-    fn value(&self, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+    fn value(&self, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
         f64::from(tensors[0][self.strides.at(at.batch, at.head, at.i, at.j)])
     }
 }
@@ -49,7 +49,7 @@ impl Rule for Bias {
         vec![TermTensor { name: "bias", len: self.strides.extent(sizes(shape)), strided: true }]
     }
 
-    fn keeps(&self, at: &Pair, tensors: &Tensors<'_>) -> bool {
+    fn keeps(&self, at: &Pair<'_>, tensors: &Tensors<'_>) -> bool {
         self.value(at, tensors) != f64::NEG_INFINITY
     }
 
@@ -57,12 +57,12 @@ impl Rule for Bias {
         true
     }
 
-    fn score(&self, before: f64, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+    fn score(&self, before: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
         before + self.value(at, tensors)
     }
 
     /// One addition, and the flush of an element that is not normal.
-    fn error(&self, before: Known, after: f64, _: &Pair, _: &Tensors<'_>) -> f64 {
+    fn error(&self, before: Known, after: f64, _: &Pair<'_>, _: &Tensors<'_>) -> f64 {
         // f32::MIN itself is fine: what rounding adds to it stays below half of its last place.
         if after.abs() > f64::from(f32::MAX) + 2f64.powi(102) {
             return f64::INFINITY;

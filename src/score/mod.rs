@@ -12,12 +12,14 @@
 
 mod alibi;
 mod bias;
+mod relative;
 mod rule;
 mod softcap;
 mod temperature;
 
 pub use alibi::{Alibi, Slopes};
 pub use bias::Bias;
+pub use relative::Relative;
 pub use rule::TermTensor;
 pub(crate) use rule::{Known, Pair, Rule};
 pub use softcap::Softcap;
@@ -47,6 +49,8 @@ pub struct Score {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Term {
+    /// Adds products of the queries with rows by distance.
+    Relative(Relative),
     /// Divides by a temperature per head.
     Temperature(Temperature),
     /// c tanh(score / c).
@@ -61,6 +65,7 @@ impl Term {
     /// What the term says about itself.
     pub(crate) fn rule(&self) -> &dyn Rule {
         match self {
+            Self::Relative(term) => term,
             Self::Temperature(term) => term,
             Self::Softcap(term) => term,
             Self::Alibi(term) => term,
@@ -84,7 +89,7 @@ macro_rules! terms {
     };
 }
 
-terms!(Temperature, Softcap, Alibi, Bias);
+terms!(Relative, Temperature, Softcap, Alibi, Bias);
 
 impl Score {
     /// scale q . k with a scale of 1 / sqrt(d) (Vaswani 2017, eq. 1), without terms.
@@ -140,6 +145,14 @@ impl Score {
     pub fn softcap_value(&self) -> Option<f32> {
         self.terms.iter().find_map(|term| match term {
             Term::Softcap(softcap) => Some(softcap.cap()),
+            _ => None,
+        })
+    }
+
+    /// The relative rows, if the score has them.
+    pub(crate) fn relative(&self) -> Option<&Relative> {
+        self.terms.iter().find_map(|term| match term {
+            Term::Relative(relative) => Some(relative),
             _ => None,
         })
     }

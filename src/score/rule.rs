@@ -18,7 +18,7 @@ pub struct TermTensor {
 
 /// A pair of a query and a key, where a score is asked for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pair {
+pub(crate) struct Pair<'a> {
     pub(crate) batch: usize,
     /// The query head.
     pub(crate) head: usize,
@@ -26,9 +26,15 @@ pub(crate) struct Pair {
     pub(crate) j: usize,
     /// i + Lk - Lq: where the query stands among the keys.
     pub(crate) position: i64,
+    /// q_i, `[d]`.
+    pub(crate) q: &'a [f32],
+    /// k_j as the query head sees it, `[d]`.
+    pub(crate) k: &'a [f32],
+    /// The factor of products.
+    pub(crate) scale: f64,
 }
 
-impl Pair {
+impl Pair<'_> {
     /// (i + Lk - Lq) - j.
     pub(crate) fn distance(&self) -> i64 {
         self.position - self.j as i64
@@ -71,7 +77,7 @@ pub(crate) trait Rule {
     }
 
     /// Whether the pair stays in S.
-    fn keeps(&self, at: &Pair, tensors: &Tensors<'_>) -> bool {
+    fn keeps(&self, at: &Pair<'_>, tensors: &Tensors<'_>) -> bool {
         let _ = (at, tensors);
         true
     }
@@ -82,11 +88,11 @@ pub(crate) trait Rule {
     }
 
     /// The score with this term, from the score without it.
-    fn score(&self, before: f64, at: &Pair, tensors: &Tensors<'_>) -> f64;
+    fn score(&self, before: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64;
 
     /// How far the kernel's score with this term may be from the formula's, given how far the one without it may be;
     /// infinite where f32 may overflow. `after` is what [`score`](Self::score) gives for `before`.
-    fn error(&self, before: Known, after: f64, at: &Pair, tensors: &Tensors<'_>) -> f64;
+    fn error(&self, before: Known, after: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64;
 
     /// An ordinary element of one of [`tensors`](Self::tensors), from a number drawn from N(0, 1): for tests.
     fn drawn(&self, normal: f64) -> f32 {

@@ -48,14 +48,14 @@ impl Rule for Softcap {
         Ok(())
     }
 
-    fn score(&self, before: f64, _: &Pair, _: &Tensors<'_>) -> f64 {
+    fn score(&self, before: f64, _: &Pair<'_>, _: &Tensors<'_>) -> f64 {
         let cap = f64::from(self.cap());
         cap * (before / cap).tanh()
     }
 
     /// The error before it, less steep than it was: tanh's slope is largest where the interval is nearest to 0. Then
     /// [`TANH_ULP`] of the result, and a flush of the quotient, of its square, of the result.
-    fn error(&self, before: Known, after: f64, _: &Pair, _: &Tensors<'_>) -> f64 {
+    fn error(&self, before: Known, after: f64, _: &Pair<'_>, _: &Tensors<'_>) -> f64 {
         let cap = f64::from(self.cap());
         let nearest = (before.score.abs() - before.error).max(0.0) / cap;
         let slope = 1.0 - nearest.tanh().powi(2);

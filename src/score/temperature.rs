@@ -22,12 +22,12 @@ impl Rule for Temperature {
         vec![TermTensor { name: "temperature", len: shape.heads, strided: false }]
     }
 
-    fn score(&self, before: f64, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+    fn score(&self, before: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
         before / f64::from(tensors[0][at.head])
     }
 
     /// A division of 2.5 ULP; WGSL promises that for divisors of 2^-126 to 2^126.
-    fn error(&self, before: Known, after: f64, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+    fn error(&self, before: Known, after: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
         let temperature = f64::from(tensors[0][at.head]).abs();
         if !(TINY..=1.0 / TINY).contains(&temperature) || after.abs() > f64::from(f32::MAX) / 2.0 {
             return f64::INFINITY;

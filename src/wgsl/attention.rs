@@ -1,7 +1,7 @@
 //! Variants of `attention.wgsl`.
 
 use super::{Header, Matrices, Shader, SortedChunks, Tile, TileKind, TileLimits, tensor};
-use crate::{Alibi, BiasStrides, ElementType, Score, Temperature};
+use crate::{Alibi, BiasStrides, ElementType, Relative, Score, Temperature};
 use std::fmt::Write;
 
 /// What the kernel leaves beside the output rows.
@@ -86,6 +86,9 @@ impl AttentionVariant {
                 ("SCORES_NEED_POSITIONS", self.chunks.is_some() || !self.score.is_plain()),
                 ("SCORES_MAY_DROP", self.score.rules().any(|rule| rule.may_remove())),
             ]);
+        if let Some(relative) = self.score.relative() {
+            header = header.bools(&[("RELATIVE_U", relative.has_u()), ("RELATIVE_W", relative.has_w())]);
+        }
         if let Some(chunks) = &self.chunks {
             header = chunks.constants(header, self.tile.rows());
         }
@@ -146,20 +149,31 @@ impl AttentionVariant {
 
     /// The function `score`, and what it calls.
     fn score_texts(&self) -> Vec<String> {
+        let no_relative = include_str!("../../shaders/score/no_relative.wgsl");
         if self.chunks.is_some() {
-            return vec![SortedChunks::SCORE.into()];
+            return vec![SortedChunks::SCORE.into(), no_relative.into()];
         }
         let mut text = String::from("// The terms of the score, one after the other.\n");
         text += "fn score(pairs: Pairs, products: vec4<f32>) -> vec4<f32> {\n    var s = products;\n";
         if self.score.rules().any(|rule| rule.may_remove()) {
             text += "    removed = vec4(false);\n";
         }
-        for rule in self.score.rules() {
+        // Relative rows are in the products.
+        for rule in self.score.rules().filter(|rule| rule.name() != "relative") {
             writeln!(text, "    s = {}_score(pairs, s);", rule.name()).expect("writing to a String succeeds");
         }
         text += "    return s;\n}\n";
         let mut texts = vec![text];
         texts.extend(self.score.rules().map(|rule| rule.shader().into()));
+        match self.score.relative() {
+            None => texts.push(no_relative.into()),
+            Some(relative) => {
+                let aligned = relative.is_aligned(self.head_dim);
+                let (biases, whole) = (relative.has_u() || relative.has_w(), self.head_dim.is_multiple_of(4));
+                texts.push(tensor::reads("relative_rows", ElementType::F32, aligned));
+                texts.push(tensor::reads_if(biases, "relative_biases", ElementType::F32, whole));
+            }
+        }
         if self.score.softcap_value().is_some() {
             texts.push(include_str!("../../shaders/lib/hyperbolic.wgsl").into());
         }
@@ -262,6 +276,8 @@ impl AttentionVariant {
             Score::new().bias(bias),
             Score::new().alibi(),
             Score::new().with(Temperature),
+            Score::new().with(Relative::new(63, 127)),
+            Score::new().with(Relative::new(63, 127).u(true).w(true).clip(true)),
             Score::new().softcap(30.0).bias(bias).with(Alibi::default()),
         ] {
             list.push(Self { score, stats: Stats::Lse, ..small(64, 64) });

@@ -7,7 +7,7 @@ use wgpu_attention::reference::{Kind, Tensors};
 use wgpu_attention::wgsl::{DirectTile, StagedTile, Tile};
 use wgpu_attention::{
     Attention, AttentionShape, BiasStrides, Causal, Element, ElementType, Full, Gpu, KernelPath, Kernels,
-    Options, PairPredicate, Score, Site, Storage, Temperature, Window,
+    Options, PairPredicate, Relative, Score, Site, Storage, Temperature, Window,
 };
 use wgpu_attention_testing::mutants::{Check, Edit};
 
@@ -64,6 +64,7 @@ pub(crate) const CHECKS: &[(&str, Check<Subject>)] = &[
         let tempered = scored(Score::new().with(Temperature));
         bound_on(&s.small, &case(tempered, Causal).kind(Kind::Peaky)).map(drop)
     }),
+    ("relative", |s| relative().iter().try_for_each(|case| bound_on(&s.small, case).map(drop))),
     ("removed", |s| removed().iter().try_for_each(|case| count_on(&s.small, case).map(drop))),
     ("gathered terms", |s| {
         let case = case(biased(shape()), Full);
@@ -213,6 +214,15 @@ fn direct(s: &Subject) -> Result<(), String> {
     }
     let lse = Case { lse: true, ..blocks };
     bound_on(&s.direct, &lse).and(bound_of_parts(&s.direct, &lse, &cut(&lse, Cut::Keys, 1))).map(drop)
+}
+
+/// Relative rows of every distance, with u and w; and clipped ones.
+fn relative() -> [Case; 2] {
+    let all = Relative::new(149, 219).u(true).w(true);
+    [
+        case(scored(Score::new().with(all)), Causal),
+        case(scored(Score::new().with(Relative::new(9, 25).clip(true))), Full),
+    ]
 }
 
 /// What the tile of cooperative matrices does by itself; maxima that rise late, and a wide output.

@@ -202,6 +202,23 @@ wgpu_attention_testing::mutants! {
         "slopes[pairs.head]" => "slopes[0]";
     "ALiBi counts from the first key" ["terms"]
         "let position = i32(i + params.kernel.kv_len - params.kernel.q_len);" => "let position = i32(i);";
+    "relative rows: D has the other sign" ["relative"]
+        "vec4(params.relative.first_distance - position) + vec4<i32>(j)"
+            => "vec4(params.relative.first_distance + position) - vec4<i32>(j)";
+    "relative rows: one row off" ["relative"]
+        "vec4(params.relative.first_distance - position)" => "vec4(params.relative.first_distance - position - 1)";
+    "relative rows: distances count from the first key" ["relative"]
+        "query_at(at, own) + params.kernel.kv_len - params.kernel.q_len" => "query_at(at, own)";
+    "relative rows: u and w are exchanged" ["relative"]
+        "relative_bias(0u, head_of" => "relative_bias(params.relative.w_at, head_of",
+        "relative_bias(params.relative.w_at, head, g)" => "relative_bias(0u, head, g)";
+    "relative rows: u is that of the key head" ["relative"]
+        "relative_bias(0u, head_of(at, at.first_row + row), group)"
+            => "relative_bias(0u, at.head / params.kernel.heads_per_kv_head, group)";
+    "relative rows: all heads have those of the first" ["relative"]
+        "row_at(params.relative.rows, at.batch, head, 0u)" => "row_at(params.relative.rows, at.batch, 0u, 0u)";
+    "relative rows: distances past the rows are not clipped" ["relative"]
+        "vec4(i32(params.relative.count) - 1));" => "vec4(i32(params.relative.count) - 2));";
     // --- the end of a row ---
     "an empty row is not 0" ["count"]
         "select(1.0 / all_l, 0.0, is_zero(all_l))" => "1.0 / all_l";
