@@ -170,6 +170,14 @@ impl AttentionVariant {
             Some(relative) => {
                 let aligned = relative.is_aligned(self.head_dim);
                 let (biases, whole) = (relative.has_u() || relative.has_w(), self.head_dim.is_multiple_of(4));
+                // Without orders, the distances of a tile are those of the tile before, moved on.
+                let moves_on = !self.q_order && !self.k_order && !self.packed;
+                texts.push(match self.tile {
+                    Tile::Direct(_) if moves_on => {
+                        include_str!("../../shaders/score/relative_ring.wgsl").into()
+                    }
+                    _ => include_str!("../../shaders/score/relative_pairs.wgsl").into(),
+                });
                 texts.push(tensor::reads("relative_rows", ElementType::F32, aligned));
                 texts.push(tensor::reads_if(biases, "relative_biases", ElementType::F32, whole));
             }
@@ -281,6 +289,9 @@ impl AttentionVariant {
             Score::new().softcap(30.0).bias(bias).with(Alibi::default()),
         ] {
             list.push(Self { score, stats: Stats::Lse, ..small(64, 64) });
+        }
+        for relative in [Relative::new(63, 127), Relative::new(63, 127).u(true).w(true)] {
+            list.push(Self { score: Score::new().with(relative), ..base(64, 64, TileLimits::CPU) });
         }
         for chunks in SortedChunks::representatives() {
             let stats = Stats::State;

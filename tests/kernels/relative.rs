@@ -146,6 +146,14 @@ fn few_queries() {
             cases.push(Case::new(&placed).options(options).pattern(Causal).kind(Kind::Peaky));
         }
     }
+    // Splits without a tile: the first row tiles see few keys.
+    let shape = AttentionShape::new(1, 2, 300, 64);
+    for (kind, splits) in TILES.into_iter().flat_map(|kind| [(kind, 4), (kind, 7)]) {
+        let options = Options::default().tile_kind(kind).splits(splits);
+        cases.push(
+            Case::new(shape.score(Score::new().with(all_rows(&shape)))).options(options).pattern(Causal),
+        );
+    }
     check_all("relative, few queries: bound", cases.clone(), bound);
     check_all("relative, few queries: gather", cases, gather);
 }

@@ -65,6 +65,12 @@ pub(crate) const CHECKS: &[(&str, Check<Subject>)] = &[
         bound_on(&s.small, &case(tempered, Causal).kind(Kind::Peaky)).map(drop)
     }),
     ("relative", |s| relative().iter().try_for_each(|case| bound_on(&s.small, case).map(drop))),
+    ("relative ring", |s| {
+        let [causal, full] = relative();
+        // The full blocks come first, then the keys before them.
+        let near = Case { pattern: Window { before: 70, after: 9 }.into(), ..causal.clone() }.blocks(16, 16);
+        [causal, full, near].iter().try_for_each(|case| bound_on(&s.direct, case).map(drop))
+    }),
     ("removed", |s| removed().iter().try_for_each(|case| count_on(&s.small, case).map(drop))),
     ("gathered terms", |s| {
         let case = case(biased(shape()), Full);
