@@ -11,7 +11,7 @@
 // to know has a file of its own:
 //
 //     keep/    which queries and keys meet: rows_of, walk, keep, query_at, key_offset, value_offset, key_at
-//     score/   what is added to scale q . k: score
+//     score/   what is added to scale q . k: content, related, score
 //     tile/    how the lanes of a workgroup share the work, and where q, k, v and o lie meanwhile: row_tile_at, begin,
 //              attend (the step above over one tile of keys), write_rows
 //     stats/   what is left of a row beside out: write_stats, earlier
@@ -120,4 +120,4 @@ fn query(at: Head, row: u32, group: u32) -> vec4<f32> {
     return load_q(row_at + 4u * group, HEAD_DIM - 4u * group);
 }
 
-fn scaled_query(at: Head, row: u32, group: u32) -> vec4<f32> { return query(at, row, group) * params.kernel.q_scale; }
+fn scaled_query(at: Head, row: u32, group: u32) -> vec4<f32> { return content(at, row, group) * params.kernel.q_scale; }

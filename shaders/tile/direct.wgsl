@@ -24,6 +24,7 @@ fn begin(at: Head, lane: Lane) {
     }
     for (var g = 0u; g < VALUE_GROUPS; g++) { own_o[g] = mat4x4<f32>(); }
     strange_keys = 0u;
+    begin_related(at, lane);
 }
 
 fn attend(at: Head, lane: Lane, tile: KeyTile) {

@@ -166,7 +166,7 @@ uniform! {
 mod tests {
     use super::*;
     use crate::wgsl::Shader;
-    use crate::{AttentionShape, Buckets, Score};
+    use crate::{AttentionShape, Buckets, Relative, Score};
 
     type Fields = Vec<(String, usize)>;
 
@@ -185,7 +185,8 @@ mod tests {
     /// The fields of a member of `params` as the host writes them.
     fn host_fields(shader: &Shader, member: &str) -> Fields {
         let is_lsh = shader.label.contains(" lsh ");
-        let terms = Score::new().softcap(1.0).alibi().bias(Default::default()).with(Buckets::new(32, 128));
+        let terms = Score::new().softcap(1.0).alibi().bias(Default::default());
+        let terms = terms.with(Buckets::new(32, 128)).with(Relative::new(0, 1));
         let shape = AttentionShape::new(1, 1, 1, 1);
         let term = terms.rules().filter_map(|rule| rule.params(&shape)).find(|block| block.member == member);
         fields(match (shader.entry, member) {

@@ -10,6 +10,7 @@
 //! | `build.rs` | from a pattern, in closed form or by scan |
 //! | `tiles.rs` | bit tiles, stored once each |
 //! | `count.rs` | kept and visited pairs |
+//! | `distances.rs` | which distances between query and key are kept |
 //! | `packed.rs` | the words that a kernel reads |
 //! | `transpose.rs` | key block -> query blocks |
 //! | `lower.rs` | a pattern's pieces as parts |
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 mod build;
 mod count;
+mod distances;
 mod draw;
 mod grid;
 mod lower;

@@ -110,9 +110,14 @@ impl<'a> Call<'a> {
         self.attention.score.rules().zip(self.tensors.iter().map(Vec::as_slice))
     }
 
-    pub(super) fn pair(&self, at: Position, j: usize) -> Pair {
+    pub(super) fn pair(&self, at: Position, j: usize) -> Pair<'_> {
         let position = at.i as i64 + self.shape.kv_len as i64 - self.shape.q_len as i64;
-        Pair { batch: at.batch, head: at.head, i: at.i, j, position }
+        let d = self.shape.head_dim;
+        let q_at = self.strides[0].at(at.batch, at.head, at.i);
+        let k_at = self.strides[1].at(at.batch, self.shape.kv_head(at.head), j);
+        let (q, k) = (&self.q[q_at..q_at + d], &self.k[k_at..k_at + d]);
+        let scale = f64::from(self.attention.scale_value());
+        Pair { batch: at.batch, head: at.head, i: at.i, j, position, q, k, scale }
     }
 
     /// q_i, `[d]`.

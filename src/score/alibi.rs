@@ -48,11 +48,11 @@ impl Alibi {
     }
 
     /// D, or |D|.
-    fn distance(&self, at: &Pair) -> f64 {
+    fn distance(&self, at: &Pair<'_>) -> f64 {
         (if self.symmetric { at.distance().abs() } else { at.distance() }) as f64
     }
 
-    fn term(&self, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+    fn term(&self, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
         -f64::from(tensors[0][at.head]) * self.distance(at)
     }
 }
@@ -106,19 +106,19 @@ impl Rule for Alibi {
         self.slopes.values(shape.heads).map(|slopes| ("slopes", slopes))
     }
 
-    fn score(&self, before: f64, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+    fn score(&self, before: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
         before + self.term(at, tensors)
     }
 
     /// A distance past 2^24 and the product: two roundings; then the addition.
-    fn error(&self, before: Known, after: f64, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+    fn error(&self, before: Known, after: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
         let term = self.term(at, tensors).abs();
         let flush = if term == 0.0 { 0.0 } else { 2.0 * TINY };
         before.error + 2.0 * U * term + U * (after.abs() + before.error) + flush
     }
 
     /// -D; rounded where it is past 2^24.
-    fn element(&self, _: Known, at: &Pair, _: &Tensors<'_>) -> Option<(usize, Known)> {
+    fn element(&self, _: Known, at: &Pair<'_>, _: &Tensors<'_>) -> Option<(usize, Known)> {
         let distance = self.distance(at);
         let error = if distance.abs() > 16_777_216.0 { U * distance.abs() } else { 0.0 };
         (self.slopes == Slopes::Given).then_some((at.head, Known { score: -distance, error }))

@@ -28,7 +28,7 @@ impl Bias {
         self.strides
     }
 
-    fn value(&self, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+    fn value(&self, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
         f64::from(tensors[0][self.strides.at(at.batch, at.head, at.i, at.j)])
     }
 }
@@ -50,7 +50,7 @@ impl Rule for Bias {
         vec![TermTensor { name: "bias", len: self.strides.extent(sizes(shape)), strided: true }]
     }
 
-    fn keeps(&self, at: &Pair, tensors: &Tensors<'_>) -> bool {
+    fn keeps(&self, at: &Pair<'_>, tensors: &Tensors<'_>) -> bool {
         self.value(at, tensors) != f64::NEG_INFINITY
     }
 
@@ -58,16 +58,16 @@ impl Rule for Bias {
         true
     }
 
-    fn score(&self, before: f64, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+    fn score(&self, before: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
         before + self.value(at, tensors)
     }
 
-    fn error(&self, before: Known, after: f64, _: &Pair, _: &Tensors<'_>) -> f64 {
+    fn error(&self, before: Known, after: f64, _: &Pair<'_>, _: &Tensors<'_>) -> f64 {
         added(before, after)
     }
 
     /// 1.
-    fn element(&self, _: Known, at: &Pair, _: &Tensors<'_>) -> Option<(usize, Known)> {
+    fn element(&self, _: Known, at: &Pair<'_>, _: &Tensors<'_>) -> Option<(usize, Known)> {
         Some((self.strides.at(at.batch, at.head, at.i, at.j), Known { score: 1.0, error: 0.0 }))
     }
 

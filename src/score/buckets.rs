@@ -118,7 +118,7 @@ impl Buckets {
     }
 
     /// Where the pair's element is in the table, which has all heads side by side.
-    fn place(&self, at: &Pair, tensors: &Tensors<'_>) -> usize {
+    fn place(&self, at: &Pair<'_>, tensors: &Tensors<'_>) -> usize {
         self.bucket(at.distance()) * (tensors[0].len() / self.buckets) + at.head
     }
 }
@@ -159,16 +159,16 @@ impl Rule for Buckets {
         vec![TermTensor { name: "bucket_table", len: self.buckets * shape.heads, strided: false }]
     }
 
-    fn score(&self, before: f64, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+    fn score(&self, before: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
         before + f64::from(tensors[0][self.place(at, tensors)])
     }
 
-    fn error(&self, before: Known, after: f64, _: &Pair, _: &Tensors<'_>) -> f64 {
+    fn error(&self, before: Known, after: f64, _: &Pair<'_>, _: &Tensors<'_>) -> f64 {
         added(before, after)
     }
 
     /// 1.
-    fn element(&self, _: Known, at: &Pair, tensors: &Tensors<'_>) -> Option<(usize, Known)> {
+    fn element(&self, _: Known, at: &Pair<'_>, tensors: &Tensors<'_>) -> Option<(usize, Known)> {
         Some((self.place(at, tensors), Known { score: 1.0, error: 0.0 }))
     }
 

@@ -13,6 +13,7 @@
 mod alibi;
 mod bias;
 mod buckets;
+mod relative;
 mod rule;
 mod softcap;
 mod temperature;
@@ -20,6 +21,7 @@ mod temperature;
 pub use alibi::{Alibi, Slopes};
 pub use bias::Bias;
 pub use buckets::Buckets;
+pub use relative::Relative;
 pub use rule::TermTensor;
 pub(crate) use rule::{Known, Pair, Rule};
 pub use softcap::Softcap;
@@ -49,6 +51,8 @@ pub struct Score {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Term {
+    /// Adds products of the queries with rows by distance.
+    Relative(Relative),
     /// Divides by a temperature per head.
     Temperature(Temperature),
     /// c tanh(score / c).
@@ -65,6 +69,7 @@ impl Term {
     /// What the term says about itself.
     pub(crate) fn rule(&self) -> &dyn Rule {
         match self {
+            Self::Relative(term) => term,
             Self::Temperature(term) => term,
             Self::Softcap(term) => term,
             Self::Alibi(term) => term,
@@ -89,7 +94,7 @@ macro_rules! terms {
     };
 }
 
-terms!(Temperature, Softcap, Alibi, Buckets, Bias);
+terms!(Relative, Temperature, Softcap, Alibi, Buckets, Bias);
 
 impl Score {
     /// scale q . k with a scale of 1 / sqrt(d) (Vaswani 2017, eq. 1), without terms.
@@ -145,6 +150,14 @@ impl Score {
     pub fn softcap_value(&self) -> Option<f32> {
         self.terms.iter().find_map(|term| match term {
             Term::Softcap(softcap) => Some(softcap.cap()),
+            _ => None,
+        })
+    }
+
+    /// The relative rows, if the score has them.
+    pub(crate) fn relative(&self) -> Option<&Relative> {
+        self.terms.iter().find_map(|term| match term {
+            Term::Relative(relative) => Some(relative),
             _ => None,
         })
     }

@@ -18,7 +18,7 @@ pub struct TermTensor {
 
 /// A pair of a query and a key, where a score is asked for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pair {
+pub(crate) struct Pair<'a> {
     pub(crate) batch: usize,
     /// The query head.
     pub(crate) head: usize,
@@ -26,9 +26,15 @@ pub(crate) struct Pair {
     pub(crate) j: usize,
     /// i + Lk - Lq: where the query stands among the keys.
     pub(crate) position: i64,
+    /// q_i, `[d]`.
+    pub(crate) q: &'a [f32],
+    /// k_j as the query head sees it, `[d]`.
+    pub(crate) k: &'a [f32],
+    /// The factor of products.
+    pub(crate) scale: f64,
 }
 
-impl Pair {
+impl Pair<'_> {
     /// (i + Lk - Lq) - j.
     pub(crate) fn distance(&self) -> i64 {
         self.position - self.j as i64
@@ -82,7 +88,7 @@ pub(crate) trait Rule {
     }
 
     /// Whether the pair stays in S.
-    fn keeps(&self, at: &Pair, tensors: &Tensors<'_>) -> bool {
+    fn keeps(&self, at: &Pair<'_>, tensors: &Tensors<'_>) -> bool {
         let _ = (at, tensors);
         true
     }
@@ -93,28 +99,28 @@ pub(crate) trait Rule {
     }
 
     /// The score with this term, from the score without it.
-    fn score(&self, before: f64, at: &Pair, tensors: &Tensors<'_>) -> f64;
+    fn score(&self, before: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64;
 
     /// How far the kernel's score with this term may be from the formula's, given how far the one without it may be;
     /// infinite where f32 may overflow. `after` is what [`score`](Self::score) gives for `before`.
-    fn error(&self, before: Known, after: f64, at: &Pair, tensors: &Tensors<'_>) -> f64;
+    fn error(&self, before: Known, after: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64;
 
     /// The derivative of the score with this term by the score without it.
-    fn slope(&self, before: f64, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+    fn slope(&self, before: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
         let _ = (before, at, tensors);
         1.0
     }
 
     /// How far the kernel's [`slope`](Self::slope) may be from the formula's, given how far the score without the term may
     /// be; infinite where f32 may overflow.
-    fn slope_error(&self, before: Known, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+    fn slope_error(&self, before: Known, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
         let _ = (before, at, tensors);
         0.0
     }
 
     /// The element of the caller's tensor that the pair reads, and the derivative of the score with this term by it, within
     /// what a kernel may be off; `None` where the term has no such tensor. The pair is in S.
-    fn element(&self, before: Known, at: &Pair, tensors: &Tensors<'_>) -> Option<(usize, Known)> {
+    fn element(&self, before: Known, at: &Pair<'_>, tensors: &Tensors<'_>) -> Option<(usize, Known)> {
         let _ = (before, at, tensors);
         None
     }

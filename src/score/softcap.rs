@@ -49,14 +49,14 @@ impl Rule for Softcap {
         Ok(())
     }
 
-    fn score(&self, before: f64, _: &Pair, _: &Tensors<'_>) -> f64 {
+    fn score(&self, before: f64, _: &Pair<'_>, _: &Tensors<'_>) -> f64 {
         let cap = f64::from(self.cap());
         cap * (before / cap).tanh()
     }
 
     /// The error before it, less steep than it was: tanh's slope is largest where the interval is nearest to 0. Then
     /// [`TANH_ULP`] of the result, and a flush of the quotient, of its square, of the result.
-    fn error(&self, before: Known, after: f64, _: &Pair, _: &Tensors<'_>) -> f64 {
+    fn error(&self, before: Known, after: f64, _: &Pair<'_>, _: &Tensors<'_>) -> f64 {
         let cap = f64::from(self.cap());
         let nearest = (before.score.abs() - before.error).max(0.0) / cap;
         let slope = 1.0 - nearest.tanh().powi(2);
@@ -64,14 +64,14 @@ impl Rule for Softcap {
     }
 
     /// 1 - tanh^2 (score / c).
-    fn slope(&self, before: f64, _: &Pair, _: &Tensors<'_>) -> f64 {
+    fn slope(&self, before: f64, _: &Pair<'_>, _: &Tensors<'_>) -> f64 {
         let cap = f64::from(self.cap());
         // By cosh, for 1 - tanh^2 has no places left where tanh is all but 1.
         (before / cap).cosh().powi(-2)
     }
 
     /// What the error of tanh, b = error / c, makes of its square, b (2 |tanh| + b), and three roundings.
-    fn slope_error(&self, before: Known, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+    fn slope_error(&self, before: Known, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
         let (cap, after) = (f64::from(self.cap()), self.score(before.score, at, tensors));
         let tanh_error = self.error(before, after, at, tensors) / cap;
         tanh_error * (2.0 * after.abs() / cap + tanh_error) + 6.0 * U

@@ -23,12 +23,12 @@ impl Rule for Temperature {
         vec![TermTensor { name: "temperature", len: shape.heads, strided: false }]
     }
 
-    fn score(&self, before: f64, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+    fn score(&self, before: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
         before / f64::from(tensors[0][at.head])
     }
 
     /// A division of 2.5 ULP; WGSL promises that for divisors of 2^-126 to 2^126.
-    fn error(&self, before: Known, after: f64, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+    fn error(&self, before: Known, after: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
         let temperature = f64::from(tensors[0][at.head]).abs();
         if !(TINY..=1.0 / TINY).contains(&temperature) || after.abs() > f64::from(f32::MAX) / 2.0 {
             return f64::INFINITY;
@@ -39,12 +39,12 @@ impl Rule for Temperature {
     }
 
     /// 1 / t_h.
-    fn slope(&self, _: f64, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+    fn slope(&self, _: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
         1.0 / f64::from(tensors[0][at.head])
     }
 
     /// A division of 2.5 ULP, whose quotient may be flushed.
-    fn slope_error(&self, _: Known, at: &Pair, tensors: &Tensors<'_>) -> f64 {
+    fn slope_error(&self, _: Known, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
         let temperature = f64::from(tensors[0][at.head]).abs();
         if !(TINY..=1.0 / TINY).contains(&temperature) {
             return f64::INFINITY;
@@ -53,7 +53,7 @@ impl Rule for Temperature {
     }
 
     /// -score / t_h^2: of the score as the kernel has it, two divisions and a product; a flush after the first is divided again.
-    fn element(&self, before: Known, at: &Pair, tensors: &Tensors<'_>) -> Option<(usize, Known)> {
+    fn element(&self, before: Known, at: &Pair<'_>, tensors: &Tensors<'_>) -> Option<(usize, Known)> {
         let temperature = f64::from(tensors[0][at.head]);
         let square = temperature * temperature;
         let largest = (before.score.abs() + before.error) / square;

@@ -1,7 +1,7 @@
 //! Variants of `attention.wgsl`.
 
 use super::{Header, Matrices, Shader, SortedChunks, Tile, TileKind, TileLimits, score, tensor};
-use crate::{Alibi, BiasStrides, Buckets, ElementType, Score, Temperature};
+use crate::{Alibi, BiasStrides, Buckets, ElementType, Relative, Score, Temperature};
 
 /// What the kernel leaves beside the output rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -85,6 +85,9 @@ impl AttentionVariant {
                 ("SCORES_NEED_POSITIONS", self.chunks.is_some() || !self.score.is_plain()),
                 ("SCORES_MAY_DROP", self.score.rules().any(|rule| rule.may_remove())),
             ]);
+        if let Some(relative) = self.score.relative() {
+            header = header.bools(&[("RELATIVE_U", relative.has_u()), ("RELATIVE_W", relative.has_w())]);
+        }
         if let Some(chunks) = &self.chunks {
             header = chunks.constants(header, self.tile.rows());
         }
@@ -138,6 +141,7 @@ impl AttentionVariant {
             Some(_) => vec![SortedChunks::SCORE.into()],
             None => score::texts(&self.score),
         });
+        texts.extend(self.relative_texts());
         texts.extend([
             tensor::reads("q", self.q, self.aligned_q),
             tensor::reads("k", self.kv, self.aligned_kv),
@@ -145,6 +149,24 @@ impl AttentionVariant {
             tensor::writes(self.output, self.aligned_out),
         ]);
         texts
+    }
+
+    /// What the products have beside scale q . k.
+    fn relative_texts(&self) -> Vec<String> {
+        let Some(relative) = self.score.relative() else {
+            return vec![include_str!("../../shaders/score/no_relative.wgsl").into()];
+        };
+        let (has_biases, whole) = (relative.has_u() || relative.has_w(), self.head_dim.is_multiple_of(4));
+        // Without orders, the distances of a tile are those of the tile before, moved on.
+        let moves_on = !self.q_order && !self.k_order && !self.packed;
+        vec![
+            match self.tile {
+                Tile::Direct(_) if moves_on => include_str!("../../shaders/score/relative_ring.wgsl").into(),
+                _ => include_str!("../../shaders/score/relative_pairs.wgsl").into(),
+            },
+            tensor::reads("relative_rows", ElementType::F32, relative.is_aligned(self.head_dim)),
+            tensor::reads_if(has_biases, "relative_biases", ElementType::F32, whole),
+        ]
     }
 
     fn label(&self) -> String {
@@ -244,9 +266,14 @@ impl AttentionVariant {
             Score::new().alibi(),
             Score::new().with(Temperature),
             Score::new().with(Buckets::new(32, 128).bidirectional(true)),
+            Score::new().with(Relative::new(63, 127)),
+            Score::new().with(Relative::new(63, 127).u(true).w(true).clip(true)),
             Score::new().softcap(30.0).bias(bias).with(Alibi::default()),
         ] {
             list.push(Self { score, stats: Stats::Lse, ..small(64, 64) });
+        }
+        for relative in [Relative::new(63, 127), Relative::new(63, 127).u(true).w(true)] {
+            list.push(Self { score: Score::new().with(relative), ..base(64, 64, TileLimits::CPU) });
         }
         for chunks in SortedChunks::representatives() {
             let stats = Stats::State;

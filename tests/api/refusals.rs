@@ -3,7 +3,8 @@
 use super::{adapter, device, gpu, storage, tensors};
 use wgpu_attention::{
     Attention, AttentionBuffers, AttentionShape, BiasStrides, BlockGrid, BlockMask, Causal, Full, Gpu,
-    Inputs, Kernels, Layout, Layouts, Options, Outputs, Score, Strided, Strides, Temperature,
+    Inputs, KernelPath, Kernels, Layout, Layouts, Options, Outputs, Pattern, Relative, Score, Strided,
+    Strides, Temperature, Window,
 };
 
 /// Asserts the message of a call that is refused.
@@ -68,6 +69,48 @@ fn a_mask_of_another_size_is_refused() {
     assert!(plan(BlockGrid::new(64, 64).heads(4).batch(2)).is_ok());
     let message = plan(BlockGrid::new(64, 65)).unwrap_err().to_string();
     assert_eq!(message, "mask: need a mask of 64 queries by 64 keys, as the shape says, got 64 by 65");
+}
+
+#[test]
+fn relative_rows_that_do_not_serve_are_refused() {
+    let shape = AttentionShape::new(1, 2, 64, 16);
+    let scored = |relative: Relative| shape.score(Score::new().with(relative));
+    refused(scored(Relative::new(0, 0)), "relative.rows: need 1 to 1,073,741,824, got 0");
+    refused(
+        scored(Relative::new(-1_500_000_000, 3)),
+        "relative.first_distance: need a distance within 1,073,741,824 of 0, got -1500000000",
+    );
+    refused(
+        scored(Relative::new(63, 127).strides(Strides::new(0, 0, -16))),
+        "relative_rows: need strides that stay behind the tensor's start, got an element 2016 before it",
+    );
+    let kernels = gpu().kernels();
+    let plan = |relative, pattern: &dyn Pattern| kernels.attention(scored(relative), pattern).map(|_| ());
+    let message = plan(Relative::new(62, 126), &Full).unwrap_err().to_string();
+    let need =
+        "relative: need rows of the distances -63 to 63, which the pattern keeps, or `clip`, got rows of";
+    assert_eq!(message, format!("{need} -63 to 62"));
+    plan(Relative::new(62, 126).clip(true), &Full).unwrap();
+    plan(Relative::new(63, 64), &Causal).unwrap();
+    assert!(plan(Relative::new(63, 63), &Causal).unwrap_err().to_string().ends_with("got rows of 1 to 63"));
+    plan(Relative::new(9, 12), &Window { before: 9, after: 2 }).unwrap();
+    plan(Relative::new(9, 12), &Window { before: 9, after: 3 }).unwrap_err();
+
+    let tensors = tensors(shape);
+    let inputs =
+        || Inputs::new(&tensors[0], &tensors[1], &tensors[2]).tensor("relative_rows", &[0.0; 2 * 127 * 16]);
+    let both = scored(Relative::new(63, 127).u(true).w(true));
+    let short = inputs().tensor("relative_biases", &[0.0; 32]).check(&both).unwrap_err().to_string();
+    assert_eq!(short, "relative_biases: need 64 elements, got 32 elements");
+    let message = inputs().check(&both).unwrap_err().to_string();
+    assert_eq!(message, "relative_biases: need one tensor, since the score has this term, got none");
+
+    let forced = Kernels::new(gpu().device(), Options::default().path(KernelPath::Cooperative)).unwrap();
+    let message = forced.attention(scored(Relative::new(63, 127)), &Full).unwrap_err().to_string();
+    let need = "a score without relative rows, whose products matrix units do not make here";
+    assert_eq!(message, format!("score: need {need}, got relative"));
+    let path = kernels.attention(scored(Relative::new(63, 127)), &Full).unwrap().path().clone();
+    assert!(path.why.contains(need), "{}", path.why);
 }
 
 #[test]

@@ -8,8 +8,8 @@ use crate::support::{
 use wgpu_attention::ElementType::{F16, F32};
 use wgpu_attention::wgsl::{TileKind, variants};
 use wgpu_attention::{
-    Alibi, Attention, AttentionShape, BiasStrides, Buckets, Causal, Gpu, Kernels, Options, Score, Slopes,
-    Storage, Temperature, Window,
+    Alibi, Attention, AttentionShape, BiasStrides, Buckets, Causal, Gpu, Kernels, Options, Relative, Score,
+    Slopes, Storage, Temperature, Window,
 };
 
 /// The text with a test around each index; outputs of a workgroup that was outside become 1e30.
@@ -99,6 +99,7 @@ fn cases() -> Vec<Case> {
         let score = Score::new().bias(BiasStrides::broadcast(sizes)).softcap(2.0);
         attention.clone().score(score.alibi())
     };
+    let relative = Relative::new(40, 60);
     let per_head = Score::new().with(Alibi::new(Slopes::Given)).with(Temperature);
     vec![
         Case::new(biased(&shape)).pattern(Causal),
@@ -108,6 +109,8 @@ fn cases() -> Vec<Case> {
         Case::new(biased(&few.into())).pattern(Causal).bias(BiasValues::Holes),
         Case::new(Placement::Reversed(4).apply(&shape)).score(per_head).pattern(Causal),
         Case::new(few).score(Score::new().with(Buckets::new(32, 60).bidirectional(true))),
+        Case::new(&shape).score(Score::new().with(relative.clip(true))).pattern(Causal),
+        Case::new(few).score(Score::new().with(relative.u(true).w(true).clip(true))).pattern(Causal),
     ]
 }
 

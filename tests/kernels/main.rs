@@ -12,6 +12,7 @@
 //! | `merging.rs` | parts, orders of queries and keys |
 //! | `repeats.rs` | the same call gives the same bits; what a row does not attend does not reach it |
 //! | `strange.rs` | NaN and infinity: exactly the rows that attend one are not finite |
+//! | `relative.rs` | relative rows: the bound and the sets |
 //! | `relations.rs` | heads permuted, scores shifted, work cut otherwise |
 //! | `properties.rs` | all of it over drawn calls (proptest) |
 //! | `cooperative.rs` | the cooperative path: its bound, sets, parts, rescales |
@@ -28,6 +29,7 @@ mod mixed;
 mod placement;
 mod properties;
 mod relations;
+mod relative;
 mod repeats;
 mod sets;
 mod sizes;

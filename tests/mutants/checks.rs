@@ -7,7 +7,7 @@ use wgpu_attention::reference::{Kind, Tensors};
 use wgpu_attention::wgsl::{DirectTile, StagedTile, Tile};
 use wgpu_attention::{
     Attention, AttentionShape, BiasStrides, Buckets, Causal, Element, ElementType, Full, Gpu, KernelPath,
-    Kernels, Options, PairPredicate, Score, Site, Storage, Temperature, Window,
+    Kernels, Options, PairPredicate, Relative, Score, Site, Storage, Temperature, Window,
 };
 use wgpu_attention_testing::mutants::{Check, Edit};
 
@@ -67,6 +67,13 @@ pub(crate) const CHECKS: &[(&str, Check<Subject>)] = &[
     ("buckets", |s| {
         let bucketed = scored(Score::new().scale(1.0).with(Buckets::new(32, 128).bidirectional(true)));
         bound_on(&s.small, &case(bucketed, Full)).map(drop)
+    }),
+    ("relative", |s| relative().iter().try_for_each(|case| bound_on(&s.small, case).map(drop))),
+    ("relative ring", |s| {
+        let [causal, full] = relative();
+        // The full blocks come first, then the keys before them.
+        let near = Case { pattern: Window { before: 70, after: 9 }.into(), ..causal.clone() }.blocks(16, 16);
+        [causal, full, near].iter().try_for_each(|case| bound_on(&s.direct, case).map(drop))
     }),
     ("removed", |s| removed().iter().try_for_each(|case| count_on(&s.small, case).map(drop))),
     ("gathered terms", |s| {
@@ -217,6 +224,15 @@ fn direct(s: &Subject) -> Result<(), String> {
     }
     let lse = Case { lse: true, ..blocks };
     bound_on(&s.direct, &lse).and(bound_of_parts(&s.direct, &lse, &cut(&lse, Cut::Keys, 1))).map(drop)
+}
+
+/// Relative rows of every distance, with u and w; and clipped ones.
+fn relative() -> [Case; 2] {
+    let all = Relative::new(149, 219).u(true).w(true);
+    [
+        case(scored(Score::new().with(all)), Causal),
+        case(scored(Score::new().with(Relative::new(9, 25).clip(true))), Full),
+    ]
 }
 
 /// What the tile of cooperative matrices does by itself; maxima that rise late, and a wide output.

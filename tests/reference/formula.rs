@@ -3,7 +3,7 @@
 use wgpu_attention::reference::{self, Kind, Output, Tensors};
 use wgpu_attention::{
     Alibi, Attention, AttentionShape, BiasStrides, Causal, Element, ElementType, Full, Inputs, Layout,
-    Layouts, Score, Slopes, Storage, Strides, Temperature,
+    Layouts, Relative, Score, Slopes, Storage, Strides, Temperature,
 };
 
 fn close(a: f64, b: f64) -> bool {
@@ -62,6 +62,44 @@ fn each_head_has_its_temperature() {
     let exact = reference::attention_with(attention, &inputs, &Full).unwrap();
     agrees((exact.out[0], exact.lse[0]), (0.5, 2.0));
     agrees((exact.out[1], exact.lse[1]), (0.125, 0.5));
+}
+
+/// 2 queries, 3 keys, d = 2, 2 heads on one key head: by loops of their own, over the published formula.
+#[test]
+fn relative_rows_by_hand() {
+    let shape = AttentionShape::new(1, 2, 3, 2).kv_heads(1).q_len(2);
+    let q = [1.0f32, -0.5, 0.25, 2.0, -1.0, 0.75, 0.5, 0.125];
+    let k = [0.5f32, 1.0, -1.0, 0.25, 2.0, -0.5];
+    let v = [3.0f32, 5.0, -1.0, 2.0, 7.0, 0.5];
+    let r: Vec<f32> = (0..2 * 4 * 2).map(|n| (n * n % 7) as f32 / 4.0 - 0.5).collect();
+    let uw = [0.5f32, -1.0, 0.25, 1.5, -0.75, 0.5, 1.0, -0.25];
+    let score = Score::new().scale(0.5).with(Relative::new(2, 4).u(true).w(true));
+    let inputs = Inputs::new(&q, &k, &v).tensor("relative_rows", &r).tensor("relative_biases", &uw);
+    let exact = reference::attention_with(shape.score(score), &inputs, &Full).unwrap();
+    for (h, i) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let score = |j: usize| {
+            let row = 2 + j - (i + 1); // D = i + 1 - j; row 0 is D = 2
+            let of = |c: usize| {
+                let q = f64::from(q[(h * 2 + i) * 2 + c]);
+                let (u, w) = (f64::from(uw[h * 2 + c]), f64::from(uw[4 + h * 2 + c]));
+                (q + u) * f64::from(k[j * 2 + c]) + (q + w) * f64::from(r[(h * 4 + row) * 2 + c])
+            };
+            0.5 * (of(0) + of(1))
+        };
+        let sum: f64 = (0..3).map(|j| score(j).exp()).sum();
+        let out: f64 = (0..3).map(|j| score(j).exp() / sum * f64::from(v[2 * j])).sum();
+        assert!(close(exact.out[(h * 2 + i) * 2], out) && close(exact.lse[h * 2 + i], sum.ln()), "{h} {i}");
+    }
+}
+
+#[test]
+fn relative_rows_end_or_are_clipped() {
+    let rows = |relative: Relative| {
+        two_keys(Score::new().with(relative), [0.5, 2.0], Some(("relative_rows", &[0.25])))
+    };
+    // The query stands at the second key: D = 1 and 0.
+    agrees(rows(Relative::new(0, 1).clip(true)), (0.75, 2.25));
+    assert!(rows(Relative::new(0, 1)).0.is_nan(), "D = 1 has no row");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::f64::consts::LOG2_E;
 use wgpu_attention::reference::{Counter, Position};
-use wgpu_attention::{Attention, Element, ElementType, Inputs, Slopes, Term};
+use wgpu_attention::{Attention, Element, ElementType, Inputs, Relative, Slopes, Term};
 
 /// Which neighbour an inexact result goes to, and which way the error of exp2, log2 and division points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,16 +202,60 @@ pub(crate) fn attention_row<Q: Element, KV: Element>(
         &inputs.v[v_at..v_at + shape.value_dim]
     };
     let score = |device: &mut Device, j: u32| {
-        let k_at = attention.k_strides().at(at.batch, kv_head, j as usize);
-        let s = product(device, &q, q_scale, &inputs.k[k_at..k_at + shape.head_dim]);
+        let s = match attention.score.term("relative") {
+            Some(Term::Relative(relative)) => {
+                related(device, attention, inputs, at, relative, j, (&q, q_scale))
+            }
+            _ => product(device, &q, q_scale, key(attention, inputs, at, j)),
+        };
         terms_of_score(device, attention, inputs, at, j, s)
     };
     row_of(device, walk, attention.storage.out, v_row, score)
 }
 
+/// k_j as the row's head sees it.
+fn key<'a, Q, KV>(attention: &Attention, inputs: &Inputs<'a, Q, KV>, at: Position, j: u32) -> &'a [KV] {
+    let k_at = attention.k_strides().at(at.batch, attention.shape.kv_head(at.head), j as usize);
+    &inputs.k[k_at..k_at + attention.shape.head_dim]
+}
+
+/// (q_scale (q + u)) . k + (q_scale (q + w)) . r, as `shaders/score/relative.wgsl` has it, for contiguous r.
+fn related<Q: Element, KV: Element>(
+    device: &mut Device,
+    attention: &Attention,
+    inputs: &Inputs<'_, Q, KV>,
+    at: Position,
+    relative: &Relative,
+    j: u32,
+    (q, q_scale): (&[f64], f64),
+) -> f64 {
+    let (d, shape) = (q.len(), &attention.shape);
+    let position = (at.i + shape.kv_len) as i64 - shape.q_len as i64;
+    let [lowest, first] = relative.distances().expect("not clipped");
+    let t = (first - (position - i64::from(j))) as usize;
+    let rows = inputs.get("relative_rows").expect("the inputs have r");
+    let r = &rows[(at.head * (first - lowest + 1) as usize + t) * d..][..d];
+    let biases = inputs.get("relative_biases").unwrap_or(&[]);
+    let with = |device: &mut Device, has: bool, n: usize| -> Vec<f64> {
+        let bias = |c: usize| biases[(n * shape.heads + at.head) * d + c];
+        let add = |(c, &q): (usize, &f64)| {
+            let bias = if has { device.read(bias(c)) } else { 0.0 };
+            device.add(q, bias)
+        };
+        q.iter().enumerate().map(add).collect()
+    };
+    let u = with(device, relative.has_u(), 0);
+    let w = with(device, relative.has_w(), relative.has_u().into());
+    let s = product(device, &u, q_scale, key(attention, inputs, at, j));
+    product_from(device, s, &w, q_scale, r)
+}
+
 /// (q_scale q) . k.
 pub(crate) fn product<E: Element>(device: &mut Device, q: &[f64], q_scale: f64, k: &[E]) -> f64 {
-    let mut s = 0.0;
+    product_from(device, 0.0, q, q_scale, k)
+}
+
+fn product_from<E: Element>(device: &mut Device, mut s: f64, q: &[f64], q_scale: f64, k: &[E]) -> f64 {
     for (&q, &k) in q.iter().zip(k) {
         let scaled = device.mul(q, q_scale);
         let k = device.read(k);
@@ -426,6 +470,7 @@ fn terms_of_score<Q: Element, KV: Element>(
                 let at = buckets.bucket(distance) * shape.heads + at.head;
                 device.add(s, tensor("bucket_table")[at].into())
             }
+            Term::Relative(_) => s, // in the product
             other => panic!("{} is not simulated", other.name()),
         };
     }

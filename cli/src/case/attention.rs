@@ -34,7 +34,8 @@ pub(crate) struct Attention {
 /// Keys of an attention case, beside those of its score.
 const KEYS: [&str; 2] = ["pattern", "same_set"];
 /// Tensors of an attention case, beside those of its score.
-const TENSORS: [&str; 11] = ["q", "k", "v", "mask", "layout", "out", "lse", "dout", "dq", "dk", "dv"];
+const TENSORS: [&str; 14] =
+    ["q", "k", "v", "mask", "layout", "out", "lse", "dout", "dq", "dk", "dv", "dr", "du", "dw"];
 
 /// Reads a case of the op `attention`.
 pub(super) fn attention(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
@@ -83,7 +84,8 @@ fn inputs(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<(wgpu_attenti
         }
     }
     let shape = attention_shape(&q, &k, &v, Layout::Bhld)?;
-    let (score, terms) = score::with_tensors(score::of_case(keys)?, file, &shape)?;
+    let (score, terms) =
+        score::with_tensors(score::of_case(keys)?, score::distances_of_case(keys)?, file, &shape)?;
     if let (Some(slopes), true) = (file.find("slopes"), terms.iter().all(|(name, _)| *name != "slopes")) {
         return Err(wrong(&slopes.name, "none, as `alibi` is not `given`", "a tensor"));
     }

@@ -42,9 +42,11 @@ pub(crate) enum Content {
 }
 
 /// Keys of a case of any op that are read here, or that say nothing about the result.
-const COMMON: [&str; 6] = ["op", "name", "source", "note", "notes", "expected_abs_error"];
+const COMMON: [&str; 7] = ["op", "name", "source", "note", "notes", "needs", "expected_abs_error"];
+/// What of `needs` is read here; gradients are told, not compared.
+const NEEDS: [&str; 2] = ["gradients", "distances"];
 /// What `expected_abs_error` may say: the errors of gradients are of no use without a backward pass.
-const ERRORS: [&str; 4] = ["out", "dq", "dk", "dv"];
+const ERRORS: [&str; 7] = ["out", "dq", "dk", "dv", "dr", "du", "dw"];
 
 impl Case {
     /// Reads and checks a file. The error names it, the tensor or key, the need and what came.
@@ -89,7 +91,10 @@ fn unknown(
     let errors = keys.get("expected_abs_error").and_then(Value::as_object).into_iter().flatten();
     let errors = errors.filter(|(key, _)| !ERRORS.contains(&key.as_str()));
     let errors = errors.map(|(key, _)| format!("key `expected_abs_error.{key}`"));
-    not_there(&of_case.chain(tensors).chain(errors).collect::<Vec<_>>())
+    let needs = keys.get("needs").map(|needs| needs.as_array().cloned().unwrap_or(vec![needs.clone()]));
+    let needs = needs.into_iter().flatten().filter(|need| !need.as_str().is_some_and(|n| NEEDS.contains(&n)));
+    let needs = needs.map(|need| format!("need {need}"));
+    not_there(&of_case.chain(tensors).chain(errors).chain(needs).collect::<Vec<_>>())
 }
 
 /// The reason why a case with these is not supported; none without any.

@@ -7,7 +7,7 @@ use crate::inputs::Owned;
 use crate::output::{check_writable, say, write_whole};
 use crate::pattern::{self, LoweringArgs, PatternArgs};
 use crate::progress::Progress;
-use crate::score::{self, ScoreArgs, Terms};
+use crate::score::{self, DistanceArgs, ScoreArgs, Terms};
 use crate::shapes::{attention_shape, like_q};
 use crate::tensors::{self, Output, Tensors, wrong};
 use anyhow::{Context, Result};
@@ -27,8 +27,8 @@ use wgpu_attention_bench::typed;
 ///
 /// The file holds q [B, H, Lq, D], k [B, Hkv, Lk, D] and v [B, Hkv, Lk, Dv] in f32, f16 or bf16, k and v in one of them (without
 /// batch, or without batch and heads, where those are 1); optionally `bias`, broadcast over [B, H, Lq, Lk] and added to the scores,
-/// and `temperature` [H], by which those of each head are divided first; with `--alibi=given`, `slopes` [H]; and, where the pattern
-/// has `mask` or `blocks` without values of their own, `mask` or `layout`. Any other tensor is named: it is not used. The result is
+/// and `temperature` [H], by which those of each head are divided first; with `--alibi=given`, `slopes` [H]; with
+/// `--first-distance`, `r`, `u` and `w`; and, where the pattern has `mask` or `blocks` without values of their own, `mask` or `layout`. Any other tensor is named: it is not used. The result is
 /// written as a whole or not at all: `out` with the axes of q, and `lse` [B, H, Lq] on request.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -48,6 +48,8 @@ pub(super) struct Run {
     lse: bool,
     #[command(flatten)]
     score: ScoreArgs,
+    #[command(flatten)]
+    distances: DistanceArgs,
     /// Order of the axes of q, k, v and out
     #[arg(long, value_name = "AXES", default_value = "bhld")]
     layout: Axes,
@@ -126,7 +128,8 @@ impl Run {
         };
         let q_type = q.element()?;
         let out = self.output_type.map_or(q_type, ElementType::from);
-        let (score, terms) = score::with_tensors(self.score.score(), file, &shape)?;
+        let (score, terms) =
+            score::with_tensors(self.score.score(), self.distances.distances(), file, &shape)?;
         let call = shape.score(score).storage(Storage::all(q_type).kv(kv).out(out)).layout(layout);
         call.check()?;
         let pattern = self.pattern.pattern.clone();
@@ -234,7 +237,7 @@ const RESULTS: [&str; 6] = ["out", "lse", "dout", "dq", "dk", "dv"];
 fn note_unused(file: &Tensors<'_>, pattern: &AnyPattern, terms: &Terms) {
     for name in file.names() {
         let why = match name {
-            "q" | "k" | "v" => continue,
+            "q" | "k" | "v" | "r" | "u" | "w" => continue,
             _ if RESULTS.contains(&name) => continue,
             "mask" if pattern::uses(pattern, "mask") => continue,
             "layout" if pattern::uses(pattern, "blocks") => continue,

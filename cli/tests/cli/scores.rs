@@ -143,6 +143,52 @@ fn wrong_options() {
     assert!(error.contains("tensor `slopes`: need it, got only k, q, v"), "{error}");
 }
 
+/// Transformer-XL's, Shaw's and XLNet's own results; and what a file or a case may not say.
+#[test]
+fn relative_rows() {
+    let scratch = Scratch::new("scores-relative");
+    let (input, output) = (scratch.file("in.safetensors"), scratch.file("out.safetensors"));
+    for (name, pattern) in
+        [("txl_core_q16_m16_d16", "causal"), ("shaw_s33_h2_d16", "full"), ("xlnet_core_bi_mem_noseg", "full")]
+    {
+        let golden = File::golden(name);
+        golden.write(&input);
+        let first = golden.case["first_distance"].to_string();
+        let run = |options: &[&str]| {
+            let args = ["run", "--pattern", pattern, "--input", &input, "--output", &output, "--check"];
+            wgpu_attention([&args, options].concat())
+        };
+        run(&["--first-distance", &first]).good();
+        let (got, expected) = (File::read(&output).floats("out"), golden.floats("out"));
+        assert!(got.len() == expected.len() && !got.is_empty());
+        for (n, (got, expected)) in got.iter().zip(&expected).enumerate() {
+            assert!((got - expected).abs() < 1e-5, "{name}: {n}: {got}, not {expected}");
+        }
+        let error = run(&[]).refused(1);
+        assert!(
+            error.contains("r: need the distance of its first row (first_distance), got none"),
+            "{error}"
+        );
+        let error = run(&["--first-distance", "3"]).refused(1);
+        assert!(error.contains("relative: need rows of the distances "), "{error}");
+        run(&["--first-distance", "3", "--clip-distances"]).good();
+    }
+    tensors().write(&input);
+    let args = ["run", "--pattern", "full", "--input", &input, "--output", &output, "--first-distance", "3"];
+    assert!(wgpu_attention(args).refused(1).contains("first_distance: need none, as the file has no `r`"));
+
+    // One row further, the same values belong to other distances.
+    let mut case = File::golden("shaw_s33_h2_d16");
+    case.case["first_distance"] = 38.into();
+    case.write(&input);
+    let lines = wgpu_attention(["verify", &input, "--json"]).json();
+    lines.iter().for_each(|line| assert_eq!(line["status"], "fail", "{line}"));
+    case.case["needs"] = json!(["distances", "telepathy"]);
+    case.write(&input);
+    let lines = wgpu_attention(["verify", &input, "--json"]).json();
+    lines.iter().for_each(|line| assert_eq!(line["status"], "unsupported", "{line}"));
+}
+
 #[test]
 fn verify_stores_keys_and_values_in_another_type() {
     let args = [

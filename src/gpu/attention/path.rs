@@ -76,6 +76,10 @@ pub(in crate::gpu) fn forced(options: &Options) -> Result<Option<KernelPath>> {
 impl Kernels {
     /// The device's matrices, or what is missing for this call.
     pub(crate) fn matrices(&self, attention: &Attention) -> Result<Matrices> {
+        if let Some(term) = attention.score.term("relative") {
+            let need = "a score without relative rows, whose products matrix units do not make here";
+            return Err(Error::argument("score", need, term.name()));
+        }
         self.matrices_for(&[("storage.q", attention.storage.q), ("storage.kv", attention.storage.kv)])
     }
 

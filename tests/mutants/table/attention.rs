@@ -208,6 +208,37 @@ wgpu_attention_testing::mutants! {
         "both & (distance < vec4(0))" => "both & (distance > vec4(0))";
     "the table of buckets is head 0's" ["buckets"]
         "bucket(pairs.distance) * params.kernel.heads + pairs.head" => "bucket(pairs.distance) * params.kernel.heads";
+    "relative rows: D has the other sign" ["relative"]
+        "vec4(params.relative.first_distance - position) + vec4<i32>(j)"
+            => "vec4(params.relative.first_distance + position) - vec4<i32>(j)";
+    "relative rows: one row off" ["relative"]
+        "vec4(params.relative.first_distance - position)" => "vec4(params.relative.first_distance - position - 1)";
+    "relative rows: distances count from the first key" ["relative"]
+        "query_at(at, own) + params.kernel.kv_len - params.kernel.q_len" => "query_at(at, own)";
+    "relative rows: u and w are exchanged" ["relative"]
+        "return q + relative_bias(0u, " => "return q + relative_bias(params.relative.w_at, ",
+        "q += relative_bias(params.relative.w_at, " => "q += relative_bias(0u, ";
+    "relative rows: u is that of the key head" ["relative"]
+        "relative_bias(0u, head_of(at, at.first_row + row), group)"
+            => "relative_bias(0u, at.head / params.kernel.heads_per_kv_head, group)";
+    "relative rows: all heads have those of the first" ["relative"]
+        "row_at(params.relative.rows, at.batch, head_of(at, own), 0u)" => "row_at(params.relative.rows, at.batch, 0u, 0u)";
+    "relative rows: distances past the rows are not clipped" ["relative"]
+        "vec4(i32(params.relative.count) - 1));" => "vec4(i32(params.relative.count) - 2));";
+    "relative rows, ring: one row off" ["relative ring"]
+        "i32(lane.c) - i32(lane.r));" => "i32(lane.c) - i32(lane.r) + 1);";
+    "relative rows, ring: distances count from the first key" ["relative ring"]
+        "at.first_row + params.kernel.kv_len - params.kernel.q_len;" => "at.first_row;";
+    "relative rows, ring: keys that jump meet the rows before" ["relative ring"]
+        "select(first, ring_end, follows)" => "max(first, ring_end)";
+    "relative rows, ring: the rows of the first keys are not made" ["relative ring"]
+        "select(first, ring_end, follows)" => "select(end - i32(KEYS), ring_end, follows)";
+    "relative rows, ring: a query has the products of another" ["relative ring"]
+        "ring[c.y].z" => "ring[c.y].w";
+    "relative rows, ring: it is too short" ["relative ring"]
+        "LANES_C, 2u * LANES_C, 3u * LANES_C)) % vec4(RING)" => "LANES_C, 2u * LANES_C, 3u * LANES_C)) % vec4(RING / 2u)";
+    "relative rows, ring: all heads have those of the first" ["relative ring"]
+        "row_at(params.relative.rows, at.batch, at.head, 0u)" => "row_at(params.relative.rows, at.batch, 0u, 0u)";
     // --- the end of a row ---
     "an empty row is not 0" ["count"]
         "select(1.0 / all_l, 0.0, is_zero(all_l))" => "1.0 / all_l";

@@ -92,6 +92,10 @@ impl AttentionPlan {
     pub fn backward_with(&self, gradients: Gradients) -> Result<BackwardPlan> {
         let attention = self.attention();
         gradients.check(attention)?;
+        if let Some(term) = attention.score.term("relative") {
+            let need = "a score without relative rows, which have no gradients yet";
+            return Err(Error::argument("score", need, term.name()));
+        }
         let parts = &self.inner.sets;
         let transposed = parts.transpose()?;
         let several = parts.parts().len().max(transposed.parts().len());
