@@ -285,7 +285,7 @@ impl RecordVariant {
         let header = Header::default()
             .u32s(&[("VALUE_DIM", self.value_dim), ("VALUE_GROUPS", self.value_dim.div_ceil(4))])
             .params(&[("kernel", "KernelParams"), ("out", "Rows"), ("dout", "Rows")]);
-        Shader { proven: true, ..header.shader(label, "record", &files) }
+        header.shader(label, "record", &files)
     }
 
     pub(super) fn representatives() -> Vec<Self> {
