@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `gradients.rs` | every element against the formula in f64 |
+//! | `gradients.rs` | every element within its bound of the formula in f64 |
 //! | `counts.rs` | gradients that are integers: the exact set of pairs |
 //! | `relations.rs` | repeats, NaN that stays out, rows and keys without partners |
 //! | `refusals.rs` | bad input |

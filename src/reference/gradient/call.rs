@@ -137,6 +137,11 @@ impl Row {
         row
     }
 
+    /// ln p of a key with this score.
+    pub(super) fn log_weight(&self, score: f64) -> f64 {
+        score - self.max - self.l.ln()
+    }
+
     /// p of a key with this score.
     pub(super) fn weight(&self, score: f64) -> f64 {
         (score - self.max).exp() / self.l

@@ -46,16 +46,20 @@ pub fn attention_gradient<Q: Element, KV: Element, O: Element>(
 ) -> Result<Gradients> {
     let attention = attention.into();
     let call = GradientCall::new(&attention, inputs, dout, pattern)?;
-    let rows = call.rows();
-    let shape = &attention.shape;
+    Ok(gradients(&call, &call.rows()))
+}
+
+/// The gradients from what the softmax of every row leaves.
+pub(super) fn gradients(call: &GradientCall<'_>, rows: &[Row]) -> Gradients {
+    let shape = call.shape();
     let mut dq = vec![0.0; rows.len() * shape.head_dim];
-    dq.par_chunks_mut(shape.head_dim).zip(&rows).for_each(|(dq, row)| query(&call, row, dq));
+    dq.par_chunks_mut(shape.head_dim).zip(rows).for_each(|(dq, row)| query(call, row, dq));
 
     let keys = shape.key_rows().iter().product::<usize>();
     let (mut dk, mut dv) = (vec![0.0; keys * shape.head_dim], vec![0.0; keys * shape.value_dim]);
     let columns = dk.par_chunks_mut(shape.head_dim).zip(dv.par_chunks_mut(shape.value_dim)).enumerate();
-    columns.for_each(|(n, (dk, dv))| key(&call, &rows, n, dk, dv));
-    Ok(Gradients { dq, dk, dv, terms: terms(&call, &rows) })
+    columns.for_each(|(n, (dk, dv))| key(call, rows, n, dk, dv));
+    Gradients { dq, dk, dv, terms: terms(call, rows) }
 }
 
 /// p_ij, ds_ij, and the derivatives of the score.

@@ -19,6 +19,8 @@
 //! |---|---|
 //! | `call.rs` | the tensors of a call with dout; a pair |
 //! | `exact.rs` | the formula |
+//! | `bound.rs` | the bound on a kernel's error, with its derivation |
+//! | `errors.rs` | its parts: the errors of a row and of a pair |
 //!
 //! ```
 //! use wgpu_attention::{AttentionShape, Full, reference};
@@ -32,7 +34,10 @@
 //! # Ok::<(), wgpu_attention::Error>(())
 //! ```
 
+mod bound;
 mod call;
+mod errors;
 mod exact;
 
+pub use bound::{BoundOptions, BoundedGradients, bounded};
 pub use exact::{Gradients, attention_gradient};
