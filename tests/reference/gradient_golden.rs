@@ -5,7 +5,9 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use wgpu_attention::pattern::Tensors;
 use wgpu_attention::reference::gradient::attention_gradient;
-use wgpu_attention::{AnyPattern, AttentionShape, BiasStrides, BlockLayout, Inputs, Mask, Score};
+use wgpu_attention::{
+    AnyPattern, AttentionShape, BiasStrides, BlockLayout, Inputs, Mask, Relative, Score, Strides,
+};
 
 /// What rounding f64 to f32 moves, relative.
 const ROUNDING: f64 = 1.0 / 16_777_216.0;
@@ -40,13 +42,25 @@ fn pattern(file: &SafeTensors<'_>, json: &Value) -> AnyPattern {
 
 /// The gradients at a scale that need not be an f32: on the line through those at two that are, one place apart. What the line
 /// misses is of second order, 1e-14.
-fn at_scale(scale: f64, gradients: impl Fn(f32) -> [Vec<f64>; 3]) -> [Vec<f64>; 3] {
+fn at_scale(scale: f64, gradients: impl Fn(f32) -> Vec<Vec<f64>>) -> Vec<Vec<f64>> {
     let near = scale as f32;
     let (low, high) = (gradients(near), gradients(near.next_up()));
     let share = (scale - f64::from(near)) / (f64::from(near.next_up()) - f64::from(near));
     let between =
         |low: &Vec<f64>, high: &Vec<f64>| low.iter().zip(high).map(|(a, b)| a + share * (b - a)).collect();
-    [0, 1, 2].map(|n| between(&low[n], &high[n]))
+    low.iter().zip(&high).map(|(low, high)| between(low, high)).collect()
+}
+
+/// Rows of r by distance, as the file has them.
+fn relative(case: &Value, file: &SafeTensors<'_>) -> Option<(Relative, Vec<f32>, Vec<f32>)> {
+    let r = file.tensor("r").ok()?;
+    let [batch, heads, rows, dim]: [usize; 4] = padded(r.shape());
+    let stride = |size, stride: usize| if size == 1 { 0 } else { stride as isize };
+    let strides = Strides::new(stride(batch, heads * rows * dim), stride(heads, rows * dim), dim as isize);
+    let [u, w] = ["u", "w"].map(|name| file.tensor(name).ok().map(|view| floats(&view)));
+    let relative = Relative::new(case["first_distance"].as_i64().unwrap() as i32, rows).strides(strides);
+    let relative = relative.u(u.is_some()).w(w.is_some()).clip(case["clip_distances"] == true);
+    Some((relative, floats(&r), [u, w].into_iter().flatten().flatten().collect()))
 }
 
 /// Whether the file has gradients; then they are compared.
@@ -81,17 +95,34 @@ fn check(path: &Path) -> bool {
         score = score.bias(*strides);
         inputs = inputs.tensor("bias", values);
     }
+    let relative = relative(&case, &file);
+    if let Some((relative, rows, biases)) = &relative {
+        score = score.with(*relative);
+        inputs = inputs.tensor("relative_rows", rows);
+        if !biases.is_empty() {
+            inputs = inputs.tensor("relative_biases", biases);
+        }
+    }
     let pattern = pattern(&file, &case["pattern"]);
     let at = |scale: f32| {
         let attention = shape.score(score.clone().scale(scale));
         let exact = attention_gradient(attention, &inputs, &dout, &pattern).unwrap();
-        [exact.dq, exact.dk, exact.dv]
+        let terms = exact.terms.into_iter().filter(|(name, _)| name.starts_with("relative"));
+        [exact.dq, exact.dk, exact.dv].into_iter().chain(terms.map(|(_, values)| values)).collect()
     };
     let gradients = at_scale(case["scale"].as_f64().unwrap(), at);
-    for (name, gradient) in ["dq", "dk", "dv"].into_iter().zip(&gradients) {
-        let expected = floats(&file.tensor(name).unwrap());
-        let own = case["expected_abs_error"][name].as_f64();
-        compare(&format!("{}: {name}", path.display()), gradient, &expected, own);
+    let mut gradients = gradients.into_iter();
+    // u, then w, are one tensor.
+    for names in [&["dq"][..], &["dk"], &["dv"], &["dr"], &["du", "dw"]] {
+        let Some(mut rest) = gradients.next() else { break };
+        for name in names {
+            let Ok(expected) = file.tensor(name) else { continue };
+            let behind = rest.split_off(expected.shape().iter().product());
+            let gradient = std::mem::replace(&mut rest, behind);
+            let own = case["expected_abs_error"][name].as_f64();
+            compare(&format!("{}: {name}", path.display()), &gradient, &floats(&expected), own);
+        }
+        assert!(rest.is_empty(), "{}: {names:?}", path.display());
     }
     true
 }

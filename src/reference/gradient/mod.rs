@@ -12,6 +12,8 @@
 //! d x   =       sum_{S}         ds_ij (d score(i, j) / d x)     x an element of a tensor of the score's terms
 //! ```
 //!
+//! Relative rows are products, too: with scale [(q + u) . k + (q + w) . r], dq has k + r in place of k, dk has q + u in place of q.
+//!
 //! (Dao 2022, appendix B.) As in the forward reference: no blocks, no base 2, no block mask. One pass over the rows gives lse, D, dq
 //! and the terms' gradients; one over the keys gives dk and dv.
 //!
