@@ -86,6 +86,9 @@
 //!
 //! 3u: lse = m ln 2 + ln l or (m + log2 l) ln 2, either way at most ln 2, a product and a sum.
 //!
+//! A sink is one more key of a row, the first of the first part: its score is read as it is (delta = 2^-126, a flush), its
+//! value is 0. A row that has nothing but a sink has o = 0 and l = 1: lse is the sink, within 4 E and the roundings.
+//!
 //! # Where nothing is promised
 //!
 //! The bound is infinite, which [`verify`](super::verify()) counts as *unspecified*, where
@@ -174,8 +177,8 @@ pub(super) struct Bound {
     pub(super) lse: f64,
 }
 
-/// The bound of a row that has keys. `parts` walks the places of `exact.keys`, each once; `chain` additions is the longest
-/// chain of a sum over them.
+/// The bound of a row that has keys or a sink. `parts` walks the places of `exact.keys`, each once; `chain` additions is the
+/// longest chain of a sum over them.
 pub(super) fn bound(
     call: &Call<'_>,
     at: Position,
@@ -184,9 +187,18 @@ pub(super) fn bound(
     chain: usize,
     format: WeightFormat,
 ) -> Bound {
-    let (scores, m) = (&exact.scores, exact.keys.len());
     let q = Query::new(call, at);
-    let deltas: Vec<f64> = (0..m).map(|n| score_error(call, &q, at, exact, n)).collect();
+    let mut deltas: Vec<f64> = (0..exact.keys.len()).map(|n| score_error(call, &q, at, exact, n)).collect();
+    // A sink is a key more, behind the others here and before them in the walk.
+    let mut scores = exact.scores.clone();
+    scores.extend(exact.sink);
+    deltas.extend(exact.sink.map(|sink| if sink == 0.0 { 0.0 } else { TINY }));
+    let mut parts = parts.to_vec();
+    if let (Some(_), Some(first)) = (exact.sink, parts.first_mut()) {
+        first.insert(0, exact.keys.len());
+    }
+    let (scores, parts, m) = (&scores, &parts, scores.len());
+    let chain = chain + usize::from(exact.sink.is_some());
     let unbounded = || Bound { out: vec![f64::INFINITY; exact.out.len()], lse: f64::INFINITY };
     let base_2 = call.attention.score.is_plain();
     if deltas.iter().any(|delta| !delta.is_finite()) || (base_2 && spread_overflows(scores)) {
@@ -199,8 +211,13 @@ pub(super) fn bound(
         return unbounded();
     }
     let top = scores.iter().zip(&deltas).map(|(s, delta)| s + delta).fold(f64::NEG_INFINITY, f64::max);
-    let weights =
-        Weights::new(exact, &weight_errors(scores, &deltas, top, rises, format, base_2), top, format);
+    let weights = Weights::new(
+        scores,
+        exact.lse,
+        &weight_errors(scores, &deltas, top, rises, format, base_2),
+        top,
+        format,
+    );
     let out = output_bound(call, at, exact, &weights, sum_error, (m + rises + 2) as f64);
 
     let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -338,9 +355,9 @@ struct Weights {
 
 impl Weights {
     /// `top`: M+.
-    fn new(exact: &Exact, errors: &[f64], top: f64, format: WeightFormat) -> Self {
+    fn new(scores: &[f64], lse: f64, errors: &[f64], top: f64, format: WeightFormat) -> Self {
         // ln p_j; with every score below -1e15 even f64 cannot tell lse from the maximum, hence the sum again.
-        let logs: Vec<f64> = exact.scores.iter().map(|s| s - exact.lse).collect();
+        let logs: Vec<f64> = scores.iter().map(|s| s - lse).collect();
         let total = log_sum_exp(logs.iter().copied());
         let terms = || logs.iter().map(|log| log - total).zip(errors);
         let highest = log_sum_exp(terms().map(|(log, error)| log + error));
@@ -353,8 +370,33 @@ impl Weights {
             upper: terms().map(|term| upper_log(term).exp().min(1.0)).collect(),
             error: terms().map(error).collect(),
             reachable: terms().map(|term| upper_log(term) > -40.0).collect(),
-            lost: format.smallest * (top - exact.lse - lowest).exp().min(1.0 + 1.0 / 256.0),
+            lost: format.smallest * (top - lse - lowest).exp().min(1.0 + 1.0 / 256.0),
             lse_error: highest.max(-lowest),
+        }
+    }
+
+    /// Takes the values of the n-th key into the columns.
+    fn add(
+        &self,
+        n: usize,
+        columns: &mut [Column],
+        out: &[f64],
+        values: impl Iterator<Item = f64>,
+        smallest: f64,
+    ) {
+        let (upper, error) = (self.upper[n], self.error[n]);
+        let lost = self.lost.min(upper + self.lost / 1024.0);
+        // One of the two is 0: no branch where time is spent.
+        let (near, far) = if self.reachable[n] { (1.0, 0.0) } else { (0.0, upper) };
+        for ((column, &o), v) in columns.iter_mut().zip(out).zip(values) {
+            let (size, distance) = (v.abs(), (v - o).abs());
+            column.moved += error * distance;
+            column.range = column.range.max(near * distance);
+            column.unreached += far * distance;
+            column.size += upper * size;
+            column.max = column.max.max(size);
+            column.flushed += if size < smallest { upper * size } else { 0.0 };
+            column.lost += lost * size;
         }
     }
 }
@@ -371,20 +413,10 @@ fn output_bound(
     let (smallest, count) = (min_normal(call.attention.storage.kv), exact.keys.len() as f64);
     let mut columns = vec![Column::default(); exact.out.len()];
     for (n, &j) in exact.keys.iter().enumerate() {
-        let (upper, error) = (weights.upper[n], weights.error[n]);
-        let lost = weights.lost.min(upper + weights.lost / 1024.0);
-        // One of the two is 0: no branch where time is spent.
-        let (near, far) = if weights.reachable[n] { (1.0, 0.0) } else { (0.0, upper) };
-        for ((column, &o), v) in columns.iter_mut().zip(&exact.out).zip(call.v(at, j)) {
-            let (size, distance) = (v.abs(), (v - o).abs());
-            column.moved += error * distance;
-            column.range = column.range.max(near * distance);
-            column.unreached += far * distance;
-            column.size += upper * size;
-            column.max = column.max.max(size);
-            column.flushed += if size < smallest { upper * size } else { 0.0 };
-            column.lost += lost * size;
-        }
+        weights.add(n, &mut columns, &exact.out, call.v(at, j), smallest);
+    }
+    if exact.sink.is_some() {
+        weights.add(exact.keys.len(), &mut columns, &exact.out, std::iter::repeat(0.0), smallest);
     }
     let finish = |(column, &o): (&Column, &f64)| {
         // What is not finite is to be seen, not bounded.

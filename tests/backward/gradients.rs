@@ -5,8 +5,8 @@ use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::gradient::attention_gradient;
 use wgpu_attention::reference::{Kind, Tensors};
 use wgpu_attention::{
-    AttentionShape, BiasStrides, Buckets, Causal, Element, Full, Gpu, Parts, Score, Storage, Temperature,
-    Window,
+    AttentionShape, BiasStrides, Buckets, Causal, Element, Full, Gpu, Parts, Score, Sinks, Storage,
+    Temperature, Window,
 };
 use wgpu_attention_testing::typed;
 
@@ -125,6 +125,8 @@ fn terms() {
         Score::new().alibi(),
         Score::new().with(Buckets::new(8, 20).bidirectional(true)),
         Score::new().bias(bias),
+        Score::new().with(Sinks),
+        Score::new().softcap(2.0).with(Sinks),
         Score::new().scale(-0.7).softcap(3.0).bias(bias),
     ] {
         let case = Case::new(shape().score(score)).pattern(Causal);
