@@ -86,6 +86,7 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
     l = vec4(0.0);
     lowest = vec4(0.0);
     strange_rows = vec4(false);
+    begin_sums(at, lane);
     begin(at, lane);
     walk(at, lane);
     write_rows(at, lane);

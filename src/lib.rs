@@ -138,7 +138,9 @@ pub use pattern::{
     Span, Strided, StridedPart, Varies, Window,
 };
 pub use schedule::Schedule;
-pub use score::{Alibi, Bias, Buckets, Relative, Score, Slopes, Softcap, Temperature, Term, TermTensor};
+pub use score::{
+    Alibi, Bias, Buckets, Relative, Score, Sinks, Slopes, Softcap, Temperature, Term, TermTensor,
+};
 pub use shape::{
     Activation, AddShape, AttentionShape, Combine, EmbedShape, FeedForwardShape, MatmulShape, NormKind,
     NormShape, RotaryPairs, RotaryShape, RowStrides, SoftmaxShape, WeightOrder, rotary_tables,

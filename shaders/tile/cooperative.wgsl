@@ -12,6 +12,7 @@
 const LANES_PER_ROW = LANES_C;
 const LATE = select(8.0, 5.545177444479562, BASE_E); // 8 in base 2, in the scores' base
 const BOOST = 128.0;
+const UNIT = BOOST;            // a weight of 1 in l
 const UNBOOST = 0.0078125;
 
 const S_COLUMNS = select(1u, 2u, S_WIDE);       // matrices of a subgroup along the keys

@@ -5,6 +5,7 @@
 // bank conflicts.
 
 const LANES_PER_ROW = LANES_C;
+const UNIT = 1.0;              // a weight of 1 in l
 
 // One workgroup array, cut by the constants *_AT: q and k chunks while scores are computed, then p and v over them.
 var<workgroup> arena: array<vec4<f32>, ARENA>;

@@ -86,6 +86,9 @@
 //!
 //! 3u: lse = m ln 2 + ln l or (m + log2 l) ln 2, either way at most ln 2, a product and a sum.
 //!
+//! A sink is one more key of a row, the first of the first part: its score is read as it is (delta = 2^-126, a flush), its
+//! value is 0. A row that has nothing but a sink has o = 0 and l = 1: lse is the sink, within 4 E and the roundings.
+//!
 //! # Where nothing is promised
 //!
 //! The bound is infinite, which [`verify`](super::verify()) counts as *unspecified*, where
@@ -131,8 +134,8 @@ pub(super) struct Bound {
     pub(super) lse: f64,
 }
 
-/// The bound of a row that has keys. `parts` walks the places of `exact.keys`, each once; `chain` additions is the longest
-/// chain of a sum over them.
+/// The bound of a row that has keys or a sink. `parts` walks the places of `exact.keys`, each once; `chain` additions is the
+/// longest chain of a sum over them.
 pub(super) fn bound(
     call: &Call<'_>,
     at: Position,
@@ -141,14 +144,14 @@ pub(super) fn bound(
     chain: usize,
     format: WeightFormat,
 ) -> Bound {
-    let (scores, m) = (&exact.scores, exact.keys.len());
+    let m = exact.logits().count();
     let Some(errors) = RowErrors::new(call, at, exact, parts, chain, format) else {
         return Bound { out: vec![f64::INFINITY; exact.out.len()], lse: f64::INFINITY };
     };
     let each = output_errors(call, at, exact, &errors).into_iter().zip(&exact.out);
     let out = each.map(|(error, o)| error.stored(call.attention.storage.out, *o)).collect();
 
-    let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let max = exact.logits().fold(f64::NEG_INFINITY, f64::max);
     let (shift, sum_error) = (errors.weights.lse_error, errors.sum_error);
     let roundings =
         3.0 * U * (max.abs() + exact.lse.abs() + shift) + 4.0 * E + 3.0 * E * ((m + 1) as f64).ln();
@@ -194,7 +197,12 @@ pub(super) fn output_errors(
             column.lost += lost * size;
         }
     }
-    let flushes = (exact.keys.len() + errors.rises + 2) as f64 * 4.0 * TINY;
+    if exact.sink.is_some() {
+        // A key whose values are 0.
+        let each = columns.iter_mut().zip(&exact.out);
+        each.for_each(|(column, o)| column.shift.add(weights, exact.keys.len(), o.abs()));
+    }
+    let flushes = (exact.logits().count() + errors.rises + 2) as f64 * 4.0 * TINY;
     let finish = |(column, &o): (&Column, &f64)| {
         let overflow = column.max * count >= HUGE;
         let sums = sum_error * (column.size.min(column.max) + o.abs());

@@ -105,6 +105,11 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// One more logit of the rows of a head, which has no value.
+    pub(super) fn sink(&self, head: usize) -> Option<f64> {
+        self.terms().find_map(|(rule, tensors)| rule.sink(head, tensors))
+    }
+
     /// The terms of the score, each with its tensors.
     pub(super) fn terms(&self) -> impl Iterator<Item = (&dyn Rule, &[Cow<'a, [f32]>])> {
         self.attention.score.rules().zip(self.tensors.iter().map(Vec::as_slice))

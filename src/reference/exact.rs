@@ -9,43 +9,58 @@ pub(super) struct Exact {
     pub(super) products: Vec<f64>,
     /// score(i, j) for each of `keys`.
     pub(super) scores: Vec<f64>,
+    /// One more logit, which has no value.
+    pub(super) sink: Option<f64>,
     /// o_i, `[dv]`.
     pub(super) out: Vec<f64>,
     pub(super) lse: f64,
 }
 
+impl Exact {
+    /// All that the softmax is over: the scores, then the sink.
+    pub(super) fn logits(&self) -> impl Iterator<Item = f64> + Clone {
+        self.scores.iter().chain(&self.sink).copied()
+    }
+}
+
 /// Two passes over S_i: the scores with their maximum M, then
 /// l = sum exp(s_j - M), o = sum exp(s_j - M) v_j / l, lse = M + ln l. A score, or an attended
-/// value, that is NaN or infinite makes all of the row NaN.
+/// value, that is NaN or infinite makes all of the row NaN. A sink is one more score, without a value.
 pub(super) fn solve(call: &Call<'_>, at: Position) -> Exact {
-    let keys = call.keys(at);
-    let mut out = vec![0.0; call.shape.value_dim];
-    if keys.is_empty() {
-        return Exact { keys, products: Vec::new(), scores: Vec::new(), out, lse: f64::from(f32::MIN) };
-    }
+    let (keys, sink) = (call.keys(at), call.sink(at.head));
     let q = call.q(at);
     let products: Vec<f64> = keys.iter().map(|&j| call.product(&q, at, j)).collect();
     let scores: Vec<f64> =
         keys.iter().zip(&products).map(|(&j, &product)| call.score(product, at, j)).collect();
-    // f64::max would skip a NaN.
-    if products.iter().chain(&scores).any(|score| !score.is_finite()) {
-        out.fill(f64::NAN);
-        return Exact { keys, products, scores, out, lse: f64::NAN };
+    let mut row = Exact {
+        keys,
+        products,
+        scores,
+        sink,
+        out: vec![0.0; call.shape.value_dim],
+        lse: f64::from(f32::MIN),
+    };
+    if row.keys.is_empty() && sink.is_none() {
+        return row;
     }
-    let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    // f64::max would skip a NaN.
+    let finite = row.products.iter().chain(&row.scores).chain(&sink).all(|score| score.is_finite());
+    if !finite || row.keys.iter().any(|&j| call.v(at, j).any(|v| !v.is_finite())) {
+        row.out.fill(f64::NAN);
+        row.lse = f64::NAN;
+        return row;
+    }
+    let max = row.scores.iter().chain(&sink).copied().fold(f64::NEG_INFINITY, f64::max);
 
-    let mut l = 0.0;
-    for (&j, score) in keys.iter().zip(&scores) {
+    let mut l = sink.map_or(0.0, |sink| (sink - max).exp());
+    for (&j, score) in row.keys.iter().zip(&row.scores) {
         let p = (score - max).exp();
         l += p;
-        for (o, v) in out.iter_mut().zip(call.v(at, j)) {
+        for (o, v) in row.out.iter_mut().zip(call.v(at, j)) {
             *o += p * v;
         }
     }
-    if keys.iter().any(|&j| call.v(at, j).any(|v| !v.is_finite())) {
-        out.fill(f64::NAN);
-        return Exact { keys, products, scores, out, lse: f64::NAN };
-    }
-    out.iter_mut().for_each(|o| *o /= l);
-    Exact { keys, products, scores, out, lse: max + f64::ln(l) }
+    row.out.iter_mut().for_each(|o| *o /= l);
+    row.lse = max + f64::ln(l);
+    row
 }

@@ -54,7 +54,7 @@ pub fn count_inputs<Q: Element, KV: Element>(
 
 /// Checks what a kernel made of [`count_inputs`], and its lse against ln |S_i| if given.
 ///
-/// With n = |S_i| keys, of which c have a 1 in the column, out must be c / n within
+/// With n = |S_i| keys, a sink of 0 among them, of which c have a 1 in the column, out must be c / n within
 ///
 /// ```text
 /// (2.5 E + u + u_out) c / n  +  min( 2 gamma_{2 n + 2} c, 1/8 ) / n
@@ -81,7 +81,7 @@ pub fn check_count<Q: Element, KV: Element, O: Element>(
     let got = GotRows::new(&attention, &got)?;
     let check = |&at: &Position| {
         let keys = call.keys(at);
-        let n = keys.len();
+        let n = keys.len() + usize::from(call.sink(at.head).is_some());
         let mut counts = vec![0.0; shape.value_dim];
         for &j in &keys {
             counts.iter_mut().zip(call.v(at, j)).for_each(|(count, v)| *count += v);
@@ -174,7 +174,7 @@ pub fn gather_inputs<Q: Element, KV: Element>(
     Ok(Gather { tensors, targets })
 }
 
-/// Checks what a kernel made of [`gather_inputs`]: where the target is attended, out is its value within
+/// Checks what a kernel made of [`gather_inputs`]: where the target is attended, out is its value, less a sink's share, within
 ///
 /// ```text
 /// (2.5 E + u + u_out) |v_tc|  +  min( 2 gamma_{2 Lk + 2} |v_tc|, 1/4 )  +  128 (Lk - 1) exp(-25)
@@ -217,8 +217,11 @@ pub fn check_gather<Q: Element, KV: Element, O: Element>(
         (2.5 * E + U + attention.storage.out.rounding(), 2.0 * gamma(2 * shape.kv_len + 2));
     let tolerance = |v: f64| relative * v.abs() + (sums * v.abs()).min(0.25) + others;
     let hit = |&at: &Position| {
-        let values = call.v(at, gather.targets[at.row(shape)]);
-        let out = got.row(at).zip(values).map(|(got, v)| (got, v, tolerance(v)));
+        let target = gather.targets[at.row(shape)];
+        // What a sink leaves to the target.
+        let score = || call.score(call.product(&call.q(at), at, target), at, target);
+        let share = call.sink(at.head).map_or(1.0, |sink| 1.0 / (1.0 + (sink - score()).exp()));
+        let out = got.row(at).zip(call.v(at, target)).map(|(got, v)| (got, share * v, tolerance(v)));
         Report::of_row(at, out, None)
     };
     let miss = |&at: &Position| {

@@ -27,7 +27,7 @@ const MOST_TILE: usize = 128;
 pub struct Row {
     /// o_i, `[dv]`; 0 without keys; all NaN where the row attends a NaN or an infinity, be it of q, of k or of v.
     pub out: Vec<f64>,
-    /// lse_i; `f32::MIN` without keys, NaN where `out` is.
+    /// lse_i; without keys the sink, or `f32::MIN` without one; NaN where `out` is.
     pub lse: f64,
     /// Largest error of each element of `out`, `[dv]`: 0 without keys, infinite where nothing can be promised.
     pub bound: Vec<f64>,
@@ -97,7 +97,7 @@ pub(super) fn bounded_row(
 ) -> Result<Row> {
     let exact = solve(call, at);
     let kept = exact.keys.len();
-    if kept == 0 {
+    if kept == 0 && exact.sink.is_none() {
         let bound = vec![0.0; exact.out.len()];
         return Ok(Row { out: exact.out, lse: exact.lse, bound, lse_bound: 0.0, kept });
     }
@@ -107,7 +107,10 @@ pub(super) fn bounded_row(
         let bound = vec![0.0; exact.out.len()];
         return Ok(Row { out: exact.out, lse: exact.lse, bound, lse_bound: 0.0, kept });
     }
-    let bound = bound::bound(call, at, &exact, &parts, chain, weights);
+    let mut bound = bound::bound(call, at, &exact, &parts, chain, weights);
+    if kept == 0 {
+        bound.out.fill(0.0);
+    }
     Ok(Row { out: exact.out, lse: exact.lse, bound: bound.out, lse_bound: bound.lse, kept })
 }
 

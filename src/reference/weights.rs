@@ -61,7 +61,8 @@ pub(super) struct RowErrors {
 }
 
 impl RowErrors {
-    /// Of a row that has keys; `None` where nothing can be promised. `parts` walks the places of `exact.keys`, each once; `chain` additions is the longest chain of a sum over them.
+    /// Of a row that has keys or a sink; `None` where nothing can be promised. `parts` walks the places of `exact.keys`,
+    /// each once; `chain` additions is the longest chain of a sum over them.
     pub(super) fn new(
         call: &Call<'_>,
         at: Position,
@@ -70,15 +71,22 @@ impl RowErrors {
         chain: usize,
         format: WeightFormat,
     ) -> Option<Self> {
-        let scores = &exact.scores;
+        let scores: Vec<f64> = exact.logits().collect();
         let q = Query::new(call, at);
         let error = |(&j, &product): (&u32, &f64)| score_error(call, &q, at, j, product);
-        let deltas: Vec<f64> = exact.keys.iter().zip(&exact.products).map(error).collect();
+        let mut deltas: Vec<f64> = exact.keys.iter().zip(&exact.products).map(error).collect();
+        deltas.extend(exact.sink.map(|sink| if sink == 0.0 { 0.0 } else { TINY }));
+        // A sink is a key more, behind the others here and before them in the walk.
+        let mut parts = parts.to_vec();
+        if let (Some(_), Some(first)) = (exact.sink, parts.first_mut()) {
+            first.insert(0, exact.keys.len());
+        }
+        let chain = chain + usize::from(exact.sink.is_some());
         let base_2 = call.attention.score.is_plain();
-        if deltas.iter().any(|delta| !delta.is_finite()) || (base_2 && spread_overflows(scores)) {
+        if deltas.iter().any(|delta| !delta.is_finite()) || (base_2 && spread_overflows(&scores)) {
             return None;
         }
-        let rises = records(scores, &deltas, parts) + 2 * (parts.len() - 1);
+        let rises = records(&scores, &deltas, &parts) + 2 * (parts.len() - 1);
         let sum_error = gamma(chain + rises + 2 + 10 * (parts.len() - 1));
         if !sum_error.is_finite() {
             return None;
@@ -214,7 +222,7 @@ impl Weights {
     /// `top`: M+.
     fn new(exact: &Exact, errors: &[f64], top: f64, format: WeightFormat) -> Self {
         // ln p_j; with every score below -1e15 even f64 cannot tell lse from the maximum, hence the sum again.
-        let logs: Vec<f64> = exact.scores.iter().map(|s| s - exact.lse).collect();
+        let logs: Vec<f64> = exact.logits().map(|s| s - exact.lse).collect();
         let total = log_sum_exp(logs.iter().copied());
         let terms = || logs.iter().map(|log| log - total).zip(errors);
         let highest = log_sum_exp(terms().map(|(log, error)| log + error));

@@ -3,6 +3,7 @@
 //! ```text
 //! score(i, j) = term_n( ... term_1( scale q_i . k_j ) )          the terms in the order of [`Term`]
 //! D           = (i + Lk - Lq) - j                                the distance, counted from the aligned ends
+//! l_i         = sum_j exp(score(i, j)) + exp(sink_h)             where the call has sinks
 //! ```
 //!
 //! Each term is one small file here (formula in f64, tensors, its part of the error bound) and one of the same name in
@@ -15,6 +16,7 @@ mod bias;
 mod buckets;
 mod relative;
 mod rule;
+mod sinks;
 mod softcap;
 mod temperature;
 
@@ -24,6 +26,7 @@ pub use buckets::Buckets;
 pub use relative::Relative;
 pub use rule::TermTensor;
 pub(crate) use rule::{Known, Pair, Products, Rule};
+pub use sinks::Sinks;
 pub use softcap::Softcap;
 pub use temperature::Temperature;
 
@@ -63,6 +66,8 @@ pub enum Term {
     Buckets(Buckets),
     /// Adds a tensor; its elements of minus infinity remove their pairs.
     Bias(Bias),
+    /// Gives every row one more logit, without a value.
+    Sinks(Sinks),
 }
 
 impl Term {
@@ -75,6 +80,7 @@ impl Term {
             Self::Alibi(term) => term,
             Self::Buckets(term) => term,
             Self::Bias(term) => term,
+            Self::Sinks(term) => term,
         }
     }
 
@@ -94,7 +100,7 @@ macro_rules! terms {
     };
 }
 
-terms!(Relative, Temperature, Softcap, Alibi, Buckets, Bias);
+terms!(Relative, Temperature, Softcap, Alibi, Buckets, Bias, Sinks);
 
 impl Score {
     /// scale q . k with a scale of 1 / sqrt(d) (Vaswani 2017, eq. 1), without terms.
@@ -160,6 +166,11 @@ impl Score {
             Term::Relative(relative) => Some(relative),
             _ => None,
         })
+    }
+
+    /// Whether some term acts on the score of a pair.
+    pub(crate) fn changes_pairs(&self) -> bool {
+        self.rules().any(|rule| !rule.is_of_rows())
     }
 
     /// The factor of q . k for heads of `head_dim` elements.

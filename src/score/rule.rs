@@ -109,6 +109,18 @@ pub(crate) trait Rule {
         false
     }
 
+    /// Whether the term takes part in the softmax of a row, and not in the score of a pair: see [`sink`](Self::sink). Its shader
+    /// defines `begin_sums`.
+    fn is_of_rows(&self) -> bool {
+        false
+    }
+
+    /// One more logit of the rows of a head, which has no value.
+    fn sink(&self, head: usize, tensors: &Tensors<'_>) -> Option<f64> {
+        let _ = (head, tensors);
+        None
+    }
+
     /// The score with this term, from the score without it.
     fn score(&self, before: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64;
 
@@ -148,8 +160,8 @@ pub(crate) trait Rule {
         normal as f32
     }
 
-    /// An element, from random bits, under which the term changes no score, though it may remove the pair; `None` if the term
-    /// always changes some. For tests that need equal scores.
+    /// An element, from random bits, under which the term changes no score, though it may remove the pair, and a sink may be one
+    /// more of 0; `None` if the term always changes some. For tests that need equal scores.
     fn silent(&self, bits: u64) -> Option<f32>;
 
     /// The WGSL that defines `NAME_score(pairs, scores)`, and where the term [scales](Self::scales) `NAME_slope(pairs, scores)`:

@@ -1,7 +1,7 @@
 //! Variants of `attention.wgsl`.
 
 use super::{Header, Matrices, Shader, SortedChunks, Tile, TileKind, TileLimits, score, tensor};
-use crate::{Alibi, BiasStrides, Buckets, ElementType, Relative, Score, Temperature};
+use crate::{Alibi, BiasStrides, Buckets, ElementType, Relative, Score, Sinks, Temperature};
 
 /// What the kernel leaves beside the output rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,7 +82,7 @@ impl AttentionVariant {
                 ("PACKED", self.packed),
                 ("ACCUMULATE", self.accumulate),
                 ("BASE_E", self.base_e()),
-                ("SCORES_NEED_POSITIONS", self.chunks.is_some() || !self.score.is_plain()),
+                ("SCORES_NEED_POSITIONS", self.chunks.is_some() || self.score.changes_pairs()),
                 ("SCORES_MAY_DROP", self.score.rules().any(|rule| rule.may_remove())),
             ]);
         header = score::constants(header, &self.score);
@@ -140,6 +140,7 @@ impl AttentionVariant {
             None => score::texts(&self.score),
         });
         texts.extend(self.relative_texts());
+        texts.push(score::rows(&self.score));
         texts.extend([
             tensor::reads("q", self.q, self.aligned_q),
             tensor::reads("k", self.kv, self.aligned_kv),
@@ -268,6 +269,7 @@ impl AttentionVariant {
             Score::new().with(Buckets::new(32, 128).bidirectional(true)),
             Score::new().with(Relative::new(63, 127)),
             Score::new().with(Relative::new(63, 127).u(true).w(true).clip(true)),
+            Score::new().with(Sinks),
             Score::new().softcap(30.0).bias(bias).with(Alibi::default()),
         ] {
             list.push(Self { score, stats: Stats::Lse, ..small(64, 64) });

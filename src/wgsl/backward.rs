@@ -99,7 +99,7 @@ impl BackwardVariant {
                 ("HAS_DV", dv),
                 ("ACCUMULATE", self.accumulate),
                 ("BASE_E", !self.score.is_plain()),
-                ("SCORES_NEED_POSITIONS", !self.score.is_plain()),
+                ("SCORES_NEED_POSITIONS", self.score.changes_pairs()),
                 ("SCORES_MAY_DROP", self.score.rules().any(|rule| rule.may_remove())),
             ]);
         let header = score::constants(header, &self.score);

@@ -2,6 +2,7 @@
 
 use super::Header;
 use crate::Score;
+use crate::score::Rule;
 use std::fmt::Write;
 
 /// What the terms' files need to know.
@@ -20,16 +21,27 @@ pub(super) fn texts(score: &Score) -> Vec<String> {
         text += "    removed = vec4(false);\n";
     }
     // Relative rows are in the products.
-    for rule in score.rules().filter(|rule| rule.name() != "relative") {
+    for rule in pair_rules(score).filter(|rule| rule.name() != "relative") {
         writeln!(text, "    s = {}_score(pairs, s);", rule.name()).expect("writing to a String succeeds");
     }
     text += "    return s;\n}\n";
     let mut texts = vec![text];
-    texts.extend(score.rules().map(|rule| rule.shader().into_owned()));
+    texts.extend(pair_rules(score).map(|rule| rule.shader().into_owned()));
     if score.softcap_value().is_some() {
         texts.push(include_str!("../../shaders/lib/hyperbolic.wgsl").into());
     }
     texts
+}
+
+/// The function `begin_sums`: what a row has before its keys.
+pub(super) fn rows(score: &Score) -> String {
+    let of_rows = score.rules().find(|rule| rule.is_of_rows());
+    let none = include_str!("../../shaders/score/no_sinks.wgsl");
+    of_rows.map_or(none.into(), |rule| rule.shader().into_owned())
+}
+
+fn pair_rules(score: &Score) -> impl Iterator<Item = &dyn Rule> {
+    score.rules().filter(|rule| !rule.is_of_rows())
 }
 
 /// The function `score_slope`: the derivative of `score` by the product, by the chain rule.
@@ -38,7 +50,7 @@ pub(super) fn slope(score: &Score) -> String {
     text += "fn score_slope(pairs: Pairs, products: vec4<f32>) -> vec4<f32> {\n    var s = products;\n";
     text += "    var slope = vec4(1.0);\n";
     // What comes after the last term that scales has no part in it.
-    let rules: Vec<_> = score.rules().filter(|rule| rule.name() != "relative").collect();
+    let rules: Vec<_> = pair_rules(score).filter(|rule| rule.name() != "relative").collect();
     let end = rules.iter().rposition(|rule| rule.scales()).map_or(0, |last| last + 1);
     for (n, rule) in rules[..end].iter().enumerate() {
         let name = rule.name();

@@ -7,7 +7,7 @@ use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::gradient::{BoundOptions, bounded};
 use wgpu_attention::reference::{Kind, Position, Tensors};
 use wgpu_attention::{
-    AttentionShape, BiasStrides, Buckets, Causal, Element, Full, Gpu, Inputs, Parts, Score, Storage,
+    AttentionShape, BiasStrides, Buckets, Causal, Element, Full, Gpu, Inputs, Parts, Score, Sinks, Storage,
     Temperature, Window,
 };
 use wgpu_attention_testing::typed;
@@ -129,6 +129,8 @@ fn terms() {
         Score::new().alibi(),
         Score::new().with(Buckets::new(8, 20).bidirectional(true)),
         Score::new().bias(bias),
+        Score::new().with(Sinks),
+        Score::new().softcap(2.0).with(Sinks),
         Score::new().scale(-0.7).softcap(3.0).bias(bias),
     ] {
         let case = Case::new(shape().score(score)).pattern(Causal);

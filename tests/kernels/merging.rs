@@ -7,7 +7,7 @@ use crate::support::{
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
 use wgpu_attention::{
-    Attention, AttentionShape, BiasStrides, Buckets, Gpu, Parts, Score, Storage, Temperature,
+    Attention, AttentionShape, BiasStrides, Buckets, Gpu, Options, Parts, Score, Sinks, Storage, Temperature,
 };
 
 type Check = fn(&Gpu, &Case, &Parts) -> Checked;
@@ -74,6 +74,21 @@ fn parts_merge_within_the_bound() {
         cases.extend(patterns(&calls[n % 3], 2..3).into_iter().map(|case| case.kind(kind)));
     }
     under_every_cut("parts_merge_within_the_bound", cases, bound_of_parts);
+}
+
+/// A sink counts once, however many parts there are.
+#[test]
+fn a_sink_counts_once() {
+    let shape = AttentionShape::new(2, 2, 67, 16).kv_len(90);
+    let cases = patterns(shape.score(Score::new().with(Sinks)), 0..1);
+    let cuts = [Cut::Pairs, Cut::Gathers, Cut::KeysPermuted];
+    under(&cuts, "a_sink_counts_once: bound", cases.clone(), bound_of_parts);
+    under(&cuts, "a_sink_counts_once: count", cases, count_of_parts);
+    let split = |n: u64| Options::default().splits(3 + n as usize);
+    let few = AttentionShape::new(2, 8, 3, 16).kv_heads(2).kv_len(400).score(Score::new().with(Sinks));
+    let few = (0..2).map(|n| Case::new(&few).options(split(n)).seed(n));
+    check_all("a_sink_counts_once: splits, bound", few.clone(), crate::support::bound);
+    check_all("a_sink_counts_once: splits, count", few, crate::support::count);
 }
 
 #[test]

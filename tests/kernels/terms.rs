@@ -4,7 +4,8 @@ use crate::support::{BiasValues, Case, bound, check_all, count, gather, picked, 
 use wgpu_attention::ElementType::{Bf16, F16};
 use wgpu_attention::reference::Kind;
 use wgpu_attention::{
-    Alibi, Attention, AttentionShape, BiasStrides, Buckets, Causal, Score, Slopes, Storage, Temperature,
+    Alibi, Attention, AttentionShape, BiasStrides, Buckets, Causal, Score, Sinks, Slopes, Storage,
+    Temperature,
 };
 
 const KINDS: [Kind; 4] = [Kind::Normal, Kind::Peaky, Kind::Offset, Kind::Rising];
@@ -158,6 +159,28 @@ fn temperatures() {
     check_all("temperatures: bound", cases.clone(), bound);
     check_all("temperatures: count", cases.clone(), count);
     check_all("temperatures: gather", cases, gather);
+}
+
+/// A sink of each head: near the scores, far above and far below them, none; grouped heads in one tile of few queries; rows
+/// without keys; every type.
+#[test]
+fn sinks() {
+    let mut cases = vec![];
+    for (heads, q_len, kv_len) in [(4, 67, 75), (4, 90, 41), (8, 2, 130)] {
+        let shape = AttentionShape::new(2, heads, q_len, 16).kv_heads(2).kv_len(kv_len);
+        let case = Case::new(shape.score(Score::new().with(Sinks)));
+        cases.extend(KINDS.map(|kind| case.clone().pattern(Causal).kind(kind)));
+        cases.push(case.clone().score(Score::new().scale(300.0).with(Sinks)));
+        cases.push(case.clone().storage(Storage::all(F16)).pattern(Causal).without_lse());
+        cases.push(case.clone().storage(Storage::all(Bf16)).without_lse());
+        cases.push(case.clone().pattern(picked("nothing", &shape.extent(), 1)));
+        cases.push(case.pattern(Causal).score(Score::new().softcap(3.0).with(Temperature).with(Sinks)));
+    }
+    check_all("sinks: bound", cases.clone(), bound);
+    let f32 = |case: &Case| case.attention.storage == Storage::default();
+    check_all("sinks: count", cases.iter().filter(|case| f32(case)).cloned(), count);
+    let deep = |case: &Case| case.attention.score.softcap_value().is_none();
+    check_all("sinks: gather", cases.into_iter().filter(deep), gather);
 }
 
 #[test]

@@ -117,7 +117,7 @@ impl Config {
         let v_row = |j: u32| &v[j as usize * dv..][..dv];
         row_of(
             device,
-            Walk { parts: &parts, tile: self.tile, center, halves: false, base_e: false },
+            Walk { parts: &parts, tile: self.tile, center, halves: false, base_e: false, sink: None },
             self.attention.storage.out,
             v_row,
             score,

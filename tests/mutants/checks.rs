@@ -7,7 +7,7 @@ use wgpu_attention::reference::{Kind, Tensors};
 use wgpu_attention::wgsl::{DirectTile, StagedTile, Tile};
 use wgpu_attention::{
     Attention, AttentionShape, BiasStrides, Buckets, Causal, Element, ElementType, Full, Gpu, KernelPath,
-    Kernels, Options, PairPredicate, Relative, Score, Site, Storage, Temperature, Window,
+    Kernels, Options, PairPredicate, Relative, Score, Sinks, Site, Storage, Temperature, Window,
 };
 use wgpu_attention_testing::mutants::{Check, Edit};
 
@@ -74,6 +74,15 @@ pub(crate) const CHECKS: &[(&str, Check<Subject>)] = &[
         // The full blocks come first, then the keys before them.
         let near = Case { pattern: Window { before: 70, after: 9 }.into(), ..causal.clone() }.blocks(16, 16);
         [causal, full, near].iter().try_for_each(|case| bound_on(&s.direct, case).map(drop))
+    }),
+    ("sinks", |s| {
+        let of_rows = case(scored(Score::new().with(Sinks)), Causal);
+        let few = Case::new(packed()[0].attention.clone().score(Score::new().with(Sinks)));
+        for case in [&of_rows, &few] {
+            count_on(&s.small, case).and(bound_on(&s.small, case))?;
+        }
+        bound_of_parts(&s.small, &of_rows, &cut(&of_rows, Cut::Gathers, 1))?;
+        bound_on(&s.split, &few).and(bound_on(&s.direct, &of_rows)).map(drop)
     }),
     ("removed", |s| removed().iter().try_for_each(|case| count_on(&s.small, case).map(drop))),
     ("gathered terms", |s| {

@@ -86,6 +86,7 @@ impl<Q: Element, KV: Element, O: Element> Backward<'_, Q, KV, O> {
                     center: &centers[row * shape.value_dim..][..shape.value_dim],
                     halves: false,
                     base_e: self.base_e(),
+                    sink: self.inputs.get("sinks").map(|sinks| sinks[self.at(row).head].into()),
                 };
                 attention_state(device, self.attention, &self.inputs, self.at(row), &walk)
             })

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use wgpu_attention::reference::{self, Counter, Kind, Position, Tensors, WeightFormat};
 use wgpu_attention::{
     Attention, AttentionShape, BiasStrides, Buckets, Causal, Element, ElementType, Full, Inputs, Pattern,
-    Relative, Score, Storage, Temperature,
+    Relative, Score, Sinks, Storage, Temperature,
 };
 
 use ElementType::{Bf16, F16, F32};
@@ -114,6 +114,9 @@ impl Config {
         if draw.bits(23).is_multiple_of(6) {
             score = score.with(Buckets::new(8, 20).bidirectional(true));
         }
+        if draw.bits(27).is_multiple_of(5) {
+            score = score.with(Sinks);
+        }
         if draw.bits(26).is_multiple_of(5) {
             let relative = Relative::new(shape.kv_len as i32 - 1, shape.q_len + shape.kv_len - 1);
             let [u, w] = [24, 25].map(|n| !subnormal && draw.bits(n).is_multiple_of(2));
@@ -189,6 +192,7 @@ impl Config {
                     center: &row.out,
                     halves: self.halves,
                     base_e: !self.attention.score.is_plain(),
+                    sink: inputs.get("sinks").map(|sinks| sinks[at.head].into()),
                 };
                 let (out, lse) = attention_row(&mut device, &self.attention, &inputs, at, walk);
                 let elements =
@@ -273,6 +277,7 @@ fn no_rounding_exceeds_the_bound() {
         ("temperature", 8),
         ("q f32, k and v in 16 bits", 9),
         ("relative", 10),
+        ("sinks", 11),
     ] {
         let has = |config: &Config| match is {
             0 => config.has("softcap"),
@@ -283,6 +288,7 @@ fn no_rounding_exceeds_the_bound() {
             7 => config.halves && config.attention.storage.out == F32,
             8 => config.has("temperature"),
             10 => config.has("relative"),
+            11 => config.has("sinks"),
             9 => config.attention.storage.q != config.attention.storage.kv,
             _ => {
                 let long = is == 5 || config.attention.shape.kv_len >= 32 && !config.causal;

@@ -3,7 +3,7 @@
 use wgpu_attention::reference::{self, Kind, Output, Tensors};
 use wgpu_attention::{
     Alibi, Attention, AttentionShape, BiasStrides, Causal, Element, ElementType, Full, Inputs, Layout,
-    Layouts, Relative, Score, Slopes, Storage, Strides, Temperature,
+    Layouts, PairPredicate, Relative, Score, Sinks, Slopes, Storage, Strides, Temperature,
 };
 
 fn close(a: f64, b: f64) -> bool {
@@ -62,6 +62,30 @@ fn each_head_has_its_temperature() {
     let exact = reference::attention_with(attention, &inputs, &Full).unwrap();
     agrees((exact.out[0], exact.lse[0]), (0.5, 2.0));
     agrees((exact.out[1], exact.lse[1]), (0.125, 0.5));
+}
+
+/// Two keys with scores of 0.5 and 2: the sink of each head takes its share of the sum, and has no value.
+#[test]
+fn a_sink_takes_part_in_the_sum_alone() {
+    let attention = AttentionShape::new(1, 4, 2, 1).kv_heads(1).q_len(1).score(Score::new().with(Sinks));
+    let sinks = [1.0, -3.0, f32::NEG_INFINITY, 60.0];
+    let inputs = Inputs::new(&[1.0f32; 4], &[0.5f32, 2.0], &[3.0, 5.0]).tensor("sinks", &sinks);
+    let exact = reference::attention_with(&attention, &inputs, &Full).unwrap();
+    for (head, sink) in sinks.into_iter().enumerate() {
+        let [a, b] = [0.5f64, 2.0].map(f64::exp);
+        let sum = a + b + f64::from(sink).exp();
+        let near = |got: f64, want: f64| assert!((got - want).abs() <= 1e-14 * want.abs(), "{got}, {want}");
+        near(exact.out[head], (3.0 * a + 5.0 * b) / sum);
+        near(exact.lse[head], sum.ln());
+    }
+    // Without keys, a row is 0, and its lse the sink.
+    let none = reference::attention_with(&attention, &inputs, &PairPredicate::new(|_, _| false)).unwrap();
+    assert_eq!(none.out, [0.0; 4]);
+    assert_eq!(none.lse, [1.0, -3.0, f64::from(f32::MIN), 60.0]);
+    // The bound of such a row is that of its sink.
+    let at = reference::Position { batch: 0, head: 3, i: 0 };
+    let row = reference::row(&attention, &inputs, &PairPredicate::new(|_, _| false), at, None).unwrap();
+    assert!(row.bound == [0.0] && row.lse_bound > 0.0 && row.lse_bound < 1e-4, "{row:?}");
 }
 
 /// 2 queries, 3 keys, d = 2, 2 heads on one key head: by loops of their own, over the published formula.

@@ -5,7 +5,7 @@ use wgpu_attention::reference::gradient::{Gradients, attention_gradient};
 use wgpu_attention::reference::{self, Counter, Kind, Tensors};
 use wgpu_attention::{
     Alibi, And, Attention, AttentionShape, BiasStrides, Buckets, Causal, ElementType, Full, KeyLengths,
-    Layout, Pattern, Relative, Score, Slopes, Storage, Strided, Strides, Temperature, Window,
+    Layout, Pattern, Relative, Score, Sinks, Slopes, Storage, Strided, Strides, Temperature, Window,
 };
 
 /// A power of two, so that x + STEP and x - STEP are exact for what [`tensors`] draws.
@@ -94,6 +94,8 @@ fn every_term_alone_and_all_together() {
         Score::new().with(Temperature),
         Score::new().with(Buckets::new(8, 20).bidirectional(true)),
         Score::new().bias(bias),
+        Score::new().with(Sinks),
+        Score::new().softcap(2.0).with(Temperature).with(Sinks),
         Score::new().softcap(2.0).with(Temperature).with(given).bias(bias),
     ];
     for score in scores {

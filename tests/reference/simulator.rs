@@ -310,6 +310,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) halves: bool,
     /// Scores in base e instead of 2: `shaders/lib/online_softmax.wgsl`.
     pub(crate) base_e: bool,
+    /// One more logit, without a value: `shaders/score/sinks.wgsl`.
+    pub(crate) sink: Option<f64>,
 }
 
 impl Walk<'_> {
@@ -380,7 +382,12 @@ fn state_of<'v, E: Element>(
 ) -> State {
     let mut all: Option<State> = None;
     for keys in walk.parts {
-        let new = part_row(device, keys, walk, &v_row, &mut score);
+        let (m, l) = match (&all, walk.sink) {
+            (None, Some(sink)) => (device.flushed(sink, f64::from(f32::MIN_POSITIVE)), 1.0),
+            _ => (DROPPED, 0.0),
+        };
+        let begin = State { m, l, o: vec![0.0; walk.center.len()] };
+        let new = part_row(device, keys, walk, begin, &v_row, &mut score);
         all = Some(match all {
             None => normalised(device, new),
             Some(old) => merged(device, walk, old, new),
@@ -427,11 +434,11 @@ fn part_row<'v, E: Element>(
     device: &mut Device,
     keys: &[u32],
     walk: &Walk<'_>,
+    mut state: State,
     v_row: &impl Fn(u32) -> &'v [E],
     score: &mut impl FnMut(&mut Device, u32) -> f64,
 ) -> State {
     let center = walk.center;
-    let mut state = State { m: DROPPED, l: 0.0, o: vec![0.0; center.len()] };
     for keys in keys.chunks(walk.tile) {
         let sides: Vec<f64> =
             keys.iter().map(|&j| if v_row(j)[0].into() >= center[0] { 1.0 } else { -1.0 }).collect();
@@ -537,7 +544,7 @@ pub(crate) fn term_of_score<Q: Element, KV: Element>(
             let at = buckets.bucket(distance) * shape.heads + at.head;
             device.add(s, tensor("bucket_table")[at].into())
         }
-        Term::Relative(_) => s, // in the product
+        Term::Relative(_) | Term::Sinks(_) => s, // in the product; in the row
         other => panic!("{} is not simulated", other.name()),
     })
 }

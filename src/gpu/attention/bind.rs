@@ -27,11 +27,11 @@ pub struct AttentionBuffers<'a> {
     pub tensors: Vec<(&'a str, wgpu::BufferBinding<'a>)>,
     /// out `[B, H, Lq, dv]`.
     pub out: wgpu::BufferBinding<'a>,
-    /// lse `[B, H, Lq]` in f32, where wanted; `f32::MIN` for rows without a key.
+    /// lse `[B, H, Lq]` in f32, where wanted, with the sink if there is one; `f32::MIN` for rows without either.
     pub lse: Option<wgpu::BufferBinding<'a>>,
-    /// The state (m, l) `[B, H, Lq, 2]` in f32, where wanted: what the backward pass needs of a row. m is the largest score, in
+    /// The state (m, l) `[B, H, Lq, 2]` in f32, where wanted: what the backward pass needs of a row. m is the largest score, a sink among them, in
     /// units of ln 2 where the score is scale q . k alone and in nats where it has terms; l the sum of the weights against it, so that lse = m +
-    /// ln l in nats. A row without a key has l = 0. Unlike lse, the two lose nothing where all of a row's scores are huge.
+    /// ln l in nats. A row with neither a key nor a sink has l = 0. Unlike lse, the two lose nothing where all of a row's scores are huge.
     pub state: Option<wgpu::BufferBinding<'a>>,
 }
 

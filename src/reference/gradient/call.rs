@@ -125,7 +125,9 @@ pub(super) struct Row {
     pub(super) dout: Vec<f64>,
     /// S_i, ascending.
     pub(super) keys: Vec<u32>,
-    /// The largest score, and the sum of exp(score - max); NaN where a score is not finite.
+    /// One more logit, which has no value.
+    sink: Option<f64>,
+    /// The largest score, and the sum of exp(score - max), both with the sink; NaN where a score is not finite.
     max: f64,
     l: f64,
     /// D_i.
@@ -138,11 +140,12 @@ impl Row {
         let score = |&j: &u32| call.call.score(call.call.product(&q, at, j), at, j);
         let scores: Vec<f64> = keys.iter().map(score).collect();
         // f64::max would skip a NaN.
-        let finite = scores.iter().all(|score| score.is_finite());
-        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sink = call.call.sink(at.head);
+        let finite = scores.iter().chain(&sink).all(|score| score.is_finite());
+        let max = scores.iter().chain(&sink).copied().fold(f64::NEG_INFINITY, f64::max);
         let max = if finite { max } else { f64::NAN };
-        let l = scores.iter().map(|score| (score - max).exp()).sum();
-        let mut row = Self { at, q, dout, keys, max, l, d: 0.0 };
+        let l = scores.iter().chain(&sink).map(|score| (score - max).exp()).sum();
+        let mut row = Self { at, q, dout, keys, sink, max, l, d: 0.0 };
         let shares = row.keys.iter().zip(&scores).map(|(&j, &score)| row.weight(score) * row.dp(call, j));
         row.d = shares.sum();
         row
@@ -156,6 +159,11 @@ impl Row {
     /// p of a key with this score.
     pub(super) fn weight(&self, score: f64) -> f64 {
         (score - self.max).exp() / self.l
+    }
+
+    /// The gradient by the sink, whose value is 0: p (0 - D_i).
+    pub(super) fn sink_gradient(&self) -> f64 {
+        self.sink.map_or(0.0, |sink| -self.weight(sink) * self.d)
     }
 
     /// dout_i . v_j.

@@ -71,6 +71,9 @@ impl RowBound {
         for (n, &j) in exact.keys.iter().enumerate() {
             shift.add(&errors.weights, n, (row.dp(call, j) - row.d).abs());
         }
+        if exact.sink.is_some() {
+            shift.add(&errors.weights, exact.keys.len(), row.d.abs());
+        }
         let storage = inner.attention.storage.out;
         let g = gamma(row.dout.len() + 3);
         let (mut b_row, mut size, mut flushed) = (shift.size() / (1.0 - errors.sum_error), 0.0, 0.0);

@@ -136,6 +136,9 @@ fn terms(call: &GradientCall<'_>, rows: &[Row]) -> Vec<(&'static str, Vec<f64>)>
         let parts: Vec<_> = rows.par_iter().map(of_row).collect();
         parts.into_iter().flatten().for_each(|(tensor, n, ds)| sums[tensor].1[n] += ds);
     }
+    if let Some((_, sinks)) = sums.iter_mut().find(|(name, _)| *name == "sinks") {
+        rows.iter().for_each(|row| sinks[row.at.head] += row.sink_gradient());
+    }
     sums
 }
 

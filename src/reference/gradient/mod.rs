@@ -10,6 +10,7 @@
 //! dk_j  = scale sum_{i sees j}  ds_ij f_ij q_i           over all query heads of the group
 //! dv_j  =       sum_{i sees j}  p_ij dout_i
 //! d x   =       sum_{S}         ds_ij (d score(i, j) / d x)     x an element of a tensor of the score's terms
+//! d sink_h =  - sum_i           exp(sink_h - lse_i) D_i         over all rows of the head
 //! ```
 //!
 //! Relative rows are products, too: with scale [(q + u) . k + (q + w) . r], dq has k + r in place of k, dk has q + u in place of q.

@@ -190,6 +190,22 @@ wgpu_attention_testing::mutants! {
         "select(-quotient, quotient, x >= vec4(0.0))" => "quotient";
     "the temperature is that of another head" ["temperature"]
         "return s / temperature[pairs.head]" => "return s / temperature[pairs.head ^ 1u]";
+    "a sink is that of another head" ["sinks"]
+        "let x = vec4(sinks[head_of(at, row)]," => "let x = vec4(sinks[head_of(at, row) ^ 1u],";
+    "a packed row has the sink of its first head" ["sinks"]
+        "sinks[head_of(at, row + LANES_R)]" => "sinks[at.head]";
+    "a sink counts in every part" ["sinks"]
+        "if (ACCUMULATE || at.split > 0u) { return; }" => "if (at.split > 0u) { return; }";
+    "a sink counts in every split" ["sinks"]
+        "if (ACCUMULATE || at.split > 0u) { return; }" => "if (ACCUMULATE) { return; }";
+    "a sink counts in every lane of a row" ["sinks"]
+        "vec4(lane.c == 0u) & !none" => "!none";
+    "a sink of minus infinity counts" ["sinks"]
+        "let none = bitcast<vec4<u32>>(x) == vec4(0xff800000u);" => "let none = vec4(false);";
+    "a sink has a value" ["sinks"]
+        "strange_rows = not_finite(x) & !none;" => "strange_rows = not_finite(x) & !none; o.a0 = vec4(1.0);";
+    "a row begins with a sum of 1 under every sink of its tile" ["sinks"]
+        "m = select(x, vec4(DROPPED), none);" => "m = vec4(DROPPED);";
     "the bias is that of query 0" ["terms"]
         " + pairs.i * p.query" => "";
     "the bias is that of head 0" ["terms"]
