@@ -10,8 +10,7 @@ pub(super) fn texts(score: &Score) -> Vec<String> {
     if score.rules().any(|rule| rule.may_remove()) {
         text += "    removed = vec4(false);\n";
     }
-    // Relative rows are in the products.
-    for rule in score.rules().filter(|rule| rule.name() != "relative") {
+    for rule in score.rules().filter(|rule| !rule.in_product()) {
         writeln!(text, "    s = {}_score(pairs, s);", rule.name()).expect("writing to a String succeeds");
     }
     text += "    return s;\n}\n";

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use wgpu_attention::reference::{self, Counter, Kind, Position, Tensors, WeightFormat};
 use wgpu_attention::{
     Attention, AttentionShape, BiasStrides, Buckets, Causal, Element, ElementType, Full, Inputs, Pattern,
-    Relative, Score, Storage, Temperature,
+    Relative, Score, Segments, Storage, Temperature,
 };
 
 use ElementType::{Bf16, F16, F32};
@@ -105,6 +105,9 @@ impl Config {
             let relative = Relative::new(shape.kv_len as i32 - 1, shape.q_len + shape.kv_len - 1);
             let [u, w] = [24, 25].map(|n| !subnormal && draw.bits(n).is_multiple_of(2));
             score = score.with(relative.u(u).w(w));
+        }
+        if draw.bits(27).is_multiple_of(5) {
+            score = score.with(Segments);
         }
         if bias.is_some() {
             score = score.bias(BiasStrides::broadcast([1, 1, 3, shape.kv_len]));
@@ -260,6 +263,7 @@ fn no_rounding_exceeds_the_bound() {
         ("temperature", 8),
         ("q f32, k and v in 16 bits", 9),
         ("relative", 10),
+        ("segments", 11),
     ] {
         let has = |config: &Config| match is {
             0 => config.has("softcap"),
@@ -270,6 +274,7 @@ fn no_rounding_exceeds_the_bound() {
             7 => config.halves && config.attention.storage.out == F32,
             8 => config.has("temperature"),
             10 => config.has("relative"),
+            11 => config.has("segments"),
             9 => config.attention.storage.q != config.attention.storage.kv,
             _ => {
                 let long = is == 5 || config.attention.shape.kv_len >= 32 && !config.causal;

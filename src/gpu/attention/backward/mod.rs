@@ -96,6 +96,10 @@ impl AttentionPlan {
             let need = "a score without relative rows, which have no gradients yet";
             return Err(Error::argument("score", need, term.name()));
         }
+        if let Some(term) = attention.score.term("segments") {
+            let need = "a score without segments, which have no gradients yet";
+            return Err(Error::argument("score", need, term.name()));
+        }
         let parts = &self.inner.sets;
         let transposed = parts.transpose()?;
         let several = parts.parts().len().max(transposed.parts().len());
