@@ -58,6 +58,9 @@ fn check(path: &Path) -> bool {
     let text = &metadata.metadata().as_ref().expect("a case")["case"];
     let case: Value = serde_json::from_str(text).unwrap();
     assert_eq!(case["op"], "attention", "{}", path.display());
+    if file.tensor("r").is_ok() {
+        return false; // relative rows, whose gradients the reference refuses by name
+    }
 
     let [q, k, v] = ["q", "k", "v"].map(|name| file.tensor(name).unwrap());
     let [batch, heads, q_len, head_dim] = padded(q.shape());
