@@ -13,7 +13,7 @@
 //
 //     keep/       which rows and columns meet: rows_of, walk, keep, query_at (of a row), key_at (of a column)
 //     score/      score, and its slope f: score_slope
-//     backward/   the two passes: own_heads, run, attend
+//     backward/   the two passes: own_heads, run, attend; and relative rows: content, relate, ...
 //     tensor/     how the elements of a tensor are stored: load_q, load_k, load_v, load_dout, store_dq, store_dk, store_dv, ...
 
 struct KernelParams {
@@ -29,6 +29,7 @@ struct KernelParams {
     k_count: u32,           // columns of this part
     q_scale: f32,           // factor of q, with log2(e) where scores are in base 2
     scale: f32,             // factor of q . k
+    records: u32,           // B H Lq
 }
 
 // Where the rows of a tensor [batch, head, row, element] lie, in elements; strides may be negative, in two's complement.
@@ -48,7 +49,7 @@ struct KeyTile { first: u32, count: u32, kind: u32, offset: u32 }
 struct Lane { r: u32 }
 
 // Of a query, from records.wgsl: m, 1 / l, D, and a last element that is 0, or NaN where anything of the query is not finite.
-@group(0) @binding(BINDING_records) var<storage, read> records: array<vec4<f32>>;  // [B, H, Lq]
+@group(0) @binding(BINDING_records) var<storage, read> records: array<vec4<f32>>;  // [B, H, Lq], then u and w
 
 const FULL = 0xffffffffu;
 const PACKED = false;

@@ -1,11 +1,15 @@
 //! The f64 reference, its error bound, and the harness that compares kernels with it.
 
+#[path = "reference/backward_simulator.rs"]
+mod backward_simulator;
 #[path = "reference/bound.rs"]
 mod bound;
 #[path = "reference/formula.rs"]
 mod formula;
 #[path = "reference/gradient.rs"]
 mod gradient;
+#[path = "reference/gradient_bound.rs"]
+mod gradient_bound;
 #[cfg(feature = "serde")]
 #[path = "reference/gradient_golden.rs"]
 mod gradient_golden;

@@ -1,4 +1,4 @@
-// The pass whose rows are keys: dk_j = scale sum_i f_ij ds_ij q_i and dv_j = sum_i e_ij / l_i do_i, the sums over the queries of
+// The pass whose rows are keys: dk_j = scale sum_i f_ij ds_ij q_i (with relative rows q_i + u) and dv_j = sum_i e_ij / l_i do_i, the sums over the queries of
 // all heads that read the key head. The mask is transposed: what `keep` calls a query is a key here, and the other way round.
 
 // By groups of 4 elements of a row: the columns are the elements, the rows are the lane's 4 keys.
@@ -68,10 +68,10 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
     var x3: mat4x4<f32>;
     for (var g = 0u; g < HEAD_GROUPS; g++) {
         let k = own_k[g];
-        x0 = with_queries(x0, k, q0.q, g);
-        x1 = with_queries(x1, k, q1.q, g);
-        x2 = with_queries(x2, k, q2.q, g);
-        x3 = with_queries(x3, k, q3.q, g);
+        x0 = with_queries(x0, k, at.head, q0.q, g);
+        x1 = with_queries(x1, k, at.head, q1.q, g);
+        x2 = with_queries(x2, k, at.head, q2.q, g);
+        x3 = with_queries(x3, k, at.head, q3.q, g);
     }
     var y0: mat4x4<f32>;
     var y1: mat4x4<f32>;
@@ -86,10 +86,11 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
             y3 = with_dout(y3, v, q3.dout, g);
         }
     }
-    let w0 = weights_of(at, lane, tile, 0u, q0, x0, y0);
-    let w1 = weights_of(at, lane, tile, 4u, q1, x1, y1);
-    let w2 = weights_of(at, lane, tile, 8u, q2, x2, y2);
-    let w3 = weights_of(at, lane, tile, 12u, q3, x3, y3);
+    relate(at, tile, own_j);
+    let w0 = weights_of(at, lane, tile, 0u, q0, with_rows(x0, 0u), y0);
+    let w1 = weights_of(at, lane, tile, 4u, q1, with_rows(x1, 4u), y1);
+    let w2 = weights_of(at, lane, tile, 8u, q2, with_rows(x2, 8u), y2);
+    let w3 = weights_of(at, lane, tile, 12u, q3, with_rows(x3, 12u), y3);
     // A sum of the tile by itself, then added: a chain of additions as long as the row would lose digits.
     if (HAS_DV) {
         for (var g = 0u; g < VALUE_GROUPS; g++) {
@@ -104,10 +105,10 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
     if (HAS_DK) {
         for (var g = 0u; g < HEAD_GROUPS; g++) {
             var x = mat4x4<f32>();
-            x = with_weighed_queries(x, tile, w0.ds, q0.q, g);
-            x = with_weighed_queries(x, tile, w1.ds, q1.q, g);
-            x = with_weighed_queries(x, tile, w2.ds, q2.q, g);
-            x = with_weighed_queries(x, tile, w3.ds, q3.q, g);
+            x = with_weighed_queries(x, tile, w0.ds, at.head, q0.q, g);
+            x = with_weighed_queries(x, tile, w1.ds, at.head, q1.q, g);
+            x = with_weighed_queries(x, tile, w2.ds, at.head, q2.q, g);
+            x = with_weighed_queries(x, tile, w3.ds, at.head, q3.q, g);
             own_dk[g] += x;
         }
     }
@@ -123,22 +124,25 @@ fn queries_of(at: Head, tile: KeyTile, c: u32) -> Queries {
         i, mat4x4(records[first + i.x], records[first + i.y], records[first + i.z], records[first + i.w]));
 }
 
-fn query(query_at: u32, g: u32) -> vec4<f32> { return load_q(query_at + 4u * g, HEAD_DIM - 4u * g); }
+fn query(head: u32, query_at: u32, g: u32) -> vec4<f32> {
+    return content(head, load_q(query_at + 4u * g, HEAD_DIM - 4u * g), g);
+}
 
 fn dout_group(dout_at: u32, g: u32) -> vec4<f32> { return load_dout(dout_at + 4u * g, VALUE_DIM - 4u * g); }
 
-fn with_queries(x: mat4x4<f32>, k: mat4x4<f32>, at: vec4<u32>, g: u32) -> mat4x4<f32> {
+fn with_queries(x: mat4x4<f32>, k: mat4x4<f32>, head: u32, at: vec4<u32>, g: u32) -> mat4x4<f32> {
     let scale = params.kernel.q_scale;
-    return with_products(x, k, scale * query(at.x, g), scale * query(at.y, g), scale * query(at.z, g), scale * query(at.w, g));
+    return with_products(x, k, scale * query(head, at.x, g), scale * query(head, at.y, g),
+                         scale * query(head, at.z, g), scale * query(head, at.w, g));
 }
 
 fn with_dout(y: mat4x4<f32>, v: mat4x4<f32>, at: vec4<u32>, g: u32) -> mat4x4<f32> {
     return with_products(y, v, dout_group(at.x, g), dout_group(at.y, g), dout_group(at.z, g), dout_group(at.w, g));
 }
 
-fn with_weighed_queries(x: mat4x4<f32>, tile: KeyTile, w: mat4x4<f32>, at: vec4<u32>, g: u32) -> mat4x4<f32> {
-    return with_weighed(x, w, finite(tile, query(at.x, g)), finite(tile, query(at.y, g)),
-                        finite(tile, query(at.z, g)), finite(tile, query(at.w, g)));
+fn with_weighed_queries(x: mat4x4<f32>, tile: KeyTile, w: mat4x4<f32>, head: u32, at: vec4<u32>, g: u32) -> mat4x4<f32> {
+    return with_weighed(x, w, finite(tile, query(head, at.x, g)), finite(tile, query(head, at.y, g)),
+                        finite(tile, query(head, at.z, g)), finite(tile, query(head, at.w, g)));
 }
 
 fn with_weighed_dout(x: mat4x4<f32>, tile: KeyTile, w: mat4x4<f32>, at: vec4<u32>, g: u32) -> mat4x4<f32> {

@@ -1,4 +1,4 @@
-// The pass whose rows are queries: dq_i = scale sum_j f_ij ds_ij k_j.
+// The pass whose rows are queries: dq_i = scale sum_j f_ij ds_ij k_j, with relative rows k_j + r.
 
 // By groups of 4 elements of a row: the columns are the elements, the rows are the lane's 4 queries.
 var<private> own_q: array<mat4x4<f32>, HEAD_GROUPS>;        // with the scale
@@ -34,7 +34,7 @@ fn run(batch: u32, head: u32, rows: vec2<u32>, lane: Lane) {
 }
 
 fn query(at: Head, i: u32, g: u32) -> vec4<f32> {
-    return load_q(row_at(params.q, at.batch, at.head, i) + 4u * g, HEAD_DIM - 4u * g);
+    return content(at.head, load_q(row_at(params.q, at.batch, at.head, i) + 4u * g, HEAD_DIM - 4u * g), g);
 }
 
 fn dout_over_l(at: Head, t: u32, g: u32) -> vec4<f32> {
@@ -83,10 +83,15 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
         y2 = with_products(y2, d, value(v2.x, g), value(v2.y, g), value(v2.z, g), value(v2.w, g));
         y3 = with_products(y3, d, value(v3.x, g), value(v3.y, g), value(v3.z, g), value(v3.w, g));
     }
-    let d0 = slopes_of(at, lane, tile, 0u, x0, y0);
-    let d1 = slopes_of(at, lane, tile, 4u, x1, y1);
-    let d2 = slopes_of(at, lane, tile, 8u, x2, y2);
-    let d3 = slopes_of(at, lane, tile, 12u, x3, y3);
+    relate(at, tile, own_i);
+    let d0 = slopes_of(at, lane, tile, 0u, with_rows(x0, 0u), y0);
+    let d1 = slopes_of(at, lane, tile, 4u, with_rows(x1, 4u), y1);
+    let d2 = slopes_of(at, lane, tile, 8u, with_rows(x2, 8u), y2);
+    let d3 = slopes_of(at, lane, tile, 12u, with_rows(x3, 12u), y3);
+    weigh_rows(d0, 0u);
+    weigh_rows(d1, 4u);
+    weigh_rows(d2, 8u);
+    weigh_rows(d3, 12u);
     for (var g = 0u; g < HEAD_GROUPS; g++) {
         // A sum of the tile by itself, then added: a chain of additions as long as the row would lose digits.
         var x = mat4x4<f32>();
@@ -94,6 +99,7 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
         x = with_weighed(x, d1, finite(tile, key(k1.x, g)), finite(tile, key(k1.y, g)), finite(tile, key(k1.z, g)), finite(tile, key(k1.w, g)));
         x = with_weighed(x, d2, finite(tile, key(k2.x, g)), finite(tile, key(k2.y, g)), finite(tile, key(k2.z, g)), finite(tile, key(k2.w, g)));
         x = with_weighed(x, d3, finite(tile, key(k3.x, g)), finite(tile, key(k3.y, g)), finite(tile, key(k3.z, g)), finite(tile, key(k3.w, g)));
+        x = with_weighed_rows(x, at, tile, own_i, g);
         own_dq[g] += x;
     }
 }

@@ -7,12 +7,13 @@ struct KernelParams {
     rows: u32,              // B H Lq
     heads: u32,             // H
     q_len: u32,             // Lq
+    biases: u32,            // elements of u and w, which are copied behind the records
 }
 
 struct Rows { offset: u32, batch: u32, head: u32, row: u32 }
 
 @group(0) @binding(BINDING_state) var<storage, read> state: array<vec2<f32>>;           // (m, l) [B, H, Lq]
-@group(0) @binding(BINDING_records) var<storage, read_write> records: array<vec4<f32>>; // [B, H, Lq]
+@group(0) @binding(BINDING_records) var<storage, read_write> records: array<vec4<f32>>; // [B, H, Lq], then u and w
 
 @compute @workgroup_size(64)
 fn record(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -20,7 +21,11 @@ fn record(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     let work = params.kernel.first_work + group.y * groups.x + group.x;
     if (work >= params.kernel.end_work) { return; }
     let row = work * 64u + lane;
-    if (row >= params.kernel.rows) { return; }
+    if (row >= params.kernel.rows) {
+        let at = 4u * (row - params.kernel.rows);
+        if (at < params.kernel.biases) { records[row] = load_relative_biases(at, params.kernel.biases - at); }
+        return;
+    }
     let i = row % params.kernel.q_len;
     let head = row / params.kernel.q_len % params.kernel.heads;
     let batch = row / params.kernel.q_len / params.kernel.heads;

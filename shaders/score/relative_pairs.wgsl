@@ -15,10 +15,8 @@ fn related(at: Head, lane: Lane, tile: KeyTile, s: Scores) -> Scores {
 
 fn row_related(at: Head, row: u32, j: vec4<u32>, products: vec4<f32>) -> vec4<f32> {
     let own = min(at.first_row + row, params.kernel.q_count - 1u);
-    let position = i32(query_at(at, own) + params.kernel.kv_len - params.kernel.q_len);
-    // Pairs that are left out may have no row.
-    let t = clamp(vec4(params.relative.first_distance - position) + vec4<i32>(j), vec4(0), vec4(i32(params.relative.count) - 1));
-    let rows = vec4(row_at(params.relative.rows, at.batch, head_of(at, own), 0u)) + vec4<u32>(t) * params.relative.rows.row;
+    let head = head_of(at, own);
+    let rows = related_rows(at.batch, head, pairs_of(at.batch, head, query_at(at, own), j).distance);
     var s = products;
     for (var g = 0u; g < HEAD_GROUPS; g++) {
         let q = related_query(at, row, g);
@@ -28,8 +26,4 @@ fn row_related(at: Head, row: u32, j: vec4<u32>, products: vec4<f32>) -> vec4<f3
                  relative_dot(q, load_relative_rows(from_g.z, count), s.z), relative_dot(q, load_relative_rows(from_g.w, count), s.w));
     }
     return s;
-}
-
-fn relative_dot(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
-    return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
 }

@@ -55,10 +55,10 @@ fn meet_rows(at: Head, tile: KeyTile) {
     var t = select(first, ring_end, follows);
     while (t < end) {
         let rows = vec4(row_at(params.relative.rows, at.batch, at.head, 0u));
-        let r0 = rows + related_rows(t);
-        let r1 = rows + related_rows(t + 1);
-        let r2 = rows + related_rows(t + 2);
-        let r3 = rows + related_rows(t + 3);
+        let r0 = rows + new_rows(t);
+        let r1 = rows + new_rows(t + 1);
+        let r2 = rows + new_rows(t + 2);
+        let r3 = rows + new_rows(t + 3);
         var x0: mat4x4<f32>;
         var x1: mat4x4<f32>;
         var x2: mat4x4<f32>;
@@ -80,7 +80,7 @@ fn meet_rows(at: Head, tile: KeyTile) {
 }
 
 // Where every fourth row from t on begins; those past the ends are the rows there.
-fn related_rows(t: i32) -> vec4<u32> {
+fn new_rows(t: i32) -> vec4<u32> {
     let rows = clamp(vec4(t) + vec4(0, 4, 8, 12), vec4(0), vec4(i32(params.relative.count) - 1));
     return vec4<u32>(rows) * params.relative.rows.row;
 }

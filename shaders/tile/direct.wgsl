@@ -136,23 +136,25 @@ fn product(x: vec4<f32>, q: mat4x4<f32>, k: vec4<f32>) -> vec4<f32> {
 
 // One group of columns, with the values of column c's 4 keys, weighed by `w` (columns: keys, rows: queries).
 fn add_values(x: mat4x4<f32>, w: mat4x4<f32>, tile: KeyTile, values: vec4<u32>, g: u32, c: u32) -> mat4x4<f32> {
-    return add_value(add_value(add_value(add_value(x, w[0], value(tile, values.x, g, 4u * c)), w[1], value(tile, values.y, g, 4u * c + 1u)),
-                               w[2], value(tile, values.z, g, 4u * c + 2u)), w[3], value(tile, values.w, g, 4u * c + 3u));
+    let at = values + vec4(4u * g);
+    let count = VALUE_DIM - 4u * g;
+    var v = mat4x4(load_v(at.x, count), load_v(at.y, count), load_v(at.z, count), load_v(at.w, count));
+    // Queries that leave a key out weigh it by 0, and 0 x NaN is not 0: there, what is not finite becomes 0, and is seen to
+    // later. One branch for all four, since it costs as much as the sums.
+    if (is_masked(tile) || SCORES_MAY_DROP) {
+        v = mat4x4(finite(v[0], 4u * c), finite(v[1], 4u * c + 1u), finite(v[2], 4u * c + 2u), finite(v[3], 4u * c + 3u));
+    }
+    return add_value(add_value(add_value(add_value(x, w[0], v[0]), w[1], v[1]), w[2], v[2]), w[3], v[3]);
 }
 
 fn add_value(x: mat4x4<f32>, p: vec4<f32>, v: vec4<f32>) -> mat4x4<f32> {
     return mat4x4(fma(p, vec4(v.x), x[0]), fma(p, vec4(v.y), x[1]), fma(p, vec4(v.z), x[2]), fma(p, vec4(v.w), x[3]));
 }
 
-// Queries that leave a key out weigh it by 0, and 0 x NaN is not 0: there, what is not finite becomes 0, and is seen to later.
-fn value(tile: KeyTile, value_at: u32, g: u32, key: u32) -> vec4<f32> {
-    let v = load_v(value_at + 4u * g, VALUE_DIM - 4u * g);
-    if (is_masked(tile) || SCORES_MAY_DROP) {
-        let strange = not_finite(v);
-        strange_keys |= select(0u, 1u << key, any(strange));
-        return select(v, vec4(0.0), strange);
-    }
-    return v;
+fn finite(v: vec4<f32>, key: u32) -> vec4<f32> {
+    let strange = not_finite(v);
+    strange_keys |= select(0u, 1u << key, any(strange));
+    return select(v, vec4(0.0), strange);
 }
 
 // The queries that attend those of column c's 4 keys, weighed by `w`, of which some value is not finite.

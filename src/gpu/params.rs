@@ -70,11 +70,11 @@ uniform! {
     /// `KernelParams` of `backward.wgsl`.
     BackwardParams {
         first_work: u32, end_work: u32, row_tiles: u32, splits: u32, heads: u32, heads_per_kv_head: u32,
-        q_len: u32, kv_len: u32, q_count: u32, k_count: u32, q_scale: f32, scale: f32,
+        q_len: u32, kv_len: u32, q_count: u32, k_count: u32, q_scale: f32, scale: f32, records: u32,
     }
 
     /// `KernelParams` of `backward/records.wgsl`.
-    RecordParams { first_work: u32, end_work: u32, rows: u32, heads: u32, q_len: u32 }
+    RecordParams { first_work: u32, end_work: u32, rows: u32, heads: u32, q_len: u32, biases: u32 }
 
     /// `KernelParams` of `merge.wgsl`.
     MergeParams { first_work: u32, end_work: u32, rows: u32, splits: u32, heads: u32, q_len: u32 }

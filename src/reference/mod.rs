@@ -15,6 +15,7 @@
 //! | `exact.rs` | one row: softmax and output |
 //! | `row.rs` | a row with its bound |
 //! | `rounding.rs` | what f32 may do to a number |
+//! | `weights.rs` | the errors of a row's scores and weights |
 //! | `bound.rs` | the bound on a kernel's error, with its derivation |
 //! | `rows.rs` | which rows a check looks at |
 //! | `verify.rs` | a kernel's output against the reference, element by element |
@@ -54,16 +55,17 @@ mod rounding;
 mod row;
 mod rows;
 mod verify;
+mod weights;
 
 pub use crate::Counter;
 pub use crate::Inputs;
-pub use bound::WeightFormat;
 pub use call::Position;
 pub use inputs::{Kind, Tensors, random};
 pub use lsh::{LshBuckets, LshGot, LshReport, lsh, lsh_buckets, lsh_order, lsh_with_buckets, verify_lsh};
 pub use row::{Row, Tiles, Walk, row, row_of_format};
 pub use rows::Rows;
 pub use verify::{Expected, Got, Report, VerifyOptions, Worst, compare_expected, verify};
+pub use weights::WeightFormat;
 
 use call::Call;
 

@@ -19,13 +19,13 @@
 //! # Ok::<(), wgpu_attention::Error>(())
 //! ```
 
-use super::bound::WeightFormat;
 use super::call::{Call, Position};
 use super::inputs::Tensors;
 use super::rounding::{E, U, gamma};
 use super::row::bounded_row;
 use super::rows::Rows;
 use super::verify::{Got, GotRows, Report};
+use super::weights::WeightFormat;
 use crate::Counter;
 use crate::pattern::Pattern;
 use crate::score::Rule;

@@ -37,8 +37,13 @@ pub(super) fn max_finite(element: ElementType) -> f64 {
 
 /// Adds the last division and the storage of an element of size `o` that is known within `bound`.
 pub(super) fn stored(output: ElementType, o: f64, bound: f64) -> f64 {
+    written(output, o, bound + (2.5 * E + U) * (o + bound))
+}
+
+/// Adds the storage alone.
+pub(super) fn written(output: ElementType, o: f64, bound: f64) -> f64 {
     let largest = o + bound;
-    let mut total = bound + (2.5 * E + U + output.rounding()) * largest + 2.0 * TINY;
+    let mut total = bound + output.rounding() * largest + 2.0 * TINY;
     if output == ElementType::F16 && o - bound < min_normal(output) {
         total += largest.min(min_normal(output)) + 2f64.powi(-24);
     }

@@ -1,8 +1,9 @@
 //! One row of attention by the formula, and how far a kernel may be from it.
 
-use super::bound::{self, WeightFormat};
+use super::bound;
 use super::call::{Call, Position};
 use super::exact::solve;
+use super::weights::WeightFormat;
 use crate::pattern::Pattern;
 use crate::{Attention, Element, Error, Inputs, Result};
 
@@ -100,27 +101,37 @@ pub(super) fn bounded_row(
         let bound = vec![0.0; exact.out.len()];
         return Ok(Row { out: exact.out, lse: exact.lse, bound, lse_bound: 0.0, kept });
     }
-    let parts = match order {
-        None => vec![(0..kept).collect()],
-        Some(order) => locate(&exact.keys, order(at), at)?,
-    };
+    let (parts, chain) = walked(&exact.keys, at, order, tiles, weights)?;
     if exact.lse.is_nan() {
         // What is not finite is to be seen, not bounded.
         let bound = vec![0.0; exact.out.len()];
         return Ok(Row { out: exact.out, lse: exact.lse, bound, lse_bound: 0.0, kept });
     }
+    let bound = bound::bound(call, at, &exact, &parts, chain, weights);
+    Ok(Row { out: exact.out, lse: exact.lse, bound: bound.out, lse_bound: bound.lse, kept })
+}
+
+/// How a kernel walks the keys of a row: the places in `keys` by parts, and the longest chain of additions over them.
+pub(super) fn walked(
+    keys: &[u32],
+    at: Position,
+    order: Option<Walk<'_>>,
+    tiles: Option<Tiles<'_>>,
+    weights: WeightFormat,
+) -> Result<(Vec<Vec<usize>>, usize)> {
+    let kept = keys.len();
+    let parts = match order {
+        None => vec![(0..kept).collect()],
+        Some(order) => locate(keys, order(at), at)?,
+    };
     // In natural order tiles are stretches of keys; in another, each key may have a tile of its own.
     let tiles = match (tiles, order) {
         (Some(tiles), _) => tiles(at),
-        (None, None) => exact.keys.chunk_by(|a, b| a / LEAST_TILE == b / LEAST_TILE).count(),
+        (None, None) => keys.chunk_by(|a, b| a / LEAST_TILE == b / LEAST_TILE).count(),
         (None, Some(_)) => kept,
     };
-    let sums = match weights.tiles {
-        true => kept.min(MOST_TILE + tiles),
-        false => kept,
-    };
-    let bound = bound::bound(call, at, &exact, &parts, sums, weights);
-    Ok(Row { out: exact.out, lse: exact.lse, bound: bound.out, lse_bound: bound.lse, kept })
+    let chain = if weights.tiles { kept.min(MOST_TILE + tiles) } else { kept };
+    Ok((parts, chain))
 }
 
 /// The walk in terms of places in `keys`, checked to meet each of them exactly once.

@@ -24,7 +24,7 @@ pub use bias::Bias;
 pub use buckets::Buckets;
 pub use relative::Relative;
 pub use rule::TermTensor;
-pub(crate) use rule::{Known, Pair, Rule};
+pub(crate) use rule::{Known, Pair, Products, Rule};
 pub use segments::Segments;
 pub use softcap::Softcap;
 pub use temperature::Temperature;

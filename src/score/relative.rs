@@ -1,6 +1,6 @@
 //! Relative rows: a product of the query with a row that the distance chooses (Shaw 2018, Transformer-XL).
 
-use super::rule::{Known, Pair, Rule, SUBNORMAL, TINY, Tensors, TermTensor, U};
+use super::rule::{Known, Pair, Products, Rule, SUBNORMAL, TINY, Tensors, TermTensor, U};
 use crate::uniform::{Block, Rows, uniform};
 use crate::{AttentionShape, Error, Result, Strides};
 use std::borrow::Cow;
@@ -195,6 +195,26 @@ impl Rule for Relative {
         let factor = if scale < 2.0 * TINY { scale * condition } else { 0.0 };
         let flushed = if condition == 0.0 { 0.0 } else { TINY * flushed };
         before.error + steps / (1.0 - steps) * scale * condition + scale * lost + factor + flushed
+    }
+
+    /// By q: r. By k: u. By r: q + w; by u: k; by w: r. All times scale.
+    fn products(&self, at: &Pair<'_>, tensors: &Tensors<'_>) -> Option<Products> {
+        let d = at.q.len();
+        let elements: Vec<_> = self.elements(at, tensors)?.collect();
+        let of = |element: &dyn Fn(&[f64; 5]) -> f64| -> Vec<f64> {
+            elements.iter().map(|all| at.scale * element(all)).collect()
+        };
+        let r = of(&|[_, _, _, _, r]| *r);
+        let start = self.resolved(d).at(at.batch, at.head, self.row(at)?);
+        let mut rows = vec![(0, start, of(&|[q, _, w, _, _]| q + w))];
+        if self.u {
+            rows.push((1, at.head * d, of(&|[_, _, _, k, _]| *k)));
+        }
+        if self.w {
+            let w_at = if self.u { tensors[1].len() / 2 } else { 0 };
+            rows.push((1, w_at + at.head * d, r.clone()));
+        }
+        Some(Products { q: r, k: of(&|[_, u, _, _, _]| *u), rows })
     }
 
     fn silent(&self, _: u64) -> Option<f32> {

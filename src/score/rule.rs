@@ -50,6 +50,17 @@ pub(crate) struct Known {
     pub(crate) error: f64,
 }
 
+/// The derivatives of a score by vectors of `[d]` elements, where a term adds products.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Products {
+    /// By q_i, beside scale k_j.
+    pub(crate) q: Vec<f64>,
+    /// By k_j, beside scale q_i.
+    pub(crate) k: Vec<f64>,
+    /// By rows of the term's tensors: which tensor, the row's first element, the derivatives.
+    pub(crate) rows: Vec<(usize, usize, Vec<f64>)>,
+}
+
 /// The tensors of a term, in order: the caller's, or the term's own.
 pub(crate) type Tensors<'a> = [Cow<'a, [f32]>];
 
@@ -126,6 +137,13 @@ pub(crate) trait Rule {
     /// what a kernel may be off; `None` where the term has no such tensor. The pair is in S.
     fn element(&self, before: Known, at: &Pair<'_>, tensors: &Tensors<'_>) -> Option<(usize, Known)> {
         let _ = (before, at, tensors);
+        None
+    }
+
+    /// The derivatives of the score with this term by q_i, by k_j and by rows of the caller's tensors, of what the term adds to the
+    /// product; `None` where it adds no products. The pair is in S.
+    fn products(&self, at: &Pair<'_>, tensors: &Tensors<'_>) -> Option<Products> {
+        let _ = (at, tensors);
         None
     }
 

@@ -1,6 +1,6 @@
 //! A product of the query with one of two rows: whether the key is of its segment (XLNet).
 
-use super::rule::{Known, Pair, Rule, SUBNORMAL, TINY, Tensors, TermTensor, U, added};
+use super::rule::{Known, Pair, Products, Rule, SUBNORMAL, TINY, Tensors, TermTensor, U, added};
 use crate::{AttentionShape, Error, Result};
 use std::borrow::Cow;
 
@@ -34,15 +34,25 @@ impl Segments {
         s.iter().chain(e).copied().chain(ids).collect()
     }
 
+    /// Which row of the tensor's first three [H, d] the pair has: 1 where the segments are the same, or 2.
+    fn row(at: &Pair<'_>, values: &[f32]) -> usize {
+        let AttentionShape { batch, heads, q_len, kv_len, .. } = *at.shape;
+        let queries = 3 * heads * at.q.len();
+        let keys = queries + batch * q_len;
+        let same = values[queries + at.batch * q_len + at.i] == values[keys + at.batch * kv_len + at.j];
+        if same { 1 } else { 2 }
+    }
+
+    /// Where the row of a head begins.
+    fn start(at: &Pair<'_>, row: usize) -> usize {
+        (row * at.shape.heads + at.head) * at.q.len()
+    }
+
     /// (q, s, e) of each element.
     fn elements<'a>(at: &Pair<'a>, tensors: &'a Tensors<'_>) -> impl Iterator<Item = [f64; 3]> + 'a {
         let (d, values) = (at.q.len(), &tensors[0]);
-        let AttentionShape { batch, heads, q_len, kv_len, .. } = *at.shape;
-        let queries = 3 * heads * d;
-        let keys = queries + batch * q_len;
-        let same = values[queries + at.batch * q_len + at.i] == values[keys + at.batch * kv_len + at.j];
-        let row = move |n: usize| &values[(n * heads + at.head) * d..][..d];
-        let (q, s, e) = (at.q, row(0), row(if same { 1 } else { 2 }));
+        let row = |n: usize| &values[Self::start(at, n)..][..d];
+        let (q, s, e) = (at.q, row(0), row(Self::row(at, values)));
         (0..d).map(move |c| [q[c], s[c], e[c]].map(f64::from))
     }
 }
@@ -98,6 +108,16 @@ impl Rule for Segments {
         let flushed = if condition == 0.0 { 0.0 } else { TINY * flushed };
         let own = steps / (1.0 - steps) * scale * condition + scale * lost + factor + flushed;
         added(Known { error: before.error + own, ..before }, after)
+    }
+
+    /// By q and by s: e. By e: q + s. All times scale.
+    fn products(&self, at: &Pair<'_>, tensors: &Tensors<'_>) -> Option<Products> {
+        let elements: Vec<_> = Self::elements(at, tensors).collect();
+        let e: Vec<f64> = elements.iter().map(|[_, _, e]| at.scale * e).collect();
+        let by_e = elements.iter().map(|[q, s, _]| at.scale * (q + s)).collect();
+        let own = Self::row(at, &tensors[0]);
+        let rows = vec![(0, Self::start(at, 0), e.clone()), (0, Self::start(at, own), by_e)];
+        Some(Products { q: e, k: vec![0.0; at.k.len()], rows })
     }
 
     /// A whole number of halves, so that segments meet.

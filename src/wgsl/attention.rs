@@ -85,9 +85,7 @@ impl AttentionVariant {
                 ("SCORES_NEED_POSITIONS", self.chunks.is_some() || !self.score.is_plain()),
                 ("SCORES_MAY_DROP", self.score.rules().any(|rule| rule.may_remove())),
             ]);
-        if let Some(relative) = self.score.relative() {
-            header = header.bools(&[("RELATIVE_U", relative.has_u()), ("RELATIVE_W", relative.has_w())]);
-        }
+        header = score::constants(header, &self.score);
         if let Some(chunks) = &self.chunks {
             header = chunks.constants(header, self.tile.rows());
         }
@@ -160,10 +158,12 @@ impl AttentionVariant {
         let Some(relative) = self.score.relative() else {
             return vec![include_str!("../../shaders/score/no_relative.wgsl").into()];
         };
+        let tile = include_str!("../../shaders/score/relative_tile.wgsl");
         let (has_biases, whole) = (relative.has_u() || relative.has_w(), self.head_dim.is_multiple_of(4));
         // Without orders, the distances of a tile are those of the tile before, moved on.
         let moves_on = !self.q_order && !self.k_order && !self.packed;
         vec![
+            tile.into(),
             match self.tile {
                 Tile::Direct(_) if moves_on => include_str!("../../shaders/score/relative_ring.wgsl").into(),
                 _ => include_str!("../../shaders/score/relative_pairs.wgsl").into(),

@@ -1,7 +1,7 @@
 //! Variants of `backward.wgsl`, and of the kernel that prepares a row for it.
 
 use super::{Header, Shader, score, tensor};
-use crate::{BiasStrides, ElementType, Score, Temperature};
+use crate::{BiasStrides, ElementType, Relative, Score, Temperature};
 
 /// Whose gradient a pass of the backward kernel computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,7 +77,7 @@ impl BackwardVariant {
 
     /// The shader of this variant.
     pub fn shader(&self) -> Shader {
-        let [_, dk, dv] = self.has();
+        let [dq, dk, dv] = self.has();
         let header = Header::default()
             .u32s(&[
                 ("HEAD_DIM", self.head_dim),
@@ -94,6 +94,7 @@ impl BackwardVariant {
             .bools(&[
                 ("HAS_Q_ORDER", self.q_order),
                 ("HAS_K_ORDER", self.k_order),
+                ("ROWS_ARE_QUERIES", dq),
                 ("HAS_DK", dk),
                 ("HAS_DV", dv),
                 ("ACCUMULATE", self.accumulate),
@@ -101,6 +102,7 @@ impl BackwardVariant {
                 ("SCORES_NEED_POSITIONS", !self.score.is_plain()),
                 ("SCORES_MAY_DROP", self.score.rules().any(|rule| rule.may_remove())),
             ]);
+        let header = score::constants(header, &self.score);
         let texts = self.texts();
         let files: Vec<&str> = texts.iter().map(String::as_str).collect();
         Shader { for_cpus: true, ..header.params(&self.params()).shader(self.label(), "backward", &files) }
@@ -139,6 +141,14 @@ impl BackwardVariant {
         texts.push(include_str!("../../shaders/keep/bits.wgsl").into());
         texts.extend(score::texts(&self.score));
         texts.push(score::slope(&self.score));
+        match self.score.relative() {
+            Some(relative) => {
+                let aligned = relative.is_aligned(self.head_dim);
+                texts.push(include_str!("../../shaders/backward/relative.wgsl").into());
+                texts.push(tensor::reads("relative_rows", ElementType::F32, aligned));
+            }
+            None => texts.push(include_str!("../../shaders/backward/no_relative.wgsl").into()),
+        }
         texts.extend([
             tensor::reads("q", self.q, self.aligned_q),
             tensor::reads("k", self.kv, self.aligned_kv),
@@ -242,6 +252,10 @@ impl BackwardVariant {
                 list.push(Self { score, ..base(rows, 64) });
             }
             list.push(Self { score: Score::new().softcap(3.0).with(Temperature), ..base(rows, 64) });
+            for (dim, relative) in [(64, Relative::new(63, 127)), (7, Relative::new(63, 127).u(true).w(true))]
+            {
+                list.push(Self { score: Score::new().with(relative), ..base(rows, dim) });
+            }
         }
         list
     }
@@ -260,6 +274,8 @@ pub struct RecordVariant {
     pub aligned_out: bool,
     /// So does every row of the gradient of out.
     pub aligned_dout: bool,
+    /// The score's `relative_biases` are copied behind the records.
+    pub biases: bool,
 }
 
 impl RecordVariant {
@@ -270,29 +286,31 @@ impl RecordVariant {
     pub fn shader(&self) -> Shader {
         let unaligned = |aligned, name| if aligned { "" } else { name };
         let label = format!(
-            "backward records dv{} {} {}{}{}",
+            "backward records dv{} {} {}{}{}{}",
             self.value_dim,
             self.out,
             self.dout,
             unaligned(self.aligned_out, " unaligned-out"),
-            unaligned(self.aligned_dout, " unaligned-dout")
+            unaligned(self.aligned_dout, " unaligned-dout"),
+            if self.biases { " biases" } else { "" }
         );
         let files = [
             include_str!("../../shaders/backward/records.wgsl"),
             &tensor::reads("o", self.out, self.aligned_out),
             &tensor::reads("dout", self.dout, self.aligned_dout),
+            &tensor::reads_if(self.biases, "relative_biases", ElementType::F32, false),
         ];
         let header = Header::default()
             .u32s(&[("VALUE_DIM", self.value_dim), ("VALUE_GROUPS", self.value_dim.div_ceil(4))])
             .params(&[("kernel", "KernelParams"), ("out", "Rows"), ("dout", "Rows")]);
-        Shader { proven: true, ..header.shader(label, "record", &files) }
+        header.shader(label, "record", &files)
     }
 
     pub(super) fn representatives() -> Vec<Self> {
         use ElementType::{Bf16, F16, F32};
         let of = |(value_dim, out, dout): (usize, _, _)| {
             let aligned = value_dim.is_multiple_of(4);
-            Self { value_dim, out, dout, aligned_out: aligned, aligned_dout: aligned }
+            Self { value_dim, out, dout, aligned_out: aligned, aligned_dout: aligned, biases: value_dim == 7 }
         };
         [(64, F32, F32), (7, F32, F16), (64, F16, Bf16), (7, Bf16, F32)].map(of).into()
     }

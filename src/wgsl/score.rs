@@ -1,7 +1,16 @@
 //! The terms of a score, put together.
 
+use super::Header;
 use crate::Score;
 use std::fmt::Write;
+
+/// What the terms' files need to know.
+pub(super) fn constants(header: Header, score: &Score) -> Header {
+    match score.relative() {
+        Some(relative) => header.bools(&[("RELATIVE_U", relative.has_u()), ("RELATIVE_W", relative.has_w())]),
+        None => header,
+    }
+}
 
 /// The function `score`, and what it calls.
 pub(super) fn texts(score: &Score) -> Vec<String> {
@@ -28,7 +37,7 @@ pub(super) fn slope(score: &Score) -> String {
     text += "fn score_slope(pairs: Pairs, products: vec4<f32>) -> vec4<f32> {\n    var s = products;\n";
     text += "    var slope = vec4(1.0);\n";
     // What comes after the last term that scales has no part in it.
-    let rules: Vec<_> = score.rules().collect();
+    let rules: Vec<_> = score.rules().filter(|rule| rule.name() != "relative").collect();
     let end = rules.iter().rposition(|rule| rule.scales()).map_or(0, |last| last + 1);
     for (n, rule) in rules[..end].iter().enumerate() {
         let name = rule.name();

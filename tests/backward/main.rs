@@ -2,9 +2,10 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `gradients.rs` | every element against the formula in f64 |
+//! | `gradients.rs` | every element within its bound of the formula in f64 |
 //! | `counts.rs` | gradients that are integers: the exact set of pairs |
 //! | `relations.rs` | repeats, NaN that stays out, rows and keys without partners |
+//! | `relative.rs` | relative rows |
 //! | `refusals.rs` | bad input |
 //! | `mutants.rs` | faults in the shader text, of `tests/mutants/table/backward.rs` |
 //! | `state.rs` | what the forward pass leaves of a row: (m, l) |
@@ -14,6 +15,7 @@ mod gradients;
 mod mutants;
 mod refusals;
 mod relations;
+mod relative;
 mod state;
 
 use wgpu_attention_testing as support;

@@ -3,6 +3,7 @@
 use crate::counts::{self, Of};
 use crate::gradients::close_on;
 use crate::relations::{holes, nothing_leaks, strange_values_show};
+use crate::relative::relative_on;
 use crate::support::{BiasValues, Case, Cut, cut, gpu, picked};
 use wgpu_attention::reference::Kind;
 use wgpu_attention::{AttentionShape, BiasStrides, Causal, Gpu, Kernels, Options, Score, Temperature};
@@ -23,6 +24,7 @@ const SUITE: Suite<Gpu> = Suite {
         ("parts", |gpu| close_on(gpu, &case(), &cut(&case(), Cut::Gathers, 1))),
         ("terms", |gpu| scored(gpu, Score::new().softcap(2.0), BiasValues::Normal)),
         ("temperature", |gpu| scored(gpu, Score::new().with(Temperature), BiasValues::Normal)),
+        ("relative", relative_on),
         ("removed", |gpu| {
             let bias = Score::new().bias(BiasStrides::broadcast([2, 4, 70, 150]));
             scored(gpu, bias, BiasValues::Holes)

@@ -4,8 +4,7 @@ use crate::gradients::dout;
 use crate::support::{Case, Cut, cut, gpu_with, run_backward, storage};
 use wgpu_attention::ElementType::{F16, F32};
 use wgpu_attention::{
-    AttentionGradBuffers, AttentionShape, Causal, Full, Gradients, Inputs, Layout, Relative, Score, Storage,
-    Strides,
+    AttentionGradBuffers, AttentionShape, Causal, Full, Gradients, Inputs, Layout, Score, Storage, Strides,
 };
 
 #[test]
@@ -29,10 +28,6 @@ fn bad_gradients_say_what_is_wrong() {
         format!("storage of dq: need f32, since the mask has {count} parts, whose gradients add up, got f16");
     assert_eq!(text, need);
     several.backward_with(Gradients::of(&case.attention).storage(F32)).expect("f32 adds up");
-    let relative = shape.score(Score::new().with(Relative::new(39, 79)));
-    let plan = gpu.kernels().attention(relative, &Full).expect("a good call");
-    let text = plan.backward().expect_err("relative rows").to_string();
-    assert_eq!(text, "score: need a score without relative rows, which have no gradients yet, got relative");
 }
 
 #[test]

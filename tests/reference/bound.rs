@@ -12,14 +12,14 @@ use ElementType::{Bf16, F16, F32};
 
 /// A random configuration of everything that the bound depends on; `seed` reproduces it.
 #[derive(Debug, Clone)]
-struct Config {
-    seed: u64,
-    attention: Attention,
-    kind: Kind,
+pub(super) struct Config {
+    pub(super) seed: u64,
+    pub(super) attention: Attention,
+    pub(super) kind: Kind,
     bias: Option<Bias>,
-    causal: bool,
-    parts: usize,
-    tile: usize,
+    pub(super) causal: bool,
+    pub(super) parts: usize,
+    pub(super) tile: usize,
     reversed: bool,
     /// q, k and v times 2^-13, which are subnormal in f16 in good part; the scale makes up for it.
     subnormal: bool,
@@ -44,13 +44,18 @@ fn pick<T: Copy>(draw: &Counter, n: u64, list: &[T]) -> T {
 
 impl Config {
     fn random(seed: u64, len: usize) -> Self {
+        Self::sized(seed, len, 3)
+    }
+
+    /// With up to `len` keys.
+    pub(super) fn sized(seed: u64, len: usize, q_len: usize) -> Self {
         let draw = Counter::new(seed, 50);
         let heads = pick(&draw, 0, &[1, 2, 4]);
         // Of short rows some terms of the bound are all there is.
         let len = if draw.bits(19).is_multiple_of(3) { len.min(3) } else { len };
         let len = 1 + (draw.bits(1) % len as u64) as usize;
         let shape = AttentionShape::new(1, heads, len, pick(&draw, 2, &[1, 3, 7, 16, 32, 64]))
-            .q_len(3)
+            .q_len(q_len)
             .kv_heads(pick(&draw, 3, &[1, heads]))
             .value_dim(pick(&draw, 4, &[1, 2, 5]));
         let input = pick(&draw, 5, &[F32, F32, F16, Bf16]);
@@ -84,6 +89,14 @@ impl Config {
         }
     }
 
+    /// Without a term of the score.
+    pub(super) fn without(&mut self, term: &str) {
+        let old = &self.attention.score;
+        let scaled = Score::new().scale(self.attention.scale_value());
+        let terms = old.terms().iter().filter(|own| own.name() != term).cloned();
+        self.attention.score = terms.fold(scaled, |score, term| score.with(term));
+    }
+
     fn score(draw: &Counter, shape: &AttentionShape, bias: Option<Bias>, subnormal: bool) -> Score {
         let mut score = Score::new();
         if draw.bits(7).is_multiple_of(4) {
@@ -110,7 +123,7 @@ impl Config {
             score = score.with(Segments);
         }
         if bias.is_some() {
-            score = score.bias(BiasStrides::broadcast([1, 1, 3, shape.kv_len]));
+            score = score.bias(BiasStrides::broadcast([1, 1, shape.q_len, shape.kv_len]));
         }
         if subnormal {
             let scale = score.scale_value(shape.head_dim);
@@ -119,7 +132,7 @@ impl Config {
         score
     }
 
-    fn tensors<Q: Element, KV: Element>(&self) -> Tensors<Q, KV> {
+    pub(super) fn tensors<Q: Element, KV: Element>(&self) -> Tensors<Q, KV> {
         let mut tensors = reference::random::<Q, KV>(&self.attention, self.kind, self.seed).unwrap();
         if self.subnormal {
             shrink(&mut tensors.q);
@@ -141,7 +154,7 @@ impl Config {
     }
 
     /// All keys, dealt to the parts, ascending or descending.
-    fn walk(&self) -> Vec<Vec<u32>> {
+    pub(super) fn walk(&self) -> Vec<Vec<u32>> {
         let mut keys: Vec<u32> = (0..self.attention.shape.kv_len as u32).collect();
         if self.reversed {
             keys.reverse();
@@ -205,7 +218,7 @@ impl Config {
         (worst_out, worst_lse, unspecified)
     }
 
-    fn has(&self, term: &str) -> bool {
+    pub(super) fn has(&self, term: &str) -> bool {
         self.attention.score.term(term).is_some()
     }
 
@@ -224,14 +237,14 @@ impl Config {
 
 /// A bound is at most 20 times what the worst of 12 rounding behaviours reaches: a wider one would follow a weakness of the
 /// kernel, or promise nothing.
-const LEAST: f64 = 0.05;
+pub(super) const LEAST: f64 = 0.05;
 
 /// Times 2^-13.
 fn shrink<E: Element>(tensor: &mut [E]) {
     tensor.iter_mut().for_each(|x| *x = E::from_f64(Into::<f64>::into(*x) * 2f64.powi(-13)));
 }
 
-fn largest(ratios: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn largest(ratios: impl Iterator<Item = f64>) -> f64 {
     ratios.fold(0.0, f64::max)
 }
 

@@ -5,7 +5,7 @@ use wgpu_attention::reference::gradient::{Gradients, attention_gradient};
 use wgpu_attention::reference::{self, Counter, Kind, Tensors};
 use wgpu_attention::{
     Alibi, And, Attention, AttentionShape, BiasStrides, Buckets, Causal, ElementType, Full, KeyLengths,
-    Layout, Pattern, Score, Slopes, Storage, Strided, Temperature, Window,
+    Layout, Pattern, Relative, Score, Segments, Slopes, Storage, Strided, Strides, Temperature, Window,
 };
 
 /// A power of two, so that x + STEP and x - STEP are exact for what [`tensors`] draws.
@@ -94,6 +94,8 @@ fn every_term_alone_and_all_together() {
         Score::new().with(Temperature),
         Score::new().with(Buckets::new(8, 20).bidirectional(true)),
         Score::new().bias(bias),
+        Score::new().with(Segments),
+        Score::new().with(Segments).with(Temperature).softcap(2.0),
         Score::new().softcap(2.0).with(Temperature).with(given).bias(bias),
     ];
     for score in scores {
@@ -102,6 +104,25 @@ fn every_term_alone_and_all_together() {
         let names: Vec<_> = exact.terms.iter().map(|(name, _)| *name).collect();
         let asked: Vec<_> = attention.score.tensors(&attention.shape).iter().map(|t| t.name).collect();
         assert_eq!(names, asked);
+    }
+}
+
+/// Distances -5 to 8 for 6 queries behind 3 keys of memory: a row each; fewer rows, clipped; rows that lie otherwise.
+#[test]
+fn relative_rows_and_their_biases() {
+    let (all, few) = (Relative::new(8, 14), Relative::new(2, 4).clip(true));
+    let apart = Strides { offset: 1, batch: 50, head: 0, row: 3 };
+    let scores = [
+        Score::new().with(all),
+        Score::new().with(all.u(true)),
+        Score::new().with(all.w(true)),
+        Score::new().with(few.u(true).w(true)),
+        Score::new().with(all.strides(apart).u(true).w(true)),
+        Score::new().with(all.u(true).w(true)).softcap(2.0).with(Temperature).with(Alibi::new(Slopes::Given)),
+    ];
+    for score in scores {
+        let attention = grouped().score(score.scale(-0.8));
+        check(&attention, &tensors(&attention, 9), &Full);
     }
 }
 

@@ -5,7 +5,9 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use wgpu_attention::pattern::Tensors;
 use wgpu_attention::reference::gradient::attention_gradient;
-use wgpu_attention::{AnyPattern, AttentionShape, BiasStrides, BlockLayout, Inputs, Mask, Score};
+use wgpu_attention::{
+    AnyPattern, AttentionShape, BiasStrides, BlockLayout, Inputs, Mask, Relative, Score, Segments, Strides,
+};
 
 /// What rounding f64 to f32 moves, relative.
 const ROUNDING: f64 = 1.0 / 16_777_216.0;
@@ -40,13 +42,35 @@ fn pattern(file: &SafeTensors<'_>, json: &Value) -> AnyPattern {
 
 /// The gradients at a scale that need not be an f32: on the line through those at two that are, one place apart. What the line
 /// misses is of second order, 1e-14.
-fn at_scale(scale: f64, gradients: impl Fn(f32) -> [Vec<f64>; 3]) -> [Vec<f64>; 3] {
+fn at_scale(scale: f64, gradients: impl Fn(f32) -> Vec<Vec<f64>>) -> Vec<Vec<f64>> {
     let near = scale as f32;
     let (low, high) = (gradients(near), gradients(near.next_up()));
     let share = (scale - f64::from(near)) / (f64::from(near.next_up()) - f64::from(near));
     let between =
         |low: &Vec<f64>, high: &Vec<f64>| low.iter().zip(high).map(|(a, b)| a + share * (b - a)).collect();
-    [0, 1, 2].map(|n| between(&low[n], &high[n]))
+    low.iter().zip(&high).map(|(low, high)| between(low, high)).collect()
+}
+
+/// Rows of r by distance, as the file has them.
+fn relative(case: &Value, file: &SafeTensors<'_>) -> Option<(Relative, Vec<f32>, Vec<f32>)> {
+    let r = file.tensor("r").ok()?;
+    let [batch, heads, rows, dim]: [usize; 4] = padded(r.shape());
+    let stride = |size, stride: usize| if size == 1 { 0 } else { stride as isize };
+    let strides = Strides::new(stride(batch, heads * rows * dim), stride(heads, rows * dim), dim as isize);
+    let [u, w] = ["u", "w"].map(|name| file.tensor(name).ok().map(|view| floats(&view)));
+    let relative = Relative::new(case["first_distance"].as_i64().unwrap() as i32, rows).strides(strides);
+    let relative = relative.u(u.is_some()).w(w.is_some()).clip(case["clip_distances"] == true);
+    Some((relative, floats(&r), [u, w].into_iter().flatten().flatten().collect()))
+}
+
+/// The tensor of segments, where the file has them.
+fn segments(file: &SafeTensors<'_>) -> Option<Vec<f32>> {
+    let [s, e] = ["s", "seg_embed"].map(|name| file.tensor(name).ok().map(|view| floats(&view)));
+    let [queries, keys] = ["seg_q", "seg_k"].map(|name| {
+        let words = file.tensor(name).ok()?.data().to_vec();
+        Some(words.chunks(4).map(|word| u32::from_le_bytes(word.try_into().unwrap())).collect::<Vec<_>>())
+    });
+    Some(Segments::tensor(&s?, &e?, &queries?, &keys?))
 }
 
 /// Whether the file has gradients; then they are compared.
@@ -57,10 +81,10 @@ fn check(path: &Path) -> bool {
     let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
     let text = &metadata.metadata().as_ref().expect("a case")["case"];
     let case: Value = serde_json::from_str(text).unwrap();
-    assert_eq!(case["op"], "attention", "{}", path.display());
-    if file.tensor("r").is_ok() {
-        return false; // relative rows, whose gradients the reference refuses by name
+    if case["op"] == "model" {
+        return false; // through a whole model
     }
+    assert_eq!(case["op"], "attention", "{}", path.display());
 
     let [q, k, v] = ["q", "k", "v"].map(|name| file.tensor(name).unwrap());
     let [batch, heads, q_len, head_dim] = padded(q.shape());
@@ -81,17 +105,48 @@ fn check(path: &Path) -> bool {
         score = score.bias(*strides);
         inputs = inputs.tensor("bias", values);
     }
+    let relative = relative(&case, &file);
+    if let Some((relative, rows, biases)) = &relative {
+        score = score.with(*relative);
+        inputs = inputs.tensor("relative_rows", rows);
+        if !biases.is_empty() {
+            inputs = inputs.tensor("relative_biases", biases);
+        }
+    }
+    let segments = segments(&file);
+    if let Some(segments) = &segments {
+        score = score.with(Segments);
+        inputs = inputs.tensor("segments", segments);
+    }
     let pattern = pattern(&file, &case["pattern"]);
     let at = |scale: f32| {
         let attention = shape.score(score.clone().scale(scale));
         let exact = attention_gradient(attention, &inputs, &dout, &pattern).unwrap();
-        [exact.dq, exact.dk, exact.dv]
+        let terms = exact.terms.into_iter().filter_map(|(name, mut values)| match name {
+            "relative_rows" | "relative_biases" => Some(values),
+            "segments" => {
+                // The segments themselves are behind s and e.
+                let ids = values.split_off(3 * heads * head_dim);
+                assert!(ids.iter().all(|&by| by == 0.0));
+                Some(values)
+            }
+            _ => None,
+        });
+        [exact.dq, exact.dk, exact.dv].into_iter().chain(terms).collect()
     };
     let gradients = at_scale(case["scale"].as_f64().unwrap(), at);
-    for (name, gradient) in ["dq", "dk", "dv"].into_iter().zip(&gradients) {
-        let expected = floats(&file.tensor(name).unwrap());
-        let own = case["expected_abs_error"][name].as_f64();
-        compare(&format!("{}: {name}", path.display()), gradient, &expected, own);
+    let mut gradients = gradients.into_iter();
+    // u and w are one tensor, as are s and e.
+    for names in [&["dq"][..], &["dk"], &["dv"], &["dr"], &["du", "dw"], &["ds", "dseg_embed"]] {
+        let Some(mut rest) = gradients.next() else { break };
+        for name in names {
+            let Ok(expected) = file.tensor(name) else { continue };
+            let behind = rest.split_off(expected.shape().iter().product());
+            let gradient = std::mem::replace(&mut rest, behind);
+            let own = case["expected_abs_error"][name].as_f64();
+            compare(&format!("{}: {name}", path.display()), &gradient, &floats(&expected), own);
+        }
+        assert!(rest.is_empty(), "{}: {names:?}", path.display());
     }
     true
 }

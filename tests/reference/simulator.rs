@@ -29,7 +29,7 @@ pub(crate) struct Device {
     /// Subnormal numbers become 0.
     pub(crate) flush: bool,
     /// For [`Mode::Sided`]: the direction now wanted.
-    push: f64,
+    pub(crate) push: f64,
     draw: Counter,
     drawn: u64,
 }
@@ -112,7 +112,7 @@ impl Device {
         self.flushed(f64::from(stored), f64::from(f32::MIN_POSITIVE))
     }
 
-    fn exp2(&mut self, x: f64) -> f64 {
+    pub(crate) fn exp2(&mut self, x: f64) -> f64 {
         // 6e38 ULP of 0 would be 1e-6.
         if x < -200.0 {
             return 0.0;
@@ -120,7 +120,7 @@ impl Device {
         self.within(x.exp2(), 3.0 + 2.0 * x.abs())
     }
 
-    fn div(&mut self, a: f64, b: f64) -> f64 {
+    pub(crate) fn div(&mut self, a: f64, b: f64) -> f64 {
         self.within(a / b, 2.5)
     }
 
@@ -138,7 +138,7 @@ impl Device {
     }
 
     /// Writes an element to memory.
-    fn store(&mut self, x: f64, output: ElementType) -> f64 {
+    pub(crate) fn store(&mut self, x: f64, output: ElementType) -> f64 {
         // Grid of the type around |x|: 11 or 8 significant bits.
         let (bits, lowest) = match output {
             ElementType::F32 => return x,
@@ -170,19 +170,25 @@ fn smallest(element: ElementType) -> f64 {
 const DROPPED: f64 = f32::MIN as f64;
 
 /// The lowest score of a pair that is not left out.
-const LOWEST: f64 = f32::MIN.next_up() as f64;
+pub(crate) const LOWEST: f64 = f32::MIN.next_up() as f64;
 
 /// 2 log2(e) in f32.
 const TWICE_LOG2_E: f64 = (2.0 * std::f32::consts::LOG2_E) as f64;
 
 /// State of a row: maximum, sum and output.
-struct State {
-    m: f64,
-    l: f64,
-    o: Vec<f64>,
+pub(crate) struct State {
+    pub(crate) m: f64,
+    pub(crate) l: f64,
+    pub(crate) o: Vec<f64>,
 }
 
-/// One row as the kernel of `shaders/attention.wgsl` computes it.
+impl State {
+    fn lse(&self, device: &mut Device, walk: &Walk<'_>) -> f64 {
+        if self.l > 0.0 { walk.log_sum(device, self.m, self.l) } else { DROPPED }
+    }
+}
+
+/// One row as the kernel of `shaders/attention.wgsl` computes it: out and lse.
 pub(crate) fn attention_row<Q: Element, KV: Element>(
     device: &mut Device,
     attention: &Attention,
@@ -190,18 +196,49 @@ pub(crate) fn attention_row<Q: Element, KV: Element>(
     at: Position,
     walk: Walk<'_>,
 ) -> (Vec<f64>, f64) {
+    let score = scores_of(device, attention, inputs, at, walk.base_e);
+    row_of(device, walk, attention.storage.out, values_of(attention, inputs, at), score)
+}
+
+/// The same with the state that it leaves.
+pub(crate) fn attention_state<Q: Element, KV: Element>(
+    device: &mut Device,
+    attention: &Attention,
+    inputs: &Inputs<'_, Q, KV>,
+    at: Position,
+    walk: &Walk<'_>,
+) -> State {
+    let score = scores_of(device, attention, inputs, at, walk.base_e);
+    state_of(device, walk, attention.storage.out, values_of(attention, inputs, at), score)
+}
+
+/// v_j as the row's head sees it.
+fn values_of<'a, Q, KV>(
+    attention: &Attention,
+    inputs: &Inputs<'a, Q, KV>,
+    at: Position,
+) -> impl Fn(u32) -> &'a [KV] + use<'a, Q, KV> {
+    let (strides, kv_head, len) =
+        (attention.v_strides(), attention.shape.kv_head(at.head), attention.shape.value_dim);
+    let v = inputs.v;
+    move |j: u32| &v[strides.at(at.batch, kv_head, j as usize)..][..len]
+}
+
+/// The score of a row's keys, before its terms in base 2 where there are none.
+pub(crate) fn scores_of<'a, Q: Element, KV: Element>(
+    device: &Device,
+    attention: &'a Attention,
+    inputs: &'a Inputs<'a, Q, KV>,
+    at: Position,
+    base_e: bool,
+) -> impl FnMut(&mut Device, u32) -> f64 + use<'a, Q, KV> {
     let shape = &attention.shape;
-    let base = if walk.base_e { 1.0 } else { LOG2_E };
+    let base = if base_e { 1.0 } else { LOG2_E };
     let q_scale = (f64::from(attention.scale_value()) * base) as f32;
     let q_scale = device.flushed(f64::from(q_scale), f64::from(f32::MIN_POSITIVE));
     let q_at = attention.q_strides().at(at.batch, at.head, at.i);
     let q: Vec<f64> = inputs.q[q_at..q_at + shape.head_dim].iter().map(|&q| device.read(q)).collect();
-    let kv_head = shape.kv_head(at.head);
-    let v_row = |j: u32| {
-        let v_at = attention.v_strides().at(at.batch, kv_head, j as usize);
-        &inputs.v[v_at..v_at + shape.value_dim]
-    };
-    let score = |device: &mut Device, j: u32| {
+    move |device: &mut Device, j: u32| {
         let s = match attention.score.term("relative") {
             Some(Term::Relative(relative)) => {
                 related(device, attention, inputs, at, relative, j, (&q, q_scale))
@@ -209,8 +246,7 @@ pub(crate) fn attention_row<Q: Element, KV: Element>(
             _ => product(device, &q, q_scale, key(attention, inputs, at, j)),
         };
         terms_of_score(device, attention, inputs, at, j, s)
-    };
-    row_of(device, walk, attention.storage.out, v_row, score)
+    }
 }
 
 /// k_j as the row's head sees it.
@@ -316,32 +352,44 @@ impl Walk<'_> {
 }
 
 /// (s - m) log2(e), by way of halves, which do not overflow.
-fn halved(device: &mut Device, s: f64, m: f64) -> f64 {
+pub(crate) fn halved(device: &mut Device, s: f64, m: f64) -> f64 {
     let half = device.fma(s, 0.5, -0.5 * m).max(-100.0);
     device.mul(half, TWICE_LOG2_E)
 }
 
-/// One row of any score.
+/// One row of any score: out and lse.
 pub(crate) fn row_of<'v, E: Element>(
     device: &mut Device,
     walk: Walk<'_>,
     output: ElementType,
     v_row: impl Fn(u32) -> &'v [E],
-    mut score: impl FnMut(&mut Device, u32) -> f64,
+    score: impl FnMut(&mut Device, u32) -> f64,
 ) -> (Vec<f64>, f64) {
+    let state = state_of(device, &walk, output, v_row, score);
+    let lse = state.lse(device, &walk);
+    (state.o, lse)
+}
+
+/// The same with its state.
+fn state_of<'v, E: Element>(
+    device: &mut Device,
+    walk: &Walk<'_>,
+    output: ElementType,
+    v_row: impl Fn(u32) -> &'v [E],
+    mut score: impl FnMut(&mut Device, u32) -> f64,
+) -> State {
     let mut all: Option<State> = None;
     for keys in walk.parts {
-        let new = part_row(device, keys, &walk, &v_row, &mut score);
+        let new = part_row(device, keys, walk, &v_row, &mut score);
         all = Some(match all {
             None => normalised(device, new),
-            Some(old) => merged(device, &walk, old, new),
+            Some(old) => merged(device, walk, old, new),
         });
     }
     let Some(State { m, l, o }) = all.filter(|state| state.l > 0.0) else {
-        return (vec![0.0; walk.center.len()], DROPPED);
+        return State { m: DROPPED, l: 0.0, o: vec![0.0; walk.center.len()] };
     };
-    let lse = walk.log_sum(device, m, l);
-    (o.into_iter().map(|o| device.store(o, output)).collect(), lse)
+    State { m, l, o: o.into_iter().map(|o| device.store(o, output)).collect() }
 }
 
 fn normalised(device: &mut Device, state: State) -> State {
@@ -446,37 +494,12 @@ fn terms_of_score<Q: Element, KV: Element>(
     j: u32,
     product: f64,
 ) -> f64 {
-    let shape = &attention.shape;
-    let tensor = |name: &str| inputs.get(name).expect("the inputs have the tensors of the score");
     let mut s = product;
     for term in attention.score.terms() {
-        s = match term {
-            Term::Temperature(_) => device.div(s, tensor("temperature")[at.head].into()),
-            Term::Softcap(softcap) => capped(device, s, softcap.cap().into()),
-            Term::Alibi(_) => {
-                let slopes = Slopes::Paper.values(shape.heads).expect("not the caller's");
-                let distance = (at.i + shape.kv_len) as f64 - shape.q_len as f64 - f64::from(j);
-                let term = device.mul(slopes[at.head].into(), distance);
-                device.add(s, -term)
-            }
-            Term::Bias(bias) => {
-                match tensor("bias")[bias.strides().at(at.batch, at.head, at.i, j as usize)] {
-                    f32::NEG_INFINITY => return DROPPED,
-                    b => device.add(s, b.into()),
-                }
-            }
-            Term::Buckets(buckets) => {
-                let distance = (at.i + shape.kv_len) as i64 - shape.q_len as i64 - i64::from(j);
-                let at = buckets.bucket(distance) * shape.heads + at.head;
-                device.add(s, tensor("bucket_table")[at].into())
-            }
-            Term::Relative(_) => s, // in the product
-            Term::Segments(_) => {
-                let own = segments_of_row(device, attention, inputs, at, j);
-                device.add(s, own)
-            }
-            other => panic!("{} is not simulated", other.name()),
-        };
+        match term_of_score(device, attention, inputs, (at, j), term, s) {
+            Some(next) => s = next,
+            None => return DROPPED,
+        }
     }
     if attention.score.is_plain() { s } else { s.max(LOWEST) }
 }
@@ -505,16 +528,56 @@ fn segments_of_row<Q: Element, KV: Element>(
     product(device, &with_s, q_scale, row(if same { 1 } else { 2 }))
 }
 
-/// c tanh(s / c), as `shaders/lib/hyperbolic.wgsl` has it.
-fn capped(device: &mut Device, s: f64, cap: f64) -> f64 {
-    let x = device.div(s, cap);
+/// One term; `None` for a pair that it removes.
+pub(crate) fn term_of_score<Q: Element, KV: Element>(
+    device: &mut Device,
+    attention: &Attention,
+    inputs: &Inputs<'_, Q, KV>,
+    (at, j): (Position, u32),
+    term: &Term,
+    s: f64,
+) -> Option<f64> {
+    let shape = &attention.shape;
+    let tensor = |name: &str| inputs.get(name).expect("the inputs have the tensors of the score");
+    let distance = (at.i + shape.kv_len) as i64 - shape.q_len as i64 - i64::from(j);
+    Some(match term {
+        Term::Temperature(_) => device.div(s, tensor("temperature")[at.head].into()),
+        Term::Softcap(softcap) => {
+            let cap = softcap.cap().into();
+            let x = device.div(s, cap);
+            let tanh = hyperbolic(device, x);
+            device.mul(cap, tanh)
+        }
+        Term::Alibi(_) => {
+            let slopes = Slopes::Paper.values(shape.heads).expect("not the caller's");
+            let term = device.mul(slopes[at.head].into(), distance as f64);
+            device.add(s, -term)
+        }
+        Term::Bias(bias) => match tensor("bias")[bias.strides().at(at.batch, at.head, at.i, j as usize)] {
+            f32::NEG_INFINITY => return None,
+            b => device.add(s, b.into()),
+        },
+        Term::Buckets(buckets) => {
+            let at = buckets.bucket(distance) * shape.heads + at.head;
+            device.add(s, tensor("bucket_table")[at].into())
+        }
+        Term::Relative(_) => s, // in the product
+        Term::Segments(_) => {
+            let own = segments_of_row(device, attention, inputs, at, j);
+            device.add(s, own)
+        }
+        other => panic!("{} is not simulated", other.name()),
+    })
+}
+
+/// tanh x, as `shaders/lib/hyperbolic.wgsl` has it.
+pub(crate) fn hyperbolic(device: &mut Device, x: f64) -> f64 {
     let y = x.abs();
     if y < 0.25 {
         let square = device.mul(x, x);
         let series = [0.021869488f32, -0.053968254, 0.13333333, -0.33333334, 1.0];
         let p = series[1..].iter().fold(f64::from(series[0]), |p, &c| device.fma(square, p, f64::from(c)));
-        let tanh = device.mul(x, p);
-        return device.mul(cap, tanh);
+        return device.mul(x, p);
     }
     // The error of z is to move the score as the rounding of the score does: towards `push`, whatever the sign of x.
     let side = device.push;
@@ -526,5 +589,5 @@ fn capped(device: &mut Device, s: f64, cap: f64) -> f64 {
     let below = device.add(1.0, -z);
     let tanh = device.div(below, above) * x.signum();
     device.push = side;
-    device.mul(cap, tanh)
+    tanh
 }

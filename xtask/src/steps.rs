@@ -17,9 +17,15 @@ enum Outcome {
 }
 
 /// Runs steps one after the other and remembers how they ended.
-#[derive(Default)]
 pub(crate) struct Steps {
+    began: Instant,
     done: Vec<(String, Outcome, Duration)>,
+}
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self { began: Instant::now(), done: vec![] }
+    }
 }
 
 impl Steps {
@@ -37,6 +43,28 @@ impl Steps {
         value
     }
 
+    /// Runs a step that leaves processors idle while the ones of `others` run. Both write to the same output.
+    pub(crate) fn beside(
+        &mut self,
+        name: &str,
+        step: impl FnOnce() -> Result<()> + Send,
+        others: impl FnOnce(&mut Self),
+    ) {
+        let done = std::thread::scope(|scope| {
+            let step = scope.spawn(|| {
+                let mut own = Self::default();
+                own.run(name, step);
+                own.done
+            });
+            others(self);
+            step.join()
+        });
+        match done {
+            Ok(done) => self.done.extend(done),
+            Err(_) => self.done.push((name.into(), Outcome::Failed("it panicked".into()), Duration::ZERO)),
+        }
+    }
+
     /// Remembers that a step could not be run on this machine.
     pub(crate) fn not_run(&mut self, name: &str, reason: impl Into<String>) {
         self.done.push((name.into(), Outcome::NotRun(reason.into()), Duration::ZERO));
@@ -45,12 +73,11 @@ impl Steps {
     /// All steps in a table.
     pub(crate) fn summary(&self) -> String {
         let width = self.done.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
-        let total = self.done.iter().map(|(_, _, time)| *time).sum();
         let line = |(name, outcome, time): &(String, Outcome, Duration)| {
             format!("  {name:width$}  {:>8}  {}\n", seconds(*time), outcome.words())
         };
         let lines: String = self.done.iter().map(line).collect();
-        format!("summary\n{lines}  {:width$}  {:>8}", "total", seconds(total))
+        format!("summary\n{lines}  {:width$}  {:>8}", "in all", seconds(self.began.elapsed()))
     }
 
     /// The number of failed steps.
@@ -119,6 +146,21 @@ mod tests {
         let summary = steps.summary();
         assert!(summary.contains("FAILED: broken") && summary.contains("not run: no tool"), "{summary}");
         assert!(summary.lines().any(|line| line.trim_start().starts_with("two") && line.ends_with("ok")));
+    }
+
+    #[test]
+    fn a_step_beside_others_counts() {
+        let mut steps = Steps::default();
+        steps.beside(
+            "one",
+            || bail!("broken"),
+            |steps| {
+                steps.run("two", || Ok(()));
+            },
+        );
+        assert_eq!((steps.failures(), steps.done.len()), (1, 2));
+        steps.beside("three", || panic!("on purpose"), |_| ());
+        assert_eq!(steps.failures(), 2);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::steps::{Steps, cargo, root, succeed};
 use crate::{api, conformance, deny, gates, isa, newcomer, rules, slowest, web};
 
 /// The steps that `--quick` leaves out.
-const THOROUGH: [&str; 11] = [
+const THOROUGH: [&str; 10] = [
     "docs",
     api::STEP,
     "fewer features",
@@ -23,7 +23,6 @@ const THOROUGH: [&str; 11] = [
     "shader gates",
     conformance::STEP,
     newcomer::STEP,
-    "benches, examples",
 ];
 
 /// What to run.
@@ -102,9 +101,6 @@ fn thorough(steps: &mut Steps, launcher: &Launcher) {
     shader_gates(steps);
     conformance::step(steps);
     steps.run(newcomer::STEP, || newcomer::check(launcher));
-    steps.run("benches, examples", || {
-        succeed(cargo().args(["build", "--workspace", "--all-features", "--benches", "--examples"]))
-    });
 }
 
 /// The kernels' budgets on AMD's compiler.

@@ -4,8 +4,8 @@ use crate::inputs::check_len;
 use crate::pattern::Pattern;
 use crate::reference::call::{Call, Position, check_type};
 use crate::reference::rounding::{TINY, U};
-use crate::score::Known;
-use crate::{Attention, AttentionShape, Element, Error, Inputs, Result, Strides};
+use crate::score::{Known, Products};
+use crate::{Attention, AttentionShape, Element, Inputs, Result, Strides};
 use rayon::prelude::*;
 use std::borrow::Cow;
 
@@ -24,14 +24,6 @@ impl<'a> GradientCall<'a> {
         pattern: &'a dyn Pattern,
     ) -> Result<Self> {
         let call = Call::new(attention, inputs, pattern)?;
-        if let Some(term) = attention.score.term("relative") {
-            let need = "a score without relative rows, which have no gradients yet";
-            return Err(Error::argument("score", need, term.name()));
-        }
-        if let Some(term) = attention.score.term("segments") {
-            let need = "a score without segments, which have no gradients yet";
-            return Err(Error::argument("score", need, term.name()));
-        }
         check_type::<O>("dout", attention.storage.out)?;
         check_len("dout", dout.len(), attention.len_out(), attention.layouts.out)?;
         Ok(Self { call, dout: O::widened(dout), strides: attention.out_strides() })
@@ -60,8 +52,8 @@ impl<'a> GradientCall<'a> {
     /// The score of a pair, and its derivatives.
     pub(super) fn derivatives(&self, at: Position, j: u32, product: Known) -> Derivatives {
         let pair = self.call.pair(at, j as usize);
-        let mut all =
-            Derivatives { score: product, slope: Known { score: 1.0, error: 0.0 }, elements: vec![] };
+        let one = Known { score: 1.0, error: 0.0 };
+        let mut all = Derivatives { score: product, slope: one, elements: vec![], products: vec![] };
         let mut tensor = 0;
         for (rule, tensors) in self.call.terms() {
             let before = all.score;
@@ -69,6 +61,10 @@ impl<'a> GradientCall<'a> {
             let slope = Known { score: slope, error: rule.slope_error(before, &pair, tensors) };
             all.slope = times(all.slope, slope);
             all.elements.iter_mut().for_each(|element| element.by = times(element.by, slope));
+            all.products.iter_mut().for_each(|added| added.slope = times(added.slope, slope));
+            if let Some(products) = rule.products(&pair, tensors) {
+                all.products.push(Added { first_tensor: tensor, products, slope: one });
+            }
             if let Some((n, by)) = rule.element(before, &pair, tensors) {
                 all.elements.push(Derivative { tensor, n, by });
             }
@@ -98,6 +94,17 @@ pub(super) struct Derivatives {
     pub(super) slope: Known,
     /// By the elements of the caller's tensors that the pair reads.
     pub(super) elements: Vec<Derivative>,
+    /// Of the terms that add products.
+    pub(super) products: Vec<Added>,
+}
+
+/// The products that a term adds.
+pub(super) struct Added {
+    /// The first of the term's tensors among [`Score::tensors`](crate::Score::tensors).
+    pub(super) first_tensor: usize,
+    pub(super) products: Products,
+    /// Of the score by what the term adds.
+    pub(super) slope: Known,
 }
 
 /// The derivative of a score by an element.
@@ -139,6 +146,11 @@ impl Row {
         let shares = row.keys.iter().zip(&scores).map(|(&j, &score)| row.weight(score) * row.dp(call, j));
         row.d = shares.sum();
         row
+    }
+
+    /// ln p of a key with this score.
+    pub(super) fn log_weight(&self, score: f64) -> f64 {
+        score - self.max - self.l.ln()
     }
 
     /// p of a key with this score.

@@ -46,16 +46,20 @@ pub fn attention_gradient<Q: Element, KV: Element, O: Element>(
 ) -> Result<Gradients> {
     let attention = attention.into();
     let call = GradientCall::new(&attention, inputs, dout, pattern)?;
-    let rows = call.rows();
-    let shape = &attention.shape;
+    Ok(gradients(&call, &call.rows()))
+}
+
+/// The gradients from what the softmax of every row leaves.
+pub(super) fn gradients(call: &GradientCall<'_>, rows: &[Row]) -> Gradients {
+    let shape = call.shape();
     let mut dq = vec![0.0; rows.len() * shape.head_dim];
-    dq.par_chunks_mut(shape.head_dim).zip(&rows).for_each(|(dq, row)| query(&call, row, dq));
+    dq.par_chunks_mut(shape.head_dim).zip(rows).for_each(|(dq, row)| query(call, row, dq));
 
     let keys = shape.key_rows().iter().product::<usize>();
     let (mut dk, mut dv) = (vec![0.0; keys * shape.head_dim], vec![0.0; keys * shape.value_dim]);
     let columns = dk.par_chunks_mut(shape.head_dim).zip(dv.par_chunks_mut(shape.value_dim)).enumerate();
-    columns.for_each(|(n, (dk, dv))| key(&call, &rows, n, dk, dv));
-    Ok(Gradients { dq, dk, dv, terms: terms(&call, &rows) })
+    columns.for_each(|(n, (dk, dv))| key(call, rows, n, dk, dv));
+    Gradients { dq, dk, dv, terms: terms(call, rows) }
 }
 
 /// p_ij, ds_ij, and the derivatives of the score.
@@ -72,6 +76,9 @@ fn query(call: &GradientCall<'_>, row: &Row, dq: &mut [f64]) {
         let (_, ds, by) = pair(call, row, j);
         let factor = call.scale() * ds * by.slope.score;
         dq.iter_mut().zip(call.call.k(row.at, j)).for_each(|(dq, k)| *dq += factor * k);
+        for added in &by.products {
+            add(dq, ds * added.slope.score, &added.products.q);
+        }
     }
 }
 
@@ -80,9 +87,16 @@ fn key(call: &GradientCall<'_>, rows: &[Row], n: usize, dk: &mut [f64], dv: &mut
     for (row, j) in queries(call, rows, n) {
         let (p, ds, by) = pair(call, row, j);
         let factor = call.scale() * ds * by.slope.score;
-        dk.iter_mut().zip(&row.q).for_each(|(dk, q)| *dk += factor * q);
-        dv.iter_mut().zip(&row.dout).for_each(|(dv, dout)| *dv += p * dout);
+        add(dk, factor, &row.q);
+        add(dv, p, &row.dout);
+        for added in &by.products {
+            add(dk, ds * added.slope.score, &added.products.k);
+        }
     }
+}
+
+fn add(sum: &mut [f64], factor: f64, x: &[f64]) {
+    sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += factor * x);
 }
 
 /// The rows that see the n-th key of `[B, Hkv, Lk]`, and the key: head after head of the group.
@@ -102,7 +116,7 @@ pub(super) fn queries<'r>(
 }
 
 /// Rows whose pairs are held at a time, before they are added up.
-const ROWS_AT_ONCE: usize = 256;
+const ROWS_AT_ONCE: usize = 32;
 
 /// The gradients of the terms' tensors, added up in the order of the rows.
 fn terms(call: &GradientCall<'_>, rows: &[Row]) -> Vec<(&'static str, Vec<f64>)> {
@@ -114,7 +128,7 @@ fn terms(call: &GradientCall<'_>, rows: &[Row]) -> Vec<(&'static str, Vec<f64>)>
     let of_row = |row: &Row| -> Vec<(usize, usize, f64)> {
         let of_pair = |&j: &u32| {
             let (_, ds, by) = pair(call, row, j);
-            by.elements.into_iter().map(move |element| (element.tensor, element.n, ds * element.by.score))
+            elements(&by).map(|(tensor, n, by)| (tensor, n, ds * by)).collect::<Vec<_>>()
         };
         row.keys.iter().flat_map(of_pair).collect()
     };
@@ -123,4 +137,17 @@ fn terms(call: &GradientCall<'_>, rows: &[Row]) -> Vec<(&'static str, Vec<f64>)>
         parts.into_iter().flatten().for_each(|(tensor, n, ds)| sums[tensor].1[n] += ds);
     }
     sums
+}
+
+/// The elements of the terms' tensors that a pair reads: which tensor, which element, and the derivative of the score by it.
+fn elements(by: &Derivatives) -> impl Iterator<Item = (usize, usize, f64)> {
+    let of_rows = by.products.iter().flat_map(|added| {
+        added.products.rows.iter().flat_map(move |(tensor, first, values)| {
+            let at = move |(n, value): (usize, &f64)| {
+                (added.first_tensor + tensor, first + n, added.slope.score * value)
+            };
+            values.iter().enumerate().map(at)
+        })
+    });
+    by.elements.iter().map(|element| (element.tensor, element.n, element.by.score)).chain(of_rows)
 }

@@ -12,6 +12,9 @@
 //! d x   =       sum_{S}         ds_ij (d score(i, j) / d x)     x an element of a tensor of the score's terms
 //! ```
 //!
+//! Relative rows are products, too: with scale [(q + u) . k + (q + w) . r], dq has k + r in place of k, dk has q + u in place of q;
+//! so are segments, which give dq scale e.
+//!
 //! (Dao 2022, appendix B.) As in the forward reference: no blocks, no base 2, no block mask. One pass over the rows gives lse, D, dq
 //! and the terms' gradients; one over the keys gives dk and dv.
 //!
@@ -19,6 +22,8 @@
 //! |---|---|
 //! | `call.rs` | the tensors of a call with dout; a pair |
 //! | `exact.rs` | the formula |
+//! | `bound.rs` | the bound on a kernel's error, with its derivation |
+//! | `errors.rs` | its parts: the errors of a row and of a pair |
 //!
 //! ```
 //! use wgpu_attention::{AttentionShape, Full, reference};
@@ -32,7 +37,10 @@
 //! # Ok::<(), wgpu_attention::Error>(())
 //! ```
 
+mod bound;
 mod call;
+mod errors;
 mod exact;
 
+pub use bound::{BoundOptions, BoundedGradients, bounded};
 pub use exact::{Gradients, attention_gradient};

@@ -209,20 +209,19 @@ wgpu_attention_testing::mutants! {
     "the table of buckets is head 0's" ["buckets"]
         "bucket(pairs.distance) * params.kernel.heads + pairs.head" => "bucket(pairs.distance) * params.kernel.heads";
     "relative rows: D has the other sign" ["relative"]
-        "vec4(params.relative.first_distance - position) + vec4<i32>(j)"
-            => "vec4(params.relative.first_distance + position) - vec4<i32>(j)";
+        "vec4(params.relative.first_distance) - distance" => "vec4(params.relative.first_distance) + distance";
     "relative rows: one row off" ["relative"]
-        "vec4(params.relative.first_distance - position)" => "vec4(params.relative.first_distance - position - 1)";
+        "vec4(params.relative.first_distance) - distance" => "vec4(params.relative.first_distance - 1) - distance";
     "relative rows: distances count from the first key" ["relative"]
-        "query_at(at, own) + params.kernel.kv_len - params.kernel.q_len" => "query_at(at, own)";
+        "pairs_of(at.batch, head, query_at(at, own), j)" => "pairs_of(at.batch, head, query_at(at, own) + params.kernel.q_len - params.kernel.kv_len, j)";
     "relative rows: u and w are exchanged" ["relative"]
         "return q + relative_bias(0u, " => "return q + relative_bias(params.relative.w_at, ",
-        "q += relative_bias(params.relative.w_at, " => "q += relative_bias(0u, ";
+        "return q + relative_bias(params.relative.w_at, " => "return q + relative_bias(0u, ";
     "relative rows: u is that of the key head" ["relative"]
-        "relative_bias(0u, head_of(at, at.first_row + row), group)"
-            => "relative_bias(0u, at.head / params.kernel.heads_per_kv_head, group)";
+        "return q + relative_bias(0u, head, group)"
+            => "return q + relative_bias(0u, head / params.kernel.heads_per_kv_head, group)";
     "relative rows: all heads have those of the first" ["relative"]
-        "row_at(params.relative.rows, at.batch, head_of(at, own), 0u)" => "row_at(params.relative.rows, at.batch, 0u, 0u)";
+        "row_at(params.relative.rows, batch, head, 0u)" => "row_at(params.relative.rows, batch, 0u, 0u)";
     "relative rows: distances past the rows are not clipped" ["relative"]
         "vec4(i32(params.relative.count) - 1));" => "vec4(i32(params.relative.count) - 2));";
     "relative rows, ring: one row off" ["relative ring"]

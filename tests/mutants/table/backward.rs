@@ -51,6 +51,19 @@ wgpu_attention_testing::mutants! {
         "return vec4(1.0) / temperature[pairs.head];" => "return vec4(1.0);";
     "a power of e is taken for one of 2, backward" ["terms"]
         "vec4(0.0)) * TWICE_LOG2_E" => "vec4(0.0)) * 2.0";
+    "relative rows are not in dq" ["relative"]
+        "x = with_weighed_rows(x, at, tile, own_i, g);" => "";
+    "u is not in dk" ["relative"]
+        "fn content(head: u32, q: vec4<f32>, g: u32) -> vec4<f32> { return with_u(q, head, g); }"
+            => "fn content(head: u32, q: vec4<f32>, g: u32) -> vec4<f32> { return q; }";
+    "the second columns weigh the first's rows of r" ["relative"]
+        "weigh_rows(d1, 4u);" => "weigh_rows(d0, 4u);";
+    "rows of r weigh in by the other sign of D" ["relative"]
+        "related_rows(at.batch, at.head, distances(own, j))" => "related_rows(at.batch, at.head, -distances(own, j))";
+    "rows of r meet the query of the next column" ["relative"]
+        "let column = vec4(key_at(at, tile.first + c));" => "let column = vec4(key_at(at, tile.first + c + 1u));";
+    "u and w begin one group late behind the records" ["relative"]
+        "return records[first + at / 4u];" => "return records[first + at / 4u + 1u];";
     "a removed pair has a gradient" ["removed"]
         "kept = kept & !removed;" => "";
     "the state is lse" ["huge bias"]

@@ -60,14 +60,18 @@ fn walk(browser: &mut Browser, url: &str, folder: &Path) -> Result<()> {
     ensure!(adapter.contains("workgroup memory"), "the page has no adapter: {adapter}");
     eprintln!("   {adapter}");
 
+    // Each kind of kernel; at every length it would be minutes, and other tests have those.
+    filter(browser, "lsh")?;
+    run(browser, "#verify", "Done.")?;
+    check_cases(&table(browser)?, false)?;
+    filter(browser, "1024")?;
     run(browser, "#verify", "Done.")?;
     let cases = table(browser)?;
     check_cases(&cases, false)?;
     eprintln!("   {}", summary(browser)?);
     save(browser, folder, "verified.png")?;
 
-    browser.click("#filter")?;
-    browser.write("bigbird")?;
+    filter(browser, "bigbird f32 b1 h1 n1024")?;
     run(browser, "#bench", "Done.")?;
     let timed = table(browser)?;
     check_cases(&timed, true)?;
@@ -86,6 +90,13 @@ fn walk(browser: &mut Browser, url: &str, folder: &Path) -> Result<()> {
     stopped(browser, url)?;
     fault(browser, url, folder)?;
     no_webgpu(browser, url)
+}
+
+/// Only cases that have this in their names.
+fn filter(browser: &mut Browser, text: &str) -> Result<()> {
+    browser.value("document.querySelector('#filter').value = ''")?;
+    browser.click("#filter")?;
+    browser.write(text)
 }
 
 /// The page is there and has opened an adapter.
@@ -113,8 +124,7 @@ fn stopped(browser: &mut Browser, url: &str) -> Result<()> {
 fn fault(browser: &mut Browser, url: &str, folder: &Path) -> Result<()> {
     browser.before(FAULT)?;
     ready(browser, url)?;
-    browser.click("#filter")?;
-    browser.write("add f32")?;
+    filter(browser, "add f32")?;
     run(browser, "#bench", "Done.")?;
     save(browser, folder, "fault.png")?;
     let [case] = &table(browser)?[..] else { bail!("need one case of `add f32`") };

@@ -6,7 +6,7 @@
 mod browser;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -21,7 +21,7 @@ const PACKAGE: &str = "wgpu-attention-web";
 const LIBRARY: &str = "wgpu_attention_web.wasm";
 const TOOL: [&str; 2] = ["refusals", "web-tool"];
 /// The steps of [`steps`].
-pub(crate) const STEPS: [&str; 3] = ["wasm32", "page in a browser", "report in a browser"];
+pub(crate) const STEPS: [&str; 3] = ["page", "page in a browser", "report in a browser"];
 /// A test and the binary of the command line, which makes the report; a record with every kind of case, and those that are kept.
 const CLI: [&str; 2] = ["cli", "wgpu-attention"];
 const SAMPLE: &str = "crates/bench/tests/data/bench.json";
@@ -44,22 +44,23 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Lints what a browser runs, then tests the page in one.
+/// Builds the page and tests it in a browser, beside what the test of the report builds.
 pub(crate) fn steps(steps: &mut Steps) {
-    let [lints, page, report] = STEPS;
+    let [build, walk, report] = STEPS;
     if let Err(reason) = target() {
         return STEPS.iter().for_each(|name| steps.not_run(name, reason.as_str()));
     }
-    steps.run(lints, || {
-        // The library with it, for the browser's backend: without any, wgpu leaves out most of what has to compile.
-        succeed(cargo().args(["clippy", "--package", PACKAGE, "--target", TARGET, "--", "-D", "warnings"]))
-    });
-    match browser::find() {
-        Ok(browser) => {
-            steps.run(page, || check(&browser));
-            steps.run(report, || self::report(&browser));
-        }
-        Err(error) => [page, report].iter().for_each(|name| steps.not_run(name, format!("{error:#}"))),
+    let page = steps.run(build, || Ok((page()?, tool()?)));
+    match (browser::find(), page) {
+        (Ok(browser), Some((page, tool))) => steps.beside(
+            walk,
+            || self::walk(&tool, &page, &browser),
+            |steps| {
+                steps.run(report, || self::report(&browser));
+            },
+        ),
+        (Ok(_), None) => [walk, report].iter().for_each(|name| steps.not_run(name, "there is no page")),
+        (Err(error), _) => [walk, report].iter().for_each(|name| steps.not_run(name, format!("{error:#}"))),
     }
 }
 
@@ -67,19 +68,26 @@ pub(crate) fn steps(steps: &mut Steps) {
 fn page() -> Result<PathBuf> {
     let folder = folder()?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    succeed(cargo().args(["build", "--package", PACKAGE, "--target", TARGET]))?;
+    // Warnings are errors, as clippy has them for the rest: here, of what only a browser compiles.
+    let mut cargo = cargo();
+    cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", "-D warnings");
+    succeed(cargo.args(["build", "--package", PACKAGE, "--target", TARGET]))?;
     let wasm = folder.with_file_name(TARGET).join("debug").join(LIBRARY);
     let page = folder.join("index.html");
     succeed(Command::new(tool()?).arg("bundle").args([&wasm, &page]))?;
     Ok(page)
 }
 
-/// Builds the page and walks through it; pictures and the downloaded record are left beside it.
+/// Builds the page and walks through it.
 fn check(browser: &browser::Browser) -> Result<()> {
-    let page = page()?;
+    walk(&tool()?, &page()?, browser)
+}
+
+/// A person's way through the page; pictures and the downloaded record are left beside it.
+fn walk(tool: &Path, page: &Path, browser: &browser::Browser) -> Result<()> {
     eprintln!("   {}", browser.program.display());
-    let mut tool = Command::new(tool()?);
-    tool.arg("check").args([&page, &folder()?, &browser.program]).args(&browser.arguments);
+    let mut tool = Command::new(tool);
+    tool.arg("check").args([page, &folder()?, &browser.program]).args(&browser.arguments);
     succeed(&mut tool)
 }
 

@@ -75,7 +75,7 @@ impl<'a> AttentionGradBuffers<'a> {
 
 impl BackwardPlan {
     /// Checks the buffers and binds them: nothing is recorded yet. The forward call must run before, with these tensors. Scratch,
-    /// 16 bytes per query and head, is allocated for this call alone.
+    /// [`scratch_bytes`](super::BackwardExplanation::scratch_bytes), is allocated for this call alone.
     ///
     /// # Errors
     /// [`Error::Argument`] for a call that asks for no gradient, and as [`AttentionPlan::bind`](crate::AttentionPlan::bind).
@@ -86,7 +86,7 @@ impl BackwardPlan {
             return Ok(Call::new("attention backward", []));
         }
         let device = self.forward.kernels.device();
-        let records = scratch(device, "records of the queries", 16 * shape.len_lse() as u64)?;
+        let records = scratch(device, "records of the queries", super::record_bytes(self.attention()))?;
         let records = records.as_entire_buffer_binding();
         let mut steps = vec![];
         if shape.len_lse() > 0 {
@@ -163,6 +163,7 @@ impl BackwardPlan {
             rows: shape.len_lse() as u32,
             heads: shape.heads as u32,
             q_len: shape.q_len as u32,
+            biases: super::relative_biases(attention) as u32,
             ..Default::default()
         };
         let [.., dout] = self.gradients().strides(shape);
@@ -170,12 +171,15 @@ impl BackwardPlan {
             .with("kernel", kernel)
             .with("out", Rows::from(attention.out_strides()))
             .with("dout", Rows::from(dout));
-        let items = shape.len_lse().div_ceil(RecordVariant::LANES) as u32;
+        let lanes = super::record_bytes(attention) as usize / 16;
+        let items = lanes.div_ceil(RecordVariant::LANES) as u32;
+        let biases = buffers.tensors.iter().find(|(name, _)| *name == "relative_biases");
         let bindings = Bindings::default()
             .with("state", buffers.state.clone())
             .with("o", buffers.out.clone())
             .with("dout", buffers.dout.clone())
-            .with("records", records);
+            .with("records", records)
+            .with_some("relative_biases", biases.map(|(_, binding)| binding.clone()));
         Step::new(device, &self.inner.records, &params, Work { items, per_dispatch: items }, &bindings)
     }
 

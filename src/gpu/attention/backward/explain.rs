@@ -13,7 +13,7 @@ pub struct BackwardExplanation {
     pub visited: u64,
     /// Bytes of the transposed masks and orders on the device, beside those of the forward plan.
     pub mask_bytes: u64,
-    /// Bytes of the records of a call, 16 per query and head.
+    /// Bytes of the records of a call, 16 per query and head, and of a copy of `relative_biases`.
     pub scratch_bytes: u64,
     /// Dispatches of a call that asks for all gradients.
     pub dispatches: usize,
@@ -36,7 +36,7 @@ pub(super) fn explain(
         kept: explanation.kept,
         visited: explanation.visited,
         mask_bytes: transposed.bytes(),
-        scratch_bytes: 16 * shape.len_lse() as u64,
+        scratch_bytes: super::record_bytes(forward.attention()),
         dispatches: usize::from(shape.len_lse() > 0) + dispatches(queries) + passes * dispatches(keys),
         flops: flops * explanation.visited as f64,
     }

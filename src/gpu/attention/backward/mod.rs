@@ -92,10 +92,6 @@ impl AttentionPlan {
     pub fn backward_with(&self, gradients: Gradients) -> Result<BackwardPlan> {
         let attention = self.attention();
         gradients.check(attention)?;
-        if let Some(term) = attention.score.term("relative") {
-            let need = "a score without relative rows, which have no gradients yet";
-            return Err(Error::argument("score", need, term.name()));
-        }
         if let Some(term) = attention.score.term("segments") {
             let need = "a score without segments, which have no gradients yet";
             return Err(Error::argument("score", need, term.name()));
@@ -261,5 +257,17 @@ fn record_variant(attention: &Attention, gradients: &Gradients) -> RecordVariant
         dout: gradients.dout,
         aligned_out: attention.out_strides().is_aligned() && whole(value_dim),
         aligned_dout: dout.is_aligned() && whole(value_dim),
+        biases: relative_biases(attention) > 0,
     }
+}
+
+/// Elements of u and w, which lie behind the records.
+fn relative_biases(attention: &Attention) -> usize {
+    let tensors = attention.score.tensors(&attention.shape);
+    tensors.iter().find(|tensor| tensor.name == "relative_biases").map_or(0, |tensor| tensor.len)
+}
+
+/// Bytes of the records of a call.
+fn record_bytes(attention: &Attention) -> u64 {
+    16 * (attention.shape.len_lse() + relative_biases(attention).div_ceil(4)) as u64
 }

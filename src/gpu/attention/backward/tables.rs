@@ -53,6 +53,7 @@ impl PassPart {
             k_count: grid.kv_len as u32,
             q_scale: super::super::tables::q_scale(attention, !attention.score.is_plain()),
             scale: attention.scale_value(),
+            records: shape.len_lse() as u32,
             ..Default::default()
         };
         let [dq, dk, dv, dout] = gradients.strides(shape).map(Rows::from);

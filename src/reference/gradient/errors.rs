@@ -1,0 +1,206 @@
+//! How far a kernel may be from what a row and a pair give to the gradients: sections 1 and 2 of the derivation in `bound.rs`.
+
+use super::call::{Derivative, GradientCall, Row};
+use crate::Result;
+use crate::reference::bound::output_errors;
+use crate::reference::exact::solve;
+use crate::reference::rounding::{E, HUGE, TINY, U, gamma, min_normal};
+use crate::reference::row::walked;
+use crate::reference::weights::{
+    Query, RowErrors, Shift, WeightFormat, clamped, product_error, weight_error,
+};
+use crate::reference::{Tiles, Walk};
+use crate::score::Known;
+
+/// No weight is above 1: its exponent is at most 0, and 1 is in l. The rest is for roundings.
+const MOST: f64 = 1.0 + 1.0 / 512.0;
+
+/// How the forward pass walked the keys of a row.
+#[derive(Clone, Copy)]
+pub(super) struct Route<'a> {
+    pub(super) order: Option<Walk<'a>>,
+    pub(super) tiles: Option<Tiles<'a>>,
+    pub(super) weights: WeightFormat,
+}
+
+/// What is known of a row of queries.
+pub(super) enum RowBound {
+    /// Within these errors. Boxed, for the others are nothing.
+    Known(Box<Common>),
+    /// f32 may overflow.
+    Nothing,
+    /// Something of the row is not finite, and so is every gradient that it takes part in.
+    NotFinite,
+}
+
+/// What all pairs of a row share.
+pub(super) struct Common {
+    query: Query,
+    /// M+.
+    top: f64,
+    /// Lambda: of ln(exp(m) l), in the weights.
+    pub(super) lambda: f64,
+    /// b_D.
+    pub(super) b_d: f64,
+    /// sum |o_c|.
+    out_size: f64,
+    /// Of the backward pass, which rounds no weight.
+    format: WeightFormat,
+    base_2: bool,
+    /// How many parts the row has.
+    pub(super) parts: usize,
+}
+
+impl RowBound {
+    /// Section 1.
+    pub(super) fn new(call: &GradientCall<'_>, row: &Row, route: Route<'_>) -> Result<Self> {
+        let (at, inner) = (row.at, &call.call);
+        let exact = solve(inner, at);
+        let (parts, chain) = walked(&exact.keys, at, route.order, route.tiles, route.weights)?;
+        let finite = exact.lse.is_finite() && row.dout.iter().all(|x| x.is_finite());
+        if !finite {
+            return Ok(Self::NotFinite);
+        }
+        if exact.keys.is_empty() {
+            return Ok(Self::Nothing); // and nobody asks
+        }
+        let Some(errors) = RowErrors::new(inner, at, &exact, &parts, chain, route.weights) else {
+            return Ok(Self::Nothing);
+        };
+        let mut shift = Shift::default();
+        for (n, &j) in exact.keys.iter().enumerate() {
+            shift.add(&errors.weights, n, (row.dp(call, j) - row.d).abs());
+        }
+        let storage = inner.attention.storage.out;
+        let g = gamma(row.dout.len() + 3);
+        let (mut b_row, mut size, mut flushed) = (shift.size() / (1.0 - errors.sum_error), 0.0, 0.0);
+        let columns = output_errors(inner, at, &exact, &errors);
+        for ((error, &o), dout) in columns.iter().zip(&exact.out).zip(&row.dout) {
+            let stored = error.stored(storage, o);
+            let largest = dout.abs() * (o.abs() + stored);
+            // What wrong weights move is in `shift`, along all columns at once.
+            b_row += dout.abs() * (stored - error.moved);
+            size += largest;
+            flushed += if dout.abs() < min_normal(storage) { largest } else { 0.0 };
+        }
+        let b_d = (1.0 + g) * b_row + g * size + flushed;
+        let lambda =
+            errors.weights.lse_error + errors.sum_error / (1.0 - errors.sum_error) + 2.5 * E + 3.0 * U;
+        if !(b_d.is_finite() && lambda.is_finite() && size < HUGE) {
+            return Ok(Self::Nothing);
+        }
+        Ok(Self::Known(Box::new(Common {
+            query: Query::new(inner, at),
+            top: errors.top,
+            lambda,
+            b_d,
+            out_size: exact.out.iter().map(|o| o.abs()).sum(),
+            format: WeightFormat { late: route.weights.late, ..WeightFormat::F32 },
+            base_2: inner.attention.score.is_plain(),
+            parts: parts.len(),
+        })))
+    }
+}
+
+/// A pair, and how far a kernel may be from what it gives: section 2.
+pub(super) struct BoundedPair {
+    /// p.
+    pub(super) p: f64,
+    /// expm1(epsilon).
+    pub(super) own: f64,
+    /// a: |p^ - p|.
+    pub(super) a: f64,
+    /// P: the largest p^.
+    pub(super) most: f64,
+    /// t = dp - D.
+    pub(super) t: f64,
+    /// T: the largest |t^|.
+    pub(super) t_most: f64,
+    /// b_dp.
+    pub(super) b_dp: f64,
+    /// Z: flushes in ds.
+    pub(super) flushes: f64,
+    /// f, within b_f.
+    pub(super) slope: Known,
+    /// ds = p t.
+    pub(super) ds: Known,
+    /// ds' = ds f.
+    pub(super) pulled: Known,
+    /// The derivatives of the score by the elements of the caller's tensors.
+    pub(super) elements: Vec<Derivative>,
+}
+
+impl BoundedPair {
+    pub(super) fn new(call: &GradientCall<'_>, row: &Row, common: &Common, j: u32) -> Self {
+        let (at, inner) = (row.at, &call.call);
+        let product =
+            Known { score: row.product(call, j), error: product_error(inner, &common.query, at, j) };
+        let by = call.derivatives(at, j, product);
+        let score = by.score.score;
+        let epsilon =
+            weight_error(common.top - score, clamped(inner, by.score), 0, common.format, common.base_2);
+        let (log, error) = (row.log_weight(score), epsilon + common.lambda);
+        let p = row.weight(score);
+        let most = (log + error).exp();
+        let a = if error < 1.0 { p * error.exp_m1() } else { most };
+        let (a, most) = (a.min(MOST) + TINY, most.min(MOST) + TINY);
+
+        let values = Values::new(call, row, j);
+        let b_dp = gamma(row.dout.len() + 3) * values.size + values.flushed;
+        let t = values.dp - row.d;
+        let moved = (1.0 + 2.0 * U) * (b_dp + common.b_d);
+        let t_most = t.abs() + moved;
+        let count = row.dout.len() as f64;
+        let flushes = TINY * (8.0 * count + 8.0 + values.sum + common.out_size + t_most);
+        let ds = p * t;
+        let ds_error = a * t.abs() + most * moved + gamma(3) * most * t_most + flushes;
+        let f_most = by.slope.score.abs() + by.slope.error;
+        let pulled_error =
+            f_most * ds_error + by.slope.error * ds.abs() + U * f_most * (ds.abs() + ds_error) + 2.0 * TINY;
+        let overflows = values.size >= HUGE || f_most.max(1.0) * t_most >= HUGE;
+        let known = |error: f64| if overflows { f64::INFINITY } else { error };
+        Self {
+            p,
+            own: epsilon.exp_m1(),
+            a,
+            most,
+            t,
+            t_most,
+            b_dp,
+            flushes,
+            slope: by.slope,
+            ds: Known { score: ds, error: known(ds_error) },
+            pulled: Known { score: ds * by.slope.score, error: known(pulled_error) },
+            elements: by.elements,
+        }
+    }
+}
+
+/// Sums over the columns of do_i and v_j.
+struct Values {
+    dp: f64,
+    /// sum |do v|.
+    size: f64,
+    /// The same over what is subnormal in its storage and may be read as 0.
+    flushed: f64,
+    /// sum |v|.
+    sum: f64,
+}
+
+impl Values {
+    fn new(call: &GradientCall<'_>, row: &Row, j: u32) -> Self {
+        let storage = call.call.attention.storage;
+        let [smallest_dout, smallest_v] = [storage.out, storage.kv].map(min_normal);
+        let mut sums = Self { dp: 0.0, size: 0.0, flushed: 0.0, sum: 0.0 };
+        for (&dout, v) in row.dout.iter().zip(call.call.v(row.at, j)) {
+            let product = dout * v;
+            sums.dp += product;
+            sums.size += product.abs();
+            sums.sum += v.abs();
+            if dout.abs() < smallest_dout || v.abs() < smallest_v {
+                sums.flushed += product.abs();
+            }
+        }
+        sums
+    }
+}
