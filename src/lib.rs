@@ -134,12 +134,12 @@ pub use path::KernelPath;
 pub use pattern::AnyPattern;
 pub use pattern::{
     And, BigBird, BlockLayout, Blocks, Causal, Dilated, Document, Extent, First, Fixed, FixedPart, Full,
-    Global, KeyLengths, Longformer, Mask, Not, Or, PairPredicate, Pattern, Predicate, Prefix, Random, Site,
-    Span, Strided, StridedPart, Varies, Window,
+    Global, KeyLengths, Longformer, Mask, Not, Or, PairPredicate, Pattern, Permutation, Predicate, Prefix,
+    Random, Site, Span, Strided, StridedPart, Varies, Window,
 };
 pub use schedule::Schedule;
 pub use score::{
-    Alibi, Bias, Buckets, Relative, Score, Sinks, Slopes, Softcap, Temperature, Term, TermTensor,
+    Alibi, Bias, Buckets, Relative, Score, Segments, Sinks, Slopes, Softcap, Temperature, Term, TermTensor,
 };
 pub use shape::{
     Activation, AddShape, AttentionShape, Combine, EmbedShape, FeedForwardShape, MatmulShape, NormKind,

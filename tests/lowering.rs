@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use std::time::Instant;
 use wgpu_attention::{
     And, BigBird, BlockGrid, BlockLayout, BlockMask, Causal, Dilated, Document, Fixed, FixedPart, Global,
-    KeyLengths, Longformer, Mask, Not, Or, Parts, Pattern, Prefix, Random, Site, Strided, StridedPart,
-    Window,
+    KeyLengths, Longformer, Mask, Not, Or, Parts, Pattern, Permutation, Prefix, Random, Site, Strided,
+    StridedPart, Window,
 };
 
 /// A sparse pattern with parameters that fit `kv_len`.
@@ -56,6 +56,8 @@ fn sparse(q_len: usize, kv_len: usize) -> impl Strategy<Value = Box<dyn Pattern>
             boxed(Global { tokens: tokens.into() })
         }),
         interleaved(kv_len).prop_map(|ids| boxed(Document::new(ids))),
+        (shuffled(q_len.min(kv_len)), any::<bool>(), 0..=q_len.min(kv_len))
+            .prop_map(|(order, query, given)| boxed(Permutation::new(order).query(query).given(given))),
         (1usize..30, proptest::collection::vec(any::<bool>(), 12)).prop_map(move |(block, cells)| {
             let lists = BlockLayout::from_columns(
                 kv_len.div_ceil(block),
@@ -80,6 +82,11 @@ fn sparse(q_len: usize, kv_len: usize) -> impl Strategy<Value = Box<dyn Pattern>
 /// Ids of a few documents, token by token.
 fn interleaved(kv_len: usize) -> impl Strategy<Value = Vec<u32>> {
     (1u32..20).prop_flat_map(move |documents| proptest::collection::vec(0..documents, kv_len))
+}
+
+/// Each position once.
+fn shuffled(positions: usize) -> impl Strategy<Value = Vec<u32>> {
+    Just((0..positions as u32).collect::<Vec<_>>()).prop_shuffle()
 }
 
 /// Sparse patterns, and combinations of them with each other and with those of natural order.
@@ -180,13 +187,15 @@ proptest! {
 fn visited_pairs_stay_near_kept_ones() {
     let n = 16384;
     let tokens: Vec<usize> = (0..16).map(|t| t * 997).collect();
-    let cases: [(&str, Box<dyn Pattern>, f64); 9] = [
+    let order: Vec<u32> = (0..n as u32).map(|i| i * 7919 % n as u32).collect();
+    let cases: [(&str, Box<dyn Pattern>, f64); 10] = [
         ("strided", boxed(Strided::new(128).unwrap()), 1.6),
         ("strided, both directions", boxed(Strided { causal: false, ..Strided::new(128).unwrap() }), 1.6),
         ("fixed, one summary key", boxed(Fixed::new(128, 1).unwrap()), 1.6),
         ("fixed, eight summary keys", boxed(Fixed::new(128, 8).unwrap()), 1.6),
         ("fixed, both directions", boxed(Fixed { causal: false, ..Fixed::new(128, 8).unwrap() }), 1.6),
         ("window", boxed(Window { before: 511, after: 0 }), 1.2),
+        ("permutation", boxed(Permutation::new(order)), 1.2),
         ("bigbird", boxed(BigBird::new(64, 3, 2, 3, 7).unwrap()), 1.2),
         ("longformer", boxed(Longformer::new(512, tokens).unwrap()), 1.2),
         ("dilated", boxed(Dilated::new(8192, 0, 16).unwrap()), 1.2),
@@ -211,13 +220,15 @@ fn a_million_keys_build_in_seconds() {
     let tokens: Vec<usize> = (0..16).map(|t| t * 65_521).collect();
     let diagonal =
         BlockLayout::from_columns(n / 64, &[(0..n as u32 / 64).map(|r| vec![r]).collect()]).unwrap();
-    let cases: [(&str, Box<dyn Pattern>); 14] = [
+    let order: Vec<u32> = (0..n as u64).map(|i| (i * 7919 % n as u64) as u32).collect();
+    let cases: [(&str, Box<dyn Pattern>); 15] = [
         ("full", boxed(wgpu_attention::Full)),
         ("causal", boxed(Causal)),
         ("window", boxed(Window { before: 511, after: 0 })),
         ("dilated", boxed(Dilated::new(8192, 0, 16).unwrap())),
         ("strided", boxed(Strided::new(1024).unwrap())),
         ("fixed", boxed(Fixed::new(1024, 8).unwrap())),
+        ("permutation", boxed(Permutation::new(order).query(true))),
         ("global", boxed(Global::new(tokens.clone()).unwrap())),
         ("random", boxed(Random::new(64, 3, 7).unwrap())),
         ("bigbird", boxed(BigBird::new(64, 3, 2, 3, 7).unwrap())),

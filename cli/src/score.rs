@@ -4,7 +4,9 @@ use crate::tensors::{Tensors, wrong};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
-use wgpu_attention::{Alibi, AttentionShape, BiasStrides, Relative, Score, Slopes, Strides, Temperature};
+use wgpu_attention::{
+    Alibi, AttentionShape, BiasStrides, Relative, Score, Segments, Slopes, Strides, Temperature,
+};
 
 /// The score as options.
 #[derive(Debug, Args)]
@@ -134,9 +136,10 @@ fn score(scale: Option<f32>, softcap: Option<f32>, alibi: Option<Alibi>) -> Scor
 pub(crate) type Terms = Vec<(&'static str, Vec<f32>)>;
 
 /// The tensors of a file that the terms of a score may use.
-pub(crate) const TENSORS: [&str; 6] = ["bias", "temperature", "slopes", "r", "u", "w"];
+pub(crate) const TENSORS: [&str; 10] =
+    ["bias", "temperature", "slopes", "r", "u", "w", "seg_q", "seg_k", "seg_embed", "s"];
 
-/// The score with the terms that a file has a tensor for (`bias`, `temperature`, `r`), and the tensors of all its terms.
+/// The score with the terms that a file has a tensor for (`bias`, `temperature`, `r`, `seg_embed`), and the tensors of all its terms.
 pub(crate) fn with_tensors(
     mut score: Score,
     distances: Option<Distances>,
@@ -145,6 +148,10 @@ pub(crate) fn with_tensors(
 ) -> Result<(Score, Terms)> {
     if let Some(relative) = relative(distances, file, shape)? {
         score = score.with(relative);
+    }
+    let segments = segments(file, shape)?;
+    if segments.is_some() {
+        score = score.with(Segments);
     }
     if let Some(bias) = file.find("bias") {
         let sizes = bias.broadcast([shape.batch, shape.heads, shape.q_len, shape.kv_len])?;
@@ -166,6 +173,10 @@ pub(crate) fn with_tensors(
                 terms.push((term.name, values.concat()));
                 continue;
             }
+            "segments" => {
+                terms.push((term.name, segments.clone().unwrap_or_default()));
+                continue;
+            }
             _ => {}
         }
         let tensor = file.need(term.name)?;
@@ -176,6 +187,21 @@ pub(crate) fn with_tensors(
         terms.push((term.name, tensor.floats()?));
     }
     Ok((score, terms))
+}
+
+/// The tensor `segments` of a file that has `s`, `seg_embed`, `seg_q` and `seg_k`.
+fn segments(file: &Tensors<'_>, shape: &AttentionShape) -> Result<Option<Vec<f32>>> {
+    let names = ["s", "seg_embed", "seg_q", "seg_k"];
+    if names.iter().all(|name| file.find(name).is_none()) {
+        return Ok(None);
+    }
+    let [s, e, queries, keys] = names.map(|name| file.need(name));
+    let (s, e, queries, keys) = (s?, e?, queries?, keys?);
+    s.expect(&[shape.heads, shape.head_dim], "[H, D]")?;
+    e.expect(&[2, shape.heads, shape.head_dim], "[2, H, D]")?;
+    queries.expect(&[shape.batch, shape.q_len], "[B, Lq]")?;
+    keys.expect(&[shape.batch, shape.kv_len], "[B, Lk]")?;
+    Ok(Some(Segments::tensor(&s.floats()?, &e.floats()?, &queries.indices()?, &keys.indices()?)))
 }
 
 /// The relative rows that a file has as `r`, with `u` and `w`.

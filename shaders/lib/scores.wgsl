@@ -10,7 +10,7 @@ var<private> strange_rows: vec4<bool>;
 fn is_masked(tile: KeyTile) -> bool { return tile.kind != FULL || tile.count < KEYS; }
 
 fn scores(at: Head, lane: Lane, tile: KeyTile, products: Scores) -> Scores {
-    var s = related(at, lane, tile, products);
+    var s = segmented(at, lane, tile, related(at, lane, tile, products));
     let row = at.first_row + lane.r;
     if (SCORES_NEED_POSITIONS) {
         let key = tile.first + lane.c;

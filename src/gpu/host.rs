@@ -38,12 +38,13 @@ pub fn recommended_features(adapter: &wgpu::Adapter) -> wgpu::Features {
 }
 
 /// WebGPU's default limits, raised to what the adapter has where the kernels gain by it: larger bindings and buffers
-/// for long sequences, more workgroup memory for better tiles.
+/// for long sequences, more workgroup memory for better tiles, more storage buffers for scores of many tensors.
 pub fn recommended_limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
     let have = adapter.limits();
     wgpu::Limits {
         max_buffer_size: have.max_buffer_size,
         max_storage_buffer_binding_size: have.max_storage_buffer_binding_size,
+        max_storage_buffers_per_shader_stage: have.max_storage_buffers_per_shader_stage,
         max_compute_workgroup_storage_size: have.max_compute_workgroup_storage_size,
         max_compute_invocations_per_workgroup: have.max_compute_invocations_per_workgroup,
         max_compute_workgroup_size_x: have.max_compute_workgroup_size_x,

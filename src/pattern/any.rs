@@ -1,7 +1,7 @@
 use super::{
     BigBird, BlockLayout, Blocks, Causal, CausalTopLeft, Dilated, Document, Extent, First, Fixed, Full,
-    Global, Identity, KeyLengths, Longformer, Mask, Pattern, Piece, Prefix, Random, Range, Site, Span,
-    Strided, Varies, Window, names, short, spans,
+    Global, Identity, KeyLengths, Longformer, Mask, Pattern, Permutation, Piece, Prefix, Random, Range, Site,
+    Span, Strided, Varies, Window, names, short, spans,
 };
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 /// | `{"kind": "window", "before": -1, "after": 0}`, an end of -1 is open | `window:before=-1` |
 /// | `{"kind": "first", "count": 4}` | `first:count=4` |
 /// | `{"kind": "document", "ids": [0, 0, 1]}` | `document:ids=[0,0,1]` |
+/// | `{"kind": "permutation", "order": [2, 0, 1], "stream": "query"}` | `permutation:order=[2,0,1],stream=query` |
 /// | `{"kind": "and", "of": [{"kind": "causal"}, {"kind": "key_lengths", "lengths": [5, 7]}]}` | `causal & key_lengths:lengths=[5,7]` |
 /// | `{"kind": "or", "of": [...]}` | `a \| b` |
 /// | `{"kind": "not", "of": {"kind": "causal"}}` | `!causal` |
@@ -51,6 +52,8 @@ pub enum AnyPattern {
     First(First),
     /// [`Document`].
     Document(Document),
+    /// [`Permutation`].
+    Permutation(Permutation),
     /// [`KeyLengths`].
     KeyLengths(KeyLengths),
     /// [`Blocks`]. The layout may lie elsewhere, see [`with_tensors`](Self::with_tensors).
@@ -163,6 +166,7 @@ macro_rules! one {
             Self::Prefix($p) => $call,
             Self::First($p) => $call,
             Self::Document($p) => $call,
+            Self::Permutation($p) => $call,
             Self::KeyLengths($p) => $call,
             Self::Blocks($p) => $call,
             Self::Mask($p) => $call,
@@ -285,6 +289,14 @@ mod tests {
             (r#"{"kind":"first","count":4}"#, "first:count=4"),
             (r#"{"kind":"document","ids":[3,3,1]}"#, "document:ids=[3, 3, 1]"),
             (r#"{"kind":"document","ids":[[0],[1]]}"#, "document:ids=[[0],[1]]"),
+            (
+                r#"{"kind":"permutation","order":[1,0],"stream":"content"}"#,
+                "permutation:order=[1,0],stream=content",
+            ),
+            (
+                r#"{"kind":"permutation","order":[[0],[0]],"stream":"query","given":1}"#,
+                "permutation:order=[[0],[0]],stream=query,given=1",
+            ),
             (r#"{"kind":"key_lengths","lengths":[5,7]}"#, "key_lengths:lengths=[5,7]"),
             (
                 r#"{"kind":"blocks","block":16,"layout":[[[1,0],[0,1]]]}"#,
@@ -398,6 +410,7 @@ mod tests {
     fn open_ends_and_what_may_be_left_out() {
         let window = |before, after| AnyPattern::Window(Window { before, after });
         assert_eq!(parse("window:before=127"), window(127, 0));
+        assert_eq!(parse("permutation:order=[1,0]"), AnyPattern::Permutation(Permutation::new([1, 0])));
         assert_eq!(parse("window:before=-1"), window(usize::MAX, 0));
         assert_eq!(parse("window:before=-1,after=-1"), window(usize::MAX, usize::MAX));
         assert_eq!(parse(r#"{"kind":"window","before":3,"after":-1}"#), window(3, usize::MAX));
@@ -438,6 +451,8 @@ mod tests {
     #[test]
     fn delegation() -> Result<()> {
         let grid = BlockGrid::new(70, 100).batch(2).blocks(16, 16);
+        let order: Vec<String> = (0..70).map(|n| (n * 33 % 70).to_string()).collect();
+        let permutation = format!("permutation:order=[{}],stream=query,given=9", order.join(","));
         for text in [
             "full",
             "causal",
@@ -446,6 +461,7 @@ mod tests {
             "prefix:len=33",
             "first:count=33",
             "key_lengths:lengths=[40,90]",
+            &permutation,
             "causal & key_lengths:lengths=[40,90] & !window:before=9,after=0",
             "prefix:len=17 | window:before=0,after=5 | !causal",
         ] {

@@ -1,4 +1,5 @@
-use super::{Extent, Identity, Pattern, Piece, Range, Site, Span, Varies, spans::word};
+use super::stretches::Stretches;
+use super::{Extent, Identity, Pattern, Piece, Range, Site, Span, Varies};
 use crate::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
@@ -203,35 +204,6 @@ impl Item {
         let first = self.by_id.partition_point(|&run| self.id(run as usize) < id);
         let runs = self.by_id[first..].iter().map(|&run| run as usize);
         runs.take_while(move |&run| self.id(run) == id)
-    }
-}
-
-/// One stretch of keys for each query; the stretches of later queries neither start nor end earlier.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Stretches(Arc<[Range<u32>]>);
-
-impl Pattern for Stretches {
-    fn keep(&self, _: &Site, i: usize, j: usize) -> bool {
-        self.0[i].contains(&(j as u32))
-    }
-
-    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
-        let keys = self.0[i].start as isize..self.0[i].end as isize;
-        word(keys, j, site.extent.kv_len)
-    }
-
-    fn spans(&self, _: &Site, rows: Range<usize>) -> Vec<Span> {
-        let (first, last) = (&self.0[rows.start], &self.0[rows.end - 1]);
-        let keys = first.start as usize..last.end as usize;
-        vec![Span { keys, all: first == last }]
-    }
-
-    fn alike(&self, _: &Site, a: usize, b: usize) -> bool {
-        self.0[a] == self.0[b]
-    }
-
-    fn identity(&self) -> Identity<'_> {
-        Identity::of(self)
     }
 }
 

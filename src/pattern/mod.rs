@@ -25,8 +25,10 @@ mod global;
 mod key_lengths;
 mod logic;
 mod mask;
+mod permutation;
 mod predicate;
 mod prefix;
+mod stretches;
 mod strided;
 mod window;
 
@@ -51,6 +53,7 @@ pub use global::{Global, Longformer};
 pub use key_lengths::KeyLengths;
 pub use logic::{And, Identity, Not, Or, Piece};
 pub use mask::Mask;
+pub use permutation::Permutation;
 pub use predicate::{PairPredicate, Predicate};
 pub use prefix::Prefix;
 pub use strided::{Dilated, Strided, StridedPart};

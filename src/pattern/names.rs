@@ -3,13 +3,14 @@
 use serde_json::Value;
 
 /// As `AnyPattern` has them: a test compares the two.
-pub(super) const ALL: [&str; 19] = [
+pub(super) const ALL: [&str; 20] = [
     "full",
     "causal",
     "window",
     "prefix",
     "first",
     "document",
+    "permutation",
     "key_lengths",
     "blocks",
     "mask",

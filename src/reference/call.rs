@@ -122,7 +122,7 @@ impl<'a> Call<'a> {
         let k_at = self.strides[1].at(at.batch, self.shape.kv_head(at.head), j);
         let (q, k) = (&self.q[q_at..q_at + d], &self.k[k_at..k_at + d]);
         let scale = f64::from(self.attention.scale_value());
-        Pair { batch: at.batch, head: at.head, i: at.i, j, position, q, k, scale }
+        Pair { batch: at.batch, head: at.head, i: at.i, j, position, q, k, scale, shape: self.shape }
     }
 
     /// q_i, `[d]`.

@@ -16,6 +16,7 @@ mod bias;
 mod buckets;
 mod relative;
 mod rule;
+mod segments;
 mod sinks;
 mod softcap;
 mod temperature;
@@ -26,6 +27,7 @@ pub use buckets::Buckets;
 pub use relative::Relative;
 pub use rule::TermTensor;
 pub(crate) use rule::{Known, Pair, Products, Rule};
+pub use segments::Segments;
 pub use sinks::Sinks;
 pub use softcap::Softcap;
 pub use temperature::Temperature;
@@ -56,6 +58,8 @@ pub struct Score {
 pub enum Term {
     /// Adds products of the queries with rows by distance.
     Relative(Relative),
+    /// Adds products of the queries with a row for their segment or for another.
+    Segments(Segments),
     /// Divides by a temperature per head.
     Temperature(Temperature),
     /// c tanh(score / c).
@@ -75,6 +79,7 @@ impl Term {
     pub(crate) fn rule(&self) -> &dyn Rule {
         match self {
             Self::Relative(term) => term,
+            Self::Segments(term) => term,
             Self::Temperature(term) => term,
             Self::Softcap(term) => term,
             Self::Alibi(term) => term,
@@ -100,7 +105,7 @@ macro_rules! terms {
     };
 }
 
-terms!(Relative, Temperature, Softcap, Alibi, Buckets, Bias, Sinks);
+terms!(Relative, Segments, Temperature, Softcap, Alibi, Buckets, Bias, Sinks);
 
 impl Score {
     /// scale q . k with a scale of 1 / sqrt(d) (Vaswani 2017, eq. 1), without terms.

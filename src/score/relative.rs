@@ -1,6 +1,6 @@
 //! Relative rows: a product of the query with a row that the distance chooses (Shaw 2018, Transformer-XL).
 
-use super::rule::{Known, Pair, Products, Rule, TINY, Tensors, TermTensor, U};
+use super::rule::{Known, Pair, Products, Rule, SUBNORMAL, TINY, Tensors, TermTensor, U};
 use crate::uniform::{Block, Rows, uniform};
 use crate::{AttentionShape, Error, Result, Strides};
 use std::borrow::Cow;
@@ -132,9 +132,6 @@ impl Relative {
     }
 }
 
-/// Below it, an element of k or q may be read as 0, in the storage that has the fewest numbers (f16).
-const SUBNORMAL: f64 = 1.0 / 16384.0;
-
 impl Rule for Relative {
     fn name(&self) -> &'static str {
         "relative"
@@ -226,6 +223,10 @@ impl Rule for Relative {
 
     fn shader(&self) -> Cow<'static, str> {
         include_str!("../../shaders/score/relative.wgsl").into()
+    }
+
+    fn in_product(&self) -> bool {
+        true
     }
 
     fn scales(&self) -> bool {

@@ -32,6 +32,7 @@ pub(crate) struct Pair<'a> {
     pub(crate) k: &'a [f32],
     /// The factor of products.
     pub(crate) scale: f64,
+    pub(crate) shape: &'a AttentionShape,
 }
 
 impl Pair<'_> {
@@ -67,6 +68,9 @@ pub(crate) type Tensors<'a> = [Cow<'a, [f32]>];
 pub(super) const U: f64 = 1.0 / 8_388_608.0;
 /// The smallest normal f32: what a flush may lose.
 pub(super) const TINY: f64 = f32::MIN_POSITIVE as f64;
+
+/// Below it, an element of k or q may be read as 0, in the storage that has the fewest numbers (f16).
+pub(super) const SUBNORMAL: f64 = 1.0 / 16384.0;
 
 /// The error of `after`, the score `before` with an f32 number added: one addition, and the flush of a number that is not
 /// normal; infinite where f32 may overflow.
@@ -163,6 +167,11 @@ pub(crate) trait Rule {
     /// An element, from random bits, under which the term changes no score, though it may remove the pair, and a sink may be one
     /// more of 0; `None` if the term always changes some. For tests that need equal scores.
     fn silent(&self, bits: u64) -> Option<f32>;
+
+    /// Whether the tile adds the term to the products, and no function `NAME_score` does.
+    fn in_product(&self) -> bool {
+        false
+    }
 
     /// The WGSL that defines `NAME_score(pairs, scores)`, and where the term [scales](Self::scales) `NAME_slope(pairs, scores)`:
     /// the derivative of the score with this term by the score without it.

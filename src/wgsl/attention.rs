@@ -1,7 +1,7 @@
 //! Variants of `attention.wgsl`.
 
 use super::{Header, Matrices, Shader, SortedChunks, Tile, TileKind, TileLimits, score, tensor};
-use crate::{Alibi, BiasStrides, Buckets, ElementType, Relative, Score, Sinks, Temperature};
+use crate::{Alibi, BiasStrides, Buckets, ElementType, Relative, Score, Segments, Sinks, Temperature};
 
 /// What the kernel leaves beside the output rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -141,6 +141,10 @@ impl AttentionVariant {
         });
         texts.extend(self.relative_texts());
         texts.push(score::rows(&self.score));
+        texts.push(match self.score.term("segments") {
+            Some(_) => tensor::reads("segments", ElementType::F32, false),
+            None => include_str!("../../shaders/score/no_segments.wgsl").into(),
+        });
         texts.extend([
             tensor::reads("q", self.q, self.aligned_q),
             tensor::reads("k", self.kv, self.aligned_kv),
@@ -267,6 +271,7 @@ impl AttentionVariant {
             Score::new().alibi(),
             Score::new().with(Temperature),
             Score::new().with(Buckets::new(32, 128).bidirectional(true)),
+            Score::new().with(Segments),
             Score::new().with(Relative::new(63, 127)),
             Score::new().with(Relative::new(63, 127).u(true).w(true).clip(true)),
             Score::new().with(Sinks),
@@ -276,6 +281,8 @@ impl AttentionVariant {
         }
         for relative in [Relative::new(63, 127), Relative::new(63, 127).u(true).w(true)] {
             list.push(Self { score: Score::new().with(relative), ..base(64, 64, TileLimits::CPU) });
+            let score = Score::new().with(relative).with(Segments).softcap(2.0);
+            list.push(Self { score, ..small(64, 64) });
         }
         for chunks in SortedChunks::representatives() {
             let stats = Stats::State;

@@ -20,8 +20,7 @@ pub(super) fn texts(score: &Score) -> Vec<String> {
     if score.rules().any(|rule| rule.may_remove()) {
         text += "    removed = vec4(false);\n";
     }
-    // Relative rows are in the products.
-    for rule in pair_rules(score).filter(|rule| rule.name() != "relative") {
+    for rule in pair_rules(score).filter(|rule| !rule.in_product()) {
         writeln!(text, "    s = {}_score(pairs, s);", rule.name()).expect("writing to a String succeeds");
     }
     text += "    return s;\n}\n";
@@ -50,7 +49,7 @@ pub(super) fn slope(score: &Score) -> String {
     text += "fn score_slope(pairs: Pairs, products: vec4<f32>) -> vec4<f32> {\n    var s = products;\n";
     text += "    var slope = vec4(1.0);\n";
     // What comes after the last term that scales has no part in it.
-    let rules: Vec<_> = pair_rules(score).filter(|rule| rule.name() != "relative").collect();
+    let rules: Vec<_> = pair_rules(score).filter(|rule| !rule.in_product()).collect();
     let end = rules.iter().rposition(|rule| rule.scales()).map_or(0, |last| last + 1);
     for (n, rule) in rules[..end].iter().enumerate() {
         let name = rule.name();

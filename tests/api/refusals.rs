@@ -3,8 +3,8 @@
 use super::{adapter, device, gpu, storage, tensors};
 use wgpu_attention::{
     Attention, AttentionBuffers, AttentionShape, BiasStrides, BlockGrid, BlockMask, Causal, Full, Gpu,
-    Inputs, KernelPath, Kernels, Layout, Layouts, Options, Outputs, Pattern, Relative, Score, Strided,
-    Strides, Temperature, Window,
+    Inputs, KernelPath, Kernels, Layout, Layouts, Options, Outputs, Pattern, Relative, Score, Segments,
+    Strided, Strides, Temperature, Window,
 };
 
 /// Asserts the message of a call that is refused.
@@ -111,6 +111,21 @@ fn relative_rows_that_do_not_serve_are_refused() {
     assert_eq!(message, format!("score: need {need}, got relative"));
     let path = kernels.attention(scored(Relative::new(63, 127)), &Full).unwrap().path().clone();
     assert!(path.why.contains(need), "{}", path.why);
+}
+
+#[test]
+fn segments_that_do_not_serve_are_refused() {
+    let shape = AttentionShape::new(1, 2, 64, 16);
+    let segmented = shape.score(Score::new().with(Segments));
+    let tensors = tensors(shape);
+    let inputs = Inputs::new(&tensors[0], &tensors[1], &tensors[2]);
+    let missing = inputs.check(&segmented).unwrap_err().to_string();
+    assert_eq!(missing, "segments: need one tensor, since the score has this term, got none");
+    let short = inputs.clone().tensor("segments", &[0.0; 96]).check(&segmented).unwrap_err().to_string();
+    assert_eq!(short, "segments: need 224 elements, got 96 elements");
+    let plan = gpu().kernels().attention(&segmented, &Full).unwrap();
+    let message = plan.backward().unwrap_err().to_string();
+    assert_eq!(message, "score: need a score without segments, which have no gradients yet, got segments");
 }
 
 #[test]

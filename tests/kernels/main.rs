@@ -13,6 +13,7 @@
 //! | `repeats.rs` | the same call gives the same bits; what a row does not attend does not reach it |
 //! | `strange.rs` | NaN and infinity: exactly the rows that attend one are not finite |
 //! | `relative.rs` | relative rows: the bound and the sets |
+//! | `segments.rs` | segments: the bound and the sets |
 //! | `relations.rs` | heads permuted, scores shifted, work cut otherwise |
 //! | `properties.rs` | all of it over drawn calls (proptest) |
 //! | `cooperative.rs` | the cooperative path: its bound, sets, parts, rescales |
@@ -31,6 +32,7 @@ mod properties;
 mod relations;
 mod relative;
 mod repeats;
+mod segments;
 mod sets;
 mod sizes;
 mod strange;

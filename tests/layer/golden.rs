@@ -180,9 +180,13 @@ fn models() {
         model::run(&mut exact, &file).unwrap();
         for (machine, states) in [("device", &states), ("f64", &exact.states)] {
             let found = model::compare(&file, states).unwrap();
-            let names: Vec<_> = found.iter().map(|state| state.name.as_str()).collect();
-            let more = if case.json["family"] == "bert" { &["pooled"][..] } else { &[] };
-            assert_eq!(names, [&["hidden_0", "hidden_1", "hidden_2", "last"], more].concat());
+            let gradient = |name: &String| name == "dout" || name.starts_with("d.");
+            let unread: Vec<_> = file.unread().into_iter().filter(|name| !gradient(name)).collect();
+            assert!(
+                unread.is_empty() && found.len() >= 4,
+                "{}, {machine}: {unread:?} are not compared",
+                case.name
+            );
             for State { name, found, .. } in found {
                 assert!(found.pass, "{}, {name}, {machine}: {found}", case.name);
                 println!("{}, {name}, {machine}: {found}", case.name);
@@ -277,6 +281,6 @@ fn a_model_file_that_does_not_fit_is_named() {
     assert_eq!(family, "family: need `bert`, found `gpt2`");
     let unknown = edited("family\\\": \\\"gpt2", "family\\\": \\\"gptx");
     let unknown = model::run(&mut Exact::default(), &File::parse(&unknown).unwrap()).unwrap_err().to_string();
-    assert_eq!(unknown, "family: need `bert` or `gpt2`, found `gptx`");
+    assert_eq!(unknown, "family: need `bert`, `gpt2`, `t5`, `transfoxl` or `xlnet`, found `gptx`");
     assert!(File::parse(&bytes[..100]).is_err());
 }

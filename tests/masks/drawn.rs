@@ -8,7 +8,7 @@ use wgpu_attention::mask::BlockGrid;
 use wgpu_attention::pattern::Identity;
 use wgpu_attention::{
     And, BlockLayout, Blocks, Causal, Document, Extent, First, Full, KeyLengths, Mask, Not, Or,
-    PairPredicate, Pattern, Predicate, Prefix, Site, Varies, Window,
+    PairPredicate, Pattern, Permutation, Predicate, Prefix, Site, Varies, Window,
 };
 
 pub(crate) type AnyOne = Arc<dyn Pattern>;
@@ -56,6 +56,19 @@ pub(crate) fn leaf(e: Extent) -> BoxedStrategy<AnyOne> {
         ids(e.kv_len).prop_map(Document::new),
         vec(ids(e.kv_len), e.batch).prop_map(Document::per_batch),
     ];
+    let positions = e.q_len.min(e.kv_len);
+    let order = || Just((0..positions as u32).collect::<Vec<_>>()).prop_shuffle();
+    let permutations = (
+        prop_oneof![
+            order().prop_map(Permutation::new),
+            vec(order(), e.batch).prop_map(Permutation::per_batch),
+            Just(Permutation::new((0..positions as u32).collect::<Vec<_>>())),
+        ],
+        prop::bool::ANY,
+        0..=positions,
+    );
+    let permutations =
+        permutations.prop_map(|(permutation, query, given)| permutation.query(query).given(given));
     let blocks = (1usize..=70, prop::bool::ANY).prop_flat_map(move |(block, shared)| {
         let heads = if shared { 1 } else { e.heads };
         layout([heads, e.q_len.div_ceil(block), e.kv_len.div_ceil(block)])
@@ -75,6 +88,7 @@ pub(crate) fn leaf(e: Extent) -> BoxedStrategy<AnyOne> {
         reach().prop_map(|len| boxed(Prefix { len })),
         reach().prop_map(|count| boxed(First { count })),
         documents.prop_map(boxed),
+        permutations.prop_map(boxed),
         vec(0..=e.kv_len, e.batch).prop_map(|lengths| boxed(KeyLengths { lengths })),
         blocks.prop_map(boxed),
         mask.prop_map(boxed),

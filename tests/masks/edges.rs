@@ -4,7 +4,7 @@ use crate::drawn::{AnyOne, boxed};
 use wgpu_attention::mask::{BlockGrid, BlockMask, Parts, RunKind};
 use wgpu_attention::{
     And, BigBird, BlockLayout, Blocks, Causal, Dilated, Document, First, Fixed, Full, Global, KeyLengths,
-    Longformer, Mask, Not, Or, PairPredicate, Prefix, Random, Strided, Window,
+    Longformer, Mask, Not, Or, PairPredicate, Permutation, Prefix, Random, Strided, Window,
 };
 
 #[test]
@@ -39,6 +39,8 @@ fn no_keys_give_empty_rows() {
         boxed(First { count: 3 }),
         boxed(Document::new([])),
         boxed(Document::per_batch([vec![], vec![]])),
+        boxed(Permutation::new([])),
+        boxed(Permutation::per_batch([vec![], vec![]]).query(true)),
         boxed(KeyLengths { lengths: vec![0, 0] }),
         boxed(Blocks { block: 8, layout: layout() }),
         mask([1, 1, 1, 1]),

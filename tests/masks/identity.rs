@@ -6,8 +6,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use wgpu_attention::{
     And, BigBird, BlockLayout, Blocks, Causal, Dilated, Document, First, Fixed, FixedPart, Full, Global,
-    KeyLengths, Longformer, Mask, Not, Or, PairPredicate, Pattern, Predicate, Prefix, Random, Site, Strided,
-    StridedPart, Window,
+    KeyLengths, Longformer, Mask, Not, Or, PairPredicate, Pattern, Permutation, Predicate, Prefix, Random,
+    Site, Strided, StridedPart, Window,
 };
 
 /// Every pattern of the crate, and each again with every parameter changed in turn: no two are the same.
@@ -26,6 +26,10 @@ fn all_different() -> Vec<AnyOne> {
     all.extend([1, 2].map(|count| boxed(First { count })));
     all.extend([vec![0, 0, 1, 1], vec![0, 1, 1, 1]].map(|ids| boxed(Document::new(ids))));
     all.push(boxed(Document::per_batch([vec![0, 0, 1, 1], vec![0, 0, 1, 1]])));
+    let permutation = || Permutation::new([2, 0, 1]);
+    all.extend([permutation(), permutation().query(true), permutation().given(1)].map(boxed));
+    all.push(boxed(Permutation::new([2, 1, 0])));
+    all.push(boxed(Permutation::per_batch([vec![2, 0, 1], vec![2, 0, 1]])));
     all.extend([vec![1, 2], vec![2, 1], vec![1, 2, 3]].map(|lengths| boxed(KeyLengths { lengths })));
     all.push(boxed(Blocks { block: 2, layout: layout([true, false, true, true]) }));
     all.push(boxed(Blocks { block: 3, layout: layout([true, false, true, true]) }));

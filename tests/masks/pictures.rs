@@ -2,8 +2,8 @@
 
 use wgpu_attention::mask::{BlockGrid, BlockMask};
 use wgpu_attention::{
-    And, BlockLayout, Blocks, Causal, Document, First, Full, Mask, Not, Or, Pattern, Predicate, Prefix, Site,
-    Window,
+    And, BlockLayout, Blocks, Causal, Document, First, Full, Mask, Not, Or, Pattern, Permutation, Predicate,
+    Prefix, Site, Window,
 };
 
 fn picture(pattern: &dyn Pattern, q_len: usize, kv_len: usize) -> String {
@@ -42,6 +42,14 @@ fn pictures() {
     assert_eq!(picture(&document, 5, 5), "██··· ██··· ··███ ··███ ··███");
     assert_eq!(picture(&document, 2, 5), "··███ ··███");
     assert_eq!(picture(&document, 6, 5), "····· ██··· ██··· ··███ ··███ ··███");
+    let permutation = Permutation::new([2, 0, 3, 1]);
+    assert_eq!(picture(&permutation, 4, 4), "█·█· ████ ··█· █·██");
+    assert_eq!(picture(&permutation, 4, 6), "███·█· ██████ ██··█· ███·██");
+    assert_eq!(picture(&permutation, 6, 4), "···· ···· █·█· ████ ··█· █·██");
+    let query = permutation.query(true);
+    assert_eq!(picture(&query, 4, 4), "··█· █·██ ···· █·█·");
+    // Of what is given, nothing is predicted: all attend it, and it itself.
+    assert_eq!(picture(&query.clone().given(2), 4, 4), "█·█· █·██ █·█· █·█·");
     let layout = BlockLayout::new([1, 2, 3], [true, false, false, false, true, true]).expect("sizes fit");
     assert_eq!(picture(&Blocks { block: 2, layout }, 4, 6), "██···· ██···· ··████ ··████");
     let keys = Mask::new([1, 1, 1, 4], [true, false, true, true]).expect("sizes fit");

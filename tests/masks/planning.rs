@@ -5,7 +5,7 @@ use std::time::Instant;
 use wgpu_attention::mask::{BlockGrid, Parts};
 use wgpu_attention::{
     And, BigBird, BlockLayout, Blocks, Causal, Dilated, Document, Fixed, Full, Global, KeyLengths,
-    Longformer, Mask, Not, Or, PairPredicate, Prefix, Random, Strided, StridedPart, Window,
+    Longformer, Mask, Not, Or, PairPredicate, Permutation, Prefix, Random, Strided, StridedPart, Window,
 };
 
 const N: usize = 32_768;
@@ -28,6 +28,11 @@ fn layout(block: usize) -> Blocks {
     let row = |r: u32| [r / 2, r].into_iter().filter(|&c| c != r / 2 || r / 2 != r).collect();
     let layout = BlockLayout::from_columns(rows as usize, &[(0..rows).map(row).collect()]);
     Blocks { block, layout: layout.expect("columns ascend") }
+}
+
+/// Positions in steps of 7919.
+fn permutation(len: usize) -> Permutation {
+    Permutation::new((0..len).map(|n| (n * 7919 % len) as u32).collect::<Vec<_>>())
 }
 
 fn mask(sizes: [usize; 4], keep: impl Fn(usize) -> bool) -> Mask {
@@ -62,6 +67,8 @@ fn patterns() -> Vec<(&'static str, AnyOne)> {
         ("blocks 28", boxed(layout(28))),
         ("documents of 1000", boxed(Document::new((0..N as u32).map(|j| j / 1000).collect::<Vec<_>>()))),
         ("documents of 20", boxed(Document::new((0..N as u32).map(|j| j / 20).collect::<Vec<_>>()))),
+        ("permutation", boxed(permutation(N))),
+        ("permutation in order", boxed(Permutation::new((0..N as u32).collect::<Vec<_>>()).query(true))),
         ("1,000 streams", boxed(streams(1000))),
         ("3 streams", boxed(streams(3))),
         ("1,000 causal streams", boxed(And(Causal, streams(1000)))),

@@ -3,7 +3,7 @@
 use wgpu_attention::mask::{BlockGrid, BlockMask, Part, Parts};
 use wgpu_attention::{
     And, AttentionShape, BlockLayout, Blocks, Causal, Document, Error, Full, KeyLengths, Mask, Not, Or,
-    Pattern, Predicate, Result,
+    Pattern, Permutation, Predicate, Result,
 };
 
 fn refusal<T>(result: Result<T>) -> String {
@@ -57,6 +57,24 @@ fn bad_parameters() {
     assert_eq!(
         check(&Document::per_batch(vec![vec![0; 10]; 3])),
         "Document.ids: need 1 list or 2, one per batch item, got 3"
+    );
+    assert_eq!(
+        check(&Permutation::new([0, 1])),
+        "Permutation.order[0]: need 6 positions, the lesser of q_len and kv_len, got 2"
+    );
+    assert_eq!(
+        check(&Permutation::per_batch(vec![vec![0, 1, 2, 3, 4, 5]; 3])),
+        "Permutation.order: need 1 list or 2, one per batch item, got 3"
+    );
+    for twice in [5, 6, u32::MAX] {
+        assert_eq!(
+            check(&Permutation::per_batch([vec![0, 1, 2, 3, 4, 5], vec![0, 1, 2, twice, 4, 5]])),
+            "Permutation.order[1]: need each position from 0 to 5 once, got a list without 3"
+        );
+    }
+    assert_eq!(
+        check(&Permutation::new([5, 4, 3, 2, 1, 0]).given(7)),
+        "Permutation.given: need at most 6 positions, got 7"
     );
     let blocks = |block, sizes: [usize; 3]| {
         let cells = vec![true; sizes.iter().product()];

@@ -7,7 +7,7 @@ use wgpu_attention::reference::{Kind, Tensors};
 use wgpu_attention::wgsl::{DirectTile, StagedTile, Tile};
 use wgpu_attention::{
     Attention, AttentionShape, BiasStrides, Buckets, Causal, Element, ElementType, Full, Gpu, KernelPath,
-    Kernels, Options, PairPredicate, Relative, Score, Sinks, Site, Storage, Temperature, Window,
+    Kernels, Options, PairPredicate, Relative, Score, Segments, Sinks, Site, Storage, Temperature, Window,
 };
 use wgpu_attention_testing::mutants::{Check, Edit};
 
@@ -69,6 +69,7 @@ pub(crate) const CHECKS: &[(&str, Check<Subject>)] = &[
         bound_on(&s.small, &case(bucketed, Full)).map(drop)
     }),
     ("relative", |s| relative().iter().try_for_each(|case| bound_on(&s.small, case).map(drop))),
+    ("segments", segments),
     ("relative ring", |s| {
         let [causal, full] = relative();
         // The full blocks come first, then the keys before them.
@@ -242,6 +243,16 @@ fn relative() -> [Case; 2] {
         case(scored(Score::new().with(all)), Causal),
         case(scored(Score::new().with(Relative::new(9, 25).clip(true))), Full),
     ]
+}
+
+/// Segments, with heads and batch items of their own, and where queries are packed and reordered.
+fn segments(s: &Subject) -> Result<(), String> {
+    let all = case(scored(Score::new().with(Segments)), Causal);
+    bound_on(&s.small, &all)?;
+    bound_of_parts(&s.small, &all, &cut(&all, Cut::Gathers, 1))?;
+    let [few, ..] = packed();
+    let score = few.attention.score.clone().with(Segments);
+    bound_on(&s.small, &Case { attention: few.attention.clone().score(score), ..few }).map(drop)
 }
 
 /// What the tile of cooperative matrices does by itself; maxima that rise late, and a wide output.

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use wgpu_attention::reference::{self, Counter, Kind, Position, Tensors, WeightFormat};
 use wgpu_attention::{
     Attention, AttentionShape, BiasStrides, Buckets, Causal, Element, ElementType, Full, Inputs, Pattern,
-    Relative, Score, Sinks, Storage, Temperature,
+    Relative, Score, Segments, Sinks, Storage, Temperature,
 };
 
 use ElementType::{Bf16, F16, F32};
@@ -121,6 +121,9 @@ impl Config {
             let relative = Relative::new(shape.kv_len as i32 - 1, shape.q_len + shape.kv_len - 1);
             let [u, w] = [24, 25].map(|n| !subnormal && draw.bits(n).is_multiple_of(2));
             score = score.with(relative.u(u).w(w));
+        }
+        if draw.bits(27).is_multiple_of(5) {
+            score = score.with(Segments);
         }
         if bias.is_some() {
             score = score.bias(BiasStrides::broadcast([1, 1, shape.q_len, shape.kv_len]));
@@ -278,6 +281,7 @@ fn no_rounding_exceeds_the_bound() {
         ("q f32, k and v in 16 bits", 9),
         ("relative", 10),
         ("sinks", 11),
+        ("segments", 12),
     ] {
         let has = |config: &Config| match is {
             0 => config.has("softcap"),
@@ -289,6 +293,7 @@ fn no_rounding_exceeds_the_bound() {
             8 => config.has("temperature"),
             10 => config.has("relative"),
             11 => config.has("sinks"),
+            12 => config.has("segments"),
             9 => config.attention.storage.q != config.attention.storage.kv,
             _ => {
                 let long = is == 5 || config.attention.shape.kv_len >= 32 && !config.causal;

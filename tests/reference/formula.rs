@@ -3,7 +3,7 @@
 use wgpu_attention::reference::{self, Kind, Output, Tensors};
 use wgpu_attention::{
     Alibi, Attention, AttentionShape, BiasStrides, Causal, Element, ElementType, Full, Inputs, Layout,
-    Layouts, PairPredicate, Relative, Score, Sinks, Slopes, Storage, Strides, Temperature,
+    Layouts, PairPredicate, Relative, Score, Segments, Sinks, Slopes, Storage, Strides, Temperature,
 };
 
 fn close(a: f64, b: f64) -> bool {
@@ -113,6 +113,36 @@ fn relative_rows_by_hand() {
         let sum: f64 = (0..3).map(|j| score(j).exp()).sum();
         let out: f64 = (0..3).map(|j| score(j).exp() / sum * f64::from(v[2 * j])).sum();
         assert!(close(exact.out[(h * 2 + i) * 2], out) && close(exact.lse[h * 2 + i], sum.ln()), "{h} {i}");
+    }
+}
+
+/// 2 items, 2 heads on one key head, 2 queries behind a key of memory, d = 2: by loops of their own, over the published formula.
+#[test]
+fn segments_by_hand() {
+    let shape = AttentionShape::new(2, 2, 2, 2).kv_heads(1).kv_len(3);
+    let drawn =
+        |len: usize, by: usize| -> Vec<f32> { (0..len).map(|n| (n * by % 11) as f32 / 4.0 - 1.25).collect() };
+    let (q, k, v) = (drawn(16, 7), drawn(12, 5), drawn(12, 3));
+    let (s, e) = (drawn(4, 9), drawn(8, 4));
+    let (q_ids, k_ids) = ([0, 1, 2, 0], [0, 0, 1, 0, 2, 2]);
+    let segments = Segments::tensor(&s, &e, &q_ids, &k_ids);
+    let inputs = Inputs::new(&q, &k, &v).tensor("segments", &segments);
+    let score = Score::new().scale(0.5).with(Segments);
+    let exact = reference::attention_with(shape.score(score), &inputs, &Full).unwrap();
+    for (b, h, i) in (0..8).map(|n| (n / 4, n / 2 % 2, n % 2)) {
+        let row = (b * 2 + h) * 2 + i;
+        let score = |j: usize| {
+            let differs = usize::from(q_ids[b * 2 + i] != k_ids[b * 3 + j]);
+            let of = |c: usize| {
+                let q = f64::from(q[row * 2 + c]);
+                let e = f64::from(e[(differs * 2 + h) * 2 + c]);
+                q * f64::from(k[(b * 3 + j) * 2 + c]) + (q + f64::from(s[h * 2 + c])) * e
+            };
+            0.5 * (of(0) + of(1))
+        };
+        let sum: f64 = (0..3).map(|j| score(j).exp()).sum();
+        let out: f64 = (0..3).map(|j| score(j).exp() / sum * f64::from(v[(b * 3 + j) * 2])).sum();
+        assert!(close(exact.out[row * 2], out) && close(exact.lse[row], sum.ln()), "{b} {h} {i}");
     }
 }
 

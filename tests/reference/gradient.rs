@@ -5,7 +5,8 @@ use wgpu_attention::reference::gradient::{Gradients, attention_gradient};
 use wgpu_attention::reference::{self, Counter, Kind, Tensors};
 use wgpu_attention::{
     Alibi, And, Attention, AttentionShape, BiasStrides, Buckets, Causal, ElementType, Full, KeyLengths,
-    Layout, Pattern, Relative, Score, Sinks, Slopes, Storage, Strided, Strides, Temperature, Window,
+    Layout, Pattern, Relative, Score, Segments, Sinks, Slopes, Storage, Strided, Strides, Temperature,
+    Window,
 };
 
 /// A power of two, so that x + STEP and x - STEP are exact for what [`tensors`] draws.
@@ -96,6 +97,8 @@ fn every_term_alone_and_all_together() {
         Score::new().bias(bias),
         Score::new().with(Sinks),
         Score::new().softcap(2.0).with(Temperature).with(Sinks),
+        Score::new().with(Segments),
+        Score::new().with(Segments).with(Temperature).softcap(2.0),
         Score::new().softcap(2.0).with(Temperature).with(given).bias(bias),
     ];
     for score in scores {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use wgpu_attention::pattern::Tensors;
 use wgpu_attention::reference::gradient::attention_gradient;
 use wgpu_attention::{
-    AnyPattern, AttentionShape, BiasStrides, BlockLayout, Inputs, Mask, Relative, Score, Strides,
+    AnyPattern, AttentionShape, BiasStrides, BlockLayout, Inputs, Mask, Relative, Score, Segments, Strides,
 };
 
 /// What rounding f64 to f32 moves, relative.
@@ -63,6 +63,16 @@ fn relative(case: &Value, file: &SafeTensors<'_>) -> Option<(Relative, Vec<f32>,
     Some((relative, floats(&r), [u, w].into_iter().flatten().flatten().collect()))
 }
 
+/// The tensor of segments, where the file has them.
+fn segments(file: &SafeTensors<'_>) -> Option<Vec<f32>> {
+    let [s, e] = ["s", "seg_embed"].map(|name| file.tensor(name).ok().map(|view| floats(&view)));
+    let [queries, keys] = ["seg_q", "seg_k"].map(|name| {
+        let words = file.tensor(name).ok()?.data().to_vec();
+        Some(words.chunks(4).map(|word| u32::from_le_bytes(word.try_into().unwrap())).collect::<Vec<_>>())
+    });
+    Some(Segments::tensor(&s?, &e?, &queries?, &keys?))
+}
+
 /// Whether the file has gradients; then they are compared.
 fn check(path: &Path) -> bool {
     let bytes = std::fs::read(path).unwrap();
@@ -71,10 +81,10 @@ fn check(path: &Path) -> bool {
     let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
     let text = &metadata.metadata().as_ref().expect("a case")["case"];
     let case: Value = serde_json::from_str(text).unwrap();
-    assert_eq!(case["op"], "attention", "{}", path.display());
-    if file.tensor("r").is_ok() {
-        return false; // relative rows, whose gradients the reference refuses by name
+    if case["op"] == "model" {
+        return false; // through a whole model
     }
+    assert_eq!(case["op"], "attention", "{}", path.display());
 
     let [q, k, v] = ["q", "k", "v"].map(|name| file.tensor(name).unwrap());
     let [batch, heads, q_len, head_dim] = padded(q.shape());
@@ -103,17 +113,31 @@ fn check(path: &Path) -> bool {
             inputs = inputs.tensor("relative_biases", biases);
         }
     }
+    let segments = segments(&file);
+    if let Some(segments) = &segments {
+        score = score.with(Segments);
+        inputs = inputs.tensor("segments", segments);
+    }
     let pattern = pattern(&file, &case["pattern"]);
     let at = |scale: f32| {
         let attention = shape.score(score.clone().scale(scale));
         let exact = attention_gradient(attention, &inputs, &dout, &pattern).unwrap();
-        let terms = exact.terms.into_iter().filter(|(name, _)| name.starts_with("relative"));
-        [exact.dq, exact.dk, exact.dv].into_iter().chain(terms.map(|(_, values)| values)).collect()
+        let terms = exact.terms.into_iter().filter_map(|(name, mut values)| match name {
+            "relative_rows" | "relative_biases" => Some(values),
+            "segments" => {
+                // The segments themselves are behind s and e.
+                let ids = values.split_off(3 * heads * head_dim);
+                assert!(ids.iter().all(|&by| by == 0.0));
+                Some(values)
+            }
+            _ => None,
+        });
+        [exact.dq, exact.dk, exact.dv].into_iter().chain(terms).collect()
     };
     let gradients = at_scale(case["scale"].as_f64().unwrap(), at);
     let mut gradients = gradients.into_iter();
-    // u, then w, are one tensor.
-    for names in [&["dq"][..], &["dk"], &["dv"], &["dr"], &["du", "dw"]] {
+    // u and w are one tensor, as are s and e.
+    for names in [&["dq"][..], &["dk"], &["dv"], &["dr"], &["du", "dw"], &["ds", "dseg_embed"]] {
         let Some(mut rest) = gradients.next() else { break };
         for name in names {
             let Ok(expected) = file.tensor(name) else { continue };

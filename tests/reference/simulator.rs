@@ -3,7 +3,7 @@
 
 use std::f64::consts::LOG2_E;
 use wgpu_attention::reference::{Counter, Position};
-use wgpu_attention::{Attention, Element, ElementType, Inputs, Relative, Slopes, Term};
+use wgpu_attention::{Attention, AttentionShape, Element, ElementType, Inputs, Relative, Slopes, Term};
 
 /// Which neighbour an inexact result goes to, and which way the error of exp2, log2 and division points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -511,6 +511,30 @@ fn terms_of_score<Q: Element, KV: Element>(
     if attention.score.is_plain() { s } else { s.max(LOWEST) }
 }
 
+/// (q_scale (q + s)) . e, as `shaders/score/segments.wgsl` has it.
+fn segments_of_row<Q: Element, KV: Element>(
+    device: &mut Device,
+    attention: &Attention,
+    inputs: &Inputs<'_, Q, KV>,
+    at: Position,
+    j: u32,
+) -> f64 {
+    let AttentionShape { batch, heads, q_len, kv_len, head_dim: d, .. } = attention.shape;
+    let tensor = inputs.get("segments").expect("the inputs have the tensors of the score");
+    let row = |n: usize| &tensor[(n * heads + at.head) * d..][..d];
+    let ids = &tensor[3 * heads * d..];
+    let same = ids[at.batch * q_len + at.i] == ids[batch * q_len + at.batch * kv_len + j as usize];
+    let q_at = attention.q_strides().at(at.batch, at.head, at.i);
+    let with_s: Vec<f64> = (0..d)
+        .map(|c| {
+            let (q, s) = (device.read(inputs.q[q_at + c]), device.read(row(0)[c]));
+            device.add(q, s)
+        })
+        .collect();
+    let q_scale = device.flushed(f64::from(attention.scale_value()), f64::from(f32::MIN_POSITIVE));
+    product(device, &with_s, q_scale, row(if same { 1 } else { 2 }))
+}
+
 /// One term; `None` for a pair that it removes.
 pub(crate) fn term_of_score<Q: Element, KV: Element>(
     device: &mut Device,
@@ -545,6 +569,10 @@ pub(crate) fn term_of_score<Q: Element, KV: Element>(
             device.add(s, tensor("bucket_table")[at].into())
         }
         Term::Relative(_) | Term::Sinks(_) => s, // in the product; in the row
+        Term::Segments(_) => {
+            let own = segments_of_row(device, attention, inputs, at, j);
+            device.add(s, own)
+        }
         other => panic!("{} is not simulated", other.name()),
     })
 }

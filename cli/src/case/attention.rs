@@ -34,8 +34,24 @@ pub(crate) struct Attention {
 /// Keys of an attention case, beside those of its score.
 const KEYS: [&str; 2] = ["pattern", "same_set"];
 /// Tensors of an attention case, beside those of its score.
-const TENSORS: [&str; 14] =
-    ["q", "k", "v", "mask", "layout", "out", "lse", "dout", "dq", "dk", "dv", "dr", "du", "dw"];
+const TENSORS: [&str; 16] = [
+    "q",
+    "k",
+    "v",
+    "mask",
+    "layout",
+    "out",
+    "lse",
+    "dout",
+    "dq",
+    "dk",
+    "dv",
+    "dr",
+    "du",
+    "dw",
+    "ds",
+    "dseg_embed",
+];
 
 /// Reads a case of the op `attention`.
 pub(super) fn attention(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {

@@ -44,9 +44,9 @@ pub(crate) enum Content {
 /// Keys of a case of any op that are read here, or that say nothing about the result.
 const COMMON: [&str; 7] = ["op", "name", "source", "note", "notes", "needs", "expected_abs_error"];
 /// What of `needs` is read here; gradients are told, not compared.
-const NEEDS: [&str; 2] = ["gradients", "distances"];
+const NEEDS: [&str; 3] = ["gradients", "distances", "segments"];
 /// What `expected_abs_error` may say: the errors of gradients are of no use without a backward pass.
-const ERRORS: [&str; 7] = ["out", "dq", "dk", "dv", "dr", "du", "dw"];
+const ERRORS: [&str; 9] = ["out", "dq", "dk", "dv", "dr", "du", "dw", "ds", "dseg_embed"];
 
 impl Case {
     /// Reads and checks a file. The error names it, the tensor or key, the need and what came.

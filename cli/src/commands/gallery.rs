@@ -21,7 +21,7 @@ pub(super) struct Gallery {
 const LEN: usize = 48;
 
 /// File name and pattern.
-const PICTURES: [(&str, &str); 17] = [
+const PICTURES: [(&str, &str); 18] = [
     ("full", "full"),
     ("causal", "causal"),
     ("window", "window:before=6,after=0"),
@@ -39,6 +39,10 @@ const PICTURES: [(&str, &str); 17] = [
     (
         "document",
         "causal & document:ids=[0,0,0,0,0,0,0,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,2,2,2,2,2,2,2,2,2,2,2,2,2,2]",
+    ),
+    (
+        "permutation",
+        "permutation:order=[0,29,10,39,20,1,30,11,40,21,2,31,12,41,22,3,32,13,42,23,4,33,14,43,24,5,34,15,44,25,6,35,16,45,26,7,36,17,46,27,8,37,18,47,28,9,38,19]",
     ),
     ("key_lengths", "key_lengths:lengths=[35]"),
     ("not", "window:before=14,after=14 & !window:before=4,after=4"),

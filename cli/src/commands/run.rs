@@ -28,7 +28,8 @@ use wgpu_attention_bench::typed;
 /// The file holds q [B, H, Lq, D], k [B, Hkv, Lk, D] and v [B, Hkv, Lk, Dv] in f32, f16 or bf16, k and v in one of them (without
 /// batch, or without batch and heads, where those are 1); optionally `bias`, broadcast over [B, H, Lq, Lk] and added to the scores,
 /// and `temperature` [H], by which those of each head are divided first; with `--alibi=given`, `slopes` [H]; with
-/// `--first-distance`, `r`, `u` and `w`; and, where the pattern has `mask` or `blocks` without values of their own, `mask` or `layout`. Any other tensor is named: it is not used. The result is
+/// `--first-distance`, `r`, `u` and `w`; for segments, `s` [H, D], `seg_embed` [2, H, D] and the integers `seg_q` [B, Lq] and
+/// `seg_k` [B, Lk]; and, where the pattern has `mask` or `blocks` without values of their own, `mask` or `layout`. Any other tensor is named: it is not used. The result is
 /// written as a whole or not at all: `out` with the axes of q, and `lse` [B, H, Lq] on request.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -237,7 +238,7 @@ const RESULTS: [&str; 6] = ["out", "lse", "dout", "dq", "dk", "dv"];
 fn note_unused(file: &Tensors<'_>, pattern: &AnyPattern, terms: &Terms) {
     for name in file.names() {
         let why = match name {
-            "q" | "k" | "v" | "r" | "u" | "w" => continue,
+            "q" | "k" | "v" | "r" | "u" | "w" | "s" | "seg_embed" | "seg_q" | "seg_k" => continue,
             _ if RESULTS.contains(&name) => continue,
             "mask" if pattern::uses(pattern, "mask") => continue,
             "layout" if pattern::uses(pattern, "blocks") => continue,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 type Plant = fn(&mut File);
 
 /// A name, the golden case, and the fault.
-const FAULTS: [(&str, &str, Plant); 17] = [
+const FAULTS: [(&str, &str, Plant); 19] = [
     ("one_output_a_little_off", "real_minilm_layer0", |case| case.change("out", 5000, |x| x + 2e-4)),
     ("one_output_is_nan", "sdpa_dense_s257_d16_h1_b1", |case| case.change("out", 4111, |_| f32::NAN)),
     ("one_output_is_infinite", "sdpa_dense_s257_d16_h1_b1", |case| case.change("out", 7, |_| f32::INFINITY)),
@@ -28,6 +28,8 @@ const FAULTS: [(&str, &str, Plant); 17] = [
     ("last_key", "onnx_attention_4d", |case| case.change("k", 2 * 3 * 6 * 8 - 1, |x| x + 0.01)),
     ("one_value", "onnx_attention_4d", |case| case.change("v", 0, |x| x + 0.001)),
     ("one_bias", "onnx_attention_4d_attn_mask_4d", |case| case.change("bias", 143, |x| x + 0.01)),
+    ("segment_of_a_key", "xlnet_content_q14_m8_d16", |case| flip(case, "seg_k", 4 * 12)),
+    ("rows_of_segments", "xlnet_query_q12_m0_d20", |case| case.change("seg_embed", 61, |x| x + 0.1)),
     ("empty_row_is_not_zero", "sdpa_boolmask_fullymasked_s37_d32", |case| {
         let row = case.floats("lse").iter().position(|&lse| lse == f32::MIN).expect("an empty row");
         case.change("out", row * 32 + 3, |_| 1e-3);

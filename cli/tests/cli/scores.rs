@@ -190,6 +190,34 @@ fn relative_rows() {
 }
 
 #[test]
+fn segments() {
+    let scratch = Scratch::new("scores-segments");
+    let (input, output) = (scratch.file("in.safetensors"), scratch.file("out.safetensors"));
+    for name in ["xlnet_content_q14_m8_d16", "xlnet_query_q14_m8_d16"] {
+        let golden = File::golden(name);
+        golden.write(&input);
+        let args = ["run", "--pattern", "mask", "--input", &input, "--output", &output, "--check"];
+        let run = || wgpu_attention([&args[..], &["--first-distance", "22"]].concat());
+        run().good();
+        let (got, expected) = (File::read(&output).floats("out"), golden.floats("out"));
+        assert!(got.len() == expected.len() && !got.is_empty());
+        for (n, (got, expected)) in got.iter().zip(&expected).enumerate() {
+            assert!((got - expected).abs() < 1e-5, "{name}: {n}: {got}, not {expected}");
+        }
+        let mut without = File::golden(name);
+        without.tensors.remove("seg_k");
+        without.write(&input);
+        let error = run().refused(1);
+        assert!(error.contains("seg_k: need it, got only "), "{error}");
+        let mut wrong = File::golden(name);
+        wrong.set_floats("s", &[16, 2], &[0.0; 32]);
+        wrong.write(&input);
+        let error = run().refused(1);
+        assert!(error.contains("s: need [H, D] = [2, 16], got [16, 2]"), "{error}");
+    }
+}
+
+#[test]
 fn verify_stores_keys_and_values_in_another_type() {
     let args = [
         "verify",

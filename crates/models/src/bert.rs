@@ -27,7 +27,7 @@ pub fn bert<M: Machine>(
     let (types, type_sizes) = file.tokens("token_type_ids", types_there)?;
     file.expect_sizes("token_type_ids", type_sizes, [batch, len])?;
     let attention = sizes.attention();
-    let mask = match file.key_mask([batch, len])? {
+    let mask = match file.key_mask("attention_mask", [batch, len])? {
         Some(seen) => machine.mask(&attention, And(pattern, seen))?,
         None => machine.mask(&attention, pattern)?,
     };
@@ -57,7 +57,7 @@ pub fn bert<M: Machine>(
             let linear = machine.pair(file, &name, &[width, width], width)?;
             machine.linear(&square, &x, &linear, None, out)?;
         }
-        machine.attention(&attention, &mask, &qkv, &context)?;
+        machine.attention(&attention, &mask, &qkv, &[], &context)?;
         let dense = machine.pair(file, &name("attention.output.dense"), &[width, width], width)?;
         machine.linear(&square.combine(Combine::Add), &context, &dense, Some(&x), &y)?;
         let norm = machine.pair(file, &name("attention.output.LayerNorm"), &[width], width)?;

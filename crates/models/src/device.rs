@@ -1,6 +1,6 @@
 //! A forward pass on a device: a list of calls, planned and bound once and recorded into one encoder.
 
-use super::{Error, Machine, Pair};
+use super::{Error, Machine, Pair, Piece};
 use wgpu_attention::{
     Attention, AttentionBuffers, BlockGrid, EmbedShape, FeedForwardBuffers, FeedForwardShape, Gpu,
     MatmulBuffers, MatmulShape, NormBuffers, NormShape, Parts, Pattern,
@@ -9,10 +9,13 @@ use wgpu_attention::{
 /// One thing to record.
 enum Call {
     Kernel(wgpu_attention::Call),
-    /// Keeps a state for the caller.
+    /// Keeps a state, or a stretch of one, for the caller.
     Copy {
         source: wgpu::Buffer,
+        from: u64,
         copy: wgpu::Buffer,
+        to: u64,
+        bytes: u64,
     },
 }
 
@@ -34,7 +37,8 @@ impl Forward {
     }
 
     fn store<T: bytemuck::Pod>(&self, data: &[T]) -> wgpu::Buffer {
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        // States may be copied from what was given.
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
         let buffer = self.buffer(size_of_val(data) as u64, usage);
         self.gpu.queue().write_buffer(&buffer, 0, bytemuck::cast_slice(data));
         buffer
@@ -43,6 +47,13 @@ impl Forward {
     fn buffer(&self, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
         let descriptor = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
         self.gpu.device().create_buffer(&descriptor)
+    }
+
+    /// A state of so many bytes.
+    fn kept(&mut self, name: String, bytes: u64) -> wgpu::Buffer {
+        let copy = self.buffer(bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
+        self.states.push((name, copy.clone()));
+        copy
     }
 
     fn push(&mut self, call: wgpu_attention::Call) -> Result<(), Error> {
@@ -57,7 +68,9 @@ impl Forward {
         for call in &self.calls {
             match call {
                 Call::Kernel(call) => call.encode(&mut encoder),
-                Call::Copy { source, copy } => encoder.copy_buffer_to_buffer(source, 0, copy, 0, copy.size()),
+                Call::Copy { source, from, copy, to, bytes } => {
+                    encoder.copy_buffer_to_buffer(source, *from, copy, *to, *bytes);
+                }
             }
         }
         self.gpu.queue().submit([encoder.finish()]);
@@ -140,10 +153,12 @@ impl Machine for Forward {
         call: &Attention,
         mask: &Parts,
         qkv: &[wgpu::Buffer; 3],
+        terms: &[(&'static str, &wgpu::Buffer)],
         out: &wgpu::Buffer,
     ) -> Result<(), Error> {
         let [q, k, v] = qkv.each_ref().map(whole);
         let buffers = AttentionBuffers::new(q, k, v, whole(out));
+        let buffers = terms.iter().fold(buffers, |all, (name, tensor)| all.tensor(name, whole(tensor)));
         self.push(self.gpu.kernels().attention_parts(call, mask.clone())?.bind(buffers)?)
     }
 
@@ -164,9 +179,27 @@ impl Machine for Forward {
     }
 
     fn keep(&mut self, name: String, source: &wgpu::Buffer) {
-        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let copy = self.buffer(source.size(), usage);
-        self.calls.push(Call::Copy { source: source.clone(), copy: copy.clone() });
-        self.states.push((name, copy));
+        let (bytes, copy) = (source.size(), self.kept(name, source.size()));
+        self.calls.push(Call::Copy { source: source.clone(), from: 0, copy, to: 0, bytes });
+    }
+
+    fn keep_rows(&mut self, name: String, [batch, width]: [usize; 2], pieces: &[Piece<wgpu::Buffer>]) {
+        let row = 4 * width as u64;
+        let rows: usize = pieces.iter().map(|piece| piece.count).sum();
+        let copy = self.kept(name, (batch * rows) as u64 * row);
+        let mut to = 0;
+        for item in 0..batch {
+            for piece in pieces {
+                let (from, bytes) = ((item * piece.len + piece.first) as u64 * row, piece.count as u64 * row);
+                self.calls.push(Call::Copy {
+                    source: piece.tensor.clone(),
+                    from,
+                    copy: copy.clone(),
+                    to,
+                    bytes,
+                });
+                to += bytes;
+            }
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! A forward pass in f64 on the CPU, by the library's reference. Only q, k and v are rounded to f32, which is what the
 //! reference of attention takes.
 
-use super::{Error, Machine, Pair};
+use super::{Error, Machine, Pair, Piece};
 use std::cell::RefCell;
 use std::rc::Rc;
 use wgpu_attention::reference::{self, layer};
-use wgpu_attention::{Attention, Combine, EmbedShape, FeedForwardShape, MatmulShape, NormShape, Pattern};
+use wgpu_attention::{
+    Attention, Combine, EmbedShape, FeedForwardShape, Inputs, MatmulShape, NormShape, Pattern,
+};
 
 /// The states that a model left, by name.
 #[derive(Default)]
@@ -73,7 +75,11 @@ impl Machine for Exact {
             Combine::AddInto | Combine::MultiplyInto => Some(exact(out)),
         };
         let inputs = layer::MatmulInputs { a: &a, b: &b, bias: bias.as_ref(), other: other.as_ref() };
-        *out.borrow_mut() = layer::matmul(shape, &inputs)?.out;
+        let rows = layer::matmul(shape, &inputs)?.out;
+        let (strides, mut out) = (shape.strides_of_out(), out.borrow_mut());
+        for (n, row) in rows.chunks(shape.columns).enumerate() {
+            out[strides.at(n / shape.rows, n % shape.rows)..][..shape.columns].copy_from_slice(row);
+        }
         Ok(())
     }
 
@@ -82,10 +88,14 @@ impl Machine for Exact {
         call: &Attention,
         mask: &Box<dyn Pattern>,
         qkv: &[Tensor; 3],
+        terms: &[(&'static str, &Tensor)],
         out: &Tensor,
     ) -> Result<(), Error> {
         let [q, k, v] = qkv.each_ref().map(narrow);
-        let rows = reference::attention(call, &q, &k, &v, mask)?.out;
+        let terms: Vec<_> = terms.iter().map(|(name, tensor)| (*name, narrow(tensor))).collect();
+        let inputs = Inputs::new(&q, &k, &v);
+        let inputs = terms.iter().fold(inputs, |all, (name, values)| all.tensor(name, values));
+        let rows = reference::attention_with(call, &inputs, mask)?.out;
         let (shape, strides, mut out) = (&call.shape, call.out_strides(), out.borrow_mut());
         // [B, H, L, dv] to where the rows belong.
         for (n, row) in rows.chunks(shape.value_dim).enumerate() {
@@ -122,5 +132,14 @@ impl Machine for Exact {
 
     fn keep(&mut self, name: String, source: &Tensor) {
         self.states.push((name, narrow(source)));
+    }
+
+    fn keep_rows(&mut self, name: String, [batch, width]: [usize; 2], pieces: &[Piece<Tensor>]) {
+        let rows = |item: usize, piece: &Piece<Tensor>| {
+            let from = (item * piece.len + piece.first) * width;
+            narrow(&piece.tensor)[from..][..piece.count * width].to_vec()
+        };
+        let items = (0..batch).flat_map(|item| pieces.iter().flat_map(move |piece| rows(item, piece)));
+        self.states.push((name, items.collect()));
     }
 }

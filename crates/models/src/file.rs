@@ -80,14 +80,60 @@ impl<'a> File<'a> {
         if self.case["config"][key].is_null() { Ok(default) } else { self.size(key) }
     }
 
-    /// `layer_norm_eps`.
-    pub fn eps(&self) -> Result<f32, Error> {
-        Ok(self.number("layer_norm_eps")? as f32)
+    /// A whole number of either sign that has a default.
+    pub fn whole_or(&self, key: &str, default: i64) -> Result<i64, Error> {
+        let found = &self.case["config"][key];
+        match found.is_null() {
+            true => Ok(default),
+            false => found
+                .as_i64()
+                .ok_or_else(|| format!("config `{key}`: need a whole number, found {found}").into()),
+        }
     }
 
-    /// How far the expected states may be off by themselves.
-    pub fn expected_error(&self) -> f64 {
-        self.case["expected_abs_error"]["out"].as_f64().unwrap_or(0.0)
+    /// A truth value; false where there is none.
+    pub fn flag(&self, key: &str) -> Result<bool, Error> {
+        let found = &self.case["config"][key];
+        match found.is_null() {
+            true => Ok(false),
+            false => found
+                .as_bool()
+                .ok_or_else(|| format!("config `{key}`: need true or false, found {found}").into()),
+        }
+    }
+
+    /// A word that has a default.
+    pub fn word_or<'f>(&'f self, key: &str, default: &'f str) -> Result<&'f str, Error> {
+        let found = &self.case["config"][key];
+        match found.is_null() {
+            true => Ok(default),
+            false => {
+                found.as_str().ok_or_else(|| format!("config `{key}`: need a word, found {found}").into())
+            }
+        }
+    }
+
+    /// Refuses what is not there yet: a key that is neither false, nor empty, nor null.
+    pub fn refuse(&self, key: &str) -> Result<(), Error> {
+        let found = &self.case["config"][key];
+        let off = found.is_null() || found == false || found.as_array().is_some_and(Vec::is_empty);
+        if off { Ok(()) } else { Err(format!("config `{key}`: need none, found {found}").into()) }
+    }
+
+    /// `layer_norm_eps`, or `layer_norm_epsilon`.
+    pub fn eps(&self) -> Result<f32, Error> {
+        let key = if self.case["config"]["layer_norm_eps"].is_null() {
+            "layer_norm_epsilon"
+        } else {
+            "layer_norm_eps"
+        };
+        Ok(self.number(key)? as f32)
+    }
+
+    /// How far an expected state may be off by itself.
+    pub fn expected_error(&self, state: &str) -> f64 {
+        let errors = &self.case["expected_abs_error"];
+        errors[state].as_f64().or(errors["out"].as_f64()).unwrap_or(0.0)
     }
 
     /// A weight by Hugging Face's name, of this shape.
@@ -112,18 +158,34 @@ impl<'a> File<'a> {
     /// Indices `[batch, length]`, and both sizes.
     pub fn indices(&self, name: &str) -> Result<(Vec<u32>, [usize; 2]), Error> {
         let view = self.view(name).ok_or_else(|| format!("tensor `{name}`: need one, found none"))?;
-        let (shape, dtype) = (view.shape(), view.dtype());
-        let &[batch, len] = shape else {
-            return Err(format!("tensor `{name}`: need [batch, length], found {shape:?}").into());
+        let &[batch, len] = view.shape() else {
+            return Err(format!("tensor `{name}`: need [batch, length], found {:?}", view.shape()).into());
         };
-        if dtype != Dtype::I32 {
-            return Err(format!("tensor `{name}`: need I32, found {dtype:?}").into());
-        }
-        let indices: Vec<i32> = bytemuck::pod_collect_to_vec(view.data());
+        let (indices, _) = self.integers(name, |_| true)?;
         let whole = |&index: &i32| {
             u32::try_from(index).map_err(|_| format!("tensor `{name}`: found {index} below 0"))
         };
         Ok((indices.iter().map(whole).collect::<Result<_, _>>()?, [batch, len]))
+    }
+
+    /// Integers of these sizes, and the sizes.
+    pub fn integers(
+        &self,
+        name: &str,
+        fits: impl Fn(&[usize]) -> bool,
+    ) -> Result<(Vec<i32>, Vec<usize>), Error> {
+        let view = self.view(name).ok_or_else(|| format!("tensor `{name}`: need one, found none"))?;
+        let (sizes, dtype) = (view.shape(), view.dtype());
+        let values = match dtype {
+            Dtype::I32 => bytemuck::pod_collect_to_vec(view.data()),
+            Dtype::U8 | Dtype::BOOL => view.data().iter().map(|&value| value.into()).collect(),
+            _ => return Err(format!("tensor `{name}`: need I32 or U8, found {dtype:?}").into()),
+        };
+        if !fits(sizes) {
+            let need = "sizes that fit those of the other inputs";
+            return Err(format!("tensor `{name}`: need {need}, found {sizes:?}").into());
+        }
+        Ok((values, sizes.to_vec()))
     }
 
     /// Ids, each below `rows`: the kernels would take one past it for a row of 0.
@@ -145,8 +207,7 @@ impl<'a> File<'a> {
 
     /// The keys that the attention mask lets be seen, if it hides any: by their number where it is padding on the right, which
     /// takes no test per pair.
-    pub fn key_mask(&self, sizes: [usize; 2]) -> Result<Option<Box<dyn Pattern>>, Error> {
-        let name = "attention_mask";
+    pub fn key_mask(&self, name: &str, sizes: [usize; 2]) -> Result<Option<Box<dyn Pattern>>, Error> {
         if !self.has(name) {
             return Ok(None);
         }

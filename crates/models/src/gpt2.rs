@@ -19,7 +19,7 @@ pub fn gpt2<M: Machine>(
     let sizes = Sizes { batch, len, width, heads: file.size("n_head")?, eps: file.eps()? };
     sizes.check(positions)?;
     let attention = sizes.attention();
-    let mask = match file.key_mask([batch, len])? {
+    let mask = match file.key_mask("attention_mask", [batch, len])? {
         Some(seen) => machine.mask(&attention, And(pattern, seen))?,
         None => machine.mask(&attention, pattern)?,
     };
@@ -45,7 +45,7 @@ pub fn gpt2<M: Machine>(
         for (linear, out) in projections(machine, file, &name("attn.c_attn"), width)?.iter().zip(&qkv) {
             machine.linear(&square, &normed, linear, None, out)?;
         }
-        machine.attention(&attention, &mask, &qkv, &context)?;
+        machine.attention(&attention, &mask, &qkv, &[], &context)?;
         // The residual is where the result goes: it is added to in place.
         let dense = machine.pair(file, &name("attn.c_proj"), &[width, width], width)?;
         machine.linear(&square.combine(Combine::AddInto), &context, &dense, None, &x)?;

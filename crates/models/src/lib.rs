@@ -3,7 +3,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `bert.rs`, `gpt2.rs` | the families: which operation on which tensors |
+//! | `bert.rs`, `gpt2.rs`, `t5.rs`, `transfoxl.rs`, `xlnet.rs` | the families: which operation on which tensors |
+//! | `memory.rs` | segments that remember the one before: Transformer-XL and XLNet |
 //! | `device.rs` | [`Forward`]: the operations on a device, planned and bound once, recorded into one encoder |
 //! | `exact.rs` | [`Exact`]: the operations in f64 on the CPU |
 //! | `file.rs` | weights, indices and configuration |
@@ -13,17 +14,25 @@ mod device;
 mod exact;
 mod file;
 mod gpt2;
+mod memory;
+mod t5;
+mod transfoxl;
+mod xlnet;
 
 pub use bert::bert;
 pub use device::Forward;
 pub use exact::Exact;
 pub use file::{Error, File};
 pub use gpt2::gpt2;
+pub use memory::Piece;
+pub use t5::t5;
+pub use transfoxl::{Memory, TransformerXl, transfoxl};
+pub use xlnet::xlnet;
 
 use wgpu_attention::reference::layer::{Bounded, Comparison};
 use wgpu_attention::{
-    Attention, AttentionShape, EmbedShape, FeedForwardShape, Layout, MatmulShape, NormKind, NormShape,
-    Pattern,
+    Activation, Attention, AttentionShape, EmbedShape, FeedForwardShape, Layout, MatmulShape, NormKind,
+    NormShape, Pattern,
 };
 
 /// What a model is written in terms of. Tensors are f32 and contiguous; `out` is never an input, too, but where a shape's
@@ -71,12 +80,13 @@ pub trait Machine {
         out: &Self::Tensor,
     ) -> Result<(), Error>;
 
-    /// Attention over q, k and v.
+    /// Attention over q, k and v, with the tensors of the score's terms.
     fn attention(
         &mut self,
         call: &Attention,
         mask: &Self::Mask,
         qkv: &[Self::Tensor; 3],
+        terms: &[(&'static str, &Self::Tensor)],
         out: &Self::Tensor,
     ) -> Result<(), Error>;
 
@@ -92,6 +102,9 @@ pub trait Machine {
 
     /// Keeps a state for the caller.
     fn keep(&mut self, name: String, source: &Self::Tensor);
+
+    /// Keeps rows of several tensors `[batch, len, width]`, one behind the other, for the caller.
+    fn keep_rows(&mut self, name: String, sizes: [usize; 2], pieces: &[Piece<Self::Tensor>]);
 
     /// `weight` and `bias` of a module.
     fn pair(
@@ -115,7 +128,8 @@ pub struct Pair<T> {
     pub bias: Option<T>,
 }
 
-/// What both families have in common.
+/// What the families have in common.
+#[derive(Debug, Clone, Copy)]
 struct Sizes {
     batch: usize,
     len: usize,
@@ -164,7 +178,24 @@ pub fn run<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
     match file.family()? {
         "bert" => bert(machine, file, wgpu_attention::Full),
         "gpt2" => gpt2(machine, file, wgpu_attention::Causal),
-        other => Err(format!("family: need `bert` or `gpt2`, found `{other}`").into()),
+        "t5" => t5(machine, file),
+        "transfoxl" => transfoxl(machine, file),
+        "xlnet" => xlnet(machine, file),
+        other => {
+            Err(format!("family: need `bert`, `gpt2`, `t5`, `transfoxl` or `xlnet`, found `{other}`").into())
+        }
+    }
+}
+
+/// An activation by Hugging Face's name.
+fn activation(name: &str) -> Result<Activation, Error> {
+    match name {
+        "relu" => Ok(Activation::Relu),
+        "gelu" => Ok(Activation::GeluErf),
+        "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
+        "silu" | "swish" => Ok(Activation::Silu),
+        "tanh" => Ok(Activation::Tanh),
+        other => Err(format!("activation: need relu, gelu, gelu_new, silu or tanh, found `{other}`").into()),
     }
 }
 
@@ -190,7 +221,7 @@ pub fn compare(file: &File<'_>, states: &[(String, Vec<f32>)]) -> Result<States,
     let compare = |(name, got): &(String, Vec<f32>)| -> Result<_, Error> {
         let (want, shape) = file.values(name)?;
         let largest = want.iter().fold(1f32, |largest, x| largest.max(x.abs()));
-        let limit = f64::from(f32::EPSILON) * 1000.0 * f64::from(largest) + file.expected_error();
+        let limit = f64::from(f32::EPSILON) * 1000.0 * f64::from(largest) + file.expected_error(name);
         let expected = Bounded { bound: vec![limit; want.len()], ..Bounded::exact(&want) };
         Ok(State { name: name.clone(), shape, found: expected.compare(got.iter().copied(), 0.0) })
     };

@@ -1,7 +1,7 @@
 //! Devices that tests share.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
-use wgpu_attention::{Gpu, KernelPath, Options};
+use wgpu_attention::{Gpu, KernelPath, Options, recommended_features, recommended_limits};
 
 use crate::cooperative;
 
@@ -13,13 +13,35 @@ pub fn gpu() -> &'static Gpu {
     static OPENED: [OnceLock<Gpu>; DEVICES] = [const { OnceLock::new() }; DEVICES];
     thread_local!(static PLACE: Place = Place::take());
     OPENED[PLACE.with(|place| place.0)].get_or_init(|| {
-        Gpu::new().unwrap_or_else(|error| {
+        pollster::block_on(open()).unwrap_or_else(|error| {
             panic!(
                 "{error}\nthe kernel tests need an adapter: run them by `cargo xtask test`, which fetches a software \
                  adapter, or install a Vulkan driver"
             )
         })
     })
+}
+
+/// The fastest adapter, with as many storage buffers as every device has: what needs more shows.
+async fn open() -> wgpu_attention::Result<Gpu> {
+    let best = Gpu::new_async().await?;
+    let adapters = Gpu::adapters().await?;
+    let Some(adapter) = adapters.iter().find(|adapter| adapter.get_info() == *best.info()) else {
+        return Ok(best);
+    };
+    let least = wgpu::Limits::default().max_storage_buffers_per_shader_stage;
+    let descriptor = wgpu::DeviceDescriptor {
+        required_features: recommended_features(adapter),
+        required_limits: wgpu::Limits {
+            max_storage_buffers_per_shader_stage: least,
+            ..recommended_limits(adapter)
+        },
+        ..Default::default()
+    };
+    let (device, queue) = adapter.request_device(&descriptor).await.map_err(|error| {
+        wgpu_attention::Error::Device { what: "request_device".into(), message: error.to_string() }
+    })?;
+    Gpu::with_device(adapter.get_info(), device, queue, Options::default())
 }
 
 /// The same device with other options; its pipelines are kept, too.

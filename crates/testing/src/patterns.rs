@@ -4,8 +4,8 @@ use std::sync::Arc;
 use wgpu_attention::pattern::CausalTopLeft;
 use wgpu_attention::{
     And, BigBird, BlockLayout, Blocks, Causal, Dilated, Document, Extent, First, Fixed, FixedPart, Full,
-    Global, KeyLengths, Longformer, Mask, Not, Or, PairPredicate, Pattern, Predicate, Prefix, Random,
-    Strided, StridedPart, Window,
+    Global, KeyLengths, Longformer, Mask, Not, Or, PairPredicate, Pattern, Permutation, Predicate, Prefix,
+    Random, Strided, StridedPart, Window,
 };
 
 type Make = fn(&mut Draw, &Extent) -> Box<dyn Pattern>;
@@ -22,6 +22,15 @@ pub const PATTERNS: &[(&str, Make)] = &[
     ("document", |d, e| Box::new(Document::new(ids(d, e)))),
     ("document_per_batch", |d, e| {
         Box::new(Document::per_batch((0..e.batch).map(|_| ids(d, e)).collect::<Vec<_>>()))
+    }),
+    ("permutation", |d, e| Box::new(Permutation::new(order(d, e)))),
+    ("permutation_query", |d, e| {
+        let given = d.below(e.q_len.min(e.kv_len) + 1) / 3;
+        Box::new(Permutation::new(order(d, e)).query(true).given(given))
+    }),
+    ("permutation_per_batch", |d, e| {
+        let orders: Vec<_> = (0..e.batch).map(|_| order(d, e)).collect();
+        Box::new(Permutation::per_batch(orders).query(true))
     }),
     ("key_lengths", |d, e| Box::new(key_lengths(d, e))),
     ("blocks", |d, e| Box::new(blocks(d, e, 1))),
@@ -153,6 +162,15 @@ fn ids(d: &mut Draw, e: &Extent) -> Vec<u32> {
         ids.extend(std::iter::repeat_n(id, len));
     }
     ids
+}
+
+/// Each position once.
+fn order(d: &mut Draw, e: &Extent) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..e.q_len.min(e.kv_len) as u32).collect();
+    for n in (1..order.len()).rev() {
+        order.swap(n, d.below(n + 1));
+    }
+    order
 }
 
 fn key_lengths(d: &mut Draw, e: &Extent) -> KeyLengths {

@@ -158,6 +158,10 @@ pub fn bounded<Q: Element, KV: Element, O: Element>(
     options: BoundOptions<'_>,
 ) -> Result<BoundedGradients> {
     let attention = attention.into();
+    if attention.score.term("segments").is_some() {
+        let need = "a score without segments, whose gradients have no bound yet";
+        return Err(Error::argument("score", need, "segments"));
+    }
     if attention.score.term("relative").is_some() {
         let need = "a score without relative rows, whose gradients have no bound yet";
         return Err(Error::argument("score", need, &attention.score));

@@ -13,7 +13,8 @@
 //! d sink_h =  - sum_i           exp(sink_h - lse_i) D_i         over all rows of the head
 //! ```
 //!
-//! Relative rows are products, too: with scale [(q + u) . k + (q + w) . r], dq has k + r in place of k, dk has q + u in place of q.
+//! Relative rows are products, too: with scale [(q + u) . k + (q + w) . r], dq has k + r in place of k, dk has q + u in place of q;
+//! so are segments, which give dq scale e.
 //!
 //! (Dao 2022, appendix B.) As in the forward reference: no blocks, no base 2, no block mask. One pass over the rows gives lse, D, dq
 //! and the terms' gradients; one over the keys gives dk and dv.

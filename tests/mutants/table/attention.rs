@@ -254,6 +254,25 @@ wgpu_attention_testing::mutants! {
         "LANES_C, 2u * LANES_C, 3u * LANES_C)) % vec4(RING)" => "LANES_C, 2u * LANES_C, 3u * LANES_C)) % vec4(RING / 2u)";
     "relative rows, ring: all heads have those of the first" ["relative ring"]
         "row_at(params.relative.rows, at.batch, at.head, 0u)" => "row_at(params.relative.rows, at.batch, 0u, 0u)";
+    "segments: the same and the others are exchanged" ["segments"]
+        "keys == vec4(own_segment[k])" => "keys != vec4(own_segment[k])";
+    "segments: a query has the segment of another" ["segments"]
+        "own_segment = vec4(a.z, b.z, c.z, d.z);" => "own_segment = vec4(a.z, a.z, c.z, d.z);";
+    "segments: s is missing" ["segments"]
+        "(query(at, row, g) + load_segments(segment_rows(0u, head) + 4u * g, count))" => "query(at, row, g)";
+    "segments: they are not scaled" ["segments"]
+        "4u * g, count)) * params.kernel.q_scale;" => "4u * g, count));";
+    "segments: all heads have the rows of the first" ["segments"]
+        "return (n * params.kernel.heads + head) * HEAD_DIM;" => "return n * params.kernel.heads * HEAD_DIM;";
+    "segments: the first of packed heads has those of all" ["segments"]
+        "let head = head_of(at, own);\n    var same" => "let head = at.head;\n    var same";
+    "segments: queries have those of the first batch item" ["segments"]
+        "segments[segments_of_queries(at.batch) + query_at" => "segments[segments_of_queries(0u) + query_at";
+    "segments: keys have those of the first batch item" ["segments"]
+        "segments_of_queries(params.kernel.batch) + batch * params.kernel.kv_len;" => "segments_of_queries(params.kernel.batch);";
+    "segments: keys have the segments of their places in the part" ["segments"]
+        "let place = vec4(segments_of_keys(at.batch)) + j;"
+            => "let place = vec4(segments_of_keys(at.batch) + key) + vec4(0u, LANES_C, 2u * LANES_C, 3u * LANES_C);";
     // --- the end of a row ---
     "an empty row is not 0" ["count"]
         "select(1.0 / all_l, 0.0, is_zero(all_l))" => "1.0 / all_l";

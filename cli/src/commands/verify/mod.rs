@@ -25,7 +25,8 @@ use wgpu_attention_bench::typed;
 /// adapter. f16 and bf16 inputs are rounded first, so the expected values are no longer those of the inputs: the comparison is
 /// then with the f64 reference on the rounded inputs, and the CPU reference has no line of its own.
 ///
-/// Exit status 1 if anything fails (a file that cannot be read does); `unsupported` does not.
+/// `partial`: what was compared is right, but not all that the case holds was compared, and the line says what. Exit status 1 if
+/// anything fails (a file that cannot be read does); `partial` and `unsupported` do not.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   wgpu-attention verify golden
@@ -67,6 +68,7 @@ enum Engine {
 #[derive(Default)]
 struct Counts {
     pass: usize,
+    partial: usize,
     fail: usize,
     unsupported: usize,
     /// Files with gradients.
@@ -84,6 +86,7 @@ impl Verify {
             self.file(file, &engines, &mut |record: Record| {
                 match record.status {
                     Status::Pass => counts.pass += 1,
+                    Status::Partial => counts.partial += 1,
                     Status::Fail => counts.fail += 1,
                     Status::Unsupported => counts.unsupported += 1,
                 }
@@ -93,10 +96,10 @@ impl Verify {
                 record.print(self.json, widths)
             })?;
         }
-        let Counts { pass, fail, unsupported, gradients } = counts;
-        let total = pass + fail + unsupported;
+        let Counts { pass, partial, fail, unsupported, gradients } = counts;
+        let total = pass + partial + fail + unsupported;
         eprintln!(
-            "{total} results of {} files: {pass} passed, {fail} failed, {unsupported} unsupported",
+            "{total} results of {} files: {pass} passed, {partial} in part, {fail} failed, {unsupported} unsupported",
             files.len()
         );
         if !gradients.is_empty() {

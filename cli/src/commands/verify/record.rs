@@ -68,6 +68,8 @@ pub(super) struct Judged {
     reason: Option<String>,
     /// What of the case was not understood.
     unknown: Option<String>,
+    /// What of the case was not compared.
+    partly: Option<&'static str>,
 }
 
 impl Judged {
@@ -83,6 +85,7 @@ impl Judged {
                 .map(|it| Element::new(check::place(&it), it.1.got, it.1.expected, it.1.bound)),
             reason: None,
             unknown: None,
+            partly: None,
         }
     }
 
@@ -107,6 +110,7 @@ impl Judged {
             at: found.worst.map(|it| Element::new(place(it.index), it.got, it.expected, it.bound)),
             reason: missing,
             unknown: None,
+            partly: None,
         }
     }
 
@@ -118,6 +122,11 @@ impl Judged {
     /// Says that a right result is none of all that the case holds.
     pub(super) fn not_understood(self, what: String) -> Self {
         Self { unknown: Some(what), ..self }
+    }
+
+    /// Says what of the case a right result leaves out.
+    pub(super) fn without(self, what: &'static str) -> Self {
+        Self { partly: Some(what), ..self }
     }
 
     /// Two results as one: the worse element.
@@ -132,6 +141,7 @@ impl Judged {
             at: worse.1,
             reason: self.reason.or(other.reason),
             unknown: self.unknown.or(other.unknown),
+            partly: self.partly.or(other.partly),
         }
     }
 }
@@ -140,6 +150,8 @@ impl Judged {
 #[serde(rename_all = "lowercase")]
 pub(super) enum Status {
     Pass,
+    /// What was compared is right, and not all was.
+    Partial,
     Fail,
     Unsupported,
 }
@@ -181,6 +193,9 @@ impl Record {
         if let (Status::Pass, Some(unknown)) = (self.status, judged.unknown) {
             self = self.because(Status::Unsupported, unknown);
         }
+        if let (Status::Pass, Some(what)) = (self.status, judged.partly) {
+            (self.status, self.not_compared) = (Status::Partial, Some(what));
+        }
         self.at = judged.at;
         self
     }
@@ -198,6 +213,7 @@ impl Record {
         }
         let status = match self.status {
             Status::Pass => "pass",
+            Status::Partial => "partial",
             Status::Fail => "FAIL",
             Status::Unsupported => "unsupported",
         };
@@ -226,6 +242,9 @@ impl Record {
         }
         if let Some(count) = self.unspecified.filter(|&count| count > 0) {
             line += &format!(" ({count} elements unspecified)");
+        }
+        if let (Status::Partial, Some(what)) = (self.status, self.not_compared) {
+            line += &format!("; {what} were not compared");
         }
         say!("{line}")?;
         if self.status == Status::Fail {

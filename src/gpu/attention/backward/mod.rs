@@ -92,6 +92,10 @@ impl AttentionPlan {
     pub fn backward_with(&self, gradients: Gradients) -> Result<BackwardPlan> {
         let attention = self.attention();
         gradients.check(attention)?;
+        if let Some(term) = attention.score.term("segments") {
+            let need = "a score without segments, which have no gradients yet";
+            return Err(Error::argument("score", need, term.name()));
+        }
         let parts = &self.inner.sets;
         let transposed = parts.transpose()?;
         let several = parts.parts().len().max(transposed.parts().len());

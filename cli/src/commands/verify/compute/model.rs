@@ -43,7 +43,10 @@ fn judged(bytes: &[u8], run: impl FnOnce(&File<'_>) -> Left) -> Result<Judged> {
     let (states, unread) = compared().map_err(|error: model::Error| anyhow!(error))?;
     let judged = states.iter().map(|state| Judged::tensor(&state.name, &state.shape, &state.found));
     let judged = judged.reduce(Judged::and).context("the model leaves no states")?;
-    let names: Vec<String> = unread.iter().map(|name| format!("tensor `{name}`")).collect();
+    let gradient = |name: &String| name == "dout" || name.starts_with("d.");
+    let judged = if unread.iter().any(gradient) { judged.without("gradients") } else { judged };
+    let others = unread.iter().filter(|name| !gradient(name)).map(|name| format!("tensor `{name}`"));
+    let names: Vec<String> = others.collect();
     Ok(match crate::case::not_there(&names) {
         Some(reason) => judged.not_understood(reason),
         None => judged,
