@@ -136,17 +136,16 @@ fn product(x: vec4<f32>, own: mat4x4<f32>, c: vec4<f32>) -> vec4<f32> {
 }
 
 // 4 columns weighed for each of the lane's rows, added to x; the columns of x are elements.
-fn with_weighed(x: mat4x4<f32>, w: mat4x4<f32>, c0: vec4<f32>, c1: vec4<f32>, c2: vec4<f32>, c3: vec4<f32>) -> mat4x4<f32> {
-    return weighed(weighed(weighed(weighed(x, w[0], c0), w[1], c1), w[2], c2), w[3], c3);
+fn with_weighed(x: mat4x4<f32>, w: mat4x4<f32>, tile: KeyTile, c0: vec4<f32>, c1: vec4<f32>, c2: vec4<f32>, c3: vec4<f32>) -> mat4x4<f32> {
+    var c = mat4x4(c0, c1, c2, c3);
+    // Rows that leave a column out weigh it by 0, and 0 x NaN is not 0: there, what is not finite becomes 0. Rows that see it
+    // have a weight that is NaN, by the query's record. One branch for all four: it costs as much as the sums.
+    if (is_masked(tile) || SCORES_MAY_DROP) { c = mat4x4(finite(c0), finite(c1), finite(c2), finite(c3)); }
+    return weighed(weighed(weighed(weighed(x, w[0], c[0]), w[1], c[1]), w[2], c[2]), w[3], c[3]);
 }
 
 fn weighed(x: mat4x4<f32>, w: vec4<f32>, c: vec4<f32>) -> mat4x4<f32> {
     return mat4x4(fma(w, vec4(c.x), x[0]), fma(w, vec4(c.y), x[1]), fma(w, vec4(c.z), x[2]), fma(w, vec4(c.w), x[3]));
 }
 
-// Rows that leave a column out weigh it by 0, and 0 x NaN is not 0: there, what is not finite becomes 0. Rows that see it
-// have a weight that is NaN, by the query's record.
-fn finite(tile: KeyTile, x: vec4<f32>) -> vec4<f32> {
-    if (is_masked(tile) || SCORES_MAY_DROP) { return select(x, vec4(0.0), not_finite(x)); }
-    return x;
-}
+fn finite(x: vec4<f32>) -> vec4<f32> { return select(x, vec4(0.0), not_finite(x)); }

@@ -2,7 +2,7 @@
 // all heads that read the key head. The mask is transposed: what `keep` calls a query is a key here, and the other way round.
 
 // By groups of 4 elements of a row: the columns are the elements, the rows are the lane's 4 keys.
-var<private> own_k: array<mat4x4<f32>, HEAD_GROUPS>;
+var<private> own_k: array<mat4x4<f32>, HEAD_GROUPS>;        // with the scale
 var<private> own_v: array<mat4x4<f32>, VALUE_GROUPS>;
 var<private> own_dk: array<mat4x4<f32>, HEAD_GROUPS>;
 var<private> own_dv: array<mat4x4<f32>, VALUE_GROUPS>;
@@ -16,7 +16,7 @@ fn run(batch: u32, kv_head: u32, rows: vec2<u32>, lane: Lane) {
     let own = rows_of_lane(at, lane);
     own_j = vec4(query_at(at, own.x), query_at(at, own.y), query_at(at, own.z), query_at(at, own.w));
     for (var g = 0u; g < HEAD_GROUPS; g++) {
-        own_k[g] = transpose(mat4x4(key(at, own_j.x, g), key(at, own_j.y, g), key(at, own_j.z, g), key(at, own_j.w, g)));
+        own_k[g] = params.kernel.q_scale * transpose(mat4x4(key(at, own_j.x, g), key(at, own_j.y, g), key(at, own_j.z, g), key(at, own_j.w, g)));
         own_dk[g] = mat4x4<f32>();
     }
     for (var g = 0u; g < VALUE_GROUPS; g++) {
@@ -131,9 +131,7 @@ fn query(head: u32, query_at: u32, g: u32) -> vec4<f32> {
 fn dout_group(dout_at: u32, g: u32) -> vec4<f32> { return load_dout(dout_at + 4u * g, VALUE_DIM - 4u * g); }
 
 fn with_queries(x: mat4x4<f32>, k: mat4x4<f32>, head: u32, at: vec4<u32>, g: u32) -> mat4x4<f32> {
-    let scale = params.kernel.q_scale;
-    return with_products(x, k, scale * query(head, at.x, g), scale * query(head, at.y, g),
-                         scale * query(head, at.z, g), scale * query(head, at.w, g));
+    return with_products(x, k, query(head, at.x, g), query(head, at.y, g), query(head, at.z, g), query(head, at.w, g));
 }
 
 fn with_dout(y: mat4x4<f32>, v: mat4x4<f32>, at: vec4<u32>, g: u32) -> mat4x4<f32> {
@@ -141,13 +139,11 @@ fn with_dout(y: mat4x4<f32>, v: mat4x4<f32>, at: vec4<u32>, g: u32) -> mat4x4<f3
 }
 
 fn with_weighed_queries(x: mat4x4<f32>, tile: KeyTile, w: mat4x4<f32>, head: u32, at: vec4<u32>, g: u32) -> mat4x4<f32> {
-    return with_weighed(x, w, finite(tile, query(head, at.x, g)), finite(tile, query(head, at.y, g)),
-                        finite(tile, query(head, at.z, g)), finite(tile, query(head, at.w, g)));
+    return with_weighed(x, w, tile, query(head, at.x, g), query(head, at.y, g), query(head, at.z, g), query(head, at.w, g));
 }
 
 fn with_weighed_dout(x: mat4x4<f32>, tile: KeyTile, w: mat4x4<f32>, at: vec4<u32>, g: u32) -> mat4x4<f32> {
-    return with_weighed(x, w, finite(tile, dout_group(at.x, g)), finite(tile, dout_group(at.y, g)),
-                        finite(tile, dout_group(at.z, g)), finite(tile, dout_group(at.w, g)));
+    return with_weighed(x, w, tile, dout_group(at.x, g), dout_group(at.y, g), dout_group(at.z, g), dout_group(at.w, g));
 }
 
 fn weights_of(at: Head, lane: Lane, tile: KeyTile, c: u32, q: Queries, products: mat4x4<f32>, d_p: mat4x4<f32>) -> Weights {

@@ -95,10 +95,10 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
     for (var g = 0u; g < HEAD_GROUPS; g++) {
         // A sum of the tile by itself, then added: a chain of additions as long as the row would lose digits.
         var x = mat4x4<f32>();
-        x = with_weighed(x, d0, finite(tile, key(k0.x, g)), finite(tile, key(k0.y, g)), finite(tile, key(k0.z, g)), finite(tile, key(k0.w, g)));
-        x = with_weighed(x, d1, finite(tile, key(k1.x, g)), finite(tile, key(k1.y, g)), finite(tile, key(k1.z, g)), finite(tile, key(k1.w, g)));
-        x = with_weighed(x, d2, finite(tile, key(k2.x, g)), finite(tile, key(k2.y, g)), finite(tile, key(k2.z, g)), finite(tile, key(k2.w, g)));
-        x = with_weighed(x, d3, finite(tile, key(k3.x, g)), finite(tile, key(k3.y, g)), finite(tile, key(k3.z, g)), finite(tile, key(k3.w, g)));
+        x = with_weighed(x, d0, tile, key(k0.x, g), key(k0.y, g), key(k0.z, g), key(k0.w, g));
+        x = with_weighed(x, d1, tile, key(k1.x, g), key(k1.y, g), key(k1.z, g), key(k1.w, g));
+        x = with_weighed(x, d2, tile, key(k2.x, g), key(k2.y, g), key(k2.z, g), key(k2.w, g));
+        x = with_weighed(x, d3, tile, key(k3.x, g), key(k3.y, g), key(k3.z, g), key(k3.w, g));
         x = with_weighed_rows(x, at, tile, own_i, g);
         own_dq[g] += x;
     }

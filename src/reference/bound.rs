@@ -20,7 +20,7 @@
 //! product  gamma_{d+3} A_j             d products, d - 1 additions (one more with split sums), q times the factor,
 //!                                      the factor scale log2(e) itself, rounded to f32
 //!        + |scale| sum' |q_c k_jc|     sum' over what is subnormal in its storage and may be read as 0
-//!        + 2^-126 (2 d + sum |k_jc|)   flushed products and partial sums; flushed elements of q times the factor
+//!        + 2^-126 (2 d + sum |k_jc| + |q_c|)   flushed products and partial sums; flushed elements of q or k times the factor
 //! terms    as each term of the score derives for itself (`src/score/NAME.rs`): it takes the score and the error
 //!          before it, and adds its own
 //! clamp    u |s|                       at f32's end: a score is kept above f32::MIN, which says that a pair is left out

@@ -120,12 +120,12 @@ pub(super) fn product_error(call: &Call<'_>, q: &Query, at: Position, j: u32) ->
     let scale = f64::from(call.attention.scale_value()).abs();
     let storage = call.attention.storage;
     let [smallest_q, smallest_k] = [storage.q, storage.kv].map(min_normal);
-    let (mut condition, mut flushed, mut k_sum) = (0.0, 0.0, 0.0);
+    let (mut condition, mut flushed, mut sum) = (0.0, 0.0, 0.0);
     for (&q, k) in q.elements.iter().zip(call.k(at, j)) {
         let size = (q * k).abs();
         condition += size;
         flushed += if q.abs() < smallest_q || k.abs() < smallest_k { size } else { 0.0 };
-        k_sum += k.abs();
+        sum += k.abs() + q.abs();
     }
     let condition = scale * condition;
     if q.overflows || condition * LOG2_E >= HUGE {
@@ -138,7 +138,7 @@ pub(super) fn product_error(call: &Call<'_>, q: &Query, at: Position, j: u32) ->
     // A factor that is flushed takes the product with it.
     let flushed = if scale * LOG2_E < 2.0 * TINY { condition } else { scale * flushed };
     let d = q.elements.len();
-    gamma(d + 3) * condition + flushed + TINY * (2.0 * d as f64 + k_sum)
+    gamma(d + 3) * condition + flushed + TINY * (2.0 * d as f64 + sum)
 }
 
 /// Section 1: delta of a key. Not finite where nothing can be said.

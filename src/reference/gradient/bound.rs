@@ -60,7 +60,7 @@
 //! q, k, v and do that are subnormal in their storage may be read as 0: the products that hold them are added. At the end the storage of
 //! the gradient, by its element type. A row without keys, and a key that no query sees, get exactly 0.
 //!
-//! Infinite, for nothing is promised, where the forward bound is; where sum |do v|, T F, or a sum of sizes above reaches 2^127; and
+//! Infinite, for nothing is promised, where the forward bound is; where |scale| log2(e) |k_c|, sum |do v|, T F, or a sum of sizes above reaches 2^127; and
 //! from 2^22 pairs.
 
 use super::call::{GradientCall, Row};

@@ -160,7 +160,10 @@ impl BoundedPair {
         let f_most = by.slope.score.abs() + by.slope.error;
         let pulled_error =
             f_most * ds_error + by.slope.error * ds.abs() + U * f_most * (ds.abs() + ds_error) + 2.0 * TINY;
-        let overflows = values.size >= HUGE || f_most.max(1.0) * t_most >= HUGE;
+        // The pass over the keys has the factor in k.
+        let largest = inner.k(at, j).fold(0.0, |max: f64, k| max.max(k.abs()));
+        let scaled = call.scale().abs() * std::f64::consts::LOG2_E * largest;
+        let overflows = values.size >= HUGE || f_most.max(1.0) * t_most >= HUGE || scaled >= HUGE;
         let known = |error: f64| if overflows { f64::INFINITY } else { error };
         Self {
             p,
