@@ -18,6 +18,7 @@
 //! * [`Parts`] are masks with disjoint sets, in an order of queries and keys of their own, whose results merge exactly.
 //!
 //! Gradients by q, k and v ([`AttentionPlan::backward`]) walk the same mask, and its transpose (`shaders/backward.wgsl`).
+//! [`LinearOptions`] is attention without a softmax over keys, in time linear in the length (`shaders/linear/`).
 //! [`LshOptions`] (Reformer) runs the same kernel over places that the device hashes and sorts itself.
 //!
 //! # For users of wgpu: your device, your buffers, your encoder
@@ -97,6 +98,7 @@ mod error;
 pub mod gpu;
 mod inputs;
 mod layout;
+mod linear;
 mod lsh;
 pub mod mask;
 mod path;
@@ -118,15 +120,16 @@ pub use error::{Error, Result};
 pub use gpu::{
     AddPlan, AttentionBuffers, AttentionGradBuffers, AttentionGradients, AttentionOutput, AttentionPlan,
     BackwardExplanation, BackwardPlan, Call, EmbedPlan, Explanation, FeedForwardBuffers, FeedForwardPlan,
-    FeedForwardSlices, Gpu, Gradients, Kernels, LshBuffers, LshExplanation, LshOutput, LshPlan,
-    MatmulBuffers, MatmulPlan, MatmulSlices, NormBuffers, NormPlan, Options, Outputs, PathChoice,
-    RotaryBuffers, RotaryPlan, Scratch, SoftmaxPlan, SortBuffers, SortOutput, SortPlan, SortShape, Stage,
-    cooperative_features, recommended_features, recommended_limits,
+    FeedForwardSlices, Gpu, Gradients, Kernels, LinearBuffers, LinearPlan, LshBuffers, LshExplanation,
+    LshOutput, LshPlan, MatmulBuffers, MatmulPlan, MatmulSlices, NormBuffers, NormPlan, Options, Outputs,
+    PathChoice, RotaryBuffers, RotaryPlan, Scratch, SoftmaxPlan, SortBuffers, SortOutput, SortPlan,
+    SortShape, Stage, cooperative_features, recommended_features, recommended_limits,
 };
 /// The `half` that [`Element`] is implemented for, so that versions agree: `half::f16` and `half::bf16`.
 pub use half;
 pub use inputs::Inputs;
 pub use layout::{BiasStrides, Layout, Strides};
+pub use linear::{FeatureMap, LinearInputs, LinearOptions, Projection, Stabiliser};
 pub use lsh::{LshInputs, LshOptions, Projections};
 pub use mask::{BlockGrid, BlockMask, PackedMask, Part, Parts, Row, Run, RunKind};
 pub use path::KernelPath;

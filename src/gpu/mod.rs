@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `kernels.rs`, `options.rs` | [`Kernels`]: the kernels on a user's device; compiled pipelines, kept |
 //! | `attention/` | attention: plan, bind, merge |
+//! | `linear/` | linear attention: features, sums over chunks, their scan |
 //! | `lsh/` | LSH attention: hash, sort, the blocked kernel over sorted places |
 //! | `sort.rs` | a stable sort by key: [`SortPlan`] |
 //! | `layer/` | the kernels around attention: matrix product, feed-forward, norms, ... |
@@ -20,6 +21,7 @@ mod call;
 mod host;
 mod kernels;
 mod layer;
+mod linear;
 mod lsh;
 mod memory;
 mod options;
@@ -41,6 +43,7 @@ pub use layer::{
     AddPlan, EmbedPlan, FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, MatmulBuffers, MatmulPlan,
     MatmulSlices, NormBuffers, NormPlan, RotaryBuffers, RotaryPlan, SoftmaxPlan,
 };
+pub use linear::{LinearBuffers, LinearPlan};
 pub use lsh::{LshBuffers, LshExplanation, LshOutput, LshPlan};
 pub use options::Options;
 pub use sort::{SortBuffers, SortOutput, SortPlan, SortShape};

@@ -138,6 +138,37 @@ uniform! {
 }
 
 uniform! {
+    /// `KernelParams` of `linear/features.wgsl`.
+    LinearFeatureParams {
+        first_work: u32, end_work: u32, tiles: u32, heads: u32, len: u32, features: u32,
+        scale: f32, half_scale: f32, feature_eps: f32,
+    }
+
+    /// `KernelParams` of `linear/maxima.wgsl`.
+    LinearMaximaParams { first_work: u32, end_work: u32, rows: u32, tiles: u32, groups: u32, columns: u32 }
+
+    /// `KernelParams` of `linear/keys.wgsl`.
+    LinearKeyParams { first_work: u32, end_work: u32, tiles: u32, len: u32, features: u32, feature_eps: f32 }
+
+    /// `KernelParams` of `linear/states.wgsl`.
+    LinearStateParams {
+        first_work: u32, end_work: u32, kv_heads: u32, kv_len: u32, chunks: u32, groups: u32,
+        feature_tiles: u32, column_tiles: u32,
+    }
+
+    /// `KernelParams` of `linear/scan.wgsl`.
+    LinearScanParams {
+        first_work: u32, end_work: u32, tiles: u32, kv_heads: u32, kv_len: u32, chunks: u32, width: u32,
+    }
+
+    /// `KernelParams` of `linear/outputs.wgsl`.
+    LinearOutputParams {
+        first_work: u32, end_work: u32, tiles: u32, heads: u32, heads_per_kv_head: u32, q_len: u32, kv_len: u32,
+        chunks: u32, groups: u32, first_tile: i32, shift: i32, denominator_eps: f32,
+    }
+}
+
+uniform! {
     /// `Params` of `matmul.wgsl`.
     MatmulParams {
         first_work: u32, end_work: u32, row_tiles: u32, column_tiles: u32, rows: u32, inner: u32, columns: u32,
@@ -197,7 +228,13 @@ mod tests {
             ("backward", "kernel") => BackwardParams::FIELDS,
             ("backward", "keep") => KeepParams::FIELDS,
             ("record", "kernel") => RecordParams::FIELDS,
-            (_, "q" | "k" | "v" | "out" | "dout" | "dq" | "dk" | "dv") => Rows::FIELDS,
+            ("linear_features", "kernel") => LinearFeatureParams::FIELDS,
+            ("linear_maxima", "kernel") => LinearMaximaParams::FIELDS,
+            ("linear_keys", "kernel") => LinearKeyParams::FIELDS,
+            ("linear_states", "kernel") => LinearStateParams::FIELDS,
+            ("linear_scan", "kernel") => LinearScanParams::FIELDS,
+            ("linear_outputs", "kernel") => LinearOutputParams::FIELDS,
+            (_, "x" | "q" | "k" | "v" | "out" | "dout" | "dq" | "dk" | "dv") => Rows::FIELDS,
             ("sort_count" | "sort_scatter", _) => SortParams::FIELDS,
             ("sort_scan", _) => SortScanParams::FIELDS,
             ("lsh_hash", _) => LshHashParams::FIELDS,

@@ -21,6 +21,7 @@
 //! | `verify.rs` | a kernel's output against the reference, element by element |
 //! | `inputs.rs` | seeded inputs of several kinds |
 //! | `gradient/` | the gradients: the formula, its bound, verification |
+//! | `linear/` | linear attention, and its own bound |
 //! | `lsh/` | LSH attention: hash, sort, chunks, and its own bound |
 //! | `layer/` | the kernels around attention, with their bounds |
 //! | `oracle.rs` | the count and gather tests, which find index errors that a bound misses |
@@ -49,6 +50,7 @@ mod exact;
 pub mod gradient;
 mod inputs;
 pub mod layer;
+mod linear;
 mod lsh;
 pub mod oracle;
 mod rounding;
@@ -61,6 +63,7 @@ pub use crate::Counter;
 pub use crate::Inputs;
 pub use call::Position;
 pub use inputs::{Kind, Tensors, random};
+pub use linear::{linear_attention, linear_features, verify_linear};
 pub use lsh::{LshBuckets, LshGot, LshReport, lsh, lsh_buckets, lsh_order, lsh_with_buckets, verify_lsh};
 pub use row::{Row, Tiles, Walk, row, row_of_format};
 pub use rows::Rows;

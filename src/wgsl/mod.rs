@@ -8,6 +8,7 @@ mod attention;
 mod backward;
 mod cooperative;
 mod limits;
+mod linear;
 mod lsh;
 mod matmul;
 mod matrices;
@@ -24,6 +25,7 @@ pub use attention::{AttentionVariant, Stats};
 pub use backward::{BackwardRows, BackwardVariant, RecordVariant};
 pub use cooperative::CooperativeTile;
 pub use limits::{TileKind, TileLimits};
+pub use linear::{FeatureVariant, KeyMaxima, LinearVariant, MapMode, MapText};
 pub use lsh::{HashVariant, PlaceTables, SortedChunks};
 pub use matmul::MatmulVariant;
 pub use matrices::Matrices;
@@ -166,6 +168,7 @@ pub fn variants() -> Vec<Shader> {
     shaders.extend(MatmulVariant::representatives().iter().map(MatmulVariant::shader));
     shaders.extend(RowVariant::representatives().iter().map(RowVariant::shader));
     shaders.extend(RotaryVariant::representatives().iter().map(RotaryVariant::shader));
+    shaders.extend(linear::representatives());
     shaders
 }
 

@@ -6,7 +6,7 @@
 //! | `checks.rs` | the checks of attention, a small selection of the suite's |
 //!
 //! The checks of the other kernels are with their tests: `tests/backward/mutants.rs`, `tests/lsh/mutants.rs`,
-//! `tests/layer/mutants.rs`.
+//! `tests/layer/mutants.rs`, `tests/linear/mutants.rs`.
 
 mod checks;
 /// The faults.
@@ -14,6 +14,7 @@ mod table {
     pub(crate) mod attention;
     pub(crate) mod backward;
     pub(crate) mod layer;
+    pub(crate) mod linear;
     pub(crate) mod lsh;
 }
 
@@ -38,9 +39,13 @@ fn the_checks_kill_the_mutants() {
 fn every_mutant_of_every_table_changes_some_shader() {
     // Without a device: the tables are right even where no check compiles the variant.
     let shaders = wgpu_attention::wgsl::variants();
-    for mutants in
-        [table::attention::MUTANTS, table::backward::MUTANTS, table::layer::MUTANTS, table::lsh::MUTANTS]
-    {
+    for mutants in [
+        table::attention::MUTANTS,
+        table::backward::MUTANTS,
+        table::layer::MUTANTS,
+        table::linear::MUTANTS,
+        table::lsh::MUTANTS,
+    ] {
         every_mutant_changes_some_shader(mutants, &shaders);
     }
 }

@@ -4,16 +4,19 @@
 //! |---|---|
 //! | `attention.rs` | `attention` |
 //! | `lsh.rs` | `lsh_attention` |
+//! | `linear.rs` | `linear_attention` |
 //! | `layer.rs` | `layer_norm`, `rms_norm`, `rotary`, `activation`, `feed_forward` |
 //!
 //! A `model` is read by `wgpu_attention_models`.
 
 mod attention;
 mod layer;
+mod linear;
 mod lsh;
 
 pub(crate) use attention::{Attention, pattern_tensors};
 pub(crate) use layer::{Layer, LayerOp};
+pub(crate) use linear::Linear;
 pub(crate) use lsh::Lsh;
 
 use crate::tensors::{self, Tensors};
@@ -34,6 +37,7 @@ pub(crate) struct Case {
 pub(crate) enum Content {
     Attention(Box<Attention>),
     Lsh(Box<Lsh>),
+    Linear(Box<Linear>),
     Layer(Box<Layer>),
     /// The whole file.
     Model(Vec<u8>),
@@ -46,7 +50,8 @@ const COMMON: [&str; 7] = ["op", "name", "source", "note", "notes", "needs", "ex
 /// What of `needs` is read here; gradients are told, not compared.
 const NEEDS: [&str; 3] = ["gradients", "distances", "segments"];
 /// What `expected_abs_error` may say: the errors of gradients are of no use without a backward pass.
-const ERRORS: [&str; 9] = ["out", "dq", "dk", "dv", "dr", "du", "dw", "ds", "dseg_embed"];
+const ERRORS: [&str; 11] =
+    ["out", "dq", "dk", "dv", "dr", "du", "dw", "ds", "dseg_embed", "q_features", "k_features"];
 
 impl Case {
     /// Reads and checks a file. The error names it, the tensor or key, the need and what came.
@@ -66,6 +71,7 @@ impl Case {
         let content = match op.as_str() {
             "attention" => attention::attention(&file, &keys)?,
             "lsh_attention" => lsh::lsh(&file, &keys)?,
+            "linear_attention" => linear::linear(&file, &keys)?,
             "layer_norm" | "rms_norm" => layer::norm(&file, &keys, &op)?,
             "rotary" => layer::rotary(&file, &keys)?,
             "activation" => layer::activation(&file, &keys)?,
@@ -108,12 +114,19 @@ pub(crate) fn not_there(names: &[String]) -> Option<String> {
 
 /// The expected values' own absolute error.
 fn allowance(keys: &Map<String, Value>) -> Result<f64> {
+    allowance_of(keys, "out")
+}
+
+/// The same of another tensor.
+fn allowance_of(keys: &Map<String, Value>, tensor: &str) -> Result<f64> {
     let allowance = match keys.get("expected_abs_error") {
         None => 0.0,
-        Some(Value::Object(errors)) => number_of(errors, "out").context("expected_abs_error")?.unwrap_or(0.0),
+        Some(Value::Object(errors)) => {
+            number_of(errors, tensor).context("expected_abs_error")?.unwrap_or(0.0)
+        }
         Some(other) => bail!("expected_abs_error: need an object, got {other}"),
     };
-    ensure!(allowance >= 0.0, "expected_abs_error.out: need at least 0, got {allowance}");
+    ensure!(allowance >= 0.0, "expected_abs_error.{tensor}: need at least 0, got {allowance}");
     Ok(allowance)
 }
 

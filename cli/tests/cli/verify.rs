@@ -5,8 +5,16 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Ops that have kernels.
-const SUPPORTED: [&str; 7] =
-    ["attention", "lsh_attention", "layer_norm", "rms_norm", "rotary", "feed_forward", "model"];
+const SUPPORTED: [&str; 8] = [
+    "attention",
+    "lsh_attention",
+    "linear_attention",
+    "layer_norm",
+    "rms_norm",
+    "rotary",
+    "feed_forward",
+    "model",
+];
 
 /// The names of the golden cases with an op that `choose` likes.
 fn names(choose: impl Fn(&str) -> bool) -> BTreeSet<String> {
@@ -42,7 +50,7 @@ fn golden_cases_pass_in_f32() {
     let outcome = wgpu_attention(["verify", "golden", "--json"]);
     let lines = outcome.json();
     let all = names(|op| SUPPORTED.contains(&op));
-    assert!(all.len() >= 85 && all == names(|_| true));
+    assert!(all.len() >= 89 && all == names(|_| true));
     let results: Vec<&Value> = lines.iter().collect();
     for line in &results {
         assert_passed(line);

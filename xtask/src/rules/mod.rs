@@ -63,6 +63,7 @@ const RULES: [Rule; 5] = [
             "construct",
             "inputs",
             "counter",
+            "linear",
             "lsh",
             "path",
             "attention",

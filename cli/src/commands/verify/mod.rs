@@ -160,7 +160,11 @@ impl Verify {
             Content::Unsupported(reason) => return print(blank.because(Status::Unsupported, reason)),
             content => content,
         };
-        let gradients = matches!(&content, Content::Attention(case) if case.gradients);
+        let gradients = match &content {
+            Content::Attention(case) => case.gradients,
+            Content::Linear(case) => case.gradients,
+            _ => false,
+        };
         let blank = Record { not_compared: gradients.then_some("gradients"), ..blank };
         for engine in engines {
             print(self.line(&blank, engine, &content, None))?;

@@ -2,6 +2,7 @@
 
 pub(super) mod attention;
 mod layer;
+mod linear;
 mod lsh;
 mod model;
 
@@ -31,6 +32,7 @@ pub(super) fn on_cpu(case: &Content, pattern: Option<&AnyPattern>) -> Result<Jud
     match case {
         Content::Attention(case) => attention::on_cpu(case, pattern.unwrap_or(&case.pattern)),
         Content::Lsh(case) => lsh::on_cpu(case),
+        Content::Linear(case) => linear::on_cpu(case),
         Content::Layer(case) => layer::on_cpu(case),
         Content::Model(bytes) => model::on_cpu(bytes),
         Content::Unsupported(reason) => anyhow::bail!("{reason}"),
@@ -54,6 +56,7 @@ pub(super) fn on_gpu<E: Element>(
             Ok(Done::Unsupported("only attention has k and v in a type of their own".into()))
         }
         Content::Lsh(case) => lsh::on_gpu::<E>(gpu, case),
+        Content::Linear(case) => linear::on_gpu::<E>(gpu, case),
         Content::Layer(case) => layer::on_gpu::<E>(gpu, case),
         Content::Model(bytes) => model::on_gpu::<E>(gpu, bytes),
         Content::Unsupported(reason) => Ok(Done::Unsupported(reason.clone())),

@@ -1,0 +1,1 @@
+fn leave_weight(key: u32, log_weight: f32) {}

@@ -1,0 +1,352 @@
+//! Buffers checked and bound to a plan of linear attention: a call, ready to record.
+
+use super::LinearPlan;
+use crate::construct::constructed;
+use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, optional_binding, scratch};
+use crate::gpu::call::{Call, Stage};
+use crate::gpu::params::{
+    LinearFeatureParams, LinearKeyParams, LinearMaximaParams, LinearOutputParams, LinearScanParams,
+    LinearStateParams, Params,
+};
+use crate::gpu::pipeline::{Pipeline, Step};
+use crate::linear::{LinearOptions, Projection};
+use crate::uniform::Rows;
+use crate::wgsl::{FeatureVariant, KeyMaxima, LinearVariant};
+use crate::{ElementType, Result, Strides};
+
+/// The buffers of one call of linear attention. All need `BufferUsages::STORAGE`; out may not be a buffer that is also read. Offsets
+/// and sizes are as for [`AttentionBuffers`](crate::AttentionBuffers).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct LinearBuffers<'a> {
+    /// q `[B, H, Lq, d]`.
+    pub q: wgpu::BufferBinding<'a>,
+    /// k `[B, Hkv, Lk, d]`.
+    pub k: wgpu::BufferBinding<'a>,
+    /// v `[B, Hkv, Lk, dv]`.
+    pub v: wgpu::BufferBinding<'a>,
+    /// out `[B, H, Lq, dv]`.
+    pub out: wgpu::BufferBinding<'a>,
+    /// P `[m, d]` in f32, if and only if [`Projection::Given`].
+    pub projection: Option<wgpu::BufferBinding<'a>>,
+    /// `[B, Lk]` in u32, not 0 where a key may be seen; if and only if [`LinearOptions::key_mask`].
+    pub key_mask: Option<wgpu::BufferBinding<'a>>,
+}
+
+constructed! {
+    LinearBuffers ['a] { q: wgpu::BufferBinding<'a>, k: wgpu::BufferBinding<'a>, v: wgpu::BufferBinding<'a>, out: wgpu::BufferBinding<'a> } { projection: wgpu::BufferBinding<'a>, key_mask: wgpu::BufferBinding<'a> }
+}
+
+impl LinearPlan {
+    /// Checks the buffers and binds them: nothing is recorded yet. Scratch of [`scratch_bytes`](Self::scratch_bytes) is allocated.
+    ///
+    /// # Errors
+    /// [`Error::Argument`](crate::Error::Argument) for a buffer that is too small, missing, not asked for, lacks the usage, is misaligned, or
+    /// serves as input and as output; [`Error::Limit`](crate::Error::Limit) for buffers or scratch past the device's binding size;
+    /// [`Error::Device`](crate::Error::Device) for what wgpu reports.
+    pub fn bind(&self, buffers: LinearBuffers<'_>) -> Result<Call> {
+        let buffers = check_buffers(self, buffers)?;
+        if self.attention.shape.is_empty() {
+            return Ok(Call::new("linear attention", []));
+        }
+        Binder::new(self, &buffers)?.call()
+    }
+}
+
+fn check_buffers<'a>(plan: &LinearPlan, buffers: LinearBuffers<'a>) -> Result<LinearBuffers<'a>> {
+    let (attention, options) = (&plan.attention, &plan.options);
+    let (shape, storage) = (&attention.shape, attention.storage);
+    let limits = plan.kernels.device().limits();
+    let one = |name, binding: &wgpu::BufferBinding<'a>, len, element| {
+        checked_binding(&limits, name, binding, len, element)
+    };
+    let given = options.map.source() == Some(Projection::Given);
+    let optional = |name, binding: &Option<wgpu::BufferBinding<'a>>, wanted, len| {
+        optional_binding(&limits, name, binding, wanted, len, ElementType::F32)
+    };
+    let (projection, mask) = (options.len_projection(shape), options.len_key_mask(shape));
+    let buffers = LinearBuffers {
+        q: one("q", &buffers.q, attention.len_q(), storage.q)?,
+        k: one("k", &buffers.k, attention.len_k(), storage.kv)?,
+        v: one("v", &buffers.v, attention.len_v(), storage.kv)?,
+        out: one("out", &buffers.out, attention.len_out(), storage.out)?,
+        projection: optional("projection", &buffers.projection, given, projection)?,
+        key_mask: optional("key_mask", &buffers.key_mask, options.key_mask, mask)?,
+    };
+    let named = [
+        ("q", Some(&buffers.q), Access::Read),
+        ("k", Some(&buffers.k), Access::Read),
+        ("v", Some(&buffers.v), Access::Read),
+        ("projection", buffers.projection.as_ref(), Access::Read),
+        ("key_mask", buffers.key_mask.as_ref(), Access::Read),
+        ("out", Some(&buffers.out), Access::Write),
+    ];
+    check_aliasing(&named, plan.kernels.options().shared_buffers)?;
+    Ok(buffers)
+}
+
+/// The scratch of a call: what for, and its bytes; 0 where it is not needed.
+pub(super) fn sizes(plan: &LinearPlan) -> [(&'static str, u64); 6] {
+    let (shape, options) = (&plan.attention.shape, &plan.options);
+    let width = plan.features().next_multiple_of(4);
+    let lines = shape.batch * shape.kv_heads;
+    let keys = lines * shape.kv_len;
+    let later = plan.inner.later.is_some();
+    let (first, second) = (lines * shape.kv_len.div_ceil(KeyMaxima::ROWS) * width, lines * width);
+    let elements = [
+        ("features of queries", shape.batch * shape.heads * shape.q_len * width),
+        ("features of keys", keys * width),
+        ("states of chunks", options.len_states(shape)),
+        ("weights of keys", if options.weighted() || later { keys } else { 0 }),
+        ("tops of chunks", if options.weighted() { 2 * lines * LinearOptions::chunks(shape) } else { 0 }),
+        // Of 256 keys each, of 65,536 each, of 16,777,216.
+        ("maxima of keys", if later { first + first.div_ceil(KeyMaxima::ROWS).max(second) } else { 0 }),
+    ];
+    elements.map(|(what, elements)| (what, 4 * elements as u64))
+}
+
+/// A call's buffers: the caller's, and scratch.
+struct Binder<'p> {
+    plan: &'p LinearPlan,
+    buffers: &'p LinearBuffers<'p>,
+    q_phi: wgpu::Buffer,
+    k_phi: wgpu::Buffer,
+    states: wgpu::Buffer,
+    weights: Option<wgpu::Buffer>,
+    tops: Option<wgpu::Buffer>,
+}
+
+fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
+    buffer.as_entire_buffer_binding()
+}
+
+impl<'p> Binder<'p> {
+    fn new(plan: &'p LinearPlan, buffers: &'p LinearBuffers<'p>) -> Result<Self> {
+        let device = plan.kernels.device();
+        let [q_phi, k_phi, states, weights, tops, _] = sizes(plan);
+        let always = |(what, bytes)| scratch(device, what, bytes);
+        let some = |(what, bytes): (_, u64), wanted: bool| wanted.then(|| always((what, bytes))).transpose();
+        let weighted = plan.options.weighted();
+        Ok(Self {
+            plan,
+            buffers,
+            q_phi: always(q_phi)?,
+            k_phi: always(k_phi)?,
+            states: always(states)?,
+            weights: some(weights, weighted || plan.inner.later.is_some())?,
+            tops: some(tops, weighted)?,
+        })
+    }
+
+    fn call(&self) -> Result<Call> {
+        let mut steps = vec![(Stage::Prepare, self.queries()?)];
+        if self.plan.attention.shape.kv_len > 0 {
+            steps.push((Stage::Prepare, self.keys()?));
+            steps.extend(self.later()?.into_iter().map(|step| (Stage::Prepare, step)));
+        }
+        steps.push((Stage::Main, self.states()?));
+        steps.push((Stage::Main, self.scan()?));
+        steps.push((Stage::Main, self.outputs()?));
+        Ok(Call::new("linear attention", steps))
+    }
+
+    fn device(&self) -> &wgpu::Device {
+        self.plan.kernels.device()
+    }
+
+    /// B Hkv.
+    fn lines(&self) -> usize {
+        self.plan.attention.shape.batch * self.plan.attention.shape.kv_heads
+    }
+
+    /// Groups of 4 features.
+    fn groups(&self) -> usize {
+        self.plan.features().div_ceil(4)
+    }
+
+    fn queries(&self) -> Result<Step> {
+        let (attention, buffers) = (&self.plan.attention, self.buffers);
+        let strides = attention.q_strides();
+        let rows = [attention.shape.heads, attention.shape.q_len];
+        self.features(&self.plan.inner.q_features, &buffers.q, &self.q_phi, strides, rows)
+    }
+
+    fn keys(&self) -> Result<Step> {
+        let (attention, buffers) = (&self.plan.attention, self.buffers);
+        let strides = attention.k_strides();
+        let rows = [attention.shape.kv_heads, attention.shape.kv_len];
+        self.features(&self.plan.inner.k_features, &buffers.k, &self.k_phi, strides, rows)
+    }
+
+    fn features(
+        &self,
+        pipeline: &Pipeline,
+        x: &wgpu::BufferBinding<'_>,
+        phi: &wgpu::Buffer,
+        strides: Strides,
+        [heads, len]: [usize; 2],
+    ) -> Result<Step> {
+        let plan = self.plan;
+        let (features, dim) = (plan.features(), plan.attention.shape.head_dim);
+        let root = (dim as f64).sqrt();
+        let tiles = len.div_ceil(FeatureVariant::ROWS);
+        let kernel = LinearFeatureParams {
+            tiles: tiles as u32,
+            heads: heads as u32,
+            len: len as u32,
+            features: features as u32,
+            scale: root.sqrt().recip() as f32,
+            half_scale: (0.5 / root) as f32,
+            feature_eps: plan.options.map.eps(),
+            ..Default::default()
+        };
+        let params = Params::default().with("kernel", kernel).with("x", Rows::from(strides));
+        let items = plan.attention.shape.batch as u128 * heads as u128 * tiles as u128;
+        let flops = (2 * FeatureVariant::ROWS * features * dim) as f64;
+        let work = plan.kernels.work("features of linear attention", items, flops)?;
+        let projection =
+            plan.inner.projection.as_ref().map(whole).or_else(|| self.buffers.projection.clone());
+        let bindings = Bindings::default()
+            .with("x", x.clone())
+            .with("phi", whole(phi))
+            .with_some("projection", projection)
+            .with_some("key_mask", self.buffers.key_mask.clone())
+            .with_some("weights", self.weights.as_ref().map(whole));
+        Step::new(self.device(), pipeline, &params, work, &bindings)
+    }
+
+    /// The largest y of all keys, in tiles of rows, then of tiles; then the features.
+    fn later(&self) -> Result<Vec<Step>> {
+        let Some([maxima, keys]) = &self.plan.inner.later else { return Ok(vec![]) };
+        let (shape, groups) = (&self.plan.attention.shape, self.groups());
+        let mut steps = vec![];
+        let mut rows = shape.kv_len;
+        let mut of = self.k_phi.clone();
+        loop {
+            let tiles = rows.div_ceil(KeyMaxima::ROWS);
+            let to = scratch(self.device(), "maxima of keys", 16 * (self.lines() * tiles * groups) as u64)?;
+            let columns = groups.div_ceil(64);
+            let kernel = LinearMaximaParams {
+                rows: rows as u32,
+                tiles: tiles as u32,
+                groups: groups as u32,
+                columns: columns as u32,
+                ..Default::default()
+            };
+            let items = self.lines() as u128 * tiles as u128 * columns as u128;
+            let work = self.plan.kernels.work("maxima of keys", items, (64 * 4 * KeyMaxima::ROWS) as f64)?;
+            let bindings = Bindings::default().with("rows", whole(&of)).with("maxima", whole(&to));
+            let params = Params::default().with("kernel", kernel);
+            steps.push(Step::new(self.device(), maxima, &params, work, &bindings)?);
+            (rows, of) = (tiles, to);
+            if rows == 1 {
+                break;
+            }
+        }
+        let tiles = shape.kv_len.div_ceil(FeatureVariant::ROWS);
+        let kernel = LinearKeyParams {
+            tiles: tiles as u32,
+            len: shape.kv_len as u32,
+            features: self.plan.features() as u32,
+            feature_eps: self.plan.options.map.eps(),
+            ..Default::default()
+        };
+        let items = self.lines() as u128 * tiles as u128;
+        let flops = (8 * FeatureVariant::ROWS * self.plan.features()) as f64;
+        let work = self.plan.kernels.work("features of keys", items, flops)?;
+        let bindings = Bindings::default()
+            .with("phi", whole(&self.k_phi))
+            .with("maxima", whole(&of))
+            .with_some("weights", self.weights.as_ref().map(whole));
+        let params = Params::default().with("kernel", kernel);
+        steps.push(Step::new(self.device(), keys, &params, work, &bindings)?);
+        Ok(steps)
+    }
+
+    /// What all steps behind the features may bind.
+    fn bindings(&self) -> Bindings<'_> {
+        Bindings::default()
+            .with("q_phi", whole(&self.q_phi))
+            .with("k_phi", whole(&self.k_phi))
+            .with("v", self.buffers.v.clone())
+            .with("states", whole(&self.states))
+            .with("out", self.buffers.out.clone())
+            .with_some("weights", self.weights.as_ref().map(whole))
+            .with_some("decays", self.plan.inner.decays.as_ref().map(whole))
+            .with_some("tops", self.tops.as_ref().map(whole))
+    }
+
+    fn states(&self) -> Result<Step> {
+        let (attention, groups) = (&self.plan.attention, self.groups());
+        let shape = &attention.shape;
+        let chunks = LinearOptions::chunks(shape);
+        let feature_tiles = (4 * groups).div_ceil(LinearVariant::FEATURES);
+        let column_tiles = shape.value_dim.div_ceil(4 * LinearVariant::COLUMN_GROUPS);
+        let kernel = LinearStateParams {
+            kv_heads: shape.kv_heads as u32,
+            kv_len: shape.kv_len as u32,
+            chunks: chunks as u32,
+            groups: groups as u32,
+            feature_tiles: feature_tiles as u32,
+            column_tiles: column_tiles as u32,
+            ..Default::default()
+        };
+        let params = Params::default().with("kernel", kernel).with("v", Rows::from(attention.v_strides()));
+        let items = [self.lines(), chunks, feature_tiles, column_tiles].iter().map(|&n| n as u128).product();
+        let flops = (2 * LinearOptions::CHUNK * LinearVariant::FEATURES * 16) as f64;
+        let work = self.plan.kernels.work("states of chunks", items, flops)?;
+        Step::new(self.device(), &self.plan.inner.states, &params, work, &self.bindings())
+    }
+
+    fn scan(&self) -> Result<Step> {
+        let shape = &self.plan.attention.shape;
+        let chunks = LinearOptions::chunks(shape);
+        let width = self.plan.options.len_state(shape) / 4;
+        let tiles = width.div_ceil(LinearVariant::FEATURES);
+        let kernel = LinearScanParams {
+            tiles: tiles as u32,
+            kv_heads: shape.kv_heads as u32,
+            kv_len: shape.kv_len as u32,
+            chunks: chunks as u32,
+            width: width as u32,
+            ..Default::default()
+        };
+        let params = Params::default().with("kernel", kernel);
+        let items = self.lines() as u128 * tiles as u128;
+        let flops = (8 * LinearVariant::FEATURES * chunks) as f64;
+        let work = self.plan.kernels.work("the scan of chunks", items, flops)?;
+        Step::new(self.device(), &self.plan.inner.scan, &params, work, &self.bindings())
+    }
+
+    fn outputs(&self) -> Result<Step> {
+        let (plan, attention, groups) = (self.plan, &self.plan.attention, self.groups());
+        let shape = &attention.shape;
+        let chunk = LinearOptions::CHUNK as i64;
+        let causal = plan.options.causal;
+        // Where causal, query i stands at key i + shift, and tiles of queries are those of the keys.
+        let shift = if causal { shape.kv_len as i64 - shape.q_len as i64 } else { 0 };
+        let (first, last) = (shift.div_euclid(chunk), (shift + shape.q_len as i64 - 1).div_euclid(chunk));
+        let tiles = last - first + 1;
+        let kernel = LinearOutputParams {
+            tiles: tiles as u32,
+            heads: shape.heads as u32,
+            heads_per_kv_head: (shape.heads / shape.kv_heads) as u32,
+            q_len: shape.q_len as u32,
+            kv_len: shape.kv_len as u32,
+            chunks: LinearOptions::chunks(shape) as u32,
+            groups: groups as u32,
+            first_tile: first as i32,
+            shift: shift as i32,
+            denominator_eps: plan.options.denominator_eps,
+            ..Default::default()
+        };
+        let params = Params::default()
+            .with("kernel", kernel)
+            .with("v", Rows::from(attention.v_strides()))
+            .with("out", Rows::from(attention.out_strides()));
+        let items = shape.batch as u128 * shape.heads as u128 * tiles as u128;
+        let per_row = 4 * groups * shape.value_dim + chunk as usize * (4 * groups + shape.value_dim);
+        let work = plan.kernels.work("linear attention", items, (2 * chunk as usize * per_row) as f64)?;
+        Step::new(self.device(), &plan.inner.outputs, &params, work, &self.bindings())
+    }
+}

@@ -1,0 +1,362 @@
+//! Variants of the shaders of linear attention: `shaders/linear/`.
+
+use super::tensor::{reads, writes};
+use super::{Header, Shader};
+use crate::{ElementType, FeatureMap, LinearOptions, Stabiliser};
+
+/// A feature map's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MapText {
+    /// `linear/favor_running.wgsl`.
+    FavorRunning,
+    /// `linear/favor_global.wgsl`.
+    FavorGlobal,
+    /// `linear/relu.wgsl`.
+    Relu,
+    /// `linear/elu.wgsl`.
+    Elu,
+    /// `linear/identity.wgsl`.
+    Identity,
+    /// `linear/softmax.wgsl`.
+    Softmax,
+}
+
+/// What a map needs to know of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MapMode {
+    /// The element.
+    Elements,
+    /// The row's largest element, too.
+    Rows,
+    /// Something of all keys: a second step follows.
+    Later,
+}
+
+impl MapText {
+    /// The text of a map.
+    pub fn of(map: &FeatureMap) -> Self {
+        match map {
+            FeatureMap::Favor { stabiliser: Stabiliser::Running, .. } => Self::FavorRunning,
+            FeatureMap::Favor { stabiliser: Stabiliser::Global, .. } => Self::FavorGlobal,
+            FeatureMap::Relu { .. } => Self::Relu,
+            FeatureMap::Elu => Self::Elu,
+            FeatureMap::Identity => Self::Identity,
+            FeatureMap::Softmax => Self::Softmax,
+        }
+    }
+
+    /// What it needs to know of a query, or of a key.
+    pub fn mode(self, key: bool, causal: bool) -> MapMode {
+        match self {
+            Self::FavorGlobal if key => MapMode::Later,
+            Self::Softmax if key && !causal => MapMode::Later,
+            Self::Softmax if key => MapMode::Elements,
+            Self::FavorRunning | Self::FavorGlobal | Self::Softmax => MapMode::Rows,
+            Self::Relu | Self::Elu | Self::Identity => MapMode::Elements,
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::FavorRunning => include_str!("../../shaders/linear/favor_running.wgsl"),
+            Self::FavorGlobal => include_str!("../../shaders/linear/favor_global.wgsl"),
+            Self::Relu => include_str!("../../shaders/linear/relu.wgsl"),
+            Self::Elu => include_str!("../../shaders/linear/elu.wgsl"),
+            Self::Identity => include_str!("../../shaders/linear/identity.wgsl"),
+            Self::Softmax => include_str!("../../shaders/linear/softmax.wgsl"),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::FavorRunning => "favor running",
+            Self::FavorGlobal => "favor global",
+            Self::Relu => "relu",
+            Self::Elu => "elu",
+            Self::Identity => "identity",
+            Self::Softmax => "softmax",
+        }
+    }
+
+    /// `ROOT_OF_FEATURES` is the published code's m^(-1/2).
+    fn header(self, features: usize, mode: MapMode) -> Header {
+        let header = Header::default().u32s(&[
+            ("ELEMENTS", MapMode::Elements as usize),
+            ("ROWS", MapMode::Rows as usize),
+            ("LATER", MapMode::Later as usize),
+            ("MODE", mode as usize),
+        ]);
+        match self {
+            Self::FavorGlobal => {
+                header.f32s(&[("ROOT_OF_FEATURES", (features as f64).sqrt().recip() as f32)])
+            }
+            _ => header,
+        }
+    }
+}
+
+/// All that tells one shader of `linear/features.wgsl` from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FeatureVariant {
+    /// d.
+    pub head_dim: usize,
+    /// m; counts for published FAVOR+ only.
+    pub features: usize,
+    /// Storage of x.
+    pub input: ElementType,
+    /// Every row of x begins at a multiple of 4 elements and is one long.
+    pub aligned: bool,
+    /// The map.
+    pub map: MapText,
+    /// What it needs to know.
+    pub mode: MapMode,
+    /// The map is one of P x.
+    pub projected: bool,
+    /// Keys may be masked.
+    pub key_mask: bool,
+    /// Logarithms of weights are left.
+    pub weights: bool,
+}
+
+impl FeatureVariant {
+    /// Rows of a workgroup, and its lanes, as the shader says.
+    pub const ROWS: usize = 64;
+
+    /// The shader of this variant.
+    pub fn shader(&self) -> Shader {
+        let flag = |flag, name| if flag { name } else { "" };
+        let label = format!(
+            "linear features {} d{} {}{}{}{}{}",
+            self.map.name(),
+            self.head_dim,
+            self.input,
+            flag(!self.aligned, " unaligned"),
+            flag(self.mode == MapMode::Later, " later"),
+            flag(self.key_mask, " key-mask"),
+            flag(self.weights, " weights"),
+        );
+        let header = self
+            .map
+            .header(self.features, self.mode)
+            .u32s(&[("HEAD_DIM", self.head_dim), ("HEAD_GROUPS", self.head_dim.div_ceil(4))])
+            .params(&[("kernel", "KernelParams"), ("x", "Rows")]);
+        let projection = match self.projected {
+            true => reads("projection", ElementType::F32, self.head_dim.is_multiple_of(4)),
+            false => String::new(),
+        };
+        let files = [
+            include_str!("../../shaders/linear/features.wgsl"),
+            match self.projected {
+                true => include_str!("../../shaders/linear/projected.wgsl"),
+                false => include_str!("../../shaders/linear/plain.wgsl"),
+            },
+            self.map.text(),
+            &reads("x", self.input, self.aligned),
+            &projection,
+            match self.key_mask {
+                true => include_str!("../../shaders/linear/key_mask.wgsl"),
+                false => include_str!("../../shaders/linear/no_key_mask.wgsl"),
+            },
+            match self.weights {
+                true => include_str!("../../shaders/linear/leave_weight.wgsl"),
+                false => include_str!("../../shaders/linear/no_weight.wgsl"),
+            },
+        ];
+        header.shader(label, "linear_features", &files)
+    }
+
+    /// The variant of queries, or of keys.
+    pub fn of(
+        options: &LinearOptions,
+        head_dim: usize,
+        key: bool,
+        input: ElementType,
+        aligned: bool,
+    ) -> Self {
+        let map = MapText::of(&options.map);
+        let mode = map.mode(key, options.causal);
+        Self {
+            head_dim,
+            features: if map == MapText::FavorGlobal { options.map.features(head_dim) } else { 0 },
+            input,
+            aligned,
+            map,
+            mode,
+            projected: matches!(options.map, FeatureMap::Favor { .. } | FeatureMap::Relu { .. }),
+            key_mask: key && options.key_mask,
+            weights: key && (options.weighted() || mode == MapMode::Later),
+        }
+    }
+
+    fn representatives() -> Vec<Self> {
+        use ElementType::{Bf16, F16, F32};
+        let global = FeatureMap::Favor {
+            features: 44,
+            eps: 1e-4,
+            stabiliser: Stabiliser::Global,
+            projection: crate::Projection::Given,
+        };
+        let maps = [
+            (FeatureMap::favor(44), F32, 64),
+            (global, F16, 7),
+            (FeatureMap::relu(8), Bf16, 16),
+            (FeatureMap::Elu, F32, 7),
+            (FeatureMap::Identity, F16, 16),
+            (FeatureMap::Softmax, F32, 16),
+        ];
+        let both = |(map, input, dim): (FeatureMap, ElementType, usize)| {
+            let options = LinearOptions::new(map).key_mask(dim == 7);
+            [false, true].map(|key| Self::of(&options, dim, key, input, dim.is_multiple_of(4)))
+        };
+        maps.into_iter().flat_map(both).collect()
+    }
+}
+
+/// The shaders of `linear/maxima.wgsl` and `linear/keys.wgsl`: what maps need that look at all keys.
+pub struct KeyMaxima;
+
+impl KeyMaxima {
+    /// Rows of a workgroup of the first, as the shader says.
+    pub const ROWS: usize = 256;
+
+    /// The largest of each feature.
+    pub fn maxima() -> Shader {
+        let header = Header::default().params(&[("kernel", "KernelParams")]);
+        header.shader(
+            "linear maxima".into(),
+            "linear_maxima",
+            &[include_str!("../../shaders/linear/maxima.wgsl")],
+        )
+    }
+
+    /// The features, given that.
+    pub fn keys(map: MapText, features: usize) -> Shader {
+        let features = if map == MapText::FavorGlobal { features } else { 0 };
+        let header = map.header(features, MapMode::Rows).bools(&[("BY_FEATURE", map == MapText::Softmax)]);
+        let files = [include_str!("../../shaders/linear/keys.wgsl"), map.text()];
+        let label = format!("linear keys {} m{features}", map.name());
+        header.params(&[("kernel", "KernelParams")]).shader(label, "linear_keys", &files)
+    }
+}
+
+/// All that tells one shader of `linear/states.wgsl`, `scan.wgsl` and `outputs.wgsl` from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LinearVariant {
+    /// dv.
+    pub value_dim: usize,
+    /// Storage of v.
+    pub input: ElementType,
+    /// Storage of out.
+    pub output: ElementType,
+    /// Every row of v begins at a multiple of 4 elements and is one long.
+    pub aligned_v: bool,
+    /// So does every row of out.
+    pub aligned_out: bool,
+    /// A query sees no later key.
+    pub causal: bool,
+    /// Keys have weights of their own.
+    pub weighted: bool,
+    /// Features of keys are divided by their sums over the keys.
+    pub by_column: bool,
+}
+
+impl LinearVariant {
+    /// Features of a workgroup of `states.wgsl`, and lanes of `scan.wgsl`, as the shaders say.
+    pub const FEATURES: usize = 64;
+    /// Groups of 4 columns of a workgroup of `states.wgsl`.
+    pub const COLUMN_GROUPS: usize = 4;
+
+    fn weights(&self) -> &'static str {
+        match self.weighted {
+            true => include_str!("../../shaders/linear/weighted.wgsl"),
+            false => include_str!("../../shaders/linear/unweighted.wgsl"),
+        }
+    }
+
+    fn header(&self) -> Header {
+        Header::default()
+            .u32s(&[("CHUNK", LinearOptions::CHUNK)])
+            .bools(&[("CAUSAL", self.causal), ("WEIGHTED", self.weighted)])
+    }
+
+    fn label(&self, step: &str, rest: &str) -> String {
+        let flag = |flag, name| if flag { name } else { "" };
+        let flags = [flag(self.causal, " causal"), flag(self.weighted, " weighted")];
+        format!("linear {step}{}{}{rest}", flags[0], flags[1])
+    }
+
+    /// Sums over chunks of keys.
+    pub fn states(&self) -> Shader {
+        let all = Self { causal: false, ..*self };
+        let unaligned = if self.aligned_v { "" } else { " unaligned" };
+        let label = all.label("states", &format!(" dv{} {}{unaligned}", self.value_dim, self.input));
+        let header = all
+            .header()
+            .u32s(&[("VALUE_DIM", self.value_dim), ("VALUE_GROUPS", self.value_dim.div_ceil(4))])
+            .params(&[("kernel", "KernelParams"), ("v", "Rows")]);
+        let v = reads("v", self.input, self.aligned_v);
+        let files = [include_str!("../../shaders/linear/states.wgsl"), self.weights(), &v];
+        header.shader(label, "linear_states", &files)
+    }
+
+    /// Their sums.
+    pub fn scan(&self) -> Shader {
+        let header = self.header().params(&[("kernel", "KernelParams")]);
+        let files = [include_str!("../../shaders/linear/scan.wgsl"), self.weights()];
+        header.shader(self.label("scan", ""), "linear_scan", &files)
+    }
+
+    /// The rows.
+    pub fn outputs(&self) -> Shader {
+        let flag = |flag, name| if flag { name } else { "" };
+        let rest = format!(
+            " dv{} {}->{}{}{}{}",
+            self.value_dim,
+            self.input,
+            self.output,
+            flag(!self.aligned_v, " unaligned-v"),
+            flag(!self.aligned_out, " unaligned-out"),
+            flag(self.by_column, " by-column")
+        );
+        let header = self
+            .header()
+            .u32s(&[("VALUE_DIM", self.value_dim), ("VALUE_GROUPS", self.value_dim.div_ceil(4))])
+            .bools(&[("BY_COLUMN", self.by_column)])
+            .params(&[("kernel", "KernelParams"), ("v", "Rows"), ("out", "Rows")]);
+        let (v, out) = (reads("v", self.input, self.aligned_v), writes(self.output, self.aligned_out));
+        let files = [include_str!("../../shaders/linear/outputs.wgsl"), self.weights(), &v, &out];
+        header.shader(self.label("outputs", &rest), "linear_outputs", &files)
+    }
+
+    fn representatives() -> Vec<Self> {
+        use ElementType::{Bf16, F16, F32};
+        let base = Self {
+            value_dim: 64,
+            input: F32,
+            output: F32,
+            aligned_v: true,
+            aligned_out: true,
+            causal: true,
+            weighted: true,
+            by_column: false,
+        };
+        vec![
+            base,
+            Self { weighted: false, value_dim: 7, aligned_v: false, aligned_out: false, ..base },
+            Self { causal: false, by_column: true, weighted: false, input: F16, output: F16, ..base },
+            Self { causal: false, input: Bf16, output: Bf16, value_dim: 24, ..base },
+        ]
+    }
+}
+
+/// Shaders in which every file and every flag's values occur.
+pub(super) fn representatives() -> Vec<Shader> {
+    let mut list: Vec<_> = FeatureVariant::representatives().iter().map(FeatureVariant::shader).collect();
+    list.push(KeyMaxima::maxima());
+    list.push(KeyMaxima::keys(MapText::FavorGlobal, 44));
+    list.push(KeyMaxima::keys(MapText::Softmax, 44));
+    for variant in LinearVariant::representatives() {
+        list.extend([variant.states(), variant.scan(), variant.outputs()]);
+    }
+    list
+}

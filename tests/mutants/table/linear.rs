@@ -1,0 +1,53 @@
+//! Faults of linear attention: of features, chunks, their scan, rows.
+
+wgpu_attention_testing::mutants! {
+    "means" {
+        "the last key of a chunk is not in its state": "for (var j = first; j < end; j++) {\n        let key" => "for (var j = first; j + 1u < end; j++) {\n        let key";
+        "a chunk is left its own sum, too": "states[of_chunk * params.kernel.width + e] = total;" => "states[of_chunk * params.kernel.width + e] = total + own;";
+        "a chunk forgets those before the last": "total = fma(own, vec4(weight(own_top, top)), total * weight(aged, top));" => "total = own * weight(own_top, top);";
+        "without causal the first chunk is all": "if (!CAUSAL && inside) {" => "if (false) {";
+        "a query does not see its own key": "log, distance >= vec2(0))" => "log, distance > vec2(0))";
+        "causal is aligned at the start": "let distance = at.p - vec2(i32(at.first + j));" => "let distance = at.p - vec2(params.kernel.shift) - vec2(i32(at.first + j));";
+        "masked keys are seen": "return key_mask[key] == 0u;" => "return false;";
+        "batch items share the first one's mask": "is_hidden(batch * params.kernel.len + row)" => "is_hidden(row)";
+        "query heads read the key head of their own number": "let kv_head = line % params.kernel.heads / params.kernel.heads_per_kv_head;" => "let kv_head = line % params.kernel.heads % kv_heads;";
+        "the second batch item's states are the first's": "let kv_line = batch * kv_heads + kv_head;" => "let kv_line = kv_head;";
+        "a lane's second query is its first": "vec2(0, i32(LANES))" => "vec2(0, 0)";
+        "rows without keys are divided by 0": "vec4(denominator == 0.0)" => "vec4(false)";
+    }
+    "single keys" {
+        "the products of the last features are lost": "product(wa.w, a, k3)" => "product(wa.w, a, k2)";
+        "columns past 16 are the first": "let c = vec4(4u * column_tile) + vec4(0u, 1u, 2u, 3u);" => "let c = vec4(0u, 1u, 2u, 3u);";
+    }
+    "favor" {
+        "features past 4 groups are the first": "let g = min(vec4(f) + vec4(0u, 1u, 2u, 3u)" => "let g = min(vec4(0u, 1u, 2u, 3u)";
+        "the sum of features is that of the next": "states[at.state + f * (VALUE_GROUPS + 1u) + VALUE_GROUPS].x" => "states[at.state + (f ^ 1u) * (VALUE_GROUPS + 1u) + VALUE_GROUPS].x";
+        "features are not stabilised": "return exp(max(y - top, vec4(-100.0))) + params.kernel.feature_eps;" => "return exp(y) + params.kernel.feature_eps;";
+        "keys' weights forget their length": "return top - half;" => "return top;";
+        "eps is forgotten": "exp(max(y - top, vec4(-100.0))) + params.kernel.feature_eps" => "exp(max(y - top, vec4(-100.0)))";
+        "the projection is not scaled": "return y * params.kernel.scale;" => "return y;";
+        "the projection's last row is the one before": "at.w + 4u * c, count)" => "at.z + 4u * c, count)";
+        "states are not rescaled when the top rises": "total * weight(aged, top)" => "total";
+        "a state is not rescaled for its query": "let of_state = vec2(weight(log.x, top.x), weight(log.y, top.y));" => "let of_state = vec2(1.0);";
+    }
+    "retention" {
+        "chunks do not age": "let aged = older(top, kv_head, min(CHUNK, params.kernel.kv_len - chunk * CHUNK));" => "let aged = top;";
+        "all heads decay as the first": "fma(decays[kv_head]," => "fma(decays[0],";
+        "a state is one step too young": "max(at.p - vec2(i32(at.first)) + vec2(1), vec2(0))" => "max(at.p - vec2(i32(at.first)), vec2(0))";
+        "elu is not moved up": "y + 1.0, y > vec4(0.0)" => "y, y > vec4(0.0)";
+        "the denominator's eps is forgotten": "fma(vec2(params.kernel.denominator_eps), q_sum," => "fma(vec2(0.0), q_sum,";
+    }
+    "published" {
+        "the largest y is that of the first keys": "let tile = work / params.kernel.columns % params.kernel.tiles;" => "let tile = 0u;";
+        "a key's length is forgotten": "y - half - top" => "y - top";
+    }
+    "relu" {
+        "below 0 is not 0": "select(vec4(0.0), y, y > vec4(0.0))" => "y";
+    }
+    "softmax" {
+        "keys are not normalised": "return select(q / z, vec4(0.0), z == vec4(0.0));" => "return q;";
+    }
+    "strange" {
+        "no value is strange": "return workgroupUniformLoad(&strange[0]) != 0u;" => "return false;";
+    }
+}
