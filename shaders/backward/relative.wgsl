@@ -72,3 +72,8 @@ fn load_relative_biases(at: u32, count: u32) -> vec4<f32> {
     return select(vec4(0.0), vec4(records[first + e.x / 4u][e.x % 4u], records[first + e.y / 4u][e.y % 4u],
                                   records[first + e.z / 4u][e.z % 4u], records[first + e.w / 4u][e.w % 4u]), c < vec4(count));
 }
+
+// The rows that the pairs read: their first elements.
+fn at_relative_rows(pairs: Pairs) -> vec4<u32> { return related_rows(pairs.batch, pairs.head, pairs.distance); }
+
+fn at_relative_biases(pairs: Pairs) -> vec4<u32> { return vec4(pairs.head * HEAD_DIM); }
