@@ -1,4 +1,4 @@
-// Gradients of blocked attention: one kernel for both passes, under every pattern.
+// Gradients of blocked attention: one kernel for all passes, under every pattern.
 //
 //     e_ij  = exp(score(i, j) - m_i)                  ds_ij = e_ij (do_i . v_j / l_i - D_i)
 //     dq_i  = scale sum_j f_ij ds_ij k_j              dk_j  = scale sum_i f_ij ds_ij q_i
@@ -6,14 +6,15 @@
 //
 // over the pairs of S (Dao 2022, appendix B.4). A workgroup owns ROWS rows of one head and walks the tiles of KEYS columns that
 // `walk` names. In one pass the rows are queries (backward/queries.wgsl: dq), in the other they are keys, the columns queries and the mask
-// transposed (backward/keys.wgsl: dk and dv, over all heads of a key head). So no sum is shared between workgroups: there are no
+// transposed (backward/keys.wgsl: dk and dv, over all heads of a key head). The gradients of the tensors
+// of the score's terms come of passes over queries, too (backward/terms.wgsl). So no sum is shared between workgroups: there are no
 // atomics, and the same call gives the same bits.
 //
 // Each lane holds 4 whole rows, and needs neither workgroup memory nor barriers. The columns are the same for all lanes.
 //
 //     keep/       which rows and columns meet: rows_of, walk, keep, query_at (of a row), key_at (of a column)
 //     score/      score, and its slope f: score_slope
-//     backward/   the two passes: own_heads, run, attend; and relative rows: content, relate, ...
+//     backward/   the passes: item_of, run, attend; of those over queries begin, take, end; relative rows: content, relate, ...
 //     tensor/     how the elements of a tensor are stored: load_q, load_k, load_v, load_dout, store_dq, store_dk, store_dv, ...
 
 struct KernelParams {
@@ -60,10 +61,14 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
             @builtin(local_invocation_index) index: u32) {
     let work = params.kernel.first_work + group.y * groups.x + group.x;
     if (work >= params.kernel.end_work) { return; }
-    let head = work / params.kernel.row_tiles % own_heads();
-    let batch = work / params.kernel.row_tiles / own_heads();
-    let rows = rows_of(row_tile_at(work % params.kernel.row_tiles));
-    run(batch, head, rows, Lane(index));
+    let item = item_of(work);
+    run(item.x, item.y, rows_of(item.z), Lane(index));
+}
+
+// Batch item, head and row tile of a work item: tile by tile, head by head.
+fn item_in_order(work: u32, heads: u32) -> vec3<u32> {
+    let row = work / params.kernel.row_tiles;
+    return vec3(row / heads, row % heads, row_tile_at(work % params.kernel.row_tiles));
 }
 
 // The last rows and the first by turns: a software adapter gives each core one stretch of the work, and under a causal mask
@@ -149,3 +154,8 @@ fn weighed(x: mat4x4<f32>, w: vec4<f32>, c: vec4<f32>) -> mat4x4<f32> {
 }
 
 fn finite(x: vec4<f32>) -> vec4<f32> { return select(x, vec4(0.0), not_finite(x)); }
+
+fn finite_where_masked(tile: KeyTile, x: vec4<f32>) -> vec4<f32> {
+    if (is_masked(tile) || SCORES_MAY_DROP) { return finite(x); }
+    return x;
+}

@@ -57,6 +57,11 @@ impl Strides {
         Reach::of(self.offset, &self.axes(sizes)).map_or(0, |reach| reach.last as usize + dim)
     }
 
+    /// Which axes lead to elements of their own: see [`apart`].
+    pub(crate) fn apart(&self, sizes: [usize; 3], dim: usize) -> [bool; 3] {
+        apart(self.axes(sizes), dim)
+    }
+
     fn axes(&self, sizes: [usize; 3]) -> [(isize, usize); 3] {
         [(self.batch, sizes[0]), (self.head, sizes[1]), (self.row, sizes[2])]
     }
@@ -187,9 +192,35 @@ impl BiasStrides {
         Reach::of(self.offset, &self.axes(sizes)).map_or(0, |reach| reach.last as usize + 1)
     }
 
+    /// Which axes lead to elements of their own: see [`apart`].
+    pub(crate) fn apart(&self, sizes: [usize; 4]) -> [bool; 4] {
+        apart(self.axes(sizes), 1)
+    }
+
     pub(crate) fn check(&self, name: &'static str, sizes: [usize; 4]) -> Result<()> {
         check_reach(name, self.offset, &self.axes(sizes), 1)
     }
+}
+
+/// For each axis, whether two of its indices never lead to the same element, whatever the others': where its stride spans all that
+/// the smaller ones reach, and so do those above it. May miss some.
+fn apart<const N: usize>(axes: [(isize, usize); N], dim: usize) -> [bool; N] {
+    let mut order: Vec<usize> = (0..N).filter(|&axis| axes[axis].1 > 1).collect();
+    order.sort_by_key(|&axis| axes[axis].0.unsigned_abs());
+    // An axis of one index has no second one.
+    let mut result = axes.map(|(_, size)| size <= 1);
+    let (mut below, mut reach) = (vec![], dim as u128);
+    for axis in order {
+        let (stride, size) = (axes[axis].0.unsigned_abs() as u128, axes[axis].1 as u128);
+        if stride < reach {
+            below.clear();
+        } else {
+            below.push(axis);
+        }
+        reach += stride * (size - 1);
+    }
+    below.into_iter().for_each(|axis| result[axis] = true);
+    result
 }
 
 /// The smallest and the largest index that strides reach.
@@ -244,6 +275,21 @@ mod tests {
         reversed.check_no_overlap("out", [1, 1, 4], 4).unwrap();
         assert!(reversed.check_no_overlap("out", [1, 1, 4], 5).is_err());
         assert!(Strides::new(0, 0, 8).check_no_overlap("out", [1, 2, 4], 4).is_err());
+    }
+
+    #[test]
+    fn axes_are_apart_that_share_no_element() {
+        let of = |strides: BiasStrides| strides.apart([2, 3, 4, 5]);
+        assert_eq!(of(BiasStrides::broadcast([2, 3, 4, 5])), [true; 4]);
+        assert_eq!(of(BiasStrides::broadcast([1, 3, 1, 5])), [false, true, false, true]);
+        assert_eq!(of(BiasStrides::toeplitz(4, 5)), [false, true, false, false]);
+        let reversed = BiasStrides { offset: 100, batch: -60, head: 20, query: -5, key: 1 };
+        assert_eq!(of(reversed), [true; 4]);
+        // Heads reach into each other's rows.
+        assert_eq!(of(BiasStrides { head: 10, ..reversed }), [true, false, false, false]);
+        assert_eq!(BiasStrides::default().apart([1, 1, 1, 5]), [true, true, true, false]);
+        assert_eq!(Strides::new(0, 8, 4).apart([2, 3, 2], 4), [false, true, true]);
+        assert_eq!(Strides::new(0, 8, 3).apart([2, 3, 2], 4), [false, true, false]);
     }
 
     #[test]

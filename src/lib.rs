@@ -17,7 +17,8 @@
 //! * a [`BlockMask`] lists, for each block of queries, the runs of key blocks to visit: *full*, or *partial* with bits;
 //! * [`Parts`] are masks with disjoint sets, in an order of queries and keys of their own, whose results merge exactly.
 //!
-//! Gradients by q, k and v ([`AttentionPlan::backward`]) walk the same mask, and its transpose (`shaders/backward.wgsl`).
+//! Gradients by q, k, v and the tensors of the score ([`AttentionPlan::backward`]) walk the same mask, and its transpose
+//! (`shaders/backward.wgsl`).
 //! [`LinearOptions`] is attention without a softmax over keys, in time linear in the length (`shaders/linear/`).
 //! [`LshOptions`] (Reformer) runs the same kernel over places that the device hashes and sorts itself.
 //!
@@ -123,7 +124,7 @@ pub use gpu::{
     FeedForwardSlices, Gpu, Gradients, Kernels, LinearBuffers, LinearPlan, LshBuffers, LshExplanation,
     LshOutput, LshPlan, MatmulBuffers, MatmulPlan, MatmulSlices, NormBuffers, NormPlan, Options, Outputs,
     PathChoice, RotaryBuffers, RotaryPlan, Scratch, SoftmaxPlan, SortBuffers, SortOutput, SortPlan,
-    SortShape, Stage, cooperative_features, recommended_features, recommended_limits,
+    SortShape, Stage, TensorExplanation, cooperative_features, recommended_features, recommended_limits,
 };
 /// The `half` that [`Element`] is implemented for, so that versions agree: `half::f16` and `half::bf16`.
 pub use half;

@@ -8,7 +8,7 @@ var<private> own_dk: array<mat4x4<f32>, HEAD_GROUPS>;
 var<private> own_dv: array<mat4x4<f32>, VALUE_GROUPS>;
 var<private> own_j: vec4<u32>;
 
-fn own_heads() -> u32 { return params.kernel.heads / params.kernel.heads_per_kv_head; }
+fn item_of(work: u32) -> vec3<u32> { return item_in_order(work, params.kernel.heads / params.kernel.heads_per_kv_head); }
 
 fn run(batch: u32, kv_head: u32, rows: vec2<u32>, lane: Lane) {
     let first = kv_head * params.kernel.heads_per_kv_head;

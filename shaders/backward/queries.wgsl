@@ -1,13 +1,10 @@
-// The pass whose rows are queries: dq_i = scale sum_j f_ij ds_ij k_j, with relative rows k_j + r.
+// A pass whose rows are queries: the derivatives by the scores of each tile, which dq.wgsl and terms.wgsl take.
 
 // By groups of 4 elements of a row: the columns are the elements, the rows are the lane's 4 queries.
 var<private> own_q: array<mat4x4<f32>, HEAD_GROUPS>;        // with the scale
 var<private> own_dout: array<mat4x4<f32>, VALUE_GROUPS>;   // over l
-var<private> own_dq: array<mat4x4<f32>, HEAD_GROUPS>;
 var<private> own_records: mat4x4<f32>;
 var<private> own_i: vec4<u32>;
-
-fn own_heads() -> u32 { return params.kernel.heads; }
 
 fn run(batch: u32, head: u32, rows: vec2<u32>, lane: Lane) {
     let kv_head = head / params.kernel.heads_per_kv_head;
@@ -18,19 +15,13 @@ fn run(batch: u32, head: u32, rows: vec2<u32>, lane: Lane) {
     own_records = mat4x4(records[first + own_i.x], records[first + own_i.y], records[first + own_i.z], records[first + own_i.w]);
     for (var g = 0u; g < HEAD_GROUPS; g++) {
         own_q[g] = params.kernel.q_scale * transpose(mat4x4(query(at, own_i.x, g), query(at, own_i.y, g), query(at, own_i.z, g), query(at, own_i.w, g)));
-        own_dq[g] = mat4x4<f32>();
     }
     for (var g = 0u; g < VALUE_GROUPS; g++) {
         own_dout[g] = transpose(mat4x4(dout_over_l(at, 0u, g), dout_over_l(at, 1u, g), dout_over_l(at, 2u, g), dout_over_l(at, 3u, g)));
     }
+    begin(at, lane);
     walk(at, lane);
-    for (var g = 0u; g < HEAD_GROUPS; g++) {
-        let dq = transpose(own_dq[g]);
-        write(at, lane, 0u, g, dq[0]);
-        write(at, lane, 1u, g, dq[1]);
-        write(at, lane, 2u, g, dq[2]);
-        write(at, lane, 3u, g, dq[3]);
-    }
+    end(at, lane);
 }
 
 fn query(at: Head, i: u32, g: u32) -> vec4<f32> {
@@ -39,15 +30,6 @@ fn query(at: Head, i: u32, g: u32) -> vec4<f32> {
 
 fn dout_over_l(at: Head, t: u32, g: u32) -> vec4<f32> {
     return own_records[t].y * load_dout(row_at(params.dout, at.batch, at.head, own_i[t]) + 4u * g, VALUE_DIM - 4u * g);
-}
-
-fn write(at: Head, lane: Lane, t: u32, g: u32, dq: vec4<f32>) {
-    if (at.first_row + lane.r + t * LANES >= at.end_row) { return; }
-    let to = row_at(params.dq, at.batch, at.head, own_i[t]) + 4u * g;
-    let count = HEAD_DIM - 4u * g;
-    var x = params.kernel.scale * dq;
-    if (ACCUMULATE) { x += load_dq(to, count); }
-    store_dq(to, count, x);
 }
 
 fn attend(at: Head, lane: Lane, tile: KeyTile) {
@@ -88,21 +70,11 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
     let d1 = slopes_of(at, lane, tile, 4u, with_rows(x1, 4u), y1);
     let d2 = slopes_of(at, lane, tile, 8u, with_rows(x2, 8u), y2);
     let d3 = slopes_of(at, lane, tile, 12u, with_rows(x3, 12u), y3);
-    weigh_rows(d0, 0u);
-    weigh_rows(d1, 4u);
-    weigh_rows(d2, 8u);
-    weigh_rows(d3, 12u);
-    for (var g = 0u; g < HEAD_GROUPS; g++) {
-        // A sum of the tile by itself, then added: a chain of additions as long as the row would lose digits.
-        var x = mat4x4<f32>();
-        x = with_weighed(x, d0, tile, key(k0.x, g), key(k0.y, g), key(k0.z, g), key(k0.w, g));
-        x = with_weighed(x, d1, tile, key(k1.x, g), key(k1.y, g), key(k1.z, g), key(k1.w, g));
-        x = with_weighed(x, d2, tile, key(k2.x, g), key(k2.y, g), key(k2.z, g), key(k2.w, g));
-        x = with_weighed(x, d3, tile, key(k3.x, g), key(k3.y, g), key(k3.z, g), key(k3.w, g));
-        x = with_weighed_rows(x, at, tile, own_i, g);
-        own_dq[g] += x;
-    }
+    take(at, lane, tile, Slopes(d0, d1, d2, d3));
 }
+
+// The derivatives of a tile: columns are keys, rows are the lane's queries.
+struct Slopes { a: mat4x4<f32>, b: mat4x4<f32>, c: mat4x4<f32>, d: mat4x4<f32> }
 
 fn keys_of(at: Head, tile: KeyTile, c: u32) -> vec4<u32> {
     let key = tile.first + c;

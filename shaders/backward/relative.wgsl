@@ -55,17 +55,12 @@ fn with_weighed_rows(x: mat4x4<f32>, at: Head, tile: KeyTile, own: vec4<u32>, g:
     for (var c = 0u; c < KEYS; c++) {
         let j = vec4(key_at(at, tile.first + c));
         let rows = related_rows(at.batch, at.head, distances(own, j)) + vec4(4u * g);
-        let r = transpose(mat4x4(row_of_r(tile, rows.x, count), row_of_r(tile, rows.y, count), row_of_r(tile, rows.z, count), row_of_r(tile, rows.w, count)));
+        let r = transpose(mat4x4(finite_where_masked(tile, load_relative_rows(rows.x, count)), finite_where_masked(tile, load_relative_rows(rows.y, count)),
+                                 finite_where_masked(tile, load_relative_rows(rows.z, count)), finite_where_masked(tile, load_relative_rows(rows.w, count))));
         let w = row_weights[c];
         sum = mat4x4(fma(w, r[0], sum[0]), fma(w, r[1], sum[1]), fma(w, r[2], sum[2]), fma(w, r[3], sum[3]));
     }
     return sum;
-}
-
-fn row_of_r(tile: KeyTile, row_at: u32, count: u32) -> vec4<f32> {
-    let r = load_relative_rows(row_at, count);
-    if (is_masked(tile) || SCORES_MAY_DROP) { return finite(r); }
-    return r;
 }
 
 // 4 elements of relative_biases: behind the records, where records.wgsl puts them, since a kernel has 8 buffers.
@@ -77,3 +72,8 @@ fn load_relative_biases(at: u32, count: u32) -> vec4<f32> {
     return select(vec4(0.0), vec4(records[first + e.x / 4u][e.x % 4u], records[first + e.y / 4u][e.y % 4u],
                                   records[first + e.z / 4u][e.z % 4u], records[first + e.w / 4u][e.w % 4u]), c < vec4(count));
 }
+
+// The rows that the pairs read: their first elements.
+fn at_relative_rows(pairs: Pairs) -> vec4<u32> { return related_rows(pairs.batch, pairs.head, pairs.distance); }
+
+fn at_relative_biases(pairs: Pairs) -> vec4<u32> { return vec4(pairs.head * HEAD_DIM); }

@@ -11,9 +11,13 @@ struct BucketsParams {
 @group(0) @binding(BINDING_bucket_table) var<storage, read> bucket_table: array<f32>;   // [buckets, H]
 
 fn buckets_score(pairs: Pairs, s: vec4<f32>) -> vec4<f32> {
-    let at = bucket(pairs.distance) * params.kernel.heads + pairs.head;
+    let at = at_bucket_table(pairs);
     return s + vec4(bucket_table[at.x], bucket_table[at.y], bucket_table[at.z], bucket_table[at.w]);
 }
+
+fn at_bucket_table(pairs: Pairs) -> vec4<u32> { return bucket(pairs.distance) * params.kernel.heads + pairs.head; }
+
+fn by_bucket_table(pairs: Pairs, s: vec4<f32>) -> vec4<f32> { return vec4(1.0); }
 
 fn bucket(distance: vec4<i32>) -> vec4<u32> {
     let both = vec4(params.buckets.bidirectional != 0u);

@@ -6,3 +6,8 @@ fn temperature_score(pairs: Pairs, s: vec4<f32>) -> vec4<f32> { return s / tempe
 
 // 1 / t_h.
 fn temperature_slope(pairs: Pairs, s: vec4<f32>) -> vec4<f32> { return vec4(1.0) / temperature[pairs.head]; }
+
+fn at_temperature(pairs: Pairs) -> vec4<u32> { return vec4(pairs.head); }
+
+// -score / t_h^2.
+fn by_temperature(pairs: Pairs, s: vec4<f32>) -> vec4<f32> { return -(s / temperature[pairs.head]) / temperature[pairs.head]; }

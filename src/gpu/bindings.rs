@@ -83,7 +83,7 @@ fn bytes(binding: &wgpu::BufferBinding<'_>) -> std::ops::Range<u64> {
 /// The binding cut to the bytes that the tensor has, or what is wrong with it.
 pub(crate) fn checked_binding<'a>(
     limits: &wgpu::Limits,
-    name: &'static str,
+    name: &str,
     binding: &wgpu::BufferBinding<'a>,
     elements: usize,
     element: ElementType,
@@ -91,13 +91,13 @@ pub(crate) fn checked_binding<'a>(
     let buffer = binding.buffer;
     if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
         let got = format!("{:?}", buffer.usage());
-        return Err(Error::argument(name, "a buffer with BufferUsages::STORAGE", got));
+        return Err(Error::argument(name.to_owned(), "a buffer with BufferUsages::STORAGE", got));
     }
     let alignment = u64::from(limits.min_storage_buffer_offset_alignment);
     if !binding.offset.is_multiple_of(alignment) {
         let need =
             format!("an offset that is a multiple of {alignment} (min_storage_buffer_offset_alignment)");
-        return Err(Error::argument(name, need, format!("offset {}", binding.offset)));
+        return Err(Error::argument(name.to_owned(), need, format!("offset {}", binding.offset)));
     }
     // Whole words: the last 16-bit element of an odd tensor shares its word with padding. An empty tensor is bound all the
     // same, as one vector of 4.
@@ -108,11 +108,11 @@ pub(crate) fn checked_binding<'a>(
     if size < need || size > behind {
         let needed = format!("{need} bytes ({elements} elements of {element})");
         let got = format!("{size} bytes at offset {} of a buffer of {}", binding.offset, buffer.size());
-        return Err(Error::argument(name, needed, got));
+        return Err(Error::argument(name.to_owned(), needed, got));
     }
     if need > limits.max_storage_buffer_binding_size {
         let have = limits.max_storage_buffer_binding_size;
-        return Err(Error::limit(name, "max_storage_buffer_binding_size", need, have));
+        return Err(Error::limit(name.to_owned(), "max_storage_buffer_binding_size", need, have));
     }
     Ok(wgpu::BufferBinding { buffer, offset: binding.offset, size: wgpu::BufferSize::new(need) })
 }

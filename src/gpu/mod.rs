@@ -34,7 +34,7 @@ mod trusted;
 pub use attention::{
     AttentionBuffers, AttentionGradBuffers, AttentionGradients, AttentionOutput, AttentionPlan,
     BackwardExplanation, BackwardPlan, Explanation, Gradients, Outputs, PathChoice, Scratch,
-    cooperative_features,
+    TensorExplanation, cooperative_features,
 };
 pub use call::{Call, Stage};
 pub use host::{Gpu, recommended_features, recommended_limits};

@@ -76,6 +76,17 @@ uniform! {
     /// `KernelParams` of `backward/records.wgsl`.
     RecordParams { first_work: u32, end_work: u32, rows: u32, heads: u32, q_len: u32, biases: u32 }
 
+    /// `TermParams` of `backward/terms.wgsl`.
+    TermParams {
+        tile_step: u32, head_step: u32, batch_step: u32, batch: u32, apart: u32, copies: u32, len: u32,
+    }
+
+    /// `Params` of `backward/zeros.wgsl`.
+    ZeroParams { first_work: u32, end_work: u32, len: u32 }
+
+    /// `Params` of `backward/sums.wgsl`.
+    CopyParams { first_work: u32, end_work: u32, len: u32, copies: u32 }
+
     /// `KernelParams` of `merge.wgsl`.
     MergeParams { first_work: u32, end_work: u32, rows: u32, splits: u32, heads: u32, q_len: u32 }
 }
@@ -227,6 +238,9 @@ mod tests {
             ("merge", "kernel") => MergeParams::FIELDS,
             ("backward", "kernel") => BackwardParams::FIELDS,
             ("backward", "keep") => KeepParams::FIELDS,
+            ("backward", "term") => TermParams::FIELDS,
+            ("zero", _) => ZeroParams::FIELDS,
+            ("add_up", _) => CopyParams::FIELDS,
             ("record", "kernel") => RecordParams::FIELDS,
             ("linear_features", "kernel") => LinearFeatureParams::FIELDS,
             ("linear_maxima", "kernel") => LinearMaximaParams::FIELDS,

@@ -1,6 +1,6 @@
 //! Linear biases by distance (ALiBi, Press 2022).
 
-use super::rule::{Known, Pair, Rule, TINY, Tensors, TermTensor, U};
+use super::rule::{Known, Pair, Rule, TINY, TensorGradient, Tensors, TermTensor, U};
 use crate::uniform::{Block, uniform};
 use crate::{AttentionShape, Result};
 use std::borrow::Cow;
@@ -122,6 +122,10 @@ impl Rule for Alibi {
         let distance = self.distance(at);
         let error = if distance.abs() > 16_777_216.0 { U * distance.abs() } else { 0.0 };
         (self.slopes == Slopes::Given).then_some((at.head, Known { score: -distance, error }))
+    }
+
+    fn gradient(&self, _: &str, _: &AttentionShape) -> Option<TensorGradient> {
+        Some(TensorGradient::per_head())
     }
 
     fn drawn(&self, normal: f64) -> f32 {

@@ -1,6 +1,6 @@
 //! An additive tensor.
 
-use super::rule::{Known, Pair, Rule, Tensors, TermTensor, added};
+use super::rule::{Known, Pair, Rule, TensorGradient, Tensors, TermTensor, added};
 use crate::uniform::{Block, uniform};
 use crate::{AttentionShape, BiasStrides, Result};
 use std::borrow::Cow;
@@ -69,6 +69,11 @@ impl Rule for Bias {
     /// 1.
     fn element(&self, _: Known, at: &Pair<'_>, _: &Tensors<'_>) -> Option<(usize, Known)> {
         Some((self.strides.at(at.batch, at.head, at.i, at.j), Known { score: 1.0, error: 0.0 }))
+    }
+
+    fn gradient(&self, _: &str, shape: &AttentionShape) -> Option<TensorGradient> {
+        let [batch, head, query, _] = self.strides.apart(sizes(shape));
+        Some(TensorGradient { apart: [batch, head, query], vectors: None })
     }
 
     fn drawn(&self, normal: f64) -> f32 {

@@ -1,6 +1,6 @@
 //! A bias per bucket of distances (T5, Raffel 2019).
 
-use super::rule::{Known, Pair, Rule, Tensors, TermTensor, added};
+use super::rule::{Known, Pair, Rule, TensorGradient, Tensors, TermTensor, added};
 use crate::uniform::Block;
 use crate::{AttentionShape, Error, Result};
 use std::borrow::Cow;
@@ -170,6 +170,10 @@ impl Rule for Buckets {
     /// 1.
     fn element(&self, _: Known, at: &Pair<'_>, tensors: &Tensors<'_>) -> Option<(usize, Known)> {
         Some((self.place(at, tensors), Known { score: 1.0, error: 0.0 }))
+    }
+
+    fn gradient(&self, _: &str, _: &AttentionShape) -> Option<TensorGradient> {
+        Some(TensorGradient::per_head())
     }
 
     fn drawn(&self, normal: f64) -> f32 {

@@ -26,7 +26,7 @@ pub use bias::Bias;
 pub use buckets::Buckets;
 pub use relative::Relative;
 pub use rule::TermTensor;
-pub(crate) use rule::{Known, Pair, Products, Rule};
+pub(crate) use rule::{Known, Pair, Products, Rule, TensorGradient};
 pub use segments::Segments;
 pub use sinks::Sinks;
 pub use softcap::Softcap;
@@ -186,6 +186,12 @@ impl Score {
     /// The tensors that the caller gives for the terms, in the order of the terms.
     pub fn tensors(&self, shape: &AttentionShape) -> Vec<TermTensor> {
         self.rules().flat_map(|rule| rule.tensors(shape)).collect()
+    }
+
+    /// How a kernel finds the gradient of the tensor of this name.
+    pub(crate) fn gradient(&self, name: &str, shape: &AttentionShape) -> Option<TensorGradient> {
+        let has = |rule: &&dyn Rule| rule.tensors(shape).iter().any(|tensor| tensor.name == name);
+        self.rules().find(has)?.gradient(name, shape)
     }
 
     pub(crate) fn rules(&self) -> impl Iterator<Item = &dyn Rule> {

@@ -1,6 +1,6 @@
 //! Relative rows: a product of the query with a row that the distance chooses (Shaw 2018, Transformer-XL).
 
-use super::rule::{Known, Pair, Products, Rule, SUBNORMAL, TINY, Tensors, TermTensor, U};
+use super::rule::{Known, Pair, Products, Rule, SUBNORMAL, TINY, TensorGradient, Tensors, TermTensor, U};
 use crate::uniform::{Block, Rows, uniform};
 use crate::{AttentionShape, Error, Result, Strides};
 use std::borrow::Cow;
@@ -215,6 +215,17 @@ impl Rule for Relative {
             rows.push((1, w_at + at.head * d, r.clone()));
         }
         Some(Products { q: r, k: of(&|[_, u, _, _, _]| *u), rows })
+    }
+
+    fn gradient(&self, name: &str, shape: &AttentionShape) -> Option<TensorGradient> {
+        if name == "relative_biases" {
+            let vectors = Some(include_str!("../../shaders/backward/vectors_biases.wgsl"));
+            return Some(TensorGradient { vectors, ..TensorGradient::per_head() });
+        }
+        let sizes = [shape.batch, shape.heads, self.rows];
+        let [batch, head, _] = self.resolved(shape.head_dim).apart(sizes, shape.head_dim);
+        let vectors = Some(include_str!("../../shaders/backward/vectors_rows.wgsl"));
+        Some(TensorGradient { apart: [batch, head, false], vectors })
     }
 
     fn silent(&self, _: u64) -> Option<f32> {

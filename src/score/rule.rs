@@ -61,6 +61,22 @@ pub(crate) struct Products {
     pub(crate) rows: Vec<(usize, usize, Vec<f64>)>,
 }
 
+/// How a kernel finds the gradient of a tensor.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct TensorGradient {
+    /// Whether different batch items, heads and queries read different elements: then their sums are made side by side.
+    pub(crate) apart: [bool; 3],
+    /// Where each pair reads rows of d elements: the file of `shaders/backward/` that says which.
+    pub(crate) vectors: Option<&'static str>,
+}
+
+impl TensorGradient {
+    /// Of a tensor with one element per head, and maybe other axes of its own.
+    pub(super) fn per_head() -> Self {
+        Self { apart: [false, true, false], vectors: None }
+    }
+}
+
 /// The tensors of a term, in order: the caller's, or the term's own.
 pub(crate) type Tensors<'a> = [Cow<'a, [f32]>];
 
@@ -156,6 +172,14 @@ pub(crate) trait Rule {
     /// product; `None` where it adds no products. The pair is in S.
     fn products(&self, at: &Pair<'_>, tensors: &Tensors<'_>) -> Option<Products> {
         let _ = (at, tensors);
+        None
+    }
+
+    /// How a kernel finds the gradient of the caller's tensor `name`; `None` where the term has no derivative by it. Each pair reads
+    /// one element, at `at_NAME(pairs)` of the [shader](Self::shader), and `by_NAME(pairs, scores)` is the derivative of the score
+    /// with this term by it, given the score without; or it reads [vectors](TensorGradient::vectors).
+    fn gradient(&self, name: &str, shape: &AttentionShape) -> Option<TensorGradient> {
+        let _ = (name, shape);
         None
     }
 

@@ -1,6 +1,6 @@
 //! A temperature per head.
 
-use super::rule::{Known, Pair, Rule, TINY, Tensors, TermTensor, U};
+use super::rule::{Known, Pair, Rule, TINY, TensorGradient, Tensors, TermTensor, U};
 use crate::{AttentionShape, Result};
 use std::borrow::Cow;
 
@@ -64,6 +64,10 @@ impl Rule for Temperature {
                 false => f64::INFINITY,
             };
         Some((at.head, Known { score: -before.score / square, error }))
+    }
+
+    fn gradient(&self, _: &str, _: &AttentionShape) -> Option<TensorGradient> {
+        Some(TensorGradient::per_head())
     }
 
     fn drawn(&self, normal: f64) -> f32 {

@@ -1,7 +1,7 @@
 //! Variants of `backward.wgsl`, and of the kernel that prepares a row for it.
 
 use super::{Header, Shader, score, tensor};
-use crate::{BiasStrides, ElementType, Relative, Score, Temperature};
+use crate::{Alibi, BiasStrides, Buckets, ElementType, Relative, Score, Slopes, Temperature};
 
 /// Whose gradient a pass of the backward kernel computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,6 +15,8 @@ pub enum BackwardRows {
         /// dv.
         dv: bool,
     },
+    /// Of what the pairs of queries read of a tensor of the score's terms, of this name.
+    Tensor(&'static str),
 }
 
 /// All that tells one shader of the backward pass from another. What it calls queries are the rows of the pass, its keys are
@@ -71,13 +73,14 @@ impl BackwardVariant {
     fn has(&self) -> [bool; 3] {
         match self.rows {
             BackwardRows::Queries => [true, false, false],
+            BackwardRows::Tensor(_) => [false, false, false],
             BackwardRows::Keys { dk, dv } => [false, dk, dv],
         }
     }
 
     /// The shader of this variant.
     pub fn shader(&self) -> Shader {
-        let [dq, dk, dv] = self.has();
+        let [_, dk, dv] = self.has();
         let header = Header::default()
             .u32s(&[
                 ("HEAD_DIM", self.head_dim),
@@ -94,7 +97,7 @@ impl BackwardVariant {
             .bools(&[
                 ("HAS_Q_ORDER", self.q_order),
                 ("HAS_K_ORDER", self.k_order),
-                ("ROWS_ARE_QUERIES", dq),
+                ("ROWS_ARE_QUERIES", !matches!(self.rows, BackwardRows::Keys { .. })),
                 ("HAS_DK", dk),
                 ("HAS_DV", dv),
                 ("ACCUMULATE", self.accumulate),
@@ -115,6 +118,9 @@ impl BackwardVariant {
         members.extend(rows);
         let written = ["dq", "dk", "dv"].into_iter().zip(self.has()).filter(|(_, has)| *has);
         members.extend(written.map(|(name, _)| (name, "Rows")));
+        if let BackwardRows::Tensor(_) = self.rows {
+            members.push(("term", "TermParams"));
+        }
         let shape = crate::AttentionShape::new(1, 1, 1, self.head_dim);
         let terms = self.score.rules().filter_map(|rule| rule.params(&shape));
         members.extend(terms.map(|block| (block.member, block.name)));
@@ -122,25 +128,12 @@ impl BackwardVariant {
     }
 
     fn texts(&self) -> Vec<String> {
-        let [dq, dk, dv] = self.has();
         let mut texts: Vec<String> = vec![include_str!("../../shaders/backward.wgsl").into()];
-        if dq {
-            texts.push(include_str!("../../shaders/backward/queries.wgsl").into());
-        } else {
-            texts.push(include_str!("../../shaders/backward/keys.wgsl").into());
-            texts.push(match dk {
-                true => include_str!("../../shaders/backward/dk.wgsl").into(),
-                false => include_str!("../../shaders/backward/no_dk.wgsl").into(),
-            });
-            texts.push(match dv {
-                true => include_str!("../../shaders/backward/dv.wgsl").into(),
-                false => include_str!("../../shaders/backward/no_dv.wgsl").into(),
-            });
-        }
+        texts.extend(self.pass_texts());
         texts.push(include_str!("../../shaders/lib/pairs.wgsl").into());
         texts.push(include_str!("../../shaders/keep/bits.wgsl").into());
         texts.extend(score::texts(&self.score));
-        texts.push(score::slope(&self.score));
+        texts.push(score::slope(&self.score, self.tensor()));
         match self.score.relative() {
             Some(relative) => {
                 let aligned = relative.is_aligned(self.head_dim);
@@ -153,7 +146,12 @@ impl BackwardVariant {
             tensor::reads("q", self.q, self.aligned_q),
             tensor::reads("k", self.kv, self.aligned_kv),
             // dv needs no values.
-            tensor::reads_if(dq || dk, "v", self.kv, self.aligned_kv),
+            tensor::reads_if(
+                self.rows != BackwardRows::Keys { dk: false, dv: true },
+                "v",
+                self.kv,
+                self.aligned_kv,
+            ),
             tensor::reads("dout", self.dout, self.aligned_dout),
         ]);
         let written = ["dq", "dk", "dv"].into_iter().zip(self.has()).filter(|(_, has)| *has);
@@ -163,8 +161,55 @@ impl BackwardVariant {
         texts
     }
 
+    /// Whose gradients, and where they go.
+    fn pass_texts(&self) -> Vec<String> {
+        let [_, dk, dv] = self.has();
+        let queries = include_str!("../../shaders/backward/queries.wgsl").into();
+        let BackwardRows::Tensor(name) = self.rows else {
+            let keys = include_str!("../../shaders/backward/keys.wgsl").into();
+            return match (self.rows, dk, dv) {
+                (BackwardRows::Queries, ..) => {
+                    vec![queries, include_str!("../../shaders/backward/dq.wgsl").into()]
+                }
+                (_, true, true) => vec![
+                    keys,
+                    include_str!("../../shaders/backward/dk.wgsl").into(),
+                    include_str!("../../shaders/backward/dv.wgsl").into(),
+                ],
+                (_, true, false) => vec![
+                    keys,
+                    include_str!("../../shaders/backward/dk.wgsl").into(),
+                    include_str!("../../shaders/backward/no_dv.wgsl").into(),
+                ],
+                _ => vec![
+                    keys,
+                    include_str!("../../shaders/backward/no_dk.wgsl").into(),
+                    include_str!("../../shaders/backward/dv.wgsl").into(),
+                ],
+            };
+        };
+        let mut texts =
+            vec![queries, include_str!("../../shaders/backward/terms.wgsl").into(), score::element(name)];
+        let shape = crate::AttentionShape::new(1, 1, 1, self.head_dim);
+        match self.score.gradient(name, &shape).and_then(|gradient| gradient.vectors) {
+            Some(vectors) => {
+                texts.extend([include_str!("../../shaders/backward/vectors.wgsl").into(), vectors.into()])
+            }
+            None => texts.push(include_str!("../../shaders/backward/elements.wgsl").into()),
+        }
+        texts
+    }
+
+    fn tensor(&self) -> Option<&'static str> {
+        match self.rows {
+            BackwardRows::Tensor(name) => Some(name),
+            _ => None,
+        }
+    }
+
     fn label(&self) -> String {
         let rows = match self.rows {
+            BackwardRows::Tensor(name) => &format!("d {name}"),
             BackwardRows::Queries => "dq",
             BackwardRows::Keys { dk: true, dv: true } => "dk dv",
             BackwardRows::Keys { dk: true, .. } => "dk",
@@ -226,6 +271,17 @@ impl BackwardVariant {
             accumulate: false,
         };
         let mut list = vec![];
+        let relative = Relative::new(63, 127).u(true).w(true);
+        for (name, score, dim) in [
+            ("bias", Score::new().bias(BiasStrides::default()), 64),
+            ("slopes", Score::new().with(Alibi::new(Slopes::Given)), 7),
+            ("temperature", Score::new().softcap(3.0).with(Temperature), 64),
+            ("bucket_table", Score::new().with(Buckets::new(32, 128)), 64),
+            ("relative_rows", Score::new().with(relative), 64),
+            ("relative_biases", Score::new().with(relative), 7),
+        ] {
+            list.push(Self { score, ..base(BackwardRows::Tensor(name), dim) });
+        }
         for rows in [BackwardRows::Queries, both] {
             for dim in [64, 128, 7] {
                 list.push(base(rows, dim));
@@ -313,5 +369,28 @@ impl RecordVariant {
             Self { value_dim, out, dout, aligned_out: aligned, aligned_dout: aligned, biases: value_dim == 7 }
         };
         [(64, F32, F32), (7, F32, F16), (64, F16, Bf16), (7, Bf16, F32)].map(of).into()
+    }
+}
+
+/// The kernels around the passes over a tensor's copies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CopyPass {
+    /// All copies are 0.
+    Zeros,
+    /// The copies are added up.
+    Sums,
+}
+
+impl CopyPass {
+    /// Lanes of a workgroup, as the shaders say: one element each.
+    pub const LANES: usize = 64;
+
+    /// The shader.
+    pub fn shader(self) -> Shader {
+        let (label, entry, text) = match self {
+            Self::Zeros => ("backward zeros", "zero", include_str!("../../shaders/backward/zeros.wgsl")),
+            Self::Sums => ("backward sums", "add_up", include_str!("../../shaders/backward/sums.wgsl")),
+        };
+        Shader { proven: true, ..Header::default().shader(label.into(), entry, &[text]) }
     }
 }

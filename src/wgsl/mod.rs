@@ -22,7 +22,7 @@ mod tensor;
 mod tile;
 
 pub use attention::{AttentionVariant, Stats};
-pub use backward::{BackwardRows, BackwardVariant, RecordVariant};
+pub use backward::{BackwardRows, BackwardVariant, CopyPass, RecordVariant};
 pub use cooperative::CooperativeTile;
 pub use limits::{TileKind, TileLimits};
 pub use linear::{FeatureVariant, KeyMaxima, LinearVariant, MapMode, MapText};
@@ -161,6 +161,7 @@ pub fn variants() -> Vec<Shader> {
         AttentionVariant::representatives().iter().map(AttentionVariant::shader).collect();
     shaders.extend(BackwardVariant::representatives().iter().map(BackwardVariant::shader));
     shaders.extend(RecordVariant::representatives().iter().map(RecordVariant::shader));
+    shaders.extend([CopyPass::Zeros, CopyPass::Sums].map(CopyPass::shader));
     shaders.extend(HashVariant::representatives().iter().map(HashVariant::shader));
     shaders.push(PlaceTables::shader());
     shaders.extend(SortPass::all());

@@ -43,22 +43,33 @@ fn pair_rules(score: &Score) -> impl Iterator<Item = &dyn Rule> {
     score.rules().filter(|rule| !rule.is_of_rows())
 }
 
-/// The function `score_slope`: the derivative of `score` by the product, by the chain rule.
-pub(super) fn slope(score: &Score) -> String {
+/// The function `score_slope`: the derivative of `score` by the product, or by what a pair reads of a tensor, by the chain rule.
+pub(super) fn slope(score: &Score, tensor: Option<&str>) -> String {
+    let shape = crate::AttentionShape::new(1, 1, 1, 1);
+    let rules: Vec<_> = pair_rules(score).filter(|rule| !rule.in_product()).collect();
+    // What comes before the term whose tensor it is has no part in the derivative.
+    let own = rules.iter().position(|rule| rule.tensors(&shape).iter().any(|own| Some(own.name) == tensor));
+    let factor = |n: usize| match (own, tensor) {
+        (Some(own), Some(tensor)) if n <= own => (n == own).then(|| format!("by_{tensor}")),
+        _ => rules[n].scales().then(|| format!("{}_slope", rules[n].name())),
+    };
     let mut text = String::from("// The slopes of the terms, each at the score before it.\n");
     text += "fn score_slope(pairs: Pairs, products: vec4<f32>) -> vec4<f32> {\n    var s = products;\n";
     text += "    var slope = vec4(1.0);\n";
-    // What comes after the last term that scales has no part in it.
-    let rules: Vec<_> = pair_rules(score).filter(|rule| !rule.in_product()).collect();
-    let end = rules.iter().rposition(|rule| rule.scales()).map_or(0, |last| last + 1);
+    // What comes after the last factor has no part in it, either.
+    let end = (0..rules.len()).rposition(|n| factor(n).is_some()).map_or(0, |last| last + 1);
     for (n, rule) in rules[..end].iter().enumerate() {
-        let name = rule.name();
-        if rule.scales() {
-            writeln!(text, "    slope *= {name}_slope(pairs, s);").expect("writing to a String succeeds");
+        if let Some(factor) = factor(n) {
+            writeln!(text, "    slope *= {factor}(pairs, s);").expect("writing to a String succeeds");
         }
         if n + 1 < end {
-            writeln!(text, "    s = {name}_score(pairs, s);").expect("writing to a String succeeds");
+            writeln!(text, "    s = {}_score(pairs, s);", rule.name()).expect("writing to a String succeeds");
         }
     }
     text + "    return slope;\n}\n"
+}
+
+/// The function `score_element`: where in a tensor the pairs read.
+pub(super) fn element(tensor: &str) -> String {
+    format!("fn score_element(pairs: Pairs) -> vec4<u32> {{ return at_{tensor}(pairs); }}\n")
 }

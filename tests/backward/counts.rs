@@ -17,7 +17,7 @@ pub(crate) enum Of {
 }
 
 /// Numbers 0 or 1.
-fn bits(len: usize, seed: u64, stream: u64) -> Vec<f32> {
+pub(crate) fn bits(len: usize, seed: u64, stream: u64) -> Vec<f32> {
     let mut draw = Draw::new(seed, stream);
     (0..len).map(|_| draw.below(2) as f32).collect()
 }

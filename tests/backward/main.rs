@@ -8,6 +8,7 @@
 //! | `relative.rs` | relative rows |
 //! | `refusals.rs` | bad input |
 //! | `mutants.rs` | faults in the shader text, of `tests/mutants/table/backward.rs` |
+//! | `tensors.rs` | the tensors of the terms of the score |
 //! | `state.rs` | what the forward pass leaves of a row: (m, l) |
 
 mod counts;
@@ -17,5 +18,6 @@ mod refusals;
 mod relations;
 mod relative;
 mod state;
+mod tensors;
 
 use wgpu_attention_testing as support;

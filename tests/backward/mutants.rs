@@ -5,8 +5,11 @@ use crate::gradients::close_on;
 use crate::relations::{holes, nothing_leaks, strange_values_show};
 use crate::relative::relative_on;
 use crate::support::{BiasValues, Case, Cut, cut, gpu, picked};
+use crate::tensors;
 use wgpu_attention::reference::Kind;
-use wgpu_attention::{AttentionShape, BiasStrides, Causal, Gpu, Kernels, Options, Score, Temperature};
+use wgpu_attention::{
+    Alibi, AttentionShape, BiasStrides, Causal, Gpu, Kernels, Options, Relative, Score, Slopes, Temperature,
+};
 use wgpu_attention_testing::mutants::{Edit, Suite};
 
 #[path = "../mutants/table/backward.rs"]
@@ -25,6 +28,23 @@ const SUITE: Suite<Gpu> = Suite {
         ("terms", |gpu| scored(gpu, Score::new().softcap(2.0), BiasValues::Normal)),
         ("temperature", |gpu| scored(gpu, Score::new().with(Temperature), BiasValues::Normal)),
         ("relative", relative_on),
+        ("tensors", |gpu| {
+            let all = tensors::biases();
+            for strides in [all[0], all[1], all[5]] {
+                let bias = case().score(Score::new().bias(strides));
+                tensors::tensors_on(gpu, &bias, &bias.parts())?;
+            }
+            let slopes = tensors::scored(Alibi::new(Slopes::Given));
+            tensors::tensors_on(gpu, &slopes, &slopes.parts())
+        }),
+        ("tensor under others", |gpu| {
+            let capped = case().score(Score::new().softcap(2.0).with(Temperature));
+            tensors::tensors_on(gpu, &capped, &capped.parts())
+        }),
+        ("vectors", |gpu| {
+            let case = tensors::scored(Relative::new(149, 220).u(true).w(true));
+            tensors::tensors_on(gpu, &case, &case.parts())
+        }),
         ("removed", |gpu| {
             let bias = Score::new().bias(BiasStrides::broadcast([2, 4, 70, 150]));
             scored(gpu, bias, BiasValues::Holes)

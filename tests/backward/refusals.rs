@@ -43,7 +43,10 @@ fn bad_buffers_say_what_is_wrong() {
     let t = || tensor.as_entire_buffer_binding();
     let buffers = || AttentionGradBuffers::new(t(), t(), t(), t(), state.as_entire_buffer_binding(), t());
     let message = |buffers| backward.bind(buffers).expect_err("a bad one").to_string();
-    assert_eq!(message(buffers()), "gradients: need a buffer for at least one of dq, dk and dv, got none");
+    assert_eq!(
+        message(buffers()),
+        "gradients: need a buffer for at least one of dq, dk, dv and the tensors of the score, got none"
+    );
     assert_eq!(message(buffers().dq(t())), "dq: need a buffer other than that of q, got the same buffer");
     assert!(
         message(buffers().dk(whole(&small)))
@@ -56,6 +59,8 @@ fn bad_buffers_say_what_is_wrong() {
     );
     let text = message(buffers().dq(whole(&dq)).tensor("bias", whole(&small)));
     assert_eq!(text, "bias: need none, since the score has no such term, got a tensor");
+    let text = message(buffers().tensor_gradient("bias", whole(&small)));
+    assert_eq!(text, "gradient of bias: need none, since no tensor of the score has one, got another name");
     backward.bind(buffers().dq(whole(&dq))).expect("dq alone");
 }
 

@@ -15,6 +15,8 @@ pub struct GradOutcome<G> {
     pub dk: Vec<G>,
     /// `[B, Hkv, Lk, dv]`.
     pub dv: Vec<G>,
+    /// Of the tensors of the score's terms that were asked for.
+    pub tensors: Vec<(&'static str, Vec<f32>)>,
 }
 
 /// Forward and backward on buffers of their own, as [`run`](super::run) has them: outputs poisoned, poison around all tensors and
@@ -27,7 +29,20 @@ pub fn run_backward<Q: Element, KV: Element, O: Element>(
     parts: &Parts,
     times: usize,
 ) -> Result<GradOutcome<O>, String> {
-    let bound = BoundBackward::new(gpu, attention, inputs, dout, parts);
+    run_backward_with(gpu, attention, inputs, dout, parts, times, &[])
+}
+
+/// The same with the gradients of these tensors of the score's terms.
+pub fn run_backward_with<Q: Element, KV: Element, O: Element>(
+    gpu: &Gpu,
+    attention: &Attention,
+    inputs: &Inputs<'_, Q, KV>,
+    dout: &[O],
+    parts: &Parts,
+    times: usize,
+    wanted: &[&str],
+) -> Result<GradOutcome<O>, String> {
+    let bound = BoundBackward::new(gpu, attention, inputs, dout, parts, wanted);
     bound.take(&read(gpu, &bound.written(), |encoder| {
         bound.forward.encode(encoder);
         (0..times).for_each(|_| bound.backward.encode(encoder));
@@ -42,11 +57,12 @@ pub struct BoundBackward {
     pub backward: Call,
     written: [Guarded; 3],
     at: [Extents; 3],
+    tensors: Vec<(&'static str, Guarded)>,
 }
 
 impl BoundBackward {
     fn written(&self) -> Vec<&Guarded> {
-        self.written.iter().collect()
+        self.written.iter().chain(self.tensors.iter().map(|(_, tensor)| tensor)).collect()
     }
 
     fn take<G: Element>(&self, bytes: &[Vec<u8>]) -> Result<GradOutcome<G>, String> {
@@ -55,7 +71,11 @@ impl BoundBackward {
             let Extents { strides, sizes, dim, .. } = self.at[n];
             Ok::<_, String>(contiguous(&all, strides, sizes, dim))
         };
-        Ok(GradOutcome { dq: take(0)?, dk: take(1)?, dv: take(2)? })
+        let of_tensor = |(n, (name, tensor)): (usize, &(&'static str, Guarded))| {
+            Ok((*name, tensor.take::<f32>(&bytes[3 + n])?))
+        };
+        let tensors = self.tensors.iter().enumerate().map(of_tensor).collect::<Result<_, String>>()?;
+        Ok(GradOutcome { dq: take(0)?, dk: take(1)?, dv: take(2)?, tensors })
     }
 
     /// Uploads the inputs, poisons the outputs, binds.
@@ -65,6 +85,7 @@ impl BoundBackward {
         inputs: &Inputs<'_, Q, KV>,
         dout: &[O],
         parts: &Parts,
+        wanted: &[&str],
     ) -> Self {
         let device = gpu.device();
         let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } =
@@ -91,6 +112,11 @@ impl BoundBackward {
         let grad = |name, at| Guarded::output(device, name, size_of::<O>(), at);
         let written = [grad("dq", q_at), grad("dk", k_at), grad("dv", v_at)];
 
+        let all = attention.score.tensors(&attention.shape).into_iter();
+        let wanted = all.filter(|tensor| wanted.contains(&tensor.name));
+        let gradient = |name, len| (name, Guarded::output(device, name, 4, one_row(len)));
+        let wanted: Vec<_> = wanted.map(|tensor| gradient(tensor.name, tensor.len)).collect();
+
         let refused = |e| -> ! { panic!("{e}\n{attention:?}") };
         let plan = gpu.kernels().attention_parts(attention, parts).unwrap_or_else(|e| refused(e));
         let tensors = || terms.iter().map(|(name, tensor)| (*name, tensor.binding())).collect();
@@ -107,7 +133,8 @@ impl BoundBackward {
             .dk(dk.binding())
             .dv(dv.binding());
         buffers.tensors = tensors();
+        buffers.tensor_gradients = wanted.iter().map(|(name, tensor)| (*name, tensor.binding())).collect();
         let backward = backward.bind(buffers).unwrap_or_else(|e| refused(e));
-        Self { forward, backward, written, at: [q_at, k_at, v_at] }
+        Self { forward, backward, written, at: [q_at, k_at, v_at], tensors: wanted }
     }
 }

@@ -16,7 +16,7 @@ mod patterns;
 mod run;
 mod stats;
 
-pub use backward::{BoundBackward, GradOutcome, run_backward};
+pub use backward::{BoundBackward, GradOutcome, run_backward, run_backward_with};
 pub use buffers::{read, storage};
 pub use case::{BiasValues, Case};
 pub use check::{

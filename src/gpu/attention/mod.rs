@@ -22,7 +22,9 @@ mod outputs;
 mod path;
 mod tables;
 
-pub use backward::{AttentionGradBuffers, AttentionGradients, BackwardExplanation, BackwardPlan, Gradients};
+pub use backward::{
+    AttentionGradBuffers, AttentionGradients, BackwardExplanation, BackwardPlan, Gradients, TensorExplanation,
+};
 pub use bind::{AttentionBuffers, Scratch};
 pub(super) use cache::PlanCache;
 pub use explain::Explanation;

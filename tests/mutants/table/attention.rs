@@ -21,7 +21,7 @@ wgpu_attention_testing::mutants! {
     "the sum takes one row's for another's" ["bound"]
         "sum4(p.c), sum4(p.d))" => "sum4(p.d), sum4(p.c))";
     "scale is not applied" ["bound"]
-        " * params.kernel.q_scale" => "";
+        "return content(at, row, group) * params.kernel.q_scale;" => "return content(at, row, group);";
     // --- which keys ---
     "the last tile of keys of a stretch is skipped" ["count"]
         "offset < stretch; offset += params" => "offset + KEYS < stretch; offset += params";
@@ -55,7 +55,7 @@ wgpu_attention_testing::mutants! {
     "v lies at the query head" ["gather"]
         "row_at(params.v, batch, kv_head, 0u)" => "row_at(params.v, batch, head, 0u)";
     "q lies at k's head stride" ["bound"]
-        "row_at(params.q, " => "row_at(Rows(params.q.offset, params.q.batch, params.k.head, params.q.row), ";
+        "row_at(params.q, at.batch, head_of(at, own)" => "row_at(Rows(params.q.offset, params.q.batch, params.k.head, params.q.row), at.batch, head_of(at, own)";
     "out lies at q's head stride" ["bound"]
         "row_at(params.out, " => "row_at(Rows(params.out.offset, params.out.batch, params.q.head, params.out.row), ";
     "the chunks of k are all the first" ["bound"]
@@ -231,15 +231,15 @@ wgpu_attention_testing::mutants! {
     "relative rows: distances count from the first key" ["relative"]
         "pairs_of(at.batch, head, query_at(at, own), j)" => "pairs_of(at.batch, head, query_at(at, own) + params.kernel.q_len - params.kernel.kv_len, j)";
     "relative rows: u and w are exchanged" ["relative"]
-        "return q + relative_bias(0u, " => "return q + relative_bias(params.relative.w_at, ",
-        "return q + relative_bias(params.relative.w_at, " => "return q + relative_bias(0u, ";
+        "return q + relative_bias(0u, head" => "return q + relative_bias( params.relative.w_at, head",
+        "return q + relative_bias(params.relative.w_at, head" => "return q + relative_bias(0u, head";
     "relative rows: u is that of the key head" ["relative"]
         "return q + relative_bias(0u, head, group)"
             => "return q + relative_bias(0u, head / params.kernel.heads_per_kv_head, group)";
     "relative rows: all heads have those of the first" ["relative"]
         "row_at(params.relative.rows, batch, head, 0u)" => "row_at(params.relative.rows, batch, 0u, 0u)";
     "relative rows: distances past the rows are not clipped" ["relative"]
-        "vec4(i32(params.relative.count) - 1));" => "vec4(i32(params.relative.count) - 2));";
+        "- distance, vec4(0), vec4(i32(params.relative.count) - 1));" => "- distance, vec4(0), vec4(i32(params.relative.count) - 2));";
     "relative rows, ring: one row off" ["relative ring"]
         "i32(lane.c) - i32(lane.r));" => "i32(lane.c) - i32(lane.r) + 1);";
     "relative rows, ring: distances count from the first key" ["relative ring"]

@@ -44,7 +44,7 @@ wgpu_attention_testing::mutants! {
     "dv of a part replaces that of those before" ["parts"]
         "if (ACCUMULATE) { x += load_dv(to, count); }" => "";
     "the second columns take the first's weights" ["formula"]
-        "with_weighed_queries(x, tile, w1.ds, q1.q, g)" => "with_weighed_queries(x, tile, w0.ds, q1.q, g)";
+        "with_weighed_queries(x, tile, w1.ds, at.head, q1.q, g)" => "with_weighed_queries(x, tile, w0.ds, at.head, q1.q, g)";
     "softcap has no slope" ["terms"]
         "return fma(-t, t, vec4(1.0));" => "return vec4(1.0);";
     "the temperature has no slope" ["temperature"]
@@ -57,13 +57,44 @@ wgpu_attention_testing::mutants! {
         "fn content(head: u32, q: vec4<f32>, g: u32) -> vec4<f32> { return with_u(q, head, g); }"
             => "fn content(head: u32, q: vec4<f32>, g: u32) -> vec4<f32> { return q; }";
     "the second columns weigh the first's rows of r" ["relative"]
-        "weigh_rows(d1, 4u);" => "weigh_rows(d0, 4u);";
+        "weigh_rows(ds.b, 4u);" => "weigh_rows(ds.a, 4u);";
     "rows of r weigh in by the other sign of D" ["relative"]
         "related_rows(at.batch, at.head, distances(own, j))" => "related_rows(at.batch, at.head, -distances(own, j))";
     "rows of r meet the query of the next column" ["relative"]
         "let column = vec4(key_at(at, tile.first + c));" => "let column = vec4(key_at(at, tile.first + c + 1u));";
     "u and w begin one group late behind the records" ["relative"]
         "return records[first + at / 4u];" => "return records[first + at / 4u + 1u];";
+    "one copy of a tensor's gradient is left out" ["tensors"]
+        "copy < params.copies; copy++" => "copy + 1u < params.copies; copy++";
+    "what a tensor's gradient held before counts" ["tensors"]
+        "{ sums[n] = 0.0; }" => "{ sums[n] += 0.0; }";
+    "half of the lanes add up nothing of their own" ["tensors"]
+        "if (owner(next) == lane.r) {" => "if (owner(next) == lane.r / 2u) {";
+    "elements of a tile replace those of the tiles before" ["tensors"]
+        "sums[copy_at + element] += sum;" => "sums[copy_at + element] = sum;";
+    "rows past the last count for a tensor" ["tensors"]
+        "let inside = vec4(at.first_row) + rows < vec4(at.end_row);" => "let inside = vec4(at.first_row) < vec4(at.end_row);";
+    "a tensor's gradient is of the first batch item" ["tensors"]
+        "vec3(work / p.batch_step % p.batch," => "vec3(0u,";
+    "a pair's element is that of the next row" ["tensors"]
+        "score_element(pairs_of(at.batch, at.head, own_i[t], j))" => "score_element(pairs_of(at.batch, at.head, own_i[(t + 1u) % 4u], j))";
+    "slopes pull the other way" ["tensors"]
+        "return -alibi_distance(pairs);" => "return alibi_distance(pairs);";
+    "the temperature's gradient is divided once" ["tensor under others"]
+        "return -(s / temperature[pairs.head]) / temperature[pairs.head];" => "return -(s / temperature[pairs.head]);";
+    "the temperature's gradient lacks the slope of softcap" ["tensor under others"]
+        "slope *= softcap_slope(pairs, s);" => "";
+    "d r lacks w" ["vectors"]
+        "return with_w(load_q(row_at(params.q, at.batch, at.head, i) + 4u * g, HEAD_DIM - 4u * g), at.head, g);"
+            => "return load_q(row_at(params.q, at.batch, at.head, i) + 4u * g, HEAD_DIM - 4u * g);";
+    "d w is in the place of d u" ["vectors"]
+        "return select(params.relative.w_at, 0u, is_of_u(g))" => "return select(0u, params.relative.w_at, is_of_u(g))";
+    "d u is of the next key" ["vectors"]
+        "load_k(at.k_at + j * params.k.row + from_g, count)" => "load_k(at.k_at + (j + 1u) % params.kernel.kv_len * params.k.row + from_g, count)";
+    "rows of r get derivatives without the scale" ["vectors"]
+        "+= params.kernel.scale * sum[t];" => "+= sum[t];";
+    "a row of r begins with what is of the row before" ["vectors"]
+        "element = next;\n                sum = vec4(0.0);" => "element = next;";
     "a removed pair has a gradient" ["removed"]
         "kept = kept & !removed;" => "";
     "the state is lse" ["huge bias"]

@@ -1,6 +1,6 @@
 //! Buffers checked and bound to a backward plan.
 
-use super::{BackwardPlan, Pass};
+use super::{BackwardPlan, Pass, TensorPass};
 use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, scratch};
 use crate::gpu::call::{Call, Stage};
 use crate::gpu::params::{Params, RecordParams};
@@ -36,6 +36,9 @@ pub struct AttentionGradBuffers<'a> {
     pub dk: Option<wgpu::BufferBinding<'a>>,
     /// dv `[B, Hkv, Lk, dv]`, where wanted; 0 for keys that no query attends.
     pub dv: Option<wgpu::BufferBinding<'a>>,
+    /// The gradients of tensors of the score's terms that are wanted, f32, by the tensors' names: each as large as its tensor, with 0
+    /// wherever no pair reads an element.
+    pub tensor_gradients: Vec<(&'a str, wgpu::BufferBinding<'a>)>,
 }
 
 impl<'a> AttentionGradBuffers<'a> {
@@ -48,7 +51,19 @@ impl<'a> AttentionGradBuffers<'a> {
         state: wgpu::BufferBinding<'a>,
         dout: wgpu::BufferBinding<'a>,
     ) -> Self {
-        Self { q, k, v, tensors: vec![], out, state, dout, dq: None, dk: None, dv: None }
+        Self {
+            q,
+            k,
+            v,
+            tensors: vec![],
+            out,
+            state,
+            dout,
+            dq: None,
+            dk: None,
+            dv: None,
+            tensor_gradients: vec![],
+        }
     }
 
     /// Adds a tensor of one of the score's terms.
@@ -67,6 +82,13 @@ impl<'a> AttentionGradBuffers<'a> {
         Self { dk: Some(dk), ..self }
     }
 
+    /// Asks for the gradient of a tensor of one of the score's terms: of a bias per pair, or summed over the axes that it is
+    /// broadcast along; of `slopes`, `temperature`, `bucket_table`, `relative_rows`, `relative_biases`.
+    pub fn tensor_gradient(mut self, name: &'a str, gradient: wgpu::BufferBinding<'a>) -> Self {
+        self.tensor_gradients.push((name, gradient));
+        self
+    }
+
     /// Asks for dv.
     pub fn dv(self, dv: wgpu::BufferBinding<'a>) -> Self {
         Self { dv: Some(dv), ..self }
@@ -82,21 +104,20 @@ impl BackwardPlan {
     pub fn bind(&self, buffers: AttentionGradBuffers<'_>) -> Result<Call> {
         let checked = self.checked(&buffers)?;
         let shape = &self.attention().shape;
-        if shape.batch == 0 {
-            return Ok(Call::new("attention backward", []));
-        }
         let device = self.forward.kernels.device();
         let records = scratch(device, "records of the queries", super::record_bytes(self.attention()))?;
         let records = records.as_entire_buffer_binding();
         let mut steps = vec![];
-        if shape.len_lse() > 0 {
+        if shape.batch > 0 && shape.len_lse() > 0 {
             steps.push((Stage::Prepare, self.record_step(&checked, records.clone())?));
         }
         let passes = self.passes(buffers.dq.is_some(), buffers.dk.is_some(), buffers.dv.is_some());
+        let bindings = self.bindings(&checked, records);
         for pass in passes {
-            steps.extend(
-                self.pass_steps(pass, &checked, &records)?.into_iter().map(|step| (Stage::Main, step)),
-            );
+            steps.extend(self.pass_steps(pass, &bindings)?.into_iter().map(|step| (Stage::Main, step)));
+        }
+        for (name, gradient) in &checked.tensor_gradients {
+            steps.extend(self.tensor_steps(name, gradient, &bindings)?);
         }
         Ok(Call::new("attention backward", steps))
     }
@@ -105,8 +126,10 @@ impl BackwardPlan {
     fn checked<'a>(&self, buffers: &AttentionGradBuffers<'a>) -> Result<AttentionGradBuffers<'a>> {
         let (attention, gradients) = (self.attention(), self.gradients());
         let (shape, storage) = (&attention.shape, attention.storage);
-        if buffers.dq.is_none() && buffers.dk.is_none() && buffers.dv.is_none() {
-            return Err(Error::argument("gradients", "a buffer for at least one of dq, dk and dv", "none"));
+        let rows = buffers.dq.is_some() || buffers.dk.is_some() || buffers.dv.is_some();
+        if !rows && buffers.tensor_gradients.is_empty() {
+            let need = "a buffer for at least one of dq, dk, dv and the tensors of the score";
+            return Err(Error::argument("gradients", need, "none"));
         }
         let needed = attention.score.tensors(shape);
         check_names(&needed, buffers.tensors.iter().map(|(name, _)| *name))?;
@@ -124,6 +147,16 @@ impl BackwardPlan {
                 tensors.push((tensor.name, check(tensor.name, binding, tensor.len, ElementType::F32)?));
             }
         }
+        let mut tensor_gradients = vec![];
+        for (n, (name, binding)) in buffers.tensor_gradients.iter().enumerate() {
+            let name = self.tensor(name)?.name;
+            if buffers.tensor_gradients[..n].iter().any(|(other, _)| *other == name) {
+                return Err(Error::argument(gradient_name(name), "one buffer", "2 of them"));
+            }
+            let len = self.tensor(name)?.len;
+            let binding = checked_binding(&limits, &gradient_name(name), binding, len, ElementType::F32)?;
+            tensor_gradients.push((name, binding));
+        }
         let checked = AttentionGradBuffers {
             q: check("q", &buffers.q, attention.len_q(), storage.q)?,
             k: check("k", &buffers.k, attention.len_k(), storage.kv)?,
@@ -135,7 +168,9 @@ impl BackwardPlan {
             dq: some("dq", &buffers.dq, dq, gradients.dq)?,
             dk: some("dk", &buffers.dk, dk, gradients.dkv)?,
             dv: some("dv", &buffers.dv, dv, gradients.dkv)?,
+            tensor_gradients,
         };
+        let names: Vec<_> = checked.tensor_gradients.iter().map(|(name, _)| gradient_name(name)).collect();
         let mut named = vec![
             ("q", Some(&checked.q), Access::Read),
             ("k", Some(&checked.k), Access::Read),
@@ -148,6 +183,8 @@ impl BackwardPlan {
             ("dv", checked.dv.as_ref(), Access::Write),
         ];
         named.extend(tensors.iter().map(|(name, binding)| (*name, Some(binding), Access::Read)));
+        let written = names.iter().zip(&checked.tensor_gradients);
+        named.extend(written.map(|(name, (_, binding))| (name.as_str(), Some(binding), Access::Write)));
         check_aliasing(&named, self.forward.kernels.options().shared_buffers)?;
         Ok(AttentionGradBuffers { tensors, ..checked })
     }
@@ -183,19 +220,19 @@ impl BackwardPlan {
         Step::new(device, &self.inner.records, &params, Work { items, per_dispatch: items }, &bindings)
     }
 
-    fn pass_steps(
-        &self,
-        pass: &Pass,
-        buffers: &AttentionGradBuffers<'_>,
-        records: &wgpu::BufferBinding<'_>,
-    ) -> Result<Vec<Step>> {
-        let (attention, device) = (self.attention(), self.forward.kernels.device());
+    /// What the passes read and write, but for their masks.
+    fn bindings<'a>(
+        &'a self,
+        buffers: &AttentionGradBuffers<'a>,
+        records: wgpu::BufferBinding<'a>,
+    ) -> Bindings<'a> {
+        let attention = self.attention();
         let mut shared = Bindings::default()
             .with("q", buffers.q.clone())
             .with("k", buffers.k.clone())
             .with("v", buffers.v.clone())
             .with("dout", buffers.dout.clone())
-            .with("records", records.clone())
+            .with("records", records)
             .with_some("dq", buffers.dq.clone())
             .with_some("dk", buffers.dk.clone())
             .with_some("dv", buffers.dv.clone());
@@ -206,6 +243,11 @@ impl BackwardPlan {
             let given = buffers.tensors.iter().find(|(name, _)| *name == tensor.name);
             shared = shared.with_some(tensor.name, given.map(|(_, binding)| binding.clone()));
         }
+        shared
+    }
+
+    fn pass_steps(&self, pass: &Pass, shared: &Bindings<'_>) -> Result<Vec<Step>> {
+        let device = self.forward.kernels.device();
         // No row, no work: keys of a call without any, or queries.
         let parts =
             pass.parts.iter().zip(pass.compiled(&self.forward)?).filter(|(part, _)| part.work.items > 0);
@@ -215,4 +257,46 @@ impl BackwardPlan {
         };
         parts.map(step).collect()
     }
+
+    /// The pass of a tensor's gradient.
+    pub(super) fn tensor(&self, name: &str) -> Result<&TensorPass> {
+        self.inner.tensors.iter().find(|pass| pass.name == name).ok_or_else(|| {
+            let names: Vec<_> = self.inner.tensors.iter().map(|pass| pass.name).collect();
+            let need = match names.as_slice() {
+                [] => "none, since no tensor of the score has one".into(),
+                names => format!("a tensor of the score that has one: {}", names.join(", ")),
+            };
+            Error::argument(gradient_name(name), need, "another name")
+        })
+    }
+
+    /// The steps of a tensor's gradient, one after the other.
+    fn tensor_steps(
+        &self,
+        name: &str,
+        gradient: &wgpu::BufferBinding<'_>,
+        bindings: &Bindings<'_>,
+    ) -> Result<Vec<(Stage, Step)>> {
+        let pass = self.tensor(name)?;
+        if pass.len == 0 {
+            return Ok(vec![]);
+        }
+        let copies = match pass.scratch_bytes() {
+            0 => None,
+            bytes => Some(scratch(self.forward.kernels.device(), "copies of a tensor's gradient", bytes)?),
+        };
+        let sums = copies.as_ref().map_or(gradient.clone(), wgpu::Buffer::as_entire_buffer_binding);
+        let mut steps = vec![(Stage::Main, pass.zero(&self.forward, sums.clone())?)];
+        let main = self.pass_steps(&pass.pass, &bindings.clone().with("sums", sums.clone()))?;
+        steps.extend(main.into_iter().map(|step| (Stage::Main, step)));
+        if copies.is_some() {
+            steps.push((Stage::Merge, pass.sum(&self.forward, sums, gradient.clone())?));
+        }
+        Ok(steps)
+    }
+}
+
+/// What a message calls the gradient of a tensor.
+fn gradient_name(tensor: &str) -> String {
+    format!("gradient of {tensor}")
 }

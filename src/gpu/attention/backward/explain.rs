@@ -1,6 +1,6 @@
 //! What a backward plan will do and what it costs.
 
-use super::{AttentionPlan, Pass};
+use super::{AttentionPlan, Pass, TensorPass};
 use crate::mask::Parts;
 
 /// What a backward plan will do and what it costs.
@@ -15,17 +15,33 @@ pub struct BackwardExplanation {
     pub mask_bytes: u64,
     /// Bytes of the records of a call, 16 per query and head, and of a copy of `relative_biases`.
     pub scratch_bytes: u64,
-    /// Dispatches of a call that asks for all gradients.
+    /// Dispatches of a call that asks for dq, dk and dv.
     pub dispatches: usize,
-    /// Floating-point operations on the visited pairs: 8 d + 6 dv each.
+    /// Floating-point operations of dq, dk and dv on the visited pairs: 8 d + 6 dv each.
     pub flops: f64,
+    /// What the gradients of the tensors of the score's terms cost beside that, where they are asked for.
+    pub tensors: Vec<TensorExplanation>,
+}
+
+/// What the gradient of a tensor of the score's terms costs.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct TensorExplanation {
+    /// The tensor.
+    pub name: &'static str,
+    /// Copies of the tensor that workgroups add to side by side, before they are added up. One is the caller's buffer itself.
+    pub copies: usize,
+    /// Bytes of the copies: 16 MiB at most, whatever the lengths.
+    pub scratch_bytes: u64,
+    /// Dispatches: workgroups that would meet in an element run in several.
+    pub dispatches: usize,
 }
 
 pub(super) fn explain(
     forward: &AttentionPlan,
     transposed: &Parts,
-    queries: &Pass,
-    keys: &Pass,
+    [queries, keys]: [&Pass; 2],
+    tensors: &[TensorPass],
 ) -> BackwardExplanation {
     let (shape, explanation) = (&forward.attention().shape, forward.explain());
     let dispatches =
@@ -39,5 +55,13 @@ pub(super) fn explain(
         scratch_bytes: super::record_bytes(forward.attention()),
         dispatches: usize::from(shape.len_lse() > 0) + dispatches(queries) + passes * dispatches(keys),
         flops: flops * explanation.visited as f64,
+        tensors: tensors.iter().map(TensorExplanation::of).collect(),
+    }
+}
+
+impl TensorExplanation {
+    fn of(pass: &TensorPass) -> Self {
+        let (scratch_bytes, dispatches) = (pass.scratch_bytes(), pass.dispatches());
+        Self { name: pass.name, copies: pass.copies, scratch_bytes, dispatches }
     }
 }

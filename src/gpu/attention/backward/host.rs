@@ -17,6 +17,15 @@ pub struct AttentionGradients<G> {
     pub dk: Vec<G>,
     /// dv `[B, Hkv, Lk, dv]`, lying as v does.
     pub dv: Vec<G>,
+    /// Of the tensors of the score's terms that were asked for, by their names: each as its tensor, and 0 wherever no pair reads it.
+    pub tensors: Vec<(&'static str, Vec<f32>)>,
+}
+
+impl<G> AttentionGradients<G> {
+    /// The gradient of a tensor of the score's terms, if it was asked for.
+    pub fn tensor(&self, name: &str) -> Option<&[f32]> {
+        self.tensors.iter().find(|(own, _)| *own == name).map(|(_, values)| values.as_slice())
+    }
 }
 
 impl Gpu {
@@ -43,19 +52,49 @@ impl Gpu {
         dout: &[O],
         pattern: &dyn Pattern,
     ) -> Result<AttentionGradients<G>> {
-        pollster::block_on(self.attention_backward_async(attention, inputs, dout, pattern))
+        pollster::block_on(self.attention_backward_async(attention, inputs, dout, pattern, &[]))
     }
 
-    /// [`Gpu::attention_backward`] without blocking the caller's executor.
+    /// [`Gpu::attention_backward`] with the gradients of these tensors of the score's terms, too.
     ///
     /// # Errors
-    /// As [`Gpu::attention_backward`].
+    /// As [`Gpu::attention_backward`], and [`Error::Argument`](crate::Error::Argument) for a tensor that the score does not have.
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{AttentionShape, BiasStrides, Full, Gpu, Inputs, Score};
+    /// let (gpu, shape) = (Gpu::new()?, AttentionShape::new(8, 12, 197, 64));
+    /// // One bias for all batch items: its gradient is summed over them.
+    /// let attention = shape.score(Score::new().bias(BiasStrides::broadcast([1, 12, 197, 197])));
+    /// let [q, k, v, dout] = [0.1, 0.2, 0.3, 0.4].map(|x: f32| vec![x; shape.len_q()]);
+    /// let bias = vec![0.0; 12 * 197 * 197];
+    /// let inputs = Inputs::new(&q, &k, &v).tensor("bias", &bias);
+    /// let gradients = gpu.attention_backward_with::<_, _, _, f32>(&attention, &inputs, &dout, &Full, &["bias"])?;
+    /// assert_eq!(gradients.tensor("bias").map(|bias| bias.len()), Some(bias.len()));
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn attention_backward_with<Q: Element, KV: Element, O: Element, G: Element>(
+        &self,
+        attention: impl Into<Attention>,
+        inputs: &Inputs<'_, Q, KV>,
+        dout: &[O],
+        pattern: &dyn Pattern,
+        tensors: &[&str],
+    ) -> Result<AttentionGradients<G>> {
+        pollster::block_on(self.attention_backward_async(attention, inputs, dout, pattern, tensors))
+    }
+
+    /// [`Gpu::attention_backward_with`] without blocking the caller's executor.
+    ///
+    /// # Errors
+    /// As [`Gpu::attention_backward_with`].
     pub async fn attention_backward_async<Q: Element, KV: Element, O: Element, G: Element>(
         &self,
         attention: impl Into<Attention>,
         inputs: &Inputs<'_, Q, KV>,
         dout: &[O],
         pattern: &dyn Pattern,
+        wanted: &[&str],
     ) -> Result<AttentionGradients<G>> {
         self.check_alive()?;
         let attention = attention.into().storage(Storage { q: Q::TYPE, kv: KV::TYPE, out: ElementType::F32 });
@@ -84,6 +123,12 @@ impl Gpu {
         let dk = output("dk", len_dk, G::TYPE)?;
         let dv = output("dv", len_dv, G::TYPE)?;
 
+        let wanted = wanted.iter().map(|name| {
+            let pass = backward.tensor(name)?;
+            Ok((pass.name, pass.len, output(pass.name, pass.len, ElementType::F32)?))
+        });
+        let wanted = wanted.collect::<Result<Vec<_>>>()?;
+
         let whole = wgpu::Buffer::as_entire_buffer_binding;
         let named = || tensors.iter().map(|(name, buffer)| (*name, whole(buffer))).collect();
         let mut forward =
@@ -96,16 +141,22 @@ impl Gpu {
             .dk(whole(&dk))
             .dv(whole(&dv));
         buffers.tensors = named();
+        buffers.tensor_gradients =
+            wanted.iter().map(|(name, _, gradient)| (*name, whole(gradient))).collect();
         let call = backward.bind(buffers).map_err(|e| self.or_lost(e))?;
         let record = |encoder: &mut wgpu::CommandEncoder| {
             forward.encode(encoder);
             call.encode(encoder);
         };
-        let fetched = self.fetch(&[&dq, &dk, &dv], record).await?;
+        let fetch: Vec<_> = [&dq, &dk, &dv].into_iter().chain(wanted.iter().map(|(.., it)| it)).collect();
+        let fetched = self.fetch(&fetch, record).await?;
+        let tensors =
+            wanted.iter().enumerate().map(|(n, (name, len, _))| Ok((*name, fetched.take(n + 3, *len)?)));
         Ok(AttentionGradients {
             dq: fetched.take(0, len_dq)?,
             dk: fetched.take(1, len_dk)?,
             dv: fetched.take(2, len_dv)?,
+            tensors: tensors.collect::<Result<_>>()?,
         })
     }
 }

@@ -5,6 +5,7 @@
 //! | `mod.rs` | [`BackwardPlan`]: its passes, compiled |
 //! | `gradients.rs` | [`Gradients`]: how the gradients are stored and where they lie |
 //! | `tables.rs` | one part of a pass: its mask, parameters, and how its work is cut |
+//! | `tensors.rs` | the gradients of the tensors of the score's terms |
 //! | `bind.rs` | [`AttentionGradBuffers`] checked and bound to a plan |
 //! | `explain.rs` | [`BackwardExplanation`]: what a plan will do and what it costs |
 //! | `host.rs` | slices in, `Vec`s out |
@@ -14,9 +15,10 @@ mod explain;
 mod gradients;
 mod host;
 mod tables;
+mod tensors;
 
 pub use bind::AttentionGradBuffers;
-pub use explain::BackwardExplanation;
+pub use explain::{BackwardExplanation, TensorExplanation};
 pub use gradients::Gradients;
 pub use host::AttentionGradients;
 
@@ -27,12 +29,14 @@ use crate::wgsl::{BackwardRows, BackwardVariant, RecordVariant};
 use crate::{Attention, ElementType, Error, Result};
 use std::sync::{Arc, OnceLock};
 use tables::PassPart;
+use tensors::TensorPass;
 
 /// The gradients of an attention call, compiled: three kernels, whatever the pattern. Made by [`AttentionPlan::backward`]; clones
 /// share it.
 ///
 /// The first kernel makes a record of 16 bytes per query; the second walks the mask of the forward pass, which it shares, by queries; the
-/// third walks the transposed mask by keys. No atomics: the same call gives the same bits.
+/// third walks the transposed mask by keys. The gradient of a tensor of the score's terms is one more walk by queries, compiled when
+/// it is first bound. No atomics: the same call gives the same bits.
 #[derive(Debug, Clone)]
 pub struct BackwardPlan {
     forward: AttentionPlan,
@@ -46,6 +50,8 @@ struct Inner {
     queries: Pass,
     /// Where one pass writes dk and dv, within the device's storage buffers; of one alone; of the other alone.
     keys: [Pass; 3],
+    /// Of the tensors of the score's terms that a score has a derivative by.
+    tensors: Vec<TensorPass>,
     explanation: BackwardExplanation,
 }
 
@@ -58,7 +64,7 @@ struct Pass {
 }
 
 impl AttentionPlan {
-    /// Plans the gradients of this call, by q, k and v: each stored and lying as its tensor does, from a gradient of out that is stored and lies as
+    /// Plans the gradients of this call, by q, k, v and the tensors of the score's terms: those of q, k and v each stored and lying as its tensor does, from a gradient of out that is stored and lies as
     /// out does.
     ///
     /// # Errors
@@ -113,9 +119,14 @@ impl AttentionPlan {
         let both = Pass::new(self, &gradients, &transposed, both, None)?;
         let one = |dk| both.of_rows(BackwardRows::Keys { dk, dv: !dk });
         let keys = [one(true), one(false)];
-        let explanation = explain::explain(self, &transposed, &queries, &both);
+        let tensors = attention.score.tensors(&attention.shape).into_iter().filter_map(|tensor| {
+            let gradient = attention.score.gradient(tensor.name, &attention.shape)?;
+            Some(TensorPass::new(self, &gradients, parts, (tensor.name, tensor.len), gradient))
+        });
+        let tensors = tensors.collect::<Result<Vec<_>>>()?;
+        let explanation = explain::explain(self, &transposed, [&queries, &both], &tensors);
         let [dk, dv] = keys;
-        let inner = Inner { gradients, records, queries, keys: [both, dk, dv], explanation };
+        let inner = Inner { gradients, records, queries, keys: [both, dk, dv], tensors, explanation };
         let plan = BackwardPlan { forward: self.clone(), inner: Arc::new(inner) };
         // Compiling here, not in `bind`, keeps the cost where the caller expects it.
         for pass in plan.passes(true, true, true) {
@@ -222,6 +233,7 @@ fn variant(
     let [dq, dk, dv, dout] = gradients.strides(shape).map(|strides| strides.is_aligned());
     let (gradient, aligned_gradient) = match rows {
         BackwardRows::Queries => (gradients.dq, dq && whole(shape.head_dim)),
+        BackwardRows::Tensor(_) => (ElementType::F32, true),
         BackwardRows::Keys { .. } => {
             (gradients.dkv, dk && dv && whole(shape.head_dim) && whole(shape.value_dim))
         }

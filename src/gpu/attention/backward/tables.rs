@@ -13,7 +13,7 @@ use crate::{Attention, Result};
 /// The mask and orders of a part on the device, and where its tables begin.
 pub(super) type Tables = (wgpu::Buffer, KeepParams);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct PassPart {
     pub(super) tables: wgpu::Buffer,
     pub(super) params: Params,
@@ -40,6 +40,8 @@ impl PassPart {
         let group = shape.heads / shape.kv_heads;
         let (heads, walks, flops) = match variant.rows {
             BackwardRows::Queries => (shape.heads, 1, 4 * shape.head_dim + 2 * shape.value_dim),
+            // Every lane looks at every pair.
+            BackwardRows::Tensor(_) => (shape.heads, 1, 8 * (shape.head_dim + shape.value_dim) + 256),
             BackwardRows::Keys { .. } => (shape.kv_heads, group, 4 * (shape.head_dim + shape.value_dim)),
         };
         let kernel = BackwardParams {

@@ -1,0 +1,34 @@
+// A tensor of which each pair reads rows of d elements: every lane adds up groups of 4 columns, of all pairs.
+//
+//     sum over the pairs that read a row of scale ds_ij `vector`(i, j)
+
+fn gather(at: Head, lane: Lane, tile: KeyTile) {
+    // All lanes take as many turns; those past the last group repeat it, and write nothing.
+    for (var first = 0u; first < VECTOR_GROUPS; first += LANES) {
+        let g = min(first + lane.r, VECTOR_GROUPS - 1u);
+        let is_own = first + lane.r < VECTOR_GROUPS;
+        var element = NO_ELEMENT;
+        var sum = vec4(0.0);
+        for (var n = 0u; n < ROWS * KEYS; n++) {
+            let pair = pair_of(n);
+            let from_pair = pair.x * KEYS + pair.y;
+            let next = elements[from_pair];
+            if (next != element) {
+                add(is_own, element, g, sum);
+                element = next;
+                sum = vec4(0.0);
+            }
+            let i = query_at(at, min(at.first_row + pair.x, params.kernel.q_count - 1u));
+            let j = key_at(at, tile.first + pair.y);
+            sum = fma(vec4(pulls[from_pair]), finite_where_masked(tile, vector(at, i, j, g)), sum);
+        }
+        add(is_own, element, g, sum);
+    }
+}
+
+fn add(is_own: bool, element: u32, g: u32, sum: vec4<f32>) {
+    if (!is_own || element == NO_ELEMENT) { return; }
+    let to = copy_at + element + vector_offset(g);
+    let count = HEAD_DIM - 4u * (g % HEAD_GROUPS);
+    for (var t = 0u; t < min(4u, count); t++) { sums[to + t] += params.kernel.scale * sum[t]; }
+}

@@ -1,0 +1,148 @@
+//! The gradient of a tensor of the score's terms: a pass over queries, which adds to copies of the tensor, and their sum.
+//!
+//! Many pairs read one element, and there are no atomics. So a workgroup adds the pairs of its rows, each lane those elements that are its
+//! own, to a copy of the tensor; workgroups whose rows read the same elements run in dispatches one after the other, or have
+//! different copies; one more kernel adds up the copies in their order. A large tensor has one copy, the caller's buffer: of a bias per
+//! pair nothing is held twice. A small one has many, within 16 MiB.
+
+use super::{AttentionPlan, Gradients, Pass, PassPart, tables};
+use crate::gpu::bindings::Bindings;
+use crate::gpu::params::{CopyParams, Params, TermParams, ZeroParams};
+use crate::gpu::pipeline::{Step, Work};
+use crate::mask::{Part, Parts};
+use crate::score::TensorGradient;
+use crate::wgsl::{BackwardRows, CopyPass};
+use crate::{AttentionShape, Result};
+
+/// Elements of all copies of a tensor, where there are several: 16 MiB.
+const MOST_ELEMENTS: usize = 1 << 22;
+/// Copies at most: their sum is one loop of one lane.
+const MOST_COPIES: usize = 1024;
+
+/// The gradient of one tensor, compiled when it is first bound.
+#[derive(Debug)]
+pub(super) struct TensorPass {
+    pub(super) name: &'static str,
+    pub(super) len: usize,
+    /// Workgroups that run together and read the same elements each have a copy of the tensor. Where there is one copy, it is the
+    /// caller's buffer, and workgroups that would meet in it run one after the other.
+    pub(super) copies: usize,
+    pub(super) pass: Pass,
+}
+
+impl TensorPass {
+    pub(super) fn new(
+        forward: &AttentionPlan,
+        gradients: &Gradients,
+        parts: &Parts,
+        (name, len): (&'static str, usize),
+        gradient: TensorGradient,
+    ) -> Result<Self> {
+        let shape = &forward.attention().shape;
+        let orders = parts.parts().iter().map(|part| Order::new(shape, part, gradient.apart));
+        let orders: Vec<_> = orders.collect();
+        let together = orders.iter().map(|order| order.items() / order.apart().max(1)).max().unwrap_or(1);
+        let copies = (MOST_ELEMENTS / len.max(1)).min(MOST_COPIES).min(together).max(1);
+        let shared = forward.inner.parts.iter().map(|part| (part.tables.clone(), part.keep)).collect();
+        let mut pass = Pass::new(forward, gradients, parts, BackwardRows::Tensor(name), Some(shared))?;
+        let with_order = |(part, order): (&PassPart, &Order)| {
+            let Work { items, per_dispatch } = part.work;
+            // As many in a row have a place of their own: those that differ in what lies apart, in every copy.
+            let alone = u32::try_from(order.apart() * copies).unwrap_or(u32::MAX);
+            let work = Work { items, per_dispatch: per_dispatch.min(alone.max(1)) };
+            PassPart {
+                work,
+                params: part.params.clone().with("term", order.params(copies, len)),
+                ..part.clone()
+            }
+        };
+        pass.parts = pass.parts.iter().zip(&orders).map(with_order).collect();
+        Ok(Self { name, len, copies, pass })
+    }
+
+    /// Bytes of the copies, beside the caller's buffer.
+    pub(super) fn scratch_bytes(&self) -> u64 {
+        if self.copies == 1 { 0 } else { 4 * (self.copies * self.len) as u64 }
+    }
+
+    /// Sets all of the copies to 0.
+    pub(super) fn zero(&self, plan: &AttentionPlan, sums: wgpu::BufferBinding<'_>) -> Result<Step> {
+        let pipeline = plan.kernels.pipeline(CopyPass::Zeros.shader())?;
+        let len = self.copies * self.len;
+        let params = Params::of(ZeroParams { len: len as u32, ..Default::default() });
+        let bindings = Bindings::default().with("sums", sums);
+        Step::new(plan.kernels.device(), &pipeline, &params, copy_work(plan, len, 1)?, &bindings)
+    }
+
+    /// Adds up the copies.
+    pub(super) fn sum(
+        &self,
+        plan: &AttentionPlan,
+        sums: wgpu::BufferBinding<'_>,
+        gradient: wgpu::BufferBinding<'_>,
+    ) -> Result<Step> {
+        let pipeline = plan.kernels.pipeline(CopyPass::Sums.shader())?;
+        let (len, copies) = (self.len as u32, self.copies as u32);
+        let params = Params::of(CopyParams { len, copies, ..Default::default() });
+        let bindings = Bindings::default().with("sums", sums).with("gradient", gradient);
+        let work = copy_work(plan, self.len, self.copies)?;
+        Step::new(plan.kernels.device(), &pipeline, &params, work, &bindings)
+    }
+
+    /// Dispatches of a call that asks for it.
+    pub(super) fn dispatches(&self) -> usize {
+        let passes: usize = self.pass.parts.iter().map(|part| part.work.dispatches().count()).sum();
+        1 + passes + usize::from(self.copies > 1)
+    }
+}
+
+fn copy_work(plan: &AttentionPlan, len: usize, copies: usize) -> Result<Work> {
+    let items = len.div_ceil(CopyPass::LANES) as u128;
+    plan.kernels.work("backward", items, (CopyPass::LANES * copies) as f64)
+}
+
+/// In which order the work items of a part come: batch items, heads and row tiles that read elements of their own first, so that as
+/// many as possible run together.
+#[derive(Debug)]
+struct Order {
+    /// Batch items, heads, row tiles.
+    sizes: [usize; 3],
+    apart: [bool; 3],
+}
+
+impl Order {
+    fn new(shape: &AttentionShape, part: &Part, apart: [bool; 3]) -> Self {
+        let row_tiles = part.mask.grid().q_len.div_ceil(4 * tables::lanes(part));
+        Self { sizes: [shape.batch, shape.heads, row_tiles], apart }
+    }
+
+    fn items(&self) -> usize {
+        self.sizes.iter().product()
+    }
+
+    /// Work items that read elements of their own.
+    fn apart(&self) -> usize {
+        self.sizes.iter().zip(self.apart).map(|(&size, apart)| if apart { size } else { 1 }).product()
+    }
+
+    fn params(&self, copies: usize, len: usize) -> TermParams {
+        let (mut steps, mut next) = ([1; 3], 1);
+        for apart in [true, false] {
+            for axis in (0..3).rev().filter(|&axis| self.apart[axis] == apart) {
+                steps[axis] = next;
+                // Without any there is no work.
+                next *= self.sizes[axis].max(1);
+            }
+        }
+        let [batch_step, head_step, tile_step] = steps.map(|step| step as u32);
+        TermParams {
+            tile_step,
+            head_step,
+            batch_step,
+            batch: self.sizes[0] as u32,
+            apart: self.apart().max(1) as u32,
+            copies: copies as u32,
+            len: len as u32,
+        }
+    }
+}
