@@ -3,7 +3,7 @@
 mod compute;
 mod record;
 
-use crate::case::{Case, Content};
+use crate::case::{Attention, Case, Content};
 use crate::devices::{AdapterArgs, Device, PathArgs};
 use crate::element::Dtype;
 use crate::output::quoted;
@@ -21,7 +21,7 @@ use wgpu_attention_bench::typed;
 
 /// Run golden cases and compare every element with what other systems computed
 ///
-/// A line a case: the largest error / bound (above 1 fails), and where. Each case runs on the CPU reference and on every
+/// A line a case: the largest error / bound (above 1 fails) over its results and their gradients by q, k and v, and where. Each case runs on the CPU reference and on every
 /// adapter. f16 and bf16 inputs are rounded first, so the expected values are no longer those of the inputs: the comparison is
 /// then with the f64 reference on the rounded inputs, and the CPU reference has no line of its own.
 ///
@@ -69,7 +69,7 @@ struct Counts {
     pass: usize,
     fail: usize,
     unsupported: usize,
-    /// Files with gradients.
+    /// Files with gradients by tensors of the score.
     gradients: BTreeSet<String>,
 }
 
@@ -101,7 +101,7 @@ impl Verify {
         );
         if !gradients.is_empty() {
             eprintln!(
-                "gradients in {} files were not compared: there is no backward pass yet",
+                "gradients by r, u and w in {} files were not compared: the kernels do not compute them yet",
                 gradients.len()
             );
         }
@@ -157,8 +157,9 @@ impl Verify {
             Content::Unsupported(reason) => return print(blank.because(Status::Unsupported, reason)),
             content => content,
         };
-        let gradients = matches!(&content, Content::Attention(case) if case.gradients);
-        let blank = Record { not_compared: gradients.then_some("gradients"), ..blank };
+        let of_terms = |case: &Attention| case.gradients.as_ref().is_some_and(|all| all.of_terms);
+        let of_terms = matches!(&content, Content::Attention(case) if of_terms(case));
+        let blank = Record { not_compared: of_terms.then_some("gradients by r, u and w"), ..blank };
         for engine in engines {
             print(self.line(&blank, engine, &content, None))?;
         }
