@@ -5,10 +5,10 @@ use crate::support::{
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::gradient::{BoundOptions, bounded};
-use wgpu_attention::reference::{Kind, Position, Tensors};
+use wgpu_attention::reference::{Kind, Position, Tensors, WeightFormat};
 use wgpu_attention::{
-    AttentionShape, BiasStrides, Buckets, Causal, Element, Full, Gpu, Inputs, Parts, Score, Sinks, Storage,
-    Temperature, Window,
+    AttentionShape, BiasStrides, Buckets, Causal, Element, Full, Gpu, Inputs, KernelPath, Parts, Score,
+    Sinks, Storage, Temperature, Window,
 };
 use wgpu_attention_testing::typed;
 
@@ -45,7 +45,8 @@ pub(crate) fn within<Q: Element, KV: Element, O: Element>(
 ) -> Result<[f64; 3], String> {
     let order = |at: Position| parts.key_order(at.batch, at.head, at.i);
     let tiles = |at: Position| parts.key_tiles(at.batch, at.head, at.i);
-    let options = BoundOptions::default().order(&order).tiles(&tiles).storage(O::TYPE);
+    let weights = WeightFormat::of(case.options.path.unwrap_or(KernelPath::Scalar));
+    let options = BoundOptions::default().order(&order).tiles(&tiles).weights(weights).storage(O::TYPE);
     let exact = bounded(&case.attention, inputs, dout, case.pattern.as_dyn(), options);
     let exact = exact.unwrap_or_else(|e| panic!("{e}\n{case}"));
     let mut worst = [0.0; 3];

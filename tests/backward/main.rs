@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `gradients.rs` | every element within its bound of the formula in f64 |
 //! | `counts.rs` | gradients that are integers: the exact set of pairs |
+//! | `oracles.rs` | what a bound over random inputs would miss: read-out, planted keys, sums, factors |
 //! | `relations.rs` | repeats, NaN that stays out, rows and keys without partners |
 //! | `relative.rs` | relative rows |
 //! | `refusals.rs` | bad input |
@@ -14,6 +15,7 @@
 mod counts;
 mod gradients;
 mod mutants;
+mod oracles;
 mod refusals;
 mod relations;
 mod relative;

@@ -1,7 +1,8 @@
 //! The backward kernels as `shaders/backward.wgsl` and `shaders/backward/` have them, on the simulated device; and faults planted in them.
 
 use super::simulator::{
-    Device, LOWEST, State, Walk, attention_state, halved, hyperbolic, product, term_of_score,
+    Device, LOWEST, State, Walk, attention_state, halved, hyperbolic, product, related, relative_rows,
+    term_of_score,
 };
 use std::f64::consts::LOG2_E;
 use wgpu_attention::reference::Position;
@@ -218,13 +219,30 @@ impl<Q: Element, KV: Element, O: Element> Backward<'_, Q, KV, O> {
         Some((if self.is(Fault::WeightsInBf16) { half::bf16::from_f64(e).into() } else { e }, slope))
     }
 
+    /// What relative rows add to k_j in dq, and to q_i in dk; empty without.
+    fn related(&self, at: Position, j: u32) -> [&[f32]; 2] {
+        match self.attention.score.terms().first() {
+            Some(Term::Relative(relative)) => {
+                let [r, u, _] = relative_rows(self.attention, &self.inputs, at, relative, j);
+                [r, u]
+            }
+            _ => [&[], &[]],
+        }
+    }
+
     /// The score and its slope; none where the pair is removed.
     fn score(&self, device: &mut Device, at: Position, j: u32) -> Option<(f64, f64)> {
         let scale = f64::from(self.attention.scale_value());
         let q_scale = f64::from((scale * if self.base_e() { 1.0 } else { LOG2_E }) as f32);
         let q_scale = device.flushed(q_scale, f64::from(f32::MIN_POSITIVE));
         let q: Vec<f64> = self.q(at).iter().map(|&q| device.read(q)).collect();
-        let (mut s, mut slope) = (product(device, &q, q_scale, self.k(at, j)), 1.0);
+        let relative = self.attention.score.terms().first();
+        let (mut s, mut slope) = match relative {
+            Some(Term::Relative(relative)) => {
+                (related(device, self.attention, &self.inputs, at, relative, j, (&q, q_scale)), 1.0)
+            }
+            _ => (product(device, &q, q_scale, self.k(at, j)), 1.0),
+        };
         for term in self.attention.score.terms() {
             let own = match term {
                 Term::Temperature(_) => {
@@ -259,6 +277,8 @@ impl<Q: Element, KV: Element, O: Element> Backward<'_, Q, KV, O> {
                     let ds = self.pulled(device, record, (at, j), Pass::Queries, sign(scale * k[0]));
                     device.push = sign(scale);
                     sums.iter_mut().zip(&k).for_each(|(sum, k)| *sum = device.fma(ds, *k, *sum));
+                    let [r, _] = self.related(at, j);
+                    sums.iter_mut().zip(r).for_each(|(sum, r)| *sum = device.fma(ds, device.read(*r), *sum));
                 }
                 own.iter_mut().zip(sums).for_each(|(own, sum)| *own = device.add(*own, sum));
             }
@@ -286,7 +306,9 @@ impl<Q: Element, KV: Element, O: Element> Backward<'_, Q, KV, O> {
                 let (mut k_sums, mut v_sums) = (vec![0.0; head_dim], vec![0.0; value_dim]);
                 for &row in rows {
                     let at = self.at(row);
-                    let q: Vec<f64> = self.q(at).iter().map(|&q| device.read(q)).collect();
+                    let mut q: Vec<f64> = self.q(at).iter().map(|&q| device.read(q)).collect();
+                    let [_, u] = self.related(at, j);
+                    q.iter_mut().zip(u).for_each(|(q, u)| *q = device.add(*q, device.read(*u)));
                     let dout: Vec<f64> = self.dout(at).iter().map(|&x| device.read(x)).collect();
                     let ds = self.pulled(device, &records[row], (at, j), Pass::Keys, sign(scale * q[0]));
                     device.push = sign(scale);

@@ -256,7 +256,7 @@ fn key<'a, Q, KV>(attention: &Attention, inputs: &Inputs<'a, Q, KV>, at: Positio
 }
 
 /// (q_scale (q + u)) . k + (q_scale (q + w)) . r, as `shaders/score/relative.wgsl` has it, for contiguous r.
-fn related<Q: Element, KV: Element>(
+pub(crate) fn related<Q: Element, KV: Element>(
     device: &mut Device,
     attention: &Attention,
     inputs: &Inputs<'_, Q, KV>,
@@ -265,25 +265,37 @@ fn related<Q: Element, KV: Element>(
     j: u32,
     (q, q_scale): (&[f64], f64),
 ) -> f64 {
-    let (d, shape) = (q.len(), &attention.shape);
+    let [r, u, w] = relative_rows(attention, inputs, at, relative, j);
+    let with = |device: &mut Device, bias: &[f32]| -> Vec<f64> {
+        let add = |(c, &q): (usize, &f64)| {
+            let bias = bias.get(c).map_or(0.0, |&bias| device.read(bias));
+            device.add(q, bias)
+        };
+        q.iter().enumerate().map(add).collect()
+    };
+    let u = with(device, u);
+    let w = with(device, w);
+    let s = product(device, &u, q_scale, key(attention, inputs, at, j));
+    product_from(device, s, &w, q_scale, r)
+}
+
+/// r of a pair, and u and w of its head, empty where there are none; r contiguous.
+pub(crate) fn relative_rows<'a, Q, KV>(
+    attention: &Attention,
+    inputs: &Inputs<'a, Q, KV>,
+    at: Position,
+    relative: &Relative,
+    j: u32,
+) -> [&'a [f32]; 3] {
+    let (d, shape) = (attention.shape.head_dim, &attention.shape);
     let position = (at.i + shape.kv_len) as i64 - shape.q_len as i64;
     let [lowest, first] = relative.distances().expect("not clipped");
     let t = (first - (position - i64::from(j))) as usize;
     let rows = inputs.get("relative_rows").expect("the inputs have r");
     let r = &rows[(at.head * (first - lowest + 1) as usize + t) * d..][..d];
     let biases = inputs.get("relative_biases").unwrap_or(&[]);
-    let with = |device: &mut Device, has: bool, n: usize| -> Vec<f64> {
-        let bias = |c: usize| biases[(n * shape.heads + at.head) * d + c];
-        let add = |(c, &q): (usize, &f64)| {
-            let bias = if has { device.read(bias(c)) } else { 0.0 };
-            device.add(q, bias)
-        };
-        q.iter().enumerate().map(add).collect()
-    };
-    let u = with(device, relative.has_u(), 0);
-    let w = with(device, relative.has_w(), relative.has_u().into());
-    let s = product(device, &u, q_scale, key(attention, inputs, at, j));
-    product_from(device, s, &w, q_scale, r)
+    let bias = |has: bool, n: usize| if has { &biases[(n * shape.heads + at.head) * d..][..d] } else { &[] };
+    [r, bias(relative.has_u(), 0), bias(relative.has_w(), relative.has_u().into())]
 }
 
 /// (q_scale q) . k.

@@ -27,8 +27,28 @@ pub(crate) struct Attention {
     pub(crate) lse: Option<Vec<f32>>,
     /// The expected values' own absolute error.
     pub(crate) allowance: f64,
-    /// The case has gradients, for a backward pass.
-    pub(crate) gradients: bool,
+    pub(crate) gradients: Option<Gradients>,
+}
+
+/// The gradients of a case.
+#[derive(Debug)]
+pub(crate) struct Gradients {
+    /// By out, as it lies.
+    pub(crate) dout: Vec<f32>,
+    /// dq, dk and dv, as far as the file has them; none with segments, whose gradients have no kernel.
+    pub(crate) each: Vec<Gradient>,
+    /// The file has others.
+    pub(crate) not_compared: bool,
+}
+
+/// The gradient by one tensor.
+#[derive(Debug)]
+pub(crate) struct Gradient {
+    pub(crate) name: &'static str,
+    pub(crate) shape: [usize; 4],
+    pub(crate) values: Vec<f32>,
+    /// The values' own absolute error, where the file says it.
+    pub(crate) allowance: Option<f64>,
 }
 
 /// Keys of an attention case, beside those of its score.
@@ -60,7 +80,7 @@ pub(super) fn attention(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result
     if let Some(reason) = unknown(file, keys, &known_keys, &tensors) {
         return Ok(Content::Unsupported(reason));
     }
-    let allowance = super::allowance(keys)?;
+    let allowance = super::allowance(keys, "out")?.unwrap_or(0.0);
     let (call, tensors) = inputs(file, keys)?;
     let shape = call.shape;
     let json = keys.get("pattern").context("pattern: need one, got none")?;
@@ -84,11 +104,43 @@ pub(super) fn attention(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result
         out: out.floats()?,
         lse: lse.transpose()?,
         allowance,
-        gradients: ["dq", "dk", "dv"].iter().any(|name| file.find(name).is_some()),
+        gradients: gradients(file, keys, &shape)?,
         tensors,
         pattern,
         call,
     })))
+}
+
+fn gradients(
+    file: &Tensors<'_>,
+    keys: &Map<String, Value>,
+    shape: &AttentionShape,
+) -> Result<Option<Gradients>> {
+    let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } = *shape;
+    let shapes = [
+        ("dq", [batch, heads, q_len, head_dim]),
+        ("dk", [batch, kv_heads, kv_len, head_dim]),
+        ("dv", [batch, kv_heads, kv_len, value_dim]),
+    ];
+    let mut each = vec![];
+    for (name, shape) in shapes {
+        let Some(tensor) = file.find(name) else { continue };
+        tensor.expect(&shape, "that of its tensor")?;
+        let allowance = super::allowance(keys, name)?;
+        each.push(Gradient { name, shape, values: tensor.floats()?, allowance });
+    }
+    if each.is_empty() {
+        return Ok(None);
+    }
+    let dout = file.need("dout")?;
+    dout.expect(&[batch, heads, q_len, value_dim], "[B, H, Lq, dv]")?;
+    // Segments have no gradients on the device.
+    let segments = file.find("seg_q").is_some();
+    if segments {
+        each.clear();
+    }
+    let of_terms = ["dr", "du", "dw", "dslopes", "dtable", "dsinks", "dbias"].iter().any(|name| file.find(name).is_some());
+    Ok(Some(Gradients { dout: dout.floats()?, each, not_compared: segments || of_terms }))
 }
 
 /// The call, and its input tensors.

@@ -45,7 +45,7 @@ fn layer(
     out.expect(&file.need("x")?.shape, "the shape of x")?;
     let there = names.iter().filter_map(|&name| Some((name, file.find(name)?)));
     let tensors = there.map(|(name, tensor)| Ok((name, tensor.floats()?))).collect::<Result<_>>()?;
-    let (out_shape, allowance) = (out.shape.clone(), super::allowance(keys)?);
+    let (out_shape, allowance) = (out.shape.clone(), super::allowance(keys, "out")?.unwrap_or(0.0));
     Ok(Content::Layer(Box::new(Layer { op, tensors, out: out.floats()?, out_shape, allowance })))
 }
 

@@ -67,7 +67,7 @@ pub(super) fn linear(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Co
     let of_features = |name: &str, sizes: [usize; 4]| -> Result<_> {
         let Some(tensor) = file.find(name) else { return Ok(None) };
         tensor.expect(&sizes, "[B, H, L, m]")?;
-        Ok(Some((tensor.floats()?, super::allowance_of(keys, name)?)))
+        Ok(Some((tensor.floats()?, super::allowance(keys, name)?.unwrap_or(0.0))))
     };
     Ok(Content::Linear(Box::new(Linear {
         features: [
@@ -80,7 +80,7 @@ pub(super) fn linear(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Co
         v: v.floats()?,
         projection: projection.map(|projection| projection.floats()).transpose()?,
         out: out.floats()?,
-        allowance: super::allowance(keys)?,
+        allowance: super::allowance(keys, "out")?.unwrap_or(0.0),
         shape,
         options,
     })))

@@ -90,7 +90,7 @@ pub(super) fn lsh(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Conte
         key_mask: key_mask.transpose()?,
         out: out.floats()?,
         lse: lse.transpose()?,
-        allowance: super::allowance(keys)?,
+        allowance: super::allowance(keys, "out")?.unwrap_or(0.0),
         buckets,
         call,
         options,

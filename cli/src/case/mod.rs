@@ -14,13 +14,13 @@ mod layer;
 mod linear;
 mod lsh;
 
-pub(crate) use attention::{Attention, pattern_tensors};
+pub(crate) use attention::{Attention, Gradients, pattern_tensors};
 pub(crate) use layer::{Layer, LayerOp};
 pub(crate) use linear::Linear;
 pub(crate) use lsh::Lsh;
 
 use crate::tensors::{self, Tensors};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -47,9 +47,9 @@ pub(crate) enum Content {
 
 /// Keys of a case of any op that are read here, or that say nothing about the result.
 const COMMON: [&str; 7] = ["op", "name", "source", "note", "notes", "needs", "expected_abs_error"];
-/// What of `needs` is read here; gradients are told, not compared.
+/// What of `needs` is read here.
 const NEEDS: [&str; 3] = ["gradients", "distances", "segments"];
-/// What `expected_abs_error` may say: the errors of gradients are of no use without a backward pass.
+/// What `expected_abs_error` may say.
 const ERRORS: [&str; 11] =
     ["out", "dq", "dk", "dv", "dr", "du", "dw", "ds", "dseg_embed", "q_features", "k_features"];
 
@@ -112,22 +112,17 @@ pub(crate) fn not_there(names: &[String]) -> Option<String> {
     }
 }
 
-/// The expected values' own absolute error.
-fn allowance(keys: &Map<String, Value>) -> Result<f64> {
-    allowance_of(keys, "out")
-}
-
-/// The same of another tensor.
-fn allowance_of(keys: &Map<String, Value>, tensor: &str) -> Result<f64> {
+/// The own absolute error of an expected tensor, if the case says it.
+fn allowance(keys: &Map<String, Value>, name: &str) -> Result<Option<f64>> {
     let allowance = match keys.get("expected_abs_error") {
-        None => 0.0,
-        Some(Value::Object(errors)) => {
-            number_of(errors, tensor).context("expected_abs_error")?.unwrap_or(0.0)
-        }
+        None => None,
+        Some(Value::Object(errors)) => number_of(errors, name).context("expected_abs_error")?,
         Some(other) => bail!("expected_abs_error: need an object, got {other}"),
     };
-    ensure!(allowance >= 0.0, "expected_abs_error.{tensor}: need at least 0, got {allowance}");
-    Ok(allowance)
+    match allowance {
+        Some(error) if error < 0.0 => bail!("expected_abs_error.{name}: need at least 0, got {error}"),
+        allowance => Ok(allowance),
+    }
 }
 
 fn text_of(keys: &Map<String, Value>, key: &str) -> Result<String> {

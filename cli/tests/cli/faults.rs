@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 type Plant = fn(&mut File);
 
 /// A name, the golden case, and the fault.
-const FAULTS: [(&str, &str, Plant); 19] = [
+const FAULTS: [(&str, &str, Plant); 21] = [
     ("one_output_a_little_off", "real_minilm_layer0", |case| case.change("out", 5000, |x| x + 2e-4)),
     ("one_output_is_nan", "sdpa_dense_s257_d16_h1_b1", |case| case.change("out", 4111, |_| f32::NAN)),
     ("one_output_is_infinite", "sdpa_dense_s257_d16_h1_b1", |case| case.change("out", 7, |_| f32::INFINITY)),
@@ -34,6 +34,9 @@ const FAULTS: [(&str, &str, Plant); 19] = [
         let row = case.floats("lse").iter().position(|&lse| lse == f32::MIN).expect("an empty row");
         case.change("out", row * 32 + 3, |_| 1e-3);
     }),
+    ("one_element_of_dq", "sdpa_bias_perhead_s65_d32", |case| case.change("dq", 100, |x| x + 1e-3)),
+    ("one_element_of_dk", "sdpa_gqa_h6kv3_q17_k17_d80_causal", |case| case.change("dk", 700, |x| x + 1e-3)),
+    ("one_element_of_dv", "bigbird_b16_s256_r3", |case| case.change("dv", 5000, |x| x - 1e-3)),
     ("lse_of_an_empty_row", "sdpa_boolmask_fullymasked_s37_d32", |case| {
         let row = case.floats("lse").iter().position(|&lse| lse == f32::MIN).expect("an empty row");
         case.change("lse", row, |_| 0.0);

@@ -50,7 +50,7 @@ fn golden_cases_pass_in_f32() {
     let outcome = wgpu_attention(["verify", "golden", "--json"]);
     let lines = outcome.json();
     let all = names(|op| SUPPORTED.contains(&op));
-    assert!(all.len() >= 89 && all == names(|_| true));
+    assert!(all.len() >= 93 && all == names(|_| true));
     let results: Vec<&Value> = lines.iter().collect();
     for line in &results {
         assert_passed(line);

@@ -56,6 +56,9 @@
 //!      + |scale| sum (F Z + 2^-125) |k_c| + (2m + 4) 2^-126 (1 + |scale|)
 //! ```
 //!
+//! With relative rows dq has k + r in place of k, dk q + u in place of q: above, sizes are then |k| + |r| and |q| + |u|, and m and N
+//! count twice, for the two may be added up apart.
+//!
 //! In dq the common factor moves the gradient by a share of itself, and D is wrong for all keys alike, so along the mean key. Elements of
 //! q, k, v and do that are subnormal in their storage may be read as 0: the products that hold them are added. At the end the storage of
 //! the gradient, by its element type. A row without keys, and a key that no query sees, get exactly 0.
@@ -65,12 +68,12 @@
 
 use super::call::{GradientCall, Row};
 use super::errors::{BoundedPair, Common, Route, RowBound};
-use super::exact::{gradients, queries};
+use super::exact::{elements, gradients, pair as exact_pair, queries};
 use crate::pattern::Pattern;
 use crate::reference::layer::Bounded;
 use crate::reference::rounding::{HUGE, TINY, gamma, min_normal, promised, written};
 use crate::reference::{Tiles, Walk, WeightFormat};
-use crate::{Attention, Element, ElementType, Error, Inputs, Result};
+use crate::{Attention, Element, ElementType, Inputs, Result};
 use rayon::prelude::*;
 
 /// How a kernel computes: what the bound of its gradients depends on.
@@ -135,7 +138,7 @@ impl BoundedGradients {
 /// from what the device's forward pass left.
 ///
 /// # Errors
-/// As [`attention_gradient`](super::attention_gradient); for relative rows, which have no such bound; for an order that does not meet each
+/// As [`attention_gradient`](super::attention_gradient); for an order that does not meet each
 /// attended key exactly once.
 ///
 /// ```
@@ -161,10 +164,6 @@ pub fn bounded<Q: Element, KV: Element, O: Element>(
     if attention.score.term("segments").is_some() {
         let need = "a score without segments, whose gradients have no bound yet";
         return Err(Error::argument("score", need, "segments"));
-    }
-    if attention.score.term("relative").is_some() {
-        let need = "a score without relative rows, whose gradients have no bound yet";
-        return Err(Error::argument("score", need, &attention.score));
     }
     let call = GradientCall::new(&attention, inputs, dout, pattern)?;
     let BoundOptions { order, tiles, weights, storage } = options;
@@ -222,9 +221,13 @@ impl Rows<'_> {
         self.call.scale().abs()
     }
 
-    /// gamma of a sum of n pairs.
+    /// gamma of a sum of n pairs, each with one product or, with relative rows, two.
     fn sum_error(&self, n: usize) -> f64 {
-        gamma(n + self.parts + 8)
+        gamma(self.products() * n + self.parts + 8)
+    }
+
+    fn products(&self) -> usize {
+        if self.call.call.attention.score.relative().is_some() { 2 } else { 1 }
     }
 
     /// B_dq of the n-th row; `dq` is all of dq.
@@ -241,14 +244,15 @@ impl Rows<'_> {
         for &j in &row.keys {
             let pair = BoundedPair::new(self.call, row, common, j);
             let factors = Factors::new(&pair);
-            for (column, k) in columns.iter_mut().zip(self.call.call.k(row.at, j)) {
-                column.add(&factors, k, smallest);
+            for (c, (column, k)) in columns.iter_mut().zip(self.call.call.k(row.at, j)).enumerate() {
+                let added = pair.added(|added| &added.products.q, self.call.scale(), c);
+                column.add(&factors, k, added, smallest);
             }
         }
         let (scale, m) = (self.scale(), row.keys.len());
         let finish = |(column, dq): (&Column, &f64)| {
             let bound = column.bound(common, scale, dq.abs(), self.sum_error(m));
-            let flushes = (2 * m + 4) as f64 * TINY * (1.0 + scale);
+            let flushes = (2 * self.products() * m + 4) as f64 * TINY * (1.0 + scale);
             checked(bound + flushes, column.size * scale.max(1.0))
         };
         columns.iter().zip(&dq[n * dim..]).map(finish).collect()
@@ -276,10 +280,14 @@ impl Rows<'_> {
             pairs += 1;
             let pair = BoundedPair::new(self.call, row, common, j);
             let (pulled, most) = (pair.pulled.error, pair.pulled.score.abs() + pair.pulled.error);
-            dk.iter_mut().zip(&row.q).for_each(|(sum, q)| sum.add(pulled, most, q.abs(), smallest_q));
-            dv.iter_mut()
-                .zip(&row.dout)
-                .for_each(|(sum, x)| sum.add(pair.a, pair.most, x.abs(), smallest_dout));
+            for (c, (sum, q)) in dk.iter_mut().zip(&row.q).enumerate() {
+                let (_, u) = pair.added(|added| &added.products.k, self.call.scale(), c);
+                sum.add(pulled, most, q.abs(), smallest_q);
+                sum.add(pulled, most, u, TINY);
+            }
+            for (sum, x) in dv.iter_mut().zip(&row.dout) {
+                sum.add(pair.a, pair.most, x.abs(), smallest_dout);
+            }
         }
         if !promised {
             return everywhere(f64::INFINITY);
@@ -288,7 +296,8 @@ impl Rows<'_> {
             return everywhere(0.0);
         }
         let finish = |sums: &[Sum], scale: f64| {
-            let (g, flushes) = (self.sum_error(pairs), (3 * pairs + 4) as f64 * TINY * scale.max(1.0));
+            let (g, flushes) =
+                (self.sum_error(pairs), (3 * self.products() * pairs + 4) as f64 * TINY * scale.max(1.0));
             let bound = |sum: &Sum| checked(scale * sum.bound(g) + flushes, sum.size * scale.max(1.0));
             sums.iter().map(bound).collect()
         };
@@ -310,13 +319,13 @@ impl Rows<'_> {
                 };
                 let RowBound::Known(common) = bound else {
                     let x = if matches!(bound, RowBound::Nothing) { f64::INFINITY } else { f64::NAN };
-                    let (_, _, by) = super::exact::pair(self.call, row, j);
-                    by.elements.iter().for_each(|by| add(by.tensor, by.n, x, 0.0));
+                    let (_, _, by) = exact_pair(self.call, row, j);
+                    elements(&by).for_each(|(tensor, n, _)| add(tensor, n, x, 0.0));
                     continue;
                 };
                 let pair = BoundedPair::new(self.call, row, common, j);
                 let ds = pair.ds;
-                for by in &pair.elements {
+                for by in pair.read(row, self.call.scale()) {
                     let largest = by.by.score.abs() + by.by.error;
                     let error = ds.error * largest + ds.score.abs() * by.by.error;
                     add(by.tensor, by.n, error, (ds.score.abs() + ds.error) * largest);
@@ -400,13 +409,15 @@ struct Column {
 }
 
 impl Column {
-    fn add(&mut self, by: &Factors, k: f64, smallest: f64) {
-        let x = k.abs();
-        self.own += by.own * x;
-        self.all += by.all * x;
-        self.mean += by.mean * k;
+    /// Adds a pair with an element of k, and with what relative rows add to it, that and its size.
+    fn add(&mut self, by: &Factors, k: f64, (added, size): (f64, f64), smallest: f64) {
+        let x = k.abs() + size;
+        self.own += by.own * (k + added).abs();
+        self.all += by.all * (k + added).abs();
+        self.mean += by.mean * (k + added);
         self.off_mean += by.off_mean * x;
-        self.pair += by.pair * x + if x < smallest { by.most * x } else { 0.0 };
+        let lost = if k.abs() < smallest { k.abs() } else { 0.0 } + if size < TINY { size } else { 0.0 };
+        self.pair += by.pair * x + by.most * lost;
         // Infinite where a pair is.
         self.size += by.size.max(by.most) * x;
     }

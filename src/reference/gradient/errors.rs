@@ -1,6 +1,6 @@
 //! How far a kernel may be from what a row and a pair give to the gradients: sections 1 and 2 of the derivation in `bound.rs`.
 
-use super::call::{Derivative, GradientCall, Row};
+use super::call::{Added, Derivative, GradientCall, Row};
 use crate::Result;
 use crate::reference::bound::output_errors;
 use crate::reference::exact::solve;
@@ -131,6 +131,8 @@ pub(super) struct BoundedPair {
     pub(super) pulled: Known,
     /// The derivatives of the score by the elements of the caller's tensors.
     pub(super) elements: Vec<Derivative>,
+    /// What terms add to the product, by q, by k and by rows of their tensors.
+    pub(super) products: Vec<Added>,
 }
 
 impl BoundedPair {
@@ -178,7 +180,38 @@ impl BoundedPair {
             ds: Known { score: ds, error: known(ds_error) },
             pulled: Known { score: ds * by.slope.score, error: known(pulled_error) },
             elements: by.elements,
+            products: by.products,
         }
+    }
+}
+
+impl BoundedPair {
+    /// What terms add beside k_j in dq (r of relative rows), or beside q_i in dk (u), and its size.
+    pub(super) fn added(&self, of: impl Fn(&Added) -> &[f64], scale: f64, c: usize) -> (f64, f64) {
+        // Relative rows come before all other terms, so that f is the slope of what they add, too.
+        let terms = self.products.iter().map(|added| if scale == 0.0 { 0.0 } else { of(added)[c] / scale });
+        terms.fold((0.0, 0.0), |(sum, size), x| (sum + x, size + x.abs()))
+    }
+
+    /// The elements of the terms' tensors that the pair reads, as [`elements`](Self::elements) and those of rows.
+    pub(super) fn read(&self, row: &Row, scale: f64) -> Vec<Derivative> {
+        let of_rows = self.products.iter().flat_map(|added| {
+            added.products.rows.iter().flat_map(move |(tensor, first, values)| {
+                values.iter().enumerate().map(move |(n, value)| {
+                    // q + w, in one sum or in two.
+                    let size = value.abs() + 2.0 * (scale * row.q[n]).abs();
+                    let score = added.slope.score * value;
+                    let error = added.slope.error * size + gamma(4) * added.slope.score.abs() * size + TINY;
+                    Derivative {
+                        tensor: added.first_tensor + tensor,
+                        n: first + n,
+                        by: Known { score, error },
+                    }
+                })
+            })
+        });
+        let own = self.elements.iter().map(|&Derivative { tensor, n, by }| Derivative { tensor, n, by });
+        own.chain(of_rows).collect()
     }
 }
 

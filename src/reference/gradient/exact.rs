@@ -143,7 +143,7 @@ fn terms(call: &GradientCall<'_>, rows: &[Row]) -> Vec<(&'static str, Vec<f64>)>
 }
 
 /// The elements of the terms' tensors that a pair reads: which tensor, which element, and the derivative of the score by it.
-fn elements(by: &Derivatives) -> impl Iterator<Item = (usize, usize, f64)> {
+pub(super) fn elements(by: &Derivatives) -> impl Iterator<Item = (usize, usize, f64)> {
     let of_rows = by.products.iter().flat_map(|added| {
         added.products.rows.iter().flat_map(move |(tensor, first, values)| {
             let at = move |(n, value): (usize, &f64)| {

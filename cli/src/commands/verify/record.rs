@@ -129,6 +129,12 @@ impl Judged {
         Self { partly: Some(what), ..self }
     }
 
+    /// With other tensors of the same call.
+    pub(super) fn beside(self, other: Self) -> Self {
+        let rows = self.rows;
+        Self { rows, ..self.and(other) }
+    }
+
     /// Two results as one: the worse element.
     pub(super) fn and(self, other: Self) -> Self {
         let worse = if other.worst > self.worst { (other.worst, other.at) } else { (self.worst, self.at) };

@@ -1,7 +1,7 @@
 //! Attention cases.
 
 use super::{Done, EXPECTED, REFERENCE, narrow};
-use crate::case::Attention;
+use crate::case::{Attention, Gradients};
 use crate::commands::verify::record::Judged;
 use anyhow::Result;
 use pollster::block_on;
@@ -15,12 +15,20 @@ fn expected(case: &Attention) -> Against<'_> {
 }
 
 /// The reference against the expected values.
-pub(super) fn on_cpu(case: &Attention, pattern: &dyn Pattern) -> Result<Judged> {
+pub(super) fn on_cpu(
+    case: &Attention,
+    pattern: &dyn Pattern,
+    gradients: Option<&Gradients>,
+) -> Result<Judged> {
     let inputs = case.tensors.inputs();
     let exact = attention_with(&case.call, &inputs, pattern)?;
     let output = Output { out: narrow(&exact.out), lse: Some(narrow(&exact.lse)) };
     let by = (pattern, None);
-    Ok(Judged::rows(&check(&case.call, &inputs, by, output.got(), Rows::All, expected(case))?))
+    let out = Judged::rows(&check(&case.call, &inputs, by, output.got(), Rows::All, expected(case))?);
+    Ok(match gradients {
+        Some(gradients) => out.beside(super::gradients::on_cpu(case, gradients)?),
+        None => out,
+    })
 }
 
 /// The kernel against the expected values; in 16 bits against the reference on the rounded inputs.
@@ -28,6 +36,7 @@ pub(super) fn on_gpu<E: Element, KV: Element>(
     gpu: &Gpu,
     case: &Attention,
     pattern: &dyn Pattern,
+    gradients: Option<&Gradients>,
 ) -> Result<Done> {
     let tensors = match case.rounded::<E, KV>() {
         Ok(tensors) => tensors,
@@ -50,7 +59,11 @@ pub(super) fn on_gpu<E: Element, KV: Element>(
     };
     let by = (pattern, Some((&parts, plan.path().path)));
     let report = check(&attention, &tensors.inputs(), by, output.got(), Rows::All, values)?;
-    Ok(Done::Compared { path: plan.path().path.to_string(), against, judged: Judged::rows(&report).into() })
+    let mut judged = Judged::rows(&report);
+    if let Some(gradients) = gradients {
+        judged = judged.beside(super::gradients::on_gpu(gpu, case, gradients, &tensors)?);
+    }
+    Ok(Done::Compared { path: plan.path().path.to_string(), against, judged: judged.into() })
 }
 
 /// Where a pattern differs from the case's own.

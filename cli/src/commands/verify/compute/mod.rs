@@ -1,6 +1,7 @@
 //! A case on the CPU reference and on a GPU.
 
 pub(super) mod attention;
+mod gradients;
 mod layer;
 mod linear;
 mod lsh;
@@ -27,16 +28,24 @@ pub(super) enum Done {
 const EXPECTED: &str = "expected";
 const REFERENCE: &str = "reference";
 
-/// The reference against the expected values; an attention case under a pattern of the same set.
+/// The reference against the expected values; an attention case under a pattern of the same set, without its gradients.
 pub(super) fn on_cpu(case: &Content, pattern: Option<&AnyPattern>) -> Result<Judged> {
     match case {
-        Content::Attention(case) => attention::on_cpu(case, pattern.unwrap_or(&case.pattern)),
+        Content::Attention(case) => {
+            let gradients = compared(case).filter(|_| pattern.is_none());
+            attention::on_cpu(case, pattern.unwrap_or(&case.pattern), gradients)
+        }
         Content::Lsh(case) => lsh::on_cpu(case),
         Content::Linear(case) => linear::on_cpu(case),
         Content::Layer(case) => layer::on_cpu(case),
         Content::Model(bytes) => model::on_cpu(bytes),
         Content::Unsupported(reason) => anyhow::bail!("{reason}"),
     }
+}
+
+/// The gradients that are compared.
+fn compared(case: &Attention) -> Option<&Gradients> {
+    case.gradients.as_ref().filter(|gradients| !gradients.each.is_empty())
 }
 
 /// The kernels against the expected values; in 16 bits against the reference on the rounded inputs. `kv` is the type of k and
@@ -49,8 +58,9 @@ pub(super) fn on_gpu<E: Element>(
 ) -> Result<Done> {
     match case {
         Content::Attention(case) => {
+            let gradients = compared(case).filter(|_| pattern.is_none());
             let pattern = pattern.unwrap_or(&case.pattern);
-            typed!(kv.unwrap_or(E::TYPE), KV => attention::on_gpu::<E, KV>(gpu, case, pattern))
+            typed!(kv.unwrap_or(E::TYPE), KV => attention::on_gpu::<E, KV>(gpu, case, pattern, gradients))
         }
         _ if kv.is_some() => {
             Ok(Done::Unsupported("only attention has k and v in a type of their own".into()))
