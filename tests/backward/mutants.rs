@@ -28,12 +28,14 @@ const SUITE: Suite<Gpu> = Suite {
         ("terms", |gpu| scored(gpu, Score::new().softcap(2.0), BiasValues::Normal)),
         ("temperature", |gpu| scored(gpu, Score::new().with(Temperature), BiasValues::Normal)),
         ("relative", relative_on),
-        ("tensors", |gpu| {
+        ("bias", |gpu| {
             let all = tensors::biases();
-            for strides in [all[0], all[1], all[5]] {
-                let bias = case().score(Score::new().bias(strides));
-                tensors::tensors_on(gpu, &bias, &bias.parts())?;
-            }
+            [all[0], all[5]].iter().try_for_each(|strides| {
+                let bias = case().score(Score::new().bias(*strides));
+                tensors::tensors_on(gpu, &bias, &bias.parts())
+            })
+        }),
+        ("slopes", |gpu| {
             let slopes = tensors::scored(Alibi::new(Slopes::Given));
             tensors::tensors_on(gpu, &slopes, &slopes.parts())
         }),

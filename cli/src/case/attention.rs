@@ -139,7 +139,7 @@ fn gradients(
     if segments {
         each.clear();
     }
-    let of_terms = ["dr", "du", "dw", "dslopes", "dtable", "dsinks", "dbias"].iter().any(|name| file.find(name).is_some());
+    let of_terms = ["dr", "du", "dw", "dbucket_table", "dsinks"].iter().any(|name| file.find(name).is_some());
     Ok(Some(Gradients { dout: dout.floats()?, each, not_compared: segments || of_terms }))
 }
 

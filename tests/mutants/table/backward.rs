@@ -64,21 +64,21 @@ wgpu_attention_testing::mutants! {
         "let column = vec4(key_at(at, tile.first + c));" => "let column = vec4(key_at(at, tile.first + c + 1u));";
     "u and w begin one group late behind the records" ["relative"]
         "return records[first + at / 4u];" => "return records[first + at / 4u + 1u];";
-    "one copy of a tensor's gradient is left out" ["tensors"]
+    "one copy of a tensor's gradient is left out" ["slopes"]
         "copy < params.copies; copy++" => "copy + 1u < params.copies; copy++";
-    "what a tensor's gradient held before counts" ["tensors"]
+    "what a tensor's gradient held before counts" ["bias"]
         "{ sums[n] = 0.0; }" => "{ sums[n] += 0.0; }";
-    "half of the lanes add up nothing of their own" ["tensors"]
+    "half of the lanes add up nothing of their own" ["bias"]
         "if (owner(next) == lane.r) {" => "if (owner(next) == lane.r / 2u) {";
-    "elements of a tile replace those of the tiles before" ["tensors"]
+    "elements of a tile replace those of the tiles before" ["bias"]
         "sums[copy_at + element] += sum;" => "sums[copy_at + element] = sum;";
-    "rows past the last count for a tensor" ["tensors"]
+    "rows past the last count for a tensor" ["bias"]
         "let inside = vec4(at.first_row) + rows < vec4(at.end_row);" => "let inside = vec4(at.first_row) < vec4(at.end_row);";
-    "a tensor's gradient is of the first batch item" ["tensors"]
+    "a tensor's gradient is of the first batch item" ["slopes"]
         "vec3(work / p.batch_step % p.batch," => "vec3(0u,";
-    "a pair's element is that of the next row" ["tensors"]
+    "a pair's element is that of the next row" ["bias"]
         "score_element(pairs_of(at.batch, at.head, own_i[t], j))" => "score_element(pairs_of(at.batch, at.head, own_i[(t + 1u) % 4u], j))";
-    "slopes pull the other way" ["tensors"]
+    "slopes pull the other way" ["slopes"]
         "return -alibi_distance(pairs);" => "return alibi_distance(pairs);";
     "the temperature's gradient is divided once" ["tensor under others"]
         "return -(s / temperature[pairs.head]) / temperature[pairs.head];" => "return -(s / temperature[pairs.head]);";

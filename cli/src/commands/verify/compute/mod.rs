@@ -8,7 +8,7 @@ mod lsh;
 mod model;
 
 use super::record::Judged;
-use crate::case::Content;
+use crate::case::{Attention, Content, Gradients};
 use anyhow::Result;
 use wgpu_attention::{AnyPattern, Element, ElementType, Gpu};
 use wgpu_attention_bench::typed;
