@@ -3,7 +3,8 @@
 //     o_i = ( phi(q_i) S + sum_{j <= i in the chunk} w_ij v_j ) / ( phi(q_i) z + sum_j w_ij + eps sum_f phi_f(q_i) )      w_ij = phi(q_i) . phi(k_j)
 //
 // and 0 where the denominator is 0. Without CAUSAL the sums over the chunk are not there. A workgroup is a tile of CHUNK queries, a lane two
-// of them, so that keys, values and states are loads that are the same for all lanes.
+// of them, so that keys, values and states are loads that are the same for all lanes. Products of its queries with 4 keys each, and then their
+// weights, are where linear/own_direct.wgsl or linear/own_staged.wgsl keeps them.
 
 struct KernelParams {
     first_work: u32,        // this dispatch computes work items first_work .. end_work; an item is (batch, head, tile)
@@ -29,11 +30,7 @@ struct Rows { offset: u32, batch: u32, head: u32, row: u32 }
 const KEY_GROUPS = CHUNK / 4u;
 const LANES = CHUNK / 2u;
 
-// Products of the lane's two queries with 4 keys each, then their weights.
-var<private> own_a: array<vec4<f32>, KEY_GROUPS>;
-var<private> own_b: array<vec4<f32>, KEY_GROUPS>;
-// Of a lane's two keys, some value is not finite.
-var<workgroup> strange: array<u32, LANES>;
+var<private> own_lane: u32;
 
 // Where the two queries and what they see are: rows in q_phi, positions among the keys, the chunk's keys and state.
 struct At { kv_head: u32, q: vec2<u32>, p: vec2<i32>, keys: u32, first: u32, v: u32, of_chunk: u32, state: u32 }
@@ -62,6 +59,7 @@ fn linear_outputs(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgrou
                 params.v.offset + batch * params.v.batch + kv_head * params.v.head, of_chunk,
                 of_chunk * 4u * params.kernel.groups * (VALUE_GROUPS + 1u));
 
+    own_lane = lane;
     let careful = CAUSAL && some_value_is_strange(at, lane);
     if (CAUSAL) { multiply_keys(at); }
     let ends = weigh(at);
@@ -84,8 +82,8 @@ fn linear_outputs(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgrou
         b = b * ends.of_state.y;
         if (CAUSAL && !careful) {
             for (var g = 0u; g < KEY_GROUPS; g++) {
-                let wa = own_a[g];
-                let wb = own_b[g];
+                let wa = kept_a(g);
+                let wb = kept_b(g);
                 let v0 = value_row(at, 4u * g, column);
                 let v1 = value_row(at, 4u * g + 1u, column);
                 let v2 = value_row(at, 4u * g + 2u, column);
@@ -95,12 +93,15 @@ fn linear_outputs(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgrou
             }
         }
         if (careful) {
-            for (var j = 0u; j < CHUNK; j++) {
-                let v = value_row(at, j, column);
-                let wa = own_a[j / 4u][j % 4u];
-                let wb = own_b[j / 4u][j % 4u];
-                a = with_row(a, wa, zero_if(v, wa == 0.0));
-                b = with_row(b, wb, zero_if(v, wb == 0.0));
+            for (var g = 0u; g < KEY_GROUPS; g++) {
+                let wa = kept_a(g);
+                let wb = kept_b(g);
+                let v0 = value_row(at, 4u * g, column);
+                let v1 = value_row(at, 4u * g + 1u, column);
+                let v2 = value_row(at, 4u * g + 2u, column);
+                let v3 = value_row(at, 4u * g + 3u, column);
+                a = with_seen(with_seen(with_seen(with_seen(a, wa.x, v0), wa.y, v1), wa.z, v2), wa.w, v3);
+                b = with_seen(with_seen(with_seen(with_seen(b, wb.x, v0), wb.y, v1), wb.z, v2), wb.w, v3);
             }
         }
         if (inside.x) { write_row(out_at.x, c, a, ends.sum.x); }
@@ -117,12 +118,7 @@ fn some_value_is_strange(at: At, lane: u32) -> bool {
         let most = max(one & vec4(0x7fffffffu), other & vec4(0x7fffffffu));
         found = found | (most >= vec4(0x7f800000u));
     }
-    strange[lane] = u32(any(found));
-    for (var step = LANES / 2u; step > 0u; step /= 2u) {
-        workgroupBarrier();
-        if (lane < step) { strange[lane] |= strange[lane + step]; }
-    }
-    return workgroupUniformLoad(&strange[0]) != 0u;
+    return any_lane(lane, any(found));
 }
 
 // Where the values of the chunk's j-th key begin; of the last key, past it.
@@ -132,21 +128,20 @@ fn key_at(at: At, j: u32) -> u32 { return min(at.first + j, max(params.kernel.kv
 // phi(q) . phi(k) with every key of the chunk, 16 features at a time.
 fn multiply_keys(at: At) {
     for (var g = 0u; g < KEY_GROUPS; g++) {
-        own_a[g] = vec4(0.0);
-        own_b[g] = vec4(0.0);
+        keep(g, vec4(0.0), vec4(0.0));
     }
     for (var f = 0u; f < params.kernel.groups; f += 4u) {
         let a = mat4x4(query_or_0(at.q.x, f), query_or_0(at.q.x, f + 1u), query_or_0(at.q.x, f + 2u), query_or_0(at.q.x, f + 3u));
         let b = mat4x4(query_or_0(at.q.y, f), query_or_0(at.q.y, f + 1u), query_or_0(at.q.y, f + 2u), query_or_0(at.q.y, f + 3u));
         for (var g = 0u; g < KEY_GROUPS; g++) {
-            var wa = own_a[g];
-            var wb = own_b[g];
+            var wa = kept_a(g);
+            var wb = kept_b(g);
             let k0 = key_features(at, 4u * g, f);
             let k1 = key_features(at, 4u * g + 1u, f);
             let k2 = key_features(at, 4u * g + 2u, f);
             let k3 = key_features(at, 4u * g + 3u, f);
-            own_a[g] = vec4(product(wa.x, a, k0), product(wa.y, a, k1), product(wa.z, a, k2), product(wa.w, a, k3));
-            own_b[g] = vec4(product(wb.x, b, k0), product(wb.y, b, k1), product(wb.z, b, k2), product(wb.w, b, k3));
+            keep(g, vec4(product(wa.x, a, k0), product(wa.y, a, k1), product(wa.z, a, k2), product(wa.w, a, k3)),
+                 vec4(product(wb.x, b, k0), product(wb.y, b, k1), product(wb.z, b, k2), product(wb.w, b, k3)));
         }
     }
 }
@@ -189,12 +184,13 @@ fn weigh(at: At) -> Ends {
     sum = fma(vec2(params.kernel.denominator_eps), q_sum, sum * of_state);
     if (CAUSAL) {
         for (var g = 0u; g < KEY_GROUPS; g++) {
-            let w0 = weigh_key(at, 4u * g, vec2(own_a[g].x, own_b[g].x), top);
-            let w1 = weigh_key(at, 4u * g + 1u, vec2(own_a[g].y, own_b[g].y), top);
-            let w2 = weigh_key(at, 4u * g + 2u, vec2(own_a[g].z, own_b[g].z), top);
-            let w3 = weigh_key(at, 4u * g + 3u, vec2(own_a[g].w, own_b[g].w), top);
-            own_a[g] = vec4(w0.x, w1.x, w2.x, w3.x);
-            own_b[g] = vec4(w0.y, w1.y, w2.y, w3.y);
+            let a = kept_a(g);
+            let b = kept_b(g);
+            let w0 = weigh_key(at, 4u * g, vec2(a.x, b.x), top);
+            let w1 = weigh_key(at, 4u * g + 1u, vec2(a.y, b.y), top);
+            let w2 = weigh_key(at, 4u * g + 2u, vec2(a.z, b.z), top);
+            let w3 = weigh_key(at, 4u * g + 3u, vec2(a.w, b.w), top);
+            keep(g, vec4(w0.x, w1.x, w2.x, w3.x), vec4(w0.y, w1.y, w2.y, w3.y));
             sum += (w0 + w1) + (w2 + w3);
         }
     }
@@ -242,9 +238,11 @@ fn with_row(sum: mat4x4<f32>, w: f32, row: mat4x4<f32>) -> mat4x4<f32> {
     return mat4x4(fma(vec4(w), row[0], sum[0]), fma(vec4(w), row[1], sum[1]), fma(vec4(w), row[2], sum[2]), fma(vec4(w), row[3], sum[3]));
 }
 
-fn zero_if(v: mat4x4<f32>, unseen: bool) -> mat4x4<f32> {
-    let off = vec4(unseen);
-    return mat4x4(select(v[0], vec4(0.0), off), select(v[1], vec4(0.0), off), select(v[2], vec4(0.0), off), select(v[3], vec4(0.0), off));
+// The same where a row that weighs 0 may hold anything.
+fn with_seen(sum: mat4x4<f32>, w: f32, row: mat4x4<f32>) -> mat4x4<f32> {
+    let off = vec4(w == 0.0);
+    return with_row(sum, w, mat4x4(select(row[0], vec4(0.0), off), select(row[1], vec4(0.0), off), select(row[2], vec4(0.0), off),
+                                   select(row[3], vec4(0.0), off)));
 }
 
 fn write_row(at: u32, first_group: u32, sum: mat4x4<f32>, denominator: f32) {

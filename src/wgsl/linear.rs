@@ -258,6 +258,8 @@ pub struct LinearVariant {
     pub weighted: bool,
     /// Features of keys are divided by their sums over the keys.
     pub by_column: bool,
+    /// Lanes keep what is theirs in arrays, as CPUs want it; else in workgroup memory.
+    pub direct: bool,
 }
 
 impl LinearVariant {
@@ -310,13 +312,14 @@ impl LinearVariant {
     pub fn outputs(&self) -> Shader {
         let flag = |flag, name| if flag { name } else { "" };
         let rest = format!(
-            " dv{} {}->{}{}{}{}",
+            " dv{} {}->{}{}{}{}{}",
             self.value_dim,
             self.input,
             self.output,
             flag(!self.aligned_v, " unaligned-v"),
             flag(!self.aligned_out, " unaligned-out"),
-            flag(self.by_column, " by-column")
+            flag(self.by_column, " by-column"),
+            flag(self.direct, " direct")
         );
         let header = self
             .header()
@@ -324,8 +327,13 @@ impl LinearVariant {
             .bools(&[("BY_COLUMN", self.by_column)])
             .params(&[("kernel", "KernelParams"), ("v", "Rows"), ("out", "Rows")]);
         let (v, out) = (reads("v", self.input, self.aligned_v), writes(self.output, self.aligned_out));
-        let files = [include_str!("../../shaders/linear/outputs.wgsl"), self.weights(), &v, &out];
-        header.shader(self.label("outputs", &rest), "linear_outputs", &files)
+        let own = match self.direct {
+            true => include_str!("../../shaders/linear/own_direct.wgsl"),
+            false => include_str!("../../shaders/linear/own_staged.wgsl"),
+        };
+        let files = [include_str!("../../shaders/linear/outputs.wgsl"), own, self.weights(), &v, &out];
+        let shader = header.shader(self.label("outputs", &rest), "linear_outputs", &files);
+        Shader { for_cpus: self.direct, ..shader }
     }
 
     fn representatives() -> Vec<Self> {
@@ -339,9 +347,11 @@ impl LinearVariant {
             causal: true,
             weighted: true,
             by_column: false,
+            direct: false,
         };
         vec![
             base,
+            Self { direct: true, ..base },
             Self { weighted: false, value_dim: 7, aligned_v: false, aligned_out: false, ..base },
             Self { causal: false, by_column: true, weighted: false, input: F16, output: F16, ..base },
             Self { causal: false, input: Bf16, output: Bf16, value_dim: 24, ..base },

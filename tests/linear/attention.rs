@@ -20,7 +20,9 @@ fn every_map_is_within_its_bound() {
     for (name, map) in maps() {
         for causal in [false, true] {
             let options = LinearOptions::new(map).causal(causal);
-            let report = positive(Case::<f32>::new(shape(), options, Kind::Normal, 5)).check();
+            let case = positive(Case::<f32>::new(shape(), options, Kind::Normal, 5));
+            let report = case.check();
+            case.check_on(gpu()).unwrap_or_else(|e| panic!("{e}"));
             println!("{name}, causal {causal}: {report}");
         }
     }

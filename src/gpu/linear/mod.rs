@@ -16,7 +16,7 @@ use super::kernels::Kernels;
 use super::options::Options;
 use super::pipeline::Pipeline;
 use crate::linear::LinearOptions;
-use crate::wgsl::{FeatureVariant, KeyMaxima, LinearVariant, MapMode, MapText};
+use crate::wgsl::{FeatureVariant, KeyMaxima, LinearVariant, MapMode, MapText, TileKind};
 use crate::{Attention, Error, FeatureMap, KernelPath, Result};
 use std::sync::Arc;
 
@@ -94,6 +94,7 @@ impl LinearPlan {
             causal: options.causal,
             weighted: options.weighted(),
             by_column: matches!(options.map, FeatureMap::Softmax) && !options.causal,
+            direct: kernels.scalar_tile_kind() == TileKind::Direct,
         };
         let later = map.mode(true, options.causal) == MapMode::Later;
         let second = || -> Result<[Arc<Pipeline>; 2]> {
