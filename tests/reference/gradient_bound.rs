@@ -76,6 +76,7 @@ fn worst<Q: Element, KV: Element, O: Element>(config: &Config) -> (Worst, usize)
 
 fn config(seed: u64) -> Config {
     let mut config = Config::sized(seed, 60, 1 + (seed % 9) as usize);
+    config.without("segments");
     let storage = config.attention.storage;
     if storage.q != storage.kv {
         config.attention.storage = storage.out(ElementType::F32);

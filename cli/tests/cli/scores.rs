@@ -208,12 +208,12 @@ fn segments() {
         without.tensors.remove("seg_k");
         without.write(&input);
         let error = run().refused(1);
-        assert!(error.contains("seg_k: need it, got only "), "{error}");
+        assert!(error.contains("`seg_k`: need it, got only "), "{error}");
         let mut wrong = File::golden(name);
         wrong.set_floats("s", &[16, 2], &[0.0; 32]);
         wrong.write(&input);
         let error = run().refused(1);
-        assert!(error.contains("s: need [H, D] = [2, 16], got [16, 2]"), "{error}");
+        assert!(error.contains("`s`: need [H, D] = [2, 16], got [16, 2]"), "{error}");
     }
 }
 
