@@ -99,6 +99,7 @@ mod inputs;
 mod layout;
 mod lsh;
 pub mod mask;
+mod names;
 mod path;
 pub mod pattern;
 pub mod reference;
@@ -139,7 +140,8 @@ pub use pattern::{
 };
 pub use schedule::Schedule;
 pub use score::{
-    Alibi, Bias, Buckets, Relative, Score, Sinks, Slopes, Softcap, Temperature, Term, TermTensor,
+    Alibi, Bias, Buckets, Relative, Score, Sinks, Slopes, Softcap, Temperature, Term,
+    TermTensor,
 };
 pub use shape::{
     Activation, AddShape, AttentionShape, Combine, EmbedShape, FeedForwardShape, MatmulShape, NormKind,
@@ -154,3 +156,8 @@ pub use wgpu;
 #[cfg(all(doctest, feature = "gpu"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So do those of the page of scores.
+#[cfg(all(doctest, feature = "gpu"))]
+#[doc = include_str!("../docs/SCORES.md")]
+struct Scores;

@@ -19,6 +19,7 @@ mod rule;
 mod sinks;
 mod softcap;
 mod temperature;
+mod text;
 
 pub use alibi::{Alibi, Slopes};
 pub use bias::Bias;
@@ -39,7 +40,7 @@ use std::hash::{Hash, Hasher};
 /// use wgpu_attention::{Alibi, AttentionShape, Score};
 /// // Gemma 2's cap, under a linear bias.
 /// let score = Score::new().softcap(50.0).with(Alibi::default());
-/// assert_eq!(score.to_string(), "softcap, alibi");
+/// assert_eq!(score.to_string(), "softcap:cap=50 + alibi");
 /// let attention = AttentionShape::new(1, 8, 1024, 64).score(score);
 /// attention.check()?;
 /// # Ok::<(), wgpu_attention::Error>(())
@@ -219,15 +220,6 @@ impl Hash for Score {
     }
 }
 
-impl std::fmt::Display for Score {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.terms.as_slice() {
-            [] => f.write_str("plain"),
-            terms => f.write_str(&terms.iter().map(Term::name).collect::<Vec<_>>().join(", ")),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,7 +230,8 @@ mod tests {
         let one = Score::new().bias(bias).alibi().softcap(5.0);
         let other = Score::new().softcap(9.0).softcap(5.0).alibi().bias(bias);
         assert_eq!(one, other);
-        assert_eq!(one.to_string(), "softcap, alibi, bias");
+        let names: Vec<_> = one.terms().iter().map(Term::name).collect();
+        assert_eq!(names, ["softcap", "alibi", "bias"]);
         assert!(one.term("bias").is_some() && one.term("temperature").is_none());
         assert_ne!(one, Score::new().softcap(5.0).alibi());
         assert_ne!(Score::new().scale(1.0), Score::new());

@@ -34,8 +34,26 @@ pub(crate) struct Attention {
 /// Keys of an attention case, beside those of its score.
 const KEYS: [&str; 2] = ["pattern", "same_set"];
 /// Tensors of an attention case, beside those of its score.
-const TENSORS: [&str; 14] =
-    ["q", "k", "v", "mask", "layout", "out", "lse", "dout", "dq", "dk", "dv", "dr", "du", "dw"];
+const TENSORS: [&str; 18] = [
+    "q",
+    "k",
+    "v",
+    "mask",
+    "layout",
+    "out",
+    "lse",
+    "dout",
+    "dq",
+    "dk",
+    "dv",
+    "dr",
+    "du",
+    "dw",
+    "dsinks",
+    "dbucket_table",
+    "ddistance_bias",
+    "dalibi_slopes",
+];
 
 /// Reads a case of the op `attention`.
 pub(super) fn attention(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {

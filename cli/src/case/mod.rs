@@ -5,16 +5,19 @@
 //! | `attention.rs` | `attention` |
 //! | `lsh.rs` | `lsh_attention` |
 //! | `layer.rs` | `layer_norm`, `rms_norm`, `rotary`, `activation`, `feed_forward` |
+//! | `tables.rs` | `alibi_slopes`, `relative_buckets` |
 //!
 //! A `model` is read by `wgpu_attention_models`.
 
 mod attention;
 mod layer;
 mod lsh;
+mod tables;
 
 pub(crate) use attention::{Attention, pattern_tensors};
 pub(crate) use layer::{Layer, LayerOp};
 pub(crate) use lsh::Lsh;
+pub(crate) use tables::{Made, Table};
 
 use crate::tensors::{self, Tensors};
 use anyhow::{Context, Result, bail, ensure};
@@ -35,6 +38,8 @@ pub(crate) enum Content {
     Attention(Box<Attention>),
     Lsh(Box<Lsh>),
     Layer(Box<Layer>),
+    /// Made on the host alone.
+    Table(Box<Table>),
     /// The whole file.
     Model(Vec<u8>),
     /// With the reason.
@@ -44,9 +49,10 @@ pub(crate) enum Content {
 /// Keys of a case of any op that are read here, or that say nothing about the result.
 const COMMON: [&str; 7] = ["op", "name", "source", "note", "notes", "needs", "expected_abs_error"];
 /// What of `needs` is read here; gradients are told, not compared.
-const NEEDS: [&str; 2] = ["gradients", "distances"];
+const NEEDS: [&str; 6] = ["gradients", "distances", "alibi", "buckets", "distance_bias", "sinks"];
 /// What `expected_abs_error` may say: the errors of gradients are of no use without a backward pass.
-const ERRORS: [&str; 7] = ["out", "dq", "dk", "dv", "dr", "du", "dw"];
+const ERRORS: [&str; 11] =
+    ["out", "dq", "dk", "dv", "dr", "du", "dw", "dsinks", "dbucket_table", "ddistance_bias", "dalibi_slopes"];
 
 impl Case {
     /// Reads and checks a file. The error names it, the tensor or key, the need and what came.
@@ -69,6 +75,8 @@ impl Case {
             "layer_norm" | "rms_norm" => layer::norm(&file, &keys, &op)?,
             "rotary" => layer::rotary(&file, &keys)?,
             "activation" => layer::activation(&file, &keys)?,
+            "alibi_slopes" => tables::alibi_slopes(&file, &keys)?,
+            "relative_buckets" => tables::relative_buckets(&file, &keys)?,
             "feed_forward" => layer::feed_forward(&file, &keys)?,
             "model" => Content::Model(bytes),
             other => Content::Unsupported(format!("op `{other}` is not there yet")),
@@ -89,7 +97,8 @@ fn unknown(
     let names = file.names().into_iter().filter(|name| !known_tensors.contains(name));
     let tensors = names.map(|name| format!("tensor `{name}`"));
     let errors = keys.get("expected_abs_error").and_then(Value::as_object).into_iter().flatten();
-    let errors = errors.filter(|(key, _)| !ERRORS.contains(&key.as_str()));
+    let errors =
+        errors.filter(|(key, _)| !ERRORS.contains(&key.as_str()) && !known_tensors.contains(&key.as_str()));
     let errors = errors.map(|(key, _)| format!("key `expected_abs_error.{key}`"));
     let needs = keys.get("needs").map(|needs| needs.as_array().cloned().unwrap_or(vec![needs.clone()]));
     let needs = needs.into_iter().flatten().filter(|need| !need.as_str().is_some_and(|n| NEEDS.contains(&n)));
@@ -108,12 +117,17 @@ pub(crate) fn not_there(names: &[String]) -> Option<String> {
 
 /// The expected values' own absolute error.
 fn allowance(keys: &Map<String, Value>) -> Result<f64> {
+    allowance_of(keys, "out")
+}
+
+/// That of a tensor of its own.
+fn allowance_of(keys: &Map<String, Value>, name: &str) -> Result<f64> {
     let allowance = match keys.get("expected_abs_error") {
         None => 0.0,
-        Some(Value::Object(errors)) => number_of(errors, "out").context("expected_abs_error")?.unwrap_or(0.0),
+        Some(Value::Object(errors)) => number_of(errors, name).context("expected_abs_error")?.unwrap_or(0.0),
         Some(other) => bail!("expected_abs_error: need an object, got {other}"),
     };
-    ensure!(allowance >= 0.0, "expected_abs_error.out: need at least 0, got {allowance}");
+    ensure!(allowance >= 0.0, "expected_abs_error.{name}: need at least 0, got {allowance}");
     Ok(allowance)
 }
 
@@ -137,7 +151,7 @@ pub(crate) fn number_of(keys: &Map<String, Value>, key: &str) -> Result<Option<f
 }
 
 /// A size, if it is there.
-fn size_of(keys: &Map<String, Value>, key: &str) -> Result<Option<usize>> {
+pub(crate) fn size_of(keys: &Map<String, Value>, key: &str) -> Result<Option<usize>> {
     match keys.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => match value.as_u64().and_then(|size| usize::try_from(size).ok()) {
