@@ -79,6 +79,7 @@
 //! | `gpu` | yes | wgpu and everything that needs a device, without a backend |
 //! | `vulkan`, `metal`, `dx12`, `gles` | yes | `gpu`, and the wgpu backend of that name, on the systems that have it |
 //! | `webgpu` | | `gpu`, and wgpu's backend for browsers |
+//! | `custom` | yes | `gpu`, and plans of scores with the caller's own WGSL ([`Custom`]), which naga checks |
 //! | `serde` | | patterns from JSON: `AnyPattern` |
 //!
 //! A program that chooses wgpu's backends itself takes this crate with `default-features = false, features = ["gpu"]`, beside
@@ -140,7 +141,7 @@ pub use pattern::{
 };
 pub use schedule::Schedule;
 pub use score::{
-    Alibi, Bias, Buckets, Relative, Score, Sinks, Slopes, Softcap, Temperature, Term,
+    Alibi, Bias, Buckets, Custom, CustomPair, Relative, Score, Sinks, Slopes, Softcap, Temperature, Term,
     TermTensor,
 };
 pub use shape::{

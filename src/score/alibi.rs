@@ -1,7 +1,7 @@
 //! Linear biases by distance (ALiBi, Press 2022).
 
+use super::fields::{Fields, Written};
 use super::rule::{Known, Pair, Rule, TINY, Tensors, TermTensor, U};
-use super::text::{Fields, Written};
 use crate::uniform::{Block, uniform};
 use crate::{AttentionShape, Error, Result};
 use std::borrow::Cow;

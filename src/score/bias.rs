@@ -1,7 +1,7 @@
 //! An additive tensor.
 
+use super::fields::{Fields, Written};
 use super::rule::{Known, Pair, Rule, Tensors, TermTensor, added};
-use super::text::{Fields, Written};
 use crate::uniform::{Block, uniform};
 use crate::{AttentionShape, BiasStrides, Result};
 use std::borrow::Cow;

@@ -1,7 +1,7 @@
 //! A bias per bucket of distances (T5, Raffel 2019).
 
+use super::fields::{Fields, Written};
 use super::rule::{Known, Pair, Rule, Tensors, TermTensor, added};
-use super::text::{Fields, Written};
 use crate::uniform::Block;
 use crate::{AttentionShape, Error, Result};
 use std::borrow::Cow;

@@ -14,6 +14,8 @@
 mod alibi;
 mod bias;
 mod buckets;
+mod custom;
+mod fields;
 mod relative;
 mod rule;
 mod sinks;
@@ -24,6 +26,7 @@ mod text;
 pub use alibi::{Alibi, Slopes};
 pub use bias::Bias;
 pub use buckets::Buckets;
+pub use custom::{Custom, CustomPair};
 pub use relative::Relative;
 pub use rule::TermTensor;
 pub(crate) use rule::{Known, Pair, Rule};
@@ -67,6 +70,8 @@ pub enum Term {
     Buckets(Buckets),
     /// Adds a tensor; its elements of minus infinity remove their pairs.
     Bias(Bias),
+    /// What the caller's text makes of the score; a score may have several.
+    Custom(Custom),
     /// Gives every row one more logit, without a value.
     Sinks(Sinks),
 }
@@ -81,6 +86,7 @@ impl Term {
             Self::Alibi(term) => term,
             Self::Buckets(term) => term,
             Self::Bias(term) => term,
+            Self::Custom(term) => term,
             Self::Sinks(term) => term,
         }
     }
@@ -101,7 +107,7 @@ macro_rules! terms {
     };
 }
 
-terms!(Relative, Temperature, Softcap, Alibi, Buckets, Bias, Sinks);
+terms!(Relative, Temperature, Softcap, Alibi, Buckets, Bias, Custom, Sinks);
 
 impl Score {
     /// scale q . k with a scale of 1 / sqrt(d) (Vaswani 2017, eq. 1), without terms.
@@ -114,10 +120,10 @@ impl Score {
         Self { scale: Some(scale), ..self }
     }
 
-    /// Adds a term; one of the same kind is replaced.
+    /// Adds a term; one of the same name is replaced.
     pub fn with(mut self, term: impl Into<Term>) -> Self {
         let term = term.into();
-        self.terms.retain(|other| std::mem::discriminant(other) != std::mem::discriminant(&term));
+        self.terms.retain(|other| other.name() != term.name());
         self.terms.push(term);
         self.terms.sort();
         self
@@ -165,6 +171,22 @@ impl Score {
     pub(crate) fn relative(&self) -> Option<&Relative> {
         self.terms.iter().find_map(|term| match term {
             Term::Relative(relative) => Some(relative),
+            _ => None,
+        })
+    }
+
+    /// The terms of the caller's own.
+    pub(crate) fn customs(&self) -> impl Iterator<Item = &Custom> {
+        self.terms.iter().filter_map(|term| match term {
+            Term::Custom(custom) => Some(custom),
+            _ => None,
+        })
+    }
+
+    /// A term whose derivative is not known, if there is one.
+    pub(crate) fn without_slope(&self) -> Option<&'static str> {
+        self.terms.iter().find_map(|term| match term {
+            Term::Custom(custom) if !custom.has_slope() => Some(term.name()),
             _ => None,
         })
     }

@@ -1,7 +1,7 @@
 //! Relative rows: a product of the query with a row that the distance chooses (Shaw 2018, Transformer-XL).
 
+use super::fields::{Fields, Written};
 use super::rule::{Known, Pair, Rule, TINY, Tensors, TermTensor, U};
-use super::text::{Fields, Written};
 use crate::uniform::{Block, Rows, uniform};
 use crate::{AttentionShape, Error, Result, Strides};
 use std::borrow::Cow;

@@ -1,6 +1,6 @@
 //! What a term says about itself: its formula, its tensors, its error, its shader.
 
-use super::text::Written;
+use super::fields::Written;
 use crate::uniform::Block;
 use crate::{AttentionShape, Result};
 use std::borrow::Cow;

@@ -1,7 +1,7 @@
 //! c tanh(score / c): scores stay within a cap (Gemma 2).
 
+use super::fields::{Fields, Written};
 use super::rule::{Known, Pair, Rule, TINY, Tensors, U};
-use super::text::{Fields, Written};
 use crate::uniform::{Block, uniform};
 use crate::{AttentionShape, Error, Result};
 use std::borrow::Cow;

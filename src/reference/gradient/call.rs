@@ -28,6 +28,9 @@ impl<'a> GradientCall<'a> {
             let need = "a score without relative rows, which have no gradients yet";
             return Err(Error::argument("score", need, term.name()));
         }
+        if let Some(name) = attention.score.without_slope() {
+            return Err(Error::argument("score", "terms whose derivative is known: `Custom::slope`", name));
+        }
         check_type::<O>("dout", attention.storage.out)?;
         check_len("dout", dout.len(), attention.len_out(), attention.layouts.out)?;
         Ok(Self { call, dout: O::widened(dout), strides: attention.out_strides() })

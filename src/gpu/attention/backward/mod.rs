@@ -96,6 +96,9 @@ impl AttentionPlan {
             let need = "a score without relative rows, which have no gradients yet";
             return Err(Error::argument("score", need, term.name()));
         }
+        if let Some(name) = attention.score.without_slope() {
+            return Err(Error::argument("score", "terms whose derivative is known: `Custom::slope`", name));
+        }
         let parts = &self.inner.sets;
         let transposed = parts.transpose()?;
         let several = parts.parts().len().max(transposed.parts().len());
