@@ -313,18 +313,18 @@ pub(super) fn check_tile(
 }
 
 /// The caller's own terms: their text, by naga.
+#[cfg(feature = "custom")]
 fn check_customs(attention: &Attention) -> Result<()> {
-    for term in attention.score.customs() {
-        #[cfg(feature = "custom")]
-        custom::check(term, &attention.shape)?;
-        #[cfg(not(feature = "custom"))]
-        return Err(Error::argument(
-            "score",
-            "the crate's feature `custom`, which checks its WGSL",
-            format!("{term:?}"),
-        ));
-    }
-    Ok(())
+    attention.score.customs().try_for_each(|term| custom::check(term, &attention.shape))
+}
+
+/// The caller's own terms, whose text nothing could check.
+#[cfg(not(feature = "custom"))]
+fn check_customs(attention: &Attention) -> Result<()> {
+    attention.score.customs().next().map_or(Ok(()), |term| {
+        let need = "the crate's feature `custom`, which checks the WGSL of such a term";
+        Err(Error::argument("score", need, format!("{term:?}")))
+    })
 }
 
 /// The parts must be made for this call: same lengths, and heads and batch items either as many or shared.
