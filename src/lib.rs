@@ -81,6 +81,7 @@
 //! | `gpu` | yes | wgpu and everything that needs a device, without a backend |
 //! | `vulkan`, `metal`, `dx12`, `gles` | yes | `gpu`, and the wgpu backend of that name, on the systems that have it |
 //! | `webgpu` | | `gpu`, and wgpu's backend for browsers |
+//! | `custom` | yes | `gpu`, and plans of scores with the caller's own WGSL ([`Custom`]), which naga checks |
 //! | `serde` | | patterns from JSON: `AnyPattern` |
 //!
 //! A program that chooses wgpu's backends itself takes this crate with `default-features = false, features = ["gpu"]`, beside
@@ -102,6 +103,7 @@ mod layout;
 mod linear;
 mod lsh;
 pub mod mask;
+mod names;
 mod path;
 pub mod pattern;
 pub mod reference;
@@ -143,7 +145,8 @@ pub use pattern::{
 };
 pub use schedule::Schedule;
 pub use score::{
-    Alibi, Bias, Buckets, Relative, Score, Segments, Sinks, Slopes, Softcap, Temperature, Term, TermTensor,
+    Alibi, Bias, Buckets, Custom, CustomPair, Relative, Score, Segments, Sinks, Slopes, Softcap, Temperature,
+    Term, TermTensor,
 };
 pub use shape::{
     Activation, AddShape, AttentionShape, Combine, EmbedShape, FeedForwardShape, MatmulShape, NormKind,
@@ -158,3 +161,8 @@ pub use wgpu;
 #[cfg(all(doctest, feature = "gpu"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So do those of the page of scores.
+#[cfg(all(doctest, feature = "gpu"))]
+#[doc = include_str!("../docs/SCORES.md")]
+struct Scores;

@@ -1,16 +1,21 @@
 //! The score of a call: as options, as keys of a case, and what a file holds for its terms.
 
 use crate::tensors::{Tensors, wrong};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 use wgpu_attention::{
-    Alibi, AttentionShape, BiasStrides, Relative, Score, Segments, Slopes, Strides, Temperature,
+    Alibi, AttentionShape, BiasStrides, Buckets, Relative, Score, Segments, Sinks, Slopes, Strides,
+    Temperature, Term,
 };
 
 /// The score as options.
 #[derive(Debug, Args)]
 pub(crate) struct ScoreArgs {
+    /// The score: its terms joined by `+`, such as `softcap:cap=50 + alibi:slopes=bloom`,
+    /// `scale:factor=1 + buckets:count=32,max_distance=128,bidirectional=true`, `temperature`, `sinks`. The options below change it
+    #[arg(long, value_name = "SCORE")]
+    score: Option<Score>,
     /// Factor of q . k; 1 / sqrt(D) unless given
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     scale: Option<f32>,
@@ -72,7 +77,7 @@ impl ScoreArgs {
     /// As the library takes it; what needs a tensor of a file is added by [`with_tensors`].
     pub(crate) fn score(&self) -> Score {
         let alibi = self.alibi.map(|kind| kind.alibi(self.alibi_symmetric));
-        score(self.scale, self.softcap, alibi)
+        score(self.score.clone().unwrap_or_default(), self.scale, self.softcap, alibi)
     }
 }
 
@@ -106,8 +111,8 @@ pub(crate) fn distances_of_case(keys: &Map<String, Value>) -> Result<Option<Dist
 }
 
 /// Keys of a case that say something about the score.
-pub(crate) const KEYS: [&str; 6] =
-    ["scale", "softcap", "alibi", "alibi_symmetric", "first_distance", "clip_distances"];
+pub(crate) const KEYS: [&str; 7] =
+    ["scale", "softcap", "alibi", "alibi_symmetric", "relative_buckets", "first_distance", "clip_distances"];
 
 /// The score of a case.
 pub(crate) fn of_case(keys: &Map<String, Value>) -> Result<Score> {
@@ -123,11 +128,37 @@ pub(crate) fn of_case(keys: &Map<String, Value>) -> Result<Score> {
         bail!("alibi_symmetric: need none, as there is no alibi");
     }
     let alibi = kind.map(|kind| kind.alibi(symmetric.unwrap_or(false)));
-    Ok(score(number("scale")?, number("softcap")?, alibi))
+    let score = score(Score::new(), number("scale")?, number("softcap")?, alibi);
+    Ok(buckets_of_case(keys)?.map_or(score.clone(), |buckets| score.with(buckets)))
 }
 
-fn score(scale: Option<f32>, softcap: Option<f32>, alibi: Option<Alibi>) -> Score {
-    let score = scale.map_or_else(Score::new, |scale| Score::new().scale(scale));
+/// T5's buckets: `{"num_buckets": 32, "max_distance": 128, "bidirectional": true}`.
+fn buckets_of_case(keys: &Map<String, Value>) -> Result<Option<Buckets>> {
+    match keys.get("relative_buckets") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Object(keys)) => buckets(keys, &["num_buckets", "max_distance", "bidirectional"])
+            .context("relative_buckets")
+            .map(Some),
+        Some(other) => bail!("relative_buckets: need an object, got {other}"),
+    }
+}
+
+/// Buckets by the keys of an object, which may have these.
+pub(crate) fn buckets(keys: &Map<String, Value>, known: &[&str]) -> Result<Buckets> {
+    if let Some(key) = keys.keys().find(|key| !known.contains(&key.as_str())) {
+        bail!("{key}: need none, as no bucket has it");
+    }
+    let size = |key| {
+        crate::case::size_of(keys, key)?.with_context(|| format!("{key}: need a whole number, got none"))
+    };
+    let bidirectional = crate::case::flag_of(keys, "bidirectional")?.unwrap_or(false);
+    let buckets = Buckets::new(size("num_buckets")?, size("max_distance")?).bidirectional(bidirectional);
+    Score::new().with(buckets).check(&AttentionShape::new(1, 1, 1, 1))?;
+    Ok(buckets)
+}
+
+fn score(score: Score, scale: Option<f32>, softcap: Option<f32>, alibi: Option<Alibi>) -> Score {
+    let score = scale.map_or(score.clone(), |scale| score.scale(scale));
     let score = softcap.map_or(score.clone(), |cap| score.softcap(cap));
     alibi.map_or(score.clone(), |alibi| score.with(alibi))
 }
@@ -136,55 +167,67 @@ fn score(scale: Option<f32>, softcap: Option<f32>, alibi: Option<Alibi>) -> Scor
 pub(crate) type Terms = Vec<(&'static str, Vec<f32>)>;
 
 /// The tensors of a file that the terms of a score may use.
-pub(crate) const TENSORS: [&str; 10] =
-    ["bias", "temperature", "slopes", "r", "u", "w", "seg_q", "seg_k", "seg_embed", "s"];
+pub(crate) const TENSORS: [&str; 14] = [
+    "bias",
+    "distance_bias",
+    "temperature",
+    "slopes",
+    "alibi_slopes",
+    "bucket_table",
+    "sinks",
+    "r",
+    "u",
+    "w",
+    "seg_q",
+    "seg_k",
+    "seg_embed",
+    "s",
+];
 
-/// The score with the terms that a file has a tensor for (`bias`, `temperature`, `r`, `seg_embed`), and the tensors of all its terms.
+/// The score with the terms that a file has a tensor for (`bias`, `distance_bias`, `temperature`, `alibi_slopes`, `sinks`, `r`, `seg_embed`), and
+/// the tensors of all its terms.
 pub(crate) fn with_tensors(
     mut score: Score,
     distances: Option<Distances>,
     file: &Tensors<'_>,
     shape: &AttentionShape,
 ) -> Result<(Score, Terms)> {
-    if let Some(relative) = relative(distances, file, shape)? {
-        score = score.with(relative);
+    check_distances(distances, file)?;
+    // What the score says of the rows of r counts, unless there is more to say.
+    if distances.is_some() || score.term("relative").is_none() {
+        if let Some(relative) = relative(distances, file, shape)? {
+            score = score.with(relative);
+        }
     }
     let segments = segments(file, shape)?;
     if segments.is_some() {
         score = score.with(Segments);
     }
-    if let Some(bias) = file.find("bias") {
-        let sizes = bias.broadcast([shape.batch, shape.heads, shape.q_len, shape.kv_len])?;
-        score = score.bias(BiasStrides::broadcast(sizes));
+    let by_distance = distance_bias(distances, file, shape)?;
+    score = with_bias(score, by_distance.as_ref().map(|(strides, _)| *strides), file, shape)?;
+    for (name, term) in [("temperature", Term::Temperature(Temperature)), ("sinks", Term::Sinks(Sinks))] {
+        if file.find(name).is_some() {
+            score = score.with(term);
+        }
     }
-    if file.find("temperature").is_some() {
-        score = score.with(Temperature);
+    if let Some(slopes) = file.find("alibi_slopes") {
+        match score.term("alibi") {
+            None => score = score.with(Alibi::new(Slopes::Given)),
+            Some(_) if score.tensors(shape).iter().any(|tensor| tensor.name == "slopes") => {}
+            Some(_) => return Err(wrong(&slopes.name, "none, as the score has other slopes", "a tensor")),
+        }
+    }
+    if let (Some(table), None) = (file.find("bucket_table"), score.term("buckets")) {
+        return Err(wrong(&table.name, "buckets in the score, which it is of", "none"));
     }
     let mut terms = vec![];
     for term in score.tensors(shape) {
-        match term.name {
-            "relative_rows" => {
-                terms.push((term.name, file.need("r")?.floats()?));
-                continue;
-            }
-            "relative_biases" => {
-                let given = ["u", "w"].iter().filter_map(|name| file.find(name));
-                let values = given.map(|tensor| tensor.floats()).collect::<Result<Vec<_>>>()?;
-                terms.push((term.name, values.concat()));
-                continue;
-            }
-            "segments" => {
-                terms.push((term.name, segments.clone().unwrap_or_default()));
-                continue;
-            }
-            _ => {}
-        }
-        let tensor = file.need(term.name)?;
-        // A bias has been broadcast.
-        if !term.strided {
-            tensor.expect(&[shape.heads], "[H]")?;
-        }
-        terms.push((term.name, tensor.floats()?));
+        let values = match &by_distance {
+            Some((_, values)) if term.name == "bias" => values.clone(),
+            _ if term.name == "segments" => segments.clone().unwrap_or_default(),
+            _ => values_of(term.name, term.len, file, shape)?,
+        };
+        terms.push((term.name, values));
     }
     Ok((score, terms))
 }
@@ -204,6 +247,88 @@ fn segments(file: &Tensors<'_>, shape: &AttentionShape) -> Result<Option<Vec<f32
     Ok(Some(Segments::tensor(&s.floats()?, &e.floats()?, &queries.indices()?, &keys.indices()?)))
 }
 
+/// The tensor of a term, out of a file that may have it under another name.
+fn values_of(name: &str, len: usize, file: &Tensors<'_>, shape: &AttentionShape) -> Result<Vec<f32>> {
+    let heads = shape.heads;
+    let tensor = match name {
+        "relative_biases" => {
+            let given = ["u", "w"].iter().filter_map(|name| file.find(name));
+            return Ok(given.map(|tensor| tensor.floats()).collect::<Result<Vec<_>>>()?.concat());
+        }
+        "relative_rows" => file.need("r")?,
+        "slopes" => file.find("slopes").or(file.find("alibi_slopes")).map_or(file.need("slopes"), Ok)?,
+        _ => file.need(name)?,
+    };
+    match name {
+        "slopes" | "temperature" | "sinks" => tensor.expect(&[heads], "[H]")?,
+        "bucket_table" => tensor.expect(&[len / heads, heads], "[buckets, H]")?,
+        _ => {}
+    }
+    tensor.floats()
+}
+
+/// The score with the file's bias: lying as the score says, or else broadcast; or with that of a bias by distance.
+fn with_bias(
+    score: Score,
+    by_distance: Option<BiasStrides>,
+    file: &Tensors<'_>,
+    shape: &AttentionShape,
+) -> Result<Score> {
+    let said = match score.term("bias") {
+        Some(Term::Bias(bias)) => Some(bias.strides()).filter(|strides| *strides != BiasStrides::default()),
+        _ => None,
+    };
+    match (file.find("bias"), by_distance) {
+        (Some(bias), Some(_)) => Err(wrong(&bias.name, "none beside `distance_bias`", "a tensor")),
+        (None, Some(strides)) => Ok(score.bias(strides)),
+        (Some(bias), None) if said.is_none() => {
+            let sizes = bias.broadcast([shape.batch, shape.heads, shape.q_len, shape.kv_len])?;
+            Ok(score.bias(BiasStrides::broadcast(sizes)))
+        }
+        _ => Ok(score),
+    }
+}
+
+/// The bias that a file has as `distance_bias`, `[H or 1, R]`, of which element t is that of the distance first_distance - t; by every
+/// distance that there is. Those without an element are NaN, so that it shows where a pattern keeps such a pair.
+fn distance_bias(
+    distances: Option<Distances>,
+    file: &Tensors<'_>,
+    shape: &AttentionShape,
+) -> Result<Option<(BiasStrides, Vec<f32>)>> {
+    let (bias, Distances { first, clip }) = match (file.find("distance_bias"), distances) {
+        (None, _) => return Ok(None),
+        (Some(bias), None) => {
+            return Err(wrong(&bias.name, "the distance of its first element (first_distance)", "none"));
+        }
+        (Some(bias), Some(distances)) => (bias, distances),
+    };
+    let meaning = "[H or 1, R]";
+    let [heads, count] = bias.padded::<2>(meaning)?;
+    if (heads != shape.heads && heads != 1) || count == 0 {
+        return Err(wrong(&bias.name, meaning, format!("{:?}", bias.shape)));
+    }
+    let (values, last) = (bias.floats()?, count as i64 - 1);
+    let of_distance = |head: usize, distance: i64| {
+        let t = i64::from(first) - distance;
+        let t = if clip { t.clamp(0, last) } else { t };
+        if (0..=last).contains(&t) { values[head * count + t as usize] } else { f32::NAN }
+    };
+    let ascending = 1 - shape.q_len as i64..shape.kv_len as i64;
+    let all = (0..heads).flat_map(|head| ascending.clone().map(move |distance| (head, distance)));
+    let strides = BiasStrides::toeplitz(shape.q_len, shape.kv_len);
+    let strides = BiasStrides { head: if heads == 1 { 0 } else { strides.head }, ..strides };
+    Ok(Some((strides, all.map(|(head, distance)| of_distance(head, distance)).collect())))
+}
+
+/// What says something by distance, and the distances, come together.
+fn check_distances(distances: Option<Distances>, file: &Tensors<'_>) -> Result<()> {
+    if distances.is_some() && file.find("r").is_none() && file.find("distance_bias").is_none() {
+        bail!("first_distance: need none, as the file has no `r` and no `distance_bias`");
+    }
+    Ok(())
+}
+
 /// The relative rows that a file has as `r`, with `u` and `w`.
 fn relative(
     distances: Option<Distances>,
@@ -213,8 +338,7 @@ fn relative(
     let (r, Distances { first, clip }) = match (file.find("r"), distances) {
         (Some(r), Some(distances)) => (r, distances),
         (Some(_), None) => bail!("r: need the distance of its first row (first_distance), got none"),
-        (None, Some(_)) => bail!("first_distance: need none, as the file has no `r`"),
-        (None, None) => match ["u", "w"].iter().find(|name| file.find(name).is_some()) {
+        (None, _) => match ["u", "w"].iter().find(|name| file.find(name).is_some()) {
             Some(name) => bail!("{name}: need none, as the file has no `r`"),
             None => return Ok(None),
         },

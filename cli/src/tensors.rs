@@ -137,6 +137,14 @@ impl Tensor<'_> {
         self.collect::<i32>().into_iter().map(index).collect()
     }
 
+    /// The elements of a tensor of integers.
+    pub(crate) fn integers(&self) -> Result<Vec<i32>> {
+        match self.dtype {
+            Dtype::I32 => Ok(self.collect()),
+            _ => Err(wrong(&self.name, "I32", format!("{:?}", self.dtype))),
+        }
+    }
+
     /// Checks the shape.
     pub(crate) fn expect(&self, shape: &[usize], meaning: &str) -> Result<()> {
         match self.shape == shape {

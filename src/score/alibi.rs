@@ -1,9 +1,12 @@
 //! Linear biases by distance (ALiBi, Press 2022).
 
+use super::fields::{Fields, Written};
 use super::rule::{Known, Pair, Rule, TINY, TensorGradient, Tensors, TermTensor, U};
 use crate::uniform::{Block, uniform};
-use crate::{AttentionShape, Result};
+use crate::{AttentionShape, Error, Result};
 use std::borrow::Cow;
+use std::fmt::{Display, Formatter};
+use std::str::FromStr;
 
 /// Adds -slope_h D, with D = (i + Lk - Lq) - j (Press 2022, section 3): for Lq = Lk the usual slope_h (j - i). Queries and
 /// keys are aligned at their ends, as causal masks are, so that the last rows of a sequence, given alone with all keys, have
@@ -47,6 +50,12 @@ impl Alibi {
         Self { symmetric, ..self }
     }
 
+    pub(super) fn read(fields: &Fields<'_>) -> Result<Self, String> {
+        fields.only(&["slopes", "symmetric"])?;
+        let slopes = fields.find("slopes", "paper, bloom, mpt or given")?.unwrap_or_default();
+        Ok(Self::new(slopes).symmetric(fields.flag("symmetric")?))
+    }
+
     /// D, or |D|.
     fn distance(&self, at: &Pair<'_>) -> f64 {
         (if self.symmetric { at.distance().abs() } else { at.distance() }) as f64
@@ -88,9 +97,41 @@ impl Slopes {
     }
 }
 
+/// By their names in lower case.
+impl FromStr for Slopes {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let of_name = |slopes: &Self| slopes.to_string() == text;
+        let found = [Self::Paper, Self::Bloom, Self::Mpt, Self::Given].into_iter().find(of_name);
+        found.ok_or_else(|| Error::argument("slopes", "paper, bloom, mpt or given", format!("`{text}`")))
+    }
+}
+
+/// As [`from_str`](Self::from_str) reads it.
+impl Display for Slopes {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Paper => "paper",
+            Self::Bloom => "bloom",
+            Self::Mpt => "mpt",
+            Self::Given => "given",
+        })
+    }
+}
+
 impl Rule for Alibi {
     fn name(&self) -> &'static str {
         "alibi"
+    }
+
+    fn fields(&self) -> Written {
+        let written = Written::default();
+        let written = match self.slopes {
+            Slopes::Paper => written,
+            slopes => written.with("slopes", slopes),
+        };
+        written.with_flag("symmetric", self.symmetric)
     }
 
     fn check(&self, _: &AttentionShape) -> Result<()> {

@@ -1,5 +1,6 @@
 //! An additive tensor.
 
+use super::fields::{Fields, Written};
 use super::rule::{Known, Pair, Rule, TensorGradient, Tensors, TermTensor, added};
 use crate::uniform::{Block, uniform};
 use crate::{AttentionShape, BiasStrides, Result};
@@ -23,6 +24,18 @@ impl Bias {
         Self { strides }
     }
 
+    pub(super) fn read(fields: &Fields<'_>) -> Result<Self, String> {
+        fields.only(&["offset", "batch", "head", "query", "key"])?;
+        let stride = |name| Ok::<isize, String>(fields.find(name, "a whole number")?.unwrap_or(0));
+        Ok(Self::new(BiasStrides {
+            offset: fields.find("offset", "a whole number of at least 0")?.unwrap_or(0),
+            batch: stride("batch")?,
+            head: stride("head")?,
+            query: stride("query")?,
+            key: stride("key")?,
+        }))
+    }
+
     /// The strides.
     pub fn strides(&self) -> BiasStrides {
         self.strides
@@ -40,6 +53,14 @@ fn sizes(shape: &AttentionShape) -> [usize; 4] {
 impl Rule for Bias {
     fn name(&self) -> &'static str {
         "bias"
+    }
+
+    fn fields(&self) -> Written {
+        let BiasStrides { offset, batch, head, query, key } = self.strides;
+        let strides = [("batch", batch), ("head", head), ("query", query), ("key", key)];
+        let offset = (offset != 0).then_some(("offset", offset as isize));
+        let said = offset.into_iter().chain(strides.into_iter().filter(|(_, stride)| *stride != 0));
+        said.fold(Written::default(), |written, (name, value)| written.with(name, value))
     }
 
     fn check(&self, shape: &AttentionShape) -> Result<()> {

@@ -1,5 +1,6 @@
 //! A bias per bucket of distances (T5, Raffel 2019).
 
+use super::fields::{Fields, Written};
 use super::rule::{Known, Pair, Rule, TensorGradient, Tensors, TermTensor, added};
 use crate::uniform::Block;
 use crate::{AttentionShape, Error, Result};
@@ -48,6 +49,12 @@ impl Buckets {
     /// Sets whether keys after the query have half of the buckets to themselves (T5's encoder).
     pub fn bidirectional(self, bidirectional: bool) -> Self {
         Self { bidirectional, ..self }
+    }
+
+    pub(super) fn read(fields: &Fields<'_>) -> Result<Self, String> {
+        fields.only(&["count", "max_distance", "bidirectional"])?;
+        let number = |name| fields.need(name, "a whole number");
+        Ok(Self::new(number("count")?, number("max_distance")?).bidirectional(fields.flag("bidirectional")?))
     }
 
     /// The bucket of a distance (i + Lk - Lq) - j, by the formula above: the row of the table. Sizes that
@@ -140,6 +147,11 @@ fn multiplied(mut number: Vec<u32>, by: u64) -> Vec<u32> {
 impl Rule for Buckets {
     fn name(&self) -> &'static str {
         "buckets"
+    }
+
+    fn fields(&self) -> Written {
+        let sizes = Written::default().with("count", self.buckets).with("max_distance", self.max_distance);
+        sizes.with_flag("bidirectional", self.bidirectional)
     }
 
     fn check(&self, _: &AttentionShape) -> Result<()> {

@@ -14,16 +14,20 @@
 mod alibi;
 mod bias;
 mod buckets;
+mod custom;
+mod fields;
 mod relative;
 mod rule;
 mod segments;
 mod sinks;
 mod softcap;
 mod temperature;
+mod text;
 
 pub use alibi::{Alibi, Slopes};
 pub use bias::Bias;
 pub use buckets::Buckets;
+pub use custom::{Custom, CustomPair};
 pub use relative::Relative;
 pub use rule::TermTensor;
 pub(crate) use rule::{Known, Pair, Products, Rule, TensorGradient};
@@ -41,7 +45,7 @@ use std::hash::{Hash, Hasher};
 /// use wgpu_attention::{Alibi, AttentionShape, Score};
 /// // Gemma 2's cap, under a linear bias.
 /// let score = Score::new().softcap(50.0).with(Alibi::default());
-/// assert_eq!(score.to_string(), "softcap, alibi");
+/// assert_eq!(score.to_string(), "softcap:cap=50 + alibi");
 /// let attention = AttentionShape::new(1, 8, 1024, 64).score(score);
 /// attention.check()?;
 /// # Ok::<(), wgpu_attention::Error>(())
@@ -70,6 +74,8 @@ pub enum Term {
     Buckets(Buckets),
     /// Adds a tensor; its elements of minus infinity remove their pairs.
     Bias(Bias),
+    /// What the caller's text makes of the score; a score may have several.
+    Custom(Custom),
     /// Gives every row one more logit, without a value.
     Sinks(Sinks),
 }
@@ -85,6 +91,7 @@ impl Term {
             Self::Alibi(term) => term,
             Self::Buckets(term) => term,
             Self::Bias(term) => term,
+            Self::Custom(term) => term,
             Self::Sinks(term) => term,
         }
     }
@@ -105,7 +112,7 @@ macro_rules! terms {
     };
 }
 
-terms!(Relative, Segments, Temperature, Softcap, Alibi, Buckets, Bias, Sinks);
+terms!(Relative, Segments, Temperature, Softcap, Alibi, Buckets, Bias, Custom, Sinks);
 
 impl Score {
     /// scale q . k with a scale of 1 / sqrt(d) (Vaswani 2017, eq. 1), without terms.
@@ -118,10 +125,10 @@ impl Score {
         Self { scale: Some(scale), ..self }
     }
 
-    /// Adds a term; one of the same kind is replaced.
+    /// Adds a term; one of the same name is replaced.
     pub fn with(mut self, term: impl Into<Term>) -> Self {
         let term = term.into();
-        self.terms.retain(|other| std::mem::discriminant(other) != std::mem::discriminant(&term));
+        self.terms.retain(|other| other.name() != term.name());
         self.terms.push(term);
         self.terms.sort();
         self
@@ -169,6 +176,22 @@ impl Score {
     pub(crate) fn relative(&self) -> Option<&Relative> {
         self.terms.iter().find_map(|term| match term {
             Term::Relative(relative) => Some(relative),
+            _ => None,
+        })
+    }
+
+    /// The terms of the caller's own.
+    pub(crate) fn customs(&self) -> impl Iterator<Item = &Custom> {
+        self.terms.iter().filter_map(|term| match term {
+            Term::Custom(custom) => Some(custom),
+            _ => None,
+        })
+    }
+
+    /// A term whose derivative is not known, if there is one.
+    pub(crate) fn without_slope(&self) -> Option<&'static str> {
+        self.terms.iter().find_map(|term| match term {
+            Term::Custom(custom) if !custom.has_slope() => Some(term.name()),
             _ => None,
         })
     }
@@ -230,15 +253,6 @@ impl Hash for Score {
     }
 }
 
-impl std::fmt::Display for Score {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.terms.as_slice() {
-            [] => f.write_str("plain"),
-            terms => f.write_str(&terms.iter().map(Term::name).collect::<Vec<_>>().join(", ")),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,7 +263,8 @@ mod tests {
         let one = Score::new().bias(bias).alibi().softcap(5.0);
         let other = Score::new().softcap(9.0).softcap(5.0).alibi().bias(bias);
         assert_eq!(one, other);
-        assert_eq!(one.to_string(), "softcap, alibi, bias");
+        let names: Vec<_> = one.terms().iter().map(Term::name).collect();
+        assert_eq!(names, ["softcap", "alibi", "bias"]);
         assert!(one.term("bias").is_some() && one.term("temperature").is_none());
         assert_ne!(one, Score::new().softcap(5.0).alibi());
         assert_ne!(Score::new().scale(1.0), Score::new());

@@ -1,5 +1,6 @@
 //! Relative rows: a product of the query with a row that the distance chooses (Shaw 2018, Transformer-XL).
 
+use super::fields::{Fields, Written};
 use super::rule::{Known, Pair, Products, Rule, SUBNORMAL, TINY, TensorGradient, Tensors, TermTensor, U};
 use crate::uniform::{Block, Rows, uniform};
 use crate::{AttentionShape, Error, Result, Strides};
@@ -77,6 +78,22 @@ impl Relative {
         Self { strides: Some(strides), ..self }
     }
 
+    pub(super) fn read(fields: &Fields<'_>) -> Result<Self, String> {
+        fields.only(&["first_distance", "rows", "u", "w", "clip", "offset", "batch", "head", "row"])?;
+        let whole = "a whole number";
+        let relative = Self::new(fields.need("first_distance", whole)?, fields.need("rows", whole)?);
+        let relative = relative.u(fields.flag("u")?).w(fields.flag("w")?).clip(fields.flag("clip")?);
+        let stride = |name| Ok::<isize, String>(fields.find(name, whole)?.unwrap_or(0));
+        let offset: Option<usize> = fields.find("offset", "a whole number of at least 0")?;
+        let [batch, head] = [stride("batch")?, stride("head")?];
+        let strides = match fields.find("row", whole)? {
+            None if offset.is_none() && (batch, head) == (0, 0) => return Ok(relative),
+            None => return Err("`relative` needs `row` beside `offset`, `batch` and `head`".into()),
+            Some(row) => Strides { offset: offset.unwrap_or(0), batch, head, row },
+        };
+        Ok(relative.strides(strides))
+    }
+
     /// Whether there is u.
     pub fn has_u(&self) -> bool {
         self.u
@@ -135,6 +152,13 @@ impl Relative {
 impl Rule for Relative {
     fn name(&self) -> &'static str {
         "relative"
+    }
+
+    fn fields(&self) -> Written {
+        let sizes = Written::default().with("first_distance", self.first_distance).with("rows", self.rows);
+        let flags = sizes.with_flag("u", self.u).with_flag("w", self.w).with_flag("clip", self.clip);
+        let Some(Strides { offset, batch, head, row }) = self.strides else { return flags };
+        flags.with("offset", offset).with("batch", batch).with("head", head).with("row", row)
     }
 
     fn check(&self, shape: &AttentionShape) -> Result<()> {

@@ -1,5 +1,6 @@
 //! What a term says about itself: its formula, its tensors, its error, its shader.
 
+use super::fields::Written;
 use crate::uniform::Block;
 use crate::{AttentionShape, Result};
 use std::borrow::Cow;
@@ -102,6 +103,11 @@ pub(super) fn added(before: Known, after: f64) -> f64 {
 pub(crate) trait Rule {
     /// The name of the term's files, and of its function in WGSL, `NAME_score`.
     fn name(&self) -> &'static str;
+
+    /// What its text says behind its name: as the term's `read` takes it.
+    fn fields(&self) -> Written {
+        Written::default()
+    }
 
     /// Checks the term against the sizes.
     fn check(&self, shape: &AttentionShape) -> Result<()>;

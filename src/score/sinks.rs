@@ -5,7 +5,7 @@ use crate::{AttentionShape, Result};
 use std::borrow::Cow;
 
 /// Gives the softmax of every row one more logit, which has no value (OpenAI 2025, gpt-oss; Miller 2023, *Attention is off by
-/// one*, is a logit of 0; Xiao 2023, StreamingLLM, section 3.1, `SinkAttention`): with the caller's f32 tensor `sinks`, `[H]`,
+/// one*, is a logit of 0; Xiao 2023, StreamingLLM's learnable sink): with the caller's f32 tensor `sinks`, `[H]`,
 ///
 /// ```text
 /// l_i = sum_j exp(score(i, j)) + exp(sinks_h)        o_i = sum_j exp(score(i, j)) v_j / l_i        lse_i = ln l_i

@@ -1,5 +1,6 @@
 //! c tanh(score / c): scores stay within a cap (Gemma 2).
 
+use super::fields::{Fields, Written};
 use super::rule::{Known, Pair, Rule, TINY, Tensors, U};
 use crate::uniform::{Block, uniform};
 use crate::{AttentionShape, Error, Result};
@@ -24,6 +25,11 @@ impl Softcap {
         Self { bits: cap.to_bits() }
     }
 
+    pub(super) fn read(fields: &Fields<'_>) -> Result<Self, String> {
+        fields.only(&["cap"])?;
+        Ok(Self::new(fields.need("cap", "a number")?))
+    }
+
     /// c.
     pub fn cap(&self) -> f32 {
         f32::from_bits(self.bits)
@@ -38,6 +44,10 @@ const TANH_ULP: f64 = 20.0;
 impl Rule for Softcap {
     fn name(&self) -> &'static str {
         "softcap"
+    }
+
+    fn fields(&self) -> Written {
+        Written::default().with("cap", self.cap())
     }
 
     fn check(&self, _: &AttentionShape) -> Result<()> {

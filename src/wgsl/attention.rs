@@ -93,8 +93,8 @@ impl AttentionVariant {
         let files: Vec<&str> = texts.iter().map(String::as_str).collect();
         Shader {
             for_cpus: self.tile.is_for_cpus(),
-            // The tables of LSH attention are made on the device, from tensors.
-            proven: self.chunks.is_none(),
+            // The tables of LSH attention are made on the device, from tensors; the caller's own text is anyone's.
+            proven: self.chunks.is_none() && self.score.customs().next().is_none(),
             ..header.params(&self.params()).shader(self.label(), "attention", &files)
         }
     }

@@ -26,7 +26,7 @@ pub(super) fn texts(score: &Score) -> Vec<String> {
     text += "    return s;\n}\n";
     let mut texts = vec![text];
     texts.extend(pair_rules(score).map(|rule| rule.shader().into_owned()));
-    if score.softcap_value().is_some() {
+    if score.softcap_value().is_some() || score.customs().next().is_some() {
         texts.push(include_str!("../../shaders/lib/hyperbolic.wgsl").into());
     }
     texts

@@ -5,6 +5,7 @@
 //! | `sizes.rs` | the bound: lengths, dimensions, element types, heads |
 //! | `mixed.rs` | q in f32, k and v in 16 bits |
 //! | `terms.rs` | the bound: scale, temperature, softcap, ALiBi, buckets, bias |
+//! | `custom.rs` | scores of the caller's own: the bound, and what they may not do |
 //! | `formulas.rs` | calls whose result is a formula |
 //! | `placement.rs` | the bound: layouts, gaps, offsets, reversed tensors, forced tiles, mask blocks |
 //! | `sets.rs` | count and gather tests: the exact set of keys, for every pattern |
@@ -21,6 +22,7 @@
 //! | `harness.rs` | the checks themselves fail where they must |
 
 mod cooperative;
+mod custom;
 mod few_queries;
 mod formulas;
 mod harness;

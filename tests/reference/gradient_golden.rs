@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use wgpu_attention::pattern::Tensors;
 use wgpu_attention::reference::gradient::attention_gradient;
 use wgpu_attention::{
-    AnyPattern, AttentionShape, BiasStrides, BlockLayout, Inputs, Mask, Relative, Score, Segments, Strides,
+    Alibi, AnyPattern, AttentionShape, Bias, BiasStrides, BlockLayout, Buckets, Inputs, Mask, Relative,
+    Score, Segments, Sinks, Slopes, Strides, Term,
 };
 
 /// What rounding f64 to f32 moves, relative.
@@ -73,6 +74,41 @@ fn segments(file: &SafeTensors<'_>) -> Option<Vec<f32>> {
     Some(Segments::tensor(&s?, &e?, &queries?, &keys?))
 }
 
+/// The terms that the file has a tensor of their own for: with the names that the tensor has here and its gradient there.
+fn terms(
+    case: &Value,
+    file: &SafeTensors<'_>,
+    shape: &AttentionShape,
+) -> Vec<(Term, [&'static str; 2], Vec<f32>)> {
+    let tensor = |name| file.tensor(name).ok().map(|view| floats(&view));
+    let mut terms: Vec<(Term, _, _)> = vec![];
+    if let Some(slopes) = tensor("alibi_slopes") {
+        terms.push((Alibi::new(Slopes::Given).into(), ["slopes", "dalibi_slopes"], slopes));
+    }
+    if let Some(table) = tensor("bucket_table") {
+        let size = |key: &str| case["relative_buckets"][key].as_u64().unwrap() as usize;
+        let buckets = Buckets::new(size("num_buckets"), size("max_distance"));
+        let bidirectional = case["relative_buckets"]["bidirectional"] == true;
+        let names = ["bucket_table", "dbucket_table"];
+        terms.push((buckets.bidirectional(bidirectional).into(), names, table));
+    }
+    if let Some(mut bias) = tensor("distance_bias") {
+        // The file has the distances descending, all that there are.
+        let rows = shape.q_len + shape.kv_len - 1;
+        assert_eq!(
+            (case["first_distance"].as_u64(), bias.len()),
+            (Some(shape.kv_len as u64 - 1), shape.heads * rows)
+        );
+        bias.chunks_mut(rows).for_each(<[f32]>::reverse);
+        let toeplitz = BiasStrides::toeplitz(shape.q_len, shape.kv_len);
+        terms.push((Bias::new(toeplitz).into(), ["bias", "ddistance_bias"], bias));
+    }
+    if let Some(sinks) = tensor("sinks") {
+        terms.push((Sinks.into(), ["sinks", "dsinks"], sinks));
+    }
+    terms
+}
+
 /// Whether the file has gradients; then they are compared.
 fn check(path: &Path) -> bool {
     let bytes = std::fs::read(path).unwrap();
@@ -118,6 +154,11 @@ fn check(path: &Path) -> bool {
         score = score.with(Segments);
         inputs = inputs.tensor("segments", segments);
     }
+    let terms = terms(&case, &file, &shape);
+    for (term, [name, _], values) in &terms {
+        score = score.with(term.clone());
+        inputs = inputs.tensor(name, values);
+    }
     let pattern = pattern(&file, &case["pattern"]);
     let at = |scale: f32| {
         let attention = shape.score(score.clone().scale(scale));
@@ -148,6 +189,15 @@ fn check(path: &Path) -> bool {
         }
         assert!(rest.is_empty(), "{}: {names:?}", path.display());
     }
+    for (_, [name, gradient], _) in &terms {
+        let Ok(expected) = file.tensor(gradient) else { continue };
+        let scale = case["scale"].as_f64().unwrap() as f32;
+        let exact =
+            attention_gradient(shape.score(score.clone().scale(scale)), &inputs, &dout, &pattern).unwrap();
+        let own = case["expected_abs_error"][gradient].as_f64();
+        let place = format!("{}: {gradient}", path.display());
+        compare(&place, exact.term(name).unwrap(), &floats(&expected), own);
+    }
     true
 }
 
@@ -169,5 +219,5 @@ fn gradients_of_other_systems_are_the_reference_s() {
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let cases = files.filter(|path| path.extension().is_some_and(|it| it == "safetensors"));
     let compared = cases.filter(|path| check(path)).count();
-    assert!(compared >= 31, "{compared} files have gradients");
+    assert!(compared >= 45, "{compared} files have gradients");
 }

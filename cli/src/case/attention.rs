@@ -54,7 +54,7 @@ pub(crate) struct Gradient {
 /// Keys of an attention case, beside those of its score.
 const KEYS: [&str; 2] = ["pattern", "same_set"];
 /// Tensors of an attention case, beside those of its score.
-const TENSORS: [&str; 16] = [
+const TENSORS: [&str; 20] = [
     "q",
     "k",
     "v",
@@ -71,6 +71,10 @@ const TENSORS: [&str; 16] = [
     "dw",
     "ds",
     "dseg_embed",
+    "dsinks",
+    "dbucket_table",
+    "ddistance_bias",
+    "dalibi_slopes",
 ];
 
 /// Reads a case of the op `attention`.
@@ -139,7 +143,9 @@ fn gradients(
     if segments {
         each.clear();
     }
-    let of_terms = ["dr", "du", "dw", "dbucket_table", "dsinks"].iter().any(|name| file.find(name).is_some());
+    let of_terms = ["dr", "du", "dw", "dsinks", "dbucket_table", "ddistance_bias", "dalibi_slopes"]
+        .iter()
+        .any(|name| file.find(name).is_some());
     Ok(Some(Gradients { dout: dout.floats()?, each, not_compared: segments || of_terms }))
 }
 

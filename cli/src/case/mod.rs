@@ -6,6 +6,7 @@
 //! | `lsh.rs` | `lsh_attention` |
 //! | `linear.rs` | `linear_attention` |
 //! | `layer.rs` | `layer_norm`, `rms_norm`, `rotary`, `activation`, `feed_forward` |
+//! | `tables.rs` | `alibi_slopes`, `relative_buckets` |
 //!
 //! A `model` is read by `wgpu_attention_models`.
 
@@ -13,11 +14,13 @@ mod attention;
 mod layer;
 mod linear;
 mod lsh;
+mod tables;
 
 pub(crate) use attention::{Attention, Gradients, pattern_tensors};
 pub(crate) use layer::{Layer, LayerOp};
 pub(crate) use linear::Linear;
 pub(crate) use lsh::Lsh;
+pub(crate) use tables::{Made, Table};
 
 use crate::tensors::{self, Tensors};
 use anyhow::{Context, Result, bail};
@@ -39,6 +42,8 @@ pub(crate) enum Content {
     Lsh(Box<Lsh>),
     Linear(Box<Linear>),
     Layer(Box<Layer>),
+    /// Made on the host alone.
+    Table(Box<Table>),
     /// The whole file.
     Model(Vec<u8>),
     /// With the reason.
@@ -48,10 +53,25 @@ pub(crate) enum Content {
 /// Keys of a case of any op that are read here, or that say nothing about the result.
 const COMMON: [&str; 7] = ["op", "name", "source", "note", "notes", "needs", "expected_abs_error"];
 /// What of `needs` is read here.
-const NEEDS: [&str; 3] = ["gradients", "distances", "segments"];
+const NEEDS: [&str; 7] = ["gradients", "distances", "segments", "alibi", "buckets", "distance_bias", "sinks"];
 /// What `expected_abs_error` may say.
-const ERRORS: [&str; 11] =
-    ["out", "dq", "dk", "dv", "dr", "du", "dw", "ds", "dseg_embed", "q_features", "k_features"];
+const ERRORS: [&str; 15] = [
+    "out",
+    "dq",
+    "dk",
+    "dv",
+    "dr",
+    "du",
+    "dw",
+    "ds",
+    "dseg_embed",
+    "dsinks",
+    "dbucket_table",
+    "ddistance_bias",
+    "dalibi_slopes",
+    "q_features",
+    "k_features",
+];
 
 impl Case {
     /// Reads and checks a file. The error names it, the tensor or key, the need and what came.
@@ -75,6 +95,8 @@ impl Case {
             "layer_norm" | "rms_norm" => layer::norm(&file, &keys, &op)?,
             "rotary" => layer::rotary(&file, &keys)?,
             "activation" => layer::activation(&file, &keys)?,
+            "alibi_slopes" => tables::alibi_slopes(&file, &keys)?,
+            "relative_buckets" => tables::relative_buckets(&file, &keys)?,
             "feed_forward" => layer::feed_forward(&file, &keys)?,
             "model" => Content::Model(bytes),
             other => Content::Unsupported(format!("op `{other}` is not there yet")),
@@ -95,7 +117,8 @@ fn unknown(
     let names = file.names().into_iter().filter(|name| !known_tensors.contains(name));
     let tensors = names.map(|name| format!("tensor `{name}`"));
     let errors = keys.get("expected_abs_error").and_then(Value::as_object).into_iter().flatten();
-    let errors = errors.filter(|(key, _)| !ERRORS.contains(&key.as_str()));
+    let errors =
+        errors.filter(|(key, _)| !ERRORS.contains(&key.as_str()) && !known_tensors.contains(&key.as_str()));
     let errors = errors.map(|(key, _)| format!("key `expected_abs_error.{key}`"));
     let needs = keys.get("needs").map(|needs| needs.as_array().cloned().unwrap_or(vec![needs.clone()]));
     let needs = needs.into_iter().flatten().filter(|need| !need.as_str().is_some_and(|n| NEEDS.contains(&n)));
@@ -145,7 +168,7 @@ pub(crate) fn number_of(keys: &Map<String, Value>, key: &str) -> Result<Option<f
 }
 
 /// A size, if it is there.
-fn size_of(keys: &Map<String, Value>, key: &str) -> Result<Option<usize>> {
+pub(crate) fn size_of(keys: &Map<String, Value>, key: &str) -> Result<Option<usize>> {
     match keys.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => match value.as_u64().and_then(|size| usize::try_from(size).ok()) {

@@ -27,9 +27,11 @@ use wgpu_attention_bench::typed;
 ///
 /// The file holds q [B, H, Lq, D], k [B, Hkv, Lk, D] and v [B, Hkv, Lk, Dv] in f32, f16 or bf16, k and v in one of them (without
 /// batch, or without batch and heads, where those are 1); optionally `bias`, broadcast over [B, H, Lq, Lk] and added to the scores,
-/// and `temperature` [H], by which those of each head are divided first; with `--alibi=given`, `slopes` [H]; with
-/// `--first-distance`, `r`, `u` and `w`; for segments, `s` [H, D], `seg_embed` [2, H, D] and the integers `seg_q` [B, Lq] and
-/// `seg_k` [B, Lk]; and, where the pattern has `mask` or `blocks` without values of their own, `mask` or `layout`. Any other tensor is named: it is not used. The result is
+/// and `temperature` [H], by which those of each head are divided first; `sinks` [H], one more logit per head without a value;
+/// `alibi_slopes` [H], or `slopes` with `--alibi=given`; with buckets in `--score`, `bucket_table` [buckets, H]; with
+/// `--first-distance`, `r`, `u` and `w`, or `distance_bias` [H or 1, R]; for segments, `s` [H, D], `seg_embed` [2, H, D] and the
+/// integers `seg_q` [B, Lq] and `seg_k` [B, Lk]; and, where the pattern has `mask` or `blocks` without values of their own, `mask`
+/// or `layout`. Any other tensor is named: it is not used. The result is
 /// written as a whole or not at all: `out` with the axes of q, and `lse` [B, H, Lq] on request.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -239,6 +241,7 @@ fn note_unused(file: &Tensors<'_>, pattern: &AnyPattern, terms: &Terms) {
     for name in file.names() {
         let why = match name {
             "q" | "k" | "v" | "r" | "u" | "w" | "s" | "seg_embed" | "seg_q" | "seg_k" => continue,
+            "alibi_slopes" | "distance_bias" => continue,
             _ if RESULTS.contains(&name) => continue,
             "mask" if pattern::uses(pattern, "mask") => continue,
             "layout" if pattern::uses(pattern, "blocks") => continue,
@@ -246,6 +249,7 @@ fn note_unused(file: &Tensors<'_>, pattern: &AnyPattern, terms: &Terms) {
             "layout" => "the pattern has no `blocks`",
             _ if terms.iter().any(|(term, _)| *term == name) => continue,
             "slopes" => "only --alibi=given takes slopes",
+            _ if name.starts_with('d') && score::TENSORS.contains(&&name[1..]) => continue,
             _ => "nothing of this name is known; see `run --help` for those that are",
         };
         eprintln!("note: the tensor `{name}` is not used: {why}");

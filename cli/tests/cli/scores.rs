@@ -143,6 +143,96 @@ fn wrong_options() {
     assert!(error.contains("tensor `slopes`: need it, got only k, q, v"), "{error}");
 }
 
+/// Scores as text: what the options say, and what only a text can say; with the tensors that golden cases have for them.
+#[test]
+fn scores_as_text() {
+    let scratch = Scratch::new("scores-text");
+    let (input, output) = (scratch.file("in.safetensors"), scratch.file("out.safetensors"));
+    let run = |pattern: &str, score: &str| {
+        let args = ["run", "--pattern", pattern, "--input", &input, "--output", &output, "--check"];
+        wgpu_attention([&args[..], &["--score", score]].concat())
+    };
+    for (name, pattern, score) in [
+        ("sinks_s40_h4kv2_d16", "causal", "scale:factor=0.25"),
+        ("alibi_bloom_h3_s65_d16", "causal", "scale:factor=0.25"),
+        (
+            "t5_bi_q20_k45_nb16",
+            "full",
+            "scale:factor=1 + buckets:count=16,max_distance=30,bidirectional=true",
+        ),
+        ("t5_dec_causal_s48_d16", "causal", "buckets:count=32,max_distance=128 + scale:factor=1"),
+    ] {
+        let golden = File::golden(name);
+        golden.write(&input);
+        let outcome = run(pattern, score);
+        assert!(!outcome.stderr.contains("note: "), "{outcome:?}");
+        outcome.good();
+        let (got, expected) = (File::read(&output).floats("out"), golden.floats("out"));
+        assert!(got.len() == expected.len() && !got.is_empty());
+        for (n, (got, expected)) in got.iter().zip(&expected).enumerate() {
+            assert!((got - expected).abs() < 1e-5, "{name}: {n}: {got}, not {expected}");
+        }
+    }
+    let error = run("full", "softcap:cap=2 + bucket:count=3").refused(2);
+    assert!(error.contains("no term is called `bucket`: `buckets`, "), "{error}");
+    let error = run("causal", "alibi:slope=mpt").refused(2);
+    assert!(error.contains("`alibi` has no parameter `slope`: `slopes`, `symmetric` are known"), "{error}");
+    // The file has a table, which the score has no buckets for.
+    let error = run("causal", "plain").refused(1);
+    assert!(
+        error.contains("tensor `bucket_table`: need buckets in the score, which it is of, got none"),
+        "{error}"
+    );
+    let error = run("causal", "buckets:count=31,max_distance=128").refused(1);
+    assert!(error.contains("tensor `bucket_table`: need [buckets, H] = [31, 2]"), "{error}");
+    // Bloom's slopes are those of its file, and the paper's are not.
+    File::golden("alibi_bloom_h3_s65_d16").write(&input);
+    let error = run("causal", "alibi").refused(1);
+    assert!(error.contains("tensor `alibi_slopes`: need none, as the score has other slopes"), "{error}");
+    // A bias by distance needs the distance of its first element.
+    File::golden("t5_enc_nb8_md20_s65_d16_toeplitz").write(&input);
+    let error = run("full", "plain").refused(1);
+    assert!(error.contains("tensor `distance_bias`: need the distance of its first element"), "{error}");
+    let args =
+        ["explain", "--pattern", "causal", "--len", "64", "--score", "softcap:cap=50 + alibi:slopes=bloom"];
+    let outcome = wgpu_attention(args);
+    assert!(outcome.stdout.contains("softcap:cap=50 + alibi:slopes=bloom"), "{outcome:?}");
+}
+
+/// One value of a table, and one of its parameters, that are not right.
+#[test]
+fn tables_of_the_host_are_compared() {
+    let scratch = Scratch::new("scores-tables");
+    let path = scratch.file("case.safetensors");
+    let verdict = |file: &File| {
+        file.write(&path);
+        let lines = wgpu_attention(["verify", &path, "--json"]).json();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        lines[0]["status"].as_str().expect("a status").to_owned()
+    };
+    let mut slopes = File::golden("alibi_slopes_bloom");
+    assert_eq!(verdict(&slopes), "pass");
+    // MPT has the same slopes, by another way; the paper's formula gives others.
+    slopes.case["order"] = "mpt".into();
+    assert_eq!(verdict(&slopes), "pass");
+    slopes.case["order"] = "paper".into();
+    assert_eq!(verdict(&slopes), "fail");
+    slopes.case["order"] = "steep".into();
+    assert_eq!(verdict(&slopes), "fail");
+    let mut buckets = File::golden("t5_bucket_bi_nb8_md20");
+    assert_eq!(verdict(&buckets), "pass");
+    for (key, value) in
+        [("num_buckets", json!(10)), ("max_distance", json!(19)), ("bidirectional", json!(false))]
+    {
+        let before = buckets.case[key].clone();
+        buckets.case[key] = value;
+        assert_eq!(verdict(&buckets), "fail", "{key}");
+        buckets.case[key] = before;
+    }
+    buckets.case["rounding"] = json!("up");
+    assert_eq!(verdict(&buckets), "unsupported");
+}
+
 /// Transformer-XL's, Shaw's and XLNet's own results; and what a file or a case may not say.
 #[test]
 fn relative_rows() {

@@ -9,12 +9,15 @@
 //! | `outputs.rs` | what a call leaves beside out |
 //! | `merge.rs` | the end of a call of several parts, rounds or splits; LSH attention uses it too |
 //! | `path.rs` | which kernel computes a call, and why |
+//! | `custom.rs` | the WGSL of the caller's own terms, checked |
 //! | `backward/` | gradients |
 //! | `host.rs`, `cache.rs` | slices in, `Vec` out; the plans of the last calls |
 
 mod backward;
 mod bind;
 mod cache;
+#[cfg(feature = "custom")]
+mod custom;
 mod explain;
 mod host;
 mod merge;
@@ -116,6 +119,7 @@ impl AttentionPlan {
     fn new(kernels: &Kernels, attention: Attention, parts: Parts) -> Result<Self> {
         attention.check()?;
         check_parts(&attention, &parts)?;
+        check_customs(&attention)?;
         let (choice, kind) = path::choose(kernels, &attention, &parts)?;
         let schedule = schedule(kernels, &attention, &parts, kernels.limits_of(kind))?;
         let variants = Outputs::ALL.map(|outputs| Variant::new(&attention, &parts, &schedule, outputs));
@@ -308,6 +312,21 @@ pub(super) fn check_tile(
         ));
     }
     Ok(tile)
+}
+
+/// The caller's own terms: their text, by naga.
+#[cfg(feature = "custom")]
+fn check_customs(attention: &Attention) -> Result<()> {
+    attention.score.customs().try_for_each(|term| custom::check(term, &attention.shape))
+}
+
+/// The caller's own terms, whose text nothing could check.
+#[cfg(not(feature = "custom"))]
+fn check_customs(attention: &Attention) -> Result<()> {
+    attention.score.customs().next().map_or(Ok(()), |term| {
+        let need = "the crate's feature `custom`, which checks the WGSL of such a term";
+        Err(Error::argument("score", need, format!("{term:?}")))
+    })
 }
 
 /// The parts must be made for this call: same lengths, and heads and batch items either as many or shared.

@@ -73,7 +73,7 @@ use crate::pattern::Pattern;
 use crate::reference::layer::Bounded;
 use crate::reference::rounding::{HUGE, TINY, gamma, min_normal, promised, written};
 use crate::reference::{Tiles, Walk, WeightFormat};
-use crate::{Attention, Element, ElementType, Inputs, Result};
+use crate::{Attention, Element, ElementType, Error, Inputs, Result};
 use rayon::prelude::*;
 
 /// How a kernel computes: what the bound of its gradients depends on.

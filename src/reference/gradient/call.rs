@@ -5,7 +5,7 @@ use crate::pattern::Pattern;
 use crate::reference::call::{Call, Position, check_type};
 use crate::reference::rounding::{TINY, U};
 use crate::score::{Known, Products};
-use crate::{Attention, AttentionShape, Element, Inputs, Result, Strides};
+use crate::{Attention, AttentionShape, Element, Error, Inputs, Result, Strides};
 use rayon::prelude::*;
 use std::borrow::Cow;
 
@@ -24,6 +24,9 @@ impl<'a> GradientCall<'a> {
         pattern: &'a dyn Pattern,
     ) -> Result<Self> {
         let call = Call::new(attention, inputs, pattern)?;
+        if let Some(name) = attention.score.without_slope() {
+            return Err(Error::argument("score", "terms whose derivative is known: `Custom::slope`", name));
+        }
         check_type::<O>("dout", attention.storage.out)?;
         check_len("dout", dout.len(), attention.len_out(), attention.layouts.out)?;
         Ok(Self { call, dout: O::widened(dout), strides: attention.out_strides() })

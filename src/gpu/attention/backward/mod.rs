@@ -102,6 +102,9 @@ impl AttentionPlan {
             let need = "a score without segments, which have no gradients yet";
             return Err(Error::argument("score", need, term.name()));
         }
+        if let Some(name) = attention.score.without_slope() {
+            return Err(Error::argument("score", "terms whose derivative is known: `Custom::slope`", name));
+        }
         let parts = &self.inner.sets;
         let transposed = parts.transpose()?;
         let several = parts.parts().len().max(transposed.parts().len());

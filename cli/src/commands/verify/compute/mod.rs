@@ -6,6 +6,7 @@ mod layer;
 mod linear;
 mod lsh;
 mod model;
+mod table;
 
 use super::record::Judged;
 use crate::case::{Attention, Content, Gradients};
@@ -24,6 +25,9 @@ pub(super) enum Done {
     Unsupported(String),
 }
 
+/// Why a table of the host has nothing to run on a GPU.
+pub(super) const ON_THE_HOST: &str = "made on the host: no kernel computes it";
+
 /// What a comparison is with.
 const EXPECTED: &str = "expected";
 const REFERENCE: &str = "reference";
@@ -38,6 +42,7 @@ pub(super) fn on_cpu(case: &Content, pattern: Option<&AnyPattern>) -> Result<Jud
         Content::Lsh(case) => lsh::on_cpu(case),
         Content::Linear(case) => linear::on_cpu(case),
         Content::Layer(case) => layer::on_cpu(case),
+        Content::Table(case) => table::judged(case),
         Content::Model(bytes) => model::on_cpu(bytes),
         Content::Unsupported(reason) => anyhow::bail!("{reason}"),
     }
@@ -62,6 +67,7 @@ pub(super) fn on_gpu<E: Element>(
             let pattern = pattern.unwrap_or(&case.pattern);
             typed!(kv.unwrap_or(E::TYPE), KV => attention::on_gpu::<E, KV>(gpu, case, pattern, gradients))
         }
+        Content::Table(_) => Ok(Done::Unsupported(ON_THE_HOST.into())),
         _ if kv.is_some() => {
             Ok(Done::Unsupported("only attention has k and v in a type of their own".into()))
         }

@@ -1,0 +1,118 @@
+//! The text of the caller's own terms, checked by naga as a module of its own: what is not there cannot be reached.
+
+use crate::score::{Custom, Rule};
+use crate::{AttentionShape, Error, Result};
+use naga::{Module, Statement};
+
+/// What a text may use beside its own tensors: no comment, no line ends.
+const GIVEN: &str = "struct Pairs { batch: u32, head: u32, i: u32, j: vec4<u32>, distance: vec4<i32> } \
+                     fn hyperbolic(x: vec4<f32>) -> vec4<f32> { return tanh(x); } ";
+
+/// Checks the text of a term.
+///
+/// # Errors
+/// [`Error::Argument`] with the line of the caller's text, or the name of what it may not have.
+pub(super) fn check(custom: &Custom, shape: &AttentionShape) -> Result<()> {
+    let (name, text) = (custom.name(), custom.text());
+    let wrong = |need: &str, got: String| Error::argument(format!("custom.{name}"), need, got);
+    // All on one line, so that lines are those of the caller's text.
+    let mut before = GIVEN.to_owned();
+    for (n, tensor) in custom.tensors(shape).iter().enumerate() {
+        before += &format!("@group(0) @binding({n}) var<storage, read> {}: array<f32>; ", tensor.name);
+    }
+    let source = format!("{before}{text}");
+    let message = |at: Option<naga::SourceLocation>, what: String| {
+        let line = at.map_or(1, |at| at.line_number as usize);
+        let content = text.lines().nth(line - 1).unwrap_or_default().trim();
+        wrong("WGSL", format!("line {line}, `{content}`: {what}"))
+    };
+    let parsed = naga::front::wgsl::parse_str(&source);
+    let module = parsed.map_err(|error| message(error.location(&source), error.message().to_owned()))?;
+    refuse(&module, custom, shape)
+        .map_err(|got| wrong("functions over a pair's score and its own tensors", got))?;
+    let flags = naga::valid::ValidationFlags::all();
+    let mut validator = naga::valid::Validator::new(flags, naga::valid::Capabilities::empty());
+    validator.validate(&module).map_err(|error| {
+        let mut what = error.as_inner().to_string();
+        let mut cause = std::error::Error::source(error.as_inner());
+        while let Some(inner) = cause {
+            what += &format!(": {inner}");
+            cause = inner.source();
+        }
+        message(error.location(&source), what)
+    })?;
+    Ok(())
+}
+
+/// What a text may not have, by name.
+fn refuse(module: &Module, custom: &Custom, shape: &AttentionShape) -> Result<(), String> {
+    let own = format!("{}_", custom.name());
+    if let Some(entry) = module.entry_points.first() {
+        return Err(format!("the entry point `{}`", entry.name));
+    }
+    if let Some((_, item)) = module.overrides.iter().next() {
+        return Err(format!("the override `{}`", item.name.as_deref().unwrap_or("")));
+    }
+    let tensors = custom.tensors(shape);
+    let known = |name: &str| tensors.iter().any(|tensor| tensor.name == name);
+    for (_, variable) in module.global_variables.iter() {
+        let name = variable.name.as_deref().unwrap_or("");
+        if !known(name) {
+            return Err(format!("the variable `{name}` of the module, of space {:?}", variable.space));
+        }
+    }
+    let types = module.types.iter().filter_map(|(_, item)| item.name.as_deref());
+    let constants = module.constants.iter().filter_map(|(_, item)| item.name.as_deref());
+    let functions = module.functions.iter().filter_map(|(_, item)| item.name.as_deref());
+    let given = |name: &str| ["Pairs", "hyperbolic"].contains(&name) || name.starts_with("__");
+    if let Some(name) = types.chain(constants).chain(functions).find(|n| !given(n) && !n.starts_with(&own)) {
+        return Err(format!("`{name}`, whose name does not begin with `{own}`"));
+    }
+    for function in custom.functions() {
+        check_function(module, &function)?;
+    }
+    for (_, function) in module.functions.iter() {
+        if let Some(what) = function.body.iter().find_map(forbidden) {
+            let name = function.name.as_deref().unwrap_or("");
+            return Err(format!("{what} in `{name}`"));
+        }
+    }
+    Ok(())
+}
+
+/// `fn NAME(pairs: Pairs, s: vec4<f32>) -> vec4<f32>`.
+fn check_function(module: &Module, name: &str) -> Result<(), String> {
+    let need = format!("fn {name}(pairs: Pairs, s: vec4<f32>) -> vec4<f32>");
+    let found = module.functions.iter().find(|(_, function)| function.name.as_deref() == Some(name));
+    let Some((_, function)) = found else { return Err(format!("no `{need}`")) };
+    let name_of = |ty| module.types[ty].name.as_deref();
+    let is_four = |ty| {
+        let four = naga::TypeInner::Vector { size: naga::VectorSize::Quad, scalar: naga::Scalar::F32 };
+        module.types[ty].inner == four
+    };
+    let fits = match &function.arguments[..] {
+        [pairs, s] => name_of(pairs.ty) == Some("Pairs") && is_four(s.ty),
+        _ => false,
+    };
+    let returns = function.result.as_ref().is_some_and(|result| is_four(result.ty));
+    if fits && returns { Ok(()) } else { Err(format!("another `{name}` than `{need}`")) }
+}
+
+/// Statements that have effects beyond the score.
+fn forbidden(statement: &Statement) -> Option<&'static str> {
+    let within = |block: &naga::Block| block.iter().find_map(forbidden);
+    match statement {
+        Statement::ControlBarrier(_) | Statement::MemoryBarrier(_) => Some("a barrier"),
+        Statement::WorkGroupUniformLoad { .. } => Some("a load with a barrier"),
+        Statement::Atomic { .. } | Statement::ImageAtomic { .. } => Some("an atomic operation"),
+        Statement::Kill => Some("a `discard`"),
+        Statement::Block(block) => within(block),
+        Statement::If { accept, reject, .. } => within(accept).or_else(|| within(reject)),
+        Statement::Switch { cases, .. } => cases.iter().find_map(|case| within(&case.body)),
+        Statement::Loop { body, continuing, .. } => within(body).or_else(|| within(continuing)),
+        Statement::SubgroupBallot { .. }
+        | Statement::SubgroupGather { .. }
+        | Statement::SubgroupCollectiveOperation { .. } => Some("a subgroup operation"),
+        _ => None,
+    }
+}
