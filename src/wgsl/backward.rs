@@ -59,6 +59,8 @@ pub struct BackwardVariant {
     pub score: Score,
     /// Add to what an earlier part wrote (needs f32).
     pub accumulate: bool,
+    /// The forward pass ran on cooperative matrices: a score may be above the maximum of its row.
+    pub late_maxima: bool,
 }
 
 impl BackwardVariant {
@@ -101,6 +103,7 @@ impl BackwardVariant {
                 ("HAS_DK", dk),
                 ("HAS_DV", dv),
                 ("ACCUMULATE", self.accumulate),
+                ("LATE_MAXIMA", self.late_maxima),
                 ("BASE_E", !self.score.is_plain()),
                 ("SCORES_NEED_POSITIONS", self.score.changes_pairs()),
                 ("SCORES_MAY_DROP", self.score.rules().any(|rule| rule.may_remove())),
@@ -233,6 +236,7 @@ impl BackwardVariant {
             (!self.aligned_kv, "unaligned-kv"),
             (!self.aligned_dout, "unaligned-dout"),
             (!self.aligned_gradient, "unaligned-gradient"),
+            (self.late_maxima, "late-maxima"),
             (self.q_order, "q-order"),
             (self.k_order, "k-order"),
             (self.accumulate, "accumulate"),
@@ -269,6 +273,7 @@ impl BackwardVariant {
             k_order: false,
             score: Score::new(),
             accumulate: false,
+            late_maxima: false,
         };
         let mut list = vec![];
         let relative = Relative::new(63, 127).u(true).w(true);

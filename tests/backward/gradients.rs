@@ -1,14 +1,15 @@
 //! Every element of dq, dk and dv against the formula in f64, within its bound.
 
 use crate::support::{
-    BiasValues, Case, Cut, Draw, GradOutcome, PATTERNS, Placement, cut, gpu_with, picked, run_backward,
+    BiasValues, Case, Cut, Draw, GradOutcome, PATTERNS, Placement, cooperative, cut, gpu_with, picked,
+    run_backward,
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::gradient::{BoundOptions, bounded};
 use wgpu_attention::reference::{Kind, Position, Tensors, WeightFormat};
 use wgpu_attention::{
-    AttentionShape, BiasStrides, Buckets, Causal, Element, Full, Gpu, Inputs, KernelPath, Parts, Score,
-    Sinks, Storage, Temperature, Window,
+    AttentionShape, BiasStrides, Buckets, Causal, Element, Full, Gpu, Inputs, KernelPath, Options, Parts,
+    Score, Sinks, Storage, Temperature, Window,
 };
 use wgpu_attention_testing::typed;
 
@@ -171,5 +172,20 @@ fn layouts() {
         let shape = AttentionShape::new(2, 2, 40, 8);
         let case = Case::new(placement.apply(shape)).pattern(Causal);
         close(&case, &case.parts());
+    }
+}
+
+/// The forward pass on cooperative matrices leaves maxima that scores may be above.
+#[test]
+fn after_cooperative_matrices() {
+    let options = Options::default().path(KernelPath::Cooperative);
+    let gpu = cooperative(options);
+    let shape = AttentionShape::new(1, 4, 70, 16).kv_heads(2).kv_len(200);
+    for kind in [Kind::Normal, Kind::Peaky, Kind::Rising] {
+        for score in [Score::new(), Score::new().softcap(20.0).alibi()] {
+            let case = Case::new(shape.score(score)).storage(Storage::all(F16).out(F32)).kind(kind);
+            let case = case.pattern(Causal).options(options);
+            close_on(&gpu, &case, &case.parts()).unwrap_or_else(|e| panic!("{e}"));
+        }
     }
 }

@@ -50,7 +50,7 @@ wgpu_attention_testing::mutants! {
     "the temperature has no slope" ["temperature"]
         "return vec4(1.0) / temperature[pairs.head];" => "return vec4(1.0);";
     "a power of e is taken for one of 2, backward" ["terms"]
-        "vec4(0.0)) * TWICE_LOG2_E" => "vec4(0.0)) * 2.0";
+        "vec4(0.5 * LATE)) * TWICE_LOG2_E" => "vec4(0.5 * LATE)) * 2.0";
     "relative rows are not in dq" ["relative"]
         "x = with_weighed_rows(x, at, tile, own_i, g);" => "";
     "u is not in dk" ["relative"]

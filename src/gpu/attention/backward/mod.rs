@@ -26,7 +26,7 @@ use super::AttentionPlan;
 use crate::gpu::pipeline::Pipeline;
 use crate::mask::{Part, Parts};
 use crate::wgsl::{BackwardRows, BackwardVariant, RecordVariant};
-use crate::{Attention, ElementType, Error, Result};
+use crate::{Attention, ElementType, Error, KernelPath, Result};
 use std::sync::{Arc, OnceLock};
 use tables::PassPart;
 use tensors::TensorPass;
@@ -180,7 +180,7 @@ impl Pass {
         let attention = forward.attention();
         let variants = parts.parts().iter().enumerate();
         let variants: Vec<_> =
-            variants.map(|(n, part)| variant(attention, gradients, part, rows, n > 0)).collect();
+            variants.map(|(n, part)| variant(forward, gradients, part, rows, n > 0)).collect();
         let tables = match shared {
             Some(shared) => shared,
             None => {
@@ -224,12 +224,13 @@ fn whole(dim: usize) -> bool {
 
 /// The shader of a part of a pass.
 fn variant(
-    attention: &Attention,
+    forward: &AttentionPlan,
     gradients: &Gradients,
     part: &Part,
     rows: BackwardRows,
     accumulate: bool,
 ) -> BackwardVariant {
+    let attention = forward.attention();
     let (shape, storage, grid) = (&attention.shape, attention.storage, part.mask.grid());
     let aligned_keys = attention.k_strides().is_aligned() && whole(shape.head_dim);
     let aligned_values = attention.v_strides().is_aligned() && whole(shape.value_dim);
@@ -260,6 +261,7 @@ fn variant(
         k_order: part.k_order.is_some(),
         score: attention.score.clone(),
         accumulate,
+        late_maxima: forward.path().path == KernelPath::Cooperative,
     }
 }
 
