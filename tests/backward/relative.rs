@@ -2,7 +2,7 @@
 
 use crate::gradients::close_on;
 use crate::support::{Case, Cut, cut, gpu_with};
-use wgpu_attention::{AttentionShape, Causal, Full, Gpu, Relative, Score, Strides, Temperature};
+use wgpu_attention::{AttentionShape, Causal, Full, Gpu, Relative, Score, Strides};
 
 fn shape(head_dim: usize) -> AttentionShape {
     AttentionShape::new(2, 4, 70, head_dim).kv_heads(2).kv_len(150).value_dim(8)
@@ -38,10 +38,9 @@ fn odd_sizes_parts_and_terms_above() {
         check(&case, Cut::Whole);
         check(&case, Cut::Gathers);
     }
-    // u, w and a temperature would be a buffer more than every device has.
+    // A tensor of another term would be a ninth buffer, more than every device has.
     for relative in [rows(16)[1], rows(16)[0]] {
         let score = Score::new().scale(0.3).with(relative).softcap(3.0);
-        let score = if relative.has_u() { score } else { score.with(Temperature) };
         check(&Case::new(shape(16).score(score)).pattern(Full), Cut::Whole);
     }
 }
