@@ -71,7 +71,7 @@ fn walk(browser: &mut Browser, url: &str, folder: &Path) -> Result<()> {
     eprintln!("   {}", summary(browser)?);
     save(browser, folder, "verified.png")?;
 
-    filter(browser, "bigbird f32 b1 h1 n1024")?;
+    filter(browser, "bigbird")?;
     run(browser, "#bench", "Done.")?;
     let timed = table(browser)?;
     check_cases(&timed, true)?;

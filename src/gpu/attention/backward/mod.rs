@@ -94,7 +94,8 @@ impl AttentionPlan {
     ///
     /// # Errors
     /// [`Error::Argument`] for gradients that overlap or, where the mask has several parts, are not f32, and for a part that has
-    /// a key twice; [`Error::Limit`] where the device is too small; [`Error::Device`] for what wgpu reports while compiling.
+    /// a key twice; [`Error::Limit`] where the device is too small (relative rows beside another term
+    /// with a tensor need 9 storage buffers per stage, one more than WebGPU promises); [`Error::Device`] for what wgpu reports while compiling.
     pub fn backward_with(&self, gradients: Gradients) -> Result<BackwardPlan> {
         let attention = self.attention();
         gradients.check(attention)?;
