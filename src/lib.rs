@@ -106,6 +106,7 @@ pub mod mask;
 mod names;
 mod path;
 pub mod pattern;
+mod position;
 pub mod reference;
 mod schedule;
 mod score;
@@ -122,11 +123,12 @@ pub use error::{Error, Result};
 #[cfg(feature = "gpu")]
 pub use gpu::{
     AddPlan, AttentionBuffers, AttentionGradBuffers, AttentionGradients, AttentionOutput, AttentionPlan,
-    BackwardExplanation, BackwardPlan, Call, EmbedPlan, Explanation, FeedForwardBuffers, FeedForwardPlan,
-    FeedForwardSlices, Gpu, Gradients, Kernels, LinearBuffers, LinearPlan, LshBuffers, LshExplanation,
-    LshOutput, LshPlan, MatmulBuffers, MatmulPlan, MatmulSlices, NormBuffers, NormPlan, Options, Outputs,
-    PathChoice, RotaryBuffers, RotaryPlan, Scratch, SoftmaxPlan, SortBuffers, SortOutput, SortPlan,
-    SortShape, Stage, TensorExplanation, cooperative_features, recommended_features, recommended_limits,
+    AttentionWeights, BackwardExplanation, BackwardPlan, Call, EmbedPlan, Explanation, FeedForwardBuffers,
+    FeedForwardPlan, FeedForwardSlices, Gpu, Gradients, Kernels, LinearBuffers, LinearPlan, LshBuffers,
+    LshExplanation, LshOutput, LshPlan, MatmulBuffers, MatmulPlan, MatmulSlices, NormBuffers, NormPlan,
+    Options, Outputs, PathChoice, RotaryBuffers, RotaryPlan, RowSummary, Scratch, SoftmaxPlan, SortBuffers,
+    SortOutput, SortPlan, SortShape, Stage, TensorExplanation, WeightsBuffers, WeightsOptions, WeightsPlan,
+    cooperative_features, recommended_features, recommended_limits,
 };
 /// The `half` that [`Element`] is implemented for, so that versions agree: `half::f16` and `half::bf16`.
 pub use half;
@@ -143,6 +145,7 @@ pub use pattern::{
     Global, KeyLengths, Longformer, Mask, Not, Or, PairPredicate, Pattern, Permutation, Predicate, Prefix,
     Random, Site, Span, Strided, StridedPart, Varies, Window,
 };
+pub use position::Position;
 pub use schedule::Schedule;
 pub use score::{
     Alibi, Bias, Buckets, Custom, CustomPair, Relative, Score, Segments, Sinks, Slopes, Softcap, Temperature,

@@ -33,8 +33,9 @@ mod trusted;
 
 pub use attention::{
     AttentionBuffers, AttentionGradBuffers, AttentionGradients, AttentionOutput, AttentionPlan,
-    BackwardExplanation, BackwardPlan, Explanation, Gradients, Outputs, PathChoice, Scratch,
-    TensorExplanation, cooperative_features,
+    AttentionWeights, BackwardExplanation, BackwardPlan, Explanation, Gradients, Outputs, PathChoice,
+    RowSummary, Scratch, TensorExplanation, WeightsBuffers, WeightsOptions, WeightsPlan,
+    cooperative_features,
 };
 pub use call::{Call, Stage};
 pub use host::{Gpu, recommended_features, recommended_limits};

@@ -87,6 +87,12 @@ uniform! {
     /// `Params` of `backward/sums.wgsl`.
     CopyParams { first_work: u32, end_work: u32, len: u32, copies: u32 }
 
+    /// `KernelParams` of `weights.wgsl`.
+    WeightsParams {
+        first_work: u32, end_work: u32, splits: u32, batch: u32, heads: u32, heads_per_kv_head: u32,
+        q_len: u32, kv_len: u32, q_count: u32, k_count: u32, q_scale: f32,
+    }
+
     /// `KernelParams` of `merge.wgsl`.
     MergeParams { first_work: u32, end_work: u32, rows: u32, splits: u32, heads: u32, q_len: u32 }
 }
@@ -239,6 +245,8 @@ mod tests {
             ("backward", "kernel") => BackwardParams::FIELDS,
             ("backward", "keep") => KeepParams::FIELDS,
             ("backward", "term") => TermParams::FIELDS,
+            ("weigh", "kernel") => WeightsParams::FIELDS,
+            ("weigh", "keep") => KeepParams::FIELDS,
             ("zero", _) => ZeroParams::FIELDS,
             ("add_up", _) => CopyParams::FIELDS,
             ("record", "kernel") => RecordParams::FIELDS,

@@ -121,11 +121,12 @@
 //! Products of two f16 are exact in f32. Matrix units add several of them at once, aligned to the largest and cut off:
 //! one error of u times the sum of the sizes for each, as for a chain of additions.
 
-use super::call::{Call, Position};
+use super::call::Call;
 use super::exact::Exact;
 use super::rounding::{E, HUGE, TINY, U, min_normal, promised, stored};
 use super::weights::{RowErrors, Shift, WeightFormat};
 use crate::ElementType;
+use crate::Position;
 
 /// Bounds of one row.
 pub(super) struct Bound {

@@ -2,39 +2,8 @@
 
 use crate::pattern::{Pattern, Site};
 use crate::score::{Pair, Rule};
-use crate::{Attention, AttentionShape, Element, Error, Inputs, Result, Strides};
+use crate::{Attention, AttentionShape, Element, Error, Inputs, Position, Result, Strides};
 use std::borrow::Cow;
-use std::fmt;
-
-/// One row of the output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Position {
-    /// Batch item, below B.
-    pub batch: usize,
-    /// Query head, below H.
-    pub head: usize,
-    /// Query, below Lq.
-    pub i: usize,
-}
-
-impl Position {
-    /// The n-th row of `[B, H, Lq]`.
-    pub(super) fn of_row(shape: &AttentionShape, n: usize) -> Self {
-        let (rest, i) = (n / shape.q_len, n % shape.q_len);
-        Self { batch: rest / shape.heads, head: rest % shape.heads, i }
-    }
-
-    /// Its place in `[B, H, Lq]`.
-    pub(super) fn row(&self, shape: &AttentionShape) -> usize {
-        (self.batch * shape.heads + self.head) * shape.q_len + self.i
-    }
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "batch {}, head {}, query {}", self.batch, self.head, self.i)
-    }
-}
 
 /// A call whose sizes have been checked: nothing below can index past an end.
 pub(super) struct Call<'a> {

@@ -1,6 +1,7 @@
 //! One row of attention by the formula, in f64.
 
-use super::call::{Call, Position};
+use super::call::Call;
+use crate::Position;
 /// A row in f64, with what it was made from.
 pub(super) struct Exact {
     /// S_i, ascending.

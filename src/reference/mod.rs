@@ -14,6 +14,7 @@
 //! | `call.rs` | the tensors of a call, their rows, the score |
 //! | `exact.rs` | one row: softmax and output |
 //! | `row.rs` | a row with its bound |
+//! | `row_weights.rs` | the weights of a row, with their bound |
 //! | `rounding.rs` | what f32 may do to a number |
 //! | `weights.rs` | the errors of a row's scores and weights |
 //! | `bound.rs` | the bound on a kernel's error, with its derivation |
@@ -55,17 +56,19 @@ mod lsh;
 pub mod oracle;
 mod rounding;
 mod row;
+mod row_weights;
 mod rows;
 mod verify;
 mod weights;
 
 pub use crate::Counter;
 pub use crate::Inputs;
-pub use call::Position;
+pub use crate::Position;
 pub use inputs::{Kind, Tensors, random};
 pub use linear::{linear_attention, linear_features, verify_linear};
 pub use lsh::{LshBuckets, LshGot, LshReport, lsh, lsh_buckets, lsh_order, lsh_with_buckets, verify_lsh};
 pub use row::{Row, Tiles, Walk, row, row_of_format};
+pub use row_weights::{RowWeights, row_weights};
 pub use rows::Rows;
 pub use verify::{Expected, Got, Report, VerifyOptions, Worst, compare_expected, verify};
 pub use weights::WeightFormat;

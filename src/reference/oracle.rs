@@ -19,7 +19,7 @@
 //! # Ok::<(), wgpu_attention::Error>(())
 //! ```
 
-use super::call::{Call, Position};
+use super::call::Call;
 use super::inputs::Tensors;
 use super::rounding::{E, U, gamma};
 use super::row::bounded_row;
@@ -27,6 +27,7 @@ use super::rows::Rows;
 use super::verify::{Got, GotRows, Report};
 use super::weights::WeightFormat;
 use crate::Counter;
+use crate::Position;
 use crate::pattern::Pattern;
 use crate::score::Rule;
 use crate::{Attention, AttentionShape, Element, ElementType, Error, Inputs, Result, Strides};

@@ -1,9 +1,10 @@
 //! One row of attention by the formula, and how far a kernel may be from it.
 
 use super::bound;
-use super::call::{Call, Position};
+use super::call::Call;
 use super::exact::solve;
 use super::weights::WeightFormat;
+use crate::Position;
 use crate::pattern::Pattern;
 use crate::{Attention, Element, Error, Inputs, Result};
 

@@ -1,8 +1,8 @@
 //! Which rows a check looks at: the reference costs O(Lk (d + dv)) a row.
 
-use super::call::Position;
 use crate::AttentionShape;
 use crate::Counter;
+use crate::Position;
 use std::collections::BTreeSet;
 
 /// Rows of the output to check.

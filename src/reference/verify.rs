@@ -3,10 +3,11 @@
 //! The measure is error / bound, not ULP and not an average: outputs are cancelling sums, and one wrong row must
 //! show.
 
-use super::call::{Call, Position, check_type};
+use super::call::{Call, check_type};
 use super::row::{Row, Tiles, Walk, bounded_row};
 use super::rows::Rows;
 use super::weights::WeightFormat;
+use crate::Position;
 use crate::construct::constructed;
 use crate::inputs::check_len;
 use crate::pattern::Pattern;

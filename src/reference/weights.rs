@@ -1,9 +1,10 @@
 //! The errors of a row's scores, and what they make of its weights: sections 1, 2 and 5 of the derivation in `bound.rs`.
 
-use super::call::{Call, Position};
+use super::call::Call;
 use super::exact::Exact;
 use super::rounding::{E, HUGE, TINY, U, gamma, min_normal};
 use crate::KernelPath;
+use crate::Position;
 use crate::score::Known;
 use std::f64::consts::LOG2_E;
 
@@ -72,9 +73,7 @@ impl RowErrors {
         format: WeightFormat,
     ) -> Option<Self> {
         let scores: Vec<f64> = exact.logits().collect();
-        let q = Query::new(call, at);
-        let error = |(&j, &product): (&u32, &f64)| score_error(call, &q, at, j, product);
-        let mut deltas: Vec<f64> = exact.keys.iter().zip(&exact.products).map(error).collect();
+        let mut deltas = score_errors(call, at, exact);
         deltas.extend(exact.sink.map(|sink| if sink == 0.0 { 0.0 } else { TINY }));
         // A sink is a key more, behind the others here and before them in the walk.
         let mut parts = parts.to_vec();
@@ -139,6 +138,13 @@ pub(super) fn product_error(call: &Call<'_>, q: &Query, at: Position, j: u32) ->
     let flushed = if scale * LOG2_E < 2.0 * TINY { condition } else { scale * flushed };
     let d = q.elements.len();
     gamma(d + 3) * condition + flushed + TINY * (2.0 * d as f64 + sum)
+}
+
+/// Section 1: delta of each key.
+pub(super) fn score_errors(call: &Call<'_>, at: Position, exact: &Exact) -> Vec<f64> {
+    let q = Query::new(call, at);
+    let error = |(&j, &product): (&u32, &f64)| score_error(call, &q, at, j, product);
+    exact.keys.iter().zip(&exact.products).map(error).collect()
 }
 
 /// Section 1: delta of a key. Not finite where nothing can be said.

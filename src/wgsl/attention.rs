@@ -141,10 +141,13 @@ impl AttentionVariant {
         });
         texts.extend(self.relative_texts());
         texts.push(score::rows(&self.score));
-        texts.push(match self.score.term("segments") {
-            Some(_) => tensor::reads("segments", ElementType::F32, false),
-            None => include_str!("../../shaders/score/no_segments.wgsl").into(),
-        });
+        match self.score.term("segments") {
+            Some(_) => texts.extend([
+                include_str!("../../shaders/score/segments_tile.wgsl").into(),
+                tensor::reads("segments", ElementType::F32, false),
+            ]),
+            None => texts.push(include_str!("../../shaders/score/no_segments.wgsl").into()),
+        }
         texts.extend([
             tensor::reads("q", self.q, self.aligned_q),
             tensor::reads("k", self.kv, self.aligned_kv),
@@ -191,8 +194,7 @@ impl AttentionVariant {
             (self.stats == Stats::State, "state"),
             (self.accumulate, "accumulate"),
         ];
-        let flags = flags.iter().filter(|flag| flag.0).map(|flag| flag.1);
-        for name in flags.chain(self.score.terms().iter().map(|term| term.name())) {
+        for name in flags.iter().filter(|flag| flag.0).map(|flag| flag.1).chain(score::names(&self.score)) {
             label.push(' ');
             label.push_str(name);
         }

@@ -134,6 +134,7 @@ impl BackwardVariant {
         let mut texts: Vec<String> = vec![include_str!("../../shaders/backward.wgsl").into()];
         texts.extend(self.pass_texts());
         texts.push(include_str!("../../shaders/lib/pairs.wgsl").into());
+        texts.push(include_str!("../../shaders/lib/weight.wgsl").into());
         texts.push(include_str!("../../shaders/keep/bits.wgsl").into());
         texts.extend(score::texts(&self.score));
         texts.push(score::slope(&self.score, self.tensor()));
@@ -241,8 +242,7 @@ impl BackwardVariant {
             (self.k_order, "k-order"),
             (self.accumulate, "accumulate"),
         ];
-        let flags = flags.iter().filter(|flag| flag.0).map(|flag| flag.1);
-        for name in flags.chain(self.score.terms().iter().map(|term| term.name())) {
+        for name in flags.iter().filter(|flag| flag.0).map(|flag| flag.1).chain(score::names(&self.score)) {
             label.push(' ');
             label.push_str(name);
         }

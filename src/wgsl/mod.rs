@@ -20,6 +20,7 @@ mod score;
 mod sort;
 mod tensor;
 mod tile;
+mod weights;
 
 pub use attention::{AttentionVariant, Stats};
 pub use backward::{BackwardRows, BackwardVariant, CopyPass, RecordVariant};
@@ -35,6 +36,7 @@ pub use rotary::RotaryVariant;
 pub use rows::{RowKernel, RowVariant};
 pub use sort::SortPass;
 pub use tile::{DirectTile, StagedTile, Tile};
+pub use weights::WeightsVariant;
 
 use std::fmt::{Display, Write};
 
@@ -162,6 +164,7 @@ pub fn variants() -> Vec<Shader> {
     shaders.extend(BackwardVariant::representatives().iter().map(BackwardVariant::shader));
     shaders.extend(RecordVariant::representatives().iter().map(RecordVariant::shader));
     shaders.extend([CopyPass::Zeros, CopyPass::Sums].map(CopyPass::shader));
+    shaders.extend(WeightsVariant::representatives().iter().map(WeightsVariant::shader));
     shaders.extend(HashVariant::representatives().iter().map(HashVariant::shader));
     shaders.push(PlaceTables::shader());
     shaders.extend(SortPass::all());
@@ -170,6 +173,9 @@ pub fn variants() -> Vec<Shader> {
     shaders.extend(RowVariant::representatives().iter().map(RowVariant::shader));
     shaders.extend(RotaryVariant::representatives().iter().map(RotaryVariant::shader));
     shaders.extend(linear::representatives());
+    // Some variants share a shader.
+    let mut seen = std::collections::HashSet::new();
+    shaders.retain(|shader| seen.insert(shader.text.clone()));
     shaders
 }
 

@@ -1,9 +1,22 @@
 //! The terms of a score, put together.
 
 use super::Header;
-use crate::Score;
 use crate::score::Rule;
+use crate::{Score, Term};
 use std::fmt::Write;
+
+/// What the terms are called in a shader's label.
+pub(super) fn names(score: &Score) -> impl Iterator<Item = &'static str> {
+    score.terms().iter().map(|term| match term {
+        Term::Relative(relative) => match (relative.has_u(), relative.has_w()) {
+            (false, false) => "relative",
+            (true, false) => "relative-u",
+            (false, true) => "relative-w",
+            (true, true) => "relative-u-w",
+        },
+        term => term.name(),
+    })
+}
 
 /// What the terms' files need to know.
 pub(super) fn constants(header: Header, score: &Score) -> Header {

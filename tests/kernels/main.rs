@@ -15,6 +15,7 @@
 //! | `strange.rs` | NaN and infinity: exactly the rows that attend one are not finite |
 //! | `relative.rs` | relative rows: the bound and the sets |
 //! | `segments.rs` | segments: the bound and the sets |
+//! | `weights.rs` | the weights of chosen rows: the bound, what is named as the largest |
 //! | `relations.rs` | heads permuted, scores shifted, work cut otherwise |
 //! | `properties.rs` | all of it over drawn calls (proptest) |
 //! | `cooperative.rs` | the cooperative path: its bound, sets, parts, rescales |
@@ -39,5 +40,6 @@ mod sets;
 mod sizes;
 mod strange;
 mod terms;
+mod weights;
 
 use wgpu_attention_testing as support;

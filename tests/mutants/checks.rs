@@ -1,13 +1,14 @@
 use crate::support::{
     BiasValues, Case, Cut, Draw, Outcome, Picked, Placement, bound_of_parts, bound_on, cooperative,
-    count_of_parts, count_on, cut, failed, gather_of_parts, gather_on, gpu, picked, run,
+    count_of_parts, count_on, cut, failed, gather_of_parts, gather_on, gpu, picked, run, weights_on,
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::{Kind, Tensors};
 use wgpu_attention::wgsl::{DirectTile, StagedTile, Tile};
 use wgpu_attention::{
     Attention, AttentionShape, BiasStrides, Buckets, Causal, Element, ElementType, Full, Gpu, KernelPath,
-    Kernels, Options, PairPredicate, Relative, Score, Segments, Sinks, Site, Storage, Temperature, Window,
+    Kernels, Options, PairPredicate, Relative, Score, Segments, Sinks, Site, Storage, Temperature,
+    WeightsOptions, Window,
 };
 use wgpu_attention_testing::mutants::{Check, Edit};
 
@@ -56,6 +57,15 @@ pub(crate) const CHECKS: &[(&str, Check<Subject>)] = &[
     ("gather", |s| plain().iter().try_for_each(|case| gather_on(&s.small, case).map(drop))),
     ("steep", |s| bound_on(&s.small, &case(scored(Score::new().scale(30.0)), Causal)).map(drop)),
     ("strange", strange),
+    ("weights", |s| {
+        let causal = Case::new(AttentionShape::new(1, 4, 70, 16).kv_heads(2).kv_len(300)).pattern(Causal);
+        // All scores are equal.
+        let equal = causal.clone().kind(Kind::Tiny);
+        let options = WeightsOptions::default().top(7);
+        weights_on(&s.small, &causal, &causal.parts(), options)?;
+        weights_on(&s.small, &equal, &equal.parts(), options)?;
+        Cut::ALL.into_iter().try_for_each(|how| weights_on(&s.small, &causal, &cut(&causal, how, 1), options))
+    }),
     ("lse", |s| {
         lse().iter().try_for_each(|case| count_on(&s.small, case).and(bound_on(&s.small, case)).map(drop))
     }),

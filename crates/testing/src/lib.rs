@@ -15,6 +15,7 @@ mod parts;
 mod patterns;
 mod run;
 mod stats;
+mod weights;
 
 pub use backward::{BoundBackward, GradOutcome, run_backward, run_backward_with};
 pub use buffers::{read, storage};
@@ -32,6 +33,7 @@ pub use parts::{Cut, cut};
 pub use patterns::{PATTERNS, Picked, picked};
 pub use run::{Bound, Outcome, run, run_times};
 pub use stats::{check_all, summary};
+pub use weights::{run_weights, weights_on};
 
 use wgpu_attention::reference::Report;
 

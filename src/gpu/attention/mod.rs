@@ -11,6 +11,7 @@
 //! | `path.rs` | which kernel computes a call, and why |
 //! | `custom.rs` | the WGSL of the caller's own terms, checked |
 //! | `backward/` | gradients |
+//! | `weights/` | the weights of chosen rows |
 //! | `host.rs`, `cache.rs` | slices in, `Vec` out; the plans of the last calls |
 
 mod backward;
@@ -24,6 +25,7 @@ mod merge;
 mod outputs;
 mod path;
 mod tables;
+mod weights;
 
 pub use backward::{
     AttentionGradBuffers, AttentionGradients, BackwardExplanation, BackwardPlan, Gradients, TensorExplanation,
@@ -36,6 +38,7 @@ pub(super) use merge::{Merge, variant as merge_variant};
 pub use outputs::Outputs;
 pub(super) use path::forced;
 pub use path::{PathChoice, cooperative_features};
+pub use weights::{AttentionWeights, RowSummary, WeightsBuffers, WeightsOptions, WeightsPlan};
 
 use super::kernels::Kernels;
 use super::pipeline::Pipeline;

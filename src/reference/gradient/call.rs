@@ -1,8 +1,9 @@
 //! The tensors of a call with dout, read row by row in f64; and what a row's softmax leaves for its gradients.
 
+use crate::Position;
 use crate::inputs::check_len;
 use crate::pattern::Pattern;
-use crate::reference::call::{Call, Position, check_type};
+use crate::reference::call::{Call, check_type};
 use crate::reference::rounding::{TINY, U};
 use crate::score::{Known, Products};
 use crate::{Attention, AttentionShape, Element, Error, Inputs, Result, Strides};

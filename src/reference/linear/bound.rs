@@ -27,8 +27,8 @@
 //! it, unless all is exactly 0.
 
 use super::call::{Line, LinearCall};
+use crate::Position;
 use crate::linear::{Features, Known, LinearOptions};
-use crate::reference::call::Position;
 use crate::reference::rounding::{E, HUGE, TINY, U, gamma, promised, stored};
 
 /// A row of the output with the bound of each element.

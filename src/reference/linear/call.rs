@@ -1,7 +1,8 @@
 //! The tensors of a call of linear attention, checked once, and the features of its rows.
 
+use crate::Position;
 use crate::linear::{Features, Known, LinearInputs, LinearOptions, Map, Row};
-use crate::reference::call::{Position, check_type};
+use crate::reference::call::check_type;
 use crate::reference::rounding::{TINY, gamma, min_normal};
 use crate::{Attention, AttentionShape, Element, ElementType, FeatureMap, Result};
 use rayon::prelude::*;

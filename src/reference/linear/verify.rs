@@ -2,9 +2,10 @@
 
 use super::bound::solve;
 use super::call::LinearCall;
+use crate::Position;
 use crate::inputs::check_len;
 use crate::linear::{LinearInputs, LinearOptions};
-use crate::reference::call::{Position, check_type};
+use crate::reference::call::check_type;
 use crate::reference::{Report, Rows};
 use crate::{Attention, Element, Error, Result};
 use rayon::prelude::*;

@@ -3,10 +3,10 @@
 use super::LshCall;
 use super::bound::{bounded, solve};
 use super::hash::{lsh_buckets, lsh_order};
+use crate::Position;
 use crate::construct::constructed;
 use crate::inputs::check_len;
 use crate::lsh::{LshInputs, LshOptions};
-use crate::reference::call::Position;
 use crate::reference::verify::Report;
 use crate::reference::{Expected, Rows};
 use crate::{Attention, Element, Error, Result};

@@ -367,4 +367,23 @@ wgpu_attention_testing::mutants! {
         "vec4(p.offset + pairs.batch * p.batch" => "vec4(pairs.batch * p.batch";
     "the element offset of merged rows is ignored" ["offsets"]
         "params.out.offset + batch * params.out.batch" => "batch * params.out.batch";
+    // --- weights of chosen rows ---
+    "weights are not over l" ["weights"]
+        "own_over_l * weight(" => "weight(";
+    "weights: the bits of the mask are ignored" ["weights"]
+        "kept = kept & keep(tile.kind, at.first_row % BLOCK_Q, min(places + vec4(tile.offset), vec4(BLOCK_K - 1u)));" => "";
+    "weights: the state is that of the first head" ["weights"]
+        "state[(row.x * params.kernel.heads + row.y) * params.kernel.q_len + own_i]" => "state[own_i]";
+    "weights: rows are not in the part's order" ["weights"]
+        "own_i = query_at(at, row.z);" => "own_i = row.z;";
+    "weights: a key has its neighbour's" ["weights"]
+        "weights[at.w] = p.w;" => "weights[at.w] = p.z;";
+    "weights: equal ones are named from the last key on" ["weights"]
+        "a.y == b.y && a.x < b.x" => "a.y == b.y && a.x > b.x";
+    "weights: the summary forgets earlier parts" ["weights"]
+        "entropy += select(0.0, bitcast<f32>(earlier.x), lane == 0u);" => "";
+    "weights: the entropy has l in bits" ["weights"]
+        "select(log2(own.y) * LN_2, 0.0, empty)" => "select(log2(own.y), 0.0, empty)";
+    "weights: a lane hands on its largest alone" ["weights"]
+        "bests[lane * TOP + n] = best[n];" => "bests[lane * TOP + n] = best[0];";
 }

@@ -85,13 +85,29 @@ pub fn write(rows: &[Statistics]) -> Result<String> {
     Ok(out)
 }
 
+/// Kernels known to spill: a part of the label, the beginning of the families' names, and the most registers and bytes. To be mended;
+/// meanwhile they may not get worse.
+const KNOWN_SPILLS: [(&str, &str, u64); 2] = [
+    // Pair by pair, on the staged tile: the addresses of 16 rows beside 16 sums and 32 vectors of output.
+    (" relative", "navi", 40),
+    // A lane's two queries with their sums, on the family with the fewest registers.
+    ("linear outputs causal", "vega", 16),
+];
+
+/// What may spill of a kernel.
+fn known_spills(row: &Statistics) -> u64 {
+    let known =
+        |(label, family, _): &&(&str, &str, u64)| row.label.contains(label) && row.family.starts_with(family);
+    KNOWN_SPILLS.iter().find(known).map_or(0, |(.., most)| *most)
+}
+
 /// Everything that falls short, one line each; budgets without a shader and shaders without a budget too.
 pub fn shortfalls(budgets: &[Budget], rows: &[Statistics]) -> Vec<String> {
     let mut found = Vec::new();
     for row in rows {
         let now = Budget::of(row);
         let name = format!("{} on {}", row.label, row.family);
-        if row.spills() > 0 {
+        if row.spills() > known_spills(row) {
             found.push(format!("{name}: {} registers and bytes spilled", row.spills()));
         }
         let Some(budget) = budgets.iter().find(|budget| budget.is_for(&now)) else {

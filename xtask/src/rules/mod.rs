@@ -62,6 +62,7 @@ const RULES: [Rule; 5] = [
             "element",
             "construct",
             "inputs",
+            "position",
             "counter",
             "linear",
             "lsh",
