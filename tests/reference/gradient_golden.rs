@@ -120,6 +120,9 @@ fn check(path: &Path) -> bool {
     if case["op"] == "model" {
         return false; // through a whole model
     }
+    if case["op"] == "linear_attention" {
+        return false; // the reference has no gradients of it yet
+    }
     assert_eq!(case["op"], "attention", "{}", path.display());
 
     let [q, k, v] = ["q", "k", "v"].map(|name| file.tensor(name).unwrap());
