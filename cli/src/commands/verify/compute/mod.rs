@@ -63,7 +63,9 @@ pub(super) fn on_gpu<E: Element>(
 ) -> Result<Done> {
     match case {
         Content::Attention(case) => {
-            let gradients = compared(case).filter(|_| pattern.is_none());
+            // In f32 alone: in other types the expected values say nothing, and each is a set of pipelines more.
+            let all_f32 = kv.unwrap_or(E::TYPE) == ElementType::F32 && E::TYPE == ElementType::F32;
+            let gradients = compared(case).filter(|_| pattern.is_none() && all_f32);
             let pattern = pattern.unwrap_or(&case.pattern);
             typed!(kv.unwrap_or(E::TYPE), KV => attention::on_gpu::<E, KV>(gpu, case, pattern, gradients))
         }
