@@ -259,13 +259,13 @@ wgpu_attention_testing::mutants! {
     "segments: a query has the segment of another" ["segments"]
         "own_segment = vec4(a.z, b.z, c.z, d.z);" => "own_segment = vec4(a.z, a.z, c.z, d.z);";
     "segments: s is missing" ["segments"]
-        "(query(at, row, g) + load_segments(segment_rows(0u, head) + 4u * g, count))" => "query(at, row, g)";
+        "(query + load_segments(segment_rows(0u, head) + 4u * g, count))" => "query";
     "segments: they are not scaled" ["segments"]
         "4u * g, count)) * params.kernel.q_scale;" => "4u * g, count));";
     "segments: all heads have the rows of the first" ["segments"]
         "return (n * params.kernel.heads + head) * HEAD_DIM;" => "return n * params.kernel.heads * HEAD_DIM;";
     "segments: the first of packed heads has those of all" ["segments"]
-        "let head = head_of(at, own);\n    var same" => "let head = at.head;\n    var same";
+        "let head = head_of(at, own);\n    var sums" => "let head = at.head;\n    var sums";
     "segments: queries have those of the first batch item" ["segments"]
         "segments[segments_of_queries(at.batch) + query_at" => "segments[segments_of_queries(0u) + query_at";
     "segments: keys have those of the first batch item" ["segments"]
