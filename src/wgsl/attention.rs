@@ -194,10 +194,7 @@ impl AttentionVariant {
             (self.stats == Stats::State, "state"),
             (self.accumulate, "accumulate"),
         ];
-        for name in flags.iter().filter(|flag| flag.0).map(|flag| flag.1).chain(score::names(&self.score)) {
-            label.push(' ');
-            label.push_str(name);
-        }
+        label += &score::suffix(&flags, &self.score);
         label.extend(self.chunks.iter().map(SortedChunks::label));
         label
     }

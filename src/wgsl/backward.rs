@@ -242,10 +242,7 @@ impl BackwardVariant {
             (self.k_order, "k-order"),
             (self.accumulate, "accumulate"),
         ];
-        for name in flags.iter().filter(|flag| flag.0).map(|flag| flag.1).chain(score::names(&self.score)) {
-            label.push(' ');
-            label.push_str(name);
-        }
+        label += &score::suffix(&flags, &self.score);
         label
     }
 

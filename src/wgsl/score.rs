@@ -5,9 +5,9 @@ use crate::score::Rule;
 use crate::{Score, Term};
 use std::fmt::Write;
 
-/// What the terms are called in a shader's label.
-pub(super) fn names(score: &Score) -> impl Iterator<Item = &'static str> {
-    score.terms().iter().map(|term| match term {
+/// The end of a shader's label: the flags that hold, and the terms.
+pub(super) fn suffix(flags: &[(bool, &str)], score: &Score) -> String {
+    let terms = score.terms().iter().map(|term| match term {
         Term::Relative(relative) => match (relative.has_u(), relative.has_w()) {
             (false, false) => "relative",
             (true, false) => "relative-u",
@@ -15,7 +15,9 @@ pub(super) fn names(score: &Score) -> impl Iterator<Item = &'static str> {
             (true, true) => "relative-u-w",
         },
         term => term.name(),
-    })
+    });
+    let flags = flags.iter().filter(|flag| flag.0).map(|flag| flag.1);
+    flags.chain(terms).map(|name| format!(" {name}")).collect()
 }
 
 /// What the terms' files need to know.

@@ -53,34 +53,20 @@ pub(crate) struct Gradient {
 
 /// Keys of an attention case, beside those of its score.
 const KEYS: [&str; 2] = ["pattern", "same_set"];
-/// Tensors of an attention case, beside those of its score.
-const TENSORS: [&str; 20] = [
-    "q",
-    "k",
-    "v",
-    "mask",
-    "layout",
-    "out",
-    "lse",
-    "dout",
-    "dq",
-    "dk",
-    "dv",
-    "dr",
-    "du",
-    "dw",
-    "ds",
-    "dseg_embed",
-    "dsinks",
-    "dbucket_table",
-    "ddistance_bias",
-    "dalibi_slopes",
-];
+/// Tensors of an attention case, beside those of its score and its gradients.
+const TENSORS: [&str; 8] = ["q", "k", "v", "mask", "layout", "out", "lse", "dout"];
+/// Gradients by q, k and v.
+pub(super) const GRADIENTS: [&str; 3] = ["dq", "dk", "dv"];
+/// Gradients by tensors of the score.
+pub(super) const TERM_GRADIENTS: [&str; 9] =
+    ["dr", "du", "dw", "ds", "dseg_embed", "dsinks", "dbucket_table", "ddistance_bias", "dalibi_slopes"];
 
 /// Reads a case of the op `attention`.
 pub(super) fn attention(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
-    let (known_keys, tensors) =
-        ([&KEYS[..], &score::KEYS].concat(), [&TENSORS[..], &score::TENSORS].concat());
+    let (known_keys, tensors) = (
+        [&KEYS[..], &score::KEYS].concat(),
+        [&TENSORS[..], &GRADIENTS, &TERM_GRADIENTS, &score::TENSORS].concat(),
+    );
     if let Some(reason) = unknown(file, keys, &known_keys, &tensors) {
         return Ok(Content::Unsupported(reason));
     }
@@ -122,12 +108,12 @@ fn gradients(
 ) -> Result<Option<Gradients>> {
     let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } = *shape;
     let shapes = [
-        ("dq", [batch, heads, q_len, head_dim]),
-        ("dk", [batch, kv_heads, kv_len, head_dim]),
-        ("dv", [batch, kv_heads, kv_len, value_dim]),
+        [batch, heads, q_len, head_dim],
+        [batch, kv_heads, kv_len, head_dim],
+        [batch, kv_heads, kv_len, value_dim],
     ];
     let mut each = vec![];
-    for (name, shape) in shapes {
+    for (name, shape) in GRADIENTS.into_iter().zip(shapes) {
         let Some(tensor) = file.find(name) else { continue };
         tensor.expect(&shape, "that of its tensor")?;
         let allowance = super::allowance(keys, name)?;
@@ -143,9 +129,7 @@ fn gradients(
     if segments {
         each.clear();
     }
-    let of_terms = ["dr", "du", "dw", "dsinks", "dbucket_table", "ddistance_bias", "dalibi_slopes"]
-        .iter()
-        .any(|name| file.find(name).is_some());
+    let of_terms = TERM_GRADIENTS.iter().any(|name| file.find(name).is_some());
     Ok(Some(Gradients { dout: dout.floats()?, each, not_compared: segments || of_terms }))
 }
 

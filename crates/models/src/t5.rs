@@ -82,15 +82,7 @@ impl Model<'_, '_> {
         for n in 0..stack.blocks {
             self.show(machine, &stack, n, &stack.x);
             let part = |layer: usize| format!("encoder.block.{n}.layer.{layer}");
-            let normed = self.normed(machine, rows, &part(0), &stack.x)?;
-            let attention = (&call, &mask, Some(&table));
-            self.attend(
-                machine,
-                &format!("{}.SelfAttention", part(0)),
-                attention,
-                [&normed, &normed],
-                &stack.x,
-            )?;
+            self.attend_itself(machine, rows, &part(0), (&call, &mask, Some(&table)), &stack.x)?;
             self.feed_forward(machine, rows, &part(1), &stack.x)?;
         }
         self.end(machine, &stack)
@@ -119,15 +111,7 @@ impl Model<'_, '_> {
         for n in 0..stack.blocks {
             self.show(machine, &stack, n, &stack.x);
             let part = |layer: usize| format!("decoder.block.{n}.layer.{layer}");
-            let normed = self.normed(machine, rows, &part(0), &stack.x)?;
-            let attention = (&call, &mask, Some(&table));
-            self.attend(
-                machine,
-                &format!("{}.SelfAttention", part(0)),
-                attention,
-                [&normed, &normed],
-                &stack.x,
-            )?;
+            self.attend_itself(machine, rows, &part(0), (&call, &mask, Some(&table)), &stack.x)?;
             let normed = self.normed(machine, rows, &part(1), &stack.x)?;
             let attention = (&cross, &cross_mask, None);
             self.attend(
@@ -162,6 +146,19 @@ impl Model<'_, '_> {
         let mut call = self.call([stack.batch, stack.len, stack.len]);
         call.score = call.score.with(Buckets::new(buckets, distance).bidirectional(bidirectional));
         Ok((call, machine.upload(&table)))
+    }
+
+    /// Adds what x, once normed, makes of itself to x: the first step of a block of either stack.
+    fn attend_itself<M: Machine>(
+        &self,
+        machine: &mut M,
+        rows: usize,
+        part: &str,
+        attention: (&Attention, &M::Mask, Option<&M::Tensor>),
+        x: &M::Tensor,
+    ) -> Result<(), Error> {
+        let normed = self.normed(machine, rows, part, x)?;
+        self.attend(machine, &format!("{part}.SelfAttention"), attention, [&normed, &normed], x)
     }
 
     /// Adds what a query makes of the keys to x.

@@ -1,9 +1,8 @@
-use super::guards::{Extents, Guarded};
+use super::guards::{Extents, Guarded, GuardedInputs};
 use super::layouts::contiguous;
 use super::run::read;
 use wgpu_attention::{
-    Attention, AttentionBuffers, AttentionGradBuffers, AttentionShape, Call, Element, Gpu, Gradients, Inputs,
-    Parts, Strides,
+    Attention, AttentionBuffers, AttentionGradBuffers, Call, Element, Gpu, Gradients, Inputs, Parts,
 };
 
 /// What the backward kernels wrote, contiguous.
@@ -88,51 +87,35 @@ impl BoundBackward {
         wanted: &[&str],
     ) -> Self {
         let device = gpu.device();
-        let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } =
-            attention.shape;
-        let rows =
-            |strides, heads, rows, dim, len| Extents { strides, sizes: [batch, heads, rows], dim, len };
-        let one_row = |len: usize| Extents { strides: Strides::default(), sizes: [1, 1, 1], dim: len, len };
-        let q_at = rows(attention.q_strides(), heads, q_len, head_dim, attention.len_q());
-        let k_at = rows(attention.k_strides(), kv_heads, kv_len, head_dim, attention.len_k());
-        let v_at = rows(attention.v_strides(), kv_heads, kv_len, value_dim, attention.len_v());
-        let out_at = rows(attention.out_strides(), heads, q_len, value_dim, attention.len_out());
-
-        let q = Guarded::input(device, "q", inputs.q, q_at);
-        let k = Guarded::input(device, "k", inputs.k, k_at);
-        let v = Guarded::input(device, "v", inputs.v, v_at);
-        let dout = Guarded::input(device, "dout", dout, out_at);
-        let of_term = |term: wgpu_attention::TermTensor| {
-            let values = inputs.get(term.name).expect("the inputs have the tensors of the score");
-            (term.name, Guarded::input(device, term.name, values, one_row(term.len)))
-        };
-        let terms: Vec<_> = attention.score.tensors(&attention.shape).into_iter().map(of_term).collect();
+        let [q_at, k_at, v_at] = Extents::of_inputs(attention);
+        let own = GuardedInputs::new(device, attention, inputs);
+        let dout = Guarded::input(device, "dout", dout, Extents::of_out(attention));
         let out = Guarded::of_rows(device, "out", size_of::<O>(), attention);
-        let state = Guarded::output(device, "state", 4, one_row(2 * attention.len_lse()));
+        let state = Guarded::output(device, "state", 4, Extents::of_one_row(2 * attention.len_lse()));
         let grad = |name, at| Guarded::output(device, name, size_of::<O>(), at);
         let written = [grad("dq", q_at), grad("dk", k_at), grad("dv", v_at)];
 
         let all = attention.score.tensors(&attention.shape).into_iter();
         let wanted = all.filter(|tensor| wanted.contains(&tensor.name));
-        let gradient = |name, len| (name, Guarded::output(device, name, 4, one_row(len)));
+        let gradient = |name, len| (name, Guarded::output(device, name, 4, Extents::of_one_row(len)));
         let wanted: Vec<_> = wanted.map(|tensor| gradient(tensor.name, tensor.len)).collect();
 
         let refused = |e| -> ! { panic!("{e}\n{attention:?}") };
         let plan = gpu.kernels().attention_parts(attention, parts).unwrap_or_else(|e| refused(e));
-        let tensors = || terms.iter().map(|(name, tensor)| (*name, tensor.binding())).collect();
-        let mut buffers = AttentionBuffers::new(q.binding(), k.binding(), v.binding(), out.binding());
-        buffers.tensors = tensors();
+        let mut buffers =
+            AttentionBuffers::new(own.q.binding(), own.k.binding(), own.v.binding(), out.binding());
+        buffers.tensors = own.tensors();
         let forward = plan.bind(buffers.state(state.binding())).unwrap_or_else(|e| refused(e));
 
         let gradients = Gradients::of(attention).storage(O::TYPE);
         let backward = plan.backward_with(gradients).unwrap_or_else(|e| refused(e));
-        let (q, k, v, out) = (q.binding(), k.binding(), v.binding(), out.binding());
+        let (q, k, v, out) = (own.q.binding(), own.k.binding(), own.v.binding(), out.binding());
         let [dq, dk, dv] = &written;
         let mut buffers = AttentionGradBuffers::new(q, k, v, out, state.binding(), dout.binding())
             .dq(dq.binding())
             .dk(dk.binding())
             .dv(dv.binding());
-        buffers.tensors = tensors();
+        buffers.tensors = own.tensors();
         buffers.tensor_gradients = wanted.iter().map(|(name, tensor)| (*name, tensor.binding())).collect();
         let backward = backward.bind(buffers).unwrap_or_else(|e| refused(e));
         Self { forward, backward, written, at: [q_at, k_at, v_at], tensors: wanted }

@@ -1,6 +1,6 @@
 use super::layouts::covered;
 use wgpu::util::DeviceExt;
-use wgpu_attention::{Attention, Element, Strides};
+use wgpu_attention::{Attention, AttentionShape, Element, Inputs, Strides};
 
 /// A NaN in f32, and in both halves as f16 and as bf16.
 pub const POISON: u32 = 0x7fff_7fff;
@@ -15,6 +15,32 @@ pub(super) struct Extents {
     pub(super) sizes: [usize; 3],
     pub(super) dim: usize,
     pub(super) len: usize,
+}
+
+impl Extents {
+    /// Of q, k and v.
+    pub(super) fn of_inputs(attention: &Attention) -> [Self; 3] {
+        let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } =
+            attention.shape;
+        let rows = |strides, heads, rows, dim, len| Self { strides, sizes: [batch, heads, rows], dim, len };
+        [
+            rows(attention.q_strides(), heads, q_len, head_dim, attention.len_q()),
+            rows(attention.k_strides(), kv_heads, kv_len, head_dim, attention.len_k()),
+            rows(attention.v_strides(), kv_heads, kv_len, value_dim, attention.len_v()),
+        ]
+    }
+
+    /// Of out, and of its gradient.
+    pub(super) fn of_out(attention: &Attention) -> Self {
+        let shape = &attention.shape;
+        let sizes = [shape.batch, shape.heads, shape.q_len];
+        Self { strides: attention.out_strides(), sizes, dim: shape.value_dim, len: attention.len_out() }
+    }
+
+    /// Of elements one behind the other.
+    pub(super) fn of_one_row(len: usize) -> Self {
+        Self { strides: Strides::default(), sizes: [1, 1, 1], dim: len, len }
+    }
 }
 
 /// A tensor in a buffer whose every other byte is poison: before it, behind it, between its rows.
@@ -55,11 +81,7 @@ impl Guarded {
         element_bytes: usize,
         attention: &Attention,
     ) -> Self {
-        let shape = &attention.shape;
-        let sizes = [shape.batch, shape.heads, shape.q_len];
-        let (strides, len) = (attention.out_strides(), attention.len_out());
-        let at = Extents { strides, sizes, dim: shape.value_dim, len };
-        Self::output(device, name, element_bytes, at)
+        Self::output(device, name, element_bytes, Extents::of_out(attention))
     }
 
     /// What the buffer holds as long as nothing is written.
@@ -112,5 +134,38 @@ impl Guarded {
             }
             None => Ok(bytemuck::pod_collect_to_vec(&all[self.offset..][..self.bytes])),
         }
+    }
+}
+
+/// The inputs of a call, each guarded.
+pub(super) struct GuardedInputs {
+    pub(super) q: Guarded,
+    pub(super) k: Guarded,
+    pub(super) v: Guarded,
+    terms: Vec<(&'static str, Guarded)>,
+}
+
+impl GuardedInputs {
+    pub(super) fn new<Q: Element, KV: Element>(
+        device: &wgpu::Device,
+        attention: &Attention,
+        inputs: &Inputs<'_, Q, KV>,
+    ) -> Self {
+        let [q, k, v] = Extents::of_inputs(attention);
+        let of_term = |term: wgpu_attention::TermTensor| {
+            let values = inputs.get(term.name).expect("the inputs have the tensors of the score");
+            (term.name, Guarded::input(device, term.name, values, Extents::of_one_row(term.len)))
+        };
+        Self {
+            q: Guarded::input(device, "q", inputs.q, q),
+            k: Guarded::input(device, "k", inputs.k, k),
+            v: Guarded::input(device, "v", inputs.v, v),
+            terms: attention.score.tensors(&attention.shape).into_iter().map(of_term).collect(),
+        }
+    }
+
+    /// The tensors of the score's terms.
+    pub(super) fn tensors(&self) -> Vec<(&'static str, wgpu::BufferBinding<'_>)> {
+        self.terms.iter().map(|(name, tensor)| (*name, tensor.binding())).collect()
     }
 }

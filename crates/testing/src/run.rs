@@ -1,7 +1,5 @@
-use super::guards::{Extents, Guarded};
-use wgpu_attention::{
-    Attention, AttentionBuffers, AttentionShape, Call, Element, Gpu, Inputs, Parts, Strides,
-};
+use super::guards::{Extents, Guarded, GuardedInputs};
+use wgpu_attention::{Attention, AttentionBuffers, Call, Element, Gpu, Inputs, Parts};
 
 /// What a kernel wrote.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,30 +66,15 @@ impl Bound {
         lse: bool,
     ) -> Self {
         let device = gpu.device();
-        let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } =
-            attention.shape;
-        let rows =
-            |strides, heads, rows, dim, len| Extents { strides, sizes: [batch, heads, rows], dim, len };
-        let one_row = |len: usize| Extents { strides: Strides::default(), sizes: [1, 1, 1], dim: len, len };
-        let q = rows(attention.q_strides(), heads, q_len, head_dim, attention.len_q());
-        let k = rows(attention.k_strides(), kv_heads, kv_len, head_dim, attention.len_k());
-        let v = rows(attention.v_strides(), kv_heads, kv_len, value_dim, attention.len_v());
-
-        let q = Guarded::input(device, "q", inputs.q, q);
-        let k = Guarded::input(device, "k", inputs.k, k);
-        let v = Guarded::input(device, "v", inputs.v, v);
-        let of_term = |term: wgpu_attention::TermTensor| {
-            let values = inputs.get(term.name).expect("the inputs have the tensors of the score");
-            (term.name, Guarded::input(device, term.name, values, one_row(term.len)))
-        };
-        let terms: Vec<_> = attention.score.tensors(&attention.shape).into_iter().map(of_term).collect();
+        let own = GuardedInputs::new(device, attention, inputs);
         let out = Guarded::of_rows(device, "out", size_of::<O>(), attention);
-        let lse = lse.then(|| Guarded::output(device, "lse", 4, one_row(attention.len_lse())));
+        let lse = lse.then(|| Guarded::output(device, "lse", 4, Extents::of_one_row(attention.len_lse())));
 
         let plan = gpu.kernels().attention_parts(attention, parts);
         let plan = plan.unwrap_or_else(|e| panic!("{e}\n{attention:?}"));
-        let mut buffers = AttentionBuffers::new(q.binding(), k.binding(), v.binding(), out.binding());
-        buffers.tensors = terms.iter().map(|(name, tensor)| (*name, tensor.binding())).collect();
+        let mut buffers =
+            AttentionBuffers::new(own.q.binding(), own.k.binding(), own.v.binding(), out.binding());
+        buffers.tensors = own.tensors();
         buffers.lse = lse.as_ref().map(Guarded::binding);
         let call = plan.bind(buffers).unwrap_or_else(|e| panic!("{e}\n{attention:?}"));
         Self { call, out, lse }

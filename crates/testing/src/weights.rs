@@ -1,11 +1,10 @@
 use super::case::Case;
 use super::draw::Draw;
-use super::guards::{Extents, Guarded};
+use super::guards::{Extents, Guarded, GuardedInputs};
 use super::run::read;
 use wgpu_attention::reference::{self, Tensors, WeightFormat, row_weights};
 use wgpu_attention::{
-    Attention, AttentionBuffers, AttentionShape, Element, Gpu, Inputs, Parts, Position, Strides,
-    WeightsBuffers, WeightsOptions,
+    Attention, AttentionBuffers, Element, Gpu, Inputs, Parts, Position, WeightsBuffers, WeightsOptions,
 };
 
 /// The weights and summaries that the kernels write for these rows, as the bits that they are; each empty where it is not asked for. Outputs
@@ -19,36 +18,25 @@ pub fn run_weights<Q: Element, KV: Element>(
     options: WeightsOptions,
 ) -> Result<[Vec<u32>; 2], String> {
     let device = gpu.device();
-    let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } = attention.shape;
-    let tensor = |strides, heads, rows, dim, len| Extents { strides, sizes: [batch, heads, rows], dim, len };
-    let one_row = |len: usize| Extents { strides: Strides::default(), sizes: [1, 1, 1], dim: len, len };
-    let q = tensor(attention.q_strides(), heads, q_len, head_dim, attention.len_q());
-    let k = tensor(attention.k_strides(), kv_heads, kv_len, head_dim, attention.len_k());
-    let v = tensor(attention.v_strides(), kv_heads, kv_len, value_dim, attention.len_v());
-    let q = Guarded::input(device, "q", inputs.q, q);
-    let k = Guarded::input(device, "k", inputs.k, k);
-    let v = Guarded::input(device, "v", inputs.v, v);
-    let of_term = |term: wgpu_attention::TermTensor| {
-        let values = inputs.get(term.name).expect("the inputs have the tensors of the score");
-        (term.name, Guarded::input(device, term.name, values, one_row(term.len)))
-    };
-    let terms: Vec<_> = attention.score.tensors(&attention.shape).into_iter().map(of_term).collect();
+    let own = GuardedInputs::new(device, attention, inputs);
     let out = Guarded::of_rows(device, "out", attention.storage.out.size_bytes(), attention);
-    let state = Guarded::output(device, "state", 4, one_row(2 * attention.len_lse()));
+    let state = Guarded::output(device, "state", 4, Extents::of_one_row(2 * attention.len_lse()));
 
     let refused = |e| -> ! { panic!("{e}\n{attention:?}") };
     let plan = gpu.kernels().attention_parts(attention, parts).unwrap_or_else(|e| refused(e));
-    let tensors = || terms.iter().map(|(name, tensor)| (*name, tensor.binding())).collect();
-    let mut buffers = AttentionBuffers::new(q.binding(), k.binding(), v.binding(), out.binding());
-    buffers.tensors = tensors();
+    let mut buffers = AttentionBuffers::new(own.q.binding(), own.k.binding(), own.v.binding(), out.binding());
+    buffers.tensors = own.tensors();
     let forward = plan.bind(buffers.state(state.binding())).unwrap_or_else(|e| refused(e));
 
     let plan = plan.weights(rows, options).unwrap_or_else(|e| refused(e));
-    let weights = options.matrix.then(|| Guarded::output(device, "weights", 4, one_row(plan.len_weights())));
-    let summaries =
-        options.summary.map(|_| Guarded::output(device, "summaries", 4, one_row(plan.len_summaries())));
-    let mut buffers = WeightsBuffers::new(q.binding(), k.binding(), state.binding());
-    buffers.tensors = tensors();
+    let weights = options
+        .matrix
+        .then(|| Guarded::output(device, "weights", 4, Extents::of_one_row(plan.len_weights())));
+    let summaries = options
+        .summary
+        .map(|_| Guarded::output(device, "summaries", 4, Extents::of_one_row(plan.len_summaries())));
+    let mut buffers = WeightsBuffers::new(own.q.binding(), own.k.binding(), state.binding());
+    buffers.tensors = own.tensors();
     buffers.weights = weights.as_ref().map(Guarded::binding);
     buffers.summaries = summaries.as_ref().map(Guarded::binding);
     let call = plan.bind(buffers).unwrap_or_else(|e| refused(e));

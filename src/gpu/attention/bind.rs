@@ -144,12 +144,7 @@ impl AttentionPlan {
         let check = |name, binding: &wgpu::BufferBinding<'a>, elements, element| {
             checked_binding(&limits, name, binding, elements, element)
         };
-        let mut tensors = vec![];
-        for tensor in &needed {
-            if let Some((_, binding)) = buffers.tensors.iter().find(|(name, _)| *name == tensor.name) {
-                tensors.push((tensor.name, check(tensor.name, binding, tensor.len, ElementType::F32)?));
-            }
-        }
+        let tensors = self.checked_tensors(&buffers.tensors)?;
         let (lse, state) = (buffers.lse.as_ref(), buffers.state.as_ref());
         let len_state = 2 * attention.len_lse();
         let checked = AttentionBuffers {
@@ -173,6 +168,38 @@ impl AttentionPlan {
         named.extend(tensors.iter().map(|(name, binding)| (*name, Some(binding), Access::Read)));
         check_aliasing(&named, self.kernels.options().shared_buffers)?;
         Ok(AttentionBuffers { tensors, ..checked })
+    }
+
+    /// The tensors of the score's terms, each checked and cut. Their names have been checked.
+    pub(super) fn checked_tensors<'a>(
+        &self,
+        given: &[(&'a str, wgpu::BufferBinding<'a>)],
+    ) -> Result<Vec<(&'a str, wgpu::BufferBinding<'a>)>> {
+        let (attention, limits) = (&self.inner.attention, self.kernels.device().limits());
+        let mut tensors = vec![];
+        for tensor in attention.score.tensors(&attention.shape) {
+            if let Some((_, binding)) = given.iter().find(|(name, _)| *name == tensor.name) {
+                let checked = checked_binding(&limits, tensor.name, binding, tensor.len, ElementType::F32)?;
+                tensors.push((tensor.name, checked));
+            }
+        }
+        Ok(tensors)
+    }
+
+    /// With what the terms of the score bind: the caller's tensors, and their own.
+    pub(super) fn with_terms<'a>(
+        &'a self,
+        mut bindings: Bindings<'a>,
+        given: &[(&str, wgpu::BufferBinding<'a>)],
+    ) -> Bindings<'a> {
+        for (name, constants) in &self.inner.constants {
+            bindings = bindings.with(name, constants.as_entire_buffer_binding());
+        }
+        for tensor in self.inner.attention.score.tensors(&self.inner.attention.shape) {
+            let given = given.iter().find(|(name, _)| *name == tensor.name);
+            bindings = bindings.with_some(tensor.name, given.map(|(_, binding)| binding.clone()));
+        }
+        bindings
     }
 
     /// The dispatches over checked buffers: the parts, then a merge where there is one.
@@ -200,13 +227,7 @@ impl AttentionPlan {
                 .with("out", merged.clone().unwrap_or(buffers.out.clone()))
                 .with_some("state", state.clone())
                 .with_some("lse", buffers.lse.clone());
-            for (name, constants) in &inner.constants {
-                bindings = bindings.with(name, constants.as_entire_buffer_binding());
-            }
-            for tensor in inner.attention.score.tensors(&inner.attention.shape) {
-                let given = buffers.tensors.iter().find(|(name, _)| *name == tensor.name);
-                bindings = bindings.with_some(tensor.name, given.map(|(_, binding)| binding.clone()));
-            }
+            bindings = self.with_terms(bindings, &buffers.tensors);
             steps.push((Stage::Main, Step::new(device, pipeline, &params, part.work, &bindings)?));
         }
         if let (Some(pipeline), Some(state)) = (merge, state) {

@@ -141,12 +141,7 @@ impl BackwardPlan {
             binding.as_ref().map(|binding| check(name, binding, elements, element)).transpose()
         };
         let [dq, dk, dv, dout] = gradients.lens(shape);
-        let mut tensors = vec![];
-        for tensor in &needed {
-            if let Some((_, binding)) = buffers.tensors.iter().find(|(name, _)| *name == tensor.name) {
-                tensors.push((tensor.name, check(tensor.name, binding, tensor.len, ElementType::F32)?));
-            }
-        }
+        let tensors = self.forward.checked_tensors(&buffers.tensors)?;
         let mut tensor_gradients = vec![];
         for (n, (name, binding)) in buffers.tensor_gradients.iter().enumerate() {
             let name = self.tensor(name)?.name;
@@ -226,7 +221,6 @@ impl BackwardPlan {
         buffers: &AttentionGradBuffers<'a>,
         records: wgpu::BufferBinding<'a>,
     ) -> Bindings<'a> {
-        let attention = self.attention();
         let mut shared = Bindings::default()
             .with("q", buffers.q.clone())
             .with("k", buffers.k.clone())
@@ -236,13 +230,7 @@ impl BackwardPlan {
             .with_some("dq", buffers.dq.clone())
             .with_some("dk", buffers.dk.clone())
             .with_some("dv", buffers.dv.clone());
-        for (name, constants) in &self.forward.inner.constants {
-            shared = shared.with(name, constants.as_entire_buffer_binding());
-        }
-        for tensor in attention.score.tensors(&attention.shape) {
-            let given = buffers.tensors.iter().find(|(name, _)| *name == tensor.name);
-            shared = shared.with_some(tensor.name, given.map(|(_, binding)| binding.clone()));
-        }
+        shared = self.forward.with_terms(shared, &buffers.tensors);
         shared
     }
 

@@ -70,13 +70,7 @@ impl WeightsPlan {
             .with("state", checked.state.clone())
             .with_some("weights", checked.weights.clone())
             .with_some("summaries", checked.summaries.clone());
-        for (name, constants) in &forward.inner.constants {
-            shared = shared.with(name, constants.as_entire_buffer_binding());
-        }
-        for tensor in self.attention().score.tensors(&self.attention().shape) {
-            let given = checked.tensors.iter().find(|(name, _)| *name == tensor.name);
-            shared = shared.with_some(tensor.name, given.map(|(_, binding)| binding.clone()));
-        }
+        shared = forward.with_terms(shared, &checked.tensors);
         let mut steps = vec![];
         if let (Some(weights), true) = (&checked.weights, self.len_weights() > 0) {
             steps.push((Stage::Prepare, self.zero(weights.clone())?));
@@ -115,12 +109,7 @@ impl WeightsPlan {
         let check = |name, binding: &wgpu::BufferBinding<'a>, elements, element| {
             checked_binding(&limits, name, binding, elements, element)
         };
-        let mut tensors = vec![];
-        for tensor in &needed {
-            if let Some((_, binding)) = buffers.tensors.iter().find(|(name, _)| *name == tensor.name) {
-                tensors.push((tensor.name, check(tensor.name, binding, tensor.len, ElementType::F32)?));
-            }
-        }
+        let tensors = self.forward.checked_tensors(&buffers.tensors)?;
         let options = self.inner.options;
         let wanted = |name: &'static str, binding: &Option<wgpu::BufferBinding<'a>>, planned, len| match (
             binding, planned,
