@@ -52,8 +52,7 @@ fn meet_rows(at: Head, tile: KeyTile) {
     let end = first_related(at, tile) + i32(KEYS);
     let first = end - i32(SPAN);
     let follows = ring_end >= first && ring_end <= end && (end - ring_end) % i32(KEYS) == 0;
-    var t = select(first, ring_end, follows);
-    while (t < end) {
+    for (var t = select(first, ring_end, follows); t < end; t += i32(KEYS)) {
         let rows = vec4(row_at(params.relative.rows, at.batch, at.head, 0u));
         let r0 = rows + new_rows(t);
         let r1 = rows + new_rows(t + 1);
@@ -74,9 +73,8 @@ fn meet_rows(at: Head, tile: KeyTile) {
         keep_related(u32(t + 1), x1);
         keep_related(u32(t + 2), x2);
         keep_related(u32(t + 3), x3);
-        t += i32(KEYS);
     }
-    ring_end = t;
+    ring_end = end;
 }
 
 // Where every fourth row from t on begins; those past the ends are the rows there.

@@ -18,6 +18,10 @@ use crate::{build, steps};
 pub(crate) const RUNNER: &str = "run-test";
 /// Cases drawn for each property in a quick run; 256 otherwise.
 const CASES: (&str, &str) = ("PROPTEST_CASES", "32");
+/// How Mesa's software adapters compile: at once, instead of well. Nearly all kernels of the tests run for a moment, and LLVM spends
+/// three to five times that on each (backward, d = 64: 1.3 s, and 0.3 s in this way; llvmpipe of Mesa 26.1, 2026-11-29). What
+/// optimized code computes, the gates' other implementations, the newcomer's program and the benchmark's checks see.
+const COMPILE_AT_ONCE: (&str, &str) = ("GALLIVM_PERF", "nopt");
 /// How many are listed.
 const LISTED: usize = 15;
 
@@ -37,6 +41,9 @@ pub(crate) fn test(launcher: &Launcher, quick: bool, arguments: &[String]) -> Re
     let mut cargo = launcher.cargo_through(&[&build::ourselves()?, Path::new(RUNNER)])?;
     if quick && std::env::var_os(CASES.0).is_none() {
         cargo.env(CASES.0, CASES.1);
+    }
+    if std::env::var_os(COMPILE_AT_ONCE.0).is_none() {
+        cargo.env(COMPILE_AT_ONCE.0, COMPILE_AT_ONCE.1);
     }
     cargo.args(["test", "--workspace", "--all-features", "--no-fail-fast"]).args(arguments);
     let line = steps::words(&cargo);

@@ -155,7 +155,8 @@ fn plans_are_explained() {
     let more = ["full", "--len", "64", "--alibi=mpt", "--alibi-symmetric", "--softcap", "30", "--kv-dtype"];
     for where_it_runs in [&["f16"][..], &["f16", "--cpu-only"]] {
         let it = explain(&[&more, where_it_runs].concat());
-        assert_eq!((&it["score"], &it["dtype"]), (&"softcap, alibi".into(), &"f32".into()), "{it}");
+        let score = "softcap:cap=30 + alibi:slopes=mpt,symmetric=true";
+        assert_eq!((&it["score"], &it["dtype"]), (&score.into(), &"f32".into()), "{it}");
         assert_eq!(it["kv_dtype"], "f16", "{it}");
     }
     let none = explain(&["causal", "--len", "8", "--kv-len", "0"]);

@@ -58,7 +58,7 @@ fn planted_faults_are_found() {
         // Left beside, they would be the first to be found.
         case.write(scratch.file(&format!("{name}.safetensors")));
     }
-    let outcome = wgpu_attention(["verify", &scratch.file(""), "--json"]);
+    let outcome = wgpu_attention(["verify", &scratch.file(""), "--json", "--adapter", "0"]);
     assert_eq!(outcome.code, 1, "{}", outcome.stderr);
     let lines = outcome.json();
     for (name, ..) in FAULTS {

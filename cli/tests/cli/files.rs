@@ -203,15 +203,15 @@ fn what_is_not_there_yet() {
     let extensions: [(&str, Extend, &str); 10] = [
         ("op", |f| f.case["op"] = json!("ring_attention"), "op `ring_attention` is not there yet"),
         ("key", |f| f.case["dropout"] = json!(0.1), "key `dropout` is not there yet"),
-        ("tensor", |f| f.set_floats("sinks", &[3], &[0.0; 3]), "tensor `sinks` is not there yet"),
+        ("tensor", |f| f.set_floats("gates", &[3], &[0.0; 3]), "tensor `gates` is not there yet"),
         (
             "several",
             |f| {
                 f.case["dropout"] = json!(0.1);
-                f.set_floats("sinks", &[3], &[0.0; 3]);
+                f.set_floats("gates", &[3], &[0.0; 3]);
                 f.set_floats("attn_mask", &[4, 6], &[0.0; 24]);
             },
-            "key `dropout`, tensor `attn_mask`, tensor `sinks` are not there yet",
+            "key `dropout`, tensor `attn_mask`, tensor `gates` are not there yet",
         ),
         (
             "error_key",

@@ -222,8 +222,8 @@ fn malformed_cases() {
         (
             "bert_family",
             "e2e_bert",
-            |f| f.case["family"] = json!("t5"),
-            "family: need `bert` or `gpt2`, found `t5`",
+            |f| f.case["family"] = json!("elmo"),
+            "family: need `bert`, `gpt2`, `t5`, `transfoxl` or `xlnet`, found `elmo`",
         ),
         (
             "bert_missing",
