@@ -10,11 +10,11 @@
 // of the score's terms come of passes over queries, too (backward/terms.wgsl). So no sum is shared between workgroups: there are no
 // atomics, and the same call gives the same bits.
 //
-// Each lane holds 4 whole rows, and needs neither workgroup memory nor barriers. The columns are the same for all lanes.
-//
 //     keep/       which rows and columns meet: rows_of, walk, keep, query_at (of a row), key_at (of a column)
 //     score/      score, and its slope f: score_slope
-//     backward/   the passes: item_of, run, attend; of those over queries begin, take, end; relative rows: content, relate, ...
+//     backward/   queries, keys: which tensors the rows and the columns are of, and the weights of a pair: item_of, run, own_head,
+//                 own_value, column_head, column_value, weights_of; dq, dk, dv: write_head, write_value; terms: take; relative: content,
+//                 relate, ...; direct, staged: how the lanes of a workgroup share the work: row_tile_at, begin, attend, end
 //     tensor/     how the elements of a tensor are stored: load_q, load_k, load_v, load_dout, store_dq, store_dk, store_dv, ...
 
 struct KernelParams {
@@ -46,11 +46,20 @@ struct Head { batch: u32, head: u32, k_at: u32, v_at: u32, first_row: u32, end_r
 // A tile of `count` columns from `first` on; `kind` is FULL or its bit tile, of which it begins at `offset`.
 struct KeyTile { first: u32, count: u32, kind: u32, offset: u32 }
 
-// Where a lane works: its rows are r + LANES t, t = 0..3, of the row tile.
-struct Lane { r: u32 }
+// Where a lane works: its rows are r + LANES_R t, t = 0..3, of the row tile; its columns begin at column c of the tile.
+struct Lane { index: u32, r: u32, c: u32 }
+
+// Of 4 rows by 4 columns (rows and columns of the matrices, too): the weights e / l, and the derivatives by scale q . k.
+struct Weights { p: mat4x4<f32>, ds: mat4x4<f32> }
+
+// The derivatives of 4 rows by the 16 columns of a tile.
+struct Slopes { a: mat4x4<f32>, b: mat4x4<f32>, c: mat4x4<f32>, d: mat4x4<f32> }
 
 // Of a query, from records.wgsl: m, 1 / l, D, and a last element that is 0, or NaN where anything of the query is not finite.
 @group(0) @binding(BINDING_records) var<storage, read> records: array<vec4<f32>>;  // [B, H, Lq], then u and w
+
+// The places of the lane's 4 rows in the tensors.
+var<private> own: vec4<u32>;
 
 const FULL = 0xffffffffu;
 const PACKED = false;
@@ -61,7 +70,7 @@ fn backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gr
     let work = params.kernel.first_work + group.y * groups.x + group.x;
     if (work >= params.kernel.end_work) { return; }
     let item = item_of(work);
-    run(item.x, item.y, rows_of(item.z), Lane(index));
+    run(item.x, item.y, rows_of(item.z), Lane(index, index / LANES_PER_ROW, index % LANES_PER_ROW));
 }
 
 // Batch item, head and row tile of a work item: tile by tile, head by head.
@@ -70,14 +79,21 @@ fn item_in_order(work: u32, heads: u32) -> vec3<u32> {
     return vec3(row / heads, row % heads, row_tile_at(work % params.kernel.row_tiles));
 }
 
-// The last rows and the first by turns: a software adapter gives each core one stretch of the work, and under a causal mask
-// every stretch then has as much to do.
-fn row_tile_at(place: u32) -> u32 { return select(params.kernel.row_tiles - 1u - place / 2u, place / 2u, place % 2u == 1u); }
+// Rows past the last repeat it.
+fn own_places(at: Head, lane: Lane) -> vec4<u32> {
+    let rows = min(vec4(at.first_row + lane.r) + LANES_R * vec4(0u, 1u, 2u, 3u), vec4(params.kernel.q_count - 1u));
+    return vec4(query_at(at, rows.x), query_at(at, rows.y), query_at(at, rows.z), query_at(at, rows.w));
+}
 
-// The rows of a lane; those past the last repeat it.
-fn rows_of_lane(at: Head, lane: Lane) -> vec4<u32> {
-    let rows = vec4(at.first_row + lane.r) + LANES * vec4(0u, 1u, 2u, 3u);
-    return min(rows, vec4(params.kernel.q_count - 1u));
+// The places in the tensors of the columns c of the tile.
+fn columns_at(at: Head, tile: KeyTile, c: vec4<u32>) -> vec4<u32> {
+    let column = vec4(tile.first) + c;
+    return vec4(key_at(at, column.x), key_at(at, column.y), key_at(at, column.z), key_at(at, column.w));
+}
+
+fn records_of(at: Head, i: vec4<u32>) -> mat4x4<f32> {
+    let first = (at.batch * params.kernel.heads + at.head) * params.kernel.q_len;
+    return mat4x4(records[first + i.x], records[first + i.y], records[first + i.z], records[first + i.w]);
 }
 
 // --- pairs ---
@@ -89,9 +105,8 @@ fn is_beyond(tile: KeyTile) -> bool { return tile.first >= params.kernel.k_count
 // Whether some pairs of the tile are left out.
 fn is_masked(tile: KeyTile) -> bool { return tile.kind != FULL || tile.count < KEYS; }
 
-// Which of the 4 columns from c on a row sees.
-fn seen(tile: KeyTile, row: u32, c: u32) -> vec4<bool> {
-    let t = vec4(c) + vec4(0u, 1u, 2u, 3u);
+// Which of 4 columns of the tile a row sees.
+fn seen(tile: KeyTile, row: u32, t: vec4<u32>) -> vec4<bool> {
     let inside = t < vec4(tile.count);
     if (tile.kind == FULL) { return inside; }
     // A short tile's last columns look past the block: `inside` discards what they read.
@@ -114,32 +129,8 @@ fn pull(batch: u32, head: u32, i: u32, j: vec4<u32>, record: vec4<f32>, products
         slope = score_slope(pairs, products);
     }
     let e = weight(s, record.x, record.y) + vec4(record.w);
-    let ds = e * (d_p - vec4(record.z));
+    let ds = e * (record.y * d_p - vec4(record.z));
     return Pulled(select(vec4(0.0), record.y * e, kept), select(vec4(0.0), ds * slope, kept));
-}
-
-// --- small algebra: columns of a matrix are columns of the tile, rows are the lane's 4 rows ---
-
-// Products of the lane's rows with 4 columns, with those of one more group of elements.
-fn with_products(x: mat4x4<f32>, own: mat4x4<f32>, c0: vec4<f32>, c1: vec4<f32>, c2: vec4<f32>, c3: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4(product(x[0], own, c0), product(x[1], own, c1), product(x[2], own, c2), product(x[3], own, c3));
-}
-
-fn product(x: vec4<f32>, own: mat4x4<f32>, c: vec4<f32>) -> vec4<f32> {
-    return fma(own[3], vec4(c.w), fma(own[2], vec4(c.z), fma(own[1], vec4(c.y), fma(own[0], vec4(c.x), x))));
-}
-
-// 4 columns weighed for each of the lane's rows, added to x; the columns of x are elements.
-fn with_weighed(x: mat4x4<f32>, w: mat4x4<f32>, tile: KeyTile, c0: vec4<f32>, c1: vec4<f32>, c2: vec4<f32>, c3: vec4<f32>) -> mat4x4<f32> {
-    var c = mat4x4(c0, c1, c2, c3);
-    // Rows that leave a column out weigh it by 0, and 0 x NaN is not 0: there, what is not finite becomes 0. Rows that see it
-    // have a weight that is NaN, by the query's record. One branch for all four: it costs as much as the sums.
-    if (is_masked(tile) || SCORES_MAY_DROP) { c = mat4x4(finite(c0), finite(c1), finite(c2), finite(c3)); }
-    return weighed(weighed(weighed(weighed(x, w[0], c[0]), w[1], c[1]), w[2], c[2]), w[3], c[3]);
-}
-
-fn weighed(x: mat4x4<f32>, w: vec4<f32>, c: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4(fma(w, vec4(c.x), x[0]), fma(w, vec4(c.y), x[1]), fma(w, vec4(c.z), x[2]), fma(w, vec4(c.w), x[3]));
 }
 
 fn finite(x: vec4<f32>) -> vec4<f32> { return select(x, vec4(0.0), not_finite(x)); }

@@ -32,10 +32,6 @@ fn item_of(work: u32) -> vec3<u32> {
     return vec3(work / p.batch_step % p.batch, work / p.head_step % params.kernel.heads, work / p.tile_step % params.kernel.row_tiles);
 }
 
-fn begin(at: Head, lane: Lane) {}
-
-fn end(at: Head, lane: Lane) {}
-
 fn take(at: Head, lane: Lane, tile: KeyTile, ds: Slopes) {
     keep_pulls(at, lane, 0u, ds.a);
     keep_pulls(at, lane, 4u, ds.b);
@@ -45,8 +41,8 @@ fn take(at: Head, lane: Lane, tile: KeyTile, ds: Slopes) {
         let key = tile.first + c;
         let j = vec4(key_at(at, key), key_at(at, key + 1u), key_at(at, key + 2u), key_at(at, key + 3u));
         for (var t = 0u; t < 4u; t++) {
-            let read = score_element(pairs_of(at.batch, at.head, own_i[t], j));
-            let to = (lane.r + t * LANES) * KEYS + c;
+            let read = score_element(pairs_of(at.batch, at.head, own[t], j));
+            let to = (lane.r + t * LANES_R) * KEYS + c;
             elements[to] = read.x;
             elements[to + 1u] = read.y;
             elements[to + 2u] = read.z;
@@ -60,7 +56,7 @@ fn take(at: Head, lane: Lane, tile: KeyTile, ds: Slopes) {
 
 // 4 columns from c on. Lanes past the last row repeat it: that counts once.
 fn keep_pulls(at: Head, lane: Lane, c: u32, ds: mat4x4<f32>) {
-    let rows = vec4(lane.r) + LANES * vec4(0u, 1u, 2u, 3u);
+    let rows = vec4(lane.r) + LANES_R * vec4(0u, 1u, 2u, 3u);
     let inside = vec4(at.first_row) + rows < vec4(at.end_row);
     keep_column(rows * KEYS + c, select(vec4(0.0), ds[0], inside));
     keep_column(rows * KEYS + c + 1u, select(vec4(0.0), ds[1], inside));

@@ -13,10 +13,6 @@ var<workgroup> arena: array<vec4<f32>, ARENA>;
 var<private> o: Columns;        // output columns lane_c and lane_c + LANES_C, in groups of 4
 var<private> wide: Columns;     // columns lane_c + 2 LANES_C and lane_c + 3 LANES_C, where WIDE
 
-// Output of 4 queries by two groups of 4 columns.
-struct Columns { a0: vec4<f32>, a1: vec4<f32>, b0: vec4<f32>, b1: vec4<f32>,
-                 c0: vec4<f32>, c1: vec4<f32>, d0: vec4<f32>, d1: vec4<f32> }
-
 // The last rows come first: under a causal mask they take longest, and what is left for the end should be short.
 fn row_tile_at(place: u32) -> u32 { return params.kernel.row_tiles - 1u - place; }
 
@@ -154,19 +150,6 @@ fn stage_v(at: Head, lane: Lane, tile: KeyTile, key: u32) {
 }
 
 // --- small algebra ---
-
-fn dots(q: vec4<f32>, k0: vec4<f32>, k1: vec4<f32>, k2: vec4<f32>, k3: vec4<f32>, s: vec4<f32>) -> vec4<f32> {
-    return vec4(dot_add(q, k0, s.x), dot_add(q, k1, s.y), dot_add(q, k2, s.z), dot_add(q, k3, s.w));
-}
-
-fn dot_add(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
-    return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
-}
-
-fn accumulated(o: Columns, p: vec4<f32>, v0: vec4<f32>, v1: vec4<f32>) -> Columns {
-    return Columns(fma(vec4(p.x), v0, o.a0), fma(vec4(p.x), v1, o.a1), fma(vec4(p.y), v0, o.b0), fma(vec4(p.y), v1, o.b1),
-                   fma(vec4(p.z), v0, o.c0), fma(vec4(p.z), v1, o.c1), fma(vec4(p.w), v0, o.d0), fma(vec4(p.w), v1, o.d1));
-}
 
 fn rescaled(o: Columns, f: vec4<f32>, x: Columns) -> Columns {
     return Columns(fma(o.a0, vec4(f.x), x.a0), fma(o.a1, vec4(f.x), x.a1), fma(o.b0, vec4(f.y), x.b0), fma(o.b1, vec4(f.y), x.b1),

@@ -135,6 +135,9 @@ impl AttentionVariant {
         if !matches!(self.tile, Tile::Direct(_)) {
             texts.push(include_str!("../../shaders/lib/strange_values.wgsl").into());
         }
+        if matches!(self.tile, Tile::Staged(_)) {
+            texts.push(include_str!("../../shaders/lib/columns.wgsl").into());
+        }
         texts.extend(match self.chunks {
             Some(_) => vec![SortedChunks::SCORE.into()],
             None => score::texts(&self.score),

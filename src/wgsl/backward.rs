@@ -1,7 +1,7 @@
 //! Variants of `backward.wgsl`, and of the kernel that prepares a row for it.
 
-use super::{Header, Shader, score, tensor};
-use crate::{Alibi, BiasStrides, Buckets, ElementType, Relative, Score, Slopes, Temperature};
+use super::{Header, Shader, StagedTile, Tile, TileKind, TileLimits, score, tensor};
+use crate::{Alibi, BiasStrides, Buckets, ElementType, Relative, Result, Score, Slopes, Temperature};
 
 /// Whose gradient a pass of the backward kernel computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,14 +19,48 @@ pub enum BackwardRows {
     Tensor(&'static str),
 }
 
+impl BackwardRows {
+    /// The largest tile that fits, of so many rows at most and, where the columns of the sums leave the choice, of so many columns at most.
+    /// Relative rows, and the tensors of the score's terms, have a direct tile alone.
+    ///
+    /// # Errors
+    /// [`Error::Limit`](crate::Error::Limit) if even the smallest does not fit.
+    pub fn tile(
+        self,
+        [head_dim, value_dim]: [usize; 2],
+        [rows, columns]: [usize; 2],
+        score: &Score,
+        limits: TileLimits,
+    ) -> Result<Tile> {
+        let width = match self {
+            Self::Queries | Self::Keys { dk: true, dv: false } => head_dim,
+            Self::Keys { dk: false, .. } => value_dim,
+            Self::Keys { .. } => head_dim.max(value_dim),
+            Self::Tensor(_) => 0,
+        };
+        match limits.kind {
+            TileKind::Staged | TileKind::Cooperative(_) if width > 0 && score.relative().is_none() => {
+                StagedTile::choose_streaming(width, rows, columns, limits).map(Tile::Staged)
+            }
+            _ => Tile::choose(
+                head_dim,
+                value_dim,
+                rows,
+                columns,
+                TileLimits { kind: TileKind::Direct, ..limits },
+            ),
+        }
+    }
+}
+
 /// All that tells one shader of the backward pass from another. What it calls queries are the rows of the pass, its keys are
 /// the columns: under [`BackwardRows::Keys`] the mask is transposed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BackwardVariant {
     /// Whose gradients.
     pub rows: BackwardRows,
-    /// Lanes of a workgroup, of 4 rows each.
-    pub lanes: usize,
+    /// How the lanes of a workgroup share its work: see [`BackwardRows::tile`].
+    pub tile: Tile,
     /// d.
     pub head_dim: usize,
     /// dv.
@@ -64,14 +98,6 @@ pub struct BackwardVariant {
 }
 
 impl BackwardVariant {
-    /// Columns that a lane works on at once.
-    pub const KEYS: usize = 16;
-
-    /// Rows of a workgroup.
-    pub fn rows(&self) -> usize {
-        4 * self.lanes
-    }
-
     fn has(&self) -> [bool; 3] {
         match self.rows {
             BackwardRows::Queries => [true, false, false],
@@ -80,18 +106,28 @@ impl BackwardVariant {
         }
     }
 
+    /// Whether a lane can hold the sums: of dk and dv both, wide ones leave the registers of most GPUs.
+    pub fn fits_registers(&self) -> bool {
+        let both = self.rows == BackwardRows::Keys { dk: true, dv: true };
+        !(both && matches!(self.tile, Tile::Staged(StagedTile { wide: true, .. })))
+    }
+
+    /// Whether the derivatives by the scores are needed: dv is a sum of weights alone.
+    fn has_slopes(&self) -> bool {
+        self.rows != BackwardRows::Keys { dk: false, dv: true }
+    }
+
     /// The shader of this variant.
     pub fn shader(&self) -> Shader {
-        let [_, dk, dv] = self.has();
-        let header = Header::default()
+        let [dq, dk, dv] = self.has();
+        // The constants are those of the forward pass's tile, the text is not.
+        let (header, _) = self.tile.constants(Header::default(), self.head_dim);
+        let header = header
             .u32s(&[
                 ("HEAD_DIM", self.head_dim),
                 ("VALUE_DIM", self.value_dim),
                 ("HEAD_GROUPS", self.head_dim.div_ceil(4)),
                 ("VALUE_GROUPS", self.value_dim.div_ceil(4)),
-                ("LANES", self.lanes),
-                ("ROWS", self.rows()),
-                ("KEYS", Self::KEYS),
                 ("BLOCK_Q", self.block_q),
                 ("BLOCK_K", self.block_k),
                 ("WORDS_PER_TILE_ROW", self.block_k.div_ceil(32)),
@@ -100,8 +136,9 @@ impl BackwardVariant {
                 ("HAS_Q_ORDER", self.q_order),
                 ("HAS_K_ORDER", self.k_order),
                 ("ROWS_ARE_QUERIES", !matches!(self.rows, BackwardRows::Keys { .. })),
-                ("HAS_DK", dk),
-                ("HAS_DV", dv),
+                ("HAS_HEAD", dq || dk),
+                ("HAS_VALUE", dv),
+                ("HAS_SLOPES", self.has_slopes()),
                 ("ACCUMULATE", self.accumulate),
                 ("LATE_MAXIMA", self.late_maxima),
                 ("BASE_E", !self.score.is_plain()),
@@ -111,7 +148,10 @@ impl BackwardVariant {
         let header = score::constants(header, &self.score);
         let texts = self.texts();
         let files: Vec<&str> = texts.iter().map(String::as_str).collect();
-        Shader { for_cpus: true, ..header.params(&self.params()).shader(self.label(), "backward", &files) }
+        Shader {
+            for_cpus: self.tile.is_for_cpus(),
+            ..header.params(&self.params()).shader(self.label(), "backward", &files)
+        }
     }
 
     /// The members of `params`, and their structs.
@@ -149,13 +189,7 @@ impl BackwardVariant {
         texts.extend([
             tensor::reads("q", self.q, self.aligned_q),
             tensor::reads("k", self.kv, self.aligned_kv),
-            // dv needs no values.
-            tensor::reads_if(
-                self.rows != BackwardRows::Keys { dk: false, dv: true },
-                "v",
-                self.kv,
-                self.aligned_kv,
-            ),
+            tensor::reads_if(self.has_slopes(), "v", self.kv, self.aligned_kv),
             tensor::reads("dout", self.dout, self.aligned_dout),
         ]);
         let written = ["dq", "dk", "dv"].into_iter().zip(self.has()).filter(|(_, has)| *has);
@@ -165,37 +199,41 @@ impl BackwardVariant {
         texts
     }
 
-    /// Whose gradients, and where they go.
+    /// Whose gradients, where they go, and how the lanes share the work.
     fn pass_texts(&self) -> Vec<String> {
-        let [_, dk, dv] = self.has();
-        let queries = include_str!("../../shaders/backward/queries.wgsl").into();
+        let [dq, dk, dv] = self.has();
+        let mut texts = vec![match self.rows {
+            BackwardRows::Keys { .. } => include_str!("../../shaders/backward/keys.wgsl"),
+            _ => include_str!("../../shaders/backward/queries.wgsl"),
+        }];
+        texts.push(match (dq, dk) {
+            (true, _) => include_str!("../../shaders/backward/dq.wgsl"),
+            (_, true) => include_str!("../../shaders/backward/dk.wgsl"),
+            _ => include_str!("../../shaders/backward/no_head.wgsl"),
+        });
+        texts.push(match dv {
+            true => include_str!("../../shaders/backward/dv.wgsl"),
+            false => include_str!("../../shaders/backward/no_value.wgsl"),
+        });
+        match self.tile {
+            Tile::Direct(_) => texts.push(include_str!("../../shaders/backward/direct.wgsl")),
+            _ => texts.extend([
+                include_str!("../../shaders/backward/staged.wgsl"),
+                include_str!("../../shaders/lib/columns.wgsl"),
+            ]),
+        }
+        texts.into_iter().map(String::from).chain(self.term_texts()).collect()
+    }
+
+    /// What becomes of the derivatives beside: the gradient of a tensor of the score's terms.
+    fn term_texts(&self) -> Vec<String> {
         let BackwardRows::Tensor(name) = self.rows else {
-            let keys = include_str!("../../shaders/backward/keys.wgsl").into();
-            return match (self.rows, dk, dv) {
-                (BackwardRows::Queries, ..) => {
-                    vec![queries, include_str!("../../shaders/backward/dq.wgsl").into()]
-                }
-                (_, true, true) => vec![
-                    keys,
-                    include_str!("../../shaders/backward/dk.wgsl").into(),
-                    include_str!("../../shaders/backward/dv.wgsl").into(),
-                ],
-                (_, true, false) => vec![
-                    keys,
-                    include_str!("../../shaders/backward/dk.wgsl").into(),
-                    include_str!("../../shaders/backward/no_dv.wgsl").into(),
-                ],
-                _ => vec![
-                    keys,
-                    include_str!("../../shaders/backward/no_dk.wgsl").into(),
-                    include_str!("../../shaders/backward/dv.wgsl").into(),
-                ],
-            };
+            return vec![include_str!("../../shaders/backward/no_terms.wgsl").into()];
         };
-        let mut texts =
-            vec![queries, include_str!("../../shaders/backward/terms.wgsl").into(), score::element(name)];
         let shape = crate::AttentionShape::new(1, 1, 1, self.head_dim);
-        match self.score.gradient(name, &shape).and_then(|gradient| gradient.vectors) {
+        let vectors = self.score.gradient(name, &shape).and_then(|gradient| gradient.vectors);
+        let mut texts = vec![include_str!("../../shaders/backward/terms.wgsl").into(), score::element(name)];
+        match vectors {
             Some(vectors) => {
                 texts.extend([include_str!("../../shaders/backward/vectors.wgsl").into(), vectors.into()])
             }
@@ -220,15 +258,14 @@ impl BackwardVariant {
             BackwardRows::Keys { .. } => "dv",
         };
         let mut label = format!(
-            "backward {rows} d{} dv{} {}/{} {}->{} tile {}x{} block {}x{}",
+            "backward {rows} d{} dv{} {}/{} {}->{} tile {} block {}x{}",
             self.head_dim,
             self.value_dim,
             self.q,
             self.kv,
             self.dout,
             self.gradient,
-            self.rows(),
-            Self::KEYS,
+            self.tile,
             self.block_q,
             self.block_k
         );
@@ -251,9 +288,12 @@ impl BackwardVariant {
         use ElementType::{Bf16, F16, F32};
         let both = BackwardRows::Keys { dk: true, dv: true };
         let one = |dk| BackwardRows::Keys { dk, dv: !dk };
-        let base = |rows, dim: usize| Self {
+        let tile = |rows: BackwardRows, dim, score: &Score, limits| {
+            rows.tile([dim; 2], [64; 2], score, limits).expect("the limits allow a tile")
+        };
+        let base = |rows: BackwardRows, dim: usize| Self {
             rows,
-            lanes: 16,
+            tile: tile(rows, dim, &Score::new(), TileLimits::CPU),
             head_dim: dim,
             value_dim: dim,
             q: F32,
@@ -313,6 +353,14 @@ impl BackwardVariant {
             for (dim, relative) in [(64, Relative::new(63, 127)), (7, Relative::new(63, 127).u(true).w(true))]
             {
                 list.push(Self { score: Score::new().with(relative), ..base(rows, dim) });
+            }
+        }
+        // The same for GPUs, where there is such a tile.
+        for n in 0..list.len() {
+            let it = &list[n];
+            let tile = tile(it.rows, it.head_dim, &it.score, TileLimits::GENEROUS);
+            if !matches!(tile, Tile::Direct(_)) {
+                list.push(Self { tile, ..it.clone() });
             }
         }
         list

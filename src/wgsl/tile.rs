@@ -211,6 +211,25 @@ impl StagedTile {
         keys: usize,
         limits: TileLimits,
     ) -> Result<Self> {
+        Self::largest([head_dim, value_dim], [rows, keys], limits, &[true, false])
+    }
+
+    /// The largest that fits and keeps no rows, for sums of so many columns.
+    pub(super) fn choose_streaming(
+        columns: usize,
+        rows: usize,
+        keys: usize,
+        limits: TileLimits,
+    ) -> Result<Self> {
+        Self::largest([columns; 2], [rows, keys], limits, &[false])
+    }
+
+    fn largest(
+        [head_dim, value_dim]: [usize; 2],
+        [rows, keys]: [usize; 2],
+        limits: TileLimits,
+        residences: &[bool],
+    ) -> Result<Self> {
         let value_groups = value_dim.div_ceil(4);
         let wide = value_groups > 32;
         let mut lanes_c = if wide { 16 } else { value_groups.div_ceil(2).next_power_of_two().max(4) };
@@ -222,7 +241,7 @@ impl StagedTile {
         let mut lanes_r = (rows / 4).min(lanes / lanes_c).max(1);
         // Fewer rows only if nothing else fits: they divide the traffic of k and v.
         loop {
-            for q_resident in [true, false] {
+            for &q_resident in residences {
                 for chunk in [8, 4, 2] {
                     let mut v_keys = 4 * lanes_c;
                     while v_keys >= 4 {

@@ -7,11 +7,15 @@ use crate::support::{
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::gradient::{BoundOptions, bounded};
 use wgpu_attention::reference::{Kind, Position, Tensors, WeightFormat};
+use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{
     AttentionShape, BiasStrides, Buckets, Causal, Element, Full, Gpu, Inputs, KernelPath, Options, Parts,
     Score, Sinks, Storage, Temperature, Window,
 };
 use wgpu_attention_testing::typed;
+
+/// The kinds of tiles that the passes have.
+pub(crate) const KINDS: [TileKind; 2] = [TileKind::Staged, TileKind::Direct];
 
 /// The gradient of out: N(0, 1).
 pub(crate) fn dout<O: Element>(case: &Case) -> Vec<O> {
@@ -66,8 +70,12 @@ pub(crate) fn within<Q: Element, KV: Element, O: Element>(
     Ok(worst)
 }
 
+/// Whatever the tile.
 fn close(case: &Case, parts: &Parts) {
-    close_on(&gpu_with(case.options), case, parts).unwrap_or_else(|e| panic!("{e}"));
+    for kind in KINDS {
+        let gpu = gpu_with(case.options.tile_kind(kind));
+        close_on(&gpu, case, parts).unwrap_or_else(|e| panic!("{kind:?}: {e}"));
+    }
 }
 
 fn shape() -> AttentionShape {

@@ -7,6 +7,7 @@ use crate::relative::relative_on;
 use crate::support::{BiasValues, Case, Cut, cut, gpu, picked};
 use crate::tensors;
 use wgpu_attention::reference::Kind;
+use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{
     Alibi, AttentionShape, BiasStrides, Causal, Gpu, Kernels, Options, Relative, Score, Slopes, Temperature,
 };
@@ -57,6 +58,13 @@ const SUITE: Suite<Gpu> = Suite {
         ("huge bias", |gpu| count(gpu, counts::biased(), Of::Dv)),
         ("leaks", |gpu| nothing_leaks(gpu, &holes(), &holes().parts())),
         ("strange", strange_values_show),
+        ("staged", |gpu| close_on(&staged(gpu), &case(), &case().parts())),
+        ("wide", |gpu| {
+            let shape = AttentionShape::new(1, 2, 30, 150).kv_heads(1).kv_len(40).value_dim(8);
+            let case = Case::new(shape).pattern(Causal);
+            close_on(&staged(gpu), &case, &case.parts())
+        }),
+        ("staged leaks", |gpu| nothing_leaks(&staged(gpu), &holes(), &holes().parts())),
         ("state", |gpu| {
             let options = gpu.kernels().options().splits(3);
             let gpu = gpu.with_kernels(gpu.kernels().with_options(options).expect("valid options"));
@@ -69,6 +77,12 @@ fn subject(edit: Edit) -> Gpu {
     let edit = move |text: &str| edit(text);
     let kernels = Kernels::with_edited_shaders(gpu().device(), Options::default().splits(1), edit);
     gpu().with_kernels(kernels.expect("valid options"))
+}
+
+/// The same shaders, cut for GPUs.
+fn staged(gpu: &Gpu) -> Gpu {
+    let options = gpu.kernels().options().tile_kind(TileKind::Staged);
+    gpu.with_kernels(gpu.kernels().with_options(options).expect("valid options"))
 }
 
 /// Grouped heads, several tiles and blocks each way, short last blocks.

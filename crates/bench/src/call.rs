@@ -6,7 +6,10 @@ use futures_channel::oneshot;
 use web_time::{Duration, Instant};
 use wgpu::{BufferUsages, ErrorFilter};
 use wgpu_attention::reference::Got;
-use wgpu_attention::{Attention, AttentionBuffers, AttentionPlan, Element, ElementType, Error, Gpu, Inputs};
+use wgpu_attention::{
+    Attention, AttentionBuffers, AttentionGradBuffers, AttentionPlan, BackwardPlan, Element, ElementType,
+    Error, Gpu, Inputs,
+};
 
 /// A call whose tensors are on the device.
 pub struct Call<'g> {
@@ -87,6 +90,74 @@ impl<'g> Call<'g> {
                 None => None,
             },
         })
+    }
+}
+
+/// The gradients of a call whose tensors are on the device, after the forward pass.
+pub struct Backward<'g> {
+    gpu: &'g Gpu,
+    call: wgpu_attention::Call,
+    /// dq, dk, dv, with their lengths.
+    gradients: [(wgpu::Buffer, usize); 3],
+}
+
+impl<'g> Backward<'g> {
+    /// Uploads the inputs, computes forward, and poisons the gradients.
+    pub async fn upload<Q: Element, KV: Element, O: Element>(
+        gpu: &'g Gpu,
+        plan: &AttentionPlan,
+        backward: &BackwardPlan,
+        inputs: &Inputs<'_, Q, KV>,
+        dout: &[O],
+    ) -> Result<Self> {
+        let attention = plan.attention();
+        inputs.check(attention)?;
+        let input = |name, bytes| buffer(gpu, name, bytes, BufferUsages::STORAGE);
+        let q = input("q", bytemuck::cast_slice(inputs.q)).await?;
+        let k = input("k", bytemuck::cast_slice(inputs.k)).await?;
+        let v = input("v", bytemuck::cast_slice(inputs.v)).await?;
+        let dout = input("dout", bytemuck::cast_slice(dout)).await?;
+        let out = poisoned(gpu, "out", attention.len_out(), attention.storage.out).await?;
+        let state = poisoned(gpu, "state", 2 * attention.len_lse(), ElementType::F32).await?;
+        let whole = wgpu::Buffer::as_entire_buffer_binding;
+        let forward =
+            AttentionBuffers::new(whole(&q), whole(&k), whole(&v), whole(&out)).state(whole(&state));
+        let forward = checked(gpu.device(), "bind", || plan.bind(forward)).await??;
+        let mut encoder = gpu.device().create_command_encoder(&Default::default());
+        forward.encode(&mut encoder);
+        submit(gpu, "forward", encoder.finish()).await?;
+        // Stored and lying as their tensors.
+        let (stored, lens) =
+            (backward.gradients(), [attention.len_q(), attention.len_k(), attention.len_v()]);
+        let dq = poisoned(gpu, "dq", lens[0], stored.dq).await?;
+        let dk = poisoned(gpu, "dk", lens[1], stored.dkv).await?;
+        let dv = poisoned(gpu, "dv", lens[2], stored.dkv).await?;
+        let buffers = AttentionGradBuffers::new(
+            whole(&q),
+            whole(&k),
+            whole(&v),
+            whole(&out),
+            whole(&state),
+            whole(&dout),
+        );
+        let buffers = buffers.dq(whole(&dq)).dk(whole(&dk)).dv(whole(&dv));
+        let call = checked(gpu.device(), "bind", || backward.bind(buffers)).await??;
+        Ok(Self { gpu, call, gradients: [(dq, lens[0]), (dk, lens[1]), (dv, lens[2])] })
+    }
+
+    /// Records one call into a pass.
+    pub fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>) {
+        self.call.dispatch(pass);
+    }
+
+    /// dq, dk, dv.
+    pub async fn read<G: Element>(&self) -> Result<[Vec<G>; 3]> {
+        let [dq, dk, dv] = &self.gradients;
+        Ok([
+            read(self.gpu, "dq", &dq.0, dq.1).await?,
+            read(self.gpu, "dk", &dk.0, dk.1).await?,
+            read(self.gpu, "dv", &dv.0, dv.1).await?,
+        ])
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is computed: one value is a test (`subject/` verifies it) and a benchmark.
 
-use crate::record::{Kernel, Shape};
+use crate::record::{Direction, Kernel, Shape};
 use wgpu_attention::{
     AddShape, AnyPattern, Attention, AttentionShape, ElementType, EmbedShape, FeedForwardShape, LshOptions,
     MatmulShape, NormKind, NormShape, RotaryShape, SoftmaxShape,
@@ -20,6 +20,13 @@ pub struct Spec {
 pub enum Work {
     /// Attention over a pattern.
     Attention {
+        /// Sizes, score, storage.
+        attention: Attention,
+        /// Which pairs are attended.
+        pattern: NamedPattern,
+    },
+    /// The gradients by q, k and v, given those of out.
+    Backward {
         /// Sizes, score, storage.
         attention: Attention,
         /// Which pairs are attended.
@@ -115,7 +122,9 @@ impl Spec {
         let kernel = self.kernel_name();
         let dtype = self.element();
         let sizes = match &self.work {
-            Work::Attention { attention, .. } => attention_sizes(&attention.shape),
+            Work::Attention { attention, .. } | Work::Backward { attention, .. } => {
+                attention_sizes(&attention.shape)
+            }
             Work::Lsh { attention, options } => {
                 let sizes = attention_sizes(&attention.shape);
                 format!("{sizes} rounds{} chunk{}", options.rounds, options.chunk)
@@ -135,6 +144,7 @@ impl Spec {
     fn kernel_name(&self) -> String {
         match &self.work {
             Work::Attention { pattern, .. } => format!("attention/{}", pattern.name),
+            Work::Backward { pattern, .. } => format!("backward/{}", pattern.name),
             Work::Lsh { options, .. } => format!("lsh{}", if options.causal { "/causal" } else { "" }),
             Work::FeedForward(it) => {
                 format!("feed_forward/{}{}", it.activation, if it.gated { "-gated" } else { "" })
@@ -143,10 +153,18 @@ impl Spec {
         }
     }
 
+    /// Forward, or its gradients.
+    pub fn direction(&self) -> Direction {
+        match self.work {
+            Work::Backward { .. } => Direction::Backward,
+            _ => Direction::Forward,
+        }
+    }
+
     /// As the record has it.
     pub fn kernel(&self) -> Kernel {
         match &self.work {
-            Work::Attention { .. } => Kernel::Attention,
+            Work::Attention { .. } | Work::Backward { .. } => Kernel::Attention,
             Work::Lsh { .. } => Kernel::Lsh,
             Work::Matmul(_) => Kernel::Matmul,
             Work::FeedForward(_) => Kernel::FeedForward,
@@ -162,7 +180,9 @@ impl Spec {
     /// Of inputs and outputs.
     pub fn element(&self) -> ElementType {
         match &self.work {
-            Work::Attention { attention, .. } | Work::Lsh { attention, .. } => attention.storage.q,
+            Work::Attention { attention, .. }
+            | Work::Backward { attention, .. }
+            | Work::Lsh { attention, .. } => attention.storage.q,
             Work::Matmul(it) => it.input,
             Work::FeedForward(it) => it.input,
             Work::Norm(it) => it.input,
@@ -176,7 +196,9 @@ impl Spec {
     /// As the record has it.
     pub fn shape(&self) -> Shape {
         match &self.work {
-            Work::Attention { attention, .. } | Work::Lsh { attention, .. } => {
+            Work::Attention { attention, .. }
+            | Work::Backward { attention, .. }
+            | Work::Lsh { attention, .. } => {
                 let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } =
                     attention.shape;
                 Shape::Attention { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim }

@@ -5,7 +5,7 @@ use crate::ceilings::microkernel::Microkernel;
 use crate::ceilings::{self, Ceilings, KINDS};
 use crate::clock::{Interrupted, Stop, Stopwatch};
 use crate::rates::rates;
-use crate::record::{Adapter, Case, Ceiling, Direction, Record, Rules, Status};
+use crate::record::{Adapter, Case, Ceiling, Record, Rules, Status};
 use crate::subject::{Subject, Verified};
 use crate::text::one_line;
 use anyhow::Result;
@@ -99,7 +99,7 @@ impl Case {
     /// One that was not begun.
     pub fn new(spec: &Spec) -> Self {
         let pattern = match &spec.work {
-            Work::Attention { pattern, .. } => Some(pattern),
+            Work::Attention { pattern, .. } | Work::Backward { pattern, .. } => Some(pattern),
             _ => None,
         };
         let cut = |text: &str| match text.char_indices().nth(PATTERN_CHARS) {
@@ -115,7 +115,7 @@ impl Case {
             path: None,
             dtype: spec.element().to_string(),
             shape: spec.shape(),
-            direction: Direction::Forward,
+            direction: spec.direction(),
             status: Status::Interrupted,
             why: None,
             verification: None,

@@ -78,6 +78,9 @@ fn quick() -> Vec<Spec> {
     specs.push(dense("full", AttentionShape::new(1, 1, 1024, 64).storage(Storage::all(F16))));
     specs.push(dense("full", AttentionShape::new(1, 1, 512, 128)));
     specs.push(known("BERT-base", "full", AttentionShape::new(1, 12, 512, 64)));
+    for name in ["full", "causal", "window", "bigbird"] {
+        specs.push(backward(name, AttentionShape::new(1, 1, 2048, 64)));
+    }
     specs.push(decode(8, 1, 2048, F32));
     specs.push(lsh(AttentionShape::new(1, 1, 2048, 64), None));
     specs.push(of(Work::Matmul(MatmulShape::new(512, 512, 512))));
@@ -93,6 +96,13 @@ fn standard() -> Vec<Spec> {
         specs.push(dense("causal", AttentionShape::new(1, 8, len, 64)));
         specs.push(dense("full", AttentionShape::new(1, 8, len, 128).storage(Storage::all(F16))));
         specs.push(dense("causal", AttentionShape::new(1, 8, len, 128).storage(Storage::all(F16))));
+    }
+    // The reference computes every element of a gradient: longer ones take it minutes.
+    for name in ["full", "causal", "window", "strided", "bigbird"] {
+        for head_dim in [64, 128] {
+            specs.push(dense(name, AttentionShape::new(1, 1, 4096, head_dim)));
+            specs.push(backward(name, AttentionShape::new(1, 1, 4096, head_dim)));
+        }
     }
     specs.extend(published());
     for queries in [1, 4, 16] {
@@ -192,6 +202,13 @@ fn attention(attention: impl Into<Attention>, pattern: NamedPattern) -> Spec {
     of(Work::Attention { attention: attention.into(), pattern })
 }
 
+/// The gradients of such a call.
+fn backward(name: &str, call: impl Into<Attention>) -> Spec {
+    let call = call.into();
+    let pattern = pattern(name, call.shape.kv_len).unwrap_or_else(|| panic!("there is no pattern {name}"));
+    of(Work::Backward { attention: call, pattern })
+}
+
 /// One of the patterns that are there; a test makes every suite.
 fn dense(name: &str, call: impl Into<Attention>) -> Spec {
     let call = call.into();
@@ -247,7 +264,7 @@ mod tests {
             assert_eq!(names.len(), specs.len());
             for spec in &specs {
                 let checked = match &spec.work {
-                    Work::Attention { attention, pattern } => {
+                    Work::Attention { attention, pattern } | Work::Backward { attention, pattern } => {
                         attention.check().and(pattern.parse().map(drop))
                     }
                     Work::Lsh { attention, options } => options.check(attention),

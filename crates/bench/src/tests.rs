@@ -4,7 +4,7 @@ use crate::cases::{Spec, Work, pattern};
 use crate::ceilings::{Ceilings, KINDS};
 use crate::clock::{Interrupted, Stop};
 use crate::measure::Bench;
-use crate::record::{Case, CeilingKind, Rules, Status};
+use crate::record::{Case, CeilingKind, Direction, Rules, Status};
 use crate::subject::Subject;
 use crate::suites::Suite;
 use anyhow::{Context, Result};
@@ -47,6 +47,7 @@ fn works(element: ElementType) -> Vec<Work> {
         of("strided", shape),
         of("document", shape),
         of("full", shape.q_len(1)),
+        Work::Backward { attention: stored(shape), pattern: pattern("causal", 300).expect("a pattern") },
         Work::Lsh { attention: stored(shape), options: LshOptions::new(2, 8, 32).causal(true) },
         Work::Matmul(MatmulShape::new(300, 20, 24).elements(element)),
         Work::FeedForward(FeedForwardShape::new(300, 16, 40, Activation::Silu).elements(element)),
@@ -70,9 +71,9 @@ fn every_kernel_verifies() -> Result<()> {
             let (path, cost) = (subject.path.clone(), subject.cost.clone());
             let (_, verification) = block_on(subject.verify()).with_context(|| name.clone())?;
             assert!(verification.pass, "{name}: {verification:?}");
-            assert!(
-                verification.rows <= 256 && verification.rows > 0 && verification.worst_ratio <= Some(1.0)
-            );
+            // Of gradients every element is compared.
+            let most = if spec.direction() == Direction::Backward { 1800 } else { 256 };
+            assert!((1..=most).contains(&verification.rows) && verification.worst_ratio <= Some(1.0));
             assert!(!path.is_empty() && cost.dispatches > 0 && cost.bytes > 0.0, "{name}: {cost:?}");
             assert!(
                 cost.memory_bytes as f64 >= cost.bytes && cost.executed_flop >= cost.useful_flop,

@@ -2,7 +2,7 @@
 
 wgpu_attention_testing::mutants! {
     "D is omitted" ["formula"]
-        "e * (d_p - vec4(record.z))" => "e * d_p";
+        "e * (record.y * d_p - vec4(record.z))" => "e * record.y * d_p";
     "D is that of the next row" ["formula"]
         "records[row] = vec4(own.x, over_l, d, mark);" => "records[row] = vec4(own.x, over_l, records[row + 1u].z, mark);";
     "D is not over l" ["formula"]
@@ -15,8 +15,8 @@ wgpu_attention_testing::mutants! {
         "var x = params.kernel.scale * dk;" => "var x = params.kernel.q_scale * dk;";
     "weights are not over l in dv" ["formula", "count dv"]
         "select(vec4(0.0), record.y * e, kept)" => "select(vec4(0.0), e, kept)";
-    "weights are not over l in dk" ["formula"]
-        "products[1], r[1].y * d_p[1], b)" => "products[1], d_p[1], b)";
+    "weights are not over l in the derivatives" ["formula"]
+        "e * (record.y * d_p - vec4(record.z))" => "e * (d_p - vec4(record.z))";
     "dk and dv are of one head of the group" ["formula", "count dv"]
         "head < first + params.kernel.heads_per_kv_head; head++" => "head < first + 1u; head++";
     "the key head is the query head" ["formula"]
@@ -24,7 +24,7 @@ wgpu_attention_testing::mutants! {
     "records are those of head 0" ["formula"]
         "let first = (at.batch * params.kernel.heads + at.head) * params.kernel.q_len;" => "let first = at.batch * params.kernel.heads * params.kernel.q_len;";
     "the columns of a tile are all the first" ["formula", "count dv"]
-        "let place = tile.first + c;" => "let place = tile.first;";
+        "let column = vec4(tile.first) + c;" => "let column = vec4(tile.first);";
     "the transposed bits are read by rows" ["formula", "count dv"]
         "a = vec4(r0.x, r1.x, r2.x, r3.x);" => "a = vec4(r0.x, r0.y, r0.z, r0.w);";
     "the mask is ignored in the pass over keys" ["formula", "count dv"]
@@ -34,17 +34,17 @@ wgpu_attention_testing::mutants! {
     "bit tiles are read from the first column" ["formula", "count dq"]
         "min(t + tile.offset, vec4(BLOCK_K - 1u))" => "min(t, vec4(BLOCK_K - 1u))";
     "the last row of a lane is not written" ["formula"]
-        "write_dv(at, kv_head, lane, 3u, g, dv[3]);" => "";
-    "dq of a tile replaces that of those before" ["formula", "count dq"]
-        "own_dq[g] += x;" => "own_dq[g] = x;";
-    "dk of a tile replaces that of those before" ["formula", "count dk"]
-        "own_dk[g] += x;" => "own_dk[g] = x;";
+        "write_value(at, row + 3u * LANES_R, g, x[3]);" => "";
+    "dq and dk of a tile replace those of the tiles before" ["formula", "count dq"]
+        "head_sums[g] += x;" => "head_sums[g] = x;";
+    "dv of a tile replaces that of those before" ["formula", "count dv"]
+        "value_sums[g] += x;" => "value_sums[g] = x;";
     "dq of a part replaces that of those before" ["parts"]
         "if (ACCUMULATE) { x += load_dq(to, count); }" => "";
     "dv of a part replaces that of those before" ["parts"]
         "if (ACCUMULATE) { x += load_dv(to, count); }" => "";
     "the second columns take the first's weights" ["formula"]
-        "with_weighed_queries(x, tile, w1.ds, at.head, q1.q, g)" => "with_weighed_queries(x, tile, w0.ds, at.head, q1.q, g)";
+        "with_weighed(x, w1.ds, tile, heads(at, h1, g))" => "with_weighed(x, w0.ds, tile, heads(at, h1, g))";
     "softcap has no slope" ["terms"]
         "return fma(-t, t, vec4(1.0));" => "return vec4(1.0);";
     "the temperature has no slope" ["temperature"]
@@ -52,12 +52,12 @@ wgpu_attention_testing::mutants! {
     "a power of e is taken for one of 2, backward" ["terms"]
         "vec4(0.5 * LATE)) * TWICE_LOG2_E" => "vec4(0.5 * LATE)) * 2.0";
     "relative rows are not in dq" ["relative"]
-        "x = with_weighed_rows(x, at, tile, own_i, g);" => "";
+        "if (ROWS_ARE_QUERIES) { x = with_weighed_rows(x, at, tile, own, g); }" => "";
     "u is not in dk" ["relative"]
         "fn content(head: u32, q: vec4<f32>, g: u32) -> vec4<f32> { return with_u(q, head, g); }"
             => "fn content(head: u32, q: vec4<f32>, g: u32) -> vec4<f32> { return q; }";
     "the second columns weigh the first's rows of r" ["relative"]
-        "weigh_rows(ds.b, 4u);" => "weigh_rows(ds.a, 4u);";
+        "weigh_rows(w1.ds, 4u);" => "weigh_rows(w0.ds, 4u);";
     "rows of r weigh in by the other sign of D" ["relative"]
         "related_rows(at.batch, at.head, distances(own, j))" => "related_rows(at.batch, at.head, -distances(own, j))";
     "rows of r meet the query of the next column" ["relative"]
@@ -77,7 +77,7 @@ wgpu_attention_testing::mutants! {
     "a tensor's gradient is of the first batch item" ["slopes"]
         "vec3(work / p.batch_step % p.batch," => "vec3(0u,";
     "a pair's element is that of the next row" ["bias"]
-        "score_element(pairs_of(at.batch, at.head, own_i[t], j))" => "score_element(pairs_of(at.batch, at.head, own_i[(t + 1u) % 4u], j))";
+        "score_element(pairs_of(at.batch, at.head, own[t], j))" => "score_element(pairs_of(at.batch, at.head, own[(t + 1u) % 4u], j))";
     "slopes pull the other way" ["slopes"]
         "return -alibi_distance(pairs);" => "return alibi_distance(pairs);";
     "the temperature's gradient is divided once" ["tensor under others"]
@@ -107,9 +107,25 @@ wgpu_attention_testing::mutants! {
     "what is not finite is not marked" ["strange"]
         "select(0u, bits.y | 0x7fc00000u, strange)" => "0u";
     "dout is that of head 0" ["formula"]
-        "vec4(row_at(params.dout, at.batch, at.head, 0u))" => "vec4(row_at(params.dout, at.batch, 0u, 0u))";
+        "row_at(params.dout, at.batch, at.head, key_at(at, column))" => "row_at(params.dout, at.batch, 0u, key_at(at, column))";
     "the order of columns is ignored" ["parts"]
         "mask[params.keep.k_order_at + place]" => "place";
     "splits do not leave their total" ["state"]
         "total[end.stat] = vec2(end.m, end.l);" => "total[end.stat].x = end.m;";
+    "the staged columns are those of the chunk before" ["staged"]
+        "of_column(at, tile.first + column, by_values, chunk + g);" => "of_column(at, tile.first + column, by_values, g);";
+    "staged products are of values with values alone" ["staged"]
+        "if (by_values) { x = own_value(at, place, chunk + g); }" => "if (false) { x = own_value(at, place, chunk + g); }";
+    "the second staged columns take the first's weights" ["staged"]
+        "arena[P_AT + (lane.c + LANES_C) * P_PITCH + lane.r] = w[1];" => "arena[P_AT + (lane.c + LANES_C) * P_PITCH + lane.r] = w[0];";
+    "staged sums of a tile replace those of the tiles before" ["staged"]
+        "x.a0 + y.a0, x.a1" => "y.a0, x.a1";
+    "the last staged row of a lane is not written" ["staged"]
+        "write_group(at, row + 3u * LANES_R, g + LANES_C, x.d1, values);" => "";
+    "weights are read while others of the tile are written" ["staged"]
+        "stage_whole(at, lane, tile, column, values, groups);\n        workgroupBarrier();" => "stage_whole(at, lane, tile, column, values, groups);";
+    "NaN of staged columns that a row leaves out leaks" ["staged leaks"]
+        "if (is_masked(tile) || SCORES_MAY_DROP) { x = finite(x); }" => "";
+    "wide staged sums are those of the near columns" ["wide"]
+        "arena[v_j + 2u * LANES_C], arena[v_j + 3u * LANES_C]" => "arena[v_j], arena[v_j + LANES_C]";
 }

@@ -22,7 +22,9 @@ pub(super) async fn prepare<'g>(gpu: &'g Gpu, work: &Work) -> Result<Subject<'g>
         Work::Rotary(shape) => rotary(gpu, *shape).await,
         Work::Embed(shape) => embed(gpu, *shape).await,
         Work::Add(shape) => add(gpu, *shape).await,
-        Work::Attention { .. } | Work::Lsh { .. } => bail!("attention is not a kernel around attention"),
+        Work::Attention { .. } | Work::Backward { .. } | Work::Lsh { .. } => {
+            bail!("attention is not a kernel around attention")
+        }
     }
 }
 

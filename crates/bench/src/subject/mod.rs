@@ -3,10 +3,12 @@
 //! | file | what |
 //! |---|---|
 //! | `attention.rs` | every pattern |
+//! | `backward.rs` | its gradients |
 //! | `lsh.rs` | LSH attention |
 //! | `layer.rs` | the kernels around attention |
 
 mod attention;
+mod backward;
 mod layer;
 mod lsh;
 
@@ -53,6 +55,14 @@ pub fn models() -> Vec<Model> {
         ),
         ("attention: executed_flop", "2 (d + dv) for each pair in the blocks that the kernel visits"),
         (
+            "attention, backward: useful_flop",
+            "6 d + 4 dv for each pair that the pattern keeps: five products, one of them made again from the forward pass",
+        ),
+        (
+            "attention, backward: executed_flop",
+            "8 d + 6 dv for each pair in the visited blocks: the passes over queries and over keys each make two of the products",
+        ),
+        (
             "lsh: useful_flop = executed_flop",
             "2 (d + dv) for each pair of places in chunks that see each other, and 2 d for each projection of the hash",
         ),
@@ -81,6 +91,10 @@ impl<'g> Subject<'g> {
             Work::Attention { attention, pattern } => {
                 let pattern = pattern.parse()?;
                 typed!(attention.storage.q, E => attention::prepare::<E>(gpu, attention, pattern).await)
+            }
+            Work::Backward { attention, pattern } => {
+                let pattern = pattern.parse()?;
+                typed!(attention.storage.q, E => backward::prepare::<E>(gpu, attention, pattern).await)
             }
             Work::Lsh { attention, options } => {
                 typed!(attention.storage.q, E => lsh::prepare::<E>(gpu, attention, options).await)

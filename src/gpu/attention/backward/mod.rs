@@ -180,8 +180,8 @@ impl Pass {
     ) -> Result<Self> {
         let attention = forward.attention();
         let variants = parts.parts().iter().enumerate();
-        let variants: Vec<_> =
-            variants.map(|(n, part)| variant(forward, gradients, part, rows, n > 0)).collect();
+        let variants = variants.map(|(n, part)| variant(forward, gradients, part, rows, n > 0));
+        let variants = variants.collect::<Result<Vec<_>>>()?;
         let tables = match shared {
             Some(shared) => shared,
             None => {
@@ -203,10 +203,11 @@ impl Pass {
         Self { variants: variants.collect(), parts: self.parts.clone(), compiled: OnceLock::new() }
     }
 
-    /// Whether the device has as many storage buffers as the pass uses.
+    /// Whether the device has as many storage buffers as the pass uses, and a lane as many registers.
     fn fits(&self, forward: &AttentionPlan) -> bool {
         let have = forward.kernels.device().limits().max_storage_buffers_per_shader_stage as usize;
-        self.variants.iter().all(|variant| variant.shader().bindings.len() <= have)
+        let fits = |it: &BackwardVariant| it.fits_registers() && it.shader().bindings.len() <= have;
+        self.variants.iter().all(fits)
     }
 
     fn compiled(&self, forward: &AttentionPlan) -> Result<&[Arc<Pipeline>]> {
@@ -230,7 +231,7 @@ fn variant(
     part: &Part,
     rows: BackwardRows,
     accumulate: bool,
-) -> BackwardVariant {
+) -> Result<BackwardVariant> {
     let attention = forward.attention();
     let (shape, storage, grid) = (&attention.shape, attention.storage, part.mask.grid());
     let aligned_keys = attention.k_strides().is_aligned() && whole(shape.head_dim);
@@ -243,9 +244,9 @@ fn variant(
             (gradients.dkv, dk && dv && whole(shape.head_dim) && whole(shape.value_dim))
         }
     };
-    BackwardVariant {
+    Ok(BackwardVariant {
         rows,
-        lanes: tables::lanes(part),
+        tile: tables::tile(&forward.kernels, attention, part, rows)?,
         head_dim: shape.head_dim,
         value_dim: shape.value_dim,
         q: storage.q,
@@ -263,7 +264,7 @@ fn variant(
         score: attention.score.clone(),
         accumulate,
         late_maxima: forward.path().path == KernelPath::Cooperative,
-    }
+    })
 }
 
 fn record_variant(attention: &Attention, gradients: &Gradients) -> RecordVariant {

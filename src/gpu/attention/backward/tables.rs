@@ -7,7 +7,7 @@ use crate::gpu::pipeline::Work;
 use crate::mask::Part;
 use crate::schedule::heaviest_tiles;
 use crate::uniform::Rows;
-use crate::wgsl::{BackwardRows, BackwardVariant, DirectTile, Tile};
+use crate::wgsl::{BackwardRows, BackwardVariant, Tile};
 use crate::{Attention, Result};
 
 /// The mask and orders of a part on the device, and where its tables begin.
@@ -20,10 +20,21 @@ pub(super) struct PassPart {
     pub(super) work: Work,
 }
 
-/// Lanes of a workgroup, of 4 rows each: 16 at most, and not many more rows than there are.
-pub(super) fn lanes(part: &Part) -> usize {
-    let grid = part.mask.grid();
-    grid.q_len.next_power_of_two().clamp(8, grid.block_q.min(64)) / 4
+/// How the lanes of a workgroup share a part: not many more rows than there are.
+pub(super) fn tile(
+    kernels: &Kernels,
+    attention: &Attention,
+    part: &Part,
+    rows: BackwardRows,
+) -> Result<Tile> {
+    let (shape, grid) = (&attention.shape, part.mask.grid());
+    let most = grid.q_len.next_power_of_two().clamp(8, grid.block_q.min(64));
+    rows.tile(
+        [shape.head_dim, shape.value_dim],
+        [most, grid.block_k],
+        &attention.score,
+        kernels.tile_limits(),
+    )
 }
 
 impl PassPart {
@@ -36,7 +47,7 @@ impl PassPart {
         (tables, keep): Tables,
     ) -> Result<Self> {
         let (shape, grid) = (&attention.shape, part.mask.grid());
-        let row_tiles = grid.q_len.div_ceil(variant.rows());
+        let row_tiles = grid.q_len.div_ceil(variant.tile.rows());
         let group = shape.heads / shape.kv_heads;
         let (heads, walks, flops) = match variant.rows {
             BackwardRows::Queries => (shape.heads, 1, 4 * shape.head_dim + 2 * shape.value_dim),
@@ -67,9 +78,8 @@ impl PassPart {
             params = params.with_block(block);
         }
         let items = (row_tiles * heads * shape.batch) as u128;
-        let tile = Tile::Direct(DirectTile { lanes: variant.lanes });
-        let pairs =
-            heaviest_tiles(part, &tile).max(1) * (walks * variant.rows() * BackwardVariant::KEYS) as u64;
+        let tile = variant.tile;
+        let pairs = heaviest_tiles(part, &tile).max(1) * (walks * tile.rows() * tile.keys()) as u64;
         Ok(Self { tables, params, work: kernels.work("backward", items, (flops as u64 * pairs) as f64)? })
     }
 }

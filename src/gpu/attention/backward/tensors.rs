@@ -11,7 +11,7 @@ use crate::gpu::params::{CopyParams, Params, TermParams, ZeroParams};
 use crate::gpu::pipeline::{Step, Work};
 use crate::mask::{Part, Parts};
 use crate::score::TensorGradient;
-use crate::wgsl::{BackwardRows, CopyPass};
+use crate::wgsl::{BackwardRows, CopyPass, Tile};
 use crate::{AttentionShape, Result};
 
 /// Elements of all copies of a tensor, where there are several: 16 MiB.
@@ -39,12 +39,16 @@ impl TensorPass {
         gradient: TensorGradient,
     ) -> Result<Self> {
         let shape = &forward.attention().shape;
-        let orders = parts.parts().iter().map(|part| Order::new(shape, part, gradient.apart));
-        let orders: Vec<_> = orders.collect();
+        let rows = BackwardRows::Tensor(name);
+        let order = |part| {
+            let tile = tables::tile(&forward.kernels, forward.attention(), part, rows)?;
+            Ok(Order::new(shape, part, tile, gradient.apart))
+        };
+        let orders = parts.parts().iter().map(order).collect::<Result<Vec<_>>>()?;
         let together = orders.iter().map(|order| order.items() / order.apart().max(1)).max().unwrap_or(1);
         let copies = (MOST_ELEMENTS / len.max(1)).min(MOST_COPIES).min(together).max(1);
         let shared = forward.inner.parts.iter().map(|part| (part.tables.clone(), part.keep)).collect();
-        let mut pass = Pass::new(forward, gradients, parts, BackwardRows::Tensor(name), Some(shared))?;
+        let mut pass = Pass::new(forward, gradients, parts, rows, Some(shared))?;
         let with_order = |(part, order): (&PassPart, &Order)| {
             let Work { items, per_dispatch } = part.work;
             // As many in a row have a place of their own: those that differ in what lies apart, in every copy.
@@ -111,8 +115,8 @@ struct Order {
 }
 
 impl Order {
-    fn new(shape: &AttentionShape, part: &Part, apart: [bool; 3]) -> Self {
-        let row_tiles = part.mask.grid().q_len.div_ceil(4 * tables::lanes(part));
+    fn new(shape: &AttentionShape, part: &Part, tile: Tile, apart: [bool; 3]) -> Self {
+        let row_tiles = part.mask.grid().q_len.div_ceil(tile.rows());
         Self { sizes: [shape.batch, shape.heads, row_tiles], apart }
     }
 

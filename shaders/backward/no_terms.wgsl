@@ -1,0 +1,3 @@
+// No gradient of a term's tensor is asked for.
+
+fn take(at: Head, lane: Lane, tile: KeyTile, ds: Slopes) {}

@@ -1,0 +1,161 @@
+// Lanes share their work through workgroup memory, as in tile/staged.wgsl: what GPUs want. LANES_R x LANES_C lanes; a lane holds 4
+// rows by 4 columns of the products, and the same 4 rows by 2 or 4 (WIDE) groups of 4 elements of the sums.
+
+const LANES_PER_ROW = LANES_C;
+
+// One workgroup array, cut by the constants *_AT: chunks of the rows (Q) and of the columns (K) while products are computed, then
+// weights (P) and whole columns (V) over them.
+var<workgroup> arena: array<vec4<f32>, ARENA>;
+
+// Sums over the columns, of elements lane.c and lane.c + LANES_C in groups of 4; where WIDE, those at twice and three times LANES_C.
+struct Sums { near: Columns, wide: Columns }
+
+var<private> head_sums: Sums;
+var<private> value_sums: Sums;
+
+// The longest first, under a causal mask: what is left for the end should be short.
+fn row_tile_at(place: u32) -> u32 { return select(place, params.kernel.row_tiles - 1u - place, ROWS_ARE_QUERIES); }
+
+fn begin(at: Head, lane: Lane) {}
+
+fn attend(at: Head, lane: Lane, tile: KeyTile) {
+    if (is_beyond(tile)) { return; }
+    let s = products(at, lane, tile, false, HEAD_GROUPS);
+    var d_p: mat4x4<f32>;
+    if (HAS_SLOPES) { d_p = products(at, lane, tile, true, VALUE_GROUPS); }
+    let w = weights_of(at, lane, tile, vec4(lane.c) + LANES_C * vec4(0u, 1u, 2u, 3u), s, d_p);
+    // A sum of the tile by itself, then added: a chain of additions as long as the row would lose digits.
+    if (HAS_VALUE) { value_sums = added(value_sums, weighed(at, lane, tile, w.p, true, VALUE_GROUPS)); }
+    if (HAS_HEAD) { head_sums = added(head_sums, weighed(at, lane, tile, w.ds, false, HEAD_GROUPS)); }
+}
+
+// Products of the lane's 4 rows with its 4 columns, by head elements or by values, a chunk of so many groups at a time.
+fn products(at: Head, lane: Lane, tile: KeyTile, by_values: bool, all: u32) -> mat4x4<f32> {
+    var a = vec4(0.0);
+    var b = vec4(0.0);
+    var c = vec4(0.0);
+    var d = vec4(0.0);
+    for (var chunk = 0u; chunk < all; chunk += CHUNK) {
+        let groups = min(CHUNK, all - chunk);
+        workgroupBarrier(); // the last sums, or the last chunk, are read to their end
+        stage_rows(at, lane, by_values, chunk, groups);
+        stage_columns(at, lane, tile, by_values, chunk, groups);
+        workgroupBarrier();
+        let row_at = Q_AT + lane.r * Q_PITCH;
+        let column_at = K_AT + lane.c * K_PITCH;
+        for (var g = 0u; g < groups; g++) {
+            let k0 = arena[column_at + g];
+            let k1 = arena[column_at + LANES_C * K_PITCH + g];
+            let k2 = arena[column_at + 2u * LANES_C * K_PITCH + g];
+            let k3 = arena[column_at + 3u * LANES_C * K_PITCH + g];
+            a = dots(arena[row_at + g], k0, k1, k2, k3, a);
+            b = dots(arena[row_at + LANES_R * Q_PITCH + g], k0, k1, k2, k3, b);
+            c = dots(arena[row_at + 2u * LANES_R * Q_PITCH + g], k0, k1, k2, k3, c);
+            d = dots(arena[row_at + 3u * LANES_R * Q_PITCH + g], k0, k1, k2, k3, d);
+        }
+    }
+    return transpose(mat4x4(a, b, c, d));
+}
+
+// The tile's columns, weighed for the lane's 4 rows, of so many groups.
+fn weighed(at: Head, lane: Lane, tile: KeyTile, w: mat4x4<f32>, values: bool, groups: u32) -> Sums {
+    workgroupBarrier(); // the products, or the sums before, are read to their end
+    arena[P_AT + lane.c * P_PITCH + lane.r] = w[0];
+    arena[P_AT + (lane.c + LANES_C) * P_PITCH + lane.r] = w[1];
+    arena[P_AT + (lane.c + 2u * LANES_C) * P_PITCH + lane.r] = w[2];
+    arena[P_AT + (lane.c + 3u * LANES_C) * P_PITCH + lane.r] = w[3];
+    var x: Sums;
+    for (var column = 0u; column < KEYS; column += V_KEYS) {
+        if (column > 0u) { workgroupBarrier(); }
+        stage_whole(at, lane, tile, column, values, groups);
+        workgroupBarrier();
+        for (var j = 0u; j < V_KEYS; j++) {
+            let p_j = arena[P_AT + (column + j) * P_PITCH + lane.r];
+            let v_j = V_AT + j * V_PITCH + lane.c;
+            x.near = accumulated(x.near, p_j, arena[v_j], arena[v_j + LANES_C]);
+            if (WIDE) { x.wide = accumulated(x.wide, p_j, arena[v_j + 2u * LANES_C], arena[v_j + 3u * LANES_C]); }
+        }
+    }
+    return x;
+}
+
+fn end(at: Head, lane: Lane) {
+    if (HAS_VALUE) { write_sums(at, lane, value_sums, true); }
+    if (HAS_HEAD) { write_sums(at, lane, head_sums, false); }
+}
+
+fn write_sums(at: Head, lane: Lane, x: Sums, values: bool) {
+    write_columns(at, lane, lane.c, x.near, values);
+    if (WIDE) { write_columns(at, lane, lane.c + 2u * LANES_C, x.wide, values); }
+}
+
+fn write_columns(at: Head, lane: Lane, g: u32, x: Columns, values: bool) {
+    let row = at.first_row + lane.r;
+    write_group(at, row, g, x.a0, values);
+    write_group(at, row, g + LANES_C, x.a1, values);
+    write_group(at, row + LANES_R, g, x.b0, values);
+    write_group(at, row + LANES_R, g + LANES_C, x.b1, values);
+    write_group(at, row + 2u * LANES_R, g, x.c0, values);
+    write_group(at, row + 2u * LANES_R, g + LANES_C, x.c1, values);
+    write_group(at, row + 3u * LANES_R, g, x.d0, values);
+    write_group(at, row + 3u * LANES_R, g + LANES_C, x.d1, values);
+}
+
+fn write_group(at: Head, row: u32, g: u32, x: vec4<f32>, values: bool) {
+    if (values) {
+        if (g < VALUE_GROUPS) { write_value(at, row, g, x); }
+    } else if (g < HEAD_GROUPS) {
+        write_head(at, row, g, x);
+    }
+}
+
+// --- staging: workgroup memory filled by all lanes together ---
+
+fn stage_rows(at: Head, lane: Lane, by_values: bool, chunk: u32, groups: u32) {
+    for (var e = lane.index; e < ROWS * CHUNK; e += LANES) {
+        let row = e / CHUNK;
+        let g = e % CHUNK;
+        if (g < groups) {
+            let place = query_at(at, min(at.first_row + row, params.kernel.q_count - 1u));
+            var x: vec4<f32>;
+            if (by_values) { x = own_value(at, place, chunk + g); } else { x = own_head(at, place, chunk + g); }
+            arena[Q_AT + row * Q_PITCH + g] = x;
+        }
+    }
+}
+
+fn stage_columns(at: Head, lane: Lane, tile: KeyTile, by_values: bool, chunk: u32, groups: u32) {
+    for (var e = lane.index; e < KEYS * CHUNK; e += LANES) {
+        let column = e / CHUNK;
+        let g = e % CHUNK;
+        if (g < groups) { arena[K_AT + column * K_PITCH + g] = of_column(at, tile.first + column, by_values, chunk + g); }
+    }
+}
+
+// V_KEYS columns of the tile from `first` on, all groups.
+fn stage_whole(at: Head, lane: Lane, tile: KeyTile, first: u32, values: bool, groups: u32) {
+    for (var e = lane.index; e < V_KEYS * V_PITCH; e += LANES) {
+        let g = e % V_PITCH;
+        var x = vec4(0.0);
+        if (g < groups) {
+            x = of_column(at, tile.first + first + e / V_PITCH, values, g);
+            // Rows that leave a column out weigh it by 0, and 0 x NaN is not 0: there, what is not finite becomes 0. Rows that
+            // see it have a weight that is NaN, by the query's record.
+            if (is_masked(tile) || SCORES_MAY_DROP) { x = finite(x); }
+        }
+        arena[V_AT + e] = x;
+    }
+}
+
+fn of_column(at: Head, column: u32, values: bool, g: u32) -> vec4<f32> {
+    if (values) { return column_value(column_value_at(at, column), g); }
+    return column_head(at, column_head_at(at, column), g);
+}
+
+// --- small algebra ---
+
+fn added(x: Sums, y: Sums) -> Sums { return Sums(plus(x.near, y.near), plus(x.wide, y.wide)); }
+
+fn plus(x: Columns, y: Columns) -> Columns {
+    return Columns(x.a0 + y.a0, x.a1 + y.a1, x.b0 + y.b0, x.b1 + y.b1, x.c0 + y.c0, x.c1 + y.c1, x.d0 + y.d0, x.d1 + y.d1);
+}
