@@ -6,7 +6,7 @@
 //! ```
 //!
 //! 2,048 positions of size 64 in clusters of 8 (members lie half a standard deviation from their centre), chunks of 64, each query
-//! sees its own chunk and the one before: 128 keys a round. What counts is whether the other 7 of its cluster are among them.
+//! sees its own chunk and the one before: 128 keys per round. What counts is whether the other 7 of its cluster are among them.
 
 #![allow(dead_code)] // A test draws it, too.
 
@@ -45,7 +45,7 @@ fn picture(curves: &[Points]) -> Result<String, Error> {
     let named = BUCKETS.iter().zip(curves);
     Plot {
         title: format!(
-            "LSH: recall of the nearest keys ({N} positions, chunks of {CHUNK}, 128 keys a round)"
+            "LSH: recall of the nearest keys ({N} positions, chunks of {CHUNK}, 128 keys per round)"
         ),
         x: "rounds".into(),
         y: "share of the 7 nearest keys seen".into(),

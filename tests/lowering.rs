@@ -178,6 +178,15 @@ proptest! {
             };
             let (new, scan) = (BlockMask::new(&piece.pattern, places), BlockMask::scan(&piece.pattern, places));
             prop_assert_eq!(new.unwrap(), scan.unwrap());
+            let site = Site { batch: grid.batch - 1, head: grid.heads - 1, extent: places.extent() };
+            let mut row = vec![u32::MAX; places.kv_len.div_ceil(32)];
+            for i in (0..places.q_len).step_by(7) {
+                piece.pattern.row(&site, i, &mut row);
+                for j in 0..32 * row.len() {
+                    let keep = j < places.kv_len && piece.pattern.keep(&site, i, j);
+                    prop_assert_eq!(row[j / 32] >> (j % 32) & 1 == 1, keep, "row {} key {}", i, j);
+                }
+            }
         }
     }
 }

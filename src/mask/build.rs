@@ -67,9 +67,6 @@ fn differs<P: Pattern + ?Sized>(pattern: &P, grid: &BlockGrid, twin: impl Fn(Sit
     })
 }
 
-/// Partial blocks of a row from which its tiles are filled query by query.
-const MANY: usize = 8;
-
 /// A block, or a run of blocks, that a row's stretches touch.
 enum Block {
     /// Inside of a stretch that all queries attend.
@@ -132,7 +129,7 @@ fn build(
 
 /// A mask that grows row by row, each row block by block in ascending order.
 pub(super) struct Builder {
-    grid: BlockGrid,
+    pub(super) grid: BlockGrid,
     batch_stride: usize,
     head_stride: usize,
     rows: Vec<[u32; 2]>,
@@ -145,7 +142,7 @@ pub(super) struct Builder {
     /// The tile that is being filled.
     tile: Vec<u32>,
     /// For each query of the row that is being filled, one up to it that attends the same keys; empty: not yet sought.
-    twins: Vec<usize>,
+    pub(super) twins: Vec<usize>,
 }
 
 impl Builder {
@@ -195,10 +192,7 @@ impl Builder {
         if !asked.is_empty() {
             self.find_twins(pattern, site, q_block);
         }
-        // Where one query's own stretches still have to be asked for, they save nothing.
-        let first = self.grid.queries(q_block).start;
-        let by_row = asked.len() >= MANY && pattern.spans(site, first..first + 1).iter().all(|span| span.all);
-        let tiles = by_row.then(|| self.tiles_by_row(pattern, site, q_block, &asked));
+        let tiles = self.tiles_of_row(pattern, site, q_block, &asked);
         let mut at = 0;
         for block in blocks {
             match (block, &tiles) {
@@ -215,63 +209,6 @@ impl Builder {
             }
         }
         Ok(())
-    }
-
-    /// Finds for each query of a block one before it that attends the same keys, among the last few that differ.
-    fn find_twins<P: Pattern + ?Sized>(&mut self, pattern: &P, site: &Site, q_block: usize) {
-        const FEW: usize = 4;
-        let queries = self.grid.queries(q_block);
-        let mut different: Vec<usize> = Vec::with_capacity(queries.len());
-        self.twins.clear();
-        for i in queries.clone() {
-            // Where the first queries all differ, most patterns have no twins at all.
-            let hopeless = different.len() == 2 * FEW && i == queries.start + 2 * FEW;
-            if hopeless {
-                break;
-            }
-            let twin = different.iter().rev().take(FEW).copied().find(|&twin| pattern.alike(site, twin, i));
-            if twin.is_none() {
-                different.push(i);
-            }
-            self.twins.push(twin.unwrap_or(i) - queries.start);
-        }
-    }
-
-    /// The tiles of many blocks of one row, from each query's own stretches: most of their words are clear, and asking
-    /// for each would take longer.
-    fn tiles_by_row<P: Pattern + ?Sized>(
-        &self,
-        pattern: &P,
-        site: &Site,
-        q_block: usize,
-        asked: &[usize],
-    ) -> Vec<u32> {
-        let (block_k, row_words, tile_words) =
-            (self.grid.block_k, self.grid.row_words(), self.grid.tile_words());
-        let mut tiles = vec![0; asked.len() * tile_words];
-        for (row, i) in self.grid.queries(q_block).enumerate() {
-            let place = |at: usize, row: usize| at * tile_words + row * row_words;
-            if let Some(twin) = self.twins.get(row).copied().filter(|&twin| twin < row) {
-                for at in 0..asked.len() {
-                    tiles.copy_within(place(at, twin)..place(at, twin) + row_words, place(at, row));
-                }
-                continue;
-            }
-            for Span { keys, all } in pattern.spans(site, i..i + 1) {
-                let first = asked.partition_point(|&k_block| (k_block + 1) * block_k <= keys.start);
-                let meets = |&(_, &k_block): &(usize, &usize)| k_block * block_k < keys.end;
-                for (at, &k_block) in asked.iter().enumerate().skip(first).take_while(meets) {
-                    let of = self.grid.keys(k_block);
-                    for (word, j) in of.clone().step_by(32).enumerate() {
-                        let before = |key: usize| ones(key.min(of.end).saturating_sub(j));
-                        let within = before(keys.end) & !before(keys.start);
-                        let kept = if all || within == 0 { within } else { pattern.keep_word(site, i, j) };
-                        tiles[place(at, row) + word] |= kept & within;
-                    }
-                }
-            }
-        }
-        tiles
     }
 
     /// Decides one block: `word(i, j)` holds in bit b whether query i keeps key j + b.
@@ -402,7 +339,7 @@ fn check_runs(runs: usize) -> Result<()> {
 }
 
 /// A word whose first `count` bits are set.
-fn ones(count: usize) -> u32 {
+pub(super) fn ones(count: usize) -> u32 {
     if count >= 32 { u32::MAX } else { (1 << count) - 1 }
 }
 

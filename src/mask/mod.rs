@@ -7,7 +7,7 @@
 //! | file | what |
 //! |---|---|
 //! | `grid.rs` | sizes in blocks |
-//! | `build.rs` | from a pattern, in closed form or by scan |
+//! | `build.rs`, `rows.rs` | from a pattern, in closed form or by scan |
 //! | `tiles.rs` | bit tiles, stored once each |
 //! | `count.rs` | kept and visited pairs |
 //! | `distances.rs` | which distances between query and key are kept |
@@ -27,6 +27,7 @@ mod grid;
 mod lower;
 mod packed;
 mod parts;
+mod rows;
 mod svg;
 mod tiles;
 mod transpose;

@@ -163,7 +163,7 @@ trait BlockRows {
         let kv_len = site.extent.kv_len;
         let (first, last) = (self.query_block(site, rows.start), self.query_block(site, rows.end - 1));
         let of = |r| table::stretches(&self.row(&site.extent, site.head, r).runs(), self.block(), kv_len);
-        spans::all_together(&mut (first..=last).map(of), kv_len)
+        spans::all_together((first..=last).map(of).collect(), kv_len)
     }
 
     fn block_word(&self, site: &Site, i: usize, j: usize) -> u32 {

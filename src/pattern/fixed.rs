@@ -115,6 +115,14 @@ impl Fixed {
         let seen_by = |i: usize| if self.causal { site.aligned(i) + 1 } else { kv_len as isize };
         let clamp = |key: isize| key.clamp(0, kv_len as isize) as usize;
         let (all, some) = (clamp(seen_by(rows.start)), clamp(seen_by(rows.end - 1)));
+        if self.stride <= spans::BLOCK {
+            // No block lies in a gap: one stretch says as much.
+            let all = if self.summary == self.stride { all } else { 0 };
+            let first = (self.stride - self.summary).max(all);
+            let stretches =
+                [Span { keys: 0..all, all: true }, Span { keys: first..some.max(first), all: false }];
+            return stretches.into_iter().filter(|span| !span.keys.is_empty()).collect();
+        }
         let mut spans = vec![];
         for end in (self.stride..).step_by(self.stride) {
             let (start, end) = (end - self.summary, end);
@@ -230,6 +238,10 @@ impl Pattern for SummaryPlaces {
 
     fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
         spans::row_word(&self.spans(site, i..i + 1), j)
+    }
+
+    fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
+        spans::row(&self.spans(site, i..i + 1), words);
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {

@@ -20,31 +20,48 @@ impl<'de> Deserialize<'de> for Bit {
 }
 
 /// Keys that an end of a window reaches: a number, or -1 for no end, as FlashAttention has it.
-pub(super) fn reach<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
-    struct Reach;
+pub(super) mod reach {
+    use super::{Deserializer, Serializer, de, fmt};
 
-    impl de::Visitor<'_> for Reach {
-        type Value = usize;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a number of keys, or -1 for no end")
-        }
-
-        fn visit_u64<E: de::Error>(self, value: u64) -> Result<usize, E> {
-            // What no `usize` holds is no end, either.
-            Ok(usize::try_from(value).unwrap_or(usize::MAX))
-        }
-
-        fn visit_i64<E: de::Error>(self, value: i64) -> Result<usize, E> {
-            match u64::try_from(value) {
-                Ok(value) => self.visit_u64(value),
-                Err(_) if value == -1 => Ok(usize::MAX),
-                Err(_) => Err(E::invalid_value(de::Unexpected::Signed(value), &self)),
-            }
+    pub(in crate::pattern) fn serialize<S: Serializer>(
+        reach: &usize,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        if *reach == usize::MAX {
+            serializer.serialize_i64(-1)
+        } else {
+            serializer.serialize_u64(*reach as u64)
         }
     }
 
-    deserializer.deserialize_any(Reach)
+    pub(in crate::pattern) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<usize, D::Error> {
+        struct Reach;
+
+        impl de::Visitor<'_> for Reach {
+            type Value = usize;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of keys, or -1 for no end")
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<usize, E> {
+                // What no `usize` holds is no end, either.
+                Ok(usize::try_from(value).unwrap_or(usize::MAX))
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<usize, E> {
+                match u64::try_from(value) {
+                    Ok(value) => self.visit_u64(value),
+                    Err(_) if value == -1 => Ok(usize::MAX),
+                    Err(_) => Err(E::invalid_value(de::Unexpected::Signed(value), &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Reach)
+    }
 }
 
 struct Visitor;

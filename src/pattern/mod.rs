@@ -138,6 +138,12 @@ pub trait Pattern: Debug + Send + Sync {
         (j..end).fold(0, |word, key| word | u32::from(self.keep(site, i, key)) << (key - j))
     }
 
+    /// All pairs of a query at once: bit b of word w is `keep(i, 32 w + b)`, and clear from Lk on. The default asks
+    /// [`keep_word`](Self::keep_word) for each word. Bits of rows that touch many partial blocks come from here.
+    fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
+        words.iter_mut().enumerate().for_each(|(n, word)| *word = self.keep_word(site, i, 32 * n));
+    }
+
     /// The keys that any query of `rows` (not empty) attends, as disjoint ascending stretches within `0..kv_len`;
     /// keys outside of all stretches are attended by none of `rows`. The default leaves all to `keep`, at a cost of
     /// Lq Lk calls.
@@ -199,6 +205,10 @@ macro_rules! forward {
 
             fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
                 (**self).keep_word(site, i, j)
+            }
+
+            fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
+                (**self).row(site, i, words);
             }
 
             fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {

@@ -1,5 +1,5 @@
 use super::stretches::Stretches;
-use super::{Extent, Identity, Pattern, Piece, Range, Site, Span, Varies};
+use super::{Extent, Identity, Pattern, Piece, Range, Site, Span, Varies, spans};
 use crate::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
@@ -90,9 +90,11 @@ impl Pattern for Permutation {
 
     fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
         let Some((item, memory, seen)) = self.own(site, i) else { return 0 };
-        let end = site.extent.kv_len.min(j + 32);
-        let attends = |key: usize| key.checked_sub(memory).is_none_or(|position| item.ranks[position] < seen);
-        (j..end).fold(0, |word, key| word | u32::from(attends(key)) << (key - j))
+        // Keys of the memory, then positions, whose ranks are compared side by side.
+        let shared = memory.saturating_sub(j).min(32);
+        let ranks = item.ranks.iter().skip((j + shared).saturating_sub(memory)).take(32 - shared);
+        let positions = ranks.enumerate().fold(0, |word, (b, &rank)| word | u32::from(rank < seen) << b);
+        spans::ones(shared) | positions.checked_shl(shared as u32).unwrap_or(0)
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {

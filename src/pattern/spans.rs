@@ -55,11 +55,12 @@ pub(super) fn together(a: &[Span], b: &[Span], kv_len: usize) -> Vec<Span> {
     combine(a, b, kv_len, |a, b| if a == b { a } else { Cover::Some })
 }
 
+/// The least keys of a block: neither in a gap nor in a stretch that is shorter lies a whole one.
+pub(super) const BLOCK: usize = 16;
+
 /// Stretches that all attend, given ascending and disjoint, as few as kernels can tell apart: short ones with short
 /// gaps become one that some may attend. A thousand tokens are then no thousand stretches.
 pub(super) fn coarse(stretches: impl Iterator<Item = Range<usize>>) -> Vec<Span> {
-    /// The least keys of a block: neither in a gap nor in a stretch that is shorter lies a whole one.
-    const BLOCK: usize = 16;
     let mut spans: Vec<Span> = Vec::new();
     for keys in stretches.filter(|keys| !keys.is_empty()) {
         match spans.last_mut() {
@@ -77,8 +78,7 @@ pub(super) fn coarse(stretches: impl Iterator<Item = Range<usize>>) -> Vec<Span>
 }
 
 /// [`together`] of any number of groups, in pairs of equal size: each list is walked a few times, not once per group.
-pub(super) fn all_together(of: &mut dyn Iterator<Item = Vec<Span>>, kv_len: usize) -> Vec<Span> {
-    let mut lists: Vec<Vec<Span>> = of.collect();
+pub(super) fn all_together(mut lists: Vec<Vec<Span>>, kv_len: usize) -> Vec<Span> {
     while lists.len() > 1 {
         lists = lists
             .chunks(2)
@@ -103,11 +103,26 @@ pub(super) fn word(keys: Range<isize>, j: usize, kv_len: usize) -> u32 {
     before(keys.end) & !before(keys.start)
 }
 
+/// The 32 keys from `j` on, those of a stretch set.
+pub(super) fn within(keys: &Range<usize>, j: usize) -> u32 {
+    let before = |key: usize| ones(key.saturating_sub(j));
+    before(keys.end) & !before(keys.start)
+}
+
 /// 32 pairs of a row as [`Pattern::keep_word`](super::Pattern::keep_word) wants them, from stretches of that row
 /// alone.
 pub(super) fn row_word(row: &[Span], j: usize) -> u32 {
-    let before = |key: usize| ones(key.saturating_sub(j));
-    row.iter().fold(0, |word, span| word | before(span.keys.end) & !before(span.keys.start))
+    row.iter().fold(0, |word, span| word | within(&span.keys, j))
+}
+
+/// A whole row as [`Pattern::row`](super::Pattern::row) wants it, from stretches of that row alone.
+pub(super) fn row(row: &[Span], words: &mut [u32]) {
+    words.fill(0);
+    for Span { keys, .. } in row.iter().filter(|span| !span.keys.is_empty()) {
+        let first = keys.start / 32;
+        let touched = words[first..keys.end.div_ceil(32)].iter_mut().enumerate();
+        touched.for_each(|(n, word)| *word |= within(keys, 32 * (first + n)));
+    }
 }
 
 fn push(spans: &mut Vec<Span>, keys: Range<usize>, cover: Cover) {

@@ -190,10 +190,10 @@ impl Pattern for Strided {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Dilated {
     /// Keys before the query's own that the window reaches.
-    #[cfg_attr(feature = "serde", serde(deserialize_with = "super::json::reach"))]
+    #[cfg_attr(feature = "serde", serde(with = "super::json::reach"))]
     pub before: usize,
     /// Keys after the query's own that the window reaches.
-    #[cfg_attr(feature = "serde", serde(default, deserialize_with = "super::json::reach"))]
+    #[cfg_attr(feature = "serde", serde(default, with = "super::json::reach"))]
     pub after: usize,
     /// Distance of the keys that are kept; 1 is [`Window`].
     pub step: usize,

@@ -21,10 +21,10 @@ use super::{Identity, Pattern, Range, Site, Span, spans::word};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Window {
     /// Keys before the query's own.
-    #[cfg_attr(feature = "serde", serde(deserialize_with = "super::json::reach"))]
+    #[cfg_attr(feature = "serde", serde(with = "super::json::reach"))]
     pub before: usize,
     /// Keys after the query's own.
-    #[cfg_attr(feature = "serde", serde(default, deserialize_with = "super::json::reach"))]
+    #[cfg_attr(feature = "serde", serde(default, with = "super::json::reach"))]
     pub after: usize,
 }
 

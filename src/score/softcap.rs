@@ -65,12 +65,13 @@ impl Rule for Softcap {
     }
 
     /// The error before it, less steep than it was: tanh's slope is largest where the interval is nearest to 0. Then
-    /// [`TANH_ULP`] of the result, and a flush of the quotient, of its square, of the result.
+    /// [`TANH_ULP`] of the result, and a flush of the score and of the result. The quotient is taken only from 2^-13 on, where
+    /// neither it nor its square is flushed; below, the score stands for the result, which misses a third of t^2 < 2^-26.
     fn error(&self, before: Known, after: f64, _: &Pair<'_>, _: &Tensors<'_>) -> f64 {
         let cap = f64::from(self.cap());
         let nearest = (before.score.abs() - before.error).max(0.0) / cap;
         let slope = 1.0 - nearest.tanh().powi(2);
-        slope * before.error + TANH_ULP * U * (after.abs() + slope * before.error) + TINY * (2.0 + cap)
+        slope * before.error + TANH_ULP * U * (after.abs() + slope * before.error) + 3.0 * TINY
     }
 
     /// 1 - tanh^2 (score / c).
@@ -80,10 +81,11 @@ impl Rule for Softcap {
         (before / cap).cosh().powi(-2)
     }
 
-    /// What the error of tanh, b = error / c, makes of its square, b (2 |tanh| + b), and three roundings.
+    /// What the error of tanh, b = error / c and a flush of the quotient, makes of its square, b (2 |tanh| + b), and three
+    /// roundings.
     fn slope_error(&self, before: Known, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
         let (cap, after) = (f64::from(self.cap()), self.score(before.score, at, tensors));
-        let tanh_error = self.error(before, after, at, tensors) / cap;
+        let tanh_error = self.error(before, after, at, tensors) / cap + TINY;
         tanh_error * (2.0 * after.abs() / cap + tanh_error) + 6.0 * U
     }
 

@@ -96,6 +96,19 @@ fn patterns() -> Vec<(&'static str, AnyOne)> {
         ("strided and bigbird", boxed(And(strided, bigbird(28, 2)))),
         ("not not strided", boxed(Not(Not(strided)))),
         ("neither", boxed(Not(Or(Not(Causal), Not(global(3)))))),
+        ("permutation or window", boxed(Or(permutation(N), Window { before: 5, after: 1 }))),
+        ("permutation and not causal", boxed(And(permutation(N), Not(Causal)))),
+        ("permutation or padding", boxed(Or(permutation(N), KeyLengths { lengths: vec![24_984] }))),
+        ("permutation or random", boxed(Or(permutation(N), random(65, 2)))),
+        ("global or streams", boxed(Or(global(11), streams(3)))),
+        (
+            "fixed and strided columns",
+            boxed(And(Fixed { causal: false, ..Fixed::new(2, 1).expect("valid") }, column(7))),
+        ),
+        ("fixed and random", boxed(And(Fixed::new(3, 1).expect("valid"), random(17, 2)))),
+        ("not strided columns", boxed(And(Causal, Not(column(181))))),
+        ("random or longformer", boxed(Or(random(100, 1), longformer(180, (1000..3000).collect())))),
+        ("longformer or not global", boxed(Or(longformer(412, every(7000)), Not(global(11))))),
         ("mask of keys", boxed(mask([1, 1, 1, N], |j| j * j % 13 == 1))),
         ("mask of queries", boxed(mask([1, 1, N, 1], |i| i * i % 13 == 1))),
         ("causal mask of keys", boxed(And(Causal, mask([1, 1, 1, N], |j| j * j % 13 == 1)))),
@@ -133,5 +146,12 @@ fn any_pattern_is_planned_in_time_and_visits_little_or_says_why() {
 }
 
 /// What no order of queries and keys and no block of 16 x 16 helps.
-const NOTED: [&str; 6] =
-    ["window of 1", "bigbird 1", "random 1", "dilated", "strided and bigbird", "sparse predicate"];
+const NOTED: [&str; 7] = [
+    "window of 1",
+    "bigbird 1",
+    "random 1",
+    "dilated",
+    "strided and bigbird",
+    "fixed and random",
+    "sparse predicate",
+];

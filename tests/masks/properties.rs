@@ -41,6 +41,12 @@ proptest! {
                     prop_assert_eq!(word >> b & 1 == 1, keep, "word of row {} key {} bit {}", rows.start, j, b);
                 }
             }
+            let mut row = vec![u32::MAX; grid.kv_len.div_ceil(32)];
+            pattern.row(&site, rows.start, &mut row);
+            for j in 0..32 * row.len() {
+                let keep = j < grid.kv_len && pattern.keep(&site, rows.start, j);
+                prop_assert_eq!(row[j / 32] >> (j % 32) & 1 == 1, keep, "row {} key {}", rows.start, j);
+            }
         }
     }
 

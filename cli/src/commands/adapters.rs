@@ -14,7 +14,7 @@ use wgpu_attention_bench::text::one_line;
 /// Each adapter is opened and a small kernel is compiled on it, so that what is said is what happens.
 #[derive(Debug, Args)]
 pub(super) struct Adapters {
-    /// One JSON object an adapter and line
+    /// One JSON object per adapter, each on a line of its own
     #[arg(long)]
     json: bool,
 }

@@ -27,7 +27,7 @@ pub(super) struct Compare {
     /// Changes of up to so many percent are none
     #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
     threshold: f64,
-    /// One JSON object a case and line
+    /// One JSON object per case, each on a line of its own
     #[arg(long)]
     json: bool,
 }
@@ -159,7 +159,7 @@ fn ceilings(other: &Run<'_>, base: &Run<'_>) -> String {
     if changes.is_empty() { "none measured in both".into() } else { changes.join(", ") }
 }
 
-/// The table: a row a case of the base, four columns an other.
+/// The table: one row per case of the base, four columns per other record.
 fn grid(comparison: &Comparison<'_>, pairs: &[Vec<Pair>]) -> Vec<String> {
     let mut rows = vec![vec!["case".to_owned(), "base".into()]];
     for n in 1..=pairs.len() {

@@ -10,7 +10,7 @@ const BEGIN: &str =
     "<!-- benchmarks: begin (cargo attention report benches/results/*.json --into docs/RESULTS.md) -->";
 const END: &str = "<!-- benchmarks: end -->";
 
-/// A list of the runs with the patterns that are fastest on them, and a table with a row a case and four columns a run.
+/// A list of the runs with the patterns that are fastest on them, and a table with one row per case and four columns per run.
 pub(crate) fn markdown(records: &[Record]) -> String {
     let runs = records.iter().flat_map(|record| record.adapters.iter().map(move |adapter| (record, adapter)));
     let (runs, dead): (Vec<_>, Vec<_>) = runs.partition(|(_, adapter)| adapter.error.is_none());

@@ -1,4 +1,4 @@
-//! CSV: a row a case, with a header.
+//! CSV: one row per case, with a header.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! {"op": "activation", "name": "x", "activation": "relu"}      the metadata `case`
-//! x F32 2 3                                                    one line a tensor: name, type, sizes
+//! x F32 2 3                                                    one line per tensor: name, type, sizes
 //! out F32 2 3
 //!                                                              an empty line, and bytes that fill all tensors, repeated
 //! ```

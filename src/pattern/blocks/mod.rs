@@ -165,7 +165,7 @@ impl Pattern for Blocks {
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let (block, kv_len) = (self.block.max(1), site.extent.kv_len);
         let row = |r| table::stretches(self.layout.row(site.head, r), block, kv_len);
-        spans::all_together(&mut (rows.start / block..=(rows.end - 1) / block).map(row), kv_len)
+        spans::all_together((rows.start / block..=(rows.end - 1) / block).map(row).collect(), kv_len)
     }
 
     fn varies(&self) -> Varies {

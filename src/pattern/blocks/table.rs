@@ -39,7 +39,7 @@ impl Pattern for BlockTable {
         let kv_len = site.extent.kv_len;
         let (first, last) = (self.query_block(site, rows.start), self.query_block(site, rows.end - 1));
         let of = |r| stretches(self.row(site.head, r), 1, kv_len);
-        spans::all_together(&mut (first..=last).map(of), kv_len)
+        spans::all_together((first..=last).map(of).collect(), kv_len)
     }
 
     fn varies(&self) -> Varies {

@@ -7,6 +7,9 @@ use std::sync::Arc;
 /// The position of each place; `None`: the place itself.
 type Order = Option<Arc<[u32]>>;
 
+/// Keys per stretch of a query below which stretches rule out no block, and take longer than words.
+const SCATTERED: usize = 128;
+
 /// Pairs of places that `inner` keeps and whose positions `other` keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::pattern) struct Cut<A, B> {
@@ -51,7 +54,14 @@ impl<A: Pattern, B: Pattern> Cut<A, B> {
             let first = run[0] as usize;
             self.other.spans(&site, first..first + run.len())
         };
-        spans::all_together(&mut runs.map(of), self.extent.kv_len)
+        let mut lists: Vec<Vec<Span>> = Vec::new();
+        for list in runs.map(of) {
+            if list.len() > (self.extent.kv_len / SCATTERED).max(4) {
+                return vec![Span { keys: 0..self.extent.kv_len, all: false }];
+            }
+            lists.push(list);
+        }
+        spans::all_together(lists, self.extent.kv_len)
     }
 
     /// The part of a stretch of places that lies in the other pattern's stretches of positions.
@@ -98,6 +108,21 @@ where
             left &= left - 1;
         }
         word
+    }
+
+    /// The other's row is made once; then a place costs the look at one of its bits.
+    fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
+        self.inner.row(site, i, words);
+        let (at, i) = (Site { extent: self.extent, ..*site }, position(&self.q_order, i));
+        let mut other = vec![0; self.extent.kv_len.div_ceil(32)];
+        self.other.row(&at, i, &mut other);
+        let Some(order) = &self.k_order else {
+            return words.iter_mut().zip(other).for_each(|(word, other)| *word &= other);
+        };
+        let bit = |key: u32| other.get(key as usize / 32).map_or(0, |word| word >> (key % 32) & 1);
+        for (word, keys) in words.iter_mut().zip(order.chunks(32)).filter(|(word, _)| **word != 0) {
+            *word &= keys.iter().rev().fold(0, |bits, &key| bits << 1 | bit(key));
+        }
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {

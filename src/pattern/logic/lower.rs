@@ -81,21 +81,47 @@ fn joined(a: Piece, b: Piece, join: fn(Box<dyn Pattern>, Box<dyn Pattern>) -> Pi
     vec![Piece { blocks, why: a.why.or(b.why), ..join(a.pattern, b.pattern) }]
 }
 
+/// Keys that some of the queries attend.
+fn keys(pattern: &dyn Pattern, extent: &Extent) -> u64 {
+    const QUERIES: usize = 16;
+    let mut words = vec![0; extent.kv_len.div_ceil(32)];
+    let site = Site { batch: 0, head: 0, extent: *extent };
+    // From the middle of each sixteenth: the first and the last queries are often unlike the rest.
+    let rows = (0..QUERIES.min(extent.q_len)).map(|n| (2 * n + 1) * extent.q_len / (2 * QUERIES));
+    let keys = |i: usize| {
+        pattern.row(&site, i.min(extent.q_len - 1), &mut words);
+        words.iter().map(|word| u64::from(word.count_ones())).sum::<u64>()
+    };
+    rows.map(keys).sum()
+}
+
+/// Whether the pairs of a natural piece are so few beside those of a pattern with pieces that they decide what is visited.
+fn few(natural: &Piece, other: &dyn Pattern, extent: &Extent) -> bool {
+    4 * keys(&natural.pattern, extent) <= keys(other, extent)
+}
+
 /// The pieces of [`And`]: those of one, each cut to the pairs of the other.
 pub(in crate::pattern) fn and(a: &dyn Pattern, b: &dyn Pattern, extent: &Extent) -> Vec<Piece> {
     let cut = |pieces: Vec<Piece>, other: &dyn Pattern, why: Option<&'static str>| {
         let cut = |piece: Piece| Piece { why: piece.why.or(why), ..piece.and(copy(other), *extent) };
         pieces.into_iter().map(cut).collect()
     };
+    let one_natural = |natural: Piece, pieces: Vec<Piece>, other: &dyn Pattern| {
+        if few(&natural, other, extent) {
+            let both = Box::new(And(natural.pattern, copy(other)));
+            return vec![Piece { pattern: both, ..natural }];
+        }
+        cut(pieces, &natural.pattern, natural.why)
+    };
     match (Form::of(a, extent), Form::of(b, extent)) {
         (Form::Natural(a), Form::Natural(b)) => joined(a, b, |a, b| Piece::natural(And(a, b))),
-        (Form::Pieces(pieces), Form::Natural(b)) => cut(pieces, &b.pattern, b.why),
-        (Form::Natural(a), Form::Pieces(pieces)) => cut(pieces, &a.pattern, a.why),
-        (Form::Pieces(pieces), Form::Pieces(_)) => cut(
-            pieces,
-            b,
-            Some("both sides of an And want an order of their own, and the first one's is taken"),
-        ),
+        (Form::Pieces(pieces), Form::Natural(natural)) => one_natural(natural, pieces, a),
+        (Form::Natural(natural), Form::Pieces(pieces)) => one_natural(natural, pieces, b),
+        (Form::Pieces(of_a), Form::Pieces(of_b)) => {
+            let (pieces, other) = if keys(b, extent) < keys(a, extent) { (of_b, a) } else { (of_a, b) };
+            let why = "both sides of an And want an order of their own, and that of the one with fewer pairs is taken";
+            cut(pieces, other, Some(why))
+        }
     }
 }
 
@@ -104,11 +130,20 @@ pub(in crate::pattern) fn or(a: &dyn Pattern, b: &dyn Pattern, extent: &Extent) 
     let without = |pieces: Vec<Piece>, other: &dyn Pattern| {
         pieces.into_iter().map(|piece| piece.and(Box::new(Not(copy(other))), *extent)).collect::<Vec<_>>()
     };
+    let one_natural = |natural: Piece, pieces: Vec<Piece>, other: &dyn Pattern| {
+        if few(&natural, other, extent) {
+            return [pieces, without(vec![natural], other)].concat();
+        }
+        let rest = without(pieces, &natural.pattern);
+        [vec![natural], rest].concat()
+    };
     match (Form::of(a, extent), Form::of(b, extent)) {
         (Form::Natural(a), Form::Natural(b)) => joined(a, b, |a, b| Piece::natural(Or(a, b))),
-        (Form::Natural(first), Form::Pieces(pieces)) | (Form::Pieces(pieces), Form::Natural(first)) => {
-            let rest = without(pieces, &first.pattern);
-            [vec![first], rest].concat()
+        (Form::Natural(natural), Form::Pieces(pieces)) => one_natural(natural, pieces, b),
+        (Form::Pieces(pieces), Form::Natural(natural)) => one_natural(natural, pieces, a),
+        // The fewer pairs are cut: it takes less time.
+        (Form::Pieces(pieces), Form::Pieces(others)) if keys(b, extent) > keys(a, extent) => {
+            [others, without(pieces, b)].concat()
         }
         (Form::Pieces(pieces), Form::Pieces(others)) => [pieces, without(others, a)].concat(),
     }
@@ -236,6 +271,11 @@ impl Pattern for ResidueBand {
     fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
         let (e, t) = self.queries.class(i);
         spans::row_word(&self.class_spans(e, [t, t], site.extent.kv_len, true), j)
+    }
+
+    fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
+        let (e, t) = self.queries.class(i);
+        spans::row(&self.class_spans(e, [t, t], site.extent.kv_len, true), words);
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {

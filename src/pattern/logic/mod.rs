@@ -78,6 +78,13 @@ impl<A: Pattern, B: Pattern> Pattern for And<A, B> {
         self.0.keep_word(site, i, j) & self.1.keep_word(site, i, j)
     }
 
+    fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
+        let mut other = vec![0; words.len()];
+        self.0.row(site, i, words);
+        self.1.row(site, i, &mut other);
+        words.iter_mut().zip(other).for_each(|(word, other)| *word &= other);
+    }
+
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let (a, b) = (self.0.spans(site, rows.clone()), self.1.spans(site, rows));
         spans::and(&a, &b, site.extent.kv_len)
@@ -115,6 +122,13 @@ impl<A: Pattern, B: Pattern> Pattern for Or<A, B> {
         self.0.keep_word(site, i, j) | self.1.keep_word(site, i, j)
     }
 
+    fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
+        let mut other = vec![0; words.len()];
+        self.0.row(site, i, words);
+        self.1.row(site, i, &mut other);
+        words.iter_mut().zip(other).for_each(|(word, other)| *word |= other);
+    }
+
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let (a, b) = (self.0.spans(site, rows.clone()), self.1.spans(site, rows));
         spans::or(&a, &b, site.extent.kv_len)
@@ -150,6 +164,12 @@ impl<P: Pattern> Pattern for Not<P> {
 
     fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
         !self.0.keep_word(site, i, j) & spans::ones(site.extent.kv_len.saturating_sub(j))
+    }
+
+    fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
+        self.0.row(site, i, words);
+        let keys = 0..site.extent.kv_len;
+        words.iter_mut().enumerate().for_each(|(n, word)| *word = !*word & spans::within(&keys, 32 * n));
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {

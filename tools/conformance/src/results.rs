@@ -1,4 +1,4 @@
-//! Results as lines of JSON: the device, then one line a case.
+//! Results as lines of JSON: the device, then one line per case.
 
 use std::fmt;
 use std::fs;

@@ -15,7 +15,7 @@ const COLUMN: i32 = 68;
 const NAMES: i32 = 84;
 const HEAD: i32 = 44;
 
-/// A row a pattern, a column a length: the time, and how many times that of the fastest it is. The fastest have a frame.
+/// One row per pattern, one column per length: the time, and how many times that of the fastest it is. The fastest have a frame.
 pub(in super::super) fn fastest(group: &Group<'_>) -> Result<String> {
     let height = HEAD + ROW * group.patterns.len() as i32 + 4;
     let width = NAMES + COLUMN * group.lens.len() as i32 + 4;
