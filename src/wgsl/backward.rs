@@ -381,9 +381,18 @@ pub enum CopyPass {
     Zeros,
     /// The copies are added up.
     Sums,
+    /// The gradient of `sinks`, which is of rows and not of pairs: every copy of it.
+    Sinks {
+        /// As [`BackwardVariant::late_maxima`].
+        late_maxima: bool,
+    },
 }
 
 impl CopyPass {
+    /// Every one.
+    pub const ALL: [Self; 4] =
+        [Self::Zeros, Self::Sums, Self::Sinks { late_maxima: false }, Self::Sinks { late_maxima: true }];
+
     /// Lanes of a workgroup, as the shaders say: one element each.
     pub const LANES: usize = 64;
 
@@ -392,6 +401,15 @@ impl CopyPass {
         let (label, entry, text) = match self {
             Self::Zeros => ("backward zeros", "zero", include_str!("../../shaders/backward/zeros.wgsl")),
             Self::Sums => ("backward sums", "add_up", include_str!("../../shaders/backward/sums.wgsl")),
+            Self::Sinks { late_maxima } => {
+                let label = if late_maxima { "backward d sinks late-maxima" } else { "backward d sinks" };
+                let files = [
+                    include_str!("../../shaders/backward/sinks.wgsl"),
+                    include_str!("../../shaders/lib/weight.wgsl"),
+                ];
+                let header = Header::default().bools(&[("BASE_E", true), ("LATE_MAXIMA", late_maxima)]);
+                return header.shader(label.into(), "add_rows", &files);
+            }
         };
         Header::default().shader(label.into(), entry, &[text])
     }

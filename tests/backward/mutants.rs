@@ -8,7 +8,8 @@ use crate::support::{BiasValues, Case, Cut, cut, gpu, picked};
 use crate::tensors;
 use wgpu_attention::reference::Kind;
 use wgpu_attention::{
-    Alibi, AttentionShape, BiasStrides, Causal, Gpu, Kernels, Options, Relative, Score, Slopes, Temperature,
+    Alibi, AttentionShape, BiasStrides, Causal, Gpu, Kernels, Options, Relative, Score, Sinks, Slopes,
+    Temperature,
 };
 use wgpu_attention_testing::mutants::{Edit, Suite};
 
@@ -38,6 +39,10 @@ const SUITE: Suite<Gpu> = Suite {
         ("slopes", |gpu| {
             let slopes = tensors::scored(Alibi::new(Slopes::Given));
             tensors::tensors_on(gpu, &slopes, &slopes.parts())
+        }),
+        ("sinks", |gpu| {
+            let sinks = tensors::scored(Sinks);
+            tensors::tensors_on(gpu, &sinks, &sinks.parts())
         }),
         ("tensor under others", |gpu| {
             let capped = case().score(Score::new().softcap(2.0).with(Temperature));

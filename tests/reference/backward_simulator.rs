@@ -76,8 +76,8 @@ enum Pass {
 const TILE: usize = 16;
 
 impl<Q: Element, KV: Element, O: Element> Backward<'_, Q, KV, O> {
-    /// dq, dk and dv. `centers` is the exact out, for `Mode::Sided`.
-    pub(crate) fn run(&self, device: &mut Device, centers: &[f64], tile: usize) -> [Vec<f64>; 3] {
+    /// dq, dk, dv and, with sinks, theirs. `centers` is the exact out, for `Mode::Sided`.
+    pub(crate) fn run(&self, device: &mut Device, centers: &[f64], tile: usize) -> [Vec<f64>; 4] {
         let shape = &self.attention.shape;
         let states: Vec<State> = (0..self.keys.len())
             .map(|row| {
@@ -109,7 +109,22 @@ impl<Q: Element, KV: Element, O: Element> Backward<'_, Q, KV, O> {
             dk.extend(k);
             dv.extend(v);
         }
-        [dq, dk, dv]
+        [dq, dk, dv, self.sinks(device, &records)]
+    }
+
+    /// -p D, added up over the rows of each head.
+    fn sinks(&self, device: &mut Device, records: &[Record]) -> Vec<f64> {
+        let of_head = |(head, &sink): (usize, &f32)| {
+            let rows = records.iter().enumerate().filter(|(row, _)| self.at(*row).head == head);
+            rows.fold(0.0, |sum, (_, record)| {
+                device.push = -sign(record.d);
+                let exponent = halved(device, sink.into(), record.m).min(0.0);
+                let p = device.exp2(exponent);
+                device.push = -1.0;
+                device.fma(-p, record.d, sum)
+            })
+        };
+        self.inputs.get("sinks").unwrap_or_default().iter().enumerate().map(of_head).collect()
     }
 
     fn base_e(&self) -> bool {

@@ -59,6 +59,8 @@
 //! With relative rows dq has k + r in place of k, dk q + u in place of q: above, sizes are then |k| + |r| and |q| + |u|, and m and N
 //! count twice, for the two may be added up apart.
 //!
+//! A sink has no value: its row gives ds = -p D, by the pair's formulas with t = -D, do . v and its error 0, and delta 0.
+//!
 //! In dq the common factor moves the gradient by a share of itself, and D is wrong for all keys alike, so along the mean key. Elements of
 //! q, k, v and do that are subnormal in their storage may be read as 0: the products that hold them are added. At the end the storage of
 //! the gradient, by its element type. A row without keys, and a key that no query sees, get exactly 0.
@@ -183,8 +185,6 @@ pub fn bounded<Q: Element, KV: Element, O: Element>(
     let (dk, dv): (Vec<_>, Vec<_>) = (0..keys).into_par_iter().map(|n| all.key(n)).unzip();
     let mut terms = vec![];
     for ((name, out), bound) in exact.terms.into_iter().zip(all.terms()) {
-        // What a sink takes from its rows is in their weights; its own gradient is not of pairs, and nothing is promised for it.
-        let bound = if name == "sinks" { vec![f64::INFINITY; bound.len()] } else { bound };
         terms.push((name, with_storage(out, bound, ElementType::F32)));
     }
     Ok(BoundedGradients {
@@ -330,6 +330,14 @@ impl Rows<'_> {
                     let error = ds.error * largest + ds.score.abs() * by.by.error;
                     add(by.tensor, by.n, error, (ds.score.abs() + ds.error) * largest);
                 }
+            }
+        }
+        if let Some(own) = tensors.iter().position(|tensor| tensor.name == "sinks") {
+            for (row, bound) in self.rows.iter().zip(self.bounds) {
+                let (sum, rows) = &mut sums[own][row.at.head];
+                let ds = bound.sink(row);
+                (sum.error, sum.size) = (sum.error + ds.error, sum.size + ds.score.abs() + ds.error);
+                *rows += usize::from(!row.keys.is_empty());
             }
         }
         let bound = |(sum, pairs): (Sum, usize)| match pairs {

@@ -4,7 +4,7 @@ wgpu_attention_testing::mutants! {
     "D is omitted" ["formula"]
         "e * (d_p - vec4(record.z))" => "e * d_p";
     "D is that of the next row" ["formula"]
-        "records[row] = vec4(own.x, over_l, d, mark);" => "records[row] = vec4(own.x, over_l, records[row + 1u].z, mark);";
+        "records[row] = vec4(own.x, over_l, select(d, 0.0, (o_bits & 0x7fffffffu) == 0u), mark);" => "records[row] = vec4(own.x, over_l, records[row + 1u].z, mark);";
     "D is not over l" ["formula"]
         "let d = sum * over_l;" => "let d = sum;";
     "D misses the last elements" ["formula"]
@@ -78,6 +78,16 @@ wgpu_attention_testing::mutants! {
         "vec3(work / p.batch_step % p.batch," => "vec3(0u,";
     "a pair's element is that of the next row" ["bias"]
         "score_element(pairs_of(at.batch, at.head, own_i[t], j))" => "score_element(pairs_of(at.batch, at.head, own_i[(t + 1u) % 4u], j))";
+    "sinks pull the other way" ["sinks"]
+        "sum -= select(p * record.z," => "sum += select(p * record.z,";
+    "a sink has the rows of another head" ["sinks"]
+        "let record = records[(row / params.q_len * params.heads + head)" => "let record = records[(row / params.q_len * params.heads + (head ^ 1u))";
+    "a sink has the rows of the first batch item" ["sinks"]
+        "row / params.q_len * params.heads + head" => "head";
+    "the weight of a sink is 1" ["sinks"]
+        "let p = weight(vec4(sink), record.x, record.y).x + record.w;" => "let p = 1.0;";
+    "a sink's copies have the same rows" ["sinks"]
+        "for (var row = n / params.heads; row" => "for (var row = 0u; row";
     "slopes pull the other way" ["slopes"]
         "return -alibi_distance(pairs);" => "return alibi_distance(pairs);";
     "the temperature's gradient is divided once" ["tensor under others"]
