@@ -14,7 +14,7 @@
 //
 //     keep/       which rows and columns meet: rows_of, walk, keep, query_at (of a row), key_at (of a column)
 //     score/      score, and its slope f: score_slope
-//     backward/   the passes: item_of, run, attend; of those over queries begin, take, end; relative rows: content, relate, ...
+//     backward/   the passes: item_of, run, attend; of those over queries begin, take, end; relative rows, segments: content, relate, ...
 //     tensor/     how the elements of a tensor are stored: load_q, load_k, load_v, load_dout, store_dq, store_dk, store_dv, ...
 
 struct KernelParams {
@@ -31,6 +31,7 @@ struct KernelParams {
     q_scale: f32,           // factor of q, with log2(e) where scores are in base 2
     scale: f32,             // factor of q . k
     records: u32,           // B H Lq
+    batch: u32,             // B
 }
 
 // Where the rows of a tensor [batch, head, row, element] lie, in elements; strides may be negative, in two's complement.

@@ -71,6 +71,7 @@ uniform! {
     BackwardParams {
         first_work: u32, end_work: u32, row_tiles: u32, splits: u32, heads: u32, heads_per_kv_head: u32,
         q_len: u32, kv_len: u32, q_count: u32, k_count: u32, q_scale: f32, scale: f32, records: u32,
+        batch: u32,
     }
 
     /// `KernelParams` of `backward/records.wgsl`.

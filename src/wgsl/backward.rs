@@ -1,7 +1,7 @@
 //! Variants of `backward.wgsl`, and of the kernel that prepares a row for it.
 
 use super::{Header, Shader, score, tensor};
-use crate::{Alibi, BiasStrides, Buckets, ElementType, Relative, Score, Slopes, Temperature};
+use crate::{Alibi, BiasStrides, Buckets, ElementType, Relative, Score, Segments, Slopes, Temperature};
 
 /// Whose gradient a pass of the backward kernel computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -146,6 +146,17 @@ impl BackwardVariant {
             }
             None => texts.push(include_str!("../../shaders/backward/no_relative.wgsl").into()),
         }
+        let segments = self.score.term("segments").is_some();
+        if segments {
+            texts.push(include_str!("../../shaders/backward/segments.wgsl").into());
+            texts.push(tensor::reads("segments", ElementType::F32, false));
+        } else {
+            texts.push(include_str!("../../shaders/backward/no_segments.wgsl").into());
+        }
+        texts.push(match segments || self.score.relative().is_some() {
+            true => include_str!("../../shaders/backward/added.wgsl").into(),
+            false => include_str!("../../shaders/backward/no_added.wgsl").into(),
+        });
         texts.extend([
             tensor::reads("q", self.q, self.aligned_q),
             tensor::reads("k", self.kv, self.aligned_kv),
@@ -281,6 +292,7 @@ impl BackwardVariant {
             ("bucket_table", Score::new().with(Buckets::new(32, 128)), 64),
             ("relative_rows", Score::new().with(relative), 64),
             ("relative_biases", Score::new().with(relative), 7),
+            ("segments", Score::new().with(Segments), 7),
         ] {
             list.push(Self { score, ..base(BackwardRows::Tensor(name), dim) });
         }
@@ -310,6 +322,8 @@ impl BackwardVariant {
                 list.push(Self { score, ..base(rows, 64) });
             }
             list.push(Self { score: Score::new().softcap(3.0).with(Temperature), ..base(rows, 64) });
+            list.push(Self { score: Score::new().with(Segments), ..base(rows, 64) });
+            list.push(Self { score: Score::new().with(relative).with(Segments), ..base(rows, 7) });
             for (dim, relative) in [(64, Relative::new(63, 127)), (7, Relative::new(63, 127).u(true).w(true))]
             {
                 list.push(Self { score: Score::new().with(relative), ..base(rows, dim) });

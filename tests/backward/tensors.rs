@@ -8,7 +8,7 @@ use wgpu_attention::reference::gradient::{BoundOptions, attention_gradient, boun
 use wgpu_attention::reference::{Position, Tensors};
 use wgpu_attention::{
     Alibi, AttentionGradBuffers, AttentionShape, BiasStrides, Buckets, Causal, Full, Gpu, Inputs, Parts,
-    Relative, Score, Sinks, Site, Slopes, Strides, Temperature, Term,
+    Relative, Score, Segments, Sinks, Site, Slopes, Strides, Temperature, Term,
 };
 
 /// Grouped heads, several tiles and blocks each way, short last blocks.
@@ -95,6 +95,7 @@ fn terms_by_head_and_by_distance() {
         relative.u(true).w(true).into(),
         Term::from(Relative::new(9, 25).clip(true).strides(shared).w(true)),
         Sinks.into(),
+        Segments.into(),
     ] {
         let case = scored(term);
         close(&case, &case.parts());
@@ -116,7 +117,7 @@ fn terms_under_others() {
 #[test]
 fn parts_and_orders() {
     let slopes = Term::from(Alibi::new(Slopes::Given));
-    for term in [slopes, Relative::new(149, 220).u(true).into(), Sinks.into()] {
+    for term in [slopes, Relative::new(149, 220).u(true).into(), Sinks.into(), Segments.into()] {
         let case = scored(term).pattern(picked("blocks_per_head", &shape().extent(), 3));
         close(&case, &cut(&case, Cut::Gathers, 1));
     }

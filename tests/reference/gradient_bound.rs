@@ -75,7 +75,6 @@ fn worst<Q: Element, KV: Element, O: Element>(config: &Config) -> (Worst, usize)
 
 fn config(seed: u64) -> Config {
     let mut config = Config::sized(seed, 60, 1 + (seed % 9) as usize);
-    config.without("segments");
     let storage = config.attention.storage;
     if storage.q != storage.kv {
         config.attention.storage = storage.out(ElementType::F32);
@@ -107,7 +106,7 @@ fn no_rounding_exceeds_the_bound_of_the_gradients() {
     for kind in Kind::ALL {
         show(&format!("{kind:?}"), &|config| config.kind == kind);
     }
-    for term in ["softcap", "temperature", "alibi", "bias", "buckets", "relative"] {
+    for term in ["softcap", "temperature", "alibi", "bias", "buckets", "relative", "segments"] {
         show(term, &|config| config.has(term));
     }
     show("parts", &|config| config.parts > 1);

@@ -212,9 +212,9 @@ impl BoundedPair {
 }
 
 impl BoundedPair {
-    /// What terms add beside k_j in dq (r of relative rows), or beside q_i in dk (u), and its size.
+    /// What terms add beside k_j in dq (r of relative rows, e of segments), or beside q_i in dk (u), and its size.
     pub(super) fn added(&self, of: impl Fn(&Added) -> &[f64], scale: f64, c: usize) -> (f64, f64) {
-        // Relative rows come before all other terms, so that f is the slope of what they add, too.
+        // Relative rows and segments come before all other terms, so that f is the slope of what they add, too.
         let terms = self.products.iter().map(|added| if scale == 0.0 { 0.0 } else { of(added)[c] / scale });
         terms.fold((0.0, 0.0), |(sum, size), x| (sum + x, size + x.abs()))
     }
