@@ -13,8 +13,8 @@
 //     keep/       which rows and columns meet: rows_of, walk, keep, query_at (of a row), key_at (of a column)
 //     score/      score, and its slope f: score_slope
 //     backward/   queries, keys: which tensors the rows and the columns are of, and the weights of a pair: item_of, run, own_head,
-//                 own_value, column_head, column_value, weights_of; dq, dk, dv: write_head, write_value; terms: take; relative: content,
-//                 relate, ...; direct, staged: how the lanes of a workgroup share the work: row_tile_at, begin, attend, end
+//                 own_value, column_head, column_value, weights_of; dq, dk, dv: write_head, write_value; terms: take; relative, segments:
+//                 content, relate, ...; direct, staged: how the lanes of a workgroup share the work: row_tile_at, begin, attend, end
 //     tensor/     how the elements of a tensor are stored: load_q, load_k, load_v, load_dout, store_dq, store_dk, store_dv, ...
 
 struct KernelParams {
@@ -31,6 +31,7 @@ struct KernelParams {
     q_scale: f32,           // factor of q, with log2(e) where scores are in base 2
     scale: f32,             // factor of q . k
     records: u32,           // B H Lq
+    batch: u32,             // B
 }
 
 // Where the rows of a tensor [batch, head, row, element] lie, in elements; strides may be negative, in two's complement.

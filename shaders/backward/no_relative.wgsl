@@ -1,11 +1,7 @@
-// A score without relative rows: k meets the query itself, and the products are complete.
+// A score without relative rows: k meets the query itself.
 
 fn content(head: u32, q: vec4<f32>, g: u32) -> vec4<f32> { return q; }
 
-fn relate(at: Head, tile: KeyTile, own: vec4<u32>) {}
+fn related(at: Head, own: vec4<u32>, column: u32) -> vec4<f32> { return vec4(0.0); }
 
-fn with_rows(x: mat4x4<f32>, c: u32) -> mat4x4<f32> { return x; }
-
-fn weigh_rows(w: mat4x4<f32>, c: u32) {}
-
-fn with_weighed_rows(x: mat4x4<f32>, at: Head, tile: KeyTile, own: vec4<u32>, g: u32) -> mat4x4<f32> { return x; }
+fn with_weighed_related(x: mat4x4<f32>, at: Head, tile: KeyTile, own: vec4<u32>, g: u32) -> mat4x4<f32> { return x; }

@@ -1,5 +1,5 @@
 // What the backward pass keeps of a query, one lane per row: its maximum m, 1 / l (0 without keys), D = do . o / l, and a mark that
-// is 0, or NaN where anything of the row is not finite: whoever attends the row then says so.
+// is 0, or NaN where anything of the row is not finite: whoever attends the row then says so. Where o is 0, D is, whatever do is.
 
 struct KernelParams {
     first_work: u32,        // this dispatch computes work items first_work .. end_work, 64 lanes each
@@ -33,10 +33,13 @@ fn record(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     let d_at = start(params.dout, batch, head, i);
 
     var sum = 0.0;
+    var o_bits = 0u;
     for (var g = 0u; g < VALUE_GROUPS; g++) {
         let count = VALUE_DIM - 4u * g;
         let o = load_o(o_at + 4u * g, count);
         let d = load_dout(d_at + 4u * g, count);
+        let bits = bitcast<vec4<u32>>(o);
+        o_bits |= bits.x | bits.y | bits.z | bits.w;
         sum = fma(d.w, o.w, fma(d.z, o.z, fma(d.y, o.y, fma(d.x, o.x, sum))));
     }
     let own = state[row];
@@ -48,7 +51,7 @@ fn record(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     let strange = any((bits & vec4(0x7f800000u)) == vec4(0x7f800000u));
     // The bits of some NaN, which no constant may hold.
     let mark = bitcast<f32>(select(0u, bits.y | 0x7fc00000u, strange));
-    records[row] = vec4(own.x, over_l, d, mark);
+    records[row] = vec4(own.x, over_l, select(d, 0.0, (o_bits & 0x7fffffffu) == 0u), mark);
 }
 
 fn start(rows: Rows, batch: u32, head: u32, row: u32) -> u32 {

@@ -1,29 +1,21 @@
 // Relative rows, pair by pair: k meets q + u, and r meets q + w (score/relative.wgsl).
 
-// Of a tile's columns, for the lane's 4 rows: the products of queries with rows of r, and the weights of the rows of r. Loops fill
-// and use them, so that the text of a pair, with its loads, is there once.
-var<private> row_products: array<vec4<f32>, KEYS>;
-var<private> row_weights: array<vec4<f32>, KEYS>;
-
 // The query as k meets it.
 fn content(head: u32, q: vec4<f32>, g: u32) -> vec4<f32> { return with_u(q, head, g); }
 
-// Makes the products of the tile's queries with their rows of r; `own` are the queries or keys that are the lane's rows.
-fn relate(at: Head, tile: KeyTile, own: vec4<u32>) {
-    for (var c = 0u; c < KEYS; c++) {
-        let column = vec4(key_at(at, tile.first + c));
-        let i = select(column, own, ROWS_ARE_QUERIES);
-        let rows = related_rows(at.batch, at.head, distances(i, select(own, column, ROWS_ARE_QUERIES)));
-        let queries = vec4(row_at(params.q, at.batch, at.head, 0u)) + i * params.q.row;
-        var sum = vec4(0.0);
-        for (var g = 0u; g < HEAD_GROUPS; g++) {
-            let q = queries + vec4(4u * g);
-            let r = rows + vec4(4u * g);
-            sum = vec4(related_dot(at.head, q.x, r.x, g, sum.x), related_dot(at.head, q.y, r.y, g, sum.y),
-                       related_dot(at.head, q.z, r.z, g, sum.z), related_dot(at.head, q.w, r.w, g, sum.w));
-        }
-        row_products[c] = params.kernel.q_scale * sum;
+// The products of queries with rows of r: of the lane's 4 rows and a column of the tile.
+fn related(at: Head, own: vec4<u32>, column: u32) -> vec4<f32> {
+    let i = select(vec4(column), own, ROWS_ARE_QUERIES);
+    let rows = related_rows(at.batch, at.head, distances(i, select(own, vec4(column), ROWS_ARE_QUERIES)));
+    let queries = vec4(row_at(params.q, at.batch, at.head, 0u)) + i * params.q.row;
+    var sum = vec4(0.0);
+    for (var g = 0u; g < HEAD_GROUPS; g++) {
+        let q = queries + vec4(4u * g);
+        let r = rows + vec4(4u * g);
+        sum = vec4(related_dot(at.head, q.x, r.x, g, sum.x), related_dot(at.head, q.y, r.y, g, sum.y),
+                   related_dot(at.head, q.z, r.z, g, sum.z), related_dot(at.head, q.w, r.w, g, sum.w));
     }
+    return params.kernel.q_scale * sum;
 }
 
 fn related_dot(head: u32, query_at: u32, row_at: u32, g: u32, sum: f32) -> f32 {
@@ -35,21 +27,8 @@ fn distances(i: vec4<u32>, j: vec4<u32>) -> vec4<i32> {
     return vec4<i32>(i + vec4(params.kernel.kv_len - params.kernel.q_len)) - vec4<i32>(j);
 }
 
-// Products of 4 columns from c on, with those of the rows of r.
-fn with_rows(x: mat4x4<f32>, c: u32) -> mat4x4<f32> {
-    return x + mat4x4(row_products[c], row_products[c + 1u], row_products[c + 2u], row_products[c + 3u]);
-}
-
-// Keeps the weights of 4 columns from c on.
-fn weigh_rows(w: mat4x4<f32>, c: u32) {
-    row_weights[c] = w[0];
-    row_weights[c + 1u] = w[1];
-    row_weights[c + 2u] = w[2];
-    row_weights[c + 3u] = w[3];
-}
-
 // The rows of r that the queries `own` of the lane meet, weighed and added to x, as `with_weighed` adds the keys.
-fn with_weighed_rows(x: mat4x4<f32>, at: Head, tile: KeyTile, own: vec4<u32>, g: u32) -> mat4x4<f32> {
+fn with_weighed_related(x: mat4x4<f32>, at: Head, tile: KeyTile, own: vec4<u32>, g: u32) -> mat4x4<f32> {
     let count = HEAD_DIM - 4u * g;
     var sum = x;
     for (var c = 0u; c < KEYS; c++) {

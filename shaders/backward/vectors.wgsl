@@ -14,21 +14,21 @@ fn gather(at: Head, lane: Lane, tile: KeyTile) {
             let from_pair = pair.x * KEYS + pair.y;
             let next = elements[from_pair];
             if (next != element) {
-                add(is_own, element, g, sum);
+                add(at, is_own, element, g, sum);
                 element = next;
                 sum = vec4(0.0);
             }
             let i = query_at(at, min(at.first_row + pair.x, params.kernel.q_count - 1u));
             let j = key_at(at, tile.first + pair.y);
-            sum = fma(vec4(pulls[from_pair]), finite_where_masked(tile, vector(at, i, j, g)), sum);
+            sum = fma(vec4(pulls[from_pair]), finite_where_masked(tile, vector(at, i, j, g, next)), sum);
         }
-        add(is_own, element, g, sum);
+        add(at, is_own, element, g, sum);
     }
 }
 
-fn add(is_own: bool, element: u32, g: u32, sum: vec4<f32>) {
+fn add(at: Head, is_own: bool, element: u32, g: u32, sum: vec4<f32>) {
     if (!is_own || element == NO_ELEMENT) { return; }
-    let to = copy_at + element + vector_offset(g);
+    let to = copy_at + vector_place(element, at.head, g);
     let count = HEAD_DIM - 4u * (g % HEAD_GROUPS);
     for (var t = 0u; t < min(4u, count); t++) { sums[to + t] += params.kernel.scale * sum[t]; }
 }

@@ -71,6 +71,7 @@ uniform! {
     BackwardParams {
         first_work: u32, end_work: u32, row_tiles: u32, splits: u32, heads: u32, heads_per_kv_head: u32,
         q_len: u32, kv_len: u32, q_count: u32, k_count: u32, q_scale: f32, scale: f32, records: u32,
+        batch: u32,
     }
 
     /// `KernelParams` of `backward/records.wgsl`.
@@ -83,6 +84,9 @@ uniform! {
 
     /// `Params` of `backward/zeros.wgsl`.
     ZeroParams { first_work: u32, end_work: u32, len: u32 }
+
+    /// `Params` of `backward/sinks.wgsl`.
+    SinkParams { first_work: u32, end_work: u32, heads: u32, copies: u32, rows: u32, q_len: u32 }
 
     /// `Params` of `backward/sums.wgsl`.
     CopyParams { first_work: u32, end_work: u32, len: u32, copies: u32 }
@@ -249,6 +253,7 @@ mod tests {
             ("weigh", "keep") => KeepParams::FIELDS,
             ("zero", _) => ZeroParams::FIELDS,
             ("add_up", _) => CopyParams::FIELDS,
+            ("add_rows", _) => SinkParams::FIELDS,
             ("record", "kernel") => RecordParams::FIELDS,
             ("linear_features", "kernel") => LinearFeatureParams::FIELDS,
             ("linear_maxima", "kernel") => LinearMaximaParams::FIELDS,

@@ -94,7 +94,7 @@ impl Rule for Bias {
 
     fn gradient(&self, _: &str, shape: &AttentionShape) -> Option<TensorGradient> {
         let [batch, head, query, _] = self.strides.apart(sizes(shape));
-        Some(TensorGradient { apart: [batch, head, query], vectors: None })
+        Some(TensorGradient { apart: [batch, head, query], ..Default::default() })
     }
 
     fn drawn(&self, normal: f64) -> f32 {

@@ -249,7 +249,7 @@ impl Rule for Relative {
         let sizes = [shape.batch, shape.heads, self.rows];
         let [batch, head, _] = self.resolved(shape.head_dim).apart(sizes, shape.head_dim);
         let vectors = Some(include_str!("../../shaders/backward/vectors_rows.wgsl"));
-        Some(TensorGradient { apart: [batch, head, false], vectors })
+        Some(TensorGradient { apart: [batch, head, false], vectors, of_rows: false })
     }
 
     fn silent(&self, _: u64) -> Option<f32> {

@@ -69,12 +69,14 @@ pub(crate) struct TensorGradient {
     pub(crate) apart: [bool; 3],
     /// Where each pair reads rows of d elements: the file of `shaders/backward/` that says which.
     pub(crate) vectors: Option<&'static str>,
+    /// Whether the tensor is of rows, not of pairs: sinks.
+    pub(crate) of_rows: bool,
 }
 
 impl TensorGradient {
     /// Of a tensor with one element per head, and maybe other axes of its own.
     pub(super) fn per_head() -> Self {
-        Self { apart: [false, true, false], vectors: None }
+        Self { apart: [false, true, false], ..Self::default() }
     }
 }
 

@@ -1,6 +1,8 @@
 //! A product of the query with one of two rows: whether the key is of its segment (XLNet).
 
-use super::rule::{Known, Pair, Products, Rule, SUBNORMAL, TINY, Tensors, TermTensor, U, added};
+use super::rule::{
+    Known, Pair, Products, Rule, SUBNORMAL, TINY, TensorGradient, Tensors, TermTensor, U, added,
+};
 use crate::{AttentionShape, Error, Result};
 use std::borrow::Cow;
 
@@ -13,6 +15,8 @@ use std::borrow::Cow;
 /// It is part of the product: temperature, softcap and what is added act on the sum. The tensor `segments`, f32, holds
 /// s `[H, d]`, e `[2, H, d]`, the segments of the queries `[B, Lq]` and those of the keys `[B, Lk]`, one behind the other:
 /// one tensor, since a kernel has 8 buffers. [`Segments::tensor`] puts them together. Segments are compared for equality.
+///
+/// Its gradient has those of s and e in their places, and 0 for the segments.
 ///
 /// Keys of a memory have a segment of their own choice (XLNet's: 0).
 ///
@@ -118,6 +122,11 @@ impl Rule for Segments {
         let own = Self::row(at, &tensors[0]);
         let rows = vec![(0, Self::start(at, 0), e.clone()), (0, Self::start(at, own), by_e)];
         Some(Products { q: e, k: vec![0.0; at.k.len()], rows })
+    }
+
+    fn gradient(&self, _: &str, _: &AttentionShape) -> Option<TensorGradient> {
+        let vectors = Some(include_str!("../../shaders/backward/vectors_segments.wgsl"));
+        Some(TensorGradient { vectors, ..TensorGradient::per_head() })
     }
 
     /// A whole number of halves, so that segments meet.

@@ -1,6 +1,6 @@
 //! A learnt logit per head that has no value: attention sinks (gpt-oss, StreamingLLM).
 
-use super::rule::{Known, Pair, Rule, Tensors, TermTensor};
+use super::rule::{Known, Pair, Rule, TensorGradient, Tensors, TermTensor};
 use crate::{AttentionShape, Result};
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ use std::borrow::Cow;
 /// scale nor softcap acts on it. It counts once per row, over all parts and splits.
 ///
 /// lse and the state (m, l) contain it, so that exp(score - lse) is a pair's weight, and the gradients of q, k and v need nothing
-/// more. (FlashAttention's lse does not contain it where a caller adds sinks afterwards, by the factor sigmoid(lse - sinks_h): ln(e^lse + e^sinks)
+/// more; that of the sink is -sum_i exp(sinks_h - lse_i) D_i, D_i = do_i . o_i, over the rows of its head. (FlashAttention's lse does not contain it where a caller adds sinks afterwards, by the factor sigmoid(lse - sinks_h): ln(e^lse + e^sinks)
 /// is ours.) A row without keys has o = 0 and lse = sinks_h. A sink of minus infinity leaves its head without one.
 ///
 /// ```
@@ -57,6 +57,10 @@ impl Rule for Sinks {
 
     fn sink(&self, head: usize, tensors: &Tensors<'_>) -> Option<f64> {
         Some(f64::from(tensors[0][head])).filter(|sink| *sink != f64::NEG_INFINITY)
+    }
+
+    fn gradient(&self, _: &str, _: &AttentionShape) -> Option<TensorGradient> {
+        Some(TensorGradient { of_rows: true, ..TensorGradient::per_head() })
     }
 
     /// A sink like another key of a score of 0, or none.

@@ -1,7 +1,9 @@
 //! Variants of `backward.wgsl`, and of the kernel that prepares a row for it.
 
 use super::{Header, Shader, StagedTile, Tile, TileKind, TileLimits, score, tensor};
-use crate::{Alibi, BiasStrides, Buckets, ElementType, Relative, Result, Score, Slopes, Temperature};
+use crate::{
+    Alibi, BiasStrides, Buckets, ElementType, Relative, Result, Score, Segments, Slopes, Temperature,
+};
 
 /// Whose gradient a pass of the backward kernel computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,9 +21,14 @@ pub enum BackwardRows {
     Tensor(&'static str),
 }
 
+/// Whether pairs have products beside those of q and k.
+fn adds_rows(score: &Score) -> bool {
+    score.relative().is_some() || score.term("segments").is_some()
+}
+
 impl BackwardRows {
     /// The largest tile that fits, of so many rows at most and, where the columns of the sums leave the choice, of so many columns at most.
-    /// Relative rows, and the tensors of the score's terms, have a direct tile alone.
+    /// Relative rows, segments and the tensors of the score's terms, have a direct tile alone.
     ///
     /// # Errors
     /// [`Error::Limit`](crate::Error::Limit) if even the smallest does not fit.
@@ -39,7 +46,7 @@ impl BackwardRows {
             Self::Tensor(_) => 0,
         };
         match limits.kind {
-            TileKind::Staged | TileKind::Cooperative(_) if width > 0 && score.relative().is_none() => {
+            TileKind::Staged | TileKind::Cooperative(_) if width > 0 && !adds_rows(score) => {
                 StagedTile::choose_streaming(width, rows, columns, limits).map(Tile::Staged)
             }
             _ => Tile::choose(
@@ -186,6 +193,17 @@ impl BackwardVariant {
             }
             None => texts.push(include_str!("../../shaders/backward/no_relative.wgsl").into()),
         }
+        let segments = self.score.term("segments").is_some();
+        if segments {
+            texts.push(include_str!("../../shaders/backward/segments.wgsl").into());
+            texts.push(tensor::reads("segments", ElementType::F32, false));
+        } else {
+            texts.push(include_str!("../../shaders/backward/no_segments.wgsl").into());
+        }
+        texts.push(match adds_rows(&self.score) {
+            true => include_str!("../../shaders/backward/added.wgsl").into(),
+            false => include_str!("../../shaders/backward/no_added.wgsl").into(),
+        });
         texts.extend([
             tensor::reads("q", self.q, self.aligned_q),
             tensor::reads("k", self.kv, self.aligned_kv),
@@ -321,6 +339,7 @@ impl BackwardVariant {
             ("bucket_table", Score::new().with(Buckets::new(32, 128)), 64),
             ("relative_rows", Score::new().with(relative), 64),
             ("relative_biases", Score::new().with(relative), 7),
+            ("segments", Score::new().with(Segments), 7),
         ] {
             list.push(Self { score, ..base(BackwardRows::Tensor(name), dim) });
         }
@@ -350,6 +369,8 @@ impl BackwardVariant {
                 list.push(Self { score, ..base(rows, 64) });
             }
             list.push(Self { score: Score::new().softcap(3.0).with(Temperature), ..base(rows, 64) });
+            list.push(Self { score: Score::new().with(Segments), ..base(rows, 64) });
+            list.push(Self { score: Score::new().with(relative).with(Segments), ..base(rows, 7) });
             for (dim, relative) in [(64, Relative::new(63, 127)), (7, Relative::new(63, 127).u(true).w(true))]
             {
                 list.push(Self { score: Score::new().with(relative), ..base(rows, dim) });
@@ -429,9 +450,18 @@ pub enum CopyPass {
     Zeros,
     /// The copies are added up.
     Sums,
+    /// The gradient of `sinks`, which is of rows and not of pairs: every copy of it.
+    Sinks {
+        /// As [`BackwardVariant::late_maxima`].
+        late_maxima: bool,
+    },
 }
 
 impl CopyPass {
+    /// Every one.
+    pub const ALL: [Self; 4] =
+        [Self::Zeros, Self::Sums, Self::Sinks { late_maxima: false }, Self::Sinks { late_maxima: true }];
+
     /// Lanes of a workgroup, as the shaders say: one element each.
     pub const LANES: usize = 64;
 
@@ -440,6 +470,15 @@ impl CopyPass {
         let (label, entry, text) = match self {
             Self::Zeros => ("backward zeros", "zero", include_str!("../../shaders/backward/zeros.wgsl")),
             Self::Sums => ("backward sums", "add_up", include_str!("../../shaders/backward/sums.wgsl")),
+            Self::Sinks { late_maxima } => {
+                let label = if late_maxima { "backward d sinks late-maxima" } else { "backward d sinks" };
+                let files = [
+                    include_str!("../../shaders/backward/sinks.wgsl"),
+                    include_str!("../../shaders/lib/weight.wgsl"),
+                ];
+                let header = Header::default().bools(&[("BASE_E", true), ("LATE_MAXIMA", late_maxima)]);
+                return header.shader(label.into(), "add_rows", &files);
+            }
         };
         Header::default().shader(label.into(), entry, &[text])
     }

@@ -163,7 +163,7 @@ pub fn variants() -> Vec<Shader> {
         AttentionVariant::representatives().iter().map(AttentionVariant::shader).collect();
     shaders.extend(BackwardVariant::representatives().iter().map(BackwardVariant::shader));
     shaders.extend(RecordVariant::representatives().iter().map(RecordVariant::shader));
-    shaders.extend([CopyPass::Zeros, CopyPass::Sums].map(CopyPass::shader));
+    shaders.extend(CopyPass::ALL.map(CopyPass::shader));
     shaders.extend(WeightsVariant::representatives().iter().map(WeightsVariant::shader));
     shaders.extend(HashVariant::representatives().iter().map(HashVariant::shader));
     shaders.push(PlaceTables::shader());

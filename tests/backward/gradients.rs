@@ -10,7 +10,7 @@ use wgpu_attention::reference::{Kind, Position, Tensors, WeightFormat};
 use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{
     AttentionShape, BiasStrides, Buckets, Causal, Element, Full, Gpu, Inputs, KernelPath, Options, Parts,
-    Score, Sinks, Storage, Temperature, Window,
+    Score, Segments, Sinks, Storage, Temperature, Window,
 };
 use wgpu_attention_testing::typed;
 
@@ -141,6 +141,8 @@ fn terms() {
         Score::new().bias(bias),
         Score::new().with(Sinks),
         Score::new().softcap(2.0).with(Sinks),
+        Score::new().with(Segments),
+        Score::new().softcap(2.0).with(Segments),
         Score::new().scale(-0.7).softcap(3.0).bias(bias),
     ] {
         let case = Case::new(shape().score(score)).pattern(Causal);

@@ -9,7 +9,8 @@ use crate::tensors;
 use wgpu_attention::reference::Kind;
 use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{
-    Alibi, AttentionShape, BiasStrides, Causal, Gpu, Kernels, Options, Relative, Score, Slopes, Temperature,
+    Alibi, AttentionShape, BiasStrides, Causal, Gpu, Kernels, Options, Relative, Score, Segments, Sinks,
+    Slopes, Temperature,
 };
 use wgpu_attention_testing::mutants::{Edit, Suite};
 
@@ -39,6 +40,15 @@ const SUITE: Suite<Gpu> = Suite {
         ("slopes", |gpu| {
             let slopes = tensors::scored(Alibi::new(Slopes::Given));
             tensors::tensors_on(gpu, &slopes, &slopes.parts())
+        }),
+        ("sinks", |gpu| {
+            let sinks = tensors::scored(Sinks);
+            tensors::tensors_on(gpu, &sinks, &sinks.parts())
+        }),
+        ("segments", |gpu| scored(gpu, Score::new().with(Segments), BiasValues::Normal)),
+        ("segments' tensor", |gpu| {
+            let segments = tensors::scored(Segments);
+            tensors::tensors_on(gpu, &segments, &segments.parts())
         }),
         ("tensor under others", |gpu| {
             let capped = case().score(Score::new().softcap(2.0).with(Temperature));

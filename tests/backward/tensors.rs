@@ -3,11 +3,12 @@
 use crate::counts::bits;
 use crate::gradients::dout;
 use crate::support::{BiasValues, Case, Cut, cut, gpu_with, picked, run_backward_with, storage};
-use wgpu_attention::reference::Tensors;
-use wgpu_attention::reference::gradient::attention_gradient;
+use wgpu_attention::reference::gradient::BoundedGradients;
+use wgpu_attention::reference::gradient::{BoundOptions, attention_gradient, bounded};
+use wgpu_attention::reference::{Position, Tensors};
 use wgpu_attention::{
     Alibi, AttentionGradBuffers, AttentionShape, BiasStrides, Buckets, Causal, Full, Gpu, Inputs, Parts,
-    Relative, Score, Site, Slopes, Strides, Temperature, Term,
+    Relative, Score, Segments, Sinks, Site, Slopes, Strides, Temperature, Term,
 };
 
 /// Grouped heads, several tiles and blocks each way, short last blocks.
@@ -25,7 +26,12 @@ pub(crate) fn tensors_on(gpu: &Gpu, case: &Case, parts: &Parts) -> Result<(), St
     let got = got.map_err(|e| format!("{e}\n{case}"))?;
     let exact = attention_gradient(&case.attention, &tensors.inputs(), &dout, case.pattern.as_dyn());
     let exact = exact.unwrap_or_else(|e| panic!("{e}\n{case}"));
+    let promised = bounds(case, &tensors, &dout, parts);
     for (name, got) in &got.tensors {
+        let found = promised.term(name).expect("the reference has all").compare(got.iter().copied(), 0.0);
+        if !found.pass || found.unspecified > 0 {
+            return Err(format!("d {name}: {found}\n{case}"));
+        }
         let exact = exact.term(name).expect("the reference has all");
         // Sums of ds, which cancel: of the size of the largest, rather.
         let scale = exact.iter().fold(0.0f64, |max, x| max.max(x.abs()));
@@ -39,6 +45,15 @@ pub(crate) fn tensors_on(gpu: &Gpu, case: &Case, parts: &Parts) -> Result<(), St
         }
     }
     Ok(())
+}
+
+/// With what the forward pass over these parts may be off.
+fn bounds(case: &Case, tensors: &Tensors<f32>, dout: &[f32], parts: &Parts) -> BoundedGradients {
+    let order = |at: Position| parts.key_order(at.batch, at.head, at.i);
+    let tiles = |at: Position| parts.key_tiles(at.batch, at.head, at.i);
+    let options = BoundOptions::default().order(&order).tiles(&tiles);
+    let exact = bounded(&case.attention, &tensors.inputs(), dout, case.pattern.as_dyn(), options);
+    exact.unwrap_or_else(|e| panic!("{e}\n{case}"))
 }
 
 pub(crate) fn scored(term: impl Into<Term>) -> Case {
@@ -79,6 +94,8 @@ fn terms_by_head_and_by_distance() {
         relative.into(),
         relative.u(true).w(true).into(),
         Term::from(Relative::new(9, 25).clip(true).strides(shared).w(true)),
+        Sinks.into(),
+        Segments.into(),
     ] {
         let case = scored(term);
         close(&case, &case.parts());
@@ -89,6 +106,7 @@ fn terms_by_head_and_by_distance() {
 fn terms_under_others() {
     for score in [
         Score::new().softcap(2.0).with(Temperature),
+        Score::new().softcap(2.0).with(Alibi::new(Slopes::Given)).with(Sinks),
         Score::new().softcap(3.0).with(Relative::new(149, 220).u(true)),
     ] {
         let case = Case::new(shape().score(score)).pattern(Full);
@@ -98,7 +116,8 @@ fn terms_under_others() {
 
 #[test]
 fn parts_and_orders() {
-    for term in [Term::from(Alibi::new(Slopes::Given)), Relative::new(149, 220).u(true).into()] {
+    let slopes = Term::from(Alibi::new(Slopes::Given));
+    for term in [slopes, Relative::new(149, 220).u(true).into(), Sinks.into(), Segments.into()] {
         let case = scored(term).pattern(picked("blocks_per_head", &shape().extent(), 3));
         close(&case, &cut(&case, Cut::Gathers, 1));
     }
@@ -175,6 +194,46 @@ fn the_same_call_gives_the_same_bits() {
         };
         assert_eq!(run(1), run(3), "{case}");
     }
+}
+
+/// A sink takes -p D of its rows: of one key of score 0 and value 2 beside a sink of 0, p is 1/2 and D is do, so that it gets -do / 2. Nothing
+/// comes of a sink of minus infinity, of a row without keys, whatever its dout; what is not finite shows in its head alone.
+#[test]
+fn sinks_by_hand() {
+    let shape = AttentionShape::new(2, 3, 40, 4).kv_len(40);
+    let attention = shape.score(Score::new().with(Sinks));
+    let (q, k, mut v, mut dout) = (
+        vec![0.0; shape.len_q()],
+        vec![0.0; shape.len_k()],
+        vec![0.0; shape.len_k()],
+        vec![0.0; shape.len_out()],
+    );
+    v.iter_mut().step_by(4).for_each(|v| *v = 2.0);
+    for (row, dout) in dout.chunks_mut(4).enumerate() {
+        dout[0] = if row % 40 == 7 { f32::NAN } else { (row % 40) as f32 };
+    }
+    // Query 7 sees nothing, every other itself.
+    let own = wgpu_attention::PairPredicate::new(|i, j| i == j && i != 7);
+    let sinks = |dout: &[f32], sinks: [f32; 3]| {
+        let inputs = Inputs::new(&q, &k, &v).tensor("sinks", &sinks);
+        let gpu = gpu_with(Default::default());
+        let got = gpu.attention_backward_with::<_, _, _, f32>(&attention, &inputs, dout, &own, &["sinks"]);
+        let got = got.unwrap_or_else(|e| panic!("{e}")).tensor("sinks").expect("it was asked for").to_vec();
+        let exact = attention_gradient(&attention, &inputs, dout, &own).unwrap_or_else(|e| panic!("{e}"));
+        for (got, exact) in got.iter().zip(exact.term("sinks").expect("the reference has it")) {
+            assert!(
+                got.is_nan() && exact.is_nan() || (f64::from(*got) - exact).abs() < 1e-2,
+                "{got} {exact}"
+            );
+        }
+        got
+    };
+    let all = 2.0 * (780.0 - 7.0);
+    let got = sinks(&dout, [0.0, f32::NEG_INFINITY, 0.0]);
+    assert!((got[0] + all / 2.0).abs() < 1e-2 && got[1] == 0.0, "{got:?}");
+    dout[4 * (3 * 40 - 1)] = f32::NAN;
+    let got = sinks(&dout, [0.0, 0.0, 0.0]);
+    assert!(got[0].is_finite() && got[1].is_finite() && got[2].is_nan(), "{got:?}");
 }
 
 /// NaN in rows without keys, in r that no pair reads, and in what the pattern leaves out.

@@ -76,8 +76,8 @@ enum Pass {
 const TILE: usize = 16;
 
 impl<Q: Element, KV: Element, O: Element> Backward<'_, Q, KV, O> {
-    /// dq, dk and dv. `centers` is the exact out, for `Mode::Sided`.
-    pub(crate) fn run(&self, device: &mut Device, centers: &[f64], tile: usize) -> [Vec<f64>; 3] {
+    /// dq, dk, dv and, with sinks, theirs. `centers` is the exact out, for `Mode::Sided`.
+    pub(crate) fn run(&self, device: &mut Device, centers: &[f64], tile: usize) -> [Vec<f64>; 4] {
         let shape = &self.attention.shape;
         let states: Vec<State> = (0..self.keys.len())
             .map(|row| {
@@ -109,7 +109,22 @@ impl<Q: Element, KV: Element, O: Element> Backward<'_, Q, KV, O> {
             dk.extend(k);
             dv.extend(v);
         }
-        [dq, dk, dv]
+        [dq, dk, dv, self.sinks(device, &records)]
+    }
+
+    /// -p D, added up over the rows of each head.
+    fn sinks(&self, device: &mut Device, records: &[Record]) -> Vec<f64> {
+        let of_head = |(head, &sink): (usize, &f32)| {
+            let rows = records.iter().enumerate().filter(|(row, _)| self.at(*row).head == head);
+            rows.fold(0.0, |sum, (_, record)| {
+                device.push = -sign(record.d);
+                let exponent = halved(device, sink.into(), record.m).min(0.0);
+                let p = device.exp2(exponent);
+                device.push = -1.0;
+                device.fma(-p, record.d, sum)
+            })
+        };
+        self.inputs.get("sinks").unwrap_or_default().iter().enumerate().map(of_head).collect()
     }
 
     fn base_e(&self) -> bool {
@@ -230,6 +245,16 @@ impl<Q: Element, KV: Element, O: Element> Backward<'_, Q, KV, O> {
         }
     }
 
+    /// What segments add to k_j in dq; empty without.
+    fn segment(&self, at: Position, j: u32) -> &[f32] {
+        let AttentionShape { batch, heads, q_len, kv_len, head_dim: d, .. } = self.attention.shape;
+        let Some(all) = self.inputs.get("segments") else { return &[] };
+        let ids = &all[3 * heads * d..];
+        let same = ids[at.batch * q_len + at.i] == ids[batch * q_len + at.batch * kv_len + j as usize];
+        let row = if same { 1 } else { 2 };
+        &all[(row * heads + at.head) * d..][..d]
+    }
+
     /// The score and its slope; none where the pair is removed.
     fn score(&self, device: &mut Device, at: Position, j: u32) -> Option<(f64, f64)> {
         let scale = f64::from(self.attention.scale_value());
@@ -278,7 +303,13 @@ impl<Q: Element, KV: Element, O: Element> Backward<'_, Q, KV, O> {
                     device.push = sign(scale);
                     sums.iter_mut().zip(&k).for_each(|(sum, k)| *sum = device.fma(ds, *k, *sum));
                     let [r, _] = self.related(at, j);
-                    sums.iter_mut().zip(r).for_each(|(sum, r)| *sum = device.fma(ds, device.read(*r), *sum));
+                    for (sum, r) in sums.iter_mut().zip(r) {
+                        *sum = device.fma(ds, device.read(*r), *sum);
+                    }
+                    // The kernel adds up the weights of each row of e first; here each pair is added up, another order of the same.
+                    for (sum, e) in sums.iter_mut().zip(self.segment(at, j)) {
+                        *sum = device.fma(ds, device.read(*e), *sum);
+                    }
                 }
                 own.iter_mut().zip(sums).for_each(|(own, sum)| *own = device.add(*own, sum));
             }

@@ -89,14 +89,6 @@ impl Config {
         }
     }
 
-    /// Without a term of the score.
-    pub(super) fn without(&mut self, term: &str) {
-        let old = &self.attention.score;
-        let scaled = Score::new().scale(self.attention.scale_value());
-        let terms = old.terms().iter().filter(|own| own.name() != term).cloned();
-        self.attention.score = terms.fold(scaled, |score, term| score.with(term));
-    }
-
     fn score(draw: &Counter, shape: &AttentionShape, bias: Option<Bias>, subnormal: bool) -> Score {
         let mut score = Score::new();
         if draw.bits(7).is_multiple_of(4) {

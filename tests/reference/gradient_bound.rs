@@ -9,12 +9,15 @@ use wgpu_attention::reference::gradient::{BoundOptions, BoundedGradients, bounde
 use wgpu_attention::reference::layer::Bounded;
 use wgpu_attention::reference::{self, Counter, Kind, Position, Tensors};
 use wgpu_attention::{
-    Attention, AttentionShape, BiasStrides, Causal, Element, ElementType, Full, Inputs, Pattern, Score, Site,
+    Attention, AttentionShape, BiasStrides, Causal, Element, ElementType, Full, Inputs, Pattern, Score,
+    Sinks, Site,
 };
 use wgpu_attention_testing::typed;
 
-/// The largest error / bound of dq, dk and dv.
-type Worst = [f64; 3];
+/// The largest error / bound of dq, dk, dv and the sinks' gradient.
+type Worst = [f64; 4];
+
+const NAMES: [&str; 4] = ["dq", "dk", "dv", "d sinks"];
 
 fn dout<O: Element>(attention: &Attention, seed: u64) -> Vec<O> {
     let draw = Counter::new(seed, 60);
@@ -36,8 +39,8 @@ fn kept(attention: &Attention, pattern: &dyn Pattern, walk: &[Vec<u32>]) -> Vec<
     (0..shape.len_lse()).map(row).collect()
 }
 
-fn tensors_of(exact: &BoundedGradients) -> [&Bounded; 3] {
-    [&exact.dq, &exact.dk, &exact.dv]
+fn tensors_of(exact: &BoundedGradients) -> Vec<&Bounded> {
+    [&exact.dq, &exact.dk, &exact.dv].into_iter().chain(exact.term("sinks")).collect()
 }
 
 /// An element that exceeds its bound is a panic. Also how many elements nothing is promised for.
@@ -56,18 +59,14 @@ fn worst<Q: Element, KV: Element, O: Element>(config: &Config) -> (Worst, usize)
     let centers = reference::attention_with(attention, &inputs, pattern).unwrap().out;
     let keys = kept(attention, pattern, &walk);
     let backward = Backward { attention, inputs, dout: &dout, keys: &keys, storage, fault: None };
-    let (mut worst, mut unspecified) = ([0.0f64; 3], 0);
+    let (mut worst, mut unspecified) = ([0.0f64; 4], 0);
     for (mode, flush) in Mode::ALL.into_iter().flat_map(|mode| [(mode, false), (mode, true)]) {
         let got = backward.run(&mut Device::new(mode, flush, config.seed), &centers, config.tile);
         for (n, (exact, got)) in tensors_of(&exact).into_iter().zip(got).enumerate() {
             let found = exact.compare(got, 0.0);
             unspecified += found.unspecified;
             let ratio = found.worst.map_or(0.0, |worst| worst.ratio);
-            assert!(
-                found.pass || found.compared == 0,
-                "{}: {found}; {mode:?} {flush} {config:?}",
-                ["dq", "dk", "dv"][n]
-            );
+            assert!(found.pass || found.compared == 0, "{}: {found}; {mode:?} {flush} {config:?}", NAMES[n]);
             worst[n] = worst[n].max(ratio);
         }
     }
@@ -76,7 +75,6 @@ fn worst<Q: Element, KV: Element, O: Element>(config: &Config) -> (Worst, usize)
 
 fn config(seed: u64) -> Config {
     let mut config = Config::sized(seed, 60, 1 + (seed % 9) as usize);
-    config.without("segments");
     let storage = config.attention.storage;
     if storage.q != storage.kv {
         config.attention.storage = storage.out(ElementType::F32);
@@ -108,7 +106,7 @@ fn no_rounding_exceeds_the_bound_of_the_gradients() {
     for kind in Kind::ALL {
         show(&format!("{kind:?}"), &|config| config.kind == kind);
     }
-    for term in ["softcap", "temperature", "alibi", "bias", "buckets", "relative"] {
+    for term in ["softcap", "temperature", "alibi", "bias", "buckets", "relative", "segments"] {
         show(term, &|config| config.has(term));
     }
     show("parts", &|config| config.parts > 1);
@@ -116,6 +114,10 @@ fn no_rounding_exceeds_the_bound_of_the_gradients() {
     show("f32, 32 keys", &|config| {
         config.attention.storage == Default::default() && config.attention.shape.kv_len >= 32
     });
+    let with_sinks = configs.iter().zip(&results).filter(|(config, _)| config.has("sinks"));
+    let sinks = largest(with_sinks.map(|(_, result)| result.0[3]));
+    println!("  d sinks      {sinks:.4}");
+    assert!(sinks > LEAST, "the bound of the sinks' gradient is vacuous");
     let unspecified: usize = results.iter().map(|result| result.1).sum();
     println!("  elements without a promise: {unspecified}");
     assert_eq!(unspecified, 0, "finite inputs of ordinary size always have a bound");
@@ -153,6 +155,7 @@ fn faults_exceed_the_bound_of_the_gradients() {
             let score = match fault {
                 Fault::SlopeOmitted => Score::new().softcap(3.0),
                 Fault::BiasNotRead => bias.clone(),
+                Fault::DOmitted => Score::new().with(Sinks),
                 _ => Score::new(),
             };
             let (attention, tensors) = planted(score, kind);

@@ -35,7 +35,7 @@ pub(crate) struct Attention {
 pub(crate) struct Gradients {
     /// By out, as it lies.
     pub(crate) dout: Vec<f32>,
-    /// dq, dk and dv, as far as the file has them; none with segments, whose gradients have no kernel.
+    /// By q, k, v and the tensors of the score, as far as the file has them.
     pub(crate) each: Vec<Gradient>,
     /// The file has others.
     pub(crate) not_compared: bool,
@@ -45,7 +45,9 @@ pub(crate) struct Gradients {
 #[derive(Debug)]
 pub(crate) struct Gradient {
     pub(crate) name: &'static str,
-    pub(crate) shape: [usize; 4],
+    /// Where the tensor of the score has it: which, and its first element. None of q, k and v.
+    pub(crate) of_term: Option<(&'static str, usize)>,
+    pub(crate) shape: Vec<usize>,
     pub(crate) values: Vec<f32>,
     /// The values' own absolute error, where the file says it.
     pub(crate) allowance: Option<f64>,
@@ -117,20 +119,41 @@ fn gradients(
         let Some(tensor) = file.find(name) else { continue };
         tensor.expect(&shape, "that of its tensor")?;
         let allowance = super::allowance(keys, name)?;
-        each.push(Gradient { name, shape, values: tensor.floats()?, allowance });
+        each.push(Gradient { name, of_term: None, shape: shape.into(), values: tensor.floats()?, allowance });
     }
     if each.is_empty() {
         return Ok(None);
     }
     let dout = file.need("dout")?;
     dout.expect(&[batch, heads, q_len, value_dim], "[B, H, Lq, dv]")?;
-    // Segments have no gradients on the device.
-    let segments = file.find("seg_q").is_some();
-    if segments {
-        each.clear();
+    let mut not_compared = false;
+    for name in TERM_GRADIENTS {
+        let Some(tensor) = file.find(name) else { continue };
+        let Some(of_term) = of_term(name, file, shape) else {
+            not_compared = true;
+            continue;
+        };
+        tensor.expect(&file.need(&name[1..])?.shape, "that of its tensor")?;
+        let (shape, allowance) = (tensor.shape.clone(), super::allowance(keys, name)?);
+        each.push(Gradient { name, of_term: Some(of_term), shape, values: tensor.floats()?, allowance });
     }
-    let of_terms = TERM_GRADIENTS.iter().any(|name| file.find(name).is_some());
-    Ok(Some(Gradients { dout: dout.floats()?, each, not_compared: segments || of_terms }))
+    Ok(Some(Gradients { dout: dout.floats()?, each, not_compared }))
+}
+
+/// The tensor of the score that has this gradient, and where in it; none for a bias by distance, which the tensor has in another order.
+fn of_term(name: &str, file: &Tensors<'_>, shape: &AttentionShape) -> Option<(&'static str, usize)> {
+    let rows = shape.heads * shape.head_dim;
+    Some(match name {
+        "dr" => ("relative_rows", 0),
+        "du" => ("relative_biases", 0),
+        "dw" => ("relative_biases", if file.find("u").is_some() { rows } else { 0 }),
+        "ds" => ("segments", 0),
+        "dseg_embed" => ("segments", rows),
+        "dsinks" => ("sinks", 0),
+        "dbucket_table" => ("bucket_table", 0),
+        "dalibi_slopes" => ("slopes", 0),
+        _ => return None,
+    })
 }
 
 /// The call, and its input tensors.

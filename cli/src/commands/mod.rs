@@ -6,6 +6,7 @@ mod compare;
 mod demo;
 mod draw;
 mod explain;
+mod file_call;
 mod gallery;
 mod report;
 mod run;
@@ -13,6 +14,7 @@ mod scale;
 mod sizes;
 mod tune;
 mod verify;
+mod weights;
 
 pub(crate) use verify::verify_on_cpu;
 
@@ -33,6 +35,7 @@ enum Command {
     Adapters(adapters::Adapters),
     Verify(verify::Verify),
     Run(run::Run),
+    Weights(weights::Weights),
     Draw(draw::Draw),
     Explain(explain::Explain),
     Scale(scale::Scale),
@@ -56,6 +59,7 @@ impl Cli {
             Command::Adapters(command) => command.run(),
             Command::Verify(command) => command.run(),
             Command::Run(command) => command.run(),
+            Command::Weights(command) => command.run(),
             Command::Draw(command) => command.run(),
             Command::Explain(command) => command.run(),
             Command::Scale(command) => command.run(),

@@ -1,24 +1,21 @@
 //! `run`: attention over tensors from a file.
 
-use crate::case::pattern_tensors;
+use super::file_call::{FileCall, Job};
 use crate::devices::{self, AdapterArgs, PathArgs};
 use crate::element::Dtype;
 use crate::inputs::Owned;
 use crate::output::{check_writable, say, write_whole};
-use crate::pattern::{self, LoweringArgs, PatternArgs};
+use crate::pattern::LoweringArgs;
 use crate::progress::Progress;
-use crate::score::{self, DistanceArgs, ScoreArgs, Terms};
-use crate::shapes::{attention_shape, like_q};
-use crate::tensors::{self, Output, Tensors, wrong};
-use anyhow::{Context, Result};
-use clap::{Args, ValueEnum};
+use crate::shapes::like_q;
+use crate::tensors::{self, Output, Tensors};
+use anyhow::Result;
+use clap::Args;
 use pollster::block_on;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use wgpu_attention::reference::{Report, Rows};
-use wgpu_attention::{
-    AnyPattern, Attention, BlockGrid, Element, ElementType, KernelPath, Layout, Parts, Storage,
-};
+use wgpu_attention::{Attention, BlockGrid, Element, ElementType, KernelPath, Parts};
 use wgpu_attention_bench::call::{self, Call};
 use wgpu_attention_bench::check::{Against, check, place, worst};
 use wgpu_attention_bench::typed;
@@ -39,26 +36,13 @@ use wgpu_attention_bench::typed;
   wgpu-attention run --pattern 'window:before=511,after=0' --input qkv.safetensors --output o.safetensors --lse --output-type f32")]
 pub(super) struct Run {
     #[command(flatten)]
-    pattern: PatternArgs,
-    /// The file with q, k and v
-    #[arg(long, short, value_name = "FILE")]
-    input: PathBuf,
+    call: FileCall,
     /// The file to write
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
     /// Also write the log-sum-exp of each row
     #[arg(long)]
     lse: bool,
-    #[command(flatten)]
-    score: ScoreArgs,
-    #[command(flatten)]
-    distances: DistanceArgs,
-    /// Order of the axes of q, k, v and out
-    #[arg(long, value_name = "AXES", default_value = "bhld")]
-    layout: Axes,
-    /// Element type of k and v on the device, to which they are rounded; that of the file unless given
-    #[arg(long, value_name = "TYPE")]
-    kv_dtype: Option<Dtype>,
     /// Element type of out; that of q unless given
     #[arg(long, value_name = "TYPE")]
     output_type: Option<Dtype>,
@@ -80,65 +64,16 @@ pub(super) struct Run {
     quiet: bool,
 }
 
-/// A [`Layout`] as an argument.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Axes {
-    /// [B, H, L, D].
-    Bhld,
-    /// [B, L, H, D].
-    Blhd,
-}
-
-/// What was read.
-struct Job {
-    call: Attention,
-    pattern: AnyPattern,
-    /// Tensors of the score.
-    terms: Terms,
-    /// Of q.
-    axes: usize,
-}
-
 impl Run {
     /// All is well unless the check fails.
     pub(super) fn run(&self) -> Result<bool> {
         check_writable(&self.output)?;
         let mut progress = Progress::new(if self.check { 7 } else { 6 }, self.quiet);
-        let (bytes, job) = progress.step("read", || {
-            let bytes = tensors::read(&self.input)?;
-            let job = Tensors::parse(&bytes).and_then(|file| self.job(&file));
-            let job = job.with_context(|| self.input.display().to_string())?;
-            Ok((bytes, job))
-        })?;
+        let (bytes, job) = progress.step("read", || self.call.read(self.output_type))?;
         let (file, storage) = (Tensors::parse(&bytes)?, job.call.storage);
         typed!(storage.q, Q => typed!(storage.kv, KV => typed!(storage.out, O => {
             self.run_typed::<Q, KV, O>(&file, &job, &mut progress)
         })))
-    }
-
-    /// The call, and all but q, k and v.
-    fn job(&self, file: &Tensors<'_>) -> Result<Job> {
-        let layout = match self.layout {
-            Axes::Bhld => Layout::Bhld,
-            Axes::Blhd => Layout::Blhd,
-        };
-        let [q, k, v] = [file.need("q")?, file.need("k")?, file.need("v")?];
-        let shape = attention_shape(&q, &k, &v, layout)?;
-        let kv = match (self.kv_dtype, k.element()?, v.element()?) {
-            (Some(dtype), ..) => dtype.into(),
-            (None, k, v) if k == v => k,
-            (None, k, other) => return Err(wrong("v", format!("{k}, as k, or --kv-dtype"), other)),
-        };
-        let q_type = q.element()?;
-        let out = self.output_type.map_or(q_type, ElementType::from);
-        let (score, terms) =
-            score::with_tensors(self.score.score(), self.distances.distances(), file, &shape)?;
-        let call = shape.score(score).storage(Storage::all(q_type).kv(kv).out(out)).layout(layout);
-        call.check()?;
-        let pattern = self.pattern.pattern.clone();
-        note_unused(file, &pattern, &terms);
-        let pattern = pattern.with_tensors(&pattern_tensors(file, &shape)?);
-        Ok(Job { call, pattern, terms, axes: q.shape.len() })
     }
 
     fn run_typed<Q: Element, KV: Element, O: Element>(
@@ -226,33 +161,10 @@ impl Run {
         }
         let metadata = HashMap::from([
             ("made_by".to_owned(), concat!("wgpu-attention ", env!("CARGO_PKG_VERSION")).to_owned()),
-            ("pattern".to_owned(), self.pattern.pattern.to_json()),
+            ("pattern".to_owned(), self.call.pattern.pattern.to_json()),
             ("adapter".to_owned(), adapter),
         ]);
         write_whole(&self.output, &tensors::serialize(&outputs, metadata)?)
-    }
-}
-
-/// Results and their gradients, as golden cases have them beside the inputs.
-const RESULTS: [&str; 6] = ["out", "lse", "dout", "dq", "dk", "dv"];
-
-/// Says which tensors of the file the call does not use, but for results.
-fn note_unused(file: &Tensors<'_>, pattern: &AnyPattern, terms: &Terms) {
-    for name in file.names() {
-        let why = match name {
-            "q" | "k" | "v" | "r" | "u" | "w" | "s" | "seg_embed" | "seg_q" | "seg_k" => continue,
-            "alibi_slopes" | "distance_bias" => continue,
-            _ if RESULTS.contains(&name) => continue,
-            "mask" if pattern::uses(pattern, "mask") => continue,
-            "layout" if pattern::uses(pattern, "blocks") => continue,
-            "mask" => "the pattern has no `mask`",
-            "layout" => "the pattern has no `blocks`",
-            _ if terms.iter().any(|(term, _)| *term == name) => continue,
-            "slopes" => "only --alibi=given takes slopes",
-            _ if name.starts_with('d') && score::TENSORS.contains(&&name[1..]) => continue,
-            _ => "nothing of this name is known; see `run --help` for those that are",
-        };
-        eprintln!("note: the tensor `{name}` is not used: {why}");
     }
 }
 

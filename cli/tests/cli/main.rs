@@ -15,3 +15,4 @@ mod scores;
 mod support;
 mod tune;
 mod verify;
+mod weights;

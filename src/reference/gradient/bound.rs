@@ -57,7 +57,9 @@
 //! ```
 //!
 //! With relative rows dq has k + r in place of k, dk q + u in place of q: above, sizes are then |k| + |r| and |q| + |u|, and m and N
-//! count twice, for the two may be added up apart.
+//! count twice, for the two may be added up apart. With segments dq has k + e, or k + r + e, and they count once more.
+//!
+//! A sink has no value: its row gives ds = -p D, by the pair's formulas with t = -D, do . v and its error 0, and delta 0.
 //!
 //! In dq the common factor moves the gradient by a share of itself, and D is wrong for all keys alike, so along the mean key. Elements of
 //! q, k, v and do that are subnormal in their storage may be read as 0: the products that hold them are added. At the end the storage of
@@ -73,7 +75,7 @@ use crate::pattern::Pattern;
 use crate::reference::layer::Bounded;
 use crate::reference::rounding::{HUGE, TINY, gamma, min_normal, promised, written};
 use crate::reference::{Tiles, Walk, WeightFormat};
-use crate::{Attention, Element, ElementType, Error, Inputs, Result};
+use crate::{Attention, Element, ElementType, Inputs, Result};
 use rayon::prelude::*;
 
 /// How a kernel computes: what the bound of its gradients depends on.
@@ -161,10 +163,6 @@ pub fn bounded<Q: Element, KV: Element, O: Element>(
     options: BoundOptions<'_>,
 ) -> Result<BoundedGradients> {
     let attention = attention.into();
-    if attention.score.term("segments").is_some() {
-        let need = "a score without segments, whose gradients have no bound yet";
-        return Err(Error::argument("score", need, "segments"));
-    }
     let call = GradientCall::new(&attention, inputs, dout, pattern)?;
     let BoundOptions { order, tiles, weights, storage } = options;
     let rows = call.rows();
@@ -182,9 +180,11 @@ pub fn bounded<Q: Element, KV: Element, O: Element>(
     let keys = attention.shape.key_rows().iter().product::<usize>();
     let (dk, dv): (Vec<_>, Vec<_>) = (0..keys).into_par_iter().map(|n| all.key(n)).unzip();
     let mut terms = vec![];
-    for ((name, out), bound) in exact.terms.into_iter().zip(all.terms()) {
-        // What a sink takes from its rows is in their weights; its own gradient is not of pairs, and nothing is promised for it.
-        let bound = if name == "sinks" { vec![f64::INFINITY; bound.len()] } else { bound };
+    let bounds = attention.score.tensors(&attention.shape).into_iter().zip(all.terms());
+    let bounds: Vec<_> = bounds.map(|(tensor, bound)| (tensor.name, bound)).collect();
+    for (name, out) in exact.terms {
+        let own = bounds.iter().find(|(own, _)| *own == name);
+        let bound = own.map_or_else(|| vec![f64::INFINITY; out.len()], |(_, bound)| bound.clone());
         terms.push((name, with_storage(out, bound, ElementType::F32)));
     }
     Ok(BoundedGradients {
@@ -221,13 +221,13 @@ impl Rows<'_> {
         self.call.scale().abs()
     }
 
-    /// gamma of a sum of n pairs, each with one product or, with relative rows, two.
+    /// gamma of a sum of n pairs, each with one product, and one more for relative rows and for segments each.
     fn sum_error(&self, n: usize) -> f64 {
         gamma(self.products() * n + self.parts + 8)
     }
 
     fn products(&self) -> usize {
-        if self.call.call.attention.score.relative().is_some() { 2 } else { 1 }
+        1 + self.call.call.attention.score.rules().filter(|rule| rule.in_product()).count()
     }
 
     /// B_dq of the n-th row; `dq` is all of dq.
@@ -330,6 +330,14 @@ impl Rows<'_> {
                     let error = ds.error * largest + ds.score.abs() * by.by.error;
                     add(by.tensor, by.n, error, (ds.score.abs() + ds.error) * largest);
                 }
+            }
+        }
+        if let Some(own) = tensors.iter().position(|tensor| tensor.name == "sinks") {
+            for (row, bound) in self.rows.iter().zip(self.bounds) {
+                let (sum, rows) = &mut sums[own][row.at.head];
+                let ds = bound.sink(row);
+                (sum.error, sum.size) = (sum.error + ds.error, sum.size + ds.score.abs() + ds.error);
+                *rows += usize::from(!row.keys.is_empty());
             }
         }
         let bound = |(sum, pairs): (Sum, usize)| match pairs {

@@ -130,7 +130,7 @@ pub(super) struct Row {
     /// S_i, ascending.
     pub(super) keys: Vec<u32>,
     /// One more logit, which has no value.
-    sink: Option<f64>,
+    pub(super) sink: Option<f64>,
     /// The largest score, and the sum of exp(score - max), both with the sink; NaN where a score is not finite.
     max: f64,
     l: f64,

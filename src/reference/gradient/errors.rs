@@ -105,6 +105,38 @@ impl RowBound {
     }
 }
 
+impl RowBound {
+    /// ds of the row's sink, -p D: 0 without keys, where D is, or without a sink.
+    pub(super) fn sink(&self, row: &Row) -> Known {
+        let (Some(sink), false) = (row.sink, row.keys.is_empty()) else {
+            return Known { score: 0.0, error: 0.0 };
+        };
+        let common = match self {
+            Self::Known(common) => common,
+            Self::Nothing => return Known { score: 0.0, error: f64::INFINITY },
+            Self::NotFinite => return Known { score: 0.0, error: f64::NAN },
+        };
+        let (p, a, most, _) = common.weight(row, sink, 0.0);
+        let moved = (1.0 + 2.0 * U) * common.b_d;
+        let t_most = row.d.abs() + moved;
+        let flushes = TINY * (8.0 * row.dout.len() as f64 + 8.0 + common.out_size + t_most);
+        let error = a * row.d.abs() + most * moved + gamma(3) * most * t_most + flushes;
+        Known { score: -p * row.d, error: if t_most < HUGE { error } else { f64::INFINITY } }
+    }
+}
+
+impl Common {
+    /// Of a logit of the row within delta: p, a, P, epsilon.
+    fn weight(&self, row: &Row, score: f64, delta: f64) -> (f64, f64, f64, f64) {
+        let epsilon = weight_error(self.top - score, delta, 0, self.format, self.base_2);
+        let (log, error) = (row.log_weight(score), epsilon + self.lambda);
+        let p = row.weight(score);
+        let most = (log + error).exp();
+        let a = if error < 1.0 { p * error.exp_m1() } else { most };
+        (p, a.min(MOST) + TINY, most.min(MOST) + TINY, epsilon)
+    }
+}
+
 /// A pair, and how far a kernel may be from what it gives: section 2.
 pub(super) struct BoundedPair {
     /// p.
@@ -142,13 +174,7 @@ impl BoundedPair {
             Known { score: row.product(call, j), error: product_error(inner, &common.query, at, j) };
         let by = call.derivatives(at, j, product);
         let score = by.score.score;
-        let epsilon =
-            weight_error(common.top - score, clamped(inner, by.score), 0, common.format, common.base_2);
-        let (log, error) = (row.log_weight(score), epsilon + common.lambda);
-        let p = row.weight(score);
-        let most = (log + error).exp();
-        let a = if error < 1.0 { p * error.exp_m1() } else { most };
-        let (a, most) = (a.min(MOST) + TINY, most.min(MOST) + TINY);
+        let (p, a, most, epsilon) = common.weight(row, score, clamped(inner, by.score));
 
         let values = Values::new(call, row, j);
         let b_dp = gamma(row.dout.len() + 3) * values.size + values.flushed;
@@ -186,9 +212,9 @@ impl BoundedPair {
 }
 
 impl BoundedPair {
-    /// What terms add beside k_j in dq (r of relative rows), or beside q_i in dk (u), and its size.
+    /// What terms add beside k_j in dq (r of relative rows, e of segments), or beside q_i in dk (u), and its size.
     pub(super) fn added(&self, of: impl Fn(&Added) -> &[f64], scale: f64, c: usize) -> (f64, f64) {
-        // Relative rows come before all other terms, so that f is the slope of what they add, too.
+        // Relative rows and segments come before all other terms, so that f is the slope of what they add, too.
         let terms = self.products.iter().map(|added| if scale == 0.0 { 0.0 } else { of(added)[c] / scale });
         terms.fold((0.0, 0.0), |(sum, size), x| (sum + x, size + x.abs()))
     }

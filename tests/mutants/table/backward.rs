@@ -4,7 +4,7 @@ wgpu_attention_testing::mutants! {
     "D is omitted" ["formula"]
         "e * (record.y * d_p - vec4(record.z))" => "e * record.y * d_p";
     "D is that of the next row" ["formula"]
-        "records[row] = vec4(own.x, over_l, d, mark);" => "records[row] = vec4(own.x, over_l, records[row + 1u].z, mark);";
+        "records[row] = vec4(own.x, over_l, select(d, 0.0, (o_bits & 0x7fffffffu) == 0u), mark);" => "records[row] = vec4(own.x, over_l, records[row + 1u].z, mark);";
     "D is not over l" ["formula"]
         "let d = sum * over_l;" => "let d = sum;";
     "D misses the last elements" ["formula"]
@@ -61,9 +61,24 @@ wgpu_attention_testing::mutants! {
     "rows of r weigh in by the other sign of D" ["relative"]
         "related_rows(at.batch, at.head, distances(own, j))" => "related_rows(at.batch, at.head, -distances(own, j))";
     "rows of r meet the query of the next column" ["relative"]
-        "let column = vec4(key_at(at, tile.first + c));" => "let column = vec4(key_at(at, tile.first + c + 1u));";
+        "let column = key_at(at, tile.first + c);" => "let column = key_at(at, tile.first + c + 1u);";
     "u and w begin one group late behind the records" ["relative"]
         "return records[first + at / 4u];" => "return records[first + at / 4u + 1u];";
+    "segments are not in dq" ["segments"]
+        "return weighed(weighed(x, same, e), other, f);" => "return x;";
+    "segments: dq takes the same for the others" ["segments"]
+        "return weighed(weighed(x, same, e), other, f);" => "return weighed(weighed(x, other, e), same, f);";
+    "segments: the pass over keys takes those of queries" ["segments"]
+        "vec4(select(keys, queries, ROWS_ARE_QUERIES)) + own" => "vec4(queries) + own";
+    "segments: the pass over keys has no number of the other kind" ["segments"]
+        "return select(vec4(numbers.y), vec4(numbers.x), same);" => "return vec4(numbers.x);";
+    "segments: d e lacks s" ["segments' tensor"]
+        " + load_segments(segment_rows(0u, at.head) + from_g, count);" => ";";
+    "segments: d s goes to e" ["segments' tensor"]
+        "select(element, segment_rows(0u, head), g >= HEAD_GROUPS)" => "element";
+    "segments: all pairs read the row of the same" ["segments' tensor"]
+        "return select(vec4(segment_rows(2u, pairs.head)), vec4(segment_rows(1u, pairs.head)), same);"
+            => "return vec4(segment_rows(1u, pairs.head));";
     "one copy of a tensor's gradient is left out" ["slopes"]
         "copy < params.copies; copy++" => "copy + 1u < params.copies; copy++";
     "what a tensor's gradient held before counts" ["bias"]
@@ -78,6 +93,16 @@ wgpu_attention_testing::mutants! {
         "vec3(work / p.batch_step % p.batch," => "vec3(0u,";
     "a pair's element is that of the next row" ["bias"]
         "score_element(pairs_of(at.batch, at.head, own[t], j))" => "score_element(pairs_of(at.batch, at.head, own[(t + 1u) % 4u], j))";
+    "sinks pull the other way" ["sinks"]
+        "sum -= select(p * record.z," => "sum += select(p * record.z,";
+    "a sink has the rows of another head" ["sinks"]
+        "let record = records[(row / params.q_len * params.heads + head)" => "let record = records[(row / params.q_len * params.heads + (head ^ 1u))";
+    "a sink has the rows of the first batch item" ["sinks"]
+        "row / params.q_len * params.heads + head" => "head";
+    "the weight of a sink is 1" ["sinks"]
+        "let p = weight(vec4(sink), record.x, record.y).x + record.w;" => "let p = 1.0;";
+    "a sink's copies have the same rows" ["sinks"]
+        "for (var row = n / params.heads; row" => "for (var row = 0u; row";
     "slopes pull the other way" ["slopes"]
         "return -alibi_distance(pairs);" => "return alibi_distance(pairs);";
     "the temperature's gradient is divided once" ["tensor under others"]
@@ -88,7 +113,7 @@ wgpu_attention_testing::mutants! {
         "return with_w(load_q(row_at(params.q, at.batch, at.head, i) + 4u * g, HEAD_DIM - 4u * g), at.head, g);"
             => "return load_q(row_at(params.q, at.batch, at.head, i) + 4u * g, HEAD_DIM - 4u * g);";
     "d w is in the place of d u" ["vectors"]
-        "return select(params.relative.w_at, 0u, is_of_u(g))" => "return select(0u, params.relative.w_at, is_of_u(g))";
+        "element + select(params.relative.w_at, 0u, is_of_u(g))" => "element + select(0u, params.relative.w_at, is_of_u(g))";
     "d u is of the next key" ["vectors"]
         "load_k(at.k_at + j * params.k.row + from_g, count)" => "load_k(at.k_at + (j + 1u) % params.kernel.kv_len * params.k.row + from_g, count)";
     "rows of r get derivatives without the scale" ["vectors"]

@@ -1,5 +1,6 @@
 //! Buffers checked and bound to a backward plan.
 
+use super::tensors::Source;
 use super::{BackwardPlan, Pass, TensorPass};
 use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, scratch};
 use crate::gpu::call::{Call, Stage};
@@ -83,7 +84,7 @@ impl<'a> AttentionGradBuffers<'a> {
     }
 
     /// Asks for the gradient of a tensor of one of the score's terms: of a bias per pair, or summed over the axes that it is
-    /// broadcast along; of `slopes`, `temperature`, `bucket_table`, `relative_rows`, `relative_biases`.
+    /// broadcast along; of `slopes`, `temperature`, `bucket_table`, `relative_rows`, `relative_biases`, `sinks`.
     pub fn tensor_gradient(mut self, name: &'a str, gradient: wgpu::BufferBinding<'a>) -> Self {
         self.tensor_gradients.push((name, gradient));
         self
@@ -274,9 +275,20 @@ impl BackwardPlan {
             bytes => Some(scratch(self.forward.kernels.device(), "copies of a tensor's gradient", bytes)?),
         };
         let sums = copies.as_ref().map_or(gradient.clone(), wgpu::Buffer::as_entire_buffer_binding);
-        let mut steps = vec![(Stage::Main, pass.zero(&self.forward, sums.clone())?)];
-        let main = self.pass_steps(&pass.pass, &bindings.clone().with("sums", sums.clone()))?;
-        steps.extend(main.into_iter().map(|step| (Stage::Main, step)));
+        let bindings = bindings.clone().with("sums", sums.clone());
+        let mut main = vec![];
+        match &pass.source {
+            Source::Pairs(pairs) => {
+                main.push(pass.zero(&self.forward, sums.clone())?);
+                main.extend(self.pass_steps(pairs, &bindings)?);
+            }
+            Source::Rows { pass, params, work } => {
+                let kernels = &self.forward.kernels;
+                let pipeline = kernels.pipeline(pass.shader())?;
+                main.push(Step::new(kernels.device(), &pipeline, &Params::of(*params), *work, &bindings)?);
+            }
+        }
+        let mut steps: Vec<_> = main.into_iter().map(|step| (Stage::Main, step)).collect();
         if copies.is_some() {
             steps.push((Stage::Merge, pass.sum(&self.forward, sums, gradient.clone())?));
         }

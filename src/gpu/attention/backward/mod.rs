@@ -94,15 +94,11 @@ impl AttentionPlan {
     ///
     /// # Errors
     /// [`Error::Argument`] for gradients that overlap or, where the mask has several parts, are not f32, and for a part that has
-    /// a key twice; [`Error::Limit`] where the device is too small (relative rows beside another term
+    /// a key twice; [`Error::Limit`] where the device is too small (relative rows or segments beside another term
     /// with a tensor need 9 storage buffers per stage, one more than WebGPU promises); [`Error::Device`] for what wgpu reports while compiling.
     pub fn backward_with(&self, gradients: Gradients) -> Result<BackwardPlan> {
         let attention = self.attention();
         gradients.check(attention)?;
-        if let Some(term) = attention.score.term("segments") {
-            let need = "a score without segments, which have no gradients yet";
-            return Err(Error::argument("score", need, term.name()));
-        }
         if let Some(name) = attention.score.without_slope() {
             return Err(Error::argument("score", "terms whose derivative is known: `Custom::slope`", name));
         }

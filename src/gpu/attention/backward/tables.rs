@@ -67,6 +67,7 @@ impl PassPart {
             q_scale: super::super::tables::q_scale(attention, !attention.score.is_plain()),
             scale: attention.scale_value(),
             records: shape.len_lse() as u32,
+            batch: shape.batch as u32,
             ..Default::default()
         };
         let [dq, dk, dv, dout] = gradients.strides(shape).map(Rows::from);

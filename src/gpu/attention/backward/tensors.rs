@@ -3,16 +3,16 @@
 //! Many pairs read one element, and there are no atomics. So a workgroup adds the pairs of its rows, each lane those elements that are its
 //! own, to a copy of the tensor; workgroups whose rows read the same elements run in dispatches one after the other, or have
 //! different copies; one more kernel adds up the copies in their order. A large tensor has one copy, the caller's buffer: of a bias per
-//! pair nothing is held twice. A small one has many, within 16 MiB.
+//! pair nothing is held twice. A small one has many, within 16 MiB. Sinks are of rows, not of pairs: their pass walks no mask.
 
 use super::{AttentionPlan, Gradients, Pass, PassPart, tables};
 use crate::gpu::bindings::Bindings;
-use crate::gpu::params::{CopyParams, Params, TermParams, ZeroParams};
+use crate::gpu::params::{CopyParams, Params, SinkParams, TermParams, ZeroParams};
 use crate::gpu::pipeline::{Step, Work};
 use crate::mask::{Part, Parts};
 use crate::score::TensorGradient;
 use crate::wgsl::{BackwardRows, CopyPass, Tile};
-use crate::{AttentionShape, Result};
+use crate::{AttentionShape, KernelPath, Result};
 
 /// Elements of all copies of a tensor, where there are several: 16 MiB.
 const MOST_ELEMENTS: usize = 1 << 22;
@@ -27,8 +27,20 @@ pub(super) struct TensorPass {
     /// Workgroups that run together and read the same elements each have a copy of the tensor. Where there is one copy, it is the
     /// caller's buffer, and workgroups that would meet in it run one after the other.
     pub(super) copies: usize,
-    pub(super) pass: Pass,
+    pub(super) source: Source,
 }
+
+/// What the gradient of a tensor is summed over.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// The pairs of the mask.
+    Pairs(Pass),
+    /// All rows, whatever they attend: of sinks. `backward/sinks.wgsl`.
+    Rows { pass: CopyPass, params: SinkParams, work: Work },
+}
+
+/// Rows that a copy of the gradient of sinks has, at least.
+const ROWS_PER_COPY: usize = 64;
 
 impl TensorPass {
     pub(super) fn new(
@@ -38,6 +50,9 @@ impl TensorPass {
         (name, len): (&'static str, usize),
         gradient: TensorGradient,
     ) -> Result<Self> {
+        if gradient.of_rows {
+            return Self::of_rows(forward, (name, len));
+        }
         let shape = &forward.attention().shape;
         let rows = BackwardRows::Tensor(name);
         let order = |part| {
@@ -61,7 +76,25 @@ impl TensorPass {
             }
         };
         pass.parts = pass.parts.iter().zip(&orders).map(with_order).collect();
-        Ok(Self { name, len, copies, pass })
+        Ok(Self { name, len, copies, source: Source::Pairs(pass) })
+    }
+
+    fn of_rows(forward: &AttentionPlan, (name, len): (&'static str, usize)) -> Result<Self> {
+        let shape = &forward.attention().shape;
+        let rows = shape.batch * shape.q_len;
+        let most = (MOST_ELEMENTS / len.max(1)).clamp(1, MOST_COPIES);
+        let copies = rows.div_ceil(ROWS_PER_COPY).clamp(1, most);
+        let params = SinkParams {
+            heads: shape.heads as u32,
+            copies: copies as u32,
+            rows: rows as u32,
+            q_len: shape.q_len as u32,
+            ..Default::default()
+        };
+        // A weight, a product and a sum per row.
+        let work = copy_work(forward, copies * len, 16 * rows.div_ceil(copies))?;
+        let pass = CopyPass::Sinks { late_maxima: forward.path().path == KernelPath::Cooperative };
+        Ok(Self { name, len, copies, source: Source::Rows { pass, params, work } })
     }
 
     /// Bytes of the copies, beside the caller's buffer.
@@ -95,8 +128,14 @@ impl TensorPass {
 
     /// Dispatches of a call that asks for it.
     pub(super) fn dispatches(&self) -> usize {
-        let passes: usize = self.pass.parts.iter().map(|part| part.work.dispatches().count()).sum();
-        1 + passes + usize::from(self.copies > 1)
+        let passes = match &self.source {
+            Source::Pairs(pass) => {
+                let parts = pass.parts.iter().map(|part| part.work.dispatches().count());
+                1 + parts.sum::<usize>()
+            }
+            Source::Rows { work, .. } => work.dispatches().count(),
+        };
+        passes + usize::from(self.copies > 1)
     }
 }
 

@@ -1,10 +1,10 @@
 //! The gradients of attention cases.
 
 use super::narrow;
-use crate::case::{Attention, Gradients};
+use crate::case::{Attention, Gradient, Gradients};
 use crate::commands::verify::record::Judged;
 use crate::inputs::Owned;
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use wgpu_attention::reference::gradient::{BoundOptions, BoundedGradients, bounded};
 use wgpu_attention::reference::layer::Bounded;
 use wgpu_attention::reference::{Position, WeightFormat};
@@ -14,8 +14,10 @@ use wgpu_attention::{BlockGrid, Element, ElementType, Gpu, Parts, Storage};
 pub(super) fn on_cpu(case: &Attention, gradients: &Gradients) -> Result<Judged> {
     let options = BoundOptions::default();
     let exact = bounded(&case.call, &case.tensors.inputs(), &gradients.dout, &case.pattern, options)?;
-    let got = [&exact.dq, &exact.dk, &exact.dv].map(|tensor| narrow(&tensor.out));
-    Ok(judged(gradients, &exact, got, true))
+    let rows = [("dq", &exact.dq), ("dk", &exact.dk), ("dv", &exact.dv)];
+    let terms = exact.terms.iter().map(|(name, tensor)| (*name, tensor));
+    let got = rows.into_iter().chain(terms).map(|(name, tensor)| (name, narrow(&tensor.out)));
+    judged(gradients, &exact, &got.collect::<Vec<_>>(), true)
 }
 
 /// The kernels against the expected values; in 16 bits against the reference on the rounded inputs. Gradients of f32.
@@ -27,7 +29,10 @@ pub(super) fn on_gpu<E: Element, KV: Element>(
 ) -> Result<Judged> {
     let (pattern, inputs) = (&case.pattern, tensors.inputs());
     let attention = case.call.clone().storage(Storage::all(ElementType::F32).q(E::TYPE).kv(KV::TYPE));
-    let got = gpu.attention_backward(&attention, &inputs, &gradients.dout, pattern)?;
+    let mut wanted: Vec<_> = gradients.each.iter().filter_map(|it| it.of_term.map(|of| of.0)).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let got = gpu.attention_backward_with(&attention, &inputs, &gradients.dout, pattern, &wanted)?;
     let parts = Parts::lower(pattern, BlockGrid::from(&attention.shape))?;
     let order = |at: Position| parts.key_order(at.batch, at.head, at.i);
     let tiles = |at: Position| parts.key_tiles(at.batch, at.head, at.i);
@@ -35,26 +40,42 @@ pub(super) fn on_gpu<E: Element, KV: Element>(
     let options = BoundOptions::default().order(&order).tiles(&tiles).weights(WeightFormat::of(path));
     let exact = bounded(&attention, &inputs, &gradients.dout, pattern, options)?;
     let expected = (E::TYPE, KV::TYPE) == (ElementType::F32, ElementType::F32);
-    Ok(judged(gradients, &exact, [got.dq, got.dk, got.dv], expected))
+    let rows = [("dq", got.dq), ("dk", got.dk), ("dv", got.dv)];
+    judged(gradients, &exact, &rows.into_iter().chain(got.tensors).collect::<Vec<_>>(), expected)
 }
 
 /// Against the file's values, or against the reference.
-fn judged(gradients: &Gradients, exact: &BoundedGradients, got: [Vec<f32>; 3], expected: bool) -> Judged {
-    let all = [("dq", &exact.dq), ("dk", &exact.dk), ("dv", &exact.dv)];
-    let named = |name: &str| all.iter().position(|(own, _)| *own == name).expect("one of three");
-    let each = gradients.each.iter().map(|gradient| {
-        let n = named(gradient.name);
-        let exact = all[n].1;
-        let found = if expected {
+fn judged(
+    gradients: &Gradients,
+    exact: &BoundedGradients,
+    got: &[(&'static str, Vec<f32>)],
+    expected: bool,
+) -> Result<Judged> {
+    let of_gradient = |gradient: &Gradient| -> Result<Judged> {
+        let (name, first) = gradient.of_term.unwrap_or((gradient.name, 0));
+        let exact = match name {
+            "dq" => Some(&exact.dq),
+            "dk" => Some(&exact.dk),
+            "dv" => Some(&exact.dv),
+            name => exact.term(name),
+        };
+        let got = got.iter().find(|(own, _)| *own == name).map(|(_, values)| values);
+        let missing = || format!("{}: the score has no `{name}`", gradient.name);
+        let (exact, got) = (exact.with_context(missing)?, got.with_context(missing)?);
+        let range = first..first + gradient.values.len();
+        ensure!(range.end <= got.len(), "{}: need at most {} elements", gradient.name, got.len() - first);
+        let (exact, bound, got) = (&exact.out[range.clone()], &exact.bound[range.clone()], &got[range]);
+        let bounded = if expected {
             // Where the file does not say how exact its values are, they are rounded to f32.
             let own = |x: f32| gradient.allowance.unwrap_or(f64::from(x.abs()) * 2f64.powi(-24));
-            let bounds = exact.bound.iter().zip(&gradient.values).map(|(bound, &x)| bound + own(x));
-            let out = gradient.values.iter().map(|&x| x.into()).collect();
-            Bounded { out, bound: bounds.collect() }.compare(got[n].iter().copied(), 0.0)
+            let bounds = bound.iter().zip(&gradient.values).map(|(bound, &x)| bound + own(x));
+            Bounded { out: gradient.values.iter().map(|&x| x.into()).collect(), bound: bounds.collect() }
         } else {
-            exact.compare(got[n].iter().copied(), 0.0)
+            Bounded { out: exact.to_vec(), bound: bound.to_vec() }
         };
-        Judged::tensor(gradient.name, &gradient.shape, &found)
-    });
-    each.reduce(Judged::and).expect("a case with gradients has one")
+        let found = bounded.compare(got.iter().copied(), 0.0);
+        Ok(Judged::tensor(gradient.name, &gradient.shape, &found))
+    };
+    let each = gradients.each.iter().map(of_gradient).collect::<Result<Vec<_>>>()?;
+    Ok(each.into_iter().reduce(Judged::and).expect("a case with gradients has one"))
 }
