@@ -1,27 +1,20 @@
 //! Every element of dq, dk and dv against the formula in f64, within its bound.
 
 use crate::support::{
-    BiasValues, Case, Cut, Draw, GradOutcome, PATTERNS, Placement, cooperative, cut, gpu_with, picked,
-    run_backward,
+    BiasValues, Case, Cut, Draw, PATTERNS, Placement, cooperative, cut, drawn_dout, gpu_with,
+    gradients_within, picked, run_backward,
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
-use wgpu_attention::reference::gradient::{BoundOptions, bounded};
-use wgpu_attention::reference::{Kind, Position, Tensors, WeightFormat};
+use wgpu_attention::reference::{Kind, Tensors};
 use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{
-    AttentionShape, BiasStrides, Buckets, Causal, Element, Full, Gpu, Inputs, KernelPath, Options, Parts,
-    Score, Segments, Sinks, Storage, Temperature, Window,
+    AttentionShape, BiasStrides, Buckets, Causal, Element, Full, Gpu, KernelPath, Options, Parts, Score,
+    Segments, Sinks, Storage, Temperature, Window,
 };
 use wgpu_attention_testing::typed;
 
 /// The kinds of tiles that the passes have.
 pub(crate) const KINDS: [TileKind; 2] = [TileKind::Staged, TileKind::Direct];
-
-/// The gradient of out: N(0, 1).
-pub(crate) fn dout<O: Element>(case: &Case) -> Vec<O> {
-    let numbers = wgpu_attention::Counter::new(case.seed, 21);
-    (0..case.attention.len_out()).map(|n| O::from_f64(numbers.normal(n as u64))).collect()
-}
 
 /// Forward and backward over these parts, every element within its bound.
 pub(crate) fn close_on(gpu: &Gpu, case: &Case, parts: &Parts) -> Result<(), String> {
@@ -34,40 +27,10 @@ fn close_typed<Q: Element, KV: Element, O: Element>(
     parts: &Parts,
 ) -> Result<(), String> {
     let tensors: Tensors<Q, KV> = case.tensors();
-    let (inputs, dout) = (tensors.inputs(), dout::<O>(case));
+    let (inputs, dout) = (tensors.inputs(), drawn_dout::<O>(case));
     let got =
         run_backward(gpu, &case.attention, &inputs, &dout, parts, 1).map_err(|e| format!("{e}\n{case}"))?;
-    within(case, &inputs, &dout, parts, &got).map(|_| ())
-}
-
-/// The largest error / bound of dq, dk and dv.
-pub(crate) fn within<Q: Element, KV: Element, O: Element>(
-    case: &Case,
-    inputs: &Inputs<'_, Q, KV>,
-    dout: &[O],
-    parts: &Parts,
-    got: &GradOutcome<O>,
-) -> Result<[f64; 3], String> {
-    let order = |at: Position| parts.key_order(at.batch, at.head, at.i);
-    let tiles = |at: Position| parts.key_tiles(at.batch, at.head, at.i);
-    let weights = WeightFormat::of(case.options.path.unwrap_or(KernelPath::Scalar));
-    let options = BoundOptions::default().order(&order).tiles(&tiles).weights(weights).storage(O::TYPE);
-    let exact = bounded(&case.attention, inputs, dout, case.pattern.as_dyn(), options);
-    let exact = exact.unwrap_or_else(|e| panic!("{e}\n{case}"));
-    let mut worst = [0.0; 3];
-    for (n, (name, got, exact)) in
-        [("dq", &got.dq, &exact.dq), ("dk", &got.dk, &exact.dk), ("dv", &got.dv, &exact.dv)]
-            .into_iter()
-            .enumerate()
-    {
-        let found = exact.compare(got.iter().copied(), 0.0);
-        if !found.pass || found.unspecified > 0 {
-            return Err(format!("{name}: {found}\n{case}"));
-        }
-        worst[n] = found.worst.map_or(0.0, |worst| worst.ratio);
-    }
-    println!("worst error / bound of dq, dk, dv: {worst:.4?}, {case}");
-    Ok(worst)
+    gradients_within(case, &inputs, &dout, parts, &got).map(|_| ())
 }
 
 /// Whatever the tile.

@@ -1,7 +1,7 @@
 //! What a bound over random inputs would miss, for a few pairs are lost among many; and relations that need no reference.
 
-use crate::gradients::{dout, within};
 use crate::support::{Case, GradOutcome, Picked, gpu_with, picked, run_backward};
+use crate::support::{drawn_dout, gradients_within};
 use wgpu_attention::reference::gradient::{BoundOptions, bounded};
 use wgpu_attention::reference::layer::Bounded;
 use wgpu_attention::reference::{Kind, Tensors};
@@ -15,7 +15,7 @@ fn run(case: &Case, tensors: &Tensors<f32, f32>, dout: &[f32]) -> GradOutcome<f3
 /// The same, every element within its bound.
 fn bounded_run(case: &Case, tensors: &Tensors<f32, f32>, dout: &[f32]) -> GradOutcome<f32> {
     let got = run(case, tensors, dout);
-    within(case, &tensors.inputs(), dout, &case.parts(), &got).unwrap_or_else(|e| panic!("{e}"));
+    gradients_within(case, &tensors.inputs(), dout, &case.parts(), &got).unwrap_or_else(|e| panic!("{e}"));
     got
 }
 
@@ -75,7 +75,7 @@ fn planted_keys_show_in_long_rows() {
     tensors.q.iter_mut().for_each(|q| *q /= 16.0); // all weights of one size
     tensors.v.fill(0.0);
     PLANTED.iter().enumerate().for_each(|(c, j)| tensors.v[j * 8 + c] = 1.0);
-    let dout = dout::<f32>(&case);
+    let dout = drawn_dout::<f32>(&case);
     bounded_run(&case, &tensors, &dout);
     let of = |pattern: &Picked| {
         bounded(&case.attention, &tensors.inputs(), &dout, pattern.as_dyn(), BoundOptions::default()).unwrap()
@@ -115,7 +115,7 @@ fn sums_of_gradients() {
     let bias = Score::new().bias(BiasStrides::broadcast([1, 4, 120, 90]));
     for score in [Score::new(), bias, Score::new().alibi()] {
         let case = Case::new(shape.score(score)).pattern(Causal); // 30 rows have no key
-        let (tensors, dout): (Tensors<f32, f32>, _) = (case.tensors(), dout::<f32>(&case));
+        let (tensors, dout): (Tensors<f32, f32>, _) = (case.tensors(), drawn_dout::<f32>(&case));
         let got = run(&case, &tensors, &dout);
         let exact = bounded(
             &case.attention,
@@ -159,7 +159,7 @@ fn equal_values_leave_no_gradient_of_scores() {
     let case = Case::new(shape).pattern(Causal);
     let mut tensors: Tensors<f32, f32> = case.tensors();
     tensors.v.fill(3.0);
-    let got = bounded_run(&case, &tensors, &dout::<f32>(&case));
+    let got = bounded_run(&case, &tensors, &drawn_dout::<f32>(&case));
     let largest = [got.dq, got.dk].concat().iter().fold(0.0f32, |max, x| max.max(x.abs()));
     assert!(largest < 1e-4, "{largest}");
 }
@@ -169,7 +169,7 @@ fn equal_values_leave_no_gradient_of_scores() {
 fn a_factor_of_two_of_v_is_one_of_dq_and_dk() {
     let shape = AttentionShape::new(2, 4, 90, 16).kv_heads(2).q_len(70).value_dim(8);
     let case = Case::new(shape.score(Score::new().softcap(5.0))).pattern(Causal);
-    let (mut tensors, dout): (Tensors<f32, f32>, _) = (case.tensors(), dout::<f32>(&case));
+    let (mut tensors, dout): (Tensors<f32, f32>, _) = (case.tensors(), drawn_dout::<f32>(&case));
     let one = run(&case, &tensors, &dout);
     tensors.v.iter_mut().for_each(|v| *v *= 16.0);
     let other = run(&case, &tensors, &dout);
@@ -182,7 +182,7 @@ fn a_factor_of_two_of_v_is_one_of_dq_and_dk() {
 fn heads_in_another_order() {
     let shape = AttentionShape::new(1, 4, 90, 16).kv_heads(2).q_len(70).value_dim(8);
     let case = Case::new(shape).pattern(Causal);
-    let (tensors, dout): (Tensors<f32, f32>, _) = (case.tensors(), dout::<f32>(&case));
+    let (tensors, dout): (Tensors<f32, f32>, _) = (case.tensors(), drawn_dout::<f32>(&case));
     let halves = |x: &[f32]| [&x[x.len() / 2..], &x[..x.len() / 2]].concat();
     let mut turned = tensors.clone();
     (turned.q, turned.k, turned.v) = (halves(&tensors.q), halves(&tensors.k), halves(&tensors.v));

@@ -1,6 +1,6 @@
 //! Bad input one by one: what the messages say; and gradients that are asked for alone.
 
-use crate::gradients::dout;
+use crate::support::drawn_dout;
 use crate::support::{Case, Cut, cut, gpu_with, run_backward, storage};
 use wgpu_attention::ElementType::{F16, F32};
 use wgpu_attention::{
@@ -79,7 +79,7 @@ fn bad_slices_say_what_is_wrong() {
 fn slices_and_buffers_agree() {
     let shape = AttentionShape::new(1, 2, 40, 16);
     let case = Case::new(shape.score(Score::new().alibi())).pattern(Causal);
-    let (tensors, dout, gpu) = (case.tensors::<f32, f32>(), dout::<f32>(&case), gpu_with(case.options));
+    let (tensors, dout, gpu) = (case.tensors::<f32, f32>(), drawn_dout::<f32>(&case), gpu_with(case.options));
     let slices = gpu.attention_backward::<_, _, _, f32>(&case.attention, &tensors.inputs(), &dout, &Causal);
     let slices = slices.expect("a good call");
     let buffers =

@@ -1,6 +1,6 @@
 //! Relations that hold bit by bit: repeats, factors of 2, what does not matter, what is nothing.
 
-use crate::gradients::dout;
+use crate::support::drawn_dout;
 use crate::support::{Case, Cut, GradOutcome, cut, gpu_with, picked, run_backward};
 use wgpu_attention::reference::Tensors;
 use wgpu_attention::{AttentionShape, Causal, Full, Gpu, Parts, Score, Site};
@@ -27,7 +27,7 @@ fn bits(outcome: &GradOutcome<f32>) -> Vec<u32> {
 #[test]
 fn the_same_call_gives_the_same_bits() {
     let case = Case::new(shape()).pattern(picked("bigbird", &shape().extent(), 1));
-    let (tensors, dout, gpu) = (case.tensors(), dout::<f32>(&case), gpu_with(case.options));
+    let (tensors, dout, gpu) = (case.tensors(), drawn_dout::<f32>(&case), gpu_with(case.options));
     for how in [Cut::Whole, Cut::Gathers] {
         let parts = cut(&case, how, 1);
         let once = bits(&gradients(&gpu, &case, &tensors, &dout, &parts));
@@ -39,7 +39,7 @@ fn the_same_call_gives_the_same_bits() {
 #[test]
 fn a_factor_of_two_of_dout_is_one_of_every_gradient() {
     let case = Case::new(shape().score(Score::new().softcap(5.0))).pattern(Causal);
-    let (tensors, dout, gpu) = (case.tensors(), dout::<f32>(&case), gpu_with(case.options));
+    let (tensors, dout, gpu) = (case.tensors(), drawn_dout::<f32>(&case), gpu_with(case.options));
     let one = gradients(&gpu, &case, &tensors, &dout, &case.parts());
     let times = |x: &[f32], factor: f32| x.iter().map(|x| factor * x).collect::<Vec<_>>();
     let eight = gradients(&gpu, &case, &tensors, &times(&dout, 8.0), &case.parts());
@@ -55,7 +55,7 @@ pub(crate) fn nothing_leaks(gpu: &Gpu, case: &Case, parts: &Parts) -> Result<(),
     let shape = case.attention.shape;
     let keeps =
         |batch, head, i, j| case.pattern.as_dyn().keep(&Site { batch, head, extent: shape.extent() }, i, j);
-    let (mut tensors, mut dout): (Tensors<f32, f32>, _) = (case.tensors(), dout::<f32>(case));
+    let (mut tensors, mut dout): (Tensors<f32, f32>, _) = (case.tensors(), drawn_dout::<f32>(case));
     let clean = gradients(gpu, case, &tensors, &dout, parts);
     let (d, dv) = (shape.head_dim, shape.value_dim);
     let strange = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
@@ -121,10 +121,10 @@ pub(crate) fn strange_values_show(gpu: &Gpu) -> Result<(), String> {
     let documents = wgpu_attention::PairPredicate::new(|i, j| i / 10 == j / 10);
     let case = Case::new(AttentionShape::new(1, 2, 70, 16).kv_heads(1)).pattern(documents);
     let clean: Tensors<f32, f32> = case.tensors();
-    let finite = gradients(gpu, &case, &clean, &dout::<f32>(&case), &case.parts());
+    let finite = gradients(gpu, &case, &clean, &drawn_dout::<f32>(&case), &case.parts());
     // Query, key, value or dout 23, of head 1 or of both, is strange: rows and keys of document 2 are.
     for tensor in 0..4 {
-        let (mut tensors, mut dout) = (clean.clone(), dout::<f32>(&case));
+        let (mut tensors, mut dout) = (clean.clone(), drawn_dout::<f32>(&case));
         let all: [&mut [f32]; 4] =
             [&mut tensors.q[70 * 16..], &mut tensors.k, &mut tensors.v, &mut dout[70 * 16..]];
         all.into_iter().nth(tensor).expect("one of four")[23 * 16 + 5] = f32::NAN;
@@ -160,7 +160,7 @@ fn lengths_of_zero_and_one() {
     for (q_len, kv_len) in [(0, 5), (5, 0), (1, 1), (1, 70), (70, 1)] {
         let shape = AttentionShape::new(1, 2, q_len, 8).kv_len(kv_len);
         let case = Case::new(shape).pattern(Full);
-        let (tensors, dout, gpu) = (case.tensors(), dout::<f32>(&case), gpu_with(case.options));
+        let (tensors, dout, gpu) = (case.tensors(), drawn_dout::<f32>(&case), gpu_with(case.options));
         let got = gradients(&gpu, &case, &tensors, &dout, &case.parts());
         assert_eq!((got.dq.len(), got.dk.len()), (shape.len_q(), shape.len_k()));
         let all = [got.dq, got.dk, got.dv].concat();

@@ -1,7 +1,7 @@
 //! Gradients of the tensors of the score's terms, each element against the formula in f64.
 
 use crate::counts::bits;
-use crate::gradients::dout;
+use crate::support::drawn_dout;
 use crate::support::{BiasValues, Case, Cut, cut, gpu_with, picked, run_backward_with, storage};
 use wgpu_attention::reference::gradient::BoundedGradients;
 use wgpu_attention::reference::gradient::{BoundOptions, attention_gradient, bounded};
@@ -19,7 +19,7 @@ pub(crate) fn shape() -> AttentionShape {
 /// All gradients of tensors, each element within a share of the root of the mean square.
 pub(crate) fn tensors_on(gpu: &Gpu, case: &Case, parts: &Parts) -> Result<(), String> {
     let tensors: Tensors<f32> = case.tensors();
-    let dout = dout::<f32>(case);
+    let dout = drawn_dout::<f32>(case);
     let wanted: Vec<_> = case.attention.score.tensors(&case.attention.shape).iter().map(|t| t.name).collect();
     assert!(!wanted.is_empty());
     let got = run_backward_with(gpu, &case.attention, &tensors.inputs(), &dout, parts, 2, &wanted);
@@ -183,7 +183,7 @@ fn sums_that_are_integers() {
 #[test]
 fn the_same_call_gives_the_same_bits() {
     for case in [scored(Alibi::new(Slopes::Given)), scored(Relative::new(149, 220).u(true))] {
-        let (tensors, dout): (Tensors<f32>, _) = (case.tensors(), dout::<f32>(&case));
+        let (tensors, dout): (Tensors<f32>, _) = (case.tensors(), drawn_dout::<f32>(&case));
         let wanted: Vec<_> = tensors.terms.iter().map(|(name, _)| *name).collect();
         let run = |times| {
             let (gpu, parts) = (gpu_with(case.options), case.parts());
@@ -242,7 +242,7 @@ fn what_is_left_out_does_not_matter() {
     let holes =
         wgpu_attention::PairPredicate::new(|i, j| i % 7 != 3 && j % 5 != 1 && (i + 80).abs_diff(j) > 3);
     let case = scored(Relative::new(149, 220).u(true).w(true)).pattern(holes);
-    let (clean, mut dout): (Tensors<f32>, _) = (case.tensors(), dout::<f32>(&case));
+    let (clean, mut dout): (Tensors<f32>, _) = (case.tensors(), drawn_dout::<f32>(&case));
     let mut strange = clean.clone();
     strange.q.chunks_mut(8).enumerate().filter(|(n, _)| n % 70 % 7 == 3).for_each(|(_, q)| q.fill(f32::NAN));
     strange.k.chunks_mut(8).enumerate().filter(|(n, _)| n % 150 % 5 == 1).for_each(|(_, k)| k.fill(f32::NAN));
@@ -286,7 +286,7 @@ fn slices_and_buffers_agree_and_bad_ones_are_refused() {
     let strides = BiasStrides::broadcast([1, 4, 70, 150]);
     let case = Case::new(shape().score(Score::new().bias(strides))).pattern(Causal);
     let (tensors, dout, gpu): (Tensors<f32>, _, _) =
-        (case.tensors(), dout::<f32>(&case), gpu_with(case.options));
+        (case.tensors(), drawn_dout::<f32>(&case), gpu_with(case.options));
     let slices = |names: &[&str]| {
         let inputs = tensors.inputs();
         gpu.attention_backward_with::<_, _, _, f32>(&case.attention, &inputs, &dout, &Causal, names)

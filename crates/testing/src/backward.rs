@@ -1,8 +1,12 @@
+use super::case::Case;
 use super::guards::{Extents, Guarded, GuardedInputs};
 use super::layouts::contiguous;
 use super::run::read;
+use wgpu_attention::reference::gradient::{BoundOptions, bounded};
+use wgpu_attention::reference::{Position, WeightFormat};
 use wgpu_attention::{
-    Attention, AttentionBuffers, AttentionGradBuffers, Call, Element, Gpu, Gradients, Inputs, Parts,
+    Attention, AttentionBuffers, AttentionGradBuffers, Call, Counter, Element, Gpu, Gradients, Inputs,
+    KernelPath, Parts,
 };
 
 /// What the backward kernels wrote, contiguous.
@@ -60,11 +64,16 @@ pub struct BoundBackward {
 }
 
 impl BoundBackward {
-    fn written(&self) -> Vec<&Guarded> {
+    /// What a call wrote.
+    pub fn written(&self) -> Vec<&Guarded> {
         self.written.iter().chain(self.tensors.iter().map(|(_, tensor)| tensor)).collect()
     }
 
-    fn take<G: Element>(&self, bytes: &[Vec<u8>]) -> Result<GradOutcome<G>, String> {
+    /// What was read of it, with its poison checked.
+    ///
+    /// # Errors
+    /// What was written where nothing may be.
+    pub fn take<G: Element>(&self, bytes: &[Vec<u8>]) -> Result<GradOutcome<G>, String> {
         let take = |n: usize| {
             let all = self.written[n].take::<G>(&bytes[n])?;
             let Extents { strides, sizes, dim, .. } = self.at[n];
@@ -120,4 +129,43 @@ impl BoundBackward {
         let backward = backward.bind(buffers).unwrap_or_else(|e| refused(e));
         Self { forward, backward, written, at: [q_at, k_at, v_at], tensors: wanted }
     }
+}
+
+/// The gradient of out: N(0, 1).
+pub fn drawn_dout<O: Element>(case: &Case) -> Vec<O> {
+    let numbers = Counter::new(case.seed, 21);
+    (0..case.attention.len_out()).map(|n| O::from_f64(numbers.normal(n as u64))).collect()
+}
+
+/// The largest error / bound of dq, dk and dv.
+///
+/// # Errors
+/// An element outside of its bound, or of which nothing is promised.
+pub fn gradients_within<Q: Element, KV: Element, O: Element>(
+    case: &Case,
+    inputs: &Inputs<'_, Q, KV>,
+    dout: &[O],
+    parts: &Parts,
+    got: &GradOutcome<O>,
+) -> Result<[f64; 3], String> {
+    let order = |at: Position| parts.key_order(at.batch, at.head, at.i);
+    let tiles = |at: Position| parts.key_tiles(at.batch, at.head, at.i);
+    let weights = WeightFormat::of(case.options.path.unwrap_or(KernelPath::Scalar));
+    let options = BoundOptions::default().order(&order).tiles(&tiles).weights(weights).storage(O::TYPE);
+    let exact = bounded(&case.attention, inputs, dout, case.pattern.as_dyn(), options);
+    let exact = exact.unwrap_or_else(|e| panic!("{e}\n{case}"));
+    let mut worst = [0.0; 3];
+    for (n, (name, got, exact)) in
+        [("dq", &got.dq, &exact.dq), ("dk", &got.dk, &exact.dk), ("dv", &got.dv, &exact.dv)]
+            .into_iter()
+            .enumerate()
+    {
+        let found = exact.compare(got.iter().copied(), 0.0);
+        if !found.pass || found.unspecified > 0 {
+            return Err(format!("{name}: {found}\n{case}"));
+        }
+        worst[n] = found.worst.map_or(0.0, |worst| worst.ratio);
+    }
+    println!("worst error / bound of dq, dk, dv: {worst:.4?}, {case}");
+    Ok(worst)
 }

@@ -17,7 +17,9 @@ mod run;
 mod stats;
 mod weights;
 
-pub use backward::{BoundBackward, GradOutcome, run_backward, run_backward_with};
+pub use backward::{
+    BoundBackward, GradOutcome, drawn_dout, gradients_within, run_backward, run_backward_with,
+};
 pub use buffers::{read, storage};
 pub use case::{BiasValues, Case};
 pub use check::{

@@ -1,0 +1,77 @@
+//! Cases of the gradients by q, k and v, for each kind of tile: every element within its bound. Where they are f32, in parts with orders.
+
+use anyhow::{Error, Result};
+use wgpu_attention::ElementType::{Bf16, F16, F32};
+use wgpu_attention::wgsl::TileKind;
+use wgpu_attention::{AttentionShape, BiasStrides, Causal, Element, Options, Score, Storage};
+use wgpu_attention_testing::{
+    BiasValues, BoundBackward, Case, Cut, cut, drawn_dout, gradients_within, picked,
+};
+
+use crate::bench::Bench;
+use crate::cases::{self, Set};
+
+/// All of them.
+pub(crate) fn cases() -> Vec<cases::Case> {
+    let kinds = [("gradients, staged", TileKind::Staged), ("gradients, direct", TileKind::Direct)];
+    let of_kind = |(row, kind)| {
+        let with_options = move |(set, name, case): (Set, &str, Case)| {
+            let case = case.options(Options::default().tile_kind(kind));
+            cases::Case {
+                kernel: row,
+                element: case.attention.storage.q,
+                name: name.into(),
+                set,
+                run: Box::new(move |bench| run(bench, &case)),
+            }
+        };
+        calls().into_iter().map(with_options)
+    };
+    kinds.into_iter().flat_map(of_kind).collect()
+}
+
+/// What is computed, with the smallest set that it is in.
+fn calls() -> Vec<(Set, &'static str, Case)> {
+    let few = AttentionShape::new(1, 1, 9, 8).kv_len(37);
+    let shape = AttentionShape::new(2, 4, 70, 16).kv_heads(2).kv_len(150).value_dim(8);
+    let sized = |d, dv| AttentionShape::new(1, 2, 70, d).kv_heads(1).kv_len(90).value_dim(dv);
+    let score = Score::new().softcap(2.0).bias(BiasStrides::broadcast([2, 4, 70, 150]));
+    let causal = |shape: AttentionShape| Case::new(shape).pattern(Causal);
+    let stored = |element| Case::new(sized(64, 64).storage(Storage::all(element))).pattern(Causal);
+    vec![
+        (Set::Tiny, "9 queries, causal", causal(few)),
+        (Set::Small, "d 64, causal", stored(F32)),
+        (Set::Small, "d 64, causal", stored(F16)),
+        (Set::Full, "d 64, causal", stored(Bf16)),
+        (Set::Full, "d 7, dv 5, causal", causal(sized(7, 5))),
+        (Set::Full, "d 128, causal", causal(sized(128, 128))),
+        (Set::Full, "d 256, causal", causal(sized(256, 256))),
+        (Set::Small, "softcap, bias", Case::new(shape.score(score)).bias(BiasValues::Holes)),
+        (Set::Full, "ALiBi, causal", Case::new(shape.score(Score::new().alibi())).pattern(Causal)),
+        (Set::Small, "bigbird", Case::new(shape).pattern(picked("bigbird", &shape.extent(), 1))),
+        (Set::Full, "mask_of_all", Case::new(shape).pattern(picked("mask_of_all", &shape.extent(), 1))),
+    ]
+}
+
+fn run(bench: &Bench, case: &Case) -> Result<f64> {
+    wgpu_attention_testing::typed!(case.attention.storage, of_types(bench, case))
+}
+
+fn of_types<Q: Element, KV: Element, O: Element>(bench: &Bench, case: &Case) -> Result<f64> {
+    if case.options.tile_kind == Some(TileKind::Direct) {
+        bench.compiles_direct_tiles()?;
+    }
+    let tensors = case.tensors::<Q, KV>();
+    let (inputs, dout, gpu) = (tensors.inputs(), drawn_dout::<O>(case), bench.with(case.options)?);
+    let parts = if O::TYPE == F32 { cut(case, Cut::Gathers, 1) } else { case.parts() };
+    let bound = BoundBackward::new(&gpu, &case.attention, &inputs, &dout, &parts, &[]);
+    let written: Vec<_> = bound.written().iter().map(|tensor| &tensor.buffer).collect();
+    let record = |encoder: &mut wgpu::CommandEncoder| {
+        bound.forward.encode(encoder);
+        bound.backward.encode(encoder);
+    };
+    let bytes = bench.run(record, &written)?;
+    let got = bound.take::<O>(&bytes).map_err(Error::msg)?;
+    let ratios = gradients_within(case, &inputs, &dout, &parts, &got).map_err(Error::msg)?;
+    Ok(ratios.into_iter().fold(0.0, f64::max))
+}
