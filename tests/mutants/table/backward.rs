@@ -73,7 +73,7 @@ wgpu_attention_testing::mutants! {
     "segments: the pass over keys has no number of the other kind" ["segments"]
         "return select(vec4(numbers.y), vec4(numbers.x), same);" => "return vec4(numbers.x);";
     "segments: d e lacks s" ["segments' tensor"]
-        " + load_segments(segment_rows(0u, at.head) + from_g, count);" => ";";
+        "let with_s = q + load_segments(segment_rows(0u, at.head) + from_g, count);" => "let with_s = q;";
     "segments: d s goes to e" ["segments' tensor"]
         "select(element, segment_rows(0u, head), g >= HEAD_GROUPS)" => "element";
     "segments: all pairs read the row of the same" ["segments' tensor"]
