@@ -13,19 +13,25 @@ const U: f64 = f32::EPSILON as f64;
 const TINY: f64 = f32::MIN_POSITIVE as f64;
 
 /// Adds `image_bias_table[head][dy][dx]`, `[H, 2 height - 1, 2 width - 1]`, for queries and keys that are the pixels of an image, row
-/// by row: dy and dx say how many rows and columns the query is behind the key, from 1 - height and 1 - width on.
+/// by row: dy and dx say how many rows and columns the query is behind the key, from 1 - height and 1 - width on. The table has a gradient.
 pub(crate) fn image_bias(heads: usize, height: usize, width: usize) -> Custom {
     let text = format!(
         "const image_bias_height = {height}u;
 const image_bias_width = {width}u;
 
-fn image_bias_score(pairs: Pairs, s: vec4<f32>) -> vec4<f32> {{
+fn image_bias_table_at(pairs: Pairs) -> vec4<u32> {{
     let y = vec4(pairs.i / image_bias_width + image_bias_height - 1u) - pairs.j / vec4(image_bias_width);
     let x = vec4(pairs.i % image_bias_width + image_bias_width - 1u) - pairs.j % vec4(image_bias_width);
     let row = vec4(pairs.head * (2u * image_bias_height - 1u)) + y;
-    let at = row * (2u * image_bias_width - 1u) + x;
+    return row * (2u * image_bias_width - 1u) + x;
+}}
+
+fn image_bias_score(pairs: Pairs, s: vec4<f32>) -> vec4<f32> {{
+    let at = image_bias_table_at(pairs);
     return s + vec4(image_bias_table[at.x], image_bias_table[at.y], image_bias_table[at.z], image_bias_table[at.w]);
-}}"
+}}
+
+fn image_bias_table_by(pairs: Pairs, s: vec4<f32>) -> vec4<f32> {{ return vec4(1.0); }}"
     );
     let index = move |at: &CustomPair<'_>| {
         let y = at.i / width + height - 1 - at.j / width;
@@ -34,6 +40,7 @@ fn image_bias_score(pairs: Pairs, s: vec4<f32>) -> vec4<f32> {{
     };
     Custom::adds("image_bias", text, move |s, at| s + f64::from(at.tensors[0][index(at)]))
         .tensor("image_bias_table", heads * (2 * height - 1) * (2 * width - 1))
+        .tensor_gradient("image_bias_table", index, |_, _| 1.0, |_, _, _, _| 0.0)
         .error(|_, error, after, _| error + U * (after.abs() + error) + TINY)
 }
 

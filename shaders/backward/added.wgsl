@@ -10,7 +10,7 @@ fn relate(at: Head, tile: KeyTile, own: vec4<u32>) {
     begin_segments(at, own);
     for (var c = 0u; c < KEYS; c++) {
         let column = key_at(at, tile.first + c);
-        row_products[c] = related(at, own, column) + segmented(at, own, column);
+        row_products[c] = related(at, own, column) + segmented(at, own, column, c);
     }
 }
 

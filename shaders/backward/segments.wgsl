@@ -4,6 +4,8 @@
 // Of the lane's 4 rows, where they are queries.
 var<private> same_segment: vec4<f32>;
 var<private> other_segment: vec4<f32>;
+// Of a tile's columns and the lane's 4 rows: whether they are of one segment.
+var<private> same_columns: array<vec4<bool>, KEYS>;
 
 fn begin_segments(at: Head, own: vec4<u32>) {
     if (!ROWS_ARE_QUERIES) { return; }
@@ -22,9 +24,10 @@ fn segment_numbers(at: Head, i: u32) -> vec2<f32> {
     return sums;
 }
 
-// Of the lane's 4 rows and a column of the tile.
-fn segmented(at: Head, own: vec4<u32>, column: u32) -> vec4<f32> {
+// Of the lane's 4 rows and the c-th column of the tile.
+fn segmented(at: Head, own: vec4<u32>, column: u32, c: u32) -> vec4<f32> {
     let same = own_of_segment(at, own, column);
+    same_columns[c] = same;
     if (ROWS_ARE_QUERIES) { return select(other_segment, same_segment, same); }
     let numbers = segment_numbers(at, column);
     return select(vec4(numbers.y), vec4(numbers.x), same);
@@ -42,9 +45,8 @@ fn with_weighed_segments(x: mat4x4<f32>, at: Head, tile: KeyTile, own: vec4<u32>
     var same = vec4(0.0);
     var other = vec4(0.0);
     for (var c = 0u; c < KEYS; c++) {
-        let is_same = own_of_segment(at, own, key_at(at, tile.first + c));
-        same += select(vec4(0.0), row_weights[c], is_same);
-        other += select(row_weights[c], vec4(0.0), is_same);
+        same += select(vec4(0.0), row_weights[c], same_columns[c]);
+        other += select(row_weights[c], vec4(0.0), same_columns[c]);
     }
     // Of a row that a query does not meet it is no matter what it holds; one that does has a weight that is NaN.
     let e = finite(load_segments(segment_rows(1u, at.head) + 4u * g, HEAD_DIM - 4u * g));

@@ -6,8 +6,9 @@ const VECTOR_GROUPS = 2u * HEAD_GROUPS;
 fn vector(at: Head, i: u32, j: u32, g: u32, element: u32) -> vec4<f32> {
     let from_g = 4u * (g % HEAD_GROUPS);
     let count = HEAD_DIM - from_g;
-    if (g >= HEAD_GROUPS) { return load_segments(element + from_g, count); }
-    return load_q(row_at(params.q, at.batch, at.head, i) + from_g, count) + load_segments(segment_rows(0u, at.head) + from_g, count);
+    let q = load_q(row_at(params.q, at.batch, at.head, i) + from_g, count);
+    let with_s = q + load_segments(segment_rows(0u, at.head) + from_g, count);
+    return select(with_s, load_segments(element + from_g, count), g >= HEAD_GROUPS);
 }
 
 fn vector_place(element: u32, head: u32, g: u32) -> u32 {

@@ -1,7 +1,7 @@
 //! A term of the caller's own: WGSL for the device, closures for the reference.
 
 use super::fields::NAMES;
-use super::rule::{Known, Pair, Rule, Tensors, TermTensor};
+use super::rule::{Known, Pair, Rule, TensorGradient, Tensors, TermTensor};
 use crate::{AttentionShape, Error, Result};
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -44,6 +44,8 @@ pub struct Custom {
     name: &'static str,
     text: Cow<'static, str>,
     tensors: Vec<(&'static str, usize)>,
+    /// Of some of the tensors.
+    gradients: Vec<TensorSlope>,
     score: Function,
     error: ErrorOf,
     slope: Slope,
@@ -53,6 +55,18 @@ pub struct Custom {
 type Function = Arc<dyn Fn(f64, &CustomPair<'_>) -> f64 + Send + Sync>;
 /// The score before, its error, the score after, the pair: its error.
 type ErrorOf = Arc<dyn Fn(f64, f64, f64, &CustomPair<'_>) -> f64 + Send + Sync>;
+
+/// The element that a pair reads of a tensor, and the derivative of the score by it.
+#[derive(Clone)]
+struct TensorSlope {
+    tensor: &'static str,
+    at: Index,
+    by: Function,
+    error: ErrorOf,
+}
+
+/// The pair: an element.
+type Index = Arc<dyn Fn(&CustomPair<'_>) -> usize + Send + Sync>;
 
 /// The derivative by the score before.
 #[derive(Clone)]
@@ -99,7 +113,7 @@ impl Custom {
     ) -> Self {
         let error: ErrorOf = Arc::new(|_, _, _, _| f64::INFINITY);
         let (text, tensors, score) = (text.into(), vec![], Arc::new(score));
-        Self { name, text, tensors, score, error, slope: Slope::Unknown }
+        Self { name, text, tensors, gradients: vec![], score, error, slope: Slope::Unknown }
     }
 
     /// A term that adds something to the score: its derivative by the score is 1, so that there are gradients.
@@ -111,8 +125,8 @@ impl Custom {
         Self { slope: Slope::One, ..Self::new(name, text, score) }
     }
 
-    /// Names a tensor, f32, of so many elements: given like those of other terms. Its name begins with `NAME_`. It is a constant: it has
-    /// no gradient.
+    /// Names a tensor, f32, of so many elements: given like those of other terms. Its name begins with `NAME_`. It is a constant, unless it
+    /// has a [`tensor_gradient`](Self::tensor_gradient).
     pub fn tensor(mut self, name: &'static str, len: usize) -> Self {
         self.tensors.push((name, len));
         self
@@ -139,6 +153,37 @@ impl Custom {
         Self { slope: Slope::Given(Arc::new(slope), Arc::new(error)), ..self }
     }
 
+    /// Gives a tensor a gradient. Each pair reads one element of it: which, the text has as `fn TENSOR_at(pairs: Pairs) -> vec4<u32>`, past the
+    /// end for pairs that read none; and the derivative of the score by it as `fn TENSOR_by(pairs: Pairs, s: vec4<f32>) -> vec4<f32>`, at
+    /// the score before. `at` and `by` are the same, and `error` says how far a kernel's derivative may be from `by`: by the score before,
+    /// how far that may be, the derivative, and the pair.
+    ///
+    /// ```
+    /// use wgpu_attention::Custom;
+    /// // A learnt cost per head, of every key but the query's own.
+    /// let text = "fn other_score(pairs: Pairs, s: vec4<f32>) -> vec4<f32> { return s + other_cost[pairs.head] * other_by(pairs); }
+    /// fn other_by(pairs: Pairs) -> vec4<f32> { return select(vec4(1.0), vec4(0.0), pairs.distance == vec4(0)); }
+    /// fn other_cost_at(pairs: Pairs) -> vec4<u32> { return vec4(pairs.head); }
+    /// fn other_cost_by(pairs: Pairs, s: vec4<f32>) -> vec4<f32> { return other_by(pairs); }";
+    /// let other = |distance: i64| if distance == 0 { 0.0 } else { 1.0 };
+    /// let cost = Custom::adds("other", text, move |s, at| s + f64::from(at.tensors[0][at.head]) * other(at.distance))
+    ///     .tensor("other_cost", 8)
+    ///     .tensor_gradient("other_cost", |at| at.head, move |_, at| other(at.distance), |_, _, _, _| 0.0);
+    /// # let _ = cost;
+    /// ```
+    pub fn tensor_gradient(
+        mut self,
+        tensor: &'static str,
+        at: impl Fn(&CustomPair<'_>) -> usize + Send + Sync + 'static,
+        by: impl Fn(f64, &CustomPair<'_>) -> f64 + Send + Sync + 'static,
+        error: impl Fn(f64, f64, f64, &CustomPair<'_>) -> f64 + Send + Sync + 'static,
+    ) -> Self {
+        let (at, by, error) = (Arc::new(at), Arc::new(by), Arc::new(error));
+        self.gradients.retain(|other| other.tensor != tensor);
+        self.gradients.push(TensorSlope { tensor, at, by, error });
+        self
+    }
+
     /// Whether the derivative is known.
     pub(crate) fn has_slope(&self) -> bool {
         !matches!(self.slope, Slope::Unknown)
@@ -150,15 +195,27 @@ impl Custom {
         &self.text
     }
 
-    fn key(&self) -> (&'static str, &str, &[(&'static str, usize)], bool) {
-        (self.name, &self.text, &self.tensors, self.scales())
+    fn key(&self) -> Key<'_> {
+        let gradients = self.gradients.iter().map(|gradient| gradient.tensor).collect();
+        Key { name: self.name, text: &self.text, tensors: &self.tensors, gradients, scales: self.scales() }
     }
 
     /// The functions that the text has to define.
     #[cfg(feature = "custom")]
     pub(crate) fn functions(&self) -> Vec<String> {
         let slope = self.scales().then(|| format!("{}_slope", self.name));
-        [format!("{}_score", self.name)].into_iter().chain(slope).collect()
+        let by = self.gradients.iter().map(|gradient| format!("{}_by", gradient.tensor));
+        [format!("{}_score", self.name)].into_iter().chain(slope).chain(by).collect()
+    }
+
+    /// Those of them that give elements.
+    #[cfg(feature = "custom")]
+    pub(crate) fn indices(&self) -> Vec<String> {
+        self.gradients.iter().map(|gradient| format!("{}_at", gradient.tensor)).collect()
+    }
+
+    fn len(&self, tensor: &str) -> Option<usize> {
+        self.tensors.iter().find(|(own, _)| *own == tensor).map(|(_, len)| *len)
     }
 }
 
@@ -184,6 +241,10 @@ impl Rule for Custom {
                 let need = format!("`{tensor}` once, with at least 1 element");
                 return Err(Error::argument("custom.tensor", need, format!("{len} elements")));
             }
+        }
+        if let Some(other) = self.gradients.iter().find(|gradient| self.len(gradient.tensor).is_none()) {
+            let need = format!("a tensor of `{}`", self.name);
+            return Err(Error::argument("custom.tensor_gradient", need, format!("`{}`", other.tensor)));
         }
         Ok(())
     }
@@ -220,6 +281,22 @@ impl Rule for Custom {
         }
     }
 
+    fn elements(&self, before: Known, at: &Pair<'_>, tensors: &Tensors<'_>) -> Vec<(usize, usize, Known)> {
+        let at = CustomPair::new(at, tensors);
+        let element = |gradient: &TensorSlope| {
+            let tensor = self.tensors.iter().position(|(own, _)| *own == gradient.tensor)?;
+            let element = (gradient.at)(&at);
+            let by = (gradient.by)(before.score, &at);
+            let error = (gradient.error)(before.score, before.error, by, &at);
+            (element < self.tensors[tensor].1).then_some((tensor, element, Known { score: by, error }))
+        };
+        self.gradients.iter().filter_map(element).collect()
+    }
+
+    fn gradient(&self, name: &str, _: &AttentionShape) -> Option<TensorGradient> {
+        self.gradients.iter().any(|gradient| gradient.tensor == name).then(TensorGradient::default)
+    }
+
     fn silent(&self, _: u64) -> Option<f32> {
         None
     }
@@ -229,7 +306,17 @@ impl Rule for Custom {
             format!("@group(0) @binding(BINDING_{name}) var<storage, read> {name}: array<f32>;\n")
         };
         let tensors: String = self.tensors.iter().map(binding).collect();
-        format!("// The caller's own: {}.\n{tensors}{}\n", self.name, self.text).into()
+        // Elements of the caller's are kept within the tensor: they are where a kernel writes.
+        let gradient = |gradient: &TensorSlope| {
+            let (tensor, len) = (gradient.tensor, self.len(gradient.tensor).unwrap_or(0));
+            format!(
+                "\nfn at_{tensor}(pairs: Pairs) -> vec4<u32> {{\n    let at = {tensor}_at(pairs);\n    \
+                 return select(vec4(0xffffffffu), at, at < vec4({len}u));\n}}\n\
+                 \nfn by_{tensor}(pairs: Pairs, s: vec4<f32>) -> vec4<f32> {{ return {tensor}_by(pairs, s); }}\n"
+            )
+        };
+        let gradients: String = self.gradients.iter().map(gradient).collect();
+        format!("// The caller's own: {}.\n{tensors}{}\n{gradients}", self.name, self.text).into()
     }
 
     fn scales(&self) -> bool {
@@ -242,6 +329,16 @@ impl Debug for Custom {
         let Self { name, tensors, .. } = self;
         f.debug_struct("Custom").field("name", name).field("tensors", tensors).finish_non_exhaustive()
     }
+}
+
+/// What a shader holds.
+#[derive(PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Key<'a> {
+    name: &'static str,
+    text: &'a str,
+    tensors: &'a [(&'static str, usize)],
+    gradients: Vec<&'static str>,
+    scales: bool,
 }
 
 // By what a shader holds: two closures cannot be compared.

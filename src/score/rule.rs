@@ -176,6 +176,11 @@ pub(crate) trait Rule {
         None
     }
 
+    /// The same of all of the term's tensors of which a pair reads an element: which tensor, the element, the derivative.
+    fn elements(&self, before: Known, at: &Pair<'_>, tensors: &Tensors<'_>) -> Vec<(usize, usize, Known)> {
+        self.element(before, at, tensors).map(|(n, by)| (0, n, by)).into_iter().collect()
+    }
+
     /// The derivatives of the score with this term by q_i, by k_j and by rows of the caller's tensors, of what the term adds to the
     /// product; `None` where it adds no products. The pair is in S.
     fn products(&self, at: &Pair<'_>, tensors: &Tensors<'_>) -> Option<Products> {

@@ -370,7 +370,6 @@ impl BackwardVariant {
             }
             list.push(Self { score: Score::new().softcap(3.0).with(Temperature), ..base(rows, 64) });
             list.push(Self { score: Score::new().with(Segments), ..base(rows, 64) });
-            list.push(Self { score: Score::new().with(relative).with(Segments), ..base(rows, 7) });
             for (dim, relative) in [(64, Relative::new(63, 127)), (7, Relative::new(63, 127).u(true).w(true))]
             {
                 list.push(Self { score: Score::new().with(relative), ..base(rows, dim) });

@@ -266,18 +266,20 @@ fn what_is_left_out_does_not_matter() {
 fn without_pairs_a_gradient_is_0() {
     for (batch, q_len, kv_len) in [(1, 0, 5), (1, 5, 0), (0, 5, 5)] {
         let shape = AttentionShape::new(batch, 2, q_len, 8).kv_len(kv_len);
-        let attention = shape.score(Score::new().with(Alibi::new(Slopes::Given)));
+        let attention = shape.score(Score::new().with(Alibi::new(Slopes::Given)).with(Sinks));
         let (q, k, dout) = (vec![1.0; shape.len_q()], vec![1.0; shape.len_k()], vec![1.0; shape.len_out()]);
-        let inputs = Inputs::new(&q, &k, &k).tensor("slopes", &[1.0, 2.0]);
+        let inputs = Inputs::new(&q, &k, &k).tensor("slopes", &[1.0, 2.0]).tensor("sinks", &[0.5, 1.0]);
         let got = gpu_with(Default::default()).attention_backward_with::<_, _, _, f32>(
             &attention,
             &inputs,
             &dout,
             &Full,
-            &["slopes"],
+            &["slopes", "sinks"],
         );
         let got = got.unwrap_or_else(|e| panic!("{batch} {q_len} {kv_len}: {e}"));
-        assert_eq!(got.tensor("slopes"), Some(&[0.0, 0.0][..]), "{batch} {q_len} {kv_len}");
+        for name in ["slopes", "sinks"] {
+            assert_eq!(got.tensor(name), Some(&[0.0, 0.0][..]), "{name} {batch} {q_len} {kv_len}");
+        }
     }
 }
 

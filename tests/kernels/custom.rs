@@ -1,9 +1,11 @@
 //! Scores of the caller's own: those of `examples/your_score.rs`, and what a text may not have.
 
 use crate::support::{Case, Cut, Placement, bound, bound_of_parts, check_all, cut, gpu};
+use wgpu_attention::reference::gradient::{BoundOptions, bounded};
 use wgpu_attention::reference::{Kind, random};
 use wgpu_attention::{
-    AttentionShape, Causal, Custom, ElementType, Full, Inputs, Outputs, Score, Storage, Temperature,
+    AttentionShape, Causal, Custom, CustomPair, ElementType, Full, Inputs, Outputs, Score, Sinks, Storage,
+    Temperature,
 };
 
 #[path = "../../examples/your_score.rs"]
@@ -63,6 +65,89 @@ fn tanh_soft_capping_is_the_built_in_one() {
             assert_eq!(bits(&a), bits(&b), "cap {cap}");
         }
     }
+}
+
+/// The cap's own derivative, tanh(x) - x / cosh(x)^2 at x = s / c.
+fn learnt_cap() -> Custom {
+    let text = "fn own_score(pairs: Pairs, s: vec4<f32>) -> vec4<f32> { return own_cap[pairs.head] * hyperbolic(s / own_cap[pairs.head]); }
+fn own_slope(pairs: Pairs, s: vec4<f32>) -> vec4<f32> {
+    let t = hyperbolic(s / own_cap[pairs.head]);
+    return fma(-t, t, vec4(1.0));
+}
+// Keys from 20 on say nothing of it.
+fn own_cap_at(pairs: Pairs) -> vec4<u32> { return select(vec4(pairs.head), vec4(1000u), pairs.j >= vec4(20u)); }
+fn own_cap_by(pairs: Pairs, s: vec4<f32>) -> vec4<f32> {
+    let x = s / own_cap[pairs.head];
+    return hyperbolic(x) - x * own_slope(pairs, s);
+}";
+    let x = |s: f64, at: &CustomPair<'_>| s / f64::from(at.tensors[0][at.head]);
+    Custom::new("own", text, move |s, at| f64::from(at.tensors[0][at.head]) * x(s, at).tanh())
+        .tensor("own_cap", 4)
+        .error(|_, error, after, _| error + 1e-5 * (after.abs() + error))
+        .slope(move |s, at| x(s, at).cosh().powi(-2), |_, error, _, _| error + 1e-5)
+        .tensor_gradient(
+            "own_cap",
+            |at| if at.j >= 20 { 1000 } else { at.head },
+            move |s, at| x(s, at).tanh() - x(s, at) * x(s, at).cosh().powi(-2),
+            |_, error, by, _| error + 1e-5 * (1.0 + by.abs()),
+        )
+}
+
+/// Of a table, and of a cap above another; every element within its bound. Pairs of an element past the end read none.
+#[test]
+fn tensors_have_gradients() {
+    let image = AttentionShape::new(2, 4, 9 * 8, 16).kv_heads(2);
+    for (score, names) in [
+        (Score::new().with(image_bias(4, 9, 8)), &["image_bias_table"][..]),
+        (Score::new().softcap(2.0).with(learnt_cap()), &["own_cap"]),
+        (Score::new().with(image_bias(4, 9, 8)).with(Sinks), &["image_bias_table", "sinks"]),
+    ] {
+        let attention = image.score(score);
+        let mut tensors = random::<f32, f32>(&attention, Kind::Normal, 3).unwrap();
+        if let Some(cap) = tensors.term_mut("own_cap") {
+            cap.copy_from_slice(&[1.0, 2.0, -3.0, 0.5]);
+        }
+        let dout = random::<f32, f32>(&attention, Kind::Normal, 4).unwrap().q;
+        let inputs = tensors.inputs();
+        let got = gpu().attention_backward_with::<_, _, _, f32>(&attention, &inputs, &dout, &Causal, names);
+        let got = got.unwrap();
+        let exact = bounded(&attention, &inputs, &dout, &Causal, BoundOptions::default()).unwrap();
+        for name in names {
+            let exact = exact.term(name).unwrap();
+            assert!(exact.out.iter().any(|x| x.abs() > 0.1), "{name}");
+            let found = exact.compare(got.tensor(name).unwrap().iter().copied(), 0.0);
+            assert!(found.pass && found.unspecified == 0, "{name}: {found}");
+        }
+    }
+}
+
+#[test]
+fn what_a_gradient_lacks_is_named() {
+    let text = |more: &str| format!("{HEAD} return s + own_t[0]; }} {more}");
+    let own = |more: &str| {
+        Custom::adds("own", text(more), |s, at| s + f64::from(at.tensors[0][0])).tensor("own_t", 2)
+    };
+    let of = |term: Custom, tensor| term.tensor_gradient(tensor, |_| 0, |_, _| 1.0, |_, _, _, _| 0.0);
+    let at = "fn own_t_at(pairs: Pairs) -> vec4<u32> { return vec4(0u); }";
+    let by = "fn own_t_by(pairs: Pairs, s: vec4<f32>) -> vec4<f32> { return vec4(1.0); }";
+    let other = "fn own_t_at(pairs: Pairs) -> vec4<f32> { return vec4(0.0); }";
+    for (term, needle) in [
+        (of(own(by), "own_t"), "no `fn own_t_at(pairs: Pairs) -> vec4<u32>`"),
+        (of(own(at), "own_t"), "no `fn own_t_by(pairs: Pairs, s: vec4<f32>) -> vec4<f32>`"),
+        (of(own(&format!("{other} {by}")), "own_t"), "another `own_t_at` than"),
+        (of(own(""), "own_table"), "custom.tensor_gradient: need a tensor of `own`, got `own_table`"),
+    ] {
+        let error = refusal(term);
+        assert!(error.contains(needle), "{error}");
+    }
+    let attention = AttentionShape::new(1, 2, 16, 8).score(Score::new().with(own("")));
+    let (x, table) = (vec![1.0f32; 256], [1.0f32, 2.0]);
+    let inputs = Inputs::new(&x, &x, &x).tensor("own_t", &table);
+    let error = gpu().attention_backward_with::<_, _, _, f32>(&attention, &inputs, &x, &Full, &["own_t"]);
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "gradient of own_t: need `Custom::tensor_gradient` of it, and its two functions in the text, got none"
+    );
 }
 
 fn refusal(term: Custom) -> String {

@@ -7,8 +7,8 @@ use wgpu_attention::reference::{Kind, Tensors};
 use wgpu_attention::wgsl::{DirectTile, StagedTile, Tile};
 use wgpu_attention::{
     Attention, AttentionShape, BiasStrides, Buckets, Causal, Element, ElementType, Full, Gpu, KernelPath,
-    Kernels, Options, PairPredicate, Relative, Score, Segments, Sinks, Site, Storage, Temperature,
-    WeightsOptions, Window,
+    Kernels, Options, PairPredicate, Parts, Permutation, Relative, Score, Segments, Sinks, Site, Storage,
+    Temperature, WeightsOptions, Window,
 };
 use wgpu_attention_testing::mutants::{Check, Edit};
 
@@ -101,6 +101,7 @@ pub(crate) const CHECKS: &[(&str, Check<Subject>)] = &[
         bound_of_parts(&s.small, &case, &cut(&case, Cut::Gathers, 1)).map(drop)
     }),
     ("parts", parts),
+    ("permutation", permutation),
     ("f16 parts", |s| {
         cuts(&s.small, &case(odd(Storage::default().out(F16)), Window { before: 40, after: 0 }))
     }),
@@ -256,6 +257,18 @@ fn relative() -> [Case; 2] {
 }
 
 /// Segments, with heads and batch items of their own, and where queries are packed and reordered.
+/// Both streams behind a memory of 30 keys, sorted by the order.
+fn permutation(s: &Subject) -> Result<(), String> {
+    let shape = AttentionShape::new(1, 2, 90, 8).kv_len(120);
+    // 37 has no factor in common with 90.
+    let order: Vec<u32> = (0..90).map(|n| (n * 37 + 11) % 90).collect();
+    [false, true].into_iter().try_for_each(|query| {
+        let case = Case::new(shape).pattern(Permutation::new(order.clone()).query(query));
+        let parts = Parts::lower(case.pattern.as_dyn(), case.grid()).expect("a pattern of the crate");
+        count_of_parts(&s.small, &case, &parts).and(gather_of_parts(&s.small, &case, &parts)).map(drop)
+    })
+}
+
 fn segments(s: &Subject) -> Result<(), String> {
     let all = case(scored(Score::new().with(Segments)), Causal);
     bound_on(&s.small, &all)?;

@@ -69,7 +69,10 @@ fn refuse(module: &Module, custom: &Custom, shape: &AttentionShape) -> Result<()
         return Err(format!("`{name}`, whose name does not begin with `{own}`"));
     }
     for function in custom.functions() {
-        check_function(module, &function)?;
+        check_function(module, &function, true)?;
+    }
+    for function in custom.indices() {
+        check_function(module, &function, false)?;
     }
     for (_, function) in module.functions.iter() {
         if let Some(what) = function.body.iter().find_map(forbidden) {
@@ -80,21 +83,26 @@ fn refuse(module: &Module, custom: &Custom, shape: &AttentionShape) -> Result<()
     Ok(())
 }
 
-/// `fn NAME(pairs: Pairs, s: vec4<f32>) -> vec4<f32>`.
-fn check_function(module: &Module, name: &str) -> Result<(), String> {
-    let need = format!("fn {name}(pairs: Pairs, s: vec4<f32>) -> vec4<f32>");
+/// `fn NAME(pairs: Pairs, s: vec4<f32>) -> vec4<f32>`, or of elements `fn NAME(pairs: Pairs) -> vec4<u32>`.
+fn check_function(module: &Module, name: &str, of_scores: bool) -> Result<(), String> {
+    let need = match of_scores {
+        true => format!("fn {name}(pairs: Pairs, s: vec4<f32>) -> vec4<f32>"),
+        false => format!("fn {name}(pairs: Pairs) -> vec4<u32>"),
+    };
     let found = module.functions.iter().find(|(_, function)| function.name.as_deref() == Some(name));
     let Some((_, function)) = found else { return Err(format!("no `{need}`")) };
     let name_of = |ty| module.types[ty].name.as_deref();
-    let is_four = |ty| {
-        let four = naga::TypeInner::Vector { size: naga::VectorSize::Quad, scalar: naga::Scalar::F32 };
+    let is_four = |ty, scalar| {
+        let four = naga::TypeInner::Vector { size: naga::VectorSize::Quad, scalar };
         module.types[ty].inner == four
     };
     let fits = match &function.arguments[..] {
-        [pairs, s] => name_of(pairs.ty) == Some("Pairs") && is_four(s.ty),
+        [pairs, s] => of_scores && name_of(pairs.ty) == Some("Pairs") && is_four(s.ty, naga::Scalar::F32),
+        [pairs] => !of_scores && name_of(pairs.ty) == Some("Pairs"),
         _ => false,
     };
-    let returns = function.result.as_ref().is_some_and(|result| is_four(result.ty));
+    let scalar = if of_scores { naga::Scalar::F32 } else { naga::Scalar::U32 };
+    let returns = function.result.as_ref().is_some_and(|result| is_four(result.ty, scalar));
     if fits && returns { Ok(()) } else { Err(format!("another `{name}` than `{need}`")) }
 }
 

@@ -69,9 +69,8 @@ impl<'a> GradientCall<'a> {
             if let Some(products) = rule.products(&pair, tensors) {
                 all.products.push(Added { first_tensor: tensor, products, slope: one });
             }
-            if let Some((n, by)) = rule.element(before, &pair, tensors) {
-                all.elements.push(Derivative { tensor, n, by });
-            }
+            let own = rule.elements(before, &pair, tensors).into_iter();
+            all.elements.extend(own.map(|(own, n, by)| Derivative { tensor: tensor + own, n, by }));
             let score = rule.score(before.score, &pair, tensors);
             all.score = Known { score, error: rule.error(before, score, &pair, tensors) };
             tensor += rule.tensors(self.shape()).len();

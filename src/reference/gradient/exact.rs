@@ -3,7 +3,7 @@
 use super::call::{Derivatives, GradientCall, Row};
 use crate::pattern::Pattern;
 use crate::reference::Position;
-use crate::score::{Known, Rule};
+use crate::score::Known;
 use crate::{Attention, Element, Inputs, Result};
 use rayon::prelude::*;
 
@@ -19,7 +19,7 @@ pub struct Gradients {
     pub dv: Vec<f64>,
     /// By each tensor that the caller gives for a term of the score, by its name and in its own shape: summed over all pairs
     /// that read an element. In the order of [`Score::tensors`](crate::Score::tensors), without those of a
-    /// [`Custom`](crate::Custom) term, which are constants.
+    /// [`Custom`](crate::Custom) term that have no gradient.
     pub terms: Vec<(&'static str, Vec<f64>)>,
 }
 
@@ -137,10 +137,7 @@ fn terms(call: &GradientCall<'_>, rows: &[Row]) -> Vec<(&'static str, Vec<f64>)>
         let parts: Vec<_> = rows.par_iter().map(of_row).collect();
         parts.into_iter().flatten().for_each(|(tensor, n, ds)| sums[tensor].1[n] += ds);
     }
-    // Tensors of the caller's own terms are constants.
-    for tensor in call.call.attention.score.customs().flat_map(|custom| custom.tensors(call.shape())) {
-        sums.retain(|(name, _)| *name != tensor.name);
-    }
+    sums.retain(|(name, _)| call.call.attention.score.gradient(name, call.shape()).is_some());
     if let Some((_, sinks)) = sums.iter_mut().find(|(name, _)| *name == "sinks") {
         rows.iter().for_each(|row| sinks[row.at.head] += row.sink_gradient());
     }

@@ -326,6 +326,11 @@ wgpu_attention_testing::mutants! {
         "return mask[params.keep.q_order_at + min(row, params.kernel.q_count - 1u)];" => "return row;";
     "the bias of a gathered key is read within the part's keys" ["gathered terms"]
         "+ pairs.j * p.key;" => "+ min(pairs.j, vec4(params.kernel.k_count - 1u)) * p.key;";
+    "permutation: queries come in the order of the keys" ["permutation"]
+        "return mask[params.keep.q_order_at + min(row, params.kernel.q_count - 1u)];"
+            => "return mask[params.keep.k_order_at + min(row, params.kernel.q_count - 1u)];";
+    "permutation: keys come in their natural order" ["permutation"]
+        "mask[params.keep.k_order_at + place]" => "place";
     "the order of keys is that of queries" ["parts"]
         "mask[params.keep.k_order_at + place]" => "mask[params.keep.q_order_at + place]";
     "rows of several parts are narrowed into head 0" ["f16 parts"]

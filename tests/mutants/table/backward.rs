@@ -73,7 +73,7 @@ wgpu_attention_testing::mutants! {
     "segments: the pass over keys has no number of the other kind" ["segments"]
         "return select(vec4(numbers.y), vec4(numbers.x), same);" => "return vec4(numbers.x);";
     "segments: d e lacks s" ["segments' tensor"]
-        " + load_segments(segment_rows(0u, at.head) + from_g, count);" => ";";
+        "let with_s = q + load_segments(segment_rows(0u, at.head) + from_g, count);" => "let with_s = q;";
     "segments: d s goes to e" ["segments' tensor"]
         "select(element, segment_rows(0u, head), g >= HEAD_GROUPS)" => "element";
     "segments: all pairs read the row of the same" ["segments' tensor"]
@@ -123,7 +123,7 @@ wgpu_attention_testing::mutants! {
     "a removed pair has a gradient" ["removed"]
         "kept = kept & !removed;" => "";
     "the state is lse" ["huge bias"]
-        "records[row] = vec4(own.x, over_l, d, mark);"
+        "records[row] = vec4(own.x, over_l, select(d, 0.0, (o_bits & 0x7fffffffu) == 0u), mark);"
             => "records[row] = vec4(own.x + log(own.y), select(1.0, 0.0, empty), select(sum, 0.0, empty), mark);";
     "NaN of queries that see nothing leaks" ["leaks"]
         "return select(x, vec4(0.0), not_finite(x));" => "return x;";

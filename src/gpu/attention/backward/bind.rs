@@ -7,6 +7,7 @@ use crate::gpu::call::{Call, Stage};
 use crate::gpu::params::{Params, RecordParams};
 use crate::gpu::pipeline::{Step, Work};
 use crate::inputs::check_names;
+use crate::score::Rule;
 use crate::uniform::Rows;
 use crate::wgsl::RecordVariant;
 use crate::{ElementType, Error, Result};
@@ -251,6 +252,12 @@ impl BackwardPlan {
     pub(super) fn tensor(&self, name: &str) -> Result<&TensorPass> {
         self.inner.tensors.iter().find(|pass| pass.name == name).ok_or_else(|| {
             let names: Vec<_> = self.inner.tensors.iter().map(|pass| pass.name).collect();
+            let customs = self.attention().score.customs();
+            let mut constants = customs.flat_map(|custom| custom.tensors(&self.attention().shape));
+            if constants.any(|tensor| tensor.name == name) {
+                let need = "`Custom::tensor_gradient` of it, and its two functions in the text";
+                return Error::argument(gradient_name(name), need, "none");
+            }
             let need = match names.as_slice() {
                 [] => "none, since no tensor of the score has one".into(),
                 names => format!("a tensor of the score that has one: {}", names.join(", ")),
@@ -281,6 +288,10 @@ impl BackwardPlan {
             Source::Pairs(pairs) => {
                 main.push(pass.zero(&self.forward, sums.clone())?);
                 main.extend(self.pass_steps(pairs, &bindings)?);
+            }
+            // Mesa's software adapter crashes in a loop that has no turn.
+            Source::Rows { params, .. } if params.rows == 0 => {
+                main.push(pass.zero(&self.forward, sums.clone())?);
             }
             Source::Rows { pass, params, work } => {
                 let kernels = &self.forward.kernels;
