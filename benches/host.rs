@@ -1,10 +1,15 @@
-//! What runs on the CPU: masks, orders, pictures of cost, the f64 reference. `cargo bench --bench host`; needs no adapter.
+//! What runs on the CPU: masks, orders, recorded calls, the f64 reference. `cargo bench --bench host`; only the recorded calls
+//! (`cargo bench --bench host record`) need an adapter.
 
+use criterion::BatchSize;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::time::Duration;
 use wgpu_attention::reference::{self, Kind, layer::Bounded};
-use wgpu_attention::{AttentionShape, BlockGrid, Counter, LshInputs, LshOptions, MatmulShape, Parts};
+use wgpu_attention::{
+    AttentionBuffers, AttentionShape, BlockGrid, Causal, Counter, Gpu, LshInputs, LshOptions, MatmulShape,
+    Parts, Pattern, Strided, wgpu,
+};
 use wgpu_attention_bench::cases;
 
 /// From a pattern to parts: closed forms should take time in proportion to the rows.
@@ -17,6 +22,41 @@ fn lowering(c: &mut Criterion) {
             group.throughput(Throughput::Elements(n as u64));
             group.bench_function(BenchmarkId::new(name, n), |b| b.iter(|| Parts::lower(&pattern, grid)));
         }
+    }
+}
+
+/// `bind` and `encode` of one call: what a program pays per call beside the device's time. The encoder is there before.
+fn recorded(c: &mut Criterion) {
+    let gpu = match Gpu::new() {
+        Ok(gpu) => gpu,
+        Err(error) => return eprintln!("record: not measured: {error}"),
+    };
+    println!("adapter: {}", gpu.info().name);
+    let mut group = c.benchmark_group("record");
+    group.sample_size(20).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3));
+    let shape = AttentionShape::new(1, 8, 512, 64);
+    let buffer = || {
+        gpu.device().create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: 4 * shape.len_q() as u64,
+            usage: wgpu::BufferUsages::STORAGE,
+            mapped_at_creation: false,
+        })
+    };
+    let [q, k, v, out] = [(); 4].map(|()| buffer());
+    let patterns: [(&str, &dyn Pattern); 2] =
+        [("one part", &Causal), ("two parts", &Strided::new(64).expect("valid"))];
+    for (name, pattern) in patterns {
+        let plan = gpu.kernels().attention(shape, pattern).expect("the plan is valid");
+        let scratch = plan.scratch().expect("scratch");
+        let bind = || {
+            let [q, k, v, out] = [&q, &k, &v, &out].map(wgpu::Buffer::as_entire_buffer_binding);
+            plan.bind_with(AttentionBuffers::new(q, k, v, out), &scratch).expect("the buffers fit")
+        };
+        let encoder = || gpu.device().create_command_encoder(&Default::default());
+        group.bench_function(BenchmarkId::new("bind + encode", name), |b| {
+            b.iter_batched_ref(encoder, |encoder| bind().encode(encoder), BatchSize::SmallInput);
+        });
     }
 }
 
@@ -59,5 +99,5 @@ fn exact(c: &mut Criterion) {
     group.bench_function("matmul/64x256x256", |b| b.iter(|| reference::layer::matmul(&shape, &inputs)));
 }
 
-criterion_group!(benches, lowering, lsh, exact);
+criterion_group!(benches, lowering, recorded, lsh, exact);
 criterion_main!(benches);

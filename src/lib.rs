@@ -59,7 +59,8 @@
 //! | log-sum-exp | lse = m + ln l | `lse` |
 //!
 //! Sizes in bytes end in `_bytes`; all else counts elements. Masks are exact; a row without a key gives exactly 0 and
-//! lse = `f32::MIN`. NaN or infinity inside a tensor leaves the rows that do not depend on it right.
+//! lse = `f32::MIN`. What the mask leaves out never matters, be it NaN; a row that attends a NaN or an infinity shows it, in all of
+//! its output and in its lse.
 //!
 //! # Where things are
 //!

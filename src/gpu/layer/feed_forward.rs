@@ -141,11 +141,39 @@ impl FeedForwardPlan {
     /// # Errors
     /// As [`MatmulPlan::bind`].
     pub fn bind(&self, buffers: FeedForwardBuffers<'_>) -> Result<Call> {
-        let (shape, device) = (&self.shape, self.kernels.device());
-        let limits = device.limits();
-        if shape.rows == 0 {
+        let rows_in_all = self.shape.rows;
+        if rows_in_all == 0 {
             return Ok(Call::new("feed-forward", []));
         }
+        let own = match &buffers.scratch {
+            Some(_) => None,
+            None => {
+                let device = self.kernels.device();
+                Some(scratch(device, "a chunk of the feed-forward layer", self.scratch_bytes())?)
+            }
+        };
+        let given = buffers.scratch.clone().or(own.as_ref().map(wgpu::Buffer::as_entire_buffer_binding));
+        let Products { first, gate, second } = self.checked(&buffers, given)?;
+        let mut steps = vec![];
+        for start in (0..rows_in_all).step_by(self.chunk) {
+            let rows = self.chunk.min(rows_in_all - start);
+            let from_x = RowRange { rows, a_row: start, out_row: 0 };
+            steps.push(self.first.step(&first, from_x)?);
+            if let (Some(plan), Some(gate)) = (&self.gate, &gate) {
+                steps.push(plan.step(gate, from_x)?);
+            }
+            steps.push(self.second.step(&second, RowRange { rows, a_row: 0, out_row: start })?);
+        }
+        Ok(Call::of_steps("feed-forward", steps))
+    }
+
+    /// The buffers, each checked and cut to its tensor, as operands.
+    fn checked<'a>(
+        &self,
+        buffers: &FeedForwardBuffers<'a>,
+        given: Option<wgpu::BufferBinding<'a>>,
+    ) -> Result<Products<'a>> {
+        let (shape, limits) = (&self.shape, self.kernels.device().limits());
         let (len, weights, gated) = (shape.len_x(), shape.len_weight(), shape.gated);
         let optional = |name, binding, wanted, elements, element| {
             optional_binding(&limits, name, binding, wanted, elements, element)
@@ -159,11 +187,6 @@ impl FeedForwardPlan {
         let b2 = optional("b2", &buffers.b2, shape.bias, shape.model_dim, shape.weight)?;
         let residual = optional("residual", &buffers.residual, shape.residual, len, shape.output)?;
         let out = checked_binding(&limits, "out", &buffers.out, len, shape.output)?;
-        let own = match &buffers.scratch {
-            Some(_) => None,
-            None => Some(scratch(device, "a chunk of the feed-forward layer", self.scratch_bytes())?),
-        };
-        let given = buffers.scratch.or(own.as_ref().map(wgpu::Buffer::as_entire_buffer_binding));
         let elements = self.chunk * shape.hidden_dim;
         let scratch = optional("scratch", &given, true, elements, ElementType::F32)?.unwrap_or(out.clone());
         let named = [
@@ -180,27 +203,16 @@ impl FeedForwardPlan {
         ];
         check_aliasing(&named, self.kernels.options().shared_buffers)?;
 
-        let out_of_first = scratch.clone();
-        let first =
-            Operands { a: x.clone(), b: w1.clone(), bias: b1.clone(), residual: None, out: out_of_first };
-        let gate = w3.clone().map(|w3| Operands { b: w3, bias: b3.clone(), ..first.clone() });
-        let second = Operands {
-            a: scratch.clone(),
-            b: w2.clone(),
-            bias: b2.clone(),
-            residual: residual.clone(),
-            out: out.clone(),
-        };
-        let mut steps = vec![];
-        for start in (0..shape.rows).step_by(self.chunk) {
-            let rows = self.chunk.min(shape.rows - start);
-            let from_x = RowRange { rows, a_row: start, out_row: 0 };
-            steps.push(self.first.step(&first, from_x)?);
-            if let (Some(plan), Some(gate)) = (&self.gate, &gate) {
-                steps.push(plan.step(gate, from_x)?);
-            }
-            steps.push(self.second.step(&second, RowRange { rows, a_row: 0, out_row: start })?);
-        }
-        Ok(Call::of_steps("feed-forward", steps))
+        let first = Operands { a: x, b: w1, bias: b1, residual: None, out: scratch.clone() };
+        let gate = w3.map(|w3| Operands { b: w3, bias: b3, ..first.clone() });
+        let second = Operands { a: scratch, b: w2, bias: b2, residual, out };
+        Ok(Products { first, gate, second })
     }
+}
+
+/// The operands of the products of a layer.
+struct Products<'a> {
+    first: Operands<'a>,
+    gate: Option<Operands<'a>>,
+    second: Operands<'a>,
 }

@@ -23,16 +23,17 @@ pub(crate) fn lines<Id: Copy + Eq + std::hash::Hash>(items: &[Item<Id>]) -> Vec<
         items.iter().filter(|item| keep(&item.text)).map(|item| item.id).collect()
     };
     let (traits, modules) = (of(implements_trait), of(|text| text.starts_with("pub mod ")));
+    let in_trait = |item: &Item<Id>| item.parent.is_some_and(|parent| traits.contains(&parent));
     let mut shortest: HashMap<Id, usize> = HashMap::new();
-    for item in items {
+    // A function that a type leaves to the trait has the trait's id there, too, and maybe a shorter path.
+    for item in items.iter().filter(|item| !in_trait(item)) {
         let length = shortest.entry(item.id).or_insert(usize::MAX);
         *length = item.text.len().min(*length);
     }
     let mut said = HashSet::new();
     let kept = items.iter().filter(|item| {
-        let in_trait = item.parent.is_some_and(|parent| traits.contains(&parent));
         let by_itself = item.parent.is_none_or(|parent| modules.contains(&parent));
-        !in_trait
+        !in_trait(item)
             && !item.text.contains("::StructuralPartialEq for ")
             && (by_itself || item.text.len() == shortest[&item.id])
     });
@@ -95,6 +96,19 @@ mod tests {
             short("pub type wgpu_attention::T::X = <T as a::b::C>::Y"),
             "pub type crate::T::X = <T as C>::Y"
         );
+    }
+
+    #[test]
+    fn what_a_trait_provides_is_listed_although_types_inherit_it() {
+        let items = [
+            item(0, None, "pub mod wgpu_attention"),
+            item(1, Some(0), "pub trait wgpu_attention::Pattern"),
+            item(2, Some(1), "pub fn wgpu_attention::Pattern::why(&self)"),
+            item(3, Some(0), "pub struct wgpu_attention::Full"),
+            item(4, Some(3), "impl wgpu_attention::Pattern for wgpu_attention::Full"),
+            item(2, Some(4), "pub fn wgpu_attention::Full::why(&self)"),
+        ];
+        assert!(lines(&items).contains(&"pub fn crate::Pattern::why(&self)".into()));
     }
 
     #[test]
