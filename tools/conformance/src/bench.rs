@@ -100,6 +100,12 @@ impl Bench {
         Ok(())
     }
 
+    /// The same of the gradients' direct tiles. With Dawn's checks of every index Mesa's compiler takes minutes for one.
+    pub(crate) fn compiles_direct_gradients(&self) -> Result<()> {
+        ensure!(matches!(self.how, How::Live), NotHere("with Dawn's checks the compiler takes minutes for it"));
+        self.compiles_direct_tiles()
+    }
+
     /// Whether there are cooperative matrices here.
     pub(crate) fn has_matrices(&self) -> Result<()> {
         let there = self.kernels().options().matrix_size.is_some();

@@ -59,7 +59,7 @@ fn run(bench: &Bench, case: &Case) -> Result<f64> {
 
 fn of_types<Q: Element, KV: Element, O: Element>(bench: &Bench, case: &Case) -> Result<f64> {
     if case.options.tile_kind == Some(TileKind::Direct) {
-        bench.compiles_direct_tiles()?;
+        bench.compiles_direct_gradients()?;
     }
     let tensors = case.tensors::<Q, KV>();
     let (inputs, dout, gpu) = (tensors.inputs(), drawn_dout::<O>(case), bench.with(case.options)?);
