@@ -166,6 +166,5 @@ pub fn gradients_within<Q: Element, KV: Element, O: Element>(
         }
         worst[n] = found.worst.map_or(0.0, |worst| worst.ratio);
     }
-    println!("worst error / bound of dq, dk, dv: {worst:.4?}, {case}");
     Ok(worst)
 }

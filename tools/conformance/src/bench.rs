@@ -102,7 +102,10 @@ impl Bench {
 
     /// The same of the gradients' direct tiles. With Dawn's checks of every index Mesa's compiler takes minutes for one.
     pub(crate) fn compiles_direct_gradients(&self) -> Result<()> {
-        ensure!(matches!(self.how, How::Live), NotHere("with Dawn's checks the compiler takes minutes for it"));
+        ensure!(
+            matches!(self.how, How::Live),
+            NotHere("with Dawn's checks the compiler takes minutes for it")
+        );
         self.compiles_direct_tiles()
     }
 
