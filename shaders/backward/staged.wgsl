@@ -138,10 +138,9 @@ fn stage_whole(at: Head, lane: Lane, tile: KeyTile, first: u32, values: bool, gr
         let g = e % V_PITCH;
         var x = vec4(0.0);
         if (g < groups) {
-            x = of_column(at, tile.first + first + e / V_PITCH, values, g);
             // Rows that leave a column out weigh it by 0, and 0 x NaN is not 0: there, what is not finite becomes 0. Rows that
             // see it have a weight that is NaN, by the query's record.
-            if (is_masked(tile) || SCORES_MAY_DROP) { x = finite(x); }
+            x = finite_where_masked(tile, of_column(at, tile.first + first + e / V_PITCH, values, g));
         }
         arena[V_AT + e] = x;
     }

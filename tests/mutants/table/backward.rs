@@ -150,7 +150,7 @@ wgpu_attention_testing::mutants! {
     "weights are read while others of the tile are written" ["staged"]
         "stage_whole(at, lane, tile, column, values, groups);\n        workgroupBarrier();" => "stage_whole(at, lane, tile, column, values, groups);";
     "NaN of staged columns that a row leaves out leaks" ["staged leaks"]
-        "if (is_masked(tile) || SCORES_MAY_DROP) { x = finite(x); }" => "";
+        "x = finite_where_masked(tile, of_column(at, tile.first + first + e / V_PITCH, values, g));" => "x = of_column(at, tile.first + first + e / V_PITCH, values, g);";
     "wide staged sums are those of the near columns" ["wide"]
         "arena[v_j + 2u * LANES_C], arena[v_j + 3u * LANES_C]" => "arena[v_j], arena[v_j + LANES_C]";
 }

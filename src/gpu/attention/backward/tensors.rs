@@ -5,7 +5,7 @@
 //! different copies; one more kernel adds up the copies in their order. A large tensor has one copy, the caller's buffer: of a bias per
 //! pair nothing is held twice. A small one has many, within 16 MiB. Sinks are of rows, not of pairs: their pass walks no mask.
 
-use super::{AttentionPlan, Gradients, Pass, PassPart, tables};
+use super::{AttentionPlan, Gradients, Pass, PassPart};
 use crate::gpu::bindings::Bindings;
 use crate::gpu::params::{CopyParams, Params, SinkParams, TermParams, ZeroParams};
 use crate::gpu::pipeline::{Step, Work};
@@ -54,16 +54,13 @@ impl TensorPass {
             return Self::of_rows(forward, (name, len));
         }
         let shape = &forward.attention().shape;
-        let rows = BackwardRows::Tensor(name);
-        let order = |part| {
-            let tile = tables::tile(&forward.kernels, forward.attention(), part, rows)?;
-            Ok(Order::new(shape, part, tile, gradient.apart))
-        };
-        let orders = parts.parts().iter().map(order).collect::<Result<Vec<_>>>()?;
+        let shared = forward.inner.parts.iter().map(|part| (part.tables.clone(), part.keep)).collect();
+        let mut pass = Pass::new(forward, gradients, parts, BackwardRows::Tensor(name), Some(shared))?;
+        let orders = parts.parts().iter().zip(&pass.variants);
+        let orders = orders.map(|(part, variant)| Order::new(shape, part, variant.tile, gradient.apart));
+        let orders: Vec<_> = orders.collect();
         let together = orders.iter().map(|order| order.items() / order.apart().max(1)).max().unwrap_or(1);
         let copies = (MOST_ELEMENTS / len.max(1)).min(MOST_COPIES).min(together).max(1);
-        let shared = forward.inner.parts.iter().map(|part| (part.tables.clone(), part.keep)).collect();
-        let mut pass = Pass::new(forward, gradients, parts, rows, Some(shared))?;
         let with_order = |(part, order): (&PassPart, &Order)| {
             let Work { items, per_dispatch } = part.work;
             // As many in a row have a place of their own: those that differ in what lies apart, in every copy.
