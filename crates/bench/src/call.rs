@@ -11,6 +11,44 @@ use wgpu_attention::{
     Error, Gpu, Inputs,
 };
 
+/// A call's inputs on the device.
+struct Uploaded<'n> {
+    q: wgpu::Buffer,
+    k: wgpu::Buffer,
+    v: wgpu::Buffer,
+    /// Those of the score, by name.
+    tensors: Vec<(&'n str, wgpu::Buffer)>,
+}
+
+impl<'n> Uploaded<'n> {
+    async fn new<Q: Element, KV: Element>(
+        gpu: &Gpu,
+        attention: &Attention,
+        inputs: &Inputs<'n, Q, KV>,
+    ) -> Result<Self> {
+        inputs.check(attention)?;
+        let input = |name, bytes| buffer(gpu, name, bytes, BufferUsages::STORAGE);
+        let q = input("q", bytemuck::cast_slice(inputs.q)).await?;
+        let k = input("k", bytemuck::cast_slice(inputs.k)).await?;
+        let v = input("v", bytemuck::cast_slice(inputs.v)).await?;
+        let mut tensors = vec![];
+        for (name, values) in &inputs.tensors {
+            tensors.push((*name, input("a tensor of the score", bytemuck::cast_slice(values)).await?));
+        }
+        Ok(Self { q, k, v, tensors })
+    }
+
+    fn buffers<'b>(&'b self, out: &'b wgpu::Buffer) -> AttentionBuffers<'b> {
+        let mut buffers = AttentionBuffers::new(whole(&self.q), whole(&self.k), whole(&self.v), whole(out));
+        buffers.tensors = self.tensors();
+        buffers
+    }
+
+    fn tensors(&self) -> Vec<(&str, wgpu::BufferBinding<'_>)> {
+        self.tensors.iter().map(|(name, buffer)| (*name, whole(buffer))).collect()
+    }
+}
+
 /// A call whose tensors are on the device.
 pub struct Call<'g> {
     gpu: &'g Gpu,
@@ -45,23 +83,13 @@ impl<'g> Call<'g> {
         lse: bool,
     ) -> Result<Self> {
         let attention = plan.attention().clone();
-        inputs.check(&attention)?;
-        let input = |name, bytes| buffer(gpu, name, bytes, BufferUsages::STORAGE);
-        let q = input("q", bytemuck::cast_slice(inputs.q)).await?;
-        let k = input("k", bytemuck::cast_slice(inputs.k)).await?;
-        let v = input("v", bytemuck::cast_slice(inputs.v)).await?;
-        let mut tensors = vec![];
-        for (name, values) in &inputs.tensors {
-            tensors.push((*name, input("a tensor of the score", bytemuck::cast_slice(values)).await?));
-        }
+        let uploaded = Uploaded::new(gpu, &attention, inputs).await?;
         let out = poisoned(gpu, "out", attention.len_out(), attention.storage.out).await?;
         let lse = match lse {
             true => Some(poisoned(gpu, "lse", attention.len_lse(), ElementType::F32).await?),
             false => None,
         };
-        let whole = wgpu::Buffer::as_entire_buffer_binding;
-        let mut buffers = AttentionBuffers::new(whole(&q), whole(&k), whole(&v), whole(&out));
-        buffers.tensors = tensors.iter().map(|(name, buffer)| (*name, whole(buffer))).collect();
+        let mut buffers = uploaded.buffers(&out);
         buffers.lse = lse.as_ref().map(whole);
         let call = checked(gpu.device(), "bind", || plan.bind(buffers)).await??;
         Ok(Self { gpu, attention, call, out, lse })
@@ -111,17 +139,11 @@ impl<'g> Backward<'g> {
         dout: &[O],
     ) -> Result<Self> {
         let attention = plan.attention();
-        inputs.check(attention)?;
-        let input = |name, bytes| buffer(gpu, name, bytes, BufferUsages::STORAGE);
-        let q = input("q", bytemuck::cast_slice(inputs.q)).await?;
-        let k = input("k", bytemuck::cast_slice(inputs.k)).await?;
-        let v = input("v", bytemuck::cast_slice(inputs.v)).await?;
-        let dout = input("dout", bytemuck::cast_slice(dout)).await?;
+        let uploaded = Uploaded::new(gpu, attention, inputs).await?;
+        let dout = buffer(gpu, "dout", bytemuck::cast_slice(dout), BufferUsages::STORAGE).await?;
         let out = poisoned(gpu, "out", attention.len_out(), attention.storage.out).await?;
         let state = poisoned(gpu, "state", 2 * attention.len_lse(), ElementType::F32).await?;
-        let whole = wgpu::Buffer::as_entire_buffer_binding;
-        let forward =
-            AttentionBuffers::new(whole(&q), whole(&k), whole(&v), whole(&out)).state(whole(&state));
+        let forward = uploaded.buffers(&out).state(whole(&state));
         let forward = checked(gpu.device(), "bind", || plan.bind(forward)).await??;
         let mut encoder = gpu.device().create_command_encoder(&Default::default());
         forward.encode(&mut encoder);
@@ -132,17 +154,20 @@ impl<'g> Backward<'g> {
         let dq = poisoned(gpu, "dq", lens[0], stored.dq).await?;
         let dk = poisoned(gpu, "dk", lens[1], stored.dkv).await?;
         let dv = poisoned(gpu, "dv", lens[2], stored.dkv).await?;
-        let buffers = AttentionGradBuffers::new(
-            whole(&q),
-            whole(&k),
-            whole(&v),
-            whole(&out),
-            whole(&state),
-            whole(&dout),
-        );
+        let Uploaded { q, k, v, .. } = &uploaded;
+        let [q, k, v] = [q, k, v].map(whole);
+        let mut buffers = AttentionGradBuffers::new(q, k, v, whole(&out), whole(&state), whole(&dout));
+        buffers.tensors = uploaded.tensors();
         let buffers = buffers.dq(whole(&dq)).dk(whole(&dk)).dv(whole(&dv));
         let call = checked(gpu.device(), "bind", || backward.bind(buffers)).await??;
         Ok(Self { gpu, call, gradients: [(dq, lens[0]), (dk, lens[1]), (dv, lens[2])] })
+    }
+
+    /// Computes `times` times in one submission and waits; from submit to done.
+    pub async fn compute(&self, times: usize) -> Result<Duration> {
+        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+        (0..times).for_each(|_| self.call.encode(&mut encoder));
+        submit(self.gpu, "compute", encoder.finish()).await
     }
 
     /// Records one call into a pass.
@@ -159,6 +184,10 @@ impl<'g> Backward<'g> {
             read(self.gpu, "dv", &dv.0, dv.1).await?,
         ])
     }
+}
+
+fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
+    buffer.as_entire_buffer_binding()
 }
 
 /// The first elements of a buffer.
