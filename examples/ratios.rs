@@ -1,4 +1,5 @@
-//! What the score's relative rows cost beside plain attention, and what gradients cost beside the forward pass:
+//! What the score's relative rows cost beside plain attention, what it costs that NaN shows, and what gradients cost beside the
+//! forward pass:
 //! `cargo run --release --example ratios`, or with a word of the names of lines, as in `-- gradients` or `-- "Direct, causal"`.
 //!
 //! Both calls of a pair by turns, on buffers that lie on the device. A machine whose speed wanders does so under both: the
@@ -16,22 +17,32 @@ use wgpu_attention_bench::call::{Backward, Call};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
+/// Turns: at least so many, and for so long.
 const ROUNDS: usize = 15;
+const SECONDS: f64 = 3.0;
 
 fn main() -> Result<()> {
     let word = std::env::args().nth(1).unwrap_or_default();
     let gpu = Gpu::new()?;
-    println!("on {}, {ROUNDS} turns", gpu.info().name);
-    println!("{:48} {:>10} {:>10} {:>6}", "", "first", "second", "ratio");
+    println!("on {}", gpu.info().name);
+    println!("{:64} {:>10} {:>10} {:>6}", "", "first", "second", "ratio");
     for kind in [TileKind::Direct, TileKind::Staged] {
         let kernels = Kernels::new(gpu.device(), Options::default().tile_kind(kind))?;
         let bench = Bench { gpu: gpu.with_kernels(kernels), word: &word };
         let window = Window { before: 256, after: 0 };
+        let blind = Kernels::with_edited_shaders(gpu.device(), Options::default().tile_kind(kind), blind)?;
+        let blind = gpu.with_kernels(blind);
         let dense: [(&str, &dyn Pattern); 2] = [("full", &Full), ("causal", &Causal)];
         for len in [1024, 2048] {
             for (name, pattern) in dense {
                 let name = format!("{kind:?}, {name}, n = {len}: relative rows / plain");
                 bench.relative(&name, len, pattern)?;
+            }
+        }
+        for (name, pattern) in [dense[0], dense[1], ("window 256", &window)] {
+            for dim in [64, 128] {
+                let name = format!("{kind:?}, {name}, n = 2048, d = {dim}: seeing NaN / blind to it");
+                bench.seeing(&blind, &name, AttentionShape::new(1, 1, 2048, dim), pattern)?;
             }
         }
         bench.relative(&format!("{kind:?}, window 256, n = 4096: relative rows / plain"), 4096, &window)?;
@@ -81,6 +92,20 @@ impl Bench<'_> {
         compare(name, || Ok(block_on(first.compute(1))?), || Ok(block_on(second.compute(1))?))
     }
 
+    /// One head; `blind` has the same kernels but for [`blind`].
+    fn seeing(&self, blind: &Gpu, name: &str, shape: AttentionShape, pattern: &dyn Pattern) -> Result<()> {
+        if !name.contains(self.word) {
+            return Ok(());
+        }
+        let [q, k, v] = qkv(&shape);
+        let inputs = Inputs::new(&q, &k, &v);
+        let plan = blind.kernels().attention(shape, pattern)?;
+        let first = block_on(Call::upload(blind, &plan, &inputs, false))?;
+        let plan = self.gpu.kernels().attention(shape, pattern)?;
+        let second = block_on(Call::upload(&self.gpu, &plan, &inputs, false))?;
+        compare(name, || Ok(block_on(first.compute(1))?), || Ok(block_on(second.compute(1))?))
+    }
+
     /// One head; all three gradients; the forward pass leaves its state outside the time.
     fn gradients(&self, name: &str, len: usize, dim: usize, pattern: &dyn Pattern) -> Result<()> {
         if !name.contains(self.word) {
@@ -95,6 +120,17 @@ impl Bench<'_> {
         let second = block_on(Backward::upload(&self.gpu, &plan, &plan.backward()?, &inputs, &dout))?;
         compare(name, || Ok(block_on(first.compute(1))?), || Ok(block_on(second.compute(1))?))
     }
+}
+
+/// Takes from the loops of a shader what finds NaN and infinities that a row attends; that they reach no other row stays.
+fn blind(text: &str) -> String {
+    let lines = [
+        "    lowest = min(lowest, vec4(min4(s.a), min4(s.b), min4(s.c), min4(s.d)));\n",
+        "    strange_keys |= select(0u, 1u << key, any(strange));\n",
+        "    atomicOr(&strange_keys[key / 32u], 1u << (key % 32u));\n",
+        "if (is_masked(tile) || SCORES_MAY_DROP) { note_values(lane, tile, p); }",
+    ];
+    lines.iter().fold(text.to_owned(), |text, line| text.replace(line, ""))
 }
 
 fn wave(len: usize, step: f32) -> Vec<f32> {
@@ -114,12 +150,19 @@ fn compare(
     (first()?, second()?);
     let mut least = [f64::INFINITY; 2];
     let mut ratios = vec![];
-    for _ in 0..ROUNDS {
+    let mut total = 0.0;
+    while ratios.len() < ROUNDS || total < SECONDS {
         let times = [first()?.as_secs_f64(), second()?.as_secs_f64()];
         least = [least[0].min(times[0]), least[1].min(times[1])];
+        total += times[0] + times[1];
         ratios.push(times[1] / times[0]);
     }
     ratios.sort_by(f64::total_cmp);
-    println!("{name:48} {:>7.1} ms {:>7.1} ms {:>6.2}", 1e3 * least[0], 1e3 * least[1], ratios[ROUNDS / 2]);
+    println!(
+        "{name:64} {:>7.1} ms {:>7.1} ms {:>6.2}",
+        1e3 * least[0],
+        1e3 * least[1],
+        ratios[ratios.len() / 2]
+    );
     Ok(())
 }

@@ -154,7 +154,7 @@ fn with_weighed(x: mat4x4<f32>, w: mat4x4<f32>, tile: KeyTile, columns: mat4x4<f
     var c = columns;
     // Rows that leave a column out weigh it by 0, and 0 x NaN is not 0: there, what is not finite becomes 0. Rows that see it
     // have a weight that is NaN, by the query's record. One branch for all four: it costs as much as the sums.
-    if (is_masked(tile) || SCORES_MAY_DROP) { c = mat4x4(finite(c[0]), finite(c[1]), finite(c[2]), finite(c[3])); }
+    if ((is_masked(tile) || SCORES_MAY_DROP) && some_not_finite(c)) { c = mat4x4(finite(c[0]), finite(c[1]), finite(c[2]), finite(c[3])); }
     return weighed(weighed(weighed(weighed(x, w[0], c[0]), w[1], c[1]), w[2], c[2]), w[3], c[3]);
 }
 

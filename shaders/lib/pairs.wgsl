@@ -13,5 +13,14 @@ fn pairs_of(batch: u32, head: u32, i: u32, j: vec4<u32>) -> Pairs {
 
 // By the bits: compilers may take for granted that numbers are finite.
 fn not_finite(x: vec4<f32>) -> vec4<bool> {
-    return (bitcast<vec4<u32>>(x) & vec4(0x7f800000u)) == vec4(0x7f800000u);
+    return exponents(x) == vec4(0x7f800000u);
 }
+
+// Whether that holds of any of 16 numbers: the largest exponent tells, for less than 16 comparisons.
+fn some_not_finite(x: mat4x4<f32>) -> bool {
+    let by_column = max(max(exponents(x[0]), exponents(x[1])), max(exponents(x[2]), exponents(x[3])));
+    let by_two = max(by_column.xy, by_column.zw);
+    return max(by_two.x, by_two.y) == 0x7f800000u;
+}
+
+fn exponents(x: vec4<f32>) -> vec4<u32> { return bitcast<vec4<u32>>(x) & vec4(0x7f800000u); }

@@ -142,7 +142,7 @@ fn add_values(x: mat4x4<f32>, w: mat4x4<f32>, tile: KeyTile, values: vec4<u32>, 
     var v = mat4x4(load_v(at.x, count), load_v(at.y, count), load_v(at.z, count), load_v(at.w, count));
     // Queries that leave a key out weigh it by 0, and 0 x NaN is not 0: there, what is not finite becomes 0, and is seen to
     // later. One branch for all four, since it costs as much as the sums.
-    if (is_masked(tile) || SCORES_MAY_DROP) {
+    if ((is_masked(tile) || SCORES_MAY_DROP) && some_not_finite(v)) {
         v = mat4x4(finite(v[0], 4u * c), finite(v[1], 4u * c + 1u), finite(v[2], 4u * c + 2u), finite(v[3], 4u * c + 3u));
     }
     return add_value(add_value(add_value(add_value(x, w[0], v[0]), w[1], v[1]), w[2], v[2]), w[3], v[3]);
