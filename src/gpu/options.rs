@@ -106,21 +106,25 @@ impl Options {
 
     /// Workgroups of one dispatch at most, which do so much.
     pub(super) fn items_per_dispatch(&self, kind: wgpu::DeviceType, loads: &Loads) -> u32 {
-        if let Some(flops) = self.dispatch_flops {
-            return loads.within(flops);
+        let items = loads.within(self.most_flops(kind));
+        match kind {
+            // A barrier follows each dispatch: with fewer, most of such a device would wait for the last of them.
+            wgpu::DeviceType::DiscreteGpu if items > 1 && self.dispatch_flops.is_none() => {
+                items.max(Self::LEAST_ITEMS)
+            }
+            _ => items,
         }
+    }
+
+    /// Floating-point operations of one dispatch at most.
+    pub(super) fn most_flops(&self, kind: wgpu::DeviceType) -> f64 {
         let rate = self.measured_flops_per_second.unwrap_or(match kind {
             wgpu::DeviceType::Cpu => 3e10,
             wgpu::DeviceType::DiscreteGpu => 5e12,
             wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::VirtualGpu => 5e11,
             wgpu::DeviceType::Other => 1e11,
         });
-        let items = loads.within(rate * Self::DISPATCH_TIME.as_secs_f64());
-        match kind {
-            // A barrier follows each dispatch: with fewer, most of such a device would wait for the last of them.
-            wgpu::DeviceType::DiscreteGpu if items > 1 => items.max(Self::LEAST_ITEMS),
-            _ => items,
-        }
+        self.dispatch_flops.unwrap_or(rate * Self::DISPATCH_TIME.as_secs_f64())
     }
 }
 

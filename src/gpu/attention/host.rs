@@ -2,7 +2,6 @@
 
 use super::{AttentionBuffers, AttentionPlan, Outputs};
 use crate::gpu::host::Gpu;
-use crate::gpu::kernels::Kernels;
 use crate::mask::Parts;
 use crate::pattern::Pattern;
 use crate::{Attention, Element, ElementType, Error, Inputs, Result, Storage};
@@ -85,13 +84,7 @@ impl Gpu {
         let plan = match self.plans.get(&attention, pattern) {
             Some(plan) => plan,
             None => {
-                let plan =
-                    |kernels: &Kernels| kernels.attention(&attention, pattern).map_err(|e| self.or_lost(e));
-                let planned = plan(self.kernels())?;
-                // How fast the device is matters where a call is cut into several dispatches, and there alone. A browser
-                // lets nobody wait for a measurement.
-                #[cfg(not(target_arch = "wasm32"))]
-                let planned = if planned.is_cut() { plan(&self.calibrated_kernels()?)? } else { planned };
+                let planned = self.planned(|kernels| kernels.attention(&attention, pattern))?;
                 self.plans.put(pattern, &planned);
                 planned
             }
@@ -126,7 +119,8 @@ impl Gpu {
         outputs: Outputs,
     ) -> Result<AttentionOutput<O>> {
         let attention = self.checked::<Q, KV, O>(attention.into(), inputs)?;
-        let plan = self.kernels().attention_parts(&attention, parts).map_err(|e| self.or_lost(e))?;
+        let parts = parts.into();
+        let plan = self.planned(|kernels| kernels.attention_parts(&attention, &parts))?;
         self.run_plan_async(&plan, inputs, outputs).await
     }
 

@@ -163,12 +163,6 @@ impl AttentionPlan {
         &self.inner.explanation
     }
 
-    /// Whether a part is too long for one dispatch.
-    #[cfg(not(target_arch = "wasm32"))]
-    fn is_cut(&self) -> bool {
-        self.inner.parts.iter().any(|part| part.work.dispatches().nth(1).is_some())
-    }
-
     /// Compiles what a call that asks for lse needs beside the rest, which otherwise happens when the first one is bound.
     ///
     /// # Errors

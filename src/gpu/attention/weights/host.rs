@@ -80,7 +80,7 @@ impl Gpu {
         let attention = attention.into().storage(Storage { q: Q::TYPE, kv: KV::TYPE, out: ElementType::F32 });
         attention.check()?;
         inputs.check(&attention)?;
-        let plan = self.kernels().attention(&attention, pattern).map_err(|e| self.or_lost(e))?;
+        let plan = self.planned(|kernels| kernels.attention(&attention, pattern))?;
         let weights = plan.weights(rows, options).map_err(|e| self.or_lost(e))?;
 
         let q = self.upload("q", inputs.q, attention.len_q())?;
