@@ -25,6 +25,7 @@ mod merge;
 mod outputs;
 mod path;
 mod tables;
+mod uploaded;
 mod weights;
 
 pub use backward::{
