@@ -100,20 +100,23 @@ pub(crate) fn scratch_bytes(attention: &Attention, several_parts: bool, splits: 
 }
 
 /// Tiles of keys that the longest row tile visits.
-pub(crate) fn heaviest_tiles(part: &Part, tile: &Tile) -> u64 {
-    let grid = part.mask.grid();
+fn heaviest_tiles(part: &Part, tile: &Tile) -> u64 {
+    let most = blocks_of_rows(part).flatten().max().unwrap_or(0);
+    most * part.mask.grid().block_k.div_ceil(tile.keys()) as u64
+}
+
+/// Of each head whose mask is another: the blocks that each row of blocks visits.
+pub(crate) fn blocks_of_rows(part: &Part) -> impl Iterator<Item = impl Iterator<Item = u64> + '_> + '_ {
+    let (mask, grid) = (&part.mask, part.mask.grid());
     let distinct = |stride: usize, count: usize| if stride == 0 { count.min(1) } else { count };
-    let mut heaviest = 0;
-    for batch in 0..distinct(part.mask.batch_stride(), grid.batch) {
-        for head in 0..distinct(part.mask.head_stride(), grid.heads) {
-            for q_block in 0..grid.q_blocks() {
-                let row = part.mask.row(batch, head, q_block);
-                let blocks: u64 = row.full.iter().chain(row.partial).map(|run| u64::from(run.count)).sum();
-                heaviest = heaviest.max(blocks);
-            }
-        }
-    }
-    heaviest * grid.block_k.div_ceil(tile.keys()) as u64
+    let batches = distinct(mask.batch_stride(), grid.batch);
+    let heads = distinct(mask.head_stride(), grid.heads);
+    (0..batches * heads).map(move |n| {
+        (0..grid.q_blocks()).map(move |row| {
+            let row = mask.row(n / heads, n % heads, row);
+            row.full.iter().chain(row.partial).map(|run| u64::from(run.count)).sum()
+        })
+    })
 }
 
 /// Whether the heads that share a key head fill a tile better together: few queries, as they are, under one mask.

@@ -19,5 +19,9 @@ mod harness;
 mod oracles;
 #[path = "reference/properties.rs"]
 mod properties;
+#[path = "reference/rounding.rs"]
+mod rounding;
+#[path = "reference/scores.rs"]
+mod scores;
 #[path = "reference/simulator.rs"]
 mod simulator;

@@ -1,6 +1,6 @@
 //! For plain Rust users: slices in, `Vec`s out, on a device of the crate's own.
 
-use super::attention::{PlanCache, cooperative_features};
+use super::attention::{AttentionPlan, PlanCache, cooperative_features};
 use super::kernels::Kernels;
 use super::memory::filled_buffer;
 use super::options::Options;
@@ -155,6 +155,26 @@ impl Gpu {
             #[cfg(not(target_arch = "wasm32"))]
             calibrated: Arc::default(),
         })
+    }
+
+    /// The kernels for a call of so many floating-point operations. How fast the device is matters where one dispatch might not do,
+    /// and there alone; a browser lets nobody wait for a measurement.
+    pub(super) fn kernels_for(&self, flops: f64) -> Result<Kernels> {
+        let most = self.kernels().options().most_flops(self.device().adapter_info().device_type);
+        #[cfg(not(target_arch = "wasm32"))]
+        if flops > most {
+            return self.calibrated_kernels();
+        }
+        let _ = (flops, most);
+        Ok(self.kernels().clone())
+    }
+
+    /// A plan for attention, made again with measured kernels where one dispatch might not do.
+    pub(super) fn planned(&self, plan: impl Fn(&Kernels) -> Result<AttentionPlan>) -> Result<AttentionPlan> {
+        let plan = |kernels: &Kernels| plan(kernels).map_err(|e| self.or_lost(e));
+        let first = plan(self.kernels())?;
+        let kernels = self.kernels_for(first.explain().flops)?;
+        if kernels.options() == self.kernels().options() { Ok(first) } else { plan(&kernels) }
     }
 
     /// The same device with other kernels: other [`Options`], or edited shaders. They must be of this device.

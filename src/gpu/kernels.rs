@@ -1,5 +1,6 @@
 //! The entry for wgpu users: plans on a device of theirs.
 
+use super::loads::Loads;
 use super::options::Options;
 use super::pipeline::{Pipeline, Work};
 use super::scope::check_not_lost;
@@ -153,11 +154,11 @@ impl Kernels {
         self.inner.device.adapter_info().device_type == wgpu::DeviceType::Cpu
     }
 
-    /// So many workgroups, each of so many floating-point operations, cut into dispatches.
+    /// So many workgroups, which do so much, cut into dispatches.
     ///
     /// # Errors
     /// [`Error::Limit`] where 32 bits do not count them.
-    pub(super) fn work(&self, what: &'static str, items: u128, flops_per_item: f64) -> Result<Work> {
+    pub(super) fn work(&self, what: &'static str, items: u128, loads: impl Into<Loads>) -> Result<Work> {
         let count = u32::try_from(items).map_err(|_| {
             Error::limit(
                 what,
@@ -167,7 +168,7 @@ impl Kernels {
             )
         })?;
         let kind = self.device().adapter_info().device_type;
-        Ok(Work { items: count, per_dispatch: self.options().items_per_dispatch(kind, flops_per_item) })
+        Ok(Work { items: count, per_dispatch: self.options().items_per_dispatch(kind, &loads.into()) })
     }
 
     /// The compiled shader, from the cache or new. Its text is the key: what is equal is compiled once.

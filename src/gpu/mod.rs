@@ -22,6 +22,7 @@ mod host;
 mod kernels;
 mod layer;
 mod linear;
+mod loads;
 mod lsh;
 mod memory;
 mod options;

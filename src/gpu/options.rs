@@ -1,5 +1,6 @@
 //! Choices of the caller.
 
+use super::loads::Loads;
 use crate::wgsl::{Tile, TileKind};
 use crate::{Error, KernelPath, Result};
 use std::time::Duration;
@@ -103,24 +104,27 @@ impl Options {
         Ok(())
     }
 
-    /// Workgroups of one dispatch at most, each of so many floating-point operations.
-    pub(super) fn items_per_dispatch(&self, kind: wgpu::DeviceType, flops_per_item: f64) -> u32 {
-        let within = |budget: f64| (budget / flops_per_item.max(1.0)).clamp(1.0, u32::MAX as f64) as u32;
-        if let Some(flops) = self.dispatch_flops {
-            return within(flops);
+    /// Workgroups of one dispatch at most, which do so much.
+    pub(super) fn items_per_dispatch(&self, kind: wgpu::DeviceType, loads: &Loads) -> u32 {
+        let items = loads.within(self.most_flops(kind));
+        match kind {
+            // A barrier follows each dispatch: with fewer, most of such a device would wait for the last of them.
+            wgpu::DeviceType::DiscreteGpu if items > 1 && self.dispatch_flops.is_none() => {
+                items.max(Self::LEAST_ITEMS)
+            }
+            _ => items,
         }
+    }
+
+    /// Floating-point operations of one dispatch at most.
+    pub(super) fn most_flops(&self, kind: wgpu::DeviceType) -> f64 {
         let rate = self.measured_flops_per_second.unwrap_or(match kind {
             wgpu::DeviceType::Cpu => 3e10,
             wgpu::DeviceType::DiscreteGpu => 5e12,
             wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::VirtualGpu => 5e11,
             wgpu::DeviceType::Other => 1e11,
         });
-        let items = within(rate * Self::DISPATCH_TIME.as_secs_f64());
-        match kind {
-            // A barrier follows each dispatch: with fewer, most of such a device would wait for the last of them.
-            wgpu::DeviceType::DiscreteGpu if items > 1 => items.max(Self::LEAST_ITEMS),
-            _ => items,
-        }
+        self.dispatch_flops.unwrap_or(rate * Self::DISPATCH_TIME.as_secs_f64())
     }
 }
 
@@ -143,15 +147,15 @@ mod tests {
         let options = Options::default();
         // A workgroup of 64 rows over 131,072 keys, d = 128: 4.3e9 operations.
         let flops = 2.0 * 256.0 * 64.0 * 131_072.0;
-        assert_eq!(options.items_per_dispatch(DiscreteGpu, flops), 2048);
-        assert!((40..60).contains(&options.items_per_dispatch(IntegratedGpu, flops)));
-        assert_eq!(options.items_per_dispatch(Cpu, flops), 2);
+        assert_eq!(options.items_per_dispatch(DiscreteGpu, &Loads::from(flops)), 2048);
+        assert!((40..60).contains(&options.items_per_dispatch(IntegratedGpu, &Loads::from(flops))));
+        assert_eq!(options.items_per_dispatch(Cpu, &Loads::from(flops)), 2);
         // One workgroup that passes the limit by itself is not joined by others.
-        assert_eq!(options.items_per_dispatch(DiscreteGpu, 4e12), 1);
+        assert_eq!(options.items_per_dispatch(DiscreteGpu, &Loads::from(4e12)), 1);
         // What the caller forces is taken as it is.
-        assert_eq!(options.dispatch_flops(1.0).items_per_dispatch(DiscreteGpu, flops), 1);
+        assert_eq!(options.dispatch_flops(1.0).items_per_dispatch(DiscreteGpu, &Loads::from(flops)), 1);
         let fast = Options { measured_flops_per_second: Some(1e14), ..options };
-        assert!(fast.items_per_dispatch(DiscreteGpu, flops) > 9000);
+        assert!(fast.items_per_dispatch(DiscreteGpu, &Loads::from(flops)) > 9000);
         assert!(Options { dispatch_flops: Some(f64::NAN), ..options }.check().is_err());
     }
 }

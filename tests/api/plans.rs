@@ -3,9 +3,10 @@
 use super::{assert_right, device, gpu, inputs, read, storage, tensors};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{
-    AttentionBuffers, AttentionPlan, AttentionShape, Causal, Error, Gpu, Kernels, Options, Outputs, Pattern,
-    Predicate, Score, Strided, Window,
+    AttentionBuffers, AttentionPlan, AttentionShape, BigBird, Causal, Error, Full, Gpu, Kernels, Options,
+    Outputs, Pattern, Predicate, Score, Strided, Window,
 };
 
 /// A device with these options, and how many shader texts were written for it.
@@ -155,4 +156,46 @@ fn other_kernels_plan_anew() {
     let (device, queue) = device(wgpu::Limits::default());
     let elsewhere = Gpu::with_device(gpu().info().clone(), device, queue, Options::default()).unwrap();
     assert_right(shape, &data, &run(&elsewhere).out);
+}
+
+/// Long calls are cut, but never so that a large GPU waits: by the formula of the estimates, for the kinds of devices.
+#[test]
+fn a_table_of_dispatches() {
+    use wgpu_attention::wgpu::DeviceType::{Cpu, DiscreteGpu, IntegratedGpu};
+    let kernels = gpu().kernels().with_options(Options::default().tile_kind(TileKind::Staged)).unwrap();
+    let bigbird = BigBird { block: 64, window: 3, global: 1, random: 2, seed: 1 };
+    let window = Window { before: 512, after: 0 };
+    let shape = AttentionShape::new;
+    // Workgroups, and dispatches by kind, as in docs/SCALE.md.
+    let calls: [(AttentionShape, &dyn Pattern, [usize; 4]); 9] = [
+        (shape(1, 12, 512, 64), &Full, [192, 1, 1, 1]),
+        (shape(1, 16, 8192, 64), &Causal, [2048, 1, 1, 14]),
+        (shape(1, 1, 65_536, 64), &Full, [1024, 1, 6, 94]),
+        (shape(1, 12, 65_536, 64), &Full, [12_288, 6, 67, 1118]),
+        (shape(1, 1, 131_072, 128), &Full, [4096, 2, 45, 820]),
+        (shape(1, 8, 131_072, 128), &Causal, [32_768, 16, 349, 6554]),
+        (shape(1, 8, 131_072, 128), &window, [32_768, 1, 2, 26]),
+        (shape(1, 8, 131_072, 64), &bigbird, [16_384, 1, 1, 11]),
+        (shape(8, 32, 1, 128).kv_heads(8).kv_len(8192), &Causal, [512, 1, 1, 1]),
+    ];
+    for (shape, pattern, want) in calls {
+        let plan = kernels.attention(shape, pattern).unwrap();
+        let said = plan.explain();
+        let merges = usize::from(said.splits > 1 || said.parts > 1);
+        let cut = |kind| said.dispatches_on(kind) - merges;
+        // A dispatch of a discrete GPU has 2,048 workgroups, or all of them.
+        let most = (said.workgroups as usize).div_ceil(2048).max(said.parts);
+        let got = [said.workgroups as usize, cut(DiscreteGpu), cut(IntegratedGpu), cut(Cpu)];
+        assert_eq!(got, want, "{shape:?}");
+        assert!(cut(DiscreteGpu) <= most, "{shape:?}: {} dispatches", cut(DiscreteGpu));
+        // Nor is one longer than the time that all may take, by the estimate, but for those 2,048.
+        let seconds = |kind, rate: f64| said.flops / cut(kind) as f64 / rate;
+        let limit = Options::DISPATCH_TIME.as_secs_f64();
+        assert!(seconds(IntegratedGpu, 5e11) <= limit, "{} s", seconds(IntegratedGpu, 5e11));
+        assert!(seconds(Cpu, 3e10) <= limit.max(said.flops / said.workgroups as f64 / 3e10));
+        assert!(seconds(DiscreteGpu, 5e12) <= limit.max(2048.0 * said.flops / said.workgroups as f64 / 5e12));
+        assert!(cut(DiscreteGpu) <= cut(IntegratedGpu) && cut(IntegratedGpu) <= cut(Cpu));
+        let here = gpu().device().adapter_info().device_type;
+        assert_eq!(said.dispatches, said.dispatches_on(here), "{shape:?}");
+    }
 }

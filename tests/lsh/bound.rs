@@ -1,6 +1,8 @@
 //! The bound of LSH attention against a simulated kernel, as wrong as WGSL allows: never exceeded, and not vacuous.
 
-use crate::simulator::{Device, Mode, Walk, product, row_of};
+use crate::rounding::{Device, Mode};
+use crate::scores::product;
+use crate::simulator::{Walk, row_of};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::f64::consts::LOG2_E;

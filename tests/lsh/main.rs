@@ -18,7 +18,12 @@ mod golden;
 mod mutants;
 mod properties;
 mod recall;
+#[path = "../reference/rounding.rs"]
+mod rounding;
 #[allow(dead_code)] // LSH has a score of its own.
+#[path = "../reference/scores.rs"]
+mod scores;
+#[allow(dead_code)]
 #[path = "../reference/simulator.rs"]
 mod simulator;
 mod sort;

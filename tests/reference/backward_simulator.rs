@@ -1,9 +1,8 @@
 //! The backward kernels as `shaders/backward.wgsl` and `shaders/backward/` have them, on the simulated device; and faults planted in them.
 
-use super::simulator::{
-    Device, LOWEST, State, Walk, attention_state, dropout_factor, halved, hyperbolic, product, related,
-    relative_rows, term_of_score,
-};
+use super::rounding::Device;
+use super::scores::{LOWEST, hyperbolic, product, related, relative_rows, term_of_score};
+use super::simulator::{State, Walk, attention_state, dropout_factor, halved};
 use std::f64::consts::LOG2_E;
 use wgpu_attention::reference::Position;
 use wgpu_attention::{Attention, AttentionShape, Element, ElementType, Inputs, Strides, Term};

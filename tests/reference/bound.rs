@@ -1,6 +1,7 @@
 //! The bound against a simulated kernel: never exceeded, and never far above what f32 arithmetic can do.
 
-use super::simulator::{Device, Mode, Walk, attention_row};
+use super::rounding::{Device, Mode};
+use super::simulator::{Walk, attention_row};
 use rayon::prelude::*;
 use wgpu_attention::reference::{self, Counter, Kind, Position, Tensors, WeightFormat};
 use wgpu_attention::{

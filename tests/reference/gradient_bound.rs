@@ -3,7 +3,7 @@
 
 use super::backward_simulator::{Backward, Fault};
 use super::bound::{Config, LEAST, largest};
-use super::simulator::{Device, Mode};
+use super::rounding::{Device, Mode};
 use rayon::prelude::*;
 use wgpu_attention::reference::gradient::{BoundOptions, BoundedGradients, bounded};
 use wgpu_attention::reference::layer::Bounded;

@@ -9,6 +9,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 use std::time::Instant;
+use wgpu_attention::wgpu::DeviceType;
 use wgpu_attention::wgsl::TileLimits;
 use wgpu_attention::{Attention, AttentionShape, KernelPath, Parts, Schedule};
 
@@ -75,12 +76,23 @@ struct Explanation {
     /// Queries and keys of a workgroup's tile, and its lanes.
     tile: [usize; 3],
     workgroup_bytes: usize,
-    /// None without an adapter.
+    /// None without an adapter, like the two below.
     dispatches: Option<usize>,
+    /// Workgroups of all dispatches, merging aside.
+    workgroups: Option<u64>,
+    /// On devices of other kinds, whose speed is estimated.
+    dispatches_elsewhere: Option<Elsewhere>,
     adapter: Option<String>,
     /// Where much more is visited than kept: why.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
+}
+
+/// Dispatches of the same workgroups.
+#[derive(Serialize)]
+struct Elsewhere {
+    discrete_gpu: usize,
+    integrated_gpu: usize,
 }
 
 impl Explain {
@@ -121,6 +133,11 @@ impl Explain {
             tile: [said.tile.rows(), said.tile.keys(), said.tile.lanes()],
             workgroup_bytes: said.workgroup_bytes,
             dispatches: Some(said.dispatches),
+            workgroups: Some(said.workgroups),
+            dispatches_elsewhere: Some(Elsewhere {
+                discrete_gpu: said.dispatches_on(DeviceType::DiscreteGpu),
+                integrated_gpu: said.dispatches_on(DeviceType::IntegratedGpu),
+            }),
             adapter: Some(device.info.name.clone()),
             ..self.counted(call, said.kept, said.visited)
         })
@@ -171,6 +188,8 @@ impl Explain {
             tile: [0; 3],
             workgroup_bytes: 0,
             dispatches: None,
+            workgroups: None,
+            dispatches_elsewhere: None,
             adapter: None,
             note: None,
         }
@@ -180,7 +199,13 @@ impl Explain {
 impl Explanation {
     fn print(&self) -> Result<()> {
         let Self { q, k, v, tile: [rows, keys, lanes], .. } = self;
-        let dispatches = self.dispatches.map_or("depends on the device".into(), |count| count.to_string());
+        let dispatches = match (self.dispatches, self.workgroups, &self.dispatches_elsewhere) {
+            (Some(here), Some(workgroups), Some(Elsewhere { discrete_gpu, integrated_gpu })) => format!(
+                "{here} of {} workgroups in all; by estimate {discrete_gpu} on a discrete GPU, {integrated_gpu} on an integrated one",
+                grouped(workgroups)
+            ),
+            _ => "depends on the device".into(),
+        };
         let adapter = self.adapter.as_deref().unwrap_or("none: for WebGPU's default limits");
         let dtype = match self.dtype == self.kv_dtype {
             true => self.dtype.to_owned(),

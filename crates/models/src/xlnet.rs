@@ -5,6 +5,9 @@ use super::memory::{AnyPattern, Behind, Heads, Piece, last, project, rows, sinus
 use super::{Error, File, Machine, Pair, Sizes, activation};
 use wgpu_attention::{Attention, BiasStrides, Full, Mask, MatmulShape, Segments, WeightOrder};
 
+/// How the products' weights lie.
+const ORDER: WeightOrder = WeightOrder::InOut;
+
 /// The weights, and what the configuration says.
 struct Model<T> {
     width: usize,
@@ -98,6 +101,14 @@ struct Targets<T> {
     x: T,
 }
 
+/// What the queries of a layer attend: projected keys and values, rows by distance, and the tensor of the segments.
+struct Seen<T> {
+    k: T,
+    v: T,
+    r: T,
+    segments: Option<T>,
+}
+
 /// A call, its mask, and the tensors of its score, but for those that each layer has.
 struct Stream<M: Machine> {
     call: Attention,
@@ -156,21 +167,14 @@ impl<T: Clone> Model<T> {
             machine.keep(format!("{name}_query_hidden_0"), &queries.x);
         }
 
-        // Distances from Lk down; XLNet's first row meets no pair.
-        let count = if self.causal { keys + 1 } else { keys + len };
-        let clamped =
-            |distance: i64| if self.clamp > 0 { distance.clamp(-self.clamp, self.clamp) } else { distance };
-        let positions = sinusoids((0..count as i64).map(|t| clamped(keys as i64 - t)), width);
-        let positions = vec![Piece::all(machine.upload(&positions), count)];
+        let (positions, count) = self.positions(machine, len, keys);
         let mut call = self.heads.attention([batch, len, keys], keys, count);
         if segment.types.is_some() {
             call.score = call.score.with(Segments);
         }
-        let permuted = match queries.is_some() || file.has("perm_mask") && name == "seg2" {
-            true if file.has("perm_mask") => {
-                Some(file.integers("perm_mask", |sizes| sizes == [batch, len, len])?.0)
-            }
-            _ => None,
+        let permuted = match file.has("perm_mask") && (queries.is_some() || name == "seg2") {
+            true => Some(file.integers("perm_mask", |sizes| sizes == [batch, len, len])?.0),
+            false => None,
         };
         let content = self.stream(machine, &call, permuted.as_deref(), true)?;
         let query = match &queries {
@@ -182,47 +186,14 @@ impl<T: Clone> Model<T> {
         for (n, (layer, memory)) in self.layers.iter().zip(memory).enumerate() {
             let mut pieces = memory;
             pieces.push(Piece::all(x.clone(), len));
-            let [by_q, by_k, by_v, by_r] = &layer.products;
             let size = [batch, width, self.heads.width()];
-            let order = WeightOrder::InOut;
-            let k = project(machine, size, &pieces, order, by_k)?;
-            let v = project(machine, size, &pieces, order, by_v)?;
-            let r = project(machine, [1, width, self.heads.width()], &positions, order, by_r)?;
-            let segments =
-                segment.types.as_ref().map(|ids| machine.upload(&layer.segments(ids, [batch, len, keys])));
-            let attend = |machine: &mut M, stream: &Stream<M>, q: T| -> Result<T, Error> {
-                let mut terms = vec![("relative_rows", &r), ("relative_biases", &layer.biases)];
-                terms.extend(segments.as_ref().map(|segments| ("segments", segments)));
-                terms.extend(stream.bias.as_ref().map(|bias| ("bias", bias)));
-                let context = machine.tensor(batch * len * self.heads.width());
-                machine.attention(
-                    &stream.call,
-                    &stream.mask,
-                    &[q, k.clone(), v.clone()],
-                    &terms,
-                    &context,
-                )?;
-                Ok(context)
-            };
+            let seen = layer.seen(machine, size, &pieces, &positions, segment, keys)?;
             if let (Some(targets), Some(stream)) = (&mut queries, &query) {
-                let own = [Piece::all(targets.x.clone(), targets.sizes.len)];
-                let q = project(machine, size, &own, order, by_q)?;
-                let scattered =
-                    targets.mapped(machine, &q, &targets.scatter, [len, targets.sizes.len], self.heads)?;
-                let context = attend(machine, stream, scattered)?;
-                let gathered = targets.mapped(
-                    machine,
-                    &context,
-                    &targets.gather,
-                    [targets.sizes.len, len],
-                    self.heads,
-                )?;
-                targets.x =
-                    layer.behind.finish(machine, &targets.sizes, self.heads, &targets.x, &gathered)?;
+                targets.x = layer.query(machine, size, &seen, stream, targets, self.heads)?;
                 machine.keep(format!("{name}_query_hidden_{}", n + 1), &targets.x);
             }
-            let q = project(machine, size, &[Piece::all(x.clone(), len)], order, by_q)?;
-            let context = attend(machine, &content, q)?;
+            let q = project(machine, size, &[Piece::all(x.clone(), len)], ORDER, &layer.products[0])?;
+            let context = layer.attend(machine, &content, &seen, q)?;
             let next = layer.behind.finish(machine, &sizes, self.heads, &x, &context)?;
             inputs.push(std::mem::replace(&mut x, next));
             machine.keep(format!("{name}_hidden_{}", n + 1), &x);
@@ -230,6 +201,20 @@ impl<T: Clone> Model<T> {
         let end = if name == "seg1" { "seg1_last" } else { "last" };
         machine.keep(end.into(), queries.as_ref().map_or(&x, |queries| &queries.x));
         Ok(inputs)
+    }
+
+    /// Sinusoids of the distances from Lk down, and how many there are; XLNet's first row meets no pair.
+    fn positions<M: Machine<Tensor = T>>(
+        &self,
+        machine: &mut M,
+        len: usize,
+        keys: usize,
+    ) -> (Vec<Piece<T>>, usize) {
+        let count = if self.causal { keys + 1 } else { keys + len };
+        let clamped =
+            |distance: i64| if self.clamp > 0 { distance.clamp(-self.clamp, self.clamp) } else { distance };
+        let positions = sinusoids((0..count as i64).map(|t| clamped(keys as i64 - t)), self.width);
+        (vec![Piece::all(machine.upload(&positions), count)], count)
     }
 
     /// Rows of `mask_emb`, and the mapping of queries to positions.
@@ -349,6 +334,62 @@ impl<T: Clone> Layer<T> {
                 norm_first: false,
             },
         })
+    }
+
+    /// What both streams attend.
+    fn seen<M: Machine<Tensor = T>>(
+        &self,
+        machine: &mut M,
+        size: [usize; 3],
+        pieces: &[Piece<T>],
+        positions: &[Piece<T>],
+        segment: &Segment<'_>,
+        keys: usize,
+    ) -> Result<Seen<T>, Error> {
+        let [_, by_k, by_v, by_r] = &self.products;
+        let sizes = [segment.batch, segment.len, keys];
+        Ok(Seen {
+            k: project(machine, size, pieces, ORDER, by_k)?,
+            v: project(machine, size, pieces, ORDER, by_v)?,
+            r: project(machine, [1, size[1], size[2]], positions, ORDER, by_r)?,
+            segments: segment.types.as_ref().map(|ids| machine.upload(&self.segments(ids, sizes))),
+        })
+    }
+
+    /// The context of a stream's queries.
+    fn attend<M: Machine<Tensor = T>>(
+        &self,
+        machine: &mut M,
+        stream: &Stream<M>,
+        seen: &Seen<T>,
+        q: T,
+    ) -> Result<T, Error> {
+        let Seen { k, v, r, segments } = seen;
+        let mut terms = vec![("relative_rows", r), ("relative_biases", &self.biases)];
+        terms.extend(segments.as_ref().map(|segments| ("segments", segments)));
+        terms.extend(stream.bias.as_ref().map(|bias| ("bias", bias)));
+        let context = machine.tensor(stream.call.len_out());
+        machine.attention(&stream.call, &stream.mask, &[q, k.clone(), v.clone()], &terms, &context)?;
+        Ok(context)
+    }
+
+    /// The query stream: at the targets' positions, and back.
+    fn query<M: Machine<Tensor = T>>(
+        &self,
+        machine: &mut M,
+        size: [usize; 3],
+        seen: &Seen<T>,
+        stream: &Stream<M>,
+        targets: &Targets<T>,
+        heads: Heads,
+    ) -> Result<T, Error> {
+        let (len, count) = (stream.call.shape.q_len, targets.sizes.len);
+        let own = [Piece::all(targets.x.clone(), count)];
+        let q = project(machine, size, &own, ORDER, &self.products[0])?;
+        let scattered = targets.mapped(machine, &q, &targets.scatter, [len, count], heads)?;
+        let context = self.attend(machine, stream, seen, scattered)?;
+        let gathered = targets.mapped(machine, &context, &targets.gather, [count, len], heads)?;
+        self.behind.finish(machine, &targets.sizes, heads, &targets.x, &gathered)
     }
 
     /// The tensor of the score's segments: those of the memory are 0.

@@ -3,10 +3,11 @@
 use super::Variant;
 use super::path::PathChoice;
 use super::tables::PartPlan;
+use crate::gpu::loads::Loads;
 use crate::mask::{Part, Parts};
 use crate::schedule::{Schedule, items};
 use crate::wgsl::{AttentionVariant, Tile};
-use crate::{Attention, AttentionShape};
+use crate::{Attention, AttentionShape, Options};
 
 /// What a plan will do and what it costs.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +25,8 @@ pub struct Explanation {
     pub scratch_bytes: u64,
     /// Dispatches of a call without lse, merging included.
     pub dispatches: usize,
+    /// Workgroups of all dispatches, without those that merge.
+    pub workgroups: u64,
     /// Floating-point operations that workgroups execute: on the visited pairs, of the rows that their tiles have. A tile of few
     /// rows does not compute those that the last block lacks.
     pub flops: f64,
@@ -35,6 +38,31 @@ pub struct Explanation {
     pub workgroup_bytes: usize,
     /// The kernel and the reason for it.
     pub choice: PathChoice,
+    /// Of each part: workgroups, and what they do.
+    passes: Vec<(u32, Loads)>,
+    merges: bool,
+}
+
+impl Explanation {
+    /// Dispatches of the same workgroups on a device of this kind whose speed nobody measured, merging included: what
+    /// [`Options::dispatch_flops`](crate::Options::dispatch_flops) says of its default.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), wgpu_attention::Error> {
+    /// # let gpu = wgpu_attention::Gpu::new()?;
+    /// use wgpu_attention::{AttentionShape, Full, wgpu::DeviceType};
+    /// let shape = AttentionShape::new(1, 12, 1024, 64);
+    /// let explained = gpu.kernels().attention(shape, &Full)?.explain().clone();
+    /// assert_eq!(explained.dispatches_on(DeviceType::DiscreteGpu), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn dispatches_on(&self, kind: wgpu::DeviceType) -> usize {
+        let of = |(workgroups, loads): &(u32, Loads)| {
+            workgroups.div_ceil(Options::default().items_per_dispatch(kind, loads)) as usize
+        };
+        self.passes.iter().map(of).sum::<usize>() + usize::from(self.merges)
+    }
 }
 
 /// The explanation of a plan.
@@ -58,11 +86,14 @@ pub(super) fn explain(
         mask_bytes: parts.bytes(),
         scratch_bytes: schedule.scratch_bytes.iter().sum(),
         dispatches: dispatches + usize::from(variant.merge.is_some()),
+        workgroups: plans.iter().map(|plan| u64::from(plan.work.items)).sum(),
         flops: flops.map(|(part, variant)| executed_flops(shape, part, variant)).sum(),
         tile,
         splits: schedule.splits,
         workgroup_bytes: tile.workgroup_bytes(shape.head_dim),
         choice,
+        passes: plans.iter().map(|plan| (plan.work.items, plan.loads.clone())).collect(),
+        merges: variant.merge.is_some(),
     }
 }
 

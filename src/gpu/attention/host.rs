@@ -1,8 +1,8 @@
 //! Attention for plain Rust users: slices in, `Vec`s out. The plans of the last calls are kept.
 
-use super::{AttentionBuffers, AttentionPlan, Outputs};
+use super::uploaded::Uploaded;
+use super::{AttentionPlan, Outputs};
 use crate::gpu::host::Gpu;
-use crate::gpu::kernels::Kernels;
 use crate::mask::Parts;
 use crate::pattern::Pattern;
 use crate::{Attention, Element, ElementType, Error, Inputs, Result, Storage};
@@ -85,13 +85,7 @@ impl Gpu {
         let plan = match self.plans.get(&attention, pattern) {
             Some(plan) => plan,
             None => {
-                let plan =
-                    |kernels: &Kernels| kernels.attention(&attention, pattern).map_err(|e| self.or_lost(e));
-                let planned = plan(self.kernels())?;
-                // How fast the device is matters where a call is cut into several dispatches, and there alone. A browser
-                // lets nobody wait for a measurement.
-                #[cfg(not(target_arch = "wasm32"))]
-                let planned = if planned.is_cut() { plan(&self.calibrated_kernels()?)? } else { planned };
+                let planned = self.planned(|kernels| kernels.attention(&attention, pattern))?;
                 self.plans.put(pattern, &planned);
                 planned
             }
@@ -126,7 +120,8 @@ impl Gpu {
         outputs: Outputs,
     ) -> Result<AttentionOutput<O>> {
         let attention = self.checked::<Q, KV, O>(attention.into(), inputs)?;
-        let plan = self.kernels().attention_parts(&attention, parts).map_err(|e| self.or_lost(e))?;
+        let parts = parts.into();
+        let plan = self.planned(|kernels| kernels.attention_parts(&attention, &parts))?;
         self.run_plan_async(&plan, inputs, outputs).await
     }
 
@@ -178,14 +173,7 @@ impl Gpu {
             let [lse, state] = [outputs.lse, outputs.state].map(|wanted| wanted.then(Vec::new));
             return Ok(AttentionOutput { out: vec![], lse, state });
         }
-        let q = self.upload("q", inputs.q, attention.len_q())?;
-        let k = self.upload("k", inputs.k, attention.len_k())?;
-        let v = self.upload("v", inputs.v, attention.len_v())?;
-        let tensors = attention.score.tensors(&attention.shape).into_iter().filter_map(|tensor| {
-            let values = inputs.get(tensor.name)?;
-            Some(self.upload(tensor.name, values, tensor.len).map(|buffer| (tensor.name, buffer)))
-        });
-        let tensors = tensors.collect::<Result<Vec<_>>>()?;
+        let uploaded = Uploaded::new(self, attention, inputs)?;
         let out = self.output("out", attention.len_out(), O::TYPE)?;
         let stats =
             |name, wanted: bool, len| wanted.then(|| self.output(name, len, ElementType::F32)).transpose();
@@ -193,8 +181,7 @@ impl Gpu {
         let state = stats("state", outputs.state, 2 * attention.len_lse())?;
 
         let whole = wgpu::Buffer::as_entire_buffer_binding;
-        let mut buffers = AttentionBuffers::new(whole(&q), whole(&k), whole(&v), whole(&out));
-        buffers.tensors = tensors.iter().map(|(name, buffer)| (*name, whole(buffer))).collect();
+        let mut buffers = uploaded.forward(&out);
         buffers.lse = lse.as_ref().map(whole);
         buffers.state = state.as_ref().map(whole);
         let call = plan.bind(buffers).map_err(|e| self.or_lost(e))?;

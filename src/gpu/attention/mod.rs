@@ -27,6 +27,7 @@ mod merge;
 mod outputs;
 mod path;
 mod tables;
+mod uploaded;
 mod weights;
 
 pub use backward::{
@@ -163,12 +164,6 @@ impl AttentionPlan {
     /// What the plan will do and what it costs.
     pub fn explain(&self) -> &Explanation {
         &self.inner.explanation
-    }
-
-    /// Whether a part is too long for one dispatch.
-    #[cfg(not(target_arch = "wasm32"))]
-    fn is_cut(&self) -> bool {
-        self.inner.parts.iter().any(|part| part.work.dispatches().nth(1).is_some())
     }
 
     /// Compiles what a call that asks for lse needs beside the rest, which otherwise happens when the first one is bound.

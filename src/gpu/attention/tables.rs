@@ -2,10 +2,11 @@
 
 use crate::gpu::bindings::upload;
 use crate::gpu::kernels::Kernels;
+use crate::gpu::loads::Loads;
 use crate::gpu::params::{AttentionParams, KeepParams, Params};
 use crate::gpu::pipeline::Work;
 use crate::mask::Part;
-use crate::schedule::{heaviest_tiles, items, rows_of};
+use crate::schedule::{items, rows_of};
 use crate::wgsl::AttentionVariant;
 use crate::{Attention, Result};
 use std::sync::Arc;
@@ -17,6 +18,8 @@ pub(super) struct PartPlan {
     pub(super) keep: KeepParams,
     pub(super) params: Params,
     pub(super) work: Work,
+    /// What the workgroups do.
+    pub(super) loads: Loads,
 }
 
 impl PartPlan {
@@ -45,9 +48,9 @@ impl PartPlan {
         }
 
         let items = (items(shape, part, variant.packed, &variant.tile) * splits) as u128;
-        let pairs = heaviest_tiles(part, &variant.tile).div_ceil(splits as u64).max(1)
-            * (variant.tile.rows() * variant.tile.keys()) as u64;
-        Ok(Self { tables, keep, params, work: kernels.work("attention", items, shape.flops(pairs))? })
+        let loads = Loads::of_part(part, &variant.tile, splits, |pairs| shape.flops(pairs));
+        let work = kernels.work("attention", items, loads.clone())?;
+        Ok(Self { tables, keep, params, work, loads })
     }
 }
 

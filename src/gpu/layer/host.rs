@@ -97,7 +97,7 @@ impl Gpu {
         slices: MatmulSlices<'_, I, W, O>,
     ) -> Result<Vec<O>> {
         let shape = shape.input(I::TYPE).weight(W::TYPE).output(O::TYPE);
-        let plan = self.kernels().matmul(&shape)?;
+        let plan = self.kernels_for(shape.flops())?.matmul(&shape)?;
         let a = self.slice("a", slices.a, shape.len_a(), shape.a_strides.is_some())?;
         let b = self.slice("b", slices.b, shape.len_b(), shape.b_strides.is_some())?;
         let bias = self.optional("bias", slices.bias, shape.bias, shape.columns, false)?;
@@ -151,7 +151,7 @@ impl Gpu {
         slices: FeedForwardSlices<'_, I, W, O>,
     ) -> Result<Vec<O>> {
         let shape = shape.input(I::TYPE).weight(W::TYPE).output(O::TYPE);
-        let plan = self.kernels().feed_forward(&shape)?;
+        let plan = self.kernels_for(shape.flops())?.feed_forward(&shape)?;
         let (len, weights, hidden) = (shape.len_x(), shape.len_weight(), shape.hidden_dim);
         let x = self.slice("x", slices.x, len, false)?;
         let w1 = self.slice("w1", slices.w1, weights, false)?;

@@ -46,7 +46,11 @@ impl Gpu {
         let attention = attention.into().storage(Storage::all(Q::TYPE).kv(KV::TYPE).out(O::TYPE));
         options.check(&attention)?;
         inputs.check(&attention, options)?;
-        let plan = self.kernels().linear_attention(&attention, options.clone());
+        let (shape, features) = (&attention.shape, options.map.features(attention.shape.head_dim));
+        // Features by values, once for the states and once for the outputs.
+        let products = (shape.len_q() / shape.head_dim.max(1) * features) as f64;
+        let kernels = self.kernels_for(4.0 * products * shape.value_dim as f64)?;
+        let plan = kernels.linear_attention(&attention, options.clone());
         let plan = plan.map_err(|e| self.or_lost(e))?;
         if attention.shape.is_empty() {
             return Ok(vec![]);

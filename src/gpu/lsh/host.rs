@@ -62,6 +62,9 @@ impl Gpu {
         options.check(&attention)?;
         inputs.check(&attention, options)?;
         let plan = self.kernels().lsh(&attention, options.clone()).map_err(|e| self.or_lost(e))?;
+        // Cut by how fast the device is; what the two share is compiled once.
+        let kernels = self.kernels_for(plan.explain().flops + plan.explain().hash_flops)?;
+        let plan = kernels.lsh(&attention, options.clone()).map_err(|e| self.or_lost(e))?;
         if shape.is_empty() {
             return Ok(LshOutput { out: vec![], lse: vec![], buckets: vec![], order: vec![] });
         }

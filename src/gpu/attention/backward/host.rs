@@ -1,7 +1,7 @@
 //! Gradients for plain Rust users: slices in, `Vec`s out.
 
 use super::{AttentionGradBuffers, Gradients};
-use crate::gpu::attention::AttentionBuffers;
+use crate::gpu::attention::uploaded::Uploaded;
 use crate::gpu::host::Gpu;
 use crate::inputs::check_len;
 use crate::pattern::Pattern;
@@ -101,20 +101,13 @@ impl Gpu {
         attention.check()?;
         inputs.check(&attention)?;
         check_len("dout", dout.len(), attention.len_out(), attention.layouts.out)?;
-        let plan = self.kernels().attention(&attention, pattern).map_err(|e| self.or_lost(e))?;
+        let plan = self.planned(|kernels| kernels.attention(&attention, pattern))?;
         let gradients = Gradients::of(&attention).dout(O::TYPE).storage(G::TYPE);
         let backward = plan.backward_with(gradients).map_err(|e| self.or_lost(e))?;
         let [len_dq, len_dk, len_dv, len_dout] = gradients.lens(&attention.shape);
 
-        let q = self.upload("q", inputs.q, attention.len_q())?;
-        let k = self.upload("k", inputs.k, attention.len_k())?;
-        let v = self.upload("v", inputs.v, attention.len_v())?;
+        let uploaded = Uploaded::new(self, &attention, inputs)?;
         let dout = self.upload("dout", dout, len_dout)?;
-        let tensors = attention.score.tensors(&attention.shape).into_iter().filter_map(|tensor| {
-            let values = inputs.get(tensor.name)?;
-            Some(self.upload(tensor.name, values, tensor.len).map(|buffer| (tensor.name, buffer)))
-        });
-        let tensors = tensors.collect::<Result<Vec<_>>>()?;
         // A binding has at least one element, also that of an empty tensor.
         let output = |name, len: usize, element| self.output(name, len.max(1), element);
         let out = output("out", attention.len_out(), ElementType::F32)?;
@@ -130,17 +123,13 @@ impl Gpu {
         let wanted = wanted.collect::<Result<Vec<_>>>()?;
 
         let whole = wgpu::Buffer::as_entire_buffer_binding;
-        let named = || tensors.iter().map(|(name, buffer)| (*name, whole(buffer))).collect();
-        let mut forward =
-            AttentionBuffers::new(whole(&q), whole(&k), whole(&v), whole(&out)).state(whole(&state));
-        forward.tensors = named();
-        let forward = plan.bind(forward).map_err(|e| self.or_lost(e))?;
-        let (out, state, dout) = (whole(&out), whole(&state), whole(&dout));
-        let mut buffers = AttentionGradBuffers::new(whole(&q), whole(&k), whole(&v), out, state, dout)
+        let forward = plan.bind(uploaded.forward(&out).state(whole(&state))).map_err(|e| self.or_lost(e))?;
+        let [q, k, v] = uploaded.rows();
+        let mut buffers = AttentionGradBuffers::new(q, k, v, whole(&out), whole(&state), whole(&dout))
             .dq(whole(&dq))
             .dk(whole(&dk))
             .dv(whole(&dv));
-        buffers.tensors = named();
+        buffers.tensors = uploaded.tensors();
         buffers.tensor_gradients =
             wanted.iter().map(|(name, _, gradient)| (*name, whole(gradient))).collect();
         let call = backward.bind(buffers).map_err(|e| self.or_lost(e))?;

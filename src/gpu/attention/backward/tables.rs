@@ -2,10 +2,10 @@
 
 use super::Gradients;
 use crate::gpu::kernels::Kernels;
+use crate::gpu::loads::Loads;
 use crate::gpu::params::{BackwardParams, KeepParams, Params};
 use crate::gpu::pipeline::Work;
 use crate::mask::Part;
-use crate::schedule::heaviest_tiles;
 use crate::uniform::Rows;
 use crate::wgsl::{BackwardRows, BackwardVariant, Tile};
 use crate::{Attention, Result};
@@ -80,7 +80,7 @@ impl PassPart {
         }
         let items = (row_tiles * heads * shape.batch) as u128;
         let tile = variant.tile;
-        let pairs = heaviest_tiles(part, &tile).max(1) * (walks * tile.rows() * tile.keys()) as u64;
-        Ok(Self { tables, params, work: kernels.work("backward", items, (flops as u64 * pairs) as f64)? })
+        let loads = Loads::of_part(part, &tile, 1, |pairs| (walks * flops) as f64 * pairs as f64);
+        Ok(Self { tables, params, work: kernels.work("backward", items, loads)? })
     }
 }

@@ -1,7 +1,7 @@
 //! Weights for plain Rust users: slices in, `Vec`s out.
 
 use super::{WeightsBuffers, WeightsOptions};
-use crate::gpu::attention::AttentionBuffers;
+use crate::gpu::attention::uploaded::Uploaded;
 use crate::gpu::host::Gpu;
 use crate::pattern::Pattern;
 use crate::{Attention, Element, ElementType, Inputs, Position, Result, Storage};
@@ -80,17 +80,10 @@ impl Gpu {
         let attention = attention.into().storage(Storage { q: Q::TYPE, kv: KV::TYPE, out: ElementType::F32 });
         attention.check()?;
         inputs.check(&attention)?;
-        let plan = self.kernels().attention(&attention, pattern).map_err(|e| self.or_lost(e))?;
+        let plan = self.planned(|kernels| kernels.attention(&attention, pattern))?;
         let weights = plan.weights(rows, options).map_err(|e| self.or_lost(e))?;
 
-        let q = self.upload("q", inputs.q, attention.len_q())?;
-        let k = self.upload("k", inputs.k, attention.len_k())?;
-        let v = self.upload("v", inputs.v, attention.len_v())?;
-        let tensors = attention.score.tensors(&attention.shape).into_iter().filter_map(|tensor| {
-            let values = inputs.get(tensor.name)?;
-            Some(self.upload(tensor.name, values, tensor.len).map(|buffer| (tensor.name, buffer)))
-        });
-        let tensors = tensors.collect::<Result<Vec<_>>>()?;
+        let uploaded = Uploaded::new(self, &attention, inputs)?;
         // A binding has at least one element, also that of an empty tensor.
         let output = |name, len: usize| self.output(name, len.max(1), ElementType::F32);
         let (len_weights, len_summaries) = (weights.len_weights(), weights.len_summaries());
@@ -100,13 +93,10 @@ impl Gpu {
         let summaries = output("summaries", len_summaries)?;
 
         let whole = wgpu::Buffer::as_entire_buffer_binding;
-        let named = || tensors.iter().map(|(name, buffer)| (*name, whole(buffer))).collect();
-        let mut forward =
-            AttentionBuffers::new(whole(&q), whole(&k), whole(&v), whole(&out)).state(whole(&state));
-        forward.tensors = named();
-        let forward = plan.bind(forward).map_err(|e| self.or_lost(e))?;
-        let mut buffers = WeightsBuffers::new(whole(&q), whole(&k), whole(&state));
-        buffers.tensors = named();
+        let forward = plan.bind(uploaded.forward(&out).state(whole(&state))).map_err(|e| self.or_lost(e))?;
+        let [q, k, _] = uploaded.rows();
+        let mut buffers = WeightsBuffers::new(q, k, whole(&state));
+        buffers.tensors = uploaded.tensors();
         buffers.weights = options.matrix.then(|| whole(&matrix));
         buffers.summaries = options.summary.map(|_| whole(&summaries));
         let call = weights.bind(buffers).map_err(|e| self.or_lost(e))?;
