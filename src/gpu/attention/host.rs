@@ -15,7 +15,7 @@ pub struct AttentionOutput<O> {
     pub out: Vec<O>,
     /// lse `[B, H, Lq]`, if it was asked for; `f32::MIN` for rows without a key.
     pub lse: Option<Vec<f32>>,
-    /// (m, l) `[B, H, Lq, 2]`, if it was asked for: see [`AttentionBuffers::state`].
+    /// (m, l) `[B, H, Lq, 2]`, if it was asked for: see [`AttentionBuffers::state`](crate::AttentionBuffers::state).
     pub state: Option<Vec<f32>>,
 }
 
