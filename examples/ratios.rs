@@ -1,4 +1,4 @@
-//! What the score's relative rows cost beside plain attention, what it costs that NaN shows, and what gradients cost beside the
+//! What the score's relative rows and dropout cost beside plain attention, what it costs that NaN shows, and what gradients cost beside the
 //! forward pass:
 //! `cargo run --release --example ratios`, or with a word of the names of lines, as in `-- gradients` or `-- "Direct, causal"`.
 //!
@@ -43,6 +43,12 @@ fn main() -> Result<()> {
             for dim in [64, 128] {
                 let name = format!("{kind:?}, {name}, n = 2048, d = {dim}: seeing NaN / blind to it");
                 bench.seeing(&blind, &name, AttentionShape::new(1, 1, 2048, dim), pattern)?;
+            }
+        }
+        for (name, pattern) in dense {
+            for dim in [64, 128] {
+                let name = format!("{kind:?}, {name}, n = 2048, d = {dim}: dropout");
+                bench.dropout(&name, AttentionShape::new(1, 1, 2048, dim), pattern)?;
             }
         }
         bench.relative(&format!("{kind:?}, window 256, n = 4096: relative rows / plain"), 4096, &window)?;
@@ -90,6 +96,29 @@ impl Bench<'_> {
         let plan = kernels.attention(shape.score(Score::new().with(relative)), pattern)?;
         let second = block_on(Call::upload(&self.gpu, &plan, &scored, false))?;
         compare(name, || Ok(block_on(first.compute(1))?), || Ok(block_on(second.compute(1))?))
+    }
+
+    /// One head. Forward, then the three gradients.
+    fn dropout(&self, name: &str, shape: AttentionShape, pattern: &dyn Pattern) -> Result<()> {
+        if !name.contains(self.word) {
+            return Ok(());
+        }
+        let [q, k, v] = qkv(&shape);
+        let dout = wave(Attention::from(shape).len_out(), 0.53);
+        let inputs = Inputs::new(&q, &k, &v);
+        let plan = |rate| self.gpu.kernels().attention(shape.score(Score::new().dropout(rate, 1)), pattern);
+        let plans = [plan(0.0)?, plan(0.1)?];
+        let forward = |n: usize| block_on(Call::upload(&self.gpu, &plans[n], &inputs, false));
+        let (first, second) = (forward(0)?, forward(1)?);
+        let forward = format!("{name} / none, forward");
+        compare(&forward, || Ok(block_on(first.compute(1))?), || Ok(block_on(second.compute(1))?))?;
+        let backward = |n: usize| -> Result<Backward> {
+            let plan = plans[n].backward()?;
+            Ok(block_on(Backward::upload(&self.gpu, &plans[n], &plan, &inputs, &dout))?)
+        };
+        let (first, second) = (backward(0)?, backward(1)?);
+        let gradients = format!("{name} / none, gradients");
+        compare(&gradients, || Ok(block_on(first.compute(1))?), || Ok(block_on(second.compute(1))?))
     }
 
     /// One head; `blind` has the same kernels but for [`blind`].
@@ -147,7 +176,8 @@ fn compare(
     first: impl Fn() -> Result<Duration>,
     second: impl Fn() -> Result<Duration>,
 ) -> Result<()> {
-    (first()?, second()?);
+    first()?;
+    second()?;
     let mut least = [f64::INFINITY; 2];
     let mut ratios = vec![];
     let mut total = 0.0;

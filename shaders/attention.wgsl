@@ -11,7 +11,7 @@
 // to know has a file of its own:
 //
 //     keep/    which queries and keys meet: rows_of, walk, keep, query_at, key_offset, value_offset, key_at
-//     score/   what is added to scale q . k: content, related, segmented, score
+//     score/   what is added to scale q . k: content, related, segmented, score; which weights meet their values: met, dropout_factor
 //     tile/    how the lanes of a workgroup share the work, and where q, k, v and o lie meanwhile: row_tile_at, begin,
 //              attend (the step above over one tile of keys), write_rows
 //     stats/   what is left of a row beside out: write_stats, earlier
@@ -89,6 +89,7 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
     begin_sums(at, lane);
     begin(at, lane);
     begin_segments(at, lane);
+    begin_dropout(at, lane);
     walk(at, lane);
     write_rows(at, lane);
 }

@@ -11,7 +11,7 @@
 // atomics, and the same call gives the same bits.
 //
 //     keep/       which rows and columns meet: rows_of, walk, keep, query_at (of a row), key_at (of a column)
-//     score/      score, and its slope f: score_slope
+//     score/      score, and its slope f: score_slope; which weights are dropped: is_met
 //     backward/   queries, keys: which tensors the rows and the columns are of, and the weights of a pair: item_of, run, own_head,
 //                 own_value, column_head, column_value, weights_of; dq, dk, dv: write_head, write_value; terms: take; relative, segments:
 //                 content, relate, ...; direct, staged: how the lanes of a workgroup share the work: row_tile_at, begin, attend, end
@@ -114,6 +114,9 @@ fn seen(tile: KeyTile, row: u32, t: vec4<u32>) -> vec4<bool> {
     return inside & keep(tile.kind, row % BLOCK_Q, min(t + tile.offset, vec4(BLOCK_K - 1u)));
 }
 
+// What meets the values and the gradient of out: e and d_p, or with dropout 0 or a multiple of them.
+struct Met { e: vec4<f32>, d_p: vec4<f32> }
+
 // Of 4 pairs of one query: the weight e / l, and the derivative by scale q . k. Exactly 0 for pairs that are left out, whatever is
 // in their tensors and in the record.
 struct Pulled { p: vec4<f32>, ds: vec4<f32> }
@@ -130,8 +133,9 @@ fn pull(batch: u32, head: u32, i: u32, j: vec4<u32>, record: vec4<f32>, products
         slope = score_slope(pairs, products);
     }
     let e = weight(s, record.x, record.y) + vec4(record.w);
-    let ds = e * (record.y * d_p - vec4(record.z));
-    return Pulled(select(vec4(0.0), record.y * e, kept), select(vec4(0.0), ds * slope, kept));
+    let met = met_by(i, j, e, d_p, record.w);
+    let ds = e * (record.y * met.d_p - vec4(record.z));
+    return Pulled(select(vec4(0.0), record.y * met.e, kept), select(vec4(0.0), ds * slope, kept));
 }
 
 fn finite(x: vec4<f32>) -> vec4<f32> { return select(x, vec4(0.0), not_finite(x)); }

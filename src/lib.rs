@@ -149,8 +149,8 @@ pub use pattern::{
 pub use position::Position;
 pub use schedule::Schedule;
 pub use score::{
-    Alibi, Bias, Buckets, Custom, CustomPair, Relative, Score, Segments, Sinks, Slopes, Softcap, Temperature,
-    Term, TermTensor,
+    Alibi, Bias, Buckets, Custom, CustomPair, Dropout, Relative, Score, Segments, Sinks, Slopes, Softcap,
+    Temperature, Term, TermTensor,
 };
 pub use shape::{
     Activation, AddShape, AttentionShape, Combine, EmbedShape, FeedForwardShape, MatmulShape, NormKind,

@@ -10,6 +10,7 @@ fn run(batch: u32, kv_head: u32, rows: vec2<u32>, lane: Lane) {
     own = own_places(at, lane);
     begin(at, lane);
     for (var head = first; head < first + params.kernel.heads_per_kv_head; head++) {
+        begin_dropout(batch, head);
         walk(Head(at.batch, head, at.k_at, at.v_at, at.first_row, at.end_row, 0u), lane);
     }
     end(at, lane);

@@ -8,6 +8,7 @@ fn run(batch: u32, head: u32, rows: vec2<u32>, lane: Lane) {
     own = own_places(at, lane);
     own_records = records_of(at, own);
     begin(at, lane);
+    begin_dropout(batch, head);
     walk(at, lane);
     end(at, lane);
 }

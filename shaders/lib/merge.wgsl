@@ -25,7 +25,7 @@ fn row_end(at: Head, row: u32, row_m: f32, row_l: f32) -> RowEnd {
     }
     // An empty row is exactly 0.
     let factor = select(1.0 / all_l, 0.0, is_zero(all_l));
-    return RowEnd(true, stat, row_at(params.out, batch, head, i), all_m, all_l, factor * new_weight, factor * old_weight);
+    return RowEnd(true, stat, row_at(params.out, batch, head, i), all_m, all_l, dropout_factor(factor) * new_weight, factor * old_weight);
 }
 
 fn write_group(end: RowEnd, group: u32, o: vec4<f32>) {

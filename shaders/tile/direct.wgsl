@@ -58,10 +58,10 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
     let p3 = weights(tile, s3);
     l = fma(l, rescale, (sums(p0) + sums(p1)) + (sums(p2) + sums(p3)));
 
-    let w0 = by_key(p0);
-    let w1 = by_key(p1);
-    let w2 = by_key(p2);
-    let w3 = by_key(p3);
+    let w0 = by_key(met(at, Lane(lane.index, lane.r, 0u), tile, p0));
+    let w1 = by_key(met(at, Lane(lane.index, lane.r, 1u), tile, p1));
+    let w2 = by_key(met(at, Lane(lane.index, lane.r, 2u), tile, p2));
+    let w3 = by_key(met(at, Lane(lane.index, lane.r, 3u), tile, p3));
     let v0 = values_of(at, tile, 0u);
     let v1 = values_of(at, tile, 1u);
     let v2 = values_of(at, tile, 2u);
@@ -78,10 +78,10 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
     }
     // No loads here: lanes differ in their tiles, and Mesa's software adapter takes a buffer's address from a lane that is elsewhere.
     if (strange_keys != 0u) {
-        note_values(w0, 0u);
-        note_values(w1, 1u);
-        note_values(w2, 2u);
-        note_values(w3, 3u);
+        note_values(by_key(p0), 0u);
+        note_values(by_key(p1), 1u);
+        note_values(by_key(p2), 2u);
+        note_values(by_key(p3), 3u);
         strange_keys = 0u;
     }
 }

@@ -26,12 +26,13 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
     let rescale = raise_maximum(max(m, max_over_lanes(lane, maxima(s))));
     let p = weights(tile, s);
     l = fma(l, rescale, sums(p));
+    let w = met(at, lane, tile, p);
 
     // Every lane is past the scores (max_over_lanes): p and v may lie over q and k.
-    arena[P_AT + lane.c * P_PITCH + lane.r] = vec4(p.a.x, p.b.x, p.c.x, p.d.x);
-    arena[P_AT + (lane.c + LANES_C) * P_PITCH + lane.r] = vec4(p.a.y, p.b.y, p.c.y, p.d.y);
-    arena[P_AT + (lane.c + 2u * LANES_C) * P_PITCH + lane.r] = vec4(p.a.z, p.b.z, p.c.z, p.d.z);
-    arena[P_AT + (lane.c + 3u * LANES_C) * P_PITCH + lane.r] = vec4(p.a.w, p.b.w, p.c.w, p.d.w);
+    arena[P_AT + lane.c * P_PITCH + lane.r] = vec4(w.a.x, w.b.x, w.c.x, w.d.x);
+    arena[P_AT + (lane.c + LANES_C) * P_PITCH + lane.r] = vec4(w.a.y, w.b.y, w.c.y, w.d.y);
+    arena[P_AT + (lane.c + 2u * LANES_C) * P_PITCH + lane.r] = vec4(w.a.z, w.b.z, w.c.z, w.d.z);
+    arena[P_AT + (lane.c + 3u * LANES_C) * P_PITCH + lane.r] = vec4(w.a.w, w.b.w, w.c.w, w.d.w);
     // A sum of the tile by itself, then added: a chain of additions as long as the row would lose digits.
     var x: Columns;
     var x_wide: Columns;

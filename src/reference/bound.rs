@@ -86,6 +86,14 @@
 //!
 //! 3u: lse = m ln 2 + ln l or (m + log2 l) ln 2, either way at most ln 2, a product and a sum.
 //!
+//! # Dropout
+//!
+//! is attention to other values: with f = 1 / (1 - rate) the value of key j is f v_j for a query that keeps the pair, and 0 for one that
+//! drops it. All of section 3 holds with these in place of v_j. The kernel adds up v_j, and multiplies at the end by f, rounded to f32: before
+//! the storage B_c grows by gamma_2 (|o_c| + B_c), and a flush counts f times: (f + max_j |f v_jc|) in place of (1 + max_j |v_jc|).
+//!
+//! # Sinks
+//!
 //! A sink is one more key of a row, the first of the first part: its score is read as it is (delta = 2^-126, a flush), its
 //! value is 0. A row that has nothing but a sink has o = 0 and l = 1: lse is the sink, within 4 E and the roundings.
 //!
@@ -123,7 +131,7 @@
 
 use super::call::Call;
 use super::exact::Exact;
-use super::rounding::{E, HUGE, TINY, U, min_normal, promised, stored};
+use super::rounding::{E, HUGE, TINY, U, gamma, min_normal, promised, stored};
 use super::weights::{RowErrors, Shift, WeightFormat};
 use crate::ElementType;
 use crate::Position;
@@ -189,12 +197,13 @@ pub(super) fn output_errors(
     let mut columns = vec![Column::default(); exact.out.len()];
     for (n, &j) in exact.keys.iter().enumerate() {
         let (upper, lost) = (weights.upper[n], weights.lost_of(n));
+        let share = call.share(at, j);
         for ((column, &o), v) in columns.iter_mut().zip(&exact.out).zip(call.v(at, j)) {
-            let size = v.abs();
-            column.shift.add(weights, n, (v - o).abs());
+            let size = share * v.abs();
+            column.shift.add(weights, n, (share * v - o).abs());
             column.size += upper * size;
             column.max = column.max.max(size);
-            column.flushed += if size < smallest { upper * size } else { 0.0 };
+            column.flushed += if v.abs() < smallest { upper * size } else { 0.0 };
             column.lost += lost * size;
         }
     }
@@ -204,14 +213,14 @@ pub(super) fn output_errors(
         each.for_each(|(column, o)| column.shift.add(weights, exact.keys.len(), o.abs()));
     }
     let flushes = (exact.logits().count() + errors.rises + 2) as f64 * 4.0 * TINY;
+    let (most, factor_error) = (call.most_share(), gamma(call.share_roundings()));
     let finish = |(column, &o): (&Column, &f64)| {
         let overflow = column.max * count >= HUGE;
         let sums = sum_error * (column.size.min(column.max) + o.abs());
-        let rest = sums / (1.0 - sum_error) + column.flushed + column.lost + flushes * (1.0 + column.max);
-        OutError {
-            moved: column.shift.size() / (1.0 - sum_error),
-            rest: if overflow { f64::INFINITY } else { rest },
-        }
+        let rest = sums / (1.0 - sum_error) + column.flushed + column.lost + flushes * (most + column.max);
+        let moved = column.shift.size() / (1.0 - sum_error);
+        let rest = rest + factor_error * (o.abs() + moved + rest);
+        OutError { moved, rest: if overflow { f64::INFINITY } else { rest } }
     };
     columns.iter().zip(&exact.out).map(finish).collect()
 }

@@ -2,7 +2,7 @@
 
 use crate::pattern::{Pattern, Site};
 use crate::score::{Pair, Rule};
-use crate::{Attention, AttentionShape, Element, Error, Inputs, Position, Result, Strides};
+use crate::{Attention, AttentionShape, Dropout, Element, Error, Inputs, Position, Result, Strides};
 use std::borrow::Cow;
 
 /// A call whose sizes have been checked: nothing below can index past an end.
@@ -110,6 +110,23 @@ impl<'a> Call<'a> {
     pub(super) fn v(&self, at: Position, j: u32) -> impl Iterator<Item = f64> + '_ {
         let start = self.strides[2].at(at.batch, self.shape.kv_head(at.head), j as usize);
         self.v[start..start + self.shape.value_dim].iter().map(|&x| x.into())
+    }
+
+    /// What is left of a weight where it meets its value: 1, or with dropout 0 or 1 / (1 - rate).
+    pub(super) fn share(&self, at: Position, j: u32) -> f64 {
+        self.attention.score.dropout_term().map_or(1.0, |dropout| {
+            if dropout.keeps(at.batch, at.head, at.i, j as usize) { dropout.factor() } else { 0.0 }
+        })
+    }
+
+    /// The largest [`share`](Self::share) that there may be.
+    pub(super) fn most_share(&self) -> f64 {
+        self.attention.score.dropout_term().map_or(1.0, Dropout::factor)
+    }
+
+    /// Roundings of a product with a share: its own, and that of the factor.
+    pub(super) fn share_roundings(&self) -> usize {
+        if self.attention.score.dropout_term().is_some() { 2 } else { 0 }
     }
 
     /// scale q_i . k_j.

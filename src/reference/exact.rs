@@ -26,7 +26,7 @@ impl Exact {
 
 /// Two passes over S_i: the scores with their maximum M, then
 /// l = sum exp(s_j - M), o = sum exp(s_j - M) v_j / l, lse = M + ln l. A score, or an attended
-/// value, that is NaN or infinite makes all of the row NaN. A sink is one more score, without a value.
+/// value, that is NaN or infinite makes all of the row NaN. With dropout a value counts 0 times or 1 / (1 - rate) times. A sink is one more score, without a value.
 pub(super) fn solve(call: &Call<'_>, at: Position) -> Exact {
     let (keys, sink) = (call.keys(at), call.sink(at.head));
     let q = call.q(at);
@@ -57,8 +57,9 @@ pub(super) fn solve(call: &Call<'_>, at: Position) -> Exact {
     for (&j, score) in row.keys.iter().zip(&row.scores) {
         let p = (score - max).exp();
         l += p;
+        let met = p * call.share(at, j);
         for (o, v) in row.out.iter_mut().zip(call.v(at, j)) {
-            *o += p * v;
+            *o += met * v;
         }
     }
     row.out.iter_mut().for_each(|o| *o /= l);

@@ -3,7 +3,7 @@
 //! ```text
 //! S_i   = { j : keep(i, j), and no term of the score removes the pair }
 //! lse_i = ln sum_{j in S_i} exp(score(i, j))
-//! o_i   = sum_{j in S_i} exp(score(i, j) - lse_i) v_j          S_i empty: o_i = 0, lse_i = f32::MIN
+//! o_i   = sum_{j in S_i} exp(score(i, j) - lse_i) v_j          S_i empty: o_i = 0, lse_i = f32::MIN; with dropout keep_ij / (1 - rate) v_j
 //! ```
 //!
 //! On purpose another algorithm than the kernels': no blocks, no running maximum, no base 2, no block mask; two

@@ -30,7 +30,7 @@ use crate::Counter;
 use crate::Position;
 use crate::pattern::Pattern;
 use crate::score::Rule;
-use crate::{Attention, AttentionShape, Element, ElementType, Error, Inputs, Result, Strides};
+use crate::{Attention, AttentionShape, Element, Error, Inputs, Result, Strides};
 use rayon::prelude::*;
 
 /// How far ahead the addressed key is, in nats: exp(-26) = 5e-12.
@@ -64,7 +64,8 @@ pub fn count_inputs<Q: Element, KV: Element>(
 /// the final division and the storage of the output; and, since WGSL's exp2(0) need not be 1, what summing n equal
 /// numbers that are not quite 1 may cost, but no more than 1/8 of a key: one key too few or too many moves out by
 /// about 1 / (2 n) where half of the values are 1. (With exp2(0) = 1 all sums are of integers below 2^24 and
-/// exact.) An f16 or bf16 output hides single keys in rows of more than 2^9 or 2^6 keys: use shorter rows or an f32
+/// exact.) With dropout a key that is kept counts f = 1 / (1 - rate) times, one that is dropped does not; 1/8 is f/8 then, and there is gamma_2
+/// more for the factor. An f16 or bf16 output hides single keys in rows of more than 2^9 or 2^6 keys: use shorter rows or an f32
 /// output.
 ///
 /// # Errors
@@ -85,11 +86,12 @@ pub fn check_count<Q: Element, KV: Element, O: Element>(
         let n = keys.len() + usize::from(call.sink(at.head).is_some());
         let mut counts = vec![0.0; shape.value_dim];
         for &j in &keys {
-            counts.iter_mut().zip(call.v(at, j)).for_each(|(count, v)| *count += v);
+            let share = call.share(at, j);
+            counts.iter_mut().zip(call.v(at, j)).for_each(|(count, v)| *count += share * v);
         }
         let out = got.row(at).zip(&counts).map(|(got, count)| match n {
             0 => (got, 0.0, 0.0),
-            _ => (got, count / n as f64, count_tolerance(attention.storage.out, *count, n)),
+            _ => (got, count / n as f64, count_tolerance(&call, *count, n)),
         });
         let lse = got.lse(at).map(|lse| match n {
             0 => (lse, f64::from(f32::MIN), 0.0),
@@ -101,9 +103,10 @@ pub fn check_count<Q: Element, KV: Element, O: Element>(
     Ok(report.concluded())
 }
 
-fn count_tolerance(output: ElementType, count: f64, n: usize) -> f64 {
-    let rounding = (2.5 * E + U + output.rounding()) * count;
-    (rounding + (2.0 * gamma(2 * n + 2) * count).min(0.125)) / n as f64
+fn count_tolerance(call: &Call<'_>, count: f64, n: usize) -> f64 {
+    let factor = gamma(call.share_roundings());
+    let rounding = (2.5 * E + U + call.attention.storage.out.rounding() + factor) * count;
+    (rounding + (2.0 * gamma(2 * n + 2) * count).min(0.125 * call.most_share())) / n as f64
 }
 
 /// lse = ln(n exp2(0)) with sums, log and products, but never half a key.
@@ -175,7 +178,7 @@ pub fn gather_inputs<Q: Element, KV: Element>(
     Ok(Gather { tensors, targets })
 }
 
-/// Checks what a kernel made of [`gather_inputs`]: where the target is attended, out is its value, less a sink's share, within
+/// Checks what a kernel made of [`gather_inputs`]: where the target is attended, out is its value, less a sink's share and as often as dropout lets it count, within
 ///
 /// ```text
 /// (2.5 E + u + u_out) |v_tc|  +  min( 2 gamma_{2 Lk + 2} |v_tc|, 1/4 )  +  128 (Lk - 1) exp(-25)
@@ -216,13 +219,17 @@ pub fn check_gather<Q: Element, KV: Element, O: Element>(
     let others = 128.0 * (shape.kv_len - 1) as f64 * (1.0 - LEAD).exp();
     let (relative, sums) =
         (2.5 * E + U + attention.storage.out.rounding(), 2.0 * gamma(2 * shape.kv_len + 2));
-    let tolerance = |v: f64| relative * v.abs() + (sums * v.abs()).min(0.25) + others;
+    let (most, factor) = (call.most_share(), gamma(call.share_roundings()));
+    let tolerance =
+        |v: f64| (relative + factor) * v.abs() + (sums * v.abs()).min(0.25 * most) + most * others;
     let hit = |&at: &Position| {
         let target = gather.targets[at.row(shape)];
         // What a sink leaves to the target.
         let score = || call.score(call.product(&call.q(at), at, target), at, target);
         let share = call.sink(at.head).map_or(1.0, |sink| 1.0 / (1.0 + (sink - score()).exp()));
-        let out = got.row(at).zip(call.v(at, target)).map(|(got, v)| (got, share * v, tolerance(v)));
+        let met = call.share(at, target);
+        let values = call.v(at, target).map(|v| met * v);
+        let out = got.row(at).zip(values).map(|(got, v)| (got, share * v, tolerance(v)));
         Report::of_row(at, out, None)
     };
     let miss = |&at: &Position| {

@@ -5,8 +5,19 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 /// The names of the terms; `scale` is the factor of q . k.
-pub(super) const NAMES: [&str; 10] =
-    ["plain", "scale", "relative", "segments", "temperature", "softcap", "alibi", "buckets", "bias", "sinks"];
+pub(super) const NAMES: [&str; 11] = [
+    "plain",
+    "scale",
+    "relative",
+    "segments",
+    "temperature",
+    "softcap",
+    "alibi",
+    "buckets",
+    "bias",
+    "sinks",
+    "dropout",
+];
 
 /// What is given for a term.
 pub(super) struct Fields<'t> {

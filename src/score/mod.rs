@@ -4,6 +4,7 @@
 //! score(i, j) = term_n( ... term_1( scale q_i . k_j ) )          the terms in the order of [`Term`]
 //! D           = (i + Lk - Lq) - j                                the distance, counted from the aligned ends
 //! l_i         = sum_j exp(score(i, j)) + exp(sink_h)             where the call has sinks
+//! o_i         = sum_j keep_ij / (1 - rate) exp(score(i, j)) v_j / l_i       where it has dropout
 //! ```
 //!
 //! Each term is one small file here (formula in f64, tensors, its part of the error bound) and one of the same name in
@@ -15,6 +16,7 @@ mod alibi;
 mod bias;
 mod buckets;
 mod custom;
+mod dropout;
 mod fields;
 mod relative;
 mod rule;
@@ -23,11 +25,13 @@ mod sinks;
 mod softcap;
 mod temperature;
 mod text;
+mod threefry;
 
 pub use alibi::{Alibi, Slopes};
 pub use bias::Bias;
 pub use buckets::Buckets;
 pub use custom::{Custom, CustomPair};
+pub use dropout::Dropout;
 pub use relative::Relative;
 pub use rule::TermTensor;
 pub(crate) use rule::{Known, Pair, Products, Rule, TensorGradient};
@@ -78,6 +82,8 @@ pub enum Term {
     Custom(Custom),
     /// Gives every row one more logit, without a value.
     Sinks(Sinks),
+    /// Drops weights at random.
+    Dropout(Dropout),
 }
 
 impl Term {
@@ -93,6 +99,7 @@ impl Term {
             Self::Bias(term) => term,
             Self::Custom(term) => term,
             Self::Sinks(term) => term,
+            Self::Dropout(term) => term,
         }
     }
 
@@ -112,7 +119,7 @@ macro_rules! terms {
     };
 }
 
-terms!(Relative, Segments, Temperature, Softcap, Alibi, Buckets, Bias, Custom, Sinks);
+terms!(Relative, Segments, Temperature, Softcap, Alibi, Buckets, Bias, Custom, Sinks, Dropout);
 
 impl Score {
     /// scale q . k with a scale of 1 / sqrt(d) (Vaswani 2017, eq. 1), without terms.
@@ -125,12 +132,15 @@ impl Score {
         Self { scale: Some(scale), ..self }
     }
 
-    /// Adds a term; one of the same name is replaced.
+    /// Adds a term; one of the same name is replaced. [`Dropout`] of a rate of 0 is none.
     pub fn with(mut self, term: impl Into<Term>) -> Self {
         let term = term.into();
         self.terms.retain(|other| other.name() != term.name());
-        self.terms.push(term);
-        self.terms.sort();
+        let is_none = matches!(&term, Term::Dropout(dropout) if dropout.rate() == 0.0);
+        if !is_none {
+            self.terms.push(term);
+            self.terms.sort();
+        }
         self
     }
 
@@ -147,6 +157,11 @@ impl Score {
     /// Adds the linear biases of ALiBi, with the paper's slopes.
     pub fn alibi(self) -> Self {
         self.with(Alibi::default())
+    }
+
+    /// Drops weights at random: see [`Dropout`].
+    pub fn dropout(self, rate: f32, seed: u64) -> Self {
+        self.with(Dropout::new(rate, seed))
     }
 
     /// The terms, in the order in which they apply.
@@ -168,6 +183,14 @@ impl Score {
     pub fn softcap_value(&self) -> Option<f32> {
         self.terms.iter().find_map(|term| match term {
             Term::Softcap(softcap) => Some(softcap.cap()),
+            _ => None,
+        })
+    }
+
+    /// Its dropout, if it has any.
+    pub fn dropout_term(&self) -> Option<&Dropout> {
+        self.terms.iter().find_map(|term| match term {
+            Term::Dropout(dropout) => Some(dropout),
             _ => None,
         })
     }
@@ -198,7 +221,7 @@ impl Score {
 
     /// Whether some term acts on the score of a pair.
     pub(crate) fn changes_pairs(&self) -> bool {
-        self.rules().any(|rule| !rule.is_of_rows())
+        self.rules().any(Rule::is_of_pairs)
     }
 
     /// The factor of q . k for heads of `head_dim` elements.

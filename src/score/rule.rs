@@ -143,6 +143,16 @@ pub(crate) trait Rule {
         false
     }
 
+    /// Whether the term acts on the weights where they meet the values, and not on scores: [`Dropout`](super::Dropout).
+    fn is_of_weights(&self) -> bool {
+        false
+    }
+
+    /// Whether the term acts on the score of a pair.
+    fn is_of_pairs(&self) -> bool {
+        !self.is_of_rows() && !self.is_of_weights()
+    }
+
     /// One more logit of the rows of a head, which has no value.
     fn sink(&self, head: usize, tensors: &Tensors<'_>) -> Option<f64> {
         let _ = (head, tensors);

@@ -6,7 +6,7 @@
 //! ```
 
 use super::fields::{Fields, NAMES, Written};
-use super::{Alibi, Bias, Buckets, Relative, Score, Segments, Sinks, Softcap, Temperature, Term};
+use super::{Alibi, Bias, Buckets, Dropout, Relative, Score, Segments, Sinks, Softcap, Temperature, Term};
 use crate::names::nearest_first;
 use crate::{Error, Result};
 use std::fmt::{Display, Formatter};
@@ -30,6 +30,7 @@ impl Score {
             "buckets" => Buckets::read(&fields)?.into(),
             "bias" => Bias::read(&fields)?.into(),
             "sinks" => fields.only(&[]).map(|()| Sinks.into())?,
+            "dropout" => Dropout::read(&fields)?.into(),
             "" => return Err("expected a term".into()),
             name => {
                 let known = nearest_first(name, NAMES);
@@ -53,6 +54,7 @@ impl Score {
 /// | `buckets` | `count`, `max_distance`, `bidirectional=false` |
 /// | `bias` | `offset=0`, `batch=0`, `head=0`, `query=0`, `key=0` |
 /// | `sinks` | |
+/// | `dropout` | `rate`, `seed=0` |
 ///
 /// ```
 /// use wgpu_attention::{Alibi, Score, Slopes};
@@ -124,6 +126,8 @@ mod tests {
             Score::new().scale(1.0),
             Score::new().scale(-1e-30).with(Temperature),
             Score::new().softcap(30.5).alibi().with(Sinks),
+            Score::new().with(Sinks).dropout(0.1, u64::MAX),
+            Score::new().dropout(1e-9, 0),
             Score::new().with(Alibi::new(Slopes::Mpt).symmetric(true)),
             Score::new().with(Alibi::new(Slopes::Given)),
             Score::new().with(Buckets::new(32, 128).bidirectional(true)),
@@ -162,6 +166,8 @@ mod tests {
             ("sinks + sinks", "`sinks` given twice"),
             ("scale:factor=1 + scale:factor=2", "`scale` given twice"),
             ("buckets:count=-1,max_distance=4", "`count` of `buckets`: need a whole number, got `-1`"),
+            ("dropout:seed=3", "`dropout` needs `rate`, a number"),
+            ("dropout:rate=0.1,seed=-3", "`seed` of `dropout`: need a whole number, got `-3`"),
             ("temperature:per=head", "`temperature` has no parameters, not `per`"),
             ("bias:keys=1", "`bias` has no parameter `keys`: `key`, "),
         ] {

@@ -144,6 +144,11 @@ impl AttentionVariant {
         });
         texts.extend(self.relative_texts());
         texts.push(score::rows(&self.score));
+        texts.extend(score::weights(
+            &self.score,
+            include_str!("../../shaders/score/dropout_tile.wgsl"),
+            include_str!("../../shaders/score/no_dropout.wgsl"),
+        ));
         match self.score.term("segments") {
             Some(_) => texts.extend([
                 include_str!("../../shaders/score/segments_tile.wgsl").into(),
@@ -277,10 +282,13 @@ impl AttentionVariant {
             Score::new().with(Relative::new(63, 127)),
             Score::new().with(Relative::new(63, 127).u(true).w(true).clip(true)),
             Score::new().with(Sinks),
+            Score::new().dropout(0.1, 1),
+            Score::new().softcap(30.0).with(Sinks).dropout(0.1, 1),
             Score::new().softcap(30.0).bias(bias).with(Alibi::default()),
         ] {
             list.push(Self { score, stats: Stats::Lse, ..small(64, 64) });
         }
+        list.push(Self { score: Score::new().dropout(0.1, 1), packed: true, ..few(128, TileLimits::CPU) });
         for relative in [Relative::new(63, 127), Relative::new(63, 127).u(true).w(true)] {
             list.push(Self { score: Score::new().with(relative), ..base(64, 64, TileLimits::CPU) });
             let score = Score::new().with(relative).with(Segments).softcap(2.0);

@@ -200,6 +200,11 @@ impl BackwardVariant {
         } else {
             texts.push(include_str!("../../shaders/backward/no_segments.wgsl").into());
         }
+        texts.extend(score::weights(
+            &self.score,
+            include_str!("../../shaders/backward/dropout.wgsl"),
+            include_str!("../../shaders/backward/no_dropout.wgsl"),
+        ));
         texts.push(match adds_rows(&self.score) {
             true => include_str!("../../shaders/backward/added.wgsl").into(),
             false => include_str!("../../shaders/backward/no_added.wgsl").into(),
@@ -340,6 +345,7 @@ impl BackwardVariant {
             ("relative_rows", Score::new().with(relative), 64),
             ("relative_biases", Score::new().with(relative), 7),
             ("segments", Score::new().with(Segments), 7),
+            ("bias", Score::new().bias(BiasStrides::default()).dropout(0.1, 1), 7),
         ] {
             list.push(Self { score, ..base(BackwardRows::Tensor(name), dim) });
         }
@@ -370,6 +376,7 @@ impl BackwardVariant {
             }
             list.push(Self { score: Score::new().softcap(3.0).with(Temperature), ..base(rows, 64) });
             list.push(Self { score: Score::new().with(Segments), ..base(rows, 64) });
+            list.push(Self { score: Score::new().dropout(0.1, 1), ..base(rows, 64) });
             for (dim, relative) in [(64, Relative::new(63, 127)), (7, Relative::new(63, 127).u(true).w(true))]
             {
                 list.push(Self { score: Score::new().with(relative), ..base(rows, dim) });

@@ -54,8 +54,19 @@ pub(super) fn rows(score: &Score) -> String {
     of_rows.map_or(none.into(), |rule| rule.shader().into_owned())
 }
 
+/// What stands between the weights of a row's pairs and the values: dropout, as a forward tile or a backward pass has it, or nothing.
+pub(super) fn weights(score: &Score, of_score: &'static str, none: &'static str) -> Vec<String> {
+    match score.dropout_term() {
+        Some(dropout) => {
+            let generator = include_str!("../../shaders/lib/threefry.wgsl");
+            vec![generator.into(), dropout.shader().into_owned(), of_score.into()]
+        }
+        None => vec![none.into()],
+    }
+}
+
 fn pair_rules(score: &Score) -> impl Iterator<Item = &dyn Rule> {
-    score.rules().filter(|rule| !rule.is_of_rows())
+    score.rules().filter(|rule| rule.is_of_pairs())
 }
 
 /// The function `score_slope`: the derivative of `score` by the product, or by what a pair reads of a tensor, by the chain rule.

@@ -75,7 +75,9 @@ impl WeightsVariant {
         let mut members = vec![("kernel", "KernelParams"), ("keep", "KeepParams")];
         members.extend(["q", "k", "v"].map(|tensor| (tensor, "Rows")));
         let shape = crate::AttentionShape::new(1, 1, 1, self.head_dim);
-        let terms = self.score.rules().filter_map(|rule| rule.params(&shape));
+        // Dropout acts on values, of which there are none.
+        let terms =
+            self.score.rules().filter(|rule| rule.is_of_pairs()).filter_map(|rule| rule.params(&shape));
         members.extend(terms.map(|block| (block.member, block.name)));
         members
     }

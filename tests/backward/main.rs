@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `gradients.rs` | every element within its bound of the formula in f64 |
 //! | `counts.rs` | gradients that are integers: the exact set of pairs |
+//! | `dropout.rs` | dropout: the bound, and each pair by itself |
 //! | `oracles.rs` | what a bound over random inputs would miss: read-out, planted keys, sums, factors |
 //! | `relations.rs` | repeats, NaN that stays out, rows and keys without partners |
 //! | `relative.rs` | relative rows |
@@ -13,6 +14,7 @@
 //! | `state.rs` | what the forward pass leaves of a row: (m, l) |
 
 mod counts;
+mod dropout;
 mod gradients;
 mod mutants;
 mod oracles;

@@ -1,6 +1,7 @@
 //! Faults planted in the shader text: the checks must find them.
 
 use crate::counts::{self, Of};
+use crate::dropout;
 use crate::gradients::close_on;
 use crate::relations::{holes, nothing_leaks, strange_values_show};
 use crate::relative::relative_on;
@@ -62,6 +63,13 @@ const SUITE: Suite<Gpu> = Suite {
             let bias = Score::new().bias(BiasStrides::broadcast([2, 4, 70, 150]));
             scored(gpu, bias, BiasValues::Holes)
         }),
+        ("dropout", |gpu| {
+            let dropped = case().score(Score::new().dropout(0.4, 17));
+            close_on(gpu, &dropped, &dropped.parts()).and(close_on(&staged(gpu), &dropped, &dropped.parts()))
+        }),
+        ("dropout by pairs", dropout::pairs_on),
+        ("dropout by tensors", dropout::tensors_close),
+        ("strange dropout", dropout::strange_on),
         ("count dq", |gpu| count(gpu, Score::new().scale(0.5), Of::Dq)),
         ("count dk", |gpu| count(gpu, Score::new().scale(0.5), Of::Dk)),
         ("count dv", |gpu| count(gpu, Score::new().scale(0.5), Of::Dv)),

@@ -6,6 +6,7 @@
 //! | `mixed.rs` | q in f32, k and v in 16 bits |
 //! | `terms.rs` | the bound: scale, temperature, softcap, ALiBi, buckets, bias |
 //! | `custom.rs` | scores of the caller's own: the bound, and what they may not do |
+//! | `dropout.rs` | dropout: exactly the weights that the generator says, and the bound |
 //! | `formulas.rs` | calls whose result is a formula |
 //! | `placement.rs` | the bound: layouts, gaps, offsets, reversed tensors, forced tiles, mask blocks |
 //! | `sets.rs` | count and gather tests: the exact set of keys, for every pattern |
@@ -24,6 +25,7 @@
 
 mod cooperative;
 mod custom;
+mod dropout;
 mod few_queries;
 mod formulas;
 mod harness;

@@ -48,6 +48,8 @@ fn terms() {
         Score::new().with(Relative::new(299, 370).u(true).w(true)),
         Score::new().with(Segments),
         Score::new().with(Sinks),
+        // Weights are those of the softmax.
+        Score::new().dropout(0.5, 1),
     ] {
         for pattern in ["causal", "mask_of_all"] {
             let case = Case::new(shape().score(score.clone())).pattern(picked(pattern, &shape().extent(), 2));

@@ -106,6 +106,7 @@ fn bad_shapes_are_refused_one_by_one() {
     refused(shape.kv_len(65), good(), &["kv_len", "64", "65"]);
     refused(shape.score(Score::new().softcap(1.0)), good(), &["softcap"]);
     refused(shape.score(Score::new().alibi()), good(), &["alibi"]);
+    refused(shape.score(Score::new().dropout(0.1, 1)), good(), &["dropout: need none for LSH attention"]);
     let bias = Score::new().bias(BiasStrides::broadcast([1, 1, 64, 64]));
     refused(shape.score(bias), good(), &["bias"]);
     refused(shape.layouts(Layouts::default().k(Layout::Blhd)), good(), &["k_layout"]);

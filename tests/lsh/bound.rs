@@ -119,7 +119,15 @@ impl Config {
         let v_row = |j: u32| &v[j as usize * dv..][..dv];
         row_of(
             device,
-            Walk { parts: &parts, tile: self.tile, center, halves: false, base_e: false, sink: None },
+            Walk {
+                parts: &parts,
+                tile: self.tile,
+                center,
+                halves: false,
+                base_e: false,
+                sink: None,
+                dropout: None,
+            },
             self.attention.storage.out,
             v_row,
             score,

@@ -95,6 +95,12 @@ pub(crate) const CHECKS: &[(&str, Check<Subject>)] = &[
         bound_of_parts(&s.small, &of_rows, &cut(&of_rows, Cut::Gathers, 1))?;
         bound_on(&s.split, &few).and(bound_on(&s.direct, &of_rows)).map(drop)
     }),
+    ("dropout", |s| {
+        let (of_rows, few) = dropout();
+        count_on(&s.small, &of_rows).and(gather_on(&s.small, &of_rows)).and(count_on(&s.small, &few))?;
+        bound_of_parts(&s.small, &of_rows, &cut(&of_rows, Cut::Gathers, 1)).map(drop)
+    }),
+    ("direct dropout", |s| count_on(&s.direct, &dropout().0).map(drop)),
     ("removed", |s| removed().iter().try_for_each(|case| count_on(&s.small, case).map(drop))),
     ("gathered terms", |s| {
         let case = case(biased(shape()), Full);
@@ -186,6 +192,16 @@ fn terms() -> [Case; 2] {
     let all = biased(scored(Score::new().softcap(2.0).alibi()));
     let with_lse = Case { lse: true, ..case(&all, Causal) };
     [case(&all, Full).bias(BiasValues::Holes), with_lse.kind(Kind::Offset)]
+}
+
+/// Many queries, and few whose heads share tiles.
+fn dropout() -> (Case, Case) {
+    let drops = |case: Case| {
+        let score = case.attention.score.clone().dropout(0.4, 17);
+        case.score(score)
+    };
+    let [few, ..] = packed();
+    (drops(case(shape(), Causal)), drops(few))
 }
 
 fn removed() -> [Case; 2] {

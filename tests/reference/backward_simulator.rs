@@ -2,7 +2,7 @@
 
 use super::rounding::Device;
 use super::scores::{LOWEST, hyperbolic, product, related, relative_rows, term_of_score};
-use super::simulator::{State, Walk, attention_state, halved};
+use super::simulator::{State, Walk, attention_state, dropout_factor, halved};
 use std::f64::consts::LOG2_E;
 use wgpu_attention::reference::Position;
 use wgpu_attention::{Attention, AttentionShape, Element, ElementType, Inputs, Strides, Term};
@@ -87,6 +87,7 @@ impl<Q: Element, KV: Element, O: Element> Backward<'_, Q, KV, O> {
                     halves: false,
                     base_e: self.base_e(),
                     sink: self.inputs.get("sinks").map(|sinks| sinks[self.at(row).head].into()),
+                    dropout: self.attention.score.dropout_term().map(|dropout| (*dropout, self.at(row))),
                 };
                 attention_state(device, self.attention, &self.inputs, self.at(row), &walk)
             })
@@ -208,6 +209,7 @@ impl<Q: Element, KV: Element, O: Element> Backward<'_, Q, KV, O> {
         if by_keys {
             d_p = device.mul(record.over_l, d_p);
         }
+        let d_p = self.met(device, (at, j), d_p);
         let t = device.add(d_p, -record.d);
         let Some((e, slope)) = self.power(device, record, (at, j), side * sign(t)) else { return 0.0 };
         device.push = side;
@@ -363,7 +365,19 @@ impl<Q: Element, KV: Element, O: Element> Backward<'_, Q, KV, O> {
     /// p, pushed to a side. The kernel has it from the same e as ds; for each gradient its own is the worst.
     fn weight(&self, device: &mut Device, record: &Record, at: (Position, u32), side: f64) -> f64 {
         let Some((e, _)) = self.power(device, record, at, side) else { return 0.0 };
+        let e = self.met(device, at, e);
         if self.is(Fault::NotOverL) { e } else { device.mul(record.over_l, e) }
+    }
+
+    /// What dropout leaves of x.
+    fn met(&self, device: &mut Device, (at, j): (Position, u32), x: f64) -> f64 {
+        match self.attention.score.dropout_term() {
+            None => x,
+            Some(dropout) if dropout.keeps(at.batch, at.head, at.i, j as usize) => {
+                device.mul(dropout_factor(dropout), x)
+            }
+            Some(_) => 0.0,
+        }
     }
 
     fn scale(&self) -> f64 {

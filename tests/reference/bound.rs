@@ -73,6 +73,11 @@ impl Config {
         };
         let subnormal = draw.bits(20).is_multiple_of(8);
         let score = Self::score(&draw, &shape, bias, subnormal);
+        let halves = (storage.q, storage.kv) == (F16, F16) && draw.bits(21).is_multiple_of(2);
+        // Matrices do not drop.
+        let rate = pick(&draw, 29, &[0.1, 0.5, 0.9]);
+        let drops = !halves && draw.bits(28).is_multiple_of(4);
+        let score = if drops { score.dropout(rate, seed) } else { score };
         let kind = pick(&draw, 14, &Kind::ALL);
         let tile = pick(&draw, 15, &[1, 4, 16, 64, 128]);
         let (parts, reversed) = (pick(&draw, 16, &[1, 1, 2, 3]), draw.bits(17).is_multiple_of(2));
@@ -86,7 +91,7 @@ impl Config {
             tile,
             reversed,
             subnormal,
-            halves: (storage.q, storage.kv) == (F16, F16) && draw.bits(21).is_multiple_of(2),
+            halves,
         }
     }
 
@@ -189,6 +194,7 @@ impl Config {
                     halves: self.halves,
                     base_e: !self.attention.score.is_plain(),
                     sink: inputs.get("sinks").map(|sinks| sinks[at.head].into()),
+                    dropout: self.attention.score.dropout_term().map(|dropout| (*dropout, at)),
                 };
                 let (out, lse) = attention_row(&mut device, &self.attention, &inputs, at, walk);
                 let elements =
@@ -275,6 +281,7 @@ fn no_rounding_exceeds_the_bound() {
         ("relative", 10),
         ("sinks", 11),
         ("segments", 12),
+        ("dropout", 13),
     ] {
         let has = |config: &Config| match is {
             0 => config.has("softcap"),
@@ -287,6 +294,7 @@ fn no_rounding_exceeds_the_bound() {
             10 => config.has("relative"),
             11 => config.has("sinks"),
             12 => config.has("segments"),
+            13 => config.has("dropout"),
             9 => config.attention.storage.q != config.attention.storage.kv,
             _ => {
                 let long = is == 5 || config.attention.shape.kv_len >= 32 && !config.causal;

@@ -97,6 +97,8 @@ fn every_term_alone_and_all_together() {
         Score::new().bias(bias),
         Score::new().with(Sinks),
         Score::new().softcap(2.0).with(Temperature).with(Sinks),
+        Score::new().dropout(0.4, 5),
+        Score::new().softcap(2.0).with(given.clone()).with(Sinks).dropout(0.4, 6),
         Score::new().with(Segments),
         Score::new().with(Segments).with(Temperature).softcap(2.0),
         Score::new().softcap(2.0).with(Temperature).with(given).bias(bias),

@@ -106,7 +106,7 @@ fn no_rounding_exceeds_the_bound_of_the_gradients() {
     for kind in Kind::ALL {
         show(&format!("{kind:?}"), &|config| config.kind == kind);
     }
-    for term in ["softcap", "temperature", "alibi", "bias", "buckets", "relative", "segments"] {
+    for term in ["softcap", "temperature", "alibi", "bias", "buckets", "relative", "segments", "dropout"] {
         show(term, &|config| config.has(term));
     }
     show("parts", &|config| config.parts > 1);

@@ -174,7 +174,7 @@ pub(crate) fn term_of_score<Q: Element, KV: Element>(
             let at = buckets.bucket(distance) * shape.heads + at.head;
             device.add(s, tensor("bucket_table")[at].into())
         }
-        Term::Relative(_) | Term::Sinks(_) => s, // in the product; in the row
+        Term::Relative(_) | Term::Sinks(_) | Term::Dropout(_) => s, // in the product; in the row; in the weights
         Term::Segments(_) => {
             let own = segments_of_row(device, attention, inputs, at, j);
             device.add(s, own)

@@ -3,7 +3,7 @@
 use super::rounding::Device;
 use super::scores::{DROPPED, scores_of};
 use wgpu_attention::reference::Position;
-use wgpu_attention::{Attention, Element, ElementType, Inputs};
+use wgpu_attention::{Attention, Dropout, Element, ElementType, Inputs};
 
 /// 2 log2(e) in f32.
 const TWICE_LOG2_E: f64 = (2.0 * std::f32::consts::LOG2_E) as f64;
@@ -69,9 +69,21 @@ pub(crate) struct Walk<'a> {
     pub(crate) base_e: bool,
     /// One more logit, without a value: `shaders/score/sinks.wgsl`.
     pub(crate) sink: Option<f64>,
+    /// Weights dropped behind l: `shaders/score/dropout_tile.wgsl`.
+    pub(crate) dropout: Option<(Dropout, Position)>,
 }
 
 impl Walk<'_> {
+    /// Whether the weight of a key meets its value.
+    fn meets(&self, j: u32) -> bool {
+        self.dropout.is_none_or(|(dropout, at)| dropout.keeps(at.batch, at.head, at.i, j as usize))
+    }
+
+    /// The factor of the output, times that of dropout.
+    fn with_dropout(&self, device: &mut Device, factor: f64) -> f64 {
+        self.dropout.map_or(factor, |(dropout, _)| device.mul(dropout_factor(&dropout), factor))
+    }
+
     /// The weight of a score against a maximum.
     fn power(&self, device: &mut Device, s: f64, m: f64) -> f64 {
         let exponent = match self.base_e {
@@ -110,6 +122,11 @@ impl Walk<'_> {
     }
 }
 
+/// 1 / (1 - rate), as the host rounds it.
+pub(crate) fn dropout_factor(dropout: &Dropout) -> f64 {
+    f64::from((1.0 / (1.0 - f64::from(dropout.rate()))) as f32)
+}
+
 /// (s - m) log2(e), by way of halves, which do not overflow.
 pub(crate) fn halved(device: &mut Device, s: f64, m: f64) -> f64 {
     let half = device.fma(s, 0.5, -0.5 * m).max(-100.0);
@@ -146,7 +163,7 @@ fn state_of<'v, E: Element>(
         let begin = State { m, l, o: vec![0.0; walk.center.len()] };
         let new = part_row(device, keys, walk, begin, &v_row, &mut score);
         all = Some(match all {
-            None => normalised(device, new),
+            None => normalised(device, walk, new),
             Some(old) => merged(device, walk, old, new),
         });
     }
@@ -156,12 +173,13 @@ fn state_of<'v, E: Element>(
     State { m, l, o: o.into_iter().map(|o| device.store(o, output)).collect() }
 }
 
-fn normalised(device: &mut Device, state: State) -> State {
+fn normalised(device: &mut Device, walk: &Walk<'_>, state: State) -> State {
     if state.l == 0.0 {
         return state;
     }
     device.push = 1.0;
     let factor = device.div(1.0, state.l);
+    let factor = walk.with_dropout(device, factor);
     let o = state.o.iter().map(|&o| device.mul(o, factor)).collect();
     State { o, ..state }
 }
@@ -178,7 +196,8 @@ fn merged(device: &mut Device, walk: &Walk<'_>, old: State, new: State) -> State
         return State { m, l, o: old.o };
     }
     let factor = device.div(1.0, l);
-    let (new_factor, old_factor) = (device.mul(factor, new_weight), device.mul(factor, old_weight));
+    let new_factor = walk.with_dropout(device, factor);
+    let (new_factor, old_factor) = (device.mul(new_factor, new_weight), device.mul(factor, old_weight));
     let merge = |(&new, &old): (&f64, &f64)| {
         let new = device.mul(new, new_factor);
         device.fma(old, old_factor, new)
@@ -197,8 +216,8 @@ fn part_row<'v, E: Element>(
 ) -> State {
     let center = walk.center;
     for keys in keys.chunks(walk.tile) {
-        let sides: Vec<f64> =
-            keys.iter().map(|&j| if v_row(j)[0].into() >= center[0] { 1.0 } else { -1.0 }).collect();
+        let value = |j: u32| if walk.meets(j) { v_row(j)[0].into() } else { 0.0 };
+        let sides: Vec<f64> = keys.iter().map(|&j| if value(j) >= center[0] { 1.0 } else { -1.0 }).collect();
         let mut scores = Vec::with_capacity(keys.len());
         for (&j, &side) in keys.iter().zip(&sides) {
             device.push = side;
@@ -225,6 +244,7 @@ fn part_row<'v, E: Element>(
             sums.l = device.add(sums.l, p);
             device.push = side;
             let p = if walk.halves { device.store(128.0 * p, ElementType::F16) / 128.0 } else { p };
+            let p = if walk.meets(j) { p } else { 0.0 };
             device.push = 1.0;
             for (o, &v) in sums.o.iter_mut().zip(v_row(j)) {
                 let v = device.read(v);

@@ -1,5 +1,6 @@
 //! Buffers checked and bound to a plan: a call, ready to record.
 
+use super::dropout;
 use super::merge::Merge;
 use super::{AttentionPlan, Compiled, Outputs};
 use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, scratch};
@@ -33,6 +34,8 @@ pub struct AttentionBuffers<'a> {
     /// units of ln 2 where the score is scale q . k alone and in nats where it has terms; l the sum of the weights against it, so that lse = m +
     /// ln l in nats. A row with neither a key nor a sink has l = 0. Unlike lse, the two lose nothing where all of a row's scores are huge.
     pub state: Option<wgpu::BufferBinding<'a>>,
+    /// The seed of [`Dropout`](crate::Dropout), where it is another than the score's.
+    pub dropout_seed: Option<u64>,
 }
 
 impl<'a> AttentionBuffers<'a> {
@@ -43,7 +46,7 @@ impl<'a> AttentionBuffers<'a> {
         v: wgpu::BufferBinding<'a>,
         out: wgpu::BufferBinding<'a>,
     ) -> Self {
-        Self { q, k, v, tensors: vec![], out, lse: None, state: None }
+        Self { q, k, v, tensors: vec![], out, lse: None, state: None, dropout_seed: None }
     }
 
     /// Adds a tensor of one of the score's terms.
@@ -62,6 +65,28 @@ impl<'a> AttentionBuffers<'a> {
     pub fn state(mut self, state: wgpu::BufferBinding<'a>) -> Self {
         self.state = Some(state);
         self
+    }
+
+    /// Sets the seed of this call's [`Dropout`](crate::Dropout), in place of the score's: nothing is planned or compiled again.
+    ///
+    /// ```no_run
+    /// use wgpu_attention::wgpu::{Buffer, CommandEncoder, Device};
+    /// use wgpu_attention::{AttentionBuffers, AttentionShape, Causal, Kernels, Options, Score};
+    ///
+    /// fn train(device: &Device, encoder: &mut CommandEncoder, buffers: [&Buffer; 4]) -> wgpu_attention::Result<()> {
+    ///     let kernels = Kernels::new(device, Options::default())?;
+    ///     let shape = AttentionShape::new(1, 8, 1024, 64).score(Score::new().dropout(0.1, 0));
+    ///     let plan = kernels.attention(shape, &Causal)?;
+    ///     let [q, k, v, out] = buffers.map(Buffer::as_entire_buffer_binding);
+    ///     for step in 0..100 {
+    ///         let buffers = AttentionBuffers::new(q.clone(), k.clone(), v.clone(), out.clone());
+    ///         plan.bind(buffers.dropout_seed(step))?.encode(encoder);
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn dropout_seed(self, seed: u64) -> Self {
+        Self { dropout_seed: Some(seed), ..self }
     }
 
     fn outputs(&self) -> Outputs {
@@ -138,6 +163,7 @@ impl AttentionPlan {
         let (storage, limits) = (attention.storage, self.kernels.device().limits());
         let needed = attention.score.tensors(&attention.shape);
         check_names(&needed, buffers.tensors.iter().map(|(name, _)| *name))?;
+        dropout::check(attention, buffers.dropout_seed)?;
         if attention.shape.is_empty() {
             return Ok(buffers.clone());
         }
@@ -155,6 +181,7 @@ impl AttentionPlan {
             lse: lse.map(|lse| check("lse", lse, attention.len_lse(), ElementType::F32)).transpose()?,
             state: state.map(|state| check("state", state, len_state, ElementType::F32)).transpose()?,
             tensors: vec![],
+            dropout_seed: buffers.dropout_seed,
         };
         let mut named = vec![
             ("q", Some(&checked.q), Access::Read),
@@ -217,7 +244,7 @@ impl AttentionPlan {
         let total = if splits == 1 { None } else { buffers.state.clone() };
         let mut steps = vec![];
         for (part, pipeline) in inner.parts.iter().zip(pipelines) {
-            let params = part.params.clone();
+            let params = dropout::reseeded(part.params.clone(), &inner.attention, buffers.dropout_seed);
             let params = if merged.is_some() { params.with_merged_rows(&inner.attention) } else { params };
             let mut bindings = Bindings::default()
                 .with("q", buffers.q.clone())

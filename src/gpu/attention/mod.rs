@@ -7,6 +7,7 @@
 //! | `tables.rs` | one part: its mask, orders and parameters on the device |
 //! | `bind.rs` | [`AttentionBuffers`] checked and bound to a plan |
 //! | `outputs.rs` | what a call leaves beside out |
+//! | `dropout.rs` | another seed than the plan's |
 //! | `merge.rs` | the end of a call of several parts, rounds or splits; LSH attention uses it too |
 //! | `path.rs` | which kernel computes a call, and why |
 //! | `custom.rs` | the WGSL of the caller's own terms, checked |
@@ -19,6 +20,7 @@ mod bind;
 mod cache;
 #[cfg(feature = "custom")]
 mod custom;
+mod dropout;
 mod explain;
 mod host;
 mod merge;

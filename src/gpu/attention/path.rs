@@ -3,6 +3,7 @@
 use crate::gpu::kernels::Kernels;
 use crate::gpu::options::{Options, usable_size};
 use crate::mask::Parts;
+use crate::score::Rule;
 use crate::wgsl::{Matrices, Tile, TileKind, TileLimits};
 use crate::{Attention, ElementType, Error, KernelPath, MatmulShape, Result};
 
@@ -78,6 +79,10 @@ impl Kernels {
     pub(crate) fn matrices(&self, attention: &Attention) -> Result<Matrices> {
         if let Some(term) = attention.score.term("relative") {
             let need = "a score without relative rows, whose products matrix units do not make here";
+            return Err(Error::argument("score", need, term.name()));
+        }
+        if let Some(term) = attention.score.dropout_term() {
+            let need = "a score without dropout, which the tile of matrices does not do";
             return Err(Error::argument("score", need, term.name()));
         }
         self.matrices_for(&[("storage.q", attention.storage.q), ("storage.kv", attention.storage.kv)])

@@ -59,6 +59,9 @@
 //! With relative rows dq has k + r in place of k, dk q + u in place of q: above, sizes are then |k| + |r| and |q| + |u|, and m and N
 //! count twice, for the two may be added up apart. With segments dq has k + e, or k + r + e, and they count once more.
 //!
+//! Dropout gives each pair a share c, 0 or 1 / (1 - rate), of its value: do . v and sum |do v| are c times as large, with two roundings more, in dv
+//! a and P are c (a + gamma_2 P) and c P, and flushes in Z and in dv count 1 / (1 - rate) times.
+//!
 //! A sink has no value: its row gives ds = -p D, by the pair's formulas with t = -D, do . v and its error 0, and delta 0.
 //!
 //! In dq the common factor moves the gradient by a share of itself, and D is wrong for all keys alike, so along the mean key. Elements of
@@ -286,7 +289,7 @@ impl Rows<'_> {
                 sum.add(pulled, most, u, TINY);
             }
             for (sum, x) in dv.iter_mut().zip(&row.dout) {
-                sum.add(pair.a, pair.most, x.abs(), smallest_dout);
+                sum.add(pair.met[0], pair.met[1], x.abs(), smallest_dout);
             }
         }
         if !promised {
@@ -295,13 +298,15 @@ impl Rows<'_> {
         if pairs == 0 {
             return everywhere(0.0);
         }
-        let finish = |sums: &[Sum], scale: f64| {
-            let (g, flushes) =
-                (self.sum_error(pairs), (3 * self.products() * pairs + 4) as f64 * TINY * scale.max(1.0));
+        let finish = |sums: &[Sum], scale: f64, factor: f64| {
+            let (g, flushes) = (
+                self.sum_error(pairs),
+                (3 * self.products() * pairs + 4) as f64 * TINY * scale.max(1.0) * factor,
+            );
             let bound = |sum: &Sum| checked(scale * sum.bound(g) + flushes, sum.size * scale.max(1.0));
             sums.iter().map(bound).collect()
         };
-        (finish(&dk, self.scale()), finish(&dv, 1.0))
+        (finish(&dk, self.scale(), 1.0), finish(&dv, 1.0, self.call.call.most_share()))
     }
 
     /// B_dx of each term's tensor.

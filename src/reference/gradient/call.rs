@@ -169,9 +169,10 @@ impl Row {
         self.sink.map_or(0.0, |sink| -self.weight(sink) * self.d)
     }
 
-    /// dout_i . v_j.
+    /// dout_i . v_j, as often as the value counts.
     pub(super) fn dp(&self, call: &GradientCall<'_>, j: u32) -> f64 {
-        self.dout.iter().zip(call.call.v(self.at, j)).map(|(dout, v)| dout * v).sum()
+        let dp: f64 = self.dout.iter().zip(call.call.v(self.at, j)).map(|(dout, v)| dout * v).sum();
+        call.call.share(self.at, j) * dp
     }
 
     /// scale q_i . k_j.

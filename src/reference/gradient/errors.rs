@@ -147,6 +147,8 @@ pub(super) struct BoundedPair {
     pub(super) a: f64,
     /// P: the largest p^.
     pub(super) most: f64,
+    /// a and P of p as it meets dout: as often as the value counts.
+    pub(super) met: [f64; 2],
     /// t = dp - D.
     pub(super) t: f64,
     /// T: the largest |t^|.
@@ -177,12 +179,14 @@ impl BoundedPair {
         let (p, a, most, epsilon) = common.weight(row, score, clamped(inner, by.score));
 
         let values = Values::new(call, row, j);
-        let b_dp = gamma(row.dout.len() + 3) * values.size + values.flushed;
+        let share = values.share;
+        let b_dp = gamma(row.dout.len() + 3 + inner.share_roundings()) * values.size + values.flushed;
         let t = values.dp - row.d;
         let moved = (1.0 + 2.0 * U) * (b_dp + common.b_d);
         let t_most = t.abs() + moved;
         let count = row.dout.len() as f64;
-        let flushes = TINY * (8.0 * count + 8.0 + values.sum + common.out_size + t_most);
+        let factor = inner.most_share();
+        let flushes = TINY * (factor * (8.0 * count + 8.0 + values.sum) + common.out_size + t_most);
         let ds = p * t;
         let ds_error = a * t.abs() + most * moved + gamma(3) * most * t_most + flushes;
         let f_most = by.slope.score.abs() + by.slope.error;
@@ -198,6 +202,7 @@ impl BoundedPair {
             own: epsilon.exp_m1(),
             a,
             most,
+            met: [share * (a + gamma(inner.share_roundings()) * most), share * most],
             t,
             t_most,
             b_dp,
@@ -250,15 +255,18 @@ struct Values {
     flushed: f64,
     /// sum |v|.
     sum: f64,
+    /// How often the value counts, which is in the first three.
+    share: f64,
 }
 
 impl Values {
     fn new(call: &GradientCall<'_>, row: &Row, j: u32) -> Self {
         let storage = call.call.attention.storage;
         let [smallest_dout, smallest_v] = [storage.out, storage.kv].map(min_normal);
-        let mut sums = Self { dp: 0.0, size: 0.0, flushed: 0.0, sum: 0.0 };
+        let share = call.call.share(row.at, j);
+        let mut sums = Self { dp: 0.0, size: 0.0, flushed: 0.0, sum: 0.0, share };
         for (&dout, v) in row.dout.iter().zip(call.call.v(row.at, j)) {
-            let product = dout * v;
+            let product = share * dout * v;
             sums.dp += product;
             sums.size += product.abs();
             sums.sum += v.abs();

@@ -89,7 +89,7 @@ fn key(call: &GradientCall<'_>, rows: &[Row], n: usize, dk: &mut [f64], dv: &mut
         let (p, ds, by) = pair(call, row, j);
         let factor = call.scale() * ds * by.slope.score;
         add(dk, factor, &row.q);
-        add(dv, p, &row.dout);
+        add(dv, p * call.call.share(row.at, j), &row.dout);
         for added in &by.products {
             add(dk, ds * added.slope.score, &added.products.k);
         }

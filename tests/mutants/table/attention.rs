@@ -122,9 +122,9 @@ wgpu_attention_testing::mutants! {
     "direct: the sum misses a column" ["direct"]
         " + (sums(p2) + sums(p3))" => " + sums(p2)";
     "direct: scores are masked as another column's" ["direct"]
-        "Lane(lane.index, lane.r, 3u)" => "Lane(lane.index, lane.r, 0u)";
+        "scores(at, Lane(lane.index, lane.r, 3u)" => "scores(at, Lane(lane.index, lane.r, 0u)";
     "direct: weights are those of another column" ["direct"]
-        "let w1 = by_key(p1);" => "let w1 = by_key(p0);";
+        "let w1 = by_key(met(at, Lane(lane.index, lane.r, 1u), tile, p1));" => "let w1 = w0;";
     "direct: an element of q meets another of k" ["direct"]
         "fma(q[2], vec4(k.z)" => "fma(q[2], vec4(k.w)";
     "direct: a column of v is its neighbour's" ["direct"]
@@ -206,6 +206,28 @@ wgpu_attention_testing::mutants! {
         "strange_rows = not_finite(x) & !none;" => "strange_rows = not_finite(x) & !none; o.a0 = vec4(1.0);";
     "a row begins without its sink's maximum" ["sinks"]
         "m = select(x, vec4(DROPPED), none);" => "m = vec4(DROPPED);";
+    "dropout takes queries for keys" ["dropout"]
+        "Words(vec4(i), j)).x" => "Words(j, vec4(i))).x";
+    "dropout is that of head 0" ["dropout"]
+        "Words(vec4(batch), heads)" => "Words(vec4(batch), vec4(0u))";
+    "dropout is that of the first batch item" ["dropout"]
+        "Words(vec4(batch), heads)" => "Words(vec4(0u), heads)";
+    "the seed has one word" ["dropout"]
+        "vec4(params.dropout.seed_low), vec4(params.dropout.seed_high)" => "vec4(params.dropout.seed_high), vec4(params.dropout.seed_high)";
+    "a packed row drops what its first head does" ["dropout"]
+        "head_of(at, row), head_of(at, row + LANES_R)" => "head_of(at, row), at.head";
+    "kept weights lack the factor" ["dropout"]
+        "return params.dropout.factor * x;" => "return x;";
+    "the factor counts once more in every part" ["dropout"]
+        "factor * old_weight);" => "dropout_factor(factor) * old_weight);";
+    "dropped weights are not in l" ["dropout"]
+        "l = fma(l, rescale, sums(p));\n    let w = met(at, lane, tile, p);" => "let w = met(at, lane, tile, p);\n    l = fma(l, rescale, sums(w));";
+    "dropout follows the order of queries" ["dropout"]
+        "is_met(key, query_at(at, min(row, params.kernel.q_count - 1u)), j)" => "is_met(key, row, j)";
+    "a round of the generator rotates by another number" ["dropout"]
+        "mixed(mixed(mixed(mixed(w, 17u), 29u), 16u), 24u)" => "mixed(mixed(mixed(mixed(w, 17u), 29u), 16u), 23u)";
+    "a column drops what the first does" ["direct dropout"]
+        "met(at, Lane(lane.index, lane.r, 1u), tile, p1)" => "met(at, Lane(lane.index, lane.r, 0u), tile, p1)";
     "the bias is that of query 0" ["terms"]
         " + pairs.i * p.query" => "";
     "the bias is that of head 0" ["terms"]
@@ -300,7 +322,7 @@ wgpu_attention_testing::mutants! {
     "direct: NaN in v is lost in masked tiles" ["strange"]
         "strange_keys |= select(0u, 1u << key, any(strange));" => "";
     "direct: NaN in v of a tile before is taken for one of this" ["strange"]
-        "note_values(w3, 3u);\n        strange_keys = 0u;" => "note_values(w3, 3u);";
+        "note_values(by_key(p3), 3u);\n        strange_keys = 0u;" => "note_values(by_key(p3), 3u);";
     "direct: NaN in v is another key's" ["strange"]
         "select(0u, 1u << key, any(strange))" => "select(0u, 1u << (key ^ 1u), any(strange))";
     "direct: NaN in v is not in lse" ["strange"]

@@ -2,7 +2,7 @@
 
 wgpu_attention_testing::mutants! {
     "D is omitted" ["formula"]
-        "e * (record.y * d_p - vec4(record.z))" => "e * record.y * d_p";
+        "e * (record.y * met.d_p - vec4(record.z))" => "e * record.y * met.d_p";
     "D is that of the next row" ["formula"]
         "records[row] = vec4(own.x, over_l, select(d, 0.0, (o_bits & 0x7fffffffu) == 0u), mark);" => "records[row] = vec4(own.x, over_l, records[row + 1u].z, mark);";
     "D is not over l" ["formula"]
@@ -14,9 +14,9 @@ wgpu_attention_testing::mutants! {
     "log2 e is left in dk" ["formula"]
         "var x = params.kernel.scale * dk;" => "var x = params.kernel.q_scale * dk;";
     "weights are not over l in dv" ["formula", "count dv"]
-        "select(vec4(0.0), record.y * e, kept)" => "select(vec4(0.0), e, kept)";
+        "select(vec4(0.0), record.y * met.e, kept)" => "select(vec4(0.0), met.e, kept)";
     "weights are not over l in the derivatives" ["formula"]
-        "e * (record.y * d_p - vec4(record.z))" => "e * (d_p - vec4(record.z))";
+        "e * (record.y * met.d_p - vec4(record.z))" => "e * (met.d_p - vec4(record.z))";
     "dk and dv are of one head of the group" ["formula", "count dv"]
         "head < first + params.kernel.heads_per_kv_head; head++" => "head < first + 1u; head++";
     "the key head is the query head" ["formula"]
@@ -120,6 +120,20 @@ wgpu_attention_testing::mutants! {
         "+= params.kernel.scale * sum[t];" => "+= sum[t];";
     "a row of r begins with what is of the row before" ["vectors"]
         "element = next;\n                sum = vec4(0.0);" => "element = next;";
+    "dropout takes queries for keys, backward" ["dropout", "dropout by pairs"]
+        "let is_kept = is_met(dropout_head, i, j);" => "let is_kept = is_met(dropout_head, j.x, vec4(i));";
+    "dropout of dk and dv is that of the group's first head" ["dropout"]
+        "begin_dropout(batch, head);\n        walk" => "begin_dropout(batch, first);\n        walk";
+    "dropout of dq is that of head 0" ["dropout"]
+        "begin_dropout(batch, head);\n    walk" => "begin_dropout(batch, 0u);\n    walk";
+    "dv lacks the factor of dropout" ["dropout", "dropout by pairs"]
+        "params.dropout.factor * e" => "e";
+    "ds lacks the factor of dropout" ["dropout", "dropout by tensors"]
+        "params.dropout.factor * d_p" => "d_p";
+    "dropped pairs meet their values, backward" ["dropout", "dropout by tensors"]
+        "select(vec4(0.0), params.dropout.factor * d_p, is_kept)" => "params.dropout.factor * d_p";
+    "dropped pairs of a query that is not finite look finite" ["strange dropout"]
+        "select(vec4(mark), params.dropout.factor * e, is_kept)" => "select(vec4(0.0), params.dropout.factor * e, is_kept)";
     "a removed pair has a gradient" ["removed"]
         "kept = kept & !removed;" => "";
     "the state is lse" ["huge bias"]

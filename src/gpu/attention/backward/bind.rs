@@ -2,6 +2,7 @@
 
 use super::tensors::Source;
 use super::{BackwardPlan, Pass, TensorPass};
+use crate::gpu::attention::dropout;
 use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, scratch};
 use crate::gpu::call::{Call, Stage};
 use crate::gpu::params::{Params, RecordParams};
@@ -41,6 +42,8 @@ pub struct AttentionGradBuffers<'a> {
     /// The gradients of tensors of the score's terms that are wanted, f32, by the tensors' names: each as large as its tensor, with 0
     /// wherever no pair reads an element.
     pub tensor_gradients: Vec<(&'a str, wgpu::BufferBinding<'a>)>,
+    /// The seed of [`Dropout`](crate::Dropout) that the forward call had, where it is another than the score's.
+    pub dropout_seed: Option<u64>,
 }
 
 impl<'a> AttentionGradBuffers<'a> {
@@ -65,6 +68,7 @@ impl<'a> AttentionGradBuffers<'a> {
             dk: None,
             dv: None,
             tensor_gradients: vec![],
+            dropout_seed: None,
         }
     }
 
@@ -91,6 +95,11 @@ impl<'a> AttentionGradBuffers<'a> {
         self
     }
 
+    /// Sets the seed of [`Dropout`](crate::Dropout) that the forward call had: see [`AttentionBuffers::dropout_seed`](crate::AttentionBuffers::dropout_seed).
+    pub fn dropout_seed(self, seed: u64) -> Self {
+        Self { dropout_seed: Some(seed), ..self }
+    }
+
     /// Asks for dv.
     pub fn dv(self, dv: wgpu::BufferBinding<'a>) -> Self {
         Self { dv: Some(dv), ..self }
@@ -113,13 +122,14 @@ impl BackwardPlan {
         if shape.batch > 0 && shape.len_lse() > 0 {
             steps.push((Stage::Prepare, self.record_step(&checked, records.clone())?));
         }
+        let seed = checked.dropout_seed;
         let passes = self.passes(buffers.dq.is_some(), buffers.dk.is_some(), buffers.dv.is_some());
         let bindings = self.bindings(&checked, records);
         for pass in passes {
-            steps.extend(self.pass_steps(pass, &bindings)?.into_iter().map(|step| (Stage::Main, step)));
+            steps.extend(self.pass_steps(pass, &bindings, seed)?.into_iter().map(|step| (Stage::Main, step)));
         }
         for (name, gradient) in &checked.tensor_gradients {
-            steps.extend(self.tensor_steps(name, gradient, &bindings)?);
+            steps.extend(self.tensor_steps(name, gradient, &bindings, seed)?);
         }
         Ok(Call::new("attention backward", steps))
     }
@@ -133,6 +143,7 @@ impl BackwardPlan {
             let need = "a buffer for at least one of dq, dk, dv and the tensors of the score";
             return Err(Error::argument("gradients", need, "none"));
         }
+        dropout::check(attention, buffers.dropout_seed)?;
         let needed = attention.score.tensors(shape);
         check_names(&needed, buffers.tensors.iter().map(|(name, _)| *name))?;
         let limits = self.forward.kernels.device().limits();
@@ -166,6 +177,7 @@ impl BackwardPlan {
             dk: some("dk", &buffers.dk, dk, gradients.dkv)?,
             dv: some("dv", &buffers.dv, dv, gradients.dkv)?,
             tensor_gradients,
+            dropout_seed: buffers.dropout_seed,
         };
         let names: Vec<_> = checked.tensor_gradients.iter().map(|(name, _)| gradient_name(name)).collect();
         let mut named = vec![
@@ -236,14 +248,15 @@ impl BackwardPlan {
         shared
     }
 
-    fn pass_steps(&self, pass: &Pass, shared: &Bindings<'_>) -> Result<Vec<Step>> {
+    fn pass_steps(&self, pass: &Pass, shared: &Bindings<'_>, seed: Option<u64>) -> Result<Vec<Step>> {
         let device = self.forward.kernels.device();
         // No row, no work: keys of a call without any, or queries.
         let parts =
             pass.parts.iter().zip(pass.compiled(&self.forward)?).filter(|(part, _)| part.work.items > 0);
         let step = |(part, pipeline): (&super::PassPart, &std::sync::Arc<_>)| {
             let bindings = shared.clone().with("mask", part.tables.as_entire_buffer_binding());
-            Step::new(device, pipeline, &part.params, part.work, &bindings)
+            let params = dropout::reseeded(part.params.clone(), self.attention(), seed);
+            Step::new(device, pipeline, &params, part.work, &bindings)
         };
         parts.map(step).collect()
     }
@@ -272,6 +285,7 @@ impl BackwardPlan {
         name: &str,
         gradient: &wgpu::BufferBinding<'_>,
         bindings: &Bindings<'_>,
+        seed: Option<u64>,
     ) -> Result<Vec<(Stage, Step)>> {
         let pass = self.tensor(name)?;
         if pass.len == 0 {
@@ -287,7 +301,7 @@ impl BackwardPlan {
         match &pass.source {
             Source::Pairs(pairs) => {
                 main.push(pass.zero(&self.forward, sums.clone())?);
-                main.extend(self.pass_steps(pairs, &bindings)?);
+                main.extend(self.pass_steps(pairs, &bindings, seed)?);
             }
             // Mesa's software adapter crashes in a loop that has no turn.
             Source::Rows { params, .. } if params.rows == 0 => {
