@@ -147,7 +147,8 @@ fn compare(
     first: impl Fn() -> Result<Duration>,
     second: impl Fn() -> Result<Duration>,
 ) -> Result<()> {
-    (first()?, second()?);
+    first()?;
+    second()?;
     let mut least = [f64::INFINITY; 2];
     let mut ratios = vec![];
     let mut total = 0.0;
