@@ -23,7 +23,7 @@ struct Variant {
     blocks: [usize; 2],
 }
 
-const VARIANTS: [Variant; 9] = [
+const VARIANTS: [Variant; 10] = [
     Variant { storage: Storage::all(F32), dims: (64, 64), terms: &[], blocks: [64, 64] },
     Variant { storage: Storage::all(F32), dims: (7, 5), terms: &[], blocks: [16, 16] },
     Variant { storage: Storage::all(F16), dims: (16, 16), terms: &["bias"], blocks: [64, 32] },
@@ -38,11 +38,17 @@ const VARIANTS: [Variant; 9] = [
     Variant { storage: Storage::all(F16).out(F32), dims: (80, 80), terms: &["softcap"], blocks: [128, 16] },
     Variant { storage: Storage::all(Bf16).out(F32), dims: (24, 132), terms: &[], blocks: [16, 256] },
     Variant { storage: Storage::all(F32).kv(F16), dims: (16, 16), terms: &["temperature"], blocks: [64, 64] },
+    Variant { storage: Storage::all(F32), dims: (16, 8), terms: &["softcap", "dropout"], blocks: [64, 32] },
 ];
 
 /// Those whose calls are also cut into parts: each kind of part is a pipeline more.
-const OF_PARTS: [Variant; 4] =
-    [VARIANTS[0], VARIANTS[2], VARIANTS[3], Variant { terms: &["softcap", "bias"], ..VARIANTS[5] }];
+const OF_PARTS: [Variant; 5] = [
+    VARIANTS[0],
+    VARIANTS[2],
+    VARIANTS[3],
+    VARIANTS[9],
+    Variant { terms: &["softcap", "bias"], ..VARIANTS[5] },
+];
 
 impl Variant {
     /// The call of these sizes, but for where its tensors lie.
@@ -64,6 +70,7 @@ impl Variant {
             "bias" => score.bias(BiasStrides::broadcast([0, 1, 2, 3].map(axis))),
             "alibi" => score.alibi(),
             "temperature" => score.with(Temperature),
+            "dropout" => score.dropout(0.4, 6),
             other => panic!("no term {other}"),
         };
         shape.storage(self.storage).score(self.terms.iter().fold(Score::new(), term))
