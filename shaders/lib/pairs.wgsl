@@ -5,6 +5,8 @@ struct Pairs { batch: u32, head: u32, i: u32, j: vec4<u32>, distance: vec4<i32> 
 
 // Which of the pairs of `score` a term has removed from S.
 var<private> removed: vec4<bool>;
+// Of which pairs a term has read a number that is not finite: later terms may hide it, as a cap does.
+var<private> spoilt: vec4<bool>;
 
 fn pairs_of(batch: u32, head: u32, i: u32, j: vec4<u32>) -> Pairs {
     let position = i32(i + params.kernel.kv_len - params.kernel.q_len);

@@ -38,6 +38,8 @@ fn row_score(at: Head, row: u32, j: vec4<u32>, products: vec4<f32>) -> vec4<f32>
     // stay; and no term makes a product finite that is not.
     if (BASE_E) { s = select(max(s, vec4(LOWEST)), s, not_finite(s) & (bitcast<vec4<u32>>(s) != vec4(0xff800000u))); }
     s = select(s, products, not_finite(products));
+    // The bits of some NaN, as in `marked`.
+    if (SCORES_MAY_SPOIL) { s = select(s, bitcast<vec4<f32>>(bitcast<vec4<u32>>(s) | vec4(0x7fc00000u)), spoilt); }
     if (SCORES_MAY_DROP) { s = select(s, vec4(DROPPED), removed); }
     return s;
 }

@@ -5,7 +5,9 @@ struct AlibiParams { symmetric: u32 }
 @group(0) @binding(BINDING_slopes) var<storage, read> slopes: array<f32>;       // [H]
 
 fn alibi_score(pairs: Pairs, s: vec4<f32>) -> vec4<f32> {
-    return s - slopes[pairs.head] * alibi_distance(pairs);
+    let slope = slopes[pairs.head];
+    spoilt = spoilt | not_finite(vec4(slope));
+    return s - slope * alibi_distance(pairs);
 }
 
 fn alibi_distance(pairs: Pairs) -> vec4<f32> {

@@ -12,7 +12,9 @@ struct BucketsParams {
 
 fn buckets_score(pairs: Pairs, s: vec4<f32>) -> vec4<f32> {
     let at = at_bucket_table(pairs);
-    return s + vec4(bucket_table[at.x], bucket_table[at.y], bucket_table[at.z], bucket_table[at.w]);
+    let b = vec4(bucket_table[at.x], bucket_table[at.y], bucket_table[at.z], bucket_table[at.w]);
+    spoilt = spoilt | not_finite(b);
+    return s + b;
 }
 
 fn at_bucket_table(pairs: Pairs) -> vec4<u32> { return bucket(pairs.distance) * params.kernel.heads + pairs.head; }

@@ -151,6 +151,10 @@ impl Rule for Alibi {
         before + self.term(at, tensors)
     }
 
+    fn may_spoil(&self) -> bool {
+        self.slopes == Slopes::Given
+    }
+
     /// A distance past 2^24 and the product: two roundings; then the addition.
     fn error(&self, before: Known, after: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
         let term = self.term(at, tensors).abs();

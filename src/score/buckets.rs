@@ -175,6 +175,10 @@ impl Rule for Buckets {
         before + f64::from(tensors[0][self.place(at, tensors)])
     }
 
+    fn may_spoil(&self) -> bool {
+        true
+    }
+
     fn error(&self, before: Known, after: f64, _: &Pair<'_>, _: &Tensors<'_>) -> f64 {
         added(before, after)
     }

@@ -137,6 +137,12 @@ pub(crate) trait Rule {
         false
     }
 
+    /// Whether a number of its tensors that is not finite makes the pair's row NaN, and its shader notes so in `spoilt`. (Minus
+    /// infinity in a bias removes the pair, and what a part of the product reads shows in the product.)
+    fn may_spoil(&self) -> bool {
+        false
+    }
+
     /// Whether the term takes part in the softmax of a row, and not in the score of a pair: see [`sink`](Self::sink). Its shader
     /// defines `begin_sums`.
     fn is_of_rows(&self) -> bool {

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 /// Divides scores by a temperature per head, before everything else: scale q . k / t_h, with the caller's tensor
 /// `temperature`, `[H]`. Above 1 it flattens the weights, below 1 it sharpens them (learned in Swin V2, Liu 2022, section
-/// 3.3). A temperature of 0 makes rows that are not finite.
+/// 3.3). The rows of a head with a temperature of 0, NaN or infinity are NaN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Temperature;
 
@@ -24,7 +24,14 @@ impl Rule for Temperature {
     }
 
     fn score(&self, before: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
-        before / f64::from(tensors[0][at.head])
+        match f64::from(tensors[0][at.head]) {
+            temperature if temperature == 0.0 || temperature.is_infinite() => f64::NAN,
+            temperature => before / temperature,
+        }
+    }
+
+    fn may_spoil(&self) -> bool {
+        true
     }
 
     /// A division of 2.5 ULP; WGSL promises that for divisors of 2^-126 to 2^126.

@@ -84,6 +84,7 @@ impl AttentionVariant {
                 ("BASE_E", self.base_e()),
                 ("SCORES_NEED_POSITIONS", self.chunks.is_some() || self.score.changes_pairs()),
                 ("SCORES_MAY_DROP", self.score.rules().any(|rule| rule.may_remove())),
+                ("SCORES_MAY_SPOIL", self.score.rules().any(|rule| rule.may_spoil())),
             ]);
         header = score::constants(header, &self.score);
         if let Some(chunks) = &self.chunks {

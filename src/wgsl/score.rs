@@ -35,6 +35,9 @@ pub(super) fn texts(score: &Score) -> Vec<String> {
     if score.rules().any(|rule| rule.may_remove()) {
         text += "    removed = vec4(false);\n";
     }
+    if score.rules().any(|rule| rule.may_spoil()) {
+        text += "    spoilt = vec4(false);\n";
+    }
     for rule in pair_rules(score).filter(|rule| !rule.in_product()) {
         writeln!(text, "    s = {}_score(pairs, s);", rule.name()).expect("writing to a String succeeds");
     }

@@ -194,6 +194,9 @@ fn what_a_text_may_not_have_is_named() {
         (with("@compute @workgroup_size(1) fn own_main() {}"), "the entry point `own_main`"),
         (with("override own_size: u32 = 1u;"), "the override `own_size`"),
         (with("fn row_at() -> u32 { return 0u; }"), "`row_at`, whose name does not begin with `own_`"),
+        (with("alias Head = u32;"), "`Head`, whose name does not begin with `own_`"),
+        (with("/* alias own_a = u32; */ alias // no\n Tile = f32;"), "`Tile`, whose name"),
+        (with("fn own_slope_of(x: f32) -> f32 { return dpdx(x); }"), "a derivative between pixels in"),
         (with("const LANES = 4u;"), "`LANES`, whose name does not begin with `own_`"),
         (with("fn own_wait() { workgroupBarrier(); }"), "a barrier in `own_wait`"),
         (format!("{HEAD} if (s.x > 0.0) {{ storageBarrier(); }} return s; }}"), "a barrier in `own_score`"),
@@ -214,6 +217,36 @@ fn what_a_text_may_not_have_is_named() {
     assert!(
         error.contains("score: need terms whose derivative is known: `Custom::slope`, got own"),
         "{error}"
+    );
+}
+
+/// What the kernels or another term declare cannot be declared again, whatever the term's own name is.
+#[test]
+fn names_that_are_taken_are_refused() {
+    let named = |name: &'static str, more: &str| {
+        let text = format!("{more}fn {name}_score(pairs: Pairs, s: vec4<f32>) -> vec4<f32> {{ return s; }}");
+        Custom::new(name, text, |s, _| s)
+    };
+    let slope = "fn score_slope(pairs: Pairs, s: vec4<f32>) -> vec4<f32> { return s; }";
+    for (term, taken) in [
+        (named("row", ""), "custom.row: need names that the kernels do not have, got `row_score`"),
+        (named("score", slope), "got `score_slope`"),
+        (named("not", "fn not_finite(x: f32) -> bool { return true; }"), "got `not_finite`"),
+        (named("strange", "struct strange_rows { x: f32 }"), "got `strange_rows`"),
+        (named("bucket", "").tensor("bucket_table", 3), "got `bucket_table`"),
+        (named("min", "alias min_4 = f32;\nconst min_5 = 1.0;\nfn min_6() {}"), ""),
+    ] {
+        let attention = AttentionShape::new(1, 2, 16, 8).score(Score::new().with(term));
+        match gpu().kernels().attention(attention, &Full) {
+            Ok(_) => assert_eq!(taken, ""),
+            Err(error) => assert!(!taken.is_empty() && error.to_string().contains(taken), "{error}"),
+        }
+    }
+    let twice = Score::new().with(named("own", "fn own_other_score() {}")).with(named("own_other", ""));
+    let error = gpu().kernels().attention(AttentionShape::new(1, 2, 16, 8).score(twice), &Full).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "custom.own_other: need names that no other term declares, got `own_other_score`"
     );
 }
 

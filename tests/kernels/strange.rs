@@ -7,8 +7,8 @@ use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::{Kind, Tensors};
 use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{
-    AttentionShape, Causal, Element, Full, KernelPath, Options, Parts, Score, Site, Storage, Strided,
-    StridedPart, Window,
+    Alibi, AttentionShape, Buckets, Causal, Element, Full, KernelPath, Options, Parts, Score, Site, Slopes,
+    Storage, Strided, StridedPart, Temperature, Window,
 };
 
 /// Where the number lies: one element of a query, of a key, of a value.
@@ -176,6 +176,60 @@ fn under_terms_of_the_score() {
         let case = Case::new(shape()).options(Options::default().tile_kind(kind));
         let score = Score::new().softcap(3.0).alibi();
         patterns(&case.score(score)).iter().for_each(|case| check::<f32, f32, f32>(case, &case.parts()));
+    }
+}
+
+/// Puts a number into a term's tensor, and looks for it in the rows that `reads` names.
+fn spoil(case: &Case, (name, at, x): (&str, usize, f32), reads: impl Fn(&Site, usize) -> bool) {
+    let shape = case.attention.shape;
+    let tensors = case.tensors::<f32, f32>();
+    let mut spoilt = tensors.clone();
+    spoilt.terms.iter_mut().find(|tensor| tensor.0 == name).expect("a tensor of the score").1[at] = x;
+    let [before, after] =
+        [tensors, spoilt].map(|tensors| rows_of::<f32, f32, f32>(case, &tensors, &case.parts(), 1));
+    let mut reached = 0;
+    for (n, (before, after)) in before.iter().zip(&after).enumerate() {
+        let (rest, i) = (n / shape.q_len, n % shape.q_len);
+        let site = Site { batch: rest / shape.heads, head: rest % shape.heads, extent: shape.extent() };
+        let row = format!("{x} in {name}[{at}] and batch {}, head {}, query {i}", site.batch, site.head);
+        if reads(&site, i) {
+            reached += 1;
+            assert!(!any_finite::<f32>(after), "{row}: some of it is finite\n  {case}");
+        } else {
+            assert!(before == after, "{row}: it has other bits\n  {case}");
+        }
+    }
+    assert!(reached > 0 && reached < before.len(), "{reached} rows read {name}\n  {case}");
+}
+
+/// A cap makes a number of what is none, and minus infinity weighs nothing: neither hides what a row has read.
+#[test]
+fn in_the_tensors_of_terms() {
+    let alibi = || Score::new().with(Alibi::new(Slopes::Given));
+    let buckets = || Score::new().with(Buckets::new(8, 32));
+    let temperature = || Score::new().with(Temperature);
+    for kind in KINDS {
+        let case = Case::new(shape()).options(Options::default().tile_kind(kind));
+        for case in patterns(&case) {
+            let keep = |site: &Site, i: usize, j: usize| case.pattern.as_dyn().keep(site, i, j);
+            let own = |site: &Site, i| site.head == HEAD && (0..shape().kv_len).any(|j| keep(site, i, j));
+            // Of 8 buckets, the first has the query's own key and later ones.
+            let later = |site: &Site, i: usize| {
+                let own = (i + shape().kv_len).saturating_sub(shape().q_len);
+                site.head == HEAD && (own..shape().kv_len).any(|j| keep(site, i, j))
+            };
+            for x in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                for score in [alibi(), alibi().softcap(3.0)] {
+                    spoil(&case.clone().score(score), ("slopes", HEAD, x), own);
+                }
+                spoil(&case.clone().score(buckets().softcap(3.0)), ("bucket_table", HEAD, x), later);
+            }
+            for x in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0] {
+                for score in [temperature(), temperature().softcap(3.0)] {
+                    spoil(&case.clone().score(score), ("temperature", HEAD, x), own);
+                }
+            }
+        }
     }
 }
 

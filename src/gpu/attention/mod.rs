@@ -317,7 +317,7 @@ pub(super) fn check_tile(
 /// The caller's own terms: their text, by naga.
 #[cfg(feature = "custom")]
 fn check_customs(attention: &Attention) -> Result<()> {
-    attention.score.customs().try_for_each(|term| custom::check(term, &attention.shape))
+    custom::check_all(attention.score.customs(), &attention.shape)
 }
 
 /// The caller's own terms, whose text nothing could check.

@@ -189,7 +189,7 @@ wgpu_attention_testing::mutants! {
     "softcap loses the sign" ["terms"]
         "select(-quotient, quotient, x >= vec4(0.0))" => "quotient";
     "the temperature is that of another head" ["temperature"]
-        "return s / temperature[pairs.head]" => "return s / temperature[pairs.head ^ 1u]";
+        "let t = temperature[pairs.head];" => "let t = temperature[pairs.head ^ 1u];";
     "a sink is that of another head" ["sinks"]
         "let x = vec4(sinks[head_of(at, row)]," => "let x = vec4(sinks[head_of(at, row) ^ 1u],";
     "a packed row has the sink of its first head" ["sinks"]
