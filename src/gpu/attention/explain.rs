@@ -51,7 +51,7 @@ impl Explanation {
     /// # fn main() -> Result<(), wgpu_attention::Error> {
     /// # let gpu = wgpu_attention::Gpu::new()?;
     /// use wgpu_attention::{AttentionShape, Full, wgpu::DeviceType};
-    /// let shape = AttentionShape::new(1, 12, 1024, 64);
+    /// let shape = AttentionShape::new(1, 64, 2048, 64);
     /// let explained = gpu.kernels().attention(shape, &Full)?.explain().clone();
     /// assert_eq!(explained.dispatches_on(DeviceType::DiscreteGpu), 1);
     /// # Ok(())
