@@ -184,7 +184,7 @@ fn spoil(case: &Case, (name, at, x): (&str, usize, f32), reads: impl Fn(&Site, u
     let shape = case.attention.shape;
     let tensors = case.tensors::<f32, f32>();
     let mut spoilt = tensors.clone();
-    spoilt.terms.iter_mut().find(|tensor| tensor.0 == name).expect("a tensor of the score").1[at] = x;
+    spoilt.term_mut(name).expect("a tensor of the score")[at] = x;
     let [before, after] =
         [tensors, spoilt].map(|tensors| rows_of::<f32, f32, f32>(case, &tensors, &case.parts(), 1));
     let mut reached = 0;
