@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 /// Adds -slope_h D, with D = (i + Lk - Lq) - j (Press 2022, section 3): for Lq = Lk the usual slope_h (j - i). Queries and
 /// keys are aligned at their ends, as causal masks are, so that the last rows of a sequence, given alone with all keys, have
-/// the scores that they have in the whole.
+/// the scores that they have in the whole. A slope that is not finite makes the rows of its head NaN.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Alibi {
     slopes: Slopes,

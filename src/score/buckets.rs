@@ -18,7 +18,7 @@ use std::borrow::Cow;
 /// ```
 ///
 /// Divisions are of integers. The edges of the buckets are found on the host, exactly, so that no logarithm decides in f32;
-/// for the published sizes they are those of the published code. T5 itself has a [`scale`](crate::Score::scale) of 1.
+/// for the published sizes they are those of the published code. An element that is not finite makes the rows that read it NaN. T5 itself has a [`scale`](crate::Score::scale) of 1.
 ///
 /// ```
 /// use wgpu_attention::{AttentionShape, Buckets, Score};

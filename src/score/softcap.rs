@@ -54,7 +54,7 @@ impl Rule for Softcap {
         let cap = self.cap();
         // Below the normal numbers a device may take the cap for 0.
         if !(cap.is_finite() && cap >= f32::MIN_POSITIVE) {
-            return Err(Error::argument("softcap", "a finite number above 0", cap));
+            return Err(Error::argument("softcap", "a finite normal number above 0", cap));
         }
         Ok(())
     }

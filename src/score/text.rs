@@ -32,6 +32,7 @@ impl Score {
             "sinks" => fields.only(&[]).map(|()| Sinks.into())?,
             "dropout" => Dropout::read(&fields)?.into(),
             "" => return Err("expected a term".into()),
+            "plain" => return Err("`plain` stands alone: it has no terms and no parameters".into()),
             name => {
                 let known = nearest_first(name, NAMES);
                 return Err(format!("no term is called `{name}`: {known} are known"));
@@ -72,11 +73,24 @@ impl FromStr for Score {
         if text.trim() == "plain" {
             return Ok(Self::new());
         }
-        text.split('+').try_fold(Self::new(), Self::add).map_err(|why| {
+        terms(text).into_iter().try_fold(Self::new(), Self::add).map_err(|why| {
             let need = format!("a score, as `softcap:cap=50 + alibi:slopes=bloom` ({why})");
             Error::argument("score", need, format!("`{text}`"))
         })
     }
+}
+
+/// What `+` joins; that of an exponent, as in `1e+6`, joins nothing.
+fn terms(text: &str) -> Vec<&str> {
+    let ends = text.match_indices('+').map(|(at, _)| at).filter(|&at| {
+        let digits = text[..at].strip_suffix(['e', 'E']).and_then(|number| number.chars().last());
+        let exponent = text[at + 1..].starts_with(|c: char| c.is_ascii_digit());
+        !(exponent && digits.is_some_and(|c| c.is_ascii_digit() || c == '.'))
+    });
+    let mut first = 0;
+    let mut found: Vec<_> = ends.map(|end| &text[std::mem::replace(&mut first, end + 1)..end]).collect();
+    found.push(&text[first..]);
+    found
 }
 
 /// As [`from_str`](Self::from_str) reads it, but for terms of the caller's own.
@@ -148,6 +162,8 @@ mod tests {
         }
         let spaced = " buckets : count = 8 , max_distance=20+ scale:factor=1 ".parse::<Score>();
         assert_eq!(spaced, Ok(Score::new().scale(1.0).with(Buckets::new(8, 20))));
+        let exponents = "softcap:cap=1e+6+scale:factor=2.E+1 +sinks".parse::<Score>();
+        assert_eq!(exponents, Ok(Score::new().softcap(1e6).scale(20.0).with(Sinks)));
     }
 
     #[test]
@@ -155,6 +171,8 @@ mod tests {
         for (text, why) in [
             ("", "expected a term"),
             ("softcap:cap=3 +", "expected a term"),
+            ("plain + alibi", "`plain` stands alone"),
+            ("softcap:cap=1e+", "need a number, got `1e`"),
             ("soft_cap:cap=3", "no term is called `soft_cap`: `softcap`, "),
             ("ALIBI", "no term is called `ALIBI`: `alibi`, "),
             ("alibi:slope=bloom", "`alibi` has no parameter `slope`: `slopes`, `symmetric` are known"),

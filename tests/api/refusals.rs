@@ -27,8 +27,8 @@ fn bad_shapes_say_what_is_wrong() {
     let scored = |score| good.score(score);
     refused(scored(Score::new().scale(f32::NAN)), "scale: need a finite number, got NaN");
     refused(scored(Score::new().scale(f32::INFINITY)), "scale: need a finite number, got inf");
-    refused(scored(Score::new().softcap(0.0)), "softcap: need a finite number above 0, got 0");
-    refused(scored(Score::new().softcap(f32::NAN)), "softcap: need a finite number above 0, got NaN");
+    refused(scored(Score::new().softcap(0.0)), "softcap: need a finite normal number above 0, got 0");
+    refused(scored(Score::new().softcap(f32::NAN)), "softcap: need a finite normal number above 0, got NaN");
     let strided = |strides| Layout::Strided(strides);
     refused(
         good.layouts(Layouts::default().out(strided(Strides::new(0, 0, 16)))),

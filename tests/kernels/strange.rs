@@ -7,8 +7,8 @@ use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::{Kind, Tensors};
 use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{
-    Alibi, AttentionShape, Buckets, Causal, Element, Full, KernelPath, Options, Parts, Score, Site, Slopes,
-    Storage, Strided, StridedPart, Temperature, Window,
+    Alibi, AttentionShape, Buckets, Causal, Element, Full, KernelPath, Not, Options, Parts, Score, Site,
+    Slopes, Storage, Strided, StridedPart, Temperature, Window,
 };
 
 /// Where the number lies: one element of a query, of a key, of a value.
@@ -184,7 +184,7 @@ fn spoil(case: &Case, (name, at, x): (&str, usize, f32), reads: impl Fn(&Site, u
     let shape = case.attention.shape;
     let tensors = case.tensors::<f32, f32>();
     let mut spoilt = tensors.clone();
-    spoilt.terms.iter_mut().find(|tensor| tensor.0 == name).expect("a tensor of the score").1[at] = x;
+    spoilt.term_mut(name).expect("a tensor of the score")[at] = x;
     let [before, after] =
         [tensors, spoilt].map(|tensors| rows_of::<f32, f32, f32>(case, &tensors, &case.parts(), 1));
     let mut reached = 0;
@@ -210,7 +210,9 @@ fn in_the_tensors_of_terms() {
     let temperature = || Score::new().with(Temperature);
     for kind in KINDS {
         let case = Case::new(shape()).options(Options::default().tile_kind(kind));
-        for case in patterns(&case) {
+        // Of later keys alone a slope of minus infinity makes scores of minus infinity, and nothing else.
+        let later_alone = case.clone().pattern(Not(Causal));
+        for case in patterns(&case).into_iter().chain([later_alone]) {
             let keep = |site: &Site, i: usize, j: usize| case.pattern.as_dyn().keep(site, i, j);
             let own = |site: &Site, i| site.head == HEAD && (0..shape().kv_len).any(|j| keep(site, i, j));
             // Of 8 buckets, the first has the query's own key and later ones.

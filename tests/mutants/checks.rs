@@ -1,14 +1,15 @@
+use crate::strange;
 use crate::support::{
-    BiasValues, Case, Cut, Draw, Outcome, Picked, Placement, bound_of_parts, bound_on, cooperative,
-    count_of_parts, count_on, cut, failed, gather_of_parts, gather_on, gpu, picked, run, weights_on,
+    BiasValues, Case, Cut, Draw, Picked, Placement, bound_of_parts, bound_on, cooperative, count_of_parts,
+    count_on, cut, failed, gather_of_parts, gather_on, gpu, picked, run, weights_on,
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
-use wgpu_attention::reference::{Kind, Tensors};
+use wgpu_attention::reference::Kind;
 use wgpu_attention::wgsl::{DirectTile, StagedTile, Tile};
 use wgpu_attention::{
-    Attention, AttentionShape, BiasStrides, Buckets, Causal, Element, ElementType, Full, Gpu, KernelPath,
-    Kernels, Options, PairPredicate, Parts, Permutation, Relative, Score, Segments, Sinks, Site, Storage,
-    Temperature, WeightsOptions, Window,
+    Attention, AttentionShape, BiasStrides, Buckets, Causal, ElementType, Full, Gpu, KernelPath, Kernels,
+    Options, PairPredicate, Parts, Permutation, Relative, Score, Segments, Sinks, Storage, Temperature,
+    WeightsOptions, Window,
 };
 use wgpu_attention_testing::mutants::{Check, Edit};
 
@@ -56,7 +57,8 @@ pub(crate) const CHECKS: &[(&str, Check<Subject>)] = &[
     ("count", |s| plain().iter().try_for_each(|case| count_on(&s.small, case).map(drop))),
     ("gather", |s| plain().iter().try_for_each(|case| gather_on(&s.small, case).map(drop))),
     ("steep", |s| bound_on(&s.small, &case(scored(Score::new().scale(30.0)), Causal)).map(drop)),
-    ("strange", strange),
+    ("strange", strange_inputs),
+    ("strange terms", |s| strange::in_terms(&s.small, &Case { lse: true, ..case(shape(), Full) })),
     ("weights", |s| {
         let causal = Case::new(AttentionShape::new(1, 4, 70, 16).kv_heads(2).kv_len(300)).pattern(Causal);
         // All scores are equal.
@@ -325,63 +327,17 @@ fn odd_rows(s: &Subject, element: ElementType) -> Result<(), String> {
     bound_on(&s.small, &case).and(bound_on(&s.small, &gaps)).and(gather_on(&s.small, &gaps)).map(drop)
 }
 
-/// NaN or infinity in a key, and NaN in a value, that only some rows attend: those are not finite, the others stay as they are.
-fn strange(s: &Subject) -> Result<(), String> {
+/// Numbers that are none, in tiles that leave pairs out and in others.
+fn strange_inputs(s: &Subject) -> Result<(), String> {
     let window = Window { before: 30, after: 2 };
     let plain = Case { lse: true, ..case(shape(), window) };
     for gpu in [&s.small, &s.direct] {
-        strange_on::<f32>(gpu, &plain)?;
-        strange_on::<f32>(gpu, &plain.clone().score(Score::new().softcap(3.0)))?;
+        strange::in_inputs::<f32>(gpu, &plain)?;
+        strange::in_inputs::<f32>(gpu, &plain.clone().score(Score::new().softcap(3.0)))?;
     }
     // Tiles of which every row attends every key.
-    strange_on::<f32>(&s.direct, &Case { lse: true, ..case(shape(), Full) })?;
-    strange_on::<half::f16>(&s.matrix, &cooperatively(plain))
-}
-
-fn strange_on<E: Element>(gpu: &Gpu, case: &Case) -> Result<(), String> {
-    let (attention, shape) = (&case.attention, &case.attention.shape);
-    let result = |tensors: &Tensors<E>| {
-        let got = run::<E, E, f32>(gpu, attention, &tensors.inputs(), &case.parts(), true);
-        got.map_err(|e| failed("guards", case, e))
-    };
-    let tensors = case.tensors::<E, E>();
-    let before = result(&tensors)?;
-    let key = 70;
-    let all =
-        [("infinity in k", f64::INFINITY, true), ("NaN in k", f64::NAN, true), ("NaN in v", f64::NAN, false)];
-    for (what, x, in_key) in all {
-        let mut spoilt = tensors.clone();
-        for kv_head in 0..shape.kv_heads {
-            if in_key {
-                let at = attention.k_strides().at(0, kv_head, key);
-                spoilt.k[at] = E::from_f64(x);
-            } else {
-                let at = attention.v_strides().at(0, kv_head, key);
-                spoilt.v[at..at + shape.value_dim].fill(E::from_f64(x));
-            }
-        }
-        let after = result(&spoilt)?;
-        for (head, i) in (0..shape.heads).flat_map(|head| (0..shape.q_len).map(move |i| (head, i))) {
-            let row = |got: &Outcome<f32>| {
-                let at = attention.out_strides().at(0, head, i);
-                let lse = got.lse.as_ref().expect("asked for")[head * shape.q_len + i];
-                [&got.out[at..at + shape.value_dim], &[lse]].concat()
-            };
-            let (before, after) = (row(&before), row(&after));
-            let attends =
-                case.pattern.as_dyn().keep(&Site { batch: 0, head, extent: shape.extent() }, i, key);
-            let right = match attends {
-                true => after.iter().all(|x| !x.is_finite()),
-                false => before.iter().zip(&after).all(|(a, b)| a.to_bits() == b.to_bits()),
-            };
-            if !right {
-                let what =
-                    format!("{what} of key {key}, which it attends: {attends}; head {head}, query {i}");
-                return Err(failed("strange", case, what));
-            }
-        }
-    }
-    Ok(())
+    strange::in_inputs::<f32>(&s.direct, &Case { lse: true, ..case(shape(), Full) })?;
+    strange::in_inputs::<half::f16>(&s.matrix, &cooperatively(plain))
 }
 
 /// Tensors that begin behind the start of their bindings, the bias too; rows of parts narrowed to f16.

@@ -3,12 +3,13 @@
 //! | file | what |
 //! |---|---|
 //! | `table/` | the faults, of all kernels: a new one is an entry there |
-//! | `checks.rs` | the checks of attention, a small selection of the suite's |
+//! | `checks.rs`, `strange.rs` | the checks of attention, a small selection of the suite's |
 //!
 //! The checks of the other kernels are with their tests: `tests/backward/mutants.rs`, `tests/lsh/mutants.rs`,
 //! `tests/layer/mutants.rs`, `tests/linear/mutants.rs`.
 
 mod checks;
+mod strange;
 /// The faults.
 mod table {
     pub(crate) mod attention;

@@ -72,6 +72,11 @@ pub(super) fn attention(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result
     if let Some(reason) = unknown(file, keys, &known_keys, &tensors) {
         return Ok(Content::Unsupported(reason));
     }
+    if let (None, Some(name)) =
+        (file.find("r"), ["u", "w"].into_iter().find(|name| file.find(name).is_some()))
+    {
+        return Ok(Content::Unsupported(format!("tensor `{name}` without `r` is not there yet")));
+    }
     let allowance = super::allowance(keys, "out")?.unwrap_or(0.0);
     let (call, tensors) = inputs(file, keys)?;
     let shape = call.shape;
@@ -121,11 +126,6 @@ fn gradients(
         let allowance = super::allowance(keys, name)?;
         each.push(Gradient { name, of_term: None, shape: shape.into(), values: tensor.floats()?, allowance });
     }
-    if each.is_empty() {
-        return Ok(None);
-    }
-    let dout = file.need("dout")?;
-    dout.expect(&[batch, heads, q_len, value_dim], "[B, H, Lq, dv]")?;
     let mut not_compared = false;
     for name in TERM_GRADIENTS {
         let Some(tensor) = file.find(name) else { continue };
@@ -137,6 +137,11 @@ fn gradients(
         let (shape, allowance) = (tensor.shape.clone(), super::allowance(keys, name)?);
         each.push(Gradient { name, of_term: Some(of_term), shape, values: tensor.floats()?, allowance });
     }
+    if each.is_empty() && !not_compared {
+        return Ok(None);
+    }
+    let dout = file.need("dout")?;
+    dout.expect(&[batch, heads, q_len, value_dim], "[B, H, Lq, dv]")?;
     Ok(Some(Gradients { dout: dout.floats()?, each, not_compared }))
 }
 
@@ -189,11 +194,12 @@ fn with_tensors(pattern: AnyPattern, file: &Tensors<'_>, shape: &AttentionShape)
             _ => {}
         }
     }
-    pattern_tensors(file, shape).map(|tensors| pattern.with_tensors(&tensors))
+    pattern_tensors(&pattern, file, shape).map(|tensors| pattern.with_tensors(&tensors))
 }
 
-/// The tensors of a file that patterns refer to.
+/// The tensors of a file that the pattern refers to; what it does not may be of any type and shape.
 pub(crate) fn pattern_tensors(
+    pattern: &AnyPattern,
     file: &Tensors<'_>,
     shape: &AttentionShape,
 ) -> Result<wgpu_attention::pattern::Tensors> {
@@ -205,9 +211,10 @@ pub(crate) fn pattern_tensors(
         let sizes = layout.padded("[H or 1, query blocks, key blocks]")?;
         Ok(BlockLayout::new(sizes, layout.bits()?)?)
     };
+    let find = |name, kind| file.find(name).filter(|_| pattern::uses(pattern, kind));
     Ok(wgpu_attention::pattern::Tensors {
-        mask: file.find("mask").map(mask).transpose()?,
-        layout: file.find("layout").map(layout).transpose()?,
+        mask: find("mask", "mask").map(mask).transpose()?,
+        layout: find("layout", "blocks").map(layout).transpose()?,
     })
 }
 

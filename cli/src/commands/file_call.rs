@@ -92,7 +92,8 @@ impl FileCall {
         call.check()?;
         let pattern = self.pattern.pattern.clone();
         note_unused(file, &pattern, &terms);
-        let pattern = pattern.with_tensors(&pattern_tensors(file, &shape)?);
+        let tensors = pattern_tensors(&pattern, file, &shape)?;
+        let pattern = pattern.with_tensors(&tensors);
         Ok(Job { call, pattern, terms, axes: q.shape.len() })
     }
 }

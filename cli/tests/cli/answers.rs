@@ -199,7 +199,7 @@ fn explanations_that_cannot_be() {
             "kv_heads: need a divisor of heads (6), got 4",
         ),
         (&["full", "--len", "5000000000"], "need"),
-        (&["full", "--len", "8", "--softcap", "-1"], "softcap: need a finite number above 0, got -1"),
+        (&["full", "--len", "8", "--softcap", "-1"], "softcap: need a finite normal number above 0, got -1"),
         (&["strided:stride=0,part=both,causal=true", "--len", "8"], "stride"),
     ] {
         let error = wgpu_attention(["explain", "--cpu-only", "--pattern"].iter().chain(args)).refused(1);

@@ -133,7 +133,11 @@ fn malformed_files() {
         ("op_number", |f| f.case["op"] = json!(7), "op: need a text, got 7"),
         ("scale_text", |f| f.case["scale"] = json!("0.5"), "scale: need a number, got \"0.5\""),
         ("scale_huge", |f| f.case["scale"] = json!(1e300), "scale: need a finite number, got inf"),
-        ("softcap_0", |f| f.case["softcap"] = json!(0), "softcap: need a finite number above 0, got 0"),
+        (
+            "softcap_0",
+            |f| f.case["softcap"] = json!(0),
+            "softcap: need a finite normal number above 0, got 0",
+        ),
         (
             "error_list",
             |f| f.case["expected_abs_error"] = json!([]),

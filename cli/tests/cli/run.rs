@@ -246,7 +246,12 @@ fn bad_input_leaves_the_old_output() {
         ("full", "five.safetensors", &[], "five.safetensors: tensor `q`: need [B, H, L, D]"),
         ("full", "none.safetensors", &[], "cannot read"),
         ("full", "good.safetensors", &["--scale", "nan"], "scale: need a finite number, got NaN"),
-        ("full", "good.safetensors", &["--softcap", "-1"], "softcap: need a finite number above 0, got -1"),
+        (
+            "full",
+            "good.safetensors",
+            &["--softcap", "-1"],
+            "softcap: need a finite normal number above 0, got -1",
+        ),
         ("full", "good.safetensors", &["--adapter", "nothing like it"], "--adapter: need one of"),
         ("mask", "good.safetensors", &[], "Mask.values: need a tensor, got none"),
         ("key_lengths:lengths=[1,2,3]", "good.safetensors", &[], "lengths"),
@@ -303,6 +308,8 @@ fn tensors_that_are_not_used_are_named() {
     file.set_floats("gates", &[3], &[1.0; 3]);
     file.set_floats("slopes", &[3], &[1.0; 3]);
     file.tensors.insert("layout".into(), (Dtype::U8, vec![1, 1, 1], vec![1]));
+    // Not a mask of this crate's: of another type and shape, which does not matter where it is not used.
+    file.set_floats("mask", &[3], &[0.0, -1e9, 0.0]);
     file.write(scratch.file("in.safetensors"));
     let notes = |pattern: &str, more: &[&str]| {
         let outcome = run(&scratch, pattern, "in.safetensors", &[&["--quiet"], more].concat());
@@ -316,8 +323,9 @@ fn tensors_that_are_not_used_are_named() {
         format!("attn_mask` {unknown}"),
         format!("gates` {unknown}"),
         "layout` is not used: the pattern has no `blocks`".into(),
+        "mask` is not used: the pattern has no `mask`".into(),
         "slopes` is not used: only --alibi=given takes slopes".into(),
     ];
     assert_eq!(notes("full", &[]), expected);
-    assert_eq!(notes("blocks:block=64", &["--alibi=given"]), [&expected[0][..], &expected[1]]);
+    assert_eq!(notes("blocks:block=64", &["--alibi=given"]), [&expected[0][..], &expected[1], &expected[3]]);
 }

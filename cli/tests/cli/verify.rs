@@ -142,6 +142,27 @@ fn lines_for_people() {
     assert!(text.ends_with("op `ring_attention` is not there yet\n"), "{text}");
 }
 
+/// Gradients are judged wherever a file has them, also where it has none of q, k and v; and what is not understood is never passed.
+#[test]
+fn gradients_of_the_score_alone_are_judged() {
+    let scratch = Scratch::new("alone");
+    let status = |file: &File| {
+        file.write(scratch.file("case.safetensors"));
+        let line =
+            wgpu_attention(["verify", &scratch.file("case.safetensors"), "--json", "--cpu-only"]).json();
+        line[0]["status"].as_str().expect("a status").to_owned()
+    };
+    let mut file = File::golden("txl_core_q16_m16_d16");
+    for name in ["dq", "dk", "dv"] {
+        file.tensors.remove(name).expect("a gradient");
+    }
+    assert_eq!(status(&file), "pass");
+    file.change("dr", 40, |x| x + 1.0);
+    assert_eq!(status(&file), "fail");
+    file.tensors.retain(|name, _| !name.starts_with('d') && name != "r");
+    assert_eq!(status(&file), "unsupported");
+}
+
 #[test]
 fn folders_are_searched_and_sorted() {
     let scratch = Scratch::new("folders");

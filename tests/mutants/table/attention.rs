@@ -235,7 +235,7 @@ wgpu_attention_testing::mutants! {
     "a bias of minus infinity does not remove" ["removed"]
         "if (SCORES_MAY_DROP) { s = select(s, vec4(DROPPED), removed); }" => "";
     "ALiBi looks the other way" ["terms"]
-        "return s - slopes" => "return s + slopes";
+        "return s - slope * " => "return s + slope * ";
     "ALiBi takes head 0's slope" ["terms"]
         "slopes[pairs.head]" => "slopes[0]";
     "ALiBi counts from the first key" ["terms"]
@@ -317,6 +317,10 @@ wgpu_attention_testing::mutants! {
         "sum_over_lanes(lane, marked(l));" => "sum_over_lanes(lane, l);";
     "a cap hides infinity" ["strange"]
         "s = select(s, products, not_finite(products));" => "";
+    "a cap hides a temperature that is no number" ["strange terms"]
+        "spoilt = spoilt | not_finite(vec4(t)) |" => "spoilt = spoilt |";
+    "minus infinity in a table of buckets weighs nothing" ["strange terms"]
+        "spoilt = spoilt | not_finite(b);" => "";
     "direct: NaN in v reaches rows that do not attend it" ["strange"]
         "return select(v, vec4(0.0), strange);" => "return v;";
     "direct: NaN in v is lost in masked tiles" ["strange"]

@@ -38,6 +38,7 @@ impl Choice {
     pub(super) fn of(&self, argument: &str, len: usize) -> Result<Vec<usize>> {
         let size = len as i64;
         let from_end = |n: i64| if n < 0 { n + size } else { n };
+        ensure!(len > 0, "{argument}: need an axis with an index to choose, got one of length 0");
         let mut chosen = vec![];
         for item in &self.items {
             match *item {
@@ -88,6 +89,8 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Choice>().unwrap().of("--rows", 8).unwrap_err().to_string(), error);
         }
+        let none = ":".parse::<Choice>().unwrap().of("--rows", 0).unwrap_err().to_string();
+        assert_eq!(none, "--rows: need an axis with an index to choose, got one of length 0");
         for text in ["", "a", "1,,2", "1:2:3", "1.5"] {
             assert!(text.parse::<Choice>().unwrap_err().contains("such as `0,5,-1,10:20`"), "{text}");
         }
