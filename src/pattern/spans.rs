@@ -109,6 +109,20 @@ pub(super) fn within(keys: &Range<usize>, j: usize) -> u32 {
     before(keys.end) & !before(keys.start)
 }
 
+/// Which of 32 keys, in any order, lie in a stretch.
+pub(super) fn inside(keys: &[u32], stretch: &Range<usize>) -> u32 {
+    let (start, len) = (stretch.start as u32, stretch.len() as u32);
+    // Bytes first, which compilers make of many keys at once; a product moves the bits of 8 of them side by side.
+    let mut inside = [0; 32];
+    for (inside, key) in inside.iter_mut().zip(keys) {
+        *inside = u8::from(key.wrapping_sub(start) < len);
+    }
+    inside.chunks_exact(8).rev().fold(0, |word, eight| {
+        let bytes = u64::from_le_bytes(eight.try_into().unwrap_or_default());
+        word << 8 | (bytes.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
+    })
+}
+
 /// 32 pairs of a row as [`Pattern::keep_word`](super::Pattern::keep_word) wants them, from stretches of that row
 /// alone.
 pub(super) fn row_word(row: &[Span], j: usize) -> u32 {
@@ -189,6 +203,19 @@ mod tests {
         assert_eq!(word(isize::MIN..isize::MAX, 64, 100), u32::MAX);
         assert_eq!(word(5..5, 0, 100), 0);
         assert_eq!(word(0..10, 32, 100), 0);
+    }
+
+    #[test]
+    fn keys_inside_a_stretch() {
+        let keys: Vec<u32> = (0..32).map(|n| n * 13 % 37).collect();
+        for (start, end) in [(0, 0), (0, 37), (5, 6), (7, 20), (36, 40), (0, 1)] {
+            for len in [32, 9, 8, 1, 0] {
+                let keys = &keys[..len];
+                let bit = |(n, &key): (usize, &u32)| u32::from((start..end).contains(&(key as usize))) << n;
+                let want = keys.iter().enumerate().map(bit).fold(0, |word, bit| word | bit);
+                assert_eq!(inside(keys, &(start..end)), want, "{start}..{end} of {keys:?}");
+            }
+        }
     }
 
     /// Short stretches with short gaps are joined; long ones keep what blocks they hold.

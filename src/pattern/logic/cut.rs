@@ -110,10 +110,19 @@ where
         word
     }
 
-    /// The other's row is made once; then a place costs the look at one of its bits.
+    /// A place costs a comparison with the other's few stretches, or the look at a bit of its row, which is made once.
     fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
         self.inner.row(site, i, words);
         let (at, i) = (Site { extent: self.extent, ..*site }, position(&self.q_order, i));
+        if let Some(order) = &self.k_order {
+            let stretches = self.other.spans(&at, i..i + 1);
+            if stretches.len() <= 2 && stretches.iter().all(|span| span.all) {
+                for (word, keys) in words.iter_mut().zip(order.chunks(32)).filter(|(word, _)| **word != 0) {
+                    *word &= stretches.iter().fold(0, |bits, span| bits | spans::inside(keys, &span.keys));
+                }
+                return;
+            }
+        }
         let mut other = vec![0; self.extent.kv_len.div_ceil(32)];
         self.other.row(&at, i, &mut other);
         let Some(order) = &self.k_order else {
