@@ -1,6 +1,6 @@
 //! For plain Rust users: slices in, `Vec`s out, on a device of the crate's own.
 
-use super::attention::{AttentionPlan, PlanCache, cooperative_features};
+use super::attention::{PlanCache, cooperative_features};
 use super::kernels::Kernels;
 use super::memory::filled_buffer;
 use super::options::Options;
@@ -169,11 +169,15 @@ impl Gpu {
         Ok(self.kernels().clone())
     }
 
-    /// A plan for attention, made again with measured kernels where one dispatch might not do.
-    pub(super) fn planned(&self, plan: impl Fn(&Kernels) -> Result<AttentionPlan>) -> Result<AttentionPlan> {
+    /// A plan of so many floating-point operations, made again with measured kernels where one dispatch might not do.
+    pub(super) fn planned<P>(
+        &self,
+        plan: impl Fn(&Kernels) -> Result<P>,
+        flops: impl Fn(&P) -> f64,
+    ) -> Result<P> {
         let plan = |kernels: &Kernels| plan(kernels).map_err(|e| self.or_lost(e));
         let first = plan(self.kernels())?;
-        let kernels = self.kernels_for(first.explain().flops)?;
+        let kernels = self.kernels_for(flops(&first))?;
         if kernels.options() == self.kernels().options() { Ok(first) } else { plan(&kernels) }
     }
 

@@ -97,9 +97,7 @@ impl<'g> Call<'g> {
 
     /// Computes `times` times in one submission and waits; from submit to done.
     pub async fn compute(&self, times: usize) -> Result<Duration> {
-        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
-        (0..times).for_each(|_| self.call.encode(&mut encoder));
-        submit(self.gpu, "compute", encoder.finish()).await
+        compute(self.gpu, &self.call, times).await
     }
 
     /// Records one call into a pass.
@@ -165,9 +163,7 @@ impl<'g> Backward<'g> {
 
     /// Computes `times` times in one submission and waits; from submit to done.
     pub async fn compute(&self, times: usize) -> Result<Duration> {
-        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
-        (0..times).for_each(|_| self.call.encode(&mut encoder));
-        submit(self.gpu, "compute", encoder.finish()).await
+        compute(self.gpu, &self.call, times).await
     }
 
     /// Records one call into a pass.
@@ -211,6 +207,12 @@ pub async fn read<E: Pod>(gpu: &Gpu, name: &str, from: &wgpu::Buffer, elements: 
     receive.await.map_err(|_| anyhow!("the device dropped the read-back of {name}"))?.context("read-back")?;
     let view = copy.slice(..).get_mapped_range().context("read-back")?;
     Ok(bytemuck::pod_collect_to_vec(&view[..elements * size_of::<E>()]))
+}
+
+async fn compute(gpu: &Gpu, call: &wgpu_attention::Call, times: usize) -> Result<Duration> {
+    let mut encoder = gpu.device().create_command_encoder(&Default::default());
+    (0..times).for_each(|_| call.encode(&mut encoder));
+    submit(gpu, "compute", encoder.finish()).await
 }
 
 /// Submits and waits; from submit to done.

@@ -85,7 +85,8 @@ impl Gpu {
         let plan = match self.plans.get(&attention, pattern) {
             Some(plan) => plan,
             None => {
-                let planned = self.planned(|kernels| kernels.attention(&attention, pattern))?;
+                let planned =
+                    self.planned(|kernels| kernels.attention(&attention, pattern), AttentionPlan::flops)?;
                 self.plans.put(pattern, &planned);
                 planned
             }
@@ -121,7 +122,8 @@ impl Gpu {
     ) -> Result<AttentionOutput<O>> {
         let attention = self.checked::<Q, KV, O>(attention.into(), inputs)?;
         let parts = parts.into();
-        let plan = self.planned(|kernels| kernels.attention_parts(&attention, &parts))?;
+        let plan =
+            self.planned(|kernels| kernels.attention_parts(&attention, &parts), AttentionPlan::flops)?;
         self.run_plan_async(&plan, inputs, outputs).await
     }
 

@@ -166,6 +166,11 @@ impl AttentionPlan {
         &self.inner.explanation
     }
 
+    /// Those of [`Explanation`].
+    fn flops(&self) -> f64 {
+        self.inner.explanation.flops
+    }
+
     /// Compiles what a call that asks for lse needs beside the rest, which otherwise happens when the first one is bound.
     ///
     /// # Errors

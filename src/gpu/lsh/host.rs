@@ -1,6 +1,6 @@
 //! LSH attention for plain Rust users: slices in, `Vec`s out.
 
-use super::LshBuffers;
+use super::{LshBuffers, LshPlan};
 use crate::gpu::Gpu;
 use crate::lsh::{LshInputs, LshOptions};
 use crate::{Attention, Element, ElementType, Result, Storage};
@@ -61,10 +61,8 @@ impl Gpu {
         let shape = attention.shape;
         options.check(&attention)?;
         inputs.check(&attention, options)?;
-        let plan = self.kernels().lsh(&attention, options.clone()).map_err(|e| self.or_lost(e))?;
-        // Cut by how fast the device is; what the two share is compiled once.
-        let kernels = self.kernels_for(plan.explain().flops + plan.explain().hash_flops)?;
-        let plan = kernels.lsh(&attention, options.clone()).map_err(|e| self.or_lost(e))?;
+        let flops = |plan: &LshPlan| plan.explain().flops + plan.explain().hash_flops;
+        let plan = self.planned(|kernels| kernels.lsh(&attention, options.clone()), flops)?;
         if shape.is_empty() {
             return Ok(LshOutput { out: vec![], lse: vec![], buckets: vec![], order: vec![] });
         }

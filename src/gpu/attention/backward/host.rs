@@ -1,6 +1,7 @@
 //! Gradients for plain Rust users: slices in, `Vec`s out.
 
 use super::{AttentionGradBuffers, Gradients};
+use crate::gpu::attention::AttentionPlan;
 use crate::gpu::attention::uploaded::Uploaded;
 use crate::gpu::host::Gpu;
 use crate::inputs::check_len;
@@ -101,7 +102,7 @@ impl Gpu {
         attention.check()?;
         inputs.check(&attention)?;
         check_len("dout", dout.len(), attention.len_out(), attention.layouts.out)?;
-        let plan = self.planned(|kernels| kernels.attention(&attention, pattern))?;
+        let plan = self.planned(|kernels| kernels.attention(&attention, pattern), AttentionPlan::flops)?;
         let gradients = Gradients::of(&attention).dout(O::TYPE).storage(G::TYPE);
         let backward = plan.backward_with(gradients).map_err(|e| self.or_lost(e))?;
         let [len_dq, len_dk, len_dv, len_dout] = gradients.lens(&attention.shape);

@@ -1,6 +1,7 @@
 //! Weights for plain Rust users: slices in, `Vec`s out.
 
 use super::{WeightsBuffers, WeightsOptions};
+use crate::gpu::attention::AttentionPlan;
 use crate::gpu::attention::uploaded::Uploaded;
 use crate::gpu::host::Gpu;
 use crate::pattern::Pattern;
@@ -80,7 +81,7 @@ impl Gpu {
         let attention = attention.into().storage(Storage { q: Q::TYPE, kv: KV::TYPE, out: ElementType::F32 });
         attention.check()?;
         inputs.check(&attention)?;
-        let plan = self.planned(|kernels| kernels.attention(&attention, pattern))?;
+        let plan = self.planned(|kernels| kernels.attention(&attention, pattern), AttentionPlan::flops)?;
         let weights = plan.weights(rows, options).map_err(|e| self.or_lost(e))?;
 
         let uploaded = Uploaded::new(self, &attention, inputs)?;
