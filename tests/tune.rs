@@ -137,6 +137,23 @@ fn a_cache_gives_the_same_choice_again() {
 }
 
 #[test]
+fn a_cache_keeps_how_fast_the_device_is() {
+    let folder = Folder::new("speed");
+    let path = folder.0.join("choices.json");
+    let speed = |gpu: &Gpu| gpu.kernels().options().measured_flops_per_second;
+    let measured = TuningCache::open(&path).and_then(|mut cache| cache.calibrated(gpu())).expect("measured");
+    assert!(speed(&measured).is_some_and(|speed| speed > 1e6));
+    // What the file says counts, so that a second program takes no time for it.
+    let text = fs::read_to_string(&path).expect("written");
+    let number = speed(&measured).expect("as above").to_string();
+    assert!(text.contains(&number), "{number} in {text}");
+    fs::write(&path, text.replace(&number, "1.5e9")).expect("written");
+    let read = TuningCache::open(&path).and_then(|mut cache| cache.calibrated(gpu())).expect("read");
+    assert_eq!(speed(&read), Some(1.5e9));
+    assert!(TuningCache::open(&path).expect("the file").is_empty(), "a speed is no choice");
+}
+
+#[test]
 fn files_that_are_no_caches() {
     let folder = Folder::new("tune-wrong");
     let path = folder.0.join("choices.json");

@@ -2,22 +2,28 @@
 
 fn gather(at: Head, lane: Lane, tile: KeyTile) {
     var element = NO_ELEMENT;
-    // A sum of its own until another element follows, then added: a chain of all pairs would lose digits.
+    // A sum of its own until another element follows, of sums of a few pairs, then added: a chain of all pairs would lose digits.
     var sum = 0.0;
+    var few = 0.0;
     for (var n = 0u; n < ROWS * KEYS; n++) {
+        if (n % FEW_PAIRS == 0u) {
+            sum += few;
+            few = 0.0;
+        }
         let pair = pair_of(n);
         let from_pair = pair.x * KEYS + pair.y;
         let next = elements[from_pair];
         if (owner(next) == lane.r) {
             if (next != element) {
-                add(element, sum);
+                add(element, sum + few);
                 element = next;
                 sum = 0.0;
+                few = 0.0;
             }
-            sum += pulls[from_pair];
+            few += pulls[from_pair];
         }
     }
-    add(element, sum);
+    add(element, sum + few);
 }
 
 // The lane of an element: spread, whatever the strides.

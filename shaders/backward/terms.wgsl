@@ -23,6 +23,9 @@ var<workgroup> elements: array<u32, ROWS * KEYS>;
 
 const NO_ELEMENT = 0xffffffffu;
 
+// Pairs that are added up first; what `TensorExplanation::chain` counts with.
+const FEW_PAIRS = 32u;
+
 // Where the workgroup's copy begins.
 var<private> copy_at: u32;
 

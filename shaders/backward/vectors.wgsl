@@ -8,21 +8,28 @@ fn gather(at: Head, lane: Lane, tile: KeyTile) {
         let g = min(first + lane.r, VECTOR_GROUPS - 1u);
         let is_own = first + lane.r < VECTOR_GROUPS;
         var element = NO_ELEMENT;
+        // As in elements.wgsl: sums of a few pairs first.
         var sum = vec4(0.0);
+        var few = vec4(0.0);
         for (var n = 0u; n < ROWS * KEYS; n++) {
+            if (n % FEW_PAIRS == 0u) {
+                sum += few;
+                few = vec4(0.0);
+            }
             let pair = pair_of(n);
             let from_pair = pair.x * KEYS + pair.y;
             let next = elements[from_pair];
             if (next != element) {
-                add(at, is_own, element, g, sum);
+                add(at, is_own, element, g, sum + few);
                 element = next;
                 sum = vec4(0.0);
+                few = vec4(0.0);
             }
             let i = query_at(at, min(at.first_row + pair.x, params.kernel.q_count - 1u));
             let j = key_at(at, tile.first + pair.y);
-            sum = fma(vec4(pulls[from_pair]), finite_where_masked(tile, vector(at, i, j, g, next)), sum);
+            few = fma(vec4(pulls[from_pair]), finite_where_masked(tile, vector(at, i, j, g, next)), few);
         }
-        add(at, is_own, element, g, sum);
+        add(at, is_own, element, g, sum + few);
     }
 }
 

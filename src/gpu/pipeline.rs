@@ -7,6 +7,8 @@ use super::scope::checked;
 use super::trusted;
 use crate::wgsl::{Binding, Shader};
 use crate::{Error, Result};
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A compiled shader.
 #[derive(Debug)]
@@ -16,7 +18,20 @@ pub(crate) struct Pipeline {
     label: String,
     bindings: Vec<Binding>,
     params: Vec<&'static str>,
+    uniforms: Mutex<VecDeque<Uniform>>,
 }
+
+/// Parameters in a buffer that is never written again, so that calls can share it.
+#[derive(Debug, Clone)]
+struct Uniform {
+    bytes: Vec<u8>,
+    buffer: wgpu::Buffer,
+}
+
+/// Uniforms that a pipeline keeps: those of a plan's parts, of a few plans.
+const UNIFORMS: usize = 16;
+/// Bytes of the largest: who runs thousands of dispatches waits for other things.
+const UNIFORM_BYTES: usize = 1 << 14;
 
 impl Pipeline {
     /// Compiles a shader whose binding 0 is its uniform struct and whose others are the storage buffers that it lists; without
@@ -62,8 +77,25 @@ impl Pipeline {
                 cache: None,
             });
             let (bindings, params) = (shader.bindings.clone(), shader.params.clone());
-            Self { pipeline, layout, label: shader.label.clone(), bindings, params }
+            let uniforms = Mutex::default();
+            Self { pipeline, layout, label: shader.label.clone(), bindings, params, uniforms }
         })
+    }
+
+    fn uniforms(&self) -> MutexGuard<'_, VecDeque<Uniform>> {
+        self.uniforms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The buffer of the last call with these parameters: to make one takes as long as all the rest of a step.
+    fn uniform(&self, bytes: &[u8]) -> Option<wgpu::Buffer> {
+        let uniforms = self.uniforms();
+        uniforms.iter().find(|known| known.bytes == bytes).map(|known| known.buffer.clone())
+    }
+
+    fn keep_uniform(&self, uniform: Uniform) {
+        let mut uniforms = self.uniforms();
+        uniforms.truncate(UNIFORMS - 1);
+        uniforms.push_front(uniform);
     }
 }
 
@@ -101,8 +133,8 @@ struct Dispatch {
 }
 
 impl Step {
-    /// Binds the buffers that the pipeline's shader names. The parameters get a buffer of their own: `Queue::write_buffer`
-    /// would land before the next submit, so two calls in one encoder that shared a buffer would both see the later values.
+    /// Binds the buffers that the pipeline's shader names. Other parameters get another buffer: `Queue::write_buffer` would land
+    /// before the next submit, so two calls in one encoder that shared a buffer would both see the later values.
     pub(crate) fn new(
         device: &wgpu::Device,
         pipeline: &Pipeline,
@@ -130,8 +162,11 @@ impl Step {
             })
         });
         let bound = bound.collect::<Result<Vec<_>>>()?;
-        checked(device, &pipeline.label, || {
-            let params = filled_buffer(device, "attention parameters", wgpu::BufferUsages::UNIFORM, &bytes);
+        let known = pipeline.uniform(&bytes);
+        let (step, params) = checked(device, &pipeline.label, || {
+            let params = known.clone().unwrap_or_else(|| {
+                filled_buffer(device, "attention parameters", wgpu::BufferUsages::UNIFORM, &bytes)
+            });
             let mut entries = vec![wgpu::BindGroupEntry {
                 binding: 0,
                 resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
@@ -149,8 +184,13 @@ impl Step {
                 layout: &pipeline.layout,
                 entries: &entries,
             });
-            Self { pipeline: pipeline.pipeline.clone(), bind_group, dispatches }
-        })
+            (Self { pipeline: pipeline.pipeline.clone(), bind_group, dispatches }, params)
+        })?;
+        // Only now: what a device without memory makes is no buffer.
+        if known.is_none() && bytes.len() <= UNIFORM_BYTES {
+            pipeline.keep_uniform(Uniform { bytes, buffer: params });
+        }
+        Ok(step)
     }
 
     pub(crate) fn record(&self, pass: &mut wgpu::ComputePass<'_>) {

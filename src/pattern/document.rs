@@ -1,5 +1,5 @@
 use super::stretches::Stretches;
-use super::{Extent, Identity, Pattern, Piece, Range, Site, Span, Varies};
+use super::{Extent, Identity, Pattern, Piece, Range, Site, Span, Varies, spans};
 use crate::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
@@ -83,13 +83,21 @@ impl Pattern for Document {
             (item.run_at(first.unwrap_or(0))..=item.run_at(last)).map(|run| item.id(run)).collect();
         ids.sort_unstable();
         ids.dedup();
+        let runs: Vec<&[u32]> = ids.iter().map(|&id| item.runs_of(id)).collect();
+        let [Some(start), Some(end)] = [
+            runs.iter().filter_map(|runs| runs.first()).min().map(|&run| item.keys(run as usize).start),
+            runs.iter().filter_map(|runs| runs.last()).max().map(|&run| item.keys(run as usize).end),
+        ] else {
+            return Vec::new();
+        };
+        if runs.iter().map(|runs| runs.len()).sum::<usize>() * spans::BLOCK > end - start {
+            // No block between them is without one.
+            return vec![Span { keys: start..end, all: false }];
+        }
         // Queries before the first key have no document, so then not all attend.
         let all = ids.len() == 1 && first.is_ok();
-        let mut spans: Vec<Span> = ids
-            .into_iter()
-            .flat_map(|id| item.runs_of(id))
-            .map(|run| Span { keys: item.keys(run), all })
-            .collect();
+        let keys = |&run: &u32| Span { keys: item.keys(run as usize), all };
+        let mut spans: Vec<Span> = runs.into_iter().flatten().map(keys).collect();
         spans.sort_unstable_by_key(|span| span.keys.start);
         spans
     }
@@ -199,11 +207,11 @@ impl Item {
         self.starts[run] as usize..end
     }
 
-    /// All runs of a document.
-    fn runs_of(&self, id: u32) -> impl Iterator<Item = usize> + '_ {
-        let first = self.by_id.partition_point(|&run| self.id(run as usize) < id);
-        let runs = self.by_id[first..].iter().map(|&run| run as usize);
-        runs.take_while(move |&run| self.id(run) == id)
+    /// All runs of a document, ascending.
+    fn runs_of(&self, id: u32) -> &[u32] {
+        let runs = &self.by_id;
+        let first = runs.partition_point(|&run| self.id(run as usize) < id);
+        &runs[first..first + runs[first..].partition_point(|&run| self.id(run as usize) == id)]
     }
 }
 

@@ -170,7 +170,7 @@ impl Rule for Alibi {
     }
 
     fn gradient(&self, _: &str, _: &AttentionShape) -> Option<TensorGradient> {
-        Some(TensorGradient::per_head())
+        Some(TensorGradient::one_per_head())
     }
 
     fn drawn(&self, normal: f64) -> f32 {

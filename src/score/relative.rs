@@ -244,12 +244,12 @@ impl Rule for Relative {
     fn gradient(&self, name: &str, shape: &AttentionShape) -> Option<TensorGradient> {
         if name == "relative_biases" {
             let vectors = Some(include_str!("../../shaders/backward/vectors_biases.wgsl"));
-            return Some(TensorGradient { vectors, ..TensorGradient::per_head() });
+            return Some(TensorGradient { vectors, ..TensorGradient::one_per_head() });
         }
         let sizes = [shape.batch, shape.heads, self.rows];
         let [batch, head, _] = self.resolved(shape.head_dim).apart(sizes, shape.head_dim);
         let vectors = Some(include_str!("../../shaders/backward/vectors_rows.wgsl"));
-        Some(TensorGradient { apart: [batch, head, false], vectors, of_rows: false })
+        Some(TensorGradient { apart: [batch, head, false], vectors, ..Default::default() })
     }
 
     fn silent(&self, _: u64) -> Option<f32> {

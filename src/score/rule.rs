@@ -71,12 +71,19 @@ pub(crate) struct TensorGradient {
     pub(crate) vectors: Option<&'static str>,
     /// Whether the tensor is of rows, not of pairs: sinks.
     pub(crate) of_rows: bool,
+    /// Whether all pairs of a head read the same element, so that a tile of pairs adds to it once.
+    pub(crate) one_element: bool,
 }
 
 impl TensorGradient {
-    /// Of a tensor with one element per head, and maybe other axes of its own.
+    /// Of a tensor with elements of its own for each head.
     pub(super) fn per_head() -> Self {
         Self { apart: [false, true, false], ..Self::default() }
+    }
+
+    /// Of a tensor of which all pairs of a head read the same.
+    pub(super) fn one_per_head() -> Self {
+        Self { one_element: true, ..Self::per_head() }
     }
 }
 

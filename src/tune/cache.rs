@@ -31,6 +31,9 @@ pub struct TuningCache {
 struct File {
     format: u32,
     choices: BTreeMap<String, Tuning>,
+    /// How fast each adapter is.
+    #[serde(default)]
+    flops_per_second: BTreeMap<String, f64>,
 }
 
 impl TuningCache {
@@ -45,7 +48,7 @@ impl TuningCache {
         let file = match fs::read_to_string(&path) {
             Ok(text) => serde_json::from_str::<File>(&text).map_err(|error| wrong(&path, error))?,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                File { format: Self::FORMAT, choices: BTreeMap::new() }
+                File { format: Self::FORMAT, choices: BTreeMap::new(), flops_per_second: BTreeMap::new() }
             }
             Err(error) => return Err(wrong(&path, error)),
         };
@@ -81,6 +84,32 @@ impl TuningCache {
         self.file.choices.insert(key, tuned.best);
         self.write()?;
         Ok(tuned)
+    }
+
+    /// [`Gpu::calibrated`], but measured only once for an adapter, driver and version of this crate, and written: later it is read,
+    /// and takes no time.
+    ///
+    /// # Errors
+    /// As [`Gpu::calibrated`], and [`Error::Argument`] where the file cannot be written.
+    ///
+    /// ```no_run
+    /// # use wgpu_attention::{Gpu, tune::TuningCache};
+    /// let gpu = TuningCache::open("tuning.json")?.calibrated(&Gpu::new()?)?;
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
+    pub fn calibrated(&mut self, gpu: &Gpu) -> Result<Gpu> {
+        let key = adapter(gpu);
+        if let Some(speed) = self.file.flops_per_second.get(&key).copied().filter(|speed| *speed > 0.0) {
+            let options =
+                crate::Options { measured_flops_per_second: Some(speed), ..*gpu.kernels().options() };
+            return Ok(gpu.with_kernels(gpu.kernels().with_options(options)?));
+        }
+        let calibrated = gpu.calibrated()?;
+        if let Some(speed) = calibrated.kernels().options().measured_flops_per_second {
+            self.file.flops_per_second.insert(key, speed);
+            self.write()?;
+        }
+        Ok(calibrated)
     }
 
     /// Choices in it, for all devices and calls.
@@ -119,7 +148,6 @@ fn wrong(path: &Path, error: impl std::fmt::Display) -> Error {
 
 /// All that the choice depends on, in words.
 fn key(gpu: &Gpu, attention: &Attention, parts: &Parts) -> String {
-    let info = gpu.info();
     // How a call is cut into dispatches does not change what is fastest.
     let options =
         crate::Options { measured_flops_per_second: None, dispatch_flops: None, ..*gpu.kernels().options() };
@@ -136,14 +164,12 @@ fn key(gpu: &Gpu, attention: &Attention, parts: &Parts) -> String {
         )
     };
     let parts: Vec<_> = parts.parts().iter().map(part).collect();
-    format!(
-        "{} ({:?}, {}; {} {}); wgpu-attention {}; {options:?}; {attention:?}; {}",
-        info.name,
-        info.backend,
-        info.device,
-        info.driver,
-        info.driver_info,
-        env!("CARGO_PKG_VERSION"),
-        parts.join(" + ")
-    )
+    format!("{}; {options:?}; {attention:?}; {}", adapter(gpu), parts.join(" + "))
+}
+
+/// The adapter, its driver and the version of this crate, in words.
+fn adapter(gpu: &Gpu) -> String {
+    let wgpu::AdapterInfo { name, backend, device, driver, driver_info, .. } = gpu.info();
+    let version = env!("CARGO_PKG_VERSION");
+    format!("{name} ({backend:?}, {device}; {driver} {driver_info}); wgpu-attention {version}")
 }

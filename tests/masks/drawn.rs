@@ -38,7 +38,10 @@ pub(crate) fn ids(len: usize) -> impl Strategy<Value = Vec<u32>> {
     let runs = vec((0u32..4, 1usize..40), len).prop_map(move |runs| {
         runs.into_iter().flat_map(|(id, count)| std::iter::repeat_n(id, count)).take(len).collect()
     });
-    prop_oneof![runs, vec(0u32..3, len)]
+    // The largest id, too: nothing comes after it.
+    let disorder =
+        vec(0u32..3, len).prop_map(|ids| ids.into_iter().map(|id| [0, 1, u32::MAX][id as usize]).collect());
+    prop_oneof![runs, disorder]
 }
 
 pub(crate) fn layout(sizes: [usize; 3]) -> impl Strategy<Value = BlockLayout> {

@@ -81,7 +81,11 @@ impl Tune {
             }
         };
         let tuned = match &self.cache {
-            Some(path) => TuningCache::open(path)?.tuned(&gpu, &call, &self.pattern.pattern, &mut watch)?,
+            Some(path) => {
+                let mut cache = TuningCache::open(path)?;
+                let gpu = cache.calibrated(&gpu)?;
+                cache.tuned(&gpu, &call, &self.pattern.pattern, &mut watch)?
+            }
             None => gpu.tune(&call, &self.pattern.pattern, &mut watch)?,
         };
         let timed = |trial: &Trial| match trial.outcome {

@@ -35,6 +35,9 @@ pub struct TensorExplanation {
     pub scratch_bytes: u64,
     /// Dispatches: workgroups that would meet in an element run in several.
     pub dispatches: usize,
+    /// Additions in a row that make an element, at most: what [`BoundOptions::chains`](crate::reference::gradient::BoundOptions::chains)
+    /// takes. `None` where it may be as many as pairs read the element.
+    pub chain: Option<usize>,
 }
 
 pub(super) fn explain(
@@ -62,6 +65,6 @@ pub(super) fn explain(
 impl TensorExplanation {
     fn of(pass: &TensorPass) -> Self {
         let (scratch_bytes, dispatches) = (pass.scratch_bytes(), pass.dispatches());
-        Self { name: pass.name, copies: pass.copies, scratch_bytes, dispatches }
+        Self { name: pass.name, copies: pass.copies, scratch_bytes, dispatches, chain: pass.chain }
     }
 }

@@ -19,6 +19,11 @@ const MOST_ELEMENTS: usize = 1 << 22;
 /// Copies at most: their sum is one loop of one lane.
 const MOST_COPIES: usize = 1024;
 
+/// Columns of the smallest tile.
+const LEAST_KEYS: usize = 16;
+/// Additions in a row within a tile of 1,024 pairs: of 32, and of 32 such sums (`shaders/backward/terms.wgsl`).
+const TILE_CHAIN: usize = 64;
+
 /// The gradient of one tensor, compiled when it is first bound.
 #[derive(Debug)]
 pub(super) struct TensorPass {
@@ -27,6 +32,8 @@ pub(super) struct TensorPass {
     /// Workgroups that run together and read the same elements each have a copy of the tensor. Where there is one copy, it is the
     /// caller's buffer, and workgroups that would meet in it run one after the other.
     pub(super) copies: usize,
+    /// Additions in a row for one element at most, where the sizes tell.
+    pub(super) chain: Option<usize>,
     pub(super) source: Source,
 }
 
@@ -61,6 +68,14 @@ impl TensorPass {
         let orders: Vec<_> = orders.collect();
         let together = orders.iter().map(|order| order.items() / order.apart().max(1)).max().unwrap_or(1);
         let copies = (MOST_ELEMENTS / len.max(1)).min(MOST_COPIES).min(together).max(1);
+        // A tile of pairs adds to the element once, and row tiles that share a copy do so one after the other.
+        let tiles = |(part, order): (&Part, &Order)| {
+            let in_a_row = order.items().div_ceil(order.apart().max(1) * copies);
+            let grid = part.mask.grid();
+            in_a_row * grid.k_blocks() * grid.block_k.div_ceil(LEAST_KEYS)
+        };
+        let tiles: usize = parts.parts().iter().zip(&orders).map(tiles).sum();
+        let chain = gradient.one_element.then_some(TILE_CHAIN + tiles + copies);
         let with_order = |(part, order): (&PassPart, &Order)| {
             let Work { items, per_dispatch } = part.work;
             // As many in a row have a place of their own: those that differ in what lies apart, in every copy.
@@ -73,7 +88,7 @@ impl TensorPass {
             }
         };
         pass.parts = pass.parts.iter().zip(&orders).map(with_order).collect();
-        Ok(Self { name, len, copies, source: Source::Pairs(pass) })
+        Ok(Self { name, len, copies, chain, source: Source::Pairs(pass) })
     }
 
     fn of_rows(forward: &AttentionPlan, (name, len): (&'static str, usize)) -> Result<Self> {
@@ -91,7 +106,8 @@ impl TensorPass {
         // A weight, a product and a sum per row.
         let work = copy_work(forward, copies * len, 16 * rows.div_ceil(copies))?;
         let pass = CopyPass::Sinks { late_maxima: forward.path().path == KernelPath::Cooperative };
-        Ok(Self { name, len, copies, source: Source::Rows { pass, params, work } })
+        let chain = Some(rows.div_ceil(copies) + copies);
+        Ok(Self { name, len, copies, chain, source: Source::Rows { pass, params, work } })
     }
 
     /// Bytes of the copies, beside the caller's buffer.
