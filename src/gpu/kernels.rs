@@ -45,11 +45,16 @@ struct Inner {
     device: wgpu::Device,
     options: Options,
     edit: Option<Arc<Edit>>,
-    pipelines: Arc<Mutex<Compiled>>,
+    pipelines: Pipelines,
+    /// Those of the kernels that were [edited](Kernels::edited), for what the edit leaves as it is.
+    unedited: Option<Pipelines>,
 }
 
 /// Pipelines by the shader's text and whether it is checked at run time.
 type Compiled = HashMap<(String, bool), Arc<Pipeline>>;
+
+/// Pipelines that several share.
+type Pipelines = Arc<Mutex<Compiled>>;
 
 impl Kernels {
     /// Kernels on a device.
@@ -58,7 +63,7 @@ impl Kernels {
     /// [`Error::Limit`] if the device was made with less than WebGPU's default limits, [`Error::Device`] if it is
     /// lost.
     pub fn new(device: &wgpu::Device, options: Options) -> Result<Self> {
-        Self::create(device, options, None, Arc::default())
+        Self::create(device, options, None, Arc::default(), None)
     }
 
     /// Kernels whose shader texts pass through `edit` first: for mutation tests, which plant faults and see that the
@@ -71,7 +76,17 @@ impl Kernels {
         options: Options,
         edit: impl Fn(&str) -> String + Send + Sync + 'static,
     ) -> Result<Self> {
-        Self::create(device, options, Some(Arc::new(edit)), Arc::default())
+        Self::create(device, options, Some(Arc::new(edit)), Arc::default(), None)
+    }
+
+    /// The same kernels with shader texts that pass through `edit` first, as those of
+    /// [`with_edited_shaders`](Self::with_edited_shaders); an edit that these have does not count. What `edit` leaves as it is, is
+    /// compiled once for both.
+    pub fn edited(&self, edit: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        let Inner { device, options, pipelines, unedited, .. } = &*self.inner;
+        let unedited = Some(unedited.as_ref().unwrap_or(pipelines).clone());
+        let (device, options, edit) = (device.clone(), *options, Some(Arc::new(edit) as Arc<Edit>));
+        Self { inner: Arc::new(Inner { device, options, edit, pipelines: Arc::default(), unedited }) }
     }
 
     /// Kernels on the same device with other options; what both need is compiled once.
@@ -79,14 +94,16 @@ impl Kernels {
     /// # Errors
     /// As [`Kernels::new`].
     pub fn with_options(&self, options: Options) -> Result<Self> {
-        Self::create(self.device(), options, self.inner.edit.clone(), self.inner.pipelines.clone())
+        let Inner { device, edit, pipelines, unedited, .. } = &*self.inner;
+        Self::create(device, options, edit.clone(), pipelines.clone(), unedited.clone())
     }
 
     fn create(
         device: &wgpu::Device,
         options: Options,
         edit: Option<Arc<Edit>>,
-        pipelines: Arc<Mutex<Compiled>>,
+        pipelines: Pipelines,
+        unedited: Option<Pipelines>,
     ) -> Result<Self> {
         let limits = device.limits();
         let needs = [
@@ -105,7 +122,7 @@ impl Kernels {
         }
         options.check()?;
         check_not_lost(device)?;
-        let inner = Inner { device: device.clone(), options, edit, pipelines };
+        let inner = Inner { device: device.clone(), options, edit, pipelines, unedited };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -186,13 +203,17 @@ impl Kernels {
         if self.options().shared_buffers {
             shader = shader.with_shared_buffers();
         }
+        let mut pipelines = &self.inner.pipelines;
         if let Some(edit) = &self.inner.edit {
-            shader.text = edit(&shader.text);
-            shader.proven = false;
+            let text = edit(&shader.text);
+            match &self.inner.unedited {
+                Some(unedited) if text == shader.text => pipelines = unedited,
+                _ => (shader.text, shader.proven) = (text, false),
+            }
         }
         let checks = !(self.inner.options.unchecked && shader.proven);
         // A panic of another thread leaves a map of whole pipelines: it stays usable.
-        let lock = || self.inner.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = || pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (shader.text.clone(), checks);
         if let Some(pipeline) = lock().get(&key) {
             return Ok(pipeline.clone());

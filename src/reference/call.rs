@@ -18,6 +18,8 @@ pub(super) struct Call<'a> {
     /// Of each term of the score: the caller's, or the term's own.
     tensors: Vec<Vec<Cow<'a, [f32]>>>,
     strides: [Strides; 3],
+    /// Whether a term of the score may remove a pair.
+    may_remove: bool,
 }
 
 impl<'a> Call<'a> {
@@ -45,6 +47,7 @@ impl<'a> Call<'a> {
             pattern,
             tensors: attention.score.rules().map(tensors).collect(),
             strides: [attention.q_strides(), attention.k_strides(), attention.v_strides()],
+            may_remove: attention.score.rules().any(Rule::may_remove),
         })
     }
 
@@ -62,13 +65,22 @@ impl<'a> Call<'a> {
 
     /// S_i, ascending.
     pub(super) fn keys(&self, at: Position) -> Vec<u32> {
-        (0..self.shape.kv_len).filter(|&j| self.keeps(at, j)).map(|j| j as u32).collect()
+        let site = self.site(at);
+        let kept = (0..self.shape.kv_len).filter(|&j| self.pattern.keep(&site, at.i, j));
+        kept.filter(|&j| self.terms_keep(at, j)).map(|j| j as u32).collect()
     }
 
     /// Whether j is in S_i: a bias of minus infinity removes it.
     pub(super) fn keeps(&self, at: Position, j: usize) -> bool {
-        let site = Site { batch: at.batch, head: at.head, extent: self.shape.extent() };
-        self.pattern.keep(&site, at.i, j) && {
+        self.pattern.keep(&self.site(at), at.i, j) && self.terms_keep(at, j)
+    }
+
+    fn site(&self, at: Position) -> Site {
+        Site { batch: at.batch, head: at.head, extent: self.shape.extent() }
+    }
+
+    fn terms_keep(&self, at: Position, j: usize) -> bool {
+        !self.may_remove || {
             let pair = self.pair(at, j);
             self.terms().all(|(rule, tensors)| rule.keeps(&pair, tensors))
         }

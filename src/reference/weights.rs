@@ -72,8 +72,19 @@ impl RowErrors {
         chain: usize,
         format: WeightFormat,
     ) -> Option<Self> {
+        Self::of_deltas(call, exact, score_errors(call, at, exact), parts, chain, format)
+    }
+
+    /// The same with delta of each key.
+    pub(super) fn of_deltas(
+        call: &Call<'_>,
+        exact: &Exact,
+        mut deltas: Vec<f64>,
+        parts: &[Vec<usize>],
+        chain: usize,
+        format: WeightFormat,
+    ) -> Option<Self> {
         let scores: Vec<f64> = exact.logits().collect();
-        let mut deltas = score_errors(call, at, exact);
         deltas.extend(exact.sink.map(|sink| if sink == 0.0 { 0.0 } else { TINY }));
         // A sink is a key more, behind the others here and before them in the walk.
         let mut parts = parts.to_vec();

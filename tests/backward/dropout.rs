@@ -1,9 +1,9 @@
 //! Gradients under dropout: within their bound, and of exactly the pairs that the forward pass keeps.
 
-use crate::gradients::{KINDS, close_on};
+use crate::gradients::{KINDS, close};
 use crate::support::{
-    Case, Cut, PATTERNS, cut, drawn_dout, gpu, gpu_with, gradients_within, picked, read, run_backward,
-    storage,
+    Case, Cut, PATTERNS, cut, drawn_dout, gpu, gpu_with, gradient_bounds, gradients_within, picked, read,
+    run_backward, storage,
 };
 use crate::tensors::tensors_on;
 use wgpu_attention::ElementType::{Bf16, F16};
@@ -11,7 +11,7 @@ use wgpu_attention::reference::Tensors;
 use wgpu_attention::wgpu::Buffer;
 use wgpu_attention::{
     Alibi, AttentionBuffers, AttentionGradBuffers, AttentionShape, BiasStrides, Causal, Dropout, Full, Gpu,
-    Parts, Score, Sinks, Site, Slopes, Storage, Window,
+    Score, Sinks, Site, Slopes, Storage, Window,
 };
 
 fn shape() -> AttentionShape {
@@ -20,13 +20,6 @@ fn shape() -> AttentionShape {
 
 fn dropped(rate: f32) -> Case {
     Case::new(shape().score(Score::new().dropout(rate, 21)))
-}
-
-fn close(case: &Case, parts: &Parts) {
-    for kind in KINDS {
-        let gpu = gpu_with(case.options.tile_kind(kind));
-        close_on(&gpu, case, parts).unwrap_or_else(|e| panic!("{kind:?}: {e}"));
-    }
 }
 
 #[test]
@@ -120,7 +113,7 @@ pub(crate) fn strange_on(gpu: &Gpu) -> Result<(), String> {
             if finite == 0 || finite == got.dv.len() {
                 return Err(format!("{finite} elements of dv are finite\n{case}"));
             }
-            gradients_within(&case, &inputs, &dout, &case.parts(), &got)?;
+            gradients_within(&case, &gradient_bounds(&case, &inputs, &dout, &case.parts()), &got)?;
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use crate::support::{
     BiasValues, Case, Cut, Draw, PATTERNS, Placement, cooperative, cut, drawn_dout, gpu_with,
-    gradients_within, picked, run_backward,
+    gradient_bounds, gradients_within, picked, run_backward,
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::{Kind, Tensors};
@@ -18,29 +18,36 @@ pub(crate) const KINDS: [TileKind; 2] = [TileKind::Staged, TileKind::Direct];
 
 /// Forward and backward over these parts, every element within its bound.
 pub(crate) fn close_on(gpu: &Gpu, case: &Case, parts: &Parts) -> Result<(), String> {
-    typed!(case.attention.storage, close_typed(gpu, case, parts))
+    close_on_each(std::slice::from_ref(gpu), case, parts)
+}
+
+/// The same on several kernels, for which the bound is one.
+fn close_on_each(gpus: &[Gpu], case: &Case, parts: &Parts) -> Result<(), String> {
+    typed!(case.attention.storage, close_typed(gpus, case, parts))
 }
 
 fn close_typed<Q: Element, KV: Element, O: Element>(
-    gpu: &Gpu,
+    gpus: &[Gpu],
     case: &Case,
     parts: &Parts,
 ) -> Result<(), String> {
     let tensors: Tensors<Q, KV> = case.tensors();
     let (inputs, dout) = (tensors.inputs(), drawn_dout::<O>(case));
-    let got =
-        run_backward(gpu, &case.attention, &inputs, &dout, parts, 1).map_err(|e| format!("{e}\n{case}"))?;
-    let worst = gradients_within(case, &inputs, &dout, parts, &got)?;
-    println!("worst error / bound of dq, dk, dv: {worst:.4?}, {case}");
+    let exact = gradient_bounds(case, &inputs, &dout, parts);
+    for gpu in gpus {
+        let got = run_backward(gpu, &case.attention, &inputs, &dout, parts, 1);
+        let named = |e: String| format!("{:?}: {e}", gpu.kernels().options().tile_kind);
+        let got = got.map_err(|e| named(format!("{e}\n{case}")))?;
+        let worst = gradients_within(case, &exact, &got).map_err(named)?;
+        println!("worst error / bound of dq, dk, dv: {worst:.4?}, {case}");
+    }
     Ok(())
 }
 
 /// Whatever the tile.
-fn close(case: &Case, parts: &Parts) {
-    for kind in KINDS {
-        let gpu = gpu_with(case.options.tile_kind(kind));
-        close_on(&gpu, case, parts).unwrap_or_else(|e| panic!("{kind:?}: {e}"));
-    }
+pub(crate) fn close(case: &Case, parts: &Parts) {
+    let gpus = KINDS.map(|kind| gpu_with(case.options.tile_kind(kind)));
+    close_on_each(&gpus, case, parts).unwrap_or_else(|e| panic!("{e}"));
 }
 
 fn shape() -> AttentionShape {

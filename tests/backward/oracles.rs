@@ -1,7 +1,7 @@
 //! What a bound over random inputs would miss, for a few pairs are lost among many; and relations that need no reference.
 
 use crate::support::{Case, GradOutcome, Picked, gpu_with, picked, run_backward};
-use crate::support::{drawn_dout, gradients_within};
+use crate::support::{drawn_dout, gradient_bounds, gradients_within};
 use wgpu_attention::reference::gradient::{BoundOptions, bounded};
 use wgpu_attention::reference::layer::Bounded;
 use wgpu_attention::reference::{Kind, Tensors};
@@ -15,7 +15,8 @@ fn run(case: &Case, tensors: &Tensors<f32, f32>, dout: &[f32]) -> GradOutcome<f3
 /// The same, every element within its bound.
 fn bounded_run(case: &Case, tensors: &Tensors<f32, f32>, dout: &[f32]) -> GradOutcome<f32> {
     let got = run(case, tensors, dout);
-    gradients_within(case, &tensors.inputs(), dout, &case.parts(), &got).unwrap_or_else(|e| panic!("{e}"));
+    let exact = gradient_bounds(case, &tensors.inputs(), dout, &case.parts());
+    gradients_within(case, &exact, &got).unwrap_or_else(|e| panic!("{e}"));
     got
 }
 

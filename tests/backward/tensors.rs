@@ -1,11 +1,11 @@
 //! Gradients of the tensors of the score's terms, each element against the formula in f64.
 
 use crate::counts::bits;
-use crate::support::drawn_dout;
-use crate::support::{BiasValues, Case, Cut, cut, gpu_with, picked, run_backward_with, storage};
-use wgpu_attention::reference::gradient::BoundedGradients;
-use wgpu_attention::reference::gradient::{BoundOptions, attention_gradient, bounded};
-use wgpu_attention::reference::{Position, Tensors};
+use crate::support::{
+    BiasValues, Case, Cut, cut, drawn_dout, gpu_with, gradient_bounds, picked, run_backward_with, storage,
+};
+use wgpu_attention::reference::Tensors;
+use wgpu_attention::reference::gradient::attention_gradient;
 use wgpu_attention::{
     Alibi, AttentionGradBuffers, AttentionShape, BiasStrides, Buckets, Causal, Full, Gpu, Inputs, Parts,
     Relative, Score, Segments, Sinks, Site, Slopes, Strides, Temperature, Term,
@@ -24,15 +24,14 @@ pub(crate) fn tensors_on(gpu: &Gpu, case: &Case, parts: &Parts) -> Result<(), St
     assert!(!wanted.is_empty());
     let got = run_backward_with(gpu, &case.attention, &tensors.inputs(), &dout, parts, 2, &wanted);
     let got = got.map_err(|e| format!("{e}\n{case}"))?;
-    let exact = attention_gradient(&case.attention, &tensors.inputs(), &dout, case.pattern.as_dyn());
-    let exact = exact.unwrap_or_else(|e| panic!("{e}\n{case}"));
-    let promised = bounds(case, &tensors, &dout, parts);
+    let promised = gradient_bounds(case, &tensors.inputs(), &dout, parts);
     for (name, got) in &got.tensors {
-        let found = promised.term(name).expect("the reference has all").compare(got.iter().copied(), 0.0);
+        let promised = promised.term(name).expect("the reference has all");
+        let found = promised.compare(got.iter().copied(), 0.0);
         if !found.pass || found.unspecified > 0 {
             return Err(format!("d {name}: {found}\n{case}"));
         }
-        let exact = exact.term(name).expect("the reference has all");
+        let exact = &promised.out;
         // Sums of ds, which cancel: of the size of the largest, rather.
         let scale = exact.iter().fold(0.0f64, |max, x| max.max(x.abs()));
         assert!(scale > 1e-3, "{name} is all but 0\n{case}");
@@ -45,15 +44,6 @@ pub(crate) fn tensors_on(gpu: &Gpu, case: &Case, parts: &Parts) -> Result<(), St
         }
     }
     Ok(())
-}
-
-/// With what the forward pass over these parts may be off.
-fn bounds(case: &Case, tensors: &Tensors<f32>, dout: &[f32], parts: &Parts) -> BoundedGradients {
-    let order = |at: Position| parts.key_order(at.batch, at.head, at.i);
-    let tiles = |at: Position| parts.key_tiles(at.batch, at.head, at.i);
-    let options = BoundOptions::default().order(&order).tiles(&tiles);
-    let exact = bounded(&case.attention, &tensors.inputs(), dout, case.pattern.as_dyn(), options);
-    exact.unwrap_or_else(|e| panic!("{e}\n{case}"))
 }
 
 pub(crate) fn scored(term: impl Into<Term>) -> Case {

@@ -1,9 +1,9 @@
 //! Buffers whose every byte outside the tensor is poison, and the device.
 
 use half::{bf16, f16};
-use std::sync::OnceLock;
 use wgpu::util::DeviceExt;
 use wgpu_attention::{Call, Counter, ElementType, Gpu, KernelPath, Kernels, Options, RowStrides};
+use wgpu_attention_testing::Devices;
 
 /// A NaN in f32, and in both halves as f16 and as bf16.
 const POISON: u32 = 0x7fff_7fff;
@@ -11,10 +11,10 @@ const POISON: u32 = 0x7fff_7fff;
 /// Bytes of poison behind a tensor; before it there is one unit of the offset alignment.
 const GUARD_BYTES: usize = 256;
 
-/// The device of this test binary, with cooperative matrices where it has them.
+/// This thread's device, with cooperative matrices where it has them.
 pub(crate) fn gpu() -> &'static Gpu {
-    static GPU: OnceLock<Gpu> = OnceLock::new();
-    GPU.get_or_init(|| {
+    static GPUS: Devices = Devices::new();
+    GPUS.of_this_thread(|| {
         let need = "an adapter: run the tests by `cargo xtask test`";
         let adapters = pollster::block_on(Gpu::adapters()).expect(need);
         let token = wgpu_attention_experimental::allowed();
@@ -30,7 +30,7 @@ pub(crate) fn cooperative() -> Kernels {
         "the adapter has no cooperative matrices of f16: run the tests by `cargo xtask test`, which fetches a software \
          adapter that has"
     );
-    Kernels::new(gpu().device(), options.path(KernelPath::Cooperative)).expect("valid options")
+    gpu().kernels().with_options(options.path(KernelPath::Cooperative)).expect("valid options")
 }
 
 /// The kernels as they are.

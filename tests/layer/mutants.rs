@@ -2,7 +2,7 @@
 
 use crate::harness::{cooperative, gpu};
 use crate::{feed_forward, matmul, rotary, rows};
-use wgpu_attention::{Kernels, Options};
+use wgpu_attention::Kernels;
 use wgpu_attention_testing::mutants::{Edit, Suite};
 
 #[path = "../mutants/table/layer.rs"]
@@ -16,12 +16,11 @@ struct Subject {
 
 impl Subject {
     fn new(edit: Edit) -> Self {
-        let with = |options| {
+        let of = |kernels: &Kernels| {
             let edit = edit.clone();
-            Kernels::with_edited_shaders(gpu().device(), options, move |text: &str| edit(text))
-                .expect("valid options")
+            kernels.edited(move |text| edit(text))
         };
-        Self { scalar: with(Options::default()), matrices: with(*cooperative().options()) }
+        Self { scalar: of(gpu().kernels()), matrices: of(&cooperative()) }
     }
 }
 

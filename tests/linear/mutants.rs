@@ -2,9 +2,7 @@
 
 use super::{Case, counts, shape};
 use wgpu_attention::reference::Kind;
-use wgpu_attention::{
-    AttentionShape, FeatureMap, Gpu, Kernels, LinearOptions, Options, Projection, Stabiliser,
-};
+use wgpu_attention::{AttentionShape, FeatureMap, Gpu, LinearOptions, Projection, Stabiliser};
 use wgpu_attention_testing::gpu;
 use wgpu_attention_testing::mutants::{Edit, Suite};
 
@@ -32,9 +30,7 @@ fn causal(map: FeatureMap) -> LinearOptions {
 }
 
 fn subject(edit: Edit) -> Gpu {
-    let edit = move |text: &str| edit(text);
-    let kernels = Kernels::with_edited_shaders(gpu().device(), Options::default(), edit);
-    gpu().with_kernels(kernels.expect("valid options"))
+    gpu().with_kernels(gpu().kernels().edited(move |text| edit(text)))
 }
 
 fn bound(gpu: &Gpu, options: LinearOptions) -> Result<(), String> {

@@ -27,7 +27,7 @@ fn the_flags_alone_and_together() {
             .key_mask(flag(5))
             .look_ahead(usize::from(flag(2)));
         for gpu in both_kinds_of_tile() {
-            let got = case(70, options.clone()).check_on(gpu, Rows::All);
+            let got = case(70, options.clone()).check_on(&gpu, Rows::All);
             if !options.key_mask {
                 assert!(got.lse.iter().all(|&lse| lse > f32::MIN), "every query sees itself");
             }
@@ -218,6 +218,6 @@ pub(super) fn unit_keys(gpu: &wgpu_attention::Gpu) -> Result<(), String> {
 #[test]
 fn keys_of_any_size_are_unit_keys() {
     for gpu in both_kinds_of_tile() {
-        unit_keys(gpu).unwrap();
+        unit_keys(&gpu).unwrap();
     }
 }

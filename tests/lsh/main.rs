@@ -28,29 +28,14 @@ mod scores;
 mod simulator;
 mod sort;
 
-use std::sync::OnceLock;
 use wgpu_attention::reference::{self, Kind, LshGot, LshReport, Rows};
 use wgpu_attention::wgsl::TileKind;
-use wgpu_attention::{
-    Attention, Counter, Element, Gpu, Kernels, LshInputs, LshOptions, LshOutput, Options, Storage,
-};
+use wgpu_attention::{Attention, Counter, Element, Gpu, LshInputs, LshOptions, LshOutput, Options, Storage};
+use wgpu_attention_testing::{gpu, gpu_with};
 
-/// The device of this test binary, shared so that each pipeline is compiled once.
-fn gpu() -> &'static Gpu {
-    static GPU: OnceLock<Gpu> = OnceLock::new();
-    GPU.get_or_init(|| {
-        Gpu::new().expect("an adapter: run by `cargo xtask test`, which fetches a software one")
-    })
-}
-
-/// The device with each kind of tile; pipelines are kept, too.
-fn both_kinds_of_tile() -> &'static [Gpu; 2] {
-    static GPUS: OnceLock<[Gpu; 2]> = OnceLock::new();
-    let with = |kind| {
-        let kernels = Kernels::new(gpu().device(), Options::default().tile_kind(kind));
-        gpu().with_kernels(kernels.expect("valid options"))
-    };
-    GPUS.get_or_init(|| [TileKind::Staged, TileKind::Direct].map(with))
+/// The device with each kind of tile.
+fn both_kinds_of_tile() -> [Gpu; 2] {
+    [TileKind::Staged, TileKind::Direct].map(|kind| gpu_with(Options::default().tile_kind(kind)))
 }
 
 /// One call's tensors.

@@ -2,7 +2,7 @@
 
 use super::{Case, gpu};
 use wgpu_attention::reference::{Kind, Rows};
-use wgpu_attention::{AttentionShape, Gpu, Kernels, LshOptions, Options, SortShape};
+use wgpu_attention::{AttentionShape, Gpu, LshOptions, SortShape};
 use wgpu_attention_testing::mutants::{Edit, Suite};
 
 #[path = "../mutants/table/lsh.rs"]
@@ -33,9 +33,7 @@ fn shape() -> AttentionShape {
 }
 
 fn subject(edit: Edit) -> Gpu {
-    let edit = move |text: &str| edit(text);
-    let kernels = Kernels::with_edited_shaders(gpu().device(), Options::default(), edit);
-    gpu().with_kernels(kernels.expect("valid options"))
+    gpu().with_kernels(gpu().kernels().edited(move |text| edit(text)))
 }
 
 fn case(shape: AttentionShape, options: LshOptions) -> Case<f32> {

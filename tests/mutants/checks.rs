@@ -7,8 +7,8 @@ use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
 use wgpu_attention::wgsl::{DirectTile, StagedTile, Tile};
 use wgpu_attention::{
-    Attention, AttentionShape, BiasStrides, Buckets, Causal, ElementType, Full, Gpu, KernelPath, Kernels,
-    Options, PairPredicate, Parts, Permutation, Relative, Score, Segments, Sinks, Storage, Temperature,
+    Attention, AttentionShape, BiasStrides, Buckets, Causal, ElementType, Full, Gpu, KernelPath, Options,
+    PairPredicate, Parts, Permutation, Relative, Score, Segments, Sinks, Storage, Temperature,
     WeightsOptions, Window,
 };
 use wgpu_attention_testing::mutants::{Check, Edit};
@@ -35,18 +35,18 @@ pub(crate) struct Subject {
 
 impl Subject {
     pub(crate) fn new(edit: Edit) -> Self {
-        let with = |options| {
+        let edited = |gpu: &Gpu| {
             let edit = edit.clone();
-            let kernels = Kernels::with_edited_shaders(gpu().device(), options, move |text: &str| edit(text));
-            gpu().with_kernels(kernels.expect("valid options"))
+            gpu.with_kernels(gpu.kernels().edited(move |text| edit(text)))
+        };
+        let edited_gpu = edited(gpu());
+        let with = |options| {
+            let kernels = edited_gpu.kernels().with_options(options);
+            edited_gpu.with_kernels(kernels.expect("valid options"))
         };
         let tile = |tile| with(Options::default().tile(tile).splits(1));
         let split = with(Options::default().tile(TILE).splits(3));
-        let matrices = cooperative(Options::default().path(KernelPath::Cooperative));
-        let options = *matrices.kernels().options();
-        let edit = edit.clone();
-        let kernels = Kernels::with_edited_shaders(matrices.device(), options, move |text: &str| edit(text));
-        let matrix = matrices.with_kernels(kernels.expect("valid options"));
+        let matrix = edited(&cooperative(Options::default().path(KernelPath::Cooperative)));
         Self { small: tile(TILE), resident: tile(RESIDENT), direct: tile(DIRECT), split, matrix }
     }
 }

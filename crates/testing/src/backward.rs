@@ -2,7 +2,7 @@ use super::case::Case;
 use super::guards::{Extents, Guarded, GuardedInputs};
 use super::layouts::contiguous;
 use super::run::read;
-use wgpu_attention::reference::gradient::{BoundOptions, bounded};
+use wgpu_attention::reference::gradient::{BoundOptions, BoundedGradients, bounded};
 use wgpu_attention::reference::{Position, WeightFormat};
 use wgpu_attention::{
     Attention, AttentionBuffers, AttentionGradBuffers, Call, Counter, Element, Gpu, Gradients, Inputs,
@@ -137,23 +137,30 @@ pub fn drawn_dout<O: Element>(case: &Case) -> Vec<O> {
     (0..case.attention.len_out()).map(|n| O::from_f64(numbers.normal(n as u64))).collect()
 }
 
-/// The largest error / bound of dq, dk and dv.
-///
-/// # Errors
-/// An element outside of its bound, or of which nothing is promised.
-pub fn gradients_within<Q: Element, KV: Element, O: Element>(
+/// The gradients of a case by the formula, with the bounds on what kernels that walk these parts may give.
+pub fn gradient_bounds<Q: Element, KV: Element, O: Element>(
     case: &Case,
     inputs: &Inputs<'_, Q, KV>,
     dout: &[O],
     parts: &Parts,
-    got: &GradOutcome<O>,
-) -> Result<[f64; 3], String> {
+) -> BoundedGradients {
     let order = |at: Position| parts.key_order(at.batch, at.head, at.i);
     let tiles = |at: Position| parts.key_tiles(at.batch, at.head, at.i);
     let weights = WeightFormat::of(case.options.path.unwrap_or(KernelPath::Scalar));
     let options = BoundOptions::default().order(&order).tiles(&tiles).weights(weights).storage(O::TYPE);
     let exact = bounded(&case.attention, inputs, dout, case.pattern.as_dyn(), options);
-    let exact = exact.unwrap_or_else(|e| panic!("{e}\n{case}"));
+    exact.unwrap_or_else(|e| panic!("{e}\n{case}"))
+}
+
+/// The largest error / bound of dq, dk and dv.
+///
+/// # Errors
+/// An element outside of its bound, or of which nothing is promised.
+pub fn gradients_within<O: Element>(
+    case: &Case,
+    exact: &BoundedGradients,
+    got: &GradOutcome<O>,
+) -> Result<[f64; 3], String> {
     let mut worst = [0.0; 3];
     for (n, (name, got, exact)) in
         [("dq", &got.dq, &exact.dq), ("dk", &got.dk, &exact.dk), ("dv", &got.dv, &exact.dv)]

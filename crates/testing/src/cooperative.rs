@@ -1,10 +1,10 @@
-use std::sync::OnceLock;
+use crate::Devices;
 use wgpu_attention::{Gpu, Options};
 
 /// A device with cooperative matrices, shared like the plain one; its kernels with these options.
 pub fn cooperative(mut options: Options) -> Gpu {
-    static OPENED: OnceLock<Gpu> = OnceLock::new();
-    let gpu = OPENED.get_or_init(|| pollster::block_on(open()));
+    static GPUS: Devices = Devices::new();
+    let gpu = GPUS.of_this_thread(|| pollster::block_on(open()));
     options.matrix_size = gpu.kernels().options().matrix_size;
     gpu.with_kernels(gpu.kernels().with_options(options).expect("valid options"))
 }

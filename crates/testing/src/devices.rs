@@ -8,11 +8,31 @@ use crate::cooperative;
 /// Devices of a test binary at most. A software adapter compiles and runs what one device is given one after the other.
 const DEVICES: usize = 4;
 
-/// This thread's device. It is shared with few other threads, so that a pipeline is compiled few times; a thread keeps it.
+/// Devices of one kind.
+#[derive(Debug)]
+pub struct Devices {
+    opened: [OnceLock<Gpu>; DEVICES],
+}
+
+impl Devices {
+    /// None yet.
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> Self {
+        Self { opened: [const { OnceLock::new() }; DEVICES] }
+    }
+
+    /// This thread's, opened where it is the first to ask. It is shared with few other threads, so that a pipeline is compiled few
+    /// times; a thread keeps it.
+    pub fn of_this_thread(&'static self, open: impl FnOnce() -> Gpu) -> &'static Gpu {
+        thread_local!(static PLACE: Place = Place::take());
+        self.opened[PLACE.with(|place| place.0)].get_or_init(open)
+    }
+}
+
+/// This thread's device.
 pub fn gpu() -> &'static Gpu {
-    static OPENED: [OnceLock<Gpu>; DEVICES] = [const { OnceLock::new() }; DEVICES];
-    thread_local!(static PLACE: Place = Place::take());
-    OPENED[PLACE.with(|place| place.0)].get_or_init(|| {
+    static GPUS: Devices = Devices::new();
+    GPUS.of_this_thread(|| {
         pollster::block_on(open()).unwrap_or_else(|error| {
             panic!(
                 "{error}\nthe kernel tests need an adapter: run them by `cargo xtask test`, which fetches a software \

@@ -18,7 +18,8 @@ mod stats;
 mod weights;
 
 pub use backward::{
-    BoundBackward, GradOutcome, drawn_dout, gradients_within, run_backward, run_backward_with,
+    BoundBackward, GradOutcome, drawn_dout, gradient_bounds, gradients_within, run_backward,
+    run_backward_with,
 };
 pub use buffers::{read, storage};
 pub use case::{BiasValues, Case};
@@ -27,7 +28,7 @@ pub use check::{
     gather_on, verified,
 };
 pub use cooperative::cooperative;
-pub use devices::{gpu, gpu_with};
+pub use devices::{Devices, gpu, gpu_with};
 pub use draw::Draw;
 pub use guards::{Guarded, POISON};
 pub use layouts::{Placement, contiguous};

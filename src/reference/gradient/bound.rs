@@ -72,12 +72,13 @@
 //! from 2^22 pairs.
 
 use super::call::{GradientCall, Row};
-use super::errors::{BoundedPair, Common, Route, RowBound};
-use super::exact::{elements, gradients, pair as exact_pair, queries};
+use super::error_sums::{BoundedRow, ErrorSums};
+use super::errors::Route;
+use super::exact::{Sums, blocks};
 use crate::pattern::Pattern;
 use crate::reference::layer::Bounded;
-use crate::reference::rounding::{HUGE, TINY, gamma, min_normal, promised, written};
-use crate::reference::{Tiles, Walk, WeightFormat};
+use crate::reference::rounding::written;
+use crate::reference::{Position, Tiles, Walk, WeightFormat};
 use crate::{Attention, Element, ElementType, Inputs, Result};
 use rayon::prelude::*;
 
@@ -168,23 +169,23 @@ pub fn bounded<Q: Element, KV: Element, O: Element>(
     let attention = attention.into();
     let call = GradientCall::new(&attention, inputs, dout, pattern)?;
     let BoundOptions { order, tiles, weights, storage } = options;
-    let rows = call.rows();
-    let of_row = |row| RowBound::new(&call, row, Route { order, tiles, weights });
-    let bounds = rows.par_iter().map(of_row).collect::<Result<Vec<_>>>()?;
-    let known = bounds.iter().filter_map(|bound| match bound {
-        RowBound::Known(common) => Some(common.parts),
-        _ => None,
-    });
-    // Transposing may put an empty part before the others.
-    let all = Rows { parts: 1 + known.max().unwrap_or(1), call: &call, rows: &rows, bounds: &bounds };
+    let of_row = |n| {
+        let row = Row::new(&call, Position::of_row(&attention.shape, n));
+        let errors = BoundedRow::new(&call, &row, Route { order, tiles, weights })?;
+        Ok((row, errors))
+    };
+    let (mut exact, mut bounds) = (Sums::new(&call), ErrorSums::new(&call));
+    for rows in blocks(&attention.shape) {
+        let rows: Vec<_> = rows.into_par_iter().map(of_row).collect::<Result<_>>()?;
+        let (rows, errors): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+        rayon::join(|| exact.add(&rows), || bounds.add(&rows, errors));
+    }
 
-    let exact = gradients(&call, &rows);
-    let dq: Vec<f64> = (0..rows.len()).into_par_iter().flat_map_iter(|n| all.query(n, &exact.dq)).collect();
-    let keys = attention.shape.key_rows().iter().product::<usize>();
-    let (dk, dv): (Vec<_>, Vec<_>) = (0..keys).into_par_iter().map(|n| all.key(n)).unzip();
+    let exact = exact.gradients();
+    let dq = bounds.dq(&exact.dq);
+    let (dk, dv) = bounds.dk_and_dv();
+    let bounds: Vec<_> = bounds.terms();
     let mut terms = vec![];
-    let bounds = attention.score.tensors(&attention.shape).into_iter().zip(all.terms());
-    let bounds: Vec<_> = bounds.map(|(tensor, bound)| (tensor.name, bound)).collect();
     for (name, out) in exact.terms {
         let own = bounds.iter().find(|(own, _)| *own == name);
         let bound = own.map_or_else(|| vec![f64::INFINITY; out.len()], |(_, bound)| bound.clone());
@@ -192,8 +193,8 @@ pub fn bounded<Q: Element, KV: Element, O: Element>(
     }
     Ok(BoundedGradients {
         dq: with_storage(exact.dq, dq, storage),
-        dk: with_storage(exact.dk, dk.concat(), storage),
-        dv: with_storage(exact.dv, dv.concat(), storage),
+        dk: with_storage(exact.dk, dk, storage),
+        dv: with_storage(exact.dv, dv, storage),
         terms,
     })
 }
@@ -208,238 +209,4 @@ fn with_storage(mut out: Vec<f64>, mut bound: Vec<f64>, storage: ElementType) ->
         }
     }
     Bounded { out, bound }
-}
-
-/// All rows, with what is known of them.
-struct Rows<'a> {
-    call: &'a GradientCall<'a>,
-    rows: &'a [Row],
-    bounds: &'a [RowBound],
-    /// In how many parts a gradient is added up.
-    parts: usize,
-}
-
-impl Rows<'_> {
-    fn scale(&self) -> f64 {
-        self.call.scale().abs()
-    }
-
-    /// gamma of a sum of n pairs, each with one product, and one more for relative rows and for segments each.
-    fn sum_error(&self, n: usize) -> f64 {
-        gamma(self.products() * n + self.parts + 8)
-    }
-
-    fn products(&self) -> usize {
-        1 + self.call.call.attention.score.rules().filter(|rule| rule.in_product()).count()
-    }
-
-    /// B_dq of the n-th row; `dq` is all of dq.
-    fn query(&self, n: usize, dq: &[f64]) -> Vec<f64> {
-        let (row, dim) = (&self.rows[n], self.call.shape().head_dim);
-        let common = match &self.bounds[n] {
-            _ if row.keys.is_empty() => return vec![0.0; dim],
-            RowBound::Known(common) => common,
-            RowBound::Nothing => return vec![f64::INFINITY; dim],
-            RowBound::NotFinite => return vec![f64::NAN; dim],
-        };
-        let smallest = min_normal(self.call.call.attention.storage.kv);
-        let mut columns = vec![Column::default(); dim];
-        for &j in &row.keys {
-            let pair = BoundedPair::new(self.call, row, common, j);
-            let factors = Factors::new(&pair);
-            for (c, (column, k)) in columns.iter_mut().zip(self.call.call.k(row.at, j)).enumerate() {
-                let added = pair.added(|added| &added.products.q, self.call.scale(), c);
-                column.add(&factors, k, added, smallest);
-            }
-        }
-        let (scale, m) = (self.scale(), row.keys.len());
-        let finish = |(column, dq): (&Column, &f64)| {
-            let bound = column.bound(common, scale, dq.abs(), self.sum_error(m));
-            let flushes = (2 * self.products() * m + 4) as f64 * TINY * (1.0 + scale);
-            checked(bound + flushes, column.size * scale.max(1.0))
-        };
-        columns.iter().zip(&dq[n * dim..]).map(finish).collect()
-    }
-
-    /// B_dk and B_dv of the n-th row of `[B, Hkv, Lk]`.
-    fn key(&self, n: usize) -> (Vec<f64>, Vec<f64>) {
-        let shape = self.call.shape();
-        let mut dk = vec![Sum::default(); shape.head_dim];
-        let mut dv = vec![Sum::default(); shape.value_dim];
-        let mut pairs = 0;
-        let everywhere = |x: f64| (vec![x; shape.head_dim], vec![x; shape.value_dim]);
-        let storage = self.call.call.attention.storage;
-        let [smallest_q, smallest_dout] = [storage.q, storage.out].map(min_normal);
-        let mut promised = true;
-        for (row, j) in queries(self.call, self.rows, n) {
-            let common = match &self.bounds[row.at.row(shape)] {
-                RowBound::Known(common) => common,
-                RowBound::NotFinite => return everywhere(f64::NAN),
-                RowBound::Nothing => {
-                    promised = false;
-                    continue;
-                }
-            };
-            pairs += 1;
-            let pair = BoundedPair::new(self.call, row, common, j);
-            let (pulled, most) = (pair.pulled.error, pair.pulled.score.abs() + pair.pulled.error);
-            for (c, (sum, q)) in dk.iter_mut().zip(&row.q).enumerate() {
-                let (_, u) = pair.added(|added| &added.products.k, self.call.scale(), c);
-                sum.add(pulled, most, q.abs(), smallest_q);
-                sum.add(pulled, most, u, TINY);
-            }
-            for (sum, x) in dv.iter_mut().zip(&row.dout) {
-                sum.add(pair.met[0], pair.met[1], x.abs(), smallest_dout);
-            }
-        }
-        if !promised {
-            return everywhere(f64::INFINITY);
-        }
-        if pairs == 0 {
-            return everywhere(0.0);
-        }
-        let finish = |sums: &[Sum], scale: f64, factor: f64| {
-            let (g, flushes) = (
-                self.sum_error(pairs),
-                (3 * self.products() * pairs + 4) as f64 * TINY * scale.max(1.0) * factor,
-            );
-            let bound = |sum: &Sum| checked(scale * sum.bound(g) + flushes, sum.size * scale.max(1.0));
-            sums.iter().map(bound).collect()
-        };
-        (finish(&dk, self.scale(), 1.0), finish(&dv, 1.0, self.call.call.most_share()))
-    }
-
-    /// B_dx of each term's tensor.
-    fn terms(&self) -> Vec<Vec<f64>> {
-        let tensors = self.call.call.attention.score.tensors(self.call.shape());
-        let mut sums: Vec<_> = tensors.iter().map(|tensor| vec![(Sum::default(), 0); tensor.len]).collect();
-        if sums.is_empty() {
-            return vec![];
-        }
-        for (row, bound) in self.rows.iter().zip(self.bounds) {
-            for &j in &row.keys {
-                let mut add = |tensor: usize, n: usize, error: f64, most: f64| {
-                    let (sum, pairs) = &mut sums[tensor][n];
-                    (sum.error, sum.size, *pairs) = (sum.error + error, sum.size + most, *pairs + 1);
-                };
-                let RowBound::Known(common) = bound else {
-                    let x = if matches!(bound, RowBound::Nothing) { f64::INFINITY } else { f64::NAN };
-                    let (_, _, by) = exact_pair(self.call, row, j);
-                    elements(&by).for_each(|(tensor, n, _)| add(tensor, n, x, 0.0));
-                    continue;
-                };
-                let pair = BoundedPair::new(self.call, row, common, j);
-                let ds = pair.ds;
-                for by in pair.read(row, self.call.scale()) {
-                    let largest = by.by.score.abs() + by.by.error;
-                    let error = ds.error * largest + ds.score.abs() * by.by.error;
-                    add(by.tensor, by.n, error, (ds.score.abs() + ds.error) * largest);
-                }
-            }
-        }
-        if let Some(own) = tensors.iter().position(|tensor| tensor.name == "sinks") {
-            for (row, bound) in self.rows.iter().zip(self.bounds) {
-                let (sum, rows) = &mut sums[own][row.at.head];
-                let ds = bound.sink(row);
-                (sum.error, sum.size) = (sum.error + ds.error, sum.size + ds.score.abs() + ds.error);
-                *rows += usize::from(!row.keys.is_empty());
-            }
-        }
-        let bound = |(sum, pairs): (Sum, usize)| match pairs {
-            0 => 0.0,
-            _ if sum.error.is_nan() => f64::NAN,
-            _ => checked(sum.bound(self.sum_error(pairs)) + (3 * pairs + 4) as f64 * TINY, sum.size),
-        };
-        sums.into_iter().map(|sums| sums.into_iter().map(bound).collect()).collect()
-    }
-}
-
-/// Infinite where a sum of that size may overflow.
-fn checked(bound: f64, size: f64) -> f64 {
-    if size < HUGE { promised(bound) } else { f64::INFINITY }
-}
-
-/// A sum of products with the elements of a row.
-#[derive(Clone, Copy, Default)]
-struct Sum {
-    error: f64,
-    size: f64,
-}
-
-impl Sum {
-    /// A factor of size `most` at most, known within `error`, times x.
-    fn add(&mut self, error: f64, most: f64, x: f64, smallest: f64) {
-        self.error += error * x + if x < smallest { most * x } else { 0.0 };
-        self.size += most * x;
-    }
-
-    fn bound(&self, sum_error: f64) -> f64 {
-        self.error + sum_error * self.size
-    }
-}
-
-/// What a pair gives to B_dq, but for |k_c|.
-struct Factors {
-    /// |t f| p expm1(epsilon), and |t f| a.
-    own: f64,
-    all: f64,
-    /// p f, with its sign, and a |f|.
-    mean: f64,
-    off_mean: f64,
-    /// P (|f| b_dp + b_f T) + F Z + 2^-125.
-    pair: f64,
-    /// P F T.
-    size: f64,
-    /// |ds'| + B_ds'.
-    most: f64,
-}
-
-impl Factors {
-    fn new(pair: &BoundedPair) -> Self {
-        let (f, b_f) = (pair.slope.score.abs(), pair.slope.error);
-        let tf = (pair.t * f).abs();
-        Self {
-            own: tf * pair.p * pair.own,
-            all: tf * pair.a,
-            mean: pair.p * pair.slope.score,
-            off_mean: pair.a * f,
-            pair: pair.most * (f * pair.b_dp + b_f * pair.t_most) + (f + b_f) * pair.flushes + 2.0 * TINY,
-            size: pair.most * (f + b_f) * pair.t_most,
-            most: pair.pulled.score.abs() + pair.pulled.error,
-        }
-    }
-}
-
-/// The sums of [`Factors`] over the keys, for one column of k.
-#[derive(Clone, Copy, Default)]
-struct Column {
-    own: f64,
-    all: f64,
-    mean: f64,
-    off_mean: f64,
-    pair: f64,
-    size: f64,
-}
-
-impl Column {
-    /// Adds a pair with an element of k, and with what relative rows add to it, that and its size.
-    fn add(&mut self, by: &Factors, k: f64, (added, size): (f64, f64), smallest: f64) {
-        let x = k.abs() + size;
-        self.own += by.own * (k + added).abs();
-        self.all += by.all * (k + added).abs();
-        self.mean += by.mean * (k + added);
-        self.off_mean += by.off_mean * x;
-        let lost = if k.abs() < smallest { k.abs() } else { 0.0 } + if size < TINY { size } else { 0.0 };
-        self.pair += by.pair * x + by.most * lost;
-        // Infinite where a pair is.
-        self.size += by.size.max(by.most) * x;
-    }
-
-    fn bound(&self, common: &Common, scale: f64, dq: f64, sum_error: f64) -> f64 {
-        let own = common.lambda.exp_m1() * dq + common.lambda.exp() * scale * self.own;
-        // NaN where a weight is 0 and its error infinite; `min` then takes the other.
-        let weights = own.min(scale * self.all);
-        let rest = common.b_d * (self.mean.abs() + self.off_mean) + self.pair + sum_error * self.size;
-        weights + scale * rest
-    }
 }

@@ -4,10 +4,11 @@ use crate::Position;
 use crate::inputs::check_len;
 use crate::pattern::Pattern;
 use crate::reference::call::{Call, check_type};
+use crate::reference::exact::{Exact, solve};
 use crate::reference::rounding::{TINY, U};
+use crate::reference::weights::{Query, product_error};
 use crate::score::{Known, Products};
 use crate::{Attention, AttentionShape, Element, Error, Inputs, Result, Strides};
-use rayon::prelude::*;
 use std::borrow::Cow;
 
 /// A call with the derivative of a loss by its output.
@@ -15,6 +16,8 @@ pub(super) struct GradientCall<'a> {
     pub(super) call: Call<'a>,
     dout: Cow<'a, [f32]>,
     strides: Strides,
+    /// max |k_jc| of each key, `[B, Hkv, Lk]`.
+    largest_k: Vec<f64>,
 }
 
 impl<'a> GradientCall<'a> {
@@ -30,7 +33,23 @@ impl<'a> GradientCall<'a> {
         }
         check_type::<O>("dout", attention.storage.out)?;
         check_len("dout", dout.len(), attention.len_out(), attention.layouts.out)?;
-        Ok(Self { call, dout: O::widened(dout), strides: attention.out_strides() })
+        let shape = &attention.shape;
+        let [_, kv_heads, kv_len] = shape.key_rows();
+        let group = shape.heads / kv_heads.max(1);
+        let largest = |n: usize| {
+            let (batch, kv_head) = (n / kv_len / kv_heads, n / kv_len % kv_heads);
+            let at = Position { batch, head: kv_head * group, i: 0 };
+            call.k(at, (n % kv_len) as u32).fold(0.0, |max: f64, k| max.max(k.abs()))
+        };
+        let largest_k = (0..shape.key_rows().iter().product()).map(largest).collect();
+        Ok(Self { call, dout: O::widened(dout), strides: attention.out_strides(), largest_k })
+    }
+
+    /// max |k_jc|.
+    pub(super) fn largest_k(&self, at: Position, j: u32) -> f64 {
+        let shape = self.shape();
+        let line = at.batch * shape.kv_heads + shape.kv_head(at.head);
+        self.largest_k[line * shape.kv_len + j as usize]
     }
 
     pub(super) fn shape(&self) -> &'a AttentionShape {
@@ -47,14 +66,8 @@ impl<'a> GradientCall<'a> {
         self.dout[start..start + self.shape().value_dim].iter().map(|&x| x.into()).collect()
     }
 
-    /// Every row, in order.
-    pub(super) fn rows(&self) -> Vec<Row> {
-        let rows = 0..self.shape().len_lse();
-        rows.into_par_iter().map(|n| Row::new(self, Position::of_row(self.shape(), n))).collect()
-    }
-
     /// The score of a pair, and its derivatives.
-    pub(super) fn derivatives(&self, at: Position, j: u32, product: Known) -> Derivatives {
+    fn derivatives(&self, at: Position, j: u32, product: Known) -> Derivatives {
         let pair = self.call.pair(at, j as usize);
         let one = Known { score: 1.0, error: 0.0 };
         let mut all = Derivatives { score: product, slope: one, elements: vec![], products: vec![] };
@@ -111,6 +124,7 @@ pub(super) struct Added {
 }
 
 /// The derivative of a score by an element.
+#[derive(Clone, Copy)]
 pub(super) struct Derivative {
     /// Which of [`Score::tensors`](crate::Score::tensors).
     pub(super) tensor: usize,
@@ -119,44 +133,85 @@ pub(super) struct Derivative {
     pub(super) by: Known,
 }
 
-/// What a row's softmax leaves for its gradients.
+/// A row of queries with its pairs: all that its gradients are made of.
 pub(super) struct Row {
     pub(super) at: Position,
     /// q_i, `[d]`.
     pub(super) q: Vec<f64>,
     /// dout_i, `[dv]`.
     pub(super) dout: Vec<f64>,
-    /// S_i, ascending.
-    pub(super) keys: Vec<u32>,
-    /// One more logit, which has no value.
-    pub(super) sink: Option<f64>,
-    /// The largest score, and the sum of exp(score - max), both with the sink; NaN where a score is not finite.
+    /// S_i, the scores, the sink, and what the forward pass makes of them.
+    pub(super) forward: Exact,
+    /// The largest score, and ln sum exp(score - max), both with the sink; NaN where a score is not finite.
     max: f64,
+    log_l: f64,
     l: f64,
     /// D_i.
     pub(super) d: f64,
+    /// Of each key.
+    pub(super) pairs: Vec<Pair>,
+    /// dq_i.
+    pub(super) dq: Vec<f64>,
+}
+
+/// A pair of a query and a key.
+pub(super) struct Pair {
+    /// The weight.
+    pub(super) p: f64,
+    /// dout . v, as often as the value counts.
+    pub(super) dp: f64,
+    /// The gradient by the score.
+    pub(super) ds: f64,
+    /// The score and its derivatives, within what a kernel may be off.
+    pub(super) by: Derivatives,
 }
 
 impl Row {
-    fn new(call: &GradientCall<'_>, at: Position) -> Self {
-        let (q, dout, keys) = (call.call.q(at), call.dout(at), call.call.keys(at));
-        let score = |&j: &u32| call.call.score(call.call.product(&q, at, j), at, j);
-        let scores: Vec<f64> = keys.iter().map(score).collect();
+    pub(super) fn new(call: &GradientCall<'_>, at: Position) -> Self {
+        let forward = solve(&call.call, at);
+        let logits = || forward.logits();
         // f64::max would skip a NaN.
-        let sink = call.call.sink(at.head);
-        let finite = scores.iter().chain(&sink).all(|score| score.is_finite());
-        let max = scores.iter().chain(&sink).copied().fold(f64::NEG_INFINITY, f64::max);
-        let max = if finite { max } else { f64::NAN };
-        let l = scores.iter().chain(&sink).map(|score| (score - max).exp()).sum();
-        let mut row = Self { at, q, dout, keys, sink, max, l, d: 0.0 };
-        let shares = row.keys.iter().zip(&scores).map(|(&j, &score)| row.weight(score) * row.dp(call, j));
-        row.d = shares.sum();
+        let finite = logits().all(f64::is_finite);
+        let max = if finite { logits().fold(f64::NEG_INFINITY, f64::max) } else { f64::NAN };
+        let l: f64 = logits().map(|score| (score - max).exp()).sum();
+        let (q, dout) = (call.call.q(at), call.dout(at));
+        let mut row = Self { at, q, dout, forward, max, log_l: l.ln(), l, d: 0.0, pairs: vec![], dq: vec![] };
+        let query = Query::new(&call.call, at);
+        let pairs = row.forward.keys.iter().zip(&row.forward.products).zip(&row.forward.scores);
+        let pair = |((&j, &score), &with_terms): ((&u32, &f64), &f64)| {
+            let product = Known { score, error: product_error(&call.call, &query, at, j) };
+            let (p, dp, by) = (row.weight(with_terms), row.dp(call, j), call.derivatives(at, j, product));
+            Pair { p, dp, ds: 0.0, by }
+        };
+        let mut pairs: Vec<_> = pairs.map(pair).collect();
+        row.d = pairs.iter().map(|pair| pair.p * pair.dp).sum();
+        pairs.iter_mut().for_each(|pair| pair.ds = pair.p * (pair.dp - row.d));
+        row.pairs = pairs;
+        row.dq = row.gradient(call);
         row
+    }
+
+    /// S_i, ascending.
+    pub(super) fn keys(&self) -> &[u32] {
+        &self.forward.keys
+    }
+
+    /// dq_i.
+    fn gradient(&self, call: &GradientCall<'_>) -> Vec<f64> {
+        let mut dq = vec![0.0; self.q.len()];
+        for (&j, pair) in self.keys().iter().zip(&self.pairs) {
+            let factor = call.scale() * pair.ds * pair.by.slope.score;
+            dq.iter_mut().zip(call.call.k(self.at, j)).for_each(|(dq, k)| *dq += factor * k);
+            for added in &pair.by.products {
+                add(&mut dq, pair.ds * added.slope.score, &added.products.q);
+            }
+        }
+        dq
     }
 
     /// ln p of a key with this score.
     pub(super) fn log_weight(&self, score: f64) -> f64 {
-        score - self.max - self.l.ln()
+        score - self.max - self.log_l
     }
 
     /// p of a key with this score.
@@ -166,17 +221,17 @@ impl Row {
 
     /// The gradient by the sink, whose value is 0: p (0 - D_i).
     pub(super) fn sink_gradient(&self) -> f64 {
-        self.sink.map_or(0.0, |sink| -self.weight(sink) * self.d)
+        self.forward.sink.map_or(0.0, |sink| -self.weight(sink) * self.d)
     }
 
     /// dout_i . v_j, as often as the value counts.
-    pub(super) fn dp(&self, call: &GradientCall<'_>, j: u32) -> f64 {
+    fn dp(&self, call: &GradientCall<'_>, j: u32) -> f64 {
         let dp: f64 = self.dout.iter().zip(call.call.v(self.at, j)).map(|(dout, v)| dout * v).sum();
         call.call.share(self.at, j) * dp
     }
+}
 
-    /// scale q_i . k_j.
-    pub(super) fn product(&self, call: &GradientCall<'_>, j: u32) -> f64 {
-        call.call.product(&self.q, self.at, j)
-    }
+/// Adds a multiple of a vector.
+pub(super) fn add(sum: &mut [f64], factor: f64, x: &[f64]) {
+    sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += factor * x);
 }

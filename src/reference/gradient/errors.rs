@@ -1,14 +1,11 @@
 //! How far a kernel may be from what a row and a pair give to the gradients: sections 1 and 2 of the derivation in `bound.rs`.
 
-use super::call::{Added, Derivative, GradientCall, Row};
+use super::call::{Added, Derivative, Derivatives, GradientCall, Pair, Row};
 use crate::Result;
 use crate::reference::bound::output_errors;
-use crate::reference::exact::solve;
 use crate::reference::rounding::{E, HUGE, TINY, U, gamma, min_normal};
 use crate::reference::row::walked;
-use crate::reference::weights::{
-    Query, RowErrors, Shift, WeightFormat, clamped, product_error, weight_error,
-};
+use crate::reference::weights::{RowErrors, Shift, WeightFormat, clamped, weight_error};
 use crate::reference::{Tiles, Walk};
 use crate::score::Known;
 
@@ -35,7 +32,6 @@ pub(super) enum RowBound {
 
 /// What all pairs of a row share.
 pub(super) struct Common {
-    query: Query,
     /// M+.
     top: f64,
     /// Lambda: of ln(exp(m) l), in the weights.
@@ -54,8 +50,7 @@ pub(super) struct Common {
 impl RowBound {
     /// Section 1.
     pub(super) fn new(call: &GradientCall<'_>, row: &Row, route: Route<'_>) -> Result<Self> {
-        let (at, inner) = (row.at, &call.call);
-        let exact = solve(inner, at);
+        let (at, inner, exact) = (row.at, &call.call, &row.forward);
         let (parts, chain) = walked(&exact.keys, at, route.order, route.tiles, route.weights)?;
         let finite = exact.lse.is_finite() && row.dout.iter().all(|x| x.is_finite());
         if !finite {
@@ -64,12 +59,13 @@ impl RowBound {
         if exact.keys.is_empty() {
             return Ok(Self::Nothing); // and nobody asks
         }
-        let Some(errors) = RowErrors::new(inner, at, &exact, &parts, chain, route.weights) else {
+        let deltas = row.pairs.iter().map(|pair| clamped(inner, pair.by.score)).collect();
+        let Some(errors) = RowErrors::of_deltas(inner, exact, deltas, &parts, chain, route.weights) else {
             return Ok(Self::Nothing);
         };
         let mut shift = Shift::default();
-        for (n, &j) in exact.keys.iter().enumerate() {
-            shift.add(&errors.weights, n, (row.dp(call, j) - row.d).abs());
+        for (n, pair) in row.pairs.iter().enumerate() {
+            shift.add(&errors.weights, n, (pair.dp - row.d).abs());
         }
         if exact.sink.is_some() {
             shift.add(&errors.weights, exact.keys.len(), row.d.abs());
@@ -77,7 +73,7 @@ impl RowBound {
         let storage = inner.attention.storage.out;
         let g = gamma(row.dout.len() + 3);
         let (mut b_row, mut size, mut flushed) = (shift.size() / (1.0 - errors.sum_error), 0.0, 0.0);
-        let columns = output_errors(inner, at, &exact, &errors);
+        let columns = output_errors(inner, at, exact, &errors);
         for ((error, &o), dout) in columns.iter().zip(&exact.out).zip(&row.dout) {
             let stored = error.stored(storage, o);
             let largest = dout.abs() * (o.abs() + stored);
@@ -93,7 +89,6 @@ impl RowBound {
             return Ok(Self::Nothing);
         }
         Ok(Self::Known(Box::new(Common {
-            query: Query::new(inner, at),
             top: errors.top,
             lambda,
             b_d,
@@ -108,7 +103,7 @@ impl RowBound {
 impl RowBound {
     /// ds of the row's sink, -p D: 0 without keys, where D is, or without a sink.
     pub(super) fn sink(&self, row: &Row) -> Known {
-        let (Some(sink), false) = (row.sink, row.keys.is_empty()) else {
+        let (Some(sink), false) = (row.forward.sink, row.keys().is_empty()) else {
             return Known { score: 0.0, error: 0.0 };
         };
         let common = match self {
@@ -116,7 +111,8 @@ impl RowBound {
             Self::Nothing => return Known { score: 0.0, error: f64::INFINITY },
             Self::NotFinite => return Known { score: 0.0, error: f64::NAN },
         };
-        let (p, a, most, _) = common.weight(row, sink, 0.0);
+        let p = row.weight(sink);
+        let (a, most, _) = common.weight(row, p, sink, 0.0);
         let moved = (1.0 + 2.0 * U) * common.b_d;
         let t_most = row.d.abs() + moved;
         let flushes = TINY * (8.0 * row.dout.len() as f64 + 8.0 + common.out_size + t_most);
@@ -126,21 +122,18 @@ impl RowBound {
 }
 
 impl Common {
-    /// Of a logit of the row within delta: p, a, P, epsilon.
-    fn weight(&self, row: &Row, score: f64, delta: f64) -> (f64, f64, f64, f64) {
+    /// Of a logit of the row within delta, whose weight is p: a, P, epsilon.
+    fn weight(&self, row: &Row, p: f64, score: f64, delta: f64) -> (f64, f64, f64) {
         let epsilon = weight_error(self.top - score, delta, 0, self.format, self.base_2);
         let (log, error) = (row.log_weight(score), epsilon + self.lambda);
-        let p = row.weight(score);
         let most = (log + error).exp();
         let a = if error < 1.0 { p * error.exp_m1() } else { most };
-        (p, a.min(MOST) + TINY, most.min(MOST) + TINY, epsilon)
+        (a.min(MOST) + TINY, most.min(MOST) + TINY, epsilon)
     }
 }
 
-/// A pair, and how far a kernel may be from what it gives: section 2.
-pub(super) struct BoundedPair {
-    /// p.
-    pub(super) p: f64,
+/// How far a kernel may be from what a pair gives: section 2.
+pub(super) struct PairErrors {
     /// expm1(epsilon).
     pub(super) own: f64,
     /// a: |p^ - p|.
@@ -157,26 +150,18 @@ pub(super) struct BoundedPair {
     pub(super) b_dp: f64,
     /// Z: flushes in ds.
     pub(super) flushes: f64,
-    /// f, within b_f.
-    pub(super) slope: Known,
     /// ds = p t.
     pub(super) ds: Known,
     /// ds' = ds f.
     pub(super) pulled: Known,
-    /// The derivatives of the score by the elements of the caller's tensors.
-    pub(super) elements: Vec<Derivative>,
-    /// What terms add to the product, by q, by k and by rows of their tensors.
-    pub(super) products: Vec<Added>,
 }
 
-impl BoundedPair {
-    pub(super) fn new(call: &GradientCall<'_>, row: &Row, common: &Common, j: u32) -> Self {
+impl PairErrors {
+    /// Of the row's pair with key j.
+    pub(super) fn new(call: &GradientCall<'_>, row: &Row, common: &Common, j: u32, pair: &Pair) -> Self {
         let (at, inner) = (row.at, &call.call);
-        let product =
-            Known { score: row.product(call, j), error: product_error(inner, &common.query, at, j) };
-        let by = call.derivatives(at, j, product);
-        let score = by.score.score;
-        let (p, a, most, epsilon) = common.weight(row, score, clamped(inner, by.score));
+        let (p, slope, score) = (pair.p, pair.by.slope, pair.by.score);
+        let (a, most, epsilon) = common.weight(row, p, score.score, clamped(inner, score));
 
         let values = Values::new(call, row, j);
         let share = values.share;
@@ -189,16 +174,14 @@ impl BoundedPair {
         let flushes = TINY * (factor * (8.0 * count + 8.0 + values.sum) + common.out_size + t_most);
         let ds = p * t;
         let ds_error = a * t.abs() + most * moved + gamma(3) * most * t_most + flushes;
-        let f_most = by.slope.score.abs() + by.slope.error;
+        let f_most = slope.score.abs() + slope.error;
         let pulled_error =
-            f_most * ds_error + by.slope.error * ds.abs() + U * f_most * (ds.abs() + ds_error) + 2.0 * TINY;
+            f_most * ds_error + slope.error * ds.abs() + U * f_most * (ds.abs() + ds_error) + 2.0 * TINY;
         // The pass over the keys has the factor in k.
-        let largest = inner.k(at, j).fold(0.0, |max: f64, k| max.max(k.abs()));
-        let scaled = call.scale().abs() * std::f64::consts::LOG2_E * largest;
+        let scaled = call.scale().abs() * std::f64::consts::LOG2_E * call.largest_k(at, j);
         let overflows = values.size >= HUGE || f_most.max(1.0) * t_most >= HUGE || scaled >= HUGE;
         let known = |error: f64| if overflows { f64::INFINITY } else { error };
         Self {
-            p,
             own: epsilon.exp_m1(),
             a,
             most,
@@ -207,43 +190,37 @@ impl BoundedPair {
             t_most,
             b_dp,
             flushes,
-            slope: by.slope,
             ds: Known { score: ds, error: known(ds_error) },
-            pulled: Known { score: ds * by.slope.score, error: known(pulled_error) },
-            elements: by.elements,
-            products: by.products,
+            pulled: Known { score: ds * slope.score, error: known(pulled_error) },
         }
     }
 }
 
-impl BoundedPair {
-    /// What terms add beside k_j in dq (r of relative rows, e of segments), or beside q_i in dk (u), and its size.
-    pub(super) fn added(&self, of: impl Fn(&Added) -> &[f64], scale: f64, c: usize) -> (f64, f64) {
-        // Relative rows and segments come before all other terms, so that f is the slope of what they add, too.
-        let terms = self.products.iter().map(|added| if scale == 0.0 { 0.0 } else { of(added)[c] / scale });
-        terms.fold((0.0, 0.0), |(sum, size), x| (sum + x, size + x.abs()))
-    }
+/// What terms add beside k_j in dq (r of relative rows, e of segments), or beside q_i in dk (u), and its size, in column c.
+pub(super) fn added(by: &Derivatives, of: impl Fn(&Added) -> &[f64], scale: f64, c: usize) -> (f64, f64) {
+    // Relative rows and segments come before all other terms, so that f is the slope of what they add, too.
+    let terms = by.products.iter().map(|added| if scale == 0.0 { 0.0 } else { of(added)[c] / scale });
+    terms.fold((0.0, 0.0), |(sum, size), x| (sum + x, size + x.abs()))
+}
 
-    /// The elements of the terms' tensors that the pair reads, as [`elements`](Self::elements) and those of rows.
-    pub(super) fn read(&self, row: &Row, scale: f64) -> Vec<Derivative> {
-        let of_rows = self.products.iter().flat_map(|added| {
-            added.products.rows.iter().flat_map(move |(tensor, first, values)| {
-                values.iter().enumerate().map(move |(n, value)| {
-                    // q + w, in one sum or in two.
-                    let size = value.abs() + 2.0 * (scale * row.q[n]).abs();
-                    let score = added.slope.score * value;
-                    let error = added.slope.error * size + gamma(4) * added.slope.score.abs() * size + TINY;
-                    Derivative {
-                        tensor: added.first_tensor + tensor,
-                        n: first + n,
-                        by: Known { score, error },
-                    }
-                })
+/// The elements of the terms' tensors that a pair reads, those of rows last.
+pub(super) fn read<'a>(
+    by: &'a Derivatives,
+    row: &'a Row,
+    scale: f64,
+) -> impl Iterator<Item = Derivative> + 'a {
+    let of_rows = by.products.iter().flat_map(move |added| {
+        added.products.rows.iter().flat_map(move |(tensor, first, values)| {
+            values.iter().enumerate().map(move |(n, value)| {
+                // q + w, in one sum or in two.
+                let size = value.abs() + 2.0 * (scale * row.q[n]).abs();
+                let score = added.slope.score * value;
+                let error = added.slope.error * size + gamma(4) * added.slope.score.abs() * size + TINY;
+                Derivative { tensor: added.first_tensor + tensor, n: first + n, by: Known { score, error } }
             })
-        });
-        let own = self.elements.iter().map(|&Derivative { tensor, n, by }| Derivative { tensor, n, by });
-        own.chain(of_rows).collect()
-    }
+        })
+    });
+    by.elements.iter().copied().chain(of_rows)
 }
 
 /// Sums over the columns of do_i and v_j.

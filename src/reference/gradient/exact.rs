@@ -1,11 +1,11 @@
 //! Gradients by the formula, in f64.
 
-use super::call::{Derivatives, GradientCall, Row};
+use super::call::{Derivatives, GradientCall, Row, add};
 use crate::pattern::Pattern;
 use crate::reference::Position;
-use crate::score::Known;
-use crate::{Attention, Element, Inputs, Result};
+use crate::{Attention, AttentionShape, Element, Inputs, Result};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// The gradients of an attention call, in f64 and contiguous, whatever the layouts of its tensors.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,101 +47,102 @@ pub fn attention_gradient<Q: Element, KV: Element, O: Element>(
 ) -> Result<Gradients> {
     let attention = attention.into();
     let call = GradientCall::new(&attention, inputs, dout, pattern)?;
-    Ok(gradients(&call, &call.rows()))
+    let mut sums = Sums::new(&call);
+    for rows in blocks(&attention.shape) {
+        let rows = rows.into_par_iter().map(|n| Row::new(&call, Position::of_row(&attention.shape, n)));
+        sums.add(&rows.collect::<Vec<_>>());
+    }
+    Ok(sums.gradients())
 }
 
-/// The gradients from what the softmax of every row leaves.
-pub(super) fn gradients(call: &GradientCall<'_>, rows: &[Row]) -> Gradients {
-    let shape = call.shape();
-    let mut dq = vec![0.0; rows.len() * shape.head_dim];
-    dq.par_chunks_mut(shape.head_dim).zip(rows).for_each(|(dq, row)| query(call, row, dq));
-
-    let keys = shape.key_rows().iter().product::<usize>();
-    let (mut dk, mut dv) = (vec![0.0; keys * shape.head_dim], vec![0.0; keys * shape.value_dim]);
-    let columns = dk.par_chunks_mut(shape.head_dim).zip(dv.par_chunks_mut(shape.value_dim)).enumerate();
-    columns.for_each(|(n, (dk, dv))| key(call, rows, n, dk, dv));
-    Gradients { dq, dk, dv, terms: terms(call, rows) }
+/// The gradients, added up row by row.
+pub(super) struct Sums<'a> {
+    call: &'a GradientCall<'a>,
+    dq: Vec<f64>,
+    /// dk and dv of each key.
+    keys: Vec<[Vec<f64>; 2]>,
+    terms: Vec<(&'static str, Vec<f64>)>,
 }
 
-/// p_ij, ds_ij, and the derivatives of the score.
-pub(super) fn pair(call: &GradientCall<'_>, row: &Row, j: u32) -> (f64, f64, Derivatives) {
-    let product = Known { score: row.product(call, j), error: 0.0 };
-    let by = call.derivatives(row.at, j, product);
-    let p = row.weight(by.score.score);
-    (p, p * (row.dp(call, j) - row.d), by)
-}
+impl<'a> Sums<'a> {
+    pub(super) fn new(call: &'a GradientCall<'a>) -> Self {
+        let shape = call.shape();
+        let key = || [vec![0.0; shape.head_dim], vec![0.0; shape.value_dim]];
+        let keys = (0..shape.key_rows().iter().product()).map(|_| key()).collect();
+        let tensors = call.call.attention.score.tensors(shape).into_iter();
+        let terms = tensors.map(|tensor| (tensor.name, vec![0.0; tensor.len])).collect();
+        Self { call, dq: vec![], keys, terms }
+    }
 
-/// dq_i.
-fn query(call: &GradientCall<'_>, row: &Row, dq: &mut [f64]) {
-    for &j in &row.keys {
-        let (_, ds, by) = pair(call, row, j);
-        let factor = call.scale() * ds * by.slope.score;
-        dq.iter_mut().zip(call.call.k(row.at, j)).for_each(|(dq, k)| *dq += factor * k);
-        for added in &by.products {
-            add(dq, ds * added.slope.score, &added.products.q);
+    /// Adds the next rows.
+    pub(super) fn add(&mut self, rows: &[Row]) {
+        let call = self.call;
+        rows.iter().for_each(|row| self.dq.extend(&row.dq));
+        by_key(call.shape(), rows, &mut self.keys, |[dk, dv], n, key| {
+            let row = &rows[n];
+            let (j, pair) = (row.keys()[key], &row.pairs[key]);
+            add(dk, call.scale() * pair.ds * pair.by.slope.score, &row.q);
+            add(dv, pair.p * call.call.share(row.at, j), &row.dout);
+            for added in &pair.by.products {
+                add(dk, pair.ds * added.slope.score, &added.products.k);
+            }
+        });
+        if !self.terms.is_empty() {
+            rows.iter().for_each(|row| self.add_terms(row));
         }
     }
-}
 
-/// dk_j and dv_j of the n-th row of `[B, Hkv, Lk]`.
-fn key(call: &GradientCall<'_>, rows: &[Row], n: usize, dk: &mut [f64], dv: &mut [f64]) {
-    for (row, j) in queries(call, rows, n) {
-        let (p, ds, by) = pair(call, row, j);
-        let factor = call.scale() * ds * by.slope.score;
-        add(dk, factor, &row.q);
-        add(dv, p * call.call.share(row.at, j), &row.dout);
-        for added in &by.products {
-            add(dk, ds * added.slope.score, &added.products.k);
+    fn add_terms(&mut self, row: &Row) {
+        for pair in &row.pairs {
+            for (tensor, n, by) in elements(&pair.by) {
+                self.terms[tensor].1[n] += pair.ds * by;
+            }
+        }
+        if let Some((_, sinks)) = self.terms.iter_mut().find(|(name, _)| *name == "sinks") {
+            sinks[row.at.head] += row.sink_gradient();
         }
     }
+
+    pub(super) fn gradients(mut self) -> Gradients {
+        let (shape, score) = (self.call.shape(), &self.call.call.attention.score);
+        self.terms.retain(|(name, _)| score.gradient(name, shape).is_some());
+        let (dk, dv): (Vec<_>, Vec<_>) = self.keys.into_iter().map(|[dk, dv]| (dk, dv)).unzip();
+        Gradients { dq: self.dq, dk: dk.concat(), dv: dv.concat(), terms: self.terms }
+    }
 }
 
-fn add(sum: &mut [f64], factor: f64, x: &[f64]) {
-    sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += factor * x);
+/// Pairs that are held at a time, before they are added up: enough for every core, few enough for its cache.
+const PAIRS_AT_ONCE: usize = 1 << 13;
+
+/// The rows of a call, in order, as many at a time as have so many pairs at most.
+pub(super) fn blocks(shape: &AttentionShape) -> impl Iterator<Item = Range<usize>> {
+    let at_once = (PAIRS_AT_ONCE / shape.kv_len.max(1)).max(rayon::current_num_threads());
+    let rows = shape.len_lse();
+    (0..rows).step_by(at_once).map(move |first| first..rows.min(first + at_once))
 }
 
-/// The rows that see the n-th key of `[B, Hkv, Lk]`, and the key: head after head of the group.
-pub(super) fn queries<'r>(
-    call: &GradientCall<'_>,
-    rows: &'r [Row],
-    n: usize,
-) -> impl Iterator<Item = (&'r Row, u32)> {
-    let shape = *call.shape();
-    let (rest, j) = (n / shape.kv_len, (n % shape.kv_len) as u32);
-    let (batch, kv_head) = (rest / shape.kv_heads, rest % shape.kv_heads);
-    let group = shape.heads / shape.kv_heads;
-    let at = Position { batch, head: kv_head * group, i: 0 };
-    let first = at.row(&shape);
-    let rows = rows[first..first + group * shape.q_len].iter();
-    rows.filter(move |row| row.keys.binary_search(&j).is_ok()).map(move |row| (row, j))
-}
-
-/// Rows whose pairs are held at a time, before they are added up.
-const ROWS_AT_ONCE: usize = 32;
-
-/// The gradients of the terms' tensors, added up in the order of the rows.
-fn terms(call: &GradientCall<'_>, rows: &[Row]) -> Vec<(&'static str, Vec<f64>)> {
-    let tensors = call.call.attention.score.tensors(call.shape());
-    let mut sums: Vec<_> = tensors.iter().map(|tensor| (tensor.name, vec![0.0; tensor.len])).collect();
-    if sums.is_empty() {
-        return sums;
-    }
-    let of_row = |row: &Row| -> Vec<(usize, usize, f64)> {
-        let of_pair = |&j: &u32| {
-            let (_, ds, by) = pair(call, row, j);
-            elements(&by).map(|(tensor, n, by)| (tensor, n, ds * by)).collect::<Vec<_>>()
-        };
-        row.keys.iter().flat_map(of_pair).collect()
-    };
-    for rows in rows.chunks(ROWS_AT_ONCE) {
-        let parts: Vec<_> = rows.par_iter().map(of_row).collect();
-        parts.into_iter().flatten().for_each(|(tensor, n, ds)| sums[tensor].1[n] += ds);
-    }
-    sums.retain(|(name, _)| call.call.attention.score.gradient(name, call.shape()).is_some());
-    if let Some((_, sinks)) = sums.iter_mut().find(|(name, _)| *name == "sinks") {
-        rows.iter().for_each(|row| sinks[row.at.head] += row.sink_gradient());
-    }
-    sums
+/// Calls `add` with the sums of a key, a row of the block that sees it, and the key's place in the row: for each key row after row.
+pub(super) fn by_key<S: Send>(
+    shape: &AttentionShape,
+    rows: &[Row],
+    sums: &mut [S],
+    add: impl Fn(&mut S, usize, usize) + Sync,
+) {
+    let first_key = |row: &Row| (row.at.batch * shape.kv_heads + shape.kv_head(row.at.head)) * shape.kv_len;
+    let (Some(first), Some(last)) = (rows.first().map(first_key), rows.last().map(first_key)) else { return };
+    let sums = &mut sums[first..last + shape.kv_len];
+    // A few pieces per core, so that none waits for long.
+    let at_once = sums.len().div_ceil(4 * rayon::current_num_threads()).max(1);
+    sums.par_chunks_mut(at_once).enumerate().for_each(|(piece, sums)| {
+        let begin = first + piece * at_once;
+        for (n, row) in rows.iter().enumerate() {
+            let (keys, own) = (row.keys(), first_key(row));
+            let below = |end: usize| keys.partition_point(|&j| own + (j as usize) < end);
+            for key in below(begin)..below(begin + sums.len()) {
+                add(&mut sums[own + keys[key] as usize - begin], n, key);
+            }
+        }
+    });
 }
 
 /// The elements of the terms' tensors that a pair reads: which tensor, which element, and the derivative of the score by it.

@@ -16,15 +16,16 @@
 //! Relative rows are products, too: with scale [(q + u) . k + (q + w) . r], dq has k + r in place of k, dk has q + u in place of q;
 //! so are segments, which give dq scale e.
 //!
-//! (Dao 2022, appendix B.) As in the forward reference: no blocks, no base 2, no block mask. One pass over the rows gives lse, D, dq
-//! and the terms' gradients; one over the keys gives dk and dv.
+//! (Dao 2022, appendix B.) As in the forward reference: no blocks, no base 2, no block mask. Each row
+//! gives lse, D, its pairs and dq; a few rows at a time are added to dk, dv and the terms' gradients, each sum in the order of the rows.
 //!
 //! | file | what |
 //! |---|---|
-//! | `call.rs` | the tensors of a call with dout; a pair |
+//! | `call.rs` | the tensors of a call with dout; a row with its pairs |
 //! | `exact.rs` | the formula |
 //! | `bound.rs` | the bound on a kernel's error, with its derivation |
 //! | `errors.rs` | its parts: the errors of a row and of a pair |
+//! | `error_sums.rs` | and their sums |
 //!
 //! ```
 //! use wgpu_attention::{AttentionShape, Full, reference};
@@ -40,6 +41,7 @@
 
 mod bound;
 mod call;
+mod error_sums;
 mod errors;
 mod exact;
 

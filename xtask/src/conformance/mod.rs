@@ -9,6 +9,8 @@ mod implementations;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Error, Result, bail, ensure};
 
@@ -177,17 +179,20 @@ fn on_each(
     };
     // An implementation compiles and runs on one core for the most part: as many at a time as there are cores.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut ran = Vec::new();
-    for some in there.chunks(cores) {
-        let first = ran.len();
-        std::thread::scope(|scope| {
-            let on_one = &on_one;
-            let start = |(n, one)| scope.spawn(move || on_one(first + n, one));
-            let threads: Vec<_> = some.iter().enumerate().map(start).collect();
-            ran.extend(threads.into_iter().map(|thread| thread.join().expect("no panic")));
-        });
-    }
-    ran
+    let next = AtomicUsize::new(0);
+    let ran: Vec<_> = there.iter().map(|_| OnceLock::new()).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(one) = there.get(n) else { break };
+                    let _ = ran[n].set(on_one(n, one));
+                }
+            });
+        }
+    });
+    ran.into_iter().filter_map(OnceLock::into_inner).collect()
 }
 
 /// How an implementation ran.

@@ -5,7 +5,7 @@ use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{AttentionShape, BiasStrides, Causal, Element, Options, Score, Storage};
 use wgpu_attention_testing::{
-    BiasValues, BoundBackward, Case, Cut, cut, drawn_dout, gradients_within, picked,
+    BiasValues, BoundBackward, Case, Cut, cut, drawn_dout, gradient_bounds, gradients_within, picked,
 };
 
 use crate::bench::Bench;
@@ -72,6 +72,7 @@ fn of_types<Q: Element, KV: Element, O: Element>(bench: &Bench, case: &Case) -> 
     };
     let bytes = bench.run(record, &written)?;
     let got = bound.take::<O>(&bytes).map_err(Error::msg)?;
-    let ratios = gradients_within(case, &inputs, &dout, &parts, &got).map_err(Error::msg)?;
+    let exact = gradient_bounds(case, &inputs, &dout, &parts);
+    let ratios = gradients_within(case, &exact, &got).map_err(Error::msg)?;
     Ok(ratios.into_iter().fold(0.0, f64::max))
 }

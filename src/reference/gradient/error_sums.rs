@@ -1,0 +1,347 @@
+//! The bounds added up, row by row: section 3 of the derivation in `bound.rs`.
+
+use super::call::{GradientCall, Pair, Row};
+use super::errors::{Common, PairErrors, Route, RowBound, added, read};
+use super::exact::{by_key, elements};
+use crate::Result;
+use crate::reference::rounding::{HUGE, TINY, gamma, min_normal, promised};
+
+/// What is known of a row, with the errors of its pairs where something is.
+pub(super) struct BoundedRow {
+    bound: RowBound,
+    pairs: Vec<PairErrors>,
+    dq: RowDq,
+}
+
+/// B_dq of a row.
+enum RowDq {
+    /// All elements have this one.
+    Everywhere(f64),
+    /// The sums of each element, over so many keys.
+    Of(Vec<DqSum>, usize),
+}
+
+impl BoundedRow {
+    pub(super) fn new(call: &GradientCall<'_>, row: &Row, route: Route<'_>) -> Result<Self> {
+        let bound = RowBound::new(call, row, route)?;
+        let common = match &bound {
+            _ if row.keys().is_empty() => return Ok(Self::without_pairs(bound, 0.0)),
+            RowBound::Known(common) => common,
+            RowBound::Nothing => return Ok(Self::without_pairs(bound, f64::INFINITY)),
+            RowBound::NotFinite => return Ok(Self::without_pairs(bound, f64::NAN)),
+        };
+        let each = row.keys().iter().zip(&row.pairs);
+        let pairs: Vec<_> = each.map(|(&j, pair)| PairErrors::new(call, row, common, j, pair)).collect();
+        let dq = RowDq::Of(dq_sums(call, row, common, &pairs), pairs.len());
+        Ok(Self { bound, pairs, dq })
+    }
+
+    fn without_pairs(bound: RowBound, dq: f64) -> Self {
+        Self { bound, pairs: vec![], dq: RowDq::Everywhere(dq) }
+    }
+}
+
+/// The sums of the rows so far.
+pub(super) struct ErrorSums<'a> {
+    call: &'a GradientCall<'a>,
+    /// One more than the most parts of a row: transposing may put an empty one before the others.
+    parts: usize,
+    dq: Vec<RowDq>,
+    keys: Vec<KeySums>,
+    /// Of each element of each tensor, with the pairs, or rows, that it is of.
+    terms: Vec<(&'static str, Vec<(Sum, usize)>)>,
+}
+
+/// Of a key.
+struct KeySums {
+    dk: Vec<Sum>,
+    dv: Vec<Sum>,
+    pairs: usize,
+    /// A row that sees it is not finite; of one nothing is known.
+    not_finite: bool,
+    unknown: bool,
+}
+
+impl<'a> ErrorSums<'a> {
+    pub(super) fn new(call: &'a GradientCall<'a>) -> Self {
+        let shape = call.shape();
+        let zeros = |n| vec![Sum::default(); n];
+        let key = |_| KeySums {
+            dk: zeros(shape.head_dim),
+            dv: zeros(shape.value_dim),
+            pairs: 0,
+            not_finite: false,
+            unknown: false,
+        };
+        let keys = (0..shape.key_rows().iter().product()).map(key).collect();
+        let tensors = call.call.attention.score.tensors(shape).into_iter();
+        let terms = tensors.map(|tensor| (tensor.name, vec![(Sum::default(), 0); tensor.len])).collect();
+        Self { call, parts: 0, dq: vec![], keys, terms }
+    }
+
+    /// Adds the next rows.
+    pub(super) fn add(&mut self, rows: &[Row], errors: Vec<BoundedRow>) {
+        let (call, storage) = (self.call, self.call.call.attention.storage);
+        let smallest = [storage.q, storage.out].map(min_normal);
+        by_key(call.shape(), rows, &mut self.keys, |sums, n, key| match &errors[n].bound {
+            RowBound::Known(_) => {
+                sums.add(call, &rows[n], &rows[n].pairs[key], &errors[n].pairs[key], smallest)
+            }
+            RowBound::Nothing => sums.unknown = true,
+            RowBound::NotFinite => sums.not_finite = true,
+        });
+        if !self.terms.is_empty() {
+            rows.iter().zip(&errors).for_each(|(row, errors)| self.add_terms(row, errors));
+        }
+        for BoundedRow { bound, dq, .. } in errors {
+            if let RowBound::Known(common) = bound {
+                self.parts = self.parts.max(common.parts);
+            }
+            self.dq.push(dq);
+        }
+    }
+
+    fn add_terms(&mut self, row: &Row, errors: &BoundedRow) {
+        let terms = &mut self.terms;
+        let mut add = |tensor: usize, n: usize, error: f64, most: f64| {
+            let (sum, pairs) = &mut terms[tensor].1[n];
+            (sum.error, sum.size, *pairs) = (sum.error + error, sum.size + most, *pairs + 1);
+        };
+        let everywhere = match errors.bound {
+            RowBound::Known(_) => 0.0,
+            RowBound::Nothing => f64::INFINITY,
+            RowBound::NotFinite => f64::NAN,
+        };
+        if everywhere != 0.0 {
+            for pair in &row.pairs {
+                elements(&pair.by).for_each(|(tensor, n, _)| add(tensor, n, everywhere, 0.0));
+            }
+        }
+        for (pair, errors) in row.pairs.iter().zip(&errors.pairs) {
+            let ds = errors.ds;
+            for by in read(&pair.by, row, self.call.scale()) {
+                let largest = by.by.score.abs() + by.by.error;
+                let error = ds.error * largest + ds.score.abs() * by.by.error;
+                add(by.tensor, by.n, error, (ds.score.abs() + ds.error) * largest);
+            }
+        }
+        if let Some((_, sinks)) = terms.iter_mut().find(|(name, _)| *name == "sinks") {
+            let (sum, rows) = &mut sinks[row.at.head];
+            let ds = errors.bound.sink(row);
+            (sum.error, sum.size) = (sum.error + ds.error, sum.size + ds.score.abs() + ds.error);
+            *rows += usize::from(!row.keys().is_empty());
+        }
+    }
+
+    fn scale(&self) -> f64 {
+        self.call.scale().abs()
+    }
+
+    /// gamma of a sum of n pairs, each with one product, and one more for relative rows and for segments each.
+    fn sum_error(&self, n: usize) -> f64 {
+        gamma(self.products() * n + 1 + self.parts.max(1) + 8)
+    }
+
+    fn products(&self) -> usize {
+        1 + self.call.call.attention.score.rules().filter(|rule| rule.in_product()).count()
+    }
+
+    /// B_dq; `dq` is the gradient.
+    pub(super) fn dq(&self, dq: &[f64]) -> Vec<f64> {
+        let (scale, dim) = (self.scale(), self.call.shape().head_dim);
+        let of_row = |(row, dq): (&RowDq, &[f64])| -> Vec<f64> {
+            match row {
+                RowDq::Everywhere(bound) => vec![*bound; dq.len()],
+                RowDq::Of(sums, keys) => {
+                    let flushes = (2 * self.products() * keys + 4) as f64 * TINY * (1.0 + scale);
+                    let error = self.sum_error(*keys);
+                    let bound = |sum: &DqSum| {
+                        let rest = sum.rest + error * sum.size;
+                        checked(sum.weights + scale * rest + flushes, sum.size * scale.max(1.0))
+                    };
+                    sums.iter().map(bound).collect()
+                }
+            }
+        };
+        self.dq.iter().zip(dq.chunks(dim)).flat_map(of_row).collect()
+    }
+
+    /// B_dk and B_dv.
+    pub(super) fn dk_and_dv(&self) -> (Vec<f64>, Vec<f64>) {
+        let factor = self.call.call.most_share();
+        let of_key = |key: &KeySums| -> (Vec<f64>, Vec<f64>) {
+            let everywhere = |x: f64| (vec![x; key.dk.len()], vec![x; key.dv.len()]);
+            match key {
+                KeySums { not_finite: true, .. } => return everywhere(f64::NAN),
+                KeySums { unknown: true, .. } => return everywhere(f64::INFINITY),
+                KeySums { pairs: 0, .. } => return everywhere(0.0),
+                _ => {}
+            }
+            let finish = |sums: &[Sum], scale: f64, factor: f64| {
+                let flushes = (3 * self.products() * key.pairs + 4) as f64 * TINY * scale.max(1.0) * factor;
+                let g = self.sum_error(key.pairs);
+                let bound = |sum: &Sum| checked(scale * sum.bound(g) + flushes, sum.size * scale.max(1.0));
+                sums.iter().map(bound).collect()
+            };
+            (finish(&key.dk, self.scale(), 1.0), finish(&key.dv, 1.0, factor))
+        };
+        let (dk, dv): (Vec<_>, Vec<_>) = self.keys.iter().map(of_key).unzip();
+        (dk.concat(), dv.concat())
+    }
+
+    /// B_dx of each term's tensor.
+    pub(super) fn terms(&self) -> Vec<(&'static str, Vec<f64>)> {
+        let bound = |&(sum, pairs): &(Sum, usize)| match pairs {
+            0 => 0.0,
+            _ if sum.error.is_nan() => f64::NAN,
+            _ => checked(sum.bound(self.sum_error(pairs)) + (3 * pairs + 4) as f64 * TINY, sum.size),
+        };
+        self.terms.iter().map(|(name, sums)| (*name, sums.iter().map(bound).collect())).collect()
+    }
+}
+
+impl KeySums {
+    /// Adds a pair; `smallest` of q and of dout.
+    fn add(
+        &mut self,
+        call: &GradientCall<'_>,
+        row: &Row,
+        pair: &Pair,
+        errors: &PairErrors,
+        smallest: [f64; 2],
+    ) {
+        self.pairs += 1;
+        let (pulled, most) = (errors.pulled.error, errors.pulled.score.abs() + errors.pulled.error);
+        for (sum, q) in self.dk.iter_mut().zip(&row.q) {
+            sum.add(pulled, most, q.abs(), smallest[0]);
+        }
+        if !pair.by.products.is_empty() {
+            for (c, sum) in self.dk.iter_mut().enumerate() {
+                let (_, u) = added(&pair.by, |added| &added.products.k, call.scale(), c);
+                sum.add(pulled, most, u, TINY);
+            }
+        }
+        for (sum, x) in self.dv.iter_mut().zip(&row.dout) {
+            sum.add(errors.met[0], errors.met[1], x.abs(), smallest[1]);
+        }
+    }
+}
+
+/// Infinite where a sum of that size may overflow.
+fn checked(bound: f64, size: f64) -> f64 {
+    if size < HUGE { promised(bound) } else { f64::INFINITY }
+}
+
+/// A sum of products with the elements of a row.
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    error: f64,
+    size: f64,
+}
+
+impl Sum {
+    /// A factor of size `most` at most, known within `error`, times x.
+    fn add(&mut self, error: f64, most: f64, x: f64, smallest: f64) {
+        self.error += error * x + if x < smallest { most * x } else { 0.0 };
+        self.size += most * x;
+    }
+
+    fn bound(&self, sum_error: f64) -> f64 {
+        self.error + sum_error * self.size
+    }
+}
+
+/// What a pair gives to B_dq, but for |k_c|.
+struct Factors {
+    /// |t f| p expm1(epsilon), and |t f| a.
+    own: f64,
+    all: f64,
+    /// p f, with its sign, and a |f|.
+    mean: f64,
+    off_mean: f64,
+    /// P (|f| b_dp + b_f T) + F Z + 2^-125.
+    pair: f64,
+    /// P F T.
+    size: f64,
+    /// |ds'| + B_ds'.
+    most: f64,
+}
+
+impl Factors {
+    fn new(pair: &Pair, errors: &PairErrors) -> Self {
+        let slope = pair.by.slope;
+        let (f, b_f) = (slope.score.abs(), slope.error);
+        let tf = (errors.t * f).abs();
+        let spread = f * errors.b_dp + b_f * errors.t_most;
+        Self {
+            own: tf * pair.p * errors.own,
+            all: tf * errors.a,
+            mean: pair.p * slope.score,
+            off_mean: errors.a * f,
+            pair: errors.most * spread + (f + b_f) * errors.flushes + 2.0 * TINY,
+            size: errors.most * (f + b_f) * errors.t_most,
+            most: errors.pulled.score.abs() + errors.pulled.error,
+        }
+    }
+}
+
+/// The sums of [`Factors`] over the keys, for one column of k.
+#[derive(Clone, Copy, Default)]
+struct Column {
+    own: f64,
+    all: f64,
+    mean: f64,
+    off_mean: f64,
+    pair: f64,
+    size: f64,
+}
+
+/// B_dq of an element, but for what follows from the number of parts: weights + |scale| (rest + gamma size).
+struct DqSum {
+    weights: f64,
+    rest: f64,
+    size: f64,
+}
+
+/// Adds up the pairs of a row.
+fn dq_sums(call: &GradientCall<'_>, row: &Row, common: &Common, errors: &[PairErrors]) -> Vec<DqSum> {
+    let smallest = min_normal(call.call.attention.storage.kv);
+    let mut columns = vec![Column::default(); row.q.len()];
+    for ((&j, pair), errors) in row.keys().iter().zip(&row.pairs).zip(errors) {
+        let factors = Factors::new(pair, errors);
+        let of_terms = !pair.by.products.is_empty();
+        for (c, (column, k)) in columns.iter_mut().zip(call.call.k(row.at, j)).enumerate() {
+            let added = if of_terms {
+                added(&pair.by, |added| &added.products.q, call.scale(), c)
+            } else {
+                (0.0, 0.0)
+            };
+            column.add(&factors, k, added, smallest);
+        }
+    }
+    let (moved, most) = (common.lambda.exp_m1(), common.lambda.exp());
+    let scale = call.scale().abs();
+    let sum = |(column, dq): (&Column, &f64)| {
+        let own = moved * dq.abs() + most * scale * column.own;
+        // NaN where a weight is 0 and its error infinite; `min` then takes the other.
+        let weights = own.min(scale * column.all);
+        let rest = common.b_d * (column.mean.abs() + column.off_mean) + column.pair;
+        DqSum { weights, rest, size: column.size }
+    };
+    columns.iter().zip(&row.dq).map(sum).collect()
+}
+
+impl Column {
+    /// Adds a pair with an element of k, and with what relative rows add to it, that and its size.
+    fn add(&mut self, by: &Factors, k: f64, (added, size): (f64, f64), smallest: f64) {
+        let x = k.abs() + size;
+        self.own += by.own * (k + added).abs();
+        self.all += by.all * (k + added).abs();
+        self.mean += by.mean * (k + added);
+        self.off_mean += by.off_mean * x;
+        let lost = if k.abs() < smallest { k.abs() } else { 0.0 } + if size < TINY { size } else { 0.0 };
+        self.pair += by.pair * x + by.most * lost;
+        // Infinite where a pair is.
+        self.size += by.size.max(by.most) * x;
+    }
+}
