@@ -77,7 +77,7 @@ impl RowBound {
         let storage = inner.attention.storage.out;
         let g = gamma(row.dout.len() + 3);
         let (mut b_row, mut size, mut flushed) = (shift.size() / (1.0 - errors.sum_error), 0.0, 0.0);
-        let columns = output_errors(inner, at, &exact, &errors);
+        let columns = output_errors(inner.attention, at, &exact, &errors, |j| inner.v(at, j));
         for ((error, &o), dout) in columns.iter().zip(&exact.out).zip(&row.dout) {
             let stored = error.stored(storage, o);
             let largest = dout.abs() * (o.abs() + stored);
@@ -176,7 +176,7 @@ impl BoundedPair {
             Known { score: row.product(call, j), error: product_error(inner, &common.query, at, j) };
         let by = call.derivatives(at, j, product);
         let score = by.score.score;
-        let (p, a, most, epsilon) = common.weight(row, score, clamped(inner, by.score));
+        let (p, a, most, epsilon) = common.weight(row, score, clamped(inner.attention, by.score));
 
         let values = Values::new(call, row, j);
         let share = values.share;
