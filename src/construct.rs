@@ -1,13 +1,15 @@
 //! Constructors of structs that may get fields: `new` from what every call has, and a setter per field.
 
-/// Implements `new` with the required fields, and a setter for each field; optional ones are `None` at first.
+/// Implements `new` with the required fields, and a setter for each field; optional ones are `None` at first, lists empty and for the
+/// struct itself to fill.
 macro_rules! constructed {
-    ($name:ident [$($generics:tt)*] { $($required:ident: $type:ty),* $(,)? } { $($optional:ident: $of:ty),* $(,)? }) => {
+    ($name:ident [$($generics:tt)*] { $($required:ident: $type:ty),* $(,)? } { $($optional:ident: $of:ty),* $(,)? }
+     $({ $($list:ident),* })?) => {
         impl<$($generics)*> $name<$($generics)*> {
             /// What every call has; the rest is not given.
             #[allow(clippy::too_many_arguments, reason = "each is a tensor that every call has")]
             pub fn new($($required: $type),*) -> Self {
-                Self { $($required,)* $($optional: None),* }
+                Self { $($required,)* $($optional: None,)* $($($list: vec![],)*)? }
             }
 
             $(#[doc = concat!("Sets `", stringify!($required), "`.")]

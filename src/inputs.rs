@@ -42,7 +42,7 @@ impl<'a, Q, KV> Inputs<'a, Q, KV> {
 
     /// The tensor of this name.
     pub fn get(&self, name: &str) -> Option<&'a [f32]> {
-        self.tensors.iter().find(|(own, _)| *own == name).map(|(_, values)| *values)
+        tensor_of(&self.tensors, name)
     }
 
     /// Checks the lengths, and that the score's tensors are there and no others.
@@ -54,14 +54,24 @@ impl<'a, Q, KV> Inputs<'a, Q, KV> {
         check_len("q", self.q.len(), attention.len_q(), layouts.q)?;
         check_len("k", self.k.len(), attention.len_k(), layouts.k)?;
         check_len("v", self.v.len(), attention.len_v(), layouts.v)?;
-        let needed = attention.score.tensors(&attention.shape);
-        check_names(&needed, self.tensors.iter().map(|(name, _)| *name))?;
-        for tensor in &needed {
-            let got = self.get(tensor.name).map_or(0, <[f32]>::len);
-            check_slice(tensor.name, got, tensor.len, tensor.strided)?;
-        }
-        Ok(())
+        check_tensors(attention, &self.tensors)
     }
+}
+
+/// The tensors of the score's terms: each is there, of its length, and there are no others.
+pub(crate) fn check_tensors(attention: &Attention, given: &[(&str, &[f32])]) -> Result<()> {
+    let needed = attention.score.tensors(&attention.shape);
+    check_names(&needed, given.iter().map(|(name, _)| *name))?;
+    for tensor in &needed {
+        let got = tensor_of(given, tensor.name).map_or(0, <[f32]>::len);
+        check_slice(tensor.name, got, tensor.len, tensor.strided)?;
+    }
+    Ok(())
+}
+
+/// The tensor of this name.
+pub(crate) fn tensor_of<'a>(given: &[(&str, &'a [f32])], name: &str) -> Option<&'a [f32]> {
+    given.iter().find(|(own, _)| *own == name).map(|(_, values)| *values)
 }
 
 /// The tensors that the terms of a score need, each once, and no others.

@@ -2,6 +2,7 @@
 
 use crate::construct::constructed;
 use crate::layout::check_u32;
+use crate::score::Rule;
 use crate::{Attention, AttentionShape, Counter, Error, Result};
 
 /// Attention by locality-sensitive hashing (Kitaev 2020, *Reformer: The Efficient Transformer*): each query sees the
@@ -17,8 +18,8 @@ use crate::{Attention, AttentionShape, Counter, Error, Result};
 ///
 /// The sorted rounds are laid end to end ([`chain_rounds`](Self::chain_rounds)) or cut each by itself into chunks of
 /// `chunk` places, the last of which may be short. A query in chunk c sees the keys of chunks c - `look_back` ..= c +
-/// `look_ahead`, circularly with [`wrap`](Self::wrap), each chunk at most once. Its own key scores `self_penalty`
-/// instead of `scale q . k`. The rounds merge by log-sum-exp.
+/// `look_ahead`, circularly with [`wrap`](Self::wrap), each chunk at most once. Its own key scores `self_penalty`. The rounds
+/// merge by log-sum-exp.
 ///
 /// ```text
 /// chunks of 4 places after sorting (digits: buckets), look_back 1, look_ahead 0: the chunks that chunk c sees
@@ -30,9 +31,30 @@ use crate::{Attention, AttentionShape, Counter, Error, Result};
 ///   c = 3                   ##     ##
 /// ```
 ///
+/// # The score
+///
+/// A pair that meets has the call's [`Score`](crate::Score), of its positions i and j in the sequence, whatever places the sort gives them:
+///
+/// ```text
+/// score(i, j) = terms(scale q_i . x_j / |x_j|, i, j)        i != j; D = i - j
+/// score(i, i) = self_penalty
+///             - ln N                                        of either, behind the terms, with count_once
+/// l_i         = sum over rounds, and keys j met in them, of exp(score(i, j)) + exp(sink)
+/// ```
+///
+/// It takes softcap, temperature, ALiBi, buckets, biases, sinks and terms of the caller's own.
+///
+/// *One's own key*: `self_penalty` stands in place of the whole score, as the mask value of published code does. No term acts on it, nor
+/// does a number in a term's tensor that is not finite. But a bias of minus infinity says who meets whom: it removes a pair from all rounds,
+/// one's own key too, as the key mask does. *Sinks* count once per row, not once per round.
+///
+/// Relative rows and segments are refused: what they add to a product would be divided by the norm of the key. So is dropout: a pair may meet
+/// several times, and [`Dropout`](crate::Dropout) draws once per pair. On a device with 8 storage buffers per stage, a score may have
+/// two tensors (of terms, ALiBi's own slopes among them); three where there is one round and no lse. More are an [`Error::Limit`].
+///
 /// Published implementations differ: Hugging Face's Reformer uses a scale of 1 and a norm_eps of 1e-6 d,
 /// reformer-pytorch a scale of 1 / sqrt(d), a self penalty of -5e4 and a norm_eps of 0. Both chain the rounds, wrap and count a
-/// pair as often as it meets. The scale is that of the [`Score`](crate::Score).
+/// pair as often as it meets.
 ///
 /// ```
 /// use wgpu_attention::{AttentionShape, LshOptions};
@@ -70,7 +92,8 @@ pub struct LshOptions {
     pub count_once: bool,
     /// Whether there is a key mask `[B, L]`. Masked positions get one bucket after the last, and are seen by no one.
     pub key_mask: bool,
-    /// Score of a query with its own key. The default is -1e5: used only when nothing else is visible.
+    /// Score of a query with its own key, in place of the product and of all terms. The default is -1e5: used only when nothing else is
+    /// visible.
     pub self_penalty: f32,
     /// Added to |x|^2 under the root that normalises a key: 0 or a normal number above. The default is 0. Keys come out right for
     /// |x| from 1e-38 to 8e37, where the squares themselves would leave f32; one with a NaN or an infinity has a norm of NaN.
@@ -206,7 +229,7 @@ impl LshOptions {
     /// # Errors
     /// [`Error::Argument`] for 0 rounds, no factors or odd ones, a chunk of 0, a self penalty that is not finite, a norm_eps
     /// that is neither 0 nor a normal number above, a call whose lengths or heads of queries and keys differ, whose q, k and v are not of
-    /// one type, or whose score has terms; [`Error::Limit`] past the limits named here and where an index would pass 32 bits.
+    /// one type, or whose score has relative rows, segments or dropout; [`Error::Limit`] past the limits named here and where an index would pass 32 bits.
     pub fn check(&self, attention: impl Into<Attention>) -> Result<()> {
         let attention = attention.into();
         let shape = &attention.shape;
@@ -287,10 +310,19 @@ fn check_attention(attention: &Attention) -> Result<()> {
         let need = format!("{}, as q: keys are queries", attention.storage.q);
         return Err(Error::argument("storage.kv", need, attention.storage.kv));
     }
-    match attention.score.terms().first() {
-        Some(term) => Err(Error::argument(term.name(), "none for LSH attention", "one")),
-        None => Ok(()),
-    }
+    attention.score.rules().try_for_each(check_term)
+}
+
+/// Terms that keys in sorted places cannot have.
+fn check_term(rule: &dyn Rule) -> Result<()> {
+    let why = if rule.in_product() {
+        "what it adds to a product would be divided by the norm of the key"
+    } else if rule.is_of_weights() {
+        "a pair may meet several times, and is drawn once"
+    } else {
+        return Ok(());
+    };
+    Err(Error::argument(rule.name(), format!("none for LSH attention, where {why}"), "one"))
 }
 
 fn product(sizes: [usize; 4]) -> u128 {
@@ -298,7 +330,18 @@ fn product(sizes: [usize; 4]) -> u128 {
 }
 
 /// The tensors of one call of LSH attention, lying as the shape and [`LshOptions`] say.
-#[derive(Debug, Clone, Copy)]
+///
+/// ```
+/// use wgpu_attention::{AttentionShape, LshInputs, LshOptions, Score, Sinks, reference};
+/// let attention = AttentionShape::new(1, 2, 8, 4).score(Score::new().alibi().with(Sinks));
+/// let qk: Vec<f32> = (0..attention.len_q()).map(|n| (n as f32).sin()).collect();
+/// let inputs = LshInputs::new(&qk, &qk).tensor("sinks", &[9.0, 9.5]);
+/// let exact = reference::lsh(&attention, &LshOptions::new(2, 4, 4), &inputs)?;
+/// // Every row has the sink of its head in its sum.
+/// assert!(exact.lse[..8].iter().all(|&lse| lse > 9.0) && exact.lse[8..].iter().all(|&lse| lse > 9.5));
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct LshInputs<'a, E> {
     /// Shared queries and keys `[B, H, L, d]`, as the layout of q says.
@@ -309,14 +352,22 @@ pub struct LshInputs<'a, E> {
     pub projections: Option<&'a [f32]>,
     /// `[B, L]`, true where a key may be seen; if and only if [`LshOptions::key_mask`].
     pub key_mask: Option<&'a [bool]>,
+    /// Those of the score's terms, by name: see [`Score::tensors`](crate::Score::tensors).
+    pub tensors: Vec<(&'a str, &'a [f32])>,
 }
 
 constructed! {
-    LshInputs ['a, E] { qk: &'a [E], v: &'a [E] } { projections: &'a [f32], key_mask: &'a [bool] }
+    LshInputs ['a, E] { qk: &'a [E], v: &'a [E] } { projections: &'a [f32], key_mask: &'a [bool] } { tensors }
 }
 
-impl<E> LshInputs<'_, E> {
-    /// Checks the lengths.
+impl<'a, E> LshInputs<'a, E> {
+    /// Adds a tensor of one of the score's terms.
+    pub fn tensor(mut self, name: &'a str, values: &'a [f32]) -> Self {
+        self.tensors.push((name, values));
+        self
+    }
+
+    /// Checks the lengths, and that the score's tensors are there and no others.
     ///
     /// # Errors
     /// [`Error::Argument`] naming the tensor.
@@ -328,7 +379,8 @@ impl<E> LshInputs<'_, E> {
         let projections = self.projections.map(<[_]>::len);
         check_optional("projections", given, projections, options.len_projections(shape))?;
         let key_mask = self.key_mask.map(<[_]>::len);
-        check_optional("key_mask", options.key_mask, key_mask, options.len_key_mask(shape))
+        check_optional("key_mask", options.key_mask, key_mask, options.len_key_mask(shape))?;
+        crate::inputs::check_tensors(attention, &self.tensors)
     }
 }
 

@@ -166,23 +166,24 @@ fn score(score: Score, scale: Option<f32>, softcap: Option<f32>, alibi: Option<A
 /// Tensors of the terms of a score, by name.
 pub(crate) type Terms = Vec<(&'static str, Vec<f32>)>;
 
-/// The tensors of a file that the terms of a score may use.
-pub(crate) const TENSORS: [&str; 14] = [
-    "bias",
-    "distance_bias",
-    "temperature",
-    "slopes",
-    "alibi_slopes",
-    "bucket_table",
-    "sinks",
-    "r",
-    "u",
-    "w",
-    "seg_q",
-    "seg_k",
-    "seg_embed",
-    "s",
-];
+/// The tensors of a file that the terms of a score may use, beside rows.
+pub(crate) const TENSORS: [&str; 7] =
+    ["bias", "distance_bias", "temperature", "slopes", "alibi_slopes", "bucket_table", "sinks"];
+/// Rows that queries have products with, and what belongs to them.
+pub(crate) const ROWS: [&str; 7] = ["r", "u", "w", "seg_q", "seg_k", "seg_embed", "s"];
+
+/// The score of a case, with the tensors that its file has for it.
+pub(crate) fn of_file(
+    keys: &Map<String, Value>,
+    file: &Tensors<'_>,
+    shape: &AttentionShape,
+) -> Result<(Score, Terms)> {
+    let (score, terms) = with_tensors(of_case(keys)?, distances_of_case(keys)?, file, shape)?;
+    if let (Some(slopes), true) = (file.find("slopes"), terms.iter().all(|(name, _)| *name != "slopes")) {
+        return Err(wrong(&slopes.name, "none, as `alibi` is not `given`", "a tensor"));
+    }
+    Ok((score, terms))
+}
 
 /// The score with the terms that a file has a tensor for (`bias`, `distance_bias`, `temperature`, `alibi_slopes`, `sinks`, `r`, `seg_embed`), and
 /// the tensors of all its terms.

@@ -1,17 +1,24 @@
-// score = scale q . x_j / |x_j|, with SELF_PENALTY in its place for a query's own key, less ln N where a pair that meets N
-// times over all rounds counts once. The factor scale log2(e) is in q already.
-const LOG2_E = 1.4426950408889634;
+// What is done to the score of a pair beside its terms: keys are unit vectors, which the terms' product is made of; behind the terms, a
+// query's own key scores OWN_SCORE, and a pair that meets N times over all rounds counts once where it has ln N less.
 
 @group(0) @binding(BINDING_norms) var<storage, read> norms: array<f32>;         // 1 / |x| [B, H, L]
 
-fn score(pairs: Pairs, products: vec4<f32>) -> vec4<f32> {
+fn unit_key_score(pairs: Pairs, products: vec4<f32>) -> vec4<f32> {
     let at = vec4((pairs.batch * params.kernel.heads + pairs.head) * params.kernel.q_len) + pairs.j;
-    let unit = vec4(norms[at.x], norms[at.y], norms[at.z], norms[at.w]);
-    var s = select(products * unit, vec4(SELF_PENALTY * LOG2_E), pairs.j == vec4(pairs.i));
+    return products * vec4(norms[at.x], norms[at.y], norms[at.z], norms[at.w]);
+}
+
+fn meeting_score(pairs: Pairs, score: vec4<f32>) -> vec4<f32> {
+    // Terms do not count for a query's own key, nor do their numbers that are not finite. What a term has removed stays so.
+    let own = pairs.j == vec4(pairs.i);
+    var s = select(score, vec4(OWN_SCORE), own);
+    spoilt = spoilt & !own;
     if (COUNT_ONCE) {
-        s -= log2(vec4<f32>(max(meetings(pairs.batch, pairs.head, pairs.i, pairs.j), vec4(1u))));
+        let times = vec4<f32>(max(meetings(pairs.batch, pairs.head, pairs.i, pairs.j), vec4(1u)));
+        if (BASE_E) { s -= log(times); } else { s -= log2(times); }
     }
-    // Above DROPPED, whatever the tensors hold.
+    // Above DROPPED, whatever the tensors hold; in base e lib/scores.wgsl does that.
+    if (BASE_E) { return s; }
     return clamp(s, vec4(-3.3e38), vec4(3.3e38));
 }
 

@@ -19,11 +19,6 @@ impl Params {
         self
     }
 
-    pub(crate) fn with_block(mut self, block: Block) -> Self {
-        self.0.push(block);
-        self
-    }
-
     /// The same, but for one member.
     pub(crate) fn replaced<U: Uniform>(mut self, member: &'static str, values: U) -> Self {
         self.0.retain(|block| block.member != member);
@@ -124,6 +119,12 @@ impl Params {
             .with("k", Rows::from(attention.k_strides()))
             .with("v", Rows::from(attention.v_strides()))
             .with("out", Rows::from(attention.out_strides()))
+    }
+
+    /// Those of the score's terms.
+    pub(crate) fn with_terms(mut self, attention: &Attention) -> Self {
+        self.0.extend(attention.score.rules().filter_map(|rule| rule.params(&attention.shape)));
+        self
     }
 
     /// Rows of out in scratch that holds whole groups of 4, `[B, H, Lq, dv rounded up]`.

@@ -129,12 +129,11 @@
 //! Products of two f16 are exact in f32. Matrix units add several of them at once, aligned to the largest and cut off:
 //! one error of u times the sum of the sizes for each, as for a chain of additions.
 
-use super::call::Call;
+use super::call::{Call, most_share, share, share_roundings};
 use super::exact::Exact;
 use super::rounding::{E, HUGE, TINY, U, gamma, min_normal, promised, stored};
 use super::weights::{RowErrors, Shift, WeightFormat};
-use crate::ElementType;
-use crate::Position;
+use crate::{Attention, ElementType, Position};
 
 /// Bounds of one row.
 pub(super) struct Bound {
@@ -153,12 +152,24 @@ pub(super) fn bound(
     chain: usize,
     format: WeightFormat,
 ) -> Bound {
+    let errors = RowErrors::new(call, at, exact, parts, chain, format);
+    bound_of(call.attention, at, exact, errors, |j| call.v(at, j))
+}
+
+/// The same, of a row whose scores and their errors are known.
+pub(super) fn bound_of<V: Iterator<Item = f64>>(
+    attention: &Attention,
+    at: Position,
+    exact: &Exact,
+    errors: Option<RowErrors>,
+    value: impl Fn(u32) -> V,
+) -> Bound {
     let m = exact.logits().count();
-    let Some(errors) = RowErrors::new(call, at, exact, parts, chain, format) else {
+    let Some(errors) = errors else {
         return Bound { out: vec![f64::INFINITY; exact.out.len()], lse: f64::INFINITY };
     };
-    let each = output_errors(call, at, exact, &errors).into_iter().zip(&exact.out);
-    let out = each.map(|(error, o)| error.stored(call.attention.storage.out, *o)).collect();
+    let each = output_errors(attention, at, exact, &errors, value).into_iter().zip(&exact.out);
+    let out = each.map(|(error, o)| error.stored(attention.storage.out, *o)).collect();
 
     let max = exact.logits().fold(f64::NEG_INFINITY, f64::max);
     let (shift, sum_error) = (errors.weights.lse_error, errors.sum_error);
@@ -186,19 +197,20 @@ impl OutError {
 }
 
 /// Section 3, for each element of a row.
-pub(super) fn output_errors(
-    call: &Call<'_>,
+pub(super) fn output_errors<V: Iterator<Item = f64>>(
+    attention: &Attention,
     at: Position,
     exact: &Exact,
     errors: &RowErrors,
+    value: impl Fn(u32) -> V,
 ) -> Vec<OutError> {
     let RowErrors { weights, sum_error, .. } = errors;
-    let (smallest, count) = (min_normal(call.attention.storage.kv), exact.keys.len() as f64);
+    let (smallest, count) = (min_normal(attention.storage.kv), exact.keys.len() as f64);
     let mut columns = vec![Column::default(); exact.out.len()];
     for (n, &j) in exact.keys.iter().enumerate() {
         let (upper, lost) = (weights.upper[n], weights.lost_of(n));
-        let share = call.share(at, j);
-        for ((column, &o), v) in columns.iter_mut().zip(&exact.out).zip(call.v(at, j)) {
+        let share = share(attention, at, j);
+        for ((column, &o), v) in columns.iter_mut().zip(&exact.out).zip(value(j)) {
             let size = share * v.abs();
             column.shift.add(weights, n, (share * v - o).abs());
             column.size += upper * size;
@@ -213,7 +225,7 @@ pub(super) fn output_errors(
         each.for_each(|(column, o)| column.shift.add(weights, exact.keys.len(), o.abs()));
     }
     let flushes = (exact.logits().count() + errors.rises + 2) as f64 * 4.0 * TINY;
-    let (most, factor_error) = (call.most_share(), gamma(call.share_roundings()));
+    let (most, factor_error) = (most_share(attention), gamma(share_roundings(attention)));
     let finish = |(column, &o): (&Column, &f64)| {
         let overflow = column.max * count >= HUGE;
         let sums = sum_error * (column.size.min(column.max) + o.abs());

@@ -1,7 +1,8 @@
 //! The tensors of one call: checked once, then read row by row in f64; and the score.
 
+use super::terms::Terms;
 use crate::pattern::{Pattern, Site};
-use crate::score::{Pair, Rule};
+use crate::score::{Known, Pair, Rule};
 use crate::{Attention, AttentionShape, Dropout, Element, Error, Inputs, Position, Result, Strides};
 use std::borrow::Cow;
 
@@ -15,11 +16,8 @@ pub(super) struct Call<'a> {
     k: Cow<'a, [f32]>,
     v: Cow<'a, [f32]>,
     pattern: &'a dyn Pattern,
-    /// Of each term of the score: the caller's, or the term's own.
-    tensors: Vec<Vec<Cow<'a, [f32]>>>,
+    terms: Terms<'a>,
     strides: [Strides; 3],
-    /// Whether a term of the score may remove a pair.
-    may_remove: bool,
 }
 
 impl<'a> Call<'a> {
@@ -34,10 +32,6 @@ impl<'a> Call<'a> {
         check_type::<KV>("k and v", attention.storage.kv)?;
         inputs.check(attention)?;
         pattern.check(&shape.extent())?;
-        let tensors = |rule: &dyn Rule| -> Vec<Cow<'a, [f32]>> {
-            let given = rule.tensors(shape).into_iter().filter_map(|tensor| inputs.get(tensor.name));
-            given.map(Cow::Borrowed).chain(rule.constants(shape).map(|(_, own)| Cow::Owned(own))).collect()
-        };
         Ok(Self {
             attention,
             shape,
@@ -45,9 +39,8 @@ impl<'a> Call<'a> {
             k: KV::widened(inputs.k),
             v: KV::widened(inputs.v),
             pattern,
-            tensors: attention.score.rules().map(tensors).collect(),
+            terms: Terms::new(attention, |name| inputs.get(name)),
             strides: [attention.q_strides(), attention.k_strides(), attention.v_strides()],
-            may_remove: attention.score.rules().any(Rule::may_remove),
         })
     }
 
@@ -80,20 +73,17 @@ impl<'a> Call<'a> {
     }
 
     fn terms_keep(&self, at: Position, j: usize) -> bool {
-        !self.may_remove || {
-            let pair = self.pair(at, j);
-            self.terms().all(|(rule, tensors)| rule.keeps(&pair, tensors))
-        }
+        !self.terms.may_remove() || self.terms.keep(&self.pair(at, j))
     }
 
     /// One more logit of the rows of a head, which has no value.
     pub(super) fn sink(&self, head: usize) -> Option<f64> {
-        self.terms().find_map(|(rule, tensors)| rule.sink(head, tensors))
+        self.terms.sink(head)
     }
 
     /// The terms of the score, each with its tensors.
     pub(super) fn terms(&self) -> impl Iterator<Item = (&dyn Rule, &[Cow<'a, [f32]>])> {
-        self.attention.score.rules().zip(self.tensors.iter().map(Vec::as_slice))
+        self.terms.each()
     }
 
     pub(super) fn pair(&self, at: Position, j: usize) -> Pair<'_> {
@@ -126,19 +116,17 @@ impl<'a> Call<'a> {
 
     /// What is left of a weight where it meets its value: 1, or with dropout 0 or 1 / (1 - rate).
     pub(super) fn share(&self, at: Position, j: u32) -> f64 {
-        self.attention.score.dropout_term().map_or(1.0, |dropout| {
-            if dropout.keeps(at.batch, at.head, at.i, j as usize) { dropout.factor() } else { 0.0 }
-        })
+        share(self.attention, at, j)
     }
 
     /// The largest [`share`](Self::share) that there may be.
     pub(super) fn most_share(&self) -> f64 {
-        self.attention.score.dropout_term().map_or(1.0, Dropout::factor)
+        most_share(self.attention)
     }
 
     /// Roundings of a product with a share: its own, and that of the factor.
     pub(super) fn share_roundings(&self) -> usize {
-        if self.attention.score.dropout_term().is_some() { 2 } else { 0 }
+        share_roundings(self.attention)
     }
 
     /// scale q_i . k_j.
@@ -147,11 +135,32 @@ impl<'a> Call<'a> {
         f64::from(self.attention.scale_value()) * dot
     }
 
+    /// score(i, j) of a product, and how far a kernel may be from it.
+    pub(super) fn known(&self, product: Known, at: Position, j: u32) -> Known {
+        self.terms.known(product, &self.pair(at, j as usize))
+    }
+
     /// score(i, j): the product with every term.
     pub(super) fn score(&self, product: f64, at: Position, j: u32) -> f64 {
-        let pair = self.pair(at, j as usize);
-        self.terms().fold(product, |score, (rule, tensors)| rule.score(score, &pair, tensors))
+        self.terms.score(product, &self.pair(at, j as usize))
     }
+}
+
+/// What is left of a pair's weight where it meets its value.
+pub(super) fn share(attention: &Attention, at: Position, j: u32) -> f64 {
+    attention.score.dropout_term().map_or(1.0, |dropout| {
+        if dropout.keeps(at.batch, at.head, at.i, j as usize) { dropout.factor() } else { 0.0 }
+    })
+}
+
+/// The largest [`share`] that there may be.
+pub(super) fn most_share(attention: &Attention) -> f64 {
+    attention.score.dropout_term().map_or(1.0, Dropout::factor)
+}
+
+/// Roundings of a product with a share: its own, and that of the factor.
+pub(super) fn share_roundings(attention: &Attention) -> usize {
+    if attention.score.dropout_term().is_some() { 2 } else { 0 }
 }
 
 pub(super) fn check_type<E: Element>(name: &'static str, need: crate::ElementType) -> Result<()> {

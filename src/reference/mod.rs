@@ -11,7 +11,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `call.rs` | the tensors of a call, their rows, the score |
+//! | `call.rs` | the tensors of a call, their rows |
+//! | `terms.rs` | the terms of its score |
 //! | `exact.rs` | one row: softmax and output |
 //! | `row.rs` | a row with its bound |
 //! | `row_weights.rs` | the weights of a row, with their bound |
@@ -58,6 +59,7 @@ mod rounding;
 mod row;
 mod row_weights;
 mod rows;
+mod terms;
 mod verify;
 mod weights;
 

@@ -3,9 +3,8 @@
 use super::call::Call;
 use super::exact::Exact;
 use super::rounding::{E, HUGE, TINY, U, gamma, min_normal};
-use crate::KernelPath;
-use crate::Position;
 use crate::score::Known;
+use crate::{Attention, KernelPath, Position};
 use std::f64::consts::LOG2_E;
 
 /// Second-order terms: a relative error r is an error of -ln(1 - r) <= r (1 + 2^-10) in the exponent, for r < 2^-10.
@@ -72,16 +71,15 @@ impl RowErrors {
         chain: usize,
         format: WeightFormat,
     ) -> Option<Self> {
-        Self::of_deltas(call, exact, score_errors(call, at, exact), parts, chain, format)
+        Self::of_scores(exact, score_errors(call, at, exact), call.attention, (parts, chain), format)
     }
 
-    /// The same with delta of each key.
-    pub(super) fn of_deltas(
-        call: &Call<'_>,
+    /// The same, of scores whose errors are known. `walk`: the parts and the chain.
+    pub(super) fn of_scores(
         exact: &Exact,
         mut deltas: Vec<f64>,
-        parts: &[Vec<usize>],
-        chain: usize,
+        attention: &Attention,
+        (parts, chain): (&[Vec<usize>], usize),
         format: WeightFormat,
     ) -> Option<Self> {
         let scores: Vec<f64> = exact.logits().collect();
@@ -92,7 +90,7 @@ impl RowErrors {
             first.insert(0, exact.keys.len());
         }
         let chain = chain + usize::from(exact.sink.is_some());
-        let base_2 = call.attention.score.is_plain();
+        let base_2 = attention.score.is_plain();
         if deltas.iter().any(|delta| !delta.is_finite()) || (base_2 && spread_overflows(&scores)) {
             return None;
         }
@@ -160,18 +158,13 @@ pub(super) fn score_errors(call: &Call<'_>, at: Position, exact: &Exact) -> Vec<
 
 /// Section 1: delta of a key. Not finite where nothing can be said.
 fn score_error(call: &Call<'_>, q: &Query, at: Position, j: u32, product: f64) -> f64 {
-    let pair = call.pair(at, j as usize);
-    let mut known = Known { score: product, error: product_error(call, q, at, j) };
-    for (rule, tensors) in call.terms() {
-        let score = rule.score(known.score, &pair, tensors);
-        known = Known { score, error: rule.error(known, score, &pair, tensors) };
-    }
-    clamped(call, known)
+    let product = Known { score: product, error: product_error(call, q, at, j) };
+    clamped(call.attention, call.known(product, at, j))
 }
 
 /// Section 1, `clamp`: the error of a score with its last step.
-pub(super) fn clamped(call: &Call<'_>, known: Known) -> f64 {
-    if call.attention.score.is_plain() {
+pub(super) fn clamped(attention: &Attention, known: Known) -> f64 {
+    if attention.score.is_plain() {
         return known.error;
     }
     // Kept above f32::MIN, by one place, whatever rounding makes of it on that side; on the other it may overflow.

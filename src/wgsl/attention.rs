@@ -60,7 +60,7 @@ impl AttentionVariant {
     pub const ONE_BLOCK: usize = 1 << 31;
     /// Whether scores are in base e instead of base 2: where terms are added to scale q . k.
     pub fn base_e(&self) -> bool {
-        self.chunks.is_none() && !self.score.is_plain()
+        !self.score.is_plain()
     }
 
     /// The shader of this variant.
@@ -88,7 +88,7 @@ impl AttentionVariant {
             ]);
         header = score::constants(header, &self.score);
         if let Some(chunks) = &self.chunks {
-            header = chunks.constants(header, self.tile.rows());
+            header = chunks.constants(header, self.tile.rows(), self.base_e());
         }
         let texts = self.texts(tile_file);
         let files: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -139,10 +139,8 @@ impl AttentionVariant {
         if matches!(self.tile, Tile::Staged(_)) {
             texts.push(include_str!("../../shaders/lib/columns.wgsl").into());
         }
-        texts.extend(match self.chunks {
-            Some(_) => vec![SortedChunks::SCORE.into()],
-            None => score::texts(&self.score),
-        });
+        texts.extend(self.chunks.map(|_| SortedChunks::SCORE.into()));
+        texts.extend(score::texts(&self.score, self.chunks.map(|_| SortedChunks::ENDS)));
         texts.extend(self.relative_texts());
         texts.push(score::rows(&self.score));
         texts.extend(score::weights(
@@ -159,7 +157,11 @@ impl AttentionVariant {
         }
         texts.extend([
             tensor::reads("q", self.q, self.aligned_q),
-            tensor::reads("k", self.kv, self.aligned_kv),
+            // Sorted places are of queries that are the keys, too: one binding less, for a tensor of the score.
+            match self.chunks {
+                Some(_) => tensor::same("k", "q"),
+                None => tensor::reads("k", self.kv, self.aligned_kv),
+            },
             tensor::reads("v", self.kv, self.aligned_kv),
             tensor::writes(self.output, self.aligned_out),
         ]);
@@ -296,15 +298,19 @@ impl AttentionVariant {
             list.push(Self { score, ..small(64, 64) });
         }
         for chunks in SortedChunks::representatives() {
-            let stats = Stats::State;
             let one_block = Self::ONE_BLOCK;
-            list.push(Self {
+            let plain = Self {
                 chunks: Some(chunks),
-                stats,
+                stats: Stats::State,
                 block_q: one_block,
                 block_k: one_block,
                 ..small(64, 64)
-            });
+            };
+            if chunks.count_once {
+                let score = Score::new().softcap(30.0).bias(bias).with(Sinks);
+                list.push(Self { score, ..plain.clone() });
+            }
+            list.push(plain);
         }
         list
     }

@@ -183,7 +183,7 @@ impl BackwardVariant {
         texts.push(include_str!("../../shaders/lib/pairs.wgsl").into());
         texts.push(include_str!("../../shaders/lib/weight.wgsl").into());
         texts.push(include_str!("../../shaders/keep/bits.wgsl").into());
-        texts.extend(score::texts(&self.score));
+        texts.extend(score::texts(&self.score, None));
         texts.push(score::slope(&self.score, self.tensor()));
         match self.score.relative() {
             Some(relative) => {

@@ -3,6 +3,7 @@
 use super::tensor::reads;
 use super::{Header, Shader};
 use crate::ElementType;
+use std::f64::consts::LOG2_E;
 use std::fmt::Write;
 
 /// Keys of the blocked kernel in sorted places, cut into chunks: see [`LshOptions`](crate::LshOptions).
@@ -35,13 +36,21 @@ pub struct SortedChunks {
 impl SortedChunks {
     pub(super) const KEEP: &'static str = include_str!("../../shaders/keep/lsh.wgsl");
     pub(super) const SCORE: &'static str = include_str!("../../shaders/score/lsh.wgsl");
+    /// The functions of that file that act before the first term of the score, and behind the last.
+    pub(super) const ENDS: [&'static str; 2] = ["unit_key", "meeting"];
+
+    /// Largest score in base 2, as the shader says.
+    const MOST: f64 = 3.3e38;
 
     /// Row tiles that cover a chunk.
     pub fn row_tiles(&self, rows: usize) -> usize {
         self.chunk.div_ceil(rows)
     }
 
-    pub(super) fn constants(&self, header: Header, rows: usize) -> Header {
+    /// The constants, of scores in base e or 2.
+    pub(super) fn constants(&self, header: Header, rows: usize, base_e: bool) -> Header {
+        let penalty = f64::from(f32::from_bits(self.self_penalty));
+        let own_score = if base_e { penalty } else { (penalty * LOG2_E).clamp(-Self::MOST, Self::MOST) };
         header
             .u32s(&[
                 ("PLACES_PER_CHUNK", self.chunk),
@@ -58,7 +67,7 @@ impl SortedChunks {
                 ("COUNT_ONCE", self.count_once),
                 ("HAS_KEY_MASK", self.key_mask),
             ])
-            .f32s(&[("SELF_PENALTY", f32::from_bits(self.self_penalty))])
+            .f32s(&[("OWN_SCORE", own_score as f32)])
     }
 
     pub(super) fn label(&self) -> String {

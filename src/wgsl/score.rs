@@ -28,8 +28,9 @@ pub(super) fn constants(header: Header, score: &Score) -> Header {
     }
 }
 
-/// The function `score`, and what it calls.
-pub(super) fn texts(score: &Score) -> Vec<String> {
+/// The function `score`, and what it calls. `ends`: functions of a kernel's own that act before the first term, and behind the last.
+pub(super) fn texts(score: &Score, ends: Option<[&str; 2]>) -> Vec<String> {
+    let step = |name: &str| format!("    s = {name}_score(pairs, s);\n");
     let mut text = String::from("// The terms of the score, one after the other.\n");
     text += "fn score(pairs: Pairs, products: vec4<f32>) -> vec4<f32> {\n    var s = products;\n";
     if score.rules().any(|rule| rule.may_remove()) {
@@ -38,9 +39,9 @@ pub(super) fn texts(score: &Score) -> Vec<String> {
     if score.rules().any(|rule| rule.may_spoil()) {
         text += "    spoilt = vec4(false);\n";
     }
-    for rule in pair_rules(score).filter(|rule| !rule.in_product()) {
-        writeln!(text, "    s = {}_score(pairs, s);", rule.name()).expect("writing to a String succeeds");
-    }
+    text.extend(ends.map(|ends| step(ends[0])));
+    text.extend(pair_rules(score).filter(|rule| !rule.in_product()).map(|rule| step(rule.name())));
+    text.extend(ends.map(|ends| step(ends[1])));
     text += "    return s;\n}\n";
     let mut texts = vec![text];
     texts.extend(pair_rules(score).map(|rule| rule.shader().into_owned()));

@@ -23,6 +23,11 @@ pub(super) fn reads_if(given: bool, name: &str, element: ElementType, aligned: b
     }
 }
 
+/// The text that defines `load_NAME(at, count)` of a tensor that is another one.
+pub(super) fn same(name: &str, other: &str) -> String {
+    include_str!("../../shaders/tensor/shared.wgsl").replace("TENSOR", name).replace("OTHER", other)
+}
+
 /// The text that defines `out_word`, `store_out(at, count, value)` and `load_out(at, count)`.
 pub(super) fn writes(element: ElementType, aligned: bool) -> String {
     let narrow = narrow(element);

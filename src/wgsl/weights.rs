@@ -100,7 +100,7 @@ impl WeightsVariant {
         ]
         .map(String::from)
         .into();
-        texts.extend(score::texts(&self.score));
+        texts.extend(score::texts(&self.score, None));
         match self.score.relative() {
             Some(relative) => {
                 let whole = self.head_dim.is_multiple_of(4);

@@ -1,10 +1,11 @@
 //! As a wgpu user meets it, and bad input one by one.
 
 use super::{Case, gpu};
-use wgpu_attention::reference::Kind;
+use wgpu_attention::reference::{self, Kind, Rows};
 use wgpu_attention::{
-    Attention, AttentionShape, BiasStrides, ElementType, Error, Gpu, Kernels, Layout, Layouts, LshBuffers,
-    LshInputs, LshOptions, Options, Projections, Score, SortBuffers, SortShape, Stage, Storage, Strides,
+    Attention, AttentionShape, BiasStrides, Custom, ElementType, Error, Gpu, Kernels, Layout, Layouts,
+    LshBuffers, LshInputs, LshOptions, Options, Projections, Relative, Score, Segments, Sinks, SortBuffers,
+    SortShape, Stage, Storage, Strides, Temperature,
 };
 use wgpu_attention_testing::{read, storage};
 
@@ -104,11 +105,19 @@ fn bad_shapes_are_refused_one_by_one() {
     let good = || LshOptions::new(2, 8, 16);
     refused(shape.kv_heads(1), good(), &["kv_heads", "2", "1"]);
     refused(shape.kv_len(65), good(), &["kv_len", "64", "65"]);
-    refused(shape.score(Score::new().softcap(1.0)), good(), &["softcap"]);
-    refused(shape.score(Score::new().alibi()), good(), &["alibi"]);
-    refused(shape.score(Score::new().dropout(0.1, 1)), good(), &["dropout: need none for LSH attention"]);
-    let bias = Score::new().bias(BiasStrides::broadcast([1, 1, 64, 64]));
+    let none = |name| format!("{name}: need none for LSH attention, where ");
+    for (score, name, why) in [
+        (Score::new().dropout(0.1, 1), "dropout", "a pair may meet several times"),
+        (Score::new().with(Relative::new(63, 127)), "relative", "divided by the norm of the key"),
+        (Score::new().alibi().with(Segments), "segments", "divided by the norm of the key"),
+    ] {
+        refused(shape.score(score), good(), &[&none(name), why]);
+    }
+    refused(shape.score(Score::new().softcap(0.0)), good(), &["softcap", "above 0"]);
+    let bias = Score::new().bias(BiasStrides { key: -1, ..Default::default() });
     refused(shape.score(bias), good(), &["bias"]);
+    let custom = Custom::adds("mine", "fn mine_score() {}", |s, _| s);
+    refused(shape.score(Score::new().with(custom)), good(), &["custom.mine"]);
     refused(shape.layouts(Layouts::default().k(Layout::Blhd)), good(), &["k_layout"]);
     refused(shape.storage(Storage::default().kv(ElementType::F16)), good(), &["storage.kv", "f32", "f16"]);
     refused(shape.score(Score::new().scale(f32::NAN)), good(), &["scale"]);
@@ -144,6 +153,82 @@ fn bad_slices_are_refused_one_by_one() {
         let error = gpu().lsh::<f32, f32>(&shape, options, &inputs).expect_err(name);
         assert!(matches!(&error, Error::Argument { name: got, .. } if got == name), "{error}");
     }
+}
+
+#[test]
+fn bad_tensors_of_terms_are_refused_one_by_one() {
+    let shape = AttentionShape::new(1, 2, 64, 16);
+    let bias = BiasStrides::broadcast([1, 1, 64, 64]);
+    let attention = shape.score(Score::new().bias(bias).with(Sinks));
+    let (options, data) = (LshOptions::new(2, 8, 16), vec![0.5f32; 64 * 64]);
+    let qk = &data[..shape.len_q()];
+    let inputs = || LshInputs::new(qk, qk);
+    let slices = [
+        (inputs(), "bias", "one tensor, since the score has this term"),
+        (inputs().tensor("bias", &data), "sinks", "one tensor"),
+        (inputs().tensor("bias", &data[1..]).tensor("sinks", &data[..2]), "bias", "4096 elements, got 4095"),
+        (inputs().tensor("bias", &data).tensor("sinks", &data[..3]), "sinks", "2 elements, got 3"),
+        (
+            inputs().tensor("bias", &data).tensor("sinks", &data[..2]).tensor("slopes", &data[..2]),
+            "slopes",
+            "none, since the score has no such term",
+        ),
+    ];
+    for (inputs, name, words) in slices {
+        let of_reference = reference::lsh(&attention, &options, &inputs).expect_err(name);
+        for error in [gpu().lsh::<f32, f32>(&attention, &options, &inputs).expect_err(name), of_reference] {
+            let text = error.to_string();
+            assert!(text.starts_with(&format!("{name}: ")) && text.contains(words), "{text}");
+        }
+    }
+    let device = gpu().device();
+    let [qk, v, out, bias] = [0; 4].map(|_| storage(device, &data));
+    let (sinks, small) = (storage(device, &[0.0; 2]), storage(device, &[0.0; 1]));
+    let whole = wgpu::Buffer::as_entire_buffer_binding;
+    let plan = gpu().kernels().lsh(&attention, options).unwrap();
+    let base = || LshBuffers::new(whole(&qk), whole(&v), whole(&out));
+    let good = || base().tensor("bias", whole(&bias)).tensor("sinks", whole(&sinks));
+    plan.bind(good()).unwrap();
+    let buffers = [
+        (base().tensor("bias", whole(&bias)), "sinks", "one tensor"),
+        (base().tensor("bias", whole(&bias)).tensor("sinks", whole(&small)), "sinks", "8 bytes"),
+        (good().tensor("sinks", whole(&sinks)), "sinks", "2 of them"),
+        (good().tensor("r", whole(&small)), "r", "no such term"),
+        (base().tensor("bias", whole(&out)).tensor("sinks", whole(&sinks)), "out", "other than that of bias"),
+        (good().lse(whole(&bias)), "lse", "other than that of bias"),
+    ];
+    for (buffers, name, words) in buffers {
+        let text = plan.bind(buffers).expect_err(name).to_string();
+        assert!(text.starts_with(&format!("{name}: ")) && text.contains(words), "{text}");
+    }
+}
+
+/// WebGPU promises 8 storage buffers per stage: rounds that merge leave two for tensors of terms, a single round without lse three.
+#[test]
+fn tensors_of_terms_on_a_device_with_default_limits() {
+    let adapter = pollster::block_on(Gpu::adapters()).expect("an adapter").swap_remove(0);
+    let (device, queue) =
+        pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default())).unwrap();
+    assert_eq!(device.limits().max_storage_buffers_per_shader_stage, 8);
+    let kernels = Kernels::new(&device, Options::default()).unwrap();
+    let shape = AttentionShape::new(1, 2, 100, 16);
+    let two = Score::new().softcap(2.0).alibi().with(Sinks);
+    let three = two.clone().with(Temperature);
+    let case = Case::<f32>::new(shape.score(two), LshOptions::new(2, 8, 16), Kind::Normal, 5);
+    let plan = kernels.lsh(&case.attention, case.options.clone()).unwrap();
+    let [qk, v, sinks] = [&case.qk[..], &case.v, case.tensor("sinks")].map(|data| storage(&device, data));
+    let out = storage(&device, &vec![-7.0; case.attention.len_out()]);
+    let whole = wgpu::Buffer::as_entire_buffer_binding;
+    let buffers = LshBuffers::new(whole(&qk), whole(&v), whole(&out)).tensor("sinks", whole(&sinks));
+    let mut encoder = device.create_command_encoder(&Default::default());
+    plan.bind(buffers).unwrap().encode(&mut encoder);
+    queue.submit([encoder.finish()]);
+    assert_eq!(read(&device, &queue, &out), case.check_on(gpu(), Rows::All).out);
+
+    let error = kernels.lsh(shape.score(three.clone()), LshOptions::new(2, 8, 16)).unwrap_err();
+    let Error::Limit { limit, need: 9, have: 8, .. } = &error else { panic!("{error}") };
+    assert_eq!(*limit, "max_storage_buffers_per_shader_stage");
+    kernels.lsh(shape.score(three), LshOptions::new(1, 8, 16)).unwrap();
 }
 
 #[test]

@@ -5,6 +5,9 @@
 //! | `golden.rs` | cases of Hugging Face's Reformer and of reformer-pytorch |
 //! | `sort.rs` | the stable sort by key |
 //! | `attention.rs` | buckets, order, rows within their bounds; every option |
+//! | `terms.rs` | the terms of the score, by formulas of the tests' own |
+//! | `positions.rs` | count and gather tests: which positions terms are asked of; one's own key, sinks, numbers that are none |
+//! | `formula.rs` | who meets whom, and attention over that |
 //! | `properties.rs` | what must hold whatever the numbers: one bucket is dense, permutations, repeats |
 //! | `bound.rs` | the bound against a simulated kernel, as wrong as WGSL allows |
 //! | `api.rs` | a user's own encoder; bad input |
@@ -14,8 +17,10 @@
 mod api;
 mod attention;
 mod bound;
+mod formula;
 mod golden;
 mod mutants;
+mod positions;
 mod properties;
 mod recall;
 #[path = "../reference/rounding.rs"]
@@ -27,10 +32,13 @@ mod scores;
 #[path = "../reference/simulator.rs"]
 mod simulator;
 mod sort;
+mod terms;
 
 use wgpu_attention::reference::{self, Kind, LshGot, LshReport, Rows};
 use wgpu_attention::wgsl::TileKind;
-use wgpu_attention::{Attention, Counter, Element, Gpu, LshInputs, LshOptions, LshOutput, Options, Storage};
+use wgpu_attention::{
+    Attention, Counter, Element, Gpu, LshInputs, LshOptions, LshOutput, Options, Storage, TermTensor,
+};
 use wgpu_attention_testing::{gpu, gpu_with};
 
 /// The device with each kind of tile.
@@ -47,6 +55,8 @@ struct Case<E> {
     v: Vec<E>,
     projections: Option<Vec<f32>>,
     key_mask: Option<Vec<bool>>,
+    /// Of the score's terms.
+    tensors: Vec<(&'static str, Vec<f32>)>,
 }
 
 impl<E: Element> Case<E> {
@@ -55,17 +65,34 @@ impl<E: Element> Case<E> {
         let attention = attention.into().storage(Storage::all(E::TYPE));
         let shape = &attention.shape;
         let tensors = reference::random::<E, E>(&attention, kind, seed).expect("a valid call");
-        let (qk, v) = (tensors.inputs().q.to_vec(), tensors.inputs().v.to_vec());
+        let inputs = tensors.inputs();
+        let (qk, v) = (inputs.q.to_vec(), inputs.v.to_vec());
+        let of_term = |tensor: TermTensor| {
+            (tensor.name, inputs.get(tensor.name).expect("random tensors are all there").to_vec())
+        };
+        let terms = attention.score.tensors(shape).into_iter().map(of_term).collect();
         let draw = Counter::new(seed, 99);
         let hidden = (0..shape.batch * shape.q_len).map(|n| draw.below(n as u64, 4) > 0).collect();
         let key_mask = options.key_mask.then_some(hidden);
-        Self { attention, options, qk, v, projections: None, key_mask }
+        Self { attention, options, qk, v, projections: None, key_mask, tensors: terms }
     }
 
     fn inputs(&self) -> LshInputs<'_, E> {
-        LshInputs::new(&self.qk, &self.v)
+        let inputs = LshInputs::new(&self.qk, &self.v)
             .projections(self.projections.as_deref())
-            .key_mask(self.key_mask.as_deref())
+            .key_mask(self.key_mask.as_deref());
+        self.tensors.iter().fold(inputs, |inputs, (name, values)| inputs.tensor(name, values))
+    }
+
+    /// A tensor of the score.
+    fn tensor(&self, name: &str) -> &[f32] {
+        &self.tensors.iter().find(|(own, _)| *own == name).expect("the score has it").1
+    }
+
+    /// With another one.
+    fn with_tensor(mut self, name: &str, values: Vec<f32>) -> Self {
+        self.tensors.iter_mut().find(|(own, _)| *own == name).expect("the score has it").1 = values;
+        self
     }
 
     fn run_on(&self, gpu: &Gpu) -> LshOutput<E> {

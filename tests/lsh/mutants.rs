@@ -2,7 +2,9 @@
 
 use super::{Case, gpu};
 use wgpu_attention::reference::{Kind, Rows};
-use wgpu_attention::{AttentionShape, Gpu, LshOptions, SortShape};
+use wgpu_attention::{
+    AttentionShape, BiasStrides, Buckets, Gpu, LshOptions, Score, Sinks, SortShape,
+};
 use wgpu_attention_testing::mutants::{Edit, Suite};
 
 #[path = "../mutants/table/lsh.rs"]
@@ -23,6 +25,8 @@ const SUITE: Suite<Gpu> = Suite {
         ("three rounds", |gpu| {
             attention(gpu, &case(shape(), LshOptions::new(3, 4, 24).count_once(true).look_ahead(1)))
         }),
+        ("terms", |gpu| attention(gpu, &terms())),
+        ("nearness", |gpu| attention(gpu, &nearness())),
         ("unit keys", super::attention::unit_keys),
         ("sort", sort),
     ],
@@ -46,6 +50,31 @@ fn once(gpu: &Gpu) -> Result<(), String> {
     let mut zeros = case(shape(), options);
     zeros.qk[..32].fill(0.0);
     attention(gpu, &zeros)
+}
+
+/// A cap, a bias and a sink, under pairs that meet more than once; the bias of one's own key is by turns a number, none, and minus infinity.
+fn terms() -> Case<f32> {
+    let bias = BiasStrides::broadcast([2, 2, 70, 70]);
+    let score = Score::new().softcap(0.5).bias(bias).with(Sinks);
+    let options = LshOptions::new(2, 4, 24).count_once(true).self_penalty(-0.5);
+    let case = Case::<f32>::new(shape().score(score), options, Kind::Normal, 11);
+    let own = |(n, &bias): (usize, &f32)| match (n % 70 == n / 70 % 70, n % 3) {
+        (true, 0) => f32::NAN,
+        (true, 1) => f32::NEG_INFINITY,
+        _ => bias,
+    };
+    let bias = case.tensor("bias").iter().enumerate().map(own).collect();
+    case.with_tensor("bias", bias)
+}
+
+/// Slopes, and buckets of which only one's own key has the first: it holds no number.
+fn nearness() -> Case<f32> {
+    let score = Score::new().alibi().with(Buckets::new(8, 20).bidirectional(true));
+    let options = LshOptions::new(2, 8, 24).self_penalty(-0.5);
+    let case = Case::<f32>::new(shape().score(score), options, Kind::Normal, 11);
+    let mut table = case.tensor("bucket_table").to_vec();
+    table[..2].fill(f32::NAN);
+    case.with_tensor("bucket_table", table)
 }
 
 /// Buckets that there are, ties to the lowest, every row within its bound.

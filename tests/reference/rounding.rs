@@ -131,6 +131,16 @@ impl Device {
         self.within(x.log2(), 3.0)
     }
 
+    /// `log`, of which WGSL promises the same.
+    #[allow(dead_code, reason = "only LSH attention counts in base e")]
+    pub(crate) fn ln(&mut self, x: f64) -> f64 {
+        if (0.5..=2.0).contains(&x) {
+            let off = self.direction(1.0) * 2f64.powi(-21) * 0.99;
+            return self.round(x.ln() + off, 0.0);
+        }
+        self.within(x.ln(), 3.0)
+    }
+
     /// Reads an element from memory.
     pub(crate) fn read<E: Element>(&self, x: E) -> f64 {
         self.flushed(x.into(), smallest(E::TYPE))

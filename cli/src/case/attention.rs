@@ -67,7 +67,7 @@ pub(super) const TERM_GRADIENTS: [&str; 9] =
 pub(super) fn attention(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
     let (known_keys, tensors) = (
         [&KEYS[..], &score::KEYS].concat(),
-        [&TENSORS[..], &GRADIENTS, &TERM_GRADIENTS, &score::TENSORS].concat(),
+        [&TENSORS[..], &GRADIENTS, &TERM_GRADIENTS, &score::TENSORS, &score::ROWS].concat(),
     );
     if let Some(reason) = unknown(file, keys, &known_keys, &tensors) {
         return Ok(Content::Unsupported(reason));
@@ -170,11 +170,7 @@ fn inputs(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<(wgpu_attenti
         }
     }
     let shape = attention_shape(&q, &k, &v, Layout::Bhld)?;
-    let (score, terms) =
-        score::with_tensors(score::of_case(keys)?, score::distances_of_case(keys)?, file, &shape)?;
-    if let (Some(slopes), true) = (file.find("slopes"), terms.iter().all(|(name, _)| *name != "slopes")) {
-        return Err(wrong(&slopes.name, "none, as `alibi` is not `given`", "a tensor"));
-    }
+    let (score, terms) = score::of_file(keys, file, &shape)?;
     let call = shape.score(score);
     call.check()?;
     Ok((call, Owned { q: q.floats()?, k: k.floats()?, v: v.floats()?, terms }))

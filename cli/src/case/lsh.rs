@@ -1,10 +1,11 @@
 //! Cases of LSH attention.
 
 use super::{Content, flag_of, number_of, size_of, unknown};
+use crate::score::{self, Terms};
 use crate::tensors::{Tensors, wrong};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
-use wgpu_attention::{Attention, AttentionShape, LshInputs, LshOptions, Projections, Score};
+use wgpu_attention::{Attention, AttentionShape, LshInputs, LshOptions, Projections};
 
 /// A call of LSH attention and its expected values.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(crate) struct Lsh {
     pub(crate) v: Vec<f32>,
     projections: Vec<f32>,
     key_mask: Option<Vec<bool>>,
+    /// Tensors of the score.
+    terms: Terms,
     /// `[B, H, L, dv]`.
     pub(crate) out: Vec<f32>,
     /// `[B, H, L]`.
@@ -25,7 +28,8 @@ pub(crate) struct Lsh {
     pub(crate) allowance: f64,
 }
 
-const KEYS: [&str; 13] = [
+/// Keys of an LSH case, beside those of its score.
+const KEYS: [&str; 12] = [
     "rounds",
     "chunk",
     "buckets",
@@ -34,17 +38,19 @@ const KEYS: [&str; 13] = [
     "wrap",
     "chain_rounds",
     "causal",
-    "scale",
     "self_penalty",
     "within_bucket",
     "count_once",
     "norm_eps",
 ];
+/// Tensors of an LSH case, beside those of its score: rows, which LSH attention has none of, are reported by their names.
 const TENSORS: [&str; 7] = ["qk", "v", "rotations", "key_mask", "out", "lse", "buckets"];
 
 /// Reads a case of the op `lsh_attention`. What it leaves out is as [`LshOptions`] has it.
 pub(super) fn lsh(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
-    if let Some(reason) = unknown(file, keys, &KEYS, &TENSORS) {
+    let (known_keys, tensors) =
+        ([&KEYS[..], &score::KEYS].concat(), [&TENSORS[..], &score::TENSORS].concat());
+    if let Some(reason) = unknown(file, keys, &known_keys, &tensors) {
         return Ok(Content::Unsupported(reason));
     }
     let (qk, v) = (file.need("qk")?, file.need("v")?);
@@ -53,9 +59,9 @@ pub(super) fn lsh(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Conte
     };
     let Some(&dv) = v.shape.get(3) else { return Err(wrong("v", "[B, H, L, dv]", format!("{:?}", v.shape))) };
     v.expect(&[b, h, l, dv], "[B, H, L, dv]")?;
-    let scale = number_of(keys, "scale")?;
-    let score = scale.map_or_else(Score::new, |scale| Score::new().scale(scale as f32));
-    let call = AttentionShape::new(b, h, l, d).value_dim(dv).score(score);
+    let shape = AttentionShape::new(b, h, l, d).value_dim(dv);
+    let (score, terms) = score::of_file(keys, file, &shape)?;
+    let call = shape.score(score);
 
     let rotations = file.need("rotations")?;
     let per_head = rotations.shape.first().is_some_and(|&heads| heads != 1);
@@ -88,6 +94,7 @@ pub(super) fn lsh(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Conte
         v: v.floats()?,
         projections: rotations.floats()?,
         key_mask: key_mask.transpose()?,
+        terms,
         out: out.floats()?,
         lse: lse.transpose()?,
         allowance: super::allowance(keys, "out")?.unwrap_or(0.0),
@@ -131,6 +138,8 @@ fn options(keys: &Map<String, Value>) -> Result<LshOptions> {
 impl Lsh {
     /// The tensors, with qk and v of any element type.
     pub(crate) fn inputs<'a, E>(&'a self, qk: &'a [E], v: &'a [E]) -> LshInputs<'a, E> {
-        LshInputs::new(qk, v).projections(self.projections.as_slice()).key_mask(self.key_mask.as_deref())
+        let inputs = LshInputs::new(qk, v).projections(self.projections.as_slice());
+        let inputs = inputs.key_mask(self.key_mask.as_deref());
+        self.terms.iter().fold(inputs, |inputs, (name, values)| inputs.tensor(name, values))
     }
 }

@@ -114,7 +114,9 @@ fn note_unused(file: &Tensors<'_>, pattern: &AnyPattern, terms: &Terms) {
             "layout" => "the pattern has no `blocks`",
             _ if terms.iter().any(|(term, _)| *term == name) => continue,
             "slopes" => "only --alibi=given takes slopes",
-            _ if name.starts_with('d') && score::TENSORS.contains(&&name[1..]) => continue,
+            _ if name.starts_with('d') && [score::TENSORS, score::ROWS].concat().contains(&&name[1..]) => {
+                continue;
+            }
             _ => "nothing of this name is known; see `run --help` for those that are",
         };
         eprintln!("note: the tensor `{name}` is not used: {why}");

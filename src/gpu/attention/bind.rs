@@ -6,7 +6,6 @@ use super::{AttentionPlan, Compiled, Outputs};
 use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, scratch};
 use crate::gpu::call::{Call, Stage};
 use crate::gpu::pipeline::Step;
-use crate::inputs::check_names;
 use crate::{ElementType, Result};
 
 /// The buffers of one call. All need `BufferUsages::STORAGE`; out and lse may not be buffers that are also read, unless
@@ -161,8 +160,7 @@ impl AttentionPlan {
     fn checked<'a>(&self, buffers: &AttentionBuffers<'a>) -> Result<AttentionBuffers<'a>> {
         let attention = &self.inner.attention;
         let (storage, limits) = (attention.storage, self.kernels.device().limits());
-        let needed = attention.score.tensors(&attention.shape);
-        check_names(&needed, buffers.tensors.iter().map(|(name, _)| *name))?;
+        self.inner.terms.check_names(&buffers.tensors)?;
         dropout::check(attention, buffers.dropout_seed)?;
         if attention.shape.is_empty() {
             return Ok(buffers.clone());
@@ -170,7 +168,7 @@ impl AttentionPlan {
         let check = |name, binding: &wgpu::BufferBinding<'a>, elements, element| {
             checked_binding(&limits, name, binding, elements, element)
         };
-        let tensors = self.checked_tensors(&buffers.tensors)?;
+        let tensors = self.inner.terms.checked(&limits, &buffers.tensors)?;
         let (lse, state) = (buffers.lse.as_ref(), buffers.state.as_ref());
         let len_state = 2 * attention.len_lse();
         let checked = AttentionBuffers {
@@ -195,38 +193,6 @@ impl AttentionPlan {
         named.extend(tensors.iter().map(|(name, binding)| (*name, Some(binding), Access::Read)));
         check_aliasing(&named, self.kernels.options().shared_buffers)?;
         Ok(AttentionBuffers { tensors, ..checked })
-    }
-
-    /// The tensors of the score's terms, each checked and cut. Their names have been checked.
-    pub(super) fn checked_tensors<'a>(
-        &self,
-        given: &[(&'a str, wgpu::BufferBinding<'a>)],
-    ) -> Result<Vec<(&'a str, wgpu::BufferBinding<'a>)>> {
-        let (attention, limits) = (&self.inner.attention, self.kernels.device().limits());
-        let mut tensors = vec![];
-        for tensor in attention.score.tensors(&attention.shape) {
-            if let Some((_, binding)) = given.iter().find(|(name, _)| *name == tensor.name) {
-                let checked = checked_binding(&limits, tensor.name, binding, tensor.len, ElementType::F32)?;
-                tensors.push((tensor.name, checked));
-            }
-        }
-        Ok(tensors)
-    }
-
-    /// With what the terms of the score bind: the caller's tensors, and their own.
-    pub(super) fn with_terms<'a>(
-        &'a self,
-        mut bindings: Bindings<'a>,
-        given: &[(&str, wgpu::BufferBinding<'a>)],
-    ) -> Bindings<'a> {
-        for (name, constants) in &self.inner.constants {
-            bindings = bindings.with(name, constants.as_entire_buffer_binding());
-        }
-        for tensor in self.inner.attention.score.tensors(&self.inner.attention.shape) {
-            let given = given.iter().find(|(name, _)| *name == tensor.name);
-            bindings = bindings.with_some(tensor.name, given.map(|(_, binding)| binding.clone()));
-        }
-        bindings
     }
 
     /// The dispatches over checked buffers: the parts, then a merge where there is one.
@@ -254,7 +220,7 @@ impl AttentionPlan {
                 .with("out", merged.clone().unwrap_or(buffers.out.clone()))
                 .with_some("state", state.clone())
                 .with_some("lse", buffers.lse.clone());
-            bindings = self.with_terms(bindings, &buffers.tensors);
+            bindings = inner.terms.bound(bindings, &buffers.tensors);
             steps.push((Stage::Main, Step::new(device, pipeline, &params, part.work, &bindings)?));
         }
         if let (Some(pipeline), Some(state)) = (merge, state) {

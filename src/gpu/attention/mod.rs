@@ -5,6 +5,7 @@
 //! | `mod.rs` | [`AttentionPlan`]: variants of the kernel, compiled; tables; how the work is cut |
 //! | `explain.rs` | [`Explanation`]: what a plan will do and what it costs |
 //! | `tables.rs` | one part: its mask, orders and parameters on the device |
+//! | `terms.rs` | the terms of the score on the device; LSH attention uses it too |
 //! | `bind.rs` | [`AttentionBuffers`] checked and bound to a plan |
 //! | `outputs.rs` | what a call leaves beside out |
 //! | `dropout.rs` | another seed than the plan's |
@@ -27,6 +28,7 @@ mod merge;
 mod outputs;
 mod path;
 mod tables;
+mod terms;
 mod uploaded;
 mod weights;
 
@@ -53,6 +55,7 @@ use crate::{Attention, ElementType, Error, Result};
 use std::sync::{Arc, OnceLock};
 use tables::PartPlan;
 pub(super) use tables::q_scale;
+pub(super) use terms::{Given, Terms, UploadedTerms, check_customs};
 
 /// Everything about an attention call that does not depend on the buffers: the compiled kernel, the mask on the
 /// device, how the work is cut into dispatches. Made by [`Kernels::attention`]; clones share it.
@@ -69,8 +72,7 @@ struct Inner {
     variants: [Variant; 4],
     parts: Vec<PartPlan>,
     sets: Parts,
-    /// What the terms of the score have of their own, by name.
-    constants: Vec<(&'static str, wgpu::Buffer)>,
+    terms: Terms,
     schedule: Schedule,
     choice: PathChoice,
     explanation: Explanation,
@@ -134,13 +136,13 @@ impl AttentionPlan {
             parts.parts().iter().zip(&variants[0].parts).map(part_plan).collect::<Result<Vec<_>>>()?;
         let explanation =
             explain::explain(&attention, &parts, &schedule, &variants[0], &part_plans, choice.clone());
-        let constants = tables::constants(kernels, &attention)?;
+        let terms = Terms::new(kernels, &attention)?;
         let inner = Inner {
             attention,
             variants,
             parts: part_plans,
             sets: parts,
-            constants,
+            terms,
             schedule,
             choice,
             explanation,
@@ -317,21 +319,6 @@ pub(super) fn check_tile(
         ));
     }
     Ok(tile)
-}
-
-/// The caller's own terms: their text, by naga.
-#[cfg(feature = "custom")]
-fn check_customs(attention: &Attention) -> Result<()> {
-    custom::check_all(attention.score.customs(), &attention.shape)
-}
-
-/// The caller's own terms, whose text nothing could check.
-#[cfg(not(feature = "custom"))]
-fn check_customs(attention: &Attention) -> Result<()> {
-    attention.score.customs().next().map_or(Ok(()), |term| {
-        let need = "the crate's feature `custom`, which checks the WGSL of such a term";
-        Err(Error::argument("score", need, format!("{term:?}")))
-    })
 }
 
 /// The parts must be made for this call: same lengths, and heads and batch items either as many or shared.

@@ -42,10 +42,8 @@ impl PartPlan {
             q_scale: q_scale(attention, variant.base_e()),
             ..AttentionParams::of_sizes(attention)
         };
-        let mut params = Params::default().with("kernel", kernel).with("keep", keep).with_rows(attention);
-        for block in attention.score.rules().filter_map(|rule| rule.params(shape)) {
-            params = params.with_block(block);
-        }
+        let params = Params::default().with("kernel", kernel).with("keep", keep);
+        let params = params.with_rows(attention).with_terms(attention);
 
         let items = (items(shape, part, variant.packed, &variant.tile) * splits) as u128;
         let loads = Loads::of_part(part, &variant.tile, splits, |pairs| shape.flops(pairs));
@@ -80,16 +78,4 @@ pub(super) fn mask_tables(kernels: &Kernels, part: &Part) -> Result<(wgpu::Buffe
 pub(in crate::gpu) fn q_scale(attention: &Attention, base_e: bool) -> f32 {
     let base = if base_e { 1.0 } else { std::f64::consts::LOG2_E };
     (f64::from(attention.scale_value()) * base) as f32
-}
-
-/// What the terms of the score have of their own, on the device.
-pub(super) fn constants(
-    kernels: &Kernels,
-    attention: &Attention,
-) -> Result<Vec<(&'static str, wgpu::Buffer)>> {
-    let own = attention.score.rules().filter_map(|rule| rule.constants(&attention.shape));
-    let upload = |(name, values): (&'static str, Vec<f32>)| {
-        Ok((name, upload(kernels.device(), name, bytemuck::cast_slice(&values))?))
-    };
-    own.map(upload).collect()
 }

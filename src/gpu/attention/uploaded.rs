@@ -1,6 +1,6 @@
 //! The inputs of a slice call on the device.
 
-use super::AttentionBuffers;
+use super::{AttentionBuffers, Given, UploadedTerms};
 use crate::gpu::host::Gpu;
 use crate::{Attention, Element, Inputs, Result};
 use wgpu::{Buffer, BufferBinding};
@@ -10,7 +10,7 @@ pub(super) struct Uploaded {
     q: Buffer,
     k: Buffer,
     v: Buffer,
-    tensors: Vec<(&'static str, Buffer)>,
+    terms: UploadedTerms,
 }
 
 impl Uploaded {
@@ -19,15 +19,11 @@ impl Uploaded {
         attention: &Attention,
         inputs: &Inputs<'_, Q, KV>,
     ) -> Result<Self> {
-        let tensors = attention.score.tensors(&attention.shape).into_iter().filter_map(|tensor| {
-            let values = inputs.get(tensor.name)?;
-            Some(gpu.upload(tensor.name, values, tensor.len).map(|buffer| (tensor.name, buffer)))
-        });
         Ok(Self {
             q: gpu.upload("q", inputs.q, attention.len_q())?,
             k: gpu.upload("k", inputs.k, attention.len_k())?,
             v: gpu.upload("v", inputs.v, attention.len_v())?,
-            tensors: tensors.collect::<Result<_>>()?,
+            terms: UploadedTerms::new(gpu, attention, &inputs.tensors)?,
         })
     }
 
@@ -36,8 +32,8 @@ impl Uploaded {
         [&self.q, &self.k, &self.v].map(Buffer::as_entire_buffer_binding)
     }
 
-    pub(super) fn tensors(&self) -> Vec<(&str, BufferBinding<'_>)> {
-        self.tensors.iter().map(|(name, buffer)| (*name, buffer.as_entire_buffer_binding())).collect()
+    pub(super) fn tensors(&self) -> Given<'_> {
+        self.terms.bindings()
     }
 
     /// The buffers of a forward pass into `out`.

@@ -25,9 +25,11 @@ pub struct LshBuffers<'a> {
     pub projections: Option<wgpu::BufferBinding<'a>>,
     /// `[B, L]` in u32, not 0 where a key may be seen; if and only if the options say that there is a key mask.
     pub key_mask: Option<wgpu::BufferBinding<'a>>,
+    /// Those of the score's terms, f32, by name: see [`Score::tensors`](crate::Score::tensors).
+    pub tensors: Vec<(&'a str, wgpu::BufferBinding<'a>)>,
     /// out `[B, H, L, dv]`, of the output type.
     pub out: wgpu::BufferBinding<'a>,
-    /// lse `[B, H, L]` in f32, where wanted; `f32::MIN` for rows that see no key.
+    /// lse `[B, H, L]` in f32, where wanted, with the sink if there is one; `f32::MIN` for rows without either.
     pub lse: Option<wgpu::BufferBinding<'a>>,
     /// Buckets `[B, H, R, L]` in u32, where wanted.
     pub buckets: Option<wgpu::BufferBinding<'a>>,
@@ -42,7 +44,8 @@ impl<'a> LshBuffers<'a> {
         v: wgpu::BufferBinding<'a>,
         out: wgpu::BufferBinding<'a>,
     ) -> Self {
-        Self { qk, v, projections: None, key_mask: None, out, lse: None, buckets: None, order: None }
+        let (projections, key_mask, tensors) = (None, None, vec![]);
+        Self { qk, v, projections, key_mask, tensors, out, lse: None, buckets: None, order: None }
     }
 
     /// Sets where the projections lie.
@@ -54,6 +57,12 @@ impl<'a> LshBuffers<'a> {
     /// Sets where the key mask lies.
     pub fn key_mask(mut self, key_mask: wgpu::BufferBinding<'a>) -> Self {
         self.key_mask = Some(key_mask);
+        self
+    }
+
+    /// Adds a tensor of one of the score's terms.
+    pub fn tensor(mut self, name: &'a str, tensor: wgpu::BufferBinding<'a>) -> Self {
+        self.tensors.push((name, tensor));
         self
     }
 
@@ -106,7 +115,7 @@ fn check_given(plan: &LshPlan, buffers: &LshBuffers<'_>) -> Result<()> {
             return Err(Error::argument(name, format!("{}, as the options say", words(wanted)), words(got)));
         }
     }
-    Ok(())
+    plan.inner.terms.check_names(&buffers.tensors)
 }
 
 /// The bindings, cut to the bytes that the tensors have.
@@ -127,12 +136,13 @@ fn check_buffers<'a>(plan: &LshPlan, buffers: LshBuffers<'a>) -> Result<LshBuffe
         v: one("v", &buffers.v, attention.len_v(), storage.kv)?,
         projections: optional("projections", &buffers.projections, options.len_projections(shape))?,
         key_mask: optional("key_mask", &buffers.key_mask, options.len_key_mask(shape))?,
+        tensors: plan.inner.terms.checked(&limits, &buffers.tensors)?,
         out: one("out", &buffers.out, attention.len_out(), storage.out)?,
         lse: optional("lse", &buffers.lse, shape.len_lse())?,
         buckets: optional("buckets", &buffers.buckets, places)?,
         order: optional("order", &buffers.order, places)?,
     };
-    let named = [
+    let mut named = vec![
         ("qk", Some(&buffers.qk), Access::Read),
         ("v", Some(&buffers.v), Access::Read),
         ("projections", buffers.projections.as_ref(), Access::Read),
@@ -142,6 +152,7 @@ fn check_buffers<'a>(plan: &LshPlan, buffers: LshBuffers<'a>) -> Result<LshBuffe
         ("buckets", buffers.buckets.as_ref(), Access::Both),
         ("order", buffers.order.as_ref(), Access::Both),
     ];
+    named.extend(buffers.tensors.iter().map(|(name, binding)| (*name, Some(binding), Access::Read)));
     check_aliasing(&named, plan.kernels.options().shared_buffers)?;
     Ok(buffers)
 }
@@ -272,13 +283,13 @@ impl<'p> Binder<'p> {
         let whole = wgpu::Buffer::as_entire_buffer_binding;
         let bindings = Bindings::default()
             .with("q", self.buffers.qk.clone())
-            .with("k", self.buffers.qk.clone())
             .with("v", self.buffers.v.clone())
             .with("places", self.tables.as_ref().map_or_else(|| self.order(), whole))
             .with("out", self.merged.as_ref().map_or_else(|| self.buffers.out.clone(), whole))
             .with_some("state", self.state.as_ref().map(whole))
             .with_some("lse", self.buffers.lse.clone())
             .with("norms", whole(&self.norms));
+        let bindings = self.plan.inner.terms.bound(bindings, &self.buffers.tensors);
         Step::new(self.device(), pipeline, &params, work, &bindings)
     }
 

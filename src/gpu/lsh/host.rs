@@ -2,6 +2,7 @@
 
 use super::{LshBuffers, LshPlan};
 use crate::gpu::Gpu;
+use crate::gpu::attention::UploadedTerms;
 use crate::lsh::{LshInputs, LshOptions};
 use crate::{Attention, Element, ElementType, Result, Storage};
 
@@ -11,7 +12,7 @@ use crate::{Attention, Element, ElementType, Result, Storage};
 pub struct LshOutput<E> {
     /// out `[B, H, L, dv]`, lying as the layout of out says; gaps between rows are 0.
     pub out: Vec<E>,
-    /// lse `[B, H, L]`; `f32::MIN` for rows that see no key.
+    /// lse `[B, H, L]`, with the sink if there is one; `f32::MIN` for rows without either.
     pub lse: Vec<f32>,
     /// Buckets `[B, H, R, L]`; masked positions are in the one after the last.
     pub buckets: Vec<u32>,
@@ -74,6 +75,7 @@ impl Gpu {
             self.upload("key_mask", &words, words.len())
         });
         let key_mask = key_mask.transpose()?;
+        let terms = UploadedTerms::new(self, &attention, &inputs.tensors)?;
         let places = options.len_buckets(&shape);
         let out = self.output("out", attention.len_out(), O::TYPE)?;
         let lse = self.output("lse", shape.len_lse(), ElementType::F32)?;
@@ -83,6 +85,7 @@ impl Gpu {
         let buffers = LshBuffers {
             projections: projections.as_ref().map(whole),
             key_mask: key_mask.as_ref().map(whole),
+            tensors: terms.bindings(),
             lse: Some(whole(&lse)),
             buckets: Some(whole(&buckets)),
             order: Some(whole(&order)),

@@ -12,7 +12,7 @@ mod host;
 pub use bind::LshBuffers;
 pub use host::LshOutput;
 
-use super::attention::{base_variant, check_tile, forced, merge_variant, q_scale};
+use super::attention::{Terms, base_variant, check_customs, check_tile, forced, merge_variant, q_scale};
 use super::bindings::upload;
 use super::kernels::Kernels;
 use super::params::{AttentionParams, LshKeepParams, Params};
@@ -43,6 +43,7 @@ struct Inner {
     sort: SortPlan,
     chunks: SortedChunks,
     tile: Tile,
+    terms: Terms,
     /// Where the options give a seed.
     projections: Option<wgpu::Buffer>,
     explanation: LshExplanation,
@@ -94,6 +95,7 @@ impl Kernels {
 impl LshPlan {
     fn new(kernels: &Kernels, attention: Attention, options: LshOptions) -> Result<Self> {
         options.check(&attention)?;
+        check_customs(&attention)?;
         let shape = &attention.shape;
         if let Some(path @ KernelPath::Cooperative) = forced(kernels.options())? {
             let need = "the scalar path, or none forced: LSH attention has no other kernel";
@@ -137,7 +139,8 @@ impl LshPlan {
             tile,
         };
         let pipelines = Default::default();
-        let inner = Inner { hash, sort, chunks, tile, projections, explanation, pipelines };
+        let terms = Terms::new(kernels, &attention)?;
+        let inner = Inner { hash, sort, chunks, tile, terms, projections, explanation, pipelines };
         let plan = Self { kernels: kernels.clone(), attention, options, inner: Arc::new(inner) };
         plan.pipelines(false)?;
         Ok(plan)
@@ -197,6 +200,7 @@ impl LshPlan {
             },
             accumulate,
             chunks: Some(self.inner.chunks),
+            score: self.attention.score.clone(),
             ..base_variant(&self.attention, self.inner.tile, merged)
         }
     }
@@ -219,7 +223,8 @@ impl LshPlan {
             ..AttentionParams::of_sizes(&self.attention)
         };
         let keep = LshKeepParams { round: round as u32, buckets_at: table, places_at: 2 * table };
-        let params = Params::default().with("kernel", kernel).with("keep", keep).with_rows(&self.attention);
+        let params = Params::default().with("kernel", kernel).with("keep", keep);
+        let params = params.with_rows(&self.attention).with_terms(&self.attention);
         let seen = (chunks.look_back + 1 + chunks.look_ahead).saturating_mul(chunks.chunk);
         let heaviest = shape.flops((seen.min(places as usize) * rows) as u64);
         let items = row_tiles as u128 * (shape.batch * shape.heads) as u128;

@@ -59,8 +59,9 @@ impl RowBound {
         if exact.keys.is_empty() {
             return Ok(Self::Nothing); // and nobody asks
         }
-        let deltas = row.pairs.iter().map(|pair| clamped(inner, pair.by.score)).collect();
-        let Some(errors) = RowErrors::of_deltas(inner, exact, deltas, &parts, chain, route.weights) else {
+        let deltas = row.pairs.iter().map(|pair| clamped(inner.attention, pair.by.score)).collect();
+        let walk = (&parts[..], chain);
+        let Some(errors) = RowErrors::of_scores(exact, deltas, inner.attention, walk, route.weights) else {
             return Ok(Self::Nothing);
         };
         let mut shift = Shift::default();
@@ -73,7 +74,7 @@ impl RowBound {
         let storage = inner.attention.storage.out;
         let g = gamma(row.dout.len() + 3);
         let (mut b_row, mut size, mut flushed) = (shift.size() / (1.0 - errors.sum_error), 0.0, 0.0);
-        let columns = output_errors(inner, at, exact, &errors);
+        let columns = output_errors(inner.attention, at, exact, &errors, |j| inner.v(at, j));
         for ((error, &o), dout) in columns.iter().zip(&exact.out).zip(&row.dout) {
             let stored = error.stored(storage, o);
             let largest = dout.abs() * (o.abs() + stored);
@@ -161,7 +162,7 @@ impl PairErrors {
     pub(super) fn new(call: &GradientCall<'_>, row: &Row, common: &Common, j: u32, pair: &Pair) -> Self {
         let (at, inner) = (row.at, &call.call);
         let (p, slope, score) = (pair.p, pair.by.slope, pair.by.score);
-        let (a, most, epsilon) = common.weight(row, p, score.score, clamped(inner, score));
+        let (a, most, epsilon) = common.weight(row, p, score.score, clamped(inner.attention, score));
 
         let values = Values::new(call, row, j);
         let share = values.share;

@@ -3,7 +3,7 @@
 use super::LshCall;
 use crate::lsh::{LshInputs, LshOptions};
 use crate::reference::rounding::{TINY, U, gamma};
-use crate::{Attention, Element, ElementType, Result};
+use crate::{Attention, Element, ElementType, Position, Result};
 use rayon::prelude::*;
 
 /// What [`lsh_buckets`] returns.
@@ -36,10 +36,11 @@ pub fn lsh_buckets<E: Element>(
         .into_par_iter()
         .map(|n| {
             let (line, round, i) = (n / len / rounds, n / len % rounds, n % len);
-            if call.hidden(line, i) {
+            let at = Position { batch: line / shape.heads, head: line % shape.heads, i };
+            if call.hidden(at.batch, i) {
                 return (options.bucket_count() as u32, true);
             }
-            bucket(&call, projections, line, round, &call.x(line, i))
+            bucket(&call, projections, at.head, round, &call.x(at, i))
         })
         .collect();
     let (buckets, certain) = hashed.into_iter().unzip();
@@ -47,15 +48,9 @@ pub fn lsh_buckets<E: Element>(
 }
 
 /// h0 + b0 h1 + b0 b1 h2 ..., and whether every one of them is certain.
-fn bucket<E: Element>(
-    call: &LshCall<'_, E>,
-    projections: &[f32],
-    line: usize,
-    round: usize,
-    x: &[f64],
-) -> (u32, bool) {
+fn bucket(call: &LshCall<'_>, projections: &[f32], head: usize, round: usize, x: &[f64]) -> (u32, bool) {
     let (options, d) = (call.options, x.len());
-    let head = if options.per_head() { line % call.shape.heads } else { 0 };
+    let head = if options.per_head() { head } else { 0 };
     let (columns, mut first) = (options.columns(), 0);
     let (mut bucket, mut place_value, mut certain) = (0, 1, true);
     for factor in &options.buckets {

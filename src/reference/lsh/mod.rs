@@ -16,15 +16,20 @@ pub use hash::{LshBuckets, lsh_buckets, lsh_order};
 pub use verify::{LshGot, LshReport, verify_lsh};
 
 use super::Output;
+use super::terms::Terms;
+use crate::inputs::tensor_of;
 use crate::lsh::{LshInputs, LshOptions};
-use crate::{Attention, AttentionShape, Element, Error, Result};
+use crate::score::Pair;
+use crate::{Attention, AttentionShape, Element, Error, Position, Result};
 use meet::Meetings;
 use rayon::prelude::*;
+use std::borrow::Cow;
 
 /// LSH attention (Kitaev 2020) in f64: the buckets of [`lsh_buckets`], then [`lsh_with_buckets`].
 ///
 /// Another algorithm than the kernel's: the rounds are not merged, but each query's keys of all rounds are collected,
-/// and one softmax runs over them. In time proportional to B H R L (chunks seen) (d + dv), rows in parallel.
+/// and one softmax runs over them, whose scores have the terms of the call's [`Score`](crate::Score). NaN and infinity within
+/// the tensors reach the rows that meet them, and no others. In time proportional to B H R L (chunks seen) (d + dv), rows in parallel.
 ///
 /// # Errors
 /// As [`LshOptions::check`] and [`LshInputs::check`].
@@ -70,48 +75,82 @@ pub fn lsh_with_buckets<E: Element>(
     let mut out = vec![0.0; rows * shape.value_dim];
     let mut lse = vec![0.0; rows];
     out.par_chunks_mut(shape.value_dim).zip(lse.par_iter_mut()).enumerate().for_each(|(n, (out, lse))| {
-        let (line, i) = (n / shape.q_len, n % shape.q_len);
-        let row = bound::solve(&call, &lines[line], line, i);
+        let row = bound::solve(&call, &lines[n / shape.q_len], Position::of_row(shape, n)).exact;
         out.copy_from_slice(&row.out);
         *lse = row.lse;
     });
     Ok(Output { out, lse })
 }
 
-/// Tensors whose sizes have been checked, read in f64.
-struct LshCall<'a, E> {
+/// Tensors whose sizes have been checked, read in f64; and the score.
+struct LshCall<'a> {
     attention: &'a Attention,
     shape: &'a AttentionShape,
     options: &'a LshOptions,
-    inputs: &'a LshInputs<'a, E>,
+    /// In f32, which holds every element type exactly, so that what follows is compiled once.
+    qk: Cow<'a, [f32]>,
+    v: Cow<'a, [f32]>,
+    key_mask: Option<&'a [bool]>,
+    terms: Terms<'a>,
 }
 
-impl<'a, E: Element> LshCall<'a, E> {
-    fn new(attention: &'a Attention, options: &'a LshOptions, inputs: &'a LshInputs<'a, E>) -> Result<Self> {
+impl<'a> LshCall<'a> {
+    fn new<E: Element>(
+        attention: &'a Attention,
+        options: &'a LshOptions,
+        inputs: &'a LshInputs<'a, E>,
+    ) -> Result<Self> {
         options.check(attention)?;
         if attention.storage.q != E::TYPE {
             let need = format!("{}, as the storage says", attention.storage.q);
             return Err(Error::argument("qk and v", need, E::TYPE));
         }
         inputs.check(attention, options)?;
-        Ok(Self { attention, shape: &attention.shape, options, inputs })
+        Ok(Self {
+            attention,
+            shape: &attention.shape,
+            options,
+            qk: E::widened(inputs.qk),
+            v: E::widened(inputs.v),
+            key_mask: inputs.key_mask,
+            terms: Terms::new(attention, |name| tensor_of(&inputs.tensors, name)),
+        })
     }
 
-    /// x_i of a line, which is a batch item and head.
-    fn x(&self, line: usize, i: usize) -> Vec<f64> {
-        let at = self.attention.q_strides().at(line / self.shape.heads, line % self.shape.heads, i);
-        self.inputs.qk[at..at + self.shape.head_dim].iter().map(|&x| x.into()).collect()
+    /// x_i, as it is stored, of a row's batch item and head.
+    fn stored(&self, row: Position, i: usize) -> &[f32] {
+        let at = self.attention.q_strides().at(row.batch, row.head, i);
+        &self.qk[at..at + self.shape.head_dim]
     }
 
-    fn v(&self, line: usize, j: usize) -> impl Iterator<Item = f64> + '_ {
-        let at = self.attention.v_strides().at(line / self.shape.heads, line % self.shape.heads, j);
-        self.inputs.v[at..at + self.shape.value_dim].iter().map(|&v| v.into())
+    /// The same in f64.
+    fn x(&self, row: Position, i: usize) -> Vec<f64> {
+        self.stored(row, i).iter().map(|&x| x.into()).collect()
+    }
+
+    fn v(&self, row: Position, j: usize) -> impl Iterator<Item = f64> + '_ {
+        let at = self.attention.v_strides().at(row.batch, row.head, j);
+        self.v[at..at + self.shape.value_dim].iter().map(|&v| v.into())
+    }
+
+    /// What terms are asked: by the positions, whatever the places. (None of them reads rows: those that do are refused.)
+    fn pair(&self, row: Position, j: usize) -> Pair<'_> {
+        Pair {
+            batch: row.batch,
+            head: row.head,
+            i: row.i,
+            j,
+            position: row.i as i64,
+            q: self.stored(row, row.i),
+            k: self.stored(row, j),
+            scale: f64::from(self.attention.scale_value()),
+            shape: self.shape,
+        }
     }
 
     /// Whether the key mask hides a position.
-    fn hidden(&self, line: usize, j: usize) -> bool {
-        let at = line / self.shape.heads * self.shape.q_len + j;
-        self.inputs.key_mask.is_some_and(|mask| !mask[at])
+    fn hidden(&self, batch: usize, j: usize) -> bool {
+        self.key_mask.is_some_and(|mask| !mask[batch * self.shape.q_len + j])
     }
 
     /// Who meets whom in each line, given all buckets.

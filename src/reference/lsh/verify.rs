@@ -102,20 +102,20 @@ pub fn verify_lsh<E: Element, O: Element>(
 
     let check = |at: &Position| {
         let n = at.row(shape);
-        let line = n / shape.q_len;
-        let mut row = bounded(&call, solve(&call, &lines[line], line, at.i), line);
-        let mut allowance = 0.0;
+        let row = solve(&call, &lines[n / shape.q_len], *at);
+        let mut bound = bounded(&call, &row);
+        let (mut exact, mut allowance) = (row.exact, 0.0);
         if let Some((expected, error)) = expected {
             let width = shape.value_dim;
-            row.exact.out = expected.out[n * width..][..width].iter().map(|&x| f64::from(x)).collect();
-            row.exact.lse = expected.lse.map_or(row.exact.lse, |lse| f64::from(lse[n]));
-            row.lse += row.exact.lse.abs() * 2f64.powi(-24);
+            exact.out = expected.out[n * width..][..width].iter().map(|&x| f64::from(x)).collect();
+            exact.lse = expected.lse.map_or(exact.lse, |lse| f64::from(lse[n]));
+            bound.lse += exact.lse.abs() * 2f64.powi(-24);
             allowance = error;
         }
         let start = call.attention.out_strides().at(at.batch, at.head, at.i);
-        let out = got.out[start..start + shape.value_dim].iter().zip(&row.exact.out).zip(&row.out);
+        let out = got.out[start..start + shape.value_dim].iter().zip(&exact.out).zip(&bound.out);
         let out = out.map(|((&got, &expected), &bound)| (got.into(), expected, bound + allowance));
-        let lse = got.lse.map(|lse| (f64::from(lse[n]), row.exact.lse, row.lse + allowance));
+        let lse = got.lse.map(|lse| (f64::from(lse[n]), exact.lse, bound.lse + allowance));
         Report::of_row(*at, out, lse)
     };
     let rows = rows.positions(shape);

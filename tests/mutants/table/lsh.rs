@@ -34,7 +34,7 @@ wgpu_attention_testing::mutants! {
         "ties go to the highest index": "products[t] > highest)" => "products[t] >= highest)";
         "buckets of other rounds are one's own": "seen & same_round & (" => "seen & (";
         "other buckets are seen": " & (bucket == vec4(places[params.keep.buckets_at + i]))" => "";
-        "a pair counts each time": "s -= log2(" => "s -= 0.0 * log2(";
+        "a pair counts each time": "{ s -= log2(times); }" => "{ }";
     }
     "one round" {
         "rows of a chunk's later tiles are lost": "row_tile % ROW_TILES_PER_CHUNK * ROWS, end" => "0u, end";
@@ -42,6 +42,25 @@ wgpu_attention_testing::mutants! {
     }
     "three rounds" {
         "meetings are counted in one's own round only": "let first = select(round, 0u, CHAIN_ROUNDS);" => "let first = round;";
+    }
+    "terms" {
+        "a bias is asked at a place for a query": "s = bias_score(pairs, s);" => "s = bias_score(Pairs(pairs.batch, pairs.head, places[pairs.i], pairs.j, pairs.distance), s);";
+        "a bias is asked at places for keys": "s = bias_score(pairs, s);" => "s = bias_score(Pairs(pairs.batch, pairs.head, pairs.i, vec4(places[pairs.j.x], places[pairs.j.y], places[pairs.j.z], places[pairs.j.w]), pairs.distance), s);";
+        "all terms are asked at a query's place": "score(pairs_of(at.batch, head_of(at, own), i, j), products)" => "score(pairs_of(at.batch, head_of(at, own), own % params.kernel.q_len, j), products)";
+        "later rounds have no bias": "s = bias_score(pairs, s);" => "if (!ACCUMULATE) { s = bias_score(pairs, s); }";
+        "later rounds have no cap": "s = softcap_score(pairs, s);" => "if (!ACCUMULATE) { s = softcap_score(pairs, s); }";
+        "each round has a sink": "if (ACCUMULATE || at.split > 0u) { return; }" => "if (at.split > 0u) { return; }";
+        "the sink comes with a round that is not there": "if (ACCUMULATE || at.split > 0u) { return; }" => "if (true) { return; }";
+        "a cap acts on products with keys that are no unit vectors": "s = unit_key_score(pairs, s);" => "";
+        "terms act on one's own key": "select(score, vec4(OWN_SCORE), own)" => "select(score, score + vec4(OWN_SCORE), own)";
+        "one's own key stays where a bias removes it": "spoilt = spoilt & !own;" => "spoilt = spoilt & !own; removed = removed & !own;";
+        "ln N is log2 N": "{ s -= log(times); }" => "{ s -= log2(times); }";
+        "a pair with terms counts each time": "{ s -= log(times); }" => "{ }";
+    }
+    "nearness" {
+        "distances count from places": "vec4(position) - vec4<i32>(j)" => "vec4(position) - vec4<i32>(vec4(places[j.x], places[j.y], places[j.z], places[j.w]))";
+        "terms' numbers count for one's own key": "spoilt = spoilt & !own;" => "";
+        "later rounds have no slopes": "s = alibi_score(pairs, s);" => "if (!ACCUMULATE) { s = alibi_score(pairs, s); }";
     }
     "sort" {
         "the sort is not stable": "& below);" => "& ~below) - 1u;";

@@ -7,7 +7,6 @@ use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, sc
 use crate::gpu::call::{Call, Stage};
 use crate::gpu::params::{Params, RecordParams};
 use crate::gpu::pipeline::{Step, Work};
-use crate::inputs::check_names;
 use crate::score::Rule;
 use crate::uniform::Rows;
 use crate::wgsl::RecordVariant;
@@ -144,8 +143,8 @@ impl BackwardPlan {
             return Err(Error::argument("gradients", need, "none"));
         }
         dropout::check(attention, buffers.dropout_seed)?;
-        let needed = attention.score.tensors(shape);
-        check_names(&needed, buffers.tensors.iter().map(|(name, _)| *name))?;
+        let terms = &self.forward.inner.terms;
+        terms.check_names(&buffers.tensors)?;
         let limits = self.forward.kernels.device().limits();
         let check = |name, binding: &wgpu::BufferBinding<'a>, elements, element| {
             checked_binding(&limits, name, binding, elements, element)
@@ -154,7 +153,7 @@ impl BackwardPlan {
             binding.as_ref().map(|binding| check(name, binding, elements, element)).transpose()
         };
         let [dq, dk, dv, dout] = gradients.lens(shape);
-        let tensors = self.forward.checked_tensors(&buffers.tensors)?;
+        let tensors = terms.checked(&limits, &buffers.tensors)?;
         let mut tensor_gradients = vec![];
         for (n, (name, binding)) in buffers.tensor_gradients.iter().enumerate() {
             let name = self.tensor(name)?.name;
@@ -244,7 +243,7 @@ impl BackwardPlan {
             .with_some("dq", buffers.dq.clone())
             .with_some("dk", buffers.dk.clone())
             .with_some("dv", buffers.dv.clone());
-        shared = self.forward.with_terms(shared, &buffers.tensors);
+        shared = self.forward.inner.terms.bound(shared, &buffers.tensors);
         shared
     }
 

@@ -71,12 +71,10 @@ impl PassPart {
             ..Default::default()
         };
         let [dq, dk, dv, dout] = gradients.strides(shape).map(Rows::from);
-        let mut params = Params::default().with("kernel", kernel).with("keep", keep).with_rows(attention);
+        let params = Params::default().with("kernel", kernel).with("keep", keep).with_rows(attention);
+        let mut params = params.with_terms(attention);
         for (name, rows) in [("dq", dq), ("dk", dk), ("dv", dv), ("dout", dout)] {
             params = params.with(name, rows);
-        }
-        for block in attention.score.rules().filter_map(|rule| rule.params(shape)) {
-            params = params.with_block(block);
         }
         let items = (row_tiles * heads * shape.batch) as u128;
         let tile = variant.tile;

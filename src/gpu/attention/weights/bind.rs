@@ -5,7 +5,6 @@ use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding};
 use crate::gpu::call::{Call, Stage};
 use crate::gpu::params::{Params, ZeroParams};
 use crate::gpu::pipeline::Step;
-use crate::inputs::check_names;
 use crate::wgsl::CopyPass;
 use crate::{ElementType, Error, Result};
 
@@ -70,7 +69,7 @@ impl WeightsPlan {
             .with("state", checked.state.clone())
             .with_some("weights", checked.weights.clone())
             .with_some("summaries", checked.summaries.clone());
-        shared = forward.with_terms(shared, &checked.tensors);
+        shared = forward.inner.terms.bound(shared, &checked.tensors);
         let mut steps = vec![];
         if let (Some(weights), true) = (&checked.weights, self.len_weights() > 0) {
             steps.push((Stage::Prepare, self.zero(weights.clone())?));
@@ -104,12 +103,12 @@ impl WeightsPlan {
     fn checked<'a>(&self, buffers: &WeightsBuffers<'a>) -> Result<WeightsBuffers<'a>> {
         let attention = self.attention();
         let limits = self.forward.kernels.device().limits();
-        let needed = attention.score.tensors(&attention.shape);
-        check_names(&needed, buffers.tensors.iter().map(|(name, _)| *name))?;
+        let terms = &self.forward.inner.terms;
+        terms.check_names(&buffers.tensors)?;
         let check = |name, binding: &wgpu::BufferBinding<'a>, elements, element| {
             checked_binding(&limits, name, binding, elements, element)
         };
-        let tensors = self.forward.checked_tensors(&buffers.tensors)?;
+        let tensors = terms.checked(&limits, &buffers.tensors)?;
         let options = self.inner.options;
         let wanted = |name: &'static str, binding: &Option<wgpu::BufferBinding<'a>>, planned, len| match (
             binding, planned,

@@ -188,13 +188,11 @@ impl AttentionPlan {
                 q_scale: q_scale(attention, !attention.score.is_plain()),
                 ..Default::default()
             };
-            let mut params = Params::default()
+            let params = Params::default()
                 .with("kernel", kernel)
                 .with("keep", self.inner.parts[n].keep)
-                .with_rows(attention);
-            for block in attention.score.rules().filter_map(|rule| rule.params(shape)) {
-                params = params.with_block(block);
-            }
+                .with_rows(attention)
+                .with_terms(attention);
             let flops = 2.0 * (shape.head_dim * part.mask.grid().kv_len.max(1)) as f64;
             let work = kernels.work("weights", chosen.len() as u128, flops)?;
             let chosen = upload(kernels.device(), "the chosen rows", bytemuck::cast_slice(&chosen))?;
