@@ -60,7 +60,7 @@ run() {
         step "test-$test" 180 ${LAUNCH:-} "$programs/test-$test" --skip golden
     done
     step bench-quick 150 $program bench --suite quick --json "$OUT/quick.json" --quiet
-    step bench-standard 300 $program bench --suite standard --json "$OUT/standard.json" --quiet
+    step bench-standard 400 $program bench --suite standard --json "$OUT/standard.json" --quiet
     for dtype in f32 f16; do
         for mask in "" --causal; do
             for dim in 64 128; do

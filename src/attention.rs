@@ -172,6 +172,39 @@ impl Attention {
         self.score.scale_value(self.shape.head_dim)
     }
 
+    /// Floating-point operations for a number of attended (or visited) pairs: 2 (d + dv) per pair, and 2 d more under
+    /// [relative rows](crate::Relative), which are one more product per pair. What other terms do to a score is not counted, as exponentials are not.
+    ///
+    /// ```
+    /// use wgpu_attention::{Attention, AttentionShape, Relative, Score};
+    /// let shape = AttentionShape::new(1, 1, 512, 64);
+    /// assert_eq!(Attention::from(shape).flops(1), 256.0);
+    /// assert_eq!(shape.score(Score::new().alibi()).flops(1), 256.0);
+    /// assert_eq!(shape.score(Score::new().with(Relative::new(511, 512))).flops(1), 384.0);
+    /// ```
+    pub fn flops(&self, pairs: u64) -> f64 {
+        self.shape.flops(pairs) + 2.0 * self.relative_dim() as f64 * pairs as f64
+    }
+
+    /// The least that the gradients by q, k and v take for a number of attended pairs: 6 d + 4 dv per pair, five products of which one
+    /// is made again from the forward pass; 4 d more under [relative rows](crate::Relative), once made again and once by q.
+    ///
+    /// ```
+    /// use wgpu_attention::{Attention, AttentionShape, Relative, Score};
+    /// let shape = AttentionShape::new(1, 1, 512, 64);
+    /// assert_eq!(Attention::from(shape).backward_flops(1), 640.0);
+    /// assert_eq!(shape.score(Score::new().with(Relative::new(511, 512))).backward_flops(1), 896.0);
+    /// ```
+    pub fn backward_flops(&self, pairs: u64) -> f64 {
+        let AttentionShape { head_dim, value_dim, .. } = self.shape;
+        (6 * head_dim + 4 * value_dim + 4 * self.relative_dim()) as f64 * pairs as f64
+    }
+
+    /// Elements of the row that a pair meets beside its key: d, or none.
+    pub(crate) fn relative_dim(&self) -> usize {
+        self.score.relative().map_or(0, |_| self.shape.head_dim)
+    }
+
     /// Strides of q, resolved.
     pub fn q_strides(&self) -> Strides {
         self.layouts.q.strides(self.shape.heads, self.shape.q_len, self.shape.head_dim)

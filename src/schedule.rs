@@ -2,7 +2,7 @@
 
 use crate::mask::{Part, Parts};
 use crate::wgsl::{Tile, TileLimits};
-use crate::{Attention, AttentionShape, ElementType, Result};
+use crate::{Attention, AttentionShape, ElementType, Error, Result};
 
 /// The cut of a call: the same for every device with these limits.
 ///
@@ -38,7 +38,7 @@ impl Schedule {
     /// Cuts; a forced tile or number of splits replaces the chosen one.
     ///
     /// # Errors
-    /// As [`Tile::choose`].
+    /// As [`Tile::choose`]; [`Error::Argument`] for relative rows that do not have every distance that is kept.
     pub fn new(
         attention: impl Into<Attention>,
         parts: &Parts,
@@ -47,6 +47,7 @@ impl Schedule {
         splits: Option<usize>,
     ) -> Result<Self> {
         let attention = attention.into();
+        check_distances(&attention, parts)?;
         let shape = &attention.shape;
         let packed: Vec<_> = parts.parts().iter().map(|part| packs(shape, part)).collect();
         let choose = |(part, packed): (&Part, &bool)| {
@@ -74,6 +75,20 @@ impl Schedule {
         let splits = splits.unwrap_or_else(|| each.map(wanted).min().unwrap_or(1));
         let scratch_bytes = scratch_bytes(&attention, parts.parts().len() > 1, splits);
         Ok(Self { tiles, packed, splits, scratch_bytes })
+    }
+}
+
+/// Each pair that is kept needs a row of its distance, where the score has relative rows.
+fn check_distances(attention: &Attention, parts: &Parts) -> Result<()> {
+    let Some([lowest, highest]) = attention.score.relative().and_then(|relative| relative.distances()) else {
+        return Ok(());
+    };
+    match parts.distances() {
+        Some([low, high]) if low < lowest || high > highest => {
+            let need = format!("rows of the distances {low} to {high}, which the pattern keeps, or `clip`");
+            Err(Error::argument("relative", need, format!("rows of {lowest} to {highest}")))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,11 +1,12 @@
 //! The score of a call: as options, as keys of a case, and what a file holds for its terms.
 
+use crate::distances::{DistanceBias, Distances};
 use crate::tensors::{Tensors, wrong};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 use wgpu_attention::{
-    Alibi, AttentionShape, BiasStrides, Buckets, Relative, Score, Segments, Sinks, Slopes, Strides,
+    Alibi, AttentionShape, Bias, BiasStrides, Buckets, Relative, Score, Segments, Sinks, Slopes, Strides,
     Temperature, Term,
 };
 
@@ -34,18 +35,6 @@ pub(crate) struct ScoreArgs {
     /// ALiBi by the distance without its sign: keys after the query count as those before it
     #[arg(long, requires = "alibi")]
     alibi_symmetric: bool,
-}
-
-/// The distances of relative rows as options: for a file that has the rows.
-#[derive(Debug, Args)]
-pub(crate) struct DistanceArgs {
-    /// Add relative rows: row t of the file's tensor `r` ([R, D], [H, R, D] or [B, H, R, D]) is that of the distance N - t from key to
-    /// query; its tensors `u` and `w`, [H, D], are added to the queries of keys and of rows
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    first_distance: Option<i32>,
-    /// Distances past the rows take the row at that end
-    #[arg(long, requires = "first_distance")]
-    clip_distances: bool,
 }
 
 /// [`Slopes`] as an argument, and as a text of a case.
@@ -81,38 +70,8 @@ impl ScoreArgs {
     }
 }
 
-impl DistanceArgs {
-    /// Which distances relative rows are of.
-    pub(crate) fn distances(&self) -> Option<Distances> {
-        self.first_distance.map(|first| Distances { first, clip: self.clip_distances })
-    }
-}
-
-/// The distances of relative rows: the first one's, and whether those past the rows are clipped.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Distances {
-    first: i32,
-    clip: bool,
-}
-
-/// The distances of a case.
-pub(crate) fn distances_of_case(keys: &Map<String, Value>) -> Result<Option<Distances>> {
-    let clip = crate::case::flag_of(keys, "clip_distances")?;
-    match keys.get("first_distance") {
-        None | Some(Value::Null) if clip.is_some() => {
-            bail!("clip_distances: need none, as there is no first_distance")
-        }
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => match value.as_i64().and_then(|first| i32::try_from(first).ok()) {
-            Some(first) => Ok(Some(Distances { first, clip: clip.unwrap_or(false) })),
-            None => bail!("first_distance: need a whole number of 32 bits, got {value}"),
-        },
-    }
-}
-
 /// Keys of a case that say something about the score.
-pub(crate) const KEYS: [&str; 7] =
-    ["scale", "softcap", "alibi", "alibi_symmetric", "relative_buckets", "first_distance", "clip_distances"];
+pub(crate) const KEYS: [&str; 5] = ["scale", "softcap", "alibi", "alibi_symmetric", "relative_buckets"];
 
 /// The score of a case.
 pub(crate) fn of_case(keys: &Map<String, Value>) -> Result<Score> {
@@ -178,7 +137,7 @@ pub(crate) fn of_file(
     file: &Tensors<'_>,
     shape: &AttentionShape,
 ) -> Result<(Score, Terms)> {
-    let (score, terms) = with_tensors(of_case(keys)?, distances_of_case(keys)?, file, shape)?;
+    let (score, terms) = with_tensors(of_case(keys)?, Distances::of_case(keys)?, file, shape)?;
     if let (Some(slopes), true) = (file.find("slopes"), terms.iter().all(|(name, _)| *name != "slopes")) {
         return Err(wrong(&slopes.name, "none, as `alibi` is not `given`", "a tensor"));
     }
@@ -204,8 +163,14 @@ pub(crate) fn with_tensors(
     if segments.is_some() {
         score = score.with(Segments);
     }
-    let by_distance = distance_bias(distances, file, shape)?;
-    score = with_bias(score, by_distance.as_ref().map(|(strides, _)| *strides), file, shape)?;
+    score = with_bias(score, file, shape)?;
+    let by_distance = DistanceBias::of_file(distances, file, shape)?;
+    if let Some(bias) = &by_distance {
+        if score.term("second_bias").is_some() {
+            return Err(wrong("distance_bias", "none, as the score has a `second_bias`", "a tensor"));
+        }
+        score = score.with(Bias::second(bias.strides()));
+    }
     for (name, term) in [("temperature", Term::Temperature(Temperature)), ("sinks", Term::Sinks(Sinks))] {
         if file.find(name).is_some() {
             score = score.with(term);
@@ -224,7 +189,7 @@ pub(crate) fn with_tensors(
     let mut terms = vec![];
     for term in score.tensors(shape) {
         let values = match &by_distance {
-            Some((_, values)) if term.name == "bias" => values.clone(),
+            Some(bias) if term.name == "second_bias" => bias.tensor(),
             _ if term.name == "segments" => segments.clone().unwrap_or_default(),
             _ => values_of(term.name, term.len, file, shape)?,
         };
@@ -268,58 +233,19 @@ fn values_of(name: &str, len: usize, file: &Tensors<'_>, shape: &AttentionShape)
     tensor.floats()
 }
 
-/// The score with the file's bias: lying as the score says, or else broadcast; or with that of a bias by distance.
-fn with_bias(
-    score: Score,
-    by_distance: Option<BiasStrides>,
-    file: &Tensors<'_>,
-    shape: &AttentionShape,
-) -> Result<Score> {
+/// The score with the file's bias: lying as the score says, or else broadcast.
+fn with_bias(score: Score, file: &Tensors<'_>, shape: &AttentionShape) -> Result<Score> {
     let said = match score.term("bias") {
-        Some(Term::Bias(bias)) => Some(bias.strides()).filter(|strides| *strides != BiasStrides::default()),
-        _ => None,
+        Some(Term::Bias(bias)) => bias.strides() != BiasStrides::default(),
+        _ => false,
     };
-    match (file.find("bias"), by_distance) {
-        (Some(bias), Some(_)) => Err(wrong(&bias.name, "none beside `distance_bias`", "a tensor")),
-        (None, Some(strides)) => Ok(score.bias(strides)),
-        (Some(bias), None) if said.is_none() => {
+    match file.find("bias") {
+        Some(bias) if !said => {
             let sizes = bias.broadcast([shape.batch, shape.heads, shape.q_len, shape.kv_len])?;
             Ok(score.bias(BiasStrides::broadcast(sizes)))
         }
         _ => Ok(score),
     }
-}
-
-/// The bias that a file has as `distance_bias`, `[H or 1, R]`, of which element t is that of the distance first_distance - t; by every
-/// distance that there is. Those without an element are NaN, so that it shows where a pattern keeps such a pair.
-fn distance_bias(
-    distances: Option<Distances>,
-    file: &Tensors<'_>,
-    shape: &AttentionShape,
-) -> Result<Option<(BiasStrides, Vec<f32>)>> {
-    let (bias, Distances { first, clip }) = match (file.find("distance_bias"), distances) {
-        (None, _) => return Ok(None),
-        (Some(bias), None) => {
-            return Err(wrong(&bias.name, "the distance of its first element (first_distance)", "none"));
-        }
-        (Some(bias), Some(distances)) => (bias, distances),
-    };
-    let meaning = "[H or 1, R]";
-    let [heads, count] = bias.padded::<2>(meaning)?;
-    if (heads != shape.heads && heads != 1) || count == 0 {
-        return Err(wrong(&bias.name, meaning, format!("{:?}", bias.shape)));
-    }
-    let (values, last) = (bias.floats()?, count as i64 - 1);
-    let of_distance = |head: usize, distance: i64| {
-        let t = i64::from(first) - distance;
-        let t = if clip { t.clamp(0, last) } else { t };
-        if (0..=last).contains(&t) { values[head * count + t as usize] } else { f32::NAN }
-    };
-    let ascending = 1 - shape.q_len as i64..shape.kv_len as i64;
-    let all = (0..heads).flat_map(|head| ascending.clone().map(move |distance| (head, distance)));
-    let strides = BiasStrides::toeplitz(shape.q_len, shape.kv_len);
-    let strides = BiasStrides { head: if heads == 1 { 0 } else { strides.head }, ..strides };
-    Ok(Some((strides, all.map(|(head, distance)| of_distance(head, distance)).collect())))
 }
 
 /// What says something by distance, and the distances, come together.

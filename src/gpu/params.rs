@@ -219,7 +219,7 @@ uniform! {
 mod tests {
     use super::*;
     use crate::wgsl::Shader;
-    use crate::{AttentionShape, Buckets, Relative, Score};
+    use crate::{AttentionShape, Bias, Buckets, Relative, Score};
 
     type Fields = Vec<(String, usize)>;
 
@@ -239,7 +239,11 @@ mod tests {
     fn host_fields(shader: &Shader, member: &str) -> Fields {
         let is_lsh = shader.label.contains(" lsh ");
         let terms = Score::new().softcap(1.0).alibi().bias(Default::default());
-        let terms = terms.with(Buckets::new(32, 128)).with(Relative::new(0, 1)).dropout(0.5, 1);
+        let terms = terms
+            .with(Bias::second(Default::default()))
+            .with(Buckets::new(32, 128))
+            .with(Relative::new(0, 1))
+            .dropout(0.5, 1);
         let shape = AttentionShape::new(1, 1, 1, 1);
         let term = terms.rules().filter_map(|rule| rule.params(&shape)).find(|block| block.member == member);
         fields(match (shader.entry, member) {

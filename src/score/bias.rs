@@ -8,32 +8,58 @@ use std::borrow::Cow;
 
 /// Adds an f32 tensor, `bias`, broadcast over any of `[B, H, Lq, Lk]` by zero strides. An element of minus infinity removes
 /// its pair from S. Large negative numbers are ordinary biases: the crate's own masks are exact.
+///
+/// A score may have two, of which the [second](Self::second) has the tensor `second_bias`: one that all heads share and one by
+/// distance, say, of which neither is copied to the size of the other.
+///
+/// ```
+/// use wgpu_attention::{AttentionShape, Bias, BiasStrides, Score};
+/// let shape = AttentionShape::new(2, 8, 64, 32);
+/// let padding = BiasStrides::broadcast([2, 1, 1, 64]);
+/// let score = Score::new().bias(padding).with(Bias::second(BiasStrides::toeplitz(64, 64)));
+/// let tensors: Vec<_> = score.tensors(&shape).into_iter().map(|tensor| (tensor.name, tensor.len)).collect();
+/// assert_eq!(tensors, [("bias", 2 * 64), ("second_bias", 8 * (64 + 64 - 1))]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Bias {
     strides: BiasStrides,
+    second: bool,
 }
 
 uniform! {
     /// Of `shaders/score/bias.wgsl`.
     BiasParams { offset: u32, batch: u32, head: u32, query: u32, key: u32 }
+    /// The same of the second bias.
+    SecondBiasParams { offset: u32, batch: u32, head: u32, query: u32, key: u32 }
 }
+
+/// The term, its tensor and its parameters.
+const FIRST: &str = "bias";
+const SECOND: &str = "second_bias";
 
 impl Bias {
     /// A bias with these strides.
     pub fn new(strides: BiasStrides) -> Self {
-        Self { strides }
+        Self { strides, second: false }
     }
 
+    /// A bias beside the first one, with these strides.
+    pub fn second(strides: BiasStrides) -> Self {
+        Self { strides, second: true }
+    }
+
+    /// Of a text that begins with the name of either.
     pub(super) fn read(fields: &Fields<'_>) -> Result<Self, String> {
         fields.only(&["offset", "batch", "head", "query", "key"])?;
         let stride = |name| Ok::<isize, String>(fields.find(name, "a whole number")?.unwrap_or(0));
-        Ok(Self::new(BiasStrides {
+        let strides = BiasStrides {
             offset: fields.find("offset", "a whole number of at least 0")?.unwrap_or(0),
             batch: stride("batch")?,
             head: stride("head")?,
             query: stride("query")?,
             key: stride("key")?,
-        }))
+        };
+        Ok(Self { strides, second: fields.term == SECOND })
     }
 
     /// The strides.
@@ -52,7 +78,7 @@ fn sizes(shape: &AttentionShape) -> [usize; 4] {
 
 impl Rule for Bias {
     fn name(&self) -> &'static str {
-        "bias"
+        if self.second { SECOND } else { FIRST }
     }
 
     fn fields(&self) -> Written {
@@ -64,11 +90,11 @@ impl Rule for Bias {
     }
 
     fn check(&self, shape: &AttentionShape) -> Result<()> {
-        self.strides.check("bias", sizes(shape))
+        self.strides.check(self.name(), sizes(shape))
     }
 
     fn tensors(&self, shape: &AttentionShape) -> Vec<TermTensor> {
-        vec![TermTensor { name: "bias", len: self.strides.extent(sizes(shape)), strided: true }]
+        vec![TermTensor { name: self.name(), len: self.strides.extent(sizes(shape)), strided: true }]
     }
 
     fn keeps(&self, at: &Pair<'_>, tensors: &Tensors<'_>) -> bool {
@@ -107,7 +133,12 @@ impl Rule for Bias {
     }
 
     fn shader(&self) -> Cow<'static, str> {
-        include_str!("../../shaders/score/bias.wgsl").into()
+        let text = include_str!("../../shaders/score/bias.wgsl");
+        if !self.second {
+            return text.into();
+        }
+        // A shader may hold both: each name in it is there once.
+        text.replace("BiasParams", "SecondBiasParams").replace(FIRST, SECOND).into()
     }
 
     fn scales(&self) -> bool {
@@ -117,11 +148,15 @@ impl Rule for Bias {
     fn params(&self, _: &AttentionShape) -> Option<Block> {
         let BiasStrides { offset, batch, head, query, key } = self.strides;
         let [batch, head, query, key] = [batch, head, query, key].map(|stride| stride as u32);
-        Some(Block::new("bias", BiasParams { offset: offset as u32, batch, head, query, key }))
+        let offset = offset as u32;
+        Some(match self.second {
+            false => Block::new(FIRST, BiasParams { offset, batch, head, query, key }),
+            true => Block::new(SECOND, SecondBiasParams { offset, batch, head, query, key }),
+        })
     }
 }
 
-// The order of terms is that of their kinds; among biases it says nothing.
+// The order of terms is that of their kinds; of two biases the second is the later one.
 impl PartialOrd for Bias {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
@@ -132,7 +167,7 @@ impl Ord for Bias {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         let key = |bias: &Self| {
             let BiasStrides { offset, batch, head, query, key } = bias.strides;
-            (offset, batch, head, query, key)
+            (bias.second, offset, batch, head, query, key)
         };
         key(self).cmp(&key(other))
     }

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 /// The names of the terms; `scale` is the factor of q . k.
-pub(super) const NAMES: [&str; 11] = [
+pub(super) const NAMES: [&str; 12] = [
     "plain",
     "scale",
     "relative",
@@ -15,6 +15,7 @@ pub(super) const NAMES: [&str; 11] = [
     "alibi",
     "buckets",
     "bias",
+    "second_bias",
     "sinks",
     "dropout",
 ];

@@ -290,6 +290,10 @@ mod tests {
         assert_eq!(names, ["softcap", "alibi", "bias"]);
         assert!(one.term("bias").is_some() && one.term("temperature").is_none());
         assert_ne!(one, Score::new().softcap(5.0).alibi());
+        // Of two biases each stays, the second behind the first; another first replaces the first.
+        let two = Score::new().with(Bias::second(bias)).bias(BiasStrides::default()).bias(bias);
+        let names: Vec<_> = two.terms().iter().map(Term::name).collect();
+        assert_eq!(names, ["bias", "second_bias"]);
         assert_ne!(Score::new().scale(1.0), Score::new());
     }
 

@@ -28,7 +28,7 @@ impl Score {
             "softcap" => Softcap::read(&fields)?.into(),
             "alibi" => Alibi::read(&fields)?.into(),
             "buckets" => Buckets::read(&fields)?.into(),
-            "bias" => Bias::read(&fields)?.into(),
+            "bias" | "second_bias" => Bias::read(&fields)?.into(),
             "sinks" => fields.only(&[]).map(|()| Sinks.into())?,
             "dropout" => Dropout::read(&fields)?.into(),
             "" => return Err("expected a term".into()),
@@ -53,7 +53,7 @@ impl Score {
 /// | `softcap` | `cap` |
 /// | `alibi` | `slopes=paper`, `bloom`, `mpt` or `given`; `symmetric=false` |
 /// | `buckets` | `count`, `max_distance`, `bidirectional=false` |
-/// | `bias` | `offset=0`, `batch=0`, `head=0`, `query=0`, `key=0` |
+/// | `bias`, `second_bias` | `offset=0`, `batch=0`, `head=0`, `query=0`, `key=0` |
 /// | `sinks` | |
 /// | `dropout` | `rate`, `seed=0` |
 ///
@@ -150,6 +150,9 @@ mod tests {
             Score::new().with(relative.strides(Strides::new(0, 0, 64))),
             Score::new().bias(BiasStrides::toeplitz(5, 7)),
             Score::new().bias(BiasStrides::default()),
+            Score::new()
+                .with(Bias::second(BiasStrides::toeplitz(5, 7)))
+                .bias(BiasStrides::broadcast([1, 1, 5, 7])),
         ] {
             let text = score.to_string();
             assert_eq!(text.parse::<Score>().as_ref(), Ok(&score), "{text}");

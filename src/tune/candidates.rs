@@ -94,7 +94,7 @@ impl<'a> Candidates<'a> {
                 / (grid.batch * grid.heads) as f64;
             let idle_rows = grid.q_len.next_multiple_of(rows) as f64 / grid.q_len.max(1) as f64;
             let idle_keys = grid.block_k.next_multiple_of(keys) as f64 / grid.block_k as f64;
-            self.attention.shape.flops(part.mask.visited()) * times * idle_rows * idle_keys
+            self.attention.flops(part.mask.visited()) * times * idle_rows * idle_keys
         };
         self.parts.parts().iter().map(part_flops).sum()
     }

@@ -1,7 +1,7 @@
 //! Variants of `attention.wgsl`.
 
 use super::{Header, Matrices, Shader, SortedChunks, Tile, TileKind, TileLimits, score, tensor};
-use crate::{Alibi, BiasStrides, Buckets, ElementType, Relative, Score, Segments, Sinks, Temperature};
+use crate::{Alibi, Bias, BiasStrides, Buckets, ElementType, Relative, Score, Segments, Sinks, Temperature};
 
 /// What the kernel leaves beside the output rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -288,6 +288,7 @@ impl AttentionVariant {
             Score::new().dropout(0.1, 1),
             Score::new().softcap(30.0).with(Sinks).dropout(0.1, 1),
             Score::new().softcap(30.0).bias(bias).with(Alibi::default()),
+            Score::new().bias(bias).with(Bias::second(bias)),
         ] {
             list.push(Self { score, stats: Stats::Lse, ..small(64, 64) });
         }

@@ -7,8 +7,8 @@ use crate::support::{
 use wgpu_attention::reference::Tensors;
 use wgpu_attention::reference::gradient::attention_gradient;
 use wgpu_attention::{
-    Alibi, AttentionGradBuffers, AttentionShape, BiasStrides, Buckets, Causal, Full, Gpu, Inputs, Parts,
-    Relative, Score, Segments, Sinks, Site, Slopes, Strides, Temperature, Term,
+    Alibi, AttentionGradBuffers, AttentionShape, Bias, BiasStrides, Buckets, Causal, Full, Gpu, Inputs,
+    Parts, Relative, Score, Segments, Sinks, Site, Slopes, Strides, Temperature, Term,
 };
 
 /// Grouped heads, several tiles and blocks each way, short last blocks.
@@ -70,6 +70,10 @@ fn every_kind_of_bias() {
     }
     let case = Case::new(shape().score(Score::new().softcap(2.0).bias(biases()[0]))).pattern(Causal);
     close(&case.clone().bias(BiasValues::Holes), &case.parts());
+    // Two, each with its gradient.
+    let score = Score::new().bias(biases()[3]).with(Bias::second(BiasStrides::toeplitz(70, 150)));
+    let case = Case::new(shape().score(score)).pattern(Causal);
+    close(&case, &case.parts());
 }
 
 #[test]

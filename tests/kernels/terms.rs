@@ -4,7 +4,7 @@ use crate::support::{BiasValues, Case, bound, check_all, count, gather, picked, 
 use wgpu_attention::ElementType::{Bf16, F16};
 use wgpu_attention::reference::Kind;
 use wgpu_attention::{
-    Alibi, Attention, AttentionShape, BiasStrides, Buckets, Causal, Score, Sinks, Slopes, Storage,
+    Alibi, Attention, AttentionShape, Bias, BiasStrides, Buckets, Causal, Score, Sinks, Slopes, Storage,
     Temperature,
 };
 
@@ -63,6 +63,27 @@ fn every_broadcast_of_a_bias() {
         cases.extend([case.clone(), case.pattern(Causal).kind(Kind::Peaky)]);
     }
     check_all("every_broadcast_of_a_bias", cases, bound);
+}
+
+/// One per pair and one by distance, alone and under a cap; the first removes pairs, too.
+#[test]
+fn two_biases() {
+    let by_distance = Bias::second(BiasStrides::toeplitz(67, 75));
+    let mut cases = vec![];
+    for score in [Score::new(), Score::new().softcap(2.0).alibi()] {
+        let case = Case::new(with_bias(shape().score(score.with(by_distance))));
+        cases.extend(KINDS.map(|kind| case.clone().kind(kind)));
+        cases.push(case.clone().pattern(Causal).bias(BiasValues::Holes));
+        let [f16, bf16] = [F16, Bf16].map(|element| case.clone().storage(Storage::all(element)));
+        cases.extend([f16, bf16]);
+    }
+    let alone = Case::new(shape().score(Score::new().with(by_distance)));
+    cases.push(alone.clone().pattern(Causal).kind(Kind::Peaky));
+    check_all("two_biases", cases, bound);
+    // Here either removes pairs.
+    let both = Case::new(with_bias(alone.attention.clone()));
+    let counted = [both.clone(), both.pattern(Causal), alone];
+    check_all("two_biases: count", counted, count);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
 use wgpu_attention::wgsl::{DirectTile, StagedTile, Tile};
 use wgpu_attention::{
-    Attention, AttentionShape, BiasStrides, Buckets, Causal, ElementType, Full, Gpu, KernelPath, Options,
+    Attention, AttentionShape, Bias, BiasStrides, Buckets, Causal, ElementType, Full, Gpu, KernelPath, Options,
     PairPredicate, Parts, Permutation, Relative, Score, Segments, Sinks, Storage, Temperature,
     WeightsOptions, Window,
 };
@@ -72,6 +72,10 @@ pub(crate) const CHECKS: &[(&str, Check<Subject>)] = &[
         lse().iter().try_for_each(|case| count_on(&s.small, case).and(bound_on(&s.small, case)).map(drop))
     }),
     ("terms", |s| terms().iter().try_for_each(|case| bound_on(&s.small, case).map(drop))),
+    ("two biases", |s| {
+        let both = Score::new().with(Bias::second(BiasStrides::toeplitz(70, 150)));
+        bound_on(&s.small, &case(biased(scored(both)), Full)).map(drop)
+    }),
     ("temperature", |s| {
         let tempered = scored(Score::new().with(Temperature));
         bound_on(&s.small, &case(tempered, Causal).kind(Kind::Peaky)).map(drop)

@@ -81,13 +81,15 @@ function lines(caption, series, texts, wide) {
   return figure(caption, picture);
 }
 
-// Time by length of the patterns that were timed at several lengths, on one head of 64.
+// Time by length of the patterns that were timed forward at several lengths, on one head of 64.
 function growth(cases, wide) {
   const series = new Map();
   for (const it of cases) {
     const { of, heads, q_len, kv_len, head_dim } = it.shape;
     if (!it.hot || of !== "attention" || it.kernel !== "attention" || it.dtype !== "f32") continue;
     if (heads !== 1 || head_dim !== 64 || q_len !== kv_len) continue;
+    // Gradients, and other scores, are other work.
+    if (it.direction !== "forward" || it.score != null) continue;
     const points = series.get(it.pattern) ?? [];
     points.push([kv_len, clock(it.hot).summary.median_s]);
     series.set(it.pattern, points.sort((a, b) => a[0] - b[0]));

@@ -166,10 +166,9 @@ impl Watch for Page {
     }
 }
 
-/// The cases that have the filter in their names.
+/// The cases that the filter takes.
 fn specs(filter: &str) -> Result<Vec<Spec>> {
-    let mut specs = SUITE.cases();
-    specs.retain(|spec| spec.name().contains(filter));
+    let specs = SUITE.filtered(Some(filter));
     ensure!(!specs.is_empty(), "the filter: need a part of the name of a case, got `{filter}`");
     Ok(specs)
 }

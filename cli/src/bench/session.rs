@@ -31,11 +31,9 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// The cases that pass the filter.
+    /// The cases that the filter takes.
     pub(crate) fn specs(&self) -> Vec<Spec> {
-        let mut specs = self.suite.cases();
-        specs.retain(|spec| self.filter.as_ref().is_none_or(|filter| spec.name().contains(filter)));
-        specs
+        self.suite.filtered(self.filter.as_deref())
     }
 
     /// Runs the cases on the devices. After an interruption the record says so, and holds what was done.

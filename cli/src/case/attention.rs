@@ -1,15 +1,16 @@
 //! Attention cases.
 
 use super::{Content, unknown};
+use crate::distances::{self, DistanceBias, Distances};
 use crate::inputs::Owned;
 use crate::pattern::{self, Unusable};
 use crate::score;
 use crate::shapes::attention_shape;
-use crate::tensors::rounded;
 use crate::tensors::{Tensor, Tensors, wrong};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
-use wgpu_attention::{AnyPattern, AttentionShape, BlockLayout, Element, Layout, Mask, Pattern};
+use std::ops::Range;
+use wgpu_attention::{AnyPattern, AttentionShape, BlockLayout, Layout, Mask, Pattern};
 
 /// An attention call and its expected values.
 #[derive(Debug)]
@@ -37,20 +38,34 @@ pub(crate) struct Gradients {
     pub(crate) dout: Vec<f32>,
     /// By q, k, v and the tensors of the score, as far as the file has them.
     pub(crate) each: Vec<Gradient>,
-    /// The file has others.
-    pub(crate) not_compared: bool,
 }
 
 /// The gradient by one tensor.
 #[derive(Debug)]
 pub(crate) struct Gradient {
     pub(crate) name: &'static str,
-    /// Where the tensor of the score has it: which, and its first element. None of q, k and v.
-    pub(crate) of_term: Option<(&'static str, usize)>,
+    /// Where the tensor of the score has it. None of q, k and v.
+    pub(crate) of_term: Option<OfTerm>,
     pub(crate) shape: Vec<usize>,
     pub(crate) values: Vec<f32>,
     /// The values' own absolute error, where the file says it.
     pub(crate) allowance: Option<f64>,
+}
+
+/// Where the gradient of a tensor of the score has that of a tensor of the file.
+#[derive(Debug)]
+pub(crate) struct OfTerm {
+    pub(crate) tensor: &'static str,
+    pub(crate) places: Places,
+}
+
+/// Which elements of the tensor of the score are the file's.
+#[derive(Debug)]
+pub(crate) enum Places {
+    /// From this one on, in the same order.
+    From(usize),
+    /// Of each of the file's elements: the gradient is the sum of theirs.
+    Sums(Vec<Range<usize>>),
 }
 
 /// Keys of an attention case, beside those of its score.
@@ -60,13 +75,25 @@ const TENSORS: [&str; 8] = ["q", "k", "v", "mask", "layout", "out", "lse", "dout
 /// Gradients by q, k and v.
 pub(super) const GRADIENTS: [&str; 3] = ["dq", "dk", "dv"];
 /// Gradients by tensors of the score.
-pub(super) const TERM_GRADIENTS: [&str; 9] =
-    ["dr", "du", "dw", "ds", "dseg_embed", "dsinks", "dbucket_table", "ddistance_bias", "dalibi_slopes"];
+pub(super) const TERM_GRADIENTS: [&str; 12] = [
+    "dr",
+    "du",
+    "dw",
+    "ds",
+    "dseg_embed",
+    "dsinks",
+    "dbucket_table",
+    "dbias",
+    "ddistance_bias",
+    "dalibi_slopes",
+    "dslopes",
+    "dtemperature",
+];
 
 /// Reads a case of the op `attention`.
 pub(super) fn attention(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
     let (known_keys, tensors) = (
-        [&KEYS[..], &score::KEYS].concat(),
+        [&KEYS[..], &score::KEYS, &distances::KEYS].concat(),
         [&TENSORS[..], &GRADIENTS, &TERM_GRADIENTS, &score::TENSORS, &score::ROWS].concat(),
     );
     if let Some(reason) = unknown(file, keys, &known_keys, &tensors) {
@@ -126,29 +153,30 @@ fn gradients(
         let allowance = super::allowance(keys, name)?;
         each.push(Gradient { name, of_term: None, shape: shape.into(), values: tensor.floats()?, allowance });
     }
-    let mut not_compared = false;
     for name in TERM_GRADIENTS {
         let Some(tensor) = file.find(name) else { continue };
-        let Some(of_term) = of_term(name, file, shape) else {
-            not_compared = true;
-            continue;
-        };
+        let of_term = of_term(name, file, keys, shape)?;
         tensor.expect(&file.need(&name[1..])?.shape, "that of its tensor")?;
         let (shape, allowance) = (tensor.shape.clone(), super::allowance(keys, name)?);
         each.push(Gradient { name, of_term: Some(of_term), shape, values: tensor.floats()?, allowance });
     }
-    if each.is_empty() && !not_compared {
+    if each.is_empty() {
         return Ok(None);
     }
     let dout = file.need("dout")?;
     dout.expect(&[batch, heads, q_len, value_dim], "[B, H, Lq, dv]")?;
-    Ok(Some(Gradients { dout: dout.floats()?, each, not_compared }))
+    Ok(Some(Gradients { dout: dout.floats()?, each }))
 }
 
-/// The tensor of the score that has this gradient, and where in it; none for a bias by distance, which the tensor has in another order.
-fn of_term(name: &str, file: &Tensors<'_>, shape: &AttentionShape) -> Option<(&'static str, usize)> {
+/// The tensor of the score that has this gradient, and where in it.
+fn of_term(
+    name: &str,
+    file: &Tensors<'_>,
+    keys: &Map<String, Value>,
+    shape: &AttentionShape,
+) -> Result<OfTerm> {
     let rows = shape.heads * shape.head_dim;
-    Some(match name {
+    let (tensor, first) = match name {
         "dr" => ("relative_rows", 0),
         "du" => ("relative_biases", 0),
         "dw" => ("relative_biases", if file.find("u").is_some() { rows } else { 0 }),
@@ -156,9 +184,17 @@ fn of_term(name: &str, file: &Tensors<'_>, shape: &AttentionShape) -> Option<(&'
         "dseg_embed" => ("segments", rows),
         "dsinks" => ("sinks", 0),
         "dbucket_table" => ("bucket_table", 0),
-        "dalibi_slopes" => ("slopes", 0),
-        _ => return None,
-    })
+        "dbias" => ("bias", 0),
+        "dalibi_slopes" | "dslopes" => ("slopes", 0),
+        "dtemperature" => ("temperature", 0),
+        // A bias by distance lies in another order.
+        _ => {
+            let bias = DistanceBias::of_file(Distances::of_case(keys)?, file, shape)?;
+            let bias = bias.with_context(|| format!("{name}: need `{}`, got none", &name[1..]))?;
+            return Ok(OfTerm { tensor: "second_bias", places: Places::Sums(bias.places()) });
+        }
+    };
+    Ok(OfTerm { tensor, places: Places::From(first) })
 }
 
 /// The call, and its input tensors.
@@ -232,13 +268,4 @@ fn same_set(
         Err(Unusable::Malformed(reason)) => bail!("same_set: {reason}"),
     };
     list.iter().map(read).collect()
-}
-
-impl Attention {
-    /// The inputs rounded to element types; the name of the tensor that does not fit its range otherwise.
-    pub(crate) fn rounded<Q: Element, KV: Element>(&self) -> Result<Owned<Q, KV>, String> {
-        let Owned { q, k, v, terms } = &self.tensors;
-        let terms = terms.clone();
-        Ok(Owned { q: rounded("q", q)?, k: rounded("k", k)?, v: rounded("v", v)?, terms })
-    }
 }

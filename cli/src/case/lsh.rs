@@ -1,6 +1,7 @@
 //! Cases of LSH attention.
 
 use super::{Content, flag_of, number_of, size_of, unknown};
+use crate::distances;
 use crate::score::{self, Terms};
 use crate::tensors::{Tensors, wrong};
 use anyhow::{Context, Result, bail};
@@ -49,7 +50,7 @@ const TENSORS: [&str; 7] = ["qk", "v", "rotations", "key_mask", "out", "lse", "b
 /// Reads a case of the op `lsh_attention`. What it leaves out is as [`LshOptions`] has it.
 pub(super) fn lsh(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
     let (known_keys, tensors) =
-        ([&KEYS[..], &score::KEYS].concat(), [&TENSORS[..], &score::TENSORS].concat());
+        ([&KEYS[..], &score::KEYS, &distances::KEYS].concat(), [&TENSORS[..], &score::TENSORS].concat());
     if let Some(reason) = unknown(file, keys, &known_keys, &tensors) {
         return Ok(Content::Unsupported(reason));
     }

@@ -16,7 +16,7 @@ mod linear;
 mod lsh;
 mod tables;
 
-pub(crate) use attention::{Attention, Gradient, Gradients, pattern_tensors};
+pub(crate) use attention::{Attention, Gradient, Gradients, Places, pattern_tensors};
 pub(crate) use layer::{Layer, LayerOp};
 pub(crate) use linear::Linear;
 pub(crate) use lsh::Lsh;

@@ -23,12 +23,13 @@ use wgpu_attention_bench::suites::Suite;
 #[command(after_help = "Examples:
   wgpu-attention bench
   wgpu-attention bench --suite standard --adapter nvidia --json nvidia.json --html nvidia.html
-  wgpu-attention bench --suite full --filter attention/bigbird --list")]
+  wgpu-attention bench --suite full --filter attention/bigbird --list
+  wgpu-attention bench --suite standard --filter relative: --csv relative.csv")]
 pub(super) struct Bench {
     /// Which cases
     #[arg(long, value_name = "SUITE", default_value = "quick")]
     suite: Suite,
-    /// Only cases with this in their name
+    /// Only cases with this in their name (`causal+alibi`), or in the text of their score (`relative:`, see `run --score`)
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     /// Print the names of the cases, and run nothing
@@ -70,7 +71,7 @@ impl Bench {
         let specs = session.specs();
         ensure!(
             !specs.is_empty(),
-            "--filter: need a part of the name of a case (see --list), got `{}`",
+            "--filter: need a part of the name of a case (see --list) or of its score, got `{}`",
             self.filter.as_deref().unwrap_or_default()
         );
         if self.list {

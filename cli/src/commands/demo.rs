@@ -3,14 +3,17 @@
 use crate::case::{Attention, Case, Content};
 use crate::devices::{self, Device, PathArgs};
 use crate::element::Dtype;
+use crate::inputs::Owned;
 use crate::output::{say, seconds};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use pollster::block_on;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use wgpu_attention::reference::{Expected, Report, Rows, attention_with};
-use wgpu_attention::{AnyPattern, BlockGrid, Element, ElementType, Gpu, Parts, Storage};
+use wgpu_attention::reference::{Expected, Kind, Report, Rows, attention_with, random};
+use wgpu_attention::{
+    Alibi, AnyPattern, BlockGrid, Buckets, Element, ElementType, Gpu, Parts, Relative, Score, Sinks, Storage,
+};
 use wgpu_attention_bench::call::{Call, Output};
 use wgpu_attention_bench::check::{Against, check, place, worst};
 use wgpu_attention_bench::text::one_line;
@@ -20,7 +23,7 @@ use wgpu_attention_bench::typed;
 ///
 /// q, k and v are those of two layers of all-MiniLM-L6-v2 (12 heads, 197 tokens of Pride and Prejudice, scores up to 68). Every
 /// element is compared: under the full pattern in f32 with what Hugging Face's implementation gave in f64, otherwise with this
-/// crate's own f64 reference.
+/// crate's own f64 reference. Under scores too: this model has none but the plain one, so the tensors of their terms are drawn.
 #[derive(Debug, Args)]
 pub(super) struct Demo {
     /// The folder of golden cases; that of the source tree unless given
@@ -30,10 +33,25 @@ pub(super) struct Demo {
 
 /// The cases: real activations.
 const CASES: [&str; 2] = ["real_minilm_layer0", "real_minilm_layer2"];
+/// The case that also runs under scores, in f32.
+const SCORED: &str = CASES[0];
+/// Of what is drawn for their terms.
+const SEED: u64 = 1;
 /// Samples of a time.
 const SAMPLES: usize = 7;
 /// One submission computes as often as takes about this long, so that what a submission costs does not count.
 const SUBMISSION_S: f64 = 0.02;
+
+/// What a line computes.
+struct Setting<'c> {
+    case: &'c Attention,
+    label: String,
+    /// In f32.
+    call: wgpu_attention::Attention,
+    pattern: AnyPattern,
+    /// The case's, and those of the score's terms.
+    tensors: Owned<f32>,
+}
 
 /// A line of the table.
 struct Line {
@@ -84,7 +102,9 @@ impl Demo {
         say!(
             "\ntime: wall clock of one call, median of {SAMPLES} submissions of several calls each, after a warm-up; without"
         )?;
-        say!("upload, compilation and read-back. GFLOP/s: 2 (d + dv) per kept pair.")?;
+        say!(
+            "upload, compilation and read-back. GFLOP/s: 2 (d + dv) per kept pair, with relative rows 2 (2 d + dv)."
+        )?;
         let Totals { verified, failed, worst } = totals;
         let verdict = if failed == 0 { "all verified".into() } else { format!("{failed} FAILED") };
         let engines = match devices.len() {
@@ -131,31 +151,84 @@ fn patterns(case: &Attention) -> Result<[(&'static str, AnyPattern); 3]> {
     ])
 }
 
+/// The case under each pattern.
+fn plain(case: &Attention) -> Result<Vec<Setting<'_>>> {
+    let setting = |(label, pattern): (&str, AnyPattern)| Setting {
+        case,
+        label: label.into(),
+        call: case.call.clone(),
+        pattern,
+        tensors: case.tensors.clone(),
+    };
+    Ok(patterns(case)?.into_iter().map(setting).collect())
+}
+
+/// The scores: what is added, one more product, one more logit; over the scale of the case.
+fn scores(case: &Attention) -> [(&'static str, Score); 4] {
+    let (plain, shape) = (&case.call.score, case.call.shape);
+    let rows = Relative::new(shape.kv_len as i32 - 1, shape.kv_len + shape.q_len - 1).u(true).w(true);
+    [
+        ("t5", plain.clone().with(Buckets::new(32, 128).bidirectional(true))),
+        ("alibi", plain.clone().with(Alibi::default())),
+        ("relative", plain.clone().with(rows)),
+        ("sinks", plain.clone().with(Sinks)),
+    ]
+}
+
+/// The case under each score, over all keys and those of the past. The tensors of the terms are drawn.
+fn scored(case: &Attention) -> Result<Vec<Setting<'_>>> {
+    let [full, causal, _] = patterns(case)?;
+    let mut settings = vec![];
+    for (name, score) in scores(case) {
+        let call = case.call.clone().score(score);
+        let terms = random::<f32, f32>(&call, Kind::Normal, SEED)?.terms;
+        for (label, pattern) in [&full, &causal] {
+            settings.push(Setting {
+                case,
+                label: format!("{label} + {name}"),
+                call: call.clone(),
+                pattern: pattern.clone(),
+                tensors: Owned { terms: terms.clone(), ..case.tensors.clone() },
+            });
+        }
+    }
+    Ok(settings)
+}
+
 fn on_device(device: &Device, gpu: &Gpu, cases: &[(&str, Attention)], totals: &mut Totals) -> Result<()> {
     say!("\n{device}, driver {}", device.driver())?;
     heading()?;
     for (name, case) in cases {
-        for (label, pattern) in patterns(case)? {
+        for setting in plain(case)? {
             for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
                 let element = ElementType::from(dtype);
-                let line = typed!(element, E => kernel::<E>(gpu, case, &pattern));
-                row([name, label, element.name()], line, totals)?;
+                let line = typed!(element, E => kernel::<E>(gpu, &setting));
+                row([name, &setting.label, element.name()], line, totals)?;
             }
+        }
+    }
+    say!(
+        "under scores (the model has none of these: bucket table, relative rows, u, w and sinks are drawn, seed {SEED}; ALiBi has the paper's slopes)"
+    )?;
+    for (name, case) in cases.iter().filter(|(name, _)| *name == SCORED) {
+        for setting in scored(case)? {
+            row([name, &setting.label, "f32"], kernel::<f32>(gpu, &setting), totals)?;
         }
     }
     Ok(())
 }
 
-/// The kernel under one pattern in one element type.
-fn kernel<E: Element>(gpu: &Gpu, case: &Attention, pattern: &AnyPattern) -> Result<Line> {
-    let tensors = case.rounded::<E, E>().map_err(anyhow::Error::msg)?;
-    let (attention, inputs) = (case.call.clone().storage(Storage::all(E::TYPE)), tensors.inputs());
+/// The kernel in one setting and one element type.
+fn kernel<E: Element>(gpu: &Gpu, setting: &Setting<'_>) -> Result<Line> {
+    let Setting { case, call, pattern, .. } = setting;
+    let tensors = setting.tensors.rounded::<E, E>().map_err(anyhow::Error::msg)?;
+    let (attention, inputs) = (call.clone().storage(Storage::all(E::TYPE)), tensors.inputs());
     let parts = Parts::lower(pattern, BlockGrid::from(&attention.shape))?;
     let plan = gpu.kernels().attention_parts(&attention, &parts)?;
     let call = block_on(Call::upload(gpu, &plan, &inputs, false))?;
     block_on(call.compute(1))?;
     let output = block_on(call.read::<E>())?;
-    let (against, oracle) = match E::TYPE == ElementType::F32 && *pattern == case.pattern {
+    let (against, oracle) = match E::TYPE == ElementType::F32 && setting.is_the_cases() {
         true => ("expected", expected(case)),
         false => ("f64", Against::Reference),
     };
@@ -168,7 +241,7 @@ fn kernel<E: Element>(gpu: &Gpu, case: &Attention, pattern: &AnyPattern) -> Resu
     let sample = |_| Ok(block_on(call.compute(times))?.as_secs_f64() / times as f64);
     let time_s = median((0..SAMPLES).map(sample).collect::<Result<_>>()?);
     let path = plan.path().path.to_string();
-    let useful_flops = attention.shape.flops(parts.kept());
+    let useful_flops = attention.flops(parts.kept());
     Ok(Line { report: Some((against, report)), path, time_s, useful_flops })
 }
 
@@ -178,20 +251,21 @@ fn on_cpu(cases: &[(&str, Attention)], totals: &mut Totals) -> Result<()> {
     )?;
     heading()?;
     for (name, case) in cases {
-        for (label, pattern) in patterns(case)? {
-            row([name, label, "f64"], reference(case, &pattern), totals)?;
+        for setting in plain(case)? {
+            row([name, &setting.label, "f64"], reference(&setting), totals)?;
         }
     }
     Ok(())
 }
 
-/// The reference under one pattern.
-fn reference(case: &Attention, pattern: &AnyPattern) -> Result<Line> {
-    let (attention, inputs) = (&case.call, case.tensors.inputs());
+/// The reference in one setting.
+fn reference(setting: &Setting<'_>) -> Result<Line> {
+    let Setting { case, call: attention, pattern, .. } = setting;
+    let inputs = setting.tensors.inputs();
     let start = Instant::now();
     let exact = attention_with(attention, &inputs, pattern)?;
     let time_s = start.elapsed().as_secs_f64();
-    let report = if *pattern == case.pattern {
+    let report = if setting.is_the_cases() {
         let narrow = |values: &[f64]| values.iter().map(|&x| x as f32).collect::<Vec<f32>>();
         let output = Output { out: narrow(&exact.out), lse: Some(narrow(&exact.lse)) };
         let by = (pattern as _, None);
@@ -200,7 +274,14 @@ fn reference(case: &Attention, pattern: &AnyPattern) -> Result<Line> {
         None
     };
     let kept = Parts::lower(pattern, BlockGrid::from(&attention.shape))?.kept();
-    Ok(Line { report, path: "reference".into(), time_s, useful_flops: attention.shape.flops(kept) })
+    Ok(Line { report, path: "reference".into(), time_s, useful_flops: attention.flops(kept) })
+}
+
+impl Setting<'_> {
+    /// Whether the expected values of the case are those of the setting.
+    fn is_the_cases(&self) -> bool {
+        (&self.pattern, &self.call) == (&self.case.pattern, &self.case.call)
+    }
 }
 
 fn expected(case: &Attention) -> Against<'_> {
@@ -217,7 +298,7 @@ fn row([name, label, dtype]: [&str; 3], line: Result<Line>, totals: &mut Totals)
         Ok(line) => line,
         Err(error) => {
             (totals.verified, totals.failed) = (totals.verified + 1, totals.failed + 1);
-            return say!("{name:<19} {label:<15} {dtype:<5} FAILED: {}", one_line(&format!("{error:#}")));
+            return say!("{name:<19} {label:<17} {dtype:<5} FAILED: {}", one_line(&format!("{error:#}")));
         }
     };
     let (mut ratio, mut against, mut verdict) = ("-".into(), "-", String::new());
@@ -251,7 +332,7 @@ fn print(
     verdict: &str,
 ) -> Result<()> {
     say!(
-        "{case:<19} {pattern:<15} {dtype:<5} {path:<10} {ratio:>11}  {against:<9} {time:>10} {speed:>9}{verdict}"
+        "{case:<19} {pattern:<17} {dtype:<5} {path:<10} {ratio:>11}  {against:<9} {time:>10} {speed:>9}{verdict}"
     )
 }
 

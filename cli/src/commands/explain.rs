@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::time::Instant;
 use wgpu_attention::wgpu::DeviceType;
 use wgpu_attention::wgsl::TileLimits;
-use wgpu_attention::{Attention, AttentionShape, KernelPath, Parts, Schedule};
+use wgpu_attention::{Attention, AttentionShape, ElementType, KernelPath, Parts, Schedule};
 
 /// What a plan for a pattern will do and what it costs: pairs, memory, time to build, kernel path and why
 ///
@@ -51,6 +51,8 @@ struct Explanation {
     kv_dtype: &'static str,
     /// The terms of the score; `plain` without any.
     score: String,
+    /// What the caller gives for them.
+    score_tensors: Vec<ScoreTensor>,
     /// Passes of the kernel, each over pairs of its own.
     parts: usize,
     /// Attended pairs, over all batch items and heads.
@@ -65,7 +67,7 @@ struct Explanation {
     scratch_bytes: u64,
     /// From the pattern to the mask, on the CPU.
     build_s: f64,
-    /// Floating-point operations on the kept pairs.
+    /// Floating-point operations on the kept pairs, with those of relative rows.
     useful_flops: f64,
     /// The same on the visited pairs.
     visited_flops: f64,
@@ -86,6 +88,13 @@ struct Explanation {
     /// Where much more is visited than kept: why.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
+}
+
+/// A tensor that a term of the score needs, f32.
+#[derive(Serialize)]
+struct ScoreTensor {
+    name: &'static str,
+    elements: usize,
 }
 
 /// Dispatches of the same workgroups.
@@ -173,6 +182,12 @@ impl Explain {
             dtype: call.storage.q.name(),
             kv_dtype: call.storage.kv.name(),
             score: call.score.to_string(),
+            score_tensors: call
+                .score
+                .tensors(shape)
+                .into_iter()
+                .map(|tensor| ScoreTensor { name: tensor.name, elements: tensor.len })
+                .collect(),
             parts: 0,
             kept,
             visited,
@@ -181,8 +196,8 @@ impl Explain {
             scratch_bytes: 0,
             splits: 1,
             build_s: 0.0,
-            useful_flops: shape.flops(kept),
-            visited_flops: shape.flops(visited),
+            useful_flops: call.flops(kept),
+            visited_flops: call.flops(visited),
             path: String::new(),
             why: String::new(),
             tile: [0; 3],
@@ -197,6 +212,12 @@ impl Explain {
 }
 
 impl Explanation {
+    /// `; relative_rows 64.0 KiB`: of each tensor that the caller gives for the score.
+    fn tensors(&self) -> String {
+        let size = |it: &ScoreTensor| bytes((it.elements * ElementType::F32.size_bytes()) as u64);
+        self.score_tensors.iter().map(|it| format!("; {} {}", it.name, size(it))).collect()
+    }
+
     fn print(&self) -> Result<()> {
         let Self { q, k, v, tile: [rows, keys, lanes], .. } = self;
         let dispatches = match (self.dispatches, self.workgroups, &self.dispatches_elsewhere) {
@@ -214,7 +235,7 @@ impl Explanation {
         let lines = [
             ("pattern", self.pattern.to_string()),
             ("shape", format!("q {q:?}, k {k:?}, v {v:?} in {dtype}")),
-            ("score", self.score.clone()),
+            ("score", format!("{}{}", self.score, self.tensors())),
             ("parts", self.parts.to_string()),
             ("kept", format!("{} pairs, {:.4} GFLOP", grouped(self.kept), self.useful_flops / 1e9)),
             ("visited", format!("{} pairs, {:.3} x kept", grouped(self.visited), self.waste)),

@@ -1,9 +1,10 @@
 //! A call whose tensors are those of a file: `run` and `weights`.
 
 use crate::case::pattern_tensors;
+use crate::distances::DistanceArgs;
 use crate::element::Dtype;
 use crate::pattern::{self, PatternArgs};
-use crate::score::{self, DistanceArgs, ScoreArgs, Terms};
+use crate::score::{self, ScoreArgs, Terms};
 use crate::shapes::attention_shape;
 use crate::tensors::{self, Tensor, Tensors, wrong};
 use anyhow::{Context, Result};

@@ -26,7 +26,7 @@ use wgpu_attention_bench::typed;
 /// batch, or without batch and heads, where those are 1); optionally `bias`, broadcast over [B, H, Lq, Lk] and added to the scores,
 /// and `temperature` [H], by which those of each head are divided first; `sinks` [H], one more logit per head without a value;
 /// `alibi_slopes` [H], or `slopes` with `--alibi=given`; with buckets in `--score`, `bucket_table` [buckets, H]; with
-/// `--first-distance`, `r`, `u` and `w`, or `distance_bias` [H or 1, R]; for segments, `s` [H, D], `seg_embed` [2, H, D] and the
+/// `--first-distance`, `r`, `u` and `w`, and `distance_bias` [H or 1, R], also beside `bias`; for segments, `s` [H, D], `seg_embed` [2, H, D] and the
 /// integers `seg_q` [B, Lq] and `seg_k` [B, Lk]; and, where the pattern has `mask` or `blocks` without values of their own, `mask`
 /// or `layout`. Any other tensor is named: it is not used. The result is
 /// written as a whole or not at all: `out` with the axes of q, and `lse` [B, H, Lq] on request.

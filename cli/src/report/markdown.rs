@@ -1,5 +1,6 @@
 //! The table of the README: made from the records beside it, between two marks.
 
+use super::costs;
 use super::trends::Group;
 use super::view::digits;
 use crate::output::seconds;
@@ -22,6 +23,9 @@ pub(crate) fn markdown(records: &[Record]) -> String {
             if let Some(crossings) = group.crossings_text() {
                 text += &format!("   * {}\n", escaped(&crossings));
             }
+        }
+        for line in costs::lines(&adapter.cases) {
+            text += &format!("   * {}\n", escaped(&line));
         }
     }
     for (record, adapter) in dead {

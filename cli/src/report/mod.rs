@@ -5,12 +5,14 @@
 //! | `page/` | one HTML file with everything, nothing from outside |
 //! | `plots/` | its pictures |
 //! | `trends.rs` | patterns by length: which is fastest, where one overtakes the other |
+//! | `costs.rs` | scores beside the plain one: what each costs |
 //! | `rows.rs` | CSV |
 //! | `markdown.rs` | the table of the README |
 //! | `compare/` | runs side by side, and what of their difference is not noise |
 //! | `view.rs` | names and words that these share |
 
 pub(crate) mod compare;
+mod costs;
 pub(crate) mod markdown;
 mod page;
 mod plots;

@@ -19,6 +19,8 @@ struct Row {
     known_as: Option<String>,
     kernel: String,
     pattern: Option<String>,
+    score: Option<String>,
+    score_text: Option<String>,
     path: Option<String>,
     dtype: String,
     length: usize,
@@ -67,6 +69,8 @@ impl Row {
             known_as: case.known_as.clone(),
             kernel: case.kernel.name().into(),
             pattern: case.pattern.clone(),
+            score: case.score.clone(),
+            score_text: case.score_text.clone(),
             path: case.path.clone(),
             dtype: case.dtype.clone(),
             length: case.shape.length(),
@@ -124,6 +128,8 @@ mod tests {
     fn what_is_written_is_read_again() -> Result<()> {
         let mut record = sample();
         record.adapters[0].name = "a \"quoted\", name\nof two lines; =1+1".into();
+        let case = &mut record.adapters[0].cases[0];
+        (case.score, case.score_text) = (Some("t5".into()), Some("buckets:count=32,max_distance=128".into()));
         let records = [record, sample()];
         let written = rows(&records);
         assert_eq!(written.len(), 2 * 35, "every case of every adapter of every record");
@@ -131,6 +137,7 @@ mod tests {
         let read: Vec<Row> =
             csv::Reader::from_reader(text.as_bytes()).deserialize().collect::<Result<_, _>>()?;
         assert_eq!(read, written);
+        assert!(text.contains(",full,t5,\"buckets:count=32,max_distance=128\","), "{text}");
         Ok(())
     }
 }

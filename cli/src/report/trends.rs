@@ -13,7 +13,7 @@ pub(super) const TIE: f64 = 0.02;
 
 /// Self-attention of the same sizes but for the length.
 pub(super) struct Group<'a> {
-    /// `f32, 1 head, d 64`
+    /// `f32, 1 head, d 64`, or `f32, 1 head, d 64, score alibi`
     pub(super) title: String,
     /// In the order of the record.
     pub(super) patterns: Vec<&'a str>,
@@ -166,8 +166,15 @@ fn pattern(case: &Case) -> Option<&str> {
     }
 }
 
-/// Everything but the length; none where queries and keys differ in number.
+/// Everything but the pattern and the length; none where queries and keys differ in number. Scores are apart: who has one has no use for a
+/// pattern's time under another.
 fn title(case: &Case) -> Option<String> {
+    let sizes = sizes(case)?;
+    Some(case.score.iter().fold(sizes, |title, score| format!("{title}, score {score}")))
+}
+
+/// Everything but pattern, score and length; none where queries and keys differ in number.
+pub(super) fn sizes(case: &Case) -> Option<String> {
     let Shape::Attention { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim } = case.shape else {
         return None;
     };
@@ -223,6 +230,27 @@ mod tests {
         );
         // Alone at its length.
         assert!(groups[0].time("bigbird", 4096).is_some() && groups[0].fastest(4096).is_none());
+    }
+
+    /// The same times once more, under a score: a group of its own, and the plain one is as it was.
+    #[test]
+    fn scores_are_groups_of_their_own() {
+        let mut record = sample();
+        let cases = &mut record.adapters[0].cases;
+        let scored = cases.iter().filter(|case| case.pattern.is_some()).cloned().map(|case| Case {
+            name: format!("{} scored", case.name),
+            score: Some("t5".into()),
+            ..case
+        });
+        let scored: Vec<_> = scored.collect();
+        cases.extend(scored);
+        let groups = Group::of(&record.adapters[0].cases);
+        let titles: Vec<_> = groups.iter().map(|group| group.title.as_str()).collect();
+        assert_eq!(titles, ["f32, 1 head, d 64", "f32, 1 head, d 64, score t5"]);
+        assert_eq!(groups[0].patterns, groups[1].patterns);
+        assert!(
+            groups[1].fastest_text().starts_with("Fastest pattern by length (f32, 1 head, d 64, score t5): ")
+        );
     }
 
     #[test]

@@ -159,12 +159,31 @@ fn plans_are_explained() {
         assert_eq!((&it["score"], &it["dtype"]), (&score.into(), &"f32".into()), "{it}");
         assert_eq!(it["kv_dtype"], "f16", "{it}");
     }
+    // What its terms need, and one more product for each pair.
+    for where_it_runs in [&["--heads"][..], &["--cpu-only", "--heads"]] {
+        let rows = "relative:first_distance=63,rows=64,u=true,w=true + sinks";
+        let it = explain(&[&["causal", "--len", "64", "--score", rows], where_it_runs, &["2"]].concat());
+        let tensors = serde_json::json!([
+            {"name": "relative_rows", "elements": 2 * 64 * 64}, {"name": "relative_biases", "elements": 2 * 2 * 64},
+            {"name": "sinks", "elements": 2},
+        ]);
+        assert_eq!(it["score_tensors"], tensors, "{it}");
+        let kept = 2 * 64 * 65 / 2;
+        assert_eq!(
+            (&it["kept"], it["useful_flops"].as_f64()),
+            (&kept.into(), Some(f64::from(kept * 2 * 3 * 64)))
+        );
+    }
     let none = explain(&["causal", "--len", "8", "--kv-len", "0"]);
     assert_eq!((&none["kept"], &none["visited"]), (&0.into(), &0.into()), "{none}");
 
     let text = wgpu_attention(["explain", "--pattern", "causal", "--len", "1048576", "--cpu-only"]).good();
     assert!(text.contains("\nkept        549 756 338 176 pairs"), "{text}");
     assert!(text.contains("\npath        scalar: no adapter was asked"), "{text}");
+    let text =
+        wgpu_attention(["explain", "--pattern", "causal", "--len", "64", "--score", "sinks", "--cpu-only"])
+            .good();
+    assert!(text.contains("\nscore       sinks; sinks 4 bytes\n"), "{text}");
 }
 
 /// Without a device the same is said as with one, as far as it can be said: how the keys are split, and the scratch of that,
@@ -201,6 +220,10 @@ fn explanations_that_cannot_be() {
         (&["full", "--len", "5000000000"], "need"),
         (&["full", "--len", "8", "--softcap", "-1"], "softcap: need a finite normal number above 0, got -1"),
         (&["strided:stride=0,part=both,causal=true", "--len", "8"], "stride"),
+        (
+            &["full", "--len", "8", "--score", "relative:first_distance=7,rows=8"],
+            "relative: need rows of the distances -7 to 7, which the pattern keeps, or `clip`, got rows of 0 to 7",
+        ),
     ] {
         let error = wgpu_attention(["explain", "--cpu-only", "--pattern"].iter().chain(args)).refused(1);
         assert!(error.contains(needle), "{args:?}: {error}");

@@ -18,11 +18,66 @@ fn cases(record: &Value) -> Vec<&Value> {
 fn cases_and_schema_can_be_printed_without_an_adapter() {
     let quick = without_adapter(["bench", "--list"]).good();
     assert!(quick.lines().any(|line| line == "attention/causal f32 b1 h1 n1024 d64"), "{quick}");
+    for case in [
+        "attention/full+t5 f32 b1 h1 n1024 d64",
+        "attention/causal+custom f32 b1 h1 n1024 d64",
+        "backward/causal+txl f32 b1 h1 n512 d64",
+    ] {
+        assert!(quick.lines().any(|line| line == case), "{case}: {quick}");
+    }
     let published =
         without_adapter(["bench", "--suite", "standard", "--list", "--filter", "BigBird-base"]).good();
     let schema = without_adapter(["bench", "--schema"]).good();
     assert!(schema.contains("\"title\": \"Record\""), "{schema}");
     assert_eq!(published, "attention/bigbird f16 b1 h12 n4096 d64 (BigBird-base)\n");
+}
+
+/// By their names, and by what their text says.
+#[test]
+fn scores_are_found_by_filters() {
+    let list = |filter: &str| {
+        let text = without_adapter(["bench", "--suite", "standard", "--list", "--filter", filter]).good();
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let alibi = list("causal+alibi");
+    assert!(alibi.contains(&"attention/causal+alibi f16 b1 h8 n8192 d64".to_owned()), "{alibi:?}");
+    assert!(alibi.iter().all(|name| name.contains("/causal+alibi ")), "{alibi:?}");
+    let relative = list("relative:");
+    for name in ["/causal+txl ", "/full+xlnet ", "/causal+music ", "/window+shaw "] {
+        assert!(relative.iter().any(|case| case.contains(name)), "{name}: {relative:?}");
+    }
+    assert!(!relative.iter().any(|case| case.contains("alibi") || !case.contains('+')), "{relative:?}");
+    let clipped = list("clip=true");
+    assert!(!clipped.is_empty() && clipped.iter().all(|case| case.contains("+shaw ")), "{clipped:?}");
+}
+
+/// A case with a score in the terminal's table, the record, the table of `report`, and `compare`.
+#[test]
+fn a_score_is_timed_and_said() {
+    let scratch = Scratch::new("bench-score");
+    let (file, csv) = (scratch.file("x.json"), scratch.file("x.csv"));
+    let name = "attention/causal+sinks f32 b1 h1 n1024 d64";
+    let run =
+        ["bench", "--adapter", "0", "--filter", "causal+sinks", "--json", &file, "--csv", &csv, "--quiet"];
+    let text = wgpu_attention(run).good();
+    assert!(text.contains(&format!("| {name} |")) && text.contains("0 failed verification"), "{text}");
+    let record = record(&file);
+    let [case] = cases(&record)[..] else { panic!("need one case: {record}") };
+    assert_eq!(
+        (&case["name"], &case["pattern"], &case["score"], &case["score_text"]),
+        (&name.into(), &"causal".into(), &"sinks".into(), &"sinks".into())
+    );
+    assert_eq!(case["verification"]["pass"], true);
+    // 2 (d + dv) for each pair; q, k, v, out, and one sink.
+    assert_eq!(case["cost"]["useful_flop"], 256.0 * f64::from(1024 * 1025 / 2));
+    assert!(case["cost"]["bytes"].as_f64() >= Some(f64::from(4 * (4 * 1024 * 64 + 1))), "{case}");
+    let models = record["models"].as_array().expect("models");
+    assert!(models.iter().any(|model| model["name"] == "relative rows"), "{models:?}");
+    let csv = std::fs::read_to_string(csv).expect("the table");
+    assert!(csv.lines().next().is_some_and(|head| head.contains(",pattern,score,score_text,path,")), "{csv}");
+    assert!(csv.contains(",causal,sinks,sinks,"), "{csv}");
+    let same = without_adapter(["compare", &file, &file]).good();
+    assert!(same.contains(name) && same.contains("1 cases in both: 1 same"), "{same}");
 }
 
 #[test]

@@ -6,12 +6,30 @@ use super::support::{File, Scratch, golden, wgpu_attention, without_adapter};
 fn real_activations_are_verified() {
     let text = wgpu_attention(["demo"]).good();
     for line in [
-        "real_minilm_layer0  full            f32   scalar",
-        "real_minilm_layer2  window 32+1+32  bf16  scalar",
+        "real_minilm_layer0  full              f32   scalar",
+        "real_minilm_layer2  window 32+1+32    bf16  scalar",
+        "under scores (the model has none of these: bucket table, relative rows, u, w and sinks are drawn, seed 1;",
+        "real_minilm_layer0  full + t5         f32   scalar",
+        "real_minilm_layer0  causal + t5       f32   scalar",
+        "real_minilm_layer0  full + alibi      f32   scalar",
+        "real_minilm_layer0  causal + alibi    f32   scalar",
+        "real_minilm_layer0  full + relative   f32   scalar",
+        "real_minilm_layer0  causal + relative f32   scalar",
+        "real_minilm_layer0  full + sinks      f32   scalar",
+        "real_minilm_layer0  causal + sinks    f32   scalar",
     ] {
         assert!(text.contains(line), "{text}");
     }
-    assert!(text.contains("real_minilm_layer2  full            f64   reference"), "{text}");
+    assert!(text.contains("real_minilm_layer2  full              f64   reference"), "{text}");
+    // Each is compared, and with something else than the plain score: none is the line of another.
+    let scored: Vec<_> =
+        text.lines().filter(|line| line.starts_with("real_") && line.contains(" + ")).collect();
+    let adapters = text.matches("under scores (").count();
+    assert!(adapters > 0 && scored.len() == 8 * adapters, "{text}");
+    for line in scored {
+        let ratio: f64 = line.split_whitespace().nth(6).and_then(|it| it.parse().ok()).expect("error/bound");
+        assert!(ratio > 0.0 && ratio <= 1.0 && line.contains(" f64 "), "{line}");
+    }
     let summary = text.lines().last().expect("a summary");
     assert!(
         summary.contains("and the CPU reference compared: all verified, worst error/bound 0."),

@@ -4,6 +4,7 @@
 
 mod answers;
 mod bench;
+mod biases;
 mod compare;
 mod demo;
 mod faults;

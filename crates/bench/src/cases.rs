@@ -1,9 +1,10 @@
 //! What is computed: one value is a test (`subject/` verifies it) and a benchmark.
 
 use crate::record::{Direction, Kernel, Shape};
+use crate::scores;
 use wgpu_attention::{
     AddShape, AnyPattern, Attention, AttentionShape, ElementType, EmbedShape, FeedForwardShape, LshOptions,
-    MatmulShape, NormKind, NormShape, RotaryShape, SoftmaxShape,
+    MatmulShape, NormKind, NormShape, RotaryShape, Score, SoftmaxShape,
 };
 
 /// A case.
@@ -141,16 +142,47 @@ impl Spec {
         format!("{kernel} {dtype} {sizes}{known}")
     }
 
+    /// With the pattern and the score: `attention/causal+alibi`.
     fn kernel_name(&self) -> String {
+        let score = self.score_name().map(|name| format!("+{name}")).unwrap_or_default();
         match &self.work {
-            Work::Attention { pattern, .. } => format!("attention/{}", pattern.name),
-            Work::Backward { pattern, .. } => format!("backward/{}", pattern.name),
-            Work::Lsh { options, .. } => format!("lsh{}", if options.causal { "/causal" } else { "" }),
+            Work::Attention { pattern, .. } => format!("attention/{}{score}", pattern.name),
+            Work::Backward { pattern, .. } => format!("backward/{}{score}", pattern.name),
+            Work::Lsh { options, .. } => {
+                format!("lsh{}{score}", if options.causal { "/causal" } else { "" })
+            }
             Work::FeedForward(it) => {
                 format!("feed_forward/{}{}", it.activation, if it.gated { "-gated" } else { "" })
             }
             _ => self.kernel().name().into(),
         }
+    }
+
+    /// Whether a filter takes the case: by a part of its name, or of the text of its score.
+    pub fn matches(&self, filter: &str) -> bool {
+        self.name().contains(filter) || self.score_text().is_some_and(|text| text.contains(filter))
+    }
+
+    /// The call of a kernel of attention.
+    fn attention(&self) -> Option<&Attention> {
+        match &self.work {
+            Work::Attention { attention, .. }
+            | Work::Backward { attention, .. }
+            | Work::Lsh { attention, .. } => Some(attention),
+            _ => None,
+        }
+    }
+
+    /// The short name of its score; none where that is the plain one, or there is no attention.
+    pub fn score_name(&self) -> Option<String> {
+        let attention = self.attention()?;
+        scores::name(&attention.score, &attention.shape)
+    }
+
+    /// The text of its score, likewise.
+    pub fn score_text(&self) -> Option<String> {
+        let score = &self.attention()?.score;
+        (*score != Score::new()).then(|| score.to_string())
     }
 
     /// Forward, or its gradients.
@@ -250,5 +282,26 @@ mod tests {
         let shape = AttentionShape::new(1, 8, 512, 64);
         assert_eq!(name(shape), "attention/causal f32 b1 h8 n512 d64 (Example)");
         assert_eq!(name(shape.kv_heads(2).q_len(1)), "attention/causal f32 b1 h8/2 q1 k512 d64 (Example)");
+    }
+
+    #[test]
+    fn names_and_filters_know_scores() {
+        let shape = AttentionShape::new(1, 1, 512, 64);
+        let with = |name: &str| shape.score(scores::score(name, &shape).expect("a score"));
+        let pattern = || pattern("causal", 512).unwrap();
+        let spec = |work| Spec { known_as: None, work };
+        let forward = spec(Work::Attention { attention: with("txl"), pattern: pattern() });
+        assert_eq!(forward.name(), "attention/causal+txl f32 b1 h1 n512 d64");
+        assert_eq!(
+            forward.score_text().as_deref(),
+            Some("relative:first_distance=511,rows=512,u=true,w=true")
+        );
+        assert!(["+txl", "causal+txl f32", "relative:first", "u=true"].iter().all(|it| forward.matches(it)));
+        assert!(!forward.matches("music") && !forward.matches("causal f32"));
+        let backward = spec(Work::Backward { attention: with("alibi"), pattern: pattern() });
+        assert_eq!(backward.name(), "backward/causal+alibi f32 b1 h1 n512 d64");
+        let plain = spec(Work::Attention { attention: shape.into(), pattern: pattern() });
+        assert!(plain.score_text().is_none() && plain.score_name().is_none() && !plain.matches("plain"));
+        assert!(plain.matches("causal f32"));
     }
 }

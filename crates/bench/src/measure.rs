@@ -112,6 +112,8 @@ impl Case {
             kernel: spec.kernel(),
             pattern: pattern.map(|pattern| pattern.name.into()),
             pattern_text: pattern.map(|pattern| cut(&pattern.text)),
+            score: spec.score_name(),
+            score_text: spec.score_text(),
             path: None,
             dtype: spec.element().to_string(),
             shape: spec.shape(),

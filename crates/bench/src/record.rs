@@ -1,7 +1,8 @@
 //! What `bench` writes: one JSON file a run, with every raw sample.
 //!
 //! The types are the schema; `bench --schema` prints it, and `schema/` keeps it. Units: seconds, bytes, floating-point operations (an fma is two), and those a second.
-//! A number that has no finite value is `null`. Any change of the fields is another [`FORMAT`].
+//! A number that has no finite value is `null`. A field that is left out where it has nothing to say may come to a format: records without
+//! it stay what they were, and programs that do not know it refuse the others by its name. Any other change is another [`FORMAT`].
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ pub struct Record {
     pub date: String,
     /// `quick`, `standard` or `full`.
     pub suite: String,
-    /// Only cases with this in their name, where it was given.
+    /// Only cases with this in their name, or in the text of their score, where it was given.
     pub filter: Option<String>,
     /// Every case is there; false while the run goes on, and after an interruption.
     pub complete: bool,
@@ -199,6 +200,12 @@ pub struct Case {
     pub pattern: Option<String>,
     /// The pattern as `--pattern` takes it; the end of a long one is cut off (`…`).
     pub pattern_text: Option<String>,
+    /// The short name of the score (attention only): `alibi`, `txl`, ... Left out of plain scores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<String>,
+    /// The score as `--score` takes it, with its sizes; a term of one's own by its name alone. Left out of plain scores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score_text: Option<String>,
     /// The kernel path that the plan chose; none before it was planned.
     pub path: Option<String>,
     /// `f32`, `f16` or `bf16`.
@@ -323,7 +330,7 @@ pub struct Verification {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cost {
-    /// FLOP on the pairs that the pattern keeps.
+    /// FLOP on the pairs that the pattern keeps: what of a score is counted, the models say.
     pub useful_flop: f64,
     /// FLOP on the pairs that the kernel visits.
     pub executed_flop: f64,

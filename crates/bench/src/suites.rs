@@ -2,6 +2,7 @@
 
 use crate::cases::{NamedPattern, PATTERNS, QUADRATIC, Spec, Work, pattern};
 use crate::record::Rules;
+use crate::scores::score;
 use wgpu_attention::{
     Activation, AddShape, Attention, AttentionShape, ElementType, EmbedShape, FeedForwardShape, LshOptions,
     MatmulShape, NormKind, NormShape, RotaryShape, SoftmaxShape, Storage,
@@ -13,9 +14,9 @@ use ElementType::{Bf16, F16, F32};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Suite {
-    /// Under two minutes on a software adapter: one head, short sequences, every kernel
+    /// Under two minutes on a software adapter: one head, short sequences, every kernel, some scores
     Quick,
-    /// Every pattern from 512 to 65536, published workloads by name, decoding
+    /// Every pattern from 512 to 65536, published workloads by name, decoding, published scores
     Standard,
     /// Also every element type, head sizes 64 and 128, and a million keys
     Full,
@@ -47,6 +48,13 @@ impl Suite {
             Self::Quick => Rules { max_s: 1.5, cold_bytes: 32 << 20, ..rules },
             Self::Standard | Self::Full => rules,
         }
+    }
+
+    /// The cases that a filter takes; all of them without one.
+    pub fn filtered(self, filter: Option<&str>) -> Vec<Spec> {
+        let mut specs = self.cases();
+        specs.retain(|spec| filter.is_none_or(|filter| spec.matches(filter)));
+        specs
     }
 
     /// The cases, each once.
@@ -81,11 +89,28 @@ fn quick() -> Vec<Spec> {
     for name in ["full", "causal", "window", "bigbird"] {
         specs.push(backward(name, AttentionShape::new(1, 1, 2048, 64)));
     }
+    specs.extend(quick_scores());
     specs.push(decode(8, 1, 2048, F32));
     specs.push(lsh(AttentionShape::new(1, 1, 2048, 64), None));
     specs.push(of(Work::Matmul(MatmulShape::new(512, 512, 512))));
     specs.push(of(Work::FeedForward(FeedForwardShape::new(256, 256, 1024, Activation::GeluTanh))));
     specs.extend(small(1024, 1024, F32));
+    specs
+}
+
+/// What is added, what is one more product, what is one more logit, what acts on weights, and a text of one's own.
+fn quick_scores() -> Vec<Spec> {
+    let shape = |len| AttentionShape::new(1, 1, len, 64);
+    let mut specs = vec![];
+    for (pattern, score) in
+        [("full", "t5"), ("causal", "alibi"), ("causal", "txl"), ("causal", "sinks"), ("causal", "dropout")]
+    {
+        specs.push(dense(pattern, scored(score, shape(1024))));
+    }
+    specs.extend(own_text("causal", shape(1024)));
+    specs.push(backward("causal", scored("alibi", shape(1024))));
+    // The reference takes its time for the gradients of products with rows.
+    specs.push(backward("causal", scored("txl", shape(512))));
     specs
 }
 
@@ -124,6 +149,45 @@ fn standard() -> Vec<Spec> {
     specs.push(of(Work::FeedForward(llama)));
     specs.extend(small(8192, 4096, F32));
     specs.extend(small(8192, 4096, F16));
+    specs.extend(standard_scores());
+    specs
+}
+
+/// Those that models have most by length, all others once; gradients.
+fn standard_scores() -> Vec<Spec> {
+    let shape = |len| AttentionShape::new(1, 8, len, 64);
+    let halves = |score: &str, len: usize| scored(score, shape(len)).storage(Storage::all(F16));
+    let mut specs = vec![];
+    for (pattern, scores) in [
+        ("full", &["alibi", "t5", "shaw", "sinks"][..]),
+        ("causal", &["alibi", "t5", "shaw", "txl", "sinks"]),
+        ("window", &["alibi", "t5", "shaw", "txl", "sinks"]),
+    ] {
+        for score in scores {
+            specs.extend([1024, 2048, 4096, 8192].map(|len| dense(pattern, halves(score, len))));
+        }
+    }
+    for (pattern, score) in [
+        ("full", "xlnet"),
+        ("causal", "music"),
+        ("causal", "softcap"),
+        ("full", "temperature"),
+        ("causal", "dropout"),
+        ("full", "bias"),
+    ] {
+        specs.push(dense(pattern, halves(score, 4096)));
+    }
+    specs.extend(own_text("causal", shape(4096).storage(Storage::all(F16))));
+    for (pattern, score, len) in [
+        ("causal", "alibi", 2048),
+        ("full", "t5", 2048),
+        ("causal", "sinks", 2048),
+        ("causal", "dropout", 2048),
+        ("causal", "txl", 1024),
+        ("full", "xlnet", 1024),
+    ] {
+        specs.push(backward(pattern, scored(score, AttentionShape::new(1, 1, len, 64))));
+    }
     specs
 }
 
@@ -216,6 +280,24 @@ fn dense(name: &str, call: impl Into<Attention>) -> Spec {
     attention(call, pattern)
 }
 
+/// A call with one of the scores that are there.
+fn scored(name: &str, shape: AttentionShape) -> Attention {
+    shape.score(score(name, &shape).unwrap_or_else(|| panic!("there is no score {name}")))
+}
+
+/// A call whose score is a text of one's own, in programs that have such texts.
+#[cfg(feature = "custom")]
+fn own_text(pattern: &str, call: impl Into<Attention>) -> Option<Spec> {
+    let call = call.into();
+    let score = score(crate::scores::CUSTOM, &call.shape)?;
+    Some(dense(pattern, call.score(score)))
+}
+
+#[cfg(not(feature = "custom"))]
+fn own_text(_: &str, _: impl Into<Attention>) -> Option<Spec> {
+    None
+}
+
 fn known(known_as: &'static str, pattern: &str, call: impl Into<Attention>) -> Spec {
     named(known_as, dense(pattern, call))
 }
@@ -255,6 +337,8 @@ fn small(rows: usize, width: usize, element: ElementType) -> Vec<Spec> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Direction;
+    use crate::scores::SCORES;
 
     #[test]
     fn every_case_of_every_suite_is_valid_and_named_once() {
@@ -281,6 +365,34 @@ mod tests {
                 assert_eq!(serde_json::to_value(kernel).unwrap(), name, "as the JSON has it");
             }
         }
+    }
+
+    #[test]
+    fn every_score_is_in_the_standard_suite_and_some_are_in_the_quick_one() {
+        let names = |suite: Suite, direction| -> Vec<String> {
+            let specs = suite.cases().into_iter().filter(|spec| spec.direction() == direction);
+            specs.filter_map(|spec| spec.score_name()).collect()
+        };
+        let standard = names(Suite::Standard, Direction::Forward);
+        for (name, _) in SCORES {
+            assert!(standard.iter().any(|it| it == name), "{name}");
+        }
+        let lens = |part: &str| -> Vec<usize> {
+            let specs = Suite::Standard.cases().into_iter().filter(|spec| spec.name().contains(part));
+            specs.map(|spec| spec.shape().length()).collect()
+        };
+        for case in [
+            "attention/full+shaw ",
+            "attention/causal+txl ",
+            "attention/window+t5 ",
+            "attention/window+sinks ",
+        ] {
+            assert_eq!(lens(case), [1024, 2048, 4096, 8192], "{case}");
+        }
+        let own = if cfg!(feature = "custom") { 1 } else { 0 };
+        assert_eq!(standard.iter().filter(|name| *name == "custom").count(), own);
+        assert_eq!(names(Suite::Quick, Direction::Forward).len(), 5 + own);
+        assert_eq!(names(Suite::Quick, Direction::Backward), ["alibi", "txl"]);
     }
 
     #[test]

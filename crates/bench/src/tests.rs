@@ -4,7 +4,8 @@ use crate::cases::{Spec, Work, pattern};
 use crate::ceilings::{Ceilings, KINDS};
 use crate::clock::{Interrupted, Stop};
 use crate::measure::Bench;
-use crate::record::{Case, CeilingKind, Direction, Rules, Status};
+use crate::record::{Case, CeilingKind, Cost, Direction, Rules, Status};
+use crate::scores::{SCORES, score};
 use crate::subject::Subject;
 use crate::suites::Suite;
 use anyhow::{Context, Result};
@@ -80,6 +81,67 @@ fn every_kernel_verifies() -> Result<()> {
                 "{name}"
             );
         }
+    }
+    Ok(())
+}
+
+/// Each against the reference, forward and backward, with its tensors in the bytes and its products in the FLOP.
+#[test]
+fn every_score_verifies() -> Result<()> {
+    let gpu = gpu()?;
+    let shape = AttentionShape::new(1, 2, 150, 16);
+    let names = SCORES.iter().map(|(name, _)| *name);
+    #[cfg(feature = "custom")]
+    let names = names.chain([crate::scores::CUSTOM]);
+    let plain = |backward: bool| -> Result<Cost> {
+        let (attention, pattern) = (shape.into(), pattern("causal", 150).expect("a pattern"));
+        let work = match backward {
+            false => Work::Attention { attention, pattern },
+            true => Work::Backward { attention, pattern },
+        };
+        Ok(block_on(Subject::prepare(&gpu, &spec(work)))?.cost)
+    };
+    let plain = [plain(false)?, plain(true)?];
+    for name in names {
+        let scored = shape.score(score(name, &shape).expect("a score"));
+        let terms = scored.score.tensors(&shape).iter().map(|term| 4 * term.len).sum::<usize>() as f64;
+        let products = [2.0, 4.0].map(|times| match scored.score.term("relative") {
+            Some(_) => times * 16.0 * plain[0].kept_pairs.expect("pairs") as f64,
+            None => 0.0,
+        });
+        let pattern = || pattern("causal", 150).expect("a pattern");
+        let works = [
+            Work::Attention { attention: scored.clone(), pattern: pattern() },
+            Work::Backward { attention: scored.clone(), pattern: pattern() },
+        ];
+        for (n, spec) in works.into_iter().map(spec).enumerate() {
+            let name = spec.name();
+            let subject = block_on(Subject::prepare(&gpu, &spec)).with_context(|| name.clone())?;
+            let cost = subject.cost.clone();
+            let (_, verification) = block_on(subject.verify()).with_context(|| name.clone())?;
+            assert!(verification.pass && verification.worst_ratio <= Some(1.0), "{name}: {verification:?}");
+            assert_eq!(cost.useful_flop, plain[n].useful_flop + products[n], "{name}");
+            assert_eq!(cost.bytes, plain[n].bytes + terms, "{name}");
+            assert!(cost.executed_flop >= cost.useful_flop, "{name}: {cost:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_fault_in_a_term_is_found_before_it_is_timed() -> Result<()> {
+    let gpu = gpu()?;
+    let shape = AttentionShape::new(1, 2, 150, 16);
+    let fault = |text: &str| text.replace("return s - slope * ", "return s + slope * ");
+    let kernels = Kernels::with_edited_shaders(gpu.device(), Options::default(), fault)?;
+    let gpu = gpu.with_kernels(kernels);
+    for (name, found) in [("alibi", true), ("t5", false)] {
+        let attention = shape.score(score(name, &shape).expect("a score"));
+        let work = Work::Attention { attention, pattern: pattern("causal", 150).expect("a pattern") };
+        let (case, _) = measured(&gpu, work, Stop::default())?;
+        assert_eq!(case.status == Status::Failed, found, "{case:?}");
+        assert_eq!(case.hot.is_none(), found, "{case:?}");
+        assert_eq!(case.score.as_deref(), Some(name));
     }
     Ok(())
 }

@@ -19,12 +19,11 @@ impl Case {
         Some(Timed { hot: self.hot.as_ref()?, rates: self.rates.as_ref()?, cost: self.cost.as_ref()? })
     }
 
-    /// Kernel, and pattern where it has one: what cases of other sizes share.
+    /// Kernel, and pattern and score where it has them: what cases of other sizes share.
     pub fn family(&self) -> String {
-        match &self.pattern {
-            Some(pattern) => format!("{}/{pattern}", self.kernel.name()),
-            None => self.kernel.name().into(),
-        }
+        let pattern = self.pattern.iter().map(|pattern| format!("/{pattern}"));
+        let score = self.score.iter().map(|score| format!("+{score}"));
+        [self.kernel.name().into()].into_iter().chain(pattern).chain(score).collect()
     }
 
     /// What is to be known of its figures, or why there are none.

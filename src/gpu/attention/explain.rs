@@ -27,8 +27,8 @@ pub struct Explanation {
     pub dispatches: usize,
     /// Workgroups of all dispatches, without those that merge.
     pub workgroups: u64,
-    /// Floating-point operations that workgroups execute: on the visited pairs, of the rows that their tiles have. A tile of few
-    /// rows does not compute those that the last block lacks.
+    /// Floating-point operations that workgroups execute, as [`Attention::flops`] counts them: on the visited pairs, of the rows that
+    /// their tiles have. A tile of few rows does not compute those that the last block lacks.
     pub flops: f64,
     /// Sizes of a workgroup, of the first part.
     pub tile: Tile,
@@ -87,7 +87,7 @@ pub(super) fn explain(
         scratch_bytes: schedule.scratch_bytes.iter().sum(),
         dispatches: dispatches + usize::from(variant.merge.is_some()),
         workgroups: plans.iter().map(|plan| u64::from(plan.work.items)).sum(),
-        flops: flops.map(|(part, variant)| executed_flops(shape, part, variant)).sum(),
+        flops: flops.map(|(part, variant)| executed_flops(attention, part, variant)).sum(),
         tile,
         splits: schedule.splits,
         workgroup_bytes: tile.workgroup_bytes(shape.head_dim),
@@ -97,11 +97,11 @@ pub(super) fn explain(
     }
 }
 
-fn executed_flops(shape: &AttentionShape, part: &Part, variant: &AttentionVariant) -> f64 {
-    let grid = part.mask.grid();
+fn executed_flops(attention: &Attention, part: &Part, variant: &AttentionVariant) -> f64 {
+    let (shape, grid) = (&attention.shape, part.mask.grid());
     let rows = items(shape, part, variant.packed, &variant.tile) * variant.tile.rows();
     let in_blocks = shape.batch * shape.heads * grid.q_len.next_multiple_of(grid.block_q);
-    shape.flops(part_pairs(shape, part).1) * rows as f64 / in_blocks.max(1) as f64
+    attention.flops(part_pairs(shape, part).1) * rows as f64 / in_blocks.max(1) as f64
 }
 
 /// Kept and visited pairs of a part over the batch items and heads of the shape (a mask may be made for one of each).

@@ -341,19 +341,5 @@ fn check_parts(attention: &Attention, parts: &Parts) -> Result<()> {
             }
         }
     }
-    check_distances(attention, parts)
-}
-
-/// Each pair that is kept needs a row of its distance, where the score has relative rows.
-fn check_distances(attention: &Attention, parts: &Parts) -> Result<()> {
-    let Some([lowest, highest]) = attention.score.relative().and_then(|relative| relative.distances()) else {
-        return Ok(());
-    };
-    match parts.distances() {
-        Some([low, high]) if low < lowest || high > highest => {
-            let need = format!("rows of the distances {low} to {high}, which the pattern keeps, or `clip`");
-            Err(Error::argument("relative", need, format!("rows of {lowest} to {highest}")))
-        }
-        _ => Ok(()),
-    }
+    Ok(())
 }

@@ -46,7 +46,7 @@ impl PartPlan {
         let params = params.with_rows(attention).with_terms(attention);
 
         let items = (items(shape, part, variant.packed, &variant.tile) * splits) as u128;
-        let loads = Loads::of_part(part, &variant.tile, splits, |pairs| shape.flops(pairs));
+        let loads = Loads::of_part(part, &variant.tile, splits, |pairs| attention.flops(pairs));
         let work = kernels.work("attention", items, loads.clone())?;
         Ok(Self { tables, keep, params, work, loads })
     }

@@ -232,6 +232,8 @@ wgpu_attention_testing::mutants! {
         " + pairs.i * p.query" => "";
     "the bias is that of head 0" ["terms"]
         " + pairs.head * p.head" => "";
+    "the second bias is read where the first lies" ["two biases"]
+        "let p = params.second_bias;" => "let p = params.bias;";
     "a bias of minus infinity does not remove" ["removed"]
         "if (SCORES_MAY_DROP) { s = select(s, vec4(DROPPED), removed); }" => "";
     "ALiBi looks the other way" ["terms"]

@@ -161,14 +161,14 @@ impl Verify {
             content => content,
         };
         let not_compared = match &content {
-            Content::Attention(case) => match &case.gradients {
-                Some(all) if all.not_compared => Some("gradients by tensors of the score"),
-                _ => None,
-            },
             Content::Linear(case) if case.gradients => Some("gradients"),
             _ => None,
         };
-        let blank = Record { not_compared, ..blank };
+        let score = match &content {
+            Content::Attention(case) => Some(case.call.score.to_string()),
+            _ => None,
+        };
+        let blank = Record { not_compared, score, ..blank };
         if let Content::Table(_) = content {
             // No adapter has a part in it.
             return match engines.iter().find(|engine| matches!(engine, Engine::Cpu)) {
@@ -200,6 +200,7 @@ impl Verify {
         Record {
             name: file.file_stem().unwrap_or_default().to_string_lossy().into(),
             op: None,
+            score: None,
             adapter: None,
             adapter_index: None,
             dtype: None,

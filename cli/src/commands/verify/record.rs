@@ -14,6 +14,9 @@ pub(super) struct Record {
     pub(super) name: String,
     /// None where the file could not be read.
     pub(super) op: Option<String>,
+    /// The score of an attention case, as `--score` takes it: its terms, and of which sizes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) score: Option<String>,
     /// The adapter's name; None where it did not come to that.
     pub(super) adapter: Option<String>,
     /// Its place in the list: two adapters may have one name.

@@ -1,6 +1,7 @@
 //! The report: one HTML file. Everything that a record says is escaped by the template.
 
 use crate::output::{bytes, seconds};
+use crate::report::costs;
 use crate::report::plots;
 use crate::report::trends::Group;
 use crate::report::view::{ceiling_name, digits};
@@ -55,6 +56,7 @@ fn section(n: usize, record: &Record, adapter: &Adapter) -> Result<Markup> {
                 p.answer { (group.fastest_text()) }
                 @if let Some(text) = group.crossings_text() { p { (text) } }
             }
+            @for line in costs::lines(&adapter.cases) { p { (line) } }
             div.plots { @for picture in &pictures { (picture) } }
             @if groups.is_empty() && adapter.error.is_none() {
                 p { "No two patterns were measured at two lengths: there is no plot by length." }
@@ -223,13 +225,13 @@ fn case(case: &Case) -> Markup {
         Status::Interrupted => "interrupted",
     };
     let Some(timed) = case.timed() else {
-        return html! { tr.(class) { th { (case.name) } td.why colspan=(COLUMNS.len() + 1) { (case.notes()) } } };
+        return html! { tr.(class) { th title=[&case.score_text] { (case.name) } td.why colspan=(COLUMNS.len() + 1) { (case.notes()) } } };
     };
     let cold = case.cold.as_ref().map(|cold| seconds(cold.clock().summary.median_s));
     let ratio = case.verification.as_ref().and_then(|verification| verification.worst_ratio);
     html! {
         tr.(class) {
-            th { (case.name) }
+            th title=[&case.score_text] { (case.name) }
             td { (case.path.as_deref().unwrap_or_default()) }
             td { (seconds(timed.rates.time_s)) }
             td { (deviation_text(timed.hot.clock())) }

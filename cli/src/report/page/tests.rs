@@ -76,6 +76,7 @@ fn what_a_record_says_is_text_and_nothing_comes_from_outside() -> Result<()> {
             case.path = Some(evil.into());
             if case.shape.length() > 512 {
                 case.pattern = case.pattern.as_ref().map(|_| evil.into());
+                (case.score, case.score_text) = (Some(evil.into()), Some(evil.into()));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Percent of the arithmetic peak, by kernel and pattern.
+//! Percent of the arithmetic peak, by kernel, pattern and score.
 
 use super::{COLOURS, GRID, INK, Label, WIDTH, picture};
 use anyhow::Result;
@@ -6,9 +6,10 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 use wgpu_attention_bench::record::{Adapter, Status};
 
-/// Pixels: of a row, of the names on the left, of the axis below.
+/// Pixels: of a row, of the names on the left at least, of a letter of them at most, of the axis below.
 const ROW: i32 = 24;
 const NAMES: i32 = 178;
+const LETTER: i32 = 8;
 const AXIS: i32 = 44;
 
 /// A bar to the best case of each kernel, a mark for each of its cases; none where nothing has a peak.
@@ -31,8 +32,11 @@ pub(in super::super) fn peak(adapter: &Adapter) -> Result<Option<String>> {
     let step = steps.into_iter().find(|step| most <= 6.0 * step).expect("steps grow past any share");
     let end = step * (most / step).ceil().max(1.0);
     let bottom = 8 + ROW * rows.len() as i32;
-    let svg = picture((WIDTH, bottom + AXIS), |area| {
-        let x = |percent: f64| NAMES + ((f64::from(WIDTH - NAMES - 60)) * percent / end).round() as i32;
+    // Names of scores make long ones: the picture grows by what they take.
+    let letters = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0) as i32;
+    let names = NAMES.max(LETTER * letters + 8);
+    let svg = picture((WIDTH + names - NAMES, bottom + AXIS), |area| {
+        let x = |percent: f64| names + ((f64::from(WIDTH - NAMES - 60)) * percent / end).round() as i32;
         let lines = (end / step).round() as i32;
         for n in 0..=lines {
             let percent = step * f64::from(n);
@@ -44,7 +48,7 @@ pub(in super::super) fn peak(adapter: &Adapter) -> Result<Option<String>> {
         for (n, (name, marks)) in rows.iter().enumerate() {
             let middle = 8 + ROW * n as i32 + ROW / 2;
             let best = best(marks);
-            Label::new((NAMES - 8, middle), HPos::Right).draw(area, name)?;
+            Label::new((names - 8, middle), HPos::Right).draw(area, name)?;
             area.draw(&Rectangle::new(
                 [(x(0.0), middle - 8), (x(best), middle + 8)],
                 COLOURS[0].mix(0.35).filled(),

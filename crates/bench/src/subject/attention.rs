@@ -1,6 +1,6 @@
 //! Attention under any pattern.
 
-use super::{Bytes, Subject, check_sizes, sample, verification};
+use super::{Bytes, Subject, check_sizes, check_terms, sample, term_bytes, verification};
 use crate::call::{Call, checked};
 use crate::check::{Against, check};
 use crate::record::Cost;
@@ -17,18 +17,19 @@ pub(super) async fn prepare<'g, E: Element>(
     let (attention, shape) = (attention.clone(), attention.shape);
     let [q, k, v, out] = [attention.len_q(), attention.len_k(), attention.len_v(), attention.len_out()];
     check_sizes(gpu, &[("q", q), ("k", k), ("v", v), ("out", out)], E::TYPE)?;
+    check_terms(gpu, &attention)?;
     let parts = Parts::lower(&pattern, BlockGrid::from(&shape))?;
     let plan = checked(gpu.device(), "plan", || gpu.kernels().attention_parts(&attention, &parts)).await??;
     let tensors = random::<E, E>(&attention, Kind::Normal, 1)?;
     let call = Rc::new(Call::upload(gpu, &plan, &tensors.inputs(), false).await?);
     let explained = plan.explain();
     let bytes = Bytes {
-        tensors: ((q + k + v + out) * E::TYPE.size_bytes()) as u64,
+        tensors: ((q + k + v + out) * E::TYPE.size_bytes()) as u64 + term_bytes(&attention),
         mask: explained.mask_bytes,
         scratch: explained.scratch_bytes,
     };
     let cost = Cost {
-        useful_flop: shape.flops(explained.kept),
+        useful_flop: attention.flops(explained.kept),
         executed_flop: explained.flops,
         kept_pairs: Some(explained.kept),
         visited_pairs: Some(explained.visited),
@@ -38,7 +39,7 @@ pub(super) async fn prepare<'g, E: Element>(
     let written = call.clone();
     let path = plan.path().path;
     let verify = async move {
-        let rows = sample(shape.len_lse(), shape.kv_len * (shape.head_dim + shape.value_dim));
+        let rows = sample(shape.len_lse(), (attention.flops(shape.kv_len as u64) / 2.0) as usize);
         let output = written.read::<E>().await?;
         let pattern = (&pattern as _, Some((&parts, path)));
         let report = check(&attention, &tensors.inputs(), pattern, output.got(), rows, Against::Reference)?;

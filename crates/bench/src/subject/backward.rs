@@ -1,7 +1,7 @@
 //! The gradients of attention by q, k and v, under any pattern: the records of the queries and both passes, after a forward call that is
 //! not timed.
 
-use super::{Bytes, Subject, check_sizes};
+use super::{Bytes, Subject, check_sizes, check_terms, term_bytes};
 use crate::call::{Backward, checked};
 use crate::record::{Cost, Verification};
 use anyhow::Result;
@@ -19,6 +19,7 @@ pub(super) async fn prepare<'g, E: Element>(
     let (attention, shape) = (attention.clone(), attention.shape);
     let [q, k, v, out] = [attention.len_q(), attention.len_k(), attention.len_v(), attention.len_out()];
     check_sizes(gpu, &[("q", q), ("k", k), ("v", v), ("out", out)], E::TYPE)?;
+    check_terms(gpu, &attention)?;
     let parts = Parts::lower(&pattern, BlockGrid::from(&shape))?;
     let plan = checked(gpu.device(), "plan", || gpu.kernels().attention_parts(&attention, &parts)).await??;
     let backward = checked(gpu.device(), "backward plan", || plan.backward()).await??;
@@ -29,12 +30,13 @@ pub(super) async fn prepare<'g, E: Element>(
     let explained = backward.explain();
     let bytes = Bytes {
         // With out and its gradient, dq, dk and dv, and (m, l) of each query.
-        tensors: (2 * (q + k + v + out) * E::TYPE.size_bytes() + 8 * shape.len_lse()) as u64,
+        tensors: (2 * (q + k + v + out) * E::TYPE.size_bytes() + 8 * shape.len_lse()) as u64
+            + term_bytes(&attention),
         mask: explained.mask_bytes + plan.explain().mask_bytes,
         scratch: explained.scratch_bytes,
     };
     let cost = Cost {
-        useful_flop: (6 * shape.head_dim + 4 * shape.value_dim) as f64 * explained.kept as f64,
+        useful_flop: attention.backward_flops(explained.kept),
         executed_flop: explained.flops,
         kept_pairs: Some(explained.kept),
         visited_pairs: Some(explained.visited),

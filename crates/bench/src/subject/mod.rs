@@ -20,7 +20,7 @@ use anyhow::Result;
 use std::pin::Pin;
 use wgpu::{Buffer, BufferUsages, ComputePass};
 use wgpu_attention::reference::{self, Report};
-use wgpu_attention::{AttentionShape, Counter, Element, ElementType, Error, Gpu};
+use wgpu_attention::{Attention, AttentionShape, Counter, Element, ElementType, Error, Gpu};
 
 /// A case that is ready.
 pub struct Subject<'g> {
@@ -61,6 +61,14 @@ pub fn models() -> Vec<Model> {
         (
             "attention, backward: executed_flop",
             "8 d + 6 dv for each pair in the visited blocks: the passes over queries and over keys each make two of the products",
+        ),
+        (
+            "relative rows",
+            "2 d more for each pair, of the rows that it uses and no others; backward 4 d more that are useful and 6 d that are executed",
+        ),
+        (
+            "other terms of a score",
+            "not counted: what is done to a score, as exp, and what is done once for a query (segments, q + u) or for a weight (dropout)",
         ),
         (
             "lsh: useful_flop = executed_flop",
@@ -186,6 +194,19 @@ fn check_sizes(gpu: &Gpu, tensors: &[(&'static str, usize)], element: ElementTyp
         }
     }
     Ok(())
+}
+
+/// The same of the tensors of the score's terms, f32.
+fn check_terms(gpu: &Gpu, attention: &Attention) -> Result<()> {
+    let terms = attention.score.tensors(&attention.shape);
+    let lens: Vec<_> = terms.iter().map(|term| (term.name, term.len)).collect();
+    check_sizes(gpu, &lens, ElementType::F32)
+}
+
+/// Bytes of the tensors of the score's terms.
+fn term_bytes(attention: &Attention) -> u64 {
+    let terms = attention.score.tensors(&attention.shape);
+    terms.iter().map(|term| (term.len * ElementType::F32.size_bytes()) as u64).sum()
 }
 
 /// A tensor drawn from N(0, 1), rounded to its type: on the host in f64, and on the device.

@@ -17,7 +17,8 @@ pub struct BackwardExplanation {
     pub scratch_bytes: u64,
     /// Dispatches of a call that asks for dq, dk and dv.
     pub dispatches: usize,
-    /// Floating-point operations of dq, dk and dv on the visited pairs: 8 d + 6 dv each.
+    /// Floating-point operations of dq, dk and dv on the visited pairs: 8 d + 6 dv each, and 6 d more under relative rows, which both
+    /// passes multiply and the one over queries adds to dq.
     pub flops: f64,
     /// What the gradients of the tensors of the score's terms cost beside that, where they are asked for.
     pub tensors: Vec<TensorExplanation>,
@@ -46,16 +47,17 @@ pub(super) fn explain(
     [queries, keys]: [&Pass; 2],
     tensors: &[TensorPass],
 ) -> BackwardExplanation {
-    let (shape, explanation) = (&forward.attention().shape, forward.explain());
+    let (attention, explanation) = (forward.attention(), forward.explain());
+    let shape = &attention.shape;
     let dispatches =
         |pass: &Pass| -> usize { pass.parts.iter().map(|part| part.work.dispatches().count()).sum() };
     let passes = if keys.fits(forward) { 1 } else { 2 };
-    let flops = (8 * shape.head_dim + 6 * shape.value_dim) as f64;
+    let flops = (8 * shape.head_dim + 6 * shape.value_dim + 6 * attention.relative_dim()) as f64;
     BackwardExplanation {
         kept: explanation.kept,
         visited: explanation.visited,
         mask_bytes: transposed.bytes(),
-        scratch_bytes: super::record_bytes(forward.attention()),
+        scratch_bytes: super::record_bytes(attention),
         dispatches: usize::from(shape.len_lse() > 0) + dispatches(queries) + passes * dispatches(keys),
         flops: flops * explanation.visited as f64,
         tensors: tensors.iter().map(TensorExplanation::of).collect(),

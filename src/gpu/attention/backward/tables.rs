@@ -49,11 +49,12 @@ impl PassPart {
         let (shape, grid) = (&attention.shape, part.mask.grid());
         let row_tiles = grid.q_len.div_ceil(variant.tile.rows());
         let group = shape.heads / shape.kv_heads;
+        let (dim, relative) = (shape.head_dim, attention.relative_dim());
         let (heads, walks, flops) = match variant.rows {
-            BackwardRows::Queries => (shape.heads, 1, 4 * shape.head_dim + 2 * shape.value_dim),
+            BackwardRows::Queries => (shape.heads, 1, 4 * (dim + relative) + 2 * shape.value_dim),
             // Every lane looks at every pair.
-            BackwardRows::Tensor(_) => (shape.heads, 1, 8 * (shape.head_dim + shape.value_dim) + 256),
-            BackwardRows::Keys { .. } => (shape.kv_heads, group, 4 * (shape.head_dim + shape.value_dim)),
+            BackwardRows::Tensor(_) => (shape.heads, 1, 8 * (dim + relative + shape.value_dim) + 256),
+            BackwardRows::Keys { .. } => (shape.kv_heads, group, 4 * (dim + shape.value_dim) + 2 * relative),
         };
         let kernel = BackwardParams {
             row_tiles: row_tiles as u32,

@@ -38,7 +38,7 @@ pub(super) fn on_gpu<E: Element, KV: Element>(
     pattern: &dyn Pattern,
     gradients: Option<&Gradients>,
 ) -> Result<Done> {
-    let tensors = match case.rounded::<E, KV>() {
+    let tensors = match case.tensors.rounded::<E, KV>() {
         Ok(tensors) => tensors,
         Err(reason) => return Ok(Done::Unsupported(reason)),
     };

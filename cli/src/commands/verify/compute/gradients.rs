@@ -1,7 +1,7 @@
 //! The gradients of attention cases.
 
 use super::narrow;
-use crate::case::{Attention, Gradient, Gradients};
+use crate::case::{Attention, Gradient, Gradients, Places};
 use crate::commands::verify::record::Judged;
 use crate::inputs::Owned;
 use anyhow::{Context, Result, ensure};
@@ -29,7 +29,8 @@ pub(super) fn on_gpu<E: Element, KV: Element>(
 ) -> Result<Judged> {
     let (pattern, inputs) = (&case.pattern, tensors.inputs());
     let attention = case.call.clone().storage(Storage::all(ElementType::F32).q(E::TYPE).kv(KV::TYPE));
-    let mut wanted: Vec<_> = gradients.each.iter().filter_map(|it| it.of_term.map(|of| of.0)).collect();
+    let mut wanted: Vec<_> =
+        gradients.each.iter().filter_map(|it| it.of_term.as_ref().map(|of| of.tensor)).collect();
     wanted.sort_unstable();
     wanted.dedup();
     let got = gpu.attention_backward_with(&attention, &inputs, &gradients.dout, pattern, &wanted)?;
@@ -52,7 +53,7 @@ fn judged(
     expected: bool,
 ) -> Result<Judged> {
     let of_gradient = |gradient: &Gradient| -> Result<Judged> {
-        let (name, first) = gradient.of_term.unwrap_or((gradient.name, 0));
+        let name = gradient.of_term.as_ref().map_or(gradient.name, |of| of.tensor);
         let exact = match name {
             "dq" => Some(&exact.dq),
             "dk" => Some(&exact.dk),
@@ -62,20 +63,35 @@ fn judged(
         let got = got.iter().find(|(own, _)| *own == name).map(|(_, values)| values);
         let missing = || format!("{}: the score has no `{name}`", gradient.name);
         let (exact, got) = (exact.with_context(missing)?, got.with_context(missing)?);
-        let range = first..first + gradient.values.len();
-        ensure!(range.end <= got.len(), "{}: need at most {} elements", gradient.name, got.len() - first);
-        let (exact, bound, got) = (&exact.out[range.clone()], &exact.bound[range.clone()], &got[range]);
+        let got: Vec<f64> = got.iter().map(|&x| x.into()).collect();
+        let [got, exact, bound] = [&got, &exact.out, &exact.bound].map(|values| of_file(gradient, values));
+        let (got, exact, bound) = (got?, exact?, bound?);
         let bounded = if expected {
             // Where the file does not say how exact its values are, they are rounded to f32.
             let own = |x: f32| gradient.allowance.unwrap_or(f64::from(x.abs()) * 2f64.powi(-24));
             let bounds = bound.iter().zip(&gradient.values).map(|(bound, &x)| bound + own(x));
             Bounded { out: gradient.values.iter().map(|&x| x.into()).collect(), bound: bounds.collect() }
         } else {
-            Bounded { out: exact.to_vec(), bound: bound.to_vec() }
+            Bounded { out: exact, bound }
         };
-        let found = bounded.compare(got.iter().copied(), 0.0);
+        let found = bounded.compare(got, 0.0);
         Ok(Judged::tensor(gradient.name, &gradient.shape, &found))
     };
     let each = gradients.each.iter().map(of_gradient).collect::<Result<Vec<_>>>()?;
     Ok(each.into_iter().reduce(Judged::and).expect("a case with gradients has one"))
+}
+
+/// Of the elements of a tensor of the call, those of the file's tensor.
+fn of_file(gradient: &Gradient, values: &[f64]) -> Result<Vec<f64>> {
+    let places = gradient.of_term.as_ref().map_or(&Places::From(0), |of| &of.places);
+    let len = gradient.values.len();
+    let end = match places {
+        Places::From(first) => first + len,
+        Places::Sums(ranges) => ranges.iter().map(|range| range.end).max().unwrap_or(0),
+    };
+    ensure!(end <= values.len(), "{}: need {end} elements, got {}", gradient.name, values.len());
+    Ok(match places {
+        Places::From(first) => values[*first..][..len].to_vec(),
+        Places::Sums(ranges) => ranges.iter().map(|range| values[range.clone()].iter().sum()).collect(),
+    })
 }

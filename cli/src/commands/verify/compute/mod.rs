@@ -9,7 +9,7 @@ mod model;
 mod table;
 
 use super::record::Judged;
-use crate::case::{Attention, Content, Gradients};
+use crate::case::Content;
 use anyhow::Result;
 use wgpu_attention::{AnyPattern, Element, ElementType, Gpu};
 use wgpu_attention_bench::typed;
@@ -36,7 +36,7 @@ const REFERENCE: &str = "reference";
 pub(super) fn on_cpu(case: &Content, pattern: Option<&AnyPattern>) -> Result<Judged> {
     match case {
         Content::Attention(case) => {
-            let gradients = compared(case).filter(|_| pattern.is_none());
+            let gradients = case.gradients.as_ref().filter(|_| pattern.is_none());
             attention::on_cpu(case, pattern.unwrap_or(&case.pattern), gradients)
         }
         Content::Lsh(case) => lsh::on_cpu(case),
@@ -46,11 +46,6 @@ pub(super) fn on_cpu(case: &Content, pattern: Option<&AnyPattern>) -> Result<Jud
         Content::Model(bytes) => model::on_cpu(bytes),
         Content::Unsupported(reason) => anyhow::bail!("{reason}"),
     }
-}
-
-/// The gradients that are compared.
-fn compared(case: &Attention) -> Option<&Gradients> {
-    case.gradients.as_ref().filter(|gradients| !gradients.each.is_empty())
 }
 
 /// The kernels against the expected values; in 16 bits against the reference on the rounded inputs. `kv` is the type of k and
@@ -65,7 +60,7 @@ pub(super) fn on_gpu<E: Element>(
         Content::Attention(case) => {
             // In f32 alone: in other types the expected values say nothing, and each is a set of pipelines more.
             let all_f32 = kv.unwrap_or(E::TYPE) == ElementType::F32 && E::TYPE == ElementType::F32;
-            let gradients = compared(case).filter(|_| pattern.is_none() && all_f32);
+            let gradients = case.gradients.as_ref().filter(|_| pattern.is_none() && all_f32);
             let pattern = pattern.unwrap_or(&case.pattern);
             typed!(kv.unwrap_or(E::TYPE), KV => attention::on_gpu::<E, KV>(gpu, case, pattern, gradients))
         }
