@@ -4,8 +4,6 @@
 //
 // A NaN or +infinity makes the row NaN, as does a row of nothing but -infinity; -infinity beside a number weighs 0.
 
-const LOWEST = -0x1.fffffep+127f; // f32::MIN
-
 @compute @workgroup_size(LANES)
 fn softmax(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
            @builtin(local_invocation_index) lane: u32) {
@@ -22,15 +20,6 @@ fn softmax(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     }
 }
 
-fn own_max(x_at: u32, lane: u32) -> f32 {
-    var m = vec4(LOWEST);
-    for (var c = 4u * lane; c < params.width; c += 4u * LANES) {
-        let count = params.width - c;
-        m = max(m, select(vec4(LOWEST), load_x(x_at + c, count), inside(count)));
-    }
-    return max(max(m.x, m.y), max(m.z, m.w));
-}
-
 fn own_sum(x_at: u32, lane: u32, m: f32) -> f32 {
     var l = vec4(0.0);
     for (var first = 4u * lane; first < params.width; first += BLOCK) {
@@ -44,9 +33,4 @@ fn own_sum(x_at: u32, lane: u32, m: f32) -> f32 {
         l += part;
     }
     return sum4(l);
-}
-
-// exp(d); below e^-87 it would be subnormal, and is 0.
-fn exps(d: vec4<f32>) -> vec4<f32> {
-    return select(vec4(0.0), exp(max(d, vec4(-87.0))), d >= vec4(-87.0));
 }

@@ -149,12 +149,14 @@ impl AttentionShape {
 
 // Behind the macro that they share.
 mod activation;
+mod cross_entropy;
 mod feed_forward;
 mod matmul;
 mod rotary;
 mod rows;
 
 pub use activation::Activation;
+pub use cross_entropy::{CrossEntropyShape, LossGradient};
 pub use feed_forward::FeedForwardShape;
 pub use matmul::{Combine, MatmulShape, RowStrides, WeightOrder};
 pub use rotary::{RotaryPairs, RotaryShape, rotary_tables};

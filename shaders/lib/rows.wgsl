@@ -1,18 +1,4 @@
-// What the kernels over rows share: parameters, and reductions over the lanes of a workgroup in a fixed order.
-
-struct Params {
-    first_work: u32,        // this dispatch computes work items first_work .. end_work
-    end_work: u32,
-    rows: u32,
-    width: u32,             // elements of a row
-    x_row: u32,             // strides in elements
-    other_row: u32,
-    out_row: u32,
-    table_rows: u32,
-    eps: f32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
+// What the kernels over rows share: reductions over the lanes of a workgroup in a fixed order.
 
 const LANES = 64u;
 // A lane sums its elements of so many by themselves, so that few roundings meet in any of them: BLOCK / (4 LANES) + width / BLOCK.

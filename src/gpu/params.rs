@@ -200,10 +200,18 @@ uniform! {
 }
 
 uniform! {
-    /// `Params` of `lib/rows.wgsl`.
+    /// `Params` of `lib/row_params.wgsl`.
     RowParams {
         first_work: u32, end_work: u32, rows: u32, width: u32,
         x_row: u32, other_row: u32, out_row: u32, table_rows: u32, eps: f32,
+    }
+}
+
+uniform! {
+    /// `Params` of `cross_entropy.wgsl`.
+    CrossEntropyParams {
+        first_work: u32, end_work: u32, width: u32, x_row: u32, out_row: u32, may_ignore: u32, ignored: u32,
+        at_target: f32, at_all: f32, factor: f32,
     }
 }
 
@@ -273,6 +281,7 @@ mod tests {
             ("lsh_tables", _) => LshTablesParams::FIELDS,
             ("matmul", _) => MatmulParams::FIELDS,
             ("norm" | "softmax" | "add" | "embed", _) => RowParams::FIELDS,
+            ("cross_entropy", _) => CrossEntropyParams::FIELDS,
             ("rotary", _) => RotaryParams::FIELDS,
             (entry, member) => term.map(|block| block.fields).unwrap_or_else(|| panic!("{entry}: {member}")),
         })

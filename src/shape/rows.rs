@@ -10,7 +10,7 @@ fn check_rows(name: &'static str, rows: usize, width: usize, stride: usize) -> R
 }
 
 /// Checks sizes and the strides of all tensors; `strides` ends with that of out.
-fn check_sizes(rows: usize, width: usize, strides: &[(&'static str, usize)]) -> Result<()> {
+pub(super) fn check_sizes(rows: usize, width: usize, strides: &[(&'static str, usize)]) -> Result<()> {
     if width == 0 {
         return Err(Error::argument("width", "at least 1", 0));
     }
@@ -27,7 +27,7 @@ fn check_sizes(rows: usize, width: usize, strides: &[(&'static str, usize)]) -> 
 }
 
 /// Elements from the first to the end of the last row.
-fn extent(rows: usize, width: usize, stride: usize) -> usize {
+pub(super) fn extent(rows: usize, width: usize, stride: usize) -> usize {
     if rows == 0 { 0 } else { (rows - 1) * stride + width }
 }
 

@@ -7,6 +7,7 @@
 mod attention;
 mod backward;
 mod cooperative;
+mod cross_entropy;
 mod limits;
 mod linear;
 mod lsh;
@@ -25,6 +26,7 @@ mod weights;
 pub use attention::{AttentionVariant, Stats};
 pub use backward::{BackwardRows, BackwardVariant, CopyPass, RecordVariant};
 pub use cooperative::CooperativeTile;
+pub use cross_entropy::CrossEntropyVariant;
 pub use limits::{TileKind, TileLimits};
 pub use linear::{FeatureVariant, KeyMaxima, LinearVariant, MapMode, MapText};
 pub use lsh::{HashVariant, PlaceTables, SortedChunks};
@@ -171,6 +173,7 @@ pub fn variants() -> Vec<Shader> {
     shaders.extend(MergeVariant::representatives().iter().map(MergeVariant::shader));
     shaders.extend(MatmulVariant::representatives().iter().map(MatmulVariant::shader));
     shaders.extend(RowVariant::representatives().iter().map(RowVariant::shader));
+    shaders.extend(CrossEntropyVariant::representatives().iter().map(CrossEntropyVariant::shader));
     shaders.extend(RotaryVariant::representatives().iter().map(RotaryVariant::shader));
     shaders.extend(linear::representatives());
     // Some variants share a shader.

@@ -50,6 +50,7 @@ impl RowVariant {
     pub fn shader(&self) -> Shader {
         let read = |name, element| tensor::reads(name, element, self.aligned);
         let out = tensor::writes(self.output, self.aligned);
+        let params = include_str!("../../shaders/lib/row_params.wgsl");
         let rows = include_str!("../../shaders/lib/rows.wgsl");
         let nan = include_str!("../../shaders/lib/nan.wgsl");
         let unaligned = if self.aligned { "" } else { " unaligned" };
@@ -65,22 +66,24 @@ impl RowVariant {
                     read("weight", weight),
                     tensor::reads_if(bias, "bias", weight, self.aligned),
                 ];
-                header.shader(label, "norm", &[entry, rows, nan, &tensors[0], &tensors[1], &tensors[2], &out])
+                let files = [entry, params, rows, nan, &tensors[0], &tensors[1], &tensors[2], &out];
+                header.shader(label, "norm", &files)
             }
             RowKernel::Softmax => {
                 let entry = include_str!("../../shaders/softmax.wgsl");
-                let files = [entry, rows, nan, &read("x", self.input), &out];
+                let softmax = include_str!("../../shaders/lib/row_softmax.wgsl");
+                let files = [entry, params, rows, softmax, nan, &read("x", self.input), &out];
                 Header::default().shader(format!("softmax {types}"), "softmax", &files)
             }
             RowKernel::Add { other } => {
                 let entry = include_str!("../../shaders/add.wgsl");
-                let files = [entry, rows, &read("x", self.input), &read("other", other), &out];
+                let files = [entry, params, rows, &read("x", self.input), &read("other", other), &out];
                 Header::default().shader(format!("add {types} other {other}"), "add", &files)
             }
             RowKernel::Embed { into } => {
                 let entry = include_str!("../../shaders/embed.wgsl");
                 let label = format!("embed {types}{}", if into { " into" } else { "" });
-                let files = [entry, rows, &read("table", self.input), &out];
+                let files = [entry, params, rows, &read("table", self.input), &out];
                 Header::default().bools(&[("INTO", into)]).shader(label, "embed", &files)
             }
         }

@@ -34,7 +34,21 @@ pub(super) fn writes(element: ElementType, aligned: bool) -> String {
     format!("{}{}{narrow}", stores("out", element, aligned), if narrow.is_empty() { "" } else { "\n" })
 }
 
-/// The same under another name, without [`narrow`], which several tensors of a shader share.
+/// [`writes`] of a tensor whose elements are read, too, in any type.
+pub(super) fn reads_and_writes(element: ElementType, aligned: bool) -> String {
+    let widen = match element {
+        ElementType::F32 => return writes(element, aligned),
+        ElementType::F16 => include_str!("../../shaders/element/in_f16.wgsl"),
+        ElementType::Bf16 => include_str!("../../shaders/element/in_bf16.wgsl"),
+    };
+    let both = match aligned {
+        true => include_str!("../../shaders/tensor/both_16_x4.wgsl"),
+        false => include_str!("../../shaders/tensor/both_16_x1.wgsl"),
+    };
+    [both, narrow(element), widen].join("\n")
+}
+
+/// [`writes`] under another name, without [`narrow`], which several tensors of a shader share.
 pub(super) fn stores(name: &str, element: ElementType, aligned: bool) -> String {
     let store = match (element, aligned) {
         (ElementType::F32, true) => include_str!("../../shaders/tensor/out_f32_x4.wgsl"),

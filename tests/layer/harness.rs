@@ -150,6 +150,9 @@ impl Guarded {
     }
 }
 
+/// An output, and what it holds.
+pub(crate) type Output<'a> = (&'a Guarded, Rows, ElementType);
+
 /// The elements of an output after `calls`, once all the poison around and between them is found untouched.
 pub(crate) fn run(
     calls: &[&Call],
@@ -157,7 +160,17 @@ pub(crate) fn run(
     rows: Rows,
     element: ElementType,
 ) -> Result<Vec<f64>, String> {
-    let bytes = read(calls, &out.buffer);
+    Ok(run_all(calls, &[(out, rows, element)])?.remove(0))
+}
+
+/// The same of several outputs.
+pub(crate) fn run_all(calls: &[&Call], outputs: &[Output<'_>]) -> Result<Vec<Vec<f64>>, String> {
+    let buffers: Vec<_> = outputs.iter().map(|(out, ..)| &out.buffer).collect();
+    let all = read(calls, &buffers);
+    outputs.iter().zip(all).map(|(output, bytes)| elements(*output, &bytes)).collect()
+}
+
+fn elements((out, rows, element): Output<'_>, bytes: &[u8]) -> Result<Vec<f64>, String> {
     let size = element.size_bytes();
     let mut mine = vec![false; bytes.len()];
     rows.places().for_each(|place| mine[out.offset + place * size..][..size].fill(true));
@@ -170,23 +183,29 @@ pub(crate) fn run(
     Ok(rows.places().map(|place| all[place]).collect())
 }
 
-/// Records the calls into one encoder, submits, reads a buffer back.
-fn read(calls: &[&Call], from: &wgpu::Buffer) -> Vec<u8> {
+/// Records the calls into one encoder, submits, reads buffers back.
+fn read(calls: &[&Call], from: &[&wgpu::Buffer]) -> Vec<Vec<u8>> {
     let device = gpu().device();
     let mut encoder = device.create_command_encoder(&Default::default());
     calls.iter().for_each(|call| call.encode(&mut encoder));
-    let copy = device.create_buffer(&wgpu::BufferDescriptor {
-        label: Some("read-back"),
-        size: from.size(),
-        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-        mapped_at_creation: false,
-    });
-    encoder.copy_buffer_to_buffer(from, 0, &copy, 0, copy.size());
+    let copied = |buffer: &&wgpu::Buffer| {
+        let copy = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("read-back"),
+            size: buffer.size(),
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        encoder.copy_buffer_to_buffer(buffer, 0, &copy, 0, copy.size());
+        copy
+    };
+    let copies: Vec<_> = from.iter().map(copied).collect();
     let submission = gpu().queue().submit([encoder.finish()]);
-    copy.map_async(wgpu::MapMode::Read, .., |result| result.expect("mapping the copy"));
+    for copy in &copies {
+        copy.map_async(wgpu::MapMode::Read, .., |result| result.expect("mapping the copy"));
+    }
     let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
     device.poll(wait).expect("waiting for the device");
-    copy.slice(..).get_mapped_range().expect("mapped").to_vec()
+    copies.iter().map(|copy| copy.slice(..).get_mapped_range().expect("mapped").to_vec()).collect()
 }
 
 /// A shape, but for what `change` does to it.

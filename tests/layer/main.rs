@@ -5,6 +5,7 @@
 //! | `harness.rs` | guarded buffers, element types |
 //! | `matmul.rs` | the matrix product |
 //! | `cooperative.rs` | products in cooperative matrices |
+//! | `cross_entropy.rs` | the loss, its gradient, its smoothing |
 //! | `feed_forward.rs` | the chunked feed-forward layer |
 //! | `every_f32.rs` | activations of every kind of f32, NaN and infinity among them |
 //! | `far_rows.rs` | rows of any size, far means, long rows, NaN and infinity |
@@ -16,6 +17,7 @@
 //! | `mutants.rs` | faults planted in the shader texts: the checks must find them |
 
 mod cooperative;
+mod cross_entropy;
 mod every_f32;
 mod far_rows;
 mod feed_forward;

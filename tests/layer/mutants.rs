@@ -33,6 +33,7 @@ const SUITE: Suite<Subject> = Suite {
         ("far_rows", |s| crate::far_rows::selection(&s.scalar)),
         ("cooperative", |s| crate::cooperative::selection(&s.matrices)),
         ("rows", |s| rows::selection(&s.scalar)),
+        ("cross_entropy", |s| crate::cross_entropy::selection(&s.scalar)),
         ("feed_forward", |s| feed_forward::selection(&s.scalar)),
         ("rotary", |s| rotary::selection(&s.scalar)),
     ],

@@ -2,13 +2,14 @@
 //! are free.
 
 use crate::harness::kernels;
-use crate::{feed_forward, matmul, rotary, rows};
+use crate::{cross_entropy, feed_forward, matmul, rotary, rows};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use wgpu_attention::wgsl::MatmulTile;
 use wgpu_attention::{
-    Activation, AddShape, Combine, ElementType, EmbedShape, FeedForwardShape, Layout, MatmulShape, NormKind,
-    NormShape, RotaryPairs, RotaryShape, RowStrides, SoftmaxShape, WeightOrder,
+    Activation, AddShape, Combine, CrossEntropyShape, ElementType, EmbedShape, FeedForwardShape, Layout,
+    LossGradient, MatmulShape, NormKind, NormShape, RotaryPairs, RotaryShape, RowStrides, SoftmaxShape,
+    WeightOrder,
 };
 
 use ElementType::{Bf16, F16, F32};
@@ -125,6 +126,23 @@ proptest! {
         prop_assert_eq!(rows::norm(kernels(), &shape, offset.into()).err(), None);
         let shape = SoftmaxShape::new(rows, width).input(element).output(element).x_row(x).out_row(out);
         prop_assert_eq!(rows::softmax(kernels(), &shape, f64::from(1 << (offset + 3))).err(), None);
+    }
+
+    #[test]
+    fn losses_of_any_vocabulary_and_stride(
+        (input, stored, place) in (0..3usize, 0..3usize, 0..3usize),
+        [rows, vocabulary, logits_gap, gradient_gap] in [1..20usize, 1..700usize, 0..9usize, 0..9usize],
+        (smoothing, size) in (0..3u8, 0..7u8),
+    ) {
+        let gradient = [LossGradient::None, LossGradient::InPlace, LossGradient::Stored(TYPES[stored])][place];
+        let apart = matches!(gradient, LossGradient::Stored(_));
+        let shape = CrossEntropyShape::new(rows, vocabulary)
+            .input(TYPES[input])
+            .gradient(gradient)
+            .smoothing(f32::from(smoothing) * 0.5)
+            .logits_row(Some(vocabulary + logits_gap))
+            .gradient_row(apart.then_some(vocabulary + gradient_gap));
+        prop_assert_eq!(cross_entropy::bound(kernels(), &shape, f64::from(1 << size)).err(), None);
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 use wgpu_attention::{
-    Activation, AttentionBuffers, AttentionShape, Causal, Error, FeedForwardShape, FeedForwardSlices, Full,
-    Gpu, Kernels, LshInputs, LshOptions, MatmulShape, MatmulSlices, NormKind, NormShape, Options,
-    SoftmaxShape, SortShape,
+    Activation, AttentionBuffers, AttentionShape, Causal, CrossEntropyShape, Error, FeedForwardShape,
+    FeedForwardSlices, Full, Gpu, Kernels, LossGradient, LshInputs, LshOptions, MatmulShape, MatmulSlices,
+    NormKind, NormShape, Options, SoftmaxShape, SortShape,
 };
 
 /// What must have come by then; otherwise it hangs.
@@ -62,6 +62,7 @@ fn every_call_on_a_destroyed_device_is_an_error() {
     let feed_forward = FeedForwardShape::new(16, 16, 16, Activation::Relu);
     let norm = NormShape::new(NormKind::Rms, 16, 16, 1e-5);
     let softmax = SoftmaxShape::new(16, 16);
+    let loss = CrossEntropyShape::new(16, 16).gradient(LossGradient::InPlace);
     let sort = SortShape::new(1, 64);
     let keys = vec![1u32; 64];
     let calls = || -> Vec<(&str, Result<(), Error>)> {
@@ -81,6 +82,7 @@ fn every_call_on_a_destroyed_device_is_an_error() {
             }),
             ("norm", gpu.norm::<f32, f32, f32>(&norm, square, &ones[..16], None).map(drop)),
             ("softmax", gpu.softmax::<f32, f32>(&softmax, square).map(drop)),
+            ("cross_entropy", gpu.cross_entropy::<f32, f32>(&loss, square, &keys[..16]).map(drop)),
             ("sort", gpu.sort(&sort, &keys, None).map(drop)),
             ("calibrated", gpu.calibrated().map(drop)),
         ]

@@ -58,7 +58,7 @@ constructed! {
     { b1: &'a [W], w3: &'a [W], b3: &'a [W], b2: &'a [W], residual: &'a [O] }
 }
 
-fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
+pub(super) fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
     buffer.as_entire_buffer_binding()
 }
 
@@ -345,7 +345,7 @@ impl Gpu {
     }
 
     /// A slice on the device; a strided view may be followed by more.
-    fn slice<E: bytemuck::Pod>(
+    pub(super) fn slice<E: bytemuck::Pod>(
         &self,
         name: &'static str,
         data: &[E],
@@ -370,7 +370,7 @@ impl Gpu {
     }
 
     /// What an output holds before, to be copied there.
-    fn before<E: bytemuck::Pod>(
+    pub(super) fn before<E: bytemuck::Pod>(
         &self,
         name: &'static str,
         data: Option<&[E]>,

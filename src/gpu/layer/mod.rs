@@ -6,16 +6,22 @@
 //! | `feed_forward.rs` | [`FeedForwardPlan`]: two or three products over chunks of rows |
 //! | `rotary.rs` | rotary embedding |
 //! | `rows.rs` | layer norm, RMS norm, softmax, residual addition, embedding |
-//! | `host.rs` | all of them on slices |
+//! | `cross_entropy.rs` | [`CrossEntropyPlan`]: the loss, and its gradient by the logits |
+//! | `host.rs` | all of them on slices, but for the loss |
+//! | `host_loss.rs` | the loss on slices |
 
+mod cross_entropy;
 mod feed_forward;
 mod host;
+mod host_loss;
 mod matmul;
 mod rotary;
 mod rows;
 
+pub use cross_entropy::{CrossEntropyBuffers, CrossEntropyPlan};
 pub use feed_forward::{FeedForwardBuffers, FeedForwardPlan};
 pub use host::{FeedForwardSlices, MatmulSlices};
+pub use host_loss::CrossEntropyOutput;
 pub use matmul::{MatmulBuffers, MatmulPlan};
 pub use rotary::{RotaryBuffers, RotaryPlan};
 pub use rows::{AddPlan, EmbedPlan, NormBuffers, NormPlan, SoftmaxPlan};

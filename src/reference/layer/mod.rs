@@ -7,12 +7,15 @@
 //! them in any order, E = 2^-23 one ULP. Where subnormals may be flushed, 2^-126 stands for each.
 
 mod activation;
+mod cross_entropy;
 mod feed_forward;
 mod matmul;
 mod rotary;
 mod rows;
+mod softmax_row;
 
 pub use activation::activation;
+pub use cross_entropy::{CrossEntropyBounded, cross_entropy};
 pub use feed_forward::{FeedForwardInputs, feed_forward};
 pub use matmul::{MatmulInputs, matmul};
 pub use rotary::rotary;

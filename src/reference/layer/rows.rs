@@ -1,5 +1,6 @@
 //! Norms, softmax, residual addition and embedding, all contiguous.
 
+use super::softmax_row::SoftmaxRow;
 use super::{Bounded, TINY, U, ULP, check_len, check_optional, gamma, settled, sum_roundings};
 use crate::shape::{Combine, EmbedShape, NormKind, NormShape, SoftmaxShape};
 use crate::{ElementType, Result};
@@ -174,25 +175,14 @@ pub fn softmax(shape: &SoftmaxShape, x: &Bounded) -> Result<Bounded> {
     let mut y = Bounded::default();
     for row in 0..shape.rows {
         let (x, dx) = (&x.out[row * n..][..n], &x.bound[row * n..][..n]);
-        let max = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        if !max.is_finite() || x.iter().any(|x| x.is_nan()) {
+        let Some(row) = SoftmaxRow::new(x, dx) else {
             y.out.resize(y.out.len() + n, f64::NAN);
             y.bound.resize(y.out.len(), 0.0);
             continue;
-        }
-        let widest = dx.iter().copied().fold(0.0, f64::max);
-        let l: f64 = x.iter().map(|x| (x - max).exp()).sum();
-        let p = |i: usize| (x[i] - max).exp() / l;
-        // Beyond 90 the weight is below the smallest normal number: its relative error does not count.
-        let d = |i: usize| (max - x[i] + 2.0 * widest).min(90.0);
-        let theta = |i: usize| (dx[i] + widest + U * d(i)).exp_m1() + (3.0 + 2.0 * d(i)) * ULP;
-        let of_sum = (0..n).map(|i| p(i) * theta(i)).sum::<f64>();
-        let of_sum = of_sum + gamma(sum_roundings(n)) + 4.0 * TINY * n as f64;
-        for i in 0..n {
-            let relative = (1.0 + theta(i)) * (1.0 + 2.5 * ULP + U) / (1.0 - of_sum).max(0.0) - 1.0;
-            y.out.push(p(i));
-            y.bound.push(p(i) * relative + 4.0 * TINY);
-        }
+        };
+        let of_sum = row.of_sum();
+        y.out.extend((0..n).map(|i| row.weight(i)));
+        y.bound.extend((0..n).map(|i| row.of_weight(i, of_sum)));
     }
     Ok(y.stored(shape.output))
 }

@@ -108,6 +108,32 @@ wgpu_attention_testing::mutants! {
         "an id is one too high": "let id = ids[row];" => "let id = ids[row] + 1u;";
         "what out held is lost": "if (INTO) { y += load_out(at, count); }" => "";
     }
+    "cross_entropy" {
+        "the maximum is not subtracted from logits": "let d = load_x(x_at + c, count) - m;" => "let d = load_x(x_at + c, count);";
+        "logits past the row count": "select(vec4(0.0), or_nan(d, exps(d)), inside(count))" => "or_nan(d, exps(d))";
+        "gaps past the row count": "inside(count) & (q > vec4(0.0))" => "q > vec4(0.0)";
+        "an infinite gap counts where nothing is wanted": "inside(count) & (q > vec4(0.0))" => "inside(count)";
+        "blocks of weights are dropped": "weights += block_weights;" => "weights = block_weights;";
+        "blocks of gaps are dropped": "gaps += block_gaps;" => "gaps = block_gaps;";
+        "the loss has no logarithm": "vec4(log(l) + gaps)" => "vec4(gaps)";
+        "the loss has no gap": "vec4(log(l) + gaps)" => "vec4(log(l))";
+        "the loss loses NaN": "or_nan(vec4(l), vec4(log(l) + gaps)).x" => "max(log(l) + gaps, 0.0)";
+        "the target is the next one": "== vec4(t)) + params.at_all" => "== vec4(t + 1u)) + params.at_all";
+        "nothing is smoothed": "== vec4(t)) + params.at_all" => "== vec4(t)) + 0.0";
+        "smoothing takes nothing from the target": "vec4(params.at_target), vec4(c)" => "vec4(1.0), vec4(c)";
+        "every row has the first target": "row_target = targets[row];" => "row_target = targets[0];";
+        "rows to be ignored count": "if (params.may_ignore != 0u && t == params.ignored)" => "if (false)";
+        "target 0 is always ignored": "params.may_ignore != 0u && t == params.ignored" => "t == params.ignored";
+        "the gradient of an ignored row is left": "store_out(row * params.out_row + c, params.width - c, vec4(0.0));" => "";
+        "a target past the vocabulary passes": "|| t >= params.width" => "";
+        "the gradient has no factor": "(p - target_weights(t, c)) * params.factor" => "p - target_weights(t, c)";
+        "the gradient is that of ln p": "(p - target_weights(t, c))" => "(target_weights(t, c) - p)";
+        "the gradient's weights are not divided": "exps(load_x(x_at + c, count) - m) / l;" => "exps(load_x(x_at + c, count) - m);";
+        "rows of the gradient follow without a gap": "store_out(row * params.out_row + c, count, (p" => "store_out(row * params.width + c, count, (p";
+        "rows of logits follow without a gap": "let x_at = row * params.x_row;" => "let x_at = row * params.width;";
+        "a gradient in place of 16 bits overwrites its neighbour": "0xffff0000u >> shift" => "0u >> shift";
+        "halves of a word are swapped in place": "atomicLoad(&out[e / 2u]))[e % 2u]" => "atomicLoad(&out[e / 2u]))[(e + 1u) % 2u]";
+    }
     "feed_forward" {
         "a chunk's rows are those of the first": "params.a_at + tile.batch" => "tile.batch";
         "a chunk is written to the first's place": "params.out_at + tile.batch" => "tile.batch";

@@ -5,6 +5,7 @@ mod gradients;
 mod layer;
 mod lsh;
 mod sort;
+mod training;
 
 use std::fmt;
 
@@ -62,6 +63,7 @@ pub(crate) fn of(set: Set, only: &str) -> Result<Vec<Case>> {
     cases.extend(lsh::cases());
     cases.extend(sort::cases());
     cases.extend(layer::cases());
+    cases.extend(training::cases());
     cases.retain(|case| case.set <= set && case.to_string().contains(only));
     ensure!(!cases.is_empty(), "no case contains `{only}`");
     Ok(cases)

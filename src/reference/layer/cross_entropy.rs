@@ -1,0 +1,126 @@
+//! Softmax cross-entropy and its gradient, contiguous.
+
+use super::softmax_row::SoftmaxRow;
+use super::{Bounded, TINY, U, ULP, check_len, gamma, sum_roundings};
+use crate::{CrossEntropyShape, Error, Result};
+
+/// A loss and a gradient, and how far a kernel may be from them.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct CrossEntropyBounded {
+    /// The loss `[rows]`.
+    pub loss: Bounded,
+    /// The gradient `[rows, vocabulary]`; empty where the shape has none.
+    pub gradient: Bounded,
+}
+
+/// Softmax cross-entropy of contiguous logits `[rows, vocabulary]` against targets `[rows]`, and its gradient by the logits; the strides of
+/// the shape do not count here.
+///
+/// With m, l, p, theta and the K roundings of a sum as in [`softmax`](super::softmax), r the relative error of l, g_i = m - x_i and e_i its error:
+///
+/// ```text
+/// |ln l' - ln l| <= -ln(1 - r) + 4 E + 3 E ln l
+/// |G' - G|       <= sum q_i e_i + gamma_{K+5} sum q_i (g_i + e_i) + 4 n 2^-126        G = sum q_i g_i
+/// |loss' - loss| <= both + u (loss + both)
+/// |dx' - dx|     <= |factor| (of p_i + 2 u q_i + u (|p_i - q_i| + ...)) and a rounding
+/// ```
+///
+/// gamma_{K+5}: a gap, a product, and the three roundings of q. A loss that is infinite must be.
+///
+/// # Errors
+/// [`Error::Argument`] for logits that are too few, targets that are not `rows`, and as [`CrossEntropyShape::check`].
+///
+/// ```
+/// use wgpu_attention::{CrossEntropyShape, reference::layer::{Bounded, cross_entropy}};
+/// let y = cross_entropy(&CrossEntropyShape::new(1, 4), &Bounded::exact(&[7.0f32; 4]), &[2])?;
+/// assert!((y.loss.out[0] - 4f64.ln()).abs() < 1e-12);
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
+pub fn cross_entropy(
+    shape: &CrossEntropyShape,
+    logits: &Bounded,
+    targets: &[u32],
+) -> Result<CrossEntropyBounded> {
+    shape.check()?;
+    let n = shape.vocabulary;
+    check_len("logits", logits, shape.rows * n)?;
+    if targets.len() != shape.rows {
+        return Err(Error::argument("targets", format!("{} targets", shape.rows), targets.len()));
+    }
+    let mut all = CrossEntropyBounded::default();
+    for (row, &target) in targets.iter().enumerate() {
+        let (x, dx) = (&logits.out[row * n..][..n], &logits.bound[row * n..][..n]);
+        let (loss, gradient) = match SoftmaxRow::new(x, dx) {
+            _ if shape.ignore_index == Some(target) => ((0.0, 0.0), vec![(0.0, 0.0); n]),
+            Some(softmax) if (target as usize) < n => {
+                let row = Row { shape, softmax: &softmax, n, target: target as usize };
+                (row.loss(), row.gradient())
+            }
+            _ => ((f64::NAN, 0.0), vec![(f64::NAN, 0.0); n]),
+        };
+        all.loss.out.push(loss.0);
+        all.loss.bound.push(loss.1);
+        if shape.gradient_type().is_some() {
+            all.gradient.out.extend(gradient.iter().map(|(value, _)| value));
+            all.gradient.bound.extend(gradient.iter().map(|(_, bound)| bound));
+        }
+    }
+    all.loss = all.loss.stored(crate::ElementType::F32);
+    if let Some(element) = shape.gradient_type() {
+        all.gradient = all.gradient.stored(element);
+    }
+    Ok(all)
+}
+
+/// A row that has a loss.
+struct Row<'a> {
+    shape: &'a CrossEntropyShape,
+    softmax: &'a SoftmaxRow<'a>,
+    n: usize,
+    target: usize,
+}
+
+impl Row<'_> {
+    /// q of an element.
+    fn wanted(&self, i: usize) -> f64 {
+        let (at_target, at_all) = self.shape.target_weights();
+        at_all + if i == self.target { at_target } else { 0.0 }
+    }
+
+    fn loss(&self) -> (f64, f64) {
+        let softmax = self.softmax;
+        let (mut gaps, mut passed, mut sizes) = (0.0, 0.0, 0.0);
+        for (i, q) in (0..self.n).map(|i| (i, self.wanted(i))).filter(|(_, q)| *q > 0.0) {
+            let (gap, of_gap) = (softmax.gap(i), softmax.of_gap(i));
+            if gap == f64::INFINITY {
+                return (f64::INFINITY, 0.0);
+            }
+            if gap + of_gap > 0.999 * f64::from(f32::MAX) {
+                return (softmax.sum().ln() + q * gap, f64::INFINITY);
+            }
+            gaps += q * gap;
+            passed += q * of_gap;
+            sizes += q * (gap + of_gap);
+        }
+        let log = softmax.sum().ln();
+        let of_log = -(-softmax.of_sum()).ln_1p() + 4.0 * ULP + 3.0 * ULP * log;
+        let of_gaps = passed + gamma(sum_roundings(self.n) + 5) * sizes + 4.0 * TINY * self.n as f64;
+        let (loss, error) = (log + gaps, of_log + of_gaps);
+        // Past all of l there is no bound.
+        (loss, if error.is_nan() { f64::INFINITY } else { error + U * (loss + error) })
+    }
+
+    fn gradient(&self) -> Vec<(f64, f64)> {
+        let (factor, of_sum) = (f64::from(self.shape.factor), self.softmax.of_sum());
+        let element = |i| {
+            let (p, q) = (self.softmax.weight(i), self.wanted(i));
+            let operands = self.softmax.of_weight(i, of_sum) + 2.0 * U * q;
+            let difference = operands + U * ((p - q).abs() + operands);
+            let value = factor * (p - q);
+            let error = factor.abs() * difference;
+            (value, error + U * (value.abs() + error) + factor.abs().min(1.0) * TINY)
+        };
+        (0..self.n).map(element).collect()
+    }
+}
