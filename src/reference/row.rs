@@ -18,7 +18,7 @@ pub type Walk<'a> = &'a (dyn Fn(Position) -> Vec<Vec<u32>> + Sync);
 pub type Tiles<'a> = &'a (dyn Fn(Position) -> usize + Sync);
 
 /// Keys of the smallest tile that a kernel adds up by itself.
-const LEAST_TILE: u32 = 16;
+pub(super) const LEAST_TILE: u32 = 16;
 /// And of the largest.
 const MOST_TILE: usize = 128;
 
@@ -134,8 +134,13 @@ pub(super) fn walked(
         (None, None) => keys.chunk_by(|a, b| a / LEAST_TILE == b / LEAST_TILE).count(),
         (None, Some(_)) => kept,
     };
-    let chain = if weights.tiles { kept.min(MOST_TILE + tiles) } else { kept };
+    let chain = if weights.tiles { chain(kept, tiles) } else { kept };
     Ok((parts, chain))
+}
+
+/// The longest chain of additions over so many pairs in so many tiles.
+pub(super) fn chain(pairs: usize, tiles: usize) -> usize {
+    pairs.min(MOST_TILE + tiles)
 }
 
 /// The walk in terms of places in `keys`, checked to meet each of them exactly once.

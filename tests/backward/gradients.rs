@@ -33,7 +33,7 @@ fn close_typed<Q: Element, KV: Element, O: Element>(
 ) -> Result<(), String> {
     let tensors: Tensors<Q, KV> = case.tensors();
     let (inputs, dout) = (tensors.inputs(), drawn_dout::<O>(case));
-    let exact = gradient_bounds(case, &inputs, &dout, parts);
+    let exact = gradient_bounds(case, &inputs, &dout, (parts, &[]));
     for gpu in gpus {
         let got = run_backward(gpu, &case.attention, &inputs, &dout, parts, 1);
         let named = |e: String| format!("{:?}: {e}", gpu.kernels().options().tile_kind);

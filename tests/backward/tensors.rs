@@ -24,7 +24,7 @@ pub(crate) fn tensors_on(gpu: &Gpu, case: &Case, parts: &Parts) -> Result<(), St
     assert!(!wanted.is_empty());
     let got = run_backward_with(gpu, &case.attention, &tensors.inputs(), &dout, parts, 2, &wanted);
     let got = got.map_err(|e| format!("{e}\n{case}"))?;
-    let promised = gradient_bounds(case, &tensors.inputs(), &dout, parts);
+    let promised = gradient_bounds(case, &tensors.inputs(), &dout, (parts, &got.chains));
     for (name, got) in &got.tensors {
         let promised = promised.term(name).expect("the reference has all");
         let found = promised.compare(got.iter().copied(), 0.0);

@@ -2,9 +2,7 @@
 
 use super::{Case, gpu};
 use wgpu_attention::reference::{Kind, Rows};
-use wgpu_attention::{
-    AttentionShape, BiasStrides, Buckets, Gpu, LshOptions, Score, Sinks, SortShape,
-};
+use wgpu_attention::{AttentionShape, BiasStrides, Buckets, Gpu, LshOptions, Score, Sinks, SortShape};
 use wgpu_attention_testing::mutants::{Edit, Suite};
 
 #[path = "../mutants/table/lsh.rs"]

@@ -7,8 +7,8 @@ use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
 use wgpu_attention::wgsl::{DirectTile, StagedTile, Tile};
 use wgpu_attention::{
-    Attention, AttentionShape, Bias, BiasStrides, Buckets, Causal, ElementType, Full, Gpu, KernelPath, Options,
-    PairPredicate, Parts, Permutation, Relative, Score, Segments, Sinks, Storage, Temperature,
+    Attention, AttentionShape, Bias, BiasStrides, Buckets, Causal, ElementType, Full, Gpu, KernelPath,
+    Options, PairPredicate, Parts, Permutation, Relative, Score, Segments, Sinks, Storage, Temperature,
     WeightsOptions, Window,
 };
 use wgpu_attention_testing::mutants::{Check, Edit};

@@ -3,7 +3,7 @@ use super::guards::{Extents, Guarded, GuardedInputs};
 use super::layouts::contiguous;
 use super::run::read;
 use wgpu_attention::reference::gradient::{BoundOptions, BoundedGradients, bounded};
-use wgpu_attention::reference::{Position, WeightFormat};
+use wgpu_attention::reference::WeightFormat;
 use wgpu_attention::{
     Attention, AttentionBuffers, AttentionGradBuffers, Call, Counter, Element, Gpu, Gradients, Inputs,
     KernelPath, Parts,
@@ -20,6 +20,8 @@ pub struct GradOutcome<G> {
     pub dv: Vec<G>,
     /// Of the tensors of the score's terms that were asked for.
     pub tensors: Vec<(&'static str, Vec<f32>)>,
+    /// How many additions in a row make an element of theirs.
+    pub chains: Vec<(&'static str, usize)>,
 }
 
 /// Forward and backward on buffers of their own, as [`run`](super::run) has them: outputs poisoned, poison around all tensors and
@@ -61,6 +63,7 @@ pub struct BoundBackward {
     written: [Guarded; 3],
     at: [Extents; 3],
     tensors: Vec<(&'static str, Guarded)>,
+    chains: Vec<(&'static str, usize)>,
 }
 
 impl BoundBackward {
@@ -83,7 +86,7 @@ impl BoundBackward {
             Ok((*name, tensor.take::<f32>(&bytes[3 + n])?))
         };
         let tensors = self.tensors.iter().enumerate().map(of_tensor).collect::<Result<_, String>>()?;
-        Ok(GradOutcome { dq: take(0)?, dk: take(1)?, dv: take(2)?, tensors })
+        Ok(GradOutcome { dq: take(0)?, dk: take(1)?, dv: take(2)?, tensors, chains: self.chains.clone() })
     }
 
     /// Uploads the inputs, poisons the outputs, binds.
@@ -126,8 +129,9 @@ impl BoundBackward {
             .dv(dv.binding());
         buffers.tensors = own.tensors();
         buffers.tensor_gradients = wanted.iter().map(|(name, tensor)| (*name, tensor.binding())).collect();
+        let chains = backward.explain().chains();
         let backward = backward.bind(buffers).unwrap_or_else(|e| refused(e));
-        Self { forward, backward, written, at: [q_at, k_at, v_at], tensors: wanted }
+        Self { forward, backward, written, at: [q_at, k_at, v_at], tensors: wanted, chains }
     }
 }
 
@@ -137,17 +141,16 @@ pub fn drawn_dout<O: Element>(case: &Case) -> Vec<O> {
     (0..case.attention.len_out()).map(|n| O::from_f64(numbers.normal(n as u64))).collect()
 }
 
-/// The gradients of a case by the formula, with the bounds on what kernels that walk these parts may give.
+/// The gradients of a case by the formula, with the bounds on what kernels that walk these parts may give; `chains` as in
+/// [`BoundOptions`].
 pub fn gradient_bounds<Q: Element, KV: Element, O: Element>(
     case: &Case,
     inputs: &Inputs<'_, Q, KV>,
     dout: &[O],
-    parts: &Parts,
+    (parts, chains): (&Parts, &[(&'static str, usize)]),
 ) -> BoundedGradients {
-    let order = |at: Position| parts.key_order(at.batch, at.head, at.i);
-    let tiles = |at: Position| parts.key_tiles(at.batch, at.head, at.i);
     let weights = WeightFormat::of(case.options.path.unwrap_or(KernelPath::Scalar));
-    let options = BoundOptions::default().order(&order).tiles(&tiles).weights(weights).storage(O::TYPE);
+    let options = BoundOptions::default().parts(parts).chains(chains).weights(weights).storage(O::TYPE);
     let exact = bounded(&case.attention, inputs, dout, case.pattern.as_dyn(), options);
     exact.unwrap_or_else(|e| panic!("{e}\n{case}"))
 }

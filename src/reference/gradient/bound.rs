@@ -44,19 +44,21 @@
 //!
 //! # 3. The sums
 //!
-//! Of a row with m keys, of a key with N pairs over the heads of its group, of an element of a term's tensor x with n pairs:
+//! Of a row with m keys, of a key with N pairs over the heads of its group, of an element of a term's tensor x with n pairs. m', N' and n' are
+//! the longest chains of additions over them: tiles are added up by themselves (K of the forward pass), so that m' = min(m, 128 + tiles), N'
+//! likewise; n' is what the kernel says, or n.
 //!
 //! ```text
-//! B_dv = sum a |do_c| + gamma_{N+parts+8} sum P |do_c| + (3N + 4) 2^-126
-//! B_dk = |scale| [ sum B_ds' |q_c| + gamma_{N+parts+8} sum (|ds'| + B_ds') |q_c| ] + (3N + 4) 2^-126 max(1, |scale|)
-//! B_dx = sum ( B_ds X + |ds| b_x ) + gamma_{n+parts+8} sum (|ds| + B_ds) X + (3n + 4) 2^-126      ds/dx within b_x, X the sum of both
+//! B_dv = sum a |do_c| + gamma_{N'+parts+8} sum P |do_c| + (3N + 4) 2^-126
+//! B_dk = |scale| [ sum B_ds' |q_c| + gamma_{N'+parts+8} sum (|ds'| + B_ds') |q_c| ] + (3N + 4) 2^-126 max(1, |scale|)
+//! B_dx = sum ( B_ds X + |ds| b_x ) + gamma_{n'+parts+8} sum (|ds| + B_ds) X + (3n + 4) 2^-126      ds/dx within b_x, X the sum of both
 //! B_dq = min( expm1(Lambda) |dq_c| + e^Lambda |scale| sum p expm1(epsilon) |t f k_c|,  |scale| sum a |t f k_c| )
 //!      + |scale| b_D ( |sum p f k_c| + sum a |f k_c| )
-//!      + |scale| sum P (|f| b_dp + b_f T) |k_c| + |scale| gamma_{m+parts+8} sum P F T |k_c|
+//!      + |scale| sum P (|f| b_dp + b_f T) |k_c| + |scale| gamma_{m'+parts+8} sum P F T |k_c|
 //!      + |scale| sum (F Z + 2^-125) |k_c| + (2m + 4) 2^-126 (1 + |scale|)
 //! ```
 //!
-//! With relative rows dq has k + r in place of k, dk q + u in place of q: above, sizes are then |k| + |r| and |q| + |u|, and m and N
+//! With relative rows dq has k + r in place of k, dk q + u in place of q: above, sizes are then |k| + |r| and |q| + |u|, and m, N and the chains
 //! count twice, for the two may be added up apart. With segments dq has k + e, or k + r + e, and they count once more.
 //!
 //! Dropout gives each pair a share c, 0 or 1 / (1 - rate), of its value: do . v and sum |do v| are c times as large, with two roundings more, in dv
@@ -72,24 +74,27 @@
 //! from 2^22 pairs.
 
 use super::call::{GradientCall, Row};
-use super::error_sums::{BoundedRow, ErrorSums};
+use super::error_sums::{BoundedRow, ErrorSums, Queries};
 use super::errors::Route;
 use super::exact::{Sums, blocks};
 use crate::pattern::Pattern;
 use crate::reference::layer::Bounded;
 use crate::reference::rounding::written;
 use crate::reference::{Position, Tiles, Walk, WeightFormat};
-use crate::{Attention, Element, ElementType, Inputs, Result};
+use crate::{Attention, Element, ElementType, Inputs, Parts, Result};
 use rayon::prelude::*;
 
 /// How a kernel computes: what the bound of its gradients depends on.
 #[derive(Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct BoundOptions<'a> {
-    /// The order in which the forward pass walked the keys; by default ascending, in one part. See [`Walk`].
+    /// The parts that the forward pass walked, and the passes over keys transposed; by default one, in natural order.
+    pub parts: Option<&'a Parts>,
+    /// The order in which the forward pass walked the keys, where no parts are given. See [`Walk`].
     pub order: Option<Walk<'a>>,
-    /// In how many tiles it met them; by default as `order` allows. See [`Tiles`].
-    pub tiles: Option<Tiles<'a>>,
+    /// Additions in a row for an element of a tensor's gradient at most, by the tensor's name; by default as many as pairs read it. See
+    /// `TensorExplanation::chain`.
+    pub chains: &'a [(&'static str, usize)],
     /// How it kept the weights; by default in f32, as the scalar path does.
     pub weights: WeightFormat,
     /// How the gradients are stored.
@@ -97,14 +102,19 @@ pub struct BoundOptions<'a> {
 }
 
 impl<'a> BoundOptions<'a> {
-    /// Sets the order in which the forward pass walked the keys.
+    /// Sets the parts.
+    pub fn parts(self, parts: &'a Parts) -> Self {
+        Self { parts: Some(parts), ..self }
+    }
+
+    /// Sets the order in which the forward pass walked the keys, where no parts are given.
     pub fn order(self, order: Walk<'a>) -> Self {
         Self { order: Some(order), ..self }
     }
 
-    /// Sets in how many tiles it met them.
-    pub fn tiles(self, tiles: Tiles<'a>) -> Self {
-        Self { tiles: Some(tiles), ..self }
+    /// Sets how many additions in a row an element of a tensor's gradient takes.
+    pub fn chains(self, chains: &'a [(&'static str, usize)]) -> Self {
+        Self { chains, ..self }
     }
 
     /// Sets how it kept the weights.
@@ -168,13 +178,26 @@ pub fn bounded<Q: Element, KV: Element, O: Element>(
 ) -> Result<BoundedGradients> {
     let attention = attention.into();
     let call = GradientCall::new(&attention, inputs, dout, pattern)?;
-    let BoundOptions { order, tiles, weights, storage } = options;
+    let BoundOptions { parts, order, chains, weights, storage } = options;
+    let transposed = parts.map(Parts::transpose).transpose()?;
+    let walk = parts.map(|parts| move |at: Position| parts.key_order(at.batch, at.head, at.i));
+    let tiles = parts.map(|parts| move |at: Position| parts.key_tiles(at.batch, at.head, at.i));
+    let route = Route {
+        order: walk.as_ref().map(|walk| walk as Walk<'_>).or(order),
+        tiles: tiles.as_ref().map(|tiles| tiles as Tiles<'_>),
+        weights,
+    };
     let of_row = |n| {
         let row = Row::new(&call, Position::of_row(&attention.shape, n));
-        let errors = BoundedRow::new(&call, &row, Route { order, tiles, weights })?;
+        let errors = BoundedRow::new(&call, &row, route)?;
         Ok((row, errors))
     };
-    let (mut exact, mut bounds) = (Sums::new(&call), ErrorSums::new(&call));
+    let queries = match &transposed {
+        Some(parts) => Queries::Parts(parts),
+        None if order.is_none() => Queries::InOrder,
+        None => Queries::Anyhow,
+    };
+    let (mut exact, mut bounds) = (Sums::new(&call), ErrorSums::new(&call, queries, chains));
     for rows in blocks(&attention.shape) {
         let rows: Vec<_> = rows.into_par_iter().map(of_row).collect::<Result<_>>()?;
         let (rows, errors): (Vec<_>, Vec<_>) = rows.into_iter().unzip();

@@ -3,8 +3,9 @@
 use super::call::{GradientCall, Pair, Row};
 use super::errors::{Common, PairErrors, Route, RowBound, added, read};
 use super::exact::{by_key, elements};
-use crate::Result;
 use crate::reference::rounding::{HUGE, TINY, gamma, min_normal, promised};
+use crate::reference::row::{LEAST_TILE, chain};
+use crate::{Parts, Result};
 
 /// What is known of a row, with the errors of its pairs where something is.
 pub(super) struct BoundedRow {
@@ -17,8 +18,8 @@ pub(super) struct BoundedRow {
 enum RowDq {
     /// All elements have this one.
     Everywhere(f64),
-    /// The sums of each element, over so many keys.
-    Of(Vec<DqSum>, usize),
+    /// The sums of each element.
+    Of { sums: Vec<DqSum>, keys: usize, chain: usize },
 }
 
 impl BoundedRow {
@@ -32,7 +33,8 @@ impl BoundedRow {
         };
         let each = row.keys().iter().zip(&row.pairs);
         let pairs: Vec<_> = each.map(|(&j, pair)| PairErrors::new(call, row, common, j, pair)).collect();
-        let dq = RowDq::Of(dq_sums(call, row, common, &pairs), pairs.len());
+        let sums = dq_sums(call, row, common, &pairs);
+        let dq = RowDq::Of { sums, keys: pairs.len(), chain: common.chain };
         Ok(Self { bound, pairs, dq })
     }
 
@@ -41,9 +43,23 @@ impl BoundedRow {
     }
 }
 
+/// In which order a kernel meets the queries of a key.
+#[derive(Clone, Copy)]
+pub(super) enum Queries<'a> {
+    /// Head after head, ascending.
+    InOrder,
+    /// As these transposed parts have them.
+    Parts(&'a Parts),
+    /// Nobody knows.
+    Anyhow,
+}
+
 /// The sums of the rows so far.
 pub(super) struct ErrorSums<'a> {
     call: &'a GradientCall<'a>,
+    queries: Queries<'a>,
+    /// By the name of a tensor, additions in a row at most.
+    chains: &'a [(&'static str, usize)],
     /// One more than the most parts of a row: transposing may put an empty one before the others.
     parts: usize,
     dq: Vec<RowDq>,
@@ -57,26 +73,35 @@ struct KeySums {
     dk: Vec<Sum>,
     dv: Vec<Sum>,
     pairs: usize,
+    /// Tiles of ascending queries that see it, and the head and tile of the last.
+    tiles: usize,
+    last: Option<(usize, usize)>,
     /// A row that sees it is not finite; of one nothing is known.
     not_finite: bool,
     unknown: bool,
 }
 
 impl<'a> ErrorSums<'a> {
-    pub(super) fn new(call: &'a GradientCall<'a>) -> Self {
+    pub(super) fn new(
+        call: &'a GradientCall<'a>,
+        queries: Queries<'a>,
+        chains: &'a [(&'static str, usize)],
+    ) -> Self {
         let shape = call.shape();
         let zeros = |n| vec![Sum::default(); n];
         let key = |_| KeySums {
             dk: zeros(shape.head_dim),
             dv: zeros(shape.value_dim),
             pairs: 0,
+            tiles: 0,
+            last: None,
             not_finite: false,
             unknown: false,
         };
         let keys = (0..shape.key_rows().iter().product()).map(key).collect();
         let tensors = call.call.attention.score.tensors(shape).into_iter();
         let terms = tensors.map(|tensor| (tensor.name, vec![(Sum::default(), 0); tensor.len])).collect();
-        Self { call, parts: 0, dq: vec![], keys, terms }
+        Self { call, queries, chains, parts: 0, dq: vec![], keys, terms }
     }
 
     /// Adds the next rows.
@@ -152,9 +177,9 @@ impl<'a> ErrorSums<'a> {
         let of_row = |(row, dq): (&RowDq, &[f64])| -> Vec<f64> {
             match row {
                 RowDq::Everywhere(bound) => vec![*bound; dq.len()],
-                RowDq::Of(sums, keys) => {
+                RowDq::Of { sums, keys, chain } => {
                     let flushes = (2 * self.products() * keys + 4) as f64 * TINY * (1.0 + scale);
-                    let error = self.sum_error(*keys);
+                    let error = self.sum_error(*chain);
                     let bound = |sum: &DqSum| {
                         let rest = sum.rest + error * sum.size;
                         checked(sum.weights + scale * rest + flushes, sum.size * scale.max(1.0))
@@ -169,7 +194,7 @@ impl<'a> ErrorSums<'a> {
     /// B_dk and B_dv.
     pub(super) fn dk_and_dv(&self) -> (Vec<f64>, Vec<f64>) {
         let factor = self.call.call.most_share();
-        let of_key = |key: &KeySums| -> (Vec<f64>, Vec<f64>) {
+        let of_key = |(n, key): (usize, &KeySums)| -> (Vec<f64>, Vec<f64>) {
             let everywhere = |x: f64| (vec![x; key.dk.len()], vec![x; key.dv.len()]);
             match key {
                 KeySums { not_finite: true, .. } => return everywhere(f64::NAN),
@@ -179,24 +204,48 @@ impl<'a> ErrorSums<'a> {
             }
             let finish = |sums: &[Sum], scale: f64, factor: f64| {
                 let flushes = (3 * self.products() * key.pairs + 4) as f64 * TINY * scale.max(1.0) * factor;
-                let g = self.sum_error(key.pairs);
+                let g = self.sum_error(self.chain(n, key));
                 let bound = |sum: &Sum| checked(scale * sum.bound(g) + flushes, sum.size * scale.max(1.0));
                 sums.iter().map(bound).collect()
             };
             (finish(&key.dk, self.scale(), 1.0), finish(&key.dv, 1.0, factor))
         };
-        let (dk, dv): (Vec<_>, Vec<_>) = self.keys.iter().map(of_key).unzip();
+        let (dk, dv): (Vec<_>, Vec<_>) = self.keys.iter().enumerate().map(of_key).unzip();
         (dk.concat(), dv.concat())
+    }
+
+    /// The longest chain of additions over the queries of the n-th key.
+    fn chain(&self, n: usize, key: &KeySums) -> usize {
+        let [_, kv_heads, kv_len] = self.call.shape().key_rows();
+        let group = self.call.shape().heads / kv_heads;
+        let (batch, kv_head, j) = (n / kv_len / kv_heads, n / kv_len % kv_heads, n % kv_len);
+        let tiles = match self.queries {
+            Queries::InOrder => key.tiles,
+            Queries::Parts(parts) => {
+                let heads = kv_head * group..(kv_head + 1) * group;
+                heads.map(|head| parts.key_tiles(batch, head, j)).sum()
+            }
+            Queries::Anyhow => key.pairs,
+        };
+        chain(key.pairs, tiles)
     }
 
     /// B_dx of each term's tensor.
     pub(super) fn terms(&self) -> Vec<(&'static str, Vec<f64>)> {
-        let bound = |&(sum, pairs): &(Sum, usize)| match pairs {
-            0 => 0.0,
-            _ if sum.error.is_nan() => f64::NAN,
-            _ => checked(sum.bound(self.sum_error(pairs)) + (3 * pairs + 4) as f64 * TINY, sum.size),
+        let of_tensor = |(name, sums): &(&'static str, Vec<(Sum, usize)>)| {
+            let most =
+                self.chains.iter().find(|(own, _)| own == name).map_or(usize::MAX, |(_, chain)| *chain);
+            let bound = |&(sum, pairs): &(Sum, usize)| match pairs {
+                0 => 0.0,
+                _ if sum.error.is_nan() => f64::NAN,
+                _ => {
+                    let error = self.sum_error(pairs.min(most));
+                    checked(sum.bound(error) + (3 * pairs + 4) as f64 * TINY, sum.size)
+                }
+            };
+            (*name, sums.iter().map(bound).collect())
         };
-        self.terms.iter().map(|(name, sums)| (*name, sums.iter().map(bound).collect())).collect()
+        self.terms.iter().map(of_tensor).collect()
     }
 }
 
@@ -211,6 +260,8 @@ impl KeySums {
         smallest: [f64; 2],
     ) {
         self.pairs += 1;
+        let tile = (row.at.head, row.at.i / LEAST_TILE as usize);
+        self.tiles += usize::from(self.last.replace(tile) != Some(tile));
         let (pulled, most) = (errors.pulled.error, errors.pulled.score.abs() + errors.pulled.error);
         for (sum, q) in self.dk.iter_mut().zip(&row.q) {
             sum.add(pulled, most, q.abs(), smallest[0]);

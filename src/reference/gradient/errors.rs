@@ -45,6 +45,8 @@ pub(super) struct Common {
     base_2: bool,
     /// How many parts the row has.
     pub(super) parts: usize,
+    /// The longest chain of additions over its keys.
+    pub(super) chain: usize,
 }
 
 impl RowBound {
@@ -97,6 +99,7 @@ impl RowBound {
             format: WeightFormat { late: route.weights.late, ..WeightFormat::F32 },
             base_2: inner.attention.score.is_plain(),
             parts: parts.len(),
+            chain,
         })))
     }
 }

@@ -24,6 +24,13 @@ pub struct BackwardExplanation {
     pub tensors: Vec<TensorExplanation>,
 }
 
+impl BackwardExplanation {
+    /// What [`BoundOptions::chains`](crate::reference::gradient::BoundOptions::chains) takes: see [`TensorExplanation::chain`].
+    pub fn chains(&self) -> Vec<(&'static str, usize)> {
+        self.tensors.iter().filter_map(|tensor| Some((tensor.name, tensor.chain?))).collect()
+    }
+}
+
 /// What the gradient of a tensor of the score's terms costs.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -36,8 +43,7 @@ pub struct TensorExplanation {
     pub scratch_bytes: u64,
     /// Dispatches: workgroups that would meet in an element run in several.
     pub dispatches: usize,
-    /// Additions in a row that make an element, at most: what [`BoundOptions::chains`](crate::reference::gradient::BoundOptions::chains)
-    /// takes. `None` where it may be as many as pairs read the element.
+    /// Additions in a row that make an element, at most. `None` where it may be as many as pairs read the element.
     pub chain: Option<usize>,
 }
 
