@@ -27,7 +27,7 @@ fn pick<T: Copy>(draw: &Counter, n: u64, list: &[T]) -> T {
     list[(draw.bits(n) % list.len() as u64) as usize]
 }
 
-/// A score with a scale, and about half the time with terms.
+/// A score with a scale, and three times in four with terms.
 fn random_score(draw: &Counter, len: usize) -> Score {
     let some = |n: u64| draw.bits(n).is_multiple_of(5);
     let mut score = Score::new().scale(pick(draw, 4, &[0.125, 1.0, 1.0, 6.0]));
