@@ -70,7 +70,7 @@ fn every_broadcast_of_a_bias() {
 fn two_biases() {
     let by_distance = Bias::second(BiasStrides::toeplitz(67, 75));
     let mut cases = vec![];
-    for score in [Score::new(), Score::new().softcap(2.0).alibi()] {
+    for score in [Score::new(), Score::new().softcap(2.0)] {
         let case = Case::new(with_bias(shape().score(score.with(by_distance))));
         cases.extend(KINDS.map(|kind| case.clone().kind(kind)));
         cases.push(case.clone().pattern(Causal).bias(BiasValues::Holes));
