@@ -14,8 +14,6 @@ struct View { scale: f32, mean: f32, rest: f32, variance: f32, nothing: u32 }
 const LEAST = 0x0f800000u;
 const MOST = 0x7b800000u;
 
-var<workgroup> largest: array<u32, LANES>;
-
 @compute @workgroup_size(LANES)
 fn norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) lane: u32) {
@@ -117,13 +115,4 @@ fn own_largest(x_at: u32, lane: u32) -> u32 {
         most = max(most, magnitude(load_x(x_at + c, params.width - c)));
     }
     return max(max(most.x, most.y), max(most.z, most.w));
-}
-
-fn largest_over_lanes(lane: u32, x: u32) -> u32 {
-    largest[lane] = x;
-    for (var step = LANES / 2u; step > 0u; step /= 2u) {
-        workgroupBarrier();
-        if (lane < step) { largest[lane] = max(largest[lane], largest[lane + step]); }
-    }
-    return workgroupUniformLoad(&largest[0]);
 }

@@ -124,13 +124,13 @@ pub use error::{Error, Result};
 #[cfg(feature = "gpu")]
 pub use gpu::{
     AddPlan, AttentionBuffers, AttentionGradBuffers, AttentionGradients, AttentionOutput, AttentionPlan,
-    AttentionWeights, BackwardExplanation, BackwardPlan, Call, CrossEntropyBuffers, CrossEntropyOutput,
-    CrossEntropyPlan, EmbedPlan, Explanation, FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, Gpu,
-    Gradients, Kernels, LinearBuffers, LinearPlan, LshBuffers, LshExplanation, LshOutput, LshPlan,
-    MatmulBuffers, MatmulPlan, MatmulSlices, NormBuffers, NormPlan, Options, Outputs, PathChoice,
-    RotaryBuffers, RotaryPlan, RowSummary, Scratch, SoftmaxPlan, SortBuffers, SortOutput, SortPlan,
-    SortShape, Stage, TensorExplanation, WeightsBuffers, WeightsOptions, WeightsPlan, cooperative_features,
-    recommended_features, recommended_limits,
+    AttentionWeights, BackwardExplanation, BackwardPlan, Call, ClipPlan, CrossEntropyBuffers,
+    CrossEntropyOutput, CrossEntropyPlan, EmbedPlan, Explanation, FeedForwardBuffers, FeedForwardPlan,
+    FeedForwardSlices, Gpu, Gradients, Kernels, LinearBuffers, LinearPlan, LshBuffers, LshExplanation,
+    LshOutput, LshPlan, MatmulBuffers, MatmulPlan, MatmulSlices, NormBuffers, NormPlan, OptimizerBuffers,
+    OptimizerPlan, Options, Outputs, PathChoice, RotaryBuffers, RotaryPlan, RowSummary, Scratch, SoftmaxPlan,
+    SortBuffers, SortOutput, SortPlan, SortShape, Stage, TensorExplanation, WeightsBuffers, WeightsOptions,
+    WeightsPlan, cooperative_features, recommended_features, recommended_limits,
 };
 /// The `half` that [`Element`] is implemented for, so that versions agree: `half::f16` and `half::bf16`.
 pub use half;
@@ -154,9 +154,10 @@ pub use score::{
     Temperature, Term, TermTensor,
 };
 pub use shape::{
-    Activation, AddShape, AttentionShape, Combine, CrossEntropyShape, EmbedShape, FeedForwardShape,
-    LossGradient, MatmulShape, NormKind, NormShape, RotaryPairs, RotaryShape, RowStrides, SoftmaxShape,
-    WeightOrder, rotary_tables, sinusoidal_positions,
+    Activation, AddShape, AttentionShape, ClipShape, Combine, CrossEntropyShape, EmbedShape,
+    FeedForwardShape, LossGradient, MatmulShape, NormKind, NormShape, OptimizerRule, OptimizerShape,
+    OptimizerStep, RotaryPairs, RotaryShape, RowStrides, SoftmaxShape, WeightOrder, rotary_tables,
+    sinusoidal_positions,
 };
 /// The wgpu that the kernels are built on, so that versions agree.
 #[cfg(feature = "gpu")]

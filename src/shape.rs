@@ -152,6 +152,7 @@ mod activation;
 mod cross_entropy;
 mod feed_forward;
 mod matmul;
+mod optimizer;
 mod rotary;
 mod rows;
 
@@ -159,5 +160,6 @@ pub use activation::Activation;
 pub use cross_entropy::{CrossEntropyShape, LossGradient};
 pub use feed_forward::FeedForwardShape;
 pub use matmul::{Combine, MatmulShape, RowStrides, WeightOrder};
+pub use optimizer::{ClipShape, OptimizerRule, OptimizerShape, OptimizerStep};
 pub use rotary::{RotaryPairs, RotaryShape, rotary_tables};
 pub use rows::{AddShape, EmbedShape, NormKind, NormShape, SoftmaxShape, sinusoidal_positions};

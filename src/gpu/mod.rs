@@ -42,9 +42,9 @@ pub use call::{Call, Stage};
 pub use host::{Gpu, recommended_features, recommended_limits};
 pub use kernels::Kernels;
 pub use layer::{
-    AddPlan, CrossEntropyBuffers, CrossEntropyOutput, CrossEntropyPlan, EmbedPlan, FeedForwardBuffers,
-    FeedForwardPlan, FeedForwardSlices, MatmulBuffers, MatmulPlan, MatmulSlices, NormBuffers, NormPlan,
-    RotaryBuffers, RotaryPlan, SoftmaxPlan,
+    AddPlan, ClipPlan, CrossEntropyBuffers, CrossEntropyOutput, CrossEntropyPlan, EmbedPlan,
+    FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, MatmulBuffers, MatmulPlan, MatmulSlices,
+    NormBuffers, NormPlan, OptimizerBuffers, OptimizerPlan, RotaryBuffers, RotaryPlan, SoftmaxPlan,
 };
 pub use linear::{LinearBuffers, LinearPlan};
 pub use lsh::{LshBuffers, LshExplanation, LshOutput, LshPlan};

@@ -216,6 +216,23 @@ uniform! {
 }
 
 uniform! {
+    /// `KernelParams` of `optimizer.wgsl`.
+    OptimizerParams { first_work: u32, end_work: u32, len: u32, is_first: u32 }
+
+    /// `SgdParams` of `optimizer/sgd.wgsl`.
+    SgdParams { rate: f32, momentum: f32, decay: f32, nesterov: u32 }
+
+    /// `AdamwParams` of `optimizer/adamw.wgsl`.
+    AdamwParams { rate: f32, kept: f32, beta1: f32, new1: f32, beta2: f32, new2: f32, root: f32, eps: f32 }
+
+    /// `Params` of `squares.wgsl`.
+    SquaresParams { first_work: u32, end_work: u32, len: u32, partials_at: u32 }
+
+    /// `Params` of `clip.wgsl`.
+    ClipParams { first_work: u32, end_work: u32, count: u32, max_norm: f32 }
+}
+
+uniform! {
     /// `Params` of `rotary.wgsl`.
     RotaryParams {
         first_work: u32, end_work: u32, rows: u32, heads: u32, len: u32, head_dim: u32, rotary_dim: u32,
@@ -282,6 +299,11 @@ mod tests {
             ("matmul", _) => MatmulParams::FIELDS,
             ("norm" | "softmax" | "add" | "embed", _) => RowParams::FIELDS,
             ("cross_entropy", _) => CrossEntropyParams::FIELDS,
+            ("optimize", "kernel") => OptimizerParams::FIELDS,
+            ("optimize", "rule") if shader.label.contains(" sgd ") => SgdParams::FIELDS,
+            ("optimize", "rule") => AdamwParams::FIELDS,
+            ("squares", _) => SquaresParams::FIELDS,
+            ("clip_factor", _) => ClipParams::FIELDS,
             ("rotary", _) => RotaryParams::FIELDS,
             (entry, member) => term.map(|block| block.fields).unwrap_or_else(|| panic!("{entry}: {member}")),
         })

@@ -14,6 +14,7 @@ mod lsh;
 mod matmul;
 mod matrices;
 mod merge;
+mod optimizer;
 mod product;
 mod rotary;
 mod rows;
@@ -33,6 +34,7 @@ pub use lsh::{HashVariant, PlaceTables, SortedChunks};
 pub use matmul::MatmulVariant;
 pub use matrices::Matrices;
 pub use merge::MergeVariant;
+pub use optimizer::{ClipFactor, OptimizerVariant, SquaresVariant};
 pub use product::{CooperativeProduct, DirectProduct, MatmulTile, StagedProduct};
 pub use rotary::RotaryVariant;
 pub use rows::{RowKernel, RowVariant};
@@ -174,6 +176,9 @@ pub fn variants() -> Vec<Shader> {
     shaders.extend(MatmulVariant::representatives().iter().map(MatmulVariant::shader));
     shaders.extend(RowVariant::representatives().iter().map(RowVariant::shader));
     shaders.extend(CrossEntropyVariant::representatives().iter().map(CrossEntropyVariant::shader));
+    shaders.extend(OptimizerVariant::representatives().iter().map(OptimizerVariant::shader));
+    shaders.extend(SquaresVariant::representatives().iter().map(SquaresVariant::shader));
+    shaders.push(ClipFactor::shader());
     shaders.extend(RotaryVariant::representatives().iter().map(RotaryVariant::shader));
     shaders.extend(linear::representatives());
     // Some variants share a shader.

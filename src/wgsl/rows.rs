@@ -66,7 +66,8 @@ impl RowVariant {
                     read("weight", weight),
                     tensor::reads_if(bias, "bias", weight, self.aligned),
                 ];
-                let files = [entry, params, rows, nan, &tensors[0], &tensors[1], &tensors[2], &out];
+                let largest = include_str!("../../shaders/lib/largest.wgsl");
+                let files = [entry, params, rows, largest, nan, &tensors[0], &tensors[1], &tensors[2], &out];
                 header.shader(label, "norm", &files)
             }
             RowKernel::Softmax => {

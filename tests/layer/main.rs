@@ -10,6 +10,7 @@
 //! | `every_f32.rs` | activations of every kind of f32, NaN and infinity among them |
 //! | `far_rows.rs` | rows of any size, far means, long rows, NaN and infinity |
 //! | `golden.rs` | cases that other systems made, whole models among them |
+//! | `optimizer.rs` | steps of the optimizers, the norm of gradients |
 //! | `rotary.rs` | rotary embedding |
 //! | `rows.rs` | norms, softmax, residual addition, embedding |
 //! | `properties.rs` | drawn sizes and strides |
@@ -25,6 +26,7 @@ mod golden;
 mod harness;
 mod matmul;
 mod mutants;
+mod optimizer;
 mod properties;
 mod rotary;
 mod rows;

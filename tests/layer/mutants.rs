@@ -34,6 +34,8 @@ const SUITE: Suite<Subject> = Suite {
         ("cooperative", |s| crate::cooperative::selection(&s.matrices)),
         ("rows", |s| rows::selection(&s.scalar)),
         ("cross_entropy", |s| crate::cross_entropy::selection(&s.scalar)),
+        ("optimizer", |s| crate::optimizer::selection(&s.scalar)),
+        ("clip", |s| crate::optimizer::norm_selection(&s.scalar)),
         ("feed_forward", |s| feed_forward::selection(&s.scalar)),
         ("rotary", |s| rotary::selection(&s.scalar)),
     ],

@@ -7,7 +7,8 @@
 //! | `rotary.rs` | rotary embedding |
 //! | `rows.rs` | layer norm, RMS norm, softmax, residual addition, embedding |
 //! | `cross_entropy.rs` | [`CrossEntropyPlan`]: the loss, and its gradient by the logits |
-//! | `host.rs` | all of them on slices, but for the loss |
+//! | `optimizer.rs` | [`OptimizerPlan`], [`ClipPlan`]: a step of an optimizer, the norm that its gradients are clipped by |
+//! | `host.rs` | all of them on slices, but for the loss and the optimizer |
 //! | `host_loss.rs` | the loss on slices |
 
 mod cross_entropy;
@@ -15,6 +16,7 @@ mod feed_forward;
 mod host;
 mod host_loss;
 mod matmul;
+mod optimizer;
 mod rotary;
 mod rows;
 
@@ -23,5 +25,6 @@ pub use feed_forward::{FeedForwardBuffers, FeedForwardPlan};
 pub use host::{FeedForwardSlices, MatmulSlices};
 pub use host_loss::CrossEntropyOutput;
 pub use matmul::{MatmulBuffers, MatmulPlan};
+pub use optimizer::{ClipPlan, OptimizerBuffers, OptimizerPlan};
 pub use rotary::{RotaryBuffers, RotaryPlan};
 pub use rows::{AddPlan, EmbedPlan, NormBuffers, NormPlan, SoftmaxPlan};

@@ -10,14 +10,17 @@ mod activation;
 mod cross_entropy;
 mod feed_forward;
 mod matmul;
+mod optimizer;
 mod rotary;
 mod rows;
+mod running;
 mod softmax_row;
 
 pub use activation::activation;
 pub use cross_entropy::{CrossEntropyBounded, cross_entropy};
 pub use feed_forward::{FeedForwardInputs, feed_forward};
 pub use matmul::{MatmulInputs, matmul};
+pub use optimizer::{OptimizerBounded, OptimizerInputs, clip, optimizer};
 pub use rotary::rotary;
 pub use rows::{add, embed, norm, softmax};
 

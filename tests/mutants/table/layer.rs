@@ -134,6 +134,44 @@ wgpu_attention_testing::mutants! {
         "a gradient in place of 16 bits overwrites its neighbour": "0xffff0000u >> shift" => "0u >> shift";
         "halves of a word are swapped in place": "atomicLoad(&out[e / 2u]))[e % 2u]" => "atomicLoad(&out[e / 2u]))[(e + 1u) % 2u]";
     }
+    "optimizer" {
+        "the gradient has no decay": "fma(vec4(params.rule.decay), p, gradient)" => "gradient";
+        "momentum is lost": "fma(vec4(params.rule.momentum), before(load_first(at, count)), g)" => "g";
+        "the first step reads a state": "select(state, vec4(0.0), params.kernel.is_first != 0u)" => "state";
+        "every step is the first": "params.kernel.is_first != 0u" => "true";
+        "no step looks ahead": "params.rule.nesterov != 0u" => "false";
+        "every step looks ahead": "params.rule.nesterov != 0u" => "true";
+        "the step is uphill": "fma(vec4(-params.rule.rate), select" => "fma(vec4(params.rule.rate), select";
+        "AdamW does not decay": "params.rule.kept * p" => "p";
+        "the second moment is of the gradient": "params.rule.new2 * g * g" => "params.rule.new2 * abs(g)";
+        "the second moment forgets": "fma(vec4(params.rule.beta2), before(load_second(at, count))" => "fma(vec4(0.0), before(load_second(at, count))";
+        "the second moment is not corrected": "vec4(params.rule.root), vec4(params.rule.eps)" => "vec4(1.0), vec4(params.rule.eps)";
+        "eps is left out": "vec4(params.rule.root), vec4(params.rule.eps)" => "vec4(params.rule.root), vec4(0.0)";
+        "the second moment has no root": "sqrt(max(v, vec4(SMALLEST)))" => "max(v, vec4(SMALLEST))";
+        "the states are exchanged": "store_second(at, count, v);" => "store_second(at, count, m);";
+        "the copy is of the old parameters": "store_rounded(at, count, p);" => "store_rounded(at, count, load_gradient(at, count));";
+        "the gradient is not clipped": "return clip[1];" => "return 1.0;";
+        "the gradient is multiplied by the norm": "return clip[1];" => "return clip[0];";
+        "a workgroup misses its last lane": "at >= params.kernel.len" => "at + 4u >= params.kernel.len";
+    }
+    "clip" {
+        "squares are not scaled": "clamp(i32(most >> 23u) - 127, -100, 126)" => "0";
+        "the exponent of a chunk is lost": "vec2(f32(exponent), " => "vec2(0.0, ";
+        "chunks meet as they are scaled": "y * power_of_two(-2 * i32(min(below, 60.0)))" => "y";
+        "chunks are scaled once": "-2 * i32(min(below, 60.0))" => "-i32(min(below, 60.0))";
+        "the norm stays scaled": "root * power_of_two(i32(exponent))" => "root";
+        "the norm is a square": "sqrt(max(sum, 0x1p-126f))" => "max(sum, 0x1p-126f)";
+        "a norm of nothing is something": "select(sqrt(max(sum, 0x1p-126f)), 0.0, bitcast<u32>(sum) == 0u)" => "sqrt(max(sum, 1e-6))";
+        "gradients grow": "select(a / max(b, a), 1.0, b <= a)" => "a / b";
+        "large norms have the factor of small ones": "if (exponent > 60.0)" => "if (false)";
+        "every tensor's sums lie where the first one's do": "params.partials_at + work" => "work";
+        "every chunk is the first": "let first = work * BLOCK + 4u * lane;" => "let first = 4u * lane;";
+        "a chunk goes on into the next": "min(work * BLOCK + BLOCK, params.len)" => "params.len";
+        "NaN is lost in a chunk": "select(sum, nan_of(most), most >= INFINITY)" => "select(sum, 1.0, most >= INFINITY)";
+        "NaN is lost in the norm": "or_nan(vec4(sum), vec4(norm)).x" => "min(norm, 1e30)";
+        "blocks of chunks are dropped": "total += part;" => "total = part;";
+        "the sums of other lanes are lost": "sum_over_lanes(lane, own_sum(lane, exponent))" => "own_sum(lane, exponent)";
+    }
     "feed_forward" {
         "a chunk's rows are those of the first": "params.a_at + tile.batch" => "tile.batch";
         "a chunk is written to the first's place": "params.out_at + tile.batch" => "tile.batch";

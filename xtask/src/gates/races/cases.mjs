@@ -114,6 +114,29 @@ function crossEntropy() {
   };
 }
 
+// A chunk whose elements are up to 1, so of exponent -1 or 0; then chunks of two exponents.
+function squares() {
+  const x = numbers(600, 1);
+  const most = Math.max(...x.map(Math.abs));
+  const exponent = Math.floor(Math.log2(most));
+  const total = dot(600, (n) => (x[n] / 2 ** exponent) ** 2);
+  const buffers = { x, partials: new Float32Array(4) };
+  return {
+    groups: [1, 1, 1], params: { end_work: 1, len: 600, partials_at: 1 }, buffers,
+    expected: { partials: Float32Array.from([0, 0, exponent, total]) },
+  };
+}
+
+function clipFactor() {
+  const chunks = range(70).map((n) => [n % 3, 1 + (n % 5)]);
+  const norm = Math.sqrt(sum(chunks.map(([exponent, total]) => 4 ** exponent * total)));
+  return {
+    groups: [1, 1, 1], params: { end_work: 1, count: 70, max_norm: 2 },
+    buffers: { partials: Float32Array.from(chunks.flat()), clip: new Float32Array(2) },
+    expected: { clip: Float32Array.from([norm, 2 / (norm + 1e-6)]) },
+  };
+}
+
 // The digit is bits 4 .. 12 of 700 keys, in one block.
 const [SHIFT, KEYS] = [4, words(700, 1, 2 ** 16)];
 const digits = KEYS.map((key) => (key >>> SHIFT) & 255);
@@ -168,6 +191,8 @@ export const cases = {
   'rms norm': norm(false),
   softmax: softmax(),
   'cross entropy': crossEntropy(),
+  squares: squares(),
+  'clip factor': clipFactor(),
   'sort count': sortCount(),
   'sort scan': sortScan(),
   'lsh hash': hash(),
