@@ -10,7 +10,8 @@ use std::borrow::Cow;
 /// its pair from S. Large negative numbers are ordinary biases: the crate's own masks are exact.
 ///
 /// A score may have two, of which the [second](Self::second) has the tensor `second_bias`: one that all heads share and one by
-/// distance, say, of which neither is copied to the size of the other.
+/// distance, say, of which neither is copied to the size of the other. Each is a buffer: gradients with two take 9 in a stage, and so do
+/// some outputs with more terms, one more than WebGPU promises. `Gpu` asks for as many as the adapter has.
 ///
 /// ```
 /// use wgpu_attention::{AttentionShape, Bias, BiasStrides, Score};

@@ -45,7 +45,7 @@ impl Suite {
             cold_bytes: 256 << 20,
         };
         match self {
-            Self::Quick => Rules { max_s: 1.5, cold_bytes: 32 << 20, ..rules },
+            Self::Quick => Rules { max_s: 1.2, cold_bytes: 32 << 20, ..rules },
             Self::Standard | Self::Full => rules,
         }
     }
