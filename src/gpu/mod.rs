@@ -44,7 +44,8 @@ pub use kernels::Kernels;
 pub use layer::{
     AddPlan, ClipPlan, CrossEntropyBuffers, CrossEntropyOutput, CrossEntropyPlan, EmbedPlan,
     FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, MatmulBuffers, MatmulPlan, MatmulSlices,
-    NormBuffers, NormPlan, OptimizerBuffers, OptimizerPlan, RotaryBuffers, RotaryPlan, SoftmaxPlan,
+    NormBuffers, NormPlan, OptimizerBuffers, OptimizerOutput, OptimizerPlan, OptimizerSlices, RotaryBuffers,
+    RotaryPlan, SoftmaxPlan,
 };
 pub use linear::{LinearBuffers, LinearPlan};
 pub use lsh::{LshBuffers, LshExplanation, LshOutput, LshPlan};

@@ -4,7 +4,8 @@ use crate::Checked;
 use crate::harness::{Guarded, Rows, gpu, kernels, normal, rounded, run_all};
 use wgpu_attention::reference::layer::{self, Bounded, Comparison, OptimizerInputs};
 use wgpu_attention::{
-    ClipShape, ElementType, Kernels, OptimizerBuffers, OptimizerRule, OptimizerShape, OptimizerStep,
+    ClipShape, ElementType, Kernels, OptimizerBuffers, OptimizerRule, OptimizerShape, OptimizerSlices,
+    OptimizerStep,
 };
 
 use ElementType::{Bf16, F16, F32};
@@ -322,6 +323,39 @@ fn the_factor_stays_on_the_device() {
     let step = plan.bind(buffers(), OptimizerStep::new(1, 1.0)).unwrap();
     let got = run_all(&[&norm, &step], &[(&parameters, Rows::contiguous(1, 2), F32)]).unwrap().remove(0);
     assert!((got[0] - 0.7).abs() < 1e-6 && (got[1] - 0.6).abs() < 1e-6, "{got:?}");
+}
+
+#[test]
+fn slices_come_back() {
+    let sgd = OptimizerRule::Sgd { momentum: 0.5, nesterov: false, weight_decay: 0.0 };
+    let shape = OptimizerShape::new(2, sgd).clipped(true);
+    let step = OptimizerStep::new(2, 1.0);
+    let gradient = [3.0, 4.0].map(half::f16::from_f32);
+    let clip = gpu().clip(&ClipShape::new(2.5).tensor(2, F32), &[&gradient]).unwrap();
+    assert!((clip[0] - 5.0).abs() < 1e-6 && (clip[1] - 0.5).abs() < 1e-6, "{clip:?}");
+    // An exact half, for whole numbers below.
+    let slices = OptimizerSlices::new(&[10.0, 20.0], &gradient).first(&[2.0, 4.0][..]).clip(&[5.0, 0.5][..]);
+    let y = gpu().optimizer(&shape, step, slices).unwrap();
+    assert_eq!((y.parameters, y.first, y.second), (vec![7.5, 16.0], Some(vec![2.5, 4.0]), None));
+    let empty = OptimizerShape::new(0, OptimizerRule::SGD);
+    let y = gpu().optimizer(&empty, step, OptimizerSlices::new(&[], &gradient[..0])).unwrap();
+    assert!(y.parameters.is_empty());
+    let error = |shape: OptimizerShape, slices: OptimizerSlices<'_, half::f16>| {
+        gpu().optimizer(&shape, step, slices).unwrap_err().to_string()
+    };
+    for (shape, slices, words) in [
+        (shape.rounded(Some(F16)), slices, "rounded: need none"),
+        (shape, slices.parameters(&[1.0]), "parameters: need"),
+        (shape, slices.first(None), "first: need a tensor"),
+        (shape, slices.second(&[1.0, 1.0][..]), "second: need none"),
+        (shape, slices.clip(&[1.0][..]), "clip: need"),
+        (shape, slices.gradient(&gradient[..1]), "gradient: need"),
+    ] {
+        let message = error(shape, slices);
+        assert!(message.starts_with(words), "{words}: {message}");
+    }
+    let message = gpu().clip::<f32>(&ClipShape::new(1.0).tensor(2, F32), &[]).unwrap_err().to_string();
+    assert!(message.starts_with("tensors: need 1 tensors"), "{message}");
 }
 
 #[test]

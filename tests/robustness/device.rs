@@ -5,9 +5,10 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 use wgpu_attention::{
-    Activation, AttentionBuffers, AttentionShape, Causal, CrossEntropyShape, Error, FeedForwardShape,
-    FeedForwardSlices, Full, Gpu, Kernels, LossGradient, LshInputs, LshOptions, MatmulShape, MatmulSlices,
-    NormKind, NormShape, Options, SoftmaxShape, SortShape,
+    Activation, AttentionBuffers, AttentionShape, Causal, ClipShape, CrossEntropyShape, ElementType, Error,
+    FeedForwardShape, FeedForwardSlices, Full, Gpu, Kernels, LossGradient, LshInputs, LshOptions,
+    MatmulShape, MatmulSlices, NormKind, NormShape, OptimizerRule, OptimizerShape, OptimizerSlices,
+    OptimizerStep, Options, SoftmaxShape, SortShape,
 };
 
 /// What must have come by then; otherwise it hangs.
@@ -63,6 +64,7 @@ fn every_call_on_a_destroyed_device_is_an_error() {
     let norm = NormShape::new(NormKind::Rms, 16, 16, 1e-5);
     let softmax = SoftmaxShape::new(16, 16);
     let loss = CrossEntropyShape::new(16, 16).gradient(LossGradient::InPlace);
+    let descent = OptimizerShape::new(256, OptimizerRule::SGD);
     let sort = SortShape::new(1, 64);
     let keys = vec![1u32; 64];
     let calls = || -> Vec<(&str, Result<(), Error>)> {
@@ -83,6 +85,11 @@ fn every_call_on_a_destroyed_device_is_an_error() {
             ("norm", gpu.norm::<f32, f32, f32>(&norm, square, &ones[..16], None).map(drop)),
             ("softmax", gpu.softmax::<f32, f32>(&softmax, square).map(drop)),
             ("cross_entropy", gpu.cross_entropy::<f32, f32>(&loss, square, &keys[..16]).map(drop)),
+            ("optimizer", {
+                let slices = OptimizerSlices::new(square, square);
+                gpu.optimizer(&descent, OptimizerStep::new(1, 0.5), slices).map(drop)
+            }),
+            ("clip", gpu.clip(&ClipShape::new(1.0).tensor(256, ElementType::F32), &[square]).map(drop)),
             ("sort", gpu.sort(&sort, &keys, None).map(drop)),
             ("calibrated", gpu.calibrated().map(drop)),
         ]

@@ -357,7 +357,7 @@ impl Gpu {
     }
 
     /// One that is there if and only if it is wanted.
-    fn optional<E: bytemuck::Pod>(
+    pub(super) fn optional<E: bytemuck::Pod>(
         &self,
         name: &'static str,
         data: Option<&[E]>,
@@ -387,7 +387,7 @@ impl Gpu {
     }
 
     /// Binds and runs one call, and reads its output back.
-    async fn layer<O: Element>(
+    pub(super) async fn layer<O: Element>(
         &self,
         len: usize,
         before: Option<wgpu::Buffer>,

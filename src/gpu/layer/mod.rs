@@ -8,13 +8,14 @@
 //! | `rows.rs` | layer norm, RMS norm, softmax, residual addition, embedding |
 //! | `cross_entropy.rs` | [`CrossEntropyPlan`]: the loss, and its gradient by the logits |
 //! | `optimizer.rs` | [`OptimizerPlan`], [`ClipPlan`]: a step of an optimizer, the norm that its gradients are clipped by |
-//! | `host.rs` | all of them on slices, but for the loss and the optimizer |
-//! | `host_loss.rs` | the loss on slices |
+//! | `host.rs` | all of them on slices, but for the loss and the optimizers |
+//! | `host_loss.rs`, `host_optimizer.rs` | those on slices |
 
 mod cross_entropy;
 mod feed_forward;
 mod host;
 mod host_loss;
+mod host_optimizer;
 mod matmul;
 mod optimizer;
 mod rotary;
@@ -24,6 +25,7 @@ pub use cross_entropy::{CrossEntropyBuffers, CrossEntropyPlan};
 pub use feed_forward::{FeedForwardBuffers, FeedForwardPlan};
 pub use host::{FeedForwardSlices, MatmulSlices};
 pub use host_loss::CrossEntropyOutput;
+pub use host_optimizer::{OptimizerOutput, OptimizerSlices};
 pub use matmul::{MatmulBuffers, MatmulPlan};
 pub use optimizer::{ClipPlan, OptimizerBuffers, OptimizerPlan};
 pub use rotary::{RotaryBuffers, RotaryPlan};
