@@ -1,6 +1,6 @@
 //! Gradients under dropout: within their bound, and of exactly the pairs that the forward pass keeps.
 
-use crate::gradients::{KINDS, close};
+use crate::gradients::{KINDS, close, close_by_turns};
 use crate::support::{
     Case, Cut, PATTERNS, cut, drawn_dout, gpu, gpu_with, gradient_bounds, gradients_within, picked, read,
     run_backward, storage,
@@ -37,13 +37,15 @@ fn parts_types_and_terms() {
     for how in Cut::ALL {
         close(&case, &cut(&case, how, 1));
     }
-    for storage in [Storage::all(F16), Storage::all(Bf16)] {
+    // Types and terms know nothing of weights.
+    for (n, storage) in [Storage::all(F16), Storage::all(Bf16)].into_iter().enumerate() {
         let case = dropped(0.3).storage(storage).pattern(Causal);
-        close(&case, &case.parts());
+        close_by_turns(n, &case, &case.parts());
     }
-    for score in [Score::new().softcap(2.0), Score::new().with(Sinks), Score::new().alibi()] {
+    let scores = [Score::new().softcap(2.0), Score::new().with(Sinks), Score::new().alibi()];
+    for (n, score) in scores.into_iter().enumerate() {
         let case = dropped(0.3).score(score.dropout(0.3, 1)).pattern(Causal);
-        close(&case, &case.parts());
+        close_by_turns(n, &case, &case.parts());
     }
     let case = dropped(1.0 - 1.0 / 4096.0).pattern(Causal);
     close(&case, &case.parts());

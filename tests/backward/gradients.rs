@@ -44,6 +44,12 @@ fn close_typed<Q: Element, KV: Element, O: Element>(
     Ok(())
 }
 
+/// Under one kind of tile, the n-th of them by turns: where what is tried is a text of its own, which both kinds of tile take in.
+pub(crate) fn close_by_turns(n: usize, case: &Case, parts: &Parts) {
+    let kind = KINDS[n % KINDS.len()];
+    close_on(&gpu_with(case.options.tile_kind(kind)), case, parts).unwrap_or_else(|e| panic!("{e}"));
+}
+
 /// Whatever the tile.
 pub(crate) fn close(case: &Case, parts: &Parts) {
     let gpus = KINDS.map(|kind| gpu_with(case.options.tile_kind(kind)));
@@ -90,14 +96,16 @@ fn parts_and_orders() {
 #[test]
 fn sizes() {
     let mut draw = Draw::new(1, 31);
-    for (head_dim, value_dim) in [(1, 1), (7, 5), (4, 64), (64, 3), (130, 64), (256, 256)] {
+    let dims = [(1, 1), (7, 5), (4, 64), (64, 3), (130, 64), (256, 256)];
+    for (n, (head_dim, value_dim)) in dims.into_iter().enumerate() {
         let heads = draw.pick(&[1, 2, 6]);
         let (q_len, kv_len) = (1 + draw.below(90), 1 + draw.below(140));
         let shape = AttentionShape::new(1, heads, q_len, head_dim).value_dim(value_dim).kv_len(kv_len);
         let case = Case::new(shape.kv_heads(1)).pattern(Causal);
         close(&case, &case.parts());
+        // What other blocks change knows nothing of dimensions.
         let case = case.pattern(Full).blocks(16, 32);
-        close(&case, &case.parts());
+        close_by_turns(n, &case, &case.parts());
     }
 }
 
@@ -125,19 +133,21 @@ fn terms() {
     close(&case, &cut(&case, Cut::Gathers, 1));
 }
 
+/// Every type under both kinds of tile, and in rows of both alignments, which are read and written by texts of their own.
 #[test]
 fn element_types() {
-    for storage in [
+    let storages = [
         Storage::all(F16),
         Storage::all(Bf16),
         Storage::all(F16).out(F32),
         Storage::all(Bf16).out(F32),
         Storage::default().kv(F16),
-    ] {
-        for dim in [16, 7] {
+    ];
+    for (n, storage) in storages.into_iter().enumerate() {
+        for (m, dim) in [16, 7].into_iter().enumerate() {
             let shape = AttentionShape::new(1, 4, 70, dim).kv_heads(2).kv_len(90);
             let case = Case::new(shape).pattern(Window { before: 40, after: 3 }).storage(storage);
-            close(&case, &case.parts());
+            close_by_turns(n + m, &case, &case.parts());
         }
     }
 }

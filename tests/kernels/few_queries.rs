@@ -7,6 +7,7 @@ use crate::support::{
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
+use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{
     AttentionShape, BiasStrides, BlockGrid, BlockMask, Buckets, Causal, Full, Kernels, Options, Schedule,
     Score, Storage, Temperature, Window, wgsl,
@@ -77,11 +78,15 @@ fn any_number_of_splits() {
 #[test]
 fn element_types_and_layouts() {
     let mut cases = vec![];
-    for (input, output) in [(F32, F16), (F16, F16), (Bf16, Bf16), (F16, F32)] {
-        for (group, q_len) in [(1, 9), (4, 3)] {
+    // Types and layouts have texts of their own: the kinds of tile come by turns.
+    let kinds = [TileKind::Staged, TileKind::Direct];
+    let types = [(F32, F16), (F16, F16), (Bf16, Bf16), (F16, F32)];
+    for (n, (input, output)) in types.into_iter().enumerate() {
+        for (m, (group, q_len)) in [(1, 9), (4, 3)].into_iter().enumerate() {
+            let options = split(3).tile_kind(kinds[(n + m) % 2]);
             let attention = shape(q_len, group).storage(Storage::all(input).out(output));
             for placement in [Placement::Bhld, Placement::Blhd, Placement::Gap(4), Placement::Reversed(4)] {
-                cases.push(Case::new(placement.apply(&attention)).options(split(3)).pattern(Causal));
+                cases.push(Case::new(placement.apply(&attention)).options(options).pattern(Causal));
             }
         }
     }

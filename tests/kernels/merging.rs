@@ -6,6 +6,7 @@ use crate::support::{
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
+use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{
     Attention, AttentionShape, BiasStrides, Buckets, Gpu, Options, Parts, Score, Sinks, Storage, Temperature,
 };
@@ -108,10 +109,15 @@ fn parts_lose_and_add_no_key() {
 #[test]
 fn sixteen_bit_outputs_merge_in_f32() {
     let mut cases = vec![];
+    // With lse under one kind of tile, without it under the other, by turns.
+    let mut kinds = [TileKind::Staged, TileKind::Direct];
     for (input, output, dim) in [(F16, F16, 7), (Bf16, Bf16, 16), (F32, F16, 16)] {
         let attention = AttentionShape::new(1, 3, 67, dim).storage(Storage::all(input).out(output));
-        cases.extend(patterns(&attention, 0..1));
-        cases.extend(patterns(&attention, 1..2).into_iter().map(Case::without_lse));
+        let [with, without] = kinds.map(|kind| Options::default().tile_kind(kind));
+        cases.extend(patterns(&attention, 0..1).into_iter().map(|case| case.options(with)));
+        let later = patterns(&attention, 1..2).into_iter().map(|case| case.options(without));
+        cases.extend(later.map(Case::without_lse));
+        kinds.reverse();
     }
     under(
         &[Cut::Pairs, Cut::EmptyFirst, Cut::Gathers],

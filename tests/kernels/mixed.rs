@@ -6,6 +6,7 @@ use crate::support::{
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
+use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{AttentionShape, Causal, Gpu, Options, Parts, Storage};
 
 /// Keys of 16 bits; the output in f32 or as the keys.
@@ -16,16 +17,22 @@ const STORAGES: [Storage; 4] = [
     Storage::all(F32).kv(Bf16).out(Bf16),
 ];
 
+/// The kinds of tile, by turns: types are read and written by texts of their own, which both take in. Each type of keys comes under both,
+/// and so does each alignment of rows.
+const KINDS: [TileKind; 2] = [TileKind::Staged, TileKind::Direct];
+
 /// Rows of whole groups of four, and rows that may begin in the middle of a word.
 // A gathered key is told by its code, of 8 bits here: one bit per element of a head.
 fn cases() -> Vec<Case> {
     let mut cases = vec![];
-    for storage in STORAGES {
+    for (m, storage) in STORAGES.into_iter().enumerate() {
         for (n, dim) in [16, 9].into_iter().enumerate() {
+            let options = Options::default().tile_kind(KINDS[(m + n) % 2]);
             let shape = AttentionShape::new(2, 4, 67, dim).kv_heads(2).kv_len(150);
             for name in ["causal", "blocks_per_head"] {
                 let pattern = picked(name, &shape.extent(), n as u64);
-                cases.push(Case::new(shape.storage(storage)).pattern(pattern).seed(n as u64));
+                let case = Case::new(shape.storage(storage)).pattern(pattern).seed(n as u64);
+                cases.push(case.options(options));
             }
         }
     }
@@ -63,10 +70,11 @@ fn parts_merge() {
 #[test]
 fn few_queries_over_split_keys() {
     let mut cases = vec![];
-    for storage in STORAGES {
-        for (q_len, splits) in [(1, 3), (6, 2)] {
+    for (m, storage) in STORAGES.into_iter().enumerate() {
+        for (n, (q_len, splits)) in [(1, 3), (6, 2)].into_iter().enumerate() {
+            let options = Options::default().tile_kind(KINDS[(m + n) % 2]).splits(splits);
             let attention = AttentionShape::new(2, 8, q_len, 16).kv_heads(2).kv_len(403).storage(storage);
-            cases.push(Case::new(attention).options(Options::default().splits(splits)).pattern(Causal));
+            cases.push(Case::new(attention).options(options).pattern(Causal));
         }
     }
     check_all("mixed: splits, bound", cases.clone(), bound);
