@@ -24,7 +24,7 @@ struct Params {
 @group(0) @binding(BINDING_targets) var<storage, read> targets: array<u32>;       // [rows]
 @group(0) @binding(BINDING_loss) var<storage, read_write> loss: array<f32>;       // [rows]
 
-var<workgroup> row_target: u32;
+var<workgroup> row_target: array<u32, 1>;
 
 // Sums over a row: of exp(x - m), and of q (m - x).
 struct Sums { weights: f32, gaps: f32 }
@@ -59,8 +59,8 @@ fn cross_entropy(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroup
 
 // The same for all lanes, so that all of them may stay away from a barrier.
 fn target_of(lane: u32, row: u32) -> u32 {
-    if (lane == 0u) { row_target = targets[row]; }
-    return workgroupUniformLoad(&row_target);
+    if (lane == 0u) { row_target[0] = targets[row]; }
+    return workgroupUniformLoad(&row_target[0]);
 }
 
 // A row that does not count, whatever it holds.

@@ -1,7 +1,7 @@
 //! Variants of `optimizer.wgsl`, and the two shaders of the norm that gradients are clipped by: `squares.wgsl`, `clip.wgsl`.
 
 use super::{Header, Shader, tensor};
-use crate::{ElementType, OptimizerRule};
+use crate::ElementType;
 
 /// All that tells one shader of an optimizer's step from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,11 +23,6 @@ pub struct OptimizerVariant {
 impl OptimizerVariant {
     /// Parameters of a workgroup: 64 lanes by 4.
     pub const PER_WORKGROUP: usize = 256;
-
-    /// What a rule needs.
-    pub(crate) fn of(rule: &OptimizerRule) -> (bool, bool) {
-        (matches!(rule, OptimizerRule::AdamW { .. }), rule.has_first())
-    }
 
     /// The shader of this variant.
     pub fn shader(&self) -> Shader {

@@ -83,10 +83,9 @@ impl Kernels {
     /// ```
     pub fn optimizer(&self, shape: &OptimizerShape) -> Result<OptimizerPlan> {
         shape.check()?;
-        let (adamw, first) = OptimizerVariant::of(&shape.rule);
         let variant = OptimizerVariant {
-            adamw,
-            first,
+            adamw: matches!(shape.rule, OptimizerRule::AdamW { .. }),
+            first: shape.rule.has_first(),
             gradient: shape.gradient,
             rounded: shape.rounded,
             clipped: shape.clipped,

@@ -121,7 +121,7 @@ wgpu_attention_testing::mutants! {
         "the target is the next one": "== vec4(t)) + params.at_all" => "== vec4(t + 1u)) + params.at_all";
         "nothing is smoothed": "== vec4(t)) + params.at_all" => "== vec4(t)) + 0.0";
         "smoothing takes nothing from the target": "vec4(params.at_target), vec4(c)" => "vec4(1.0), vec4(c)";
-        "every row has the first target": "row_target = targets[row];" => "row_target = targets[0];";
+        "every row has the first target": "row_target[0] = targets[row];" => "row_target[0] = targets[0];";
         "rows to be ignored count": "if (params.may_ignore != 0u && t == params.ignored)" => "if (false)";
         "target 0 is always ignored": "params.may_ignore != 0u && t == params.ignored" => "t == params.ignored";
         "the gradient of an ignored row is left": "store_out(row * params.out_row + c, params.width - c, vec4(0.0));" => "";

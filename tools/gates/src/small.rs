@@ -1,8 +1,8 @@
 //! Variants with tiles so small that an interpreter runs a workgroup in seconds: for the race check.
 
 use wgpu_attention::wgsl::{
-    AttentionVariant, ClipFactor, CrossEntropyVariant, HashVariant, MatmulTile, MatmulVariant, RowKernel,
-    RowVariant, Shader, SortPass, SquaresVariant, StagedProduct, StagedTile, Stats, Tile,
+    AttentionVariant, CrossEntropyVariant, HashVariant, MatmulTile, MatmulVariant, RowKernel, RowVariant,
+    Shader, SortPass, SquaresVariant, StagedProduct, StagedTile, Stats, Tile,
 };
 use wgpu_attention::{ElementType, LossGradient, MatmulShape, Score, WeightOrder};
 
@@ -32,7 +32,6 @@ pub fn small() -> Vec<(&'static str, Shader)> {
         ("softmax", rows(RowKernel::Softmax)),
         ("cross entropy", cross_entropy()),
         ("squares", SquaresVariant { input: ElementType::F32, aligned: true }.shader()),
-        ("clip factor", ClipFactor::shader()),
         ("sort count", SortPass::count()),
         ("sort scan", SortPass::scan()),
         ("lsh hash", hash.shader()),

@@ -114,7 +114,7 @@ function crossEntropy() {
   };
 }
 
-// A chunk whose elements are up to 1, so of exponent -1 or 0; then chunks of two exponents.
+// A chunk of 600 elements; its exponent is that of the largest.
 function squares() {
   const x = numbers(600, 1);
   const most = Math.max(...x.map(Math.abs));
@@ -124,16 +124,6 @@ function squares() {
   return {
     groups: [1, 1, 1], params: { end_work: 1, len: 600, partials_at: 1 }, buffers,
     expected: { partials: Float32Array.from([0, 0, exponent, total]) },
-  };
-}
-
-function clipFactor() {
-  const chunks = range(70).map((n) => [n % 3, 1 + (n % 5)]);
-  const norm = Math.sqrt(sum(chunks.map(([exponent, total]) => 4 ** exponent * total)));
-  return {
-    groups: [1, 1, 1], params: { end_work: 1, count: 70, max_norm: 2 },
-    buffers: { partials: Float32Array.from(chunks.flat()), clip: new Float32Array(2) },
-    expected: { clip: Float32Array.from([norm, 2 / (norm + 1e-6)]) },
   };
 }
 
@@ -192,7 +182,6 @@ export const cases = {
   softmax: softmax(),
   'cross entropy': crossEntropy(),
   squares: squares(),
-  'clip factor': clipFactor(),
   'sort count': sortCount(),
   'sort scan': sortScan(),
   'lsh hash': hash(),
