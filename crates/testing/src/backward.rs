@@ -2,8 +2,8 @@ use super::case::Case;
 use super::guards::{Extents, Guarded, GuardedInputs};
 use super::layouts::contiguous;
 use super::run::read;
-use wgpu_attention::reference::WeightFormat;
 use wgpu_attention::reference::gradient::{BoundOptions, BoundedGradients, bounded};
+use wgpu_attention::reference::{Position, WeightFormat};
 use wgpu_attention::{
     Attention, AttentionBuffers, AttentionGradBuffers, Call, Counter, Element, Gpu, Gradients, Inputs,
     KernelPath, Parts,
@@ -150,7 +150,12 @@ pub fn gradient_bounds<Q: Element, KV: Element, O: Element>(
     (parts, chains): (&Parts, &[(&'static str, usize)]),
 ) -> BoundedGradients {
     let weights = WeightFormat::of(case.options.path.unwrap_or(KernelPath::Scalar));
-    let options = BoundOptions::default().parts(parts).chains(chains).weights(weights).storage(O::TYPE);
+    let transposed = parts.transpose().unwrap_or_else(|e| panic!("{e}\n{case}"));
+    let order = |at: Position| parts.key_order(at.batch, at.head, at.i);
+    let tiles = |at: Position| parts.key_tiles(at.batch, at.head, at.i);
+    let query_tiles = |at: Position| transposed.key_tiles(at.batch, at.head, at.i);
+    let options = BoundOptions::default().order(&order).tiles(&tiles).query_tiles(&query_tiles);
+    let options = options.chains(chains).weights(weights).storage(O::TYPE);
     let exact = bounded(&case.attention, inputs, dout, case.pattern.as_dyn(), options);
     exact.unwrap_or_else(|e| panic!("{e}\n{case}"))
 }

@@ -81,17 +81,20 @@ use crate::pattern::Pattern;
 use crate::reference::layer::Bounded;
 use crate::reference::rounding::written;
 use crate::reference::{Position, Tiles, Walk, WeightFormat};
-use crate::{Attention, Element, ElementType, Inputs, Parts, Result};
+use crate::{Attention, Element, ElementType, Inputs, Result};
 use rayon::prelude::*;
 
 /// How a kernel computes: what the bound of its gradients depends on.
 #[derive(Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct BoundOptions<'a> {
-    /// The parts that the forward pass walked, and the passes over keys transposed; by default one, in natural order.
-    pub parts: Option<&'a Parts>,
-    /// The order in which the forward pass walked the keys, where no parts are given. See [`Walk`].
+    /// The order in which the forward pass walked the keys; by default ascending, in one part. See [`Walk`].
     pub order: Option<Walk<'a>>,
+    /// In how many tiles it met them; by default as `order` allows. See [`Tiles`].
+    pub tiles: Option<Tiles<'a>>,
+    /// In how many tiles of 16 queries the pass over keys meets those of one head that see a key, whose place is the position's `i`; by default
+    /// as `order` allows. See `Parts::transpose`.
+    pub query_tiles: Option<Tiles<'a>>,
     /// Additions in a row for an element of a tensor's gradient at most, by the tensor's name; by default as many as pairs read it. See
     /// `TensorExplanation::chain`.
     pub chains: &'a [(&'static str, usize)],
@@ -102,14 +105,19 @@ pub struct BoundOptions<'a> {
 }
 
 impl<'a> BoundOptions<'a> {
-    /// Sets the parts.
-    pub fn parts(self, parts: &'a Parts) -> Self {
-        Self { parts: Some(parts), ..self }
-    }
-
-    /// Sets the order in which the forward pass walked the keys, where no parts are given.
+    /// Sets the order in which the forward pass walked the keys.
     pub fn order(self, order: Walk<'a>) -> Self {
         Self { order: Some(order), ..self }
+    }
+
+    /// Sets in how many tiles it met them.
+    pub fn tiles(self, tiles: Tiles<'a>) -> Self {
+        Self { tiles: Some(tiles), ..self }
+    }
+
+    /// Sets in how many tiles the pass over keys meets queries.
+    pub fn query_tiles(self, query_tiles: Tiles<'a>) -> Self {
+        Self { query_tiles: Some(query_tiles), ..self }
     }
 
     /// Sets how many additions in a row an element of a tensor's gradient takes.
@@ -178,22 +186,14 @@ pub fn bounded<Q: Element, KV: Element, O: Element>(
 ) -> Result<BoundedGradients> {
     let attention = attention.into();
     let call = GradientCall::new(&attention, inputs, dout, pattern)?;
-    let BoundOptions { parts, order, chains, weights, storage } = options;
-    let transposed = parts.map(Parts::transpose).transpose()?;
-    let walk = parts.map(|parts| move |at: Position| parts.key_order(at.batch, at.head, at.i));
-    let tiles = parts.map(|parts| move |at: Position| parts.key_tiles(at.batch, at.head, at.i));
-    let route = Route {
-        order: walk.as_ref().map(|walk| walk as Walk<'_>).or(order),
-        tiles: tiles.as_ref().map(|tiles| tiles as Tiles<'_>),
-        weights,
-    };
+    let BoundOptions { order, tiles, query_tiles, chains, weights, storage } = options;
     let of_row = |n| {
         let row = Row::new(&call, Position::of_row(&attention.shape, n));
-        let errors = BoundedRow::new(&call, &row, route)?;
+        let errors = BoundedRow::new(&call, &row, Route { order, tiles, weights })?;
         Ok((row, errors))
     };
-    let queries = match &transposed {
-        Some(parts) => Queries::Parts(parts),
+    let queries = match query_tiles {
+        Some(tiles) => Queries::InTiles(tiles),
         None if order.is_none() => Queries::InOrder,
         None => Queries::Anyhow,
     };

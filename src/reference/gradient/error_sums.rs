@@ -3,9 +3,10 @@
 use super::call::{GradientCall, Pair, Row};
 use super::errors::{Common, PairErrors, Route, RowBound, added, read};
 use super::exact::{by_key, elements};
+use crate::Result;
 use crate::reference::rounding::{HUGE, TINY, gamma, min_normal, promised};
 use crate::reference::row::{LEAST_TILE, chain};
-use crate::{Parts, Result};
+use crate::reference::{Position, Tiles};
 
 /// What is known of a row, with the errors of its pairs where something is.
 pub(super) struct BoundedRow {
@@ -48,8 +49,8 @@ impl BoundedRow {
 pub(super) enum Queries<'a> {
     /// Head after head, ascending.
     InOrder,
-    /// As these transposed parts have them.
-    Parts(&'a Parts),
+    /// So many tiles of a head for each key.
+    InTiles(Tiles<'a>),
     /// Nobody knows.
     Anyhow,
 }
@@ -221,9 +222,9 @@ impl<'a> ErrorSums<'a> {
         let (batch, kv_head, j) = (n / kv_len / kv_heads, n / kv_len % kv_heads, n % kv_len);
         let tiles = match self.queries {
             Queries::InOrder => key.tiles,
-            Queries::Parts(parts) => {
+            Queries::InTiles(tiles) => {
                 let heads = kv_head * group..(kv_head + 1) * group;
-                heads.map(|head| parts.key_tiles(batch, head, j)).sum()
+                heads.map(|head| tiles(Position { batch, head, i: j })).sum()
             }
             Queries::Anyhow => key.pairs,
         };

@@ -8,7 +8,7 @@ use anyhow::Result;
 use std::rc::Rc;
 use wgpu_attention::reference::gradient::{BoundOptions, bounded};
 use wgpu_attention::reference::layer::Difference;
-use wgpu_attention::reference::{Kind, WeightFormat, random};
+use wgpu_attention::reference::{Kind, Position, WeightFormat, random};
 use wgpu_attention::{AnyPattern, Attention, BlockGrid, Counter, Element, Gpu, Parts};
 
 pub(super) async fn prepare<'g, E: Element>(
@@ -47,7 +47,11 @@ pub(super) async fn prepare<'g, E: Element>(
     let written = call.clone();
     let verify = async move {
         let got = written.read::<E>().await?;
-        let options = BoundOptions::default().parts(&parts);
+        let transposed = parts.transpose()?;
+        let order = |at: Position| parts.key_order(at.batch, at.head, at.i);
+        let tiles = |at: Position| parts.key_tiles(at.batch, at.head, at.i);
+        let query_tiles = |at: Position| transposed.key_tiles(at.batch, at.head, at.i);
+        let options = BoundOptions::default().order(&order).tiles(&tiles).query_tiles(&query_tiles);
         let options = options.weights(WeightFormat::of(path)).storage(E::TYPE);
         let exact = bounded(&attention, &tensors.inputs(), &dout, &pattern, options)?;
         let names = ["dq", "dk", "dv"];

@@ -5,9 +5,9 @@ use crate::case::{Attention, Gradient, Gradients, Places};
 use crate::commands::verify::record::Judged;
 use crate::inputs::Owned;
 use anyhow::{Context, Result, ensure};
-use wgpu_attention::reference::WeightFormat;
 use wgpu_attention::reference::gradient::{BoundOptions, BoundedGradients, bounded};
 use wgpu_attention::reference::layer::Bounded;
+use wgpu_attention::reference::{Position, WeightFormat};
 use wgpu_attention::{BlockGrid, Element, ElementType, Gpu, Parts, Storage};
 
 /// The reference against the expected values.
@@ -37,7 +37,12 @@ pub(super) fn on_gpu<E: Element, KV: Element>(
     let parts = Parts::lower(pattern, BlockGrid::from(&attention.shape))?;
     let plan = gpu.kernels().attention_parts(&attention, &parts)?;
     let (weights, chains) = (WeightFormat::of(plan.path().path), plan.backward()?.explain().chains());
-    let options = BoundOptions::default().parts(&parts).chains(&chains).weights(weights);
+    let transposed = parts.transpose()?;
+    let order = |at: Position| parts.key_order(at.batch, at.head, at.i);
+    let tiles = |at: Position| parts.key_tiles(at.batch, at.head, at.i);
+    let query_tiles = |at: Position| transposed.key_tiles(at.batch, at.head, at.i);
+    let options = BoundOptions::default().order(&order).tiles(&tiles).query_tiles(&query_tiles);
+    let options = options.chains(&chains).weights(weights);
     let exact = bounded(&attention, &inputs, &gradients.dout, pattern, options)?;
     let expected = (E::TYPE, KV::TYPE) == (ElementType::F32, ElementType::F32);
     let rows = [("dq", got.dq), ("dk", got.dk), ("dv", got.dv)];
