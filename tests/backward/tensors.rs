@@ -31,6 +31,7 @@ pub(crate) fn tensors_on(gpu: &Gpu, case: &Case, parts: &Parts) -> Result<(), St
         if !found.pass || found.unspecified > 0 {
             return Err(format!("d {name}: {found}\n{case}"));
         }
+        println!("d {name}: worst error/bound {:.4}", found.worst.as_ref().map_or(0.0, |worst| worst.ratio));
         let exact = &promised.out;
         // Sums of ds, which cancel: of the size of the largest, rather.
         let scale = exact.iter().fold(0.0f64, |max, x| max.max(x.abs()));
