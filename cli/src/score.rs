@@ -163,7 +163,7 @@ pub(crate) fn with_tensors(
     if segments.is_some() {
         score = score.with(Segments);
     }
-    score = with_bias(score, file, shape)?;
+    score = with_biases(score, file, shape)?;
     let by_distance = DistanceBias::of_file(distances, file, shape)?;
     if let Some(bias) = &by_distance {
         if score.term("second_bias").is_some() {
@@ -177,6 +177,9 @@ pub(crate) fn with_tensors(
         }
     }
     if let Some(slopes) = file.find("alibi_slopes") {
+        if file.find("slopes").is_some() {
+            return Err(wrong(&slopes.name, "none, as the file has `slopes`", "a tensor"));
+        }
         match score.term("alibi") {
             None => score = score.with(Alibi::new(Slopes::Given)),
             Some(_) if score.tensors(shape).iter().any(|tensor| tensor.name == "slopes") => {}
@@ -191,11 +194,43 @@ pub(crate) fn with_tensors(
         let values = match &by_distance {
             Some(bias) if term.name == "second_bias" => bias.tensor(),
             _ if term.name == "segments" => segments.clone().unwrap_or_default(),
+            _ if term.name == "relative_biases" => relative_biases(&score, file, shape)?,
             _ => values_of(term.name, term.len, file, shape)?,
         };
         terms.push((term.name, values));
     }
+    check_relative_biases(&score, file)?;
     Ok((score, terms))
+}
+
+/// u and w of relative rows, and whether a score has each.
+fn of_relative_rows(score: &Score) -> Option<[(&'static str, bool); 2]> {
+    match score.term("relative") {
+        Some(Term::Relative(relative)) => Some([("u", relative.has_u()), ("w", relative.has_w())]),
+        _ => None,
+    }
+}
+
+/// The tensors `u` and `w` of a file, one behind the other: those that the score has.
+fn relative_biases(score: &Score, file: &Tensors<'_>, shape: &AttentionShape) -> Result<Vec<f32>> {
+    let mut all = vec![];
+    for (name, _) in of_relative_rows(score).into_iter().flatten().filter(|(_, has)| *has) {
+        let tensor = file.need(name)?;
+        tensor.expect(&[shape.heads, shape.head_dim], "[H, D]")?;
+        all.extend(tensor.floats()?);
+    }
+    Ok(all)
+}
+
+/// What a file has of relative rows is in the score.
+fn check_relative_biases(score: &Score, file: &Tensors<'_>) -> Result<()> {
+    let unused = |(name, has): &(&str, bool)| !has && file.find(name).is_some();
+    match of_relative_rows(score).into_iter().flatten().find(unused) {
+        Some((name, _)) => {
+            Err(wrong(name, format!("none, as the score's relative rows have no {name}"), "a tensor"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The tensor `segments` of a file that has `s`, `seg_embed`, `seg_q` and `seg_k`.
@@ -210,6 +245,12 @@ fn segments(file: &Tensors<'_>, shape: &AttentionShape) -> Result<Option<Vec<f32
     e.expect(&[2, shape.heads, shape.head_dim], "[2, H, D]")?;
     queries.expect(&[shape.batch, shape.q_len], "[B, Lq]")?;
     keys.expect(&[shape.batch, shape.kv_len], "[B, Lk]")?;
+    for ids in [&queries, &keys] {
+        // They are compared as f32.
+        if let Some(id) = ids.indices()?.into_iter().find(|id| *id >= 1 << 24) {
+            return Err(wrong(&ids.name, "ids below 16777216", id));
+        }
+    }
     Ok(Some(Segments::tensor(&s.floats()?, &e.floats()?, &queries.indices()?, &keys.indices()?)))
 }
 
@@ -217,10 +258,6 @@ fn segments(file: &Tensors<'_>, shape: &AttentionShape) -> Result<Option<Vec<f32
 fn values_of(name: &str, len: usize, file: &Tensors<'_>, shape: &AttentionShape) -> Result<Vec<f32>> {
     let heads = shape.heads;
     let tensor = match name {
-        "relative_biases" => {
-            let given = ["u", "w"].iter().filter_map(|name| file.find(name));
-            return Ok(given.map(|tensor| tensor.floats()).collect::<Result<Vec<_>>>()?.concat());
-        }
         "relative_rows" => file.need("r")?,
         "slopes" => file.find("slopes").or(file.find("alibi_slopes")).map_or(file.need("slopes"), Ok)?,
         _ => file.need(name)?,
@@ -233,19 +270,20 @@ fn values_of(name: &str, len: usize, file: &Tensors<'_>, shape: &AttentionShape)
     tensor.floats()
 }
 
-/// The score with the file's bias: lying as the score says, or else broadcast.
-fn with_bias(score: Score, file: &Tensors<'_>, shape: &AttentionShape) -> Result<Score> {
-    let said = match score.term("bias") {
-        Some(Term::Bias(bias)) => bias.strides() != BiasStrides::default(),
-        _ => false,
-    };
-    match file.find("bias") {
-        Some(bias) if !said => {
+/// The score with the file's biases: each lying as the score says, or else broadcast.
+fn with_biases(mut score: Score, file: &Tensors<'_>, shape: &AttentionShape) -> Result<Score> {
+    for (name, new) in [("bias", Bias::new as fn(BiasStrides) -> Bias), ("second_bias", Bias::second)] {
+        let is_free = match score.term(name) {
+            Some(Term::Bias(bias)) => bias.strides() == BiasStrides::default(),
+            // A file's bias is one of the score; a second one the score has to say.
+            _ => name == "bias",
+        };
+        if let (Some(bias), true) = (file.find(name), is_free) {
             let sizes = bias.broadcast([shape.batch, shape.heads, shape.q_len, shape.kv_len])?;
-            Ok(score.bias(BiasStrides::broadcast(sizes)))
+            score = score.with(new(BiasStrides::broadcast(sizes)));
         }
-        _ => Ok(score),
     }
+    Ok(score)
 }
 
 /// What says something by distance, and the distances, come together.

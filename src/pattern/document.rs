@@ -74,6 +74,15 @@ impl Pattern for Document {
         keys.fold(0, |word, (b, id)| word | u32::from(*id == own) << b)
     }
 
+    fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
+        words.fill(0);
+        let Some((item, own)) = self.own(site, i) else { return };
+        for keys in item.runs_of(own).iter().map(|&run| item.keys(run as usize)) {
+            let touched = words[keys.start / 32..keys.end.div_ceil(32)].iter_mut().enumerate();
+            touched.for_each(|(n, word)| *word |= spans::within(&keys, 32 * (keys.start / 32 + n)));
+        }
+    }
+
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let (Some(item), Ok(last)) = (self.item(site), usize::try_from(site.aligned(rows.end - 1))) else {
             return Vec::new();

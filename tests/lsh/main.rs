@@ -39,11 +39,21 @@ use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{
     Attention, Counter, Element, Gpu, LshInputs, LshOptions, LshOutput, Options, Storage, TermTensor,
 };
-use wgpu_attention_testing::{gpu, gpu_with};
+use wgpu_attention_testing::Devices;
 
-/// The device with each kind of tile.
+/// This thread's device, with all that the adapter has: three tensors of terms need more storage buffers than every device gives.
+fn gpu() -> &'static Gpu {
+    static GPUS: Devices = Devices::new();
+    GPUS.of_this_thread(|| {
+        Gpu::new().expect("an adapter: run by `cargo xtask test`, which fetches a software one")
+    })
+}
+
+/// The device with each kind of tile; its pipelines are kept, too.
 fn both_kinds_of_tile() -> [Gpu; 2] {
-    [TileKind::Staged, TileKind::Direct].map(|kind| gpu_with(Options::default().tile_kind(kind)))
+    let with =
+        |kind| gpu().kernels().with_options(Options::default().tile_kind(kind)).expect("valid options");
+    [TileKind::Staged, TileKind::Direct].map(|kind| gpu().with_kernels(with(kind)))
 }
 
 /// One call's tensors.

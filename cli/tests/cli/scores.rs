@@ -333,3 +333,42 @@ fn verify_stores_keys_and_values_in_another_type() {
     assert!(lsh["reason"].as_str().is_some_and(|it| it.contains("type of their own")), "{lsh}");
     wgpu_attention(["verify", "golden", "--cpu-only", "--kv-dtype", "f16"]).refused(2);
 }
+
+/// A second bias lies as the file's tensor does; what a score leaves out of a file, or would read wrongly, is an error.
+#[test]
+fn tensors_that_could_be_misread() {
+    let scratch = Scratch::new("scores-misread");
+    let (input, output) = (scratch.file("in.safetensors"), scratch.file("out.safetensors"));
+    let run = |file: &File, options: &[&str]| {
+        file.write(&input);
+        let args = ["run", "--pattern", "full", "--input", &input, "--output", &output, "--lse", "--check"];
+        wgpu_attention([&args, options].concat())
+    };
+    let mut file = tensors();
+    let second: Vec<f32> = (0..LQ * LK).map(|n| (n as f32 * 0.7).sin()).collect();
+    file.set_floats("second_bias", &[1, 1, LQ, LK], &second);
+    run(&file, &["--score", "second_bias"]).good();
+    let [out, lse] = expected(&file, |product, _, i, j| product + f64::from(second[i * LK + j]));
+    let got = File::read(&output);
+    for (name, expected) in [("out", out), ("lse", lse)] {
+        for (got, expected) in got.floats(name).iter().zip(expected) {
+            assert!((got - expected).abs() < 1e-5, "{name}: {got}, not {expected}");
+        }
+    }
+
+    let mut file = tensors();
+    file.set_floats("r", &[H, 9, D], &[0.5; H * 9 * D]);
+    file.set_floats("w", &[H, D], &[0.25; H * D]);
+    let rows = "relative:first_distance=5,rows=9";
+    let error = run(&file, &["--score", &format!("{rows},u=true")]).refused(1);
+    assert!(error.contains("tensor `u`: need it"), "{error}");
+    let error = run(&file, &["--score", rows]).refused(1);
+    assert!(error.contains("tensor `w`: need none, as the score's relative rows have no w"), "{error}");
+    run(&file, &["--score", &format!("{rows},w=true")]).good();
+
+    let mut file = tensors();
+    file.set_floats("slopes", &[H], &SLOPES);
+    file.set_floats("alibi_slopes", &[H], &SLOPES);
+    let error = run(&file, &["--alibi=given"]).refused(1);
+    assert!(error.contains("tensor `alibi_slopes`: need none, as the file has `slopes`"), "{error}");
+}

@@ -10,6 +10,9 @@ type Order = Option<Arc<[u32]>>;
 /// Keys per stretch of a query below which stretches rule out no block, and take longer than words.
 const SCATTERED: usize = 128;
 
+/// Looks for a stretch of one side in a stretch of the other, per key, above which words take less time.
+const LOOKS: usize = 4;
+
 /// Pairs of places that `inner` keeps and whose positions `other` keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::pattern) struct Cut<A, B> {
@@ -140,6 +143,10 @@ where
         let Some(order) = &self.k_order else {
             return spans::and(&inner, &other, site.extent.kv_len);
         };
+        if self.rises.len() * other.len() > LOOKS * site.extent.kv_len {
+            // As in a permutation, where keys rise for two or three places and fall again.
+            return inner.into_iter().map(|span| Span { all: false, ..span }).collect();
+        }
         let mut found = Vec::new();
         for span in &inner {
             self.places(order, span, &other, &mut found);

@@ -146,7 +146,7 @@ wgpu_attention_testing::mutants! {
         "the second moment is of the gradient": "params.rule.new2 * g * g" => "params.rule.new2 * abs(g)";
         "the second moment forgets": "fma(vec4(params.rule.beta2), before(load_second(at, count))" => "fma(vec4(0.0), before(load_second(at, count))";
         "the second moment is not corrected": "vec4(params.rule.root), vec4(params.rule.eps)" => "vec4(1.0), vec4(params.rule.eps)";
-        "eps is left out": "vec4(params.rule.root), vec4(params.rule.eps)" => "vec4(params.rule.root), vec4(0.0)";
+        "the optimizer leaves out eps": "vec4(params.rule.root), vec4(params.rule.eps)" => "vec4(params.rule.root), vec4(0.0)";
         "the second moment has no root": "sqrt(max(v, vec4(SMALLEST)))" => "max(v, vec4(SMALLEST))";
         "the states are exchanged": "store_second(at, count, v);" => "store_second(at, count, m);";
         "the copy is of the old parameters": "store_rounded(at, count, p);" => "store_rounded(at, count, load_gradient(at, count));";
