@@ -124,7 +124,8 @@ impl AttentionPlan {
     /// # Errors
     /// [`Error::Argument`](crate::Error::Argument) for a buffer that is too small, lacks the usage, is misaligned, is missing
     /// or has no use, or serves as an input and as an output; [`Error::Limit`](crate::Error::Limit) for one past the device's
-    /// binding size; [`Error::Device`](crate::Error::Device) for what wgpu reports.
+    /// binding size; [`Error::Device`](crate::Error::Device) for what wgpu reports. That a device is lost shows here
+    /// ([`Error::DeviceLost`](crate::Error::DeviceLost)) where a buffer has to be made, else where the call is submitted.
     pub fn bind(&self, buffers: AttentionBuffers<'_>) -> Result<Call> {
         let own = self.scratch_ranges().map(|_| self.scratch()).transpose()?;
         self.bound(buffers, own.as_ref())
