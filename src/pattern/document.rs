@@ -75,12 +75,11 @@ impl Pattern for Document {
     }
 
     fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
-        words.fill(0);
-        let Some((item, own)) = self.own(site, i) else { return };
-        for keys in item.runs_of(own).iter().map(|&run| item.keys(run as usize)) {
-            let touched = words[keys.start / 32..keys.end.div_ceil(32)].iter_mut().enumerate();
-            touched.for_each(|(n, word)| *word |= spans::within(&keys, 32 * (keys.start / 32 + n)));
-        }
+        let runs = self.own(site, i).map_or(Vec::new(), |(item, own)| {
+            let keys = |&run: &u32| Span { keys: item.keys(run as usize), all: true };
+            item.runs_of(own).iter().map(keys).collect()
+        });
+        spans::row(&runs, words);
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {

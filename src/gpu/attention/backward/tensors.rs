@@ -11,7 +11,7 @@ use crate::gpu::params::{CopyParams, Params, SinkParams, TermParams, ZeroParams}
 use crate::gpu::pipeline::{Step, Work};
 use crate::mask::{Part, Parts};
 use crate::score::TensorGradient;
-use crate::wgsl::{BackwardRows, CopyPass, Tile};
+use crate::wgsl::{BackwardRows, BackwardVariant, CopyPass, Tile};
 use crate::{AttentionShape, KernelPath, Result};
 
 /// Elements of all copies of a tensor, where there are several: 16 MiB.
@@ -19,8 +19,6 @@ const MOST_ELEMENTS: usize = 1 << 22;
 /// Copies at most: their sum is one loop of one lane.
 const MOST_COPIES: usize = 1024;
 
-/// Columns of the smallest tile.
-const LEAST_KEYS: usize = 16;
 /// Additions in a row within a tile of 1,024 pairs: of 32, and of 32 such sums (`shaders/backward/terms.wgsl`).
 const TILE_CHAIN: usize = 64;
 
@@ -69,12 +67,12 @@ impl TensorPass {
         let together = orders.iter().map(|order| order.items() / order.apart().max(1)).max().unwrap_or(1);
         let copies = (MOST_ELEMENTS / len.max(1)).min(MOST_COPIES).min(together).max(1);
         // A tile of pairs adds to the element once, and row tiles that share a copy do so one after the other.
-        let tiles = |(part, order): (&Part, &Order)| {
+        let tiles = |((part, order), variant): ((&Part, &Order), &BackwardVariant)| {
             let in_a_row = order.items().div_ceil(order.apart().max(1) * copies);
             let grid = part.mask.grid();
-            in_a_row * grid.k_blocks() * grid.block_k.div_ceil(LEAST_KEYS)
+            in_a_row * grid.k_blocks() * grid.block_k.div_ceil(variant.tile.keys())
         };
-        let tiles: usize = parts.parts().iter().zip(&orders).map(tiles).sum();
+        let tiles: usize = parts.parts().iter().zip(&orders).zip(&pass.variants).map(tiles).sum();
         let chain = gradient.one_element.then_some(TILE_CHAIN + tiles + copies);
         let with_order = |(part, order): (&PassPart, &Order)| {
             let Work { items, per_dispatch } = part.work;
