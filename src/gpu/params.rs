@@ -77,6 +77,9 @@ uniform! {
         tile_step: u32, head_step: u32, batch_step: u32, batch: u32, apart: u32, copies: u32, len: u32,
     }
 
+    /// `KernelParams` of `backward/narrow.wgsl`.
+    NarrowParams { first_work: u32, end_work: u32, rows: u32, heads: u32, len: u32 }
+
     /// `Params` of `backward/zeros.wgsl`.
     ZeroParams { first_work: u32, end_work: u32, len: u32 }
 

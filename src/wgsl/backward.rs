@@ -449,6 +449,44 @@ impl RecordVariant {
     }
 }
 
+/// All that tells one shader from another that brings f32 sums of several parts to a gradient's type: `backward/narrow.wgsl`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NarrowVariant {
+    /// Elements of a row.
+    pub dim: usize,
+    /// Storage of the gradient.
+    pub gradient: ElementType,
+    /// Every row of the gradient begins at a multiple of 4 elements and is one long.
+    pub aligned: bool,
+}
+
+impl NarrowVariant {
+    /// Lanes of a workgroup, as the shader says: a group of 4 elements each.
+    pub const LANES: usize = 64;
+
+    /// The shader of this variant.
+    pub fn shader(&self) -> Shader {
+        let unaligned = if self.aligned { "" } else { " unaligned" };
+        let label = format!("backward narrow d{} {}{unaligned}", self.dim, self.gradient);
+        let files = [
+            include_str!("../../shaders/backward/narrow.wgsl"),
+            &tensor::reads("sums", ElementType::F32, self.dim.is_multiple_of(4)),
+            &tensor::writes(self.gradient, self.aligned),
+        ];
+        let header = Header::default()
+            .u32s(&[("DIM", self.dim), ("GROUPS", self.dim.div_ceil(4))])
+            .params(&[("kernel", "KernelParams"), ("out", "Rows")]);
+        header.shader(label, "narrow_rows", &files)
+    }
+
+    pub(super) fn representatives() -> Vec<Self> {
+        let of = |(dim, gradient, aligned)| Self { dim, gradient, aligned };
+        [(64, ElementType::F16, true), (64, ElementType::Bf16, false), (7, ElementType::F16, false)]
+            .map(of)
+            .into()
+    }
+}
+
 /// The kernels around the passes over a tensor's copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CopyPass {

@@ -25,7 +25,7 @@ mod tile;
 mod weights;
 
 pub use attention::{AttentionVariant, Stats};
-pub use backward::{BackwardRows, BackwardVariant, CopyPass, RecordVariant};
+pub use backward::{BackwardRows, BackwardVariant, CopyPass, NarrowVariant, RecordVariant};
 pub use cooperative::CooperativeTile;
 pub use cross_entropy::CrossEntropyVariant;
 pub use limits::{TileKind, TileLimits};
@@ -167,6 +167,7 @@ pub fn variants() -> Vec<Shader> {
         AttentionVariant::representatives().iter().map(AttentionVariant::shader).collect();
     shaders.extend(BackwardVariant::representatives().iter().map(BackwardVariant::shader));
     shaders.extend(RecordVariant::representatives().iter().map(RecordVariant::shader));
+    shaders.extend(NarrowVariant::representatives().iter().map(NarrowVariant::shader));
     shaders.extend(CopyPass::ALL.map(CopyPass::shader));
     shaders.extend(WeightsVariant::representatives().iter().map(WeightsVariant::shader));
     shaders.extend(HashVariant::representatives().iter().map(HashVariant::shader));

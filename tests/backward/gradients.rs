@@ -93,6 +93,17 @@ fn parts_and_orders() {
     }
 }
 
+/// Parts add up in f32, and the sum is rounded once.
+#[test]
+fn parts_in_16_bits() {
+    for (n, (element, dim)) in [(F16, 16), (Bf16, 7), (F16, 7), (Bf16, 16)].into_iter().enumerate() {
+        let shape = AttentionShape::new(2, 4, 70, dim).kv_heads(2).kv_len(150).value_dim(8);
+        let placed = if n < 2 { Placement::Gap(3).apply(shape) } else { shape.into() };
+        let case = Case::new(placed).pattern(Causal).storage(Storage::all(element));
+        close_by_turns(n, &case, &cut(&case, Cut::Gathers, 1));
+    }
+}
+
 #[test]
 fn sizes() {
     let mut draw = Draw::new(1, 31);

@@ -10,8 +10,8 @@ use crate::tensors;
 use wgpu_attention::reference::Kind;
 use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{
-    Alibi, AttentionShape, BiasStrides, Causal, Gpu, Options, Relative, Score, Segments, Sinks, Slopes,
-    Temperature,
+    Alibi, AttentionShape, BiasStrides, Causal, ElementType, Gpu, Options, Relative, Score, Segments, Sinks,
+    Slopes, Storage, Temperature,
 };
 use wgpu_attention_testing::mutants::{Edit, Suite};
 
@@ -28,6 +28,10 @@ const SUITE: Suite<Gpu> = Suite {
             close_on(gpu, &drawn, &drawn.parts())
         }),
         ("parts", |gpu| close_on(gpu, &case(), &cut(&case(), Cut::Gathers, 1))),
+        ("parts in 16 bits", |gpu| {
+            let case = case().storage(Storage::all(ElementType::F16));
+            close_on(gpu, &case, &cut(&case, Cut::Gathers, 1))
+        }),
         ("terms", |gpu| scored(gpu, Score::new().softcap(2.0), BiasValues::Normal)),
         ("temperature", |gpu| scored(gpu, Score::new().with(Temperature), BiasValues::Normal)),
         ("relative", relative_on),

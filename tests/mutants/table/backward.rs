@@ -43,6 +43,10 @@ wgpu_attention_testing::mutants! {
         "if (ACCUMULATE) { x += load_dq(to, count); }" => "";
     "dv of a part replaces that of those before" ["parts"]
         "if (ACCUMULATE) { x += load_dv(to, count); }" => "";
+    "narrow sums are those of the next row" ["parts in 16 bits"]
+        "load_sums(row * DIM + element, DIM - element)" => "load_sums((row + 1u) * DIM + element, DIM - element)";
+    "narrow gradients are those of head 0" ["parts in 16 bits"]
+        "let head = row / params.kernel.len % params.kernel.heads;" => "let head = 0u;";
     "the second columns take the first's weights" ["formula"]
         "with_weighed(x, w1.ds, tile, heads(at, h1, g))" => "with_weighed(x, w0.ds, tile, heads(at, h1, g))";
     "softcap has no slope" ["terms"]

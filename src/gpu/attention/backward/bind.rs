@@ -123,10 +123,26 @@ impl BackwardPlan {
         }
         let seed = checked.dropout_seed;
         let passes = self.passes(buffers.dq.is_some(), buffers.dk.is_some(), buffers.dv.is_some());
-        let bindings = self.bindings(&checked, records);
+        let asked = [("dq", &checked.dq), ("dk", &checked.dk), ("dv", &checked.dv)];
+        let mut bindings = self.bindings(&checked, records);
+        let mut narrow = vec![];
+        // Sums of several parts, of gradients that are narrower.
+        let scratches = asked.iter().zip(&self.inner.narrow).map(|((_, gradient), last)| {
+            let bytes = last.as_ref().filter(|_| gradient.is_some()).map(|last| last.bytes);
+            bytes.map(|bytes| scratch(device, "sums of a gradient", bytes)).transpose()
+        });
+        let scratches = scratches.collect::<Result<Vec<_>>>()?;
+        for (((name, gradient), last), sums) in asked.into_iter().zip(&self.inner.narrow).zip(&scratches) {
+            let sums = sums.as_ref().map(wgpu::Buffer::as_entire_buffer_binding);
+            if let (Some(gradient), Some(last), Some(sums)) = (gradient, last, &sums) {
+                narrow.push((Stage::Merge, last.step(device, sums.clone(), gradient.clone())?));
+            }
+            bindings = bindings.with_some(name, sums.or(gradient.clone()));
+        }
         for pass in passes {
             steps.extend(self.pass_steps(pass, &bindings, seed)?.into_iter().map(|step| (Stage::Main, step)));
         }
+        steps.extend(narrow);
         for (name, gradient) in &checked.tensor_gradients {
             steps.extend(self.tensor_steps(name, gradient, &bindings, seed)?);
         }
@@ -228,7 +244,7 @@ impl BackwardPlan {
         Step::new(device, &self.inner.records, &params, Work { items, per_dispatch: items }, &bindings)
     }
 
-    /// What the passes read and write, but for their masks.
+    /// What the passes read, but for their masks.
     fn bindings<'a>(
         &'a self,
         buffers: &AttentionGradBuffers<'a>,
@@ -239,10 +255,7 @@ impl BackwardPlan {
             .with("k", buffers.k.clone())
             .with("v", buffers.v.clone())
             .with("dout", buffers.dout.clone())
-            .with("records", records)
-            .with_some("dq", buffers.dq.clone())
-            .with_some("dk", buffers.dk.clone())
-            .with_some("dv", buffers.dv.clone());
+            .with("records", records);
         shared = self.forward.inner.terms.bound(shared, &buffers.tensors);
         shared
     }

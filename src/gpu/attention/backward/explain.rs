@@ -1,6 +1,6 @@
 //! What a backward plan will do and what it costs.
 
-use super::{AttentionPlan, Pass, TensorPass};
+use super::{AttentionPlan, Narrow, Pass, TensorPass};
 use crate::mask::Parts;
 
 /// What a backward plan will do and what it costs.
@@ -13,7 +13,8 @@ pub struct BackwardExplanation {
     pub visited: u64,
     /// Bytes of the transposed masks and orders on the device, beside those of the forward plan.
     pub mask_bytes: u64,
-    /// Bytes of the records of a call, 16 per query and head, and of a copy of `relative_biases`.
+    /// Bytes of the records of a call, 16 per query and head, and of a copy of `relative_biases`; and, where several parts add up to
+    /// gradients in 16 bits, of their sums in f32.
     pub scratch_bytes: u64,
     /// Dispatches of a call that asks for dq, dk and dv.
     pub dispatches: usize,
@@ -51,6 +52,7 @@ pub(super) fn explain(
     forward: &AttentionPlan,
     transposed: &Parts,
     [queries, keys]: [&Pass; 2],
+    narrow: &[Option<Narrow>; 3],
     tensors: &[TensorPass],
 ) -> BackwardExplanation {
     let (attention, explanation) = (forward.attention(), forward.explain());
@@ -63,8 +65,12 @@ pub(super) fn explain(
         kept: explanation.kept,
         visited: explanation.visited,
         mask_bytes: transposed.bytes(),
-        scratch_bytes: super::record_bytes(attention),
-        dispatches: usize::from(shape.len_lse() > 0) + dispatches(queries) + passes * dispatches(keys),
+        scratch_bytes: super::record_bytes(attention)
+            + narrow.iter().flatten().map(|it| it.bytes).sum::<u64>(),
+        dispatches: usize::from(shape.len_lse() > 0)
+            + dispatches(queries)
+            + passes * dispatches(keys)
+            + narrow.iter().flatten().map(Narrow::dispatches).sum::<usize>(),
         flops: flops * explanation.visited as f64,
         tensors: tensors.iter().map(TensorExplanation::of).collect(),
     }

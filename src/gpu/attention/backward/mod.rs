@@ -5,6 +5,7 @@
 //! | `mod.rs` | [`BackwardPlan`]: its passes, compiled |
 //! | `gradients.rs` | [`Gradients`]: how the gradients are stored and where they lie |
 //! | `tables.rs` | one part of a pass: its mask, parameters, and how its work is cut |
+//! | `narrow.rs` | gradients in 16 bits, of which several parts add up |
 //! | `tensors.rs` | the gradients of the tensors of the score's terms |
 //! | `bind.rs` | [`AttentionGradBuffers`] checked and bound to a plan |
 //! | `explain.rs` | [`BackwardExplanation`]: what a plan will do and what it costs |
@@ -14,6 +15,7 @@ mod bind;
 mod explain;
 mod gradients;
 mod host;
+mod narrow;
 mod tables;
 mod tensors;
 
@@ -27,6 +29,7 @@ use crate::gpu::pipeline::Pipeline;
 use crate::mask::{Part, Parts};
 use crate::wgsl::{BackwardRows, BackwardVariant, RecordVariant};
 use crate::{Attention, ElementType, Error, KernelPath, Result};
+use narrow::Narrow;
 use std::sync::{Arc, OnceLock};
 use tables::PassPart;
 use tensors::TensorPass;
@@ -50,6 +53,8 @@ struct Inner {
     queries: Pass,
     /// Where one pass writes dk and dv, within the device's storage buffers; of one alone; of the other alone.
     keys: [Pass; 3],
+    /// The last steps of dq, dk and dv, where parts add up elsewhere.
+    narrow: [Option<Narrow>; 3],
     /// Of the tensors of the score's terms that a score has a derivative by.
     tensors: Vec<TensorPass>,
     explanation: BackwardExplanation,
@@ -93,8 +98,7 @@ impl AttentionPlan {
     /// [`backward`](Self::backward), with gradients in types and places of their own.
     ///
     /// # Errors
-    /// [`Error::Argument`] for gradients that overlap or, where the mask has several parts, are not f32, and for a part that has
-    /// a key twice; [`Error::Limit`] where the device is too small (relative rows or segments beside another term
+    /// [`Error::Argument`] for gradients that overlap, and for a part that has a key twice; [`Error::Limit`] where the device is too small (relative rows or segments beside another term
     /// with a tensor need 9 storage buffers per stage, one more than WebGPU promises); [`Error::Device`] for what wgpu reports while compiling.
     pub fn backward_with(&self, gradients: Gradients) -> Result<BackwardPlan> {
         let attention = self.attention();
@@ -105,18 +109,13 @@ impl AttentionPlan {
         let parts = &self.inner.sets;
         let transposed = parts.transpose()?;
         let several = parts.parts().len().max(transposed.parts().len());
-        for (name, element) in [("dq", gradients.dq), ("dk and dv", gradients.dkv)] {
-            if several > 1 && element != ElementType::F32 {
-                let need = format!("f32, since the mask has {several} parts, whose gradients add up");
-                return Err(Error::argument(format!("storage of {name}"), need, element));
-            }
-        }
+        let sums = narrow::sums(&gradients, several > 1);
         let kernels = &self.kernels;
         let records = kernels.pipeline(record_variant(attention, &gradients).shader())?;
         let shared = self.inner.parts.iter().map(|part| (part.tables.clone(), part.keep)).collect();
-        let queries = Pass::new(self, &gradients, parts, BackwardRows::Queries, Some(shared))?;
+        let queries = Pass::new(self, &sums, parts, BackwardRows::Queries, Some(shared))?;
         let both = BackwardRows::Keys { dk: true, dv: true };
-        let both = Pass::new(self, &gradients, &transposed, both, None)?;
+        let both = Pass::new(self, &sums, &transposed, both, None)?;
         let one = |dk| both.of_rows(BackwardRows::Keys { dk, dv: !dk });
         let keys = [one(true), one(false)];
         let tensors = attention.score.tensors(&attention.shape).into_iter().filter_map(|tensor| {
@@ -124,9 +123,10 @@ impl AttentionPlan {
             Some(TensorPass::new(self, &gradients, parts, (tensor.name, tensor.len), gradient))
         });
         let tensors = tensors.collect::<Result<Vec<_>>>()?;
-        let explanation = explain::explain(self, &transposed, [&queries, &both], &tensors);
+        let narrow = narrow::steps(kernels, &attention.shape, &gradients, several > 1)?;
+        let explanation = explain::explain(self, &transposed, [&queries, &both], &narrow, &tensors);
         let [dk, dv] = keys;
-        let inner = Inner { gradients, records, queries, keys: [both, dk, dv], tensors, explanation };
+        let inner = Inner { gradients, records, queries, keys: [both, dk, dv], narrow, tensors, explanation };
         let plan = BackwardPlan { forward: self.clone(), inner: Arc::new(inner) };
         // Compiling here, not in `bind`, keeps the cost where the caller expects it.
         for pass in plan.passes(true, true, true) {
