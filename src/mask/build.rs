@@ -112,7 +112,7 @@ fn build(
     // A few chunks per thread at a time: they are held beside the mask until they are joined to it.
     for chunks in chunks.chunks(4 * rayon::current_num_threads()) {
         let fill = |&((batch, head), first): &((usize, usize), usize)| {
-            let mut part = Builder::new(grid, varies)?;
+            let mut part = builder.part();
             let site = Site { batch, head, extent: grid.extent() };
             for q_block in first..grid.q_blocks().min(first + CHUNK) {
                 row(&mut part, &site, q_block)?;
@@ -120,9 +120,8 @@ fn build(
             }
             Ok(part)
         };
-        for part in chunks.par_iter().map(fill).collect::<Result<Vec<_>>>()? {
-            builder.append(part)?;
-        }
+        let parts = chunks.par_iter().map(fill).collect::<Result<Vec<_>>>()?;
+        parts.into_iter().try_for_each(|part| builder.append(part))?;
     }
     builder.finish()
 }
@@ -173,6 +172,20 @@ impl Builder {
             tile: Vec::new(),
             twins: Vec::new(),
         })
+    }
+
+    /// An empty one for some of the rows, to be joined by [`append`](Self::append).
+    fn part(&self) -> Self {
+        Self {
+            rows: Vec::new(),
+            runs: Vec::new(),
+            partial: Vec::new(),
+            row_at: 0,
+            tiles: self.tiles.empty(),
+            tile: Vec::new(),
+            twins: Vec::new(),
+            ..*self
+        }
     }
 
     fn row_from_spans<P: Pattern + ?Sized>(
@@ -289,7 +302,7 @@ impl Builder {
     /// Adds the rows of another. Its tiles get the numbers that they would have had here.
     fn append(&mut self, part: Self) -> Result<()> {
         let shift = self.runs.len() as u32;
-        let tiles = part.tiles.iter().map(|tile| self.tiles.intern(tile)).collect::<Result<Vec<_>>>()?;
+        let tiles = self.tiles.append(&part.tiles)?;
         self.runs.extend(part.runs.into_iter().map(|run| match run.kind {
             RunKind::Full => run,
             RunKind::Tile(tile) => Run { kind: RunKind::Tile(tiles[tile as usize]), ..run },

@@ -88,6 +88,9 @@ fn sample(q_len: usize) -> impl Iterator<Item = usize> {
     (step / 2..stretches).step_by(step).map(|stretch| stretch * STRETCH)
 }
 
+/// Keys per key that stretches leave open up to which a whole row of words is made.
+const SPARSE: usize = 16;
+
 fn first_site(grid: &BlockGrid) -> Site {
     Site { batch: 0, head: 0, extent: grid.extent() }
 }
@@ -124,16 +127,23 @@ fn sampled_pairs<P: Pattern + ?Sized>(pattern: &P, grid: &BlockGrid) -> u64 {
 
 /// Keys of one query.
 fn row_pairs<P: Pattern + ?Sized>(pattern: &P, site: &Site, i: usize) -> u64 {
-    let pairs = |span: &Span| {
-        let Span { keys, all } = span.clone();
+    let spans = pattern.spans(site, i..i + 1);
+    let (sure, open): (Vec<_>, Vec<_>) = spans.into_iter().partition(|span| span.all);
+    let len = |spans: &[Span]| spans.iter().map(|span| span.keys.len()).sum::<usize>();
+    if SPARSE * len(&open) >= site.extent.kv_len {
+        let mut words = vec![0; site.extent.kv_len.div_ceil(32)];
+        pattern.row(site, i, &mut words);
+        return words.iter().map(|word| u64::from(word.count_ones())).sum();
+    }
+    let pairs = |Span { keys, .. }: &Span| {
         let bits = |j: usize| {
             let word = pattern.keep_word(site, i, j);
             let past = 32usize.saturating_sub(keys.end - j) as u32;
             u64::from((word << past).count_ones())
         };
-        if all { keys.len() as u64 } else { keys.clone().step_by(32).map(bits).sum() }
+        keys.clone().step_by(32).map(bits).sum::<u64>()
     };
-    pattern.spans(site, i..i + 1).iter().map(pairs).sum()
+    len(&sure) as u64 + open.iter().map(pairs).sum::<u64>()
 }
 
 /// What wastes visits, and why.

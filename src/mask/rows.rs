@@ -45,9 +45,13 @@ impl Builder {
             return None;
         }
         // Where one query's own stretches still have to be asked for, they save nothing.
-        let first = self.grid.queries(q_block).start;
-        let row = pattern.spans(site, first..first + 1);
-        if row.len() <= (self.grid.kv_len / WORDY).max(4) && row.iter().all(|span| span.all) {
+        let queries = self.grid.queries(q_block);
+        let knows = |i: usize| {
+            let row = pattern.spans(site, i..i + 1);
+            row.len() <= (self.grid.kv_len / WORDY).max(4) && row.iter().all(|span| span.all)
+        };
+        // Neighbours may be unlike: of a token and of another query.
+        if [queries.start, queries.start + queries.len() / 2, queries.end - 1].into_iter().all(knows) {
             return Some(self.tiles_by_stretches(pattern, site, q_block, asked));
         }
         let dense = SPARSE * asked.len() >= self.grid.k_blocks();
@@ -71,8 +75,14 @@ impl Builder {
             }
             pattern.row(site, i, &mut words);
             for (at, &k_block) in asked.iter().enumerate() {
-                let keys = self.grid.keys(k_block);
                 let tile = &mut tiles[at * tile_words + row * row_words..][..row_words];
+                if self.grid.block_k.is_multiple_of(32) {
+                    // Whole words; a short last block has fewer.
+                    let of = &words[k_block * row_words..];
+                    tile.iter_mut().zip(of).for_each(|(word, of)| *word = *of);
+                    continue;
+                }
+                let keys = self.grid.keys(k_block);
                 for (word, j) in tile.iter_mut().zip(keys.clone().step_by(32)) {
                     *word = words[j / 32] >> (j % 32) & ones(keys.end - j);
                 }

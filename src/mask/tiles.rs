@@ -1,6 +1,7 @@
 use crate::{Error, Result};
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
 /// Bit tiles, each kept once, numbered as they come.
 #[derive(Debug)]
@@ -8,34 +9,48 @@ pub(super) struct Tiles<S = RandomState> {
     size: usize,
     words: Vec<u32>,
     /// Hash of a tile to the last tile that has it: the words are stored once, not once more as a key.
-    newest: HashMap<u64, u32>,
-    /// For each tile, an earlier one of the same hash.
-    older: Vec<Option<u32>>,
+    newest: HashMap<u64, u32, RandomState>,
+    /// For each tile its hash, and an earlier one of the same hash.
+    older: Vec<(u64, Option<u32>)>,
     hasher: S,
 }
 
 impl Tiles {
     /// No tiles yet, of `size` words each.
     pub(super) fn new(size: usize) -> Self {
-        Self::with_hasher(size, RandomState::new())
+        Self::with_hasher(size, RandomState::default())
+    }
+
+    /// No tiles yet, of the same size and with the same hashes.
+    pub(super) fn empty(&self) -> Self {
+        Self::with_hasher(self.size, self.hasher.clone())
     }
 }
 
 impl<S: BuildHasher> Tiles<S> {
     fn with_hasher(size: usize, hasher: S) -> Self {
-        Self { size, words: Vec::new(), newest: HashMap::new(), older: Vec::new(), hasher }
+        Self { size, words: Vec::new(), newest: HashMap::default(), older: Vec::new(), hasher }
     }
 
     /// The number of an equal tile, stored now if there was none.
     pub(super) fn intern(&mut self, tile: &[u32]) -> Result<u32> {
-        let hash = self.hasher.hash_one(tile);
+        self.intern_hashed(self.hasher.hash_one(tile), tile)
+    }
+
+    /// The numbers that the tiles of another, made by [`empty`](Tiles::empty), get here.
+    pub(super) fn append(&mut self, other: &Self) -> Result<Vec<u32>> {
+        let tiles = other.words.chunks_exact(other.size).zip(&other.older);
+        tiles.map(|(tile, &(hash, _))| self.intern_hashed(hash, tile)).collect()
+    }
+
+    fn intern_hashed(&mut self, hash: u64, tile: &[u32]) -> Result<u32> {
         let newest = self.newest.get(&hash).copied();
         let mut candidate = newest;
         while let Some(index) = candidate {
             if self.get(index) == tile {
                 return Ok(index);
             }
-            candidate = self.older[index as usize];
+            candidate = self.older[index as usize].1;
         }
         let need = (self.words.len() + tile.len()) as u64;
         if need > u32::MAX as u64 {
@@ -48,7 +63,7 @@ impl<S: BuildHasher> Tiles<S> {
         }
         let index = self.older.len() as u32;
         self.words.extend_from_slice(tile);
-        self.older.push(newest);
+        self.older.push((hash, newest));
         self.newest.insert(hash, index);
         Ok(index)
     }
@@ -56,11 +71,6 @@ impl<S: BuildHasher> Tiles<S> {
     /// The words of a tile.
     pub(super) fn get(&self, index: u32) -> &[u32] {
         &self.words[index as usize * self.size..][..self.size]
-    }
-
-    /// All tiles, in the order of their numbers.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &[u32]> {
-        self.words.chunks_exact(self.size)
     }
 
     /// The words of all tiles, one after another.

@@ -241,6 +241,10 @@ impl Pattern for AnyPattern {
         )
     }
 
+    fn written(&self, extent: &Extent) -> Option<Box<dyn Pattern>> {
+        one!(self, p => p.written(extent), _ => Some(self.identity().written(extent)),)
+    }
+
     fn varies(&self) -> Varies {
         one!(self, p => p.varies(),
             Self::And { of } | Self::Or { of } => of.iter().fold(Varies::default(), |v, p| v.or(p.varies())),

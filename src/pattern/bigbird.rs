@@ -171,8 +171,9 @@ trait BlockRows {
         table::word(&row.runs(), self.block(), j, site.extent.kv_len)
     }
 
-    /// All rows, each drawn once.
-    fn table(&self, extent: &Extent, heads: usize) -> BlockTable {
+    /// All rows, each drawn once, of all heads where they differ.
+    fn table(&self, extent: &Extent, varies: Varies) -> BlockTable {
+        let heads = if varies.heads { extent.heads } else { 1 };
         let (block, blocks) = (self.block(), extent.kv_len.div_ceil(self.block()));
         let first = extent.kv_len.saturating_sub(extent.q_len) / block;
         let keys = |run: Range<u32>| {
@@ -342,8 +343,11 @@ impl Pattern for Random {
     }
 
     fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
-        let heads = if self.varies().heads { extent.heads } else { 1 };
-        Some(vec![natural(self.block(), self.table(extent, heads))])
+        Some(vec![natural(self.block(), self.table(extent, self.varies()))])
+    }
+
+    fn written(&self, extent: &Extent) -> Option<Box<dyn Pattern>> {
+        Some(Box::new(self.table(extent, self.varies())))
     }
 
     fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
@@ -377,8 +381,11 @@ impl Pattern for BigBird {
     }
 
     fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
-        let heads = if self.varies().heads { extent.heads } else { 1 };
-        Some(vec![natural(self.block(), self.table(extent, heads))])
+        Some(vec![natural(self.block(), self.table(extent, self.varies()))])
+    }
+
+    fn written(&self, extent: &Extent) -> Option<Box<dyn Pattern>> {
+        Some(Box::new(self.table(extent, self.varies())))
     }
 
     fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
@@ -412,8 +419,11 @@ impl Pattern for BigBirdEnds {
     }
 
     fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
-        let heads = if self.varies().heads { extent.heads } else { 1 };
-        Some(vec![natural(self.block(), self.table(extent, heads))])
+        Some(vec![natural(self.block(), self.table(extent, self.varies()))])
+    }
+
+    fn written(&self, extent: &Extent) -> Option<Box<dyn Pattern>> {
+        Some(Box::new(self.table(extent, self.varies())))
     }
 
     fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
@@ -449,8 +459,12 @@ impl Pattern for BigBirdLists {
     }
 
     fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
-        let fixed = self.fixed.table(extent, 1);
+        let fixed = self.fixed.table(extent, Varies::default());
         Some(vec![natural(self.fixed.block, Or(fixed, self.lists.clone()))])
+    }
+
+    fn written(&self, extent: &Extent) -> Option<Box<dyn Pattern>> {
+        Some(Box::new(Or(self.fixed.table(extent, Varies::default()), self.lists.clone())))
     }
 
     fn alike(&self, site: &Site, a: usize, b: usize) -> bool {

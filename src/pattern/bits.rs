@@ -39,6 +39,11 @@ impl Bits {
         ((word(at / 32) | word(at / 32 + 1) << 32) >> (at % 32)) as u32
     }
 
+    /// All of them, clear past the end.
+    pub(super) fn words(&self) -> &[u32] {
+        &self.words
+    }
+
     pub(super) fn count(&self) -> usize {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
     }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 ///                         ··███
 /// ```
 ///
-/// There is one id a key, so a query that stands before the first key (Lq > Lk) attends nothing. Ids need not be
+/// There is one id per key, so a query that stands before the first key (Lq > Lk) attends nothing. Ids need not be
 /// sorted: a document may lie in several pieces. Combine it with [`Causal`](super::Causal) by [`And`](super::And) for
 /// packed causal training; FlashAttention's `cu_seqlens` are the lengths of our runs of equal ids.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -74,12 +74,17 @@ impl Pattern for Document {
         keys.fold(0, |word, (b, id)| word | u32::from(*id == own) << b)
     }
 
+    /// By the document's stretches of keys, or by all ids where there are more of those than words.
     fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
-        let runs = self.own(site, i).map_or(Vec::new(), |(item, own)| {
-            let keys = |&run: &u32| Span { keys: item.keys(run as usize), all: true };
-            item.runs_of(own).iter().map(keys).collect()
-        });
-        spans::row(&runs, words);
+        words.fill(0);
+        let Some((item, own)) = self.own(site, i) else { return };
+        let runs = item.runs_of(own);
+        if runs.len() > words.len() {
+            let ids = own as usize..own as usize + 1;
+            words.iter_mut().zip(item.ids.chunks(32)).for_each(|(word, of)| *word = spans::inside(of, &ids));
+        } else {
+            runs.iter().for_each(|&run| spans::set(&item.keys(run as usize), words));
+        }
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {

@@ -161,26 +161,15 @@ impl Pattern for Fixed {
     /// The words of summary keys repeat: most are copied.
     fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
         let (own, kv_len) = (site.aligned(i), site.extent.kv_len);
-        let period = self.stride >> self.stride.trailing_zeros().min(5);
         let is_summary = self.has(FixedPart::Summary);
-        for n in 0..words.len() {
-            words[n] = match n.checked_sub(period) {
-                Some(before) => words[before],
-                None if is_summary => self.summary_word(32 * n),
-                None => 0,
-            };
-        }
+        spans::repeat(self.stride, words, |j| if is_summary { self.summary_word(j) } else { 0 });
         let clamp = |key: isize| key.clamp(0, kv_len as isize) as usize;
         if self.has(FixedPart::Block) {
             let start = self.block_of(own).saturating_mul(self.stride as isize);
             let block = clamp(start)..clamp(start.saturating_add_unsigned(self.stride));
-            let first = block.start / 32;
-            let touched = words.iter_mut().enumerate().take(block.end.div_ceil(32)).skip(first);
-            touched.for_each(|(n, word)| *word |= spans::within(&block, 32 * n));
+            spans::set(&block, words);
         }
-        let seen = 0..if self.causal { clamp(own + 1) } else { kv_len };
-        let behind = words.iter_mut().enumerate().skip(seen.end / 32);
-        behind.for_each(|(n, word)| *word &= spans::within(&seen, 32 * n));
+        spans::end(if self.causal { clamp(own + 1) } else { kv_len }, words);
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {

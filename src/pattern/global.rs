@@ -1,5 +1,6 @@
+use super::bits::Bits;
 use super::logic::lower::{Columns, Piece};
-use super::{And, Extent, Full, Identity, Not, Pattern, Range, Site, Span, Window, spans};
+use super::{And, Extent, Full, Identity, Not, Or, Pattern, Range, Site, Span, Window, spans};
 use crate::{Error, Result};
 use std::sync::Arc;
 
@@ -78,6 +79,17 @@ fn check_tokens(name: &'static str, tokens: &[usize], extent: &Extent) -> Result
     }
 }
 
+/// The tokens among all keys.
+fn token_row(tokens: &[usize], words: &mut [u32]) {
+    words.fill(0);
+    for &key in tokens {
+        // Tokens past the last key are an error of `check`, not of this.
+        if let Some(word) = words.get_mut(key / 32) {
+            *word |= 1 << (key % 32);
+        }
+    }
+}
+
 /// The tokens among 32 keys.
 fn token_word(tokens: &[usize], j: usize) -> u32 {
     let from = tokens.partition_point(|&key| key < j);
@@ -96,17 +108,15 @@ impl Pattern for Global {
         }
     }
 
+    fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
+        match self.has(site.aligned(i)) {
+            true => spans::row(&[Span { keys: 0..site.extent.kv_len, all: true }], words),
+            false => token_row(&self.tokens, words),
+        }
+    }
+
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
-        let is_token = |i| self.has(site.aligned(i));
-        let kv_len = site.extent.kv_len;
-        let columns: Vec<Span> = spans::coarse(self.tokens.iter().map(|&token| token..token + 1));
-        if rows.clone().all(is_token) {
-            return vec![Span { keys: 0..kv_len, all: true }];
-        }
-        if rows.clone().any(is_token) {
-            return spans::or(&columns, &[Span { keys: 0..kv_len, all: false }], kv_len);
-        }
-        columns
+        token_spans(&columns(&self.tokens), site.extent.kv_len, rows, |i| self.has(site.aligned(i)))
     }
 
     fn check(&self, extent: &Extent) -> Result<()> {
@@ -118,6 +128,10 @@ impl Pattern for Global {
         (!self.tokens.is_empty()).then(|| gathered(&self.tokens, extent))
     }
 
+    fn written(&self, extent: &Extent) -> Option<Box<dyn Pattern>> {
+        Some(Box::new(Tokens::new(&self.tokens, extent)))
+    }
+
     fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
         self.has(site.aligned(a)) == self.has(site.aligned(b))
     }
@@ -125,6 +139,77 @@ impl Pattern for Global {
     fn identity(&self) -> Identity<'_> {
         Identity::of(self)
     }
+}
+
+/// [`Global`], with a bit for each key and the stretches of tokens known: a row of a thousand tokens takes no time.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Tokens {
+    bits: Bits,
+    stretches: Arc<[Span]>,
+}
+
+impl Tokens {
+    fn new(tokens: &[usize], extent: &Extent) -> Self {
+        let mut bits = vec![false; extent.kv_len];
+        tokens.iter().filter(|&&token| token < extent.kv_len).for_each(|&token| bits[token] = true);
+        Self { bits: Bits::new(bits), stretches: columns(tokens).into() }
+    }
+
+    fn has(&self, position: isize) -> bool {
+        usize::try_from(position).is_ok_and(|position| self.bits.get(position))
+    }
+}
+
+impl Pattern for Tokens {
+    fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
+        self.bits.get(j) || self.has(site.aligned(i))
+    }
+
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        let all = self.has(site.aligned(i));
+        if all { spans::ones(site.extent.kv_len - j) } else { self.bits.word(j) }
+    }
+
+    fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
+        match self.has(site.aligned(i)) {
+            true => spans::row(&[Span { keys: 0..site.extent.kv_len, all: true }], words),
+            false => words.copy_from_slice(self.bits.words()),
+        }
+    }
+
+    fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
+        token_spans(&self.stretches, site.extent.kv_len, rows, |i| self.has(site.aligned(i)))
+    }
+
+    fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
+        self.has(site.aligned(a)) == self.has(site.aligned(b))
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
+    }
+}
+
+/// The stretches of the tokens' columns.
+fn columns(tokens: &[usize]) -> Vec<Span> {
+    spans::coarse(tokens.iter().map(|&token| token..token + 1))
+}
+
+/// The stretches of rows, some of which may be those of tokens.
+fn token_spans(
+    columns: &[Span],
+    kv_len: usize,
+    mut rows: Range<usize>,
+    is_token: impl Fn(usize) -> bool,
+) -> Vec<Span> {
+    let every = |all| Span { keys: 0..kv_len, all };
+    if rows.clone().all(&is_token) {
+        return vec![every(true)];
+    }
+    if rows.any(is_token) {
+        return spans::or(columns, &[every(false)], kv_len);
+    }
+    columns.to_vec()
 }
 
 /// A window and global tokens (Longformer, Beltagy 2020): |i' - j| <= window / 2, or j or i' among `global`, where
@@ -182,6 +267,13 @@ impl Pattern for Longformer {
         self.local().keep_word(site, i, j) | self.tokens().keep_word(site, i, j)
     }
 
+    fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
+        self.tokens().row(site, i, words);
+        for Span { keys, .. } in self.local().spans(site, i..i + 1) {
+            spans::set(&keys, words);
+        }
+    }
+
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let (local, tokens) = (self.local().spans(site, rows.clone()), self.tokens().spans(site, rows));
         spans::or(&local, &tokens, site.extent.kv_len)
@@ -198,10 +290,14 @@ impl Pattern for Longformer {
         }
         let mut pieces = vec![Piece {
             why: Some("of its windows only what the global tokens leave is kept"),
-            ..Piece::natural(And(self.local(), Not(self.tokens())))
+            ..Piece::natural(And(self.local(), Not(Tokens::new(&self.global, extent))))
         }];
         pieces.extend(gathered(&self.global, extent));
         Some(pieces)
+    }
+
+    fn written(&self, extent: &Extent) -> Option<Box<dyn Pattern>> {
+        Some(Box::new(Or(self.local(), Tokens::new(&self.global, extent))))
     }
 
     fn identity(&self) -> Identity<'_> {

@@ -138,10 +138,18 @@ pub trait Pattern: Debug + Send + Sync {
         (j..end).fold(0, |word, key| word | u32::from(self.keep(site, i, key)) << (key - j))
     }
 
-    /// All pairs of a query at once: bit b of word w is `keep(i, 32 w + b)`, and clear from Lk on. The default asks
-    /// [`keep_word`](Self::keep_word) for each word. Bits of rows that touch many partial blocks come from here.
+    /// All pairs of a query at once: bit b of word w is `keep(i, 32 w + b)`, and clear from Lk on. The default takes the
+    /// stretches of the query alone and, where they leave it open, asks [`keep_word`](Self::keep_word) for each word. Bits of
+    /// rows that touch many partial blocks come from here.
     fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
-        words.iter_mut().enumerate().for_each(|(n, word)| *word = self.keep_word(site, i, 32 * n));
+        let stretches = self.spans(site, i..i + 1);
+        spans::row(&stretches, words);
+        for Span { keys, .. } in stretches.iter().filter(|span| !span.all && !span.keys.is_empty()) {
+            for n in keys.start / 32..keys.end.div_ceil(32) {
+                // Of a word at an end of the stretch, the other keys are those of its neighbours.
+                words[n] &= self.keep_word(site, i, 32 * n) | !spans::within(keys, 32 * n);
+            }
+        }
     }
 
     /// The keys that any query of `rows` (not empty) attends, as disjoint ascending stretches within `0..kv_len`;
@@ -166,6 +174,13 @@ pub trait Pattern: Debug + Send + Sync {
     /// Disjoint pieces that together are the pattern and that lie densely, for a pattern whose pairs are scattered in
     /// natural order; the first piece holds every query. `None`: natural order is best.
     fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
+        let _ = extent;
+        None
+    }
+
+    /// The same pairs in a form that takes memory linear in the lengths and is asked in less time: combinations ask their parts
+    /// for every row. `None`: the pattern as it is.
+    fn written(&self, extent: &Extent) -> Option<Box<dyn Pattern>> {
         let _ = extent;
         None
     }
@@ -225,6 +240,10 @@ macro_rules! forward {
 
             fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
                 (**self).pieces(extent)
+            }
+
+            fn written(&self, extent: &Extent) -> Option<Box<dyn Pattern>> {
+                (**self).written(extent)
             }
 
             fn why(&self) -> Option<&'static str> {

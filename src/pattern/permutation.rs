@@ -133,6 +133,11 @@ impl Pattern for Permutation {
         }])
     }
 
+    fn written(&self, extent: &Extent) -> Option<Box<dyn Pattern>> {
+        let [item] = &self.items[..] else { return None };
+        Some(Box::new(Prefixes::new(self, item, extent)))
+    }
+
     fn why(&self) -> Option<&'static str> {
         (self.items.len() > 1)
             .then_some("batch items have permutations of their own, but an order serves all items")
@@ -163,6 +168,72 @@ impl Pattern for Permutation {
             ));
         }
         Ok(())
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity::of(self)
+    }
+}
+
+/// The keys of the first positions of an order, for a few numbers of positions: a row is the nearest of them and the positions
+/// that come between.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Prefixes {
+    permutation: Permutation,
+    /// Positions from one to the next.
+    step: usize,
+    /// A row of words each.
+    rows: Arc<[u32]>,
+}
+
+impl Prefixes {
+    /// How many there are: memory stays linear in the length.
+    const COUNT: usize = 64;
+
+    fn new(permutation: &Permutation, item: &Item, extent: &Extent) -> Self {
+        let memory = extent.kv_len.saturating_sub(item.order.len());
+        let step = item.order.len().div_ceil(Self::COUNT).max(1);
+        let mut row = vec![0; extent.kv_len.div_ceil(32)];
+        spans::set(&(0..memory), &mut row);
+        let mut rows = row.clone();
+        for positions in item.order.chunks_exact(step) {
+            set(positions, memory, &mut row);
+            rows.extend_from_slice(&row);
+        }
+        Self { permutation: permutation.clone(), step, rows: rows.into() }
+    }
+}
+
+/// Sets the keys of these positions.
+fn set(positions: &[u32], memory: usize, words: &mut [u32]) {
+    for key in positions.iter().map(|&position| memory + position as usize) {
+        words[key / 32] |= 1 << (key % 32);
+    }
+}
+
+impl Pattern for Prefixes {
+    fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
+        self.permutation.keep(site, i, j)
+    }
+
+    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+        self.permutation.keep_word(site, i, j)
+    }
+
+    fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
+        words.fill(0);
+        let Some((item, memory, seen)) = self.permutation.own(site, i) else { return };
+        let before = seen as usize / self.step;
+        words.copy_from_slice(&self.rows[before * words.len()..][..words.len()]);
+        set(&item.order[before * self.step..seen as usize], memory, words);
+    }
+
+    fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
+        self.permutation.spans(site, rows)
+    }
+
+    fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
+        self.permutation.alike(site, a, b)
     }
 
     fn identity(&self) -> Identity<'_> {

@@ -132,11 +132,34 @@ pub(super) fn row_word(row: &[Span], j: usize) -> u32 {
 /// A whole row as [`Pattern::row`](super::Pattern::row) wants it, from stretches of that row alone.
 pub(super) fn row(row: &[Span], words: &mut [u32]) {
     words.fill(0);
-    for Span { keys, .. } in row.iter().filter(|span| !span.keys.is_empty()) {
-        let first = keys.start / 32;
-        let touched = words[first..keys.end.div_ceil(32)].iter_mut().enumerate();
-        touched.for_each(|(n, word)| *word |= within(keys, 32 * (first + n)));
+    row.iter().for_each(|span| set(&span.keys, words));
+}
+
+/// Sets the bits of a stretch in the words of a row.
+pub(super) fn set(keys: &Range<usize>, words: &mut [u32]) {
+    if keys.is_empty() {
+        return;
     }
+    let first = keys.start / 32;
+    let touched = words[first..keys.end.div_ceil(32)].iter_mut().enumerate();
+    touched.for_each(|(n, word)| *word |= within(keys, 32 * (first + n)));
+}
+
+/// A row of words that repeats every `stride` keys: few are made by `word`, of the keys from `j` on, the rest are copied.
+pub(super) fn repeat(stride: usize, words: &mut [u32], word: impl Fn(usize) -> u32) {
+    let period = stride >> stride.trailing_zeros().min(5);
+    for n in 0..words.len() {
+        words[n] = match n.checked_sub(period) {
+            Some(before) => words[before],
+            None => word(32 * n),
+        };
+    }
+}
+
+/// Clears the bits of a row from a key on.
+pub(super) fn end(key: usize, words: &mut [u32]) {
+    let behind = words.iter_mut().enumerate().skip(key / 32);
+    behind.for_each(|(n, word)| *word &= within(&(0..key), 32 * n));
 }
 
 fn push(spans: &mut Vec<Span>, keys: Range<usize>, cover: Cover) {

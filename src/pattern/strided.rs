@@ -78,13 +78,17 @@ impl Strided {
         self.part == part || self.part == StridedPart::Both
     }
 
-    /// Every `stride`-th of 32 keys, from the first one of the query's column.
+    /// Every `stride`-th of the 32 keys from `j` on, from the first one of the column of the query at `own`.
+    fn column(&self, own: isize, j: usize) -> u32 {
+        let first = (own - j as isize).rem_euclid(self.stride as isize) as usize;
+        (first..32).step_by(self.stride).fold(0, |word, b| word | 1 << b)
+    }
+
+    /// The same, up to the last key that the query may see.
     fn column_word(&self, site: &Site, i: usize, j: usize) -> u32 {
         let own = site.aligned(i);
-        let first = (own - j as isize).rem_euclid(self.stride as isize) as usize;
-        let bits = (first..32).step_by(self.stride).fold(0, |word, b| word | 1 << b);
         let end = if self.causal { own + 1 } else { isize::MAX };
-        bits & spans::word(0..end, j, site.extent.kv_len)
+        self.column(own, j) & spans::word(0..end, j, site.extent.kv_len)
     }
 
     /// Stretches of the columns that meet a block of queries: it moves by `stride` and repeats.
@@ -92,7 +96,8 @@ impl Strided {
         let (first, last) = (site.aligned(rows.start), site.aligned(rows.end - 1));
         let (stride, kv_len) = (self.stride as isize, site.extent.kv_len as isize);
         let end = if self.causal { kv_len.min(last + 1) } else { kv_len };
-        if rows.len() >= self.stride {
+        if self.stride < rows.len() + spans::BLOCK {
+            // No block of keys lies between them.
             return vec![Span { keys: 0..end.max(0) as usize, all: self.stride == 1 && rows.len() == 1 }];
         }
         let all = rows.len() == 1;
@@ -120,6 +125,22 @@ impl Pattern for Strided {
         let local = if self.has(StridedPart::Local) { self.local().keep_word(site, i, j) } else { 0 };
         let column = if self.has(StridedPart::Column) { self.column_word(site, i, j) } else { 0 };
         local | column
+    }
+
+    /// The words of a column repeat: most are copied.
+    fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
+        words.fill(0);
+        if self.has(StridedPart::Column) {
+            let own = site.aligned(i);
+            spans::repeat(self.stride, words, |j| self.column(own, j));
+            let kv_len = site.extent.kv_len;
+            spans::end(if self.causal { kv_len.min((own + 1).max(0) as usize) } else { kv_len }, words);
+        }
+        if self.has(StridedPart::Local) {
+            for Span { keys, .. } in self.local().spans(site, i..i + 1) {
+                spans::set(&keys, words);
+            }
+        }
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
@@ -234,6 +255,12 @@ impl Pattern for Dilated {
 
     fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
         self.window().keep_word(site, i, j) & self.columns().keep_word(site, i, j)
+    }
+
+    fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
+        self.columns().row(site, i, words);
+        let in_window = |n| self.window().keep_word(site, i, 32 * n);
+        words.iter_mut().enumerate().for_each(|(n, word)| *word &= in_window(n));
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {

@@ -4,7 +4,7 @@ use crate::drawn::*;
 use std::time::Instant;
 use wgpu_attention::mask::{BlockGrid, Parts};
 use wgpu_attention::{
-    And, BigBird, BlockLayout, Blocks, Causal, Dilated, Document, Fixed, Full, Global, KeyLengths,
+    And, BigBird, BlockLayout, Blocks, Causal, Counter, Dilated, Document, Fixed, Full, Global, KeyLengths,
     Longformer, Mask, Not, Or, PairPredicate, Permutation, Prefix, Random, Strided, StridedPart, Window,
 };
 
@@ -33,6 +33,14 @@ fn layout(block: usize) -> Blocks {
 /// Positions in steps of 7919.
 fn permutation(len: usize) -> Permutation {
     Permutation::new((0..len).map(|n| (n * 7919 % len) as u32).collect::<Vec<_>>())
+}
+
+/// Positions in no order at all.
+fn disorder() -> Permutation {
+    let mut positions: Vec<u32> = (0..N as u32).collect();
+    let draw = Counter::new(3, 0);
+    (1..N).rev().for_each(|at| positions.swap(at, draw.below(at as u64, at as u64 + 1) as usize));
+    Permutation::new(positions)
 }
 
 fn mask(sizes: [usize; 4], keep: impl Fn(usize) -> bool) -> Mask {
@@ -109,6 +117,19 @@ fn patterns() -> Vec<(&'static str, AnyOne)> {
         ("not strided columns", boxed(And(Causal, Not(column(181))))),
         ("random or longformer", boxed(Or(random(100, 1), longformer(180, (1000..3000).collect())))),
         ("longformer or not global", boxed(Or(longformer(412, every(7000)), Not(global(11))))),
+        ("disorder and not global", boxed(And(disorder(), Not(global(3))))),
+        ("global or disorder", boxed(Or(global(3), disorder()))),
+        ("disorder and not streams", boxed(And(disorder(), Not(streams(1000))))),
+        ("neither bigbird nor longformer", boxed(Not(Or(bigbird(28, 2), longformer(512, every(1000)))))),
+        ("nor one with many tokens", boxed(Not(Or(bigbird(28, 2), longformer(512, every(3)))))),
+        (
+            "bigbird and not dilated",
+            boxed(And(bigbird(28, 2), Not(Dilated::new(8192, 0, 1000).expect("valid")))),
+        ),
+        (
+            "window and not every second key",
+            boxed(And(Window { before: 511, after: 0 }, Not(Dilated::new(8192, 8192, 2).expect("valid")))),
+        ),
         ("mask of keys", boxed(mask([1, 1, 1, N], |j| j * j % 13 == 1))),
         ("mask of queries", boxed(mask([1, 1, N, 1], |i| i * i % 13 == 1))),
         ("causal mask of keys", boxed(And(Causal, mask([1, 1, 1, N], |j| j * j % 13 == 1)))),

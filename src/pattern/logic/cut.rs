@@ -10,8 +10,11 @@ type Order = Option<Arc<[u32]>>;
 /// Keys per stretch of a query below which stretches rule out no block, and take longer than words.
 const SCATTERED: usize = 128;
 
-/// Looks for a stretch of one side in a stretch of the other, per key, above which words take less time.
-const LOOKS: usize = 4;
+/// Keys that one goes over in the time that it takes to find the place of one.
+const LOOKS: usize = 2;
+
+/// In [`Cut::places`], of a key without a place.
+const NOWHERE: u32 = u32::MAX;
 
 /// Pairs of places that `inner` keeps and whose positions `other` keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -24,6 +27,8 @@ pub(in crate::pattern) struct Cut<A, B> {
     k_order: Order,
     /// Where the stretches of places start whose keys ascend, and a closing entry.
     rises: Arc<[usize]>,
+    /// The place of each position of a key, where keys have an order.
+    places: Arc<[u32]>,
 }
 
 impl<A, B> Cut<A, B> {
@@ -36,8 +41,56 @@ impl<A, B> Cut<A, B> {
             let falls = |&place: &usize| place == 0 || order[place] <= order[place - 1];
             (0..order.len()).filter(falls).chain([order.len()]).collect()
         });
-        Self { inner, other, extent, q_order, k_order, rises }
+        let mut places = vec![NOWHERE; k_order.as_ref().map_or(0, |_| extent.kv_len)];
+        for (place, &key) in k_order.iter().flat_map(|order| order.iter()).enumerate() {
+            if let Some(of_key) = places.get_mut(key as usize) {
+                *of_key = place as u32;
+            }
+        }
+        Self { inner, other, extent, q_order, k_order, rises, places: places.into() }
     }
+
+    /// Whether neighbouring places are of positions so far apart, as in a permutation, that a stretch of positions is no
+    /// stretch of places.
+    fn is_scattered(&self) -> bool {
+        self.k_order.as_ref().is_some_and(|order| self.rises.len() * spans::BLOCK > order.len())
+    }
+
+    /// Of the places that `words` holds, those whose positions `other` holds: by the positions that are held, by those that are
+    /// not, or place by place, whichever asks for the fewest.
+    fn meet(&self, order: &[u32], words: &mut [u32], other: &[u32]) {
+        let held: usize = other.iter().map(|word| word.count_ones() as usize).sum();
+        let place = |key: usize| self.places[key];
+        let at = |place: u32| (place as usize / 32, 1u32 << (place % 32));
+        if LOOKS * held < order.len() {
+            let mut found = vec![0; words.len()];
+            for (n, bit) in bits(other).map(place).filter(|&place| place != NOWHERE).map(at) {
+                found[n] |= bit;
+            }
+            words.iter_mut().zip(found).for_each(|(word, found)| *word &= found);
+        } else if LOOKS * (self.extent.kv_len - held) < order.len() {
+            let keys = 0..self.extent.kv_len;
+            let free: Vec<u32> =
+                other.iter().enumerate().map(|(n, word)| !word & spans::within(&keys, 32 * n)).collect();
+            for (n, bit) in bits(&free).map(place).filter(|&place| place != NOWHERE).map(at) {
+                words[n] &= !bit;
+            }
+        } else {
+            let bit = |key: u32| other[key as usize / 32] >> (key % 32) & 1;
+            for (word, keys) in words.iter_mut().zip(order.chunks(32)).filter(|(word, _)| **word != 0) {
+                *word &= keys.iter().rev().fold(0, |bits, &key| bits << 1 | bit(key));
+            }
+        }
+    }
+}
+
+/// The bits that are set, ascending.
+fn bits(words: &[u32]) -> impl Iterator<Item = usize> + '_ {
+    words.iter().enumerate().flat_map(|(n, &word)| {
+        let left = |left: &u32| Some(left & left.wrapping_sub(1)).filter(|&left| left != 0);
+        let rest = std::iter::successors(Some(word).filter(|&word| word != 0), left);
+        rest.map(move |left| 32 * n + left.trailing_zeros() as usize)
+    })
 }
 
 fn position(order: &Order, place: usize) -> usize {
@@ -113,7 +166,7 @@ where
         word
     }
 
-    /// A place costs a comparison with the other's few stretches, or the look at a bit of its row, which is made once.
+    /// Places are compared with the other's stretches where those are few, and otherwise with its row, which is made once.
     fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
         self.inner.row(site, i, words);
         let (at, i) = (Site { extent: self.extent, ..*site }, position(&self.q_order, i));
@@ -128,25 +181,21 @@ where
         }
         let mut other = vec![0; self.extent.kv_len.div_ceil(32)];
         self.other.row(&at, i, &mut other);
-        let Some(order) = &self.k_order else {
-            return words.iter_mut().zip(other).for_each(|(word, other)| *word &= other);
-        };
-        let bit = |key: u32| other.get(key as usize / 32).map_or(0, |word| word >> (key % 32) & 1);
-        for (word, keys) in words.iter_mut().zip(order.chunks(32)).filter(|(word, _)| **word != 0) {
-            *word &= keys.iter().rev().fold(0, |bits, &key| bits << 1 | bit(key));
+        match &self.k_order {
+            Some(order) => self.meet(order, words, &other),
+            None => words.iter_mut().zip(other).for_each(|(word, other)| *word &= other),
         }
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let inner = self.inner.spans(site, rows.clone());
+        if self.is_scattered() {
+            return inner.into_iter().map(|span| Span { all: false, ..span }).collect();
+        }
         let other = self.other_spans(site, rows);
         let Some(order) = &self.k_order else {
             return spans::and(&inner, &other, site.extent.kv_len);
         };
-        if self.rises.len() * other.len() > LOOKS * site.extent.kv_len {
-            // As in a permutation, where keys rise for two or three places and fall again.
-            return inner.into_iter().map(|span| Span { all: false, ..span }).collect();
-        }
         let mut found = Vec::new();
         for span in &inner {
             self.places(order, span, &other, &mut found);

@@ -1,6 +1,6 @@
 //! Patterns as values: compared, hashed and cloned behind `dyn Pattern`, so that a plan can be kept by its pattern.
 
-use crate::pattern::{And, Not, Or, Pattern};
+use crate::pattern::{And, Extent, Not, Or, Pattern};
 use std::any::Any;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -112,6 +112,16 @@ impl<'a> Identity<'a> {
             Kind::Not(of) => Some((**of).clone()),
             Kind::And(of) => Some(Self(Kind::Or(Box::new(complements(of))))),
             Kind::Or(of) => Some(Self(Kind::And(Box::new(complements(of))))),
+        }
+    }
+
+    /// A pattern of the same pairs that borrows nothing, its parts [`written`](Pattern::written) where they can be.
+    pub(in crate::pattern) fn written(&self, extent: &Extent) -> Box<dyn Pattern> {
+        match &self.0 {
+            Kind::Own(own) => own.0.as_pattern().written(extent).unwrap_or_else(|| own.0.boxed()),
+            Kind::And(both) => Box::new(And(both[0].written(extent), both[1].written(extent))),
+            Kind::Or(both) => Box::new(Or(both[0].written(extent), both[1].written(extent))),
+            Kind::Not(of) => Box::new(Not(of.written(extent))),
         }
     }
 

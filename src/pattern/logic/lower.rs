@@ -58,7 +58,7 @@ enum Form {
 impl Form {
     fn of(pattern: &dyn Pattern, extent: &Extent) -> Self {
         match pattern.pieces(extent) {
-            None => Self::Natural(Piece { why: pattern.why(), ..Piece::natural(copy(pattern)) }),
+            None => Self::Natural(Piece { why: pattern.why(), ..Piece::natural(written(pattern, extent)) }),
             Some(mut pieces) if pieces.len() == 1 && pieces[0].is_natural() => {
                 Self::Natural(pieces.remove(0))
             }
@@ -67,8 +67,8 @@ impl Form {
     }
 }
 
-fn copy(pattern: &dyn Pattern) -> Box<dyn Pattern> {
-    pattern.identity().to_pattern()
+fn written(pattern: &dyn Pattern, extent: &Extent) -> Box<dyn Pattern> {
+    pattern.identity().written(extent)
 }
 
 /// Two natural pieces as one, in the smaller of their blocks.
@@ -103,12 +103,13 @@ fn few(natural: &Piece, other: &dyn Pattern, extent: &Extent) -> bool {
 /// The pieces of [`And`]: those of one, each cut to the pairs of the other.
 pub(in crate::pattern) fn and(a: &dyn Pattern, b: &dyn Pattern, extent: &Extent) -> Vec<Piece> {
     let cut = |pieces: Vec<Piece>, other: &dyn Pattern, why: Option<&'static str>| {
-        let cut = |piece: Piece| Piece { why: piece.why.or(why), ..piece.and(copy(other), *extent) };
+        let cut =
+            |piece: Piece| Piece { why: piece.why.or(why), ..piece.and(written(other, extent), *extent) };
         pieces.into_iter().map(cut).collect()
     };
     let one_natural = |natural: Piece, pieces: Vec<Piece>, other: &dyn Pattern| {
         if few(&natural, other, extent) {
-            let both = Box::new(And(natural.pattern, copy(other)));
+            let both = Box::new(And(natural.pattern, written(other, extent)));
             return vec![Piece { pattern: both, ..natural }];
         }
         cut(pieces, &natural.pattern, natural.why)
@@ -128,7 +129,10 @@ pub(in crate::pattern) fn and(a: &dyn Pattern, b: &dyn Pattern, extent: &Extent)
 /// The pieces of [`Or`]: those of one, and those of the other without what the first has.
 pub(in crate::pattern) fn or(a: &dyn Pattern, b: &dyn Pattern, extent: &Extent) -> Vec<Piece> {
     let without = |pieces: Vec<Piece>, other: &dyn Pattern| {
-        pieces.into_iter().map(|piece| piece.and(Box::new(Not(copy(other))), *extent)).collect::<Vec<_>>()
+        pieces
+            .into_iter()
+            .map(|piece| piece.and(Box::new(Not(written(other, extent))), *extent))
+            .collect::<Vec<_>>()
     };
     let one_natural = |natural: Piece, pieces: Vec<Piece>, other: &dyn Pattern| {
         if few(&natural, other, extent) {
@@ -162,7 +166,7 @@ pub(in crate::pattern) fn not(of: &dyn Pattern, extent: &Extent) -> Vec<Piece> {
             Form::Natural(piece) => vec![Piece { pattern: Box::new(Not(piece.pattern)), ..piece }],
             Form::Pieces(_) => vec![Piece {
                 why: Some("what a pattern leaves out is visited in natural order"),
-                ..Piece::natural(Not(copy(of)))
+                ..Piece::natural(Not(written(of, extent)))
             }],
         },
     }
