@@ -24,8 +24,6 @@ wgpu_attention_testing::mutants! {
         "records[row] = load_behind(at, params.kernel.behind - at);" => "";
     "one's own key has a slope" ["own keys", "count dqk"]
         "return select(slope, vec4(0.0), pairs.j == vec4(pairs.i));" => "return slope;";
-    "one's own slope is 0 times what the terms made of it" ["terms"]
-        "return select(slope, vec4(0.0), pairs.j == vec4(pairs.i));" => "return slope * select(vec4(1.0), vec4(0.0), pairs.j == vec4(pairs.i));";
     "slopes are those of products with keys that are no unit vectors" ["terms"]
         "slope *= unit_key_slope(pairs, s);\n    s = unit_key_score(pairs, s);" => "slope *= unit_key_slope(pairs, s);";
     "keys look where queries look" ["rounds", "count dv"]
