@@ -3,11 +3,13 @@
 //! | file | what |
 //! |---|---|
 //! | `close.rs` | every element within its bound of the formula in f64, over every option |
+//! | `bound.rs` | the bound against simulated kernels |
 //! | `counts.rs` | gradients that are integers: who meets whom, and how often |
 //! | `relations.rs` | repeats, factors, NaN that stays out or shows |
 //! | `buffers.rs` | a user's own encoder, other storage, poison, bad input |
 //! | `mutants.rs` | faults planted in the shader text |
 
+mod bound;
 mod buffers;
 mod close;
 mod counts;
