@@ -322,6 +322,25 @@ impl BackwardVariant {
         label
     }
 
+    /// Over sorted chunks, for the list below.
+    fn sorted_representatives(base: impl Fn(BackwardRows) -> Self) -> Vec<Self> {
+        let of_chunks = |chunks: SortedChunks| {
+            let score = if chunks.count_once { Score::new().softcap(30.0).alibi() } else { Score::new() };
+            let sorted = |rows| Self {
+                chunks: Some(chunks),
+                score: score.clone(),
+                block_q: AttentionVariant::ONE_BLOCK,
+                block_k: AttentionVariant::ONE_BLOCK,
+                q_order: true,
+                k_order: true,
+                accumulate: true,
+                ..base(rows)
+            };
+            [BackwardRows::Queries, BackwardRows::Keys { dk: true, dv: true }].map(sorted)
+        };
+        SortedChunks::representatives().into_iter().flat_map(of_chunks).collect()
+    }
+
     /// A list in which every file and every flag's values occur.
     pub(super) fn representatives() -> Vec<Self> {
         use ElementType::{Bf16, F16, F32};
@@ -399,23 +418,7 @@ impl BackwardVariant {
                 list.push(Self { score: Score::new().with(relative), ..base(rows, dim) });
             }
         }
-        for chunks in SortedChunks::representatives() {
-            let one_block = AttentionVariant::ONE_BLOCK;
-            for rows in [BackwardRows::Queries, both] {
-                let score = if chunks.count_once { Score::new().softcap(30.0).alibi() } else { Score::new() };
-                let sorted = |rows| Self {
-                    chunks: Some(chunks),
-                    score: score.clone(),
-                    block_q: one_block,
-                    block_k: one_block,
-                    q_order: true,
-                    k_order: true,
-                    accumulate: true,
-                    ..base(rows, 64)
-                };
-                list.push(sorted(rows));
-            }
-        }
+        list.extend(Self::sorted_representatives(|rows| base(rows, 64)));
         // The same for GPUs, where there is such a tile.
         for n in 0..list.len() {
             let it = &list[n];
