@@ -57,7 +57,7 @@ struct Weights { p: mat4x4<f32>, ds: mat4x4<f32> }
 struct Slopes { a: mat4x4<f32>, b: mat4x4<f32>, c: mat4x4<f32>, d: mat4x4<f32> }
 
 // Of a query, from records.wgsl: m, 1 / l, D, and a last element that is 0, or NaN where anything of the query is not finite.
-@group(0) @binding(BINDING_records) var<storage, read> records: array<vec4<f32>>;  // [B, H, Lq], then u and w
+@group(0) @binding(BINDING_records) var<storage, read> records: array<vec4<f32>>;  // [B, H, Lq], then u and w, or norms
 
 // The places of the lane's 4 rows in the tensors.
 var<private> own: vec4<u32>;

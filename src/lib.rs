@@ -20,7 +20,8 @@
 //! Gradients by q, k, v and the tensors of the score ([`AttentionPlan::backward`]) walk the same mask, and its transpose
 //! (`shaders/backward.wgsl`).
 //! [`LinearOptions`] is attention without a softmax over keys, in time linear in the length (`shaders/linear/`).
-//! [`LshOptions`] (Reformer) runs the same kernel over places that the device hashes and sorts itself.
+//! [`LshOptions`] (Reformer) runs the same kernel over places that the device hashes and sorts itself, and so do its gradients
+//! ([`LshPlan::backward`]).
 //!
 //! # For users of wgpu: your device, your buffers, your encoder
 //!
@@ -126,10 +127,11 @@ pub use gpu::{
     AddPlan, AttentionBuffers, AttentionGradBuffers, AttentionGradients, AttentionOutput, AttentionPlan,
     AttentionWeights, BackwardExplanation, BackwardPlan, Call, ClipPlan, CrossEntropyBuffers,
     CrossEntropyOutput, CrossEntropyPlan, EmbedPlan, Explanation, FeedForwardBuffers, FeedForwardPlan,
-    FeedForwardSlices, Gpu, Gradients, Kernels, LinearBuffers, LinearPlan, LshBuffers, LshExplanation,
-    LshOutput, LshPlan, MatmulBuffers, MatmulPlan, MatmulSlices, NormBuffers, NormPlan, OptimizerBuffers,
-    OptimizerOutput, OptimizerPlan, OptimizerSlices, Options, Outputs, PathChoice, RotaryBuffers, RotaryPlan,
-    RowSummary, Scratch, SoftmaxPlan, SortBuffers, SortOutput, SortPlan, SortShape, Stage, TensorExplanation,
+    FeedForwardSlices, Gpu, Gradients, Kernels, LinearBuffers, LinearPlan, LshBackwardExplanation,
+    LshBackwardPlan, LshBuffers, LshExplanation, LshGradBuffers, LshGradients, LshOutput, LshPlan,
+    MatmulBuffers, MatmulPlan, MatmulSlices, NormBuffers, NormPlan, OptimizerBuffers, OptimizerOutput,
+    OptimizerPlan, OptimizerSlices, Options, Outputs, PathChoice, RotaryBuffers, RotaryPlan, RowSummary,
+    Scratch, SoftmaxPlan, SortBuffers, SortOutput, SortPlan, SortShape, Stage, TensorExplanation,
     WeightsBuffers, WeightsOptions, WeightsPlan, cooperative_features, recommended_features,
     recommended_limits,
 };
@@ -169,7 +171,12 @@ pub use wgpu;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// So do those of the page of scores.
+/// So do those of the page of gradients.
+#[cfg(all(doctest, feature = "gpu"))]
+#[doc = include_str!("../docs/GRADIENTS.md")]
+struct GradientsPage;
+
+/// And those of the page of scores.
 #[cfg(all(doctest, feature = "gpu"))]
 #[doc = include_str!("../docs/SCORES.md")]
 struct Scores;

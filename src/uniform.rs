@@ -49,6 +49,15 @@ uniform! {
     Rows { offset: u32, batch: u32, head: u32, row: u32 }
 }
 
+impl Rows {
+    /// Rows of so many groups of 4 elements, `[batch, heads, len, 4 groups]`, one behind the other.
+    pub(crate) fn of_groups(heads: usize, len: usize, groups: usize) -> Self {
+        let row = 4 * groups as u32;
+        let head = row * len as u32;
+        Self { offset: 0, batch: head * heads as u32, head, row }
+    }
+}
+
 impl From<crate::Strides> for Rows {
     fn from(strides: crate::Strides) -> Self {
         let [batch, head, row] = [strides.batch, strides.head, strides.row].map(|stride| stride as u32);

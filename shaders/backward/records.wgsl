@@ -7,13 +7,13 @@ struct KernelParams {
     rows: u32,              // B H Lq
     heads: u32,             // H
     q_len: u32,             // Lq
-    biases: u32,            // elements of u and w, which are copied behind the records
+    behind: u32,            // elements that are copied behind the records: u and w, or the norms of LSH attention
 }
 
 struct Rows { offset: u32, batch: u32, head: u32, row: u32 }
 
 @group(0) @binding(BINDING_state) var<storage, read> state: array<vec2<f32>>;           // (m, l) [B, H, Lq]
-@group(0) @binding(BINDING_records) var<storage, read_write> records: array<vec4<f32>>; // [B, H, Lq], then u and w
+@group(0) @binding(BINDING_records) var<storage, read_write> records: array<vec4<f32>>; // [B, H, Lq], then what lies behind
 
 @compute @workgroup_size(64)
 fn record(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -23,7 +23,7 @@ fn record(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     let row = work * 64u + lane;
     if (row >= params.kernel.rows) {
         let at = 4u * (row - params.kernel.rows);
-        if (at < params.kernel.biases) { records[row] = load_relative_biases(at, params.kernel.biases - at); }
+        if (at < params.kernel.behind) { records[row] = load_behind(at, params.kernel.behind - at); }
         return;
     }
     let i = row % params.kernel.q_len;

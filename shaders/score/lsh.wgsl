@@ -1,11 +1,13 @@
 // What is done to the score of a pair beside its terms: keys are unit vectors, which the terms' product is made of; behind the terms, a
 // query's own key scores OWN_SCORE, and a pair that meets N times over all rounds counts once where it has ln N less.
+//
+// 1 / |x| [B, H, L] is `norm_at` of a provider: lsh/norms.wgsl, or in a backward pass lsh/slopes.wgsl.
 
-@group(0) @binding(BINDING_norms) var<storage, read> norms: array<f32>;         // 1 / |x| [B, H, L]
+fn unit_key_score(pairs: Pairs, products: vec4<f32>) -> vec4<f32> { return products * key_norms(pairs); }
 
-fn unit_key_score(pairs: Pairs, products: vec4<f32>) -> vec4<f32> {
+fn key_norms(pairs: Pairs) -> vec4<f32> {
     let at = vec4((pairs.batch * params.kernel.heads + pairs.head) * params.kernel.q_len) + pairs.j;
-    return products * vec4(norms[at.x], norms[at.y], norms[at.z], norms[at.w]);
+    return vec4(norm_at(at.x), norm_at(at.y), norm_at(at.z), norm_at(at.w));
 }
 
 fn meeting_score(pairs: Pairs, score: vec4<f32>) -> vec4<f32> {

@@ -48,6 +48,9 @@ pub use layer::{
     RotaryPlan, SoftmaxPlan,
 };
 pub use linear::{LinearBuffers, LinearPlan};
-pub use lsh::{LshBuffers, LshExplanation, LshOutput, LshPlan};
+pub use lsh::{
+    LshBackwardExplanation, LshBackwardPlan, LshBuffers, LshExplanation, LshGradBuffers, LshGradients,
+    LshOutput, LshPlan,
+};
 pub use options::Options;
 pub use sort::{SortBuffers, SortOutput, SortPlan, SortShape};

@@ -70,7 +70,7 @@ uniform! {
     }
 
     /// `KernelParams` of `backward/records.wgsl`.
-    RecordParams { first_work: u32, end_work: u32, rows: u32, heads: u32, q_len: u32, biases: u32 }
+    RecordParams { first_work: u32, end_work: u32, rows: u32, heads: u32, q_len: u32, behind: u32 }
 
     /// `TermParams` of `backward/terms.wgsl`.
     TermParams {
@@ -133,9 +133,7 @@ impl Params {
     /// Rows of out in scratch that holds whole groups of 4, `[B, H, Lq, dv rounded up]`.
     pub(crate) fn with_merged_rows(self, attention: &Attention) -> Self {
         let shape = &attention.shape;
-        let row = 4 * shape.value_dim.div_ceil(4) as u32;
-        let head = row * shape.q_len as u32;
-        self.replaced("out", Rows { offset: 0, batch: head * shape.heads as u32, head, row })
+        self.replaced("out", Rows::of_groups(shape.heads, shape.q_len, shape.value_dim.div_ceil(4)))
     }
 }
 
@@ -158,6 +156,9 @@ uniform! {
 }
 
 uniform! {
+    /// `KernelParams` of `lsh_join.wgsl`.
+    LshJoinParams { first_work: u32, end_work: u32, rows: u32, heads: u32, len: u32 }
+
     /// `Params` of `lsh_tables.wgsl`.
     LshTablesParams { first_work: u32, end_work: u32, len: u32, places: u32, total: u32 }
 }
@@ -280,7 +281,9 @@ mod tests {
             ("attention", "keep") => KeepParams::FIELDS,
             ("merge", "kernel") => MergeParams::FIELDS,
             ("backward", "kernel") => BackwardParams::FIELDS,
+            ("backward", "keep") if is_lsh => LshKeepParams::FIELDS,
             ("backward", "keep") => KeepParams::FIELDS,
+            ("lsh_join", "kernel") => LshJoinParams::FIELDS,
             ("backward", "term") => TermParams::FIELDS,
             ("weigh", "kernel") => WeightsParams::FIELDS,
             ("weigh", "keep") => KeepParams::FIELDS,
@@ -294,7 +297,7 @@ mod tests {
             ("linear_states", "kernel") => LinearStateParams::FIELDS,
             ("linear_scan", "kernel") => LinearScanParams::FIELDS,
             ("linear_outputs", "kernel") => LinearOutputParams::FIELDS,
-            (_, "x" | "q" | "k" | "v" | "out" | "dout" | "dq" | "dk" | "dv") => Rows::FIELDS,
+            (_, "x" | "q" | "k" | "v" | "out" | "dout" | "dq" | "dk" | "dv" | "dqk") => Rows::FIELDS,
             ("sort_count" | "sort_scatter", _) => SortParams::FIELDS,
             ("sort_scan", _) => SortScanParams::FIELDS,
             ("lsh_hash", _) => LshHashParams::FIELDS,

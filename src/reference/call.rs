@@ -2,7 +2,7 @@
 
 use super::terms::Terms;
 use crate::pattern::{Pattern, Site};
-use crate::score::{Known, Pair, Rule};
+use crate::score::{Known, Pair};
 use crate::{Attention, AttentionShape, Dropout, Element, Error, Inputs, Position, Result, Strides};
 use std::borrow::Cow;
 
@@ -82,8 +82,8 @@ impl<'a> Call<'a> {
     }
 
     /// The terms of the score, each with its tensors.
-    pub(super) fn terms(&self) -> impl Iterator<Item = (&dyn Rule, &[Cow<'a, [f32]>])> {
-        self.terms.each()
+    pub(super) fn terms(&self) -> &Terms<'a> {
+        &self.terms
     }
 
     pub(super) fn pair(&self, at: Position, j: usize) -> Pair<'_> {

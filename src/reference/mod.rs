@@ -68,7 +68,10 @@ pub use crate::Inputs;
 pub use crate::Position;
 pub use inputs::{Kind, Tensors, random};
 pub use linear::{linear_attention, linear_features, verify_linear};
-pub use lsh::{LshBuckets, LshGot, LshReport, lsh, lsh_buckets, lsh_order, lsh_with_buckets, verify_lsh};
+pub use lsh::{
+    BoundedLshGradients, LshBuckets, LshGot, LshGradients, LshReport, bounded_lsh_gradient, lsh, lsh_buckets,
+    lsh_gradient, lsh_order, lsh_with_buckets, verify_lsh,
+};
 pub use row::{Row, Tiles, Walk, row, row_of_format};
 pub use row_weights::{RowWeights, row_weights};
 pub use rows::Rows;

@@ -89,6 +89,7 @@ impl AttentionVariant {
         header = score::constants(header, &self.score);
         if let Some(chunks) = &self.chunks {
             header = chunks.constants(header, self.tile.rows(), self.base_e());
+            header = header.bools(&[("ROWS_ARE_QUERIES", true)]);
         }
         let texts = self.texts(tile_file);
         let files: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -139,7 +140,9 @@ impl AttentionVariant {
         if matches!(self.tile, Tile::Staged(_)) {
             texts.push(include_str!("../../shaders/lib/columns.wgsl").into());
         }
-        texts.extend(self.chunks.map(|_| SortedChunks::SCORE.into()));
+        texts.extend(
+            self.chunks.iter().flat_map(|_| [SortedChunks::SCORE, SortedChunks::NORMS].map(String::from)),
+        );
         texts.extend(score::texts(&self.score, self.chunks.map(|_| SortedChunks::ENDS)));
         texts.extend(self.relative_texts());
         texts.push(score::rows(&self.score));

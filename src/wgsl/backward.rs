@@ -1,6 +1,8 @@
 //! Variants of `backward.wgsl`, and of the kernel that prepares a row for it.
 
-use super::{Header, Shader, StagedTile, Tile, TileKind, TileLimits, score, tensor};
+use super::{
+    AttentionVariant, Header, Shader, SortedChunks, StagedTile, Tile, TileKind, TileLimits, score, tensor,
+};
 use crate::{
     Alibi, BiasStrides, Buckets, ElementType, Relative, Result, Score, Segments, Slopes, Temperature,
 };
@@ -102,6 +104,8 @@ pub struct BackwardVariant {
     pub accumulate: bool,
     /// The forward pass ran on cooperative matrices: a score may be above the maximum of its row.
     pub late_maxima: bool,
+    /// Rows and columns in sorted places instead of under a block mask; the norms of the keys then lie behind the records.
+    pub chunks: Option<SortedChunks>,
 }
 
 impl BackwardVariant {
@@ -149,10 +153,13 @@ impl BackwardVariant {
                 ("ACCUMULATE", self.accumulate),
                 ("LATE_MAXIMA", self.late_maxima),
                 ("BASE_E", !self.score.is_plain()),
-                ("SCORES_NEED_POSITIONS", self.score.changes_pairs()),
+                ("SCORES_NEED_POSITIONS", self.chunks.is_some() || self.score.changes_pairs()),
                 ("SCORES_MAY_DROP", self.score.rules().any(|rule| rule.may_remove())),
             ]);
-        let header = score::constants(header, &self.score);
+        let mut header = score::constants(header, &self.score);
+        if let Some(chunks) = &self.chunks {
+            header = chunks.constants(header, self.tile.rows(), !self.score.is_plain());
+        }
         let texts = self.texts();
         let files: Vec<&str> = texts.iter().map(String::as_str).collect();
         Shader {
@@ -182,9 +189,14 @@ impl BackwardVariant {
         texts.extend(self.pass_texts());
         texts.push(include_str!("../../shaders/lib/pairs.wgsl").into());
         texts.push(include_str!("../../shaders/lib/weight.wgsl").into());
-        texts.push(include_str!("../../shaders/keep/bits.wgsl").into());
-        texts.extend(score::texts(&self.score, None));
-        texts.push(score::slope(&self.score, self.tensor()));
+        let ends = self.chunks.map(|_| SortedChunks::ENDS);
+        match self.chunks {
+            Some(_) => texts
+                .extend([SortedChunks::KEEP, SortedChunks::SCORE, SortedChunks::SLOPES].map(String::from)),
+            None => texts.push(include_str!("../../shaders/keep/bits.wgsl").into()),
+        }
+        texts.extend(score::texts(&self.score, ends));
+        texts.push(score::slope(&self.score, self.tensor(), ends));
         match self.score.relative() {
             Some(relative) => {
                 let aligned = relative.is_aligned(self.head_dim);
@@ -211,7 +223,10 @@ impl BackwardVariant {
         });
         texts.extend([
             tensor::reads("q", self.q, self.aligned_q),
-            tensor::reads("k", self.kv, self.aligned_kv),
+            match self.chunks {
+                Some(_) => tensor::same("k", "q"),
+                None => tensor::reads("k", self.kv, self.aligned_kv),
+            },
             tensor::reads_if(self.has_slopes(), "v", self.kv, self.aligned_kv),
             tensor::reads("dout", self.dout, self.aligned_dout),
         ]);
@@ -303,7 +318,27 @@ impl BackwardVariant {
             (self.accumulate, "accumulate"),
         ];
         label += &score::suffix(&flags, &self.score);
+        label.extend(self.chunks.iter().map(SortedChunks::label));
         label
+    }
+
+    /// Over sorted chunks, for the list below.
+    fn sorted_representatives(base: impl Fn(BackwardRows) -> Self) -> Vec<Self> {
+        let of_chunks = |chunks: SortedChunks| {
+            let score = if chunks.count_once { Score::new().softcap(30.0).alibi() } else { Score::new() };
+            let sorted = |rows| Self {
+                chunks: Some(chunks),
+                score: score.clone(),
+                block_q: AttentionVariant::ONE_BLOCK,
+                block_k: AttentionVariant::ONE_BLOCK,
+                q_order: true,
+                k_order: true,
+                accumulate: true,
+                ..base(rows)
+            };
+            [BackwardRows::Queries, BackwardRows::Keys { dk: true, dv: true }].map(sorted)
+        };
+        SortedChunks::representatives().into_iter().flat_map(of_chunks).collect()
     }
 
     /// A list in which every file and every flag's values occur.
@@ -334,6 +369,7 @@ impl BackwardVariant {
             score: Score::new(),
             accumulate: false,
             late_maxima: false,
+            chunks: None,
         };
         let mut list = vec![];
         let relative = Relative::new(63, 127).u(true).w(true);
@@ -382,6 +418,7 @@ impl BackwardVariant {
                 list.push(Self { score: Score::new().with(relative), ..base(rows, dim) });
             }
         }
+        list.extend(Self::sorted_representatives(|rows| base(rows, 64)));
         // The same for GPUs, where there is such a tile.
         for n in 0..list.len() {
             let it = &list[n];
@@ -407,8 +444,8 @@ pub struct RecordVariant {
     pub aligned_out: bool,
     /// So does every row of the gradient of out.
     pub aligned_dout: bool,
-    /// The score's `relative_biases` are copied behind the records.
-    pub biases: bool,
+    /// What is copied behind the records, f32: the score's `relative_biases`, or the `norms` of LSH attention.
+    pub behind: Option<&'static str>,
 }
 
 impl RecordVariant {
@@ -425,13 +462,17 @@ impl RecordVariant {
             self.dout,
             unaligned(self.aligned_out, " unaligned-out"),
             unaligned(self.aligned_dout, " unaligned-dout"),
-            if self.biases { " biases" } else { "" }
+            self.behind.map_or_else(String::new, |name| format!(" {name}"))
         );
+        let behind = match self.behind {
+            Some(name) => tensor::reads(name, ElementType::F32, false) + &tensor::same("behind", name),
+            None => tensor::reads_if(false, "behind", ElementType::F32, false),
+        };
         let files = [
             include_str!("../../shaders/backward/records.wgsl"),
             &tensor::reads("o", self.out, self.aligned_out),
             &tensor::reads("dout", self.dout, self.aligned_dout),
-            &tensor::reads_if(self.biases, "relative_biases", ElementType::F32, false),
+            &behind,
         ];
         let header = Header::default()
             .u32s(&[("VALUE_DIM", self.value_dim), ("VALUE_GROUPS", self.value_dim.div_ceil(4))])
@@ -443,7 +484,12 @@ impl RecordVariant {
         use ElementType::{Bf16, F16, F32};
         let of = |(value_dim, out, dout): (usize, _, _)| {
             let aligned = value_dim.is_multiple_of(4);
-            Self { value_dim, out, dout, aligned_out: aligned, aligned_dout: aligned, biases: value_dim == 7 }
+            let behind = match (value_dim, out) {
+                (7, F32) => Some("norms"),
+                (7, _) => Some("relative_biases"),
+                _ => None,
+            };
+            Self { value_dim, out, dout, aligned_out: aligned, aligned_dout: aligned, behind }
         };
         [(64, F32, F32), (7, F32, F16), (64, F16, Bf16), (7, Bf16, F32)].map(of).into()
     }

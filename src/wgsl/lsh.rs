@@ -1,6 +1,6 @@
 //! Variants of the shaders of LSH attention: the hash, the tables, and what the blocked kernel needs to know.
 
-use super::tensor::reads;
+use super::tensor::{narrow, reads, stores};
 use super::{Header, Shader};
 use crate::ElementType;
 use std::f64::consts::LOG2_E;
@@ -36,11 +36,19 @@ pub struct SortedChunks {
 impl SortedChunks {
     pub(super) const KEEP: &'static str = include_str!("../../shaders/keep/lsh.wgsl");
     pub(super) const SCORE: &'static str = include_str!("../../shaders/score/lsh.wgsl");
+    pub(super) const NORMS: &'static str = include_str!("../../shaders/lsh/norms.wgsl");
+    /// What a backward pass has in its place.
+    pub(super) const SLOPES: &'static str = include_str!("../../shaders/lsh/slopes.wgsl");
     /// The functions of that file that act before the first term of the score, and behind the last.
     pub(super) const ENDS: [&'static str; 2] = ["unit_key", "meeting"];
 
     /// Largest score in base 2, as the shader says.
     const MOST: f64 = 3.3e38;
+
+    /// Keys that a query sees in a line of so many places, at most.
+    pub fn seen(&self, line: usize) -> usize {
+        (self.look_back + 1 + self.look_ahead).saturating_mul(self.chunk).min(line)
+    }
 
     /// Row tiles that cover a chunk.
     pub fn row_tiles(&self, rows: usize) -> usize {
@@ -193,6 +201,57 @@ impl HashVariant {
             Self { head_dim: 7, aligned: false, factors: vec![4, 8], key_mask: true, ..base.clone() },
             Self { input: ElementType::F16, ..base },
         ]
+    }
+}
+
+/// All that tells one shader from another that joins the gradients by queries and by keys: `lsh_join.wgsl`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct JoinVariant {
+    /// d.
+    pub head_dim: usize,
+    /// Storage of the shared queries and keys.
+    pub input: ElementType,
+    /// Their rows begin at multiples of 4 elements and are one long.
+    pub aligned: bool,
+    /// Storage of their gradient.
+    pub gradient: ElementType,
+    /// So do its rows.
+    pub aligned_gradient: bool,
+}
+
+impl JoinVariant {
+    /// Positions of a workgroup, and its lanes, as the shader says.
+    pub const ROWS: usize = 64;
+
+    /// The shader of this variant.
+    pub fn shader(&self) -> Shader {
+        let flag = |aligned, name| if aligned { "" } else { name };
+        let label = format!(
+            "lsh join d{} {}->{}{}{}",
+            self.head_dim,
+            self.input,
+            self.gradient,
+            flag(self.aligned, " unaligned"),
+            flag(self.aligned_gradient, " unaligned-gradient")
+        );
+        let files = [
+            include_str!("../../shaders/lsh_join.wgsl"),
+            &reads("q", self.input, self.aligned),
+            &stores("dqk", self.gradient, self.aligned_gradient),
+            narrow(self.gradient),
+        ];
+        Header::default()
+            .u32s(&[("HEAD_DIM", self.head_dim), ("HEAD_GROUPS", self.head_dim.div_ceil(4))])
+            .params(&[("kernel", "KernelParams"), ("q", "Rows"), ("dqk", "Rows")])
+            .shader(label, "lsh_join", &files)
+    }
+
+    pub(super) fn representatives() -> [Self; 3] {
+        use ElementType::{Bf16, F16, F32};
+        [(64, F32, F32), (7, F16, F16), (64, Bf16, Bf16)].map(|(head_dim, input, gradient)| {
+            let aligned = head_dim == 64;
+            Self { head_dim, input, aligned, gradient, aligned_gradient: aligned }
+        })
     }
 }
 

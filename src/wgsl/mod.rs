@@ -30,7 +30,7 @@ pub use cooperative::CooperativeTile;
 pub use cross_entropy::CrossEntropyVariant;
 pub use limits::{TileKind, TileLimits};
 pub use linear::{FeatureVariant, KeyMaxima, LinearVariant, MapMode, MapText};
-pub use lsh::{HashVariant, PlaceTables, SortedChunks};
+pub use lsh::{HashVariant, JoinVariant, PlaceTables, SortedChunks};
 pub use matmul::MatmulVariant;
 pub use matrices::Matrices;
 pub use merge::MergeVariant;
@@ -172,6 +172,7 @@ pub fn variants() -> Vec<Shader> {
     shaders.extend(WeightsVariant::representatives().iter().map(WeightsVariant::shader));
     shaders.extend(HashVariant::representatives().iter().map(HashVariant::shader));
     shaders.push(PlaceTables::shader());
+    shaders.extend(JoinVariant::representatives().iter().map(JoinVariant::shader));
     shaders.extend(SortPass::all());
     shaders.extend(MergeVariant::representatives().iter().map(MergeVariant::shader));
     shaders.extend(MatmulVariant::representatives().iter().map(MatmulVariant::shader));

@@ -73,8 +73,9 @@ fn pair_rules(score: &Score) -> impl Iterator<Item = &dyn Rule> {
     score.rules().filter(|rule| rule.is_of_pairs())
 }
 
-/// The function `score_slope`: the derivative of `score` by the product, or by what a pair reads of a tensor, by the chain rule.
-pub(super) fn slope(score: &Score, tensor: Option<&str>) -> String {
+/// The function `score_slope`: the derivative of `score` by the product, or by what a pair reads of a tensor, by the chain rule. `ends` as in
+/// [`texts`], of which the first has a slope, and the last says what becomes of all that.
+pub(super) fn slope(score: &Score, tensor: Option<&str>, ends: Option<[&str; 2]>) -> String {
     let shape = crate::AttentionShape::new(1, 1, 1, 1);
     let rules: Vec<_> = pair_rules(score).filter(|rule| !rule.in_product()).collect();
     // What comes before the term whose tensor it is has no part in the derivative.
@@ -88,6 +89,9 @@ pub(super) fn slope(score: &Score, tensor: Option<&str>) -> String {
     text += "    var slope = vec4(1.0);\n";
     // What comes after the last factor has no part in it, either.
     let end = (0..rules.len()).rposition(|n| factor(n).is_some()).map_or(0, |last| last + 1);
+    if let Some([first, _]) = ends {
+        text += &format!("    slope *= {first}_slope(pairs, s);\n    s = {first}_score(pairs, s);\n");
+    }
     for (n, rule) in rules[..end].iter().enumerate() {
         if let Some(factor) = factor(n) {
             writeln!(text, "    slope *= {factor}(pairs, s);").expect("writing to a String succeeds");
@@ -96,6 +100,7 @@ pub(super) fn slope(score: &Score, tensor: Option<&str>) -> String {
             writeln!(text, "    s = {}_score(pairs, s);", rule.name()).expect("writing to a String succeeds");
         }
     }
+    text.extend(ends.map(|[_, last]| format!("    slope = {last}_slope(pairs, slope);\n")));
     text + "    return slope;\n}\n"
 }
 

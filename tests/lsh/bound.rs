@@ -2,7 +2,7 @@
 
 use crate::formula::meetings;
 use crate::rounding::{Device, Mode};
-use crate::scores::{LOWEST, product, term_of_score};
+use crate::scores::{LOWEST, hyperbolic, product, term_of_score};
 use crate::simulator::{Walk, row_of};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -10,16 +10,16 @@ use std::f64::consts::LOG2_E;
 use wgpu_attention::reference::{self, Kind, LshGot, Position, Rows};
 use wgpu_attention::{
     Attention, AttentionShape, BiasStrides, Buckets, Counter, Element, ElementType, Inputs, LshInputs,
-    LshOptions, Score, Sinks, Storage, Temperature,
+    LshOptions, Score, Sinks, Storage, Temperature, Term,
 };
 
 /// A random configuration; `seed` reproduces it.
 #[derive(Debug, Clone)]
-struct Config {
-    seed: u64,
-    attention: Attention,
-    options: LshOptions,
-    kind: Kind,
+pub(super) struct Config {
+    pub(super) seed: u64,
+    pub(super) attention: Attention,
+    pub(super) options: LshOptions,
+    pub(super) kind: Kind,
     tile: usize,
 }
 
@@ -40,7 +40,7 @@ fn random_score(draw: &Counter, len: usize) -> Score {
 }
 
 impl Config {
-    fn random(seed: u64) -> Self {
+    pub(super) fn random(seed: u64) -> Self {
         let draw = Counter::new(seed, 60);
         let len = pick(&draw, 0, &[1, 2, 9, 24, 40]);
         let types = [ElementType::F32, ElementType::F32, ElementType::F16, ElementType::Bf16];
@@ -104,57 +104,104 @@ impl Config {
         i: usize,
         center: &[f64],
     ) -> (Vec<f64>, f64) {
-        let (attention, qk, v) = (&self.attention, inputs.q, inputs.v);
-        let (d, dv) = (attention.shape.head_dim, attention.shape.value_dim);
-        let parts = meetings(&self.options, attention.shape.q_len, buckets, i);
-        let mut times: BTreeMap<u32, u32> = BTreeMap::new();
-        parts.iter().flatten().for_each(|&j| *times.entry(j).or_default() += 1);
-        let x = |j: u32| &qk[j as usize * d..][..d];
-        let q: Vec<f64> = x(i as u32).iter().map(|&q| device.read(q)).collect();
-        let base_e = !attention.score.is_plain();
-        let [q_base, own_base] =
-            if base_e { [1.0; 2] } else { [LOG2_E, f64::from(std::f32::consts::LOG2_E)] };
-        let q_scale = f64::from((f64::from(attention.scale_value()) * q_base) as f32);
-        let penalty = f64::from(self.options.self_penalty) * own_base;
-        let at = Position { batch: 0, head: 0, i };
-        let eps = f64::from(self.options.norm_eps);
-        let score = |device: &mut Device, j: u32| {
-            let mut s = if j as usize == i {
-                device.mul(penalty, 1.0)
-            } else {
-                let mut squares = 0.0;
-                for &x in x(j) {
-                    let x = device.read(x);
-                    squares = device.fma(x, x, squares);
-                }
-                let squares = device.add(squares, eps);
-                let norm = if squares > 0.0 { device.within(1.0 / squares.sqrt(), 2.0) } else { 0.0 };
-                let s = product(device, &q, q_scale, x(j));
-                let mut s = device.mul(s, norm);
-                for term in attention.score.terms() {
-                    s = term_of_score(device, attention, inputs, (at, j), term, s)
-                        .expect("none removes pairs");
-                }
-                s
-            };
-            if self.options.count_once {
-                let times = f64::from(times[&j]);
-                let meetings = if base_e { device.ln(times) } else { device.log2(times) };
-                s = device.add(s, -meetings);
-            }
-            if base_e { s.max(LOWEST) } else { s }
-        };
-        let sink =
-            attention.score.term("sinks").map(|_| f64::from(inputs.get("sinks").expect("it is there")[0]));
-        let v_row = |j: u32| &v[j as usize * dv..][..dv];
-        row_of(
-            device,
-            Walk { parts: &parts, tile: self.tile, center, halves: false, base_e, sink, dropout: None },
-            attention.storage.out,
-            v_row,
-            score,
-        )
+        let parts = meetings(&self.options, self.attention.shape.q_len, buckets, i);
+        let times = times(&parts);
+        let score = |device: &mut Device, j: u32| self.score(device, inputs, (i, j), times[&j]).0;
+        let dv = self.attention.shape.value_dim;
+        let v_row = |j: u32| &inputs.v[j as usize * dv..][..dv];
+        row_of(device, self.walk(inputs, &parts, center), self.attention.storage.out, v_row, score)
     }
+
+    /// How a row is walked.
+    pub(super) fn walk<'a, E>(
+        &self,
+        inputs: &Inputs<'_, E>,
+        parts: &'a [Vec<u32>],
+        center: &'a [f64],
+    ) -> Walk<'a> {
+        let has_sink = self.attention.score.term("sinks").is_some();
+        let sink = has_sink.then(|| f64::from(inputs.get("sinks").expect("it is there")[0]));
+        let base_e = !self.attention.score.is_plain();
+        Walk { parts, tile: self.tile, center, halves: false, base_e, sink, dropout: None }
+    }
+
+    /// 1 / |x|. The hash scales by a power of two where squares would leave f32; which changes nothing where they would not.
+    pub(super) fn norm<E: Element>(&self, device: &mut Device, x: &[E]) -> f64 {
+        let eps = f64::from(self.options.norm_eps);
+        let x: Vec<f64> = x.iter().map(|&x| device.read(x)).collect();
+        let largest = x.iter().fold(eps.sqrt(), |largest, x| largest.max(x.abs()));
+        if largest == 0.0 {
+            return 0.0;
+        }
+        let scale = largest.log2().floor().exp2().recip();
+        let squares = x.iter().fold(0.0, |squares, x| device.fma(x * scale, x * scale, squares));
+        let squares = device.add(squares, eps * scale * scale);
+        device.within(1.0 / squares.sqrt(), 2.0) * scale
+    }
+
+    /// The score of a pair that meets so often, and its slope by scale q . x.
+    pub(super) fn score<E: Element>(
+        &self,
+        device: &mut Device,
+        inputs: &Inputs<'_, E>,
+        (i, j): (usize, u32),
+        times: u32,
+    ) -> (f64, f64) {
+        let base_e = !self.attention.score.is_plain();
+        let (mut s, slope) = if j as usize == i {
+            let own_base = if base_e { 1.0 } else { f64::from(std::f32::consts::LOG2_E) };
+            (device.mul(f64::from(self.options.self_penalty) * own_base, 1.0), 0.0)
+        } else {
+            self.with_terms(device, inputs, (i, j), if base_e { 1.0 } else { LOG2_E })
+        };
+        if self.options.count_once {
+            let times = f64::from(times);
+            let meetings = if base_e { device.ln(times) } else { device.log2(times) };
+            s = device.add(s, -meetings);
+        }
+        (if base_e { s.max(LOWEST) } else { s }, slope)
+    }
+
+    /// Of another key than the query's own, before it is counted once.
+    fn with_terms<E: Element>(
+        &self,
+        device: &mut Device,
+        inputs: &Inputs<'_, E>,
+        (i, j): (usize, u32),
+        base: f64,
+    ) -> (f64, f64) {
+        let (attention, d) = (&self.attention, self.attention.shape.head_dim);
+        let x = |j: usize| &inputs.q[j * d..][..d];
+        let q: Vec<f64> = x(i).iter().map(|&q| device.read(q)).collect();
+        let q_scale = f64::from((f64::from(attention.scale_value()) * base) as f32);
+        let norm = self.norm(device, x(j as usize));
+        let s = product(device, &q, q_scale, x(j as usize));
+        let (mut s, mut slope) = (device.mul(s, norm), norm);
+        let at = Position { batch: 0, head: 0, i };
+        for term in attention.score.terms() {
+            let own = match term {
+                Term::Temperature(_) => {
+                    device.div(1.0, inputs.get("temperature").expect("it is there")[0].into())
+                }
+                Term::Softcap(softcap) => {
+                    let t = device.div(s, softcap.cap().into());
+                    let tanh = hyperbolic(device, t);
+                    device.fma(-tanh, tanh, 1.0)
+                }
+                _ => 1.0,
+            };
+            slope = if own == 1.0 { slope } else { device.mul(slope, own) };
+            s = term_of_score(device, attention, inputs, (at, j), term, s).expect("none removes pairs");
+        }
+        (s, slope)
+    }
+}
+
+/// How often a query meets each key.
+pub(super) fn times(parts: &[Vec<u32>]) -> BTreeMap<u32, u32> {
+    let mut times = BTreeMap::new();
+    parts.iter().flatten().for_each(|&j| *times.entry(j).or_default() += 1);
+    times
 }
 
 #[test]

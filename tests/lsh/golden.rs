@@ -5,7 +5,10 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::path::PathBuf;
 use wgpu_attention::reference::{self, Expected, LshGot, Rows};
-use wgpu_attention::{Attention, AttentionShape, LshInputs, LshOptions, LshOutput, Projections, Score};
+use wgpu_attention::{
+    Attention, AttentionShape, ElementType, LshGradients, LshInputs, LshOptions, LshOutput, Projections,
+    Score,
+};
 
 struct Golden {
     name: String,
@@ -19,6 +22,13 @@ struct Golden {
     lse: Option<Vec<f32>>,
     buckets: Vec<u32>,
     allowance: f64,
+    gradients: Option<Gradients>,
+}
+
+struct Gradients {
+    dout: Vec<f32>,
+    /// dqk and dv, each with the error of its values.
+    each: [(Vec<f32>, f64); 2],
 }
 
 impl Golden {
@@ -67,7 +77,15 @@ fn golden(bytes: &[u8], case: &Value) -> Golden {
     let dv = file.tensor("v").expect("v").shape()[3];
     let per_head = file.tensor("rotations").expect("rotations").shape()[0] != 1;
     let mask = file.tensor("key_mask").ok().map(|mask| mask.data().iter().map(|&byte| byte != 0).collect());
-    let buckets: Vec<i32> = bytemuck::pod_collect_to_vec(file.tensor("buckets").expect("buckets").data());
+    let buckets = file.tensor("buckets").ok().map(|buckets| -> Vec<u32> {
+        let buckets: Vec<i32> = bytemuck::pod_collect_to_vec(buckets.data());
+        buckets.into_iter().map(|bucket| bucket as u32).collect()
+    });
+    let error = |name: &str| case["expected_abs_error"][name].as_f64().expect("an error");
+    let gradients = floats(&file, "dout").map(|dout| {
+        let each = ["dqk", "dv"].map(|name| (floats(&file, name).expect("with dout"), error(name)));
+        Gradients { dout, each }
+    });
     let options = LshOptions::new(size("rounds"), factors[0], size("chunk"))
         .buckets(factors)
         .look_back(size("look_back"))
@@ -81,7 +99,7 @@ fn golden(bytes: &[u8], case: &Value) -> Golden {
         .norm_eps(number("norm_eps") as f32)
         .key_mask(mask.is_some())
         .projections(Projections::Given { per_head });
-    Golden {
+    let mut golden = Golden {
         name: case["name"].as_str().expect("a name").into(),
         attention: AttentionShape::new(b, h, l, d)
             .value_dim(dv)
@@ -93,15 +111,22 @@ fn golden(bytes: &[u8], case: &Value) -> Golden {
         key_mask: mask,
         out: floats(&file, "out").expect("out"),
         lse: floats(&file, "lse"),
-        buckets: buckets.into_iter().map(|bucket| bucket as u32).collect(),
-        allowance: case["expected_abs_error"]["out"].as_f64().expect("an error"),
-    }
+        buckets: vec![],
+        allowance: error("out"),
+        gradients,
+    };
+    golden.buckets = buckets.unwrap_or_else(|| {
+        let own = reference::lsh_buckets(&golden.attention, &golden.options, &golden.inputs());
+        own.expect("a valid case").buckets
+    });
+    golden
 }
 
 #[test]
 fn the_reference_reproduces_every_case() {
     let cases = cases();
-    assert!(cases.len() >= 9, "{} cases", cases.len());
+    assert!(cases.len() >= 13, "{} cases", cases.len());
+    assert!(cases.iter().filter(|case| case.gradients.is_some()).count() >= 4, "with gradients");
     for case in cases {
         let buckets = reference::lsh_buckets(&case.attention, &case.options, &case.inputs()).unwrap();
         let pairs = buckets.buckets.iter().zip(&case.buckets).zip(&buckets.certain);
@@ -117,6 +142,16 @@ fn the_reference_reproduces_every_case() {
         for (n, (got, want)) in exact.lse.iter().zip(case.lse.iter().flatten()).enumerate() {
             let error = (got - f64::from(*want)).abs();
             assert!(error <= 1e-6 * (1.0 + got.abs()), "{} lse {n}: {got} against {want}", case.name);
+        }
+        let Some(Gradients { dout, each: want }) = &case.gradients else { continue };
+        let inputs = case.inputs();
+        let exact =
+            reference::lsh_gradient(&case.attention, &case.options, &inputs, dout, &case.buckets).unwrap();
+        for (name, got, (want, allowance)) in [("dqk", exact.dqk, &want[0]), ("dv", exact.dv, &want[1])] {
+            for (n, (got, want)) in got.iter().zip(want).enumerate() {
+                let error = (got - f64::from(*want)).abs();
+                assert!(error <= allowance + 1e-12, "{} {name} {n}: {got} against {want}", case.name);
+            }
         }
     }
 }
@@ -141,6 +176,34 @@ fn the_device_agrees_with_every_case() {
             println!("{}: {report}", case.name);
             assert!(report.pass, "{}: {report}", case.name);
             assert_eq!(report.attention.unspecified, 0, "{}", case.name);
+        }
+    }
+}
+
+#[test]
+fn the_devices_gradients_agree_with_every_case() {
+    for case in cases() {
+        let Some(Gradients { dout, each: want }) = &case.gradients else { continue };
+        let inputs = case.inputs();
+        let got: LshGradients<f32> =
+            gpu().lsh_backward(&case.attention, &case.options, &inputs, dout).unwrap();
+        assert_eq!(got.buckets, case.buckets, "{}: the device's buckets", case.name);
+        let exact = reference::bounded_lsh_gradient(
+            &case.attention,
+            &case.options,
+            &inputs,
+            dout,
+            &case.buckets,
+            ElementType::F32,
+        );
+        let exact = exact.unwrap();
+        for (name, got, mut exact, (want, error)) in
+            [("dqk", got.dqk, exact.dqk, &want[0]), ("dv", got.dv, exact.dv, &want[1])]
+        {
+            exact.out = want.iter().map(|&x| x.into()).collect();
+            let found = exact.compare(got, *error);
+            println!("{} {name}: {found}", case.name);
+            assert!(found.pass && found.unspecified == 0, "{} {name}: {found}", case.name);
         }
     }
 }

@@ -9,6 +9,7 @@
 //! | `positions.rs` | count and gather tests: which positions terms are asked of; one's own key, sinks, numbers that are none |
 //! | `formula.rs` | who meets whom, and attention over that |
 //! | `properties.rs` | what must hold whatever the numbers: one bucket is dense, permutations, repeats |
+//! | `gradients/` | gradients |
 //! | `bound.rs` | the bound against a simulated kernel, as wrong as WGSL allows |
 //! | `api.rs` | a user's own encoder; bad input |
 //! | `mutants.rs` | faults planted in the shader text |
@@ -19,6 +20,7 @@ mod attention;
 mod bound;
 mod formula;
 mod golden;
+mod gradients;
 mod mutants;
 mod positions;
 mod properties;

@@ -147,7 +147,7 @@ pub(crate) fn row_of<'v, E: Element>(
 }
 
 /// The same with its state.
-fn state_of<'v, E: Element>(
+pub(crate) fn state_of<'v, E: Element>(
     device: &mut Device,
     walk: &Walk<'_>,
     output: ElementType,

@@ -1,12 +1,12 @@
 //! Cases of LSH attention.
 
-use super::{Content, flag_of, number_of, size_of, unknown};
+use super::{Content, Gradient, Gradients, flag_of, number_of, size_of, unknown};
 use crate::distances;
 use crate::score::{self, Terms};
 use crate::tensors::{Tensors, wrong};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
-use wgpu_attention::{Attention, AttentionShape, LshInputs, LshOptions, Projections};
+use wgpu_attention::{Attention, AttentionShape, LshInputs, LshOptions, Projections, reference};
 
 /// A call of LSH attention and its expected values.
 #[derive(Debug)]
@@ -24,9 +24,11 @@ pub(crate) struct Lsh {
     pub(crate) out: Vec<f32>,
     /// `[B, H, L]`.
     pub(crate) lse: Option<Vec<f32>>,
-    /// `[B, H, rounds, L]`.
+    /// `[B, H, rounds, L]`; the reference's where the file has none.
     pub(crate) buckets: Vec<u32>,
     pub(crate) allowance: f64,
+    /// By qk and v.
+    pub(crate) gradients: Option<Gradients>,
 }
 
 /// Keys of an LSH case, beside those of its score.
@@ -45,7 +47,10 @@ const KEYS: [&str; 12] = [
     "norm_eps",
 ];
 /// Tensors of an LSH case, beside those of its score: rows, which LSH attention has none of, are reported by their names.
-const TENSORS: [&str; 7] = ["qk", "v", "rotations", "key_mask", "out", "lse", "buckets"];
+const TENSORS: [&str; 10] =
+    ["qk", "v", "rotations", "key_mask", "out", "lse", "buckets", "dout", GRADIENTS[0], GRADIENTS[1]];
+/// Gradients by qk and v.
+const GRADIENTS: [&str; 2] = ["dqk", "dv"];
 
 /// Reads a case of the op `lsh_attention`. What it leaves out is as [`LshOptions`] has it.
 pub(super) fn lsh(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
@@ -82,15 +87,8 @@ pub(super) fn lsh(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Conte
         lse.expect(&[b, h, l], "[B, H, L]")?;
         lse.floats()
     });
-    let buckets = file.need("buckets")?;
-    buckets.expect(&[b, h, options.rounds, l], "[B, H, rounds, L]")?;
-    let buckets = buckets.indices()?;
-    // Masked keys are in the one after the last.
-    let most = options.bucket_count() - usize::from(!options.key_mask);
-    if let Some(bucket) = buckets.iter().find(|&&bucket| bucket as usize > most) {
-        return Err(wrong("buckets", format!("buckets up to {most}"), bucket));
-    }
-    Ok(Content::Lsh(Box::new(Lsh {
+    let buckets = buckets(file, &call, &options)?;
+    let mut case = Lsh {
         qk: qk.floats()?,
         v: v.floats()?,
         projections: rotations.floats()?,
@@ -99,10 +97,52 @@ pub(super) fn lsh(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Conte
         out: out.floats()?,
         lse: lse.transpose()?,
         allowance: super::allowance(keys, "out")?.unwrap_or(0.0),
-        buckets,
+        gradients: gradients(file, keys, &call.shape)?,
+        buckets: vec![],
         call,
         options,
-    })))
+    };
+    case.buckets = match buckets {
+        Some(buckets) => buckets,
+        None => reference::lsh_buckets(&case.call, &case.options, &case.inputs(&case.qk, &case.v))?.buckets,
+    };
+    Ok(Content::Lsh(Box::new(case)))
+}
+
+/// The buckets, where the file has them.
+fn buckets(file: &Tensors<'_>, call: &Attention, options: &LshOptions) -> Result<Option<Vec<u32>>> {
+    let Some(buckets) = file.find("buckets") else { return Ok(None) };
+    let shape = &call.shape;
+    buckets.expect(&[shape.batch, shape.heads, options.rounds, shape.q_len], "[B, H, rounds, L]")?;
+    let buckets = buckets.indices()?;
+    // Masked keys are in the one after the last.
+    let most = options.bucket_count() - usize::from(!options.key_mask);
+    match buckets.iter().find(|&&bucket| bucket as usize > most) {
+        Some(bucket) => Err(wrong("buckets", format!("buckets up to {most}"), bucket)),
+        None => Ok(Some(buckets)),
+    }
+}
+
+/// The gradients, where the file has them.
+fn gradients(
+    file: &Tensors<'_>,
+    keys: &Map<String, Value>,
+    shape: &AttentionShape,
+) -> Result<Option<Gradients>> {
+    let mut each = vec![];
+    for (name, dim) in GRADIENTS.into_iter().zip([shape.head_dim, shape.value_dim]) {
+        let Some(tensor) = file.find(name) else { continue };
+        let shape = vec![shape.batch, shape.heads, shape.q_len, dim];
+        tensor.expect(&shape, "that of its tensor")?;
+        let allowance = super::allowance(keys, name)?;
+        each.push(Gradient { name, of_term: None, shape, values: tensor.floats()?, allowance });
+    }
+    if each.is_empty() {
+        return Ok(None);
+    }
+    let dout = file.need("dout")?;
+    dout.expect(&[shape.batch, shape.heads, shape.q_len, shape.value_dim], "[B, H, L, dv]")?;
+    Ok(Some(Gradients { dout: dout.floats()?, each }))
 }
 
 fn options(keys: &Map<String, Value>) -> Result<LshOptions> {

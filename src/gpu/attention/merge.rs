@@ -6,7 +6,7 @@ use crate::gpu::params::{MergeParams, Params};
 use crate::gpu::pipeline::{Pipeline, Step, Work};
 use crate::uniform::Rows;
 use crate::wgsl::MergeVariant;
-use crate::{Attention, Result};
+use crate::{Attention, Result, Strides};
 
 /// What a merge reads and writes.
 pub(in crate::gpu) struct Merge<'a> {
@@ -43,6 +43,18 @@ impl Merge<'_> {
         attention: &Attention,
         splits: usize,
     ) -> Result<Step> {
+        self.step_to(device, pipeline, attention, splits, attention.out_strides())
+    }
+
+    /// The same, of rows that lie otherwise than out.
+    pub(in crate::gpu) fn step_to(
+        &self,
+        device: &wgpu::Device,
+        pipeline: &Pipeline,
+        attention: &Attention,
+        splits: usize,
+        out: Strides,
+    ) -> Result<Step> {
         let shape = &attention.shape;
         let kernel = MergeParams {
             rows: shape.len_lse() as u32,
@@ -51,8 +63,7 @@ impl Merge<'_> {
             q_len: shape.q_len as u32,
             ..Default::default()
         };
-        let params =
-            Params::default().with("kernel", kernel).with("out", Rows::from(attention.out_strides()));
+        let params = Params::default().with("kernel", kernel).with("out", Rows::from(out));
         let lanes = shape.len_lse() * shape.value_dim.div_ceil(4);
         let items = lanes.div_ceil(MergeVariant::LANES) as u32;
         let buffers = Bindings::default()

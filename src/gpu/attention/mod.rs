@@ -190,7 +190,7 @@ impl AttentionPlan {
     }
 
     fn compiled(&self, outputs: Outputs) -> Result<&Compiled> {
-        let variant = &self.inner.variants[usize::from(outputs.lse) + 2 * usize::from(outputs.state)];
+        let variant = &self.inner.variants[outputs.place()];
         if let Some(compiled) = variant.compiled.get() {
             return Ok(compiled);
         }

@@ -21,6 +21,11 @@ impl Outputs {
         Self { state: true, ..self }
     }
 
+    /// The place in [`ALL`](Self::ALL).
+    pub(in crate::gpu) fn place(self) -> usize {
+        usize::from(self.lse) + 2 * usize::from(self.state)
+    }
+
     /// All there are, lse in bit 0 of the place and the state in bit 1.
     pub(super) const ALL: [Self; 4] = [
         Self { lse: false, state: false },

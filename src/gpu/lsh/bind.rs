@@ -1,16 +1,13 @@
 //! Buffers checked and bound to an LSH plan: a call, ready to record.
 
-use super::{LshPlan, Pipelines, needs_tables};
-use crate::gpu::attention::Merge;
+use super::places::{Places, Sources};
+use super::{LshPlan, Pipelines};
+use crate::gpu::attention::{Merge, Outputs};
 use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, scratch};
 use crate::gpu::call::{Call, Stage};
-use crate::gpu::params::{LshHashParams, LshTablesParams, Params};
-use crate::gpu::pipeline::{Pipeline, Step, Work};
-use crate::gpu::sort::SortBuffers;
-use crate::lsh::Projections;
+use crate::gpu::pipeline::Step;
 use crate::schedule::scratch_bytes;
-use crate::wgsl::{HashVariant, PlaceTables};
-use crate::{ElementType, Error, Result};
+use crate::{ElementType, Result};
 
 /// The buffers of one call of LSH attention. All need `BufferUsages::STORAGE`; each output is a buffer of its own. Offsets
 /// and sizes are as for [`AttentionBuffers`](crate::AttentionBuffers).
@@ -31,6 +28,9 @@ pub struct LshBuffers<'a> {
     pub out: wgpu::BufferBinding<'a>,
     /// lse `[B, H, L]` in f32, where wanted, with the sink if there is one; `f32::MIN` for rows without either.
     pub lse: Option<wgpu::BufferBinding<'a>>,
+    /// (m, l) `[B, H, L, 2]` in f32 over all rounds, where wanted: what the gradients need of a row. See
+    /// [`AttentionBuffers::state`](crate::AttentionBuffers::state).
+    pub state: Option<wgpu::BufferBinding<'a>>,
     /// Buckets `[B, H, R, L]` in u32, where wanted.
     pub buckets: Option<wgpu::BufferBinding<'a>>,
     /// The positions of each round, sorted by (bucket, position): `[B, H, R, L]` in u32, where wanted.
@@ -45,7 +45,8 @@ impl<'a> LshBuffers<'a> {
         out: wgpu::BufferBinding<'a>,
     ) -> Self {
         let (projections, key_mask, tensors) = (None, None, vec![]);
-        Self { qk, v, projections, key_mask, tensors, out, lse: None, buckets: None, order: None }
+        let (lse, state, buckets, order) = (None, None, None, None);
+        Self { qk, v, projections, key_mask, tensors, out, lse, state, buckets, order }
     }
 
     /// Sets where the projections lie.
@@ -72,6 +73,12 @@ impl<'a> LshBuffers<'a> {
         self
     }
 
+    /// Asks for the state (m, l) of every row.
+    pub fn state(mut self, state: wgpu::BufferBinding<'a>) -> Self {
+        self.state = Some(state);
+        self
+    }
+
     /// Asks for the buckets.
     pub fn buckets(mut self, buckets: wgpu::BufferBinding<'a>) -> Self {
         self.buckets = Some(buckets);
@@ -94,28 +101,14 @@ impl LshPlan {
     /// one is written; [`Error::Limit`] for buffers or scratch past the device's binding size; [`Error::Device`] for what
     /// wgpu reports.
     pub fn bind(&self, buffers: LshBuffers<'_>) -> Result<Call> {
-        check_given(self, &buffers)?;
+        self.check_given(buffers.projections.is_some(), buffers.key_mask.is_some())?;
+        self.inner.terms.check_names(&buffers.tensors)?;
         if self.attention.shape.is_empty() {
             return Ok(Call::new("LSH attention", []));
         }
         let buffers = check_buffers(self, buffers)?;
         Binder::new(self, &buffers)?.call()
     }
-}
-
-fn check_given(plan: &LshPlan, buffers: &LshBuffers<'_>) -> Result<()> {
-    let given = matches!(plan.options.projections, Projections::Given { .. });
-    let optional = [
-        ("projections", given, buffers.projections.is_some()),
-        ("key_mask", plan.options.key_mask, buffers.key_mask.is_some()),
-    ];
-    for (name, wanted, got) in optional {
-        if wanted != got {
-            let words = |is| if is { "a buffer" } else { "none" };
-            return Err(Error::argument(name, format!("{}, as the options say", words(wanted)), words(got)));
-        }
-    }
-    plan.inner.terms.check_names(&buffers.tensors)
 }
 
 /// The bindings, cut to the bytes that the tensors have.
@@ -139,6 +132,7 @@ fn check_buffers<'a>(plan: &LshPlan, buffers: LshBuffers<'a>) -> Result<LshBuffe
         tensors: plan.inner.terms.checked(&limits, &buffers.tensors)?,
         out: one("out", &buffers.out, attention.len_out(), storage.out)?,
         lse: optional("lse", &buffers.lse, shape.len_lse())?,
+        state: optional("state", &buffers.state, 2 * shape.len_lse())?,
         buckets: optional("buckets", &buffers.buckets, places)?,
         order: optional("order", &buffers.order, places)?,
     };
@@ -149,6 +143,7 @@ fn check_buffers<'a>(plan: &LshPlan, buffers: LshBuffers<'a>) -> Result<LshBuffe
         ("key_mask", buffers.key_mask.as_ref(), Access::Read),
         ("out", Some(&buffers.out), Access::Write),
         ("lse", buffers.lse.as_ref(), Access::Write),
+        ("state", buffers.state.as_ref(), Access::Both),
         ("buckets", buffers.buckets.as_ref(), Access::Both),
         ("order", buffers.order.as_ref(), Access::Both),
     ];
@@ -162,46 +157,36 @@ struct Binder<'p> {
     plan: &'p LshPlan,
     buffers: &'p LshBuffers<'p>,
     pipelines: &'p Pipelines,
-    buckets: Option<wgpu::Buffer>,
-    order: Option<wgpu::Buffer>,
-    norms: wgpu::Buffer,
-    tables: Option<wgpu::Buffer>,
+    places: Places<'p>,
     state: Option<wgpu::Buffer>,
     merged: Option<wgpu::Buffer>,
 }
 
 impl<'p> Binder<'p> {
     fn new(plan: &'p LshPlan, buffers: &'p LshBuffers<'p>) -> Result<Self> {
-        let (shape, options) = (&plan.attention.shape, &plan.options);
-        let places_bytes = 4 * options.len_buckets(shape) as u64;
-        let [state_bytes, merged_bytes] = scratch_bytes(&plan.attention, options.rounds > 1, 1);
+        let [state_bytes, merged_bytes] = scratch_bytes(&plan.attention, plan.options.rounds > 1, 1);
         let device = plan.kernels.device();
         let some = |wanted: bool, label, bytes| wanted.then(|| scratch(device, label, bytes)).transpose();
+        let outputs = Outputs { lse: buffers.lse.is_some(), state: buffers.state.is_some() };
+        let sources = Sources {
+            qk: buffers.qk.clone(),
+            projections: buffers.projections.clone(),
+            key_mask: buffers.key_mask.clone(),
+            buckets: buffers.buckets.clone(),
+            order: buffers.order.clone(),
+        };
         Ok(Self {
             plan,
             buffers,
-            pipelines: plan.pipelines(buffers.lse.is_some())?,
-            buckets: some(buffers.buckets.is_none(), "LSH buckets", places_bytes)?,
-            order: some(buffers.order.is_none(), "LSH order", places_bytes)?,
-            norms: scratch(device, "LSH norms", 4 * shape.len_lse() as u64)?,
-            tables: some(needs_tables(&plan.inner.chunks), "LSH tables", 3 * places_bytes)?,
-            state: some(state_bytes > 0, "the merged (m, l)", state_bytes)?,
+            pipelines: plan.pipelines(outputs)?,
+            places: Places::new(plan, sources)?,
+            state: some(state_bytes > 0 && !outputs.state, "the merged (m, l)", state_bytes)?,
             merged: some(merged_bytes > 0, "the merged rows", merged_bytes)?,
         })
     }
 
     fn call(&self) -> Result<Call> {
-        let mut steps = vec![(Stage::Hash, self.hash()?)];
-        let sorted = SortBuffers {
-            keys: self.buckets(),
-            values: None,
-            sorted_keys: None,
-            sorted_values: self.order(),
-        };
-        steps.extend(self.plan.inner.sort.steps(&sorted)?.into_iter().map(|step| (Stage::Sort, step)));
-        if let (Some(pipeline), Some(tables)) = (&self.pipelines.tables, &self.tables) {
-            steps.push((Stage::Sort, self.tables(pipeline, tables)?));
-        }
+        let mut steps = self.places.steps()?;
         for round in 0..self.plan.options.rounds {
             steps.push((Stage::Main, self.round(round)?));
         }
@@ -215,60 +200,10 @@ impl<'p> Binder<'p> {
         self.plan.kernels.device()
     }
 
-    fn buckets(&self) -> wgpu::BufferBinding<'_> {
-        either(&self.buckets, &self.buffers.buckets, &self.norms)
-    }
-
-    fn order(&self) -> wgpu::BufferBinding<'_> {
-        either(&self.order, &self.buffers.order, &self.norms)
-    }
-
-    fn hash(&self) -> Result<Step> {
-        let (plan, shape) = (self.plan, &self.plan.attention.shape);
-        let q = plan.attention.q_strides();
-        let row_tiles = shape.q_len.div_ceil(HashVariant::ROWS);
-        let projection = shape.head_dim * plan.options.rounds * plan.options.columns();
-        let params = Params::of(LshHashParams {
-            row_tiles: row_tiles as u32,
-            heads: shape.heads as u32,
-            len: shape.q_len as u32,
-            q_at: q.offset as u32,
-            q_batch: q.batch as u32,
-            q_head: q.head as u32,
-            q_row: q.row as u32,
-            projection_head: if plan.options.per_head() { projection as u32 } else { 0 },
-            norm_eps: plan.options.norm_eps,
-            ..Default::default()
-        });
-        let items = (shape.batch * shape.heads * row_tiles * plan.options.rounds) as u128;
-        let flops = 2.0 * (HashVariant::ROWS * shape.head_dim * plan.options.columns()) as f64;
-        let work = plan.kernels.work("LSH hash", items, flops)?;
-        let bindings = Bindings::default()
-            .with("q", self.buffers.qk.clone())
-            .with("projections", either(&plan.inner.projections, &self.buffers.projections, &self.norms))
-            .with_some("key_mask", self.buffers.key_mask.clone())
-            .with("buckets", self.buckets())
-            .with("norms", self.norms.as_entire_buffer_binding());
-        Step::new(self.device(), &self.pipelines.hash, &params, work, &bindings)
-    }
-
-    /// Tables of places beside the order, where the kernel looks up more than that.
-    fn tables(&self, pipeline: &Pipeline, tables: &wgpu::Buffer) -> Result<Step> {
-        let (options, shape) = (&self.plan.options, &self.plan.attention.shape);
-        let total = options.len_buckets(shape);
-        let params = Params::of(LshTablesParams {
-            len: shape.q_len as u32,
-            places: (options.rounds * shape.q_len) as u32,
-            total: total as u32,
-            ..Default::default()
-        });
-        let items = total.div_ceil(PlaceTables::LANES) as u32;
-        let work = Work { items, per_dispatch: items };
-        let bindings = Bindings::default()
-            .with("order", self.order())
-            .with("buckets", self.buckets())
-            .with("tables", tables.as_entire_buffer_binding());
-        Step::new(self.device(), pipeline, &params, work, &bindings)
+    /// Where (m, l) goes: to the caller, or to scratch where rounds merge.
+    fn state(&self) -> Option<wgpu::BufferBinding<'_>> {
+        let own = self.state.as_ref().map(wgpu::Buffer::as_entire_buffer_binding);
+        self.buffers.state.clone().or(own)
     }
 
     fn round(&self, round: usize) -> Result<Step> {
@@ -284,38 +219,24 @@ impl<'p> Binder<'p> {
         let bindings = Bindings::default()
             .with("q", self.buffers.qk.clone())
             .with("v", self.buffers.v.clone())
-            .with("places", self.tables.as_ref().map_or_else(|| self.order(), whole))
+            .with("places", self.places.tables())
             .with("out", self.merged.as_ref().map_or_else(|| self.buffers.out.clone(), whole))
-            .with_some("state", self.state.as_ref().map(whole))
+            .with_some("state", self.state())
             .with_some("lse", self.buffers.lse.clone())
-            .with("norms", whole(&self.norms));
+            .with("norms", self.places.norms());
         let bindings = self.plan.inner.terms.bound(bindings, &self.buffers.tensors);
         Step::new(self.device(), pipeline, &params, work, &bindings)
     }
 
     fn merge(&self) -> Result<Option<Step>> {
-        let (Some(pipeline), Some(state)) = (&self.pipelines.merge, &self.state) else { return Ok(None) };
-        let whole = wgpu::Buffer::as_entire_buffer_binding;
+        let (Some(pipeline), Some(state)) = (&self.pipelines.merge, self.state()) else { return Ok(None) };
         let merge = Merge {
-            state: whole(state),
-            merged: self.merged.as_ref().map(whole),
+            state,
+            merged: self.merged.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
             out: self.buffers.out.clone(),
             total: None,
             lse: self.buffers.lse.clone(),
         };
         merge.step(self.device(), pipeline, &self.plan.attention, 1).map(Some)
-    }
-}
-
-/// The crate's own buffer, or the caller's: one of them is there.
-fn either<'b>(
-    own: &'b Option<wgpu::Buffer>,
-    given: &'b Option<wgpu::BufferBinding<'_>>,
-    neither: &'b wgpu::Buffer,
-) -> wgpu::BufferBinding<'b> {
-    match (own, given) {
-        (Some(own), _) => own.as_entire_buffer_binding(),
-        (None, Some(given)) => given.clone(),
-        (None, None) => neither.as_entire_buffer_binding(),
     }
 }

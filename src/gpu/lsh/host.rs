@@ -1,8 +1,8 @@
 //! LSH attention for plain Rust users: slices in, `Vec`s out.
 
+use super::uploaded::Uploaded;
 use super::{LshBuffers, LshPlan};
 use crate::gpu::Gpu;
-use crate::gpu::attention::UploadedTerms;
 use crate::lsh::{LshInputs, LshOptions};
 use crate::{Attention, Element, ElementType, Result, Storage};
 
@@ -67,29 +67,22 @@ impl Gpu {
         if shape.is_empty() {
             return Ok(LshOutput { out: vec![], lse: vec![], buckets: vec![], order: vec![] });
         }
-        let qk = self.upload("qk", inputs.qk, attention.len_q())?;
-        let v = self.upload("v", inputs.v, attention.len_v())?;
-        let projections = inputs.projections.map(|p| self.upload("projections", p, p.len())).transpose()?;
-        let key_mask = inputs.key_mask.map(|mask| {
-            let words: Vec<u32> = mask.iter().map(|&seen| seen.into()).collect();
-            self.upload("key_mask", &words, words.len())
-        });
-        let key_mask = key_mask.transpose()?;
-        let terms = UploadedTerms::new(self, &attention, &inputs.tensors)?;
+        let uploaded = Uploaded::new(self, &attention, inputs)?;
         let places = options.len_buckets(&shape);
         let out = self.output("out", attention.len_out(), O::TYPE)?;
         let lse = self.output("lse", shape.len_lse(), ElementType::F32)?;
         let buckets = self.output("buckets", places, ElementType::F32)?;
         let order = self.output("order", places, ElementType::F32)?;
         let whole = wgpu::Buffer::as_entire_buffer_binding;
+        let [qk, v] = uploaded.rows();
         let buffers = LshBuffers {
-            projections: projections.as_ref().map(whole),
-            key_mask: key_mask.as_ref().map(whole),
-            tensors: terms.bindings(),
+            projections: uploaded.projections(),
+            key_mask: uploaded.key_mask(),
+            tensors: uploaded.tensors(),
             lse: Some(whole(&lse)),
             buckets: Some(whole(&buckets)),
             order: Some(whole(&order)),
-            ..LshBuffers::new(whole(&qk), whole(&v), whole(&out))
+            ..LshBuffers::new(qk, v, whole(&out))
         };
         let call = plan.bind(buffers).map_err(|e| self.or_lost(e))?;
         let fetched = self.fetch(&[&out, &lse, &buckets, &order], |encoder| call.encode(encoder)).await?;

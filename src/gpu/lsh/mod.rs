@@ -4,15 +4,23 @@
 //! |---|---|
 //! | `mod.rs` | [`LshPlan`]: shaders and sizes |
 //! | `bind.rs` | [`LshBuffers`] checked and bound to a plan |
-//! | `host.rs` | slices in, `Vec` out |
+//! | `places.rs` | hash, sort and tables: what the attention and its gradients walk |
+//! | `backward/` | gradients |
+//! | `host.rs`, `uploaded.rs` | slices in, `Vec` out |
 
+mod backward;
 mod bind;
 mod host;
+mod places;
+mod uploaded;
 
+pub use backward::{LshBackwardExplanation, LshBackwardPlan, LshGradBuffers, LshGradients};
 pub use bind::LshBuffers;
 pub use host::LshOutput;
 
-use super::attention::{Terms, base_variant, check_customs, check_tile, forced, merge_variant, q_scale};
+use super::attention::{
+    Outputs, Terms, base_variant, check_customs, check_tile, forced, merge_variant, q_scale,
+};
 use super::bindings::upload;
 use super::kernels::Kernels;
 use super::params::{AttentionParams, LshKeepParams, Params};
@@ -20,8 +28,9 @@ use super::pipeline::{Pipeline, Work};
 use super::sort::{SortPlan, SortShape};
 use crate::lsh::LshOptions;
 use crate::schedule::scratch_bytes;
-use crate::wgsl::{AttentionVariant, HashVariant, PlaceTables, SortedChunks, Stats, Tile};
+use crate::wgsl::{AttentionVariant, HashVariant, SortedChunks, Stats, Tile};
 use crate::{Attention, AttentionShape, ElementType, Error, KernelPath, Result};
+use places::PlacePipelines;
 use std::sync::{Arc, OnceLock};
 
 /// LSH attention (Kitaev 2020), planned and compiled: everything about a call that does not depend on the buffers. Made by
@@ -39,16 +48,16 @@ pub struct LshPlan {
 
 #[derive(Debug)]
 struct Inner {
-    hash: HashVariant,
     sort: SortPlan,
+    places: PlacePipelines,
     chunks: SortedChunks,
     tile: Tile,
     terms: Terms,
     /// Where the options give a seed.
     projections: Option<wgpu::Buffer>,
     explanation: LshExplanation,
-    /// Without lse, and with it.
-    pipelines: [OnceLock<Pipelines>; 2],
+    /// By what is left beside out: lse in bit 0 of the place, the state in bit 1.
+    pipelines: [OnceLock<Pipelines>; 4],
 }
 
 /// What an LSH plan will do and what it costs.
@@ -128,9 +137,7 @@ impl LshPlan {
         let pairs = pairs(shape, &chunks, options.rounds);
         let places = options.len_buckets(shape) as u64;
         let mut scratch_bytes: u64 = scratch_bytes(&attention, options.rounds > 1, 1).iter().sum();
-        // buckets and order, norms, tables
-        scratch_bytes += 8 * places + 4 * shape.len_lse() as u64;
-        scratch_bytes += if needs_tables(&chunks) { 12 * places } else { 0 };
+        scratch_bytes += places::place_bytes(places as usize, shape.len_lse(), &chunks);
         let explanation = LshExplanation {
             pairs,
             flops: shape.flops(pairs),
@@ -140,9 +147,10 @@ impl LshPlan {
         };
         let pipelines = Default::default();
         let terms = Terms::new(kernels, &attention)?;
-        let inner = Inner { hash, sort, chunks, tile, terms, projections, explanation, pipelines };
+        let places = PlacePipelines::new(kernels, &hash, &chunks)?;
+        let inner = Inner { sort, places, chunks, tile, terms, projections, explanation, pipelines };
         let plan = Self { kernels: kernels.clone(), attention, options, inner: Arc::new(inner) };
-        plan.pipelines(false)?;
+        plan.pipelines(Outputs::default())?;
         Ok(plan)
     }
 
@@ -161,39 +169,38 @@ impl LshPlan {
         &self.inner.explanation
     }
 
-    fn pipelines(&self, lse: bool) -> Result<&Pipelines> {
-        let place = &self.inner.pipelines[usize::from(lse)];
+    fn pipelines(&self, outputs: Outputs) -> Result<&Pipelines> {
+        let place = &self.inner.pipelines[outputs.place()];
         if let Some(pipelines) = place.get() {
             return Ok(pipelines);
         }
-        let pipelines = self.compile(lse)?;
+        let pipelines = self.compile(outputs)?;
         Ok(place.get_or_init(|| pipelines))
     }
 
-    fn compile(&self, lse: bool) -> Result<Pipelines> {
+    fn compile(&self, outputs: Outputs) -> Result<Pipelines> {
         let kernels = &self.kernels;
         let several = self.options.rounds > 1;
-        let attention = |accumulate| kernels.pipeline(self.attention_variant(lse, accumulate).shader());
-        let narrow = self.attention.storage.out != ElementType::F32;
-        let merge = (several && (narrow || lse)).then(|| merge_variant(&self.attention, narrow, lse));
-        let tables = needs_tables(&self.inner.chunks).then(|| kernels.pipeline(PlaceTables::shader()));
+        let attention = |accumulate| kernels.pipeline(self.attention_variant(outputs, accumulate).shader());
+        let Outputs { lse, state } = outputs;
+        let narrow = several && self.attention.storage.out != ElementType::F32;
+        let wanted = narrow || lse && (several || state);
+        let merge = wanted.then(|| merge_variant(&self.attention, narrow, lse));
         Ok(Pipelines {
-            hash: kernels.pipeline(self.inner.hash.shader())?,
-            tables: tables.transpose()?,
             first: attention(false)?,
             later: several.then(|| attention(true)).transpose()?,
             merge: merge.map(|merge| kernels.pipeline(merge.shader())).transpose()?,
         })
     }
 
-    fn attention_variant(&self, lse: bool, accumulate: bool) -> AttentionVariant {
+    fn attention_variant(&self, outputs: Outputs, accumulate: bool) -> AttentionVariant {
         let several = self.options.rounds > 1;
         // Rounds merge in f32, in scratch rows of whole groups where out is narrower.
         let merged = several && self.attention.storage.out != ElementType::F32;
         AttentionVariant {
             q_order: true,
             k_order: true,
-            stats: match (several, lse) {
+            stats: match (several || outputs.state, outputs.lse) {
                 (true, _) => Stats::State,
                 (false, true) => Stats::Lse,
                 (false, false) => Stats::None,
@@ -209,33 +216,38 @@ impl LshPlan {
     fn round(&self, round: usize) -> Result<(Params, Work)> {
         let (shape, chunks) = (&self.attention.shape, &self.inner.chunks);
         let rows = self.inner.tile.rows();
-        // Chunks of the round's line that hold a place of the round.
-        let first_place = if chunks.chain_rounds { round * shape.q_len } else { 0 };
-        let last_place = first_place + shape.q_len - 1;
-        let row_tiles = (last_place / chunks.chunk + 1 - first_place / chunks.chunk) * chunks.row_tiles(rows);
+        let row_tiles = self.row_tiles(round, rows);
         let places = (self.options.rounds * shape.q_len) as u32;
-        let table = self.options.len_buckets(shape) as u32;
         let kernel = AttentionParams {
             row_tiles: row_tiles as u32,
             q_count: places,
             k_count: places,
-            q_scale: q_scale(&self.attention, self.attention_variant(false, false).base_e()),
+            q_scale: q_scale(&self.attention, !self.attention.score.is_plain()),
             ..AttentionParams::of_sizes(&self.attention)
         };
-        let keep = LshKeepParams { round: round as u32, buckets_at: table, places_at: 2 * table };
-        let params = Params::default().with("kernel", kernel).with("keep", keep);
+        let params = Params::default().with("kernel", kernel).with("keep", self.keep(round));
         let params = params.with_rows(&self.attention).with_terms(&self.attention);
-        let seen = (chunks.look_back + 1 + chunks.look_ahead).saturating_mul(chunks.chunk);
-        let heaviest = shape.flops((seen.min(places as usize) * rows) as u64);
+        let heaviest = shape.flops((chunks.seen(places as usize) * rows) as u64);
         let items = row_tiles as u128 * (shape.batch * shape.heads) as u128;
         Ok((params, self.kernels.work("LSH attention", items, heaviest)?))
+    }
+
+    /// Row tiles of so many rows that cover the chunks of a round's line which hold a place of the round.
+    fn row_tiles(&self, round: usize, rows: usize) -> usize {
+        let (len, chunks) = (self.attention.shape.q_len, &self.inner.chunks);
+        let first_place = if chunks.chain_rounds { round * len } else { 0 };
+        let last_place = first_place + len - 1;
+        (last_place / chunks.chunk + 1 - first_place / chunks.chunk) * chunks.row_tiles(rows)
+    }
+
+    fn keep(&self, round: usize) -> LshKeepParams {
+        let table = self.options.len_buckets(&self.attention.shape) as u32;
+        LshKeepParams { round: round as u32, buckets_at: table, places_at: 2 * table }
     }
 }
 
 #[derive(Debug)]
 struct Pipelines {
-    hash: Arc<Pipeline>,
-    tables: Option<Arc<Pipeline>>,
     /// The first round, and those that merge.
     first: Arc<Pipeline>,
     later: Option<Arc<Pipeline>>,
@@ -271,6 +283,5 @@ fn needs_tables(chunks: &SortedChunks) -> bool {
 /// Pairs of places in chunks that see each other; a short last chunk counts as a whole one.
 fn pairs(shape: &AttentionShape, chunks: &SortedChunks, rounds: usize) -> u64 {
     let line = if chunks.chain_rounds { rounds * shape.q_len } else { shape.q_len };
-    let seen = (chunks.look_back + 1 + chunks.look_ahead).saturating_mul(chunks.chunk).min(line);
-    (shape.len_lse() * rounds) as u64 * seen as u64
+    (shape.len_lse() * rounds) as u64 * chunks.seen(line) as u64
 }

@@ -76,7 +76,7 @@
 use super::call::{GradientCall, Row};
 use super::error_sums::{BoundedRow, ErrorSums, Queries};
 use super::errors::Route;
-use super::exact::{Sums, blocks};
+use super::exact::{Gradients, Sums, blocks};
 use crate::pattern::Pattern;
 use crate::reference::layer::Bounded;
 use crate::reference::rounding::written;
@@ -186,10 +186,30 @@ pub fn bounded<Q: Element, KV: Element, O: Element>(
 ) -> Result<BoundedGradients> {
     let attention = attention.into();
     let call = GradientCall::new(&attention, inputs, dout, pattern)?;
-    let BoundOptions { order, tiles, query_tiles, chains, weights, storage } = options;
+    let (exact, bounds) = before_storage(&call, options)?;
+    let mut terms = vec![];
+    for (name, out) in exact.terms {
+        let own = bounds.terms.iter().find(|(own, _)| *own == name);
+        let bound = own.map_or_else(|| vec![f64::INFINITY; out.len()], |(_, bound)| bound.clone());
+        terms.push((name, with_storage(out, bound, ElementType::F32)));
+    }
+    Ok(BoundedGradients {
+        dq: with_storage(exact.dq, bounds.dq, options.storage),
+        dk: with_storage(exact.dk, bounds.dk, options.storage),
+        dv: with_storage(exact.dv, bounds.dv, options.storage),
+        terms,
+    })
+}
+
+/// The gradients of a call, and how far the f32 sums of a kernel may be from them: NaN where something is not finite.
+pub(in crate::reference) fn before_storage(
+    call: &GradientCall<'_>,
+    options: BoundOptions<'_>,
+) -> Result<(Gradients, Gradients)> {
+    let BoundOptions { order, tiles, query_tiles, chains, weights, .. } = options;
     let of_row = |n| {
-        let row = Row::new(&call, Position::of_row(&attention.shape, n));
-        let errors = BoundedRow::new(&call, &row, Route { order, tiles, weights })?;
+        let row = Row::new(call, Position::of_row(call.shape(), n));
+        let errors = BoundedRow::new(call, &row, Route { order, tiles, weights })?;
         Ok((row, errors))
     };
     let queries = match query_tiles {
@@ -197,8 +217,8 @@ pub fn bounded<Q: Element, KV: Element, O: Element>(
         None if order.is_none() => Queries::InOrder,
         None => Queries::Anyhow,
     };
-    let (mut exact, mut bounds) = (Sums::new(&call), ErrorSums::new(&call, queries, chains));
-    for rows in blocks(&attention.shape) {
+    let (mut exact, mut bounds) = (Sums::new(call), ErrorSums::new(call, queries, chains));
+    for rows in blocks(call.shape()) {
         let rows: Vec<_> = rows.into_par_iter().map(of_row).collect::<Result<_>>()?;
         let (rows, errors): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
         rayon::join(|| exact.add(&rows), || bounds.add(&rows, errors));
@@ -207,23 +227,15 @@ pub fn bounded<Q: Element, KV: Element, O: Element>(
     let exact = exact.gradients();
     let dq = bounds.dq(&exact.dq);
     let (dk, dv) = bounds.dk_and_dv();
-    let bounds: Vec<_> = bounds.terms();
-    let mut terms = vec![];
-    for (name, out) in exact.terms {
-        let own = bounds.iter().find(|(own, _)| *own == name);
-        let bound = own.map_or_else(|| vec![f64::INFINITY; out.len()], |(_, bound)| bound.clone());
-        terms.push((name, with_storage(out, bound, ElementType::F32)));
-    }
-    Ok(BoundedGradients {
-        dq: with_storage(exact.dq, dq, storage),
-        dk: with_storage(exact.dk, dk, storage),
-        dv: with_storage(exact.dv, dv, storage),
-        terms,
-    })
+    Ok((exact, Gradients { dq, dk, dv, terms: bounds.terms() }))
 }
 
 /// Exactly 0 stays so; a bound of NaN says that something of the element's rows is not finite.
-fn with_storage(mut out: Vec<f64>, mut bound: Vec<f64>, storage: ElementType) -> Bounded {
+pub(in crate::reference) fn with_storage(
+    mut out: Vec<f64>,
+    mut bound: Vec<f64>,
+    storage: ElementType,
+) -> Bounded {
     for (out, bound) in out.iter_mut().zip(&mut bound) {
         if bound.is_nan() {
             (*out, *bound) = (f64::NAN, 0.0);

@@ -1,27 +1,45 @@
 //! The tensors of a call with dout, read row by row in f64; and what a row's softmax leaves for its gradients.
 
+use super::derivatives::{Derivatives, derivatives};
 use crate::Position;
 use crate::inputs::check_len;
 use crate::pattern::Pattern;
 use crate::reference::call::{Call, check_type};
 use crate::reference::exact::{Exact, solve};
-use crate::reference::rounding::{TINY, U};
 use crate::reference::weights::{Query, product_error};
-use crate::score::{Known, Products};
+use crate::score::Known;
 use crate::{Attention, AttentionShape, Element, Error, Inputs, Result, Strides};
 use std::borrow::Cow;
 
 /// A call with the derivative of a loss by its output.
-pub(super) struct GradientCall<'a> {
+pub(in crate::reference) struct GradientCall<'a> {
     pub(super) call: Call<'a>,
     dout: Cow<'a, [f32]>,
     strides: Strides,
     /// max |k_jc| of each key, `[B, Hkv, Lk]`.
     largest_k: Vec<f64>,
+    /// Who knows the rows, where the pattern does not.
+    rows: Option<&'a dyn RowSource>,
+}
+
+/// Rows whose pairs no pattern names: those of LSH attention.
+pub(in crate::reference) trait RowSource: Sync {
+    /// A row; k is the tensor's, and what else there is to a key is in the slopes.
+    fn solve(&self, at: Position) -> Solved;
+}
+
+/// A row of the forward pass, with the derivatives of its scores.
+pub(in crate::reference) struct Solved {
+    /// Keys ascending, each as often as it counts.
+    pub(in crate::reference) forward: Exact,
+    /// Of each key.
+    pub(in crate::reference) by: Vec<Derivatives>,
+    /// The places of the keys, part by part, where the forward pass does not walk them as a route says.
+    pub(in crate::reference) parts: Option<Vec<Vec<usize>>>,
 }
 
 impl<'a> GradientCall<'a> {
-    pub(super) fn new<Q: Element, KV: Element, O: Element>(
+    pub(in crate::reference) fn new<Q: Element, KV: Element, O: Element>(
         attention: &'a Attention,
         inputs: &Inputs<'a, Q, KV>,
         dout: &'a [O],
@@ -42,7 +60,27 @@ impl<'a> GradientCall<'a> {
             call.k(at, (n % kv_len) as u32).fold(0.0, |max: f64, k| max.max(k.abs()))
         };
         let largest_k = (0..shape.key_rows().iter().product()).map(largest).collect();
-        Ok(Self { call, dout: O::widened(dout), strides: attention.out_strides(), largest_k })
+        Ok(Self { call, dout: O::widened(dout), strides: attention.out_strides(), largest_k, rows: None })
+    }
+
+    /// The same over rows that no pattern names.
+    pub(in crate::reference) fn over(self, rows: &'a dyn RowSource) -> Self {
+        Self { rows: Some(rows), ..self }
+    }
+
+    /// A row by the pattern, or by who knows it.
+    fn solve(&self, at: Position) -> Solved {
+        if let Some(rows) = self.rows {
+            return rows.solve(at);
+        }
+        let forward = solve(&self.call, at);
+        let (query, one) = (Query::new(&self.call, at), Known { score: 1.0, error: 0.0 });
+        let by = forward.keys.iter().zip(&forward.products).map(|(&j, &score)| {
+            let product = Known { score, error: product_error(&self.call, &query, at, j) };
+            derivatives(self.call.terms(), &self.call.pair(at, j as usize), product, one)
+        });
+        let by = by.collect();
+        Solved { forward, by, parts: None }
     }
 
     /// max |k_jc|.
@@ -65,72 +103,6 @@ impl<'a> GradientCall<'a> {
         let start = self.strides.at(at.batch, at.head, at.i);
         self.dout[start..start + self.shape().value_dim].iter().map(|&x| x.into()).collect()
     }
-
-    /// The score of a pair, and its derivatives.
-    fn derivatives(&self, at: Position, j: u32, product: Known) -> Derivatives {
-        let pair = self.call.pair(at, j as usize);
-        let one = Known { score: 1.0, error: 0.0 };
-        let mut all = Derivatives { score: product, slope: one, elements: vec![], products: vec![] };
-        let mut tensor = 0;
-        for (rule, tensors) in self.call.terms() {
-            let before = all.score;
-            let slope = rule.slope(before.score, &pair, tensors);
-            let slope = Known { score: slope, error: rule.slope_error(before, &pair, tensors) };
-            all.slope = times(all.slope, slope);
-            all.elements.iter_mut().for_each(|element| element.by = times(element.by, slope));
-            all.products.iter_mut().for_each(|added| added.slope = times(added.slope, slope));
-            if let Some(products) = rule.products(&pair, tensors) {
-                all.products.push(Added { first_tensor: tensor, products, slope: one });
-            }
-            let own = rule.elements(before, &pair, tensors).into_iter();
-            all.elements.extend(own.map(|(own, n, by)| Derivative { tensor: tensor + own, n, by }));
-            let score = rule.score(before.score, &pair, tensors);
-            all.score = Known { score, error: rule.error(before, score, &pair, tensors) };
-            tensor += rule.tensors(self.shape()).len();
-        }
-        all
-    }
-}
-
-/// A product, rounded once where neither factor is 1.
-fn times(a: Known, b: Known) -> Known {
-    let one = |x: Known| x.score == 1.0 && x.error == 0.0;
-    if one(a) || one(b) {
-        return if one(a) { b } else { a };
-    }
-    let score = a.score * b.score;
-    let moved = a.error * (b.score.abs() + b.error) + a.score.abs() * b.error;
-    Known { score, error: moved + U * (score.abs() + moved) + TINY }
-}
-
-/// The score of a pair with its derivatives.
-pub(super) struct Derivatives {
-    pub(super) score: Known,
-    /// By scale q . k.
-    pub(super) slope: Known,
-    /// By the elements of the caller's tensors that the pair reads.
-    pub(super) elements: Vec<Derivative>,
-    /// Of the terms that add products.
-    pub(super) products: Vec<Added>,
-}
-
-/// The products that a term adds.
-pub(super) struct Added {
-    /// The first of the term's tensors among [`Score::tensors`](crate::Score::tensors).
-    pub(super) first_tensor: usize,
-    pub(super) products: Products,
-    /// Of the score by what the term adds.
-    pub(super) slope: Known,
-}
-
-/// The derivative of a score by an element.
-#[derive(Clone, Copy)]
-pub(super) struct Derivative {
-    /// Which of [`Score::tensors`](crate::Score::tensors).
-    pub(super) tensor: usize,
-    /// Which element.
-    pub(super) n: usize,
-    pub(super) by: Known,
 }
 
 /// A row of queries with its pairs: all that its gradients are made of.
@@ -142,6 +114,8 @@ pub(super) struct Row {
     pub(super) dout: Vec<f64>,
     /// S_i, the scores, the sink, and what the forward pass makes of them.
     pub(super) forward: Exact,
+    /// [`Solved::parts`].
+    pub(super) parts: Option<Vec<Vec<usize>>>,
     /// The largest score, and ln sum exp(score - max), both with the sink; NaN where a score is not finite.
     max: f64,
     log_l: f64,
@@ -168,20 +142,21 @@ pub(super) struct Pair {
 
 impl Row {
     pub(super) fn new(call: &GradientCall<'_>, at: Position) -> Self {
-        let forward = solve(&call.call, at);
+        let Solved { forward, by, parts } = call.solve(at);
         let logits = || forward.logits();
         // f64::max would skip a NaN.
         let finite = logits().all(f64::is_finite);
         let max = if finite { logits().fold(f64::NEG_INFINITY, f64::max) } else { f64::NAN };
         let l: f64 = logits().map(|score| (score - max).exp()).sum();
         let (q, dout) = (call.call.q(at), call.dout(at));
-        let mut row = Self { at, q, dout, forward, max, log_l: l.ln(), l, d: 0.0, pairs: vec![], dq: vec![] };
-        let query = Query::new(&call.call, at);
-        let pairs = row.forward.keys.iter().zip(&row.forward.products).zip(&row.forward.scores);
-        let pair = |((&j, &score), &with_terms): ((&u32, &f64), &f64)| {
-            let product = Known { score, error: product_error(&call.call, &query, at, j) };
-            let (p, dp, by) = (row.weight(with_terms), row.dp(call, j), call.derivatives(at, j, product));
-            Pair { p, dp, ds: 0.0, by }
+        let (pairs, dq) = (vec![], vec![]);
+        let mut row = Self { at, q, dout, forward, parts, max, log_l: l.ln(), l, d: 0.0, pairs, dq };
+        let pairs = row.forward.keys.iter().zip(&row.forward.scores).zip(by);
+        let pair = |((&j, &score), by): ((&u32, &f64), Derivatives)| Pair {
+            p: row.weight(score),
+            dp: row.dp(call, j),
+            ds: 0.0,
+            by,
         };
         let mut pairs: Vec<_> = pairs.map(pair).collect();
         row.d = pairs.iter().map(|pair| pair.p * pair.dp).sum();

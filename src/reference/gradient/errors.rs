@@ -1,6 +1,7 @@
 //! How far a kernel may be from what a row and a pair give to the gradients: sections 1 and 2 of the derivation in `bound.rs`.
 
-use super::call::{Added, Derivative, Derivatives, GradientCall, Pair, Row};
+use super::call::{GradientCall, Pair, Row};
+use super::derivatives::{Added, Derivative, Derivatives};
 use crate::Result;
 use crate::reference::bound::output_errors;
 use crate::reference::rounding::{E, HUGE, TINY, U, gamma, min_normal};
@@ -53,7 +54,10 @@ impl RowBound {
     /// Section 1.
     pub(super) fn new(call: &GradientCall<'_>, row: &Row, route: Route<'_>) -> Result<Self> {
         let (at, inner, exact) = (row.at, &call.call, &row.forward);
-        let (parts, chain) = walked(&exact.keys, at, route.order, route.tiles, route.weights)?;
+        let (parts, chain) = match &row.parts {
+            Some(parts) => (parts.clone(), exact.keys.len()),
+            None => walked(&exact.keys, at, route.order, route.tiles, route.weights)?,
+        };
         let finite = exact.lse.is_finite() && row.dout.iter().all(|x| x.is_finite());
         if !finite {
             return Ok(Self::NotFinite);

@@ -1,6 +1,7 @@
 //! Gradients by the formula, in f64.
 
-use super::call::{Derivatives, GradientCall, Row, add};
+use super::call::{GradientCall, Row, add};
+use super::derivatives::Derivatives;
 use crate::pattern::Pattern;
 use crate::reference::Position;
 use crate::{Attention, AttentionShape, Element, Inputs, Result};
@@ -46,13 +47,17 @@ pub fn attention_gradient<Q: Element, KV: Element, O: Element>(
     pattern: &dyn Pattern,
 ) -> Result<Gradients> {
     let attention = attention.into();
-    let call = GradientCall::new(&attention, inputs, dout, pattern)?;
-    let mut sums = Sums::new(&call);
-    for rows in blocks(&attention.shape) {
-        let rows = rows.into_par_iter().map(|n| Row::new(&call, Position::of_row(&attention.shape, n)));
+    Ok(of_call(&GradientCall::new(&attention, inputs, dout, pattern)?))
+}
+
+/// The gradients of a call.
+pub(in crate::reference) fn of_call(call: &GradientCall<'_>) -> Gradients {
+    let mut sums = Sums::new(call);
+    for rows in blocks(call.shape()) {
+        let rows = rows.into_par_iter().map(|n| Row::new(call, Position::of_row(call.shape(), n)));
         sums.add(&rows.collect::<Vec<_>>());
     }
-    Ok(sums.gradients())
+    sums.gradients()
 }
 
 /// The gradients, added up row by row.

@@ -22,6 +22,7 @@
 //! | file | what |
 //! |---|---|
 //! | `call.rs` | the tensors of a call with dout; a row with its pairs |
+//! | `derivatives.rs` | the score of a pair with its derivatives |
 //! | `exact.rs` | the formula |
 //! | `bound.rs` | the bound on a kernel's error, with its derivation |
 //! | `errors.rs` | its parts: the errors of a row and of a pair |
@@ -41,9 +42,14 @@
 
 mod bound;
 mod call;
+mod derivatives;
 mod error_sums;
 mod errors;
 mod exact;
 
 pub use bound::{BoundOptions, BoundedGradients, bounded};
+pub(super) use bound::{before_storage, with_storage};
+pub(super) use call::{GradientCall, RowSource, Solved};
+pub(super) use derivatives::{Derivatives, derivatives};
+pub(super) use exact::of_call;
 pub use exact::{Gradients, attention_gradient};

@@ -10,6 +10,7 @@
 //!                                          inverseSqrt, 2 ULP; the product with it: one more u
 //! ```
 //!
+//! (The pass over keys of the gradients has the scale in x_j: flushes of either count.)
 //! together at most gamma_{2d+12} A_j. Terms add their errors as there. A pair with its own key scores the penalty: in base 2 its
 //! rounding and that of the product with log2(e), 2 u |penalty|. `count_once` subtracts ln N: 2^-21 absolute or 3 ULP, and an
 //! addition; and scores in base e are kept above f32::MIN, last of all.
@@ -36,9 +37,9 @@ pub(super) struct LshRow {
     pub(super) exact: Exact,
     at: Position,
     /// The places of each round in the keys.
-    rounds: Vec<Vec<usize>>,
+    pub(super) rounds: Vec<Vec<usize>>,
     /// Largest error of each score.
-    errors: Vec<f64>,
+    pub(super) errors: Vec<f64>,
 }
 
 /// One softmax over all that a query meets.
@@ -99,15 +100,29 @@ fn own_error(penalty: f64) -> f64 {
     if penalty.abs() * LOG2_E < 3.3e38 { 2.0 * U * penalty.abs() } else { f64::INFINITY }
 }
 
+/// 1 / sqrt(|x|^2 + eps), which a kernel has within this; 0 for a zero vector.
+pub(super) fn inverse_norm(attention: &Attention, eps: f64, x: &[f64]) -> Known {
+    let squares: f64 = x.iter().map(|x| x * x).sum::<f64>() + eps;
+    if squares == 0.0 {
+        return Known { score: 0.0, error: 0.0 };
+    }
+    let (inverse, smallest) = (1.0 / squares.sqrt(), min_normal(attention.storage.q));
+    let flushed: f64 = x.iter().filter(|x| x.abs() < smallest).map(|x| x * x).sum();
+    let d = x.len();
+    let relative = gamma((d + 1).div_ceil(2) + 4) + flushed / squares + d as f64 * 2f64.powi(-28);
+    let in_range = (1.0 / FAR..FAR).contains(&inverse);
+    Known { score: inverse, error: if in_range { relative * inverse } else { f64::INFINITY } }
+}
+
 /// scale q . x / sqrt(|x|^2 + eps).
-struct Product {
+pub(super) struct Product {
     /// With its largest error.
-    known: Known,
+    pub(super) known: Known,
     /// Whether q . x itself may leave f32.
     own_overflows: bool,
 }
 
-fn product(attention: &Attention, eps: f64, q: &[f64], x: &[f64]) -> Product {
+pub(super) fn product(attention: &Attention, eps: f64, q: &[f64], x: &[f64]) -> Product {
     let squares: f64 = x.iter().map(|x| x * x).sum::<f64>() + eps;
     if squares == 0.0 {
         return Product { known: Known { score: 0.0, error: 0.0 }, own_overflows: false };
@@ -133,7 +148,7 @@ fn product(attention: &Attention, eps: f64, q: &[f64], x: &[f64]) -> Product {
     let error = gamma(2 * d + 12) * condition
         + scale.abs() * flushed * inverse
         + condition * (flushed_squares / squares + d as f64 * 2f64.powi(-28))
-        + TINY * (2 * d) as f64 * (1.0 + inverse * (1.0 + x.iter().map(|x| x.abs()).sum::<f64>()));
+        + TINY * (2 * d) as f64 * (1.0 + inverse * (1.0 + x.iter().chain(q).map(|x| x.abs()).sum::<f64>()));
     let error = if out_of_range { f64::INFINITY } else { error };
     Product { known: Known { score: scale * sum * inverse, error }, own_overflows }
 }

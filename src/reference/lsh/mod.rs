@@ -5,13 +5,16 @@
 //! | `hash.rs` | buckets, and where rounding cannot change them |
 //! | `meet.rs` | which keys a query meets, from the buckets alone |
 //! | `bound.rs` | one row, and the bound on a kernel's error |
+//! | `gradient.rs` | gradients, given the buckets, and their bound |
 //! | `verify.rs` | a kernel's buckets, order, rows against all that |
 
 mod bound;
+mod gradient;
 mod hash;
 mod meet;
 mod verify;
 
+pub use gradient::{BoundedLshGradients, LshGradients, bounded_lsh_gradient, lsh_gradient};
 pub use hash::{LshBuckets, lsh_buckets, lsh_order};
 pub use verify::{LshGot, LshReport, verify_lsh};
 

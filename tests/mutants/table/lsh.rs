@@ -7,7 +7,7 @@ wgpu_attention_testing::mutants! {
         "heads share the first head's projection": "head * params.projection_head + round" => "round";
         "keys are not normalised by their own norm": "norms[line * params.len + row]" => "norms[line * params.len + row / 2u]";
         "the norm lacks its root": "return inverseSqrt(ordinary);" => "return 1.0 / ordinary;";
-        "the chunk before is not seen": "LOOK_BACK % chunks) % chunks, min(LOOK_BACK + 1u + LOOK_AHEAD" => "0u) % chunks, min(1u + LOOK_AHEAD";
+        "the chunk before is not seen": "back % chunks) % chunks, min(back + 1u + ahead" => "0u) % chunks, min(1u + ahead";
         "the line does not go round": "turn < 2u" => "turn < 1u";
         "a chunk cut off by its round goes on": "min(chunk_at + PLACES_PER_CHUNK, first_place + params.kernel.q_len)" => "chunk_at + PLACES_PER_CHUNK";
         "heads share the first head's order": "(at.batch * params.kernel.heads + at.head) * params.kernel.k_count" => "0u";
@@ -27,8 +27,8 @@ wgpu_attention_testing::mutants! {
         "the chunks of x are all the first": "let g = first + e % GROUPS;" => "let g = e % GROUPS;";
         "the columns past the first tile are the first": "let at = column + 4u * (e % 4u) + t;" => "let at = 4u * (e % 4u) + t;";
         "masked positions are not set apart": "is_hidden(batch * params.len + row)" => "false";
-        "without a wrap the first chunk looks back": "chunk - min(chunk, LOOK_BACK)" => "chunk";
-        "masked keys are seen": "seen = seen & (bucket != vec4(BUCKETS));" => "";
+        "without a wrap the first chunk looks back": "chunk - min(chunk, back)" => "chunk";
+        "masked keys are seen": "seen = seen & (of_key != vec4(BUCKETS));" => "";
     }
     "once" {
         "ties go to the highest index": "products[t] > highest)" => "products[t] >= highest)";

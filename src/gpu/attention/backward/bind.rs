@@ -224,7 +224,7 @@ impl BackwardPlan {
             rows: shape.len_lse() as u32,
             heads: shape.heads as u32,
             q_len: shape.q_len as u32,
-            biases: super::relative_biases(attention) as u32,
+            behind: super::relative_biases(attention) as u32,
             ..Default::default()
         };
         let [.., dout] = self.gradients().strides(shape);

@@ -77,7 +77,7 @@ impl Gradients {
     }
 
     /// Of dq, dk, dv and of the gradient of out.
-    pub(super) fn strides(&self, shape: &AttentionShape) -> [Strides; 4] {
+    pub(in crate::gpu) fn strides(&self, shape: &AttentionShape) -> [Strides; 4] {
         let queries = |layout: Layout, dim| layout.strides(shape.heads, shape.q_len, dim);
         let keys = |layout: Layout, dim| layout.strides(shape.kv_heads, shape.kv_len, dim);
         [
@@ -89,7 +89,7 @@ impl Gradients {
     }
 
     /// Elements of the same, from the start to the end of the row that lies last.
-    pub(super) fn lens(&self, shape: &AttentionShape) -> [usize; 4] {
+    pub(in crate::gpu) fn lens(&self, shape: &AttentionShape) -> [usize; 4] {
         let (queries, keys) = (shape.query_rows(), shape.key_rows());
         let [dq, dk, dv, dout] = self.strides(shape);
         [
@@ -101,7 +101,7 @@ impl Gradients {
     }
 
     /// Offsets must fit 32 bits, and rows that are written may not meet.
-    pub(super) fn check(&self, attention: &Attention) -> Result<()> {
+    pub(in crate::gpu) fn check(&self, attention: &Attention) -> Result<()> {
         let shape = &attention.shape;
         let (queries, keys) = (shape.query_rows(), shape.key_rows());
         let [dq, dk, dv, _] = self.strides(shape);

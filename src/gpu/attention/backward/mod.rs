@@ -260,6 +260,7 @@ fn variant(
         score: attention.score.clone(),
         accumulate,
         late_maxima: forward.path().path == KernelPath::Cooperative,
+        chunks: None,
     })
 }
 
@@ -272,7 +273,7 @@ fn record_variant(attention: &Attention, gradients: &Gradients) -> RecordVariant
         dout: gradients.dout,
         aligned_out: attention.out_strides().is_aligned() && whole(value_dim),
         aligned_dout: dout.is_aligned() && whole(value_dim),
-        biases: relative_biases(attention) > 0,
+        behind: (relative_biases(attention) > 0).then_some("relative_biases"),
     }
 }
 

@@ -67,22 +67,26 @@ fn judged(
         let got = got.iter().find(|(own, _)| *own == name).map(|(_, values)| values);
         let missing = || format!("{}: the score has no `{name}`", gradient.name);
         let (exact, got) = (exact.with_context(missing)?, got.with_context(missing)?);
-        let got: Vec<f64> = got.iter().map(|&x| x.into()).collect();
-        let [got, exact, bound] = [&got, &exact.out, &exact.bound].map(|values| of_file(gradient, values));
-        let (got, exact, bound) = (got?, exact?, bound?);
-        let bounded = if expected {
-            // Where the file does not say how exact its values are, they are rounded to f32.
-            let own = |x: f32| gradient.allowance.unwrap_or(f64::from(x.abs()) * 2f64.powi(-24));
-            let bounds = bound.iter().zip(&gradient.values).map(|(bound, &x)| bound + own(x));
-            Bounded { out: gradient.values.iter().map(|&x| x.into()).collect(), bound: bounds.collect() }
-        } else {
-            Bounded { out: exact, bound }
-        };
-        let found = bounded.compare(got, 0.0);
-        Ok(Judged::tensor(gradient.name, &gradient.shape, &found))
+        compared(gradient, exact, got, expected)
     };
     let each = gradients.each.iter().map(of_gradient).collect::<Result<Vec<_>>>()?;
     Ok(each.into_iter().reduce(Judged::and).expect("a case with gradients has one"))
+}
+
+/// The gradient by one tensor against the file's values, or against the reference.
+pub(super) fn compared(gradient: &Gradient, exact: &Bounded, got: &[f32], expected: bool) -> Result<Judged> {
+    let got: Vec<f64> = got.iter().map(|&x| x.into()).collect();
+    let [got, exact, bound] = [&got, &exact.out, &exact.bound].map(|values| of_file(gradient, values));
+    let (got, exact, bound) = (got?, exact?, bound?);
+    let bounded = if expected {
+        // Where the file does not say how exact its values are, they are rounded to f32.
+        let own = |x: f32| gradient.allowance.unwrap_or(f64::from(x.abs()) * 2f64.powi(-24));
+        let bounds = bound.iter().zip(&gradient.values).map(|(bound, &x)| bound + own(x));
+        Bounded { out: gradient.values.iter().map(|&x| x.into()).collect(), bound: bounds.collect() }
+    } else {
+        Bounded { out: exact, bound }
+    };
+    Ok(Judged::tensor(gradient.name, &gradient.shape, &bounded.compare(got, 0.0)))
 }
 
 /// Of the elements of a tensor of the call, those of the file's tensor.

@@ -1,12 +1,12 @@
 //! Cases of LSH attention.
 
-use super::{Done, EXPECTED, REFERENCE, narrow};
-use crate::case::Lsh;
+use super::{Done, EXPECTED, REFERENCE, gradients, narrow};
+use crate::case::{Gradient, Gradients, Lsh};
 use crate::commands::verify::record::Judged;
 use crate::tensors::rounded;
 use anyhow::Result;
-use wgpu_attention::reference::{self, Expected, LshGot, LshReport, Rows};
-use wgpu_attention::{Element, ElementType, Gpu, KernelPath, LshOutput, Storage};
+use wgpu_attention::reference::{self, BoundedLshGradients, Expected, LshGot, LshReport, Rows};
+use wgpu_attention::{Element, ElementType, Gpu, KernelPath, LshGradients, LshOutput, Storage};
 
 /// The reference, given the case's buckets, against the expected values; and the case's buckets against the reference's,
 /// wherever no rounding can change them.
@@ -17,7 +17,11 @@ pub(super) fn on_cpu(case: &Lsh) -> Result<Judged> {
     let got = LshGot::new(&out, &case.buckets).lse(lse_of(case, &lse));
     let report =
         reference::verify_lsh(&case.call, &case.options, &inputs, got, Rows::All, Some(expected(case)))?;
-    Ok(judged(case, &report))
+    let judged = judged(case, &report);
+    let Some(gradients) = &case.gradients else { return Ok(judged) };
+    let exact = exact_gradients(case, gradients, &case.buckets)?;
+    let got = [narrow(&exact.dqk.out), narrow(&exact.dv.out)];
+    Ok(judged.and(judged_gradients(gradients, &exact, got, true)?))
 }
 
 /// The device against the expected values, if its buckets are those that they belong to. Where a projection is too close to
@@ -48,8 +52,37 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Lsh) -> Result<Done> {
             judged.fail(bucket(case, n, got, expected));
         }
     }
+    // In f32 alone, as those of attention.
+    if let (Some(gradients), ElementType::F32) = (&case.gradients, E::TYPE) {
+        let inputs = case.inputs(&case.qk, &case.v);
+        let got: LshGradients<f32> = gpu.lsh_backward(&case.call, &case.options, &inputs, &gradients.dout)?;
+        let exact = exact_gradients(case, gradients, &got.buckets)?;
+        let expected = got.buckets == case.buckets;
+        judged = judged.and(judged_gradients(gradients, &exact, [got.dqk, got.dv], expected)?);
+    }
     let against = if theirs { EXPECTED } else { REFERENCE };
     Ok(Done::Compared { path: "scalar".into(), against, judged: judged.into() })
+}
+
+fn exact_gradients(case: &Lsh, gradients: &Gradients, buckets: &[u32]) -> Result<BoundedLshGradients> {
+    let inputs = case.inputs(&case.qk, &case.v);
+    let (call, options, storage) = (&case.call, &case.options, ElementType::F32);
+    Ok(reference::bounded_lsh_gradient(call, options, &inputs, &gradients.dout, buckets, storage)?)
+}
+
+/// dqk and dv against the file's, or against the reference.
+fn judged_gradients(
+    gradients: &Gradients,
+    exact: &BoundedLshGradients,
+    [dqk, dv]: [Vec<f32>; 2],
+    expected: bool,
+) -> Result<Judged> {
+    let of_gradient = |gradient: &Gradient| match gradient.name {
+        "dqk" => gradients::compared(gradient, &exact.dqk, &dqk, expected),
+        _ => gradients::compared(gradient, &exact.dv, &dv, expected),
+    };
+    let each = gradients.each.iter().map(of_gradient).collect::<Result<Vec<_>>>()?;
+    Ok(each.into_iter().reduce(Judged::and).expect("a case with gradients has one"))
 }
 
 fn expected(case: &Lsh) -> (Expected<'_>, f64) {
