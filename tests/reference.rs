@@ -15,6 +15,8 @@ mod gradient_bound;
 mod gradient_golden;
 #[path = "reference/harness.rs"]
 mod harness;
+#[path = "reference/masks.rs"]
+mod masks;
 #[path = "reference/oracles.rs"]
 mod oracles;
 #[path = "reference/properties.rs"]

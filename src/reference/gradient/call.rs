@@ -6,6 +6,7 @@ use crate::pattern::Pattern;
 use crate::reference::call::{Call, check_type};
 use crate::reference::exact::{Exact, solve};
 use crate::reference::rounding::{TINY, U};
+use crate::reference::terms::Made;
 use crate::reference::weights::{Query, product_error};
 use crate::score::{Known, Products};
 use crate::{Attention, AttentionShape, Element, Error, Inputs, Result, Strides};
@@ -71,9 +72,9 @@ impl<'a> GradientCall<'a> {
         let pair = self.call.pair(at, j as usize);
         let one = Known { score: 1.0, error: 0.0 };
         let mut all = Derivatives { score: product, slope: one, elements: vec![], products: vec![] };
-        let mut tensor = 0;
+        let (mut tensor, mut made) = (0, Made::of(product));
         for (rule, tensors) in self.call.terms() {
-            let before = all.score;
+            let before = made.known;
             let slope = rule.slope(before.score, &pair, tensors);
             let slope = Known { score: slope, error: rule.slope_error(before, &pair, tensors) };
             all.slope = times(all.slope, slope);
@@ -84,11 +85,10 @@ impl<'a> GradientCall<'a> {
             }
             let own = rule.elements(before, &pair, tensors).into_iter();
             all.elements.extend(own.map(|(own, n, by)| Derivative { tensor: tensor + own, n, by }));
-            let score = rule.score(before.score, &pair, tensors);
-            all.score = Known { score, error: rule.error(before, score, &pair, tensors) };
+            made = made.with(rule, &pair, tensors);
             tensor += rule.tensors(self.shape()).len();
         }
-        all
+        Derivatives { score: made.finished(), ..all }
     }
 }
 
