@@ -115,6 +115,7 @@ pub(super) fn attention(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result
     };
     let pattern = with_tensors(pattern, file, &shape)?;
     pattern.check(&shape.extent()).context("pattern")?;
+    distances::check_kept(Distances::of_case(keys)?, file, &call, &pattern, &tensors.terms)?;
 
     let full = [shape.batch, shape.heads, shape.q_len, shape.value_dim];
     let out = file.need("out")?;

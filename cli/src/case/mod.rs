@@ -19,7 +19,7 @@ mod tables;
 pub(crate) use attention::{Attention, Gradient, Gradients, Places, pattern_tensors};
 pub(crate) use layer::{Layer, LayerOp};
 pub(crate) use linear::Linear;
-pub(crate) use lsh::Lsh;
+pub(crate) use lsh::{Lsh, LshCall, OP as LSH};
 pub(crate) use tables::{Made, Table};
 
 use crate::tensors::{self, Tensors};
@@ -74,7 +74,7 @@ impl Case {
         let op = text_of(&keys, "op")?;
         let content = match op.as_str() {
             "attention" => attention::attention(&file, &keys)?,
-            "lsh_attention" => lsh::lsh(&file, &keys)?,
+            LSH => lsh::lsh(&file, &keys)?,
             "linear_attention" => linear::linear(&file, &keys)?,
             "layer_norm" | "rms_norm" => layer::norm(&file, &keys, &op)?,
             "rotary" => layer::rotary(&file, &keys)?,
