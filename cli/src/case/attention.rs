@@ -107,7 +107,7 @@ pub(super) fn attention(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result
     let allowance = super::allowance(keys, "out")?.unwrap_or(0.0);
     let (call, tensors) = inputs(file, keys)?;
     let shape = call.shape;
-    let json = keys.get("pattern").context("pattern: need one, got none")?;
+    let json = keys.get("pattern").filter(|json| !json.is_null()).context("pattern: need one, got none")?;
     let pattern = match pattern::from_json(json) {
         Ok(pattern) => pattern,
         Err(Unusable::Unsupported(reason)) => return Ok(Content::Unsupported(reason)),

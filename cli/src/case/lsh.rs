@@ -1,5 +1,6 @@
 //! Cases of LSH attention.
 
+use super::attention::TERM_GRADIENTS;
 use super::{Content, flag_of, number_of, size_of, unknown};
 use crate::distances::{self, Distances};
 use crate::score::{self, Terms};
@@ -30,8 +31,8 @@ pub(crate) struct LshCall {
     /// f32, `[B, H, L, D]`.
     pub(crate) attention: Attention,
     pub(crate) options: LshOptions,
-    /// The type of qk and v in the file.
-    pub(crate) element: ElementType,
+    /// The types of qk and v in the file.
+    elements: [ElementType; 2],
     pub(crate) qk: Vec<f32>,
     pub(crate) v: Vec<f32>,
     projections: Vec<f32>,
@@ -63,7 +64,7 @@ pub(crate) const OP: &str = "lsh_attention";
 
 /// Reads a case of the op `lsh_attention`. What it leaves out is as [`LshOptions`] has it.
 pub(super) fn lsh(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
-    let given = match LshCall::new(file, keys)? {
+    let given = match LshCall::new(file, keys, &[])? {
         Ok(given) => given,
         Err(reason) => return Ok(Content::Unsupported(reason)),
     };
@@ -95,22 +96,33 @@ pub(super) fn lsh(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Conte
 }
 
 impl LshCall {
-    /// The call of a file that holds a case of LSH attention, with expected values or without; none of any other file.
+    /// The call of a file that holds a case of LSH attention, with expected values or without; none of a file of attention, or without a case.
     pub(crate) fn of_file(bytes: &[u8]) -> Result<Option<Self>> {
         let file = Tensors::parse(bytes)?;
-        let keys = file.metadata("case").and_then(|text| serde_json::from_str(text).ok());
-        match keys {
-            Some(Value::Object(keys)) if keys.get("op").is_some_and(|op| op == OP) => {
-                Self::new(&file, &keys)?.map(Some).map_err(anyhow::Error::msg)
+        let case = file.metadata("case").and_then(|text| serde_json::from_str::<Value>(text).ok());
+        let Some(Value::Object(keys)) = case else { return Ok(None) };
+        match keys.get("op").and_then(Value::as_str) {
+            Some(OP) => {
+                let gradients = [&["dout", "dqk", "dv"][..], &TERM_GRADIENTS].concat();
+                Self::new(&file, &keys, &gradients)?.map(Some).map_err(anyhow::Error::msg)
             }
-            _ => Ok(None),
+            None | Some("attention") => Ok(None),
+            Some(other) => {
+                bail!("metadata `case`: need a case of attention or of LSH attention, got `{other}`")
+            }
         }
     }
 
-    /// What is given of a case; or why it is not supported.
-    fn new(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Result<Self, String>> {
-        let (known_keys, tensors) =
-            ([&KEYS[..], &score::KEYS, &distances::KEYS].concat(), [&TENSORS[..], &score::TENSORS].concat());
+    /// The type of qk and v, which a kernel has in one type.
+    pub(crate) fn element(&self) -> Result<ElementType> {
+        let [qk, v] = self.elements;
+        if qk == v { Ok(qk) } else { Err(wrong("v", format!("{qk}, as qk"), v)) }
+    }
+
+    /// What is given of a case; or why it is not supported. `results`: tensors that do not matter.
+    fn new(file: &Tensors<'_>, keys: &Map<String, Value>, results: &[&str]) -> Result<Result<Self, String>> {
+        let known_keys = [&KEYS[..], &score::KEYS, &distances::KEYS].concat();
+        let tensors = [&TENSORS[..], &score::TENSORS, results].concat();
         let reason = refused(file, keys).or_else(|| unknown(file, keys, &known_keys, &tensors));
         if let Some(reason) = reason {
             return Ok(Err(reason));
@@ -123,10 +135,7 @@ impl LshCall {
             return Err(wrong("v", "[B, H, L, dv]", format!("{:?}", v.shape)));
         };
         v.expect(&[b, h, l, dv], "[B, H, L, dv]")?;
-        let (element, other) = (qk.element()?, v.element()?);
-        if element != other {
-            return Err(wrong("v", format!("{element}, as qk"), other));
-        }
+        let elements = [qk.element()?, v.element()?];
         let shape = AttentionShape::new(b, h, l, d).value_dim(dv);
         let (score, terms) = score::of_file(keys, file, &shape)?;
         let attention = shape.score(score);
@@ -147,7 +156,7 @@ impl LshCall {
         });
         let (key_mask, projections) = (key_mask.transpose()?, rotations.floats()?);
         let (qk, v) = (qk.floats()?, v.floats()?);
-        Ok(Ok(Self { attention, options, element, qk, v, projections, key_mask, terms }))
+        Ok(Ok(Self { attention, options, elements, qk, v, projections, key_mask, terms }))
     }
 
     /// The tensors, with qk and v of any element type.

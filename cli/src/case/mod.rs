@@ -26,6 +26,7 @@ use crate::tensors::{self, Tensors};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 use std::path::Path;
+use wgpu_attention_models::FAMILIES;
 
 /// A golden case.
 #[derive(Debug)]
@@ -82,7 +83,10 @@ impl Case {
             "alibi_slopes" => tables::alibi_slopes(&file, &keys)?,
             "relative_buckets" => tables::relative_buckets(&file, &keys)?,
             "feed_forward" => layer::feed_forward(&file, &keys)?,
-            "model" => Content::Model(bytes),
+            "model" => match text_of(&keys, "family")?.as_str() {
+                family if FAMILIES.contains(&family) => Content::Model(bytes),
+                family => Content::Unsupported(format!("family `{family}` is not there yet")),
+            },
             other => Content::Unsupported(format!("op `{other}` is not there yet")),
         };
         Ok(Self { name, op, content })

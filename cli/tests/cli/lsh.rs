@@ -28,6 +28,8 @@ fn a_key_mask_of_lsh() {
     assert_passes(&Scratch::new("lsh-mask"), "key_mask", &file);
 }
 
+type Change = fn(&mut File);
+
 #[test]
 fn terms_of_lsh() {
     // One chunk holds every position; d = 1, so that keys are 1 or -1.
@@ -83,22 +85,22 @@ fn terms_of_lsh() {
         &|f| drop(f.tensors.remove("sinks")),
     ];
     faults.iter().for_each(|fault| assert_eq!(verdict(*fault).0, "fail"));
-    let refused: [(&dyn Fn(&mut File), &str); 3] = [
+    let refused: [(Change, &str); 3] = [
         (
-            &|f| f.set_floats("r", &[1, 11, 1], &[0.0; 11]),
+            |f| f.set_floats("r", &[1, 11, 1], &[0.0; 11]),
             "relative: need none for LSH attention, where what it adds to a product would be divided by the norm of the key, got one",
         ),
         (
-            &|f| f.set_floats("seg_embed", &[2, 1, 1], &[0.0; 2]),
+            |f| f.set_floats("seg_embed", &[2, 1, 1], &[0.0; 2]),
             "segments: need none for LSH attention, where",
         ),
         (
-            &|f| f.case["dropout"] = json!(0.1),
+            |f| f.case["dropout"] = json!(0.1),
             "dropout: need none for LSH attention, where a pair may meet several times, and is drawn once",
         ),
     ];
     for (change, why) in refused {
-        let (status, reason) = verdict(change);
+        let (status, reason) = verdict(&change);
         assert!(status == "unsupported" && reason.contains(why), "{reason}");
     }
     let (status, reason) = verdict(&|f| f.set_floats("sinks", &[2], &[0.0; 2]));
@@ -182,7 +184,24 @@ fn run_takes_the_types_of_a_file_and_refuses_what_is_not_for_it() {
     file.case["dropout"] = json!(0.1);
     file.write(scratch.file("in.safetensors"));
     assert!(run(&scratch, &[]).refused(1).contains("dropout: need none for LSH attention"));
-    // Of another file the pattern has to be said.
+    // Gradients are results, too, and do not matter; another type of v does, and another op.
+    let (mut file, _) = means();
+    file.set_floats("dqk", &[1, 1, 6, 1], &[0.0; 6]);
+    file.case["expected_abs_error"] = json!({"dqk": 1e-6});
+    file.write(scratch.file("in.safetensors"));
+    run(&scratch, &[]).good();
+    let halves = [half::f16::ONE; 6].iter().flat_map(|x| x.to_le_bytes()).collect();
+    file.tensors.insert("v".into(), (Dtype::F16, vec![1, 1, 6, 1], halves));
+    file.write(scratch.file("in.safetensors"));
+    assert!(run(&scratch, &[]).refused(1).contains("tensor `v`: need f32, as qk, got f16"));
+    file.case["op"] = json!("linear_attention");
+    file.write(scratch.file("in.safetensors"));
+    let error = run(&scratch, &["--pattern", "full"]).refused(1);
+    assert!(
+        error.contains("need a case of attention or of LSH attention, got `linear_attention`"),
+        "{error}"
+    );
+    // Of a file of attention the pattern has to be said.
     File::golden("onnx_attention_4d").write(scratch.file("in.safetensors"));
     assert!(run(&scratch, &[]).refused(1).contains("--pattern: need one"));
 }

@@ -173,6 +173,9 @@ impl Sizes {
     }
 }
 
+/// The families that [`run`] knows.
+pub const FAMILIES: [&str; 5] = ["bert", "gpt2", "t5", "transfoxl", "xlnet"];
+
 /// The states that a file expects of the model in it, and what its own pattern gives, on any machine.
 pub fn run<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
     match file.family()? {
@@ -181,9 +184,7 @@ pub fn run<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
         "t5" => t5(machine, file),
         "transfoxl" => transfoxl(machine, file),
         "xlnet" => xlnet(machine, file),
-        other => {
-            Err(format!("family: need `bert`, `gpt2`, `t5`, `transfoxl` or `xlnet`, found `{other}`").into())
-        }
+        other => Err(format!("family: need one of {}, found `{other}`", FAMILIES.join(", ")).into()),
     }
 }
 

@@ -40,8 +40,9 @@ impl Explain {
             case.context("need a case of LSH attention, got none: say --pattern and --len of other attention")
         });
         let case = case.with_context(|| input.display().to_string())?;
+        let element = case.element().with_context(|| input.display().to_string())?;
         let device = self.adapter.best()?.ok_or_else(devices::none_there)?;
-        let call = case.attention.storage(Storage::all(case.element));
+        let call = case.attention.storage(Storage::all(element));
         let plan = device.open(self.path)?.kernels().lsh(&call, case.options.clone())?;
         let (said, options) = (plan.explain(), plan.options());
         let AttentionShape { batch, heads, q_len, head_dim, value_dim, .. } = call.shape;
@@ -49,7 +50,7 @@ impl Explain {
             op: crate::case::LSH,
             qk: [batch, heads, q_len, head_dim],
             v: [batch, heads, q_len, value_dim],
-            dtype: case.element.name(),
+            dtype: element.name(),
             score: call.score.to_string(),
             score_tensors: score_tensors(&call),
             rounds: options.rounds,

@@ -19,8 +19,9 @@ impl Run {
             let file = self.call.input.display();
             anyhow::bail!("{option}: need none, as {file} is a case of LSH attention, got one");
         }
-        let out = self.output_type.map_or(case.element, ElementType::from);
-        typed!(case.element, I => typed!(out, O => self.run_lsh_typed::<I, O>(case)))
+        let element = self.call.named(case.element())?;
+        let out = self.output_type.map_or(element, ElementType::from);
+        typed!(element, I => typed!(out, O => self.run_lsh_typed::<I, O>(case)))
     }
 
     fn run_lsh_typed<I: Element, O: Element>(&self, case: &LshCall) -> Result<bool> {

@@ -36,8 +36,9 @@ pub(super) async fn prepare<'g, E: Element>(
         LshBuffers::new(whole(&qk), whole(&v), whole(&out)).buckets(whole(&buckets)).order(whole(&order));
     let buffers = terms.iter().fold(buffers, |buffers, (name, term)| buffers.tensor(name, whole(term)));
     let call = checked(gpu.device(), "bind", || plan.bind(buffers)).await??;
+    let of_terms: usize = tensors.terms.iter().map(|(_, values)| size_of_val(&values[..])).sum();
     let bytes = Bytes {
-        tensors: ((qk_len + v_len + out_len) * E::TYPE.size_bytes()) as u64,
+        tensors: ((qk_len + v_len + out_len) * E::TYPE.size_bytes() + of_terms) as u64,
         mask: 0,
         scratch: plan.explain().scratch_bytes,
     };

@@ -15,7 +15,7 @@ use ElementType::{Bf16, F16, F32};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Suite {
-    /// Under two minutes on a software adapter: one head, short sequences, every kernel, some scores
+    /// Two to three minutes per software adapter: one head, short sequences, every kernel, some scores
     Quick,
     /// Every pattern from 512 to 65536, published workloads by name, decoding, published scores
     Standard,
@@ -46,7 +46,7 @@ impl Suite {
             cold_bytes: 256 << 20,
         };
         match self {
-            Self::Quick => Rules { max_s: 1.2, cold_bytes: 32 << 20, ..rules },
+            Self::Quick => Rules { max_s: 0.8, cold_bytes: 32 << 20, ..rules },
             Self::Standard | Self::Full => rules,
         }
     }
