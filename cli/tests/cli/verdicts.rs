@@ -80,6 +80,37 @@ fn masks_that_meet_are_judged() {
     assert_eq!(verdict(&scratch, &wrong).0, "fail");
 }
 
+/// The same where keys are sorted by their buckets: a query whose every other key is masked twice has its own, at the penalty.
+#[test]
+fn masks_that_meet_in_lsh_attention_are_judged() {
+    let scratch = Scratch::new("masks-lsh");
+    let bias = [0.0, MIN, MIN, 0.0, MIN, 0.0, MIN, MIN, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+    // Of the distances 3 to -3; masked are 1, -1 and -2.
+    let by_distance = [0.0, 0.0, MIN, 0.0, MIN, MIN, 0.0];
+    let of = |penalty: f32, bias: &[f32], by_distance: &[f32], out: &[f32], lse: &[f32]| {
+        let keys = json!({
+            "rounds": 1, "chunk": 4, "buckets": [2], "look_back": 0, "norm_eps": 1e-6, "first_distance": 3, "self_penalty": penalty
+        });
+        let tensors: [(&str, &[usize], &[f32]); 7] = [
+            ("qk", &[1, 1, 4, 1], &[0.0; 4]),
+            ("v", &[1, 1, 4, 1], &[1.0, 2.0, 4.0, 8.0]),
+            ("rotations", &[1, 1, 1, 1], &[1.0]),
+            ("bias", &[4, 4], bias),
+            ("distance_bias", &[1, 7], by_distance),
+            ("out", &[1, 1, 4, 1], out),
+            ("lse", &[1, 1, 4], lse),
+        ];
+        verdict(&scratch, &case("lsh_attention", keys, &tensors)).0
+    };
+    let (out, lse) = ([8.0, 2.0, 1.0, 1.5], [0.0, -1e5, 0.0, 2f32.ln()]);
+    assert_eq!(of(-1e5, &bias, &by_distance, &out, &lse), "pass");
+    assert_eq!(of(-1e5, &bias, &by_distance, &[8.0, 2.01, 1.0, 1.5], &lse), "fail");
+    // Where the penalty is a mask, too, a row of masks is the mean of all.
+    let lowest = MIN.next_up();
+    assert_eq!(of(MIN, &[MIN; 16], &[MIN; 7], &[3.75; 4], &[lowest; 4]), "pass");
+    assert_eq!(of(MIN, &[MIN; 16], &[MIN; 7], &[3.75, 3.75, 3.75, 3.76], &[lowest; 4]), "fail");
+}
+
 #[test]
 fn what_is_not_compared_is_no_pass() {
     let scratch = Scratch::new("partial");
@@ -96,6 +127,16 @@ fn what_is_not_compared_is_no_pass() {
     // What is wrong is wrong.
     file.change("out", 0, |x| x + 0.1);
     assert_eq!(verdict(&scratch, &file).0, "fail");
+
+    // Of query 1 alone nothing is said at all.
+    let mut alone = of_zeros(json!({"scale": 1.0}), &[("q", &[1, 1, 1, 1], &[3e38])]);
+    alone.set_floats("out", &[1, 1, 1, 1], &[4.0]);
+    assert_eq!(verdict(&scratch, &alone).0, "unsupported");
+    let (input, output) = (scratch.file("case.safetensors"), scratch.file("out.safetensors"));
+    let run = ["run", "--pattern", "full", "--scale", "1", "--check", "--input", &input, "--output", &output];
+    let outcome = wgpu_attention(run);
+    assert!(outcome.code == 1 && outcome.stdout.starts_with("check: NOTHING to compare, "), "{outcome:?}");
+    assert!(outcome.stderr.contains("error: the result could not be compared"), "{outcome:?}");
 
     // Gradients likewise: those of query 0 are compared, dk and dv of keys that both see are not.
     let shapes = [("dq", [1, 1, 2, 1]), ("dk", [1, 1, 4, 1])];
