@@ -128,7 +128,7 @@ fn pull(batch: u32, head: u32, i: u32, j: vec4<u32>, record: vec4<f32>, products
     var kept = attended;
     if (SCORES_NEED_POSITIONS) {
         let pairs = pairs_of(batch, head, i, j);
-        s = score(pairs, products);
+        s = no_lower(score(pairs, products));
         if (SCORES_MAY_DROP) { kept = kept & !removed; }
         slope = score_slope(pairs, products);
     }

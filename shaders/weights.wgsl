@@ -97,7 +97,7 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
     let pairs = pairs_of(at.batch, at.head, own_i, j);
     var s = segmented(at, j, related(at, pairs, products(at, j)));
     if (SCORES_NEED_POSITIONS) {
-        s = score(pairs, s);
+        s = no_lower(score(pairs, s));
         if (SCORES_MAY_DROP) { kept = kept & !removed; }
     }
     let p = select(vec4(0.0), own_over_l * weight(s, own_m, own_over_l), kept);

@@ -17,6 +17,8 @@ mod gradient_golden;
 mod harness;
 #[path = "reference/lsh_gradient.rs"]
 mod lsh_gradient;
+#[path = "reference/masks.rs"]
+mod masks;
 #[path = "reference/oracles.rs"]
 mod oracles;
 #[path = "reference/properties.rs"]

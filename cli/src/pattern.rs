@@ -28,7 +28,8 @@ impl LoweringArgs {
     }
 }
 
-fn parse(text: &str) -> Result<AnyPattern, String> {
+/// A pattern as an argument.
+pub(crate) fn parse(text: &str) -> Result<AnyPattern, String> {
     match text.strip_prefix('@') {
         Some(path) => {
             let text =

@@ -63,6 +63,17 @@ impl Kind {
 }
 
 impl ScoreArgs {
+    /// The first of the options that was given.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        let each = [
+            ("--score", self.score.is_some()),
+            ("--scale", self.scale.is_some()),
+            ("--softcap", self.softcap.is_some()),
+            ("--alibi", self.alibi.is_some()),
+        ];
+        each.into_iter().find(|(_, given)| *given).map(|(name, _)| name)
+    }
+
     /// As the library takes it; what needs a tensor of a file is added by [`with_tensors`].
     pub(crate) fn score(&self) -> Score {
         let alibi = self.alibi.map(|kind| kind.alibi(self.alibi_symmetric));

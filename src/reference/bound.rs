@@ -22,9 +22,14 @@
 //!        + |scale| sum' |q_c k_jc|     sum' over what is subnormal in its storage and may be read as 0
 //!        + 2^-126 (2 d + sum |k_jc| + |q_c|)   flushed products and partial sums; flushed elements of q or k times the factor
 //! terms    as each term of the score derives for itself (`src/score/NAME.rs`): it takes the score and the error
-//!          before it, and adds its own
-//! clamp    u |s|                       at f32's end: a score is kept above f32::MIN, which says that a pair is left out
+//!          before it, and adds its own; two biases are added to each other first, then to the score
+//! lowest   0 where s + delta <= L      L = -(2 - 2^-22) 2^127, next above f32::MIN, which says that a pair is left out: what terms
+//!                                      made is kept at L or above, in the kernel and in the reference (`terms.rs`)
+//!          s - L at least              where a sum on the way may pass f32's range downwards: then a kernel has L, whatever is added later
 //! ```
+//!
+//! So two masks of f32::MIN that meet are one of L: beside a finite score its weight is 0, and where a row has nothing else, all its
+//! scores are equal.
 //!
 //! Where the score is scale q . k alone, it is kept in base 2 (the factor log2(e) is in q); with terms in base e.
 //!
@@ -100,7 +105,8 @@
 //! # Where nothing is promised
 //!
 //! The bound is infinite, which [`verify`](super::verify()) counts as *unspecified*, where
-//! - f32 may overflow on the way: |scale| log2(e) max(1, |q|) or log2(e) A_j reaches 2^127; a score passes f32's range;
+//! - f32 may overflow on the way: |scale| log2(e) max(1, |q|) or log2(e) A_j reaches 2^127; a score passes f32's range upwards, be it
+//!   before a later term takes it back; what has passed it downwards is then multiplied, or changed by a term of the caller's;
 //!   in base 2 two scores of a row are more than f32::MAX / log2(e) apart; m max |v_jc| reaches 2^127;
 //! - the result may pass the range of the output's element type;
 //! - K u reaches 1/2 (at 2^21 to 2^22 keys): the worst case of such a sum in f32 is of the size of its terms.

@@ -1,7 +1,7 @@
 //! What the kernels must compute: attention in f64, by the formula, and how far a kernel may be from it.
 //!
 //! ```text
-//! S_i   = { j : keep(i, j), and no term of the score removes the pair }
+//! S_i   = { j : keep(i, j), and no term of the score removes the pair }         scores: none below that next above f32::MIN
 //! lse_i = ln sum_{j in S_i} exp(score(i, j))
 //! o_i   = sum_{j in S_i} exp(score(i, j) - lse_i) v_j          S_i empty: o_i = 0, lse_i = f32::MIN; with dropout keep_ij / (1 - rate) v_j
 //! ```

@@ -98,12 +98,14 @@ pub struct Report {
     /// Elements of these rows for which nothing is promised (infinite bound: overflow of f32). They are not compared; 0 in
     /// any sane call.
     pub unspecified: usize,
+    /// Of those compared, elements where NaN or infinity was due and came. A check that compared nothing else has seen no number.
+    pub not_finite: usize,
     /// The element of `out` with the largest error / bound; `None` if no element was compared.
     pub worst_out: Option<Worst>,
     /// The same for `lse`.
     pub worst_lse: Option<Worst>,
     /// At least one element was compared, unless there is none, and each is within its bound; where NaN or infinity is due,
-    /// it is not finite.
+    /// it is not finite. An lse that another system computed is met by NaN where it is NaN, by the same infinity where it is one.
     pub pass: bool,
 }
 
@@ -135,7 +137,15 @@ impl Report {
     }
 
     pub(super) fn empty() -> Self {
-        Self { rows_checked: 0, compared: 0, unspecified: 0, worst_out: None, worst_lse: None, pass: true }
+        Self {
+            rows_checked: 0,
+            compared: 0,
+            unspecified: 0,
+            not_finite: 0,
+            worst_out: None,
+            worst_lse: None,
+            pass: true,
+        }
     }
 
     /// The verdict over all rows: where nothing was compared although there are elements, nothing was proven.
@@ -156,7 +166,10 @@ impl Report {
         let (ratio, within) = match (got.is_finite(), expected.is_finite()) {
             (true, true) if error == 0.0 => (0.0, true),
             (true, true) => (error / bound, error <= bound),
-            (false, false) => (0.0, true),
+            (false, false) => {
+                self.not_finite += 1;
+                (0.0, true)
+            }
             _ => (f64::INFINITY, false),
         };
         self.pass &= within;
@@ -170,10 +183,21 @@ impl Report {
             rows_checked: self.rows_checked + other.rows_checked,
             compared: self.compared + other.compared,
             unspecified: self.unspecified + other.unspecified,
+            not_finite: self.not_finite + other.not_finite,
             worst_out: worse(self.worst_out, other.worst_out),
             worst_lse: worse(self.worst_lse, other.worst_lse),
             pass: self.pass && other.pass,
         }
+    }
+
+    /// Notes an lse of a row that another system has as NaN or an infinity, if it is another here.
+    pub(super) fn with_strange_lse(mut self, position: Position, lse: Option<(f64, f64)>) -> Self {
+        let same = |(got, expected): &(f64, f64)| got == expected || got.is_nan() && expected.is_nan();
+        if let Some((got, expected)) = lse.filter(|lse| !lse.1.is_finite() && !same(lse)) {
+            let worst = Worst { position, column: None, got, expected, bound: 0.0, ratio: f64::INFINITY };
+            (self.pass, self.worst_lse) = (false, worse(self.worst_lse, Some(worst)));
+        }
+        self
     }
 
     /// Compares one row. `got` and `expected` are `[dv]`.
@@ -247,7 +271,7 @@ pub fn verify<Q: Element, KV: Element, O: Element>(
 ) -> Result<Report> {
     let attention = attention.into();
     let call = Call::new(&attention, inputs, pattern)?;
-    compare(&call, &GotRows::new(&attention, &got)?, options, &|_, row| row)
+    compare(&call, &GotRows::new(&attention, &got)?, options, false, &|_, row| row)
 }
 
 /// Compares a kernel's output with what another system computed, under the bound of [`row`](super::row()) plus
@@ -273,24 +297,32 @@ pub fn compare_expected<Q: Element, KV: Element, O: Element>(
         check_exact("expected.lse", lse.len(), shape.len_lse())?;
     }
     let call = Call::new(&attention, inputs, pattern)?;
-    compare(&call, &GotRows::new(&attention, &got)?, options, &|at, mut row| {
+    let expected_lse = expected.lse.is_some();
+    compare(&call, &GotRows::new(&attention, &got)?, options, expected_lse, &|at, mut row| {
         let n = at.row(shape);
         row.out = expected.out[n * width..(n + 1) * width].iter().map(|&x| f64::from(x)).collect();
         if let Some(lse) = expected.lse {
             row.lse = f64::from(lse[n]);
             if row.kept > 0 {
-                row.lse_bound += row.lse.abs() * 2f64.powi(-24);
+                row.lse_bound += of_f32(row.lse);
             }
         }
         row
     })
 }
 
-/// `expect` turns the reference's row into the expected one.
+/// How far a number that was rounded to f32 may be off.
+pub(super) fn of_f32(x: f64) -> f64 {
+    // Where it is NaN or an infinity there is nothing to allow.
+    if x.is_finite() { x.abs() * 2f64.powi(-24) } else { 0.0 }
+}
+
+/// `expect` turns the reference's row into the expected one; `expected_lse`: with an lse that is not the reference's.
 fn compare(
     call: &Call<'_>,
     got: &GotRows<'_>,
     options: VerifyOptions<'_>,
+    expected_lse: bool,
     expect: &(dyn Fn(Position, Row) -> Row + Sync),
 ) -> Result<Report> {
     let allowance = options.allowance;
@@ -302,7 +334,10 @@ fn compare(
         let out = got.row(at).zip(&row.out).zip(&row.bound);
         let out = out.map(|((got, &expected), &bound)| (got, expected, bound + allowance));
         let lse = got.lse(at).map(|lse| (lse, row.lse, row.lse_bound + allowance));
-        Ok(Report::of_row(at, out, lse))
+        // The reference's own NaN says no more than that the row is not finite.
+        let strange = lse.filter(|(.., bound)| expected_lse && bound.is_finite());
+        Ok(Report::of_row(at, out, lse)
+            .with_strange_lse(at, strange.map(|(got, expected, _)| (got, expected))))
     };
     let rows = options.rows.positions(call.shape);
     rows.par_iter().map(check).try_reduce(Report::empty, |a, b| Ok(a.merge(b))).map(Report::concluded)

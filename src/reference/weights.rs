@@ -159,20 +159,7 @@ pub(super) fn score_errors(call: &Call<'_>, at: Position, exact: &Exact) -> Vec<
 /// Section 1: delta of a key. Not finite where nothing can be said.
 fn score_error(call: &Call<'_>, q: &Query, at: Position, j: u32, product: f64) -> f64 {
     let product = Known { score: product, error: product_error(call, q, at, j) };
-    clamped(call.attention, call.known(product, at, j))
-}
-
-/// Section 1, `clamp`: the error of a score with its last step.
-pub(super) fn clamped(attention: &Attention, known: Known) -> f64 {
-    if attention.score.is_plain() {
-        return known.error;
-    }
-    // Kept above f32::MIN, by one place, whatever rounding makes of it on that side; on the other it may overflow.
-    let largest = f64::from(f32::MAX);
-    if known.score.abs() > largest + 2f64.powi(102) || known.score + known.error > largest {
-        return f64::INFINITY;
-    }
-    known.error + if known.score.abs() > 0.5 * HUGE { U * known.score.abs() } else { 0.0 }
+    call.known(product, at, j).error
 }
 
 /// Whether score - maximum may overflow in base 2.

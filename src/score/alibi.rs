@@ -155,9 +155,14 @@ impl Rule for Alibi {
         self.slopes == Slopes::Given
     }
 
-    /// A distance past 2^24 and the product: two roundings; then the addition.
+    /// A distance past 2^24 and the product: two roundings; then the addition. A product past f32's range is an infinity, from which the
+    /// score before does not lead back.
     fn error(&self, before: Known, after: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
         let term = self.term(at, tensors).abs();
+        let largest = f64::from(f32::MAX);
+        if term * (1.0 + 2.0 * U) > largest && after > -largest {
+            return f64::INFINITY;
+        }
         let flush = if term == 0.0 { 0.0 } else { 2.0 * TINY };
         before.error + 2.0 * U * term + U * (after.abs() + before.error) + flush
     }

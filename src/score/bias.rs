@@ -7,10 +7,12 @@ use crate::{AttentionShape, BiasStrides, Result};
 use std::borrow::Cow;
 
 /// Adds an f32 tensor, `bias`, broadcast over any of `[B, H, Lq, Lk]` by zero strides. An element of minus infinity removes
-/// its pair from S. Large negative numbers are ordinary biases: the crate's own masks are exact.
+/// its pair from S. Large negative numbers are ordinary biases: the crate's own masks are exact. Two that meet below f32's range are one at
+/// its end: see [`Score`](super::Score).
 ///
 /// A score may have two, of which the [second](Self::second) has the tensor `second_bias`: one that all heads share and one by
-/// distance, say, of which neither is copied to the size of the other. Each is a buffer: gradients with two take 9 in a stage, and so do
+/// distance, say, of which neither is copied to the size of the other. Their numbers are added to each other first, then to the score: -1e9 and 1e9
+/// leave it as it is. Each is a buffer: gradients with two take 9 in a stage, and so do
 /// some outputs with more terms, one more than WebGPU promises. `Gpu` asks for as many as the adapter has.
 ///
 /// ```
@@ -112,6 +114,14 @@ impl Rule for Bias {
 
     fn error(&self, before: Known, after: f64, _: &Pair<'_>, _: &Tensors<'_>) -> f64 {
         added(before, after)
+    }
+
+    fn number(&self, at: &Pair<'_>, tensors: &Tensors<'_>) -> Option<f64> {
+        Some(self.value(at, tensors))
+    }
+
+    fn is_number(&self) -> bool {
+        true
     }
 
     /// 1.

@@ -322,6 +322,10 @@ impl Rule for Custom {
     fn scales(&self) -> bool {
         matches!(self.slope, Slope::Given(..))
     }
+
+    fn adds(&self) -> bool {
+        matches!(self.slope, Slope::One)
+    }
 }
 
 impl Debug for Custom {

@@ -34,7 +34,7 @@ pub use custom::{Custom, CustomPair};
 pub use dropout::Dropout;
 pub use relative::Relative;
 pub use rule::TermTensor;
-pub(crate) use rule::{Known, Pair, Products, Rule, TensorGradient};
+pub(crate) use rule::{Known, Pair, Products, Rule, TensorGradient, added};
 pub use segments::Segments;
 pub use sinks::Sinks;
 pub use softcap::Softcap;
@@ -44,6 +44,10 @@ use crate::{AttentionShape, BiasStrides, Error, Result};
 use std::hash::{Hash, Hasher};
 
 /// The score of every pair of a call: scale q . k, and terms.
+///
+/// A score that terms take below f32's range, as two masks of `f32::MIN` do that meet, is the lowest score, next above `f32::MIN`. Such a pair
+/// weighs nothing beside a score within the range; a row that has no other pair is the mean of its values, and has the gradients of that
+/// mean. A score above the range makes its row NaN.
 ///
 /// ```
 /// use wgpu_attention::{Alibi, AttentionShape, Score};

@@ -98,14 +98,14 @@ pub(super) const TINY: f64 = f32::MIN_POSITIVE as f64;
 /// Below it, an element of k or q may be read as 0, in the storage that has the fewest numbers (f16).
 pub(super) const SUBNORMAL: f64 = 1.0 / 16384.0;
 
+/// Two units in the last place at f32's end are 2^105; no finite result of one rounding is further off than one of them.
+const LAST_PLACE: f64 = (1u128 << 104) as f64;
+
 /// The error of `after`, the score `before` with an f32 number added: one addition, and the flush of a number that is not
-/// normal; infinite where f32 may overflow.
-pub(super) fn added(before: Known, after: f64) -> f64 {
-    // f32::MIN itself is fine: what rounding adds to it stays below half of its last place.
-    if after.abs() > f64::from(f32::MAX) + 2f64.powi(102) {
-        return f64::INFINITY;
-    }
-    before.error + U * (after.abs() + before.error) + if after == 0.0 { 0.0 } else { TINY }
+/// normal. What lies past f32's range is the business of whoever puts terms together.
+pub(crate) fn added(before: Known, after: f64) -> f64 {
+    let rounding = (U * (after.abs() + before.error)).min(LAST_PLACE);
+    before.error + rounding + if after == 0.0 { 0.0 } else { TINY }
 }
 
 /// A term of the score. `tensors` are those of [`tensors`](Self::tensors), or of [`constants`](Self::constants), in order.
@@ -176,8 +176,21 @@ pub(crate) trait Rule {
     fn score(&self, before: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64;
 
     /// How far the kernel's score with this term may be from the formula's, given how far the one without it may be;
-    /// infinite where f32 may overflow. `after` is what [`score`](Self::score) gives for `before`.
+    /// infinite where f32 may overflow on the way to it. `after` is what [`score`](Self::score) gives for `before`; where that is past
+    /// f32's range is seen to by whoever asks.
     fn error(&self, before: Known, after: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64;
+
+    /// The number of the caller's that the term adds, if that is all it does: numbers of terms that stand one behind the other are added up
+    /// before the score is, for -1e9 and 1e9 would take its digits with them.
+    fn number(&self, at: &Pair<'_>, tensors: &Tensors<'_>) -> Option<f64> {
+        let _ = (at, tensors);
+        None
+    }
+
+    /// Whether [`number`](Self::number) gives one.
+    fn is_number(&self) -> bool {
+        false
+    }
 
     /// The derivative of the score with this term by the score without it.
     fn slope(&self, before: f64, at: &Pair<'_>, tensors: &Tensors<'_>) -> f64 {
@@ -239,6 +252,11 @@ pub(crate) trait Rule {
 
     /// Whether that derivative is not 1: the term does more than add something.
     fn scales(&self) -> bool;
+
+    /// Whether a kernel's score of minus infinity stays that with this term, for it adds a number.
+    fn adds(&self) -> bool {
+        !self.scales()
+    }
 
     /// Its parameters, if it has any.
     fn params(&self, shape: &AttentionShape) -> Option<Block> {

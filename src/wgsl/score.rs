@@ -31,6 +31,7 @@ pub(super) fn constants(header: Header, score: &Score) -> Header {
 /// The function `score`, and what it calls. `ends`: functions of a kernel's own that act before the first term, and behind the last.
 pub(super) fn texts(score: &Score, ends: Option<[&str; 2]>) -> Vec<String> {
     let step = |name: &str| format!("    s = {name}_score(pairs, s);\n");
+    let rules: Vec<_> = pair_rules(score).filter(|rule| !rule.in_product()).collect();
     let mut text = String::from("// The terms of the score, one after the other.\n");
     text += "fn score(pairs: Pairs, products: vec4<f32>) -> vec4<f32> {\n    var s = products;\n";
     if score.rules().any(|rule| rule.may_remove()) {
@@ -40,7 +41,7 @@ pub(super) fn texts(score: &Score, ends: Option<[&str; 2]>) -> Vec<String> {
         text += "    spoilt = vec4(false);\n";
     }
     text.extend(ends.map(|ends| step(ends[0])));
-    text.extend(pair_rules(score).filter(|rule| !rule.in_product()).map(|rule| step(rule.name())));
+    text.extend((0..rules.len()).map(|n| with_term(&rules, n)));
     text.extend(ends.map(|ends| step(ends[1])));
     text += "    return s;\n}\n";
     let mut texts = vec![text];
@@ -73,6 +74,25 @@ fn pair_rules(score: &Score) -> impl Iterator<Item = &dyn Rule> {
     score.rules().filter(|rule| rule.is_of_pairs())
 }
 
+/// The line that puts the n-th of these terms into the score. Numbers that stand one behind the other are added up first: the last of them has the
+/// line of all.
+fn with_term(rules: &[&dyn Rule], n: usize) -> String {
+    let is_number = |n: usize| rules.get(n).is_some_and(|rule| rule.is_number());
+    let name = rules[n].name();
+    let has_neighbour = is_number(n + 1) || (n > 0 && is_number(n - 1));
+    if !is_number(n) || !has_neighbour {
+        return format!("    s = {name}_score(pairs, s);\n");
+    }
+    if is_number(n + 1) {
+        return String::new();
+    }
+    let first = (0..n).rev().take_while(|n| is_number(*n)).last().unwrap_or(n);
+    let numbers = rules[first..=n].iter();
+    let sum =
+        numbers.fold("vec4(0.0)".into(), |sum: String, rule| format!("{}_score(pairs, {sum})", rule.name()));
+    format!("    s += {sum};\n")
+}
+
 /// The function `score_slope`: the derivative of `score` by the product, or by what a pair reads of a tensor, by the chain rule. `ends` as in
 /// [`texts`], of which the first has a slope, and the last says what becomes of all that.
 pub(super) fn slope(score: &Score, tensor: Option<&str>, ends: Option<[&str; 2]>) -> String {
@@ -92,12 +112,12 @@ pub(super) fn slope(score: &Score, tensor: Option<&str>, ends: Option<[&str; 2]>
     if let Some([first, _]) = ends {
         text += &format!("    slope *= {first}_slope(pairs, s);\n    s = {first}_score(pairs, s);\n");
     }
-    for (n, rule) in rules[..end].iter().enumerate() {
+    for n in 0..end {
         if let Some(factor) = factor(n) {
             writeln!(text, "    slope *= {factor}(pairs, s);").expect("writing to a String succeeds");
         }
         if n + 1 < end {
-            writeln!(text, "    s = {}_score(pairs, s);", rule.name()).expect("writing to a String succeeds");
+            text += &with_term(&rules, n);
         }
     }
     text.extend(ends.map(|[_, last]| format!("    slope = {last}_slope(pairs, slope);\n")));

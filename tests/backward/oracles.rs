@@ -5,7 +5,10 @@ use crate::support::{drawn_dout, gradient_bounds, gradients_within};
 use wgpu_attention::reference::gradient::{BoundOptions, bounded};
 use wgpu_attention::reference::layer::Bounded;
 use wgpu_attention::reference::{Kind, Tensors};
-use wgpu_attention::{AttentionShape, BiasStrides, Causal, Full, PairPredicate, Score, Site};
+use wgpu_attention::{
+    AttentionShape, BiasStrides, Causal, Custom, Full, Inputs, PairPredicate, Position, Score, Site,
+    WeightsOptions,
+};
 
 fn run(case: &Case, tensors: &Tensors<f32, f32>, dout: &[f32]) -> GradOutcome<f32> {
     run_backward(&gpu_with(case.options), &case.attention, &tensors.inputs(), dout, &case.parts(), 1)
@@ -190,4 +193,36 @@ fn heads_in_another_order() {
     let one = run(&case, &tensors, &dout);
     let other = run(&case, &turned, &halves(&dout));
     assert_eq!((other.dq, other.dk, other.dv), (halves(&one.dq), halves(&one.dk), halves(&one.dv)));
+}
+
+/// A row whose every key has a mask of f32::MIN, or two that meet, has the gradients of the mean of its values, as one of -1e9 has; and the weights
+/// of a mean.
+#[test]
+fn rows_of_masks_have_the_gradients_of_a_mean() {
+    // Two biases need more buffers than a device promises: the other mask is a text.
+    let text = "fn mask_score(pairs: Pairs, s: vec4<f32>) -> vec4<f32> { return s - select(vec4(0.0), vec4(3e38), pairs.i == 1u); }";
+    let mask = Custom::adds("mask", text, |s, at| if at.i == 1 { s - f64::from(3e38f32) } else { s });
+    let score = Score::new().bias(BiasStrides::broadcast([1, 1, 3, 4])).with(mask);
+    let attention = AttentionShape::new(1, 1, 3, 1).kv_len(4).score(score);
+    let (k, v) = ([0.5f32, -1.0, 2.0, 0.25], [1.0f32, 2.0, 4.0, 8.0]);
+    let bias = [[f32::MIN; 4], [f32::MIN; 4], [-1e9; 4]].concat();
+    let inputs = Inputs::new(&[0.0f32; 3], &k, &v).tensor("bias", &bias);
+    for i in 0..3 {
+        let mut dout = [0.0f32; 3];
+        dout[i] = 1.0;
+        let gpu = gpu_with(Default::default());
+        let got = gpu.attention_backward_with::<_, _, _, f32>(&attention, &inputs, &dout, &Full, &["bias"]);
+        let got = got.unwrap_or_else(|e| panic!("{e}"));
+        let ds = v.map(|v| (v - 3.75) / 4.0);
+        let dq = ds.iter().zip(k).map(|(ds, k)| ds * k).sum::<f32>();
+        assert!((got.dq[i] - dq).abs() < 1e-6, "query {i}: {got:?}");
+        let d_bias = &got.tensor("bias").expect("it was asked for")[4 * i..][..4];
+        for ((dv, d_bias), ds) in got.dv.iter().zip(d_bias).zip(ds) {
+            assert!((dv - 0.25).abs() < 1e-6 && (d_bias - ds).abs() < 1e-6, "query {i}: {got:?}");
+        }
+        let (rows, options) = ([Position { batch: 0, head: 0, i }], WeightsOptions::default());
+        let weights = gpu.attention_weights(&attention, &inputs, &Full, &rows, options);
+        let weights = weights.unwrap_or_else(|e| panic!("{e}")).weights.expect("asked for by default");
+        assert!(weights.iter().all(|p| (p - 0.25).abs() < 1e-6), "query {i}: {weights:?}");
+    }
 }

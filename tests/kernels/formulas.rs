@@ -3,7 +3,7 @@
 use crate::support::{Case, gpu_with, run};
 use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{
-    Attention, AttentionShape, BiasStrides, Causal, Full, Inputs, Options, Parts, Pattern, Score,
+    Attention, AttentionShape, Bias, BiasStrides, Causal, Full, Inputs, Options, Parts, Pattern, Score,
 };
 
 /// What a call gives under each kind of tile, with one workgroup and with two for the keys.
@@ -117,6 +117,47 @@ fn lse_of_biases_near_the_end_of_f32() {
             // f32::MIN itself, and the number next to it, which it counts as, are equals; the others are alone.
             close(lse[1], floor.into(), place);
             close(out[1], if floor <= f32::MIN.next_up() { 34.5 } else { 5.0 }, 2e-5);
+        }
+    }
+}
+
+/// Two masks of f32::MIN that meet weigh nothing beside a score; where a row has nothing else, its scores are equal, one next above
+/// f32::MIN: the mean of the values.
+#[test]
+fn masks_that_meet() {
+    let len = 70;
+    let strides = BiasStrides { query: len as isize, key: 1, ..Default::default() };
+    let score = Score::new().bias(strides).with(Bias::second(strides));
+    let attention = AttentionShape::new(1, 1, len, 1).q_len(2).score(score);
+    let mut bias = vec![f32::MIN; 2 * len];
+    bias[5] = 0.0;
+    // Of query 1 the sums differ, and all are below f32::MIN.
+    let second: Vec<f32> = (0..2 * len).map(|n| if n == 5 { 1.0 } else { -1e36 * (n + 1) as f32 }).collect();
+    let values: Vec<f32> = (0..len).map(|j| j as f32).collect();
+    let zeros = vec![0.0f32; len];
+    let inputs = Inputs::new(&[0.0f32; 2], &zeros, &values).tensor("bias", &bias);
+    for (out, lse) in results(&attention, &inputs.tensor("second_bias", &second), &Full) {
+        assert_eq!((out[0], lse[0], lse[1]), (5.0, 1.0, f32::MIN.next_up()));
+        close(out[1], 34.5, 2e-5);
+    }
+}
+
+/// Biases that take each other back leave the score: they are added to each other first.
+#[test]
+fn biases_that_take_each_other_back() {
+    let strides = BiasStrides::broadcast([1, 1, 1, 4]);
+    let score = Score::new().bias(strides).with(Bias::second(strides));
+    let attention = AttentionShape::new(1, 1, 4, 1).q_len(1).score(score);
+    let (k, v) = ([0.5f32, -1.0, 2.0, 0.25], [1.0f32, 2.0, 4.0, 8.0]);
+    let weights = k.map(|k| f64::from(k).exp());
+    let sum: f64 = weights.iter().sum();
+    let mean = weights.iter().zip(v).map(|(weight, v)| weight * f64::from(v)).sum::<f64>() / sum;
+    for huge in [1e9f32, 1e30, 3e38] {
+        let (first, second) = ([-huge, 0.0, huge, 0.0], [huge, 0.0, -huge, 0.0]);
+        let inputs = Inputs::new(&[1.0f32], &k, &v).tensor("bias", &first).tensor("second_bias", &second);
+        for (out, lse) in results(&attention, &inputs, &Full) {
+            close(lse[0], sum.ln(), 2e-6);
+            close(out[0], mean, 1e-5);
         }
     }
 }

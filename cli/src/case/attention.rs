@@ -107,7 +107,7 @@ pub(super) fn attention(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result
     let allowance = super::allowance(keys, "out")?.unwrap_or(0.0);
     let (call, tensors) = inputs(file, keys)?;
     let shape = call.shape;
-    let json = keys.get("pattern").context("pattern: need one, got none")?;
+    let json = keys.get("pattern").filter(|json| !json.is_null()).context("pattern: need one, got none")?;
     let pattern = match pattern::from_json(json) {
         Ok(pattern) => pattern,
         Err(Unusable::Unsupported(reason)) => return Ok(Content::Unsupported(reason)),
@@ -115,6 +115,7 @@ pub(super) fn attention(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result
     };
     let pattern = with_tensors(pattern, file, &shape)?;
     pattern.check(&shape.extent()).context("pattern")?;
+    distances::check_kept(Distances::of_case(keys)?, file, &call, &pattern, &tensors.terms)?;
 
     let full = [shape.batch, shape.heads, shape.q_len, shape.value_dim];
     let out = file.need("out")?;

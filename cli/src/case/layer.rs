@@ -117,7 +117,16 @@ pub(super) fn activation(file: &Tensors<'_>, keys: &Map<String, Value>) -> Resul
     if let Some(reason) = unknown(file, keys, &["activation"], &["x", "out"]) {
         return Ok(Content::Unsupported(reason));
     }
-    layer(file, keys, LayerOp::Activation(text_of(keys, "activation")?.parse()?), &["x"])
+    match activation_of(keys)? {
+        Ok(activation) => layer(file, keys, LayerOp::Activation(activation), &["x"]),
+        Err(reason) => Ok(Content::Unsupported(reason)),
+    }
+}
+
+/// The activation by its name, or why it is not supported.
+fn activation_of(keys: &Map<String, Value>) -> Result<Result<Activation, String>> {
+    let name = text_of(keys, "activation")?;
+    Ok(name.parse().map_err(|_| format!("activation `{name}` is not there yet")))
 }
 
 /// Reads a case of the op `feed_forward`.
@@ -127,6 +136,10 @@ pub(super) fn feed_forward(file: &Tensors<'_>, keys: &Map<String, Value>) -> Res
     if let Some(reason) = unknown(file, keys, &KEYS, &TENSORS) {
         return Ok(Content::Unsupported(reason));
     }
+    let activation = match activation_of(keys)? {
+        Ok(activation) => activation,
+        Err(reason) => return Ok(Content::Unsupported(reason)),
+    };
     let [rows, width] = rows(file)?;
     let (weights, axis) = match keys.get("weights").map(Value::as_str) {
         None | Some(Some("in_out")) => (WeightOrder::InOut, 1),
@@ -138,10 +151,8 @@ pub(super) fn feed_forward(file: &Tensors<'_>, keys: &Map<String, Value>) -> Res
         return Err(wrong("w1", "[width of x, hidden width] or its transpose", format!("{:?}", w1.shape)));
     };
     let (gated, bias) = (file.find("w3").is_some(), file.find("b1").is_some());
-    let shape = FeedForwardShape::new(rows, width, hidden, text_of(keys, "activation")?.parse()?)
-        .weights(weights)
-        .gated(gated)
-        .bias(bias);
+    let shape =
+        FeedForwardShape::new(rows, width, hidden, activation).weights(weights).gated(gated).bias(bias);
     shape.check()?;
     let into = if weights == WeightOrder::InOut { [width, hidden] } else { [hidden, width] };
     let back = [into[1], into[0]];

@@ -19,13 +19,14 @@ mod tables;
 pub(crate) use attention::{Attention, Gradient, Gradients, Places, pattern_tensors};
 pub(crate) use layer::{Layer, LayerOp};
 pub(crate) use linear::Linear;
-pub(crate) use lsh::Lsh;
+pub(crate) use lsh::{Lsh, LshCall, OP as LSH};
 pub(crate) use tables::{Made, Table};
 
 use crate::tensors::{self, Tensors};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 use std::path::Path;
+use wgpu_attention_models::FAMILIES;
 
 /// A golden case.
 #[derive(Debug)]
@@ -74,7 +75,7 @@ impl Case {
         let op = text_of(&keys, "op")?;
         let content = match op.as_str() {
             "attention" => attention::attention(&file, &keys)?,
-            "lsh_attention" => lsh::lsh(&file, &keys)?,
+            LSH => lsh::lsh(&file, &keys)?,
             "linear_attention" => linear::linear(&file, &keys)?,
             "layer_norm" | "rms_norm" => layer::norm(&file, &keys, &op)?,
             "rotary" => layer::rotary(&file, &keys)?,
@@ -82,7 +83,10 @@ impl Case {
             "alibi_slopes" => tables::alibi_slopes(&file, &keys)?,
             "relative_buckets" => tables::relative_buckets(&file, &keys)?,
             "feed_forward" => layer::feed_forward(&file, &keys)?,
-            "model" => Content::Model(bytes),
+            "model" => match text_of(&keys, "family")?.as_str() {
+                family if FAMILIES.contains(&family) => Content::Model(bytes),
+                family => Content::Unsupported(format!("family `{family}` is not there yet")),
+            },
             other => Content::Unsupported(format!("op `{other}` is not there yet")),
         };
         Ok(Self { name, op, content })

@@ -1,9 +1,9 @@
 //! A call whose tensors are those of a file: `run` and `weights`.
 
 use crate::case::pattern_tensors;
-use crate::distances::DistanceArgs;
+use crate::distances::{self, DistanceArgs};
 use crate::element::Dtype;
-use crate::pattern::{self, PatternArgs};
+use crate::pattern;
 use crate::score::{self, ScoreArgs, Terms};
 use crate::shapes::attention_shape;
 use crate::tensors::{self, Tensor, Tensors, wrong};
@@ -15,11 +15,13 @@ use wgpu_attention::{AnyPattern, Attention, ElementType, Layout, Storage};
 /// The call.
 #[derive(Debug, Args)]
 pub(super) struct FileCall {
-    #[command(flatten)]
-    pub(super) pattern: PatternArgs,
+    /// The pattern: short (`causal`, `window:before=511,after=0`, `causal & key_lengths:lengths=[40,64]`), as JSON
+    /// (`{"kind": "window", "before": 511, "after": 0}`), or `@FILE`, which holds either
+    #[arg(long, short, value_name = "PATTERN", value_parser = pattern::parse)]
+    pattern: Option<AnyPattern>,
     /// The file with the tensors
     #[arg(long, short, value_name = "FILE")]
-    input: PathBuf,
+    pub(super) input: PathBuf,
     #[command(flatten)]
     score: ScoreArgs,
     #[command(flatten)]
@@ -52,9 +54,31 @@ pub(super) struct Job {
 }
 
 impl FileCall {
-    /// The file's bytes, and the call; `out` is in the type of q unless given. Errors name the file.
-    pub(super) fn read(&self, out: Option<Dtype>) -> Result<(Vec<u8>, Job)> {
-        self.read_as(|file| self.job(file, &file.need("v")?, out))
+    /// The call of these bytes of the file; `out` is in the type of q unless given. Errors name the file.
+    pub(super) fn job_of(&self, bytes: &[u8], out: Option<Dtype>) -> Result<Job> {
+        self.named(Tensors::parse(bytes).and_then(|file| self.job(&file, &file.need("v")?, out)))
+    }
+
+    /// The pattern, which a call of attention needs.
+    pub(super) fn pattern(&self) -> Result<&AnyPattern> {
+        self.pattern.as_ref().context("--pattern: need one, got none")
+    }
+
+    /// The first option that was given although it says something of attention that LSH attention does not have, or that its file says.
+    pub(super) fn not_for_lsh(&self) -> Option<&'static str> {
+        let is_given = [
+            ("--pattern", self.pattern.is_some()),
+            ("--first-distance", self.distances.distances().is_some()),
+            ("--layout", matches!(self.layout, Axes::Blhd)),
+            ("--kv-dtype", self.kv_dtype.is_some()),
+        ];
+        let of_score = self.score.given();
+        is_given.into_iter().find(|(_, given)| *given).map(|(name, _)| name).or(of_score)
+    }
+
+    /// An error that names the file.
+    pub(super) fn named<T>(&self, read: Result<T>) -> Result<T> {
+        read.with_context(|| self.input.display().to_string())
     }
 
     /// The same where v does not matter: of one element per key, and read from nowhere.
@@ -68,8 +92,7 @@ impl FileCall {
 
     fn read_as(&self, job: impl FnOnce(&Tensors<'_>) -> Result<Job>) -> Result<(Vec<u8>, Job)> {
         let bytes = tensors::read(&self.input)?;
-        let job = Tensors::parse(&bytes).and_then(|file| job(&file));
-        let job = job.with_context(|| self.input.display().to_string())?;
+        let job = self.named(Tensors::parse(&bytes).and_then(|file| job(&file)))?;
         Ok((bytes, job))
     }
 
@@ -91,10 +114,11 @@ impl FileCall {
             score::with_tensors(self.score.score(), self.distances.distances(), file, &shape)?;
         let call = shape.score(score).storage(Storage::all(q_type).kv(kv).out(out)).layout(layout);
         call.check()?;
-        let pattern = self.pattern.pattern.clone();
+        let pattern = self.pattern()?.clone();
         note_unused(file, &pattern, &terms);
         let tensors = pattern_tensors(&pattern, file, &shape)?;
         let pattern = pattern.with_tensors(&tensors);
+        distances::check_kept(self.distances.distances(), file, &call, &pattern, &terms)?;
         Ok(Job { call, pattern, terms, axes: q.shape.len() })
     }
 }

@@ -87,9 +87,9 @@ fn run_adds_both() {
     close(&File::read(&output), "out", &out);
     close(&File::read(&output), "lse", &lse);
 
-    // Without clipping two distances have no element, and their pairs show it.
-    let nothing = run(&["--first-distance", "4"]);
-    assert!(nothing.stdout.contains("not finite"), "{nothing:?}");
+    // Without clipping two distances have no element.
+    let error = run(&["--first-distance", "4"]).refused(1);
+    assert!(error.contains("tensor `distance_bias`: need the distances from -3 to 5"), "{error}");
     let error = run(&["--first-distance", "4", "--score", "second_bias:key=1"]).refused(1);
     assert!(error.contains("tensor `distance_bias`: need none, as the score has a `second_bias`"), "{error}");
 }

@@ -118,6 +118,7 @@ fn malformed_files() {
         ),
         ("block_0", |f| layout(f, 0, &[1, 1, 1]), "Blocks.block: need at least 1, got 0"),
         ("no_pattern", |f| drop(keys(f).remove("pattern")), "pattern: need one, got none"),
+        ("null_pattern", |f| f.case["pattern"] = Value::Null, "pattern: need one, got none"),
         ("pattern_text", |f| f.case["pattern"] = json!("full"), "pattern: "),
         (
             "pattern_parameter",

@@ -192,3 +192,21 @@ impl File {
         self.set_floats(name, &shape, &values);
     }
 }
+
+/// A case of our own making.
+pub(crate) fn case(op: &str, keys: Value, tensors: &[(&str, &[usize], &[f32])]) -> File {
+    let mut file = File { case: keys, ..Default::default() };
+    (file.case["op"], file.case["name"]) = (op.into(), op.into());
+    tensors.iter().for_each(|(name, shape, values)| file.set_floats(name, shape, values));
+    file
+}
+
+/// Passes in every element type, on the reference and on an adapter.
+pub(crate) fn assert_passes(scratch: &Scratch, name: &str, file: &File) {
+    let path = scratch.file(&format!("{name}.safetensors"));
+    file.write(&path);
+    let lines =
+        wgpu_attention(["verify", &path, "--json", "--adapter", "0", "--dtype", "f32,f16,bf16"]).json();
+    assert_eq!(lines.len(), 4, "{name}: {lines:?}");
+    lines.iter().for_each(|line| assert_eq!(line["status"], "pass", "{name}: {line}"));
+}

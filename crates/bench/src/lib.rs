@@ -4,7 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `record.rs`, `sound.rs` | the JSON that a run writes; what it may not say |
-//! | `cases.rs`, `scores.rs`, `suites.rs` | what is computed; the scores by name; which cases, and how long each may take |
+//! | `cases.rs`, `scores.rs`, `suites/` | what is computed; the scores by name; which cases, and how long each may take |
 //! | `call.rs`, `check.rs` | one call on a device, step by step; what it gave, against the reference |
 //! | `subject/` | a case on a device: uploaded, verified, ready |
 //! | `clock.rs`, `timestamps.rs`, `stats.rs` | samples by two clocks; the device's clock; statistics |

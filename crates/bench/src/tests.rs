@@ -137,11 +137,20 @@ fn a_fault_in_a_term_is_found_before_it_is_timed() -> Result<()> {
     let gpu = gpu.with_kernels(kernels);
     for (name, found) in [("alibi", true), ("t5", false)] {
         let attention = shape.score(score(name, &shape).expect("a score"));
-        let work = Work::Attention { attention, pattern: pattern("causal", 150).expect("a pattern") };
-        let (case, _) = measured(&gpu, work, Stop::default())?;
-        assert_eq!(case.status == Status::Failed, found, "{case:?}");
-        assert_eq!(case.hot.is_none(), found, "{case:?}");
-        assert_eq!(case.score.as_deref(), Some(name));
+        let options = LshOptions::new(2, 4, 32).causal(true);
+        let works = [
+            Work::Attention {
+                attention: attention.clone(),
+                pattern: pattern("causal", 150).expect("a pattern"),
+            },
+            Work::Lsh { attention, options },
+        ];
+        for work in works {
+            let (case, _) = measured(&gpu, work, Stop::default())?;
+            assert_eq!(case.status == Status::Failed, found, "{case:?}");
+            assert_eq!(case.hot.is_none(), found, "{case:?}");
+            assert_eq!(case.score.as_deref(), Some(name));
+        }
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The score of a pair with its derivatives, by the chain rule.
 
 use crate::reference::rounding::{TINY, U};
-use crate::reference::terms::Terms;
+use crate::reference::terms::{Made, Terms};
 use crate::score::{Known, Pair, Products};
 
 /// The terms of a score, one after the other, of a pair whose product is known; `slope` is what the product itself is
@@ -14,9 +14,9 @@ pub(in crate::reference) fn derivatives(
 ) -> Derivatives {
     let one = Known { score: 1.0, error: 0.0 };
     let mut all = Derivatives { score: product, slope, elements: vec![], products: vec![] };
-    let mut tensor = 0;
+    let (mut tensor, mut made) = (0, Made::of(product));
     for (rule, tensors) in terms.each() {
-        let before = all.score;
+        let before = made.known;
         let slope = rule.slope(before.score, pair, tensors);
         let slope = Known { score: slope, error: rule.slope_error(before, pair, tensors) };
         all.slope = times(all.slope, slope);
@@ -27,11 +27,10 @@ pub(in crate::reference) fn derivatives(
         }
         let own = rule.elements(before, pair, tensors).into_iter();
         all.elements.extend(own.map(|(own, n, by)| Derivative { tensor: tensor + own, n, by }));
-        let score = rule.score(before.score, pair, tensors);
-        all.score = Known { score, error: rule.error(before, score, pair, tensors) };
+        made = made.with(rule, pair, tensors);
         tensor += rule.tensors(pair.shape).len();
     }
-    all
+    Derivatives { score: made.finished(), ..all }
 }
 
 /// A product, rounded once where neither factor is 1.

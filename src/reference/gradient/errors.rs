@@ -6,7 +6,7 @@ use crate::Result;
 use crate::reference::bound::output_errors;
 use crate::reference::rounding::{E, HUGE, TINY, U, gamma, min_normal};
 use crate::reference::row::walked;
-use crate::reference::weights::{RowErrors, Shift, WeightFormat, clamped, weight_error};
+use crate::reference::weights::{RowErrors, Shift, WeightFormat, weight_error};
 use crate::reference::{Tiles, Walk};
 use crate::score::Known;
 
@@ -65,7 +65,7 @@ impl RowBound {
         if exact.keys.is_empty() {
             return Ok(Self::Nothing); // and nobody asks
         }
-        let deltas = row.pairs.iter().map(|pair| clamped(inner.attention, pair.by.score)).collect();
+        let deltas = row.pairs.iter().map(|pair| pair.by.score.error).collect();
         let walk = (&parts[..], chain);
         let Some(errors) = RowErrors::of_scores(exact, deltas, inner.attention, walk, route.weights) else {
             return Ok(Self::Nothing);
@@ -169,7 +169,7 @@ impl PairErrors {
     pub(super) fn new(call: &GradientCall<'_>, row: &Row, common: &Common, j: u32, pair: &Pair) -> Self {
         let (at, inner) = (row.at, &call.call);
         let (p, slope, score) = (pair.p, pair.by.slope, pair.by.score);
-        let (a, most, epsilon) = common.weight(row, p, score.score, clamped(inner.attention, score));
+        let (a, most, epsilon) = common.weight(row, p, score.score, score.error);
 
         let values = Values::new(call, row, j);
         let share = values.share;

@@ -114,7 +114,7 @@ impl Bounded {
     pub fn compare(&self, got: impl IntoIterator<Item: Into<f64>>, allowance: f64) -> Comparison {
         let got: Vec<f64> = got.into_iter().map(Into::into).collect();
         let mut worst: Option<Difference> = None;
-        let (mut within, mut compared, mut unspecified) = (true, 0, 0);
+        let (mut within, mut compared, mut unspecified, mut not_finite) = (true, 0, 0, 0);
         for (index, ((&expected, &bound), &got)) in self.out.iter().zip(&self.bound).zip(&got).enumerate() {
             let bound = bound + allowance;
             if bound == f64::INFINITY {
@@ -124,6 +124,7 @@ impl Bounded {
             compared += 1;
             let error = (got - expected).abs();
             let same = got == expected || (got.is_nan() && expected.is_nan());
+            not_finite += usize::from(same && !got.is_finite());
             // Finite first, then `<=`: a comparison that NaN passes is no comparison.
             within &= same || (got.is_finite() && error <= bound);
             let ratio = match error {
@@ -137,7 +138,7 @@ impl Bounded {
         }
         let (elements, given) = (self.out.len(), got.len());
         let pass = within && given == elements && (elements == 0 || compared > 0);
-        Comparison { elements, given, compared, unspecified, worst, pass }
+        Comparison { elements, given, compared, unspecified, not_finite, worst, pass }
     }
 }
 
@@ -152,6 +153,8 @@ pub struct Comparison {
     pub compared: usize,
     /// Elements of which nothing is promised (infinite bound): they are not compared. 0 in any sane call.
     pub unspecified: usize,
+    /// Of those compared, elements where NaN or an infinity was due and came. A check that compared nothing else has seen no number.
+    pub not_finite: usize,
     /// The element with the largest error / bound; `None` if no element was compared.
     pub worst: Option<Difference>,
     /// As many elements as there should be, each that is compared within its bound or the same NaN or infinity, and at least one

@@ -22,7 +22,8 @@ use super::meet::Meetings;
 use crate::reference::bound::{Bound, bound_of};
 use crate::reference::exact::{Exact, softmax};
 use crate::reference::rounding::{E, TINY, U, gamma, min_normal};
-use crate::reference::weights::{RowErrors, WeightFormat, clamped};
+use crate::reference::terms::no_lower;
+use crate::reference::weights::{RowErrors, WeightFormat};
 use crate::score::Known;
 use crate::{Attention, Position};
 use std::collections::HashMap;
@@ -91,7 +92,7 @@ fn score(call: &LshCall<'_>, q: &[f64], at: Position, j: usize, times: usize) ->
         known.score -= log;
         known.error += 4.0 * E + 4.0 * U * log + U * (known.score.abs() + known.error);
     }
-    known.error = clamped(attention, known);
+    let known = if attention.score.is_plain() { known } else { no_lower(known) };
     (product.known.score, known)
 }
 

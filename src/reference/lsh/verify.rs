@@ -7,7 +7,7 @@ use crate::Position;
 use crate::construct::constructed;
 use crate::inputs::check_len;
 use crate::lsh::{LshInputs, LshOptions};
-use crate::reference::verify::Report;
+use crate::reference::verify::{Report, of_f32};
 use crate::reference::{Expected, Rows};
 use crate::{Attention, Element, Error, Result};
 use rayon::prelude::*;
@@ -108,15 +108,20 @@ pub fn verify_lsh<E: Element, O: Element>(
         if let Some((expected, error)) = expected {
             let width = shape.value_dim;
             exact.out = expected.out[n * width..][..width].iter().map(|&x| f64::from(x)).collect();
-            exact.lse = expected.lse.map_or(exact.lse, |lse| f64::from(lse[n]));
-            bound.lse += exact.lse.abs() * 2f64.powi(-24);
+            if let Some(lse) = expected.lse {
+                exact.lse = f64::from(lse[n]);
+                // A row without keys has the number that says so.
+                bound.lse += if exact.keys.is_empty() { 0.0 } else { of_f32(exact.lse) };
+            }
             allowance = error;
         }
         let start = call.attention.out_strides().at(at.batch, at.head, at.i);
         let out = got.out[start..start + shape.value_dim].iter().zip(&exact.out).zip(&bound.out);
         let out = out.map(|((&got, &expected), &bound)| (got.into(), expected, bound + allowance));
         let lse = got.lse.map(|lse| (f64::from(lse[n]), exact.lse, bound.lse + allowance));
-        Report::of_row(*at, out, lse)
+        let expected_lse = expected.is_some_and(|(expected, _)| expected.lse.is_some());
+        let strange = lse.filter(|(.., bound)| expected_lse && bound.is_finite());
+        Report::of_row(*at, out, lse).with_strange_lse(*at, strange.map(|(got, expected, _)| (got, expected)))
     };
     let rows = rows.positions(shape);
     let rows_report = rows.par_iter().map(check).reduce(Report::empty, Report::merge).concluded();

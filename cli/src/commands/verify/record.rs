@@ -43,7 +43,7 @@ pub(super) struct Record {
     /// Rows compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rows: Option<usize>,
-    /// Elements of these rows for which nothing is promised (NaN or infinity in an input).
+    /// Elements of these rows for which nothing is promised (f32, or the element type, may overflow): they are not compared.
     #[serde(skip_serializing_if = "is_none_or_zero")]
     pub(super) unspecified: Option<usize>,
     /// What the file has and this did not compare.
@@ -65,6 +65,8 @@ pub(super) struct Judged {
     /// Elements compared.
     compared: usize,
     unspecified: usize,
+    /// Of those compared, NaN and infinities that were due and came.
+    not_finite: usize,
     worst: Option<f64>,
     at: Option<Element>,
     /// What is wrong, where that is not an element past its bound.
@@ -79,10 +81,12 @@ impl Judged {
     /// Rows of attention.
     pub(super) fn rows(report: &Report) -> Self {
         Self {
-            pass: report.pass,
+            // Where nothing was compared nothing is wrong: whether other tensors of the case show something is seen at the end.
+            pass: report.pass || report.compared == 0,
             rows: report.rows_checked,
             compared: report.compared,
             unspecified: report.unspecified,
+            not_finite: report.not_finite,
             worst: Some(report.ratio()),
             at: check::worst(report)
                 .map(|it| Element::new(check::place(&it), it.1.got, it.1.expected, it.1.bound)),
@@ -105,15 +109,27 @@ impl Judged {
         let missing = (found.given != found.elements)
             .then(|| format!("{name}: need {} elements, got {}", found.elements, found.given));
         Self {
-            pass: found.pass,
+            pass: found.pass || (found.compared == 0 && missing.is_none()),
             rows: found.elements / shape.last().copied().unwrap_or(1).max(1),
-            compared: found.worst.map_or(0, |_| found.elements),
-            unspecified: 0,
+            compared: found.compared,
+            unspecified: found.unspecified,
+            not_finite: found.not_finite,
             worst: Some(found.worst.map_or(0.0, |worst| worst.ratio)),
             at: found.worst.map(|it| Element::new(place(it.index), it.got, it.expected, it.bound)),
             reason: missing,
             unknown: None,
             partly: None,
+        }
+    }
+
+    /// Why a result that is not wrong proves nothing, if so.
+    fn saw_no_number(&self) -> Option<&'static str> {
+        match (self.compared, self.compared == self.not_finite) {
+            (0, _) => Some("nothing is promised for any element: f32 or the element type may overflow"),
+            (_, true) if self.pass => {
+                Some("no number to compare: every element is NaN or infinite, as the expected one is")
+            }
+            _ => None,
         }
     }
 
@@ -146,6 +162,7 @@ impl Judged {
             rows: self.rows + other.rows,
             compared: self.compared + other.compared,
             unspecified: self.unspecified + other.unspecified,
+            not_finite: self.not_finite + other.not_finite,
             worst: worse.0,
             at: worse.1,
             reason: self.reason.or(other.reason),
@@ -163,6 +180,15 @@ pub(super) enum Status {
     Partial,
     Fail,
     Unsupported,
+}
+
+/// An error / bound, in a few characters.
+fn ratio(worst: f64) -> String {
+    match worst {
+        f64::MAX.. => "infinite".into(),
+        1e4.. => format!("{worst:.2e}"),
+        _ => format!("{worst:.4}"),
+    }
 }
 
 /// One element: numbers as text, for JSON has no NaN.
@@ -192,17 +218,19 @@ impl Record {
         self.rows = Some(judged.rows);
         self.unspecified = Some(judged.unspecified);
         self.worst = judged.worst.map(|ratio| ratio.min(f64::MAX));
+        let no_number = judged.saw_no_number();
         self.reason = judged.reason;
-        if judged.compared == 0 && judged.rows > 0 && self.reason.is_none() {
-            self.status = Status::Unsupported;
-            self.reason =
-                Some("nothing is promised for any element: f32 or the element type may overflow".into());
-            self.worst = None;
+        if let (Some(why), true, None) = (no_number, judged.rows > 0, &self.reason) {
+            (self.status, self.reason, self.worst) = (Status::Unsupported, Some(why.into()), None);
         }
-        if let (Status::Pass, Some(unknown)) = (self.status, judged.unknown) {
+        if self.status == Status::Pass && judged.unspecified > 0 {
+            self.status = Status::Partial;
+        }
+        let right = matches!(self.status, Status::Pass | Status::Partial);
+        if let (true, Some(unknown)) = (right, judged.unknown) {
             self = self.because(Status::Unsupported, unknown);
         }
-        if let (Status::Pass, Some(what)) = (self.status, judged.partly) {
+        if let (Status::Pass | Status::Partial, Some(what)) = (self.status, judged.partly) {
             (self.status, self.not_compared) = (Status::Partial, Some(what));
         }
         self.at = judged.at;
@@ -238,11 +266,8 @@ impl Record {
         match (&self.reason, self.worst, &self.at) {
             (Some(reason), ..) => line += &format!("  {reason}"),
             (None, Some(worst), Some(at)) => {
-                line += &format!(
-                    "  error/bound {worst:.4} at {} against {}",
-                    at.place,
-                    self.against.unwrap_or("-")
-                );
+                let (ratio, against) = (ratio(worst), self.against.unwrap_or("-"));
+                line += &format!("  error/bound {ratio} at {} against {against}", at.place);
                 if self.status == Status::Fail {
                     line += &format!(": got {}, expected {}, bound {}", at.got, at.expected, at.bound);
                 }

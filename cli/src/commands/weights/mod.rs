@@ -96,7 +96,7 @@ impl Weights {
             }
         }
         if let Some(path) = &self.svg {
-            let title = format!("Attention weights, {}", self.call.pattern.pattern.to_json());
+            let title = format!("Attention weights, {}", self.call.pattern()?.to_json());
             write_whole(path, heat::svg(&found, &title).as_bytes())?;
             eprintln!("wrote {}", path.display());
         }
@@ -142,7 +142,7 @@ impl Weights {
         };
         let metadata = [
             ("made_by", concat!("wgpu-attention ", env!("CARGO_PKG_VERSION")).to_owned()),
-            ("pattern", self.call.pattern.pattern.to_json()),
+            ("pattern", self.call.pattern()?.to_json()),
             ("batch", json!(found.batch).to_string()),
             ("heads", json!(found.heads).to_string()),
             ("rows", json!(found.rows).to_string()),

@@ -22,6 +22,10 @@ pub(super) async fn prepare<'g, E: Element>(
         buffer(gpu, name, bytemuck::cast_slice(values), BufferUsages::STORAGE).await
     };
     let (qk, v) = (upload("qk", &tensors.q).await?, upload("v", &tensors.v).await?);
+    let mut terms = vec![];
+    for (name, values) in &tensors.terms {
+        terms.push((*name, buffer(gpu, name, bytemuck::cast_slice(values), BufferUsages::STORAGE).await?));
+    }
     let out = poisoned(gpu, "out", out_len, E::TYPE).await?;
     // A call has buckets and order in any case: here they are the caller's, so that they can be compared.
     let places = options.len_buckets(&shape);
@@ -30,9 +34,11 @@ pub(super) async fn prepare<'g, E: Element>(
     let whole = Buffer::as_entire_buffer_binding;
     let buffers =
         LshBuffers::new(whole(&qk), whole(&v), whole(&out)).buckets(whole(&buckets)).order(whole(&order));
+    let buffers = terms.iter().fold(buffers, |buffers, (name, term)| buffers.tensor(name, whole(term)));
     let call = checked(gpu.device(), "bind", || plan.bind(buffers)).await??;
+    let of_terms: usize = tensors.terms.iter().map(|(_, values)| size_of_val(&values[..])).sum();
     let bytes = Bytes {
-        tensors: ((qk_len + v_len + out_len) * E::TYPE.size_bytes()) as u64,
+        tensors: ((qk_len + v_len + out_len) * E::TYPE.size_bytes() + of_terms) as u64,
         mask: 0,
         scratch: plan.explain().scratch_bytes,
     };
@@ -44,6 +50,7 @@ pub(super) async fn prepare<'g, E: Element>(
         let order: Vec<u32> = read(gpu, "order", &order, places).await?;
         let got = LshGot::new(&out, &buckets).order(&order[..]);
         let inputs = LshInputs::new(&tensors.q, &tensors.v);
+        let inputs = tensors.terms.iter().fold(inputs, |inputs, (name, term)| inputs.tensor(name, term));
         let rows =
             sample(shape.len_lse(), options.rounds * 2 * options.chunk * (shape.head_dim + shape.value_dim));
         let report = verify_lsh(&attention, &options, &inputs, got, rows, None)?;

@@ -5,6 +5,7 @@ use crate::case::Linear;
 use crate::commands::verify::record::Judged;
 use crate::tensors::rounded;
 use anyhow::Result;
+use wgpu_attention::reference::layer::Bounded;
 use wgpu_attention::reference::{self, Rows};
 use wgpu_attention::{Element, ElementType, Gpu, KernelPath, Storage};
 
@@ -19,10 +20,10 @@ pub(super) fn on_cpu(case: &Linear) -> Result<Judged> {
     for ((got, expected), name) in features.iter().zip(&case.features).zip(["q_features", "k_features"]) {
         let Some((expected, allowance)) = expected else { continue };
         // The file's numbers are rounded to f32.
-        let off = |(got, expected): (&f64, &f32)| (got - f64::from(*expected)).abs() > allowance + 1e-12;
-        if let Some(n) = got.iter().zip(expected).position(off) {
-            judged.fail(format!("{name}: element {n}: got {}, expected {}", got[n], expected[n]));
-        }
+        let mut exact = Bounded::exact(expected);
+        exact.bound.fill(1e-12);
+        let found = exact.compare(got.iter().copied(), *allowance);
+        judged = judged.beside(Judged::tensor(name, &[expected.len()], &found));
     }
     Ok(judged)
 }

@@ -1,25 +1,26 @@
 //! Cases of LSH attention.
 
 use super::{Done, EXPECTED, REFERENCE, gradients, narrow};
-use crate::case::{Gradient, Gradients, Lsh};
+use crate::case::{Gradient, Gradients, Lsh, LshCall};
 use crate::commands::verify::record::Judged;
 use crate::tensors::rounded;
 use anyhow::Result;
+use std::borrow::Cow;
 use wgpu_attention::reference::{self, BoundedLshGradients, Expected, LshGot, LshReport, Rows};
 use wgpu_attention::{Element, ElementType, Gpu, KernelPath, LshGradients, LshOutput, Storage};
 
 /// The reference, given the case's buckets, against the expected values; and the case's buckets against the reference's,
 /// wherever no rounding can change them.
 pub(super) fn on_cpu(case: &Lsh) -> Result<Judged> {
-    let inputs = case.inputs(&case.qk, &case.v);
-    let exact = reference::lsh_with_buckets(&case.call, &case.options, &inputs, &case.buckets)?;
+    let LshCall { attention, options, qk, v, .. } = &case.given;
+    let (inputs, buckets) = (case.given.inputs(qk, v), buckets(case)?);
+    let exact = reference::lsh_with_buckets(attention, options, &inputs, &buckets)?;
     let (out, lse) = (narrow(&exact.out), narrow(&exact.lse));
-    let got = LshGot::new(&out, &case.buckets).lse(lse_of(case, &lse));
-    let report =
-        reference::verify_lsh(&case.call, &case.options, &inputs, got, Rows::All, Some(expected(case)))?;
+    let got = LshGot::new(&out, &buckets).lse(lse_of(case, &lse));
+    let report = reference::verify_lsh(attention, options, &inputs, got, Rows::All, Some(expected(case)))?;
     let judged = judged(case, &report);
     let Some(gradients) = &case.gradients else { return Ok(judged) };
-    let exact = exact_gradients(case, gradients, &case.buckets)?;
+    let exact = exact_gradients(case, gradients, &buckets)?;
     let got = [narrow(&exact.dqk.out), narrow(&exact.dv.out)];
     Ok(judged.and(judged_gradients(gradients, &exact, got, true)?))
 }
@@ -30,44 +31,56 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Lsh) -> Result<Done> {
     if let Some(path @ KernelPath::Cooperative) = gpu.kernels().options().path {
         return Ok(Done::Unsupported(format!("LSH attention has no {path} kernel")));
     }
-    let (qk, v) = match (rounded::<E>("qk", &case.qk), rounded::<E>("v", &case.v)) {
+    let LshCall { attention, options, qk, v, .. } = &case.given;
+    let (qk, v) = match (rounded::<E>("qk", qk), rounded::<E>("v", v)) {
         (Ok(qk), Ok(v)) => (qk, v),
         (Err(reason), _) | (_, Err(reason)) => return Ok(Done::Unsupported(reason)),
     };
-    let (call, inputs) = (case.call.clone().storage(Storage::all(E::TYPE)), case.inputs(&qk, &v));
-    let output: LshOutput<E> = gpu.lsh(&call, &case.options, &inputs)?;
-    let theirs = E::TYPE == ElementType::F32 && output.buckets == case.buckets;
+    let (call, inputs) = (attention.clone().storage(Storage::all(E::TYPE)), case.given.inputs(&qk, &v));
+    let output: LshOutput<E> = gpu.lsh(&call, options, &inputs)?;
+    let buckets = buckets(case)?;
+    let theirs = E::TYPE == ElementType::F32 && output.buckets == *buckets;
     // Without an expected lse ours is not compared with ours.
     let lse = if theirs { lse_of(case, &output.lse) } else { Some(&output.lse[..]) };
     let got = LshGot::new(&output.out, &output.buckets).lse(lse).order(output.order.as_slice());
     let expected = theirs.then(|| expected(case));
-    let report = reference::verify_lsh(&call, &case.options, &inputs, got, Rows::All, expected)?;
+    let report = reference::verify_lsh(&call, options, &inputs, got, Rows::All, expected)?;
     let mut judged = judged(case, &report);
     if E::TYPE == ElementType::F32 && !theirs {
-        let certain = reference::lsh_buckets(&call, &case.options, &inputs)?.certain;
-        let pairs = output.buckets.iter().zip(&case.buckets);
+        let certain = reference::lsh_buckets(&call, options, &inputs)?.certain;
+        let pairs = output.buckets.iter().zip(buckets.iter());
         let wrong = pairs.zip(certain).position(|((ours, theirs), certain)| certain && ours != theirs);
         if let Some(n) = wrong {
-            let (got, expected) = (output.buckets[n], case.buckets[n]);
+            let (got, expected) = (output.buckets[n], buckets[n]);
             judged.fail(bucket(case, n, got, expected));
         }
     }
     // In f32 alone, as those of attention.
     if let (Some(gradients), ElementType::F32) = (&case.gradients, E::TYPE) {
-        let inputs = case.inputs(&case.qk, &case.v);
-        let got: LshGradients<f32> = gpu.lsh_backward(&case.call, &case.options, &inputs, &gradients.dout)?;
+        let LshCall { attention, options, qk, v, .. } = &case.given;
+        let inputs = case.given.inputs(qk, v);
+        let got: LshGradients<f32> = gpu.lsh_backward(attention, options, &inputs, &gradients.dout)?;
         let exact = exact_gradients(case, gradients, &got.buckets)?;
-        let expected = got.buckets == case.buckets;
+        let expected = got.buckets == *buckets;
         judged = judged.and(judged_gradients(gradients, &exact, [got.dqk, got.dv], expected)?);
     }
     let against = if theirs { EXPECTED } else { REFERENCE };
     Ok(Done::Compared { path: "scalar".into(), against, judged: judged.into() })
 }
 
+/// The case's buckets; the reference's where it has none.
+fn buckets(case: &Lsh) -> Result<Cow<'_, [u32]>> {
+    let LshCall { attention, options, qk, v, .. } = &case.given;
+    Ok(match &case.buckets {
+        Some(buckets) => Cow::Borrowed(buckets),
+        None => reference::lsh_buckets(attention, options, &case.given.inputs(qk, v))?.buckets.into(),
+    })
+}
+
 fn exact_gradients(case: &Lsh, gradients: &Gradients, buckets: &[u32]) -> Result<BoundedLshGradients> {
-    let inputs = case.inputs(&case.qk, &case.v);
-    let (call, options, storage) = (&case.call, &case.options, ElementType::F32);
-    Ok(reference::bounded_lsh_gradient(call, options, &inputs, &gradients.dout, buckets, storage)?)
+    let LshCall { attention, options, qk, v, .. } = &case.given;
+    let (inputs, storage) = (case.given.inputs(qk, v), ElementType::F32);
+    Ok(reference::bounded_lsh_gradient(attention, options, &inputs, &gradients.dout, buckets, storage)?)
 }
 
 /// dqk and dv against the file's, or against the reference.
@@ -110,7 +123,8 @@ fn bucket(case: &Lsh, n: usize, got: u32, expected: u32) -> String {
 
 /// A place of `[B, H, rounds, L]`.
 fn at(case: &Lsh, n: usize) -> String {
-    let (len, rounds, heads) = (case.call.shape.q_len, case.options.rounds, case.call.shape.heads);
+    let LshCall { attention, options, .. } = &case.given;
+    let (len, rounds, heads) = (attention.shape.q_len, options.rounds, attention.shape.heads);
     let line = n / len / rounds;
     format!("[{}, {}, {}, {}]", line / heads, line % heads, n / len % rounds, n % len)
 }

@@ -1,12 +1,13 @@
 //! The suites: which cases, and how long each may take.
 
-use crate::cases::{NamedPattern, PATTERNS, QUADRATIC, Spec, Work, pattern};
+mod made;
+#[cfg(test)]
+mod tests;
+
+use crate::cases::{NamedPattern, PATTERNS, QUADRATIC, Spec, Work};
 use crate::record::Rules;
-use crate::scores::score;
-use wgpu_attention::{
-    Activation, AddShape, Attention, AttentionShape, ElementType, EmbedShape, FeedForwardShape, LshOptions,
-    MatmulShape, NormKind, NormShape, RotaryShape, SoftmaxShape, Storage,
-};
+use made::{attention, backward, decode, dense, known, lsh, named, of, own_text, scored, small};
+use wgpu_attention::{Activation, AttentionShape, ElementType, FeedForwardShape, MatmulShape, Storage};
 
 use ElementType::{Bf16, F16, F32};
 
@@ -14,7 +15,7 @@ use ElementType::{Bf16, F16, F32};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Suite {
-    /// Under two minutes on a software adapter: one head, short sequences, every kernel, some scores
+    /// Two to three minutes per software adapter: one head, short sequences, every kernel, some scores
     Quick,
     /// Every pattern from 512 to 65536, published workloads by name, decoding, published scores
     Standard,
@@ -45,7 +46,7 @@ impl Suite {
             cold_bytes: 256 << 20,
         };
         match self {
-            Self::Quick => Rules { max_s: 1.2, cold_bytes: 32 << 20, ..rules },
+            Self::Quick => Rules { max_s: 0.8, cold_bytes: 32 << 20, ..rules },
             Self::Standard | Self::Full => rules,
         }
     }
@@ -92,6 +93,7 @@ fn quick() -> Vec<Spec> {
     specs.extend(quick_scores());
     specs.push(decode(8, 1, 2048, F32));
     specs.push(lsh(AttentionShape::new(1, 1, 2048, 64), None));
+    specs.push(lsh(scored("alibi", AttentionShape::new(1, 1, 2048, 64)), None));
     specs.push(of(Work::Matmul(MatmulShape::new(512, 512, 512))));
     specs.push(of(Work::FeedForward(FeedForwardShape::new(256, 256, 1024, Activation::GeluTanh))));
     specs.extend(small(1024, 1024, F32));
@@ -137,6 +139,10 @@ fn standard() -> Vec<Spec> {
     }
     for len in [4096, 16_384, 65_536] {
         specs.push(lsh(AttentionShape::new(1, 8, len, 64).storage(Storage::all(F16)), None));
+    }
+    for score in ["alibi", "t5", "sinks"] {
+        let shape = AttentionShape::new(1, 8, 4096, 64);
+        specs.push(lsh(scored(score, shape).storage(Storage::all(F16)), None));
     }
     for size in [1024, 2048, 4096] {
         specs.push(of(Work::Matmul(MatmulShape::new(size, size, size))));
@@ -252,162 +258,4 @@ fn by_length(
         }
     }
     specs
-}
-
-fn of(work: Work) -> Spec {
-    Spec { known_as: None, work }
-}
-
-fn named(known_as: &'static str, spec: Spec) -> Spec {
-    Spec { known_as: Some(known_as), ..spec }
-}
-
-fn attention(attention: impl Into<Attention>, pattern: NamedPattern) -> Spec {
-    of(Work::Attention { attention: attention.into(), pattern })
-}
-
-/// The gradients of such a call.
-fn backward(name: &str, call: impl Into<Attention>) -> Spec {
-    let call = call.into();
-    let pattern = pattern(name, call.shape.kv_len).unwrap_or_else(|| panic!("there is no pattern {name}"));
-    of(Work::Backward { attention: call, pattern })
-}
-
-/// One of the patterns that are there; a test makes every suite.
-fn dense(name: &str, call: impl Into<Attention>) -> Spec {
-    let call = call.into();
-    let pattern = pattern(name, call.shape.kv_len).unwrap_or_else(|| panic!("there is no pattern {name}"));
-    attention(call, pattern)
-}
-
-/// A call with one of the scores that are there.
-fn scored(name: &str, shape: AttentionShape) -> Attention {
-    shape.score(score(name, &shape).unwrap_or_else(|| panic!("there is no score {name}")))
-}
-
-/// A call whose score is a text of one's own, in programs that have such texts.
-#[cfg(feature = "custom")]
-fn own_text(pattern: &str, call: impl Into<Attention>) -> Option<Spec> {
-    let call = call.into();
-    let score = score(crate::scores::CUSTOM, &call.shape)?;
-    Some(dense(pattern, call.score(score)))
-}
-
-#[cfg(not(feature = "custom"))]
-fn own_text(_: &str, _: impl Into<Attention>) -> Option<Spec> {
-    None
-}
-
-fn known(known_as: &'static str, pattern: &str, call: impl Into<Attention>) -> Spec {
-    named(known_as, dense(pattern, call))
-}
-
-/// A few queries against a cache of keys, four query heads a key head.
-fn decode(heads: usize, queries: usize, kv_len: usize, element: ElementType) -> Spec {
-    let shape = AttentionShape::new(1, heads, queries, 128).kv_heads(heads / 4).kv_len(kv_len);
-    dense("causal", shape.storage(Storage::all(element)))
-}
-
-/// Four rounds in chunks of 64, about two places a bucket and chunk.
-fn lsh(call: impl Into<Attention>, known_as: Option<&'static str>) -> Spec {
-    let attention = call.into();
-    let buckets = (attention.shape.kv_len / 32).min(LshOptions::MAX_BUCKETS);
-    let low = 1 << (buckets.ilog2() / 2);
-    let options = LshOptions::new(4, buckets, 64).buckets(vec![low, buckets / low]).causal(true);
-    Spec { known_as, work: Work::Lsh { attention, options } }
-}
-
-/// The kernels whose time is that of memory.
-fn small(rows: usize, width: usize, element: ElementType) -> Vec<Spec> {
-    let norm = |kind| {
-        let shape = NormShape::new(kind, rows, width, 1e-5).elements(element);
-        Work::Norm(if kind == NormKind::Layer { shape.bias(true) } else { shape })
-    };
-    let works = [
-        norm(NormKind::Layer),
-        norm(NormKind::Rms),
-        Work::Softmax(SoftmaxShape::new(rows, width).input(element).output(element)),
-        Work::Rotary(RotaryShape::new(1, width / 64, rows, 64).input(element).output(element)),
-        Work::Embed(EmbedShape::new(rows, 8192, width).table(element).output(element)),
-        Work::Add(AddShape::new(rows, width).input(element).other(element).output(element)),
-    ];
-    works.map(of).into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::record::Direction;
-    use crate::scores::SCORES;
-
-    #[test]
-    fn every_case_of_every_suite_is_valid_and_named_once() {
-        for suite in [Suite::Quick, Suite::Standard, Suite::Full] {
-            let specs = suite.cases();
-            let names: std::collections::BTreeSet<_> = specs.iter().map(Spec::name).collect();
-            assert_eq!(names.len(), specs.len());
-            for spec in &specs {
-                let checked = match &spec.work {
-                    Work::Attention { attention, pattern } | Work::Backward { attention, pattern } => {
-                        attention.check().and(pattern.parse().map(drop))
-                    }
-                    Work::Lsh { attention, options } => options.check(attention),
-                    Work::Matmul(it) => it.check(),
-                    Work::FeedForward(it) => it.check(),
-                    Work::Norm(it) => it.check(),
-                    Work::Softmax(it) => it.check(),
-                    Work::Rotary(it) => it.check(),
-                    Work::Embed(it) => it.check(),
-                    Work::Add(it) => it.check(),
-                };
-                checked.unwrap_or_else(|error| panic!("{}: {error}", spec.name()));
-                let (kernel, name) = (spec.kernel(), spec.kernel().name());
-                assert_eq!(serde_json::to_value(kernel).unwrap(), name, "as the JSON has it");
-            }
-        }
-    }
-
-    #[test]
-    fn every_score_is_in_the_standard_suite_and_some_are_in_the_quick_one() {
-        let names = |suite: Suite, direction| -> Vec<String> {
-            let specs = suite.cases().into_iter().filter(|spec| spec.direction() == direction);
-            specs.filter_map(|spec| spec.score_name()).collect()
-        };
-        let standard = names(Suite::Standard, Direction::Forward);
-        for (name, _) in SCORES {
-            assert!(standard.iter().any(|it| it == name), "{name}");
-        }
-        let lens = |part: &str| -> Vec<usize> {
-            let specs = Suite::Standard.cases().into_iter().filter(|spec| spec.name().contains(part));
-            specs.map(|spec| spec.shape().length()).collect()
-        };
-        for case in [
-            "attention/full+shaw ",
-            "attention/causal+txl ",
-            "attention/window+t5 ",
-            "attention/window+sinks ",
-        ] {
-            assert_eq!(lens(case), [1024, 2048, 4096, 8192], "{case}");
-        }
-        let own = if cfg!(feature = "custom") { 1 } else { 0 };
-        assert_eq!(standard.iter().filter(|name| *name == "custom").count(), own);
-        assert_eq!(names(Suite::Quick, Direction::Forward).len(), 5 + own);
-        assert_eq!(names(Suite::Quick, Direction::Backward), ["alibi", "txl"]);
-    }
-
-    #[test]
-    fn the_published_workloads_are_in_the_standard_suite() {
-        let known: Vec<_> = Suite::Standard.cases().iter().filter_map(|spec| spec.known_as).collect();
-        let need = [
-            "BERT-base",
-            "GPT-2",
-            "Llama grouped heads",
-            "Sparse Transformer Enwik8",
-            "BigBird-base",
-            "Reformer",
-            "llama.cpp D72",
-            "llama.cpp D64",
-        ];
-        assert_eq!(known, need);
-    }
 }

@@ -1,42 +1,59 @@
 //! `explain`: what a plan will do and what it costs.
 
+mod lsh;
+mod unless;
+
 use super::sizes::CallArgs;
 use crate::devices::{AdapterArgs, Device, PathArgs};
 use crate::output::{bytes, grouped, json_line, say, seconds};
 use crate::pattern::{LoweringArgs, PatternArgs};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
+use std::path::PathBuf;
 use std::time::Instant;
+use unless::Unless;
 use wgpu_attention::wgpu::DeviceType;
 use wgpu_attention::wgsl::TileLimits;
 use wgpu_attention::{Attention, AttentionShape, ElementType, KernelPath, Parts, Schedule};
 
 /// What a plan for a pattern will do and what it costs: pairs, memory, time to build, kernel path and why
 ///
-/// On the best adapter, or the one that is named; without any, for a device with WebGPU's default limits.
+/// On the best adapter, or the one that is named; without any, for a device with WebGPU's default limits. With --input, of a case of LSH
+/// attention: pairs in chunks that see each other, their operations and those of the hash, scratch; that needs an adapter.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   wgpu-attention explain --pattern causal --len 1048576 --cpu-only
-  wgpu-attention explain --pattern 'strided:stride=128,part=both' --len 16384 --heads 8 --head-dim 64 --dtype f16 --json")]
+  wgpu-attention explain --pattern 'strided:stride=128,part=both' --len 16384 --heads 8 --head-dim 64 --dtype f16 --json
+  wgpu-attention explain --input golden/reformer_hf_lsh_s64_c16_h2.safetensors")]
 pub(super) struct Explain {
+    #[command(flatten)]
+    call: Unless<Asked>,
+    /// A file with a case of LSH attention, in place of a pattern and sizes
+    #[arg(long, short, value_name = "FILE")]
+    input: Option<PathBuf>,
+    #[command(flatten)]
+    adapter: AdapterArgs,
+    #[command(flatten)]
+    path: PathArgs,
+    /// Open no adapter: what a device with WebGPU's default limits would do
+    #[arg(long, conflicts_with_all = ["adapter", "input"])]
+    cpu_only: bool,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// A call of attention without a file.
+#[derive(Debug, Args)]
+struct Asked {
     #[command(flatten)]
     pattern: PatternArgs,
     #[command(flatten)]
     call: CallArgs,
     #[command(flatten)]
     lowering: LoweringArgs,
-    #[command(flatten)]
-    adapter: AdapterArgs,
-    #[command(flatten)]
-    path: PathArgs,
-    /// Open no adapter: what a device with WebGPU's default limits would do
-    #[arg(long, conflicts_with = "adapter")]
-    cpu_only: bool,
-    /// One JSON object
-    #[arg(long)]
-    json: bool,
 }
 
 /// The answer. The names are part of the command line.
@@ -97,6 +114,17 @@ struct ScoreTensor {
     elements: usize,
 }
 
+fn score_tensors(call: &Attention) -> Vec<ScoreTensor> {
+    let tensors = call.score.tensors(&call.shape).into_iter();
+    tensors.map(|tensor| ScoreTensor { name: tensor.name, elements: tensor.len }).collect()
+}
+
+/// `; relative_rows 64.0 KiB`: of each tensor that the caller gives for the score.
+fn sizes_of(tensors: &[ScoreTensor]) -> String {
+    let size = |it: &ScoreTensor| bytes((it.elements * ElementType::F32.size_bytes()) as u64);
+    tensors.iter().map(|it| format!("; {} {}", it.name, size(it))).collect()
+}
+
 /// Dispatches of the same workgroups.
 #[derive(Serialize)]
 struct Elsewhere {
@@ -107,18 +135,27 @@ struct Elsewhere {
 impl Explain {
     /// Always all is well, or an error.
     pub(super) fn run(&self) -> Result<bool> {
-        let call = self.call.attention();
+        match &self.call.0 {
+            Some(asked) => self.attention(asked),
+            None => self.lsh(self.input.as_deref().context("--input: need a file, got none")?),
+        }
+    }
+
+    fn attention(&self, asked: &Asked) -> Result<bool> {
+        let call = asked.call.attention();
         call.check()?;
         let start = Instant::now();
-        let parts = self.lowering.parts(&self.pattern.pattern, self.call.sizes.grid())?;
+        let parts = asked.lowering.parts(&asked.pattern.pattern, asked.call.sizes.grid())?;
         let build_s = start.elapsed().as_secs_f64();
         let device = if self.cpu_only { None } else { self.adapter.best()? };
         let explanation = match &device {
             Some(device) => self.on_device(device, &call, &parts)?,
             None => self.on_paper(&call, &parts)?,
         };
+        // Patterns are made of texts, numbers and lists: they are JSON.
+        let pattern = serde_json::to_value(&asked.pattern.pattern).unwrap_or_default();
         let note = parts.note().map(Into::into);
-        let explanation = Explanation { build_s, note, ..explanation };
+        let explanation = Explanation { pattern, build_s, note, ..explanation };
         if self.json {
             json_line(&explanation)?
         } else {
@@ -148,7 +185,7 @@ impl Explain {
                 integrated_gpu: said.dispatches_on(DeviceType::IntegratedGpu),
             }),
             adapter: Some(device.info.name.clone()),
-            ..self.counted(call, said.kept, said.visited)
+            ..counted(call, said.kept, said.visited)
         })
     }
 
@@ -165,59 +202,47 @@ impl Explain {
             why: "no adapter was asked; this one runs on every device with WebGPU's default limits".into(),
             tile: [tile.rows(), tile.keys(), tile.lanes()],
             workgroup_bytes: tile.workgroup_bytes(call.shape.head_dim),
-            ..self.counted(call, parts.kept(), parts.visited())
+            ..counted(call, parts.kept(), parts.visited())
         })
     }
+}
 
-    /// The numbers of pairs and what follows from them; the rest is left empty.
-    fn counted(&self, call: &Attention, kept: u64, visited: u64) -> Explanation {
-        let shape = &call.shape;
-        let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } = *shape;
-        Explanation {
-            // Patterns are made of texts, numbers and lists: they are JSON.
-            pattern: serde_json::to_value(&self.pattern.pattern).unwrap_or_default(),
-            q: [batch, heads, q_len, head_dim],
-            k: [batch, kv_heads, kv_len, head_dim],
-            v: [batch, kv_heads, kv_len, value_dim],
-            dtype: call.storage.q.name(),
-            kv_dtype: call.storage.kv.name(),
-            score: call.score.to_string(),
-            score_tensors: call
-                .score
-                .tensors(shape)
-                .into_iter()
-                .map(|tensor| ScoreTensor { name: tensor.name, elements: tensor.len })
-                .collect(),
-            parts: 0,
-            kept,
-            visited,
-            waste: if kept == 0 { 1.0 } else { visited as f64 / kept as f64 },
-            mask_bytes: 0,
-            scratch_bytes: 0,
-            splits: 1,
-            build_s: 0.0,
-            useful_flops: call.flops(kept),
-            visited_flops: call.flops(visited),
-            path: String::new(),
-            why: String::new(),
-            tile: [0; 3],
-            workgroup_bytes: 0,
-            dispatches: None,
-            workgroups: None,
-            dispatches_elsewhere: None,
-            adapter: None,
-            note: None,
-        }
+/// The numbers of pairs and what follows from them; the rest is left empty.
+fn counted(call: &Attention, kept: u64, visited: u64) -> Explanation {
+    let shape = &call.shape;
+    let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } = *shape;
+    Explanation {
+        pattern: Value::Null,
+        q: [batch, heads, q_len, head_dim],
+        k: [batch, kv_heads, kv_len, head_dim],
+        v: [batch, kv_heads, kv_len, value_dim],
+        dtype: call.storage.q.name(),
+        kv_dtype: call.storage.kv.name(),
+        score: call.score.to_string(),
+        score_tensors: score_tensors(call),
+        parts: 0,
+        kept,
+        visited,
+        waste: if kept == 0 { 1.0 } else { visited as f64 / kept as f64 },
+        mask_bytes: 0,
+        scratch_bytes: 0,
+        splits: 1,
+        build_s: 0.0,
+        useful_flops: call.flops(kept),
+        visited_flops: call.flops(visited),
+        path: String::new(),
+        why: String::new(),
+        tile: [0; 3],
+        workgroup_bytes: 0,
+        dispatches: None,
+        workgroups: None,
+        dispatches_elsewhere: None,
+        adapter: None,
+        note: None,
     }
 }
 
 impl Explanation {
-    /// `; relative_rows 64.0 KiB`: of each tensor that the caller gives for the score.
-    fn tensors(&self) -> String {
-        let size = |it: &ScoreTensor| bytes((it.elements * ElementType::F32.size_bytes()) as u64);
-        self.score_tensors.iter().map(|it| format!("; {} {}", it.name, size(it))).collect()
-    }
-
     fn print(&self) -> Result<()> {
         let Self { q, k, v, tile: [rows, keys, lanes], .. } = self;
         let dispatches = match (self.dispatches, self.workgroups, &self.dispatches_elsewhere) {
@@ -235,7 +260,7 @@ impl Explanation {
         let lines = [
             ("pattern", self.pattern.to_string()),
             ("shape", format!("q {q:?}, k {k:?}, v {v:?} in {dtype}")),
-            ("score", format!("{}{}", self.score, self.tensors())),
+            ("score", format!("{}{}", self.score, sizes_of(&self.score_tensors))),
             ("parts", self.parts.to_string()),
             ("kept", format!("{} pairs, {:.4} GFLOP", grouped(self.kept), self.useful_flops / 1e9)),
             ("visited", format!("{} pairs, {:.3} x kept", grouped(self.visited), self.waste)),
