@@ -50,7 +50,7 @@ use crate::{Attention, AttentionShape, Counter, Error, Result};
 ///
 /// Relative rows and segments are refused: what they add to a product would be divided by the norm of the key. So is dropout: a pair may meet
 /// several times, and [`Dropout`](crate::Dropout) draws once per pair. On a device with 8 storage buffers per stage, a score may have
-/// two tensors (of terms, ALiBi's own slopes among them); three where there is one round and no lse. More are an [`Error::Limit`].
+/// two tensors (of terms, ALiBi's own slopes among them); three where there is one round, and neither lse nor the state is asked for. More are an [`Error::Limit`].
 ///
 /// Published implementations differ: Hugging Face's Reformer uses a scale of 1 and a norm_eps of 1e-6 d,
 /// reformer-pytorch a scale of 1 / sqrt(d), a self penalty of -5e4 and a norm_eps of 0. Both chain the rounds, wrap and count a

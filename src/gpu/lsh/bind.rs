@@ -97,9 +97,9 @@ impl LshPlan {
     /// one encoder.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a buffer that is missing, too small, lacks the usage, is misaligned, or serves twice where
-    /// one is written; [`Error::Limit`] for buffers or scratch past the device's binding size; [`Error::Device`] for what
-    /// wgpu reports.
+    /// [`Error::Argument`](crate::Error::Argument) for a buffer that is missing, too small, lacks the usage, is misaligned, or serves
+    /// twice where one is written; [`Error::Limit`](crate::Error::Limit) for buffers or scratch past the device's binding size;
+    /// [`Error::Device`](crate::Error::Device) for what wgpu reports.
     pub fn bind(&self, buffers: LshBuffers<'_>) -> Result<Call> {
         self.check_given(buffers.projections.is_some(), buffers.key_mask.is_some())?;
         self.inner.terms.check_names(&buffers.tensors)?;
