@@ -51,6 +51,7 @@ uniform! {
 
 impl Rows {
     /// Rows of so many groups of 4 elements, `[batch, heads, len, 4 groups]`, one behind the other.
+    #[cfg(feature = "gpu")]
     pub(crate) fn of_groups(heads: usize, len: usize, groups: usize) -> Self {
         let row = 4 * groups as u32;
         let head = row * len as u32;

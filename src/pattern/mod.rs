@@ -145,9 +145,10 @@ pub trait Pattern: Debug + Send + Sync {
         let stretches = self.spans(site, i..i + 1);
         spans::row(&stretches, words);
         for Span { keys, .. } in stretches.iter().filter(|span| !span.all && !span.keys.is_empty()) {
-            for n in keys.start / 32..keys.end.div_ceil(32) {
+            let touched = words.iter_mut().enumerate().take(keys.end.div_ceil(32)).skip(keys.start / 32);
+            for (n, word) in touched {
                 // Of a word at an end of the stretch, the other keys are those of its neighbours.
-                words[n] &= self.keep_word(site, i, 32 * n) | !spans::within(keys, 32 * n);
+                *word &= self.keep_word(site, i, 32 * n) | !spans::within(keys, 32 * n);
             }
         }
     }

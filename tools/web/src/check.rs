@@ -31,8 +31,16 @@ const FAULT: &str = r"
     };
 ";
 /// Of each kind of kernel a case or two, by a part of their names: all of them would be minutes, and other tests have those.
-const KINDS: [&str; 8] =
-    ["lsh", "causal f32 b1 h1 n1024", "+txl", "d128", "f16", "feed_forward", "rotary", "1024x1024"];
+const KINDS: [&str; 8] = [
+    "lsh/causal f32",
+    "attention/causal f32 b1 h1 n1024",
+    "attention/causal+txl",
+    "d128",
+    "attention/full f16",
+    "feed_forward",
+    "rotary",
+    "1024x1024",
+];
 /// Runs before the page: a browser without WebGPU.
 const NO_WEBGPU: &str = "Object.defineProperty(Navigator.prototype, 'gpu', { get: () => undefined });";
 

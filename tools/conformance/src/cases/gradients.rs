@@ -63,7 +63,7 @@ fn of_types<Q: Element, KV: Element, O: Element>(bench: &Bench, case: &Case) -> 
     }
     let tensors = case.tensors::<Q, KV>();
     let (inputs, dout, gpu) = (tensors.inputs(), drawn_dout::<O>(case), bench.with(case.options)?);
-    let parts = if O::TYPE == F32 { cut(case, Cut::Gathers, 1) } else { case.parts() };
+    let parts = cut(case, Cut::Gathers, 1);
     let bound = BoundBackward::new(&gpu, &case.attention, &inputs, &dout, &parts, &[]);
     let written: Vec<_> = bound.written().iter().map(|tensor| &tensor.buffer).collect();
     let record = |encoder: &mut wgpu::CommandEncoder| {
