@@ -46,13 +46,9 @@ const NO_WEBGPU: &str = "Object.defineProperty(Navigator.prototype, 'gpu', { get
 
 /// Opens the page, verifies, times a few cases, downloads the record; pictures and the record go into the folder.
 pub(crate) fn page(file: &Path, folder: &Path, browser: &str, arguments: &[&str]) -> Result<()> {
-    let profile = folder.join("profile");
-    // Of an earlier run.
-    let _ = fs::remove_dir_all(&profile);
-    fs::create_dir_all(&profile).with_context(|| format!("cannot create {}", profile.display()))?;
     let folder = folder.canonicalize()?;
     let url = format!("file://{}", file.canonicalize()?.display());
-    let mut browser = Browser::start(browser, arguments, &folder.join("profile"))?;
+    let mut browser = Browser::start(browser, arguments, &folder.join("page-profile"))?;
     let result = walk(&mut browser, &url, &folder);
     if result.is_err() {
         // A picture may say more than the error.

@@ -3,6 +3,7 @@
 //! Pipes, because a socket would need a free port and a WebSocket: a message is JSON with a zero byte behind it. The browser
 //! reads from its file 3 and writes to its file 4; a shell puts our pipes there.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -31,8 +32,12 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Starts it with a profile of its own in this folder, on an empty page.
+    /// Starts it on an empty page, with a new profile in this folder: a second browser of one profile would hand its page to the first
+    /// one, and end.
     pub(crate) fn start(program: &str, arguments: &[&str], profile: &Path) -> Result<Self> {
+        // Of an earlier run.
+        let _ = fs::remove_dir_all(profile);
+        fs::create_dir_all(profile).with_context(|| format!("cannot create {}", profile.display()))?;
         let mut child = Command::new("sh")
             .args(["-c", r#"exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null"#, program])
             .args(arguments)

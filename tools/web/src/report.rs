@@ -29,7 +29,7 @@ const UNREADABLE: &str = r"
 pub(crate) fn report(file: &Path, folder: &Path, browser: &str, arguments: &[&str]) -> Result<()> {
     let url = format!("file://{}", file.canonicalize()?.display());
     let folder = folder.canonicalize()?;
-    let mut browser = Browser::start(browser, arguments, &folder.join("profile"))?;
+    let mut browser = Browser::start(browser, arguments, &folder.join("report-profile"))?;
     browser.open(&url, DESKTOP, false)?;
     save(&mut browser, &folder, "report.png")?;
     whole(&mut browser)?;
