@@ -291,6 +291,7 @@ mod tests {
             ("add_up", _) => CopyParams::FIELDS,
             ("add_rows", _) => SinkParams::FIELDS,
             ("record", "kernel") => RecordParams::FIELDS,
+            ("narrow_rows", "kernel") => NarrowParams::FIELDS,
             ("linear_features", "kernel") => LinearFeatureParams::FIELDS,
             ("linear_maxima", "kernel") => LinearMaximaParams::FIELDS,
             ("linear_keys", "kernel") => LinearKeyParams::FIELDS,
