@@ -114,7 +114,7 @@ pub enum CopyPass {
     Sums,
     /// The gradient of `sinks`, which is of rows and not of pairs: every copy of it.
     Sinks {
-        /// As [`BackwardVariant::late_maxima`].
+        /// As [`BackwardVariant::late_maxima`](super::BackwardVariant::late_maxima).
         late_maxima: bool,
     },
 }
