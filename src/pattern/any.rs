@@ -242,7 +242,7 @@ impl Pattern for AnyPattern {
     }
 
     fn written(&self, extent: &Extent) -> Option<Box<dyn Pattern>> {
-        one!(self, p => p.written(extent), _ => Some(self.identity().written(extent)),)
+        one!(self, p => p.written(extent), Self::And { .. } | Self::Or { .. } | Self::Not { .. } => None,)
     }
 
     fn varies(&self) -> Varies {

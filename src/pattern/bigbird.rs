@@ -151,6 +151,12 @@ trait BlockRows {
     fn block(&self) -> usize;
     fn row(&self, extent: &Extent, head: usize, r: isize) -> Row;
 
+    /// Whether some blocks are drawn, by each head its own.
+    fn is_drawn(&self) -> bool;
+
+    /// [`Pattern::check`].
+    fn check_rows(&self, extent: &Extent) -> Result<()>;
+
     fn query_block(&self, site: &Site, i: usize) -> isize {
         site.aligned(i).div_euclid(self.block() as isize)
     }
@@ -218,6 +224,17 @@ impl BlockRows for Random {
     fn row(&self, extent: &Extent, head: usize, r: isize) -> Row {
         let row = Row::new(vec![], extent.kv_len.div_ceil(self.block));
         if r < 0 { row } else { row.with_random(self.count, self.seed, head, r) }
+    }
+
+    fn is_drawn(&self) -> bool {
+        true
+    }
+
+    fn check_rows(&self, extent: &Extent) -> Result<()> {
+        check_block("Random.block", self.block)?;
+        // Without keys nothing is drawn.
+        let blocks = extent.kv_len.div_ceil(self.block);
+        if blocks == 0 { Ok(()) } else { check_count("Random.count", self.count, blocks, "") }
     }
 }
 
@@ -306,6 +323,14 @@ impl BlockRows for BigBird {
     fn row(&self, extent: &Extent, head: usize, r: isize) -> Row {
         self.row_with(extent, head, r, 0)
     }
+
+    fn is_drawn(&self) -> bool {
+        self.random > 0
+    }
+
+    fn check_rows(&self, extent: &Extent) -> Result<()> {
+        self.check_with(extent, 0)
+    }
 }
 
 impl BlockRows for BigBirdEnds {
@@ -316,124 +341,60 @@ impl BlockRows for BigBirdEnds {
     fn row(&self, extent: &Extent, head: usize, r: isize) -> Row {
         self.0.row_with(extent, head, r, self.0.global / 2)
     }
-}
 
-impl Pattern for Random {
-    fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
-        self.keeps(site, i, j)
+    fn is_drawn(&self) -> bool {
+        self.0.is_drawn()
     }
 
-    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
-        self.block_word(site, i, j)
-    }
-
-    fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
-        self.block_spans(site, rows)
-    }
-
-    fn varies(&self) -> Varies {
-        Varies { batch: false, heads: true }
-    }
-
-    fn check(&self, extent: &Extent) -> Result<()> {
-        check_block("Random.block", self.block)?;
-        // Without keys nothing is drawn.
-        let blocks = extent.kv_len.div_ceil(self.block);
-        if blocks == 0 { Ok(()) } else { check_count("Random.count", self.count, blocks, "") }
-    }
-
-    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
-        Some(vec![natural(self.block(), self.table(extent, self.varies()))])
-    }
-
-    fn written(&self, extent: &Extent) -> Option<Box<dyn Pattern>> {
-        Some(Box::new(self.table(extent, self.varies())))
-    }
-
-    fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
-        self.query_block(site, a) == self.query_block(site, b)
-    }
-
-    fn identity(&self) -> Identity<'_> {
-        Identity::of(self)
-    }
-}
-
-impl Pattern for BigBird {
-    fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
-        self.keeps(site, i, j)
-    }
-
-    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
-        self.block_word(site, i, j)
-    }
-
-    fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
-        self.block_spans(site, rows)
-    }
-
-    fn varies(&self) -> Varies {
-        Varies { batch: false, heads: self.random > 0 }
-    }
-
-    fn check(&self, extent: &Extent) -> Result<()> {
-        self.check_with(extent, 0)
-    }
-
-    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
-        Some(vec![natural(self.block(), self.table(extent, self.varies()))])
-    }
-
-    fn written(&self, extent: &Extent) -> Option<Box<dyn Pattern>> {
-        Some(Box::new(self.table(extent, self.varies())))
-    }
-
-    fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
-        self.query_block(site, a) == self.query_block(site, b)
-    }
-
-    fn identity(&self) -> Identity<'_> {
-        Identity::of(self)
-    }
-}
-
-impl Pattern for BigBirdEnds {
-    fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
-        self.keeps(site, i, j)
-    }
-
-    fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
-        self.block_word(site, i, j)
-    }
-
-    fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
-        self.block_spans(site, rows)
-    }
-
-    fn varies(&self) -> Varies {
-        self.0.varies()
-    }
-
-    fn check(&self, extent: &Extent) -> Result<()> {
+    fn check_rows(&self, extent: &Extent) -> Result<()> {
         self.0.check_with(extent, self.0.global / 2)
     }
-
-    fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
-        Some(vec![natural(self.block(), self.table(extent, self.varies()))])
-    }
-
-    fn written(&self, extent: &Extent) -> Option<Box<dyn Pattern>> {
-        Some(Box::new(self.table(extent, self.varies())))
-    }
-
-    fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
-        self.query_block(site, a) == self.query_block(site, b)
-    }
-
-    fn identity(&self) -> Identity<'_> {
-        Identity::of(self)
-    }
 }
+
+/// What patterns of rows of blocks have in common.
+macro_rules! rows_of_blocks {
+    ($($pattern:ty),*) => {
+        $(impl Pattern for $pattern {
+            fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
+                self.keeps(site, i, j)
+            }
+
+            fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
+                self.block_word(site, i, j)
+            }
+
+            fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
+                self.block_spans(site, rows)
+            }
+
+            fn varies(&self) -> Varies {
+                Varies { batch: false, heads: self.is_drawn() }
+            }
+
+            fn check(&self, extent: &Extent) -> Result<()> {
+                self.check_rows(extent)
+            }
+
+            fn pieces(&self, extent: &Extent) -> Option<Vec<Piece>> {
+                Some(vec![natural(self.block(), self.table(extent, self.varies()))])
+            }
+
+            fn written(&self, extent: &Extent) -> Option<Box<dyn Pattern>> {
+                Some(Box::new(self.table(extent, self.varies())))
+            }
+
+            fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
+                self.query_block(site, a) == self.query_block(site, b)
+            }
+
+            fn identity(&self) -> Identity<'_> {
+                Identity::of(self)
+            }
+        })*
+    };
+}
+
+rows_of_blocks!(Random, BigBird, BigBirdEnds);
 
 impl Pattern for BigBirdLists {
     fn keep(&self, site: &Site, i: usize, j: usize) -> bool {

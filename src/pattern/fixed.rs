@@ -254,10 +254,6 @@ impl Pattern for SummaryPlaces {
         spans::row_word(&self.spans(site, i..i + 1), j)
     }
 
-    fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
-        spans::row(&self.spans(site, i..i + 1), words);
-    }
-
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         // What is hidden moves on with the queries: from a0 .. b0 for the first to a1 .. b1 for the last.
         let (Range { start: a0, end: b0 }, Range { start: a1, end: b1 }) =

@@ -1,4 +1,3 @@
-use super::bits::Bits;
 use super::logic::lower::{Columns, Piece};
 use super::{And, Extent, Full, Identity, Not, Or, Pattern, Range, Site, Span, Window, spans};
 use crate::{Error, Result};
@@ -50,7 +49,7 @@ fn gathered(tokens: &Arc<[usize]>, extent: &Extent) -> Vec<Piece> {
     if !rows.is_empty() {
         // Few tokens leave whole blocks between them; many do not, and then the other keys are gathered, too.
         let piece = if tokens.len() < extent.kv_len / 256 {
-            Piece::natural(Not(Columns::new(tokens.clone())))
+            Piece::natural(Not(Columns::new(tokens, extent.kv_len)))
         } else {
             let others = (0..extent.kv_len).filter(|j| tokens.binary_search(j).is_err());
             Piece { k_order: Some(others.map(|j| j as u32).collect()), ..Piece::natural(Full) }
@@ -79,17 +78,6 @@ fn check_tokens(name: &'static str, tokens: &[usize], extent: &Extent) -> Result
     }
 }
 
-/// The tokens among all keys.
-fn token_row(tokens: &[usize], words: &mut [u32]) {
-    words.fill(0);
-    for &key in tokens {
-        // Tokens past the last key are an error of `check`, not of this.
-        if let Some(word) = words.get_mut(key / 32) {
-            *word |= 1 << (key % 32);
-        }
-    }
-}
-
 /// The tokens among 32 keys.
 fn token_word(tokens: &[usize], j: usize) -> u32 {
     let from = tokens.partition_point(|&key| key < j);
@@ -108,15 +96,9 @@ impl Pattern for Global {
         }
     }
 
-    fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
-        match self.has(site.aligned(i)) {
-            true => spans::row(&[Span { keys: 0..site.extent.kv_len, all: true }], words),
-            false => token_row(&self.tokens, words),
-        }
-    }
-
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
-        token_spans(&columns(&self.tokens), site.extent.kv_len, rows, |i| self.has(site.aligned(i)))
+        let columns = spans::coarse(self.tokens.iter().map(|&token| token..token + 1));
+        token_spans(columns, site.extent.kv_len, rows, |i| self.has(site.aligned(i)))
     }
 
     fn check(&self, extent: &Extent) -> Result<()> {
@@ -129,7 +111,7 @@ impl Pattern for Global {
     }
 
     fn written(&self, extent: &Extent) -> Option<Box<dyn Pattern>> {
-        Some(Box::new(Tokens::new(&self.tokens, extent)))
+        Some(Box::new(Tokens(Columns::new(&self.tokens, extent.kv_len))))
     }
 
     fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
@@ -141,48 +123,34 @@ impl Pattern for Global {
     }
 }
 
-/// [`Global`], with a bit for each key and the stretches of tokens known: a row of a thousand tokens takes no time.
+/// [`Global`], written down.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Tokens {
-    bits: Bits,
-    stretches: Arc<[Span]>,
-}
-
-impl Tokens {
-    fn new(tokens: &[usize], extent: &Extent) -> Self {
-        let mut bits = vec![false; extent.kv_len];
-        tokens.iter().filter(|&&token| token < extent.kv_len).for_each(|&token| bits[token] = true);
-        Self { bits: Bits::new(bits), stretches: columns(tokens).into() }
-    }
-
-    fn has(&self, position: isize) -> bool {
-        usize::try_from(position).is_ok_and(|position| self.bits.get(position))
-    }
-}
+struct Tokens(Columns);
 
 impl Pattern for Tokens {
     fn keep(&self, site: &Site, i: usize, j: usize) -> bool {
-        self.bits.get(j) || self.has(site.aligned(i))
+        self.0.keep(site, i, j) || self.0.has(site.aligned(i))
     }
 
     fn keep_word(&self, site: &Site, i: usize, j: usize) -> u32 {
-        let all = self.has(site.aligned(i));
-        if all { spans::ones(site.extent.kv_len - j) } else { self.bits.word(j) }
+        let is_token = self.0.has(site.aligned(i));
+        if is_token { spans::ones(site.extent.kv_len - j) } else { self.0.keep_word(site, i, j) }
     }
 
     fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
-        match self.has(site.aligned(i)) {
+        match self.0.has(site.aligned(i)) {
             true => spans::row(&[Span { keys: 0..site.extent.kv_len, all: true }], words),
-            false => words.copy_from_slice(self.bits.words()),
+            false => self.0.row(site, i, words),
         }
     }
 
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
-        token_spans(&self.stretches, site.extent.kv_len, rows, |i| self.has(site.aligned(i)))
+        let columns = self.0.spans(site, rows.clone());
+        token_spans(columns, site.extent.kv_len, rows, |i| self.0.has(site.aligned(i)))
     }
 
     fn alike(&self, site: &Site, a: usize, b: usize) -> bool {
-        self.has(site.aligned(a)) == self.has(site.aligned(b))
+        self.0.has(site.aligned(a)) == self.0.has(site.aligned(b))
     }
 
     fn identity(&self) -> Identity<'_> {
@@ -190,14 +158,9 @@ impl Pattern for Tokens {
     }
 }
 
-/// The stretches of the tokens' columns.
-fn columns(tokens: &[usize]) -> Vec<Span> {
-    spans::coarse(tokens.iter().map(|&token| token..token + 1))
-}
-
 /// The stretches of rows, some of which may be those of tokens.
 fn token_spans(
-    columns: &[Span],
+    columns: Vec<Span>,
     kv_len: usize,
     mut rows: Range<usize>,
     is_token: impl Fn(usize) -> bool,
@@ -207,9 +170,9 @@ fn token_spans(
         return vec![every(true)];
     }
     if rows.any(is_token) {
-        return spans::or(columns, &[every(false)], kv_len);
+        return spans::or(&columns, &[every(false)], kv_len);
     }
-    columns.to_vec()
+    columns
 }
 
 /// A window and global tokens (Longformer, Beltagy 2020): |i' - j| <= window / 2, or j or i' among `global`, where
@@ -267,13 +230,6 @@ impl Pattern for Longformer {
         self.local().keep_word(site, i, j) | self.tokens().keep_word(site, i, j)
     }
 
-    fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
-        self.tokens().row(site, i, words);
-        for Span { keys, .. } in self.local().spans(site, i..i + 1) {
-            spans::set(&keys, words);
-        }
-    }
-
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let (local, tokens) = (self.local().spans(site, rows.clone()), self.tokens().spans(site, rows));
         spans::or(&local, &tokens, site.extent.kv_len)
@@ -290,14 +246,14 @@ impl Pattern for Longformer {
         }
         let mut pieces = vec![Piece {
             why: Some("of its windows only what the global tokens leave is kept"),
-            ..Piece::natural(And(self.local(), Not(Tokens::new(&self.global, extent))))
+            ..Piece::natural(And(self.local(), Not(Tokens(Columns::new(&self.global, extent.kv_len)))))
         }];
         pieces.extend(gathered(&self.global, extent));
         Some(pieces)
     }
 
     fn written(&self, extent: &Extent) -> Option<Box<dyn Pattern>> {
-        Some(Box::new(Or(self.local(), Tokens::new(&self.global, extent))))
+        Some(Box::new(Or(self.local(), Tokens(Columns::new(&self.global, extent.kv_len)))))
     }
 
     fn identity(&self) -> Identity<'_> {

@@ -277,11 +277,6 @@ impl Pattern for ResidueBand {
         spans::row_word(&self.class_spans(e, [t, t], site.extent.kv_len, true), j)
     }
 
-    fn row(&self, site: &Site, i: usize, words: &mut [u32]) {
-        let (e, t) = self.queries.class(i);
-        spans::row(&self.class_spans(e, [t, t], site.extent.kv_len, true), words);
-    }
-
     fn spans(&self, site: &Site, rows: Range<usize>) -> Vec<Span> {
         let ((e0, t0), (e1, t1)) = (self.queries.class(rows.start), self.queries.class(rows.end - 1));
         let mut spans: Vec<Span> = (e0..=e1)
@@ -302,21 +297,25 @@ impl Pattern for ResidueBand {
     }
 }
 
-/// Keys of a set, for every query. Used to take them out of other pieces.
+/// Keys of a set, for every query, with a bit for each key and their stretches known: a row of a thousand keys takes no time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::pattern) struct Columns {
-    keys: Arc<[usize]>,
-    /// A bit for each key up to the last of the set.
     bits: Bits,
+    stretches: Arc<[Span]>,
 }
 
 impl Columns {
-    /// From ascending keys.
-    pub(in crate::pattern) fn new(keys: Arc<[usize]>) -> Self {
-        let len = keys.last().map_or(0, |last| last + 1);
-        let mut bits = vec![false; len];
+    /// From ascending keys, those of them that there are.
+    pub(in crate::pattern) fn new(keys: &[usize], kv_len: usize) -> Self {
+        let keys = &keys[..keys.partition_point(|&key| key < kv_len)];
+        let mut bits = vec![false; kv_len];
         keys.iter().for_each(|&key| bits[key] = true);
-        Self { keys, bits: Bits::new(bits) }
+        Self { bits: Bits::new(bits), stretches: spans::coarse(keys.iter().map(|&j| j..j + 1)).into() }
+    }
+
+    /// Whether a position is one of them.
+    pub(in crate::pattern) fn has(&self, position: isize) -> bool {
+        usize::try_from(position).is_ok_and(|position| self.bits.get(position))
     }
 }
 
@@ -325,13 +324,16 @@ impl Pattern for Columns {
         self.bits.get(j)
     }
 
-    fn keep_word(&self, site: &Site, _: usize, j: usize) -> u32 {
-        self.bits.word(j) & spans::ones(site.extent.kv_len.saturating_sub(j))
+    fn keep_word(&self, _: &Site, _: usize, j: usize) -> u32 {
+        self.bits.word(j)
     }
 
-    fn spans(&self, site: &Site, _: Range<usize>) -> Vec<Span> {
-        let keys = self.keys.iter().filter(|&&j| j < site.extent.kv_len);
-        spans::coarse(keys.map(|&j| j..j + 1))
+    fn row(&self, _: &Site, _: usize, words: &mut [u32]) {
+        words.copy_from_slice(self.bits.words());
+    }
+
+    fn spans(&self, _: &Site, _: Range<usize>) -> Vec<Span> {
+        self.stretches.to_vec()
     }
 
     fn alike(&self, _: &Site, _: usize, _: usize) -> bool {
