@@ -11,6 +11,7 @@
 //! | `host.rs` | all of them on slices, but for the loss and the optimizers |
 //! | `host_loss.rs`, `host_optimizer.rs` | those on slices |
 
+mod backward;
 mod cross_entropy;
 mod feed_forward;
 mod host;
