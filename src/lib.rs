@@ -126,12 +126,13 @@ pub use error::{Error, Result};
 pub use gpu::{
     AddPlan, AttentionBuffers, AttentionGradBuffers, AttentionGradients, AttentionOutput, AttentionPlan,
     AttentionWeights, BackwardExplanation, BackwardPlan, Call, ClipPlan, CrossEntropyBuffers,
-    CrossEntropyOutput, CrossEntropyPlan, EmbedPlan, Explanation, FeedForwardBuffers, FeedForwardPlan,
-    FeedForwardSlices, Gpu, Gradients, Kernels, LinearBuffers, LinearPlan, LshBackwardExplanation,
-    LshBackwardPlan, LshBuffers, LshExplanation, LshGradBuffers, LshGradients, LshOutput, LshPlan,
-    MatmulBuffers, MatmulPlan, MatmulSlices, NormBuffers, NormPlan, OptimizerBuffers, OptimizerOutput,
-    OptimizerPlan, OptimizerSlices, Options, Outputs, PathChoice, RotaryBuffers, RotaryPlan, RowSummary,
-    Scratch, SoftmaxPlan, SortBuffers, SortOutput, SortPlan, SortShape, Stage, TensorExplanation,
+    CrossEntropyOutput, CrossEntropyPlan, EmbedBackwardPlan, EmbedGradients, EmbedPlan, Explanation,
+    FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, Gpu, Gradients, Kernels, LinearBuffers,
+    LinearPlan, LshBackwardExplanation, LshBackwardPlan, LshBuffers, LshExplanation, LshGradBuffers,
+    LshGradients, LshOutput, LshPlan, MatmulBuffers, MatmulPlan, MatmulSlices, NormBackwardPlan, NormBuffers,
+    NormGradBuffers, NormGradOutput, NormPlan, OptimizerBuffers, OptimizerOutput, OptimizerPlan,
+    OptimizerSlices, Options, Outputs, PathChoice, RotaryBuffers, RotaryPlan, RowSummary, Scratch,
+    SoftmaxBackwardPlan, SoftmaxPlan, SortBuffers, SortOutput, SortPlan, SortShape, Stage, TensorExplanation,
     WeightsBuffers, WeightsOptions, WeightsPlan, cooperative_features, recommended_features,
     recommended_limits,
 };
@@ -159,8 +160,8 @@ pub use score::{
 pub use shape::{
     Activation, AddShape, AttentionShape, ClipShape, Combine, CrossEntropyShape, EmbedShape,
     FeedForwardShape, LossGradient, MatmulShape, NormKind, NormShape, OptimizerRule, OptimizerShape,
-    OptimizerStep, RotaryPairs, RotaryShape, RowStrides, SoftmaxShape, WeightOrder, rotary_tables,
-    sinusoidal_positions,
+    OptimizerStep, RotaryPairs, RotaryShape, RowGradients, RowStrides, SoftmaxShape, WeightOrder,
+    rotary_tables, sinusoidal_positions,
 };
 /// The wgpu that the kernels are built on, so that versions agree.
 #[cfg(feature = "gpu")]

@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `harness.rs` | guarded buffers, element types |
+//! | `backward/` | gradients |
 //! | `matmul.rs` | the matrix product |
 //! | `cooperative.rs` | products in cooperative matrices |
 //! | `cross_entropy.rs` | the loss, its gradient, its smoothing |
@@ -17,6 +18,7 @@
 //! | `slices.rs` | slices in, `Vec`s out |
 //! | `mutants.rs` | faults planted in the shader texts: the checks must find them |
 
+mod backward;
 mod cooperative;
 mod cross_entropy;
 mod every_f32;

@@ -38,6 +38,8 @@ const SUITE: Suite<Subject> = Suite {
         ("clip", |s| crate::optimizer::norm_selection(&s.scalar)),
         ("feed_forward", |s| feed_forward::selection(&s.scalar)),
         ("rotary", |s| rotary::selection(&s.scalar)),
+        ("backward/rows", |s| crate::backward::rows::selection(&s.scalar)),
+        ("backward/embed", |s| crate::backward::embed::selection(&s.scalar)),
     ],
 };
 

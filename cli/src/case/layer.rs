@@ -1,6 +1,6 @@
 //! Cases of the kernels around attention.
 
-use super::{Content, flag_of, number_of, size_of, text_of, unknown};
+use super::{Content, Gradient, Gradients, flag_of, number_of, size_of, text_of, unknown};
 use crate::tensors::rounded;
 use crate::tensors::{Tensors, wrong};
 use anyhow::{Context, Result, bail};
@@ -19,6 +19,8 @@ pub(crate) struct Layer {
     /// As in the file.
     pub(crate) out_shape: Vec<usize>,
     pub(crate) allowance: f64,
+    /// By the tensors that the file has gradients of.
+    pub(crate) gradients: Option<Gradients>,
 }
 
 /// What is computed; shapes are those of f32.
@@ -34,19 +36,52 @@ pub(crate) enum LayerOp {
     FeedForward(FeedForwardShape, Option<NormShape>),
 }
 
-/// A case, of the tensors that `names` lists: those that the file has.
+/// A tensor of an operation, and its gradient's name.
+type Named = (&'static str, &'static str);
+
+/// A case, of the tensors that `names` lists: those that the file has; and of gradients by those that `gradients` lists.
 fn layer(
     file: &Tensors<'_>,
     keys: &Map<String, Value>,
     op: LayerOp,
     names: &[&'static str],
+    gradients: &[Named],
 ) -> Result<Content> {
     let out = file.need("out")?;
     out.expect(&file.need("x")?.shape, "the shape of x")?;
     let there = names.iter().filter_map(|&name| Some((name, file.find(name)?)));
     let tensors = there.map(|(name, tensor)| Ok((name, tensor.floats()?))).collect::<Result<_>>()?;
     let (out_shape, allowance) = (out.shape.clone(), super::allowance(keys, "out")?.unwrap_or(0.0));
-    Ok(Content::Layer(Box::new(Layer { op, tensors, out: out.floats()?, out_shape, allowance })))
+    let gradients = gradients_of(file, keys, gradients)?;
+    Ok(Content::Layer(Box::new(Layer { op, tensors, out: out.floats()?, out_shape, allowance, gradients })))
+}
+
+/// The gradients that the file has: dout, and by some tensor at least; or none of all this.
+fn gradients_of(file: &Tensors<'_>, keys: &Map<String, Value>, names: &[Named]) -> Result<Option<Gradients>> {
+    let mut each = vec![];
+    for &(of, name) in names {
+        let Some(tensor) = file.find(name) else { continue };
+        let shape = file.need(of)?.shape.clone();
+        tensor.expect(&shape, "that of its tensor")?;
+        let allowance = super::allowance(keys, name)?;
+        each.push(Gradient { name, of_term: None, shape, values: tensor.floats()?, allowance });
+    }
+    match (file.find("dout"), each.is_empty()) {
+        (None, true) => Ok(None),
+        (Some(dout), true) => {
+            let names: Vec<_> = names.iter().map(|(_, name)| *name).collect();
+            Err(wrong(
+                "dout",
+                format!("one of {} beside it", names.join(", ")),
+                format!("dout {:?} alone", dout.shape),
+            ))
+        }
+        _ => {
+            let dout = file.need("dout")?;
+            dout.expect(&file.need("out")?.shape, "the shape of out")?;
+            Ok(Some(Gradients { dout: dout.floats()?, each }))
+        }
+    }
 }
 
 /// x as rows of its last axis.
@@ -76,19 +111,21 @@ fn norm_shape(file: &Tensors<'_>, kind: NormKind, eps: f32, [weight, bias]: [&st
 
 /// Reads a case of the op `layer_norm` or `rms_norm`.
 pub(super) fn norm(file: &Tensors<'_>, keys: &Map<String, Value>, op: &str) -> Result<Content> {
-    const TENSORS: [&str; 4] = ["x", "weight", "bias", "out"];
+    const TENSORS: [&str; 8] = ["x", "weight", "bias", "out", "dout", "dx", "dweight", "dbias"];
     if let Some(reason) = unknown(file, keys, &["eps"], &TENSORS) {
         return Ok(Content::Unsupported(reason));
     }
     let kind = if op == "layer_norm" { NormKind::Layer } else { NormKind::Rms };
     let shape = norm_shape(file, kind, eps(keys, "eps")?, ["weight", "bias"])?;
-    layer(file, keys, LayerOp::Norm(shape), &TENSORS[..3])
+    let gradients = [("x", "dx"), ("weight", "dweight"), ("bias", "dbias")];
+    layer(file, keys, LayerOp::Norm(shape), &TENSORS[..3], &gradients)
 }
 
 /// Reads a case of the op `rotary`.
 pub(super) fn rotary(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
-    const TENSORS: [&str; 4] = ["x", "cos", "sin", "out"];
-    if let Some(reason) = unknown(file, keys, &["interleaved", "rotary_dim"], &TENSORS) {
+    const TENSORS: [&str; 6] = ["x", "cos", "sin", "out", "dout", "dx"];
+    const KEYS: [&str; 4] = ["interleaved", "rotary_dim", "theta", "first_position"];
+    if let Some(reason) = unknown(file, keys, &KEYS, &TENSORS) {
         return Ok(Content::Unsupported(reason));
     }
     let x = file.need("x")?;
@@ -109,7 +146,29 @@ pub(super) fn rotary(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Co
         table
             .expect(&sizes[usize::from(!per_item)..], "[L, rotary_dim / 2], or such a table for each item")?;
     }
-    layer(file, keys, LayerOp::Rotary(shape), &TENSORS[..3])
+    if let Some(theta) = number_of(keys, "theta")? {
+        check_tables(file, &shape, theta, size_of(keys, "first_position")?.unwrap_or(0))?;
+    }
+    layer(file, keys, LayerOp::Rotary(shape), &TENSORS[..3], &[("x", "dx")])
+}
+
+/// Whether cos and sin are those of the angles that the case says, made in f32.
+fn check_tables(file: &Tensors<'_>, shape: &RotaryShape, theta: f64, first: usize) -> Result<()> {
+    let (cos, sin) = (file.need("cos")?.floats()?, file.need("sin")?.floats()?);
+    let half = shape.rotary_dim / 2;
+    for (n, (&cos, &sin)) in cos.iter().zip(&sin).enumerate() {
+        let position = first + n / half % shape.len;
+        let angle = position as f64 * theta.powf(-2.0 * (n % half) as f64 / shape.rotary_dim as f64);
+        // An angle is rounded a few times before its cosine is taken.
+        let bound = 4.0 * f64::from(f32::EPSILON) * (1.0 + angle);
+        for (name, got, need) in [("cos", cos, angle.cos()), ("sin", sin, angle.sin())] {
+            if (f64::from(got) - need).is_nan() || (f64::from(got) - need).abs() > bound {
+                let need = format!("{need} at element {n}, as theta and first_position say");
+                return Err(wrong(name, need, got.to_string()));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Reads a case of the op `activation`.
@@ -118,7 +177,7 @@ pub(super) fn activation(file: &Tensors<'_>, keys: &Map<String, Value>) -> Resul
         return Ok(Content::Unsupported(reason));
     }
     match activation_of(keys)? {
-        Ok(activation) => layer(file, keys, LayerOp::Activation(activation), &["x"]),
+        Ok(activation) => layer(file, keys, LayerOp::Activation(activation), &["x"], &[]),
         Err(reason) => Ok(Content::Unsupported(reason)),
     }
 }
@@ -181,7 +240,7 @@ pub(super) fn feed_forward(file: &Tensors<'_>, keys: &Map<String, Value>) -> Res
     there("norm_bias", kind.is_some() && file.find("norm_bias").is_some(), &[width], "[width of x]")?;
     let norm = |kind| norm_shape(file, kind, eps(keys, "norm_eps")?, ["norm_weight", "norm_bias"]);
     let norm = kind.map(norm).transpose()?;
-    layer(file, keys, LayerOp::FeedForward(shape, norm), &TENSORS[..9])
+    layer(file, keys, LayerOp::FeedForward(shape, norm), &TENSORS[..9], &[])
 }
 
 impl Layer {

@@ -8,6 +8,7 @@
 //! | `rows.rs` | layer norm, RMS norm, softmax, residual addition, embedding |
 //! | `cross_entropy.rs` | [`CrossEntropyPlan`]: the loss, and its gradient by the logits |
 //! | `optimizer.rs` | [`OptimizerPlan`], [`ClipPlan`]: a step of an optimizer, the norm that its gradients are clipped by |
+//! | `backward/` | their gradients |
 //! | `host.rs` | all of them on slices, but for the loss and the optimizers |
 //! | `host_loss.rs`, `host_optimizer.rs` | those on slices |
 
@@ -22,6 +23,9 @@ mod optimizer;
 mod rotary;
 mod rows;
 
+pub use backward::{
+    EmbedBackwardPlan, EmbedGradients, NormBackwardPlan, NormGradBuffers, NormGradOutput, SoftmaxBackwardPlan,
+};
 pub use cross_entropy::{CrossEntropyBuffers, CrossEntropyPlan};
 pub use feed_forward::{FeedForwardBuffers, FeedForwardPlan};
 pub use host::{FeedForwardSlices, MatmulSlices};

@@ -1,19 +1,26 @@
 //! Cases of the kernels around attention.
 
+use super::gradients::compared;
 use super::{Done, EXPECTED, REFERENCE, narrow};
-use crate::case::{Layer, LayerOp};
+use crate::case::{Gradient, Gradients, Layer, LayerOp};
 use crate::commands::verify::record::Judged;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use wgpu_attention::reference::layer::{self, Bounded, FeedForwardInputs};
-use wgpu_attention::{Element, ElementType, FeedForwardSlices, Gpu, KernelPath, MatmulShape, MatmulSlices};
+use wgpu_attention::{
+    Element, ElementType, FeedForwardSlices, Gpu, KernelPath, MatmulShape, MatmulSlices, RowGradients,
+};
 
 /// The reference against the expected values.
 pub(super) fn on_cpu(case: &Layer) -> Result<Judged> {
     let Ok(tensors) = case.rounded::<f32>() else { anyhow::bail!("f32 does not hold f32") };
     let exact = reference(case, &tensors)?;
     let got = narrow(&exact.out);
-    Ok(judged(case, &Bounded { out: expected(case), ..exact }, &got, case.allowance))
+    let judged = judged(case, &Bounded { out: expected(case), ..exact }, &got, case.allowance);
+    let Some(gradients) = &case.gradients else { return Ok(judged) };
+    let exact = exact_gradients(case, gradients, &tensors)?;
+    let got = exact.iter().map(|(name, tensor)| (*name, narrow(&tensor.out))).collect::<Vec<_>>();
+    Ok(judged.and(judged_gradients(gradients, &exact, &got)?))
 }
 
 /// The kernel against the expected values; in 16 bits against the reference on the rounded inputs.
@@ -32,15 +39,73 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Layer) -> Result<Done> {
     };
     let got = compute(gpu, case, &tensors)?;
     let exact = reference(case, &tensors)?;
+    // In f32 alone: in other types the expected values say nothing.
+    let gradients = match (&case.gradients, E::TYPE) {
+        (Some(gradients), ElementType::F32) => Some(gradients_on_gpu(gpu, case, gradients)?),
+        _ => None,
+    };
     let (exact, against, allowance) = match E::TYPE {
         ElementType::F32 => (Bounded { out: expected(case), ..exact }, EXPECTED, case.allowance),
         _ => (exact, REFERENCE, 0.0),
     };
-    Ok(Done::Compared {
-        path: path.to_string(),
-        against,
-        judged: judged(case, &exact, &got, allowance).into(),
+    let judged = judged(case, &exact, &got, allowance);
+    let judged = gradients.into_iter().fold(judged, Judged::and).into();
+    Ok(Done::Compared { path: path.to_string(), against, judged })
+}
+
+/// Gradients by some tensors, by their names.
+type Tensors<T> = Vec<(&'static str, T)>;
+
+/// The kernels' gradients against the expected ones.
+fn gradients_on_gpu(gpu: &Gpu, case: &Layer, gradients: &Gradients) -> Result<Judged> {
+    let Ok(tensors) = case.rounded::<f32>() else { anyhow::bail!("f32 does not hold f32") };
+    let (x, dout) = (need(&tensors, "x"), &gradients.dout);
+    let got: Tensors<Vec<f32>> = match &case.op {
+        LayerOp::Norm(shape) => {
+            let got = gpu.norm_backward(shape, x, need(&tensors, "weight"), dout)?;
+            let bias = got.dbias.map(|dbias| ("dbias", dbias));
+            [("dx", got.dx), ("dweight", got.dweight)].into_iter().chain(bias).collect()
+        }
+        LayerOp::Rotary(shape) => {
+            let back = shape.inverse(true);
+            vec![("dx", gpu.rotary(&back, dout, case.tensor("cos"), case.tensor("sin"))?)]
+        }
+        LayerOp::Activation(_) | LayerOp::FeedForward(..) => vec![],
+    };
+    judged_gradients(gradients, &exact_gradients(case, gradients, &tensors)?, &got)
+}
+
+fn exact_gradients(case: &Layer, gradients: &Gradients, tensors: &Rounded<f32>) -> Result<Tensors<Bounded>> {
+    let [x, dout] = [need(tensors, "x"), &gradients.dout].map(Bounded::exact);
+    Ok(match &case.op {
+        LayerOp::Norm(shape) => {
+            let (stored, weight) = (RowGradients::of_norm(shape), Bounded::exact(need(tensors, "weight")));
+            let all = layer::backward::norm_backward(shape, &stored, &x, &weight, &dout, None)?;
+            vec![("dx", all.dx), ("dweight", all.dweight), ("dbias", all.dbias)]
+        }
+        LayerOp::Rotary(shape) => {
+            let [cos, sin] = ["cos", "sin"].map(|name| Bounded::exact(case.tensor(name)));
+            vec![("dx", layer::rotary(&shape.inverse(true), &dout, &cos, &sin)?)]
+        }
+        LayerOp::Activation(_) | LayerOp::FeedForward(..) => vec![],
     })
+}
+
+/// Against the file's values.
+fn judged_gradients(
+    gradients: &Gradients,
+    exact: &Tensors<Bounded>,
+    got: &Tensors<Vec<f32>>,
+) -> Result<Judged> {
+    fn find<'a, T>(tensors: &'a Tensors<T>, name: &str) -> Result<&'a T> {
+        let found = tensors.iter().find(|(own, _)| *own == name);
+        found.map(|(_, tensor)| tensor).with_context(|| format!("{name}: the operation has no such gradient"))
+    }
+    let of_gradient = |gradient: &Gradient| {
+        compared(gradient, find(exact, gradient.name)?, find(got, gradient.name)?, true)
+    };
+    let each = gradients.each.iter().map(of_gradient).collect::<Result<Vec<_>>>()?;
+    Ok(each.into_iter().reduce(Judged::and).expect("a case with gradients has one"))
 }
 
 /// The kernel of the case's products; what has none has one kernel.
