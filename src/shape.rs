@@ -150,6 +150,7 @@ impl AttentionShape {
 // Behind the macro that they share.
 mod activation;
 mod cross_entropy;
+mod distillation;
 mod feed_forward;
 mod matmul;
 mod optimizer;
@@ -159,6 +160,7 @@ mod rows;
 
 pub use activation::Activation;
 pub use cross_entropy::{CrossEntropyShape, LossGradient};
+pub use distillation::DistillationShape;
 pub use feed_forward::FeedForwardShape;
 pub use matmul::{Combine, MatmulShape, RowStrides, WeightOrder};
 pub use optimizer::{ClipShape, OptimizerRule, OptimizerShape, OptimizerStep};

@@ -228,11 +228,14 @@ uniform! {
 }
 
 uniform! {
-    /// `Params` of `cross_entropy.wgsl`.
-    CrossEntropyParams {
-        first_work: u32, end_work: u32, width: u32, x_row: u32, out_row: u32, may_ignore: u32, ignored: u32,
-        at_target: f32, at_all: f32, factor: f32,
-    }
+    /// `KernelParams` of `cross_entropy.wgsl`.
+    CrossEntropyParams { first_work: u32, end_work: u32, width: u32, x_row: u32, out_row: u32, factor: f32 }
+
+    /// `WantedParams` of `loss/targets.wgsl`.
+    TargetParams { may_ignore: u32, ignored: u32, at_target: f32, at_all: f32 }
+
+    /// `WantedParams` of `loss/teacher.wgsl`.
+    TeacherParams { teacher_row: u32, scale: f32, weight: f32 }
 }
 
 uniform! {
@@ -327,7 +330,9 @@ mod tests {
             ("column_sums", "terms") if shader.label.contains(" normed ") => NormedTermParams::FIELDS,
             ("column_sums", "terms") => PlainTermParams::FIELDS,
             ("embed_sums" | "embed_carries", _) => EmbedRunParams::FIELDS,
-            ("cross_entropy", _) => CrossEntropyParams::FIELDS,
+            ("cross_entropy", "kernel") => CrossEntropyParams::FIELDS,
+            ("cross_entropy", "wanted") if shader.label.contains(" teacher ") => TeacherParams::FIELDS,
+            ("cross_entropy", "wanted") => TargetParams::FIELDS,
             ("optimize", "kernel") => OptimizerParams::FIELDS,
             ("optimize", "rule") if shader.label.contains(" sgd ") => SgdParams::FIELDS,
             ("optimize", "rule") => AdamwParams::FIELDS,

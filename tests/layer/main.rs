@@ -7,6 +7,7 @@
 //! | `matmul.rs` | the matrix product |
 //! | `cooperative.rs` | products in cooperative matrices |
 //! | `cross_entropy.rs` | the loss, its gradient, its smoothing |
+//! | `distillation.rs` | the loss against a teacher |
 //! | `feed_forward.rs` | the chunked feed-forward layer |
 //! | `every_f32.rs` | activations of every kind of f32, NaN and infinity among them |
 //! | `far_rows.rs` | rows of any size, far means, long rows, NaN and infinity |
@@ -21,6 +22,7 @@
 mod backward;
 mod cooperative;
 mod cross_entropy;
+mod distillation;
 mod every_f32;
 mod far_rows;
 mod feed_forward;

@@ -6,7 +6,7 @@
 //! | `feed_forward.rs` | [`FeedForwardPlan`]: two or three products over chunks of rows |
 //! | `rotary.rs` | rotary embedding |
 //! | `rows.rs` | layer norm, RMS norm, softmax, residual addition, embedding |
-//! | `cross_entropy.rs` | [`CrossEntropyPlan`]: the loss, and its gradient by the logits |
+//! | `cross_entropy.rs` | [`CrossEntropyPlan`], [`DistillationPlan`]: the losses, and their gradients by the logits |
 //! | `optimizer.rs` | [`OptimizerPlan`], [`ClipPlan`]: a step of an optimizer, the norm that its gradients are clipped by |
 //! | `backward/` | their gradients |
 //! | `host.rs` | all of them on slices, but for the loss and the optimizers |
@@ -26,7 +26,7 @@ mod rows;
 pub use backward::{
     EmbedBackwardPlan, EmbedGradients, NormBackwardPlan, NormGradBuffers, NormGradOutput, SoftmaxBackwardPlan,
 };
-pub use cross_entropy::{CrossEntropyBuffers, CrossEntropyPlan};
+pub use cross_entropy::{CrossEntropyBuffers, CrossEntropyPlan, DistillationBuffers, DistillationPlan};
 pub use feed_forward::{FeedForwardBuffers, FeedForwardPlan};
 pub use host::{FeedForwardSlices, MatmulSlices};
 pub use host_loss::CrossEntropyOutput;
