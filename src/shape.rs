@@ -149,6 +149,7 @@ impl AttentionShape {
 
 // Behind the macro that they share.
 mod activation;
+mod axial;
 mod cross_entropy;
 mod distillation;
 mod feed_forward;
@@ -157,8 +158,10 @@ mod optimizer;
 mod rotary;
 mod row_gradients;
 mod rows;
+mod sinusoidal;
 
 pub use activation::Activation;
+pub use axial::AxialShape;
 pub use cross_entropy::{CrossEntropyShape, LossGradient};
 pub use distillation::DistillationShape;
 pub use feed_forward::FeedForwardShape;
@@ -167,4 +170,7 @@ pub use optimizer::{ClipShape, OptimizerRule, OptimizerShape, OptimizerStep};
 pub use rotary::{RotaryPairs, RotaryShape, rotary_tables};
 pub use row_gradients::RowGradients;
 pub(crate) use row_gradients::check_combine;
-pub use rows::{AddShape, EmbedShape, NormKind, NormShape, SoftmaxShape, sinusoidal_positions};
+pub use rows::{AddShape, EmbedShape, NormKind, NormShape, SoftmaxShape};
+pub use sinusoidal::{
+    SinusoidalFrequencies, SinusoidalLayout, sinusoidal_positions, sinusoidal_positions_with,
+};

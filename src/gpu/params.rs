@@ -207,7 +207,7 @@ uniform! {
     /// `Params` of `lib/row_params.wgsl`.
     RowParams {
         first_work: u32, end_work: u32, rows: u32, width: u32,
-        x_row: u32, other_row: u32, out_row: u32, table_rows: u32, eps: f32,
+        x_row: u32, other_row: u32, out_row: u32, table_rows: u32, eps: f32, out_at: u32,
     }
 }
 
@@ -223,7 +223,7 @@ uniform! {
 
     /// `Params` of `lib/embed_runs.wgsl`.
     EmbedRunParams {
-        first_work: u32, end_work: u32, rows: u32, width: u32, dout_row: u32, table_rows: u32, has_padding: u32, padding: u32,
+        first_work: u32, end_work: u32, rows: u32, width: u32, dout_row: u32, table_rows: u32, has_padding: u32, padding: u32, dout_at: u32,
     }
 }
 

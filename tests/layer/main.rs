@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `harness.rs` | guarded buffers, element types |
+//! | `axial.rs` | axial positions |
 //! | `backward/` | gradients |
 //! | `matmul.rs` | the matrix product |
 //! | `cooperative.rs` | products in cooperative matrices |
@@ -19,6 +20,7 @@
 //! | `slices.rs` | slices in, `Vec`s out |
 //! | `mutants.rs` | faults planted in the shader texts: the checks must find them |
 
+mod axial;
 mod backward;
 mod cooperative;
 mod cross_entropy;

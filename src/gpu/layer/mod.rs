@@ -5,6 +5,7 @@
 //! | `matmul.rs` | [`MatmulPlan`]: a matrix product with bias, activation and residual fused |
 //! | `feed_forward.rs` | [`FeedForwardPlan`]: two or three products over chunks of rows |
 //! | `rotary.rs` | rotary embedding |
+//! | `axial.rs` | axial positions and their gradients: lookups |
 //! | `rows.rs` | layer norm, RMS norm, softmax, residual addition, embedding |
 //! | `cross_entropy.rs` | [`CrossEntropyPlan`], [`DistillationPlan`]: the losses, and their gradients by the logits |
 //! | `optimizer.rs` | [`OptimizerPlan`], [`ClipPlan`]: a step of an optimizer, the norm that its gradients are clipped by |
@@ -12,6 +13,7 @@
 //! | `host.rs` | all of them on slices, but for the loss and the optimizers |
 //! | `host_loss.rs`, `host_optimizer.rs` | those on slices |
 
+mod axial;
 mod backward;
 mod cross_entropy;
 mod feed_forward;
@@ -23,6 +25,7 @@ mod optimizer;
 mod rotary;
 mod rows;
 
+pub use axial::{AxialBackwardPlan, AxialPlan};
 pub use backward::{
     EmbedBackwardPlan, EmbedGradients, NormBackwardPlan, NormGradBuffers, NormGradOutput, SoftmaxBackwardPlan,
 };

@@ -106,6 +106,8 @@ wgpu_attention_testing::mutants! {
         "other is not added": " + load_other(row * params.other_row + c, count)" => "";
         "a row takes its neighbour's id": "let id = ids[row];" => "let id = ids[row ^ 1u];";
         "an id is one too high": "let id = ids[row];" => "let id = ids[row] + 1u;";
+        "looked-up rows follow without a gap": "params.out_at + row * params.out_row + c" => "params.out_at + row * params.width + c";
+        "looked-up rows begin where out does": "params.out_at + row * params.out_row + c" => "row * params.out_row + c";
         "what out held is lost": "if (INTO) { y += load_out(at, count); }" => "";
     }
     "cross_entropy" {
@@ -234,7 +236,8 @@ wgpu_attention_testing::mutants! {
         "the sum ends before its run": "while (end < (block + 1u) * BLOCK && goes_on(id, end)) { end++; }" => "";
         "the sum goes on behind its block": "end < (block + 1u) * BLOCK && goes_on(id, end)" => "goes_on(id, end)";
         "a run that goes on is written": "let is_whole = is_beginning && !goes_on(id, end);" => "let is_whole = is_beginning;";
-        "the places are those of the sorted ids": "load_dout(places[n] * params.dout_row + c, count)" => "load_dout(n * params.dout_row + c, count)";
+        "the places are those of the sorted ids": "places[n] * params.dout_row + c" => "n * params.dout_row + c";
+        "rows of dout begin where it does": "params.dout_at + places[n]" => "places[n]";
         "a run is not carried on": "|| place % BLOCK == 0u" => "";
         "a block carries one sum": "2u * block + u32(is_beginning)" => "2u * block";
         "only the beginning is carried": "for (var n = block + 1u; goes_on(id, n * BLOCK); n++)" => "for (var n = block + 1u; false; n++)";

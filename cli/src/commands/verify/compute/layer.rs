@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use wgpu_attention::reference::layer::{self, Bounded, FeedForwardInputs};
 use wgpu_attention::{
-    Element, ElementType, FeedForwardSlices, Gpu, KernelPath, MatmulShape, MatmulSlices, RowGradients,
+    AxialShape, Element, ElementType, FeedForwardSlices, Gpu, KernelPath, MatmulShape, MatmulSlices,
+    RowGradients,
 };
 
 /// The reference against the expected values.
@@ -70,12 +71,17 @@ fn gradients_on_gpu(gpu: &Gpu, case: &Layer, gradients: &Gradients) -> Result<Ju
             let back = shape.inverse(true);
             vec![("dx", gpu.rotary(&back, dout, case.tensor("cos"), case.tensor("sin"))?)]
         }
+        LayerOp::Axial(shape) => {
+            let [first, second] = gpu.axial_backward(shape, dout)?;
+            vec![("dweight0", first), ("dweight1", second)]
+        }
         LayerOp::Activation(_) | LayerOp::FeedForward(..) => vec![],
     };
     judged_gradients(gradients, &exact_gradients(case, gradients, &tensors)?, &got)
 }
 
 fn exact_gradients(case: &Layer, gradients: &Gradients, tensors: &Rounded<f32>) -> Result<Tensors<Bounded>> {
+    // Axial positions have no x.
     let [x, dout] = [need(tensors, "x"), &gradients.dout].map(Bounded::exact);
     Ok(match &case.op {
         LayerOp::Norm(shape) => {
@@ -86,6 +92,16 @@ fn exact_gradients(case: &Layer, gradients: &Gradients, tensors: &Rounded<f32>) 
         LayerOp::Rotary(shape) => {
             let [cos, sin] = ["cos", "sin"].map(|name| Bounded::exact(case.tensor(name)));
             vec![("dx", layer::rotary(&shape.inverse(true), &dout, &cos, &sin)?)]
+        }
+        LayerOp::Axial(shape) => {
+            let of = |axis: usize, name| -> Result<_> {
+                let (lookup, width) = (shape.lookups()[axis], shape.width());
+                let ids: Vec<u32> = (0..shape.positions).map(|p| shape.ids(p)[axis]).collect();
+                let columns = dout.out.chunks(width).map(|row| row[lookup.out_at..][..lookup.width].to_vec());
+                let own = Bounded::exact(&columns.collect::<Vec<_>>().concat());
+                Ok((name, layer::backward::embed_backward(&lookup, &ids, &own, None, None)?))
+            };
+            vec![of(0, "dweight0")?, of(1, "dweight1")?]
         }
         LayerOp::Activation(_) | LayerOp::FeedForward(..) => vec![],
     })
@@ -111,7 +127,7 @@ fn judged_gradients(
 /// The kernel of the case's products; what has none has one kernel.
 fn path<E: Element>(gpu: &Gpu, case: &Layer) -> wgpu_attention::Result<KernelPath> {
     match &case.op {
-        LayerOp::Norm(_) | LayerOp::Rotary(_) => Ok(KernelPath::Scalar),
+        LayerOp::Norm(_) | LayerOp::Rotary(_) | LayerOp::Axial(_) => Ok(KernelPath::Scalar),
         LayerOp::Activation(_) => {
             let shape = MatmulShape::new(1, 1, 1).elements(E::TYPE);
             Ok(gpu.kernels().matmul(&shape)?.tile().path())
@@ -153,6 +169,10 @@ fn reference<E: Element>(case: &Layer, tensors: &Rounded<E>) -> Result<Bounded> 
             let [cos, sin] = ["cos", "sin"].map(|name| Bounded::exact(case.tensor(name)));
             layer::rotary(&shape.input(E::TYPE).output(E::TYPE), &x, &cos, &sin)?
         }
+        LayerOp::Axial(shape) => {
+            let [first, second] = ["weight0", "weight1"].map(exact);
+            axial(shape, [&first, &second])
+        }
         LayerOp::Activation(activation) => layer::activation(*activation, &x).stored(E::TYPE),
         LayerOp::FeedForward(shape, norm) => {
             let x = match norm {
@@ -179,6 +199,19 @@ fn reference<E: Element>(case: &Layer, tensors: &Rounded<E>) -> Result<Bounded> 
     })
 }
 
+/// Rows of both tables side by side, which no kernel changes.
+fn axial(shape: &AxialShape, tables: [&Bounded; 2]) -> Bounded {
+    let mut out = Bounded::default();
+    for position in 0..shape.positions {
+        for (axis, table) in tables.iter().enumerate() {
+            let (row, width) = (shape.ids(position)[axis] as usize, shape.widths[axis]);
+            out.out.extend(&table.out[row * width..][..width]);
+            out.bound.extend(&table.bound[row * width..][..width]);
+        }
+    }
+    out
+}
+
 /// The same on a device.
 fn compute<E: Element>(gpu: &Gpu, case: &Layer, tensors: &Rounded<E>) -> Result<Vec<E>> {
     let (need, find) = (|name: &str| need(tensors, name), |name: &str| find(tensors, name));
@@ -186,6 +219,7 @@ fn compute<E: Element>(gpu: &Gpu, case: &Layer, tensors: &Rounded<E>) -> Result<
     Ok(match &case.op {
         LayerOp::Norm(shape) => gpu.norm(shape, x, need("weight"), find("bias"))?,
         LayerOp::Rotary(shape) => gpu.rotary(shape, x, case.tensor("cos"), case.tensor("sin"))?,
+        LayerOp::Axial(shape) => gpu.axial_positions(shape, [need("weight0"), need("weight1")])?,
         // Behind a product of each element with 1, which is exact.
         LayerOp::Activation(activation) => {
             let shape = MatmulShape::new(x.len(), 1, 1).activation(*activation);
