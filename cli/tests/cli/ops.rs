@@ -44,6 +44,20 @@ const FEED_FORWARD: &str = "reformer_chunked_ff_gelu_s40";
 const NORM: &str = "onnx_layer_normalization_3d_axis1_epsilon";
 const RMS: &str = "onnx_rms_normalization_4d_axis3";
 const ROTARY: &str = "onnx_rotary_embedding_with_interleaved_rotary_dim";
+const NORM_GRADIENTS: &str = "normgrad_layer_r3_n1024";
+const ROTARY_GRADIENTS: &str = "pos_rope_neox_s33_d32_rot8";
+const AXIAL: &str = "pos_reformer_axial_4x8";
+const SINUSOIDAL: &str = "pos_sinusoidal_m2m100_halves";
+
+/// Gradients beside a case of axial positions that has none: what is at the first element of a row of each table.
+fn with_axial_gradients(f: &mut File) {
+    f.set_floats("dout", &[30, 16], &[1.0; 480]);
+    // 8 positions share a row of the first table, 6 of them the last; 4 or 3 share a row of the second.
+    let first: Vec<f32> = (0..24).map(|n| if n < 18 { 8.0 } else { 6.0 }).collect();
+    let second: Vec<f32> = (0..80).map(|n| if n < 60 { 4.0 } else { 3.0 }).collect();
+    f.set_floats("dweight0", &[4, 6], &first);
+    f.set_floats("dweight1", &[8, 10], &second);
+}
 
 #[test]
 fn planted_faults_are_found() {
@@ -65,6 +79,17 @@ fn planted_faults_are_found() {
         ("norm_nan", RMS, |f| f.change("out", 0, |_| f32::NAN)),
         ("rotary_pairs", ROTARY, |f| f.case["interleaved"] = json!(false)),
         ("rotary_sine", ROTARY, |f| f.change("sin", 5, |x| x + 1e-3)),
+        ("norm_dx", NORM_GRADIENTS, |f| f.change("dx", 2000, |x| x + 1e-3)),
+        ("norm_dweight", NORM_GRADIENTS, |f| f.change("dweight", 1023, |x| x + 1e-3)),
+        ("norm_dbias", NORM_GRADIENTS, |f| f.change("dbias", 0, |x| x - 1e-3)),
+        ("norm_dout", NORM_GRADIENTS, |f| f.change("dout", 77, |x| x + 0.1)),
+        ("rotary_dx", ROTARY_GRADIENTS, |f| f.change("dx", 4, |x| x + 1e-3)),
+        ("axial_out", AXIAL, |f| f.change("out", 479, |x| x + 1e-3)),
+        ("axial_table", AXIAL, |f| f.change("weight1", 10, |x| x + 1e-3)),
+        ("axial_gradient", AXIAL, |f| {
+            with_axial_gradients(f);
+            f.change("dweight1", 79, |x| x + 1.0);
+        }),
         ("ff_activation", FEED_FORWARD, |f| f.case["activation"] = json!("gelu_tanh")),
         ("ff_norm_eps", FEED_FORWARD, |f| f.case["norm_eps"] = json!(1e-2)),
         ("ff_weight", FEED_FORWARD, |f| f.change("w2", 24 * 64 - 1, |x| x + 0.1)),
@@ -87,6 +112,32 @@ fn planted_faults_are_found() {
             let past = line["worst"].as_f64().is_some_and(|worst| worst > 1.0);
             assert!(past || reason.starts_with("buckets["), "{line}");
         }
+    }
+}
+
+#[test]
+fn gradients_of_axial_positions_and_other_sinusoids_are_judged() {
+    let cases: &[(&str, &str, Change)] = &[
+        ("axial", AXIAL, with_axial_gradients),
+        ("axial_one", AXIAL, |f| {
+            with_axial_gradients(f);
+            drop(f.tensors.remove("dweight0"));
+        }),
+    ];
+    let scratch = Scratch::new("op-axial");
+    for (name, lines) in lines_about(&scratch, cases, &["--adapter", "0"]) {
+        assert_eq!(lines.len(), 2, "{name}: {lines:?}");
+        lines.iter().for_each(|line| assert_eq!(line["status"], "pass", "{line}"));
+    }
+    let cases: &[(&str, &str, Change)] = &[
+        ("layout", SINUSOIDAL, |f| f.case["layout"] = json!("interleaved")),
+        ("frequencies", SINUSOIDAL, |f| f.case["frequencies"] = json!("paper")),
+        ("value", SINUSOIDAL, |f| f.change("out", 33, |x| x + 1e-3)),
+    ];
+    let scratch = Scratch::new("op-sinusoidal");
+    for (name, lines) in lines_about(&scratch, cases, &["--adapter", "0"]) {
+        assert_eq!(lines.len(), 1, "{name}: made on the host: {lines:?}");
+        assert_eq!(lines[0]["status"], "fail", "{name}: {lines:?}");
     }
 }
 
@@ -174,6 +225,30 @@ fn malformed_cases() {
             |f| f.set_floats("x", &[], &[0.0]),
             "tensor `x`: need at least one axis, got none",
         ),
+        (
+            "norm_dout_alone",
+            NORM_GRADIENTS,
+            |f| f.tensors.retain(|name, _| name == "dout" || !name.starts_with('d')),
+            "tensor `dout`: need one of dx, dweight, dbias beside it",
+        ),
+        ("norm_no_dout", NORM_GRADIENTS, |f| drop(f.tensors.remove("dout")), "tensor `dout`: need it"),
+        (
+            "norm_dx",
+            NORM_GRADIENTS,
+            |f| f.set_floats("dx", &[1024, 3], &[0.0; 3072]),
+            "tensor `dx`: need that of its tensor = [3, 1024], got [1024, 3]",
+        ),
+        ("rotary_theta", ROTARY_GRADIENTS, |f| f.case["theta"] = json!(500.0), "tensor `cos`: need "),
+        ("rotary_first", ROTARY_GRADIENTS, |f| f.case["first_position"] = json!(1), "tensor `cos`: need "),
+        ("axial_positions", AXIAL, |f| f.case["positions"] = json!(33), "positions: need at most 32"),
+        (
+            "axial_out",
+            AXIAL,
+            |f| f.case["positions"] = json!(29),
+            "tensor `out`: need [positions, d0 + d1] = [29, 16], got [30, 16]",
+        ),
+        ("sinusoidal_layout", SINUSOIDAL, |f| f.case["layout"] = json!("rows"), "layout: need `interleaved`"),
+        ("sinusoidal_dim", SINUSOIDAL, |f| remove(f, "dim"), "dim: need a size, got none"),
         ("rotary_dim", ROTARY, |f| f.case["rotary_dim"] = json!(3), "rotary_dim: need "),
         (
             "rotary_table",

@@ -5,19 +5,20 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Ops that have kernels.
-const SUPPORTED: [&str; 8] = [
+const SUPPORTED: [&str; 9] = [
     "attention",
     "lsh_attention",
     "linear_attention",
     "layer_norm",
     "rms_norm",
     "rotary",
+    "axial_positions",
     "feed_forward",
     "model",
 ];
 
 /// Ops that are made on the host.
-const ON_THE_HOST: [&str; 2] = ["alibi_slopes", "relative_buckets"];
+const ON_THE_HOST: [&str; 3] = ["alibi_slopes", "relative_buckets", "sinusoidal"];
 
 /// The names of the golden cases with an op that `choose` likes.
 fn names(choose: impl Fn(&str) -> bool) -> BTreeSet<String> {
