@@ -124,8 +124,9 @@ pub use element::{Element, ElementType};
 pub use error::{Error, Result};
 #[cfg(feature = "gpu")]
 pub use gpu::{
-    AddPlan, AttentionBuffers, AttentionGradBuffers, AttentionGradients, AttentionOutput, AttentionPlan,
-    AttentionWeights, BackwardExplanation, BackwardPlan, Call, ClipPlan, CrossEntropyBuffers,
+    ActivationBackwardPlan, ActivationBuffers, ActivationGradBuffers, ActivationGradientsOutput,
+    ActivationPlan, AddPlan, AttentionBuffers, AttentionGradBuffers, AttentionGradients, AttentionOutput,
+    AttentionPlan, AttentionWeights, BackwardExplanation, BackwardPlan, Call, ClipPlan, CrossEntropyBuffers,
     CrossEntropyOutput, CrossEntropyPlan, EmbedPlan, Explanation, FeedForwardBuffers, FeedForwardPlan,
     FeedForwardSlices, Gpu, Gradients, Kernels, LinearBuffers, LinearPlan, LshBackwardExplanation,
     LshBackwardPlan, LshBuffers, LshExplanation, LshGradBuffers, LshGradients, LshOutput, LshPlan,
@@ -157,10 +158,10 @@ pub use score::{
     Temperature, Term, TermTensor,
 };
 pub use shape::{
-    AOrder, Activation, AddShape, AttentionShape, ClipShape, Combine, CrossEntropyShape, EmbedShape,
-    FeedForwardShape, LossGradient, MatmulShape, NormKind, NormShape, OptimizerRule, OptimizerShape,
-    OptimizerStep, RotaryPairs, RotaryShape, RowStrides, SoftmaxShape, WeightOrder, rotary_tables,
-    sinusoidal_positions,
+    AOrder, Activation, ActivationShape, AddShape, AttentionShape, ClipShape, Combine, CrossEntropyShape,
+    EmbedShape, FeedForwardShape, LossGradient, MatmulShape, NormKind, NormShape, OptimizerRule,
+    OptimizerShape, OptimizerStep, RotaryPairs, RotaryShape, RowStrides, SoftmaxShape, WeightOrder,
+    rotary_tables, sinusoidal_positions,
 };
 /// The wgpu that the kernels are built on, so that versions agree.
 #[cfg(feature = "gpu")]

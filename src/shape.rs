@@ -156,7 +156,7 @@ mod optimizer;
 mod rotary;
 mod rows;
 
-pub use activation::Activation;
+pub use activation::{Activation, ActivationShape};
 pub use cross_entropy::{CrossEntropyShape, LossGradient};
 pub use feed_forward::FeedForwardShape;
 pub use matmul::{AOrder, Combine, MatmulShape, RowStrides, WeightOrder};

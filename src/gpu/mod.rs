@@ -42,7 +42,8 @@ pub use call::{Call, Stage};
 pub use host::{Gpu, recommended_features, recommended_limits};
 pub use kernels::Kernels;
 pub use layer::{
-    AddPlan, ClipPlan, CrossEntropyBuffers, CrossEntropyOutput, CrossEntropyPlan, EmbedPlan,
+    ActivationBackwardPlan, ActivationBuffers, ActivationGradBuffers, ActivationGradientsOutput,
+    ActivationPlan, AddPlan, ClipPlan, CrossEntropyBuffers, CrossEntropyOutput, CrossEntropyPlan, EmbedPlan,
     FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, MatmulBuffers, MatmulPlan, MatmulSlices,
     NormBuffers, NormPlan, OptimizerBuffers, OptimizerOutput, OptimizerPlan, OptimizerSlices, RotaryBuffers,
     RotaryPlan, SoftmaxPlan,

@@ -1,6 +1,6 @@
 //! Variants of `matmul.wgsl`.
 
-use super::{CooperativeProduct, Header, MatmulTile, Matrices, Shader, tensor};
+use super::{CooperativeProduct, Header, MatmulTile, Matrices, Shader, activation, tensor};
 use crate::{AOrder, Activation, Combine, ElementType, MatmulShape, WeightOrder};
 
 /// All that tells one matrix product's shader from another. Sizes are parameters, not constants: one shader serves all.
@@ -71,7 +71,7 @@ impl MatmulVariant {
                 ("MULTIPLY_INTO", Combine::MultiplyInto as usize),
                 ("COMBINE", self.combine as usize),
             ])
-            .u32s(&activation_constants(self.activation))
+            .u32s(&activation::constants(self.activation))
             .bools(&[
                 ("A_BY_ROWS", self.a_order == AOrder::RowsInner),
                 ("B_IN_OUT", self.weights == WeightOrder::InOut),
@@ -165,16 +165,4 @@ impl MatmulVariant {
         }
         list
     }
-}
-
-/// `ACTIVATION` and the names of its values, for `lib/activation.wgsl`.
-fn activation_constants(activation: Option<Activation>) -> [(&'static str, usize); 6] {
-    [
-        ("RELU", Activation::Relu as usize),
-        ("GELU_ERF", Activation::GeluErf as usize),
-        ("GELU_TANH", Activation::GeluTanh as usize),
-        ("SILU", Activation::Silu as usize),
-        ("TANH", Activation::Tanh as usize),
-        ("ACTIVATION", activation.map_or(Activation::ALL.len(), |activation| activation as usize)),
-    ]
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `harness.rs` | guarded buffers, element types |
 //! | `matmul.rs` | the matrix product |
+//! | `backward/` | gradients |
 //! | `cooperative.rs` | products in cooperative matrices |
 //! | `cross_entropy.rs` | the loss, its gradient, its smoothing |
 //! | `feed_forward.rs` | the chunked feed-forward layer |
@@ -17,6 +18,7 @@
 //! | `slices.rs` | slices in, `Vec`s out |
 //! | `mutants.rs` | faults planted in the shader texts: the checks must find them |
 
+mod backward;
 mod cooperative;
 mod cross_entropy;
 mod every_f32;

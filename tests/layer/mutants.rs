@@ -36,6 +36,7 @@ const SUITE: Suite<Subject> = Suite {
         ("cross_entropy", |s| crate::cross_entropy::selection(&s.scalar)),
         ("optimizer", |s| crate::optimizer::selection(&s.scalar)),
         ("clip", |s| crate::optimizer::norm_selection(&s.scalar)),
+        ("activation", |s| crate::backward::activation::selection(&s.scalar)),
         ("feed_forward", |s| feed_forward::selection(&s.scalar)),
         ("rotary", |s| rotary::selection(&s.scalar)),
     ],

@@ -1,13 +1,14 @@
 //! Cases of the kernels around attention.
 
-use super::{Content, flag_of, number_of, size_of, text_of, unknown};
+use super::{Content, Gradient, Gradients, flag_of, number_of, size_of, text_of, unknown};
 use crate::tensors::rounded;
 use crate::tensors::{Tensors, wrong};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use wgpu_attention::{
-    Activation, Element, FeedForwardShape, NormKind, NormShape, RotaryPairs, RotaryShape, WeightOrder,
+    Activation, ActivationShape, Element, FeedForwardShape, NormKind, NormShape, RotaryPairs, RotaryShape,
+    WeightOrder,
 };
 
 /// One operation and its expected values.
@@ -19,6 +20,8 @@ pub(crate) struct Layer {
     /// As in the file.
     pub(crate) out_shape: Vec<usize>,
     pub(crate) allowance: f64,
+    /// By its tensors, as far as the file has them.
+    pub(crate) gradients: Option<Gradients>,
 }
 
 /// What is computed; shapes are those of f32.
@@ -29,7 +32,7 @@ pub(crate) enum LayerOp {
     /// Of `x`, by `cos` and `sin`.
     Rotary(RotaryShape),
     /// Of `x`.
-    Activation(Activation),
+    Activation(ActivationShape),
     /// Of `x`, with `w1` and so on; behind a norm with `norm_weight` and maybe `norm_bias`.
     FeedForward(FeedForwardShape, Option<NormShape>),
 }
@@ -46,7 +49,34 @@ fn layer(
     let there = names.iter().filter_map(|&name| Some((name, file.find(name)?)));
     let tensors = there.map(|(name, tensor)| Ok((name, tensor.floats()?))).collect::<Result<_>>()?;
     let (out_shape, allowance) = (out.shape.clone(), super::allowance(keys, "out")?.unwrap_or(0.0));
-    Ok(Content::Layer(Box::new(Layer { op, tensors, out: out.floats()?, out_shape, allowance })))
+    let gradients = gradients(file, keys, names)?;
+    Ok(Content::Layer(Box::new(Layer { op, tensors, out: out.floats()?, out_shape, allowance, gradients })))
+}
+
+/// The gradient by each tensor that may have one.
+const GRADIENTS: [(&str, &str); 7] =
+    [("x", "dx"), ("w1", "dw1"), ("b1", "db1"), ("w2", "dw2"), ("b2", "db2"), ("w3", "dw3"), ("b3", "db3")];
+
+/// Those that the file has, of the tensors that `names` lists.
+fn gradients(
+    file: &Tensors<'_>,
+    keys: &Map<String, Value>,
+    names: &[&'static str],
+) -> Result<Option<Gradients>> {
+    let mut each = vec![];
+    for (name, gradient) in GRADIENTS.into_iter().filter(|(name, _)| names.contains(name)) {
+        let Some(tensor) = file.find(gradient) else { continue };
+        let shape = file.need(name)?.shape.clone();
+        tensor.expect(&shape, "that of its tensor")?;
+        let (values, allowance) = (tensor.floats()?, super::allowance(keys, gradient)?);
+        each.push(Gradient { name: gradient, of_term: None, shape, values, allowance });
+    }
+    if each.is_empty() {
+        return Ok(None);
+    }
+    let dout = file.need("dout")?;
+    dout.expect(&file.need("out")?.shape, "the shape of out")?;
+    Ok(Some(Gradients { dout: dout.floats()?, each }))
 }
 
 /// x as rows of its last axis.
@@ -114,11 +144,14 @@ pub(super) fn rotary(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Co
 
 /// Reads a case of the op `activation`.
 pub(super) fn activation(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
-    if let Some(reason) = unknown(file, keys, &["activation"], &["x", "out"]) {
+    if let Some(reason) = unknown(file, keys, &["activation"], &["x", "out", "dout", "dx"]) {
         return Ok(Content::Unsupported(reason));
     }
     match activation_of(keys)? {
-        Ok(activation) => layer(file, keys, LayerOp::Activation(activation), &["x"]),
+        Ok(activation) => {
+            let len = file.need("x")?.shape.iter().product();
+            layer(file, keys, LayerOp::Activation(ActivationShape::new(len, activation)), &["x"])
+        }
         Err(reason) => Ok(Content::Unsupported(reason)),
     }
 }

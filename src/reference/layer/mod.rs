@@ -7,6 +7,7 @@
 //! them in any order, E = 2^-23 one ULP. Where subnormals may be flushed, 2^-126 stands for each.
 
 mod activation;
+mod backward;
 mod cross_entropy;
 mod feed_forward;
 mod matmul;
@@ -16,7 +17,8 @@ mod rows;
 mod running;
 mod softmax_row;
 
-pub use activation::activation;
+pub use activation::{activate, activation};
+pub use backward::{ActivationGradients, activation_backward};
 pub use cross_entropy::{CrossEntropyBounded, cross_entropy};
 pub use feed_forward::{FeedForwardInputs, feed_forward};
 pub use matmul::{MatmulInputs, matmul};

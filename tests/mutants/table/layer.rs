@@ -183,6 +183,28 @@ wgpu_attention_testing::mutants! {
         "blocks of chunks are dropped": "total += part;" => "total = part;";
         "the sums of other lanes are lost": "sum_over_lanes(lane, own_sum(lane, exponent))" => "own_sum(lane, exponent)";
     }
+    "activation" {
+        "a gate does not multiply": "if (GATED) { value *= load_gate(at, count); }" => "";
+        "the last group of an activation is left out": "at >= params.len) { return; }\n    let count = params.len - at;\n    var value" => "at + 4u >= params.len) { return; }\n    let count = params.len - at;\n    var value";
+        "a slope is not multiplied by the gate": "sloped(x, d * gate)" => "sloped(x, d)";
+        "the gate's gradient is that of x": "store_dgate(at, count, d * value);" => "store_dgate(at, count, d * gate);";
+        "the gate's gradient has the slope": "store_dgate(at, count, d * value);" => "store_dgate(at, count, sloped(x, d));";
+        "ReLU has a slope at 0": "select(vec4(0.0), d, x > vec4(0.0))" => "select(vec4(0.0), d, x >= vec4(0.0))";
+        "ReLU's slope loses NaN": "case RELU: { return or_nan(x, select" => "case RELU: { return (select";
+        "GELU's slope is Phi": "fma(vec4(-0.3989423), y, normal_tail(y))" => "normal_tail(y)";
+        "GELU's density is off by 1e-5": "vec4(-0.3989423), y" => "vec4(-0.3989523), y";
+        "GELU's slope has one side": "1.0 - scaled(tail, e.k), x >= vec4(0.0)" => "scaled(tail, e.k), x >= vec4(0.0)";
+        "the tanh form's argument is not differentiated": "vec4(0.21406445)" => "vec4(0.07135482)";
+        "the tanh form's slope has another cube": "vec4(0.21406445)" => "vec4(0.21407445)";
+        "a slope overflows far out": "let y = clamp(x, vec4(-128.0), vec4(128.0));" => "let y = x;";
+        "a logistic slope is that of one side": "select(vec4(1.0), z, above)" => "z";
+        "a logistic slope lacks x": "fma(u, select(vec4(1.0), z, above), whole)" => "whole";
+        "a logistic slope is divided once": "/ (whole * whole);\n    return select(scaled" => "/ whole;\n    return select(scaled";
+        "a logistic slope below 0 lacks its tail": "return select(scaled(quotient * e.m, e.k), quotient, above);" => "return quotient;";
+        "tanh's slope is that of half x": "logistic_power(2.0 * x)" => "logistic_power(x)";
+        "tanh's slope is 1 less tanh": "scaled(4.0 * e.m / (whole * whole), e.k)" => "scaled(2.0 * e.m / whole, e.k)";
+        "NaN is lost in a slope": "return or_nan(x, d * hyperbolic_slope(x));" => "return min(d, vec4(1e30)) * hyperbolic_slope(min(x, vec4(1e30)));";
+    }
     "feed_forward" {
         "a chunk's rows are those of the first": "params.a_at + tile.batch" => "tile.batch";
         "a chunk is written to the first's place": "params.out_at + tile.batch" => "tile.batch";

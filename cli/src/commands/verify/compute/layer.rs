@@ -1,19 +1,23 @@
 //! Cases of the kernels around attention.
 
-use super::{Done, EXPECTED, REFERENCE, narrow};
-use crate::case::{Layer, LayerOp};
+use super::{Done, EXPECTED, REFERENCE, gradients, narrow};
+use crate::case::{Gradients, Layer, LayerOp};
 use crate::commands::verify::record::Judged;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use wgpu_attention::reference::layer::{self, Bounded, FeedForwardInputs};
-use wgpu_attention::{Element, ElementType, FeedForwardSlices, Gpu, KernelPath, MatmulShape, MatmulSlices};
+use wgpu_attention::{Element, ElementType, FeedForwardSlices, Gpu, KernelPath};
 
 /// The reference against the expected values.
 pub(super) fn on_cpu(case: &Layer) -> Result<Judged> {
     let Ok(tensors) = case.rounded::<f32>() else { anyhow::bail!("f32 does not hold f32") };
     let exact = reference(case, &tensors)?;
     let got = narrow(&exact.out);
-    Ok(judged(case, &Bounded { out: expected(case), ..exact }, &got, case.allowance))
+    let judged = judged(case, &Bounded { out: expected(case), ..exact }, &got, case.allowance);
+    let Some(gradients) = &case.gradients else { return Ok(judged) };
+    let exact = exact_gradients(case, gradients)?;
+    let got = exact.iter().map(|(name, exact)| (*name, narrow(&exact.out))).collect();
+    Ok(judged.and(judged_gradients(gradients, &exact, got)?))
 }
 
 /// The kernel against the expected values; in 16 bits against the reference on the rounded inputs.
@@ -36,21 +40,57 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Layer) -> Result<Done> {
         ElementType::F32 => (Bounded { out: expected(case), ..exact }, EXPECTED, case.allowance),
         _ => (exact, REFERENCE, 0.0),
     };
-    Ok(Done::Compared {
-        path: path.to_string(),
-        against,
-        judged: judged(case, &exact, &got, allowance).into(),
+    let mut judged = judged(case, &exact, &got, allowance);
+    // In f32 alone, as those of attention.
+    if let (Some(gradients), ElementType::F32) = (&case.gradients, E::TYPE) {
+        let (exact, got) = (exact_gradients(case, gradients)?, computed_gradients(gpu, case, gradients)?);
+        judged = judged.and(judged_gradients(gradients, &exact, got)?);
+    }
+    Ok(Done::Compared { path: path.to_string(), against, judged: judged.into() })
+}
+
+/// Gradients by their names, and with their bounds.
+type Exact = Vec<(&'static str, Bounded)>;
+type Got = Vec<(&'static str, Vec<f32>)>;
+
+/// The gradients in f64.
+fn exact_gradients(case: &Layer, gradients: &Gradients) -> Result<Exact> {
+    let (x, dout) = (Bounded::exact(case.tensor("x")), Bounded::exact(&gradients.dout));
+    Ok(match &case.op {
+        LayerOp::Activation(shape) => {
+            vec![("dx", layer::activation_backward(shape, &x, None, &dout)?.dx)]
+        }
+        _ => vec![],
     })
+}
+
+/// The same on a device.
+fn computed_gradients(gpu: &Gpu, case: &Layer, gradients: &Gradients) -> Result<Got> {
+    let (x, dout) = (case.tensor("x"), &gradients.dout[..]);
+    Ok(match &case.op {
+        LayerOp::Activation(shape) => {
+            vec![("dx", gpu.activation_backward(shape, x, None, dout)?.dx)]
+        }
+        _ => vec![],
+    })
+}
+
+/// Every gradient of the file, against its values.
+fn judged_gradients(gradients: &Gradients, exact: &Exact, got: Got) -> Result<Judged> {
+    let each = gradients.each.iter().map(|gradient| {
+        let missing = || format!("{}: no kernel computes it", gradient.name);
+        let exact = exact.iter().find(|(name, _)| *name == gradient.name).with_context(missing)?;
+        let got = got.iter().find(|(name, _)| *name == gradient.name).with_context(missing)?;
+        gradients::compared(gradient, &exact.1, &got.1, true)
+    });
+    let each = each.collect::<Result<Vec<_>>>()?;
+    Ok(each.into_iter().reduce(Judged::and).expect("a case with gradients has one"))
 }
 
 /// The kernel of the case's products; what has none has one kernel.
 fn path<E: Element>(gpu: &Gpu, case: &Layer) -> wgpu_attention::Result<KernelPath> {
     match &case.op {
-        LayerOp::Norm(_) | LayerOp::Rotary(_) => Ok(KernelPath::Scalar),
-        LayerOp::Activation(_) => {
-            let shape = MatmulShape::new(1, 1, 1).elements(E::TYPE);
-            Ok(gpu.kernels().matmul(&shape)?.tile().path())
-        }
+        LayerOp::Norm(_) | LayerOp::Rotary(_) | LayerOp::Activation(_) => Ok(KernelPath::Scalar),
         LayerOp::FeedForward(shape, _) => Ok(gpu.kernels().feed_forward(&shape.elements(E::TYPE))?.path()),
     }
 }
@@ -88,7 +128,7 @@ fn reference<E: Element>(case: &Layer, tensors: &Rounded<E>) -> Result<Bounded> 
             let [cos, sin] = ["cos", "sin"].map(|name| Bounded::exact(case.tensor(name)));
             layer::rotary(&shape.input(E::TYPE).output(E::TYPE), &x, &cos, &sin)?
         }
-        LayerOp::Activation(activation) => layer::activation(*activation, &x).stored(E::TYPE),
+        LayerOp::Activation(shape) => layer::activate(&shape.input(E::TYPE).output(E::TYPE), &x, None)?,
         LayerOp::FeedForward(shape, norm) => {
             let x = match norm {
                 Some(norm) => {
@@ -121,12 +161,7 @@ fn compute<E: Element>(gpu: &Gpu, case: &Layer, tensors: &Rounded<E>) -> Result<
     Ok(match &case.op {
         LayerOp::Norm(shape) => gpu.norm(shape, x, need("weight"), find("bias"))?,
         LayerOp::Rotary(shape) => gpu.rotary(shape, x, case.tensor("cos"), case.tensor("sin"))?,
-        // Behind a product of each element with 1, which is exact.
-        LayerOp::Activation(activation) => {
-            let shape = MatmulShape::new(x.len(), 1, 1).activation(*activation);
-            let one = [E::from_f64(1.0)];
-            gpu.matmul(&shape, MatmulSlices::new(x, &one))?
-        }
+        LayerOp::Activation(shape) => gpu.activation(shape, x, None)?,
         LayerOp::FeedForward(shape, norm) => {
             let normed: Option<Vec<E>> = match norm {
                 Some(norm) => Some(gpu.norm(norm, x, need("norm_weight"), find("norm_bias"))?),
