@@ -217,6 +217,14 @@ uniform! {
 }
 
 uniform! {
+    /// `KernelParams` of `column_sums.wgsl`.
+    ColumnSumParams { first_work: u32, end_work: u32, column_tiles: u32, rows: u32, columns: u32, out_at: u32 }
+
+    /// `TermParams` of `sums/plain.wgsl`.
+    PlainTermParams { x_at: u32, x_row: u32 }
+}
+
+uniform! {
     /// `Params` of `cross_entropy.wgsl`.
     CrossEntropyParams {
         first_work: u32, end_work: u32, width: u32, x_row: u32, out_row: u32, may_ignore: u32, ignored: u32,
@@ -311,6 +319,8 @@ mod tests {
             ("matmul", _) => MatmulParams::FIELDS,
             ("activate" | "activate_backward", _) => ActivationParams::FIELDS,
             ("norm" | "softmax" | "add" | "embed", _) => RowParams::FIELDS,
+            ("column_sums", "kernel") => ColumnSumParams::FIELDS,
+            ("column_sums", "terms") => PlainTermParams::FIELDS,
             ("cross_entropy", _) => CrossEntropyParams::FIELDS,
             ("optimize", "kernel") => OptimizerParams::FIELDS,
             ("optimize", "rule") if shader.label.contains(" sgd ") => SgdParams::FIELDS,

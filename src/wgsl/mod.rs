@@ -7,6 +7,7 @@
 mod activation;
 mod attention;
 mod backward;
+mod column_sums;
 mod cooperative;
 mod cross_entropy;
 mod limits;
@@ -28,6 +29,7 @@ mod weights;
 pub use activation::{ActivationPass, ActivationVariant};
 pub use attention::{AttentionVariant, Stats};
 pub use backward::{BackwardRows, BackwardVariant, CopyPass, NarrowVariant, RecordVariant};
+pub use column_sums::{ColumnSumsVariant, SumTerms};
 pub use cooperative::CooperativeTile;
 pub use cross_entropy::CrossEntropyVariant;
 pub use limits::{TileKind, TileLimits};
@@ -184,6 +186,7 @@ pub fn variants() -> Vec<Shader> {
     shaders.extend(OptimizerVariant::representatives().iter().map(OptimizerVariant::shader));
     shaders.extend(SquaresVariant::representatives().iter().map(SquaresVariant::shader));
     shaders.push(ClipFactor::shader());
+    shaders.extend(ColumnSumsVariant::representatives().iter().map(ColumnSumsVariant::shader));
     shaders.extend(RotaryVariant::representatives().iter().map(RotaryVariant::shader));
     shaders.extend(linear::representatives());
     // Some variants share a shader.

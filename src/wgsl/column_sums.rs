@@ -1,0 +1,66 @@
+//! Variants of `column_sums.wgsl`.
+
+use super::{Header, Shader, tensor};
+use crate::ElementType;
+
+/// What is added up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SumTerms {
+    /// `sums/plain.wgsl`: the elements of x.
+    Plain,
+}
+
+/// All that tells one shader of column sums from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ColumnSumsVariant {
+    /// What is added up.
+    pub terms: SumTerms,
+    /// Storage of x.
+    pub input: ElementType,
+    /// Storage of out.
+    pub output: ElementType,
+    /// The sums are added to what out, of f32, holds.
+    pub into: bool,
+    /// Every row of every tensor begins at a multiple of 4 elements and is one long.
+    pub aligned: bool,
+}
+
+impl ColumnSumsVariant {
+    /// Rows of a block.
+    pub const BLOCK: usize = 256;
+    /// Columns of a workgroup.
+    pub const COLUMNS: usize = 32;
+
+    /// The shader of this variant.
+    pub fn shader(&self) -> Shader {
+        let x = tensor::reads("x", self.input, self.aligned);
+        let out = tensor::writes(self.output, self.aligned);
+        let (name, terms) = match self.terms {
+            SumTerms::Plain => ("plain", include_str!("../../shaders/sums/plain.wgsl")),
+        };
+        let files = [include_str!("../../shaders/column_sums.wgsl"), terms, &x, &out];
+        let into = if self.into { " into" } else { "" };
+        let unaligned = if self.aligned { "" } else { " unaligned" };
+        let label = format!("column sums {name} {}->{}{into}{unaligned}", self.input, self.output);
+        let header = Header::default().bools(&[("INTO", self.into)]);
+        header.params(&[("kernel", "KernelParams"), ("terms", "TermParams")]).shader(
+            label,
+            "column_sums",
+            &files,
+        )
+    }
+
+    /// A list in which every file and every flag's values occur.
+    pub(super) fn representatives() -> Vec<Self> {
+        use ElementType::{Bf16, F16, F32};
+        [
+            (F32, F32, false, true),
+            (F32, F32, true, true),
+            (F32, F32, true, false),
+            (F16, F16, false, true),
+            (Bf16, Bf16, false, false),
+        ]
+        .map(|(input, output, into, aligned)| Self { terms: SumTerms::Plain, input, output, into, aligned })
+        .into()
+    }
+}
