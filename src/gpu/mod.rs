@@ -44,9 +44,9 @@ pub use kernels::Kernels;
 pub use layer::{
     ActivationBackwardPlan, ActivationBuffers, ActivationGradBuffers, ActivationGradientsOutput,
     ActivationPlan, AddPlan, ClipPlan, CrossEntropyBuffers, CrossEntropyOutput, CrossEntropyPlan, EmbedPlan,
-    FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, MatmulBuffers, MatmulPlan, MatmulSlices,
-    NormBuffers, NormPlan, OptimizerBuffers, OptimizerOutput, OptimizerPlan, OptimizerSlices, RotaryBuffers,
-    RotaryPlan, SoftmaxPlan,
+    FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, MatmulBackwardPlan, MatmulBuffers,
+    MatmulGradBuffers, MatmulGradients, MatmulPlan, MatmulSlices, NormBuffers, NormPlan, OptimizerBuffers,
+    OptimizerOutput, OptimizerPlan, OptimizerSlices, RotaryBuffers, RotaryPlan, SoftmaxPlan,
 };
 pub use linear::{LinearBuffers, LinearPlan};
 pub use lsh::{

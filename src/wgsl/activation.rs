@@ -32,6 +32,8 @@ pub enum ActivationPass {
         /// By the gate.
         dgate: bool,
     },
+    /// The gradient by x over x itself, of f32; without a gate.
+    OverArgument,
     /// The gradients and out, over f32 tensors that are read: without a gate dx over the gradient of out and out over x; with one dx
     /// over x, that of the gate over the gate, and out over its gradient.
     InPlace,
@@ -57,6 +59,7 @@ impl ActivationVariant {
         let tensors = match self.pass {
             ActivationPass::Forward => self.forward(),
             ActivationPass::Backward { dx, dgate } => self.backward(dx, dgate),
+            ActivationPass::OverArgument => self.over_argument(),
             ActivationPass::InPlace => self.in_place(),
         };
         let mut files = vec![
@@ -101,6 +104,17 @@ impl ActivationVariant {
         ]
     }
 
+    fn over_argument(&self) -> Vec<String> {
+        vec![
+            tensor::stores("x", ElementType::F32, self.aligned),
+            tensor::reads("dout", self.output, self.aligned),
+            tensor::reads_if(false, "gate", self.input, self.aligned),
+            stored_over("dx", "x"),
+            not_stored("dgate"),
+            not_stored("hidden"),
+        ]
+    }
+
     fn in_place(&self) -> Vec<String> {
         let both = |name| tensor::stores(name, ElementType::F32, true);
         let mut texts = vec![both("x"), both("dout")];
@@ -127,6 +141,7 @@ impl ActivationVariant {
             ActivationPass::Backward { dx: true, dgate: false } => " backward dx",
             ActivationPass::Backward { dx: false, .. } => " backward dgate",
             ActivationPass::Backward { .. } => " backward dx dgate",
+            ActivationPass::OverArgument => " backward over its argument",
             ActivationPass::InPlace => " backward in place",
         };
         let gated = if self.gated { " gated" } else { "" };
@@ -136,7 +151,7 @@ impl ActivationVariant {
 
     /// A list in which every file and every flag's values occur.
     pub(super) fn representatives() -> Vec<Self> {
-        use ActivationPass::{Forward, InPlace};
+        use ActivationPass::{Forward, InPlace, OverArgument};
         use ElementType::{Bf16, F16, F32};
         let of = |activation, len, gated, [input, output]: [ElementType; 2]| {
             ActivationShape::new(len, activation).gated(gated).input(input).output(output)
@@ -149,6 +164,8 @@ impl ActivationVariant {
             list.push(Self::of(&of(activation, 8, gated, [F32, F32]), backward(true, gated)));
             list.push(Self::of(&of(activation, 8, gated, [F32, F32]), InPlace));
             list.push(Self::of(&of(activation, 8, !gated, [F32, F32]), InPlace));
+            let output = [F32, F16, Bf16][n % 3];
+            list.push(Self::of(&of(activation, 7 + n % 2, false, [F32, output]), OverArgument));
         }
         for (len, types) in [(8, [F16, Bf16]), (7, [Bf16, F16]), (7, [F32, F32])] {
             list.push(Self::of(&of(Activation::Silu, len, true, types), Forward));

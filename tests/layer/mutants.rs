@@ -37,6 +37,7 @@ const SUITE: Suite<Subject> = Suite {
         ("optimizer", |s| crate::optimizer::selection(&s.scalar)),
         ("clip", |s| crate::optimizer::norm_selection(&s.scalar)),
         ("activation", |s| crate::backward::activation::selection(&s.scalar)),
+        ("matmul_backward", |s| crate::backward::matmul::selection(&s.scalar)),
         ("feed_forward", |s| feed_forward::selection(&s.scalar)),
         ("rotary", |s| rotary::selection(&s.scalar)),
     ],

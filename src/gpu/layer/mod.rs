@@ -27,7 +27,9 @@ mod rotary;
 mod rows;
 
 pub use activation::{ActivationBuffers, ActivationPlan};
-pub use backward::{ActivationBackwardPlan, ActivationGradBuffers};
+pub use backward::{
+    ActivationBackwardPlan, ActivationGradBuffers, MatmulBackwardPlan, MatmulGradBuffers, MatmulGradients,
+};
 pub use cross_entropy::{CrossEntropyBuffers, CrossEntropyPlan};
 pub use feed_forward::{FeedForwardBuffers, FeedForwardPlan};
 pub use host::{FeedForwardSlices, MatmulSlices};

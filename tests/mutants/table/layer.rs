@@ -205,6 +205,15 @@ wgpu_attention_testing::mutants! {
         "tanh's slope is 1 less tanh": "scaled(4.0 * e.m / (whole * whole), e.k)" => "scaled(2.0 * e.m / whole, e.k)";
         "NaN is lost in a slope": "return or_nan(x, d * hyperbolic_slope(x));" => "return min(d, vec4(1e30)) * hyperbolic_slope(min(x, vec4(1e30)));";
     }
+    "matmul_backward" {
+        "columns are added up without their last block": "min(block * BLOCK + BLOCK, params.kernel.rows), column);" => "min(block * BLOCK + BLOCK - 8u, params.kernel.rows - 1u), column);";
+        "rows that are added up follow without a gap": "row * params.terms.x_row + column" => "row * params.kernel.columns + column";
+        "rows that are added up begin at the first": "params.terms.x_at + row" => "row";
+        "sums of columns are stored over those before": "if (INTO) { sum += load_out(at, count); }" => "";
+        "a lane's sums are lost": "{ partial[lane] += partial[lane + step]; }\n    }\n    if (lane >= COLUMN_LANES" => "{ partial[lane] = partial[lane + step]; }\n    }\n    if (lane >= COLUMN_LANES";
+        "a gradient by A or B is stored over those before": "case ADD_INTO: { value += load_out(at, count); }" => "case ADD_INTO: {}";
+        "the argument's slope is not taken": "store_dx(at, count, sloped(x, d));" => "store_dx(at, count, d);";
+    }
     "feed_forward" {
         "a chunk's rows are those of the first": "params.a_at + tile.batch" => "tile.batch";
         "a chunk is written to the first's place": "params.out_at + tile.batch" => "tile.batch";

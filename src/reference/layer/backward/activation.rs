@@ -59,7 +59,7 @@ pub fn activation_backward(
 }
 
 /// d act'(x).
-fn sloped(kind: Activation, (x, of_x): (f64, f64), (d, of_d): (f64, f64)) -> (f64, f64) {
+pub(super) fn sloped(kind: Activation, (x, of_x): (f64, f64), (d, of_d): (f64, f64)) -> (f64, f64) {
     if kind != Activation::Relu {
         return forward::times((d, of_d), slope(kind, x, of_x));
     }
