@@ -1,6 +1,6 @@
 // Rotary position embedding (Su 2021), one lane 4 elements of a row; pairs (a, b) of a row at position t turn:
 //
-//     (a, b)  ->  (a cos - b sin,  b cos + a sin)
+//     (a, b)  ->  (a cos - b sin,  b cos + a sin)        INVERSE: (a cos + b sin,  b cos - a sin)
 //
 // Elements from ROTARY_DIM on are copied. cos and sin come from tables: WGSL promises its own to 2^-11 at most.
 
@@ -50,5 +50,5 @@ fn turned(x_at: u32, table_at: u32, c: u32) -> f32 {
     let pair = select(c % half, c / 2u, INTERLEAVED);
     let distance = select(half, 1u, INTERLEAVED);
     let partner = load_x(x_at + select(c - distance, c + distance, is_first), 1u).x;
-    return fma(own, cosines[table_at + pair], select(partner, -partner, is_first) * sines[table_at + pair]);
+    return fma(own, cosines[table_at + pair], select(partner, -partner, is_first != INVERSE) * sines[table_at + pair]);
 }

@@ -127,14 +127,16 @@ pub use gpu::{
     ActivationBackwardPlan, ActivationBuffers, ActivationGradBuffers, ActivationGradientsOutput,
     ActivationPlan, AddPlan, AttentionBuffers, AttentionGradBuffers, AttentionGradients, AttentionOutput,
     AttentionPlan, AttentionWeights, BackwardExplanation, BackwardPlan, Call, ClipPlan, CrossEntropyBuffers,
-    CrossEntropyOutput, CrossEntropyPlan, EmbedPlan, Explanation, FeedForwardBuffers, FeedForwardPlan,
-    FeedForwardSlices, Gpu, Gradients, Kernels, LinearBuffers, LinearPlan, LshBackwardExplanation,
-    LshBackwardPlan, LshBuffers, LshExplanation, LshGradBuffers, LshGradients, LshOutput, LshPlan,
-    MatmulBackwardPlan, MatmulBuffers, MatmulGradBuffers, MatmulGradients, MatmulPlan, MatmulSlices,
-    NormBuffers, NormPlan, OptimizerBuffers, OptimizerOutput, OptimizerPlan, OptimizerSlices, Options,
-    Outputs, PathChoice, RotaryBuffers, RotaryPlan, RowSummary, Scratch, SoftmaxPlan, SortBuffers,
-    SortOutput, SortPlan, SortShape, Stage, TensorExplanation, WeightsBuffers, WeightsOptions, WeightsPlan,
-    cooperative_features, recommended_features, recommended_limits,
+    CrossEntropyOutput, CrossEntropyPlan, EmbedBackwardPlan, EmbedGradients, EmbedPlan, Explanation,
+    FeedForwardBackwardPlan, FeedForwardBuffers, FeedForwardGradBuffers, FeedForwardGradients,
+    FeedForwardPlan, FeedForwardSlices, Gpu, Gradients, Kernels, LinearBuffers, LinearPlan,
+    LshBackwardExplanation, LshBackwardPlan, LshBuffers, LshExplanation, LshGradBuffers, LshGradients,
+    LshOutput, LshPlan, MatmulBackwardPlan, MatmulBuffers, MatmulGradBuffers, MatmulGradients, MatmulPlan,
+    MatmulSlices, NormBackwardPlan, NormBuffers, NormGradBuffers, NormGradOutput, NormPlan, OptimizerBuffers,
+    OptimizerOutput, OptimizerPlan, OptimizerSlices, Options, Outputs, PathChoice, RotaryBuffers, RotaryPlan,
+    RowSummary, Scratch, SoftmaxBackwardPlan, SoftmaxPlan, SortBuffers, SortOutput, SortPlan, SortShape,
+    Stage, TensorExplanation, WeightsBuffers, WeightsOptions, WeightsPlan, cooperative_features,
+    recommended_features, recommended_limits,
 };
 /// The `half` that [`Element`] is implemented for, so that versions agree: `half::f16` and `half::bf16`.
 pub use half;
@@ -160,8 +162,8 @@ pub use score::{
 pub use shape::{
     AOrder, Activation, ActivationShape, AddShape, AttentionShape, ClipShape, Combine, CrossEntropyShape,
     EmbedShape, FeedForwardShape, LossGradient, MatmulShape, NormKind, NormShape, OptimizerRule,
-    OptimizerShape, OptimizerStep, RotaryPairs, RotaryShape, RowStrides, SoftmaxShape, WeightOrder,
-    rotary_tables, sinusoidal_positions,
+    OptimizerShape, OptimizerStep, RotaryPairs, RotaryShape, RowGradients, RowStrides, SoftmaxShape,
+    WeightOrder, rotary_tables, sinusoidal_positions,
 };
 /// The wgpu that the kernels are built on, so that versions agree.
 #[cfg(feature = "gpu")]

@@ -154,6 +154,7 @@ mod feed_forward;
 mod matmul;
 mod optimizer;
 mod rotary;
+mod row_gradients;
 mod rows;
 
 pub use activation::{Activation, ActivationShape};
@@ -162,4 +163,6 @@ pub use feed_forward::FeedForwardShape;
 pub use matmul::{AOrder, Combine, MatmulShape, RowStrides, WeightOrder};
 pub use optimizer::{ClipShape, OptimizerRule, OptimizerShape, OptimizerStep};
 pub use rotary::{RotaryPairs, RotaryShape, rotary_tables};
+pub use row_gradients::RowGradients;
+pub(crate) use row_gradients::check_combine;
 pub use rows::{AddShape, EmbedShape, NormKind, NormShape, SoftmaxShape, sinusoidal_positions};

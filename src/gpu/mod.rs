@@ -43,10 +43,12 @@ pub use host::{Gpu, recommended_features, recommended_limits};
 pub use kernels::Kernels;
 pub use layer::{
     ActivationBackwardPlan, ActivationBuffers, ActivationGradBuffers, ActivationGradientsOutput,
-    ActivationPlan, AddPlan, ClipPlan, CrossEntropyBuffers, CrossEntropyOutput, CrossEntropyPlan, EmbedPlan,
-    FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, MatmulBackwardPlan, MatmulBuffers,
-    MatmulGradBuffers, MatmulGradients, MatmulPlan, MatmulSlices, NormBuffers, NormPlan, OptimizerBuffers,
-    OptimizerOutput, OptimizerPlan, OptimizerSlices, RotaryBuffers, RotaryPlan, SoftmaxPlan,
+    ActivationPlan, AddPlan, ClipPlan, CrossEntropyBuffers, CrossEntropyOutput, CrossEntropyPlan,
+    EmbedBackwardPlan, EmbedGradients, EmbedPlan, FeedForwardBackwardPlan, FeedForwardBuffers,
+    FeedForwardGradBuffers, FeedForwardGradients, FeedForwardPlan, FeedForwardSlices, MatmulBackwardPlan,
+    MatmulBuffers, MatmulGradBuffers, MatmulGradients, MatmulPlan, MatmulSlices, NormBackwardPlan,
+    NormBuffers, NormGradBuffers, NormGradOutput, NormPlan, OptimizerBuffers, OptimizerOutput, OptimizerPlan,
+    OptimizerSlices, RotaryBuffers, RotaryPlan, SoftmaxBackwardPlan, SoftmaxPlan,
 };
 pub use linear::{LinearBuffers, LinearPlan};
 pub use lsh::{

@@ -222,6 +222,14 @@ uniform! {
 
     /// `TermParams` of `sums/plain.wgsl`.
     PlainTermParams { x_at: u32, x_row: u32 }
+
+    /// `TermParams` of `sums/normed.wgsl`.
+    NormedTermParams { x_row: u32, dout_row: u32 }
+
+    /// `Params` of `lib/embed_runs.wgsl`.
+    EmbedRunParams {
+        first_work: u32, end_work: u32, rows: u32, width: u32, dout_row: u32, table_rows: u32, has_padding: u32, padding: u32,
+    }
 }
 
 uniform! {
@@ -318,9 +326,13 @@ mod tests {
             ("lsh_tables", _) => LshTablesParams::FIELDS,
             ("matmul", _) => MatmulParams::FIELDS,
             ("activate" | "activate_backward", _) => ActivationParams::FIELDS,
-            ("norm" | "softmax" | "add" | "embed", _) => RowParams::FIELDS,
+            ("norm" | "softmax" | "add" | "embed" | "norm_backward" | "softmax_backward", _) => {
+                RowParams::FIELDS
+            }
             ("column_sums", "kernel") => ColumnSumParams::FIELDS,
+            ("column_sums", "terms") if shader.label.contains(" normed ") => NormedTermParams::FIELDS,
             ("column_sums", "terms") => PlainTermParams::FIELDS,
+            ("embed_sums" | "embed_carries", _) => EmbedRunParams::FIELDS,
             ("cross_entropy", _) => CrossEntropyParams::FIELDS,
             ("optimize", "kernel") => OptimizerParams::FIELDS,
             ("optimize", "rule") if shader.label.contains(" sgd ") => SgdParams::FIELDS,

@@ -44,6 +44,8 @@ pub struct RotaryShape {
     pub rotary_dim: usize,
     /// Which of them turn together.
     pub pairs: RotaryPairs,
+    /// Pairs turn back, by the angle's opposite: what undoes the embedding, and makes its gradient.
+    pub inverse: bool,
     /// The tables are `[B, L, r/2]` instead of `[L, r/2]`.
     pub tables_per_item: bool,
     /// Storage of x.
@@ -66,6 +68,7 @@ impl RotaryShape {
             head_dim,
             rotary_dim: head_dim,
             pairs: RotaryPairs::HalfSplit,
+            inverse: false,
             tables_per_item: false,
             input: ElementType::F32,
             output: ElementType::F32,
@@ -79,6 +82,8 @@ impl RotaryShape {
         rotary_dim: usize,
         /// Sets which elements turn together.
         pairs: RotaryPairs,
+        /// Sets whether pairs turn back.
+        inverse: bool,
         /// Sets whether each batch item has tables of its own.
         tables_per_item: bool,
         /// Sets the storage of x.

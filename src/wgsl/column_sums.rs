@@ -8,6 +8,11 @@ use crate::ElementType;
 pub enum SumTerms {
     /// `sums/plain.wgsl`: the elements of x.
     Plain,
+    /// `sums/normed.wgsl`: the elements of dout times those of x normalised.
+    Normed {
+        /// Storage of dout.
+        dout: ElementType,
+    },
 }
 
 /// All that tells one shader of column sums from another.
@@ -33,12 +38,21 @@ impl ColumnSumsVariant {
 
     /// The shader of this variant.
     pub fn shader(&self) -> Shader {
+        let dout_text;
         let x = tensor::reads("x", self.input, self.aligned);
         let out = tensor::writes(self.output, self.aligned);
-        let (name, terms) = match self.terms {
-            SumTerms::Plain => ("plain", include_str!("../../shaders/sums/plain.wgsl")),
+        let entry = include_str!("../../shaders/column_sums.wgsl");
+        let (name, files) = match self.terms {
+            SumTerms::Plain => {
+                ("plain".to_owned(), vec![entry, include_str!("../../shaders/sums/plain.wgsl"), &x, &out])
+            }
+            SumTerms::Normed { dout } => {
+                dout_text = tensor::reads("dout", dout, self.aligned);
+                let terms = include_str!("../../shaders/sums/normed.wgsl");
+                let record = include_str!("../../shaders/lib/norm_record.wgsl");
+                (format!("normed dout {dout}"), vec![entry, terms, record, &x, &dout_text, &out])
+            }
         };
-        let files = [include_str!("../../shaders/column_sums.wgsl"), terms, &x, &out];
         let into = if self.into { " into" } else { "" };
         let unaligned = if self.aligned { "" } else { " unaligned" };
         let label = format!("column sums {name} {}->{}{into}{unaligned}", self.input, self.output);
@@ -53,14 +67,17 @@ impl ColumnSumsVariant {
     /// A list in which every file and every flag's values occur.
     pub(super) fn representatives() -> Vec<Self> {
         use ElementType::{Bf16, F16, F32};
+        let (plain, normed) = (SumTerms::Plain, |dout| SumTerms::Normed { dout });
         [
-            (F32, F32, false, true),
-            (F32, F32, true, true),
-            (F32, F32, true, false),
-            (F16, F16, false, true),
-            (Bf16, Bf16, false, false),
+            (plain, F32, F32, false, true),
+            (plain, F32, F32, true, true),
+            (plain, F32, F32, true, false),
+            (plain, F16, F16, false, true),
+            (plain, Bf16, Bf16, false, false),
+            (normed(F32), F32, F32, false, true),
+            (normed(F16), Bf16, F32, true, false),
         ]
-        .map(|(input, output, into, aligned)| Self { terms: SumTerms::Plain, input, output, into, aligned })
+        .map(|(terms, input, output, into, aligned)| Self { terms, input, output, into, aligned })
         .into()
     }
 }

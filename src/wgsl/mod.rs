@@ -10,6 +10,7 @@ mod backward;
 mod column_sums;
 mod cooperative;
 mod cross_entropy;
+mod embed_backward;
 mod limits;
 mod linear;
 mod lsh;
@@ -32,6 +33,7 @@ pub use backward::{BackwardRows, BackwardVariant, CopyPass, NarrowVariant, Recor
 pub use column_sums::{ColumnSumsVariant, SumTerms};
 pub use cooperative::CooperativeTile;
 pub use cross_entropy::CrossEntropyVariant;
+pub use embed_backward::EmbedBackwardVariant;
 pub use limits::{TileKind, TileLimits};
 pub use linear::{FeatureVariant, KeyMaxima, LinearVariant, MapMode, MapText};
 pub use lsh::{HashVariant, JoinVariant, PlaceTables, SortedChunks};
@@ -187,6 +189,7 @@ pub fn variants() -> Vec<Shader> {
     shaders.extend(SquaresVariant::representatives().iter().map(SquaresVariant::shader));
     shaders.push(ClipFactor::shader());
     shaders.extend(ColumnSumsVariant::representatives().iter().map(ColumnSumsVariant::shader));
+    shaders.extend(EmbedBackwardVariant::representatives().iter().map(EmbedBackwardVariant::shader));
     shaders.extend(RotaryVariant::representatives().iter().map(RotaryVariant::shader));
     shaders.extend(linear::representatives());
     // Some variants share a shader.

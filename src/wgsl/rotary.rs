@@ -8,6 +8,8 @@ use crate::ElementType;
 pub struct RotaryVariant {
     /// Neighbours turn together, instead of halves.
     pub interleaved: bool,
+    /// Pairs turn back.
+    pub inverse: bool,
     /// Storage of x.
     pub input: ElementType,
     /// Storage of out.
@@ -23,8 +25,9 @@ impl RotaryVariant {
     /// The shader of this variant.
     pub fn shader(&self) -> Shader {
         let label = format!(
-            "rotary {} {}->{}{}",
+            "rotary {}{} {}->{}{}",
             if self.interleaved { "interleaved" } else { "half-split" },
+            if self.inverse { " inverse" } else { "" },
             self.input,
             self.output,
             if self.aligned_out { "" } else { " unaligned-out" }
@@ -33,14 +36,21 @@ impl RotaryVariant {
         let x = tensor::reads("x", self.input, false);
         let out = tensor::writes(self.output, self.aligned_out);
         let files = [include_str!("../../shaders/rotary.wgsl"), &x, &out];
-        Header::default().bools(&[("INTERLEAVED", self.interleaved)]).shader(label, "rotary", &files)
+        let header = Header::default().bools(&[("INTERLEAVED", self.interleaved), ("INVERSE", self.inverse)]);
+        header.shader(label, "rotary", &files)
     }
 
     /// A list in which every file and every flag's values occur.
     pub(super) fn representatives() -> Vec<Self> {
         use ElementType::{Bf16, F16, F32};
-        [(F32, F32, true), (F16, F16, false), (Bf16, F32, false)]
-            .map(|(input, output, aligned_out)| Self { interleaved: aligned_out, input, output, aligned_out })
+        [(F32, F32, true, false), (F16, F16, false, false), (Bf16, F32, false, true)]
+            .map(|(input, output, aligned_out, inverse)| Self {
+                interleaved: aligned_out,
+                inverse,
+                input,
+                output,
+                aligned_out,
+            })
             .to_vec()
     }
 }

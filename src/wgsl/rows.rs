@@ -1,4 +1,5 @@
-//! Variants of the kernels over rows: `norm.wgsl`, `softmax.wgsl`, `add.wgsl`, `embed.wgsl`.
+//! Variants of the kernels over rows: `norm.wgsl`, `softmax.wgsl`, `add.wgsl`, `embed.wgsl`, `norm_backward.wgsl`,
+//! `softmax_backward.wgsl`.
 
 use super::{Header, Shader, tensor};
 use crate::ElementType;
@@ -27,6 +28,24 @@ pub enum RowKernel {
         /// Rows are added to what out holds.
         into: bool,
     },
+    /// `norm_backward.wgsl`: out is dx.
+    NormBackward {
+        /// Layer norm; else RMS norm.
+        centered: bool,
+        /// Storage of the weight.
+        weight: ElementType,
+        /// Storage of dout.
+        dout: ElementType,
+        /// dx, of f32, is added to what out holds.
+        into: bool,
+    },
+    /// `softmax_backward.wgsl`: x is what the softmax gave, out is dx.
+    SoftmaxBackward {
+        /// Storage of dout.
+        dout: ElementType,
+        /// dx, of f32, is added to what out holds.
+        into: bool,
+    },
 }
 
 /// All that tells one shader over rows from another.
@@ -42,51 +61,134 @@ pub struct RowVariant {
     pub aligned: bool,
 }
 
+/// What a kernel has beside the tensors: its name and that of its tensors, its constants, its files.
+struct Parts {
+    entry: &'static str,
+    label: String,
+    header: Header,
+    files: Vec<String>,
+}
+
 impl RowVariant {
     /// Lanes of a workgroup, as `lib/rows.wgsl` says.
     pub const LANES: usize = 64;
 
     /// The shader of this variant.
     pub fn shader(&self) -> Shader {
-        let read = |name, element| tensor::reads(name, element, self.aligned);
+        let Parts { entry, label, header, files } = match self.kernel {
+            RowKernel::Norm { centered, bias, weight } => self.norm(centered, bias, weight),
+            RowKernel::NormBackward { centered, weight, dout, into } => {
+                self.norm_backward(centered, weight, dout, into)
+            }
+            RowKernel::Softmax => self.softmax(),
+            RowKernel::SoftmaxBackward { dout, into } => self.softmax_backward(dout, into),
+            RowKernel::Add { other } => self.add(other),
+            RowKernel::Embed { into } => self.embed(into),
+        };
         let out = tensor::writes(self.output, self.aligned);
-        let params = include_str!("../../shaders/lib/row_params.wgsl");
-        let rows = include_str!("../../shaders/lib/rows.wgsl");
-        let nan = include_str!("../../shaders/lib/nan.wgsl");
-        let unaligned = if self.aligned { "" } else { " unaligned" };
-        let types = format!("{}->{}{unaligned}", self.input, self.output);
-        match self.kernel {
-            RowKernel::Norm { centered, bias, weight } => {
-                let kind = if centered { "layer" } else { "rms" };
-                let label = format!("norm {kind} {types} weight {weight}{}", if bias { " bias" } else { "" });
-                let header = Header::default().bools(&[("CENTERED", centered), ("HAS_BIAS", bias)]);
-                let entry = include_str!("../../shaders/norm.wgsl");
-                let tensors = [
-                    read("x", self.input),
-                    read("weight", weight),
-                    tensor::reads_if(bias, "bias", weight, self.aligned),
-                ];
-                let largest = include_str!("../../shaders/lib/largest.wgsl");
-                let files = [entry, params, rows, largest, nan, &tensors[0], &tensors[1], &tensors[2], &out];
-                header.shader(label, "norm", &files)
-            }
-            RowKernel::Softmax => {
-                let entry = include_str!("../../shaders/softmax.wgsl");
-                let softmax = include_str!("../../shaders/lib/row_softmax.wgsl");
-                let files = [entry, params, rows, softmax, nan, &read("x", self.input), &out];
-                Header::default().shader(format!("softmax {types}"), "softmax", &files)
-            }
-            RowKernel::Add { other } => {
-                let entry = include_str!("../../shaders/add.wgsl");
-                let files = [entry, params, rows, &read("x", self.input), &read("other", other), &out];
-                Header::default().shader(format!("add {types} other {other}"), "add", &files)
-            }
-            RowKernel::Embed { into } => {
-                let entry = include_str!("../../shaders/embed.wgsl");
-                let label = format!("embed {types}{}", if into { " into" } else { "" });
-                let files = [entry, params, rows, &read("table", self.input), &out];
-                Header::default().bools(&[("INTO", into)]).shader(label, "embed", &files)
-            }
+        // The entry comes first, and is read first.
+        let mut all = vec![files[0].as_str()];
+        all.push(include_str!("../../shaders/lib/row_params.wgsl"));
+        all.push(include_str!("../../shaders/lib/rows.wgsl"));
+        all.extend(files[1..].iter().map(String::as_str));
+        all.push(&out);
+        header.shader(label, entry, &all)
+    }
+
+    fn read(&self, name: &str, element: ElementType) -> String {
+        tensor::reads(name, element, self.aligned)
+    }
+
+    /// The types of x and out.
+    fn types(&self) -> String {
+        format!("{}->{}{}", self.input, self.output, if self.aligned { "" } else { " unaligned" })
+    }
+
+    fn norm(&self, centered: bool, bias: bool, weight: ElementType) -> Parts {
+        let (kind, types) = (if centered { "layer" } else { "rms" }, self.types());
+        Parts {
+            entry: "norm",
+            label: format!("norm {kind} {types} weight {weight}{}", if bias { " bias" } else { "" }),
+            header: Header::default().bools(&[("CENTERED", centered), ("HAS_BIAS", bias)]),
+            files: vec![
+                include_str!("../../shaders/norm.wgsl").into(),
+                include_str!("../../shaders/lib/norm_view.wgsl").into(),
+                include_str!("../../shaders/lib/largest.wgsl").into(),
+                include_str!("../../shaders/lib/nan.wgsl").into(),
+                self.read("x", self.input),
+                self.read("weight", weight),
+                tensor::reads_if(bias, "bias", weight, self.aligned),
+            ],
+        }
+    }
+
+    fn norm_backward(&self, centered: bool, weight: ElementType, dout: ElementType, into: bool) -> Parts {
+        let (kind, types) = (if centered { "layer" } else { "rms" }, self.types());
+        let into_label = if into { " into" } else { "" };
+        Parts {
+            entry: "norm_backward",
+            label: format!("norm backward {kind} {types} weight {weight} dout {dout}{into_label}"),
+            header: Header::default().bools(&[("CENTERED", centered), ("INTO", into)]),
+            files: vec![
+                include_str!("../../shaders/norm_backward.wgsl").into(),
+                include_str!("../../shaders/lib/norm_view.wgsl").into(),
+                include_str!("../../shaders/lib/norm_record.wgsl").into(),
+                include_str!("../../shaders/lib/largest.wgsl").into(),
+                include_str!("../../shaders/lib/nan.wgsl").into(),
+                self.read("x", self.input),
+                self.read("weight", weight),
+                self.read("dout", dout),
+            ],
+        }
+    }
+
+    fn softmax(&self) -> Parts {
+        Parts {
+            entry: "softmax",
+            label: format!("softmax {}", self.types()),
+            header: Header::default(),
+            files: vec![
+                include_str!("../../shaders/softmax.wgsl").into(),
+                include_str!("../../shaders/lib/row_softmax.wgsl").into(),
+                include_str!("../../shaders/lib/nan.wgsl").into(),
+                self.read("x", self.input),
+            ],
+        }
+    }
+
+    fn softmax_backward(&self, dout: ElementType, into: bool) -> Parts {
+        let into_label = if into { " into" } else { "" };
+        Parts {
+            entry: "softmax_backward",
+            label: format!("softmax backward {} dout {dout}{into_label}", self.types()),
+            header: Header::default().bools(&[("INTO", into)]),
+            files: vec![
+                include_str!("../../shaders/softmax_backward.wgsl").into(),
+                self.read("x", self.input),
+                self.read("dout", dout),
+            ],
+        }
+    }
+
+    fn add(&self, other: ElementType) -> Parts {
+        Parts {
+            entry: "add",
+            label: format!("add {} other {other}", self.types()),
+            header: Header::default(),
+            files: vec![
+                include_str!("../../shaders/add.wgsl").into(),
+                self.read("x", self.input),
+                self.read("other", other),
+            ],
+        }
+    }
+
+    fn embed(&self, into: bool) -> Parts {
+        Parts {
+            entry: "embed",
+            label: format!("embed {}{}", self.types(), if into { " into" } else { "" }),
+            header: Header::default().bools(&[("INTO", into)]),
+            files: vec![include_str!("../../shaders/embed.wgsl").into(), self.read("table", self.input)],
         }
     }
 
@@ -97,11 +199,17 @@ impl RowVariant {
         for (input, output, aligned) in
             [(F32, F32, true), (F16, F32, false), (Bf16, F16, true), (F32, Bf16, false)]
         {
-            let add = |kernel| Self { kernel, input, output, aligned };
-            list.push(add(RowKernel::Norm { centered: aligned, bias: output == F32, weight: input }));
-            list.push(add(RowKernel::Softmax));
-            list.push(add(RowKernel::Add { other: output }));
-            list.push(add(RowKernel::Embed { into: output == F32 }));
+            let (centered, into) = (aligned, output == F32);
+            for kernel in [
+                RowKernel::Norm { centered, bias: output == F32, weight: input },
+                RowKernel::Softmax,
+                RowKernel::Add { other: output },
+                RowKernel::Embed { into },
+                RowKernel::NormBackward { centered, weight: input, dout: output, into },
+                RowKernel::SoftmaxBackward { dout: output, into },
+            ] {
+                list.push(Self { kernel, input, output, aligned });
+            }
         }
         list
     }

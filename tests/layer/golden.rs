@@ -1,13 +1,14 @@
 //! Cases that other systems made (`golden/`).
 
-use crate::harness::{Guarded, Rows, gpu, kernels, run};
+use crate::harness::{Guarded, Rows, gpu, kernels, run, run_all};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::path::PathBuf;
 use wgpu_attention::reference::layer::{self, Bounded, FeedForwardInputs};
 use wgpu_attention::{
-    Activation, Causal, ElementType::F32, FeedForwardBuffers, FeedForwardShape, Full, NormBuffers, NormKind,
-    NormShape, RotaryBuffers, RotaryPairs, RotaryShape, WeightOrder, Window,
+    Activation, Causal, ElementType::F32, FeedForwardBuffers, FeedForwardShape, Full, NormBuffers,
+    NormGradBuffers, NormKind, NormShape, RotaryBuffers, RotaryPairs, RotaryShape, RowGradients, WeightOrder,
+    Window,
 };
 use wgpu_attention_models::{self as model, Error, Exact, File, Forward, State};
 
@@ -35,16 +36,20 @@ impl Case {
     }
 
     fn judge(&self, expected: &Bounded, got: Vec<f64>) {
-        let allowance = self.json["expected_abs_error"]["out"].as_f64().expect("an error");
+        self.judge_tensor("out", expected, got);
+    }
+
+    fn judge_tensor(&self, name: &str, expected: &Bounded, got: Vec<f64>) {
+        let allowance = self.json["expected_abs_error"][name].as_f64().expect("an error");
         // Their values and the reference's, without any kernel.
         let reference = Bounded { bound: vec![0.0; expected.out.len()], ..expected.clone() };
         // Their error was measured against an f64 evaluation too, hence up to the last digits.
-        let found = reference.compare(self.need("out").1, allowance * (1.0 + 1e-6) + 1e-9);
-        assert!(found.pass, "{}, the reference: {found}", self.name);
-        let theirs = Bounded { out: self.need("out").1, bound: expected.bound.clone() };
+        let found = reference.compare(self.need(name).1, allowance * (1.0 + 1e-6) + 1e-9);
+        assert!(found.pass, "{}, {name} of the reference: {found}", self.name);
+        let theirs = Bounded { out: self.need(name).1, bound: expected.bound.clone() };
         let found = theirs.compare(got, allowance);
-        assert!(found.pass, "{}: {found}", self.name);
-        println!("{}: {found}", self.name);
+        assert!(found.pass, "{}, {name}: {found}", self.name);
+        println!("{}, {name}: {found}", self.name);
     }
 }
 
@@ -91,6 +96,7 @@ fn norm(shape: &NormShape, x: &Bounded, weight: &[f64], bias: Option<&[f64]>) ->
 
 #[test]
 fn norms() {
+    let mut gradients = 0;
     for case in cases(&["layer_norm", "rms_norm"]) {
         let (sizes, x) = case.need("x");
         let kind = if case.json["op"] == "layer_norm" { NormKind::Layer } else { NormKind::Rms };
@@ -98,11 +104,42 @@ fn norms() {
         let shape = NormShape::new(kind, sizes[0], sizes[1], case.eps("eps")).bias(bias.is_some());
         let (got, expected) = norm(&shape, &Bounded::exact(&x), &weight, bias.as_deref());
         case.judge(&expected, got);
+        if case.tensor("dout").is_some() {
+            norm_gradients(&case, &shape, &x, &weight);
+            gradients += 1;
+        }
+    }
+    assert!(gradients >= 3, "{gradients} cases with gradients");
+}
+
+/// The gradients of a case that has them.
+fn norm_gradients(case: &Case, shape: &NormShape, x: &[f64], weight: &[f64]) {
+    let dout = case.need("dout").1;
+    let inputs = [x, weight, &dout].map(|values| Guarded::new(values, F32));
+    let [dx, dweight, dbias] =
+        [x.len(), shape.width, shape.width].map(|len| Guarded::new(&vec![f64::NAN; len], F32));
+    let [x_, weight_, dout_] = &inputs;
+    let buffers = NormGradBuffers::new(x_.binding(), weight_.binding(), dout_.binding(), dx.binding())
+        .dweight(dweight.binding())
+        .dbias(shape.bias.then(|| dbias.binding()));
+    let call = kernels().norm(shape).unwrap().backward().unwrap().bind(buffers).unwrap();
+    let row = Rows::contiguous(1, shape.width);
+    let mut outputs = vec![(&dx, Rows::contiguous(shape.rows, shape.width), F32), (&dweight, row, F32)];
+    outputs.extend(shape.bias.then_some((&dbias, row, F32)));
+    let got = run_all(&[&call], &outputs).unwrap();
+    let [x, weight, dout] = [x, weight, &dout].map(Bounded::exact);
+    let want = layer::backward::norm_backward(shape, &RowGradients::of_norm(shape), &x, &weight, &dout, None)
+        .unwrap();
+    for ((name, want), got) in
+        [("dx", &want.dx), ("dweight", &want.dweight), ("dbias", &want.dbias)].into_iter().zip(got)
+    {
+        case.judge_tensor(name, want, got);
     }
 }
 
 #[test]
 fn rotary() {
+    let mut gradients = 0;
     for case in cases(&["rotary"]) {
         let (sizes, x) = case.need("x");
         let ((table_sizes, cos), (_, sin)) = (case.need("cos"), case.need("sin"));
@@ -115,16 +152,32 @@ fn rotary() {
         let out = Guarded::new(&vec![f64::NAN; x.len()], F32);
         let buffers =
             RotaryBuffers::new(x_buffer.binding(), cos_buffer.binding(), sin_buffer.binding(), out.binding());
-        let call = kernels().rotary(&shape).unwrap().bind(buffers).unwrap();
-        let got = run(&[&call], &out, Rows::contiguous(1, x.len()), F32).unwrap();
+        let plan = kernels().rotary(&shape).unwrap();
+        let rows = Rows::contiguous(1, x.len());
+        let got = run(&[&plan.bind(buffers).unwrap()], &out, rows, F32).unwrap();
         let [x, cos, sin] = [x, cos, sin].map(|values| Bounded::exact(&values));
         case.judge(&layer::rotary(&shape, &x, &cos, &sin).unwrap(), got);
+        let Some((_, dout)) = case.tensor("dout") else { continue };
+        let (dout_buffer, dx) = (Guarded::new(&dout, F32), Guarded::new(&vec![f64::NAN; dout.len()], F32));
+        let buffers = RotaryBuffers::new(
+            dout_buffer.binding(),
+            cos_buffer.binding(),
+            sin_buffer.binding(),
+            dx.binding(),
+        );
+        let got = run(&[&plan.backward().unwrap().bind(buffers).unwrap()], &dx, rows, F32).unwrap();
+        let want = layer::rotary(&shape.inverse(true), &Bounded::exact(&dout), &cos, &sin).unwrap();
+        case.judge_tensor("dx", &want, got);
+        gradients += 1;
     }
+    assert!(gradients >= 2, "{gradients} cases with gradients");
 }
 
 #[test]
 fn feed_forward() {
-    for case in cases(&["feed_forward"]) {
+    // Those behind a norm; `verify` computes the others, too, and the gradients.
+    let behind_norm = |case: &Case| case.json["norm"].is_string() && case.json["norm_place"].is_null();
+    for case in cases(&["feed_forward"]).into_iter().filter(behind_norm) {
         let (sizes, x) = case.need("x");
         let [model, hidden] = [sizes[2], case.need("b1").1.len()];
         let rows = x.len() / model;

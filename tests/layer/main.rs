@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `harness.rs` | guarded buffers, element types |
+//! | `backward/` | gradients |
 //! | `matmul.rs` | the matrix product |
 //! | `backward/` | gradients |
 //! | `cooperative.rs` | products in cooperative matrices |

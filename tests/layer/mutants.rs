@@ -38,8 +38,11 @@ const SUITE: Suite<Subject> = Suite {
         ("clip", |s| crate::optimizer::norm_selection(&s.scalar)),
         ("activation", |s| crate::backward::activation::selection(&s.scalar)),
         ("matmul_backward", |s| crate::backward::matmul::selection(&s.scalar)),
+        ("feed_forward_backward", |s| crate::backward::feed_forward::selection(&s.scalar)),
         ("feed_forward", |s| feed_forward::selection(&s.scalar)),
         ("rotary", |s| rotary::selection(&s.scalar)),
+        ("backward/rows", |s| crate::backward::rows::selection(&s.scalar)),
+        ("backward/embed", |s| crate::backward::embed::selection(&s.scalar)),
     ],
 };
 

@@ -11,7 +11,7 @@ use ElementType::{Bf16, F16, F32};
 const KINDS: [NormKind; 2] = [NormKind::Layer, NormKind::Rms];
 const WIDTHS: [usize; 16] = [1, 2, 3, 4, 5, 7, 8, 63, 64, 65, 127, 128, 255, 256, 257, 1030];
 
-fn judged(found: Comparison, case: &dyn std::fmt::Debug) -> Result<f64, String> {
+pub(crate) fn judged(found: Comparison, case: &dyn std::fmt::Debug) -> Result<f64, String> {
     if found.pass {
         Ok(found.worst.map_or(0.0, |worst| worst.ratio))
     } else {
@@ -19,11 +19,11 @@ fn judged(found: Comparison, case: &dyn std::fmt::Debug) -> Result<f64, String> 
     }
 }
 
-fn strided(rows: usize, width: usize, row: usize) -> Rows {
+pub(crate) fn strided(rows: usize, width: usize, row: usize) -> Rows {
     Rows { strides: RowStrides::new(0, row as isize), batch: 1, rows, width }
 }
 
-fn nothing(rows: &Rows) -> Vec<f64> {
+pub(crate) fn nothing(rows: &Rows) -> Vec<f64> {
     rows.spread(&vec![f64::NAN; rows.rows * rows.width])
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct Layer {
     /// As in the file.
     pub(crate) out_shape: Vec<usize>,
     pub(crate) allowance: f64,
-    /// By its tensors, as far as the file has them.
+    /// By the tensors that the file has gradients of.
     pub(crate) gradients: Option<Gradients>,
 }
 
@@ -33,50 +33,78 @@ pub(crate) enum LayerOp {
     Rotary(RotaryShape),
     /// Of `x`.
     Activation(ActivationShape),
-    /// Of `x`, with `w1` and so on; behind a norm with `norm_weight` and maybe `norm_bias`.
-    FeedForward(FeedForwardShape, Option<NormShape>),
+    /// Of `x`, with `w1` and so on, and perhaps a norm with `norm_weight` and maybe `norm_bias`. A residual is x itself.
+    FeedForward(FeedForwardShape, Option<(NormShape, NormPlace)>),
 }
 
-/// A case, of the tensors that `names` lists: those that the file has.
+/// A tensor of an operation, and its gradient's name.
+type Named = (&'static str, &'static str);
+
+/// Where the norm of a feed-forward layer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NormPlace {
+    /// Before the first product; not of the residual.
+    Before,
+    /// Of the result, with its residual.
+    Behind,
+}
+
+/// The gradients of a feed-forward layer.
+const FEED_FORWARD_GRADIENTS: [Named; 9] = [
+    ("x", "dx"),
+    ("w1", "dw1"),
+    ("b1", "db1"),
+    ("w2", "dw2"),
+    ("b2", "db2"),
+    ("w3", "dw3"),
+    ("b3", "db3"),
+    ("norm_weight", "dnorm_weight"),
+    ("norm_bias", "dnorm_bias"),
+];
+
+/// A case, of the tensors that `names` lists: those that the file has; and of gradients by those that `gradients` lists.
 fn layer(
     file: &Tensors<'_>,
     keys: &Map<String, Value>,
     op: LayerOp,
     names: &[&'static str],
+    gradients: &[Named],
 ) -> Result<Content> {
     let out = file.need("out")?;
     out.expect(&file.need("x")?.shape, "the shape of x")?;
     let there = names.iter().filter_map(|&name| Some((name, file.find(name)?)));
     let tensors = there.map(|(name, tensor)| Ok((name, tensor.floats()?))).collect::<Result<_>>()?;
     let (out_shape, allowance) = (out.shape.clone(), super::allowance(keys, "out")?.unwrap_or(0.0));
-    let gradients = gradients(file, keys, names)?;
+    let gradients = gradients_of(file, keys, gradients)?;
     Ok(Content::Layer(Box::new(Layer { op, tensors, out: out.floats()?, out_shape, allowance, gradients })))
 }
 
-/// The gradient by each tensor that may have one.
-const GRADIENTS: [(&str, &str); 7] =
-    [("x", "dx"), ("w1", "dw1"), ("b1", "db1"), ("w2", "dw2"), ("b2", "db2"), ("w3", "dw3"), ("b3", "db3")];
-
-/// Those that the file has, of the tensors that `names` lists.
-fn gradients(
-    file: &Tensors<'_>,
-    keys: &Map<String, Value>,
-    names: &[&'static str],
-) -> Result<Option<Gradients>> {
+/// The gradients that the file has: dout, and by some tensor at least; or none of all this.
+fn gradients_of(file: &Tensors<'_>, keys: &Map<String, Value>, names: &[Named]) -> Result<Option<Gradients>> {
     let mut each = vec![];
-    for (name, gradient) in GRADIENTS.into_iter().filter(|(name, _)| names.contains(name)) {
-        let Some(tensor) = file.find(gradient) else { continue };
-        let shape = file.need(name)?.shape.clone();
+    for &(of, name) in names {
+        let Some(tensor) = file.find(name) else { continue };
+        let shape = file.need(of)?.shape.clone();
         tensor.expect(&shape, "that of its tensor")?;
-        let (values, allowance) = (tensor.floats()?, super::allowance(keys, gradient)?);
-        each.push(Gradient { name: gradient, of_term: None, shape, values, allowance });
+        let allowance = super::allowance(keys, name)?;
+        each.push(Gradient { name, of_term: None, shape, values: tensor.floats()?, allowance });
     }
-    if each.is_empty() {
-        return Ok(None);
+    match (file.find("dout"), each.is_empty()) {
+        (None, true) => Ok(None),
+        (Some(dout), true) => {
+            let names: Vec<_> = names.iter().map(|(_, name)| *name).collect();
+            Err(wrong(
+                "dout",
+                format!("one of {} beside it", names.join(", ")),
+                format!("dout {:?} alone", dout.shape),
+            ))
+        }
+        _ => {
+            let dout = file.need("dout")?;
+            dout.expect(&file.need("out")?.shape, "the shape of out")?;
+            Ok(Some(Gradients { dout: dout.floats()?, each }))
+        }
     }
-    let dout = file.need("dout")?;
-    dout.expect(&file.need("out")?.shape, "the shape of out")?;
-    Ok(Some(Gradients { dout: dout.floats()?, each }))
 }
 
 /// x as rows of its last axis.
@@ -106,19 +134,21 @@ fn norm_shape(file: &Tensors<'_>, kind: NormKind, eps: f32, [weight, bias]: [&st
 
 /// Reads a case of the op `layer_norm` or `rms_norm`.
 pub(super) fn norm(file: &Tensors<'_>, keys: &Map<String, Value>, op: &str) -> Result<Content> {
-    const TENSORS: [&str; 4] = ["x", "weight", "bias", "out"];
+    const TENSORS: [&str; 8] = ["x", "weight", "bias", "out", "dout", "dx", "dweight", "dbias"];
     if let Some(reason) = unknown(file, keys, &["eps"], &TENSORS) {
         return Ok(Content::Unsupported(reason));
     }
     let kind = if op == "layer_norm" { NormKind::Layer } else { NormKind::Rms };
     let shape = norm_shape(file, kind, eps(keys, "eps")?, ["weight", "bias"])?;
-    layer(file, keys, LayerOp::Norm(shape), &TENSORS[..3])
+    let gradients = [("x", "dx"), ("weight", "dweight"), ("bias", "dbias")];
+    layer(file, keys, LayerOp::Norm(shape), &TENSORS[..3], &gradients)
 }
 
 /// Reads a case of the op `rotary`.
 pub(super) fn rotary(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
-    const TENSORS: [&str; 4] = ["x", "cos", "sin", "out"];
-    if let Some(reason) = unknown(file, keys, &["interleaved", "rotary_dim"], &TENSORS) {
+    const TENSORS: [&str; 6] = ["x", "cos", "sin", "out", "dout", "dx"];
+    const KEYS: [&str; 4] = ["interleaved", "rotary_dim", "theta", "first_position"];
+    if let Some(reason) = unknown(file, keys, &KEYS, &TENSORS) {
         return Ok(Content::Unsupported(reason));
     }
     let x = file.need("x")?;
@@ -139,7 +169,29 @@ pub(super) fn rotary(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Co
         table
             .expect(&sizes[usize::from(!per_item)..], "[L, rotary_dim / 2], or such a table for each item")?;
     }
-    layer(file, keys, LayerOp::Rotary(shape), &TENSORS[..3])
+    if let Some(theta) = number_of(keys, "theta")? {
+        check_tables(file, &shape, theta, size_of(keys, "first_position")?.unwrap_or(0))?;
+    }
+    layer(file, keys, LayerOp::Rotary(shape), &TENSORS[..3], &[("x", "dx")])
+}
+
+/// Whether cos and sin are those of the angles that the case says, made in f32.
+fn check_tables(file: &Tensors<'_>, shape: &RotaryShape, theta: f64, first: usize) -> Result<()> {
+    let (cos, sin) = (file.need("cos")?.floats()?, file.need("sin")?.floats()?);
+    let half = shape.rotary_dim / 2;
+    for (n, (&cos, &sin)) in cos.iter().zip(&sin).enumerate() {
+        let position = first + n / half % shape.len;
+        let angle = position as f64 * theta.powf(-2.0 * (n % half) as f64 / shape.rotary_dim as f64);
+        // An angle is rounded a few times before its cosine is taken.
+        let bound = 4.0 * f64::from(f32::EPSILON) * (1.0 + angle);
+        for (name, got, need) in [("cos", cos, angle.cos()), ("sin", sin, angle.sin())] {
+            if (f64::from(got) - need).is_nan() || (f64::from(got) - need).abs() > bound {
+                let need = format!("{need} at element {n}, as theta and first_position say");
+                return Err(wrong(name, need, got.to_string()));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Reads a case of the op `activation`.
@@ -150,7 +202,8 @@ pub(super) fn activation(file: &Tensors<'_>, keys: &Map<String, Value>) -> Resul
     match activation_of(keys)? {
         Ok(activation) => {
             let len = file.need("x")?.shape.iter().product();
-            layer(file, keys, LayerOp::Activation(ActivationShape::new(len, activation)), &["x"])
+            let op = LayerOp::Activation(ActivationShape::new(len, activation));
+            layer(file, keys, op, &["x"], &[("x", "dx")])
         }
         Err(reason) => Ok(Content::Unsupported(reason)),
     }
@@ -164,9 +217,11 @@ fn activation_of(keys: &Map<String, Value>) -> Result<Result<Activation, String>
 
 /// Reads a case of the op `feed_forward`.
 pub(super) fn feed_forward(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
-    const KEYS: [&str; 4] = ["activation", "weights", "norm", "norm_eps"];
-    const TENSORS: [&str; 10] = ["x", "w1", "b1", "w2", "b2", "w3", "b3", "norm_weight", "norm_bias", "out"];
-    if let Some(reason) = unknown(file, keys, &KEYS, &TENSORS) {
+    const KEYS: [&str; 7] = ["activation", "weights", "gated", "norm", "norm_eps", "norm_place", "residual"];
+    const TENSORS: [&str; 9] = ["x", "w1", "b1", "w2", "b2", "w3", "b3", "norm_weight", "norm_bias"];
+    let gradients = FEED_FORWARD_GRADIENTS.map(|(_, gradient)| gradient);
+    let known = [&TENSORS[..], &["out", "dout"], &gradients].concat();
+    if let Some(reason) = unknown(file, keys, &KEYS, &known) {
         return Ok(Content::Unsupported(reason));
     }
     let activation = match activation_of(keys)? {
@@ -184,8 +239,16 @@ pub(super) fn feed_forward(file: &Tensors<'_>, keys: &Map<String, Value>) -> Res
         return Err(wrong("w1", "[width of x, hidden width] or its transpose", format!("{:?}", w1.shape)));
     };
     let (gated, bias) = (file.find("w3").is_some(), file.find("b1").is_some());
-    let shape =
-        FeedForwardShape::new(rows, width, hidden, activation).weights(weights).gated(gated).bias(bias);
+    if flag_of(keys, "gated")?.is_some_and(|says| says != gated) {
+        bail!(
+            "gated: need {gated}, as there is {} w3, got {}",
+            if gated { "a" } else { "no" },
+            keys["gated"]
+        );
+    }
+    let residual = flag_of(keys, "residual")?.unwrap_or(false);
+    let shape = FeedForwardShape::new(rows, width, hidden, activation).weights(weights).gated(gated);
+    let shape = shape.bias(bias).residual(residual);
     shape.check()?;
     let into = if weights == WeightOrder::InOut { [width, hidden] } else { [hidden, width] };
     let back = [into[1], into[0]];
@@ -213,8 +276,13 @@ pub(super) fn feed_forward(file: &Tensors<'_>, keys: &Map<String, Value>) -> Res
     there("norm_weight", kind.is_some(), &[width], "[width of x], as there is a norm")?;
     there("norm_bias", kind.is_some() && file.find("norm_bias").is_some(), &[width], "[width of x]")?;
     let norm = |kind| norm_shape(file, kind, eps(keys, "norm_eps")?, ["norm_weight", "norm_bias"]);
-    let norm = kind.map(norm).transpose()?;
-    layer(file, keys, LayerOp::FeedForward(shape, norm), &TENSORS[..9])
+    let place = match keys.get("norm_place").map(Value::as_str) {
+        None | Some(Some("pre")) => NormPlace::Before,
+        Some(Some("post")) => NormPlace::Behind,
+        Some(_) => bail!("norm_place: need `pre` or `post`, got {}", keys["norm_place"]),
+    };
+    let norm = kind.map(norm).transpose()?.map(|norm| (norm, place));
+    layer(file, keys, LayerOp::FeedForward(shape, norm), &TENSORS, &FEED_FORWARD_GRADIENTS)
 }
 
 impl Layer {

@@ -14,6 +14,8 @@ pub struct FeedForwardPlan {
     kernels: Kernels,
     shape: FeedForwardShape,
     chunk: usize,
+    /// The chunk that would be chosen: tiles are those of so many rows.
+    default_chunk: usize,
     first: MatmulPlan,
     gate: Option<MatmulPlan>,
     second: MatmulPlan,
@@ -98,6 +100,7 @@ impl Kernels {
             kernels: self.clone(),
             shape: *shape,
             chunk,
+            default_chunk: default,
             first: plan(path, &|rows| shape.first(rows, false))?,
             gate: shape.gated.then(|| plan(path, &|rows| shape.first(rows, true))).transpose()?,
             // What is between the products is f32.
@@ -119,6 +122,16 @@ impl FeedForwardPlan {
     /// The shape that was planned.
     pub fn shape(&self) -> &FeedForwardShape {
         &self.shape
+    }
+
+    /// The kernels that it was planned on.
+    pub(super) fn kernels(&self) -> &Kernels {
+        &self.kernels
+    }
+
+    /// Tiles are those of so many rows.
+    pub(super) fn default_chunk(&self) -> usize {
+        self.default_chunk
     }
 
     /// The kernel of the first product, and of the gate.

@@ -80,11 +80,12 @@ impl Kernels {
 
 impl MatmulPlan {
     /// A product within a gradient, whose f32 sums the scalar path multiplies: what is f16 on both sides takes the caller's.
-    pub(super) fn of_gradient(kernels: &Kernels, shape: &MatmulShape) -> Result<Self> {
+    /// The tile is that of another shape, so that it does not follow what differs.
+    pub(super) fn of_gradient(kernels: &Kernels, shape: &MatmulShape, like: &MatmulShape) -> Result<Self> {
         shape.check()?;
         let halves = (shape.input, shape.weight) == (ElementType::F16, ElementType::F16);
         let path = if halves { kernels.options().path } else { Some(KernelPath::Scalar) };
-        Self::new(kernels, shape, MatmulTile::choose(shape, kernels.product_limits(shape, path)?))
+        Self::new(kernels, shape, MatmulTile::choose(like, kernels.product_limits(like, path)?))
     }
 
     /// The plan of a shape that is checked.

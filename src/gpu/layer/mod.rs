@@ -10,6 +10,7 @@
 //! | `rows.rs` | layer norm, RMS norm, softmax, residual addition, embedding |
 //! | `cross_entropy.rs` | [`CrossEntropyPlan`]: the loss, and its gradient by the logits |
 //! | `optimizer.rs` | [`OptimizerPlan`], [`ClipPlan`]: a step of an optimizer, the norm that its gradients are clipped by |
+//! | `backward/` | their gradients |
 //! | `host.rs` | all of them on slices, but for the loss and the optimizers |
 //! | `host_activation.rs`, `host_loss.rs`, `host_optimizer.rs` | activations, the loss and the optimizers on slices |
 
@@ -28,7 +29,10 @@ mod rows;
 
 pub use activation::{ActivationBuffers, ActivationPlan};
 pub use backward::{
-    ActivationBackwardPlan, ActivationGradBuffers, MatmulBackwardPlan, MatmulGradBuffers, MatmulGradients,
+    ActivationBackwardPlan, ActivationGradBuffers, EmbedBackwardPlan, EmbedGradients,
+    FeedForwardBackwardPlan, FeedForwardGradBuffers, FeedForwardGradients, MatmulBackwardPlan,
+    MatmulGradBuffers, MatmulGradients, NormBackwardPlan, NormGradBuffers, NormGradOutput,
+    SoftmaxBackwardPlan,
 };
 pub use cross_entropy::{CrossEntropyBuffers, CrossEntropyPlan};
 pub use feed_forward::{FeedForwardBuffers, FeedForwardPlan};

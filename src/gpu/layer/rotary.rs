@@ -58,6 +58,7 @@ impl Kernels {
         shape.check()?;
         let variant = RotaryVariant {
             interleaved: shape.pairs == RotaryPairs::Interleaved,
+            inverse: shape.inverse,
             input: shape.input,
             output: shape.output,
             aligned_out: shape.strides_of_out().is_aligned() && shape.head_dim.is_multiple_of(4),
@@ -71,6 +72,29 @@ impl Kernels {
 }
 
 impl RotaryPlan {
+    /// Plans the gradient by x: pairs turn back by the same tables ([`RotaryShape::inverse`]), so that dout `[B, H, L, d]`, which is
+    /// bound as x, lies as out does and has its type, and dx, which is bound as out, those of x.
+    ///
+    /// # Errors
+    /// [`Error::Argument`](crate::Error::Argument) where rows of x overlap, for those of dx may not;
+    /// [`Error::Device`](crate::Error::Device) for what wgpu reports while compiling.
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{Kernels, RotaryBuffers, RotaryShape};
+    /// # fn example(kernels: &Kernels, encoder: &mut wgpu::CommandEncoder, buffers: [&wgpu::Buffer; 4])
+    /// # -> wgpu_attention::Result<()> {
+    /// let [dout, cos, sin, dx] = buffers.map(wgpu::Buffer::as_entire_buffer_binding);
+    /// let backward = kernels.rotary(&RotaryShape::new(1, 8, 128, 64))?.backward()?;
+    /// backward.bind(RotaryBuffers::new(dout, cos, sin, dx))?.encode(encoder);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn backward(&self) -> Result<Self> {
+        let shape = &self.shape;
+        let back = shape.inverse(!shape.inverse).x_layout(shape.out_layout).out_layout(shape.x_layout);
+        self.kernels.rotary(&back.input(shape.output).output(shape.input))
+    }
+
     /// The shape that was planned.
     pub fn shape(&self) -> &RotaryShape {
         &self.shape

@@ -12,21 +12,23 @@ use std::sync::Arc;
 
 /// A planned kernel over rows, of the shape S; its calls are all alike.
 #[derive(Debug, Clone)]
-struct Rows {
-    kernels: Kernels,
+pub(super) struct Rows {
+    pub(super) kernels: Kernels,
     pipeline: Arc<Pipeline>,
     params: RowParams,
     work: Work,
 }
 
 impl Rows {
-    fn new(kernels: &Kernels, variant: RowVariant, params: RowParams) -> Result<Self> {
+    pub(super) fn new(kernels: &Kernels, variant: RowVariant, params: RowParams) -> Result<Self> {
         let shader = variant.shader();
         let (rows, width) = (params.rows as u128, params.width as u128);
         // A reduction takes a workgroup per row; the others share them out by groups of 4 elements.
         let (count, flops) = match variant.kernel {
-            RowKernel::Norm { .. } | RowKernel::Softmax => (rows, 10.0 * width as f64),
-            _ => ((rows * width.div_ceil(4)).div_ceil(RowVariant::LANES as u128), 256.0),
+            RowKernel::Add { .. } | RowKernel::Embed { .. } => {
+                ((rows * width.div_ceil(4)).div_ceil(RowVariant::LANES as u128), 256.0)
+            }
+            _ => (rows, 10.0 * width as f64),
         };
         let work = kernels.work(shader.entry, count, flops)?;
         let pipeline = kernels.pipeline(shader)?;
@@ -48,21 +50,25 @@ impl Rows {
             .iter()
             .fold(Bindings::default(), |all, (name, input)| all.with_some(name, input.clone()))
             .with("out", out);
-        let params = Params::of(self.params);
-        let step = Step::new(self.kernels.device(), &self.pipeline, &params, self.work, &bindings)?;
-        Ok(Call::of_steps(label, [step]))
+        Ok(Call::of_steps(label, [self.step(&bindings)?]))
     }
 
-    fn limits(&self) -> wgpu::Limits {
+    /// The kernel over buffers that are checked.
+    pub(super) fn step(&self, bindings: &Bindings<'_>) -> Result<Step> {
+        let params = Params::of(self.params);
+        Step::new(self.kernels.device(), &self.pipeline, &params, self.work, bindings)
+    }
+
+    pub(super) fn limits(&self) -> wgpu::Limits {
         self.kernels.device().limits()
     }
 }
 
-fn nothing(label: &'static str) -> Result<Call> {
+pub(super) fn nothing(label: &'static str) -> Result<Call> {
     Ok(Call::new(label, []))
 }
 
-fn aligned(sizes: &[usize]) -> bool {
+pub(super) fn aligned(sizes: &[usize]) -> bool {
     sizes.iter().all(|n| n.is_multiple_of(4))
 }
 
@@ -70,7 +76,7 @@ fn aligned(sizes: &[usize]) -> bool {
 #[derive(Debug, Clone)]
 pub struct NormPlan {
     shape: NormShape,
-    rows: Rows,
+    pub(super) rows: Rows,
 }
 
 /// The buffers of a normalisation. All need `BufferUsages::STORAGE`; out may not be a buffer that is also read.
@@ -95,7 +101,7 @@ constructed! {
 #[derive(Debug, Clone)]
 pub struct SoftmaxPlan {
     shape: SoftmaxShape,
-    rows: Rows,
+    pub(super) rows: Rows,
 }
 
 /// A planned residual addition: made by [`Kernels::add`].
@@ -109,7 +115,7 @@ pub struct AddPlan {
 #[derive(Debug, Clone)]
 pub struct EmbedPlan {
     shape: EmbedShape,
-    rows: Rows,
+    pub(super) rows: Rows,
 }
 
 impl Kernels {

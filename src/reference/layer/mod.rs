@@ -7,7 +7,7 @@
 //! them in any order, E = 2^-23 one ULP. Where subnormals may be flushed, 2^-126 stands for each.
 
 mod activation;
-mod backward;
+pub mod backward;
 mod cross_entropy;
 mod feed_forward;
 mod matmul;

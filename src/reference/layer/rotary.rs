@@ -25,6 +25,7 @@ pub fn rotary(shape: &RotaryShape, x: &Bounded, cos: &Bounded, sin: &Bounded) ->
     check_len("cos", cos, shape.len_table())?;
     check_len("sin", sin, shape.len_table())?;
     let half = shape.rotary_dim / 2;
+    let turn = if shape.inverse { -1.0 } else { 1.0 };
     let mut y = Bounded::default();
     for batch in 0..shape.batch {
         for head in 0..shape.heads {
@@ -42,7 +43,7 @@ pub fn rotary(shape: &RotaryShape, x: &Bounded, cos: &Bounded, sin: &Bounded) ->
                         RotaryPairs::Interleaved => (c / 2, c / 2 * 2, c / 2 * 2 + 1),
                         RotaryPairs::HalfSplit => (c % half, c % half, c % half + half),
                     };
-                    let (other, sign) = if c == a { (b, -1.0) } else { (a, 1.0) };
+                    let (other, sign) = if c == a { (b, -turn) } else { (a, turn) };
                     let (cos, dcos) = (cos.out[table + k], cos.bound[table + k]);
                     let (sin, dsin) = (sin.out[table + k], sin.bound[table + k]);
                     let (own, d_own) = (x.out[at + c], x.bound[at + c]);

@@ -71,7 +71,7 @@ pub fn norm(shape: &NormShape, x: &Bounded, weight: &Bounded, bias: Option<&Boun
 }
 
 /// A row of finite numbers less its mean, and how far a kernel's may be from it.
-struct Centred<'a> {
+pub(super) struct Centred<'a> {
     shape: &'a NormShape,
     x: &'a [f64],
     dx: &'a [f64],
@@ -83,7 +83,7 @@ struct Centred<'a> {
 }
 
 impl<'a> Centred<'a> {
-    fn new(shape: &'a NormShape, x: &'a [f64], dx: &'a [f64]) -> Self {
+    pub(super) fn new(shape: &'a NormShape, x: &'a [f64], dx: &'a [f64]) -> Self {
         let n = x.len() as f64;
         let mean = match shape.kind {
             NormKind::Rms => 0.0,
@@ -126,7 +126,7 @@ impl<'a> Centred<'a> {
     }
 
     /// c and e_c. Flushed subnormals are below 2^-60 of the root.
-    fn element(&self, i: usize) -> (f64, f64) {
+    pub(super) fn element(&self, i: usize) -> (f64, f64) {
         let c = self.x[i] - self.mean;
         let roundings = if self.shape.kind == NormKind::Layer { U * (2.0 * c.abs() + self.gap) } else { 0.0 };
         let flushed = if c == 0.0 { 0.0 } else { self.inside().sqrt() * 2f64.powi(-60) };
@@ -134,7 +134,7 @@ impl<'a> Centred<'a> {
     }
 
     /// 1 / sqrt(V + eps), and its error.
-    fn factor(&self) -> (f64, f64) {
+    pub(super) fn factor(&self) -> (f64, f64) {
         let n = self.x.len() as f64;
         let relative = 1.01 * (gamma(sum_roundings(self.x.len()) + 3) + 2.5 * ULP);
         let mut of_variance = 0.0;

@@ -23,7 +23,7 @@ impl Running {
 
     /// An operation's result: the error that its operands bring, and so many roundings or units in the last place of its own. A
     /// subnormal result may be flushed; beyond f32 nothing is promised.
-    fn new(value: f64, passed: f64, units: f64) -> Self {
+    pub(super) fn new(value: f64, passed: f64, units: f64) -> Self {
         let size = value.abs() + passed;
         let error = match size * (1.0 + units * U) {
             _ if value.is_nan() => 0.0,

@@ -2,7 +2,8 @@
 
 use crate::Checked;
 use crate::harness::{Guarded, Rows, gpu, kernels, normal, rounded, run, run_all};
-use wgpu_attention::reference::layer::{Bounded, activate, activation_backward};
+use wgpu_attention::reference::layer::backward::activation_backward;
+use wgpu_attention::reference::layer::{Bounded, activate};
 use wgpu_attention::{
     Activation, ActivationBuffers, ActivationGradBuffers, ActivationShape, ElementType, Error, Kernels,
     Options,

@@ -2,7 +2,8 @@
 
 use crate::Checked;
 use crate::harness::{Guarded, Rows, gpu, kernels, normal, run, run_all};
-use wgpu_attention::reference::layer::{Bounded, MatmulInputs, matmul, matmul_backward};
+use wgpu_attention::reference::layer::backward::matmul_backward;
+use wgpu_attention::reference::layer::{Bounded, MatmulInputs, matmul};
 use wgpu_attention::{
     AOrder, Activation, Combine, ElementType, Error, Kernels, MatmulGradBuffers, MatmulShape, MatmulSlices,
     Options, RowStrides, WeightOrder,

@@ -214,6 +214,15 @@ wgpu_attention_testing::mutants! {
         "a gradient by A or B is stored over those before": "case ADD_INTO: { value += load_out(at, count); }" => "case ADD_INTO: {}";
         "the argument's slope is not taken": "store_dx(at, count, sloped(x, d));" => "store_dx(at, count, d);";
     }
+    "feed_forward_backward" {
+        "a chunk's gradients have the gate of another": "store_dgate(at, count, d * value);" => "store_dgate(at, count, value);";
+        "what was hidden has no gate": "store_hidden(at, count, value * gate);" => "store_hidden(at, count, value);";
+        "what was hidden is its argument": "store_hidden(at, count, activated(x));" => "store_hidden(at, count, x);";
+        "what was hidden is left": "if (KEEPS_HIDDEN) { store_hidden(at, count, activated(x)); }" => "";
+        "a chunk's weights begin at the first row of B": "params.b_at + tile.batch * params.b_batch" => "tile.batch * params.b_batch";
+        "a chunk's weights begin at the first row of A": "params.a_at + tile.batch * params.a_batch" => "tile.batch * params.a_batch";
+        "a chunk's dx is written to the first's place": "params.out_at + tile.batch" => "tile.batch";
+    }
     "feed_forward" {
         "a chunk's rows are those of the first": "params.a_at + tile.batch" => "tile.batch";
         "a chunk is written to the first's place": "params.out_at + tile.batch" => "tile.batch";
@@ -221,7 +230,7 @@ wgpu_attention_testing::mutants! {
         "the gate is not multiplied": "case MULTIPLY_INTO: { value *= load_out(at, count); }" => "case MULTIPLY_INTO: {}";
     }
     "rotary" {
-        "pairs turn the other way": "select(partner, -partner, is_first)" => "select(-partner, partner, is_first)";
+        "pairs turn the other way": "-partner, is_first != INVERSE)" => "-partner, is_first == INVERSE)";
         "what does not turn is turned": "if (c >= params.rotary_dim) { return own; }" => "";
         "halves are those of the row": "let half = params.rotary_dim / 2u;" => "let half = params.head_dim / 2u;";
         "every position is the first": "+ t * (params.rotary_dim / 2u)" => "";
@@ -229,5 +238,52 @@ wgpu_attention_testing::mutants! {
         "heads of x are the first": "head * params.x_head + " => "";
         "heads of out are the first": "head * params.out_head + " => "";
         "neighbours share the angle of the next pair": "select(c % half, c / 2u, INTERLEAVED)" => "select(c % half, (c + 1u) / 2u, INTERLEAVED)";
+    }
+    "backward/rows" {
+        "the mean of g is not subtracted": "if (CENTERED) { mean_g = sum_over_lanes(lane, own.g) / f32(params.width); }" => "";
+        "an RMS norm subtracts the mean of g": "if (CENTERED) { mean_g = " => "if (true) { mean_g = ";
+        "the row's direction is not taken out": " - z * mean_gz) * factor" => ") * factor";
+        "means are sums": "let mean_gz = sum_over_lanes(lane, own.gz) / f32(params.width);" => "let mean_gz = sum_over_lanes(lane, own.gz);";
+        "dx has no factor": "- z * mean_gz) * factor" => "- z * mean_gz)";
+        "dx stays scaled": "let factor = record.w * record.x;" => "let factor = record.w;";
+        "g has no weight": "count) * load_weight(c, count);\n}" => "count);\n}";
+        "rows of dout follow without a gap": "load_dout(row * params.other_row + c" => "load_dout(row * params.width + c";
+        "rows of dx follow without a gap": "let at = row * params.out_row + c;" => "let at = row * params.width + c;";
+        "blocks of g are dropped": "sum_g += part_g;" => "sum_g = part_g;";
+        "dx is not added to": "if (INTO) { dx += load_out(at, count); }" => "";
+        "a row with infinity has a dx": "if (is_none(view)) {\n        let nan" => "if (false) {\n        let nan";
+        "a row with infinity has no record": "records[row] = vec4(1.0, 0.0, 0.0, nan);" => "records[row] = vec4(1.0, 0.0, 0.0, 0.0);";
+        "the record has no rest": "vec4(view.scale, view.mean, view.rest, " => "vec4(view.scale, view.mean, 0.0, ";
+        "every row has the first record": "normalised(records[row], " => "normalised(records[0], ";
+        "dweight is of x as it is": "(bitcast<vec4<f32>>(centred | vec4(nothing)) - record.z) * record.w" => "(bitcast<vec4<f32>>(centred | vec4(nothing)) - record.z)";
+        "the sum is of the first block alone": "own_sum(block * BLOCK + lane / COLUMN_LANES, min(block * BLOCK + BLOCK, params.kernel.rows), column)" => "own_sum(lane / COLUMN_LANES, min(BLOCK, params.kernel.rows), column)";
+        "a block goes on into the next": "min(block * BLOCK + BLOCK, params.kernel.rows), column)" => "params.kernel.rows, column)";
+        "lanes of a column are lost": "step >= COLUMN_LANES; step /= 2u" => "step > COLUMN_LANES; step /= 2u";
+        "no barrier among the lanes of a column": "workgroupBarrier();\n        if (lane < step) { partial[lane] += partial[lane + step]; }\n    }\n    if (lane >= COLUMN_LANES" => "if (lane < step) { partial[lane] += partial[lane + step]; }\n    }\n    if (lane >= COLUMN_LANES";
+        "every block is written to the first": "params.kernel.out_at + block * params.kernel.columns + column" => "params.kernel.out_at + column";
+        "columns are those of the first tile": "work % params.kernel.column_tiles * COLUMN_LANES" => "0u";
+        "the sum of columns is not added": "if (INTO) { sum += load_out(at, count); }" => "";
+        "rows of a sum follow without a gap": "params.terms.x_at + row * params.terms.x_row + column" => "params.terms.x_at + row * params.kernel.columns + column";
+        "dout is that of the next row": "load_dout(row * params.terms.dout_row + column, count) * z" => "load_dout(max(row, 1u) * params.terms.dout_row - params.terms.dout_row + column, count) * z";
+        "a softmax's gradient keeps its mean": "count) - sum);" => "count));";
+        "a softmax's gradient has no weight": "var dx = y * (load_dout" => "var dx = (load_dout";
+        "the gradient turns on": "-partner, is_first != INVERSE)" => "-partner, is_first)";
+    }
+    "backward/embed" {
+        "the sum ends before its run": "while (end < (block + 1u) * BLOCK && goes_on(id, end)) { end++; }" => "";
+        "the sum goes on behind its block": "end < (block + 1u) * BLOCK && goes_on(id, end)" => "goes_on(id, end)";
+        "a run that goes on is written": "let is_whole = is_beginning && !goes_on(id, end);" => "let is_whole = is_beginning;";
+        "the places are those of the sorted ids": "load_dout(places[n] * params.dout_row + c, count)" => "load_dout(n * params.dout_row + c, count)";
+        "a run is not carried on": "|| place % BLOCK == 0u" => "";
+        "a block carries one sum": "2u * block + u32(is_beginning)" => "2u * block";
+        "only the beginning is carried": "for (var n = block + 1u; goes_on(id, n * BLOCK); n++)" => "for (var n = block + 1u; false; n++)";
+        "the carry of the beginning is lost": "var sum = carried(carry_at(block, true) + c, count);" => "var sum = vec4(0.0);";
+        "a run that began before is added up again": "let begins_here = ids[block * BLOCK] != id || begins(block * BLOCK);" => "let begins_here = true;";
+        "a run that begins a block is lost": "ids[block * BLOCK] != id || begins(block * BLOCK)" => "ids[block * BLOCK] != id";
+        "the first id begins no run": "place == 0u || ids[place - 1u] != ids[place]" => "ids[max(place, 1u) - 1u] != ids[place]";
+        "the row of padding has a gradient": "!(params.has_padding != 0u && id == params.padding)" => "true";
+        "row 0 never has a gradient": "params.has_padding != 0u && id == params.padding" => "id == params.padding";
+        "the table's gradient is not added": "if (INTO) { value += load_out(at, count); }\n    store_out(at, count, value);\n}" => "store_out(at, count, value);\n}";
+        "columns past the first 256 are lost": "for (var c = 4u * lane; c < params.width; c += 4u * LANES) {\n        let count = params.width - c;\n        var sum = vec4(0.0);\n        for (var n = place" => "for (var c = 4u * lane; c < min(params.width, 64u); c += 4u * LANES) {\n        let count = params.width - c;\n        var sum = vec4(0.0);\n        for (var n = place";
     }
 }

@@ -1,85 +1,166 @@
-//! Gradients of products for plain Rust users: slices in, `Vec`s out.
+//! Gradients of the kernels around attention on slices.
 
-use super::MatmulGradBuffers;
+use super::{EmbedGradients, NormGradBuffers};
 use crate::gpu::Gpu;
-use crate::gpu::layer::host::{MatmulSlices, whole};
-use crate::{Element, ElementType, Error, MatmulShape, Result};
+use crate::gpu::layer::host::whole;
+use crate::{Combine, Element, ElementType, EmbedShape, NormShape, Result, RowGradients, SoftmaxShape};
 
-/// What [`Gpu::matmul_backward`] gives.
+/// What [`Gpu::norm_backward`] gives.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct MatmulGradients {
-    /// The gradient by A, in its order, without gaps; of one batch item where all share it.
-    pub da: Vec<f32>,
-    /// The gradient by B, in its order, without gaps; of one batch item where all share it.
-    pub db: Vec<f32>,
-    /// The gradient by the bias `[columns]`, if there is one.
+pub struct NormGradOutput<G> {
+    /// The gradient of x `[rows, width]`.
+    pub dx: Vec<G>,
+    /// The gradient of the weight `[width]`.
+    pub dweight: Vec<f32>,
+    /// The gradient of the bias `[width]`, if the shape has one.
     pub dbias: Option<Vec<f32>>,
 }
 
+/// Every function uploads, computes, waits and reads back; all gradients are contiguous, but for rows that the shape places.
 impl Gpu {
-    /// The gradients of sum(dout C) by A, B and the bias of a matrix product, from the gradient of C, which is stored and lies as C.
-    /// The gradient by a residual is `dout` itself, and no `other` is read. Blocks.
+    /// The gradients of a norm of x `[rows, width]` by x, weight and bias, given dout `[rows, width]`.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a slice of the wrong length, missing or not asked for, and as
-    /// [`MatmulPlan::backward`](crate::MatmulPlan::backward).
+    /// As [`Gpu::matmul`] and [`NormPlan::backward`](crate::NormPlan::backward).
     ///
     /// ```no_run
-    /// use wgpu_attention::{Gpu, MatmulShape, MatmulSlices};
-    /// let slices = MatmulSlices::new(&[1.0f32, 2.0], &[3.0f32, 4.0]);
-    /// let gradients = Gpu::new()?.matmul_backward(&MatmulShape::new(1, 2, 1), slices, &[5.0f32])?;
-    /// assert_eq!((&gradients.da[..], &gradients.db[..]), (&[15.0, 20.0][..], &[5.0, 10.0][..]));
+    /// use wgpu_attention::{Gpu, NormKind, NormShape};
+    /// let shape = NormShape::new(NormKind::Rms, 1, 2, 1e-6);
+    /// let gradients = Gpu::new()?.norm_backward::<_, _, _, f32>(&shape, &[3.0f32, 4.0], &[1.0f32; 2], &[1.0f32, 0.0])?;
+    /// // What changes the length of x changes nothing.
+    /// assert!((3.0 * gradients.dx[0] + 4.0 * gradients.dx[1]).abs() < 1e-6);
     /// # Ok::<(), wgpu_attention::Error>(())
     /// ```
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn matmul_backward<I: Element, W: Element, O: Element>(
+    pub fn norm_backward<I: Element, W: Element, O: Element, G: Element>(
         &self,
-        shape: &MatmulShape,
-        slices: MatmulSlices<'_, I, W, O>,
+        shape: &NormShape,
+        x: &[I],
+        weight: &[W],
         dout: &[O],
-    ) -> Result<MatmulGradients> {
-        pollster::block_on(self.matmul_backward_async(shape, slices, dout))
+    ) -> Result<NormGradOutput<G>> {
+        pollster::block_on(self.norm_backward_async(shape, x, weight, dout))
     }
 
-    /// [`Gpu::matmul_backward`] without blocking the caller's executor.
+    /// [`Gpu::norm_backward`] without blocking the caller's executor.
     ///
     /// # Errors
-    /// As [`Gpu::matmul_backward`].
-    pub async fn matmul_backward_async<I: Element, W: Element, O: Element>(
+    /// As [`Gpu::norm_backward`].
+    pub async fn norm_backward_async<I: Element, W: Element, O: Element, G: Element>(
         &self,
-        shape: &MatmulShape,
-        slices: MatmulSlices<'_, I, W, O>,
+        shape: &NormShape,
+        x: &[I],
+        weight: &[W],
         dout: &[O],
-    ) -> Result<MatmulGradients> {
+    ) -> Result<NormGradOutput<G>> {
         let shape = shape.input(I::TYPE).weight(W::TYPE).output(O::TYPE);
-        if slices.other.is_some() {
-            return Err(Error::argument("other", "none, since no gradient depends on it", "a tensor"));
-        }
-        let needs_bias = shape.bias && shape.activation.is_some();
-        let plan = self.kernels_for(3.0 * shape.flops())?.matmul(&shape)?.backward()?;
-        let a = self.slice("a", slices.a, shape.len_a(), shape.a_strides.is_some())?;
-        let b = self.slice("b", slices.b, shape.len_b(), shape.b_strides.is_some())?;
-        let bias = self.optional("bias", slices.bias, shape.bias, shape.columns, false)?;
-        let dout = self.slice("dout", dout, shape.len_out(), shape.out_strides.is_some())?;
+        let (rows, width) = (shape.rows, shape.width);
+        let gradients = RowGradients::of_norm(&shape).dx(G::TYPE);
+        let plan = self.kernels().norm(&shape)?.backward_with(gradients)?;
+        let x = self.slice("x", x, shape.len_x(), shape.x_row.is_some())?;
+        let weight = self.slice("weight", weight, width, false)?;
+        let dout = self.slice("dout", dout, gradients.len_dout(rows, width), false)?;
         self.check_alive()?;
-        let [len_da, len_db] = [plan.len_da(), plan.len_db()];
-        // A binding has at least one element, also that of an empty tensor.
-        let output = |name, len: usize| self.output(name, len.max(4), ElementType::F32);
-        let (da, db) = (output("da", len_da)?, output("db", len_db)?);
-        let dbias = shape.bias.then(|| output("dbias", shape.columns)).transpose()?;
-        let buffers = MatmulGradBuffers::new(whole(&a), whole(&b), whole(&dout))
-            .bias(bias.as_ref().filter(|_| needs_bias).map(whole))
-            .da(whole(&da))
-            .db(whole(&db))
+        if rows == 0 {
+            let zeros = vec![0.0; width];
+            return Ok(NormGradOutput {
+                dx: vec![],
+                dbias: shape.bias.then(|| zeros.clone()),
+                dweight: zeros,
+            });
+        }
+        let dx = self.output("dx", rows * width, G::TYPE)?;
+        let dweight = self.output("dweight", width, ElementType::F32)?;
+        let dbias = shape.bias.then(|| self.output("dbias", width, ElementType::F32)).transpose()?;
+        let buffers = NormGradBuffers::new(whole(&x), whole(&weight), whole(&dout), whole(&dx))
+            .dweight(whole(&dweight))
             .dbias(dbias.as_ref().map(whole));
         let call = plan.bind(buffers).map_err(|e| self.or_lost(e))?;
-        let outputs: Vec<_> = [&da, &db].into_iter().chain(&dbias).collect();
+        let mut outputs = vec![&dx, &dweight];
+        outputs.extend(dbias.as_ref());
         let fetched = self.fetch(&outputs, |encoder| call.encode(encoder)).await?;
-        Ok(MatmulGradients {
-            da: fetched.take(0, len_da)?,
-            db: fetched.take(1, len_db)?,
-            dbias: dbias.is_some().then(|| fetched.take(2, shape.columns)).transpose()?,
+        Ok(NormGradOutput {
+            dx: fetched.take(0, rows * width)?,
+            dweight: fetched.take(1, width)?,
+            dbias: shape.bias.then(|| fetched.take(2, width)).transpose()?,
         })
+    }
+
+    /// The gradient of a softmax by its input, from what it gave, y `[rows, width]`, and dout `[rows, width]`. The shape says where the
+    /// rows of y lie as [`out_row`](SoftmaxShape::out_row).
+    ///
+    /// # Errors
+    /// As [`Gpu::matmul`] and [`SoftmaxPlan::backward`](crate::SoftmaxPlan::backward).
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn softmax_backward<Y: Element, O: Element, G: Element>(
+        &self,
+        shape: &SoftmaxShape,
+        y: &[Y],
+        dout: &[O],
+    ) -> Result<Vec<G>> {
+        pollster::block_on(self.softmax_backward_async(shape, y, dout))
+    }
+
+    /// [`Gpu::softmax_backward`] without blocking the caller's executor.
+    ///
+    /// # Errors
+    /// As [`Gpu::softmax_backward`].
+    pub async fn softmax_backward_async<Y: Element, O: Element, G: Element>(
+        &self,
+        shape: &SoftmaxShape,
+        y: &[Y],
+        dout: &[O],
+    ) -> Result<Vec<G>> {
+        let shape = shape.output(Y::TYPE);
+        let len = shape.rows * shape.width;
+        let gradients = RowGradients::of_softmax(&shape).dout(O::TYPE).dx(G::TYPE);
+        let plan = self.kernels().softmax(&shape)?.backward_with(gradients)?;
+        let y = self.slice("y", y, shape.len_out(), shape.out_row.is_some())?;
+        let dout = self.slice("dout", dout, len, false)?;
+        self.layer(len, None, |dx| plan.bind(whole(&y), whole(&dout), whole(dx))).await
+    }
+
+    /// The gradient of an embedding by its table `[table_rows, width]`, given dout `[rows, width]`; a row `padding` has none, as
+    /// PyTorch's `padding_idx`.
+    ///
+    /// # Errors
+    /// As [`Gpu::matmul`] and [`EmbedPlan::backward`](crate::EmbedPlan::backward).
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{EmbedShape, Gpu};
+    /// let dtable = Gpu::new()?.embed_backward(&EmbedShape::new(3, 4, 1), &[2, 0, 2], &[1.0f32, 2.0, 4.0], None)?;
+    /// assert_eq!(dtable, [2.0, 0.0, 5.0, 0.0]);
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn embed_backward<O: Element>(
+        &self,
+        shape: &EmbedShape,
+        ids: &[u32],
+        dout: &[O],
+        padding: Option<u32>,
+    ) -> Result<Vec<f32>> {
+        pollster::block_on(self.embed_backward_async(shape, ids, dout, padding))
+    }
+
+    /// [`Gpu::embed_backward`] without blocking the caller's executor.
+    ///
+    /// # Errors
+    /// As [`Gpu::embed_backward`].
+    pub async fn embed_backward_async<O: Element>(
+        &self,
+        shape: &EmbedShape,
+        ids: &[u32],
+        dout: &[O],
+        padding: Option<u32>,
+    ) -> Result<Vec<f32>> {
+        let shape = shape.combine(Combine::Store).output(O::TYPE);
+        let plan =
+            self.kernels().embed(&shape)?.backward_with(EmbedGradients::of(&shape).padding(padding))?;
+        let ids = self.slice("ids", ids, shape.rows, false)?;
+        let dout = self.slice("dout", dout, shape.len_out(), false)?;
+        self.layer(shape.len_table(), None, |dtable| plan.bind(whole(&ids), whole(&dout), whole(dtable)))
+            .await
     }
 }

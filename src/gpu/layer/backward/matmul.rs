@@ -120,11 +120,12 @@ impl Argument {
     fn new(kernels: &Kernels, shape: &MatmulShape) -> Result<Option<Self>> {
         let Some(activation) = shape.activation else { return Ok(None) };
         let product = MatmulShape { activation: None, combine: Combine::Store, out_strides: None, ..*shape };
+        let product = product.output(ElementType::F32);
         let elements = shape.batch * shape.rows * shape.columns;
         let slope = ActivationShape::new(elements, activation).output(shape.output);
         slope.check()?;
         Ok(Some(Self {
-            product: MatmulPlan::of_gradient(kernels, &product.output(ElementType::F32))?,
+            product: MatmulPlan::of_gradient(kernels, &product, &product)?,
             slope: ActivationKernel::new(kernels, &slope, ActivationPass::OverArgument)?,
         }))
     }

@@ -18,10 +18,20 @@ pub(super) struct SummedProduct {
 
 impl SummedProduct {
     pub(super) fn new(kernels: &Kernels, shape: &MatmulShape, several: bool) -> Result<Self> {
-        let added = shape.combine(Combine::AddInto);
+        Self::like(kernels, shape, shape, several)
+    }
+
+    /// With the tile of another shape.
+    pub(super) fn like(
+        kernels: &Kernels,
+        shape: &MatmulShape,
+        like: &MatmulShape,
+        several: bool,
+    ) -> Result<Self> {
+        let added = || MatmulPlan::of_gradient(kernels, &shape.combine(Combine::AddInto), like);
         Ok(Self {
-            stored: MatmulPlan::of_gradient(kernels, shape)?,
-            added: several.then(|| MatmulPlan::of_gradient(kernels, &added)).transpose()?,
+            stored: MatmulPlan::of_gradient(kernels, shape, like)?,
+            added: several.then(added).transpose()?,
         })
     }
 

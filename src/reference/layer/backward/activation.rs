@@ -24,7 +24,7 @@ pub struct ActivationGradients {
 /// [`Error::Argument`](crate::Error::Argument) for a tensor that is too short, missing or not asked for, and as [`ActivationShape::check`].
 ///
 /// ```
-/// use wgpu_attention::{Activation, ActivationShape, reference::layer::{Bounded, activation_backward}};
+/// use wgpu_attention::{Activation, ActivationShape, reference::layer::{Bounded, backward::activation_backward}};
 /// let (x, gate, dout) = (Bounded::exact(&[2.0f32]), Bounded::exact(&[3.0f32]), Bounded::exact(&[5.0f32]));
 /// let shape = ActivationShape::new(1, Activation::Relu).gated(true);
 /// let gradients = activation_backward(&shape, &x, Some(&gate), &dout)?;

@@ -1,7 +1,7 @@
 //! Gradients of the matrix product.
 
 use super::activation::sloped;
-use super::{Added, sums};
+use super::sums::{Added, sums};
 use crate::reference::layer::{Bounded, MatmulInputs, check_len, matmul};
 use crate::{AOrder, Combine, ElementType, Error, MatmulShape, Result, RowStrides, WeightOrder};
 
@@ -29,7 +29,7 @@ pub struct MatmulBoundedGradients {
 /// [`MatmulShape::check`].
 ///
 /// ```
-/// use wgpu_attention::{MatmulShape, reference::layer::{Bounded, MatmulInputs, matmul_backward}};
+/// use wgpu_attention::{MatmulShape, reference::layer::{Bounded, MatmulInputs, backward::matmul_backward}};
 /// let (a, b, dout) = (Bounded::exact(&[1.0f32, 2.0]), Bounded::exact(&[3.0f32, 4.0]), Bounded::exact(&[5.0f32]));
 /// let inputs = MatmulInputs { a: &a, b: &b, bias: None, other: None };
 /// let gradients = matmul_backward(&MatmulShape::new(1, 2, 1), &inputs, &dout)?;

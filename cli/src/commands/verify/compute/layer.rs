@@ -1,12 +1,14 @@
 //! Cases of the kernels around attention.
 
-use super::{Done, EXPECTED, REFERENCE, gradients, narrow};
-use crate::case::{Gradients, Layer, LayerOp};
+use super::feed_forward;
+use super::gradients::compared;
+use super::tensors::{Rounded, Tensors, find, need};
+use super::{Done, EXPECTED, REFERENCE, narrow};
+use crate::case::{Gradient, Gradients, Layer, LayerOp};
 use crate::commands::verify::record::Judged;
 use anyhow::{Context, Result};
-use std::collections::BTreeMap;
-use wgpu_attention::reference::layer::{self, Bounded, FeedForwardInputs};
-use wgpu_attention::{Element, ElementType, FeedForwardSlices, Gpu, KernelPath};
+use wgpu_attention::reference::layer::{self, Bounded};
+use wgpu_attention::{Element, ElementType, Gpu, KernelPath, RowGradients};
 
 /// The reference against the expected values.
 pub(super) fn on_cpu(case: &Layer) -> Result<Judged> {
@@ -15,9 +17,9 @@ pub(super) fn on_cpu(case: &Layer) -> Result<Judged> {
     let got = narrow(&exact.out);
     let judged = judged(case, &Bounded { out: expected(case), ..exact }, &got, case.allowance);
     let Some(gradients) = &case.gradients else { return Ok(judged) };
-    let exact = exact_gradients(case, gradients)?;
-    let got = exact.iter().map(|(name, exact)| (*name, narrow(&exact.out))).collect();
-    Ok(judged.and(judged_gradients(gradients, &exact, got)?))
+    let exact = exact_gradients(case, gradients, &tensors)?;
+    let got = exact.iter().map(|(name, tensor)| (*name, narrow(&tensor.out))).collect::<Vec<_>>();
+    Ok(judged.and(judged_gradients(gradients, &exact, &got)?))
 }
 
 /// The kernel against the expected values; in 16 bits against the reference on the rounded inputs.
@@ -36,54 +38,75 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Layer) -> Result<Done> {
     };
     let got = compute(gpu, case, &tensors)?;
     let exact = reference(case, &tensors)?;
+    // In f32 alone: in other types the expected values say nothing.
+    let gradients = match (&case.gradients, E::TYPE) {
+        (Some(gradients), ElementType::F32) => Some(gradients_on_gpu(gpu, case, gradients)?),
+        _ => None,
+    };
     let (exact, against, allowance) = match E::TYPE {
         ElementType::F32 => (Bounded { out: expected(case), ..exact }, EXPECTED, case.allowance),
         _ => (exact, REFERENCE, 0.0),
     };
-    let mut judged = judged(case, &exact, &got, allowance);
-    // In f32 alone, as those of attention.
-    if let (Some(gradients), ElementType::F32) = (&case.gradients, E::TYPE) {
-        let (exact, got) = (exact_gradients(case, gradients)?, computed_gradients(gpu, case, gradients)?);
-        judged = judged.and(judged_gradients(gradients, &exact, got)?);
-    }
-    Ok(Done::Compared { path: path.to_string(), against, judged: judged.into() })
+    let judged = judged(case, &exact, &got, allowance);
+    let judged = gradients.into_iter().fold(judged, Judged::and).into();
+    Ok(Done::Compared { path: path.to_string(), against, judged })
 }
 
-/// Gradients by their names, and with their bounds.
-type Exact = Vec<(&'static str, Bounded)>;
-type Got = Vec<(&'static str, Vec<f32>)>;
-
-/// The gradients in f64.
-fn exact_gradients(case: &Layer, gradients: &Gradients) -> Result<Exact> {
-    let (x, dout) = (Bounded::exact(case.tensor("x")), Bounded::exact(&gradients.dout));
-    Ok(match &case.op {
-        LayerOp::Activation(shape) => {
-            vec![("dx", layer::activation_backward(shape, &x, None, &dout)?.dx)]
+/// The kernels' gradients against the expected ones.
+fn gradients_on_gpu(gpu: &Gpu, case: &Layer, gradients: &Gradients) -> Result<Judged> {
+    let Ok(tensors) = case.rounded::<f32>() else { anyhow::bail!("f32 does not hold f32") };
+    let (x, dout) = (need(&tensors, "x"), &gradients.dout);
+    let got: Tensors<Vec<f32>> = match &case.op {
+        LayerOp::Norm(shape) => {
+            let got = gpu.norm_backward(shape, x, need(&tensors, "weight"), dout)?;
+            let bias = got.dbias.map(|dbias| ("dbias", dbias));
+            [("dx", got.dx), ("dweight", got.dweight)].into_iter().chain(bias).collect()
         }
-        _ => vec![],
-    })
-}
-
-/// The same on a device.
-fn computed_gradients(gpu: &Gpu, case: &Layer, gradients: &Gradients) -> Result<Got> {
-    let (x, dout) = (case.tensor("x"), &gradients.dout[..]);
-    Ok(match &case.op {
+        LayerOp::Rotary(shape) => {
+            let back = shape.inverse(true);
+            vec![("dx", gpu.rotary(&back, dout, case.tensor("cos"), case.tensor("sin"))?)]
+        }
         LayerOp::Activation(shape) => {
             vec![("dx", gpu.activation_backward(shape, x, None, dout)?.dx)]
         }
-        _ => vec![],
+        LayerOp::FeedForward(shape, norm) => feed_forward::gradients(gpu, shape, *norm, &tensors, dout)?,
+    };
+    judged_gradients(gradients, &exact_gradients(case, gradients, &tensors)?, &got)
+}
+
+fn exact_gradients(case: &Layer, gradients: &Gradients, tensors: &Rounded<f32>) -> Result<Tensors<Bounded>> {
+    let [x, dout] = [need(tensors, "x"), &gradients.dout].map(Bounded::exact);
+    Ok(match &case.op {
+        LayerOp::Norm(shape) => {
+            let (stored, weight) = (RowGradients::of_norm(shape), Bounded::exact(need(tensors, "weight")));
+            let all = layer::backward::norm_backward(shape, &stored, &x, &weight, &dout, None)?;
+            vec![("dx", all.dx), ("dweight", all.dweight), ("dbias", all.dbias)]
+        }
+        LayerOp::Rotary(shape) => {
+            let [cos, sin] = ["cos", "sin"].map(|name| Bounded::exact(case.tensor(name)));
+            vec![("dx", layer::rotary(&shape.inverse(true), &dout, &cos, &sin)?)]
+        }
+        LayerOp::Activation(shape) => {
+            vec![("dx", layer::backward::activation_backward(shape, &x, None, &dout)?.dx)]
+        }
+        LayerOp::FeedForward(shape, norm) => feed_forward::exact_gradients(shape, *norm, tensors, &dout)?,
     })
 }
 
-/// Every gradient of the file, against its values.
-fn judged_gradients(gradients: &Gradients, exact: &Exact, got: Got) -> Result<Judged> {
-    let each = gradients.each.iter().map(|gradient| {
-        let missing = || format!("{}: no kernel computes it", gradient.name);
-        let exact = exact.iter().find(|(name, _)| *name == gradient.name).with_context(missing)?;
-        let got = got.iter().find(|(name, _)| *name == gradient.name).with_context(missing)?;
-        gradients::compared(gradient, &exact.1, &got.1, true)
-    });
-    let each = each.collect::<Result<Vec<_>>>()?;
+/// Against the file's values.
+fn judged_gradients(
+    gradients: &Gradients,
+    exact: &Tensors<Bounded>,
+    got: &Tensors<Vec<f32>>,
+) -> Result<Judged> {
+    fn find<'a, T>(tensors: &'a Tensors<T>, name: &str) -> Result<&'a T> {
+        let found = tensors.iter().find(|(own, _)| *own == name);
+        found.map(|(_, tensor)| tensor).with_context(|| format!("{name}: the operation has no such gradient"))
+    }
+    let of_gradient = |gradient: &Gradient| {
+        compared(gradient, find(exact, gradient.name)?, find(got, gradient.name)?, true)
+    };
+    let each = gradients.each.iter().map(of_gradient).collect::<Result<Vec<_>>>()?;
     Ok(each.into_iter().reduce(Judged::and).expect("a case with gradients has one"))
 }
 
@@ -103,18 +126,6 @@ fn judged<E: Element>(case: &Layer, expected: &Bounded, got: &[E], allowance: f6
     Judged::tensor("out", &case.out_shape, &expected.compare(got.iter().copied(), allowance))
 }
 
-/// The tensors of a case in one element type.
-type Rounded<E> = BTreeMap<&'static str, Vec<E>>;
-
-/// One that the reading of the case made sure of.
-fn need<'a, E>(tensors: &'a Rounded<E>, name: &str) -> &'a [E] {
-    find(tensors, name).unwrap_or_default()
-}
-
-fn find<'a, E>(tensors: &'a Rounded<E>, name: &str) -> Option<&'a [E]> {
-    tensors.get(name).map(Vec::as_slice)
-}
-
 /// f64, with the bound of a kernel that has these inputs and stores in E.
 fn reference<E: Element>(case: &Layer, tensors: &Rounded<E>) -> Result<Bounded> {
     let exact = |name: &str| Bounded::exact(need(tensors, name));
@@ -129,28 +140,7 @@ fn reference<E: Element>(case: &Layer, tensors: &Rounded<E>) -> Result<Bounded> 
             layer::rotary(&shape.input(E::TYPE).output(E::TYPE), &x, &cos, &sin)?
         }
         LayerOp::Activation(shape) => layer::activate(&shape.input(E::TYPE).output(E::TYPE), &x, None)?,
-        LayerOp::FeedForward(shape, norm) => {
-            let x = match norm {
-                Some(norm) => {
-                    let (weight, bias) = (exact("norm_weight"), optional("norm_bias"));
-                    layer::norm(&norm.elements(E::TYPE), &x, &weight, bias.as_ref())?
-                }
-                None => x,
-            };
-            let [w1, w2] = ["w1", "w2"].map(exact);
-            let [b1, b2, w3, b3] = ["b1", "b2", "w3", "b3"].map(optional);
-            let inputs = FeedForwardInputs {
-                x: &x,
-                w1: &w1,
-                b1: b1.as_ref(),
-                w3: w3.as_ref(),
-                b3: b3.as_ref(),
-                w2: &w2,
-                b2: b2.as_ref(),
-                residual: None,
-            };
-            layer::feed_forward(&shape.elements(E::TYPE), &inputs)?
-        }
+        LayerOp::FeedForward(shape, norm) => feed_forward::exact::<E>(shape, *norm, tensors)?,
     })
 }
 
@@ -162,17 +152,6 @@ fn compute<E: Element>(gpu: &Gpu, case: &Layer, tensors: &Rounded<E>) -> Result<
         LayerOp::Norm(shape) => gpu.norm(shape, x, need("weight"), find("bias"))?,
         LayerOp::Rotary(shape) => gpu.rotary(shape, x, case.tensor("cos"), case.tensor("sin"))?,
         LayerOp::Activation(shape) => gpu.activation(shape, x, None)?,
-        LayerOp::FeedForward(shape, norm) => {
-            let normed: Option<Vec<E>> = match norm {
-                Some(norm) => Some(gpu.norm(norm, x, need("norm_weight"), find("norm_bias"))?),
-                None => None,
-            };
-            let slices = (FeedForwardSlices::new(normed.as_deref().unwrap_or(x), need("w1"), need("w2")))
-                .b1(find("b1"))
-                .b2(find("b2"))
-                .w3(find("w3"))
-                .b3(find("b3"));
-            gpu.feed_forward(shape, slices)?
-        }
+        LayerOp::FeedForward(shape, norm) => feed_forward::computed(gpu, shape, *norm, tensors)?,
     })
 }

@@ -1,0 +1,211 @@
+//! The gradient of an embedding's table.
+
+use crate::gpu::Kernels;
+use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, scratch};
+use crate::gpu::call::Call;
+use crate::gpu::layer::EmbedPlan;
+use crate::gpu::params::{EmbedRunParams, Params, ZeroParams};
+use crate::gpu::pipeline::{Pipeline, Step, Work};
+use crate::gpu::sort::{SortBuffers, SortPlan, SortShape};
+use crate::shape::check_combine;
+use crate::wgsl::{CopyPass, EmbedBackwardVariant};
+use crate::{Combine, ElementType, EmbedShape, Error, Result};
+use std::sync::Arc;
+
+/// How the gradient of an embedding is made.
+///
+/// ```
+/// use wgpu_attention::{EmbedGradients, EmbedShape};
+/// // As PyTorch's `padding_idx = 0`: that row of the table is never trained.
+/// let gradients = EmbedGradients::of(&EmbedShape::new(512, 30522, 768)).padding(Some(0));
+/// assert_eq!(gradients.padding, Some(0));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct EmbedGradients {
+    /// Storage of dout; at first that of out.
+    pub dout: ElementType,
+    /// A row of the table that has no gradient.
+    pub padding: Option<u32>,
+    /// [`Combine::Store`]: rows that no id names become 0. [`Combine::AddInto`]: they stay, and the others are added to.
+    pub combine: Combine,
+}
+
+impl EmbedGradients {
+    /// The gradient of all rows, stored.
+    pub fn of(shape: &EmbedShape) -> Self {
+        Self { dout: shape.output, padding: None, combine: Combine::Store }
+    }
+
+    /// Sets the storage of dout.
+    pub fn dout(mut self, dout: ElementType) -> Self {
+        self.dout = dout;
+        self
+    }
+
+    /// Sets the row that has no gradient.
+    pub fn padding(mut self, padding: Option<u32>) -> Self {
+        self.padding = padding;
+        self
+    }
+
+    /// Sets whether the gradient is stored or added.
+    pub fn combine(mut self, combine: Combine) -> Self {
+        self.combine = combine;
+        self
+    }
+}
+
+/// A planned gradient of an embedding's table: made by [`EmbedPlan::backward`].
+#[derive(Debug, Clone)]
+pub struct EmbedBackwardPlan {
+    kernels: Kernels,
+    shape: EmbedShape,
+    gradients: EmbedGradients,
+    sort: SortPlan,
+    zeros: (Arc<Pipeline>, Work),
+    sums: (Arc<Pipeline>, Work),
+    carries: (Arc<Pipeline>, Work),
+}
+
+impl EmbedPlan {
+    /// Plans the gradient by the table, f32: row t is the sum of the rows of dout whose id is t, in the order of those rows, whatever the
+    /// device, without atomics: ids are sorted, and equal ones lie together. Ids past the table have no row, and count nowhere.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] for more than [`SortShape::MAX_LEN`] rows; [`Error::Device`]
+    /// for what wgpu reports while compiling.
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{EmbedShape, Kernels};
+    /// # fn example(kernels: &Kernels, encoder: &mut wgpu::CommandEncoder, buffers: [&wgpu::Buffer; 3])
+    /// # -> wgpu_attention::Result<()> {
+    /// let [ids, dout, dtable] = buffers.map(wgpu::Buffer::as_entire_buffer_binding);
+    /// kernels.embed(&EmbedShape::new(512, 30522, 768))?.backward()?.bind(ids, dout, dtable)?.encode(encoder);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn backward(&self) -> Result<EmbedBackwardPlan> {
+        self.backward_with(EmbedGradients::of(self.shape()))
+    }
+
+    /// [`EmbedPlan::backward`] as the caller says.
+    ///
+    /// # Errors
+    /// As [`EmbedPlan::backward`]; [`Error::Argument`] for a combination other than those of
+    /// [`EmbedGradients::combine`], a padding past the table.
+    pub fn backward_with(&self, gradients: EmbedGradients) -> Result<EmbedBackwardPlan> {
+        check_combine("combine", gradients.combine)?;
+        let (shape, kernels) = (self.shape(), &self.rows.kernels);
+        if let Some(padding) = gradients.padding.filter(|&row| row as usize >= shape.table_rows) {
+            let need = format!("a row of the table, below {}", shape.table_rows);
+            return Err(Error::argument("padding", need, padding));
+        }
+        let variant = |carries| EmbedBackwardVariant {
+            carries,
+            dout: gradients.dout,
+            into: gradients.combine == Combine::AddInto,
+            aligned: shape.width.is_multiple_of(4),
+        };
+        let planned = |shader: crate::wgsl::Shader, items: usize, flops: usize| {
+            let work = kernels.work(shader.entry, items as u128, flops as f64)?;
+            crate::Result::Ok((kernels.pipeline(shader)?, work))
+        };
+        let (width, blocks) = (shape.width, shape.rows.div_ceil(EmbedBackwardVariant::BLOCK));
+        Ok(EmbedBackwardPlan {
+            kernels: kernels.clone(),
+            shape: *shape,
+            gradients,
+            // All bits: an id past the table may have any.
+            sort: kernels.sort(&SortShape::new(1, shape.rows))?,
+            zeros: planned(CopyPass::Zeros.shader(), shape.len_table().div_ceil(CopyPass::LANES), 64)?,
+            sums: planned(variant(false).shader(), shape.rows, EmbedBackwardVariant::BLOCK * width)?,
+            // Were all ids equal, one workgroup would add up all blocks.
+            carries: planned(variant(true).shader(), blocks, blocks * width)?,
+        })
+    }
+}
+
+impl EmbedBackwardPlan {
+    /// The shape of the embedding.
+    pub fn shape(&self) -> &EmbedShape {
+        &self.shape
+    }
+
+    /// How the gradient is made.
+    pub fn gradients(&self) -> &EmbedGradients {
+        &self.gradients
+    }
+
+    /// Checks the buffers ids `[rows]` (u32), dout `[rows, width]` and dtable `[table_rows, width]` (f32), and binds them: nothing is
+    /// recorded yet.
+    ///
+    /// # Errors
+    /// As [`MatmulPlan::bind`](crate::MatmulPlan::bind).
+    pub fn bind(
+        &self,
+        ids: wgpu::BufferBinding<'_>,
+        dout: wgpu::BufferBinding<'_>,
+        dtable: wgpu::BufferBinding<'_>,
+    ) -> Result<Call> {
+        let (shape, device, f32) = (&self.shape, self.kernels.device(), ElementType::F32);
+        let limits = device.limits();
+        let dtable = checked_binding(&limits, "dtable", &dtable, shape.len_table(), f32)?;
+        let mut steps = vec![];
+        if self.gradients.combine == Combine::Store {
+            let params = Params::of(ZeroParams { len: shape.len_table() as u32, ..Default::default() });
+            let bindings = Bindings::default().with("sums", dtable.clone());
+            steps.push(Step::new(device, &self.zeros.0, &params, self.zeros.1, &bindings)?);
+        }
+        if shape.rows > 0 {
+            // A u32 has the size of an f32.
+            let ids = checked_binding(&limits, "ids", &ids, shape.rows, f32)?;
+            let dout = checked_binding(&limits, "dout", &dout, shape.len_out(), self.gradients.dout)?;
+            let named = [
+                ("ids", Some(&ids), Access::Read),
+                ("dout", Some(&dout), Access::Read),
+                ("dtable", Some(&dtable), Access::Write),
+            ];
+            check_aliasing(&named, self.kernels.options().shared_buffers)?;
+            steps.extend(self.runs(ids, dout, dtable)?);
+        }
+        Ok(Call::of_steps("embed backward", steps))
+    }
+
+    /// Sorts the ids, and adds up their runs.
+    fn runs(
+        &self,
+        ids: wgpu::BufferBinding<'_>,
+        dout: wgpu::BufferBinding<'_>,
+        dtable: wgpu::BufferBinding<'_>,
+    ) -> Result<Vec<Step>> {
+        let (shape, device) = (&self.shape, self.kernels.device());
+        let (rows, width) = (shape.rows, shape.width);
+        let blocks = rows.div_ceil(EmbedBackwardVariant::BLOCK);
+        let sorted = scratch(device, "sorted ids", 4 * rows as u64)?;
+        let places = scratch(device, "places of the ids", 4 * rows as u64)?;
+        let carries = scratch(device, "sums that blocks carry", 8 * (blocks * width) as u64)?;
+        let whole = wgpu::Buffer::as_entire_buffer_binding;
+        let mut steps =
+            self.sort.steps(&SortBuffers::new(ids, whole(&places)).sorted_keys(whole(&sorted)))?;
+        let params = Params::of(EmbedRunParams {
+            rows: rows as u32,
+            width: width as u32,
+            dout_row: width as u32,
+            table_rows: shape.table_rows as u32,
+            has_padding: self.gradients.padding.is_some().into(),
+            padding: self.gradients.padding.unwrap_or(0),
+            ..Default::default()
+        });
+        let bindings = Bindings::default()
+            .with("ids", whole(&sorted))
+            .with("places", whole(&places))
+            .with("dout", dout)
+            .with("carries", whole(&carries))
+            .with("out", dtable);
+        for (pipeline, work) in [&self.sums, &self.carries] {
+            steps.push(Step::new(device, pipeline, &params, *work, &bindings)?);
+        }
+        Ok(steps)
+    }
+}
