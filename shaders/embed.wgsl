@@ -16,7 +16,7 @@ fn embed(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) group
     let id = ids[row];
     var y = vec4(0.0);
     if (id < params.table_rows) { y = load_table(id * params.other_row + c, count); }
-    let at = row * params.out_row + c;
+    let at = params.out_at + row * params.out_row + c;
     if (INTO) { y += load_out(at, count); }
     store_out(at, count, y);
 }

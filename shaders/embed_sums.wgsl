@@ -19,7 +19,7 @@ fn embed_sums(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) 
     for (var c = 4u * lane; c < params.width; c += 4u * LANES) {
         let count = params.width - c;
         var sum = vec4(0.0);
-        for (var n = place; n < end; n++) { sum += load_dout(places[n] * params.dout_row + c, count); }
+        for (var n = place; n < end; n++) { sum += load_dout(params.dout_at + places[n] * params.dout_row + c, count); }
         if (is_whole) {
             write_row(id, c, sum);
         } else {

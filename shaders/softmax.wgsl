@@ -10,7 +10,7 @@ fn softmax(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) gro
     let row = params.first_work + group.y * groups.x + group.x;
     if (row >= params.end_work) { return; }
     let x_at = row * params.x_row;
-    let m = max_over_lanes(lane, own_max(x_at, lane));
+    let m = max_over_lanes(lane, max_of_x(x_at, lane, params.width));
     var l = sum_over_lanes(lane, own_sum(x_at, lane, m));
     // A number has at least its maximum's weight of 1.
     if (bitcast<u32>(l) == 0u) { l = nan_of(bitcast<u32>(l)); }

@@ -149,20 +149,28 @@ impl AttentionShape {
 
 // Behind the macro that they share.
 mod activation;
+mod axial;
 mod cross_entropy;
+mod distillation;
 mod feed_forward;
 mod matmul;
 mod optimizer;
 mod rotary;
 mod row_gradients;
 mod rows;
+mod sinusoidal;
 
 pub use activation::{Activation, ActivationShape};
+pub use axial::AxialShape;
 pub use cross_entropy::{CrossEntropyShape, LossGradient};
+pub use distillation::DistillationShape;
 pub use feed_forward::FeedForwardShape;
 pub use matmul::{AOrder, Combine, MatmulShape, RowStrides, WeightOrder};
 pub use optimizer::{ClipShape, OptimizerRule, OptimizerShape, OptimizerStep};
 pub use rotary::{RotaryPairs, RotaryShape, rotary_tables};
 pub use row_gradients::RowGradients;
 pub(crate) use row_gradients::check_combine;
-pub use rows::{AddShape, EmbedShape, NormKind, NormShape, SoftmaxShape, sinusoidal_positions};
+pub use rows::{AddShape, EmbedShape, NormKind, NormShape, SoftmaxShape};
+pub use sinusoidal::{
+    SinusoidalFrequencies, SinusoidalLayout, sinusoidal_positions, sinusoidal_positions_with,
+};

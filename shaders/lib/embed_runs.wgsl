@@ -10,6 +10,7 @@ struct Params {
     table_rows: u32,
     has_padding: u32,       // whether the row `padding` has no gradient
     padding: u32,
+    dout_at: u32,           // the first element of dout
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -10,6 +10,7 @@ struct Params {
     out_row: u32,
     table_rows: u32,
     eps: f32,
+    out_at: u32,            // the first element of out, where rows are looked up
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

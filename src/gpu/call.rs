@@ -45,6 +45,11 @@ impl Call {
         Self { label, steps: steps.into_iter().collect() }
     }
 
+    /// Calls one after the other.
+    pub(super) fn chain(label: &'static str, calls: impl IntoIterator<Item = Self>) -> Self {
+        Self::new(label, calls.into_iter().flat_map(|call| call.steps))
+    }
+
     /// A call whose steps are all the kernel itself.
     pub(super) fn of_steps(label: &'static str, steps: impl IntoIterator<Item = Step>) -> Self {
         Self::new(label, steps.into_iter().map(|step| (Stage::Main, step)))

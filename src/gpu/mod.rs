@@ -43,12 +43,13 @@ pub use host::{Gpu, recommended_features, recommended_limits};
 pub use kernels::Kernels;
 pub use layer::{
     ActivationBackwardPlan, ActivationBuffers, ActivationGradBuffers, ActivationGradientsOutput,
-    ActivationPlan, AddPlan, ClipPlan, CrossEntropyBuffers, CrossEntropyOutput, CrossEntropyPlan,
-    EmbedBackwardPlan, EmbedGradients, EmbedPlan, FeedForwardBackwardPlan, FeedForwardBuffers,
-    FeedForwardGradBuffers, FeedForwardGradients, FeedForwardPlan, FeedForwardSlices, MatmulBackwardPlan,
-    MatmulBuffers, MatmulGradBuffers, MatmulGradients, MatmulPlan, MatmulSlices, NormBackwardPlan,
-    NormBuffers, NormGradBuffers, NormGradOutput, NormPlan, OptimizerBuffers, OptimizerOutput, OptimizerPlan,
-    OptimizerSlices, RotaryBuffers, RotaryPlan, SoftmaxBackwardPlan, SoftmaxPlan,
+    ActivationPlan, AddPlan, AxialBackwardPlan, AxialPlan, ClipPlan, CrossEntropyBuffers, CrossEntropyOutput,
+    CrossEntropyPlan, DistillationBuffers, DistillationPlan, EmbedBackwardPlan, EmbedGradients, EmbedPlan,
+    FeedForwardBackwardPlan, FeedForwardBuffers, FeedForwardGradBuffers, FeedForwardGradients,
+    FeedForwardPlan, FeedForwardSlices, MatmulBackwardPlan, MatmulBuffers, MatmulGradBuffers,
+    MatmulGradients, MatmulPlan, MatmulSlices, NormBackwardPlan, NormBuffers, NormGradBuffers,
+    NormGradOutput, NormPlan, OptimizerBuffers, OptimizerOutput, OptimizerPlan, OptimizerSlices,
+    RotaryBuffers, RotaryPlan, SoftmaxBackwardPlan, SoftmaxPlan,
 };
 pub use linear::{LinearBuffers, LinearPlan};
 pub use lsh::{

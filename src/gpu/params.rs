@@ -212,7 +212,7 @@ uniform! {
     /// `Params` of `lib/row_params.wgsl`.
     RowParams {
         first_work: u32, end_work: u32, rows: u32, width: u32,
-        x_row: u32, other_row: u32, out_row: u32, table_rows: u32, eps: f32,
+        x_row: u32, other_row: u32, out_row: u32, table_rows: u32, eps: f32, out_at: u32,
     }
 }
 
@@ -228,16 +228,19 @@ uniform! {
 
     /// `Params` of `lib/embed_runs.wgsl`.
     EmbedRunParams {
-        first_work: u32, end_work: u32, rows: u32, width: u32, dout_row: u32, table_rows: u32, has_padding: u32, padding: u32,
+        first_work: u32, end_work: u32, rows: u32, width: u32, dout_row: u32, table_rows: u32, has_padding: u32, padding: u32, dout_at: u32,
     }
 }
 
 uniform! {
-    /// `Params` of `cross_entropy.wgsl`.
-    CrossEntropyParams {
-        first_work: u32, end_work: u32, width: u32, x_row: u32, out_row: u32, may_ignore: u32, ignored: u32,
-        at_target: f32, at_all: f32, factor: f32,
-    }
+    /// `KernelParams` of `cross_entropy.wgsl`.
+    CrossEntropyParams { first_work: u32, end_work: u32, width: u32, x_row: u32, out_row: u32, factor: f32 }
+
+    /// `WantedParams` of `loss/targets.wgsl`.
+    TargetParams { may_ignore: u32, ignored: u32, at_target: f32, at_all: f32 }
+
+    /// `WantedParams` of `loss/teacher.wgsl`.
+    TeacherParams { teacher_row: u32, scale: f32, weight: f32 }
 }
 
 uniform! {
@@ -333,7 +336,9 @@ mod tests {
             ("column_sums", "terms") if shader.label.contains(" normed ") => NormedTermParams::FIELDS,
             ("column_sums", "terms") => PlainTermParams::FIELDS,
             ("embed_sums" | "embed_carries", _) => EmbedRunParams::FIELDS,
-            ("cross_entropy", _) => CrossEntropyParams::FIELDS,
+            ("cross_entropy", "kernel") => CrossEntropyParams::FIELDS,
+            ("cross_entropy", "wanted") if shader.label.contains(" teacher ") => TeacherParams::FIELDS,
+            ("cross_entropy", "wanted") => TargetParams::FIELDS,
             ("optimize", "kernel") => OptimizerParams::FIELDS,
             ("optimize", "rule") if shader.label.contains(" sgd ") => SgdParams::FIELDS,
             ("optimize", "rule") => AdamwParams::FIELDS,

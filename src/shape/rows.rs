@@ -311,13 +311,18 @@ pub struct EmbedShape {
     pub table: ElementType,
     /// Storage of out.
     pub output: ElementType,
+    /// The first element of out: above 0, rows are columns of wider ones.
+    pub out_at: usize,
+    /// From one row of out to the next, in elements; `None` is `width`.
+    pub out_row: Option<usize>,
 }
 
 impl EmbedShape {
     /// f32 tensors; out is overwritten.
     pub fn new(rows: usize, table_rows: usize, width: usize) -> Self {
         let f32 = ElementType::F32;
-        Self { rows, table_rows, width, combine: Combine::Store, table: f32, output: f32 }
+        let combine = Combine::Store;
+        Self { rows, table_rows, width, combine, table: f32, output: f32, out_at: 0, out_row: None }
     }
 
     setters! {
@@ -327,6 +332,15 @@ impl EmbedShape {
         table: ElementType,
         /// Sets the storage of out.
         output: ElementType,
+        /// Sets the first element of out.
+        out_at: usize,
+        /// Sets the stride of out's rows.
+        out_row: Option<usize>,
+    }
+
+    /// Stride of out's rows, resolved.
+    pub fn stride_of_out(&self) -> usize {
+        self.out_row.unwrap_or(self.width)
     }
 
     /// Elements of the table.
@@ -334,18 +348,19 @@ impl EmbedShape {
         self.table_rows * self.width
     }
 
-    /// Elements of out.
+    /// Elements from the start of out to the end of its last row.
     pub fn len_out(&self) -> usize {
-        self.rows * self.width
+        if self.rows == 0 { 0 } else { self.out_at + extent(self.rows, self.width, self.stride_of_out()) }
     }
 
     /// Checks everything that can be said without a device.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a `width` or a table of 0, another combination, 16-bit output that is added to;
+    /// [`Error::Argument`] for a `width` or a table of 0, another combination, 16-bit output that is added to, rows of out that overlap;
     /// [`Error::Limit`] where an element offset would pass 32 bits.
     pub fn check(&self) -> Result<()> {
-        check_sizes(self.rows, self.width, &[("width", self.width)])?;
+        check_sizes(self.rows, self.width, &[("out_row", self.stride_of_out())])?;
+        check_u32("out", self.out_at as u128 + self.rows as u128 * self.stride_of_out() as u128)?;
         if self.table_rows == 0 {
             return Err(Error::argument("table_rows", "at least 1", 0));
         }
@@ -356,25 +371,4 @@ impl EmbedShape {
             (other, _) => Err(Error::argument("combine", "Store or AddInto", format!("{other:?}"))),
         }
     }
-}
-
-/// The table of sinusoidal positions (Vaswani 2017, section 3.5), `[len, width]`, computed in f64:
-///
-/// ```text
-/// p_t[2k] = sin(t / 10000^(2k / width))        p_t[2k + 1] = cos(t / 10000^(2k / width))
-/// ```
-///
-/// A table rather than a kernel: WGSL promises its sine to 2^-11 at most, and beyond pi not at all.
-///
-/// ```
-/// let table = wgpu_attention::sinusoidal_positions(2, 4);
-/// assert_eq!(table[..4], [0.0, 1.0, 0.0, 1.0]);
-/// assert_eq!(table[4], 1f32.sin());
-/// ```
-pub fn sinusoidal_positions(len: usize, width: usize) -> Vec<f32> {
-    let value = |t: usize, c: usize| {
-        let angle = t as f64 / 10000f64.powf((c / 2 * 2) as f64 / width as f64);
-        (if c.is_multiple_of(2) { angle.sin() } else { angle.cos() }) as f32
-    };
-    (0..len).flat_map(|t| (0..width).map(move |c| value(t, c))).collect()
 }

@@ -8,6 +8,8 @@ use crate::{ElementType, LossGradient};
 pub struct CrossEntropyVariant {
     /// Storage of the logits.
     pub input: ElementType,
+    /// Storage of a teacher's logits, which say what is wanted; else targets do.
+    pub teacher: Option<ElementType>,
     /// Where the gradient goes.
     pub gradient: LossGradient,
     /// Every row of logits and gradient begins at a multiple of 4 elements and is one long.
@@ -18,7 +20,7 @@ impl CrossEntropyVariant {
     /// The shader of this variant.
     pub fn shader(&self) -> Shader {
         let logits = tensor::reads("x", self.input, self.aligned);
-        let (to, tensors) = match self.gradient {
+        let (to, [x, out]) = match self.gradient {
             LossGradient::None => (
                 "no gradient".to_owned(),
                 [logits, include_str!("../../shaders/loss/no_gradient.wgsl").into()],
@@ -31,26 +33,40 @@ impl CrossEntropyVariant {
                 (format!("gradient {element}"), [logits, tensor::writes(element, self.aligned)])
             }
         };
-        let files = [
-            include_str!("../../shaders/cross_entropy.wgsl"),
+        let (name, wanted) = match self.teacher {
+            None => (String::new(), vec![include_str!("../../shaders/loss/targets.wgsl").to_owned()]),
+            Some(element) => {
+                let wanted = include_str!("../../shaders/loss/teacher.wgsl").to_owned();
+                let teacher = tensor::reads("teacher", element, self.aligned);
+                (format!(" teacher {element}"), vec![wanted, teacher, tensor::row_maximum("teacher")])
+            }
+        };
+        let maximum = tensor::row_maximum("x");
+        let mut files = vec![include_str!("../../shaders/cross_entropy.wgsl")];
+        files.extend(wanted.iter().map(String::as_str));
+        files.extend([
             include_str!("../../shaders/lib/rows.wgsl"),
             include_str!("../../shaders/lib/row_softmax.wgsl"),
+            &maximum,
             include_str!("../../shaders/lib/nan.wgsl"),
-            &tensors[0],
-            &tensors[1],
-        ];
+            &x,
+            &out,
+        ]);
         let unaligned = if self.aligned { "" } else { " unaligned" };
-        let header = Header::default().bools(&[("HAS_GRADIENT", self.gradient != LossGradient::None)]);
-        header.shader(format!("cross entropy {} {to}{unaligned}", self.input), "cross_entropy", &files)
+        let header = Header::default()
+            .bools(&[("HAS_GRADIENT", self.gradient != LossGradient::None)])
+            .params(&[("kernel", "KernelParams"), ("wanted", "WantedParams")]);
+        let label = format!("cross entropy {}{name} {to}{unaligned}", self.input);
+        header.shader(label, "cross_entropy", &files)
     }
 
     /// A list in which every file and every flag's values occur.
     pub(super) fn representatives() -> Vec<Self> {
         use ElementType::{Bf16, F16, F32};
-        use LossGradient::{InPlace, None, Stored};
-        [
-            (F32, None, true),
-            (Bf16, None, false),
+        use LossGradient::{InPlace, Stored};
+        let targets = [
+            (F32, LossGradient::None, true),
+            (Bf16, LossGradient::None, false),
             (F32, InPlace, true),
             (F32, InPlace, false),
             (F16, InPlace, true),
@@ -61,8 +77,21 @@ impl CrossEntropyVariant {
             (F32, Stored(F32), false),
             (Bf16, Stored(Bf16), true),
             (F16, Stored(F16), false),
-        ]
-        .map(|(input, gradient, aligned)| Self { input, gradient, aligned })
-        .into()
+        ];
+        let teachers = [
+            (F32, F32, LossGradient::None, true),
+            (F32, F32, InPlace, true),
+            (F16, F16, Stored(F32), false),
+            (F32, Bf16, InPlace, false),
+        ];
+        let of_targets =
+            targets.map(|(input, gradient, aligned)| Self { input, teacher: None, gradient, aligned });
+        let of_teachers = teachers.map(|(input, teacher, gradient, aligned)| Self {
+            input,
+            teacher: Some(teacher),
+            gradient,
+            aligned,
+        });
+        of_targets.into_iter().chain(of_teachers).collect()
     }
 }

@@ -150,6 +150,7 @@ impl RowVariant {
             files: vec![
                 include_str!("../../shaders/softmax.wgsl").into(),
                 include_str!("../../shaders/lib/row_softmax.wgsl").into(),
+                tensor::row_maximum("x"),
                 include_str!("../../shaders/lib/nan.wgsl").into(),
                 self.read("x", self.input),
             ],

@@ -23,6 +23,11 @@ pub(super) fn reads_if(given: bool, name: &str, element: ElementType, aligned: b
     }
 }
 
+/// The text that defines `max_of_NAME(at, lane, width)`, of the rows of a tensor that is defined elsewhere.
+pub(super) fn row_maximum(name: &str) -> String {
+    include_str!("../../shaders/lib/row_maximum.wgsl").replace("TENSOR", name)
+}
+
 /// The text that defines `load_NAME(at, count)` of a tensor that is another one.
 pub(super) fn same(name: &str, other: &str) -> String {
     include_str!("../../shaders/tensor/shared.wgsl").replace("TENSOR", name).replace("OTHER", other)

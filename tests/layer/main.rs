@@ -3,11 +3,13 @@
 //! | file | what |
 //! |---|---|
 //! | `harness.rs` | guarded buffers, element types |
+//! | `axial.rs` | axial positions |
 //! | `backward/` | gradients |
 //! | `matmul.rs` | the matrix product |
 //! | `backward/` | gradients |
 //! | `cooperative.rs` | products in cooperative matrices |
 //! | `cross_entropy.rs` | the loss, its gradient, its smoothing |
+//! | `distillation.rs` | the loss against a teacher |
 //! | `feed_forward.rs` | the chunked feed-forward layer |
 //! | `every_f32.rs` | activations of every kind of f32, NaN and infinity among them |
 //! | `far_rows.rs` | rows of any size, far means, long rows, NaN and infinity |
@@ -19,9 +21,11 @@
 //! | `slices.rs` | slices in, `Vec`s out |
 //! | `mutants.rs` | faults planted in the shader texts: the checks must find them |
 
+mod axial;
 mod backward;
 mod cooperative;
 mod cross_entropy;
+mod distillation;
 mod every_f32;
 mod far_rows;
 mod feed_forward;

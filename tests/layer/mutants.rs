@@ -33,7 +33,7 @@ const SUITE: Suite<Subject> = Suite {
         ("far_rows", |s| crate::far_rows::selection(&s.scalar)),
         ("cooperative", |s| crate::cooperative::selection(&s.matrices)),
         ("rows", |s| rows::selection(&s.scalar)),
-        ("cross_entropy", |s| crate::cross_entropy::selection(&s.scalar)),
+        ("cross_entropy", |s| losses(&s.scalar)),
         ("optimizer", |s| crate::optimizer::selection(&s.scalar)),
         ("clip", |s| crate::optimizer::norm_selection(&s.scalar)),
         ("activation", |s| crate::backward::activation::selection(&s.scalar)),
@@ -45,6 +45,12 @@ const SUITE: Suite<Subject> = Suite {
         ("backward/embed", |s| crate::backward::embed::selection(&s.scalar)),
     ],
 };
+
+/// One kernel, whatever says what is wanted.
+fn losses(kernels: &Kernels) -> crate::Checked {
+    crate::cross_entropy::selection(kernels)?;
+    crate::distillation::selection(kernels)
+}
 
 #[test]
 fn the_checks_kill_the_mutants() {

@@ -94,13 +94,14 @@ pub(crate) fn add(kernels: &Kernels, shape: &AddShape) -> Result<f64, String> {
 
 /// Lookups, some of them past the table's end.
 pub(crate) fn embed(kernels: &Kernels, shape: &EmbedShape) -> Result<f64, String> {
-    let rows = Rows::contiguous(shape.rows, shape.width);
+    let strides = RowStrides::new(0, shape.stride_of_out() as isize).offset(shape.out_at);
+    let rows = Rows { strides, batch: 1, rows: shape.rows, width: shape.width };
     let (table, before) =
-        (normal(4, 0, shape.len_table(), shape.table), normal(4, 1, shape.len_out(), shape.output));
+        (normal(4, 0, shape.len_table(), shape.table), normal(4, 1, shape.rows * shape.width, shape.output));
     let ids: Vec<u32> = (0..shape.rows as u32).map(|n| n * 7 % (shape.table_rows as u32 + 2)).collect();
     let into = shape.combine == Combine::AddInto;
     let (ids_buffer, table_buffer) = (Guarded::integers(&ids), Guarded::new(&table, shape.table));
-    let out = Guarded::new(&if into { before.clone() } else { nothing(&rows) }, shape.output);
+    let out = Guarded::new(&if into { rows.spread(&before) } else { nothing(&rows) }, shape.output);
     let plan = kernels.embed(shape).map_err(|e| e.to_string())?;
     let call =
         plan.bind(ids_buffer.binding(), table_buffer.binding(), out.binding()).map_err(|e| e.to_string())?;
@@ -127,6 +128,7 @@ pub(crate) fn selection(kernels: &Kernels) -> Checked {
         add(kernels, &AddShape::new(31, width))?;
         embed(kernels, &EmbedShape::new(31, 9, width))?;
         embed(kernels, &EmbedShape::new(31, 9, width).combine(Combine::AddInto))?;
+        embed(kernels, &EmbedShape::new(31, 9, width).out_at(width + 3).out_row(Some(2 * width + 4)))?;
     }
     Ok(())
 }

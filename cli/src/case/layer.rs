@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use wgpu_attention::{
-    Activation, ActivationShape, Element, FeedForwardShape, NormKind, NormShape, RotaryPairs, RotaryShape,
-    WeightOrder,
+    Activation, ActivationShape, AxialShape, Element, FeedForwardShape, NormKind, NormShape, RotaryPairs,
+    RotaryShape, WeightOrder,
 };
 
 /// One operation and its expected values.
@@ -31,6 +31,8 @@ pub(crate) enum LayerOp {
     Norm(NormShape),
     /// Of `x`, by `cos` and `sin`.
     Rotary(RotaryShape),
+    /// Of `weight0` and `weight1`.
+    Axial(AxialShape),
     /// Of `x`.
     Activation(ActivationShape),
     /// Of `x`, with `w1` and so on, and perhaps a norm with `norm_weight` and maybe `norm_bias`. A residual is x itself.
@@ -71,7 +73,10 @@ fn layer(
     gradients: &[Named],
 ) -> Result<Content> {
     let out = file.need("out")?;
-    out.expect(&file.need("x")?.shape, "the shape of x")?;
+    match &op {
+        LayerOp::Axial(shape) => out.expect(&[shape.positions, shape.width()], "[positions, d0 + d1]")?,
+        _ => out.expect(&file.need("x")?.shape, "the shape of x")?,
+    }
     let there = names.iter().filter_map(|&name| Some((name, file.find(name)?)));
     let tensors = there.map(|(name, tensor)| Ok((name, tensor.floats()?))).collect::<Result<_>>()?;
     let (out_shape, allowance) = (out.shape.clone(), super::allowance(keys, "out")?.unwrap_or(0.0));
@@ -173,6 +178,27 @@ pub(super) fn rotary(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Co
         check_tables(file, &shape, theta, size_of(keys, "first_position")?.unwrap_or(0))?;
     }
     layer(file, keys, LayerOp::Rotary(shape), &TENSORS[..3], &[("x", "dx")])
+}
+
+/// Reads a case of the op `axial_positions`.
+pub(super) fn axial(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
+    const TENSORS: [&str; 6] = ["weight0", "weight1", "out", "dout", "dweight0", "dweight1"];
+    if let Some(reason) = unknown(file, keys, &["positions"], &TENSORS) {
+        return Ok(Content::Unsupported(reason));
+    }
+    let table = |name: &str| {
+        let table = file.need(name)?;
+        match table.shape[..] {
+            [rows, width] => Ok([rows, width]),
+            _ => Err(wrong(name, "[rows, width]", format!("{:?}", table.shape))),
+        }
+    };
+    let ([n0, d0], [n1, d1]) = (table("weight0")?, table("weight1")?);
+    let shape = AxialShape::new([n0, n1], [d0, d1]);
+    let shape = shape.positions(size_of(keys, "positions")?.unwrap_or(shape.positions));
+    shape.check()?;
+    let gradients = [("weight0", "dweight0"), ("weight1", "dweight1")];
+    layer(file, keys, LayerOp::Axial(shape), &TENSORS[..2], &gradients)
 }
 
 /// Whether cos and sin are those of the angles that the case says, made in f32.

@@ -5,8 +5,8 @@
 //! | `attention.rs` | `attention` |
 //! | `lsh.rs` | `lsh_attention` |
 //! | `linear.rs` | `linear_attention` |
-//! | `layer.rs` | `layer_norm`, `rms_norm`, `rotary`, `activation`, `feed_forward` |
-//! | `tables.rs` | `alibi_slopes`, `relative_buckets` |
+//! | `layer.rs` | `layer_norm`, `rms_norm`, `rotary`, `axial_positions`, `activation`, `feed_forward` |
+//! | `tables.rs` | `alibi_slopes`, `relative_buckets`, `sinusoidal` |
 //!
 //! A `model` is read by `wgpu_attention_models`.
 
@@ -89,6 +89,8 @@ impl Case {
             "linear_attention" => linear::linear(&file, &keys)?,
             "layer_norm" | "rms_norm" => layer::norm(&file, &keys, &op)?,
             "rotary" => layer::rotary(&file, &keys)?,
+            "axial_positions" => layer::axial(&file, &keys)?,
+            "sinusoidal" => tables::sinusoidal(&file, &keys)?,
             "activation" => layer::activation(&file, &keys)?,
             "alibi_slopes" => tables::alibi_slopes(&file, &keys)?,
             "relative_buckets" => tables::relative_buckets(&file, &keys)?,

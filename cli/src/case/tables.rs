@@ -1,11 +1,11 @@
 //! Cases of what is made on the host for the terms of a score.
 
-use super::{Content, text_of, unknown};
+use super::{Content, size_of, text_of, unknown};
 use crate::score;
 use crate::tensors::{Tensors, wrong};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
-use wgpu_attention::Slopes;
+use wgpu_attention::{Slopes, sinusoidal_positions_with};
 
 /// What the library makes, and what is expected.
 #[derive(Debug)]
@@ -74,4 +74,21 @@ pub(super) fn relative_buckets(file: &Tensors<'_>, keys: &Map<String, Value>) ->
     let expected = expected.into_iter().map(|bucket| bucket as f32).collect();
     let tensors = vec![Made { name: "out".into(), made, expected, allowance: 0.0 }];
     Ok(Content::Table(Box::new(Table { tensors, error: 0.0 })))
+}
+
+/// Reads a case of the op `sinusoidal`: one rounding of either side.
+pub(super) fn sinusoidal(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
+    if let Some(reason) = unknown(file, keys, &["positions", "dim", "layout", "frequencies"], &["out"]) {
+        return Ok(Content::Unsupported(reason));
+    }
+    let size = |key: &str| size_of(keys, key)?.with_context(|| format!("{key}: need a size, got none"));
+    let (positions, dim) = (size("positions")?, size("dim")?);
+    let (layout, frequencies) = (text_of(keys, "layout")?.parse()?, text_of(keys, "frequencies")?.parse()?);
+    let expected = file.need("out")?;
+    expected.expect(&[positions, dim], "[positions, dim]")?;
+    let (made, expected) =
+        (sinusoidal_positions_with(positions, dim, layout, frequencies), expected.floats()?);
+    let allowance = super::allowance(keys, "out")?.unwrap_or(0.0);
+    let tensors = vec![Made { name: "out".into(), made, expected, allowance }];
+    Ok(Content::Table(Box::new(Table { tensors, error: f32::EPSILON.into() })))
 }

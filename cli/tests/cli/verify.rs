@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Ops that have kernels.
-const SUPPORTED: [&str; 9] = [
+const SUPPORTED: [&str; 10] = [
     "attention",
     "lsh_attention",
     "linear_attention",
@@ -13,12 +13,13 @@ const SUPPORTED: [&str; 9] = [
     "rms_norm",
     "rotary",
     "activation",
+    "axial_positions",
     "feed_forward",
     "model",
 ];
 
 /// Ops that are made on the host.
-const ON_THE_HOST: [&str; 2] = ["alibi_slopes", "relative_buckets"];
+const ON_THE_HOST: [&str; 3] = ["alibi_slopes", "relative_buckets", "sinusoidal"];
 
 /// The names of the golden cases with an op that `choose` likes.
 fn names(choose: impl Fn(&str) -> bool) -> BTreeSet<String> {

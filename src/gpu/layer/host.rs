@@ -302,7 +302,7 @@ impl Gpu {
         let ids = self.slice("ids", ids, shape.rows, false)?;
         let table = self.slice("table", table, shape.len_table(), false)?;
         let into = shape.combine == Combine::AddInto;
-        let before = self.before("before", before, into, shape.len_out(), false)?;
+        let before = self.before("before", before, into, shape.len_out(), shape.out_row.is_some())?;
         self.layer(shape.len_out(), before, |out| plan.bind(whole(&ids), whole(&table), whole(out))).await
     }
 

@@ -7,14 +7,16 @@
 //! | `matmul.rs` | [`MatmulPlan`]: a matrix product with bias, activation and residual fused |
 //! | `feed_forward.rs` | [`FeedForwardPlan`]: two or three products over chunks of rows |
 //! | `rotary.rs` | rotary embedding |
+//! | `axial.rs` | axial positions and their gradients: lookups |
 //! | `rows.rs` | layer norm, RMS norm, softmax, residual addition, embedding |
-//! | `cross_entropy.rs` | [`CrossEntropyPlan`]: the loss, and its gradient by the logits |
+//! | `cross_entropy.rs` | [`CrossEntropyPlan`], [`DistillationPlan`]: the losses, and their gradients by the logits |
 //! | `optimizer.rs` | [`OptimizerPlan`], [`ClipPlan`]: a step of an optimizer, the norm that its gradients are clipped by |
 //! | `backward/` | their gradients |
 //! | `host.rs` | all of them on slices, but for the loss and the optimizers |
 //! | `host_activation.rs`, `host_loss.rs`, `host_optimizer.rs` | activations, the loss and the optimizers on slices |
 
 mod activation;
+mod axial;
 mod backward;
 mod cross_entropy;
 mod feed_forward;
@@ -28,13 +30,14 @@ mod rotary;
 mod rows;
 
 pub use activation::{ActivationBuffers, ActivationPlan};
+pub use axial::{AxialBackwardPlan, AxialPlan};
 pub use backward::{
     ActivationBackwardPlan, ActivationGradBuffers, EmbedBackwardPlan, EmbedGradients,
     FeedForwardBackwardPlan, FeedForwardGradBuffers, FeedForwardGradients, MatmulBackwardPlan,
     MatmulGradBuffers, MatmulGradients, NormBackwardPlan, NormGradBuffers, NormGradOutput,
     SoftmaxBackwardPlan,
 };
-pub use cross_entropy::{CrossEntropyBuffers, CrossEntropyPlan};
+pub use cross_entropy::{CrossEntropyBuffers, CrossEntropyPlan, DistillationBuffers, DistillationPlan};
 pub use feed_forward::{FeedForwardBuffers, FeedForwardPlan};
 pub use host::{FeedForwardSlices, MatmulSlices};
 pub use host_activation::ActivationGradientsOutput;

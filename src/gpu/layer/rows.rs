@@ -215,14 +215,15 @@ impl Kernels {
             kernel: RowKernel::Embed { into: shape.combine == Combine::AddInto },
             input: shape.table,
             output: shape.output,
-            aligned: aligned(&[shape.width]),
+            aligned: aligned(&[shape.width, shape.stride_of_out(), shape.out_at]),
         };
         let width = shape.width as u32;
         let params = RowParams {
             rows: shape.rows as u32,
             width,
             other_row: width,
-            out_row: width,
+            out_row: shape.stride_of_out() as u32,
+            out_at: shape.out_at as u32,
             table_rows: shape.table_rows as u32,
             ..Default::default()
         };

@@ -2,7 +2,7 @@
 
 use super::softmax_row::SoftmaxRow;
 use super::{Bounded, TINY, U, ULP, check_len, gamma, sum_roundings};
-use crate::{CrossEntropyShape, Error, Result};
+use crate::{CrossEntropyShape, DistillationShape, Error, Result};
 
 /// A loss and a gradient, and how far a kernel may be from them.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -120,6 +120,123 @@ impl Row<'_> {
             let value = factor * (p - q);
             let error = factor.abs() * difference;
             (value, error + U * (value.abs() + error) + factor.abs().min(1.0) * TINY)
+        };
+        (0..self.n).map(element).collect()
+    }
+}
+
+/// The loss of distillation of contiguous logits against a teacher's, both `[rows, vocabulary]`, and its gradient; the strides of the shape do not
+/// count here.
+///
+/// As [`cross_entropy`], with the weights q of the teacher and their errors in place of exact ones, gaps g of the student less those h of the
+/// teacher, both divided by the temperature, and l / k of both sums:
+///
+/// ```text
+/// |ln (l / k)' - ln (l / k)| <= - ln(1 - r_l) - ln(1 - r_k) + (4 + 2.5) E + 3 E |ln (l / k)|
+/// |G' - G| <= sum (of q_i |g_i - h_i| + (q_i + of q_i) (of g_i + of h_i + u (g_i + h_i))) + gamma_{K+5} sum (q_i + of q_i) |g_i - h_i| + ...
+/// ```
+///
+/// Where the student alone has -infinity the loss is infinite; nothing is promised where the teacher wants less of it than f32 can say.
+///
+/// # Errors
+/// As [`cross_entropy`], and as [`DistillationShape::check`].
+///
+/// ```
+/// use wgpu_attention::{DistillationShape, reference::layer::{Bounded, distillation}};
+/// let (student, teacher) = (Bounded::exact(&[7.0f32; 4]), Bounded::exact(&[1.0f32; 4]));
+/// // Both want all alike.
+/// assert!(distillation(&DistillationShape::new(1, 4, 2.0), &student, &teacher)?.loss.out[0].abs() < 1e-12);
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
+pub fn distillation(
+    shape: &DistillationShape,
+    logits: &Bounded,
+    teacher: &Bounded,
+) -> Result<CrossEntropyBounded> {
+    shape.check()?;
+    let n = shape.vocabulary;
+    check_len("logits", logits, shape.rows * n)?;
+    check_len("teacher", teacher, shape.rows * n)?;
+    let scale = f64::from(shape.temperature).recip();
+    let element = shape.as_cross_entropy().gradient_type();
+    let mut all = CrossEntropyBounded::default();
+    for at in (0..shape.rows).map(|row| row * n) {
+        let student = SoftmaxRow::scaled(&logits.out[at..at + n], &logits.bound[at..at + n], scale);
+        let wanted = SoftmaxRow::scaled(&teacher.out[at..at + n], &teacher.bound[at..at + n], scale);
+        let (loss, gradient) = match (&student, &wanted) {
+            (Some(student), Some(wanted)) => {
+                let pair = Distilled { shape, student, wanted, n };
+                (pair.loss(), pair.gradient())
+            }
+            _ => ((f64::NAN, 0.0), vec![(f64::NAN, 0.0); n]),
+        };
+        all.loss.out.push(loss.0);
+        all.loss.bound.push(loss.1);
+        if element.is_some() {
+            all.gradient.out.extend(gradient.iter().map(|(value, _)| value));
+            all.gradient.bound.extend(gradient.iter().map(|(_, bound)| bound));
+        }
+    }
+    all.loss = all.loss.stored(crate::ElementType::F32);
+    if let Some(element) = element {
+        all.gradient = all.gradient.stored(element);
+    }
+    Ok(all)
+}
+
+/// A student's row and its teacher's.
+struct Distilled<'a> {
+    shape: &'a DistillationShape,
+    student: &'a SoftmaxRow<'a>,
+    wanted: &'a SoftmaxRow<'a>,
+    n: usize,
+}
+
+impl Distilled<'_> {
+    fn loss(&self) -> (f64, f64) {
+        let (student, wanted) = (self.student, self.wanted);
+        let of_sum = wanted.of_sum();
+        let (mut gaps, mut passed, mut sizes) = (0.0, 0.0, 0.0);
+        for i in 0..self.n {
+            let (q, of_q) = (wanted.weight(i), wanted.of_weight(i, of_sum));
+            let (g, h) = (student.gap(i), wanted.gap(i));
+            if h == f64::INFINITY {
+                continue;
+            }
+            if g == f64::INFINITY {
+                // Below e^-87 of the largest a kernel wants nothing.
+                return (f64::INFINITY, if h < 85.0 { 0.0 } else { f64::INFINITY });
+            }
+            if g + student.of_gap(i) > 0.999 * f64::from(f32::MAX) {
+                return (0.0, f64::INFINITY);
+            }
+            let most = q + of_q;
+            gaps += q * (g - h);
+            passed += of_q * (g - h).abs();
+            passed += most * (student.of_gap(i) + wanted.of_gap(i) + U * (g + h));
+            sizes += most * ((g - h).abs() + student.of_gap(i) + wanted.of_gap(i) + U * (g + h));
+        }
+        let log = (student.sum() / wanted.sum()).ln();
+        let of_log = -(-student.of_sum()).ln_1p() - (-of_sum).ln_1p() + 6.5 * ULP + 3.0 * ULP * log.abs();
+        let of_gaps = passed + gamma(sum_roundings(self.n) + 5) * sizes + 4.0 * TINY * self.n as f64;
+        let weight = f64::from(self.shape.temperature).powi(2);
+        let (loss, error) =
+            (weight * (log + gaps), weight * (of_log + of_gaps + U * (log.abs() + gaps.abs())));
+        // The square is rounded, and the product with it. Past all of l there is no bound.
+        (loss, if error.is_nan() { f64::INFINITY } else { error + 2.0 * U * (loss.abs() + error) + TINY })
+    }
+
+    fn gradient(&self) -> Vec<(f64, f64)> {
+        let (of_student, of_wanted) = (self.student.of_sum(), self.wanted.of_sum());
+        let factor = f64::from(self.shape.temperature) * f64::from(self.shape.factor);
+        let element = |i| {
+            let (p, q) = (self.student.weight(i), self.wanted.weight(i));
+            let operands = self.student.of_weight(i, of_student) + self.wanted.of_weight(i, of_wanted);
+            let difference = operands + U * ((p - q).abs() + operands);
+            let value = factor * (p - q);
+            let error = factor.abs() * difference;
+            // The factor is rounded, and the product with it.
+            (value, error + 2.0 * U * (value.abs() + error) + factor.abs().min(1.0) * TINY)
         };
         (0..self.n).map(element).collect()
     }

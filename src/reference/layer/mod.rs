@@ -18,8 +18,7 @@ mod running;
 mod softmax_row;
 
 pub use activation::{activate, activation};
-pub use backward::{ActivationGradients, MatmulBoundedGradients, activation_backward, matmul_backward};
-pub use cross_entropy::{CrossEntropyBounded, cross_entropy};
+pub use cross_entropy::{CrossEntropyBounded, cross_entropy, distillation};
 pub use feed_forward::{FeedForwardInputs, feed_forward};
 pub use matmul::{MatmulInputs, matmul};
 pub use optimizer::{OptimizerBounded, OptimizerInputs, clip, optimizer};

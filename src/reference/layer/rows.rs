@@ -211,7 +211,7 @@ pub fn add(x: &Bounded, other: &Bounded, output: ElementType) -> Result<Bounded>
     Ok(y.stored(output))
 }
 
-/// Rows of a table; with [`Combine::AddInto`], added to `before`. Without it, and in f32, there is no error at all.
+/// Rows of a table, contiguous: where out lies does not count here; with [`Combine::AddInto`], added to `before`. Without it, and in f32, there is no error at all.
 ///
 /// # Errors
 /// [`Error::Argument`](crate::Error::Argument) for tensors that are too short or not asked for, and as
@@ -226,7 +226,7 @@ pub fn add(x: &Bounded, other: &Bounded, output: ElementType) -> Result<Bounded>
 pub fn embed(shape: &EmbedShape, ids: &[u32], table: &Bounded, before: Option<&Bounded>) -> Result<Bounded> {
     shape.check()?;
     check_len("table", table, shape.len_table())?;
-    check_optional("before", before, shape.combine == Combine::AddInto, shape.len_out())?;
+    check_optional("before", before, shape.combine == Combine::AddInto, shape.rows * shape.width)?;
     let width = shape.width;
     if ids.len() != shape.rows {
         return Err(crate::Error::argument("ids", format!("{} ids", shape.rows), ids.len()));

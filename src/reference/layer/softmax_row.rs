@@ -8,19 +8,26 @@ pub(super) struct SoftmaxRow<'a> {
     dx: &'a [f64],
     max: f64,
     widest: f64,
+    /// Gaps are multiplied by this.
+    scale: f64,
     l: f64,
 }
 
 impl<'a> SoftmaxRow<'a> {
     /// None for a row that a kernel must make NaN.
     pub(super) fn new(x: &'a [f64], dx: &'a [f64]) -> Option<Self> {
+        Self::scaled(x, dx, 1.0)
+    }
+
+    /// The same of x times a scale above 0.
+    pub(super) fn scaled(x: &'a [f64], dx: &'a [f64], scale: f64) -> Option<Self> {
         let max = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         if !max.is_finite() || x.iter().any(|x| x.is_nan()) {
             return None;
         }
         let widest = dx.iter().copied().fold(0.0, f64::max);
-        let l = x.iter().map(|x| (x - max).exp()).sum();
-        Some(Self { x, dx, max, widest, l })
+        let l = x.iter().map(|x| ((x - max) * scale).exp()).sum();
+        Some(Self { x, dx, max, widest, scale, l })
     }
 
     /// sum_j exp(x_j - max x).
@@ -28,25 +35,27 @@ impl<'a> SoftmaxRow<'a> {
         self.l
     }
 
-    /// max x - x_i.
+    /// max x - x_i, scaled.
     pub(super) fn gap(&self, i: usize) -> f64 {
-        self.max - self.x[i]
+        (self.max - self.x[i]) * self.scale
     }
 
     /// How far a kernel's gap may be off before it is rounded.
     pub(super) fn of_gap(&self, i: usize) -> f64 {
-        self.dx[i] + self.widest
+        let given = (self.dx[i] + self.widest) * self.scale;
+        // The scale is rounded, and the product with it.
+        if self.scale == 1.0 { given } else { given * (1.0 + 2.0 * U) + 2.0 * U * self.gap(i).min(1e6) }
     }
 
     /// The weight of element i.
     pub(super) fn weight(&self, i: usize) -> f64 {
-        (self.x[i] - self.max).exp() / self.l
+        (-self.gap(i)).exp() / self.l
     }
 
     /// The relative error of an exponential.
     pub(super) fn of_exponential(&self, i: usize) -> f64 {
         // Beyond 90 the weight is below the smallest normal number: its relative error does not count.
-        let d = (self.gap(i) + 2.0 * self.widest).min(90.0);
+        let d = (self.gap(i) + 2.0 * self.widest * self.scale).min(90.0);
         (self.of_gap(i) + U * d).exp_m1() + (3.0 + 2.0 * d) * ULP
     }
 

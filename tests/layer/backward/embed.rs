@@ -5,7 +5,7 @@ use crate::harness::{Guarded, Rows, gpu, kernels, normal, run};
 use crate::rows::judged;
 use wgpu_attention::reference::layer::Bounded;
 use wgpu_attention::reference::layer::backward::embed_backward;
-use wgpu_attention::{Combine, EmbedGradients, EmbedShape, Kernels};
+use wgpu_attention::{Combine, EmbedGradients, EmbedShape, Kernels, RowStrides};
 
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 
@@ -21,7 +21,10 @@ fn gradient(
     let add = gradients.combine == Combine::AddInto;
     let none = vec![f64::NAN; shape.len_table()];
     let dtable = Guarded::new(if add { before } else { &none }, F32);
-    let (ids, dout) = (Guarded::integers(ids), Guarded::new(dout, gradients.dout));
+    let strides =
+        RowStrides::new(0, gradients.dout_row.unwrap_or(shape.width) as isize).offset(gradients.dout_at);
+    let lies = Rows { strides, batch: 1, rows: shape.rows, width: shape.width };
+    let (ids, dout) = (Guarded::integers(ids), Guarded::new(&lies.spread(dout), gradients.dout));
     let plan = kernels.embed(shape).and_then(|plan| plan.backward_with(*gradients));
     let call = plan.and_then(|plan| plan.bind(ids.binding(), dout.binding(), dtable.binding()));
     let rows = Rows::contiguous(shape.table_rows, shape.width);
@@ -79,6 +82,7 @@ pub(crate) fn selection(kernels: &Kernels) -> Checked {
         gathered(kernels, &shape, &gradients.combine(Combine::AddInto), &mixed)?;
         gathered(kernels, &shape, &gradients.padding(Some(2)), &mixed)?;
         gathered(kernels, &shape, &gradients.padding(Some(8)), &same)?;
+        gathered(kernels, &shape, &gradients.dout_at(width + 3).dout_row(Some(2 * width)), &mixed)?;
     }
     Ok(())
 }

@@ -77,5 +77,11 @@ fn rows(kernel: RowKernel) -> Shader {
 }
 
 fn cross_entropy() -> Shader {
-    CrossEntropyVariant { input: ElementType::F32, gradient: LossGradient::InPlace, aligned: true }.shader()
+    CrossEntropyVariant {
+        input: ElementType::F32,
+        teacher: None,
+        gradient: LossGradient::InPlace,
+        aligned: true,
+    }
+    .shader()
 }

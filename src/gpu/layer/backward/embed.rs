@@ -4,6 +4,7 @@ use crate::gpu::Kernels;
 use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, scratch};
 use crate::gpu::call::Call;
 use crate::gpu::layer::EmbedPlan;
+use crate::gpu::layer::rows::aligned;
 use crate::gpu::params::{EmbedRunParams, Params, ZeroParams};
 use crate::gpu::pipeline::{Pipeline, Step, Work};
 use crate::gpu::sort::{SortBuffers, SortPlan, SortShape};
@@ -25,6 +26,10 @@ use std::sync::Arc;
 pub struct EmbedGradients {
     /// Storage of dout; at first that of out.
     pub dout: ElementType,
+    /// The first element of dout; at first that of out.
+    pub dout_at: usize,
+    /// From one row of dout to the next, in elements; `None` is the width. At first that of out.
+    pub dout_row: Option<usize>,
     /// A row of the table that has no gradient.
     pub padding: Option<u32>,
     /// [`Combine::Store`]: rows that no id names become 0. [`Combine::AddInto`]: they stay, and the others are added to.
@@ -34,7 +39,25 @@ pub struct EmbedGradients {
 impl EmbedGradients {
     /// The gradient of all rows, stored.
     pub fn of(shape: &EmbedShape) -> Self {
-        Self { dout: shape.output, padding: None, combine: Combine::Store }
+        Self {
+            dout: shape.output,
+            dout_at: shape.out_at,
+            dout_row: shape.out_row,
+            padding: None,
+            combine: Combine::Store,
+        }
+    }
+
+    /// Sets the first element of dout.
+    pub fn dout_at(mut self, dout_at: usize) -> Self {
+        self.dout_at = dout_at;
+        self
+    }
+
+    /// Sets the stride of dout's rows.
+    pub fn dout_row(mut self, dout_row: Option<usize>) -> Self {
+        self.dout_row = dout_row;
+        self
     }
 
     /// Sets the storage of dout.
@@ -53,6 +76,13 @@ impl EmbedGradients {
     pub fn combine(mut self, combine: Combine) -> Self {
         self.combine = combine;
         self
+    }
+}
+
+impl EmbedGradients {
+    /// An embedding whose out lies as dout does.
+    fn lies(&self, shape: &EmbedShape) -> EmbedShape {
+        shape.out_at(self.dout_at).out_row(self.dout_row)
     }
 }
 
@@ -97,6 +127,10 @@ impl EmbedPlan {
     pub fn backward_with(&self, gradients: EmbedGradients) -> Result<EmbedBackwardPlan> {
         check_combine("combine", gradients.combine)?;
         let (shape, kernels) = (self.shape(), &self.rows.kernels);
+        let lies = gradients.lies(shape);
+        // Rows that are only read may overlap.
+        let end = lies.out_at as u128 + shape.rows as u128 * lies.stride_of_out() as u128;
+        crate::layout::check_u32("dout", end)?;
         if let Some(padding) = gradients.padding.filter(|&row| row as usize >= shape.table_rows) {
             let need = format!("a row of the table, below {}", shape.table_rows);
             return Err(Error::argument("padding", need, padding));
@@ -105,7 +139,7 @@ impl EmbedPlan {
             carries,
             dout: gradients.dout,
             into: gradients.combine == Combine::AddInto,
-            aligned: shape.width.is_multiple_of(4),
+            aligned: aligned(&[shape.width, lies.out_at, lies.stride_of_out()]),
         };
         let planned = |shader: crate::wgsl::Shader, items: usize, flops: usize| {
             let work = kernels.work(shader.entry, items as u128, flops as f64)?;
@@ -160,7 +194,13 @@ impl EmbedBackwardPlan {
         if shape.rows > 0 {
             // A u32 has the size of an f32.
             let ids = checked_binding(&limits, "ids", &ids, shape.rows, f32)?;
-            let dout = checked_binding(&limits, "dout", &dout, shape.len_out(), self.gradients.dout)?;
+            let dout = checked_binding(
+                &limits,
+                "dout",
+                &dout,
+                self.gradients.lies(shape).len_out(),
+                self.gradients.dout,
+            )?;
             let named = [
                 ("ids", Some(&ids), Access::Read),
                 ("dout", Some(&dout), Access::Read),
@@ -191,7 +231,8 @@ impl EmbedBackwardPlan {
         let params = Params::of(EmbedRunParams {
             rows: rows as u32,
             width: width as u32,
-            dout_row: width as u32,
+            dout_at: self.gradients.dout_at as u32,
+            dout_row: self.gradients.lies(shape).stride_of_out() as u32,
             table_rows: shape.table_rows as u32,
             has_padding: self.gradients.padding.is_some().into(),
             padding: self.gradients.padding.unwrap_or(0),

@@ -159,7 +159,7 @@ impl Gpu {
         let plan =
             self.kernels().embed(&shape)?.backward_with(EmbedGradients::of(&shape).padding(padding))?;
         let ids = self.slice("ids", ids, shape.rows, false)?;
-        let dout = self.slice("dout", dout, shape.len_out(), false)?;
+        let dout = self.slice("dout", dout, shape.len_out(), shape.out_row.is_some())?;
         self.layer(shape.len_table(), None, |dtable| plan.bind(whole(&ids), whole(&dout), whole(dtable)))
             .await
     }

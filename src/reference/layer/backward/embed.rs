@@ -28,7 +28,7 @@ pub fn embed_backward(
     before: Option<&Bounded>,
 ) -> Result<Bounded> {
     shape.check()?;
-    check_len("dout", dout, shape.len_out())?;
+    check_len("dout", dout, shape.rows * shape.width)?;
     if let Some(before) = before {
         check_len("before", before, shape.len_table())?;
     }

@@ -140,7 +140,11 @@ fn clip(bench: &Bench, shape: &ClipShape) -> Result<f64> {
 }
 
 /// Runs a call, and compares all that it leaves: the worst error / bound.
-fn judged(bench: &Bench, call: &wgpu_attention::Call, outputs: &[(&Tensor, &Bounded)]) -> Result<f64> {
+pub(crate) fn judged(
+    bench: &Bench,
+    call: &wgpu_attention::Call,
+    outputs: &[(&Tensor, &Bounded)],
+) -> Result<f64> {
     let buffers: Vec<_> = outputs.iter().map(|(tensor, _)| &tensor.buffer).collect();
     let bytes = bench.run(|encoder| call.encode(encoder), &buffers)?;
     let mut worst = 0f64;

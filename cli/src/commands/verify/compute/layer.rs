@@ -8,7 +8,7 @@ use crate::case::{Gradient, Gradients, Layer, LayerOp};
 use crate::commands::verify::record::Judged;
 use anyhow::{Context, Result};
 use wgpu_attention::reference::layer::{self, Bounded};
-use wgpu_attention::{Element, ElementType, Gpu, KernelPath, RowGradients};
+use wgpu_attention::{AxialShape, Element, ElementType, Gpu, KernelPath, RowGradients};
 
 /// The reference against the expected values.
 pub(super) fn on_cpu(case: &Layer) -> Result<Judged> {
@@ -66,6 +66,10 @@ fn gradients_on_gpu(gpu: &Gpu, case: &Layer, gradients: &Gradients) -> Result<Ju
             let back = shape.inverse(true);
             vec![("dx", gpu.rotary(&back, dout, case.tensor("cos"), case.tensor("sin"))?)]
         }
+        LayerOp::Axial(shape) => {
+            let [first, second] = gpu.axial_backward(shape, dout)?;
+            vec![("dweight0", first), ("dweight1", second)]
+        }
         LayerOp::Activation(shape) => {
             vec![("dx", gpu.activation_backward(shape, x, None, dout)?.dx)]
         }
@@ -75,6 +79,7 @@ fn gradients_on_gpu(gpu: &Gpu, case: &Layer, gradients: &Gradients) -> Result<Ju
 }
 
 fn exact_gradients(case: &Layer, gradients: &Gradients, tensors: &Rounded<f32>) -> Result<Tensors<Bounded>> {
+    // Axial positions have no x.
     let [x, dout] = [need(tensors, "x"), &gradients.dout].map(Bounded::exact);
     Ok(match &case.op {
         LayerOp::Norm(shape) => {
@@ -85,6 +90,16 @@ fn exact_gradients(case: &Layer, gradients: &Gradients, tensors: &Rounded<f32>) 
         LayerOp::Rotary(shape) => {
             let [cos, sin] = ["cos", "sin"].map(|name| Bounded::exact(case.tensor(name)));
             vec![("dx", layer::rotary(&shape.inverse(true), &dout, &cos, &sin)?)]
+        }
+        LayerOp::Axial(shape) => {
+            let of = |axis: usize, name| -> Result<_> {
+                let (lookup, width) = (shape.lookups()[axis], shape.width());
+                let ids: Vec<u32> = (0..shape.positions).map(|p| shape.ids(p)[axis]).collect();
+                let columns = dout.out.chunks(width).map(|row| row[lookup.out_at..][..lookup.width].to_vec());
+                let own = Bounded::exact(&columns.collect::<Vec<_>>().concat());
+                Ok((name, layer::backward::embed_backward(&lookup, &ids, &own, None, None)?))
+            };
+            vec![of(0, "dweight0")?, of(1, "dweight1")?]
         }
         LayerOp::Activation(shape) => {
             vec![("dx", layer::backward::activation_backward(shape, &x, None, &dout)?.dx)]
@@ -113,7 +128,9 @@ fn judged_gradients(
 /// The kernel of the case's products; what has none has one kernel.
 fn path<E: Element>(gpu: &Gpu, case: &Layer) -> wgpu_attention::Result<KernelPath> {
     match &case.op {
-        LayerOp::Norm(_) | LayerOp::Rotary(_) | LayerOp::Activation(_) => Ok(KernelPath::Scalar),
+        LayerOp::Norm(_) | LayerOp::Rotary(_) | LayerOp::Axial(_) | LayerOp::Activation(_) => {
+            Ok(KernelPath::Scalar)
+        }
         LayerOp::FeedForward(shape, _) => Ok(gpu.kernels().feed_forward(&shape.elements(E::TYPE))?.path()),
     }
 }
@@ -139,9 +156,26 @@ fn reference<E: Element>(case: &Layer, tensors: &Rounded<E>) -> Result<Bounded> 
             let [cos, sin] = ["cos", "sin"].map(|name| Bounded::exact(case.tensor(name)));
             layer::rotary(&shape.input(E::TYPE).output(E::TYPE), &x, &cos, &sin)?
         }
+        LayerOp::Axial(shape) => {
+            let [first, second] = ["weight0", "weight1"].map(exact);
+            axial(shape, [&first, &second])
+        }
         LayerOp::Activation(shape) => layer::activate(&shape.input(E::TYPE).output(E::TYPE), &x, None)?,
         LayerOp::FeedForward(shape, norm) => feed_forward::exact::<E>(shape, *norm, tensors)?,
     })
+}
+
+/// Rows of both tables side by side, which no kernel changes.
+fn axial(shape: &AxialShape, tables: [&Bounded; 2]) -> Bounded {
+    let mut out = Bounded::default();
+    for position in 0..shape.positions {
+        for (axis, table) in tables.iter().enumerate() {
+            let (row, width) = (shape.ids(position)[axis] as usize, shape.widths[axis]);
+            out.out.extend(&table.out[row * width..][..width]);
+            out.bound.extend(&table.bound[row * width..][..width]);
+        }
+    }
+    out
 }
 
 /// The same on a device.
@@ -151,6 +185,7 @@ fn compute<E: Element>(gpu: &Gpu, case: &Layer, tensors: &Rounded<E>) -> Result<
     Ok(match &case.op {
         LayerOp::Norm(shape) => gpu.norm(shape, x, need("weight"), find("bias"))?,
         LayerOp::Rotary(shape) => gpu.rotary(shape, x, case.tensor("cos"), case.tensor("sin"))?,
+        LayerOp::Axial(shape) => gpu.axial_positions(shape, [need("weight0"), need("weight1")])?,
         LayerOp::Activation(shape) => gpu.activation(shape, x, None)?,
         LayerOp::FeedForward(shape, norm) => feed_forward::computed(gpu, shape, *norm, tensors)?,
     })
