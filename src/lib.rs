@@ -124,17 +124,20 @@ pub use element::{Element, ElementType};
 pub use error::{Error, Result};
 #[cfg(feature = "gpu")]
 pub use gpu::{
-    AddPlan, AttentionBuffers, AttentionGradBuffers, AttentionGradients, AttentionOutput, AttentionPlan,
-    AttentionWeights, AxialBackwardPlan, AxialPlan, BackwardExplanation, BackwardPlan, Call, ClipPlan,
-    CrossEntropyBuffers, CrossEntropyOutput, CrossEntropyPlan, DistillationBuffers, DistillationPlan,
-    EmbedBackwardPlan, EmbedGradients, EmbedPlan, Explanation, FeedForwardBuffers, FeedForwardPlan,
-    FeedForwardSlices, Gpu, Gradients, Kernels, LinearBuffers, LinearPlan, LshBackwardExplanation,
-    LshBackwardPlan, LshBuffers, LshExplanation, LshGradBuffers, LshGradients, LshOutput, LshPlan,
-    MatmulBuffers, MatmulPlan, MatmulSlices, NormBackwardPlan, NormBuffers, NormGradBuffers, NormGradOutput,
-    NormPlan, OptimizerBuffers, OptimizerOutput, OptimizerPlan, OptimizerSlices, Options, Outputs,
-    PathChoice, RotaryBuffers, RotaryPlan, RowSummary, Scratch, SoftmaxBackwardPlan, SoftmaxPlan,
-    SortBuffers, SortOutput, SortPlan, SortShape, Stage, TensorExplanation, WeightsBuffers, WeightsOptions,
-    WeightsPlan, cooperative_features, recommended_features, recommended_limits,
+    ActivationBackwardPlan, ActivationBuffers, ActivationGradBuffers, ActivationGradientsOutput,
+    ActivationPlan, AddPlan, AttentionBuffers, AttentionGradBuffers, AttentionGradients, AttentionOutput,
+    AttentionPlan, AttentionWeights, AxialBackwardPlan, AxialPlan, BackwardExplanation, BackwardPlan, Call,
+    ClipPlan, CrossEntropyBuffers, CrossEntropyOutput, CrossEntropyPlan, DistillationBuffers,
+    DistillationPlan, EmbedBackwardPlan, EmbedGradients, EmbedPlan, Explanation, FeedForwardBackwardPlan,
+    FeedForwardBuffers, FeedForwardGradBuffers, FeedForwardGradients, FeedForwardPlan, FeedForwardSlices,
+    Gpu, Gradients, Kernels, LinearBuffers, LinearPlan, LshBackwardExplanation, LshBackwardPlan, LshBuffers,
+    LshExplanation, LshGradBuffers, LshGradients, LshOutput, LshPlan, MatmulBackwardPlan, MatmulBuffers,
+    MatmulGradBuffers, MatmulGradients, MatmulPlan, MatmulSlices, NormBackwardPlan, NormBuffers,
+    NormGradBuffers, NormGradOutput, NormPlan, OptimizerBuffers, OptimizerOutput, OptimizerPlan,
+    OptimizerSlices, Options, Outputs, PathChoice, RotaryBuffers, RotaryPlan, RowSummary, Scratch,
+    SoftmaxBackwardPlan, SoftmaxPlan, SortBuffers, SortOutput, SortPlan, SortShape, Stage, TensorExplanation,
+    WeightsBuffers, WeightsOptions, WeightsPlan, cooperative_features, recommended_features,
+    recommended_limits,
 };
 /// The `half` that [`Element`] is implemented for, so that versions agree: `half::f16` and `half::bf16`.
 pub use half;
@@ -158,11 +161,11 @@ pub use score::{
     Temperature, Term, TermTensor,
 };
 pub use shape::{
-    Activation, AddShape, AttentionShape, AxialShape, ClipShape, Combine, CrossEntropyShape,
-    DistillationShape, EmbedShape, FeedForwardShape, LossGradient, MatmulShape, NormKind, NormShape,
-    OptimizerRule, OptimizerShape, OptimizerStep, RotaryPairs, RotaryShape, RowGradients, RowStrides,
-    SinusoidalFrequencies, SinusoidalLayout, SoftmaxShape, WeightOrder, rotary_tables, sinusoidal_positions,
-    sinusoidal_positions_with,
+    AOrder, Activation, ActivationShape, AddShape, AttentionShape, AxialShape, ClipShape, Combine,
+    CrossEntropyShape, DistillationShape, EmbedShape, FeedForwardShape, LossGradient, MatmulShape, NormKind,
+    NormShape, OptimizerRule, OptimizerShape, OptimizerStep, RotaryPairs, RotaryShape, RowGradients,
+    RowStrides, SinusoidalFrequencies, SinusoidalLayout, SoftmaxShape, WeightOrder, rotary_tables,
+    sinusoidal_positions, sinusoidal_positions_with,
 };
 /// The wgpu that the kernels are built on, so that versions agree.
 #[cfg(feature = "gpu")]

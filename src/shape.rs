@@ -160,12 +160,12 @@ mod row_gradients;
 mod rows;
 mod sinusoidal;
 
-pub use activation::Activation;
+pub use activation::{Activation, ActivationShape};
 pub use axial::AxialShape;
 pub use cross_entropy::{CrossEntropyShape, LossGradient};
 pub use distillation::DistillationShape;
 pub use feed_forward::FeedForwardShape;
-pub use matmul::{Combine, MatmulShape, RowStrides, WeightOrder};
+pub use matmul::{AOrder, Combine, MatmulShape, RowStrides, WeightOrder};
 pub use optimizer::{ClipShape, OptimizerRule, OptimizerShape, OptimizerStep};
 pub use rotary::{RotaryPairs, RotaryShape, rotary_tables};
 pub use row_gradients::RowGradients;

@@ -38,9 +38,25 @@ fn scaled(x: vec4<f32>, k: vec4<u32>) -> vec4<f32> {
 // and the small rest. h(y) (1 + 2 y) is a polynomial in t = (y - 3.5) / (y + 3.5), within 0.42 2^-24 of its value for y <= 14
 // (minimax, by Remez' exchange; the form is that of Shepherd & Laframboise 1981).
 fn gelu_erf(x: vec4<f32>) -> vec4<f32> {
-    let y = min(abs(x), vec4(15.0)); // beyond 14 the tail is below every normal number
+    let y = in_normal_tail(x);
+    let e = normal_power(y);
+    let q = e.m * normal_tail(y); // 2^k Phi(-y)
+    let above = x >= vec4(0.0);
+    let product = max(x, vec4(-15.0)) * select(q, 1.0 - scaled(q, e.k), above);
+    return scaled(product, select(e.k, vec4(0u), above));
+}
+
+// |x|; beyond 14 the tail is below every normal number.
+fn in_normal_tail(x: vec4<f32>) -> vec4<f32> { return min(abs(x), vec4(15.0)); }
+
+// exp(-y^2 / 2).
+fn normal_power(y: vec4<f32>) -> Power {
     let high = bitcast<vec4<f32>>(bitcast<vec4<u32>>(y) & vec4(0xfffff000u));
-    let e = exp_minus(0.5 * high * high, 0.5 * (y - high) * (y + high));
+    return exp_minus(0.5 * high * high, 0.5 * (y - high) * (y + high));
+}
+
+// h(y).
+fn normal_tail(y: vec4<f32>) -> vec4<f32> {
     let t = (y - vec4(3.5)) / (y + vec4(3.5));
     var p = fma(t, vec4(2.9200042e-4), vec4(2.797293e-5));
     p = fma(t, p, vec4(-3.1347023e-3));
@@ -51,21 +67,26 @@ fn gelu_erf(x: vec4<f32>) -> vec4<f32> {
     p = fma(t, p, vec4(-1.2427992e-1));
     p = fma(t, p, vec4(-8.285484e-3));
     p = fma(t, p, vec4(8.5076123e-1));
-    let q = e.m * (p / fma(vec4(2.0), y, vec4(1.0))); // 2^k Phi(-y)
-    let above = x >= vec4(0.0);
-    let product = max(x, vec4(-15.0)) * select(q, 1.0 - scaled(q, e.k), above);
-    return scaled(product, select(e.k, vec4(0u), above));
+    return p / fma(vec4(2.0), y, vec4(1.0));
 }
 
 // x (1 + tanh(u)) / 2 = x / (1 + exp(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x^3).
 fn gelu_tanh(x: vec4<f32>) -> vec4<f32> {
-    let y = clamp(x, vec4(-100.0), vec4(100.0)); // x^3 must not overflow; s is far past 128 there
-    return gated(x, y * fma(vec4(0.07135481), y * y, vec4(1.5957692)));
+    return gated(x, tanh_argument(clamped(x)));
 }
+
+// x^3 must not overflow; s is far past 128 there.
+fn clamped(x: vec4<f32>) -> vec4<f32> { return clamp(x, vec4(-100.0), vec4(100.0)); }
+
+// 2 u.
+fn tanh_argument(y: vec4<f32>) -> vec4<f32> { return y * fma(vec4(0.07135481), y * y, vec4(1.5957692)); }
+
+// exp(-|s|); x exp(-128) is below every normal number for x >= -128.
+fn logistic_power(s: vec4<f32>) -> Power { return exp_minus(min(abs(s), vec4(128.0)), vec4(0.0)); }
 
 // x / (1 + exp(-s)), by exp(-|s|) on both sides of 0, for s <= x < 0 or 0 <= x <= s.
 fn gated(x: vec4<f32>, s: vec4<f32>) -> vec4<f32> {
-    let e = exp_minus(min(abs(s), vec4(128.0)), vec4(0.0)); // x exp(-128) is below every normal number for x >= -128
+    let e = logistic_power(s);
     let above = s >= vec4(0.0);
     let product = max(x, vec4(-128.0)) * (select(e.m, vec4(1.0), above) / (1.0 + scaled(e.m, e.k)));
     return scaled(product, select(e.k, vec4(0u), above));

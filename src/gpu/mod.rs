@@ -42,12 +42,14 @@ pub use call::{Call, Stage};
 pub use host::{Gpu, recommended_features, recommended_limits};
 pub use kernels::Kernels;
 pub use layer::{
-    AddPlan, AxialBackwardPlan, AxialPlan, ClipPlan, CrossEntropyBuffers, CrossEntropyOutput,
+    ActivationBackwardPlan, ActivationBuffers, ActivationGradBuffers, ActivationGradientsOutput,
+    ActivationPlan, AddPlan, AxialBackwardPlan, AxialPlan, ClipPlan, CrossEntropyBuffers, CrossEntropyOutput,
     CrossEntropyPlan, DistillationBuffers, DistillationPlan, EmbedBackwardPlan, EmbedGradients, EmbedPlan,
-    FeedForwardBuffers, FeedForwardPlan, FeedForwardSlices, MatmulBuffers, MatmulPlan, MatmulSlices,
-    NormBackwardPlan, NormBuffers, NormGradBuffers, NormGradOutput, NormPlan, OptimizerBuffers,
-    OptimizerOutput, OptimizerPlan, OptimizerSlices, RotaryBuffers, RotaryPlan, SoftmaxBackwardPlan,
-    SoftmaxPlan,
+    FeedForwardBackwardPlan, FeedForwardBuffers, FeedForwardGradBuffers, FeedForwardGradients,
+    FeedForwardPlan, FeedForwardSlices, MatmulBackwardPlan, MatmulBuffers, MatmulGradBuffers,
+    MatmulGradients, MatmulPlan, MatmulSlices, NormBackwardPlan, NormBuffers, NormGradBuffers,
+    NormGradOutput, NormPlan, OptimizerBuffers, OptimizerOutput, OptimizerPlan, OptimizerSlices,
+    RotaryBuffers, RotaryPlan, SoftmaxBackwardPlan, SoftmaxPlan,
 };
 pub use linear::{LinearBuffers, LinearPlan};
 pub use lsh::{

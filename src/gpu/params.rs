@@ -204,6 +204,11 @@ uniform! {
 }
 
 uniform! {
+    /// `Params` of `activation.wgsl` and `activation_backward.wgsl`.
+    ActivationParams { first_work: u32, end_work: u32, len: u32 }
+}
+
+uniform! {
     /// `Params` of `lib/row_params.wgsl`.
     RowParams {
         first_work: u32, end_work: u32, rows: u32, width: u32,
@@ -323,6 +328,7 @@ mod tests {
             ("lsh_hash", _) => LshHashParams::FIELDS,
             ("lsh_tables", _) => LshTablesParams::FIELDS,
             ("matmul", _) => MatmulParams::FIELDS,
+            ("activate" | "activate_backward", _) => ActivationParams::FIELDS,
             ("norm" | "softmax" | "add" | "embed" | "norm_backward" | "softmax_backward", _) => {
                 RowParams::FIELDS
             }

@@ -1,5 +1,8 @@
 //! Activations of a feed-forward layer.
 
+use crate::layout::check_u32;
+use crate::{ElementType, Result};
+
 /// A function applied to each element between the two products of a feed-forward layer, or behind any product.
 ///
 /// Every f32 has its right value: NaN stays NaN, an infinity gives the function's limit (`silu(-inf)` is 0, `gelu_erf(inf)` is
@@ -58,9 +61,95 @@ impl Activation {
         }
     }
 
+    /// The derivative in f64. NaN gives NaN, an infinity the limit; that of ReLU at 0 is 0.
+    ///
+    /// ```
+    /// use wgpu_attention::Activation;
+    /// assert_eq!((Activation::Relu.slope(0.0), Activation::Silu.slope(0.0)), (0.0, 0.5));
+    /// assert_eq!(Activation::GeluErf.slope(f64::NEG_INFINITY), 0.0);
+    /// ```
+    pub fn slope(self, x: f64) -> f64 {
+        match (self, x) {
+            (_, x) if x.is_nan() => x,
+            (Self::Tanh, x) => 4.0 * sigmoid(2.0 * x) * sigmoid(-2.0 * x),
+            (Self::Relu, x) => f64::from(u8::from(x > 0.0)),
+            (_, f64::NEG_INFINITY) => 0.0,
+            (_, f64::INFINITY) => 1.0,
+            // phi(x) x + Phi(x), the small tail itself as above.
+            (Self::GeluErf, x) => {
+                let y = x.abs();
+                let density = (-0.5 * y * y).exp() / (2.0 * std::f64::consts::PI).sqrt();
+                let below = 0.5 * erfc(y * std::f64::consts::FRAC_1_SQRT_2) - y * density;
+                if x < 0.0 { below } else { 1.0 - below }
+            }
+            (Self::GeluTanh, x) => {
+                logistic_slope(Self::tanh_argument(x), Self::tanh_argument(x) + 2.0 * Self::tanh_cube(x))
+            }
+            (Self::Silu, x) => logistic_slope(x, x),
+        }
+    }
+
     /// (1 + tanh(y)) / 2 = sigmoid(2 y): the 2 y of the tanh form.
     pub(crate) fn tanh_argument(x: f64) -> f64 {
-        (8.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)
+        (8.0 / std::f64::consts::PI).sqrt() * x + Self::tanh_cube(x)
+    }
+
+    /// Its cubic part: x times the derivative of the argument has it three times.
+    fn tanh_cube(x: f64) -> f64 {
+        (8.0 / std::f64::consts::PI).sqrt() * 0.044715 * x * x * x
+    }
+}
+
+/// An activation of every element of a tensor by itself, with or without a gate:
+///
+/// ```text
+/// out = act(x)            out = act(x) * gate        x, gate, out [len]
+/// ```
+///
+/// Behind a product, [`MatmulShape::activation`](crate::MatmulShape::activation) costs no pass of its own.
+///
+/// ```
+/// use wgpu_attention::{Activation, ActivationShape};
+/// let shape = ActivationShape::new(512 * 3072, Activation::Silu).gated(true);
+/// shape.check()?;
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ActivationShape {
+    /// Elements. May be 0: then nothing is written.
+    pub len: usize,
+    /// act.
+    pub activation: Activation,
+    /// Whether act(x) is multiplied by a gate.
+    pub gated: bool,
+    /// Storage of x and the gate, and of their gradients.
+    pub input: ElementType,
+    /// Storage of out, and of its gradient.
+    pub output: ElementType,
+}
+
+impl ActivationShape {
+    /// Of `len` elements of f32, without a gate.
+    pub fn new(len: usize, activation: Activation) -> Self {
+        Self { len, activation, gated: false, input: ElementType::F32, output: ElementType::F32 }
+    }
+
+    setters! {
+        /// Sets whether there is a gate.
+        gated: bool,
+        /// Sets the storage of x and the gate, and of their gradients.
+        input: ElementType,
+        /// Sets the storage of out, and of its gradient.
+        output: ElementType,
+    }
+
+    /// Checks everything that can be said without a device.
+    ///
+    /// # Errors
+    /// [`Error::Limit`](crate::Error::Limit) where an element offset would pass 32 bits.
+    pub fn check(&self) -> Result<()> {
+        check_u32("len", self.len as u128)
     }
 }
 
@@ -85,6 +174,15 @@ impl std::str::FromStr for Activation {
 fn sigmoid(x: f64) -> f64 {
     let z = (-x.abs()).exp();
     if x >= 0.0 { 1.0 / (1.0 + z) } else { z / (1.0 + z) }
+}
+
+/// The derivative of x sigmoid(s): sigmoid(s) (1 + u sigmoid(-s)), u = x ds / dx. Where s is huge, the sigmoids win over u.
+fn logistic_slope(s: f64, u: f64) -> f64 {
+    match (sigmoid(s), sigmoid(-s)) {
+        (0.0, _) => 0.0,
+        (own, 0.0) => own,
+        (own, other) => own * (1.0 + u * other),
+    }
 }
 
 /// erfc(x) for x >= 0. Up to 2.5 by 1 - erf with the series of positive terms
@@ -126,6 +224,26 @@ mod tests {
         }
         assert!((erfc(2.5 - 1e-12) / erfc(2.5) - 1.0).abs() < 1e-10);
         assert_eq!(erfc(1e300), 0.0);
+    }
+
+    #[test]
+    fn slopes_are_those_of_the_values() {
+        for kind in Activation::ALL {
+            for n in -2999..3000 {
+                let x = f64::from(n) * 0.0103 + 0.0007;
+                // Error of the central difference: step^2 / 6 times the third derivative, below 4.
+                let step = 1e-4;
+                let difference = (kind.value(x + step) - kind.value(x - step)) / (2.0 * step);
+                let found = kind.slope(x);
+                assert!((found - difference).abs() < 1e-8, "{kind} at {x}: {found} instead of {difference}");
+            }
+            for x in [1e3, 1e200, f64::MAX, f64::INFINITY] {
+                let limit = if kind == Activation::Tanh { 0.0 } else { 1.0 };
+                assert_eq!((kind.slope(x), kind.slope(-x)), (limit, 0.0), "{kind} at {x}");
+            }
+            assert!(kind.slope(f64::NAN).is_nan(), "{kind}");
+        }
+        assert_eq!(Activation::Relu.slope(0.0), 0.0);
     }
 
     #[test]

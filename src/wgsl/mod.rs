@@ -4,6 +4,7 @@
 //! lets names be used before they are declared, so the entry file comes first and is read first). There is no
 //! preprocessor: a variant is other constants or another provider file. Needs no device and no `wgpu`.
 
+mod activation;
 mod attention;
 mod backward;
 mod column_sums;
@@ -26,6 +27,7 @@ mod tensor;
 mod tile;
 mod weights;
 
+pub use activation::{ActivationPass, ActivationVariant};
 pub use attention::{AttentionVariant, Stats};
 pub use backward::{BackwardRows, BackwardVariant, CopyPass, NarrowVariant, RecordVariant};
 pub use column_sums::{ColumnSumsVariant, SumTerms};
@@ -180,6 +182,7 @@ pub fn variants() -> Vec<Shader> {
     shaders.extend(SortPass::all());
     shaders.extend(MergeVariant::representatives().iter().map(MergeVariant::shader));
     shaders.extend(MatmulVariant::representatives().iter().map(MatmulVariant::shader));
+    shaders.extend(ActivationVariant::representatives().iter().map(ActivationVariant::shader));
     shaders.extend(RowVariant::representatives().iter().map(RowVariant::shader));
     shaders.extend(CrossEntropyVariant::representatives().iter().map(CrossEntropyVariant::shader));
     shaders.extend(OptimizerVariant::representatives().iter().map(OptimizerVariant::shader));

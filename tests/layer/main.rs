@@ -6,6 +6,7 @@
 //! | `axial.rs` | axial positions |
 //! | `backward/` | gradients |
 //! | `matmul.rs` | the matrix product |
+//! | `backward/` | gradients |
 //! | `cooperative.rs` | products in cooperative matrices |
 //! | `cross_entropy.rs` | the loss, its gradient, its smoothing |
 //! | `distillation.rs` | the loss against a teacher |

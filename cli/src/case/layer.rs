@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use wgpu_attention::{
-    Activation, AxialShape, Element, FeedForwardShape, NormKind, NormShape, RotaryPairs, RotaryShape,
-    WeightOrder,
+    Activation, ActivationShape, AxialShape, Element, FeedForwardShape, NormKind, NormShape, RotaryPairs,
+    RotaryShape, WeightOrder,
 };
 
 /// One operation and its expected values.
@@ -34,13 +34,35 @@ pub(crate) enum LayerOp {
     /// Of `weight0` and `weight1`.
     Axial(AxialShape),
     /// Of `x`.
-    Activation(Activation),
-    /// Of `x`, with `w1` and so on; behind a norm with `norm_weight` and maybe `norm_bias`.
-    FeedForward(FeedForwardShape, Option<NormShape>),
+    Activation(ActivationShape),
+    /// Of `x`, with `w1` and so on, and perhaps a norm with `norm_weight` and maybe `norm_bias`. A residual is x itself.
+    FeedForward(FeedForwardShape, Option<(NormShape, NormPlace)>),
 }
 
 /// A tensor of an operation, and its gradient's name.
 type Named = (&'static str, &'static str);
+
+/// Where the norm of a feed-forward layer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NormPlace {
+    /// Before the first product; not of the residual.
+    Before,
+    /// Of the result, with its residual.
+    Behind,
+}
+
+/// The gradients of a feed-forward layer.
+const FEED_FORWARD_GRADIENTS: [Named; 9] = [
+    ("x", "dx"),
+    ("w1", "dw1"),
+    ("b1", "db1"),
+    ("w2", "dw2"),
+    ("b2", "db2"),
+    ("w3", "dw3"),
+    ("b3", "db3"),
+    ("norm_weight", "dnorm_weight"),
+    ("norm_bias", "dnorm_bias"),
+];
 
 /// A case, of the tensors that `names` lists: those that the file has; and of gradients by those that `gradients` lists.
 fn layer(
@@ -200,11 +222,15 @@ fn check_tables(file: &Tensors<'_>, shape: &RotaryShape, theta: f64, first: usiz
 
 /// Reads a case of the op `activation`.
 pub(super) fn activation(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
-    if let Some(reason) = unknown(file, keys, &["activation"], &["x", "out"]) {
+    if let Some(reason) = unknown(file, keys, &["activation"], &["x", "out", "dout", "dx"]) {
         return Ok(Content::Unsupported(reason));
     }
     match activation_of(keys)? {
-        Ok(activation) => layer(file, keys, LayerOp::Activation(activation), &["x"], &[]),
+        Ok(activation) => {
+            let len = file.need("x")?.shape.iter().product();
+            let op = LayerOp::Activation(ActivationShape::new(len, activation));
+            layer(file, keys, op, &["x"], &[("x", "dx")])
+        }
         Err(reason) => Ok(Content::Unsupported(reason)),
     }
 }
@@ -217,9 +243,11 @@ fn activation_of(keys: &Map<String, Value>) -> Result<Result<Activation, String>
 
 /// Reads a case of the op `feed_forward`.
 pub(super) fn feed_forward(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
-    const KEYS: [&str; 4] = ["activation", "weights", "norm", "norm_eps"];
-    const TENSORS: [&str; 10] = ["x", "w1", "b1", "w2", "b2", "w3", "b3", "norm_weight", "norm_bias", "out"];
-    if let Some(reason) = unknown(file, keys, &KEYS, &TENSORS) {
+    const KEYS: [&str; 7] = ["activation", "weights", "gated", "norm", "norm_eps", "norm_place", "residual"];
+    const TENSORS: [&str; 9] = ["x", "w1", "b1", "w2", "b2", "w3", "b3", "norm_weight", "norm_bias"];
+    let gradients = FEED_FORWARD_GRADIENTS.map(|(_, gradient)| gradient);
+    let known = [&TENSORS[..], &["out", "dout"], &gradients].concat();
+    if let Some(reason) = unknown(file, keys, &KEYS, &known) {
         return Ok(Content::Unsupported(reason));
     }
     let activation = match activation_of(keys)? {
@@ -237,8 +265,16 @@ pub(super) fn feed_forward(file: &Tensors<'_>, keys: &Map<String, Value>) -> Res
         return Err(wrong("w1", "[width of x, hidden width] or its transpose", format!("{:?}", w1.shape)));
     };
     let (gated, bias) = (file.find("w3").is_some(), file.find("b1").is_some());
-    let shape =
-        FeedForwardShape::new(rows, width, hidden, activation).weights(weights).gated(gated).bias(bias);
+    if flag_of(keys, "gated")?.is_some_and(|says| says != gated) {
+        bail!(
+            "gated: need {gated}, as there is {} w3, got {}",
+            if gated { "a" } else { "no" },
+            keys["gated"]
+        );
+    }
+    let residual = flag_of(keys, "residual")?.unwrap_or(false);
+    let shape = FeedForwardShape::new(rows, width, hidden, activation).weights(weights).gated(gated);
+    let shape = shape.bias(bias).residual(residual);
     shape.check()?;
     let into = if weights == WeightOrder::InOut { [width, hidden] } else { [hidden, width] };
     let back = [into[1], into[0]];
@@ -266,8 +302,13 @@ pub(super) fn feed_forward(file: &Tensors<'_>, keys: &Map<String, Value>) -> Res
     there("norm_weight", kind.is_some(), &[width], "[width of x], as there is a norm")?;
     there("norm_bias", kind.is_some() && file.find("norm_bias").is_some(), &[width], "[width of x]")?;
     let norm = |kind| norm_shape(file, kind, eps(keys, "norm_eps")?, ["norm_weight", "norm_bias"]);
-    let norm = kind.map(norm).transpose()?;
-    layer(file, keys, LayerOp::FeedForward(shape, norm), &TENSORS[..9], &[])
+    let place = match keys.get("norm_place").map(Value::as_str) {
+        None | Some(Some("pre")) => NormPlace::Before,
+        Some(Some("post")) => NormPlace::Behind,
+        Some(_) => bail!("norm_place: need `pre` or `post`, got {}", keys["norm_place"]),
+    };
+    let norm = kind.map(norm).transpose()?.map(|norm| (norm, place));
+    layer(file, keys, LayerOp::FeedForward(shape, norm), &TENSORS, &FEED_FORWARD_GRADIENTS)
 }
 
 impl Layer {

@@ -17,7 +17,7 @@ mod lsh;
 mod tables;
 
 pub(crate) use attention::{Attention, Gradient, Gradients, Places, pattern_tensors};
-pub(crate) use layer::{Layer, LayerOp};
+pub(crate) use layer::{Layer, LayerOp, NormPlace};
 pub(crate) use linear::Linear;
 pub(crate) use lsh::{Lsh, LshCall, OP as LSH};
 pub(crate) use tables::{Made, Table};
@@ -54,7 +54,17 @@ pub(crate) enum Content {
 /// Keys of a case of any op that are read here, or that say nothing about the result.
 const COMMON: [&str; 7] = ["op", "name", "source", "note", "notes", "needs", "expected_abs_error"];
 /// What of `needs` is read here.
-const NEEDS: [&str; 7] = ["gradients", "distances", "segments", "alibi", "buckets", "distance_bias", "sinks"];
+const NEEDS: [&str; 9] = [
+    "gradients",
+    "distances",
+    "segments",
+    "alibi",
+    "buckets",
+    "distance_bias",
+    "sinks",
+    "gated",
+    "post_norm",
+];
 /// What `expected_abs_error` may say, beside the names of gradients.
 const ERRORS: [&str; 3] = ["out", "q_features", "k_features"];
 

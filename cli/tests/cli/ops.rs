@@ -41,6 +41,9 @@ fn set_index(case: &mut File, name: &str, index: usize, value: i32) {
 const LSH: &str = "reformer_hf_lsh_s64_c16_h2";
 const CAUSAL: &str = "reformer_lucid_s64_b16_h2_causal";
 const FEED_FORWARD: &str = "reformer_chunked_ff_gelu_s40";
+const GATED: &str = "ff_llama_swiglu";
+const BEHIND: &str = "ff_bert_gelu_erf";
+const ACTIVATION: &str = "ff_activation_silu";
 const NORM: &str = "onnx_layer_normalization_3d_axis1_epsilon";
 const RMS: &str = "onnx_rms_normalization_4d_axis3";
 const ROTARY: &str = "onnx_rotary_embedding_with_interleaved_rotary_dim";
@@ -97,6 +100,14 @@ fn planted_faults_are_found() {
             drop(f.case.as_object_mut().expect("keys").remove("norm"));
             f.tensors.retain(|name, _| !name.starts_with("norm_"));
         }),
+        ("activation_dx", ACTIVATION, |f| f.change("dx", 240, |x| x + 1e-4)),
+        ("activation_dout", ACTIVATION, |f| f.change("dout", 240, |x| x + 1e-3)),
+        ("ff_dx", GATED, |f| f.change("dx", 100, |x| x + 0.1)),
+        ("ff_dw3", GATED, |f| f.change("dw3", 1000, |x| x + 0.1)),
+        ("ff_db1", BEHIND, |f| f.change("db1", 5, |x| x + 0.1)),
+        ("ff_dnorm_weight", BEHIND, |f| f.change("dnorm_weight", 5, |x| x + 0.1)),
+        ("ff_without_residual", BEHIND, |f| f.case["residual"] = json!(false)),
+        ("ff_norm_before", BEHIND, |f| f.case["norm_place"] = json!("pre")),
         ("bert_weight", "e2e_bert", |f| f.change("w.encoder.layer.1.output.dense.weight", 64, |x| x + 0.1)),
         ("bert_pooled", "e2e_bert", |f| f.change("pooled", 40, |x| x + 1e-3)),
         ("bert_mask", "e2e_bert", |f| set_index(f, "attention_mask", 3, 0)),

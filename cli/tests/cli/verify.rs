@@ -5,13 +5,14 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Ops that have kernels.
-const SUPPORTED: [&str; 9] = [
+const SUPPORTED: [&str; 10] = [
     "attention",
     "lsh_attention",
     "linear_attention",
     "layer_norm",
     "rms_norm",
     "rotary",
+    "activation",
     "axial_positions",
     "feed_forward",
     "model",

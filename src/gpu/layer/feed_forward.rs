@@ -1,6 +1,6 @@
 //! The chunked feed-forward layer.
 
-use super::matmul::{MatmulPlan, Operands, RowRange};
+use super::matmul::{Cut, MatmulPlan, Operands, Start};
 use crate::construct::constructed;
 use crate::gpu::Kernels;
 use crate::gpu::bindings::{Access, check_aliasing, checked_binding, optional_binding, scratch};
@@ -14,6 +14,8 @@ pub struct FeedForwardPlan {
     kernels: Kernels,
     shape: FeedForwardShape,
     chunk: usize,
+    /// The chunk that would be chosen: tiles are those of so many rows.
+    default_chunk: usize,
     first: MatmulPlan,
     gate: Option<MatmulPlan>,
     second: MatmulPlan,
@@ -98,6 +100,7 @@ impl Kernels {
             kernels: self.clone(),
             shape: *shape,
             chunk,
+            default_chunk: default,
             first: plan(path, &|rows| shape.first(rows, false))?,
             gate: shape.gated.then(|| plan(path, &|rows| shape.first(rows, true))).transpose()?,
             // What is between the products is f32.
@@ -119,6 +122,16 @@ impl FeedForwardPlan {
     /// The shape that was planned.
     pub fn shape(&self) -> &FeedForwardShape {
         &self.shape
+    }
+
+    /// The kernels that it was planned on.
+    pub(super) fn kernels(&self) -> &Kernels {
+        &self.kernels
+    }
+
+    /// Tiles are those of so many rows.
+    pub(super) fn default_chunk(&self) -> usize {
+        self.default_chunk
     }
 
     /// The kernel of the first product, and of the gate.
@@ -157,12 +170,13 @@ impl FeedForwardPlan {
         let mut steps = vec![];
         for start in (0..rows_in_all).step_by(self.chunk) {
             let rows = self.chunk.min(rows_in_all - start);
-            let from_x = RowRange { rows, a_row: start, out_row: 0 };
+            let from_x = Cut { rows, a: Start::row(start), ..Cut::all(self.first.shape()) };
             steps.push(self.first.step(&first, from_x)?);
             if let (Some(plan), Some(gate)) = (&self.gate, &gate) {
                 steps.push(plan.step(gate, from_x)?);
             }
-            steps.push(self.second.step(&second, RowRange { rows, a_row: 0, out_row: start })?);
+            let to_y = Cut { rows, out: Start::row(start), ..Cut::all(self.second.shape()) };
+            steps.push(self.second.step(&second, to_y)?);
         }
         Ok(Call::of_steps("feed-forward", steps))
     }

@@ -7,7 +7,7 @@ use crate::gpu::call::Call;
 use crate::gpu::params::{MatmulParams, Params};
 use crate::gpu::pipeline::{Pipeline, Step, Work};
 use crate::wgsl::{MatmulTile, MatmulVariant};
-use crate::{Combine, MatmulShape, Result, RowStrides};
+use crate::{Combine, ElementType, KernelPath, MatmulShape, Result, RowStrides};
 use std::sync::Arc;
 
 /// A planned matrix product: made by [`Kernels::matmul`].
@@ -23,7 +23,7 @@ pub struct MatmulPlan {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct MatmulBuffers<'a> {
-    /// A `[batch, rows, inner]`, [`MatmulShape::len_a`] elements.
+    /// A `[batch, rows, inner]` or `[batch, inner, rows]`, [`MatmulShape::len_a`] elements.
     pub a: wgpu::BufferBinding<'a>,
     /// B `[batch, inner, columns]` or `[batch, columns, inner]`, [`MatmulShape::len_b`] elements.
     pub b: wgpu::BufferBinding<'a>,
@@ -79,6 +79,15 @@ impl Kernels {
 }
 
 impl MatmulPlan {
+    /// A product within a gradient, whose f32 sums the scalar path multiplies: what is f16 on both sides takes the caller's.
+    /// The tile is that of another shape, so that it does not follow what differs.
+    pub(super) fn of_gradient(kernels: &Kernels, shape: &MatmulShape, like: &MatmulShape) -> Result<Self> {
+        shape.check()?;
+        let halves = (shape.input, shape.weight) == (ElementType::F16, ElementType::F16);
+        let path = if halves { kernels.options().path } else { Some(KernelPath::Scalar) };
+        Self::new(kernels, shape, MatmulTile::choose(like, kernels.product_limits(like, path)?))
+    }
+
     /// The plan of a shape that is checked.
     pub(super) fn new(kernels: &Kernels, shape: &MatmulShape, tile: MatmulTile) -> Result<Self> {
         tile.check(kernels.product_limits(shape, Some(tile.path()))?)?;
@@ -92,6 +101,11 @@ impl MatmulPlan {
     /// The shape that was planned.
     pub fn shape(&self) -> &MatmulShape {
         &self.shape
+    }
+
+    /// The kernels that it was planned on.
+    pub(super) fn kernels(&self) -> &Kernels {
+        &self.kernels
     }
 
     /// The workgroup's sizes.
@@ -132,36 +146,36 @@ impl MatmulPlan {
             ("out", Some(&out), Access::Write),
         ];
         check_aliasing(&named, self.kernels.options().shared_buffers)?;
-        let step = self.step(&Operands { a, b, bias, residual, out }, RowRange::all(shape))?;
+        let step = self.step(&Operands { a, b, bias, residual, out }, Cut::all(shape))?;
         Ok(Call::of_steps("matmul", [step]))
     }
 
-    /// The product for some of the rows, of buffers that are checked. `shape.rows` does not count.
-    pub(super) fn step(&self, operands: &Operands<'_>, range: RowRange) -> Result<Step> {
+    /// The product of a part of the tensors, of buffers that are checked. `shape.rows` and `shape.inner` do not count.
+    pub(super) fn step(&self, operands: &Operands<'_>, cut: Cut) -> Result<Step> {
         let shape = &self.shape;
-        let (work, [row_tiles, column_tiles]) = self.work(range.rows)?;
+        let (work, [row_tiles, column_tiles]) = self.work(cut.rows)?;
         let (a, b, residual, out) =
             (shape.strides_of_a(), shape.strides_of_b(), shape.strides_of_residual(), shape.strides_of_out());
         // Offsets in two's complement, as strides are.
-        let first = |strides: RowStrides, row: usize| strides.at(0, row) as u32;
+        let first = |strides: RowStrides, start: Start| strides.at(start.item, start.row) as u32;
         let params = Params::of(MatmulParams {
             first_work: 0,
             end_work: 0,
             row_tiles,
             column_tiles,
-            rows: range.rows as u32,
-            inner: shape.inner as u32,
+            rows: cut.rows as u32,
+            inner: cut.inner as u32,
             columns: shape.columns as u32,
-            a_at: first(a, range.a_row),
+            a_at: first(a, cut.a),
             a_batch: a.batch as u32,
             a_row: a.row as u32,
-            b_at: b.offset as u32,
+            b_at: first(b, cut.b),
             b_batch: b.batch as u32,
             b_row: b.row as u32,
-            residual_at: first(residual, range.out_row),
+            residual_at: first(residual, cut.out),
             residual_batch: residual.batch as u32,
             residual_row: residual.row as u32,
-            out_at: first(out, range.out_row),
+            out_at: first(out, cut.out),
             out_batch: out.batch as u32,
             out_row: out.row as u32,
         });
@@ -195,16 +209,40 @@ pub(super) struct Operands<'a> {
     pub(super) out: wgpu::BufferBinding<'a>,
 }
 
-/// Some rows of a product: how many, and where they begin in A, and in C and the residual.
+/// A part of a product: how many rows and how much of the inner dimension, and where they begin.
 #[derive(Clone, Copy)]
-pub(super) struct RowRange {
+pub(super) struct Cut {
     pub(super) rows: usize,
-    pub(super) a_row: usize,
-    pub(super) out_row: usize,
+    pub(super) inner: usize,
+    pub(super) a: Start,
+    pub(super) b: Start,
+    /// Also of the residual.
+    pub(super) out: Start,
 }
 
-impl RowRange {
-    fn all(shape: &MatmulShape) -> Self {
-        Self { rows: shape.rows, a_row: 0, out_row: 0 }
+/// A batch item, and a row of it as it is stored.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Start {
+    pub(super) item: usize,
+    pub(super) row: usize,
+}
+
+impl Start {
+    /// A row of the first batch item.
+    pub(super) fn row(row: usize) -> Self {
+        Self { item: 0, row }
+    }
+
+    /// The first row of a batch item.
+    pub(super) fn item(item: usize) -> Self {
+        Self { item, row: 0 }
+    }
+}
+
+impl Cut {
+    /// All of it.
+    pub(super) fn all(shape: &MatmulShape) -> Self {
+        let (rows, inner, start) = (shape.rows, shape.inner, Start::default());
+        Self { rows, inner, a: start, b: start, out: start }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `activation.rs` | [`ActivationPlan`]: an activation by itself, with or without a gate |
+//! | `backward/` | their gradients |
 //! | `matmul.rs` | [`MatmulPlan`]: a matrix product with bias, activation and residual fused |
 //! | `feed_forward.rs` | [`FeedForwardPlan`]: two or three products over chunks of rows |
 //! | `rotary.rs` | rotary embedding |
@@ -11,13 +13,15 @@
 //! | `optimizer.rs` | [`OptimizerPlan`], [`ClipPlan`]: a step of an optimizer, the norm that its gradients are clipped by |
 //! | `backward/` | their gradients |
 //! | `host.rs` | all of them on slices, but for the loss and the optimizers |
-//! | `host_loss.rs`, `host_optimizer.rs` | those on slices |
+//! | `host_activation.rs`, `host_loss.rs`, `host_optimizer.rs` | activations, the loss and the optimizers on slices |
 
+mod activation;
 mod axial;
 mod backward;
 mod cross_entropy;
 mod feed_forward;
 mod host;
+mod host_activation;
 mod host_loss;
 mod host_optimizer;
 mod matmul;
@@ -25,13 +29,18 @@ mod optimizer;
 mod rotary;
 mod rows;
 
+pub use activation::{ActivationBuffers, ActivationPlan};
 pub use axial::{AxialBackwardPlan, AxialPlan};
 pub use backward::{
-    EmbedBackwardPlan, EmbedGradients, NormBackwardPlan, NormGradBuffers, NormGradOutput, SoftmaxBackwardPlan,
+    ActivationBackwardPlan, ActivationGradBuffers, EmbedBackwardPlan, EmbedGradients,
+    FeedForwardBackwardPlan, FeedForwardGradBuffers, FeedForwardGradients, MatmulBackwardPlan,
+    MatmulGradBuffers, MatmulGradients, NormBackwardPlan, NormGradBuffers, NormGradOutput,
+    SoftmaxBackwardPlan,
 };
 pub use cross_entropy::{CrossEntropyBuffers, CrossEntropyPlan, DistillationBuffers, DistillationPlan};
 pub use feed_forward::{FeedForwardBuffers, FeedForwardPlan};
 pub use host::{FeedForwardSlices, MatmulSlices};
+pub use host_activation::ActivationGradientsOutput;
 pub use host_loss::CrossEntropyOutput;
 pub use host_optimizer::{OptimizerOutput, OptimizerSlices};
 pub use matmul::{MatmulBuffers, MatmulPlan};

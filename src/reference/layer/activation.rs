@@ -1,7 +1,7 @@
 //! Activations, and the error of the kernels' way to compute them (`shaders/lib/activation.wgsl`).
 
-use super::{Bounded, TINY, U, ULP, gamma};
-use crate::Activation;
+use super::{Bounded, TINY, U, ULP, check_len, check_optional, gamma, settled};
+use crate::{Activation, ActivationShape, Result};
 
 /// An activation of every element.
 ///
@@ -11,6 +11,39 @@ use crate::Activation;
 pub fn activation(activation: Activation, x: &Bounded) -> Bounded {
     let (out, bound) = x.out.iter().zip(&x.bound).map(|(&x, &error)| of(activation, x, error)).unzip();
     Bounded { out, bound }
+}
+
+/// The activation of an [`ActivationShape`], with its gate: a product, and one rounding.
+///
+/// # Errors
+/// [`Error::Argument`](crate::Error::Argument) for a tensor that is too short, missing or not asked for, and as [`ActivationShape::check`].
+///
+/// ```
+/// use wgpu_attention::{Activation, ActivationShape, reference::layer::{Bounded, activate}};
+/// let (x, gate) = (Bounded::exact(&[2.0f32, -2.0]), Bounded::exact(&[3.0f32, 3.0]));
+/// let out = activate(&ActivationShape::new(2, Activation::Relu).gated(true), &x, Some(&gate))?;
+/// assert_eq!(out.out, [6.0, 0.0]);
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
+pub fn activate(shape: &ActivationShape, x: &Bounded, gate: Option<&Bounded>) -> Result<Bounded> {
+    shape.check()?;
+    check_len("x", x, shape.len)?;
+    check_optional("gate", gate, shape.gated, shape.len)?;
+    let element = |n: usize| {
+        let value = of(shape.activation, x.out[n], x.bound[n]);
+        gate.map_or(value, |gate| times(value, (gate.out[n], gate.bound[n])))
+    };
+    let (out, bound) = (0..shape.len).map(element).unzip();
+    Ok(Bounded { out, bound }.stored(shape.output))
+}
+
+/// A product of two numbers with errors, rounded. Nothing is promised where it may be more than f32 holds.
+pub(super) fn times((a, of_a): (f64, f64), (b, of_b): (f64, f64)) -> (f64, f64) {
+    let value = a * b;
+    let passed = a.abs() * of_b + b.abs() * of_a + of_a * of_b;
+    let rounding = if value.is_finite() { U * (value.abs() + passed) + TINY } else { 0.0 };
+    let overflows = value.is_finite() && value.abs() + passed > 0.999 * f64::from(f32::MAX);
+    settled((value, if overflows { f64::INFINITY } else { passed + rounding }))
 }
 
 /// Value and error at x, known up to `error`.
@@ -45,7 +78,7 @@ fn evaluation_error(activation: Activation, x: f64) -> f64 {
 
 /// Relative error of exp(-t) = exp(-r) 2^-k: the builtin's 3 + 2 |r| ULP, |r| <= 0.45, and less than 1.5 ULP of r's own
 /// (a rounding of 0.4, one of the small part of k ln 2, and two of a rest below 0.1).
-const EXP: f64 = 5.5 * ULP;
+pub(super) const EXP: f64 = 5.5 * ULP;
 
 /// x / (1 + exp(-s)) by z = exp(-|s|), where s carries `roundings` roundings: all terms of s have one sign, so its
 /// relative error is gamma of them, and z's is |s| times that plus that of exp. sigmoid = 1 / (1 + z) or
@@ -83,6 +116,15 @@ const H: [f64; 10] = [
 /// Then 1 - q and the last product.
 fn erf_error(x: f64) -> f64 {
     let y = x.abs().min(15.0);
+    let (h, of_h) = normal_tail(y);
+    let relative = of_h + 1.01 * (EXP + gamma(1));
+    let q = h * (-0.5 * y * y).exp();
+    let of_factor = if x < 0.0 { q * relative } else { q * relative + U };
+    1.01 * (x.abs() * of_factor + U * Activation::GeluErf.value(x).abs())
+}
+
+/// h(y) = P(t) / (1 + 2 y), and its relative error: all of the above but for the exponential and the product with it.
+pub(super) fn normal_tail(y: f64) -> (f64, f64) {
     let t = (y - 3.5) / (y + 3.5);
     let tau = 2.0 * U + 2.5 * ULP;
     let (mut p, mut of_p) = (0.0, 0.0);
@@ -91,10 +133,7 @@ fn erf_error(x: f64) -> f64 {
         p += term;
         of_p += term.abs() * (tau * i as f64 + gamma(2 * i + 2));
     }
-    let relative = 1.01 * (of_p / p + 0.75 * U + EXP + 2.5 * ULP + gamma(2));
-    let q = p / (1.0 + 2.0 * y) * (-0.5 * y * y).exp();
-    let of_factor = if x < 0.0 { q * relative } else { q * relative + U };
-    1.01 * (x.abs() * of_factor + U * Activation::GeluErf.value(x).abs())
+    (p / (1.0 + 2.0 * y), 1.01 * (of_p / p + 0.75 * U + 2.5 * ULP + gamma(1)))
 }
 
 /// For |x| = y below 1/4 the series x P(x^2): what it leaves out is below 1e-8 y; Horner's rule in fma, the powers of the

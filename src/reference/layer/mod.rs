@@ -17,7 +17,7 @@ mod rows;
 mod running;
 mod softmax_row;
 
-pub use activation::activation;
+pub use activation::{activate, activation};
 pub use cross_entropy::{CrossEntropyBounded, cross_entropy, distillation};
 pub use feed_forward::{FeedForwardInputs, feed_forward};
 pub use matmul::{MatmulInputs, matmul};

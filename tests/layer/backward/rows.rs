@@ -116,7 +116,8 @@ fn counts(kernels: &Kernels, rows: usize, width: usize) -> Checked {
     let shape = NormShape::new(NormKind::Rms, rows, width, 1e-6).bias(true);
     let gradients = RowGradients::of_norm(&shape);
     // Rows of one value: z is that value's sign, but for eps.
-    let x: Vec<f64> = (0..rows * width).map(|n| if n / width % 3 == 0 { -2.0 } else { 2.0 }).collect();
+    let x: Vec<f64> =
+        (0..rows * width).map(|n| if (n / width).is_multiple_of(3) { -2.0 } else { 2.0 }).collect();
     let given = |dout: Vec<f64>| Given { x: x.clone(), weight: vec![1.0; width], dout };
     let [_, dweight, dbias] = norm_of(kernels, &shape, &gradients, &given(vec![1.0; rows * width]), &[])?;
     let negative = rows.div_ceil(3) as f64;

@@ -5,7 +5,7 @@ wgpu_attention_testing::mutants! {
         "the last chunk is skipped": "k < params.inner; k += 4u * CHUNK" => "k + 4u * CHUNK < params.inner; k += 4u * CHUNK";
         "a direct lane skips the last chunk": "let chunk = min(CHUNK, (params.inner - k + 3u) / 4u);" => "let chunk = min(CHUNK, (params.inner - k) / 8u);";
         "a direct lane stops after a chunk": "k < params.inner; k += 4u * CHUNK) {\n        let chunk" => "k < 1u; k += 4u * CHUNK) {\n        let chunk";
-        "a direct lane takes its first rows twice": "of_a(tile, a_at, index + LANES, k + 4u * g)" => "of_a(tile, a_at, index, k + 4u * g)";
+        "a direct lane takes its first rows twice": "of_a(tile, a_at, index + LANES, k)" => "of_a(tile, a_at, index, k)";
         "a direct lane mixes up columns": "of_b(b_at, k + 4u * g, column + 8u)" => "of_b(b_at, k + 4u * g, column + 4u)";
         "a direct lane writes past the last row": "if (tile.first_row + r < params.rows) { write_group" => "if (true) { write_group";
         "a direct lane takes B past its last k": "if (!WHOLE_K && k >= params.inner) { return vec4(0.0); }" => "";
@@ -15,6 +15,14 @@ wgpu_attention_testing::mutants! {
         "tall rows are the first ones": "quad(a_from + 4u * LANES_R * A_PITCH, " => "quad(a_from, ";
         "wide columns are the first ones": "c01 = multiplied(a0, quad(b_from + LANES_C * B_LANE, B_STEP), c01)" => "c01 = multiplied(a0, b0, c01)";
         "the last quad is the one above": "c11 = multiplied(a1" => "c11 = multiplied(a0";
+        "a direct lane has the rows of A stored by rows": "select(4u * index + n, index + n * LANES, A_BY_ROWS)" => "index + n * LANES";
+        "a direct lane takes the first k of A four times": "rows_of_a(tile, a_at, 4u * index, k + 2u)" => "rows_of_a(tile, a_at, 4u * index, k)";
+        "A's tile begins at the first row": "select(1u, params.a_row, A_BY_ROWS)" => "select(0u, params.a_row, A_BY_ROWS)";
+        "A's tile begins at another k": "select(1u, params.a_row, A_BY_ROWS)" => "params.a_row";
+        "A is not transposed on the way": "let rows = transpose(mat4x4(rows_of_a(tile, a_at, r, k)" => "let rows = (mat4x4(rows_of_a(tile, a_at, r, k)";
+        "rows of k follow without a gap": "a_at + k * params.a_row + r" => "a_at + k * params.rows + r";
+        "k past the last of A counts": "if (tile.first_row + r >= params.rows || k >= params.inner) { return vec4(0.0); }" => "if (tile.first_row + r >= params.rows) { return vec4(0.0); }";
+        "a lane stages the rows of its neighbour": "arena[(r + 1u) * A_PITCH + g] = rows[1];" => "arena[(r + 1u) * A_PITCH + g] = rows[0];";
         "every batch item is the first of A": "params.a_at + tile.batch * params.a_batch" => "params.a_at";
         "every batch item is the first of B": "params.b_at + tile.batch * params.b_batch" => "params.b_at";
         "every batch item is written to the first": "params.out_at + tile.batch * params.out_batch" => "params.out_at";
@@ -84,6 +92,9 @@ wgpu_attention_testing::mutants! {
         "matrices: a quarter is written elsewhere": "n / 4u % 2u * 2u + n % 2u" => "n % 4u";
         "matrices: rows past the last are written": "if (r < params.rows) { write_group" => "if (true) { write_group";
         "matrices: what is past k is not 0": "if (first_k + k < params.inner && column < params.columns)" => "if (column < params.columns)";
+        "matrices: A's columns are taken for rows": "return coopLoad<mat_a>(&staged_a[at], A_PITCH);" => "return coopLoadT<mat_a>(&staged_a[at], A_PITCH);";
+        "matrices: rows of k lie as rows": "to = k * A_PITCH + r;" => "to = r * A_PITCH + k;";
+        "matrices: A's step is that of rows": "select(MATRIX, MATRIX * A_PITCH, A_BY_ROWS)" => "MATRIX * A_PITCH";
         "matrices: columns are taken for rows": "return coopLoad<mat_b>(&staged_b[at], B_PITCH);" => "return coopLoadT<mat_b>(&staged_b[at], B_PITCH);";
     }
     "rows" {
@@ -185,6 +196,46 @@ wgpu_attention_testing::mutants! {
         "NaN is lost in the norm": "or_nan(vec4(sum), vec4(norm)).x" => "min(norm, 1e30)";
         "blocks of chunks are dropped": "total += part;" => "total = part;";
         "the sums of other lanes are lost": "sum_over_lanes(lane, own_sum(lane, exponent))" => "own_sum(lane, exponent)";
+    }
+    "activation" {
+        "a gate does not multiply": "if (GATED) { value *= load_gate(at, count); }" => "";
+        "the last group of an activation is left out": "at >= params.len) { return; }\n    let count = params.len - at;\n    var value" => "at + 4u >= params.len) { return; }\n    let count = params.len - at;\n    var value";
+        "a slope is not multiplied by the gate": "sloped(x, d * gate)" => "sloped(x, d)";
+        "the gate's gradient is that of x": "store_dgate(at, count, d * value);" => "store_dgate(at, count, d * gate);";
+        "the gate's gradient has the slope": "store_dgate(at, count, d * value);" => "store_dgate(at, count, sloped(x, d));";
+        "ReLU has a slope at 0": "select(vec4(0.0), d, x > vec4(0.0))" => "select(vec4(0.0), d, x >= vec4(0.0))";
+        "ReLU's slope loses NaN": "case RELU: { return or_nan(x, select" => "case RELU: { return (select";
+        "GELU's slope is Phi": "fma(vec4(-0.3989423), y, normal_tail(y))" => "normal_tail(y)";
+        "GELU's density is off by 1e-5": "vec4(-0.3989423), y" => "vec4(-0.3989523), y";
+        "GELU's slope has one side": "1.0 - scaled(tail, e.k), x >= vec4(0.0)" => "scaled(tail, e.k), x >= vec4(0.0)";
+        "the tanh form's argument is not differentiated": "vec4(0.21406445)" => "vec4(0.07135482)";
+        "the tanh form's slope has another cube": "vec4(0.21406445)" => "vec4(0.21407445)";
+        "a slope overflows far out": "let y = clamp(x, vec4(-128.0), vec4(128.0));" => "let y = x;";
+        "a logistic slope is that of one side": "select(vec4(1.0), z, above)" => "z";
+        "a logistic slope lacks x": "fma(u, select(vec4(1.0), z, above), whole)" => "whole";
+        "a logistic slope is divided once": "/ (whole * whole);\n    return select(scaled" => "/ whole;\n    return select(scaled";
+        "a logistic slope below 0 lacks its tail": "return select(scaled(quotient * e.m, e.k), quotient, above);" => "return quotient;";
+        "tanh's slope is that of half x": "logistic_power(2.0 * x)" => "logistic_power(x)";
+        "tanh's slope is 1 less tanh": "scaled(4.0 * e.m / (whole * whole), e.k)" => "scaled(2.0 * e.m / whole, e.k)";
+        "NaN is lost in a slope": "return or_nan(x, d * hyperbolic_slope(x));" => "return min(d, vec4(1e30)) * hyperbolic_slope(min(x, vec4(1e30)));";
+    }
+    "matmul_backward" {
+        "columns are added up without their last block": "min(block * BLOCK + BLOCK, params.kernel.rows), column);" => "min(block * BLOCK + BLOCK - 8u, params.kernel.rows - 1u), column);";
+        "rows that are added up follow without a gap": "row * params.terms.x_row + column" => "row * params.kernel.columns + column";
+        "rows that are added up begin at the first": "params.terms.x_at + row" => "row";
+        "sums of columns are stored over those before": "if (INTO) { sum += load_out(at, count); }" => "";
+        "a lane's sums are lost": "{ partial[lane] += partial[lane + step]; }\n    }\n    if (lane >= COLUMN_LANES" => "{ partial[lane] = partial[lane + step]; }\n    }\n    if (lane >= COLUMN_LANES";
+        "a gradient by A or B is stored over those before": "case ADD_INTO: { value += load_out(at, count); }" => "case ADD_INTO: {}";
+        "the argument's slope is not taken": "store_dx(at, count, sloped(x, d));" => "store_dx(at, count, d);";
+    }
+    "feed_forward_backward" {
+        "a chunk's gradients have the gate of another": "store_dgate(at, count, d * value);" => "store_dgate(at, count, value);";
+        "what was hidden has no gate": "store_hidden(at, count, value * gate);" => "store_hidden(at, count, value);";
+        "what was hidden is its argument": "store_hidden(at, count, activated(x));" => "store_hidden(at, count, x);";
+        "what was hidden is left": "if (KEEPS_HIDDEN) { store_hidden(at, count, activated(x)); }" => "";
+        "a chunk's weights begin at the first row of B": "params.b_at + tile.batch * params.b_batch" => "tile.batch * params.b_batch";
+        "a chunk's weights begin at the first row of A": "params.a_at + tile.batch * params.a_batch" => "tile.batch * params.a_batch";
+        "a chunk's dx is written to the first's place": "params.out_at + tile.batch" => "tile.batch";
     }
     "feed_forward" {
         "a chunk's rows are those of the first": "params.a_at + tile.batch" => "tile.batch";

@@ -4,11 +4,18 @@
 //! through each operation of the kernel (Wilkinson's running error analysis); a sum of n adds gamma_K of the sizes of its terms, with the K
 //! roundings that its order makes.
 
+mod activation;
 mod embed;
+mod feed_forward;
+mod matmul;
 mod norm;
 mod softmax;
+mod sums;
 
+pub use activation::{ActivationGradients, activation_backward};
 pub use embed::embed_backward;
+pub use feed_forward::{FeedForwardBoundedGradients, feed_forward_backward};
+pub use matmul::{MatmulBoundedGradients, matmul_backward};
 pub use norm::{NormGradients, norm_backward};
 pub use softmax::softmax_backward;
 

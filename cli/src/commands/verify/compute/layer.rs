@@ -1,16 +1,14 @@
 //! Cases of the kernels around attention.
 
+use super::feed_forward;
 use super::gradients::compared;
+use super::tensors::{Rounded, Tensors, find, need};
 use super::{Done, EXPECTED, REFERENCE, narrow};
 use crate::case::{Gradient, Gradients, Layer, LayerOp};
 use crate::commands::verify::record::Judged;
 use anyhow::{Context, Result};
-use std::collections::BTreeMap;
-use wgpu_attention::reference::layer::{self, Bounded, FeedForwardInputs};
-use wgpu_attention::{
-    AxialShape, Element, ElementType, FeedForwardSlices, Gpu, KernelPath, MatmulShape, MatmulSlices,
-    RowGradients,
-};
+use wgpu_attention::reference::layer::{self, Bounded};
+use wgpu_attention::{AxialShape, Element, ElementType, Gpu, KernelPath, RowGradients};
 
 /// The reference against the expected values.
 pub(super) fn on_cpu(case: &Layer) -> Result<Judged> {
@@ -54,9 +52,6 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Layer) -> Result<Done> {
     Ok(Done::Compared { path: path.to_string(), against, judged })
 }
 
-/// Gradients by some tensors, by their names.
-type Tensors<T> = Vec<(&'static str, T)>;
-
 /// The kernels' gradients against the expected ones.
 fn gradients_on_gpu(gpu: &Gpu, case: &Layer, gradients: &Gradients) -> Result<Judged> {
     let Ok(tensors) = case.rounded::<f32>() else { anyhow::bail!("f32 does not hold f32") };
@@ -75,7 +70,10 @@ fn gradients_on_gpu(gpu: &Gpu, case: &Layer, gradients: &Gradients) -> Result<Ju
             let [first, second] = gpu.axial_backward(shape, dout)?;
             vec![("dweight0", first), ("dweight1", second)]
         }
-        LayerOp::Activation(_) | LayerOp::FeedForward(..) => vec![],
+        LayerOp::Activation(shape) => {
+            vec![("dx", gpu.activation_backward(shape, x, None, dout)?.dx)]
+        }
+        LayerOp::FeedForward(shape, norm) => feed_forward::gradients(gpu, shape, *norm, &tensors, dout)?,
     };
     judged_gradients(gradients, &exact_gradients(case, gradients, &tensors)?, &got)
 }
@@ -103,7 +101,10 @@ fn exact_gradients(case: &Layer, gradients: &Gradients, tensors: &Rounded<f32>) 
             };
             vec![of(0, "dweight0")?, of(1, "dweight1")?]
         }
-        LayerOp::Activation(_) | LayerOp::FeedForward(..) => vec![],
+        LayerOp::Activation(shape) => {
+            vec![("dx", layer::backward::activation_backward(shape, &x, None, &dout)?.dx)]
+        }
+        LayerOp::FeedForward(shape, norm) => feed_forward::exact_gradients(shape, *norm, tensors, &dout)?,
     })
 }
 
@@ -127,10 +128,8 @@ fn judged_gradients(
 /// The kernel of the case's products; what has none has one kernel.
 fn path<E: Element>(gpu: &Gpu, case: &Layer) -> wgpu_attention::Result<KernelPath> {
     match &case.op {
-        LayerOp::Norm(_) | LayerOp::Rotary(_) | LayerOp::Axial(_) => Ok(KernelPath::Scalar),
-        LayerOp::Activation(_) => {
-            let shape = MatmulShape::new(1, 1, 1).elements(E::TYPE);
-            Ok(gpu.kernels().matmul(&shape)?.tile().path())
+        LayerOp::Norm(_) | LayerOp::Rotary(_) | LayerOp::Axial(_) | LayerOp::Activation(_) => {
+            Ok(KernelPath::Scalar)
         }
         LayerOp::FeedForward(shape, _) => Ok(gpu.kernels().feed_forward(&shape.elements(E::TYPE))?.path()),
     }
@@ -142,18 +141,6 @@ fn expected(case: &Layer) -> Vec<f64> {
 
 fn judged<E: Element>(case: &Layer, expected: &Bounded, got: &[E], allowance: f64) -> Judged {
     Judged::tensor("out", &case.out_shape, &expected.compare(got.iter().copied(), allowance))
-}
-
-/// The tensors of a case in one element type.
-type Rounded<E> = BTreeMap<&'static str, Vec<E>>;
-
-/// One that the reading of the case made sure of.
-fn need<'a, E>(tensors: &'a Rounded<E>, name: &str) -> &'a [E] {
-    find(tensors, name).unwrap_or_default()
-}
-
-fn find<'a, E>(tensors: &'a Rounded<E>, name: &str) -> Option<&'a [E]> {
-    tensors.get(name).map(Vec::as_slice)
 }
 
 /// f64, with the bound of a kernel that has these inputs and stores in E.
@@ -173,29 +160,8 @@ fn reference<E: Element>(case: &Layer, tensors: &Rounded<E>) -> Result<Bounded> 
             let [first, second] = ["weight0", "weight1"].map(exact);
             axial(shape, [&first, &second])
         }
-        LayerOp::Activation(activation) => layer::activation(*activation, &x).stored(E::TYPE),
-        LayerOp::FeedForward(shape, norm) => {
-            let x = match norm {
-                Some(norm) => {
-                    let (weight, bias) = (exact("norm_weight"), optional("norm_bias"));
-                    layer::norm(&norm.elements(E::TYPE), &x, &weight, bias.as_ref())?
-                }
-                None => x,
-            };
-            let [w1, w2] = ["w1", "w2"].map(exact);
-            let [b1, b2, w3, b3] = ["b1", "b2", "w3", "b3"].map(optional);
-            let inputs = FeedForwardInputs {
-                x: &x,
-                w1: &w1,
-                b1: b1.as_ref(),
-                w3: w3.as_ref(),
-                b3: b3.as_ref(),
-                w2: &w2,
-                b2: b2.as_ref(),
-                residual: None,
-            };
-            layer::feed_forward(&shape.elements(E::TYPE), &inputs)?
-        }
+        LayerOp::Activation(shape) => layer::activate(&shape.input(E::TYPE).output(E::TYPE), &x, None)?,
+        LayerOp::FeedForward(shape, norm) => feed_forward::exact::<E>(shape, *norm, tensors)?,
     })
 }
 
@@ -220,23 +186,7 @@ fn compute<E: Element>(gpu: &Gpu, case: &Layer, tensors: &Rounded<E>) -> Result<
         LayerOp::Norm(shape) => gpu.norm(shape, x, need("weight"), find("bias"))?,
         LayerOp::Rotary(shape) => gpu.rotary(shape, x, case.tensor("cos"), case.tensor("sin"))?,
         LayerOp::Axial(shape) => gpu.axial_positions(shape, [need("weight0"), need("weight1")])?,
-        // Behind a product of each element with 1, which is exact.
-        LayerOp::Activation(activation) => {
-            let shape = MatmulShape::new(x.len(), 1, 1).activation(*activation);
-            let one = [E::from_f64(1.0)];
-            gpu.matmul(&shape, MatmulSlices::new(x, &one))?
-        }
-        LayerOp::FeedForward(shape, norm) => {
-            let normed: Option<Vec<E>> = match norm {
-                Some(norm) => Some(gpu.norm(norm, x, need("norm_weight"), find("norm_bias"))?),
-                None => None,
-            };
-            let slices = (FeedForwardSlices::new(normed.as_deref().unwrap_or(x), need("w1"), need("w2")))
-                .b1(find("b1"))
-                .b2(find("b2"))
-                .w3(find("w3"))
-                .b3(find("b3"));
-            gpu.feed_forward(shape, slices)?
-        }
+        LayerOp::Activation(shape) => gpu.activation(shape, x, None)?,
+        LayerOp::FeedForward(shape, norm) => feed_forward::computed(gpu, shape, *norm, tensors)?,
     })
 }

@@ -1,12 +1,14 @@
 //! A case on the CPU reference and on a GPU.
 
 pub(super) mod attention;
+mod feed_forward;
 mod gradients;
 mod layer;
 mod linear;
 mod lsh;
 mod model;
 mod table;
+mod tensors;
 
 use super::record::Judged;
 use crate::case::Content;
