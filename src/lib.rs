@@ -139,7 +139,7 @@ pub use gpu::{
 pub use half;
 pub use inputs::Inputs;
 pub use layout::{BiasStrides, Layout, Strides};
-pub use linear::{FeatureMap, LinearInputs, LinearOptions, Projection, Stabiliser};
+pub use linear::{FeatureMap, LinearInputs, LinearOptions, LinearState, Projection, Stabiliser};
 pub use lsh::{LshInputs, LshOptions, Projections};
 pub use mask::{BlockGrid, BlockMask, PackedMask, Part, Parts, Row, Run, RunKind};
 pub use path::KernelPath;

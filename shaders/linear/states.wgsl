@@ -62,6 +62,8 @@ fn linear_states(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroup
     if (column_tile == 0u) {
         states[to + VALUE_GROUPS] = vec4(z, 0.0, 0.0, 0.0);
         if (f == 0u) { leave_top(of_chunk, top); }
+        // Of the first chunk: the scan, which leaves another state, does not read it there.
+        if (CARRIED && f == 0u && chunk == 0u) { leave_top_before(of_chunk, top_before(line, width * (VALUE_GROUPS + 1u))); }
     }
 }
 

@@ -67,7 +67,7 @@ pub use crate::Counter;
 pub use crate::Inputs;
 pub use crate::Position;
 pub use inputs::{Kind, Tensors, random};
-pub use linear::{linear_attention, linear_features, verify_linear};
+pub use linear::{linear_attention, linear_features, verify_linear, verify_linear_steps};
 pub use lsh::{
     BoundedLshGradients, LshBuckets, LshGot, LshGradients, LshReport, bounded_lsh_gradient, lsh, lsh_buckets,
     lsh_gradient, lsh_order, lsh_with_buckets, verify_lsh,

@@ -2,7 +2,7 @@
 
 use super::tensor::{reads, writes};
 use super::{Header, Shader};
-use crate::{ElementType, FeatureMap, LinearOptions, Stabiliser};
+use crate::{ElementType, FeatureMap, LinearOptions, LinearState, Stabiliser};
 
 /// A feature map's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -260,6 +260,8 @@ pub struct LinearVariant {
     pub by_column: bool,
     /// Lanes keep what is theirs in arrays, as CPUs want it; else in workgroup memory.
     pub direct: bool,
+    /// What is carried from call to call.
+    pub state: LinearState,
 }
 
 impl LinearVariant {
@@ -281,6 +283,16 @@ impl LinearVariant {
             .bools(&[("CAUSAL", self.causal), ("WEIGHTED", self.weighted)])
     }
 
+    /// How a shader of sums begins and ends: its constant, its file, its part of the label.
+    fn of_state(state: LinearState) -> (bool, &'static str, &'static str) {
+        let there = include_str!("../../shaders/linear/state.wgsl");
+        match state {
+            LinearState::Absent => (false, include_str!("../../shaders/linear/no_state.wgsl"), ""),
+            LinearState::Left => (false, there, " state-left"),
+            LinearState::Carried => (true, there, " state-carried"),
+        }
+    }
+
     fn label(&self, step: &str, rest: &str) -> String {
         let flag = |flag, name| if flag { name } else { "" };
         let flags = [flag(self.causal, " causal"), flag(self.weighted, " weighted")];
@@ -291,21 +303,28 @@ impl LinearVariant {
     pub fn states(&self) -> Shader {
         let all = Self { causal: false, ..*self };
         let unaligned = if self.aligned_v { "" } else { " unaligned" };
-        let label = all.label("states", &format!(" dv{} {}{unaligned}", self.value_dim, self.input));
+        // Only a top is read here, and only where keys have weights.
+        let needs = self.weighted && self.state == LinearState::Carried;
+        let (carried, state, of_state) =
+            Self::of_state(if needs { LinearState::Carried } else { LinearState::Absent });
+        let rest = format!(" dv{} {}{unaligned}{of_state}", self.value_dim, self.input);
+        let label = all.label("states", &rest);
         let header = all
             .header()
             .u32s(&[("VALUE_DIM", self.value_dim), ("VALUE_GROUPS", self.value_dim.div_ceil(4))])
+            .bools(&[("CARRIED", carried)])
             .params(&[("kernel", "KernelParams"), ("v", "Rows")]);
         let v = reads("v", self.input, self.aligned_v);
-        let files = [include_str!("../../shaders/linear/states.wgsl"), self.weights(), &v];
+        let files = [include_str!("../../shaders/linear/states.wgsl"), self.weights(), state, &v];
         header.shader(label, "linear_states", &files)
     }
 
     /// Their sums.
     pub fn scan(&self) -> Shader {
-        let header = self.header().params(&[("kernel", "KernelParams")]);
-        let files = [include_str!("../../shaders/linear/scan.wgsl"), self.weights()];
-        header.shader(self.label("scan", ""), "linear_scan", &files)
+        let (carried, state, of_state) = Self::of_state(self.state);
+        let header = self.header().bools(&[("CARRIED", carried)]).params(&[("kernel", "KernelParams")]);
+        let files = [include_str!("../../shaders/linear/scan.wgsl"), self.weights(), state];
+        header.shader(self.label("scan", of_state), "linear_scan", &files)
     }
 
     /// The rows.
@@ -348,11 +367,19 @@ impl LinearVariant {
             weighted: true,
             by_column: false,
             direct: false,
+            state: LinearState::Absent,
         };
         vec![
             base,
-            Self { direct: true, ..base },
-            Self { weighted: false, value_dim: 7, aligned_v: false, aligned_out: false, ..base },
+            Self { direct: true, state: LinearState::Carried, ..base },
+            Self {
+                weighted: false,
+                value_dim: 7,
+                aligned_v: false,
+                aligned_out: false,
+                state: LinearState::Left,
+                ..base
+            },
             Self { causal: false, by_column: true, weighted: false, input: F16, output: F16, ..base },
             Self { causal: false, input: Bf16, output: Bf16, value_dim: 24, ..base },
         ]

@@ -9,7 +9,7 @@ use crate::gpu::params::{
     LinearStateParams, Params,
 };
 use crate::gpu::pipeline::{Pipeline, Step};
-use crate::linear::{LinearOptions, Projection};
+use crate::linear::{LinearOptions, LinearState, Projection};
 use crate::uniform::Rows;
 use crate::wgsl::{FeatureVariant, KeyMaxima, LinearVariant};
 use crate::{ElementType, Result, Strides};
@@ -31,10 +31,13 @@ pub struct LinearBuffers<'a> {
     pub projection: Option<wgpu::BufferBinding<'a>>,
     /// `[B, Lk]` in u32, not 0 where a key may be seen; if and only if [`LinearOptions::key_mask`].
     pub key_mask: Option<wgpu::BufferBinding<'a>>,
+    /// [`LinearOptions::len_state`] elements of f32, if and only if the options have a [`LinearState`]: read if it is carried, then written. It
+    /// serves calls of the same map, projection, decay and head sizes.
+    pub state: Option<wgpu::BufferBinding<'a>>,
 }
 
 constructed! {
-    LinearBuffers ['a] { q: wgpu::BufferBinding<'a>, k: wgpu::BufferBinding<'a>, v: wgpu::BufferBinding<'a>, out: wgpu::BufferBinding<'a> } { projection: wgpu::BufferBinding<'a>, key_mask: wgpu::BufferBinding<'a> }
+    LinearBuffers ['a] { q: wgpu::BufferBinding<'a>, k: wgpu::BufferBinding<'a>, v: wgpu::BufferBinding<'a>, out: wgpu::BufferBinding<'a> } { projection: wgpu::BufferBinding<'a>, key_mask: wgpu::BufferBinding<'a>, state: wgpu::BufferBinding<'a> }
 }
 
 impl LinearPlan {
@@ -46,7 +49,7 @@ impl LinearPlan {
     /// [`Error::Device`](crate::Error::Device) for what wgpu reports.
     pub fn bind(&self, buffers: LinearBuffers<'_>) -> Result<Call> {
         let buffers = check_buffers(self, buffers)?;
-        if self.attention.shape.is_empty() {
+        if self.options.is_empty(&self.attention.shape) {
             return Ok(Call::new("linear attention", []));
         }
         Binder::new(self, &buffers)?.call()
@@ -65,6 +68,7 @@ fn check_buffers<'a>(plan: &LinearPlan, buffers: LinearBuffers<'a>) -> Result<Li
         optional_binding(&limits, name, binding, wanted, len, ElementType::F32)
     };
     let (projection, mask) = (options.len_projection(shape), options.len_key_mask(shape));
+    let has_state = options.state != LinearState::Absent;
     let buffers = LinearBuffers {
         q: one("q", &buffers.q, attention.len_q(), storage.q)?,
         k: one("k", &buffers.k, attention.len_k(), storage.kv)?,
@@ -72,6 +76,7 @@ fn check_buffers<'a>(plan: &LinearPlan, buffers: LinearBuffers<'a>) -> Result<Li
         out: one("out", &buffers.out, attention.len_out(), storage.out)?,
         projection: optional("projection", &buffers.projection, given, projection)?,
         key_mask: optional("key_mask", &buffers.key_mask, options.key_mask, mask)?,
+        state: optional("state", &buffers.state, has_state, options.len_state(shape))?,
     };
     let named = [
         ("q", Some(&buffers.q), Access::Read),
@@ -79,6 +84,7 @@ fn check_buffers<'a>(plan: &LinearPlan, buffers: LinearBuffers<'a>) -> Result<Li
         ("v", Some(&buffers.v), Access::Read),
         ("projection", buffers.projection.as_ref(), Access::Read),
         ("key_mask", buffers.key_mask.as_ref(), Access::Read),
+        ("state", buffers.state.as_ref(), Access::Both),
         ("out", Some(&buffers.out), Access::Write),
     ];
     check_aliasing(&named, plan.kernels.options().shared_buffers)?;
@@ -139,14 +145,20 @@ impl<'p> Binder<'p> {
     }
 
     fn call(&self) -> Result<Call> {
-        let mut steps = vec![(Stage::Prepare, self.queries()?)];
+        let mut steps = vec![];
+        let some_query = self.plan.attention.shape.q_len > 0;
+        if some_query {
+            steps.push((Stage::Prepare, self.queries()?));
+        }
         if self.plan.attention.shape.kv_len > 0 {
             steps.push((Stage::Prepare, self.keys()?));
             steps.extend(self.later()?.into_iter().map(|step| (Stage::Prepare, step)));
         }
         steps.push((Stage::Main, self.states()?));
         steps.push((Stage::Main, self.scan()?));
-        steps.push((Stage::Main, self.outputs()?));
+        if some_query {
+            steps.push((Stage::Main, self.outputs()?));
+        }
         Ok(Call::new("linear attention", steps))
     }
 
@@ -274,6 +286,7 @@ impl<'p> Binder<'p> {
             .with_some("weights", self.weights.as_ref().map(whole))
             .with_some("decays", self.plan.inner.decays.as_ref().map(whole))
             .with_some("tops", self.tops.as_ref().map(whole))
+            .with_some("state", self.buffers.state.clone())
     }
 
     fn states(&self) -> Result<Step> {
@@ -301,7 +314,7 @@ impl<'p> Binder<'p> {
     fn scan(&self) -> Result<Step> {
         let shape = &self.plan.attention.shape;
         let chunks = LinearOptions::chunks(shape);
-        let width = self.plan.options.len_state(shape) / 4;
+        let width = self.plan.options.len_chunk_state(shape) / 4;
         let tiles = width.div_ceil(LinearVariant::FEATURES);
         let kernel = LinearScanParams {
             tiles: tiles as u32,

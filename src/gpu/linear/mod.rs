@@ -95,6 +95,7 @@ impl LinearPlan {
             weighted: options.weighted(),
             by_column: matches!(options.map, FeatureMap::Softmax) && !options.causal,
             direct: kernels.scalar_tile_kind() == TileKind::Direct,
+            state: options.state,
         };
         let later = map.mode(true, options.causal) == MapMode::Later;
         let second = || -> Result<[Arc<Pipeline>; 2]> {

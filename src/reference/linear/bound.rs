@@ -23,7 +23,7 @@
 //! ```
 //!
 //! the last for the roundings of exponents and of tops. Below e^-85 a weight may be 0 or e^-100. Each product may be flushed to 0, which
-//! costs 2^-126. Then the division and the storage, as for attention. Nothing is promised where the denominator's error reaches
+//! costs 2^-126. A chunk is C keys, or what a step has; where keys come in steps, T counts the chunks of all (`LinearState`). Then the division and the storage, as for attention. Nothing is promised where the denominator's error reaches
 //! it, unless all is exactly 0.
 
 use super::call::{Line, LinearCall};
@@ -59,8 +59,7 @@ pub(super) fn solve(call: &LinearCall<'_>, line: &Line, at: Position) -> LinearR
     let total = |of: fn(&Weight) -> f64| weights.iter().map(of).sum::<f64>();
     let (common, most) = (total(|w| w.common), total(|w| w.most));
     let chunk = LinearOptions::CHUNK;
-    let relative =
-        gamma(q.phi.len() + 2 * weights.len().min(chunk) + 2 * call.shape.kv_len.div_ceil(chunk) + 16);
+    let relative = gamma(q.phi.len() + 2 * weights.len().min(chunk) + 2 * call.chunks() + 16);
     let of_eps = eps * (error_q + size_q * (q.common + worst).exp_m1());
     let flushes = (weights.len() * q.phi.len() + 1) as f64 * 4.0 * TINY * (1.0 + size_q);
     let low = l.abs() - (common + relative * (most + eps * size_q) + of_eps + flushes);
@@ -147,7 +146,7 @@ fn exponent_error(
     x: f64,
     aged: f64,
 ) -> f64 {
-    let chunk_of = |j: usize| (j / LinearOptions::CHUNK).min(line.rises.len() - 1);
+    let chunk_of = |j: usize| call.chunk_of(j);
     let last = if call.options.causal { chunk_of(position as usize) } else { line.rises.len() - 1 };
     let risen = match call.options.decay {
         Some(_) => last - chunk_of(j),

@@ -21,6 +21,8 @@ pub(super) struct LinearCall<'a> {
     key_mask: Option<&'a [bool]>,
     /// ln of the decay per key head, as the kernel has it.
     pub(super) log_decays: Vec<f32>,
+    /// Which chunk of keys each is summed up in, in order: a step begins a chunk.
+    chunk_of: Vec<usize>,
 }
 
 /// The keys of a batch item and key head.
@@ -57,7 +59,23 @@ impl<'a> LinearCall<'a> {
             projection: seeded.or(inputs.projection.map(Cow::Borrowed)),
             key_mask: inputs.key_mask,
             log_decays: options.log_decays(attention.shape.kv_heads),
+            chunk_of: chunks_of(&[attention.shape.kv_len]),
         })
+    }
+
+    /// The same where the keys come in steps, each from the state of those before it.
+    pub(super) fn in_steps(mut self, steps: &[usize]) -> Self {
+        self.chunk_of = chunks_of(steps);
+        self
+    }
+
+    /// The chunk of a key.
+    pub(super) fn chunk_of(&self, j: usize) -> usize {
+        self.chunk_of.get(j).copied().unwrap_or(0)
+    }
+
+    pub(super) fn chunks(&self) -> usize {
+        self.chunk_of.last().map_or(0, |last| last + 1)
     }
 
     pub(super) fn query(&self, at: Position) -> Features {
@@ -97,7 +115,7 @@ impl<'a> LinearCall<'a> {
         let mut features = features.into_iter();
         let keys = (0..self.shape.kv_len).map(|j| if seen(&j) { features.next() } else { None });
         let keys: Vec<_> = keys.collect();
-        Line { rises: rises(&keys), keys, sums, largest_log }
+        Line { rises: rises(&keys, &self.chunk_of), keys, sums, largest_log }
     }
 
     /// y and |x|^2 / (2 sqrt d).
@@ -148,12 +166,14 @@ fn sums(features: &[Features]) -> Vec<Known> {
 }
 
 /// How often the largest weight rises from chunk to chunk, where rounding may make a rise of a tie.
-fn rises(keys: &[Option<Features>]) -> Vec<usize> {
+fn rises(keys: &[Option<Features>], chunk_of: &[usize]) -> Vec<usize> {
     let mut top = f64::NEG_INFINITY;
-    let mut count = 0;
-    let of_chunk = |chunk: &[Option<Features>]| {
+    let (mut count, mut start) = (0, 0);
+    let of_chunk = |chunk: &[usize]| {
         let (mut high, mut low) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
-        for log in chunk.iter().flatten().map(|key| key.log_weight) {
+        let own = keys[start..start + chunk.len()].iter().flatten();
+        start += chunk.len();
+        for log in own.map(|key| key.log_weight) {
             high = f64::max(high, log.value + log.error);
             low = f64::max(low, log.value - log.error);
         }
@@ -163,7 +183,18 @@ fn rises(keys: &[Option<Features>]) -> Vec<usize> {
         top = top.max(low);
         count
     };
-    keys.chunks(LinearOptions::CHUNK).map(of_chunk).collect()
+    chunk_of.chunk_by(|a, b| a == b).map(of_chunk).collect()
+}
+
+/// The chunk of each key, where each step begins one.
+fn chunks_of(steps: &[usize]) -> Vec<usize> {
+    let mut first = 0;
+    let mut list = vec![];
+    for &len in steps {
+        list.extend((0..len).map(|j| first + j / LinearOptions::CHUNK));
+        first += len.div_ceil(LinearOptions::CHUNK);
+    }
+    list
 }
 
 impl LinearCall<'_> {

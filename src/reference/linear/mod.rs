@@ -10,7 +10,7 @@ mod bound;
 mod call;
 mod verify;
 
-pub use verify::verify_linear;
+pub use verify::{verify_linear, verify_linear_steps};
 
 use super::Position;
 use crate::linear::{Features, LinearInputs, LinearOptions};
@@ -20,6 +20,8 @@ use call::{Line, LinearCall};
 use rayon::prelude::*;
 
 /// Linear attention in f64, `[B, H, Lq, dv]`, contiguous whatever the layout.
+///
+/// Whatever [`LinearOptions::state`] says, there is no key before the first.
 ///
 /// Another algorithm than the kernel's: no chunks and no state; a row's weights with all keys that it sees, then two sums. In time
 /// proportional to B H Lq Lk (m + dv), rows in parallel.

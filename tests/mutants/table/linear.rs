@@ -47,6 +47,15 @@ wgpu_attention_testing::mutants! {
     "softmax" {
         "keys are not normalised": "return select(q / z, vec4(0.0), z == vec4(0.0));" => "return q;";
     }
+    "steps" {
+        "a step forgets the sums before it": "    return state[line * (width + 1u) + e];" => "    return vec4(0.0);";
+        "a state forgets its top": "vec4(top, 1.0, 0.0, 0.0)" => "vec4(0.0, 1.0, 0.0, 0.0)";
+        "heads leave one state": "state[line * (width + 1u) + e] = sums;" => "state[e] = sums;";
+        "a state is what a chunk began with": "leave_state(line, params.kernel.width, e, total, top)" => "leave_state(line, params.kernel.width, e, states[((line + 1u) * params.kernel.chunks - 1u) * params.kernel.width + e], top)";
+        "no key weighs 1": "select(end.x, DROPPED, end.y == 0.0)" => "end.x";
+        "a step is not told the top before it": "top_before(line, width * (VALUE_GROUPS + 1u))" => "DROPPED";
+        "the scan begins without a top": "if (CARRIED) { top = top_before_chunk(" => "if (false) { top = top_before_chunk(";
+    }
     "strange" {
         "no value is strange": "return any_lane(lane, any(found));" => "return false;";
     }
