@@ -13,7 +13,7 @@ struct Params {
     rows: u32,              // M
     inner: u32,             // K
     columns: u32,           // N
-    a_at: u32, a_batch: u32, a_row: u32,                        // first element, strides in elements
+    a_at: u32, a_batch: u32, a_row: u32,                        // first element, strides of stored rows in elements
     b_at: u32, b_batch: u32, b_row: u32,
     residual_at: u32, residual_batch: u32, residual_row: u32,
     out_at: u32, out_batch: u32, out_row: u32,
@@ -30,7 +30,8 @@ fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     let work = params.first_work + group.y * groups.x + group.x;
     if (work >= params.end_work) { return; }
     let tile = tile_of(work);
-    multiply(tile, index, params.a_at + tile.batch * params.a_batch + tile.first_row * params.a_row,
+    let a_row = select(1u, params.a_row, A_BY_ROWS);
+    multiply(tile, index, params.a_at + tile.batch * params.a_batch + tile.first_row * a_row,
              params.b_at + tile.batch * params.b_batch);
 }
 

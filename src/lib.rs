@@ -157,7 +157,7 @@ pub use score::{
     Temperature, Term, TermTensor,
 };
 pub use shape::{
-    Activation, AddShape, AttentionShape, ClipShape, Combine, CrossEntropyShape, EmbedShape,
+    AOrder, Activation, AddShape, AttentionShape, ClipShape, Combine, CrossEntropyShape, EmbedShape,
     FeedForwardShape, LossGradient, MatmulShape, NormKind, NormShape, OptimizerRule, OptimizerShape,
     OptimizerStep, RotaryPairs, RotaryShape, RowStrides, SoftmaxShape, WeightOrder, rotary_tables,
     sinusoidal_positions,

@@ -159,7 +159,7 @@ mod rows;
 pub use activation::Activation;
 pub use cross_entropy::{CrossEntropyShape, LossGradient};
 pub use feed_forward::FeedForwardShape;
-pub use matmul::{Combine, MatmulShape, RowStrides, WeightOrder};
+pub use matmul::{AOrder, Combine, MatmulShape, RowStrides, WeightOrder};
 pub use optimizer::{ClipShape, OptimizerRule, OptimizerShape, OptimizerStep};
 pub use rotary::{RotaryPairs, RotaryShape, rotary_tables};
 pub use rows::{AddShape, EmbedShape, NormKind, NormShape, SoftmaxShape, sinusoidal_positions};

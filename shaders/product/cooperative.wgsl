@@ -8,7 +8,7 @@ const SIDE = select(2u, 4u, WIDE) * MATRIX;         // rows, and columns, of a s
 const SUBGROUPS = LANES / SUBGROUP;
 const PATCH = MATRIX * MATRIX;                      // of a subgroup in `patches`
 
-var<workgroup> staged_a: array<f16, ROWS * A_PITCH>;
+var<workgroup> staged_a: array<f16, A_LEN>;         // as A lies: ROWS x A_PITCH, or DEPTH x A_PITCH
 var<workgroup> staged_b: array<f16, B_LEN>;         // as B lies: DEPTH x B_PITCH, or COLUMNS x B_PITCH
 var<workgroup> patches: array<f32, SUBGROUPS * PATCH>;
 
@@ -49,11 +49,12 @@ fn multiply(tile: Tile, index: u32, a_at: u32, b_at: u32) {
 
 // Of MATRIX k, from `k` of the chunk on.
 fn add_products(row: u32, column: u32, k: u32) {
-    let from_a = row * A_PITCH + k;
+    let from_a = select(k * A_PITCH + row, row * A_PITCH + k, A_BY_ROWS);
+    let next_a = select(MATRIX, MATRIX * A_PITCH, A_BY_ROWS);
     let from_b = select(column * B_PITCH + k, k * B_PITCH + column, B_IN_OUT);
     let next_b = select(MATRIX * B_PITCH, MATRIX, B_IN_OUT);
-    let a0 = coopLoadT<mat_a>(&staged_a[from_a], A_PITCH);
-    let a1 = coopLoadT<mat_a>(&staged_a[from_a + MATRIX * A_PITCH], A_PITCH);
+    let a0 = matrix_of_a(from_a);
+    let a1 = matrix_of_a(from_a + next_a);
     let b0 = matrix_of_b(from_b);
     let b1 = matrix_of_b(from_b + next_b);
     c00 = coopMultiplyAdd(a0, b0, c00);
@@ -61,8 +62,8 @@ fn add_products(row: u32, column: u32, k: u32) {
     c10 = coopMultiplyAdd(a1, b0, c10);
     c11 = coopMultiplyAdd(a1, b1, c11);
     if (WIDE) {
-        let a2 = coopLoadT<mat_a>(&staged_a[from_a + 2u * MATRIX * A_PITCH], A_PITCH);
-        let a3 = coopLoadT<mat_a>(&staged_a[from_a + 3u * MATRIX * A_PITCH], A_PITCH);
+        let a2 = matrix_of_a(from_a + 2u * next_a);
+        let a3 = matrix_of_a(from_a + 3u * next_a);
         let b2 = matrix_of_b(from_b + 2u * next_b);
         let b3 = matrix_of_b(from_b + 3u * next_b);
         c02 = coopMultiplyAdd(a0, b2, c02);
@@ -80,6 +81,12 @@ fn add_products(row: u32, column: u32, k: u32) {
     }
 }
 
+// Column-major, where a column of A, one k, lies as a row.
+fn matrix_of_a(at: u32) -> mat_a {
+    if (A_BY_ROWS) { return coopLoadT<mat_a>(&staged_a[at], A_PITCH); }
+    return coopLoad<mat_a>(&staged_a[at], A_PITCH);
+}
+
 // Column-major, where a column of B lies as a row of k.
 fn matrix_of_b(at: u32) -> mat_b {
     if (B_IN_OUT) { return coopLoadT<mat_b>(&staged_b[at], B_PITCH); }
@@ -90,13 +97,23 @@ fn matrix_of_b(at: u32) -> mat_b {
 
 fn stage_a(tile: Tile, index: u32, a_at: u32, first_k: u32) {
     for (var e = index; e < ROWS * DEPTH / 4u; e += LANES) {
-        let r = e / (DEPTH / 4u);
-        let k = 4u * (e % (DEPTH / 4u));
         var x = vec4(0.0);
-        if (tile.first_row + r < params.rows && first_k + k < params.inner) {
-            x = load_a(a_at + r * params.a_row + first_k + k, params.inner - first_k - k);
+        var to = 0u;
+        if (A_BY_ROWS) {
+            let r = e / (DEPTH / 4u);
+            let k = 4u * (e % (DEPTH / 4u));
+            if (tile.first_row + r < params.rows && first_k + k < params.inner) {
+                x = load_a(a_at + r * params.a_row + first_k + k, params.inner - first_k - k);
+            }
+            to = r * A_PITCH + k;
+        } else {
+            let k = e / (ROWS / 4u);
+            let r = 4u * (e % (ROWS / 4u));
+            if (tile.first_row + r < params.rows && first_k + k < params.inner) {
+                x = load_a(a_at + (first_k + k) * params.a_row + r, params.rows - tile.first_row - r);
+            }
+            to = k * A_PITCH + r;
         }
-        let to = r * A_PITCH + k;
         staged_a[to] = f16(x.x);
         staged_a[to + 1u] = f16(x.y);
         staged_a[to + 2u] = f16(x.z);

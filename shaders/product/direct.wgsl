@@ -1,7 +1,7 @@
 // Each lane works alone, without workgroup memory and barriers: what a CPU wants, where both are dear.
 //
 // A CPU runs the lanes of a workgroup as the elements of its vectors. Lanes differ in their rows only, so that every load
-// of B has one address for all lanes. A lane holds 4 rows (index + n LANES) by all columns of the tile, and walks k in
+// of B has one address for all lanes. A lane holds 4 rows (index + n LANES, or neighbours where A is stored [inner, rows]) by all columns of the tile, and walks k in
 // chunks of 4 CHUNK: it reads its part of A once a chunk, then takes 16 columns at a time. Its parts of A and C are arrays
 // that loops index, by the same index in all lanes: memory, but a CPU's nearest.
 
@@ -17,9 +17,7 @@ fn multiply(tile: Tile, index: u32, a_at: u32, b_at: u32) {
     for (var k = 0u; k < params.inner; k += 4u * CHUNK) {
         let chunk = min(CHUNK, (params.inner - k + 3u) / 4u);
         for (var g = 0u; g < chunk; g++) {
-            own_a[g] = transpose(mat4x4(of_a(tile, a_at, index, k + 4u * g), of_a(tile, a_at, index + LANES, k + 4u * g),
-                                        of_a(tile, a_at, index + 2u * LANES, k + 4u * g),
-                                        of_a(tile, a_at, index + 3u * LANES, k + 4u * g)));
+            own_a[g] = of_rows(tile, a_at, index, k + 4u * g);
         }
         for (var c = 0u; c < groups; c += 4u) {
             var c0 = own_c[c];
@@ -43,11 +41,30 @@ fn multiply(tile: Tile, index: u32, a_at: u32, b_at: u32) {
     for (var g = 0u; g < groups; g++) {
         let rows = transpose(own_c[g]);
         let column = tile.first_column + 4u * g;
-        write_row(tile, index, column, rows[0]);
-        write_row(tile, index + LANES, column, rows[1]);
-        write_row(tile, index + 2u * LANES, column, rows[2]);
-        write_row(tile, index + 3u * LANES, column, rows[3]);
+        write_row(tile, own_row(index, 0u), column, rows[0]);
+        write_row(tile, own_row(index, 1u), column, rows[1]);
+        write_row(tile, own_row(index, 2u), column, rows[2]);
+        write_row(tile, own_row(index, 3u), column, rows[3]);
     }
+}
+
+// Row n of the lane.
+fn own_row(index: u32, n: u32) -> u32 { return select(4u * index + n, index + n * LANES, A_BY_ROWS); }
+
+// 4 k (as columns) of the lane's rows of A.
+fn of_rows(tile: Tile, a_at: u32, index: u32, k: u32) -> mat4x4<f32> {
+    if (A_BY_ROWS) {
+        return transpose(mat4x4(of_a(tile, a_at, index, k), of_a(tile, a_at, index + LANES, k),
+                                of_a(tile, a_at, index + 2u * LANES, k), of_a(tile, a_at, index + 3u * LANES, k)));
+    }
+    return mat4x4(rows_of_a(tile, a_at, 4u * index, k), rows_of_a(tile, a_at, 4u * index, k + 1u),
+                  rows_of_a(tile, a_at, 4u * index, k + 2u), rows_of_a(tile, a_at, 4u * index, k + 3u));
+}
+
+// One k of 4 rows of A; 0 past the last k, and of rows that are not there.
+fn rows_of_a(tile: Tile, a_at: u32, r: u32, k: u32) -> vec4<f32> {
+    if (tile.first_row + r >= params.rows || k >= params.inner) { return vec4(0.0); }
+    return load_a(a_at + k * params.a_row + r, params.rows - tile.first_row - r);
 }
 
 // 4 k of a row of A; 0 past the last k, and of rows that are not there.

@@ -3,7 +3,7 @@
 // A workgroup walks k in chunks of 4 CHUNK. A lane holds 4 or 8 (TALL) rows (lane.r + n LANES_R) by 1 or 2 (WIDE) groups
 // of 4 columns (groups lane.c and lane.c + LANES_C): quads of 4 rows by 4 columns, in named vectors, since an array
 // indexed by a loop leaves the registers. Everything is staged as vectors of 4: A along k; B along n where it is stored
-// [in, out], along k where it is stored [out, in]. A lane then reads 4 vectors of A and 4 of B for 64 multiplications, and
+// [in, out], along k where it is stored [out, in]. An A that is stored [inner, rows] is transposed on the way, 4 by 4. A lane then reads 4 vectors of A and 4 of B for 64 multiplications, and
 // neither needs transposing. Odd pitches, and columns dealt out so that neighbouring lanes read neighbouring rows, keep
 // workgroup memory free of bank conflicts.
 
@@ -69,6 +69,10 @@ fn dot_add(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
 // --- staging: workgroup memory filled by all lanes together; what lies outside is 0 ---
 
 fn stage_a(tile: Tile, lane: Lane, a_at: u32, first_k: u32) {
+    if (!A_BY_ROWS) {
+        stage_transposed(tile, lane, a_at, first_k);
+        return;
+    }
     for (var e = lane.index; e < ROWS * CHUNK; e += LANES) {
         let r = e / CHUNK;
         let k = first_k + 4u * (e % CHUNK);
@@ -78,6 +82,27 @@ fn stage_a(tile: Tile, lane: Lane, a_at: u32, first_k: u32) {
         }
         arena[r * A_PITCH + e % CHUNK] = value;
     }
+}
+
+// 4 k by 4 rows at a time; neighbouring lanes read neighbouring rows.
+fn stage_transposed(tile: Tile, lane: Lane, a_at: u32, first_k: u32) {
+    for (var e = lane.index; e < ROWS / 4u * CHUNK; e += LANES) {
+        let r = 4u * (e % (ROWS / 4u));
+        let g = e / (ROWS / 4u);
+        let k = first_k + 4u * g;
+        let rows = transpose(mat4x4(rows_of_a(tile, a_at, r, k), rows_of_a(tile, a_at, r, k + 1u),
+                                    rows_of_a(tile, a_at, r, k + 2u), rows_of_a(tile, a_at, r, k + 3u)));
+        arena[r * A_PITCH + g] = rows[0];
+        arena[(r + 1u) * A_PITCH + g] = rows[1];
+        arena[(r + 2u) * A_PITCH + g] = rows[2];
+        arena[(r + 3u) * A_PITCH + g] = rows[3];
+    }
+}
+
+// One k of 4 rows.
+fn rows_of_a(tile: Tile, a_at: u32, r: u32, k: u32) -> vec4<f32> {
+    if (tile.first_row + r >= params.rows || k >= params.inner) { return vec4(0.0); }
+    return load_a(a_at + k * params.a_row + r, params.rows - tile.first_row - r);
 }
 
 fn stage_b(tile: Tile, lane: Lane, b_at: u32, first_k: u32) {

@@ -78,6 +78,16 @@ pub enum WeightOrder {
     OutIn,
 }
 
+/// How A, of `rows` by `inner`, lies in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum AOrder {
+    /// `[rows, inner]`: A itself, as in the formula.
+    #[default]
+    RowsInner,
+    /// `[inner, rows]`: A transposed, as in the gradient of a weight, x^T dy.
+    InnerRows,
+}
+
 /// What happens to act(A B + bias) at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Combine {
@@ -122,6 +132,8 @@ pub struct MatmulShape {
     pub inner: usize,
     /// Columns of B and of C, N.
     pub columns: usize,
+    /// How A lies.
+    pub a_order: AOrder,
     /// How B lies.
     pub weights: WeightOrder,
     /// Whether a vector `[columns]` is added to every row.
@@ -136,7 +148,7 @@ pub struct MatmulShape {
     pub weight: ElementType,
     /// Storage of C and of the residual.
     pub output: ElementType,
-    /// Where A's rows lie; `None` is contiguous.
+    /// Where A's stored rows lie (`rows` rows, or `inner` with [`AOrder::InnerRows`]); `None` is contiguous.
     pub a_strides: Option<RowStrides>,
     /// Where B's stored rows lie (`inner` rows, or `columns` with [`WeightOrder::OutIn`]); `None` is contiguous. A batch
     /// stride of 0 shares one B.
@@ -155,6 +167,7 @@ impl MatmulShape {
             rows,
             inner,
             columns,
+            a_order: AOrder::RowsInner,
             weights: WeightOrder::InOut,
             bias: false,
             activation: None,
@@ -172,6 +185,8 @@ impl MatmulShape {
     setters! {
         /// Sets the number of products.
         batch: usize,
+        /// Sets how A lies.
+        a_order: AOrder,
         /// Sets how B lies.
         weights: WeightOrder,
         /// Sets whether a bias is added.
@@ -197,7 +212,7 @@ impl MatmulShape {
         self.input(element).weight(element).output(element)
     }
 
-    /// Sets where A's rows lie.
+    /// Sets where A's stored rows lie.
     pub fn a_strides(mut self, strides: RowStrides) -> Self {
         self.a_strides = Some(strides);
         self
@@ -223,7 +238,8 @@ impl MatmulShape {
 
     /// Strides of A, resolved.
     pub fn strides_of_a(&self) -> RowStrides {
-        self.a_strides.unwrap_or(RowStrides::contiguous(self.rows, self.inner))
+        let [rows, width] = self.a_sizes();
+        self.a_strides.unwrap_or(RowStrides::contiguous(rows, width))
     }
 
     /// Strides of B, resolved.
@@ -242,6 +258,14 @@ impl MatmulShape {
         self.out_strides.unwrap_or(RowStrides::contiguous(self.rows, self.columns))
     }
 
+    /// Stored rows of A and their length.
+    pub(crate) fn a_sizes(&self) -> [usize; 2] {
+        match self.a_order {
+            AOrder::RowsInner => [self.rows, self.inner],
+            AOrder::InnerRows => [self.inner, self.rows],
+        }
+    }
+
     /// Stored rows of B and their length.
     pub(crate) fn b_sizes(&self) -> [usize; 2] {
         match self.weights {
@@ -252,7 +276,8 @@ impl MatmulShape {
 
     /// Elements from the start of A to the end of its last row.
     pub fn len_a(&self) -> usize {
-        self.strides_of_a().extent(self.batch, self.rows, self.inner)
+        let [rows, width] = self.a_sizes();
+        self.strides_of_a().extent(self.batch, rows, width)
     }
 
     /// Elements from the start of B to the end of its last row.
@@ -310,8 +335,8 @@ impl MatmulShape {
             let need = format!("f32 where out is read back ({:?})", self.combine);
             return Err(Error::argument("output", need, self.output));
         }
-        let [b_rows, b_width] = self.b_sizes();
-        self.strides_of_a().check("a_strides", self.batch, self.rows, self.inner)?;
+        let ([a_rows, a_width], [b_rows, b_width]) = (self.a_sizes(), self.b_sizes());
+        self.strides_of_a().check("a_strides", self.batch, a_rows, a_width)?;
         self.strides_of_b().check("b_strides", self.batch, b_rows, b_width)?;
         self.strides_of_residual().check("residual_strides", self.batch, self.rows, self.columns)?;
         self.strides_of_out().check_separate("out_strides", self.batch, self.rows, self.columns)

@@ -1,13 +1,15 @@
 //! Variants of `matmul.wgsl`.
 
 use super::{CooperativeProduct, Header, MatmulTile, Matrices, Shader, tensor};
-use crate::{Activation, Combine, ElementType, MatmulShape, WeightOrder};
+use crate::{AOrder, Activation, Combine, ElementType, MatmulShape, WeightOrder};
 
 /// All that tells one matrix product's shader from another. Sizes are parameters, not constants: one shader serves all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MatmulVariant {
     /// Sizes of a workgroup.
     pub tile: MatmulTile,
+    /// How A lies.
+    pub a_order: AOrder,
     /// How B lies.
     pub weights: WeightOrder,
     /// Storage of A.
@@ -16,7 +18,7 @@ pub struct MatmulVariant {
     pub weight: ElementType,
     /// Storage of C and of the residual.
     pub output: ElementType,
-    /// Every row of A begins at a multiple of 4 elements and is one long.
+    /// Every stored row of A begins at a multiple of 4 elements and is one long.
     pub aligned_a: bool,
     /// So does every stored row of B.
     pub aligned_b: bool,
@@ -37,11 +39,12 @@ impl MatmulVariant {
     pub fn of(shape: &MatmulShape, tile: MatmulTile) -> Self {
         Self {
             tile,
+            a_order: shape.a_order,
             weights: shape.weights,
             input: shape.input,
             weight: shape.weight,
             output: shape.output,
-            aligned_a: shape.strides_of_a().is_aligned(shape.inner),
+            aligned_a: shape.strides_of_a().is_aligned(shape.a_sizes()[1]),
             aligned_b: shape.strides_of_b().is_aligned(shape.b_sizes()[1]),
             // Without a residual the provider is not called: one text for all.
             aligned_residual: shape.combine != Combine::Add
@@ -57,7 +60,7 @@ impl MatmulVariant {
     pub fn shader(&self) -> Shader {
         let header = self
             .tile
-            .constants(Header::default(), self.weights)
+            .constants(Header::default(), self.a_order, self.weights)
             .u32s(&[
                 ("ROWS", self.tile.rows()),
                 ("COLUMNS", self.tile.columns()),
@@ -70,10 +73,11 @@ impl MatmulVariant {
             ])
             .u32s(&activation_constants(self.activation))
             .bools(&[
+                ("A_BY_ROWS", self.a_order == AOrder::RowsInner),
                 ("B_IN_OUT", self.weights == WeightOrder::InOut),
                 ("HAS_BIAS", self.bias),
                 // An aligned row of A is a multiple of 4 long.
-                ("WHOLE_K", self.aligned_a),
+                ("WHOLE_K", self.a_order == AOrder::RowsInner && self.aligned_a),
             ]);
         let files = [
             include_str!("../../shaders/matmul.wgsl"),
@@ -95,6 +99,7 @@ impl MatmulVariant {
         let mut label = format!("matmul {}x{}->{} {}", self.input, self.weight, self.output, self.tile);
         let activation = self.activation.map(Activation::name).unwrap_or_default();
         let flags = [
+            (self.a_order == AOrder::InnerRows, "inner-rows"),
             (self.weights == WeightOrder::OutIn, "out-in"),
             (!self.aligned_a, "unaligned-a"),
             (!self.aligned_b, "unaligned-b"),
@@ -131,6 +136,10 @@ impl MatmulVariant {
                 list.push(Self::of(&mixed(odd).combine(Add), MatmulTile::SMALL));
             }
         }
+        for tile in [MatmulTile::LARGE, MatmulTile::SMALL, MatmulTile::DIRECT] {
+            list.push(Self::of(&aligned.a_order(AOrder::InnerRows), tile));
+            list.push(Self::of(&odd.a_order(AOrder::InnerRows).weights(WeightOrder::OutIn), tile));
+        }
         for weights in [WeightOrder::InOut, WeightOrder::OutIn] {
             list.push(Self::of(&aligned.weights(weights), MatmulTile::DIRECT));
             list.push(Self::of(&odd.weights(weights).combine(Add), MatmulTile::DIRECT));
@@ -140,6 +149,8 @@ impl MatmulVariant {
                 let halves = |shape: MatmulShape| shape.weights(weights).elements(F16);
                 list.push(Self::of(&halves(aligned), MatmulTile::Cooperative(tile)));
                 list.push(Self::of(&halves(odd).combine(Add), MatmulTile::Cooperative(tile)));
+                let transposed = halves(if wide { odd } else { aligned }).a_order(AOrder::InnerRows);
+                list.push(Self::of(&transposed, MatmulTile::Cooperative(tile)));
             }
         }
         for (activation, combine) in [

@@ -2,7 +2,7 @@
 
 use super::limits::check_powers;
 use super::{Header, Matrices, TileKind, TileLimits};
-use crate::{Error, KernelPath, MatmulShape, Result, WeightOrder};
+use crate::{AOrder, Error, KernelPath, MatmulShape, Result, WeightOrder};
 use std::fmt;
 
 /// The sizes of a workgroup of `matmul.wgsl`.
@@ -157,7 +157,7 @@ impl MatmulTile {
         Ok(())
     }
 
-    /// Bytes of workgroup memory, for B of either order.
+    /// Bytes of workgroup memory, for A and B of either order.
     pub fn workgroup_bytes(&self) -> usize {
         match self {
             Self::Staged(tile) => 16 * tile.arena(WeightOrder::InOut).max(tile.arena(WeightOrder::OutIn)),
@@ -186,13 +186,13 @@ impl MatmulTile {
         }
     }
 
-    pub(super) fn constants(&self, header: Header, weights: WeightOrder) -> Header {
+    pub(super) fn constants(&self, header: Header, a_order: AOrder, weights: WeightOrder) -> Header {
         match self {
             Self::Staged(tile) => tile.constants(header, weights),
             Self::Direct(tile) => {
                 header.u32s(&[("COLUMN_GROUPS", 4 * tile.columns_16), ("CHUNK", tile.chunk)])
             }
-            Self::Cooperative(tile) => tile.constants(header, weights),
+            Self::Cooperative(tile) => tile.constants(header, a_order, weights),
         }
     }
 }
@@ -261,6 +261,15 @@ impl CooperativeProduct {
         self.matrices.size * if self.wide { 4 } else { 2 }
     }
 
+    /// Elements between rows of A as it is staged, and their number.
+    const fn a_rows(&self, order: AOrder) -> (usize, usize) {
+        let rows = self.side() * self.subgroups_r;
+        match order {
+            AOrder::RowsInner => (Self::DEPTH + Self::PAD, rows),
+            AOrder::InnerRows => (rows + Self::PAD, Self::DEPTH),
+        }
+    }
+
     /// Elements between rows of B as it is staged, and their number.
     const fn b_rows(&self, weights: WeightOrder) -> (usize, usize) {
         let columns = self.side() * self.subgroups_c;
@@ -271,23 +280,23 @@ impl CooperativeProduct {
     }
 
     fn workgroup_bytes(&self) -> usize {
-        let of_b = |weights| {
-            let (pitch, rows) = self.b_rows(weights);
-            pitch * rows
-        };
-        let of_a = self.side() * self.subgroups_r * (Self::DEPTH + Self::PAD);
+        let elements = |(pitch, rows)| pitch * rows;
+        let of_a = [AOrder::RowsInner, AOrder::InnerRows].map(|order| elements(self.a_rows(order)));
+        let of_b = [WeightOrder::InOut, WeightOrder::OutIn].map(|order| elements(self.b_rows(order)));
         let patches = self.subgroups_r * self.subgroups_c * self.matrices.size.pow(2);
-        2 * (of_a + of_b(WeightOrder::InOut).max(of_b(WeightOrder::OutIn))) + 4 * patches
+        2 * (of_a[0].max(of_a[1]) + of_b[0].max(of_b[1])) + 4 * patches
     }
 
-    fn constants(&self, header: Header, weights: WeightOrder) -> Header {
+    fn constants(&self, header: Header, a_order: AOrder, weights: WeightOrder) -> Header {
+        let (a_pitch, a_rows) = self.a_rows(a_order);
         let (b_pitch, b_rows) = self.b_rows(weights);
         self.matrices
             .declared(header)
             .u32s(&[
                 ("SUBGROUPS_C", self.subgroups_c),
                 ("DEPTH", Self::DEPTH),
-                ("A_PITCH", Self::DEPTH + Self::PAD),
+                ("A_PITCH", a_pitch),
+                ("A_LEN", a_pitch * a_rows),
                 ("B_PITCH", b_pitch),
                 ("B_LEN", b_pitch * b_rows),
             ])

@@ -1,11 +1,11 @@
 //! The matrix product and the feed-forward layer in cooperative matrices.
 
 use crate::harness::{cooperative, gpu};
-use crate::matmul::{apart, bound, gather, ones};
+use crate::matmul::{apart, bound, gather, ones, transposed_alike};
 use crate::{Checked, feed_forward};
 use wgpu_attention::wgsl::{CooperativeProduct, MatmulTile, Matrices};
 use wgpu_attention::{
-    Activation, Combine, ElementType, FeedForwardShape, KernelPath, Kernels, MatmulShape, Options,
+    AOrder, Activation, Combine, ElementType, FeedForwardShape, KernelPath, Kernels, MatmulShape, Options,
     RowStrides, WeightOrder,
 };
 
@@ -34,6 +34,10 @@ pub(crate) fn selection(kernels: &Kernels) -> Checked {
             ones(kernels, &halves(70, 68, 132).weights(weights), tile)?;
             gather(kernels, &halves(70, 68, 132).weights(weights).batch(2), tile)?;
             bound(kernels, &apart(halves(33, 37, 36).weights(weights)), tile)?;
+            let transposed = |shape: MatmulShape| shape.weights(weights).a_order(AOrder::InnerRows);
+            ones(kernels, &transposed(halves(70, 68, 132)), tile)?;
+            gather(kernels, &transposed(halves(70, 68, 132)).batch(2), tile)?;
+            bound(kernels, &apart(transposed(halves(33, 37, 36))), tile)?;
         }
     }
     Ok(())
@@ -57,6 +61,9 @@ fn every_size_is_within_the_bound() {
                 let shape = halves(size, second, third).weights(*weights);
                 worst = worst.max(bound(&kernels, &shape, tile).unwrap());
                 ones(&kernels, &shape, tile).unwrap();
+                let transposed = shape.a_order(AOrder::InnerRows);
+                worst = worst.max(bound(&kernels, &transposed, tile).unwrap());
+                ones(&kernels, &transposed, tile).unwrap();
             }
         }
     }
@@ -75,6 +82,15 @@ fn ends_and_strides_are_those_of_the_scalar_path() {
     }
     for output in [F16, Bf16] {
         bound(&kernels, &halves(5, 7, 9).output(output).combine(Combine::Add), tile).unwrap();
+    }
+}
+
+#[test]
+fn a_transposed_gives_the_bits_of_a() {
+    let kernels = cooperative();
+    for tile in [tiles(&kernels)[1], tiles(&kernels)[2]] {
+        transposed_alike(&kernels, &halves(70, 68, 36).batch(2), tile).unwrap();
+        transposed_alike(&kernels, &halves(33, 37, 35), tile).unwrap();
     }
 }
 

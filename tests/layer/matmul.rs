@@ -3,13 +3,20 @@ use crate::harness::{Guarded, Rows, gpu, kernels, normal, rounded, run};
 use wgpu_attention::reference::layer::{Bounded, MatmulInputs, activation as activation_of, matmul};
 use wgpu_attention::wgsl::{MatmulTile, StagedProduct};
 use wgpu_attention::{
-    Activation, Combine, ElementType, Error, Kernels, MatmulBuffers, MatmulShape, Options, RowStrides,
-    WeightOrder,
+    AOrder, Activation, Combine, ElementType, Error, Kernels, MatmulBuffers, MatmulShape, Options,
+    RowStrides, WeightOrder,
 };
 
 use ElementType::{Bf16, F16, F32};
 
 const ORDERS: [WeightOrder; 2] = [WeightOrder::InOut, WeightOrder::OutIn];
+/// Of A and B.
+const BOTH: [(AOrder, WeightOrder); 4] = [
+    (AOrder::RowsInner, WeightOrder::InOut),
+    (AOrder::RowsInner, WeightOrder::OutIn),
+    (AOrder::InnerRows, WeightOrder::InOut),
+    (AOrder::InnerRows, WeightOrder::OutIn),
+];
 const TILES: [MatmulTile; 4] = [MatmulTile::SMALL, MatmulTile::MEDIUM, MatmulTile::LARGE, MatmulTile::DIRECT];
 
 /// The contiguous tensors of a product.
@@ -41,26 +48,29 @@ fn sizes(shape: &MatmulShape) -> [usize; 3] {
 
 fn rows_of(shape: &MatmulShape) -> [Rows; 4] {
     let MatmulShape { batch, rows, inner, columns, .. } = *shape;
+    let (a_rows, a_width) = if shape.a_order == AOrder::RowsInner { (rows, inner) } else { (inner, rows) };
     let (b_rows, b_width) =
         if shape.weights == WeightOrder::InOut { (inner, columns) } else { (columns, inner) };
     let b = shape.strides_of_b();
     let b_batch = if b.batch == 0 { 1 } else { batch };
     [
-        Rows { strides: shape.strides_of_a(), batch, rows, width: inner },
+        Rows { strides: shape.strides_of_a(), batch, rows: a_rows, width: a_width },
         Rows { strides: b, batch: b_batch, rows: b_rows, width: b_width },
         Rows { strides: shape.strides_of_residual(), batch, rows, width: columns },
         Rows { strides: shape.strides_of_out(), batch, rows, width: columns },
     ]
 }
 
-/// Two batch items, with gaps between them in B and in C: what reads past k, or writes past the last row, meets poison.
+/// Two batch items, with gaps between them in A, in B and in C: what reads past k, or writes past the last row, meets poison.
 pub(crate) fn apart(shape: MatmulShape) -> MatmulShape {
     let gap =
         |strides: RowStrides, rows: usize| RowStrides::new(strides.row * (rows as isize + 9), strides.row);
     let shape = shape.batch(2).bias(true);
+    let a_rows = if shape.a_order == AOrder::RowsInner { shape.rows } else { shape.inner };
+    let a = gap(shape.strides_of_a(), a_rows);
     let b_rows = if shape.weights == WeightOrder::InOut { shape.inner } else { shape.columns };
     let b = gap(shape.strides_of_b(), b_rows);
-    shape.b_strides(b).out_strides(gap(shape.strides_of_out(), shape.rows))
+    shape.a_strides(a).b_strides(b).out_strides(gap(shape.strides_of_out(), shape.rows))
 }
 
 /// Runs a product; the result is contiguous.
@@ -132,7 +142,14 @@ pub(crate) fn gather(kernels: &Kernels, shape: &MatmulShape, tile: MatmulTile) -
     // Small integers, exact in every type; neighbours in all directions differ.
     let value = |n: usize| (n * 37 % 251) as f64;
     let mut a = vec![0.0; a_len];
-    (0..batch * rows).for_each(|n| a[n * inner + chosen(n)] = 1.0);
+    (0..batch * rows).for_each(|n| {
+        let (item, row) = (n / rows * rows * inner, n % rows);
+        a[item
+            + match shape.a_order {
+                AOrder::RowsInner => row * inner + chosen(n),
+                AOrder::InnerRows => chosen(n) * rows + row,
+            }] = 1.0;
+    });
     let data = Data { a, b: (0..b_len).map(value).collect(), bias: vec![], other: vec![0.0; out_len] };
     let got = product(kernels, shape, tile, &data, 1)?;
     for (n, &got) in got.iter().enumerate() {
@@ -170,6 +187,44 @@ fn one_by_one(kernels: &Kernels) -> Checked {
     Ok(())
 }
 
+/// A that is stored [inner, rows]: the same bits as A itself gives, whatever the tile.
+pub(crate) fn transposed_alike(kernels: &Kernels, shape: &MatmulShape, tile: MatmulTile) -> Checked {
+    let data = Data::normal(shape, 11);
+    let plain = product(kernels, shape, tile, &data, 1)?;
+    let (rows, inner) = (shape.rows, shape.inner);
+    let a = (0..data.a.len()).map(|n| {
+        let (item, k, row) = (n / (rows * inner), n / rows % inner, n % rows);
+        data.a[(item * rows + row) * inner + k]
+    });
+    let a = a.collect();
+    let got = product(kernels, &shape.a_order(AOrder::InnerRows), tile, &Data { a, ..data }, 1)?;
+    match got.iter().zip(&plain).position(|(a, b)| a.to_bits() != b.to_bits()) {
+        Some(n) => Err(format!("element {n}: {} and not {}: {shape:?} {tile:?}", got[n], plain[n])),
+        None => Ok(()),
+    }
+}
+
+/// Of A stored [inner, rows], for the mutants.
+fn transposed_selection(kernels: &Kernels) -> Checked {
+    for (weights, tile) in ORDERS.into_iter().cycle().zip(TILES) {
+        let shape = MatmulShape::new(70, 68, 132).a_order(AOrder::InnerRows).weights(weights);
+        ones(kernels, &shape, tile)?;
+        gather(kernels, &shape.batch(2), tile)?;
+        let odd = MatmulShape::new(33, 37, 35).a_order(AOrder::InnerRows).weights(weights);
+        bound(kernels, &apart(odd), tile)?;
+        gather(kernels, &odd.batch(2).elements(F16), tile)?;
+    }
+    // K that is no multiple of 4 beside rows that are.
+    bound(
+        kernels,
+        &apart(MatmulShape::new(36, 37, 36))
+            .a_strides(RowStrides::new(52 * 39, 52))
+            .a_order(AOrder::InnerRows),
+        MatmulTile::DIRECT,
+    )?;
+    transposed_alike(kernels, &MatmulShape::new(40, 24, 36).batch(2), MatmulTile::SMALL)
+}
+
 /// A selection for the mutants, of every part of the kernel.
 pub(crate) fn selection(kernels: &Kernels) -> Checked {
     for weights in ORDERS {
@@ -192,6 +247,7 @@ pub(crate) fn selection(kernels: &Kernels) -> Checked {
             MatmulTile::SMALL,
         )?;
     }
+    transposed_selection(kernels)?;
     // Several panels of row tiles.
     gather(kernels, &MatmulShape::new(32 * 17 + 1, 4, 68), MatmulTile::SMALL)?;
     let padded = |width: isize| RowStrides::new(40 * (width + 4), width + 4);
@@ -235,9 +291,10 @@ fn every_size_is_within_the_bound() {
     for (n, &size) in edges.iter().enumerate() {
         // Each size once in each place, beside others of all kinds.
         let [second, third] = [edges[(n + 5) % edges.len()], edges[(n + 11) % edges.len()]];
-        for weights in ORDERS {
+        for (a_order, weights) in BOTH {
             for tile in TILES {
-                let shape = MatmulShape::new(size, second, third).weights(weights).bias(n % 2 == 0);
+                let shape = MatmulShape::new(size, second, third).a_order(a_order).weights(weights);
+                let shape = shape.bias(n % 2 == 0);
                 worst = worst.max(bound(kernels(), &shape, tile).unwrap());
                 ones(kernels(), &shape.bias(false), tile).unwrap();
             }
@@ -251,13 +308,26 @@ fn every_element_type_is_within_the_bound() {
     for input in [F32, F16, Bf16] {
         for weight in [F32, F16, Bf16] {
             for output in [F32, F16, Bf16] {
-                for (rows, inner, columns) in [(33, 40, 36), (5, 7, 3)] {
-                    let shape = MatmulShape::new(rows, inner, columns).batch(2).bias(true);
+                for (rows, inner, columns, a_order) in [
+                    (36, 40, 36, AOrder::InnerRows),
+                    (33, 40, 36, AOrder::RowsInner),
+                    (5, 7, 3, AOrder::InnerRows),
+                    (5, 7, 3, AOrder::RowsInner),
+                ] {
+                    let shape = MatmulShape::new(rows, inner, columns).a_order(a_order).batch(2).bias(true);
                     let shape = shape.input(input).weight(weight).output(output).combine(Combine::Add);
                     bound(kernels(), &shape, MatmulTile::SMALL).unwrap();
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_transposed_gives_the_bits_of_a() {
+    for tile in TILES {
+        transposed_alike(kernels(), &MatmulShape::new(70, 68, 132).batch(2), tile).unwrap();
+        transposed_alike(kernels(), &MatmulShape::new(33, 37, 35), tile).unwrap();
     }
 }
 
@@ -330,6 +400,7 @@ fn bad_input_is_named() {
         (MatmulShape::new(1 << 20, 1 << 13, 4), "a needs"),
         (MatmulShape::new(usize::MAX, usize::MAX, usize::MAX), "rows needs"),
         (shape.a_strides(RowStrides::new(0, isize::MAX)), "a_strides needs"),
+        (shape.a_order(AOrder::InnerRows).a_strides(RowStrides::new(0, isize::MAX)), "a_strides needs"),
     ] {
         assert!(message(shape).contains(words), "{words}: {}", message(shape));
     }
@@ -351,6 +422,10 @@ fn bad_input_is_named() {
     assert_eq!(argument(buffers().out(b.binding())), "out");
     let shifted = wgpu::BufferBinding { offset: 4, ..a.binding() };
     assert_eq!(argument(buffers().a(shifted)), "a");
+    let tall = MatmulShape::new(4, 8, 12).a_order(AOrder::InnerRows).a_strides(RowStrides::new(0, 5));
+    assert_eq!(tall.len_a(), 7 * 5 + 4);
+    let error = kernels().matmul(&tall).unwrap().bind(buffers()).unwrap_err().to_string();
+    assert!(error.starts_with("a: need 156 bytes"), "{error}");
     let plan = kernels().matmul(&shape.bias(true).combine(Combine::Add)).unwrap();
     assert!(plan.bind(buffers()).unwrap_err().to_string().starts_with("bias: need a buffer"));
 }

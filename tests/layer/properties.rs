@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use wgpu_attention::wgsl::MatmulTile;
 use wgpu_attention::{
-    Activation, AddShape, Combine, CrossEntropyShape, ElementType, EmbedShape, FeedForwardShape, Layout,
-    LossGradient, MatmulShape, NormKind, NormShape, RotaryPairs, RotaryShape, RowStrides, SoftmaxShape,
-    WeightOrder,
+    AOrder, Activation, AddShape, Combine, CrossEntropyShape, ElementType, EmbedShape, FeedForwardShape,
+    Layout, LossGradient, MatmulShape, NormKind, NormShape, RotaryPairs, RotaryShape, RowStrides,
+    SoftmaxShape, WeightOrder,
 };
 
 use ElementType::{Bf16, F16, F32};
@@ -81,9 +81,15 @@ proptest! {
         let (inner, columns) = (fitting(inner, whole[0]), fitting(columns, whole[1]));
         // Rows that are multiples of 4 stay apart by multiples of 4; of the others any gap is another place in a word.
         let [a, b, residual, out] = gaps.map(|gap| if whole == [false; 2] { gap } else { 4 * gap });
+        // The variants of bf16 and of odd widths take A as [inner, rows], too.
+        let transposed = variant == 3 || variant == 5;
+        let a_order = if transposed { AOrder::InnerRows } else { AOrder::RowsInner };
+        let rows = if transposed { fitting(rows, variant == 5) } else { rows };
+        let (a_rows, a_width) = if transposed { (inner, rows) } else { (rows, inner) };
         let (b_rows, b_width) = if weights == InOut { (inner, columns) } else { (columns, inner) };
         let shape = MatmulShape::new(rows, inner, columns)
             .batch(batch)
+            .a_order(a_order)
             .weights(weights)
             .input(input)
             .weight(weight)
@@ -91,7 +97,7 @@ proptest! {
             .bias(bias)
             .activation(activation)
             .combine(combine)
-            .a_strides(spaced(rows, inner, a))
+            .a_strides(spaced(a_rows, a_width, a))
             .b_strides(spaced(b_rows, b_width, b))
             .residual_strides(spaced(rows, columns, residual))
             .out_strides(spaced(rows, columns, out));

@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct MatmulSlices<'a, I, W, O> {
-    /// A `[batch, rows, inner]`.
+    /// A `[batch, rows, inner]` or `[batch, inner, rows]`.
     pub a: &'a [I],
     /// B `[batch, inner, columns]` or `[batch, columns, inner]`.
     pub b: &'a [W],

@@ -23,7 +23,7 @@ pub struct MatmulPlan {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct MatmulBuffers<'a> {
-    /// A `[batch, rows, inner]`, [`MatmulShape::len_a`] elements.
+    /// A `[batch, rows, inner]` or `[batch, inner, rows]`, [`MatmulShape::len_a`] elements.
     pub a: wgpu::BufferBinding<'a>,
     /// B `[batch, inner, columns]` or `[batch, columns, inner]`, [`MatmulShape::len_b`] elements.
     pub b: wgpu::BufferBinding<'a>,

@@ -1,13 +1,13 @@
 //! The matrix product.
 
 use super::{Bounded, TINY, U, activation, check_len, check_optional, gamma, settled};
-use crate::{Combine, MatmulShape, Result, WeightOrder};
+use crate::{AOrder, Combine, MatmulShape, Result, WeightOrder};
 use rayon::prelude::*;
 
 /// The tensors of a product, lying as the [`MatmulShape`] says.
 #[derive(Debug, Clone, Copy)]
 pub struct MatmulInputs<'a> {
-    /// A `[batch, rows, inner]`.
+    /// A `[batch, rows, inner]` or `[batch, inner, rows]`.
     pub a: &'a Bounded,
     /// B `[batch, inner, columns]` or `[batch, columns, inner]`.
     pub b: &'a Bounded,
@@ -59,11 +59,14 @@ fn element(shape: &MatmulShape, inputs: &MatmulInputs<'_>, n: usize) -> (f64, f6
     let (column, row, batch) =
         (n % shape.columns, n / shape.columns % shape.rows, n / shape.columns / shape.rows);
     let (a, b) = (inputs.a, inputs.b);
-    let a_at = shape.strides_of_a().at(batch, row);
+    let a_strides = shape.strides_of_a();
     let b_strides = shape.strides_of_b();
     let (mut sum, mut condition, mut error, mut largest) = (0.0, 0.0, 0.0, 1.0f64);
     for k in 0..shape.inner {
-        let ka = a_at + k;
+        let ka = match shape.a_order {
+            AOrder::RowsInner => a_strides.at(batch, row) + k,
+            AOrder::InnerRows => a_strides.at(batch, k) + row,
+        };
         let kb = match shape.weights {
             WeightOrder::InOut => b_strides.at(batch, k) + column,
             WeightOrder::OutIn => b_strides.at(batch, column) + k,

@@ -5,7 +5,7 @@ wgpu_attention_testing::mutants! {
         "the last chunk is skipped": "k < params.inner; k += 4u * CHUNK" => "k + 4u * CHUNK < params.inner; k += 4u * CHUNK";
         "a direct lane skips the last chunk": "let chunk = min(CHUNK, (params.inner - k + 3u) / 4u);" => "let chunk = min(CHUNK, (params.inner - k) / 8u);";
         "a direct lane stops after a chunk": "k < params.inner; k += 4u * CHUNK) {\n        let chunk" => "k < 1u; k += 4u * CHUNK) {\n        let chunk";
-        "a direct lane takes its first rows twice": "of_a(tile, a_at, index + LANES, k + 4u * g)" => "of_a(tile, a_at, index, k + 4u * g)";
+        "a direct lane takes its first rows twice": "of_a(tile, a_at, index + LANES, k)" => "of_a(tile, a_at, index, k)";
         "a direct lane mixes up columns": "of_b(b_at, k + 4u * g, column + 8u)" => "of_b(b_at, k + 4u * g, column + 4u)";
         "a direct lane writes past the last row": "if (tile.first_row + r < params.rows) { write_group" => "if (true) { write_group";
         "a direct lane takes B past its last k": "if (!WHOLE_K && k >= params.inner) { return vec4(0.0); }" => "";
@@ -15,6 +15,14 @@ wgpu_attention_testing::mutants! {
         "tall rows are the first ones": "quad(a_from + 4u * LANES_R * A_PITCH, " => "quad(a_from, ";
         "wide columns are the first ones": "c01 = multiplied(a0, quad(b_from + LANES_C * B_LANE, B_STEP), c01)" => "c01 = multiplied(a0, b0, c01)";
         "the last quad is the one above": "c11 = multiplied(a1" => "c11 = multiplied(a0";
+        "a direct lane has the rows of A stored by rows": "select(4u * index + n, index + n * LANES, A_BY_ROWS)" => "index + n * LANES";
+        "a direct lane takes the first k of A four times": "rows_of_a(tile, a_at, 4u * index, k + 2u)" => "rows_of_a(tile, a_at, 4u * index, k)";
+        "A's tile begins at the first row": "select(1u, params.a_row, A_BY_ROWS)" => "select(0u, params.a_row, A_BY_ROWS)";
+        "A's tile begins at another k": "select(1u, params.a_row, A_BY_ROWS)" => "params.a_row";
+        "A is not transposed on the way": "let rows = transpose(mat4x4(rows_of_a(tile, a_at, r, k)" => "let rows = (mat4x4(rows_of_a(tile, a_at, r, k)";
+        "rows of k follow without a gap": "a_at + k * params.a_row + r" => "a_at + k * params.rows + r";
+        "k past the last of A counts": "if (tile.first_row + r >= params.rows || k >= params.inner) { return vec4(0.0); }" => "if (tile.first_row + r >= params.rows) { return vec4(0.0); }";
+        "a lane stages the rows of its neighbour": "arena[(r + 1u) * A_PITCH + g] = rows[1];" => "arena[(r + 1u) * A_PITCH + g] = rows[0];";
         "every batch item is the first of A": "params.a_at + tile.batch * params.a_batch" => "params.a_at";
         "every batch item is the first of B": "params.b_at + tile.batch * params.b_batch" => "params.b_at";
         "every batch item is written to the first": "params.out_at + tile.batch * params.out_batch" => "params.out_at";
@@ -84,6 +92,9 @@ wgpu_attention_testing::mutants! {
         "matrices: a quarter is written elsewhere": "n / 4u % 2u * 2u + n % 2u" => "n % 4u";
         "matrices: rows past the last are written": "if (r < params.rows) { write_group" => "if (true) { write_group";
         "matrices: what is past k is not 0": "if (first_k + k < params.inner && column < params.columns)" => "if (column < params.columns)";
+        "matrices: A's columns are taken for rows": "return coopLoad<mat_a>(&staged_a[at], A_PITCH);" => "return coopLoadT<mat_a>(&staged_a[at], A_PITCH);";
+        "matrices: rows of k lie as rows": "to = k * A_PITCH + r;" => "to = r * A_PITCH + k;";
+        "matrices: A's step is that of rows": "select(MATRIX, MATRIX * A_PITCH, A_BY_ROWS)" => "MATRIX * A_PITCH";
         "matrices: columns are taken for rows": "return coopLoad<mat_b>(&staged_b[at], B_PITCH);" => "return coopLoadT<mat_b>(&staged_b[at], B_PITCH);";
     }
     "rows" {
