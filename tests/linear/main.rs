@@ -5,6 +5,7 @@
 //! | `attention.rs` | rows within their bounds: every map, storage, size, option |
 //! | `counts.rs` | sets of keys that are known exactly: means, single keys, decay by halves |
 //! | `state.rs` | sequences in pieces: decoding |
+//! | `linformer/` | Linformer: rows within their bounds, projections that are known exactly, golden cases, bad input |
 //! | `properties.rs` | what must hold whatever the numbers; random calls |
 //! | `golden.rs` | cases of performer-pytorch |
 //! | `api.rs` | a user's own encoder; bad input |
@@ -14,6 +15,7 @@ mod api;
 mod attention;
 mod counts;
 mod golden;
+mod linformer;
 mod mutants;
 mod properties;
 mod state;

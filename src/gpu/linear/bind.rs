@@ -1,12 +1,12 @@
 //! Buffers checked and bound to a plan of linear attention: a call, ready to record.
 
 use super::LinearPlan;
+use super::features::FeatureRows;
 use crate::construct::constructed;
 use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, optional_binding, scratch};
 use crate::gpu::call::{Call, Stage};
 use crate::gpu::params::{
-    LinearFeatureParams, LinearKeyParams, LinearMaximaParams, LinearOutputParams, LinearScanParams,
-    LinearStateParams, Params,
+    LinearKeyParams, LinearMaximaParams, LinearOutputParams, LinearScanParams, LinearStateParams, Params,
 };
 use crate::gpu::pipeline::{Pipeline, Step};
 use crate::linear::{LinearOptions, LinearState, Projection};
@@ -199,23 +199,6 @@ impl<'p> Binder<'p> {
         [heads, len]: [usize; 2],
     ) -> Result<Step> {
         let plan = self.plan;
-        let (features, dim) = (plan.features(), plan.attention.shape.head_dim);
-        let root = (dim as f64).sqrt();
-        let tiles = len.div_ceil(FeatureVariant::ROWS);
-        let kernel = LinearFeatureParams {
-            tiles: tiles as u32,
-            heads: heads as u32,
-            len: len as u32,
-            features: features as u32,
-            scale: root.sqrt().recip() as f32,
-            half_scale: (0.5 / root) as f32,
-            feature_eps: plan.options.map.eps(),
-            ..Default::default()
-        };
-        let params = Params::default().with("kernel", kernel).with("x", Rows::from(strides));
-        let items = plan.attention.shape.batch as u128 * heads as u128 * tiles as u128;
-        let flops = (2 * FeatureVariant::ROWS * features * dim) as f64;
-        let work = plan.kernels.work("features of linear attention", items, flops)?;
         let projection =
             plan.inner.projection.as_ref().map(whole).or_else(|| self.buffers.projection.clone());
         let bindings = Bindings::default()
@@ -224,7 +207,16 @@ impl<'p> Binder<'p> {
             .with_some("projection", projection)
             .with_some("key_mask", self.buffers.key_mask.clone())
             .with_some("weights", self.weights.as_ref().map(whole));
-        Step::new(self.device(), pipeline, &params, work, &bindings)
+        let rows = FeatureRows {
+            batch: plan.attention.shape.batch,
+            heads,
+            len,
+            dim: plan.attention.shape.head_dim,
+            features: plan.features(),
+            eps: plan.options.map.eps(),
+            strides,
+        };
+        rows.step(&plan.kernels, pipeline, &bindings)
     }
 
     /// The largest y of all keys, in tiles of rows, then of tiles; then the features.

@@ -4,12 +4,15 @@
 //! |---|---|
 //! | `mod.rs` | [`LinearPlan`]: shaders |
 //! | `bind.rs` | [`LinearBuffers`] checked and bound to a plan |
+//! | `features.rs` | rows of features |
 //! | `host.rs` | slices in, `Vec` out |
 
 mod bind;
+mod features;
 mod host;
 
 pub use bind::LinearBuffers;
+pub(super) use features::FeatureRows;
 
 use super::bindings::upload;
 use super::kernels::Kernels;

@@ -1,4 +1,4 @@
-//! Faults of linear attention: of features, chunks, their scan, rows.
+//! Faults of linear attention: of features, chunks, their scan, rows; of what Linformer takes from other kernels.
 
 wgpu_attention_testing::mutants! {
     "means" {
@@ -55,6 +55,19 @@ wgpu_attention_testing::mutants! {
         "no key weighs 1": "select(end.x, DROPPED, end.y == 0.0)" => "end.x";
         "a step is not told the top before it": "top_before(line, width * (VALUE_GROUPS + 1u))" => "DROPPED";
         "the scan begins without a top": "if (CARRIED) { top = top_before_chunk(" => "if (false) { top = top_before_chunk(";
+    }
+    "projections" {
+        "masked rows are projected": "return key_mask[key] == 0u;" => "return key_mask[key] == 2u;";
+        "heads share the first one's projection": "params.a_at + tile.batch * params.a_batch" => "params.a_at";
+        "every head projects the first one's values": "params.b_at + tile.batch * params.b_batch" => "params.b_at";
+        "all heads leave their rows in one place": "params.out_at + tile.batch * params.out_batch" => "params.out_at";
+        "the last keys are not projected": "let chunk = min(CHUNK, (params.inner - k + 3u) / 4u);" => "let chunk = min(CHUNK, (params.inner - k) / 4u);";
+    }
+    "projected keys" {
+        "projected keys are those of the next lane": "rows_of_a(tile, a_at, 4u * index, k + 1u)" => "rows_of_a(tile, a_at, 4u * index + 4u, k + 1u)";
+    }
+    "behind" {
+        "rows behind the last key are met": "if (tile.first_row + r >= params.rows || k >= params.inner) { return vec4(0.0); }" => "if (tile.first_row + r >= params.rows) { return vec4(0.0); }";
     }
     "strange" {
         "no value is strange": "return any_lane(lane, any(found));" => "return false;";
