@@ -129,13 +129,14 @@ pub use gpu::{
     AddPlan, AttentionBuffers, AttentionGradBuffers, AttentionGradients, AttentionOutput, AttentionPlan,
     AttentionWeights, BackwardExplanation, BackwardPlan, Call, ClipPlan, CrossEntropyBuffers,
     CrossEntropyOutput, CrossEntropyPlan, EmbedPlan, Explanation, FeedForwardBuffers, FeedForwardPlan,
-    FeedForwardSlices, Gpu, Gradients, Kernels, LinearBuffers, LinearPlan, LinformerBuffers, LinformerPlan,
-    LinformerScratch, LshBackwardExplanation, LshBackwardPlan, LshBuffers, LshExplanation, LshGradBuffers,
-    LshGradients, LshOutput, LshPlan, MatmulBuffers, MatmulPlan, MatmulSlices, NormBuffers, NormPlan,
-    OptimizerBuffers, OptimizerOutput, OptimizerPlan, OptimizerSlices, Options, Outputs, PathChoice,
-    RotaryBuffers, RotaryPlan, RowSummary, Scratch, SoftmaxPlan, SortBuffers, SortOutput, SortPlan,
-    SortShape, Stage, TensorExplanation, WeightsBuffers, WeightsOptions, WeightsPlan, cooperative_features,
-    recommended_features, recommended_limits,
+    FeedForwardSlices, Gpu, Gradients, Kernels, LinearBackwardPlan, LinearBuffers, LinearGradBuffers,
+    LinearGradients, LinearPlan, LinformerBuffers, LinformerPlan, LinformerScratch, LshBackwardExplanation,
+    LshBackwardPlan, LshBuffers, LshExplanation, LshGradBuffers, LshGradients, LshOutput, LshPlan,
+    MatmulBuffers, MatmulPlan, MatmulSlices, NormBuffers, NormPlan, OptimizerBuffers, OptimizerOutput,
+    OptimizerPlan, OptimizerSlices, Options, Outputs, PathChoice, RotaryBuffers, RotaryPlan, RowSummary,
+    Scratch, SoftmaxPlan, SortBuffers, SortOutput, SortPlan, SortShape, Stage, TensorExplanation,
+    WeightsBuffers, WeightsOptions, WeightsPlan, cooperative_features, recommended_features,
+    recommended_limits,
 };
 /// The `half` that [`Element`] is implemented for, so that versions agree: `half::f16` and `half::bf16`.
 pub use half;

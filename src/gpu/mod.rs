@@ -49,7 +49,7 @@ pub use layer::{
     NormBuffers, NormPlan, OptimizerBuffers, OptimizerOutput, OptimizerPlan, OptimizerSlices, RotaryBuffers,
     RotaryPlan, SoftmaxPlan,
 };
-pub use linear::{LinearBuffers, LinearPlan};
+pub use linear::{LinearBackwardPlan, LinearBuffers, LinearGradBuffers, LinearGradients, LinearPlan};
 pub use linformer::{LinformerBuffers, LinformerPlan, LinformerScratch};
 pub use lsh::{
     LshBackwardExplanation, LshBackwardPlan, LshBuffers, LshExplanation, LshGradBuffers, LshGradients,

@@ -301,7 +301,12 @@ impl LinearOptions {
 
     /// Elements of a chunk's state: for each feature the sums of values in groups of 4, and a group with the sum of the features.
     pub(crate) fn len_chunk_state(&self, shape: &AttentionShape) -> usize {
-        4 * self.map.features(shape.head_dim).next_multiple_of(4) * (shape.value_dim.div_ceil(4) + 1)
+        Self::len_sums(self.map.features(shape.head_dim), shape.value_dim)
+    }
+
+    /// The same of so many features and values.
+    pub(crate) fn len_sums(features: usize, value_dim: usize) -> usize {
+        4 * features.next_multiple_of(4) * (value_dim.div_ceil(4) + 1)
     }
 
     /// Elements of all chunks' states.

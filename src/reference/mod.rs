@@ -69,7 +69,10 @@ pub use crate::Counter;
 pub use crate::Inputs;
 pub use crate::Position;
 pub use inputs::{Kind, Tensors, random};
-pub use linear::{linear_attention, linear_features, verify_linear, verify_linear_steps};
+pub use linear::{
+    BoundedLinearGradients, linear_attention, linear_features, linear_gradient, verify_linear,
+    verify_linear_steps,
+};
 pub use linformer::{linformer, verify_linformer};
 pub use lsh::{
     BoundedLshGradients, LshBuckets, LshGot, LshGradients, LshReport, bounded_lsh_gradient, lsh, lsh_buckets,

@@ -56,7 +56,7 @@ impl MapText {
         }
     }
 
-    fn text(self) -> &'static str {
+    pub(super) fn text(self) -> &'static str {
         match self {
             Self::FavorRunning => include_str!("../../shaders/linear/favor_running.wgsl"),
             Self::FavorGlobal => include_str!("../../shaders/linear/favor_global.wgsl"),
@@ -67,7 +67,7 @@ impl MapText {
         }
     }
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::FavorRunning => "favor running",
             Self::FavorGlobal => "favor global",
@@ -79,7 +79,7 @@ impl MapText {
     }
 
     /// `ROOT_OF_FEATURES` is the published code's m^(-1/2).
-    fn header(self, features: usize, mode: MapMode) -> Header {
+    pub(super) fn header(self, features: usize, mode: MapMode) -> Header {
         let header = Header::default().u32s(&[
             ("ELEMENTS", MapMode::Elements as usize),
             ("ROWS", MapMode::Rows as usize),
@@ -262,6 +262,21 @@ pub struct LinearVariant {
     pub direct: bool,
     /// What is carried from call to call.
     pub state: LinearState,
+    /// What becomes of a row's sums.
+    pub end: RowEnd,
+    /// Places count from the end.
+    pub mirrored: bool,
+}
+
+/// What becomes of the sums of a row of `linear/outputs.wgsl`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RowEnd {
+    /// Their mean.
+    Mean,
+    /// That, and behind it what gradients need of the row; f32 in whole groups.
+    MeanAndRow,
+    /// The sums themselves, over several key heads; f32 in whole groups.
+    Sums,
 }
 
 impl LinearVariant {
@@ -274,6 +289,14 @@ impl LinearVariant {
         match self.weighted {
             true => include_str!("../../shaders/linear/weighted.wgsl"),
             false => include_str!("../../shaders/linear/unweighted.wgsl"),
+        }
+    }
+
+    /// What counts places.
+    fn places(&self) -> &'static str {
+        match self.mirrored {
+            true => include_str!("../../shaders/linear/mirrored.wgsl"),
+            false => include_str!("../../shaders/linear/forward.wgsl"),
         }
     }
 
@@ -295,8 +318,8 @@ impl LinearVariant {
 
     fn label(&self, step: &str, rest: &str) -> String {
         let flag = |flag, name| if flag { name } else { "" };
-        let flags = [flag(self.causal, " causal"), flag(self.weighted, " weighted")];
-        format!("linear {step}{}{}{rest}", flags[0], flags[1])
+        let [causal, weighted] = [flag(self.causal, " causal"), flag(self.weighted, " weighted")];
+        format!("linear {step}{causal}{weighted}{}{rest}", flag(self.mirrored, " mirrored"))
     }
 
     /// Sums over chunks of keys.
@@ -315,7 +338,8 @@ impl LinearVariant {
             .bools(&[("CARRIED", carried)])
             .params(&[("kernel", "KernelParams"), ("v", "Rows")]);
         let v = reads("v", self.input, self.aligned_v);
-        let files = [include_str!("../../shaders/linear/states.wgsl"), self.weights(), state, &v];
+        let files =
+            [include_str!("../../shaders/linear/states.wgsl"), self.weights(), self.places(), state, &v];
         header.shader(label, "linear_states", &files)
     }
 
@@ -323,7 +347,7 @@ impl LinearVariant {
     pub fn scan(&self) -> Shader {
         let (carried, state, of_state) = Self::of_state(self.state);
         let header = self.header().bools(&[("CARRIED", carried)]).params(&[("kernel", "KernelParams")]);
-        let files = [include_str!("../../shaders/linear/scan.wgsl"), self.weights(), state];
+        let files = [include_str!("../../shaders/linear/scan.wgsl"), self.weights(), self.places(), state];
         header.shader(self.label("scan", of_state), "linear_scan", &files)
     }
 
@@ -331,14 +355,19 @@ impl LinearVariant {
     pub fn outputs(&self) -> Shader {
         let flag = |flag, name| if flag { name } else { "" };
         let rest = format!(
-            " dv{} {}->{}{}{}{}{}",
+            " dv{} {}->{}{}{}{}{}{}",
             self.value_dim,
             self.input,
             self.output,
             flag(!self.aligned_v, " unaligned-v"),
             flag(!self.aligned_out, " unaligned-out"),
             flag(self.by_column, " by-column"),
-            flag(self.direct, " direct")
+            flag(self.direct, " direct"),
+            match self.end {
+                RowEnd::Mean => "",
+                RowEnd::MeanAndRow => " rows",
+                RowEnd::Sums => " sums",
+            }
         );
         let header = self
             .header()
@@ -350,7 +379,13 @@ impl LinearVariant {
             true => include_str!("../../shaders/linear/own_direct.wgsl"),
             false => include_str!("../../shaders/linear/own_staged.wgsl"),
         };
-        let files = [include_str!("../../shaders/linear/outputs.wgsl"), own, self.weights(), &v, &out];
+        let end = match self.end {
+            RowEnd::Mean => include_str!("../../shaders/linear/mean.wgsl"),
+            RowEnd::MeanAndRow => include_str!("../../shaders/linear/mean_rows.wgsl"),
+            RowEnd::Sums => include_str!("../../shaders/linear/sums.wgsl"),
+        };
+        let outputs = include_str!("../../shaders/linear/outputs.wgsl");
+        let files = [outputs, end, own, self.weights(), self.places(), &v, &out];
         let shader = header.shader(self.label("outputs", &rest), "linear_outputs", &files);
         Shader { for_cpus: self.direct, ..shader }
     }
@@ -368,6 +403,8 @@ impl LinearVariant {
             by_column: false,
             direct: false,
             state: LinearState::Absent,
+            end: RowEnd::Mean,
+            mirrored: false,
         };
         vec![
             base,
@@ -380,6 +417,9 @@ impl LinearVariant {
                 state: LinearState::Left,
                 ..base
             },
+            Self { end: RowEnd::MeanAndRow, direct: true, ..base },
+            Self { end: RowEnd::Sums, mirrored: true, ..base },
+            Self { end: RowEnd::Sums, causal: false, weighted: false, direct: true, ..base },
             Self { causal: false, by_column: true, weighted: false, input: F16, output: F16, ..base },
             Self { causal: false, input: Bf16, output: Bf16, value_dim: 24, ..base },
         ]

@@ -10,6 +10,7 @@ mod cooperative;
 mod cross_entropy;
 mod limits;
 mod linear;
+mod linear_back;
 mod lsh;
 mod matmul;
 mod matrices;
@@ -29,7 +30,8 @@ pub use backward::{BackwardRows, BackwardVariant, CopyPass, NarrowVariant, Recor
 pub use cooperative::CooperativeTile;
 pub use cross_entropy::CrossEntropyVariant;
 pub use limits::{TileKind, TileLimits};
-pub use linear::{FeatureVariant, KeyMaxima, LinearVariant, MapMode, MapText};
+pub use linear::{FeatureVariant, KeyMaxima, LinearVariant, MapMode, MapText, RowEnd};
+pub use linear_back::{FeatureGradient, LinearVectors};
 pub use lsh::{HashVariant, JoinVariant, PlaceTables, SortedChunks};
 pub use matmul::MatmulVariant;
 pub use matrices::Matrices;
@@ -183,6 +185,7 @@ pub fn variants() -> Vec<Shader> {
     shaders.push(ClipFactor::shader());
     shaders.extend(RotaryVariant::representatives().iter().map(RotaryVariant::shader));
     shaders.extend(linear::representatives());
+    shaders.extend(linear_back::representatives());
     // Some variants share a shader.
     let mut seen = std::collections::HashSet::new();
     shaders.retain(|shader| seen.insert(shader.text.clone()));

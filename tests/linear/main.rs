@@ -8,6 +8,7 @@
 //! | `linformer/` | Linformer: rows within their bounds, projections that are known exactly, golden cases, bad input |
 //! | `properties.rs` | what must hold whatever the numbers; random calls |
 //! | `golden.rs` | cases of performer-pytorch |
+//! | `gradients.rs` | gradients |
 //! | `api.rs` | a user's own encoder; bad input |
 //! | `mutants.rs` | faults planted in the shader text |
 
@@ -15,6 +16,7 @@ mod api;
 mod attention;
 mod counts;
 mod golden;
+mod gradients;
 mod linformer;
 mod mutants;
 mod properties;

@@ -118,7 +118,7 @@ fn weights(call: &LinearCall<'_>, line: &Line, at: Position, q: &Features) -> (V
 }
 
 /// q . k, the sum of its terms' sizes, and the error that the features' make.
-fn products(call: &LinearCall<'_>, line: &Line, q: &Features, key: &Features) -> (f64, f64, f64) {
+pub(super) fn products(call: &LinearCall<'_>, line: &Line, q: &Features, key: &Features) -> (f64, f64, f64) {
     let (mut s, mut size, mut error) = (0.0, 0.0, 0.0);
     for (f, (q, k)) in q.phi.iter().zip(&key.phi).enumerate() {
         let k = if call.by_column() { shared(*k, line.sums[f], line.keys.len()) } else { *k };

@@ -13,11 +13,11 @@ pub(super) struct LinearCall<'a> {
     pub(super) attention: &'a Attention,
     pub(super) shape: &'a AttentionShape,
     pub(super) options: &'a LinearOptions,
-    map: Box<dyn Map + Sync>,
+    pub(super) map: Box<dyn Map + Sync>,
     q: Cow<'a, [f32]>,
     k: Cow<'a, [f32]>,
     v: Cow<'a, [f32]>,
-    projection: Option<Cow<'a, [f32]>>,
+    pub(super) projection: Option<Cow<'a, [f32]>>,
     key_mask: Option<&'a [bool]>,
     /// ln of the decay per key head, as the kernel has it.
     pub(super) log_decays: Vec<f32>,
@@ -79,8 +79,18 @@ impl<'a> LinearCall<'a> {
     }
 
     pub(super) fn query(&self, at: Position) -> Features {
+        self.map.query(&self.row(self.q(at), self.attention.storage.q))
+    }
+
+    pub(super) fn q(&self, at: Position) -> &[f32] {
         let start = self.attention.q_strides().at(at.batch, at.head, at.i);
-        self.map.query(&self.row(&self.q[start..start + self.shape.head_dim], self.attention.storage.q))
+        &self.q[start..start + self.shape.head_dim]
+    }
+
+    /// Of a batch item and key head.
+    pub(super) fn k(&self, batch: usize, head: usize, j: usize) -> &[f32] {
+        let start = self.attention.k_strides().at(batch, head, j);
+        &self.k[start..start + self.shape.head_dim]
     }
 
     /// The keys of every batch item and key head.
@@ -103,10 +113,7 @@ impl<'a> LinearCall<'a> {
 
     fn line_of(&self, batch: usize, head: usize) -> Line {
         let seen = |j: &usize| self.key_mask.is_none_or(|mask| mask[batch * self.shape.kv_len + j]);
-        let row = |j: usize| {
-            let start = self.attention.k_strides().at(batch, head, j);
-            self.row(&self.k[start..start + self.shape.head_dim], self.attention.storage.kv)
-        };
+        let row = |j: usize| self.row(self.k(batch, head, j), self.attention.storage.kv);
         let rows: Vec<Row> = (0..self.shape.kv_len).filter(seen).map(row).collect();
         let features = self.map.keys(&rows);
         let logs = features.iter().map(|key| key.log_weight.value.abs() + key.log_weight.error);
@@ -119,7 +126,7 @@ impl<'a> LinearCall<'a> {
     }
 
     /// y and |x|^2 / (2 sqrt d).
-    fn row(&self, x: &[f32], element: ElementType) -> Row {
+    pub(super) fn row(&self, x: &[f32], element: ElementType) -> Row {
         let x: Vec<f64> = x.iter().map(|&x| x.into()).collect();
         let root = (x.len() as f64).sqrt();
         // A subnormal may be read as 0.

@@ -4,12 +4,16 @@
 //! |---|---|
 //! | `call.rs` | the tensors of a call, and their features |
 //! | `bound.rs` | one row, and the bound on a kernel's error |
+//! | `gradient.rs`, `back.rs` | gradients, with a bound: pairs; from features to what they are of |
 //! | `verify.rs` | a kernel's rows against all that |
 
+mod back;
 mod bound;
 mod call;
+mod gradient;
 mod verify;
 
+pub use gradient::{BoundedLinearGradients, linear_gradient};
 pub use verify::{verify_linear, verify_linear_steps};
 
 use super::Position;
