@@ -244,6 +244,9 @@ fn gradients_by_values_add_up() {
     assert!((sum - given).abs() < 1e-3, "{sum} of {given}");
 }
 
+/// One of a case's tensors.
+type Tensor = fn(&mut Case<f32>) -> &mut Vec<f32>;
+
 /// Central differences of the reference's forward pass, twice, so that errors of the fourth order are left.
 #[test]
 fn the_reference_is_the_derivative_of_the_forward_pass() {
@@ -271,7 +274,7 @@ fn the_reference_is_the_derivative_of_the_forward_pass() {
             let out = reference::linear_attention(shape, &case.options, &case.inputs()).unwrap();
             out.iter().zip(&dout).map(|(o, &d)| o * f64::from(d)).sum()
         };
-        let tensors: [(&Bounded, fn(&mut Case<f32>) -> &mut Vec<f32>); 3] =
+        let tensors: [(&Bounded, Tensor); 3] =
             [(&want.dq, |case| &mut case.q), (&want.dk, |case| &mut case.k), (&want.dv, |case| &mut case.v)];
         let mut corners = 0;
         for (which, (want, tensor)) in tensors.into_iter().enumerate() {

@@ -90,7 +90,7 @@ impl LinformerPlan {
         }
         let seen = |values: bool| kernels.pipeline(copy_variant(&attention, values).shader());
         let seen = options.key_mask.then(|| Ok([seen(false)?, seen(options.values)?])).transpose()?;
-        let whole = kernels.with_options(kernels.options().clone().splits(1))?;
+        let whole = kernels.with_options(kernels.options().splits(1))?;
         let attend = whole.attention(options.attended(&attention), &Full)?;
         let inner = Arc::new(Inner { seen, products, attend });
         Ok(Self { kernels: kernels.clone(), attention, options, inner })

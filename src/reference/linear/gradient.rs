@@ -43,7 +43,6 @@ use crate::reference::layer::Bounded;
 use crate::reference::rounding::{E, HUGE, TINY, U, gamma, min_normal, promised, written};
 use crate::{Attention, Element, ElementType, Error, Result};
 use rayon::prelude::*;
-use std::borrow::Cow;
 
 /// Gradients of linear attention with the bound on a kernel's, contiguous whatever the layouts.
 #[derive(Debug, Clone, PartialEq)]
@@ -184,13 +183,7 @@ fn widened(features: Features) -> Features {
 }
 
 impl<'c> LineGradient<'c> {
-    fn new(
-        call: &'c LinearCall<'c>,
-        dout: &Cow<'_, [f32]>,
-        line: &'c Line,
-        batch: usize,
-        kv_head: usize,
-    ) -> Self {
+    fn new(call: &'c LinearCall<'c>, dout: &[f32], line: &'c Line, batch: usize, kv_head: usize) -> Self {
         let shape = call.shape;
         let keys: Vec<Option<Features>> = line.keys.iter().map(|key| key.clone().map(widened)).collect();
         let features = call.options.map.features(shape.head_dim);
