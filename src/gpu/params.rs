@@ -173,6 +173,11 @@ uniform! {
     /// `KernelParams` of `linear/vectors.wgsl`.
     LinearVectorParams { first_work: u32, end_work: u32, tiles: u32, heads: u32, len: u32 }
 
+    /// `KernelParams` of `linear/columns.wgsl`.
+    LinearColumnParams {
+        first_work: u32, end_work: u32, tiles: u32, heads: u32, len: u32, groups: u32, chunks: u32, value_groups: u32,
+    }
+
     /// `KernelParams` of `linear/maxima.wgsl`.
     LinearMaximaParams { first_work: u32, end_work: u32, rows: u32, tiles: u32, groups: u32, columns: u32 }
 
@@ -295,6 +300,7 @@ mod tests {
             ("add_rows", _) => SinkParams::FIELDS,
             ("record", "kernel") => RecordParams::FIELDS,
             ("narrow_rows", "kernel") => NarrowParams::FIELDS,
+            ("linear_columns", "kernel") => LinearColumnParams::FIELDS,
             ("linear_vectors", "kernel") => LinearVectorParams::FIELDS,
             ("linear_features" | "linear_features_back", "kernel") => LinearFeatureParams::FIELDS,
             ("linear_maxima", "kernel") => LinearMaximaParams::FIELDS,

@@ -134,6 +134,39 @@ impl FeatureGradient {
     }
 }
 
+/// The shaders of `linear/columns.wgsl`: gradients of a softmax over keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SoftmaxColumns {
+    /// Features become shares.
+    Shares,
+    /// The gradient by keys of so many elements, in this storage; rows that begin at multiples of 4 elements and are one long, or not.
+    Gradient(usize, ElementType, bool),
+}
+
+impl SoftmaxColumns {
+    /// The shader of this variant.
+    pub fn shader(&self) -> Shader {
+        let columns = include_str!("../../shaders/linear/columns.wgsl");
+        let header = Header::default();
+        match *self {
+            Self::Shares => {
+                let files = [columns, include_str!("../../shaders/linear/shares.wgsl")];
+                let header = header.params(&[("kernel", "KernelParams")]);
+                header.shader("linear columns shares".into(), "linear_columns", &files)
+            }
+            Self::Gradient(head_dim, output, aligned) => {
+                let unaligned = if aligned { "" } else { " unaligned" };
+                let label = format!("linear columns gradient d{head_dim} {output}{unaligned}");
+                let out = writes(output, aligned);
+                let files = [columns, include_str!("../../shaders/linear/softmax_back.wgsl"), &out];
+                let header = header.u32s(&[("HEAD_DIM", head_dim)]);
+                let header = header.params(&[("kernel", "KernelParams"), ("out", "Rows")]);
+                header.shader(label, "linear_columns", &files)
+            }
+        }
+    }
+}
+
 /// Shaders in which every file and every flag's values occur.
 pub(super) fn representatives() -> Vec<Shader> {
     use ElementType::{Bf16, F16, F32};
@@ -174,5 +207,11 @@ pub(super) fn representatives() -> Vec<Shader> {
     let plain = |map| FeatureGradient { map, output: Bf16, weighted: false, ..gradient };
     list.extend([gradient, global].iter().chain(&others.map(plain)).map(FeatureGradient::shader));
     list.push(plain(None).shader());
+    let columns = [
+        SoftmaxColumns::Shares,
+        SoftmaxColumns::Gradient(7, F16, false),
+        SoftmaxColumns::Gradient(64, F32, true),
+    ];
+    list.extend(columns.iter().map(SoftmaxColumns::shader));
     list
 }

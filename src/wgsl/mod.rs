@@ -31,7 +31,7 @@ pub use cooperative::CooperativeTile;
 pub use cross_entropy::CrossEntropyVariant;
 pub use limits::{TileKind, TileLimits};
 pub use linear::{FeatureVariant, KeyMaxima, LinearVariant, MapMode, MapText, RowEnd};
-pub use linear_back::{FeatureGradient, LinearVectors};
+pub use linear_back::{FeatureGradient, LinearVectors, SoftmaxColumns};
 pub use lsh::{HashVariant, JoinVariant, PlaceTables, SortedChunks};
 pub use matmul::MatmulVariant;
 pub use matrices::Matrices;

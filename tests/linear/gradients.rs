@@ -84,7 +84,7 @@ fn each() -> Vec<(String, LinearOptions)> {
         [false, true]
             .map(|causal| (format!("{name}, causal {causal}"), LinearOptions::new(map).causal(causal)))
     });
-    both.filter(|(_, options)| options.causal || options.map != FeatureMap::Softmax).collect()
+    both.collect()
 }
 
 /// What mutants are looked for with.
@@ -96,6 +96,7 @@ pub(super) fn bound(gpu: &Gpu) -> Result<(), String> {
         LinearOptions::new(global),
         causal(FeatureMap::relu(20)),
         causal(FeatureMap::Softmax),
+        LinearOptions::new(FeatureMap::Softmax).key_mask(true),
     ] {
         check_on(gpu, &case::<f32>(shape(), options, Kind::Normal), 3)?;
     }
@@ -154,6 +155,8 @@ fn sixteen_bits() {
     }
     both::<f16>();
     both::<bf16>();
+    let odd = AttentionShape::new(1, 2, 67, 7);
+    check(&case::<f16>(odd, LinearOptions::new(FeatureMap::Softmax), Kind::Normal));
 }
 
 #[test]
@@ -263,6 +266,8 @@ fn the_reference_is_the_derivative_of_the_forward_pass() {
         causal(FeatureMap::Elu).decay(vec![0.75, 0.875]),
         LinearOptions::new(FeatureMap::Identity),
         causal(FeatureMap::Softmax),
+        LinearOptions::new(FeatureMap::Softmax),
+        LinearOptions::new(FeatureMap::Softmax).key_mask(true).denominator_eps(0.5),
     ] {
         let shape = AttentionShape::new(1, 4, 5, 3).kv_heads(2).kv_len(7).value_dim(2);
         let mut case = case::<f32>(shape, options, Kind::Normal);
@@ -363,7 +368,6 @@ fn bad_calls_are_refused_one_by_one() {
     };
     let state = causal(FeatureMap::Elu).state(LinearState::Left);
     refused(plan(state).backward().unwrap_err(), &["state", "Left"]);
-    refused(plan(LinearOptions::new(FeatureMap::Softmax)).backward().unwrap_err(), &["map", "softmax"]);
     let good = plan(causal(FeatureMap::Elu));
     let overlap =
         wgpu_attention::Gradients::of(good.attention()).dk_layout(Layout::Strided(Strides::new(0, 0, 16)));

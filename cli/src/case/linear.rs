@@ -139,12 +139,6 @@ fn map(keys: &Map<String, Value>, projected: bool, features: usize) -> Result<Re
 }
 
 impl Linear {
-    /// The gradients, where there are kernels for them.
-    pub(crate) fn compared_gradients(&self) -> Option<&Gradients> {
-        let over_keys = self.options.map == FeatureMap::Softmax && !self.options.causal;
-        self.gradients.as_ref().filter(|_| !over_keys)
-    }
-
     /// The tensors, with q, k and v of any element type.
     pub(crate) fn inputs<'a, E: Element>(
         &'a self,

@@ -155,6 +155,11 @@ impl<'p> Binder<'p> {
         Ok(Call::new("linear attention", steps))
     }
 
+    /// The sums of chunks.
+    pub(super) fn states(&self) -> Bindings<'_> {
+        Bindings::default().with("states", whole(&self.states))
+    }
+
     /// The features.
     pub(super) fn prepared(&self) -> Result<Vec<(Stage, Step)>> {
         let mut steps = vec![];

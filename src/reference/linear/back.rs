@@ -45,7 +45,7 @@ pub(super) fn back(
 }
 
 /// With three roundings: of the slope's product, of a weight's, of the storage between.
-fn product(d: &Known, slope: &Known) -> Known {
+pub(super) fn product(d: &Known, slope: &Known) -> Known {
     let size = (d.value.abs() + d.error) * (slope.value.abs() + slope.error);
     let error = d.error * (slope.value.abs() + slope.error) + d.value.abs() * slope.error;
     Known { value: d.value * slope.value, error: error + 4.0 * U * size + 2.0 * TINY }

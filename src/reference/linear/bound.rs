@@ -101,7 +101,10 @@ fn weights(call: &LinearCall<'_>, line: &Line, at: Position, q: &Features) -> (V
     let top = keys().map(|(j, key)| key.log_weight.value + age(j)).fold(f64::NEG_INFINITY, f64::max);
     let mut worst = 0.0f64;
     let of_key = |(j, key): (usize, &Features)| {
-        let (s, size, error) = products(call, line, q, key);
+        let (s, size, error) = match call.by_column() {
+            true => products(q, &shares(line, key)),
+            false => products(q, key),
+        };
         if !call.options.weighted() {
             return Weight { j, weight: s, common: error, most: size + error };
         }
@@ -118,15 +121,20 @@ fn weights(call: &LinearCall<'_>, line: &Line, at: Position, q: &Features) -> (V
 }
 
 /// q . k, the sum of its terms' sizes, and the error that the features' make.
-pub(super) fn products(call: &LinearCall<'_>, line: &Line, q: &Features, key: &Features) -> (f64, f64, f64) {
+pub(super) fn products(q: &Features, key: &Features) -> (f64, f64, f64) {
     let (mut s, mut size, mut error) = (0.0, 0.0, 0.0);
-    for (f, (q, k)) in q.phi.iter().zip(&key.phi).enumerate() {
-        let k = if call.by_column() { shared(*k, line.sums[f], line.keys.len()) } else { *k };
+    for (q, k) in q.phi.iter().zip(&key.phi) {
         s += q.value * k.value;
         size += (q.value * k.value).abs();
         error += q.error * k.value.abs() + q.value.abs() * k.error + q.error * k.error;
     }
     (s, size, error)
+}
+
+/// The features of a key over their sums over all keys.
+pub(super) fn shares(line: &Line, key: &Features) -> Features {
+    let each = key.phi.iter().zip(&line.sums);
+    Features { phi: each.map(|(k, sum)| shared(*k, *sum, line.keys.len())).collect(), ..key.clone() }
 }
 
 /// A feature over its sum over n keys.

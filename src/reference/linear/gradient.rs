@@ -30,10 +30,13 @@
 //!
 //! # 3. Back
 //!
+//! Of a softmax over keys, with shares s of features, dk_jf = s_jf dphi_jf - s_jf C_f, C_f = sum_j s_jf dphi_jf: the same products, added up with
+//! gamma_K, once more with three roundings.
+//!
 //! g_f = dphi_f slope_f, dx = scale P^T g - x / sqrt(d) sum g (FAVOR+), each with its errors and a gamma_{m+8}; then the storage.
 
-use super::back::back;
-use super::bound::products;
+use super::back::{back, product};
+use super::bound::{products, shares};
 use super::call::{Line, LinearCall};
 use crate::Position;
 use crate::inputs::check_len;
@@ -60,8 +63,7 @@ pub struct BoundedLinearGradients {
 /// FAVOR+ is a constant.
 ///
 /// # Errors
-/// As [`linear_attention`](super::linear_attention), and [`Error::Argument`] for a `dout` of the wrong length or type, a state, and softmax features of keys
-/// over all keys.
+/// As [`linear_attention`](super::linear_attention), and [`Error::Argument`] for a `dout` of the wrong length or type, and a state.
 ///
 /// ```
 /// use wgpu_attention::{AttentionShape, ElementType, FeatureMap, LinearInputs, LinearOptions, reference};
@@ -87,10 +89,6 @@ pub fn linear_gradient<Q: Element, KV: Element, O: Element>(
     check_len("dout", dout.len(), attention.len_out(), attention.layouts.out)?;
     if options.state != LinearState::Absent {
         return Err(Error::argument("state", "none", format!("{:?}", options.state)));
-    }
-    if call.by_column() {
-        let need = "one whose gradients are there, or a causal call";
-        return Err(Error::argument("map", need, "softmax of keys over all keys"));
     }
     let dout = O::widened(dout);
     let shape = &attention.shape;
@@ -185,7 +183,8 @@ fn widened(features: Features) -> Features {
 impl<'c> LineGradient<'c> {
     fn new(call: &'c LinearCall<'c>, dout: &[f32], line: &'c Line, batch: usize, kv_head: usize) -> Self {
         let shape = call.shape;
-        let keys: Vec<Option<Features>> = line.keys.iter().map(|key| key.clone().map(widened)).collect();
+        let of_key = |key: &Features| widened(if call.by_column() { shares(line, key) } else { key.clone() });
+        let keys: Vec<Option<Features>> = line.keys.iter().map(|key| key.as_ref().map(of_key)).collect();
         let features = call.options.map.features(shape.head_dim);
         let group = shape.heads / shape.kv_heads;
         let mut gradient = Self {
@@ -227,7 +226,7 @@ impl<'c> LineGradient<'c> {
             let Some(key) = &self.keys[pair.j] else { continue };
             let v = call.v(at, pair.j);
             let t = slope_of_weight(&row.vector, v, call.attention.storage.kv);
-            let (s, size, error) = products(call, self.line, &plain(&row.phi), key);
+            let (s, size, error) = products(&plain(&row.phi), key);
             let s = Measured { value: s, error, size: size + error };
             for (f, (q, k)) in row.phi.iter().zip(&key.phi).enumerate() {
                 dphi[f].add(pair, t, *k);
@@ -265,12 +264,36 @@ impl<'c> LineGradient<'c> {
             let dphi: Vec<Known> =
                 sums.map(|sum| sum.known(relative, flushed(shape.value_dim + 1))).collect();
             let k = (call.k(self.batch, self.kv_head, j), call.attention.storage.kv);
-            dk.extend(back(call, k, &key.phi, &dphi));
+            match call.by_column() {
+                true => dk.extend(dphi.iter().zip(&key.phi).map(|(d, s)| product(d, s))),
+                false => dk.extend(back(call, k, &key.phi, &dphi)),
+            }
             let relative = gamma(features + chain + 4);
             let sums = self.dv[j * shape.value_dim..(j + 1) * shape.value_dim].iter();
             dv.extend(sums.map(|sum| sum.known(relative, flushed(features))));
         }
+        if call.by_column() {
+            self.less_sums(&mut dk);
+        }
         [self.dq, dk, dv]
+    }
+
+    /// From products of shares and their gradients to the gradient by keys.
+    fn less_sums(&self, dk: &mut [Known]) {
+        let d = self.call.shape.head_dim;
+        let relative = gamma(Self::chain(self.call.shape.kv_len));
+        for f in 0..d {
+            let column = || dk.iter().skip(f).step_by(d);
+            let value = column().map(|p| p.value).sum::<f64>();
+            let error = column().map(|p| p.error + relative * (p.value.abs() + p.error)).sum::<f64>();
+            let sum = Known { value, error: error + 2.0 * TINY };
+            for (p, key) in dk.iter_mut().skip(f).step_by(d).zip(&self.keys) {
+                let Some(key) = key else { continue };
+                let part = product(&sum, &key.phi[f]);
+                let size = p.value.abs() + p.error + part.value.abs() + part.error;
+                *p = Known { value: p.value - part.value, error: p.error + part.error + 2.0 * U * size };
+            }
+        }
     }
 
     /// Section 1.
@@ -286,7 +309,7 @@ impl<'c> LineGradient<'c> {
         let mut weights = vec![];
         for pair in &pairs {
             let Some(key) = &self.keys[pair.j] else { continue };
-            let (s, size, error) = products(call, self.line, &plain(&phi), key);
+            let (s, size, error) = products(&plain(&phi), key);
             let apart = pair.p * (error * (1.0 + pair.tau) + size * pair.tau) + pair.lost * (size + error);
             let large = pair.p * (size + error) * (1.0 + pair.tau) + pair.lost * (size + error);
             (l, common, most) = (l + pair.p * s, common + apart, most + large);

@@ -77,6 +77,10 @@ wgpu_attention_testing::mutants! {
         "an exponential has no slope": "fn slope(phi: vec4<f32>) -> vec4<f32> { return phi; }" => "fn slope(phi: vec4<f32>) -> vec4<f32> { return vec4(1.0); }";
         "a row's length has no gradient": "return fma(x, vec4(-params.kernel.half_scale * total), dx);" => "return dx;";
         "rows of P are one further": "fma(p3, vec4(g.w), fma(p2, vec4(g.z)" => "fma(p2, vec4(g.w), fma(p3, vec4(g.z)";
+        "shares are not divided": "return select(phi / z, vec4(0.0), z == vec4(0.0));" => "return phi;";
+        "what shares lose to others is forgotten": "return fma(-phi, z, products[at]);" => "return products[at];";
+        "sums of features are those of the first head": "let row = line * params.kernel.chunks * 4u * params.kernel.groups + f;" => "let row = f;";
+        "all features have the sum of the first": "let z = vec4(sum_of(line, 4u * g), sum_of(line, 4u * g + 1u)," => "let z = vec4(sum_of(line, 4u * g), sum_of(line, 4u * g),";
         "the projection back is not scaled": "own_dx[c] * params.kernel.scale" => "own_dx[c]";
     }
     "projections" {

@@ -161,9 +161,6 @@ impl Verify {
             content => content,
         };
         let not_compared = match &content {
-            Content::Linear(case) if case.gradients.is_some() && case.compared_gradients().is_none() => {
-                Some("gradients")
-            }
             Content::Linformer(case) if case.gradients => Some("gradients"),
             _ => None,
         };

@@ -31,7 +31,7 @@ use crate::gpu::bindings::upload;
 use crate::gpu::pipeline::Pipeline;
 use crate::layout::check_u32;
 use crate::linear::{LinearOptions, LinearState};
-use crate::wgsl::{FeatureGradient, LinearVariant, LinearVectors, MapText, RowEnd};
+use crate::wgsl::{FeatureGradient, LinearVariant, LinearVectors, MapText, RowEnd, SoftmaxColumns};
 use crate::{Attention, ElementType, Error, Result, Strides};
 use std::sync::Arc;
 
@@ -60,6 +60,17 @@ struct Inner {
     sums: [PassPipelines; 3],
     /// From features to queries, to keys; values.
     back: [Arc<Pipeline>; 3],
+    softmax: Option<OverKeys>,
+}
+
+/// What a softmax of keys over all keys needs beside.
+#[derive(Debug)]
+struct OverKeys {
+    /// Features become shares.
+    shares: Arc<Pipeline>,
+    /// Sums over keys of features alone.
+    sums: PassPipelines,
+    gradient: Arc<Pipeline>,
 }
 
 impl LinearPlan {
@@ -89,9 +100,8 @@ impl LinearPlan {
     /// [`backward`](Self::backward), with gradients in types and places of their own.
     ///
     /// # Errors
-    /// [`Error::Argument`] for gradients that overlap, where the call has a [`LinearState`], and for softmax features of keys over all keys,
-    /// [`FeatureMap::Softmax`](crate::FeatureMap::Softmax) not causal, whose gradients are not there; [`Error::Limit`] where an index would pass 32 bits
-    /// or the device is too small; [`Error::Device`] for what wgpu reports while compiling.
+    /// [`Error::Argument`] for gradients that overlap, and where the call has a [`LinearState`]; [`Error::Limit`] where an index would pass 32 bits or
+    /// the device is too small; [`Error::Device`] for what wgpu reports while compiling.
     pub fn backward_with(&self, gradients: Gradients) -> Result<LinearBackwardPlan> {
         gradients.check(&self.attention)?;
         self.check_backward()?;
@@ -112,6 +122,7 @@ impl LinearPlan {
             output: ElementType::F32,
             aligned_out: true,
             end: RowEnd::MeanAndRow,
+            by_column: false,
             ..self.inner.variant
         };
         let inner = Inner {
@@ -121,6 +132,7 @@ impl LinearPlan {
             vectors: [queries?, keys?],
             sums: [dq?, dk?, dv?],
             back: [back_q?, back_k?, back_v?],
+            softmax: self.inner.variant.by_column.then(|| self.over_keys(&gradients)).transpose()?,
         };
         Ok(LinearBackwardPlan { forward: self.clone(), inner: Arc::new(inner) })
     }
@@ -130,10 +142,6 @@ impl LinearPlan {
         if options.state != LinearState::Absent {
             let need = "none in a call of which gradients are asked";
             return Err(Error::argument("state", need, format!("{:?}", options.state)));
-        }
-        if self.inner.variant.by_column {
-            let need = "one whose gradients are there, or a causal call";
-            return Err(Error::argument("map", need, "softmax of keys over all keys"));
         }
         let chunks = |len: usize| len.div_ceil(LinearOptions::CHUNK).max(1) as u128;
         let (features, vector) = (self.features(), shape.value_dim + 1);
@@ -147,6 +155,20 @@ impl LinearPlan {
         check_u32("gradients of features", rows as u128 * width as u128)
     }
 
+    /// Shares, their sums, the gradient.
+    fn over_keys(&self, gradients: &Gradients) -> Result<OverKeys> {
+        let (kernels, shape) = (&self.kernels, &self.attention.shape);
+        let [_, dk, ..] = gradients.strides(shape);
+        let gradient = SoftmaxColumns::Gradient(shape.head_dim, gradients.dkv, aligned(dk, shape.head_dim));
+        let [sums, ..] = self.sum_variants();
+        Ok(OverKeys {
+            shares: kernels.pipeline(SoftmaxColumns::Shares.shader())?,
+            // One column, which nothing reads.
+            sums: PassPipelines::new(kernels, &LinearVariant { value_dim: 1, weighted: false, ..sums })?,
+            gradient: kernels.pipeline(gradient.shader())?,
+        })
+    }
+
     /// The sums of features of queries, of features of keys, of values.
     fn sum_variants(&self) -> [LinearVariant; 3] {
         let queries = LinearVariant {
@@ -156,6 +178,7 @@ impl LinearPlan {
             aligned_v: true,
             aligned_out: true,
             end: RowEnd::Sums,
+            by_column: false,
             ..self.inner.variant
         };
         let keys = LinearVariant { mirrored: self.options.causal, ..queries };
@@ -189,7 +212,7 @@ impl LinearPlan {
     fn gradient_variants(&self, gradients: &Gradients) -> [FeatureGradient; 3] {
         let (attention, shape) = (&self.attention, &self.attention.shape);
         let [dq, dk, dv, _] = gradients.strides(shape);
-        let map = MapText::of(&self.options.map);
+        let (map, over_keys) = (MapText::of(&self.options.map), self.inner.variant.by_column);
         let queries = FeatureGradient {
             head_dim: shape.head_dim,
             features: if map == MapText::FavorGlobal { self.features() } else { 0 },
@@ -202,15 +225,17 @@ impl LinearPlan {
         };
         let keys = FeatureGradient {
             input: attention.storage.kv,
-            output: gradients.dkv,
+            // Products of shares and their gradients, to be added up.
+            output: if over_keys { ElementType::F32 } else { gradients.dkv },
             aligned_x: aligned(attention.k_strides(), shape.head_dim),
-            aligned_out: aligned(dk, shape.head_dim),
+            aligned_out: over_keys || aligned(dk, shape.head_dim),
             weighted: self.options.weighted(),
             ..queries
         };
         let values = FeatureGradient {
             head_dim: shape.value_dim,
             features: 0,
+            output: gradients.dkv,
             aligned_out: aligned(dv, shape.value_dim),
             map: None,
             ..keys

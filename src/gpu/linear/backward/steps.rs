@@ -1,13 +1,13 @@
 //! The dispatches of gradients: the forward pass, vectors, a sum and a way back for each gradient.
 
-use super::{LABEL, LinearBackwardPlan, LinearGradBuffers};
+use super::{LABEL, LinearBackwardPlan, LinearGradBuffers, OverKeys};
 use crate::gpu::bindings::{Bindings, scratch};
 use crate::gpu::call::{Call, Stage};
 use crate::gpu::linear::LinearBuffers;
 use crate::gpu::linear::bind::{Binder, whole};
 use crate::gpu::linear::pass::Pass;
-use crate::gpu::params::{LinearFeatureParams, LinearVectorParams, Params};
-use crate::gpu::pipeline::Step;
+use crate::gpu::params::{LinearColumnParams, LinearFeatureParams, LinearVectorParams, Params};
+use crate::gpu::pipeline::{Pipeline, Step};
 use crate::linear::LinearOptions;
 use crate::uniform::Rows;
 use crate::wgsl::FeatureVariant;
@@ -22,7 +22,7 @@ enum By {
 }
 
 /// The scratch of a call beside the forward call's: what for, and its bytes.
-pub(super) fn sizes(plan: &LinearBackwardPlan) -> [(&'static str, u64); 8] {
+pub(super) fn sizes(plan: &LinearBackwardPlan) -> [(&'static str, u64); 9] {
     let (shape, options) = (&plan.forward.attention.shape, &plan.forward.options);
     let groups = |n: usize| n.div_ceil(4);
     let (queries, keys) =
@@ -43,6 +43,7 @@ pub(super) fn sizes(plan: &LinearBackwardPlan) -> [(&'static str, u64); 8] {
         ("tops of gradients", weighted(2 * by_queries.max(by_keys))),
         ("gradients of features of queries", queries * 4 * (groups(features) + 1)),
         ("gradients of features of keys", keys * 4 * (groups(features.max(dv)) + 1)),
+        ("products of shares", if plan.inner.softmax.is_some() { keys * 4 * groups(features) } else { 0 }),
     ];
     elements.map(|(what, elements)| (what, 4 * elements as u64))
 }
@@ -52,7 +53,7 @@ struct Backward<'p> {
     plan: &'p LinearBackwardPlan,
     buffers: &'p LinearGradBuffers<'p>,
     forward: &'p Binder<'p>,
-    scratch: &'p [wgpu::Buffer; 8],
+    scratch: &'p [wgpu::Buffer; 9],
 }
 
 impl LinearBackwardPlan {
@@ -63,7 +64,7 @@ impl LinearBackwardPlan {
         for (what, bytes) in sizes(self) {
             own.push(scratch(device, what, bytes)?);
         }
-        let own: [wgpu::Buffer; 8] = own.try_into().expect("as many as sizes");
+        let own: [wgpu::Buffer; 9] = own.try_into().expect("as many as sizes");
         let of_call =
             LinearBuffers::new(buffers.q.clone(), buffers.k.clone(), buffers.v.clone(), whole(&own[0]));
         let of_call = of_call.projection(buffers.projection.clone()).key_mask(buffers.key_mask.clone());
@@ -79,6 +80,12 @@ impl Backward<'_> {
         let mut steps = self.forward.prepared()?;
         let rows = Rows::of_groups(shape.heads, shape.q_len, shape.value_dim.div_ceil(4) + 1);
         let pass = self.forward.pass(&self.plan.inner.rows, (whole(&self.scratch[0]), rows));
+        if let Some(softmax) = &self.plan.inner.softmax {
+            let columns = [shape.kv_heads, shape.kv_len, shape.value_dim.div_ceil(4)];
+            let shares = self.forward.states().with("phi", whole(&self.forward.k_phi));
+            let shares = self.columns(&softmax.shares, columns, Rows::default(), &shares)?;
+            steps.extend([pass.states()?, pass.scan()?, shares].map(|step| (Stage::Prepare, step)));
+        }
         for step in [pass.states()?, pass.scan()?, pass.outputs()?, self.query_vectors()?] {
             steps.push((Stage::Prepare, step));
         }
@@ -96,8 +103,58 @@ impl Backward<'_> {
             for step in [pass.states()?, pass.scan()?, pass.outputs()?, self.back(by, gradient)?] {
                 steps.push((Stage::Main, step));
             }
+            if let (By::Keys, Some(softmax)) = (by, &self.plan.inner.softmax) {
+                steps.extend(self.over_keys(softmax, gradient)?.map(|step| (Stage::Main, step)));
+            }
         }
         Ok(Call::new(LABEL, steps))
+    }
+
+    /// dk = p - share sum p, with p the products of shares and their gradients.
+    fn over_keys(&self, softmax: &OverKeys, gradient: &wgpu::BufferBinding<'_>) -> Result<[Step; 3]> {
+        let (shape, features) = (&self.plan.forward.attention.shape, self.plan.forward.features());
+        let [_, dk, ..] = self.plan.inner.gradients.strides(shape);
+        let mut pass = self.sum(By::Queries);
+        (pass.pipelines, pass.features, pass.value_dim) = (&softmax.sums, features, 1);
+        // The products as features, the vectors' first column as values.
+        pass.v = Rows::of_groups(shape.kv_heads, shape.kv_len, (shape.value_dim + 1).div_ceil(4));
+        pass.bindings = Bindings::default()
+            .with("k_phi", whole(&self.scratch[8]))
+            .with("v", whole(&self.scratch[2]))
+            .with("states", whole(&self.scratch[4]));
+        let bindings = Bindings::default()
+            .with("states", whole(&self.scratch[4]))
+            .with("phi", whole(&self.forward.k_phi))
+            .with("products", whole(&self.scratch[8]))
+            .with("out", gradient.clone());
+        let columns = [shape.kv_heads, shape.kv_len, 1];
+        let last = self.columns(&softmax.gradient, columns, Rows::from(dk), &bindings)?;
+        Ok([pass.states()?, pass.scan()?, last])
+    }
+
+    fn columns(
+        &self,
+        pipeline: &Pipeline,
+        [heads, len, value_groups]: [usize; 3],
+        out: Rows,
+        bindings: &Bindings<'_>,
+    ) -> Result<Step> {
+        let plan = &self.plan.forward;
+        let tiles = len.div_ceil(FeatureVariant::ROWS);
+        let kernel = LinearColumnParams {
+            tiles: tiles as u32,
+            heads: heads as u32,
+            len: len as u32,
+            groups: plan.features().div_ceil(4) as u32,
+            chunks: LinearOptions::chunks(&plan.attention.shape) as u32,
+            value_groups: value_groups as u32,
+            ..Default::default()
+        };
+        let params = Params::default().with("kernel", kernel).with("out", out);
+        let items = (plan.attention.shape.batch * heads) as u128 * tiles as u128;
+        let flops = (4 * FeatureVariant::ROWS * plan.features()) as f64;
+        let work = plan.kernels.work("sums of softmax features", items, flops)?;
+        Step::new(plan.kernels.device(), pipeline, &params, work, bindings)
     }
 
     fn query_vectors(&self) -> Result<Step> {
@@ -150,7 +207,8 @@ impl Backward<'_> {
         let width = features.div_ceil(4);
         let queries = |groups| Rows::of_groups(shape.heads, shape.q_len, groups);
         let keys = |groups| Rows::of_groups(shape.kv_heads, shape.kv_len, groups);
-        let [_, of_queries, of_keys, logs, states, tops, q_sums, k_sums] = self.scratch.each_ref().map(whole);
+        let [_, of_queries, of_keys, logs, states, tops, q_sums, k_sums, _] =
+            self.scratch.each_ref().map(whole);
         let (q_phi, k_phi) = (whole(&self.forward.q_phi), whole(&self.forward.k_phi));
         let (tensors, v, out) = match by {
             By::Queries => ([of_queries, of_keys, k_phi, q_sums], keys(width), queries(width + 1)),
@@ -215,6 +273,12 @@ impl Backward<'_> {
                 (rows, to, &self.buffers.k, attention.k_strides(), &self.forward.k_phi, &self.scratch[7])
             }
         };
+        // Where dk takes a sum over keys, products are left for it.
+        let (strides, to) = match (by, &self.plan.inner.softmax) {
+            (By::Keys, Some(_)) => (None, whole(&self.scratch[8])),
+            _ => (Some(strides), gradient.clone()),
+        };
+        let groups = Rows::of_groups(heads, len, plan.features().div_ceil(4));
         let features = if by == By::Values { shape.value_dim } else { plan.features() };
         let root = (shape.head_dim as f64).sqrt();
         let projected = by != By::Values && plan.options.map.source().is_some();
@@ -231,7 +295,7 @@ impl Backward<'_> {
         };
         let params = Params::default()
             .with("kernel", kernel)
-            .with("out", Rows::from(strides))
+            .with("out", strides.map_or(groups, Rows::from))
             .with("x", Rows::from(x_strides));
         let projection =
             plan.inner.projection.as_ref().map(whole).or_else(|| self.buffers.projection.clone());
@@ -239,7 +303,7 @@ impl Backward<'_> {
             .with("dphi", whole(sums))
             .with("phi", whole(phi))
             .with("x", x.clone())
-            .with("out", gradient.clone())
+            .with("out", to)
             .with_some("projection", projection)
             .with_some("weights", self.forward.weights.as_ref().map(whole));
         let items = shape.batch as u128 * heads as u128 * tiles as u128;

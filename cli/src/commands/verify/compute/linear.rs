@@ -25,7 +25,7 @@ pub(super) fn on_cpu(case: &Linear) -> Result<Judged> {
         let found = exact.compare(got.iter().copied(), *allowance);
         judged = judged.beside(Judged::tensor(name, &[expected.len()], &found));
     }
-    let Some(gradients) = case.compared_gradients() else { return Ok(judged) };
+    let Some(gradients) = &case.gradients else { return Ok(judged) };
     let exact = exact_gradients(case, gradients)?;
     let got = [narrow(&exact.dq.out), narrow(&exact.dk.out), narrow(&exact.dv.out)];
     Ok(judged.and(judged_gradients(gradients, &exact, got)?))
@@ -72,7 +72,7 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Linear) -> Result<Done> {
     let report = reference::verify_linear(call, &case.options, &inputs, &got, Rows::All, expected)?;
     let mut judged = Judged::rows(&report);
     // In f32 alone, as those of attention.
-    if let (Some(gradients), ElementType::F32) = (case.compared_gradients(), E::TYPE) {
+    if let (Some(gradients), ElementType::F32) = (&case.gradients, E::TYPE) {
         let inputs = case.inputs(&case.q, &case.k, &case.v);
         let got: LinearGradients<f32> =
             gpu.linear_backward(case.shape, &case.options, &inputs, &gradients.dout)?;
