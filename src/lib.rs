@@ -20,6 +20,7 @@
 //! Gradients by q, k, v and the tensors of the score ([`AttentionPlan::backward`]) walk the same mask, and its transpose
 //! (`shaders/backward.wgsl`).
 //! [`LinearOptions`] is attention without a softmax over keys, in time linear in the length (`shaders/linear/`).
+//! [`LinformerOptions`] projects keys and values along the sequence, and attends what is left.
 //! [`LshOptions`] (Reformer) runs the same kernel over places that the device hashes and sorts itself, and so do its gradients
 //! ([`LshPlan::backward`]).
 //!
@@ -103,6 +104,7 @@ pub mod gpu;
 mod inputs;
 mod layout;
 mod linear;
+mod linformer;
 mod lsh;
 pub mod mask;
 mod names;
@@ -130,10 +132,11 @@ pub use gpu::{
     ClipPlan, CrossEntropyBuffers, CrossEntropyOutput, CrossEntropyPlan, DistillationBuffers,
     DistillationPlan, EmbedBackwardPlan, EmbedGradients, EmbedPlan, Explanation, FeedForwardBackwardPlan,
     FeedForwardBuffers, FeedForwardGradBuffers, FeedForwardGradients, FeedForwardPlan, FeedForwardSlices,
-    Gpu, Gradients, Kernels, LinearBuffers, LinearPlan, LshBackwardExplanation, LshBackwardPlan, LshBuffers,
-    LshExplanation, LshGradBuffers, LshGradients, LshOutput, LshPlan, MatmulBackwardPlan, MatmulBuffers,
-    MatmulGradBuffers, MatmulGradients, MatmulPlan, MatmulSlices, NormBackwardPlan, NormBuffers,
-    NormGradBuffers, NormGradOutput, NormPlan, OptimizerBuffers, OptimizerOutput, OptimizerPlan,
+    Gpu, Gradients, Kernels, LinearBackwardPlan, LinearBuffers, LinearGradBuffers, LinearGradients,
+    LinearPlan, LinformerBuffers, LinformerPlan, LinformerScratch, LshBackwardExplanation, LshBackwardPlan,
+    LshBuffers, LshExplanation, LshGradBuffers, LshGradients, LshOutput, LshPlan, MatmulBackwardPlan,
+    MatmulBuffers, MatmulGradBuffers, MatmulGradients, MatmulPlan, MatmulSlices, NormBackwardPlan,
+    NormBuffers, NormGradBuffers, NormGradOutput, NormPlan, OptimizerBuffers, OptimizerOutput, OptimizerPlan,
     OptimizerSlices, Options, Outputs, PathChoice, RotaryBuffers, RotaryPlan, RowSummary, Scratch,
     SoftmaxBackwardPlan, SoftmaxPlan, SortBuffers, SortOutput, SortPlan, SortShape, Stage, TensorExplanation,
     WeightsBuffers, WeightsOptions, WeightsPlan, cooperative_features, recommended_features,
@@ -143,7 +146,8 @@ pub use gpu::{
 pub use half;
 pub use inputs::Inputs;
 pub use layout::{BiasStrides, Layout, Strides};
-pub use linear::{FeatureMap, LinearInputs, LinearOptions, Projection, Stabiliser};
+pub use linear::{FeatureMap, LinearInputs, LinearOptions, LinearState, Projection, Stabiliser};
+pub use linformer::{LinformerInputs, LinformerOptions};
 pub use lsh::{LshInputs, LshOptions, Projections};
 pub use mask::{BlockGrid, BlockMask, PackedMask, Part, Parts, Row, Run, RunKind};
 pub use path::KernelPath;

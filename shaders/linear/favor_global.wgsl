@@ -4,3 +4,4 @@ fn mapped(y: vec4<f32>, top: vec4<f32>, half: f32) -> vec4<f32> {
     return ROOT_OF_FEATURES * (exp(max(y - half - top, vec4(-100.0))) + params.kernel.feature_eps);
 }
 fn log_weight(top: f32, half: f32) -> f32 { return select(0.0, half, MODE == LATER); }
+fn slope(phi: vec4<f32>) -> vec4<f32> { return max(phi - ROOT_OF_FEATURES * params.kernel.feature_eps, vec4(0.0)); }

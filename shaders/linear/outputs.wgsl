@@ -4,7 +4,8 @@
 //
 // and 0 where the denominator is 0. Without CAUSAL the sums over the chunk are not there. A workgroup is a tile of CHUNK queries, a lane two
 // of them, so that keys, values and states are loads that are the same for all lanes. Products of its queries with 4 keys each, and then their
-// weights, are where linear/own_direct.wgsl or linear/own_staged.wgsl keeps them.
+// weights, are where linear/own_direct.wgsl or linear/own_staged.wgsl keeps them. What becomes of the sums of a row is linear/mean.wgsl, or in
+// gradients linear/mean_rows.wgsl and sums.wgsl, where a query may have several key heads; linear/mirrored.wgsl counts from the end.
 
 struct KernelParams {
     first_work: u32,        // this dispatch computes work items first_work .. end_work; an item is (batch, head, tile)
@@ -19,6 +20,8 @@ struct KernelParams {
     first_tile: i32,        // where the first tile stands among the chunks; below 0 it sees no key
     shift: i32,             // query i stands at key i + shift: Lk - Lq where causal
     denominator_eps: f32,
+    kv_heads_per_head: u32,
+    last: u32,              // sums: the feature that the eps multiplies
 }
 
 struct Rows { offset: u32, batch: u32, head: u32, row: u32 }
@@ -33,10 +36,10 @@ const LANES = CHUNK / 2u;
 var<private> own_lane: u32;
 
 // Where the two queries and what they see are: rows in q_phi, positions among the keys, the chunk's keys and state.
-struct At { kv_head: u32, q: vec2<u32>, p: vec2<i32>, keys: u32, first: u32, v: u32, of_chunk: u32, state: u32 }
+struct At { kv_head: u32, first_head: bool, q: vec2<u32>, p: vec2<i32>, keys: u32, first: u32, v: u32, of_chunk: u32, state: u32 }
 
-// Of the two queries: the denominator, and what the state's sums are multiplied by.
-struct Ends { sum: vec2<f32>, of_state: vec2<f32> }
+// Of the two queries: the denominator, what the state's sums are multiplied by, the largest logarithm of a weight.
+struct Ends { sum: vec2<f32>, of_state: vec2<f32>, top: vec2<f32> }
 
 @compute @workgroup_size(CHUNK / 2)
 fn linear_outputs(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -45,25 +48,36 @@ fn linear_outputs(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgrou
     if (work >= params.kernel.end_work) { return; }
     let tile = i32(work % params.kernel.tiles) + params.kernel.first_tile;
     let line = work / params.kernel.tiles;
-    let kv_heads = params.kernel.heads / params.kernel.heads_per_kv_head;
-    let kv_head = line % params.kernel.heads / params.kernel.heads_per_kv_head;
+    let head = line % params.kernel.heads;
+    let kv_heads = params.kernel.heads / params.kernel.heads_per_kv_head * params.kernel.kv_heads_per_head;
+    let first_kv_head = head / params.kernel.heads_per_kv_head * params.kernel.kv_heads_per_head;
     let batch = line / params.kernel.heads;
-    let kv_line = batch * kv_heads + kv_head;
     let p = vec2(tile * i32(CHUNK) + i32(lane)) + vec2(0, i32(LANES));
     let i = p - vec2(params.kernel.shift);
     let inside = (i >= vec2(0)) & (i < vec2(i32(params.kernel.q_len)));
-    let row = vec2<u32>(clamp(i, vec2(0), vec2(i32(params.kernel.q_len) - 1)));
+    let near = vec2<u32>(clamp(i, vec2(0), vec2(i32(params.kernel.q_len) - 1)));
+    let row = vec2(placed(near.x, params.kernel.q_len), placed(near.y, params.kernel.q_len));
+    let out_at = params.out.offset + batch * params.out.batch + head * params.out.head + row * params.out.row;
     let chunk = select(0u, min(u32(max(tile, 0)), params.kernel.chunks - 1u), CAUSAL);
-    let of_chunk = kv_line * params.kernel.chunks + chunk;
-    let at = At(kv_head, (line * params.kernel.q_len + row) * params.kernel.groups, p, kv_line * params.kernel.kv_len, chunk * CHUNK,
-                params.v.offset + batch * params.v.batch + kv_head * params.v.head, of_chunk,
-                of_chunk * 4u * params.kernel.groups * (VALUE_GROUPS + 1u));
-
     own_lane = lane;
+    for (var n = 0u; n < params.kernel.kv_heads_per_head; n++) {
+        let kv_head = first_kv_head + n;
+        let kv_line = batch * kv_heads + kv_head;
+        let of_chunk = kv_line * params.kernel.chunks + chunk;
+        let at = At(kv_head, n == 0u, (line * params.kernel.q_len + row) * params.kernel.groups, p, kv_line * params.kernel.kv_len, chunk * CHUNK,
+                    params.v.offset + batch * params.v.batch + kv_head * params.v.head, of_chunk,
+                    of_chunk * 4u * params.kernel.groups * (VALUE_GROUPS + 1u));
+        write_rows(at, lane, out_at, inside);
+    }
+}
+
+// The two queries with the keys of one head.
+fn write_rows(at: At, lane: u32, out_at: vec2<u32>, inside: vec2<bool>) {
     let careful = CAUSAL && some_value_is_strange(at, lane);
     if (CAUSAL) { multiply_keys(at); }
     let ends = weigh(at);
-    let out_at = params.out.offset + batch * params.out.batch + line % params.kernel.heads * params.out.head + row * params.out.row;
+    let end_a = row_end(at, at.q.x, out_at.x, ends.sum.x, ends.top.x);
+    let end_b = row_end(at, at.q.y, out_at.y, ends.sum.y, ends.top.y);
     for (var c = 0u; c < VALUE_GROUPS; c += 4u) {
         let column = min(vec4(c) + vec4(0u, 1u, 2u, 3u), vec4(VALUE_GROUPS - 1u)); // past the last group it is that one again
         var a = mat4x4<f32>();
@@ -104,9 +118,11 @@ fn linear_outputs(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgrou
                 b = with_seen(with_seen(with_seen(with_seen(b, wb.x, v0), wb.y, v1), wb.z, v2), wb.w, v3);
             }
         }
-        if (inside.x) { write_row(out_at.x, c, a, ends.sum.x); }
-        if (inside.y) { write_row(out_at.y, c, b, ends.sum.y); }
+        write_groups(out_at.x, c, a, end_a, inside.x);
+        write_groups(out_at.y, c, b, end_b, inside.y);
     }
+    if (inside.x) { leave_row(out_at.x, end_a); }
+    if (inside.y) { leave_row(out_at.y, end_b); }
 }
 
 // Whether a value of the chunk is not finite: 0 times it is not 0, and the queries before it must not see it.
@@ -123,7 +139,10 @@ fn some_value_is_strange(at: At, lane: u32) -> bool {
 
 // Where the values of the chunk's j-th key begin; of the last key, past it.
 fn key_row(at: At, j: u32) -> u32 { return at.v + key_at(at, j) * params.v.row; }
-fn key_at(at: At, j: u32) -> u32 { return min(at.first + j, max(params.kernel.kv_len, 1u) - 1u); }
+fn key_at(at: At, j: u32) -> u32 {
+    let len = max(params.kernel.kv_len, 1u);
+    return placed(min(at.first + j, len - 1u), len);
+}
 
 // phi(q) . phi(k) with every key of the chunk, 16 features at a time.
 fn multiply_keys(at: At) {
@@ -194,16 +213,17 @@ fn weigh(at: At) -> Ends {
             sum += (w0 + w1) + (w2 + w3);
         }
     }
-    return Ends(sum, of_state);
+    return Ends(sum, of_state, top);
 }
 
 // The logarithms of the weights that the chunk's j-th key has for the two queries; DROPPED where they do not see it.
 fn logs_of(at: At, j: u32) -> vec2<f32> {
+    if (at.first + j >= params.kernel.kv_len) { return vec2(DROPPED); }
     let distance = at.p - vec2(i32(at.first + j));
     let steps = vec2<u32>(max(distance, vec2(0)));
     let key = at.keys + key_at(at, j);
     let log = vec2(log_weight_of(key, at.kv_head, steps.x), log_weight_of(key, at.kv_head, steps.y));
-    return select(vec2(DROPPED), log, distance >= vec2(0)); // no query stands past the last key
+    return select(vec2(DROPPED), log, distance >= vec2(0));
 }
 
 fn weigh_key(at: At, j: u32, w: vec2<f32>, top: vec2<f32>) -> vec2<f32> {
@@ -245,9 +265,10 @@ fn with_seen(sum: mat4x4<f32>, w: f32, row: mat4x4<f32>) -> mat4x4<f32> {
                                    select(row[3], vec4(0.0), off)));
 }
 
-fn write_row(at: u32, first_group: u32, sum: mat4x4<f32>, denominator: f32) {
+fn write_groups(at: u32, first_group: u32, sum: mat4x4<f32>, end: vec4<f32>, inside: bool) {
     for (var t = 0u; t < min(4u, VALUE_GROUPS - first_group); t++) {
         let c = 4u * (first_group + t);
-        store_out(at + c, VALUE_DIM - c, select(sum[t] / denominator, vec4(0.0), vec4(denominator == 0.0)));
+        let value = ended(at + c, sum[t], end);
+        if (inside) { store_out(at + c, VALUE_DIM - c, value); }
     }
 }

@@ -43,10 +43,11 @@ fn linear_states(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroup
     var s = mat4x4<f32>();
     var z = 0.0;
     for (var j = first; j < end; j++) {
-        let key = line * params.kernel.kv_len + j;
+        let place = placed(j, params.kernel.kv_len);
+        let key = line * params.kernel.kv_len + place;
         let log = log_weight_of(key, kv_head, end - 1u - j);
         let x = k_phi[key * width + f] * weight(log, top);
-        let at = v_at + j * params.v.row;
+        let at = v_at + place * params.v.row;
         var v = mat4x4(load_v(at + column.x, VALUE_DIM - column.x), load_v(at + column.y, VALUE_DIM - column.y),
                        load_v(at + column.z, VALUE_DIM - column.z), load_v(at + column.w, VALUE_DIM - column.w));
         if (WEIGHTED) { v = seen(v, log); }
@@ -62,6 +63,8 @@ fn linear_states(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroup
     if (column_tile == 0u) {
         states[to + VALUE_GROUPS] = vec4(z, 0.0, 0.0, 0.0);
         if (f == 0u) { leave_top(of_chunk, top); }
+        // Of the first chunk: the scan, which leaves another state, does not read it there.
+        if (CARRIED && f == 0u && chunk == 0u) { leave_top_before(of_chunk, top_before(line, width * (VALUE_GROUPS + 1u))); }
     }
 }
 

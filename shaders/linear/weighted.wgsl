@@ -21,7 +21,7 @@ fn weight(log: f32, top: f32) -> f32 {
 
 fn top_of_keys(keys_at: u32, kv_head: u32, first: u32, end: u32) -> f32 {
     var top = DROPPED;
-    for (var j = first; j < end; j++) { top = max(top, log_weight_of(keys_at + j, kv_head, end - 1u - j)); }
+    for (var j = first; j < end; j++) { top = max(top, log_weight_of(keys_at + placed(j, params.kernel.kv_len), kv_head, end - 1u - j)); }
     return top;
 }
 

@@ -50,6 +50,13 @@ impl Call {
         Self::new(label, calls.into_iter().flat_map(|call| call.steps))
     }
 
+    /// Calls one after the other; those before the last prepare it.
+    pub(super) fn in_turn(label: &'static str, before: impl IntoIterator<Item = Self>, last: Self) -> Self {
+        let before = before.into_iter().flat_map(|call| call.steps);
+        let before = before.map(|(_, step)| (Stage::Prepare, step));
+        Self::new(label, before.chain(last.steps))
+    }
+
     /// A call whose steps are all the kernel itself.
     pub(super) fn of_steps(label: &'static str, steps: impl IntoIterator<Item = Step>) -> Self {
         Self::new(label, steps.into_iter().map(|step| (Stage::Main, step)))

@@ -5,6 +5,7 @@
 //! | `kernels.rs`, `options.rs` | [`Kernels`]: the kernels on a user's device; compiled pipelines, kept |
 //! | `attention/` | attention: plan, bind, merge |
 //! | `linear/` | linear attention: features, sums over chunks, their scan |
+//! | `linformer/` | Linformer: keys and values projected along the sequence, then attention |
 //! | `lsh/` | LSH attention: hash, sort, the blocked kernel over sorted places |
 //! | `sort.rs` | a stable sort by key: [`SortPlan`] |
 //! | `layer/` | the kernels around attention: matrix product, feed-forward, norms, ... |
@@ -22,6 +23,7 @@ mod host;
 mod kernels;
 mod layer;
 mod linear;
+mod linformer;
 mod loads;
 mod lsh;
 mod memory;
@@ -51,7 +53,8 @@ pub use layer::{
     NormGradOutput, NormPlan, OptimizerBuffers, OptimizerOutput, OptimizerPlan, OptimizerSlices,
     RotaryBuffers, RotaryPlan, SoftmaxBackwardPlan, SoftmaxPlan,
 };
-pub use linear::{LinearBuffers, LinearPlan};
+pub use linear::{LinearBackwardPlan, LinearBuffers, LinearGradBuffers, LinearGradients, LinearPlan};
+pub use linformer::{LinformerBuffers, LinformerPlan, LinformerScratch};
 pub use lsh::{
     LshBackwardExplanation, LshBackwardPlan, LshBuffers, LshExplanation, LshGradBuffers, LshGradients,
     LshOutput, LshPlan,

@@ -164,10 +164,18 @@ uniform! {
 }
 
 uniform! {
-    /// `KernelParams` of `linear/features.wgsl`.
+    /// `KernelParams` of `linear/features.wgsl` and `linear/features_back.wgsl`.
     LinearFeatureParams {
         first_work: u32, end_work: u32, tiles: u32, heads: u32, len: u32, features: u32,
         scale: f32, half_scale: f32, feature_eps: f32,
+    }
+
+    /// `KernelParams` of `linear/vectors.wgsl`.
+    LinearVectorParams { first_work: u32, end_work: u32, tiles: u32, heads: u32, len: u32 }
+
+    /// `KernelParams` of `linear/columns.wgsl`.
+    LinearColumnParams {
+        first_work: u32, end_work: u32, tiles: u32, heads: u32, len: u32, groups: u32, chunks: u32, value_groups: u32,
     }
 
     /// `KernelParams` of `linear/maxima.wgsl`.
@@ -190,7 +198,7 @@ uniform! {
     /// `KernelParams` of `linear/outputs.wgsl`.
     LinearOutputParams {
         first_work: u32, end_work: u32, tiles: u32, heads: u32, heads_per_kv_head: u32, q_len: u32, kv_len: u32,
-        chunks: u32, groups: u32, first_tile: i32, shift: i32, denominator_eps: f32,
+        chunks: u32, groups: u32, first_tile: i32, shift: i32, denominator_eps: f32, kv_heads_per_head: u32, last: u32,
     }
 }
 
@@ -316,7 +324,9 @@ mod tests {
             ("add_rows", _) => SinkParams::FIELDS,
             ("record", "kernel") => RecordParams::FIELDS,
             ("narrow_rows", "kernel") => NarrowParams::FIELDS,
-            ("linear_features", "kernel") => LinearFeatureParams::FIELDS,
+            ("linear_columns", "kernel") => LinearColumnParams::FIELDS,
+            ("linear_vectors", "kernel") => LinearVectorParams::FIELDS,
+            ("linear_features" | "linear_features_back", "kernel") => LinearFeatureParams::FIELDS,
             ("linear_maxima", "kernel") => LinearMaximaParams::FIELDS,
             ("linear_keys", "kernel") => LinearKeyParams::FIELDS,
             ("linear_states", "kernel") => LinearStateParams::FIELDS,

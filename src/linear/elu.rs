@@ -11,4 +11,8 @@ impl Map for Elu {
         let feature = |y: &Known| if y.value > 0.0 { plus(*y, 1.0) } else { exp(y.value, y.error) };
         Features::plain(row.y.iter().map(feature).collect())
     }
+
+    fn slope(&self, _: &Row, phi: &[Known]) -> Vec<Known> {
+        phi.iter().map(|phi| Known::new(phi.value.min(1.0), phi.error)).collect()
+    }
 }

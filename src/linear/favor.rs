@@ -1,6 +1,6 @@
 //! FAVOR+: positive features whose products are, in the mean over random projections, exp(q . k / sqrt(d)).
 
-use super::map::{Features, Known, Map, Row, U, exp, plus};
+use super::map::{Features, Known, Map, Row, U, exp, less, plus};
 
 /// FAVOR+ (Choromanski 2020, *Rethinking Attention with Performers*): with y = d^(-1/4) P x,
 ///
@@ -45,6 +45,11 @@ impl Map for Favor {
             Stabiliser::Global => self.global(row, top, error),
         };
         rows.iter().map(key).collect()
+    }
+
+    fn slope(&self, _: &Row, phi: &[Known]) -> Vec<Known> {
+        let root = (self.features as f64).sqrt().recip();
+        less(phi, f64::from(self.eps) * if self.stabiliser == Stabiliser::Global { root } else { 1.0 })
     }
 }
 

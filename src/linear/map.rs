@@ -3,7 +3,7 @@
 /// One rounding of f32 to either neighbour, and one unit in the last place.
 pub(super) const U: f64 = 1.0 / 8_388_608.0;
 /// The smallest normal f32: what a flush may lose.
-const TINY: f64 = f32::MIN_POSITIVE as f64;
+pub(super) const TINY: f64 = f32::MIN_POSITIVE as f64;
 
 /// A number, and how far a kernel's may be from it.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -62,6 +62,16 @@ pub(crate) trait Map {
     fn keys(&self, rows: &[Row]) -> Vec<Features> {
         rows.iter().map(|row| self.query(row)).collect()
     }
+
+    /// What a change of each y changes of its feature phi.
+    fn slope(&self, row: &Row, phi: &[Known]) -> Vec<Known>;
+}
+
+/// The part of a feature that an eps was not added to.
+pub(super) fn less(phi: &[Known], eps: f64) -> Vec<Known> {
+    let one =
+        |phi: &Known| Known::new(phi.value - eps, phi.error + 2.0 * U * (phi.value.abs() + phi.error) + TINY);
+    phi.iter().map(one).collect()
 }
 
 /// exp of x, an exponent off by up to `error`: 3 + 2 |x| units in the last place, by what WGSL promises.

@@ -5,6 +5,7 @@
 //! | `map.rs` | what a feature map is |
 //! | `favor.rs`, `relu.rs`, `elu.rs`, `identity.rs`, `softmax.rs` | one map each, in f64 with its error; `shaders/linear/` has the same |
 //! | `projection.rs` | random projections |
+//! | `state.rs` | what is carried from call to call |
 
 mod elu;
 mod favor;
@@ -13,10 +14,12 @@ mod map;
 mod projection;
 mod relu;
 mod softmax;
+mod state;
 
 pub use favor::Stabiliser;
 pub(crate) use map::{Features, Known, Map, Row};
 pub use projection::Projection;
+pub use state::LinearState;
 
 use crate::construct::constructed;
 use crate::layout::check_u32;
@@ -58,6 +61,8 @@ pub struct LinearOptions {
     pub decay: Option<Vec<f32>>,
     /// Whether there is a key mask `[B, Lk]`: masked keys are seen by no query, whatever they and their values hold.
     pub key_mask: bool,
+    /// What of earlier keys a call starts with, and what it leaves to later ones. The default is nothing.
+    pub state: LinearState,
 }
 
 /// How queries and keys become features.
@@ -155,9 +160,16 @@ impl LinearOptions {
     /// Longest sequence.
     pub const MAX_LEN: usize = 1 << 24;
 
-    /// All keys, no eps, no decay, no mask.
+    /// All keys, no eps, no decay, no mask, no state.
     pub fn new(map: FeatureMap) -> Self {
-        Self { map, causal: false, denominator_eps: 0.0, decay: None, key_mask: false }
+        Self {
+            map,
+            causal: false,
+            denominator_eps: 0.0,
+            decay: None,
+            key_mask: false,
+            state: LinearState::Absent,
+        }
     }
 
     setters! {
@@ -169,6 +181,8 @@ impl LinearOptions {
         denominator_eps: f32,
         /// Sets whether there is a key mask.
         key_mask: bool,
+        /// Sets what is carried from call to call.
+        state: LinearState,
     }
 
     /// Sets the decay of each key head.
@@ -226,7 +240,8 @@ impl LinearOptions {
     ///
     /// # Errors
     /// [`Error::Argument`] for no feature, an eps that is neither 0 nor a normal number above, a decay without [`causal`](Self::causal), of another
-    /// number of heads, or outside of 0 to 1, a score that is not plain; [`Error::Limit`] past the limits named here, and where an index
+    /// number of heads, or outside of 0 to 1, a score that is not plain, a [`state`](Self::state) where a query sees later keys or stands before
+    /// the new ones; [`Error::Limit`] past the limits named here, and where an index
     /// would pass 32 bits.
     pub fn check(&self, attention: impl Into<Attention>) -> Result<()> {
         let attention = attention.into();
@@ -255,6 +270,7 @@ impl LinearOptions {
             }
         }
         self.check_decay(shape)?;
+        self.check_state(shape)?;
         let width = features.next_multiple_of(4);
         let [queries, keys] = [shape.heads * shape.q_len, shape.kv_heads * shape.kv_len]
             .map(|rows| (shape.batch * rows) as u128);
@@ -284,14 +300,19 @@ impl LinearOptions {
     }
 
     /// Elements of a chunk's state: for each feature the sums of values in groups of 4, and a group with the sum of the features.
-    pub(crate) fn len_state(&self, shape: &AttentionShape) -> usize {
-        4 * self.map.features(shape.head_dim).next_multiple_of(4) * (shape.value_dim.div_ceil(4) + 1)
+    pub(crate) fn len_chunk_state(&self, shape: &AttentionShape) -> usize {
+        Self::len_sums(self.map.features(shape.head_dim), shape.value_dim)
+    }
+
+    /// The same of so many features and values.
+    pub(crate) fn len_sums(features: usize, value_dim: usize) -> usize {
+        4 * features.next_multiple_of(4) * (value_dim.div_ceil(4) + 1)
     }
 
     /// Elements of all chunks' states.
     pub(crate) fn len_states(&self, shape: &AttentionShape) -> usize {
         let lines = shape.batch.saturating_mul(shape.kv_heads);
-        lines.saturating_mul(Self::chunks(shape)).saturating_mul(self.len_state(shape))
+        lines.saturating_mul(Self::chunks(shape)).saturating_mul(self.len_chunk_state(shape))
     }
 }
 

@@ -28,6 +28,11 @@ impl Map for Softmax {
         Features::plain(exps.iter().map(share).collect())
     }
 
+    /// A factor of all of a query's features cancels, so that the sum over them in a softmax's derivative is 0; of keys this is exp, where causal.
+    fn slope(&self, _: &Row, phi: &[Known]) -> Vec<Known> {
+        phi.to_vec()
+    }
+
     /// The factor of each feature's softmax, 1 / the sum over keys, is left to whoever sums them up.
     fn keys(&self, rows: &[Row]) -> Vec<Features> {
         let width = rows.first().map_or(0, |row| row.y.len());

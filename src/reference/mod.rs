@@ -24,6 +24,7 @@
 //! | `inputs.rs` | seeded inputs of several kinds |
 //! | `gradient/` | the gradients: the formula, its bound, verification |
 //! | `linear/` | linear attention, and its own bound |
+//! | `linformer/` | Linformer, and its own bound |
 //! | `lsh/` | LSH attention: hash, sort, chunks, and its own bound |
 //! | `layer/` | the kernels around attention, with their bounds |
 //! | `oracle.rs` | the count and gather tests, which find index errors that a bound misses |
@@ -53,6 +54,7 @@ pub mod gradient;
 mod inputs;
 pub mod layer;
 mod linear;
+mod linformer;
 mod lsh;
 pub mod oracle;
 mod rounding;
@@ -67,7 +69,11 @@ pub use crate::Counter;
 pub use crate::Inputs;
 pub use crate::Position;
 pub use inputs::{Kind, Tensors, random};
-pub use linear::{linear_attention, linear_features, verify_linear};
+pub use linear::{
+    BoundedLinearGradients, linear_attention, linear_features, linear_gradient, verify_linear,
+    verify_linear_steps,
+};
+pub use linformer::{linformer, verify_linformer};
 pub use lsh::{
     BoundedLshGradients, LshBuckets, LshGot, LshGradients, LshReport, bounded_lsh_gradient, lsh, lsh_buckets,
     lsh_gradient, lsh_order, lsh_with_buckets, verify_lsh,

@@ -2,7 +2,7 @@
 
 use super::tensor::{reads, writes};
 use super::{Header, Shader};
-use crate::{ElementType, FeatureMap, LinearOptions, Stabiliser};
+use crate::{ElementType, FeatureMap, LinearOptions, LinearState, Stabiliser};
 
 /// A feature map's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,7 +56,7 @@ impl MapText {
         }
     }
 
-    fn text(self) -> &'static str {
+    pub(super) fn text(self) -> &'static str {
         match self {
             Self::FavorRunning => include_str!("../../shaders/linear/favor_running.wgsl"),
             Self::FavorGlobal => include_str!("../../shaders/linear/favor_global.wgsl"),
@@ -67,7 +67,7 @@ impl MapText {
         }
     }
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::FavorRunning => "favor running",
             Self::FavorGlobal => "favor global",
@@ -79,7 +79,7 @@ impl MapText {
     }
 
     /// `ROOT_OF_FEATURES` is the published code's m^(-1/2).
-    fn header(self, features: usize, mode: MapMode) -> Header {
+    pub(super) fn header(self, features: usize, mode: MapMode) -> Header {
         let header = Header::default().u32s(&[
             ("ELEMENTS", MapMode::Elements as usize),
             ("ROWS", MapMode::Rows as usize),
@@ -260,6 +260,23 @@ pub struct LinearVariant {
     pub by_column: bool,
     /// Lanes keep what is theirs in arrays, as CPUs want it; else in workgroup memory.
     pub direct: bool,
+    /// What is carried from call to call.
+    pub state: LinearState,
+    /// What becomes of a row's sums.
+    pub end: RowEnd,
+    /// Places count from the end.
+    pub mirrored: bool,
+}
+
+/// What becomes of the sums of a row of `linear/outputs.wgsl`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RowEnd {
+    /// Their mean.
+    Mean,
+    /// That, and behind it what gradients need of the row; f32 in whole groups.
+    MeanAndRow,
+    /// The sums themselves, over several key heads; f32 in whole groups.
+    Sums,
 }
 
 impl LinearVariant {
@@ -275,51 +292,82 @@ impl LinearVariant {
         }
     }
 
+    /// What counts places.
+    fn places(&self) -> &'static str {
+        match self.mirrored {
+            true => include_str!("../../shaders/linear/mirrored.wgsl"),
+            false => include_str!("../../shaders/linear/forward.wgsl"),
+        }
+    }
+
     fn header(&self) -> Header {
         Header::default()
             .u32s(&[("CHUNK", LinearOptions::CHUNK)])
             .bools(&[("CAUSAL", self.causal), ("WEIGHTED", self.weighted)])
     }
 
+    /// How a shader of sums begins and ends: its constant, its file, its part of the label.
+    fn of_state(state: LinearState) -> (bool, &'static str, &'static str) {
+        let there = include_str!("../../shaders/linear/state.wgsl");
+        match state {
+            LinearState::Absent => (false, include_str!("../../shaders/linear/no_state.wgsl"), ""),
+            LinearState::Left => (false, there, " state-left"),
+            LinearState::Carried => (true, there, " state-carried"),
+        }
+    }
+
     fn label(&self, step: &str, rest: &str) -> String {
         let flag = |flag, name| if flag { name } else { "" };
-        let flags = [flag(self.causal, " causal"), flag(self.weighted, " weighted")];
-        format!("linear {step}{}{}{rest}", flags[0], flags[1])
+        let [causal, weighted] = [flag(self.causal, " causal"), flag(self.weighted, " weighted")];
+        format!("linear {step}{causal}{weighted}{}{rest}", flag(self.mirrored, " mirrored"))
     }
 
     /// Sums over chunks of keys.
     pub fn states(&self) -> Shader {
         let all = Self { causal: false, ..*self };
         let unaligned = if self.aligned_v { "" } else { " unaligned" };
-        let label = all.label("states", &format!(" dv{} {}{unaligned}", self.value_dim, self.input));
+        // Only a top is read here, and only where keys have weights.
+        let needs = self.weighted && self.state == LinearState::Carried;
+        let (carried, state, of_state) =
+            Self::of_state(if needs { LinearState::Carried } else { LinearState::Absent });
+        let rest = format!(" dv{} {}{unaligned}{of_state}", self.value_dim, self.input);
+        let label = all.label("states", &rest);
         let header = all
             .header()
             .u32s(&[("VALUE_DIM", self.value_dim), ("VALUE_GROUPS", self.value_dim.div_ceil(4))])
+            .bools(&[("CARRIED", carried)])
             .params(&[("kernel", "KernelParams"), ("v", "Rows")]);
         let v = reads("v", self.input, self.aligned_v);
-        let files = [include_str!("../../shaders/linear/states.wgsl"), self.weights(), &v];
+        let files =
+            [include_str!("../../shaders/linear/states.wgsl"), self.weights(), self.places(), state, &v];
         header.shader(label, "linear_states", &files)
     }
 
     /// Their sums.
     pub fn scan(&self) -> Shader {
-        let header = self.header().params(&[("kernel", "KernelParams")]);
-        let files = [include_str!("../../shaders/linear/scan.wgsl"), self.weights()];
-        header.shader(self.label("scan", ""), "linear_scan", &files)
+        let (carried, state, of_state) = Self::of_state(self.state);
+        let header = self.header().bools(&[("CARRIED", carried)]).params(&[("kernel", "KernelParams")]);
+        let files = [include_str!("../../shaders/linear/scan.wgsl"), self.weights(), self.places(), state];
+        header.shader(self.label("scan", of_state), "linear_scan", &files)
     }
 
     /// The rows.
     pub fn outputs(&self) -> Shader {
         let flag = |flag, name| if flag { name } else { "" };
         let rest = format!(
-            " dv{} {}->{}{}{}{}{}",
+            " dv{} {}->{}{}{}{}{}{}",
             self.value_dim,
             self.input,
             self.output,
             flag(!self.aligned_v, " unaligned-v"),
             flag(!self.aligned_out, " unaligned-out"),
             flag(self.by_column, " by-column"),
-            flag(self.direct, " direct")
+            flag(self.direct, " direct"),
+            match self.end {
+                RowEnd::Mean => "",
+                RowEnd::MeanAndRow => " rows",
+                RowEnd::Sums => " sums",
+            }
         );
         let header = self
             .header()
@@ -331,7 +379,13 @@ impl LinearVariant {
             true => include_str!("../../shaders/linear/own_direct.wgsl"),
             false => include_str!("../../shaders/linear/own_staged.wgsl"),
         };
-        let files = [include_str!("../../shaders/linear/outputs.wgsl"), own, self.weights(), &v, &out];
+        let end = match self.end {
+            RowEnd::Mean => include_str!("../../shaders/linear/mean.wgsl"),
+            RowEnd::MeanAndRow => include_str!("../../shaders/linear/mean_rows.wgsl"),
+            RowEnd::Sums => include_str!("../../shaders/linear/sums.wgsl"),
+        };
+        let outputs = include_str!("../../shaders/linear/outputs.wgsl");
+        let files = [outputs, end, own, self.weights(), self.places(), &v, &out];
         let shader = header.shader(self.label("outputs", &rest), "linear_outputs", &files);
         Shader { for_cpus: self.direct, ..shader }
     }
@@ -348,11 +402,24 @@ impl LinearVariant {
             weighted: true,
             by_column: false,
             direct: false,
+            state: LinearState::Absent,
+            end: RowEnd::Mean,
+            mirrored: false,
         };
         vec![
             base,
-            Self { direct: true, ..base },
-            Self { weighted: false, value_dim: 7, aligned_v: false, aligned_out: false, ..base },
+            Self { direct: true, state: LinearState::Carried, ..base },
+            Self {
+                weighted: false,
+                value_dim: 7,
+                aligned_v: false,
+                aligned_out: false,
+                state: LinearState::Left,
+                ..base
+            },
+            Self { end: RowEnd::MeanAndRow, direct: true, ..base },
+            Self { end: RowEnd::Sums, mirrored: true, ..base },
+            Self { end: RowEnd::Sums, causal: false, weighted: false, direct: true, ..base },
             Self { causal: false, by_column: true, weighted: false, input: F16, output: F16, ..base },
             Self { causal: false, input: Bf16, output: Bf16, value_dim: 24, ..base },
         ]

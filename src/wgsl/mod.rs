@@ -13,6 +13,7 @@ mod cross_entropy;
 mod embed_backward;
 mod limits;
 mod linear;
+mod linear_back;
 mod lsh;
 mod matmul;
 mod matrices;
@@ -35,7 +36,8 @@ pub use cooperative::CooperativeTile;
 pub use cross_entropy::CrossEntropyVariant;
 pub use embed_backward::EmbedBackwardVariant;
 pub use limits::{TileKind, TileLimits};
-pub use linear::{FeatureVariant, KeyMaxima, LinearVariant, MapMode, MapText};
+pub use linear::{FeatureVariant, KeyMaxima, LinearVariant, MapMode, MapText, RowEnd};
+pub use linear_back::{FeatureGradient, LinearVectors, SoftmaxColumns};
 pub use lsh::{HashVariant, JoinVariant, PlaceTables, SortedChunks};
 pub use matmul::MatmulVariant;
 pub use matrices::Matrices;
@@ -192,6 +194,7 @@ pub fn variants() -> Vec<Shader> {
     shaders.extend(EmbedBackwardVariant::representatives().iter().map(EmbedBackwardVariant::shader));
     shaders.extend(RotaryVariant::representatives().iter().map(RotaryVariant::shader));
     shaders.extend(linear::representatives());
+    shaders.extend(linear_back::representatives());
     // Some variants share a shader.
     let mut seen = std::collections::HashSet::new();
     shaders.retain(|shader| seen.insert(shader.text.clone()));

@@ -4,7 +4,10 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::path::PathBuf;
 use wgpu_attention::reference::{self, Rows};
-use wgpu_attention::{AttentionShape, FeatureMap, LinearInputs, LinearOptions, Projection, Stabiliser};
+use wgpu_attention::{
+    AttentionShape, ElementType, FeatureMap, LinearGradients, LinearInputs, LinearOptions, Projection,
+    Stabiliser,
+};
 use wgpu_attention_testing::gpu;
 
 struct Golden {
@@ -16,6 +19,8 @@ struct Golden {
     v: Vec<f32>,
     projection: Option<Vec<f32>>,
     out: Vec<f32>,
+    /// Of out, and by q, k and v.
+    gradients: [Vec<f32>; 4],
     /// Of queries and of keys.
     features: [Option<Vec<f32>>; 2],
     errors: Value,
@@ -76,6 +81,7 @@ fn golden(bytes: &[u8], case: &Value) -> Golden {
         v: tensor("v"),
         projection: floats(&file, "projection"),
         out: tensor("out"),
+        gradients: ["dout", "dq", "dk", "dv"].map(tensor),
         features: ["q_features", "k_features"].map(|name| floats(&file, name)),
         errors: case["expected_abs_error"].clone(),
     }
@@ -102,6 +108,30 @@ fn the_reference_reproduces_every_case() {
             }
         }
     }
+}
+
+#[test]
+fn gradients_agree_with_every_case() {
+    let mut compared = 0;
+    for case in cases() {
+        let ([dout, gradients @ ..], inputs) = (&case.gradients, case.inputs());
+        let exact =
+            reference::linear_gradient(case.shape, &case.options, &inputs, dout, ElementType::F32).unwrap();
+        let got: LinearGradients<f32> =
+            gpu().linear_backward(case.shape, &case.options, &inputs, dout).unwrap();
+        let names = ["dq", "dk", "dv"];
+        let each = [(&exact.dq, got.dq), (&exact.dk, got.dk), (&exact.dv, got.dv)];
+        for ((name, (exact, got)), want) in names.into_iter().zip(each).zip(gradients) {
+            let error = case.error(name);
+            let far = exact.out.iter().zip(want).map(|(a, &b)| (a - f64::from(b)).abs()).fold(0.0, f64::max);
+            assert!(far <= error + 1e-12, "{} {name}: the reference is {far} off, not {error}", case.name);
+            let found = exact.compare(got.iter().copied(), 0.0);
+            println!("{} {name}: {found}", case.name);
+            assert!(found.pass && found.unspecified == 0, "{} {name}: {found}", case.name);
+            compared += 1;
+        }
+    }
+    assert!(compared >= 12, "{compared}");
 }
 
 #[test]

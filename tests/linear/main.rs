@@ -4,8 +4,11 @@
 //! |---|---|
 //! | `attention.rs` | rows within their bounds: every map, storage, size, option |
 //! | `counts.rs` | sets of keys that are known exactly: means, single keys, decay by halves |
+//! | `state.rs` | sequences in pieces: decoding |
+//! | `linformer/` | Linformer: rows within their bounds, projections that are known exactly, golden cases, bad input |
 //! | `properties.rs` | what must hold whatever the numbers; random calls |
 //! | `golden.rs` | cases of performer-pytorch |
+//! | `gradients.rs` | gradients |
 //! | `api.rs` | a user's own encoder; bad input |
 //! | `mutants.rs` | faults planted in the shader text |
 
@@ -13,14 +16,17 @@ mod api;
 mod attention;
 mod counts;
 mod golden;
+mod gradients;
+mod linformer;
 mod mutants;
 mod properties;
+mod state;
 
 use wgpu_attention::reference::{self, Kind, Report, Rows};
 use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{
-    Attention, AttentionShape, Counter, Element, FeatureMap, Gpu, LinearInputs, LinearOptions, Options,
-    Projection, Stabiliser, Storage,
+    Attention, AttentionShape, Counter, Element, FeatureMap, Gpu, LinearInputs, LinearOptions, LinearState,
+    Options, Projection, Stabiliser, Storage,
 };
 use wgpu_attention_testing::{gpu, gpu_with};
 
@@ -90,6 +96,11 @@ impl<E: Element> Case<E> {
         let staged = gpu_with(Options::default().tile_kind(TileKind::Staged));
         self.check_on(&staged).unwrap_or_else(|e| panic!("{e}"))
     }
+}
+
+/// A call that carries a state.
+fn good_state() -> LinearOptions {
+    LinearOptions::new(FeatureMap::Elu).causal(true).state(LinearState::Carried)
 }
 
 /// Every map, under a name.

@@ -1,6 +1,6 @@
 //! Faults planted in the shader text: the checks must find them.
 
-use super::{Case, counts, shape};
+use super::{Case, counts, gradients, linformer, shape, state};
 use wgpu_attention::reference::Kind;
 use wgpu_attention::{AttentionShape, FeatureMap, Gpu, LinearOptions, Projection, Stabiliser};
 use wgpu_attention_testing::gpu;
@@ -22,6 +22,13 @@ const SUITE: Suite<Gpu> = Suite {
         ("relu", |gpu| bound(gpu, causal(FeatureMap::relu(20)))),
         ("softmax", |gpu| bound(gpu, LinearOptions::new(FeatureMap::Softmax))),
         ("strange", strange),
+        ("steps", state::steps),
+        ("shares", gradients::counts),
+        ("gradients", gradients::bound),
+        ("projections", linformer::counts),
+        ("projected keys", linformer::gathered),
+        ("behind", linformer::strange),
+        ("linformer", linformer::bound),
     ],
 };
 

@@ -142,8 +142,8 @@ fn check(path: &Path) -> bool {
     let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
     let text = &metadata.metadata().as_ref().expect("a case")["case"];
     let case: Value = serde_json::from_str(text).unwrap();
-    // Through a whole model; of linear attention the reference has no gradients yet; those of LSH attention are in `tests/lsh/golden.rs`.
-    if ["model", "linear_attention", "lsh_attention"].iter().any(|op| case["op"] == *op) {
+    // Through a whole model; of linear attention and Linformer the reference has no gradients yet; those of LSH attention are in `tests/lsh/golden.rs`.
+    if ["model", "linear_attention", "linformer", "lsh_attention"].iter().any(|op| case["op"] == *op) {
         return false;
     }
     assert_eq!(case["op"], "attention", "{}", path.display());

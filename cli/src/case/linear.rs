@@ -1,6 +1,6 @@
 //! Cases of linear attention.
 
-use super::{Content, flag_of, number_of, text_of, unknown};
+use super::{Content, Gradient, Gradients, flag_of, number_of, text_of, unknown};
 use crate::tensors::{Tensors, wrong};
 use anyhow::{Result, bail};
 use serde_json::{Map, Value};
@@ -23,8 +23,8 @@ pub(crate) struct Linear {
     pub(crate) allowance: f64,
     /// What of queries and of keys the file says their features are, with the errors of that.
     pub(crate) features: [Option<(Vec<f32>, f64)>; 2],
-    /// The case has gradients.
-    pub(crate) gradients: bool,
+    /// By q, k and v, as far as the file has them.
+    pub(crate) gradients: Option<Gradients>,
 }
 
 const KEYS: [&str; 4] = ["feature", "feature_eps", "denominator_eps", "causal"];
@@ -74,7 +74,7 @@ pub(super) fn linear(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Co
             of_features(FEATURES[0], [b, h, l, features])?,
             of_features(FEATURES[1], [b, kv_heads, kv_len, features])?,
         ],
-        gradients: ["dq", "dk", "dv"].iter().any(|name| file.find(name).is_some()),
+        gradients: gradients(file, keys, &shape)?,
         q: q.floats()?,
         k: k.floats()?,
         v: v.floats()?,
@@ -84,6 +84,38 @@ pub(super) fn linear(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Co
         shape,
         options,
     })))
+}
+
+/// The gradients, where the file has them.
+fn gradients(
+    file: &Tensors<'_>,
+    keys: &Map<String, Value>,
+    shape: &AttentionShape,
+) -> Result<Option<Gradients>> {
+    let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } = *shape;
+    let mut each = vec![];
+    for (name, shape) in [
+        ("dq", [batch, heads, q_len, head_dim]),
+        ("dk", [batch, kv_heads, kv_len, head_dim]),
+        ("dv", [batch, kv_heads, kv_len, value_dim]),
+    ] {
+        let Some(tensor) = file.find(name) else { continue };
+        tensor.expect(&shape, "that of its tensor")?;
+        let allowance = super::allowance(keys, name)?;
+        each.push(Gradient {
+            name,
+            of_term: None,
+            shape: shape.to_vec(),
+            values: tensor.floats()?,
+            allowance,
+        });
+    }
+    if each.is_empty() {
+        return Ok(None);
+    }
+    let dout = file.need("dout")?;
+    dout.expect(&[batch, heads, q_len, value_dim], "[B, H, Lq, dv]")?;
+    Ok(Some(Gradients { dout: dout.floats()?, each }))
 }
 
 /// The feature map, or why there is none.

@@ -5,6 +5,7 @@
 //! | `attention.rs` | `attention` |
 //! | `lsh.rs` | `lsh_attention` |
 //! | `linear.rs` | `linear_attention` |
+//! | `linformer.rs` | `linformer` |
 //! | `layer.rs` | `layer_norm`, `rms_norm`, `rotary`, `axial_positions`, `activation`, `feed_forward` |
 //! | `tables.rs` | `alibi_slopes`, `relative_buckets`, `sinusoidal` |
 //!
@@ -13,12 +14,14 @@
 mod attention;
 mod layer;
 mod linear;
+mod linformer;
 mod lsh;
 mod tables;
 
 pub(crate) use attention::{Attention, Gradient, Gradients, Places, pattern_tensors};
 pub(crate) use layer::{Layer, LayerOp, NormPlace};
 pub(crate) use linear::Linear;
+pub(crate) use linformer::Linformer;
 pub(crate) use lsh::{Lsh, LshCall, OP as LSH};
 pub(crate) use tables::{Made, Table};
 
@@ -42,6 +45,7 @@ pub(crate) enum Content {
     Attention(Box<Attention>),
     Lsh(Box<Lsh>),
     Linear(Box<Linear>),
+    Linformer(Box<Linformer>),
     Layer(Box<Layer>),
     /// Made on the host alone.
     Table(Box<Table>),
@@ -87,6 +91,7 @@ impl Case {
             "attention" => attention::attention(&file, &keys)?,
             LSH => lsh::lsh(&file, &keys)?,
             "linear_attention" => linear::linear(&file, &keys)?,
+            "linformer" => linformer::linformer(&file, &keys)?,
             "layer_norm" | "rms_norm" => layer::norm(&file, &keys, &op)?,
             "rotary" => layer::rotary(&file, &keys)?,
             "axial_positions" => layer::axial(&file, &keys)?,

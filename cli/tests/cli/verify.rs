@@ -5,10 +5,11 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Ops that have kernels.
-const SUPPORTED: [&str; 10] = [
+const SUPPORTED: [&str; 11] = [
     "attention",
     "lsh_attention",
     "linear_attention",
+    "linformer",
     "layer_norm",
     "rms_norm",
     "rotary",

@@ -1,17 +1,16 @@
 //! Buffers checked and bound to a plan of linear attention: a call, ready to record.
 
 use super::LinearPlan;
+use super::features::FeatureRows;
+use super::pass::{Pass, PassPipelines};
 use crate::construct::constructed;
 use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, optional_binding, scratch};
 use crate::gpu::call::{Call, Stage};
-use crate::gpu::params::{
-    LinearFeatureParams, LinearKeyParams, LinearMaximaParams, LinearOutputParams, LinearScanParams,
-    LinearStateParams, Params,
-};
+use crate::gpu::params::{LinearKeyParams, LinearMaximaParams, Params};
 use crate::gpu::pipeline::{Pipeline, Step};
-use crate::linear::{LinearOptions, Projection};
+use crate::linear::{LinearOptions, LinearState, Projection};
 use crate::uniform::Rows;
-use crate::wgsl::{FeatureVariant, KeyMaxima, LinearVariant};
+use crate::wgsl::{FeatureVariant, KeyMaxima};
 use crate::{ElementType, Result, Strides};
 
 /// The buffers of one call of linear attention. All need `BufferUsages::STORAGE`; out may not be a buffer that is also read. Offsets
@@ -31,10 +30,13 @@ pub struct LinearBuffers<'a> {
     pub projection: Option<wgpu::BufferBinding<'a>>,
     /// `[B, Lk]` in u32, not 0 where a key may be seen; if and only if [`LinearOptions::key_mask`].
     pub key_mask: Option<wgpu::BufferBinding<'a>>,
+    /// [`LinearOptions::len_state`] elements of f32, if and only if the options have a [`LinearState`]: read if it is carried, then written. It
+    /// serves calls of the same map, projection, decay and head sizes.
+    pub state: Option<wgpu::BufferBinding<'a>>,
 }
 
 constructed! {
-    LinearBuffers ['a] { q: wgpu::BufferBinding<'a>, k: wgpu::BufferBinding<'a>, v: wgpu::BufferBinding<'a>, out: wgpu::BufferBinding<'a> } { projection: wgpu::BufferBinding<'a>, key_mask: wgpu::BufferBinding<'a> }
+    LinearBuffers ['a] { q: wgpu::BufferBinding<'a>, k: wgpu::BufferBinding<'a>, v: wgpu::BufferBinding<'a>, out: wgpu::BufferBinding<'a> } { projection: wgpu::BufferBinding<'a>, key_mask: wgpu::BufferBinding<'a>, state: wgpu::BufferBinding<'a> }
 }
 
 impl LinearPlan {
@@ -46,7 +48,7 @@ impl LinearPlan {
     /// [`Error::Device`](crate::Error::Device) for what wgpu reports.
     pub fn bind(&self, buffers: LinearBuffers<'_>) -> Result<Call> {
         let buffers = check_buffers(self, buffers)?;
-        if self.attention.shape.is_empty() {
+        if self.options.is_empty(&self.attention.shape) {
             return Ok(Call::new("linear attention", []));
         }
         Binder::new(self, &buffers)?.call()
@@ -65,6 +67,7 @@ fn check_buffers<'a>(plan: &LinearPlan, buffers: LinearBuffers<'a>) -> Result<Li
         optional_binding(&limits, name, binding, wanted, len, ElementType::F32)
     };
     let (projection, mask) = (options.len_projection(shape), options.len_key_mask(shape));
+    let has_state = options.state != LinearState::Absent;
     let buffers = LinearBuffers {
         q: one("q", &buffers.q, attention.len_q(), storage.q)?,
         k: one("k", &buffers.k, attention.len_k(), storage.kv)?,
@@ -72,6 +75,7 @@ fn check_buffers<'a>(plan: &LinearPlan, buffers: LinearBuffers<'a>) -> Result<Li
         out: one("out", &buffers.out, attention.len_out(), storage.out)?,
         projection: optional("projection", &buffers.projection, given, projection)?,
         key_mask: optional("key_mask", &buffers.key_mask, options.key_mask, mask)?,
+        state: optional("state", &buffers.state, has_state, options.len_state(shape))?,
     };
     let named = [
         ("q", Some(&buffers.q), Access::Read),
@@ -79,6 +83,7 @@ fn check_buffers<'a>(plan: &LinearPlan, buffers: LinearBuffers<'a>) -> Result<Li
         ("v", Some(&buffers.v), Access::Read),
         ("projection", buffers.projection.as_ref(), Access::Read),
         ("key_mask", buffers.key_mask.as_ref(), Access::Read),
+        ("state", buffers.state.as_ref(), Access::Both),
         ("out", Some(&buffers.out), Access::Write),
     ];
     check_aliasing(&named, plan.kernels.options().shared_buffers)?;
@@ -106,22 +111,22 @@ pub(super) fn sizes(plan: &LinearPlan) -> [(&'static str, u64); 6] {
 }
 
 /// A call's buffers: the caller's, and scratch.
-struct Binder<'p> {
+pub(super) struct Binder<'p> {
     plan: &'p LinearPlan,
     buffers: &'p LinearBuffers<'p>,
-    q_phi: wgpu::Buffer,
-    k_phi: wgpu::Buffer,
+    pub(super) q_phi: wgpu::Buffer,
+    pub(super) k_phi: wgpu::Buffer,
     states: wgpu::Buffer,
-    weights: Option<wgpu::Buffer>,
+    pub(super) weights: Option<wgpu::Buffer>,
     tops: Option<wgpu::Buffer>,
 }
 
-fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
+pub(super) fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
     buffer.as_entire_buffer_binding()
 }
 
 impl<'p> Binder<'p> {
-    fn new(plan: &'p LinearPlan, buffers: &'p LinearBuffers<'p>) -> Result<Self> {
+    pub(super) fn new(plan: &'p LinearPlan, buffers: &'p LinearBuffers<'p>) -> Result<Self> {
         let device = plan.kernels.device();
         let [q_phi, k_phi, states, weights, tops, _] = sizes(plan);
         let always = |(what, bytes)| scratch(device, what, bytes);
@@ -139,15 +144,33 @@ impl<'p> Binder<'p> {
     }
 
     fn call(&self) -> Result<Call> {
-        let mut steps = vec![(Stage::Prepare, self.queries()?)];
+        let mut steps = self.prepared()?;
+        let strides = Rows::from(self.plan.attention.out_strides());
+        let pass = self.pass(&self.plan.inner.pass, (self.buffers.out.clone(), strides));
+        steps.push((Stage::Main, pass.states()?));
+        steps.push((Stage::Main, pass.scan()?));
+        if self.plan.attention.shape.q_len > 0 {
+            steps.push((Stage::Main, pass.outputs()?));
+        }
+        Ok(Call::new("linear attention", steps))
+    }
+
+    /// The sums of chunks.
+    pub(super) fn states(&self) -> Bindings<'_> {
+        Bindings::default().with("states", whole(&self.states))
+    }
+
+    /// The features.
+    pub(super) fn prepared(&self) -> Result<Vec<(Stage, Step)>> {
+        let mut steps = vec![];
+        if self.plan.attention.shape.q_len > 0 {
+            steps.push((Stage::Prepare, self.queries()?));
+        }
         if self.plan.attention.shape.kv_len > 0 {
             steps.push((Stage::Prepare, self.keys()?));
             steps.extend(self.later()?.into_iter().map(|step| (Stage::Prepare, step)));
         }
-        steps.push((Stage::Main, self.states()?));
-        steps.push((Stage::Main, self.scan()?));
-        steps.push((Stage::Main, self.outputs()?));
-        Ok(Call::new("linear attention", steps))
+        Ok(steps)
     }
 
     fn device(&self) -> &wgpu::Device {
@@ -187,23 +210,6 @@ impl<'p> Binder<'p> {
         [heads, len]: [usize; 2],
     ) -> Result<Step> {
         let plan = self.plan;
-        let (features, dim) = (plan.features(), plan.attention.shape.head_dim);
-        let root = (dim as f64).sqrt();
-        let tiles = len.div_ceil(FeatureVariant::ROWS);
-        let kernel = LinearFeatureParams {
-            tiles: tiles as u32,
-            heads: heads as u32,
-            len: len as u32,
-            features: features as u32,
-            scale: root.sqrt().recip() as f32,
-            half_scale: (0.5 / root) as f32,
-            feature_eps: plan.options.map.eps(),
-            ..Default::default()
-        };
-        let params = Params::default().with("kernel", kernel).with("x", Rows::from(strides));
-        let items = plan.attention.shape.batch as u128 * heads as u128 * tiles as u128;
-        let flops = (2 * FeatureVariant::ROWS * features * dim) as f64;
-        let work = plan.kernels.work("features of linear attention", items, flops)?;
         let projection =
             plan.inner.projection.as_ref().map(whole).or_else(|| self.buffers.projection.clone());
         let bindings = Bindings::default()
@@ -212,7 +218,16 @@ impl<'p> Binder<'p> {
             .with_some("projection", projection)
             .with_some("key_mask", self.buffers.key_mask.clone())
             .with_some("weights", self.weights.as_ref().map(whole));
-        Step::new(self.device(), pipeline, &params, work, &bindings)
+        let rows = FeatureRows {
+            batch: plan.attention.shape.batch,
+            heads,
+            len,
+            dim: plan.attention.shape.head_dim,
+            features: plan.features(),
+            eps: plan.options.map.eps(),
+            strides,
+        };
+        rows.step(&plan.kernels, pipeline, &bindings)
     }
 
     /// The largest y of all keys, in tiles of rows, then of tiles; then the features.
@@ -270,83 +285,37 @@ impl<'p> Binder<'p> {
             .with("k_phi", whole(&self.k_phi))
             .with("v", self.buffers.v.clone())
             .with("states", whole(&self.states))
-            .with("out", self.buffers.out.clone())
             .with_some("weights", self.weights.as_ref().map(whole))
             .with_some("decays", self.plan.inner.decays.as_ref().map(whole))
             .with_some("tops", self.tops.as_ref().map(whole))
+            .with_some("state", self.buffers.state.clone())
     }
 
-    fn states(&self) -> Result<Step> {
-        let (attention, groups) = (&self.plan.attention, self.groups());
+    /// The sums, to out.
+    pub(super) fn pass<'a>(
+        &'a self,
+        pipelines: &'a PassPipelines,
+        out: (wgpu::BufferBinding<'a>, Rows),
+    ) -> Pass<'a> {
+        let (plan, attention) = (self.plan, &self.plan.attention);
         let shape = &attention.shape;
-        let chunks = LinearOptions::chunks(shape);
-        let feature_tiles = (4 * groups).div_ceil(LinearVariant::FEATURES);
-        let column_tiles = shape.value_dim.div_ceil(4 * LinearVariant::COLUMN_GROUPS);
-        let kernel = LinearStateParams {
-            kv_heads: shape.kv_heads as u32,
-            kv_len: shape.kv_len as u32,
-            chunks: chunks as u32,
-            groups: groups as u32,
-            feature_tiles: feature_tiles as u32,
-            column_tiles: column_tiles as u32,
-            ..Default::default()
-        };
-        let params = Params::default().with("kernel", kernel).with("v", Rows::from(attention.v_strides()));
-        let items = [self.lines(), chunks, feature_tiles, column_tiles].iter().map(|&n| n as u128).product();
-        let flops = (2 * LinearOptions::CHUNK * LinearVariant::FEATURES * 16) as f64;
-        let work = self.plan.kernels.work("states of chunks", items, flops)?;
-        Step::new(self.device(), &self.plan.inner.states, &params, work, &self.bindings())
-    }
-
-    fn scan(&self) -> Result<Step> {
-        let shape = &self.plan.attention.shape;
-        let chunks = LinearOptions::chunks(shape);
-        let width = self.plan.options.len_state(shape) / 4;
-        let tiles = width.div_ceil(LinearVariant::FEATURES);
-        let kernel = LinearScanParams {
-            tiles: tiles as u32,
-            kv_heads: shape.kv_heads as u32,
-            kv_len: shape.kv_len as u32,
-            chunks: chunks as u32,
-            width: width as u32,
-            ..Default::default()
-        };
-        let params = Params::default().with("kernel", kernel);
-        let items = self.lines() as u128 * tiles as u128;
-        let flops = (8 * LinearVariant::FEATURES * chunks) as f64;
-        let work = self.plan.kernels.work("the scan of chunks", items, flops)?;
-        Step::new(self.device(), &self.plan.inner.scan, &params, work, &self.bindings())
-    }
-
-    fn outputs(&self) -> Result<Step> {
-        let (plan, attention, groups) = (self.plan, &self.plan.attention, self.groups());
-        let shape = &attention.shape;
-        let chunk = LinearOptions::CHUNK as i64;
-        let causal = plan.options.causal;
-        // Where causal, query i stands at key i + shift, and tiles of queries are those of the keys.
-        let shift = if causal { shape.kv_len as i64 - shape.q_len as i64 } else { 0 };
-        let (first, last) = (shift.div_euclid(chunk), (shift + shape.q_len as i64 - 1).div_euclid(chunk));
-        let tiles = last - first + 1;
-        let kernel = LinearOutputParams {
-            tiles: tiles as u32,
-            heads: shape.heads as u32,
-            heads_per_kv_head: (shape.heads / shape.kv_heads) as u32,
-            q_len: shape.q_len as u32,
-            kv_len: shape.kv_len as u32,
-            chunks: LinearOptions::chunks(shape) as u32,
-            groups: groups as u32,
-            first_tile: first as i32,
-            shift: shift as i32,
+        Pass {
+            kernels: &plan.kernels,
+            pipelines,
+            batch: shape.batch,
+            heads: shape.heads,
+            kv_heads: shape.kv_heads,
+            q_len: shape.q_len,
+            kv_len: shape.kv_len,
+            features: plan.features(),
+            value_dim: shape.value_dim,
+            causal: plan.options.causal,
+            shift: shape.kv_len as i64 - shape.q_len as i64,
             denominator_eps: plan.options.denominator_eps,
-            ..Default::default()
-        };
-        let params = Params::default()
-            .with("kernel", kernel)
-            .with("v", Rows::from(attention.v_strides()))
-            .with("out", Rows::from(attention.out_strides()));
-        let items = shape.batch as u128 * shape.heads as u128 * tiles as u128;
-        let per_row = 4 * groups * shape.value_dim + chunk as usize * (4 * groups + shape.value_dim);
-        let work = plan.kernels.work("linear attention", items, (2 * chunk as usize * per_row) as f64)?;
-        Step::new(self.device(), &plan.inner.outputs, &params, work, &self.bindings())
+            last: 0,
+            v: Rows::from(attention.v_strides()),
+            out: out.1,
+            bindings: self.bindings().with("out", out.0),
+        }
     }
 }

@@ -4,20 +4,28 @@
 //! |---|---|
 //! | `mod.rs` | [`LinearPlan`]: shaders |
 //! | `bind.rs` | [`LinearBuffers`] checked and bound to a plan |
+//! | `features.rs`, `pass.rs` | rows of features; sums over chunks, their scan, rows |
+//! | `backward/` | gradients |
 //! | `host.rs` | slices in, `Vec` out |
 
+mod backward;
 mod bind;
+mod features;
 mod host;
+mod pass;
 
+pub use backward::{LinearBackwardPlan, LinearGradBuffers, LinearGradients};
 pub use bind::LinearBuffers;
+pub(super) use features::FeatureRows;
 
 use super::bindings::upload;
 use super::kernels::Kernels;
 use super::options::Options;
 use super::pipeline::Pipeline;
 use crate::linear::LinearOptions;
-use crate::wgsl::{FeatureVariant, KeyMaxima, LinearVariant, MapMode, MapText, TileKind};
+use crate::wgsl::{FeatureVariant, KeyMaxima, LinearVariant, MapMode, MapText, RowEnd, TileKind};
 use crate::{Attention, Error, FeatureMap, KernelPath, Result};
+use pass::PassPipelines;
 use std::sync::Arc;
 
 /// Linear attention, planned and compiled: everything about a call that does not depend on the buffers. Made by
@@ -40,9 +48,8 @@ struct Inner {
     k_features: Arc<Pipeline>,
     /// The largest y of all keys, and the features given it.
     later: Option<[Arc<Pipeline>; 2]>,
-    states: Arc<Pipeline>,
-    scan: Arc<Pipeline>,
-    outputs: Arc<Pipeline>,
+    variant: LinearVariant,
+    pass: PassPipelines,
 }
 
 impl Kernels {
@@ -95,6 +102,9 @@ impl LinearPlan {
             weighted: options.weighted(),
             by_column: matches!(options.map, FeatureMap::Softmax) && !options.causal,
             direct: kernels.scalar_tile_kind() == TileKind::Direct,
+            state: options.state,
+            end: RowEnd::Mean,
+            mirrored: false,
         };
         let later = map.mode(true, options.causal) == MapMode::Later;
         let second = || -> Result<[Arc<Pipeline>; 2]> {
@@ -109,9 +119,8 @@ impl LinearPlan {
             q_features: features(false, storage.q, aligned(attention.q_strides(), shape.head_dim))?,
             k_features: features(true, storage.kv, aligned(attention.k_strides(), shape.head_dim))?,
             later: later.then(second).transpose()?,
-            states: kernels.pipeline(variant.states())?,
-            scan: kernels.pipeline(variant.scan())?,
-            outputs: kernels.pipeline(variant.outputs())?,
+            pass: PassPipelines::new(kernels, &variant)?,
+            variant,
         };
         Ok(Self { kernels: kernels.clone(), attention, options, inner: Arc::new(inner) })
     }

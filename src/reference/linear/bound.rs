@@ -23,7 +23,7 @@
 //! ```
 //!
 //! the last for the roundings of exponents and of tops. Below e^-85 a weight may be 0 or e^-100. Each product may be flushed to 0, which
-//! costs 2^-126. Then the division and the storage, as for attention. Nothing is promised where the denominator's error reaches
+//! costs 2^-126. A chunk is C keys, or what a step has; where keys come in steps, T counts the chunks of all (`LinearState`). Then the division and the storage, as for attention. Nothing is promised where the denominator's error reaches
 //! it, unless all is exactly 0.
 
 use super::call::{Line, LinearCall};
@@ -59,8 +59,7 @@ pub(super) fn solve(call: &LinearCall<'_>, line: &Line, at: Position) -> LinearR
     let total = |of: fn(&Weight) -> f64| weights.iter().map(of).sum::<f64>();
     let (common, most) = (total(|w| w.common), total(|w| w.most));
     let chunk = LinearOptions::CHUNK;
-    let relative =
-        gamma(q.phi.len() + 2 * weights.len().min(chunk) + 2 * call.shape.kv_len.div_ceil(chunk) + 16);
+    let relative = gamma(q.phi.len() + 2 * weights.len().min(chunk) + 2 * call.chunks() + 16);
     let of_eps = eps * (error_q + size_q * (q.common + worst).exp_m1());
     let flushes = (weights.len() * q.phi.len() + 1) as f64 * 4.0 * TINY * (1.0 + size_q);
     let low = l.abs() - (common + relative * (most + eps * size_q) + of_eps + flushes);
@@ -102,7 +101,10 @@ fn weights(call: &LinearCall<'_>, line: &Line, at: Position, q: &Features) -> (V
     let top = keys().map(|(j, key)| key.log_weight.value + age(j)).fold(f64::NEG_INFINITY, f64::max);
     let mut worst = 0.0f64;
     let of_key = |(j, key): (usize, &Features)| {
-        let (s, size, error) = products(call, line, q, key);
+        let (s, size, error) = match call.by_column() {
+            true => products(q, &shares(line, key)),
+            false => products(q, key),
+        };
         if !call.options.weighted() {
             return Weight { j, weight: s, common: error, most: size + error };
         }
@@ -119,15 +121,20 @@ fn weights(call: &LinearCall<'_>, line: &Line, at: Position, q: &Features) -> (V
 }
 
 /// q . k, the sum of its terms' sizes, and the error that the features' make.
-fn products(call: &LinearCall<'_>, line: &Line, q: &Features, key: &Features) -> (f64, f64, f64) {
+pub(super) fn products(q: &Features, key: &Features) -> (f64, f64, f64) {
     let (mut s, mut size, mut error) = (0.0, 0.0, 0.0);
-    for (f, (q, k)) in q.phi.iter().zip(&key.phi).enumerate() {
-        let k = if call.by_column() { shared(*k, line.sums[f], line.keys.len()) } else { *k };
+    for (q, k) in q.phi.iter().zip(&key.phi) {
         s += q.value * k.value;
         size += (q.value * k.value).abs();
         error += q.error * k.value.abs() + q.value.abs() * k.error + q.error * k.error;
     }
     (s, size, error)
+}
+
+/// The features of a key over their sums over all keys.
+pub(super) fn shares(line: &Line, key: &Features) -> Features {
+    let each = key.phi.iter().zip(&line.sums);
+    Features { phi: each.map(|(k, sum)| shared(*k, *sum, line.keys.len())).collect(), ..key.clone() }
 }
 
 /// A feature over its sum over n keys.
@@ -147,7 +154,7 @@ fn exponent_error(
     x: f64,
     aged: f64,
 ) -> f64 {
-    let chunk_of = |j: usize| (j / LinearOptions::CHUNK).min(line.rises.len() - 1);
+    let chunk_of = |j: usize| call.chunk_of(j);
     let last = if call.options.causal { chunk_of(position as usize) } else { line.rises.len() - 1 };
     let risen = match call.options.decay {
         Some(_) => last - chunk_of(j),

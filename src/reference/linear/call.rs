@@ -13,14 +13,16 @@ pub(super) struct LinearCall<'a> {
     pub(super) attention: &'a Attention,
     pub(super) shape: &'a AttentionShape,
     pub(super) options: &'a LinearOptions,
-    map: Box<dyn Map + Sync>,
+    pub(super) map: Box<dyn Map + Sync>,
     q: Cow<'a, [f32]>,
     k: Cow<'a, [f32]>,
     v: Cow<'a, [f32]>,
-    projection: Option<Cow<'a, [f32]>>,
+    pub(super) projection: Option<Cow<'a, [f32]>>,
     key_mask: Option<&'a [bool]>,
     /// ln of the decay per key head, as the kernel has it.
     pub(super) log_decays: Vec<f32>,
+    /// Which chunk of keys each is summed up in, in order: a step begins a chunk.
+    chunk_of: Vec<usize>,
 }
 
 /// The keys of a batch item and key head.
@@ -57,12 +59,38 @@ impl<'a> LinearCall<'a> {
             projection: seeded.or(inputs.projection.map(Cow::Borrowed)),
             key_mask: inputs.key_mask,
             log_decays: options.log_decays(attention.shape.kv_heads),
+            chunk_of: chunks_of(&[attention.shape.kv_len]),
         })
     }
 
+    /// The same where the keys come in steps, each from the state of those before it.
+    pub(super) fn in_steps(mut self, steps: &[usize]) -> Self {
+        self.chunk_of = chunks_of(steps);
+        self
+    }
+
+    /// The chunk of a key.
+    pub(super) fn chunk_of(&self, j: usize) -> usize {
+        self.chunk_of.get(j).copied().unwrap_or(0)
+    }
+
+    pub(super) fn chunks(&self) -> usize {
+        self.chunk_of.last().map_or(0, |last| last + 1)
+    }
+
     pub(super) fn query(&self, at: Position) -> Features {
+        self.map.query(&self.row(self.q(at), self.attention.storage.q))
+    }
+
+    pub(super) fn q(&self, at: Position) -> &[f32] {
         let start = self.attention.q_strides().at(at.batch, at.head, at.i);
-        self.map.query(&self.row(&self.q[start..start + self.shape.head_dim], self.attention.storage.q))
+        &self.q[start..start + self.shape.head_dim]
+    }
+
+    /// Of a batch item and key head.
+    pub(super) fn k(&self, batch: usize, head: usize, j: usize) -> &[f32] {
+        let start = self.attention.k_strides().at(batch, head, j);
+        &self.k[start..start + self.shape.head_dim]
     }
 
     /// The keys of every batch item and key head.
@@ -85,10 +113,7 @@ impl<'a> LinearCall<'a> {
 
     fn line_of(&self, batch: usize, head: usize) -> Line {
         let seen = |j: &usize| self.key_mask.is_none_or(|mask| mask[batch * self.shape.kv_len + j]);
-        let row = |j: usize| {
-            let start = self.attention.k_strides().at(batch, head, j);
-            self.row(&self.k[start..start + self.shape.head_dim], self.attention.storage.kv)
-        };
+        let row = |j: usize| self.row(self.k(batch, head, j), self.attention.storage.kv);
         let rows: Vec<Row> = (0..self.shape.kv_len).filter(seen).map(row).collect();
         let features = self.map.keys(&rows);
         let logs = features.iter().map(|key| key.log_weight.value.abs() + key.log_weight.error);
@@ -97,11 +122,11 @@ impl<'a> LinearCall<'a> {
         let mut features = features.into_iter();
         let keys = (0..self.shape.kv_len).map(|j| if seen(&j) { features.next() } else { None });
         let keys: Vec<_> = keys.collect();
-        Line { rises: rises(&keys), keys, sums, largest_log }
+        Line { rises: rises(&keys, &self.chunk_of), keys, sums, largest_log }
     }
 
     /// y and |x|^2 / (2 sqrt d).
-    fn row(&self, x: &[f32], element: ElementType) -> Row {
+    pub(super) fn row(&self, x: &[f32], element: ElementType) -> Row {
         let x: Vec<f64> = x.iter().map(|&x| x.into()).collect();
         let root = (x.len() as f64).sqrt();
         // A subnormal may be read as 0.
@@ -148,12 +173,14 @@ fn sums(features: &[Features]) -> Vec<Known> {
 }
 
 /// How often the largest weight rises from chunk to chunk, where rounding may make a rise of a tie.
-fn rises(keys: &[Option<Features>]) -> Vec<usize> {
+fn rises(keys: &[Option<Features>], chunk_of: &[usize]) -> Vec<usize> {
     let mut top = f64::NEG_INFINITY;
-    let mut count = 0;
-    let of_chunk = |chunk: &[Option<Features>]| {
+    let (mut count, mut start) = (0, 0);
+    let of_chunk = |chunk: &[usize]| {
         let (mut high, mut low) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
-        for log in chunk.iter().flatten().map(|key| key.log_weight) {
+        let own = keys[start..start + chunk.len()].iter().flatten();
+        start += chunk.len();
+        for log in own.map(|key| key.log_weight) {
             high = f64::max(high, log.value + log.error);
             low = f64::max(low, log.value - log.error);
         }
@@ -163,7 +190,18 @@ fn rises(keys: &[Option<Features>]) -> Vec<usize> {
         top = top.max(low);
         count
     };
-    keys.chunks(LinearOptions::CHUNK).map(of_chunk).collect()
+    chunk_of.chunk_by(|a, b| a == b).map(of_chunk).collect()
+}
+
+/// The chunk of each key, where each step begins one.
+fn chunks_of(steps: &[usize]) -> Vec<usize> {
+    let mut first = 0;
+    let mut list = vec![];
+    for &len in steps {
+        list.extend((0..len).map(|j| first + j / LinearOptions::CHUNK));
+        first += len.div_ceil(LinearOptions::CHUNK);
+    }
+    list
 }
 
 impl LinearCall<'_> {

@@ -4,13 +4,17 @@
 //! |---|---|
 //! | `call.rs` | the tensors of a call, and their features |
 //! | `bound.rs` | one row, and the bound on a kernel's error |
+//! | `gradient.rs`, `back.rs` | gradients, with a bound: pairs; from features to what they are of |
 //! | `verify.rs` | a kernel's rows against all that |
 
+mod back;
 mod bound;
 mod call;
+mod gradient;
 mod verify;
 
-pub use verify::verify_linear;
+pub use gradient::{BoundedLinearGradients, linear_gradient};
+pub use verify::{verify_linear, verify_linear_steps};
 
 use super::Position;
 use crate::linear::{Features, LinearInputs, LinearOptions};
@@ -20,6 +24,8 @@ use call::{Line, LinearCall};
 use rayon::prelude::*;
 
 /// Linear attention in f64, `[B, H, Lq, dv]`, contiguous whatever the layout.
+///
+/// Whatever [`LinearOptions::state`] says, there is no key before the first.
 ///
 /// Another algorithm than the kernel's: no chunks and no state; a row's weights with all keys that it sees, then two sums. In time
 /// proportional to B H Lq Lk (m + dv), rows in parallel.

@@ -28,6 +28,42 @@ pub fn verify_linear<Q: Element, KV: Element, O: Element>(
 ) -> Result<Report> {
     let attention = attention.into();
     let call = LinearCall::new(&attention, options, inputs)?;
+    compare(&call, got, rows, expected)
+}
+
+/// [`verify_linear`] of a sequence that was computed in steps of these lengths, each of which carried the state of those before it
+/// ([`LinearState`](crate::LinearState)). The call is the whole sequence, `got` the outputs of all steps.
+///
+/// # Errors
+/// As [`verify_linear`], and [`Error::Argument`] where there are not as many queries as keys, or the steps are not as long as the sequence.
+pub fn verify_linear_steps<Q: Element, KV: Element, O: Element>(
+    attention: impl Into<Attention>,
+    options: &LinearOptions,
+    inputs: &LinearInputs<'_, Q, KV>,
+    steps: &[usize],
+    got: &[O],
+    rows: Rows,
+) -> Result<Report> {
+    let attention = attention.into();
+    let (q_len, kv_len) = (attention.shape.q_len, attention.shape.kv_len);
+    if q_len != kv_len {
+        return Err(Error::argument("q_len", format!("{kv_len}, as many as keys"), q_len));
+    }
+    let len = steps.iter().sum::<usize>();
+    if len != kv_len {
+        return Err(Error::argument("steps", format!("{kv_len} keys"), format!("{len}")));
+    }
+    let call = LinearCall::new(&attention, options, inputs)?.in_steps(steps);
+    compare(&call, got, rows, None)
+}
+
+fn compare<O: Element>(
+    call: &LinearCall<'_>,
+    got: &[O],
+    rows: Rows,
+    expected: Option<(&[f32], f64)>,
+) -> Result<Report> {
+    let attention = call.attention;
     let (shape, width) = (&attention.shape, attention.shape.value_dim);
     check_type::<O>("out", attention.storage.out)?;
     check_len("out", got.len(), attention.len_out(), attention.layouts.out)?;
@@ -37,7 +73,7 @@ pub fn verify_linear<Q: Element, KV: Element, O: Element>(
     }
     let lines = call.lines();
     let check = |at: &Position| {
-        let mut row = solve(&call, call.line(&lines, *at), *at);
+        let mut row = solve(call, call.line(&lines, *at), *at);
         let mut allowance = 0.0;
         if let Some((expected, error)) = expected {
             row.out = expected[at.row(shape) * width..][..width].iter().map(|&x| x.into()).collect();

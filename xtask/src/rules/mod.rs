@@ -65,6 +65,7 @@ const RULES: [Rule; 5] = [
             "position",
             "counter",
             "linear",
+            "linformer",
             "lsh",
             "path",
             "attention",

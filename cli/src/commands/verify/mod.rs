@@ -161,7 +161,7 @@ impl Verify {
             content => content,
         };
         let not_compared = match &content {
-            Content::Linear(case) if case.gradients => Some("gradients"),
+            Content::Linformer(case) if case.gradients => Some("gradients"),
             _ => None,
         };
         let score = match &content {

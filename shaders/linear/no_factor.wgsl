@@ -1,0 +1,1 @@
+fn row_factor(row: u32, top: f32) -> f32 { return 1.0; }

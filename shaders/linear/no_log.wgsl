@@ -1,0 +1,1 @@
+fn leave_log(row: u32, factor: f32) {}

@@ -1,0 +1,47 @@
+//! Cases that the package `linformer` computed: the reference and the device must agree with them.
+
+use safetensors::SafeTensors;
+use serde_json::Value;
+use std::path::PathBuf;
+use wgpu_attention::reference::{self, Rows};
+use wgpu_attention::{Attention, AttentionShape, LinformerInputs, LinformerOptions, Score};
+use wgpu_attention_testing::gpu;
+
+#[test]
+fn the_reference_and_the_device_agree_with_every_case() {
+    for name in ["linformer_s64_k16", "linformer_s64_k16_sharekv"] {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("golden/{name}.safetensors"));
+        let bytes = std::fs::read(&path).expect("readable");
+        let (_, header) = SafeTensors::read_metadata(&bytes).expect("safetensors");
+        let metadata = header.metadata().as_ref().expect("metadata");
+        let case: Value = serde_json::from_str(&metadata["case"]).expect("JSON");
+        let file = SafeTensors::deserialize(&bytes).expect("safetensors");
+        let find = |name: &str| -> Option<Vec<f32>> {
+            file.tensor(name).ok().map(|tensor| bytemuck::pod_collect_to_vec(tensor.data()))
+        };
+        let tensor = |name: &str| find(name).unwrap_or_else(|| panic!("{name}"));
+        let sizes = |name: &str| file.tensor(name).expect("there").shape().to_vec();
+        let [b, h, l, d] = sizes("q")[..] else { panic!("[B, H, L, d]") };
+        let (v, f) = (find("v"), find("f"));
+        let options = LinformerOptions::new(sizes("e")[0], sizes("e")[1])
+            .values(v.is_some())
+            .value_projection(f.is_some());
+        let score = Score::new().scale(case["scale"].as_f64().expect("a scale") as f32);
+        let call: Attention = AttentionShape::new(b, h, l, d).kv_len(sizes("k")[2]).score(score);
+        let (q, k, e, want) = (tensor("q"), tensor("k"), tensor("e"), tensor("out"));
+        let inputs = LinformerInputs::new(&q, &k, &e).v(v.as_deref()).f(f.as_deref());
+        let error = case["expected_abs_error"]["out"].as_f64().expect("an error");
+        let exact = reference::linformer(&call, &options, &inputs).unwrap();
+        assert_eq!(exact.len(), want.len());
+        for (got, want) in exact.iter().zip(&want) {
+            assert!((got - f64::from(*want)).abs() <= error + 1e-12, "{name}: {got} against {want}");
+        }
+        let got: Vec<f32> = gpu().linformer(&call, &options, &inputs).unwrap();
+        for expected in [None, Some((&want[..], error))] {
+            let report =
+                reference::verify_linformer(&call, &options, &inputs, &got, Rows::All, expected).unwrap();
+            println!("{name}: {report}");
+            assert!(report.pass && report.unspecified == 0, "{name}: {report}");
+        }
+    }
+}
