@@ -288,7 +288,7 @@ impl AddShape {
 /// Embedding lookup: row r of out `[rows, width]` is row `ids[r]` of the table `[table_rows, width]`, or has it added.
 ///
 /// Ids are u32 on the device, where nobody checks them: an id past the table gives a row of 0. Positions are a lookup
-/// too, in a learnt table or in one of [`sinusoidal_positions`].
+/// too, in a learnt table or in one of [`sinusoidal_positions`](crate::sinusoidal_positions).
 ///
 /// ```
 /// use wgpu_attention::{Combine, EmbedShape};
