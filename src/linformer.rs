@@ -79,6 +79,7 @@ impl LinformerOptions {
     }
 
     /// Whether V' is K'.
+    #[cfg(feature = "gpu")]
     pub(crate) fn one_product(&self) -> bool {
         !self.values && !self.value_projection
     }

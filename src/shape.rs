@@ -169,6 +169,7 @@ pub use matmul::{AOrder, Combine, MatmulShape, RowStrides, WeightOrder};
 pub use optimizer::{ClipShape, OptimizerRule, OptimizerShape, OptimizerStep};
 pub use rotary::{RotaryPairs, RotaryShape, rotary_tables};
 pub use row_gradients::RowGradients;
+#[cfg(feature = "gpu")]
 pub(crate) use row_gradients::check_combine;
 pub use rows::{AddShape, EmbedShape, NormKind, NormShape, SoftmaxShape};
 pub use sinusoidal::{

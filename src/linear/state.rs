@@ -43,6 +43,7 @@ impl LinearOptions {
     }
 
     /// Whether a call has nothing to do: without queries it may still leave a state.
+    #[cfg(feature = "gpu")]
     pub(crate) fn is_empty(&self, shape: &AttentionShape) -> bool {
         shape.batch == 0 || (shape.q_len == 0 && self.state == LinearState::Absent)
     }
