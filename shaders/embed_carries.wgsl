@@ -15,7 +15,10 @@ fn embed_carries(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroup
     for (var c = 4u * lane; c < params.width; c += 4u * LANES) {
         let count = params.width - c;
         var sum = carried(carry_at(block, true) + c, count);
-        for (var n = block + 1u; goes_on(id, n * BLOCK); n++) { sum += carried(carry_at(n, false) + c, count); }
+        for (var n = block + 1u; n * BLOCK < params.rows; n++) {
+            if (!goes_on(id, n * BLOCK)) { break; }
+            sum += carried(carry_at(n, false) + c, count);
+        }
         write_row(id, c, sum);
     }
 }

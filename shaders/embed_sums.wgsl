@@ -14,7 +14,10 @@ fn embed_sums(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) 
     if (!counts(id) || !(is_beginning || place % BLOCK == 0u)) { return; }
     let block = place / BLOCK;
     var end = place + 1u;
-    while (end < (block + 1u) * BLOCK && goes_on(id, end)) { end++; }
+    for (var n = end; n < (block + 1u) * BLOCK; n++) {
+        if (!goes_on(id, n)) { break; }
+        end = n + 1u;
+    }
     let is_whole = is_beginning && !goes_on(id, end);
     for (var c = 4u * lane; c < params.width; c += 4u * LANES) {
         let count = params.width - c;
