@@ -107,7 +107,8 @@ function crossEntropy() {
   return {
     groups: [3, 1, 1],
     params: {
-      end_work: 3, width: 268, x_row: 268, out_row: 268, may_ignore: 1, ignored: 7, at_target: 0.75, at_all: 0.25 / 268, factor: 2,
+      kernel: { end_work: 3, width: 268, x_row: 268, out_row: 268, factor: 2 },
+      wanted: { may_ignore: 1, ignored: 7, at_target: 0.75, at_all: 0.25 / 268 },
     },
     buffers: { targets, loss: new Float32Array(3), out: x },
     expected: { loss: Float32Array.from(losses), out: Float32Array.from(out) },
