@@ -12,25 +12,25 @@ struct WantedParams {
 
 var<workgroup> row_target: array<u32, 1>;
 
-struct Wanted { t: u32 }
+alias Wanted = u32;     // the target
 
 // The same for all lanes, so that all of them may stay away from a barrier.
 fn wanted_of(lane: u32, row: u32) -> Wanted {
     if (lane == 0u) { row_target[0] = targets[row]; }
-    return Wanted(workgroupUniformLoad(&row_target[0]));
+    return workgroupUniformLoad(&row_target[0]);
 }
 
 fn is_left_out(wanted: Wanted) -> bool {
-    return params.wanted.may_ignore != 0u && wanted.t == params.wanted.ignored;
+    return params.wanted.may_ignore != 0u && wanted == params.wanted.ignored;
 }
 
-fn is_nothing(wanted: Wanted) -> bool { return wanted.t >= params.kernel.width; }
+fn is_nothing(wanted: Wanted) -> bool { return wanted >= params.kernel.width; }
 
 fn scaled(d: vec4<f32>) -> vec4<f32> { return d; }
 
 // q of 4 elements from c on.
 fn weights_wanted(wanted: Wanted, c: u32) -> vec4<f32> {
-    let is_target = vec4(c) + vec4(0u, 1u, 2u, 3u) == vec4(wanted.t);
+    let is_target = vec4(c) + vec4(0u, 1u, 2u, 3u) == vec4(wanted);
     return select(vec4(0.0), vec4(params.wanted.at_target), is_target) + params.wanted.at_all;
 }
 

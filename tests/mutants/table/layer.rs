@@ -131,14 +131,14 @@ wgpu_attention_testing::mutants! {
         "the loss has no logarithm": "return log(l) + gaps;" => "return gaps;";
         "the loss has no gap": "return log(l) + gaps;" => "return log(l);";
         "the loss loses NaN": "or_nan(vec4(l), vec4(loss_of(wanted, l, gaps))).x" => "max(loss_of(wanted, l, gaps), 0.0)";
-        "the target is the next one": "== vec4(wanted.t);" => "== vec4(wanted.t + 1u);";
+        "the target is the next one": "== vec4(wanted);" => "== vec4(wanted + 1u);";
         "nothing is smoothed": "is_target) + params.wanted.at_all" => "is_target) + 0.0";
         "smoothing takes nothing from the target": "vec4(params.wanted.at_target), is_target" => "vec4(1.0), is_target";
         "every row has the first target": "row_target[0] = targets[row];" => "row_target[0] = targets[0];";
         "rows to be ignored count": "if (is_left_out(wanted))" => "if (false)";
-        "target 0 is always ignored": "params.wanted.may_ignore != 0u && wanted.t == params.wanted.ignored" => "wanted.t == params.wanted.ignored";
+        "target 0 is always ignored": "params.wanted.may_ignore != 0u && wanted == params.wanted.ignored" => "wanted == params.wanted.ignored";
         "the gradient of an ignored row is left": "store_out(row * params.kernel.out_row + c, params.kernel.width - c, vec4(0.0));" => "";
-        "a target past the vocabulary passes": "wanted.t >= params.kernel.width" => "false";
+        "a target past the vocabulary passes": "wanted >= params.kernel.width" => "false";
         "the gradient has no factor": "(p - weights_wanted(wanted, c)) * params.kernel.factor" => "p - weights_wanted(wanted, c)";
         "the gradient is that of ln p": "(p - weights_wanted(wanted, c))" => "(weights_wanted(wanted, c) - p)";
         "the gradient's weights are not divided": "exps(scaled(load_x(x_at + c, count) - m)) / l;" => "exps(scaled(load_x(x_at + c, count) - m));";

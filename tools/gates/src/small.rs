@@ -1,10 +1,10 @@
 //! Variants with tiles so small that an interpreter runs a workgroup in seconds: for the race check.
 
 use wgpu_attention::wgsl::{
-    AttentionVariant, HashVariant, MatmulTile, MatmulVariant, RowKernel, RowVariant, Shader, SortPass,
-    SquaresVariant, StagedProduct, StagedTile, Stats, Tile,
+    AttentionVariant, CrossEntropyVariant, HashVariant, MatmulTile, MatmulVariant, RowKernel, RowVariant,
+    Shader, SortPass, SquaresVariant, StagedProduct, StagedTile, Stats, Tile,
 };
-use wgpu_attention::{ElementType, MatmulShape, Score, WeightOrder};
+use wgpu_attention::{ElementType, LossGradient, MatmulShape, Score, WeightOrder};
 
 /// Kernels with workgroup memory (`races.mjs` names those that are not here), by the names of the cases in `races/cases.mjs`.
 pub fn small() -> Vec<(&'static str, Shader)> {
@@ -30,6 +30,7 @@ pub fn small() -> Vec<(&'static str, Shader)> {
         ("layer norm", rows(norm(true))),
         ("rms norm", rows(norm(false))),
         ("softmax", rows(RowKernel::Softmax)),
+        ("cross entropy", cross_entropy()),
         ("squares", SquaresVariant { input: ElementType::F32, aligned: true }.shader()),
         ("sort count", SortPass::count()),
         ("sort scan", SortPass::scan()),
@@ -73,4 +74,14 @@ fn attention(merging: bool) -> Shader {
 
 fn rows(kernel: RowKernel) -> Shader {
     RowVariant { kernel, input: ElementType::F32, output: ElementType::F32, aligned: true }.shader()
+}
+
+fn cross_entropy() -> Shader {
+    CrossEntropyVariant {
+        input: ElementType::F32,
+        teacher: None,
+        gradient: LossGradient::InPlace,
+        aligned: true,
+    }
+    .shader()
 }

@@ -94,6 +94,27 @@ function softmax() {
   return { groups: [2, 1, 1], params: rowParams(2, 268), buffers, expected: { out: Float32Array.from(out) } };
 }
 
+// Three rows, the second of which is left out; the gradient goes over the logits.
+function crossEntropy() {
+  const x = numbers(3 * 268, 1).map((e) => 3 * e);
+  const targets = Uint32Array.from([5, 7, 267]);
+  const losses = [];
+  const out = rowsOf(x, 268).flatMap((row, r) => {
+    const [total, t] = [sum(row.map(Math.exp)), targets[r]];
+    losses.push(t === 7 ? 0 : Math.log(total) - 0.75 * row[t] - (0.25 * sum(row)) / 268);
+    return row.map((e, n) => (t === 7 ? 0 : 2 * (Math.exp(e) / total - (n === t ? 0.75 : 0) - 0.25 / 268)));
+  });
+  return {
+    groups: [3, 1, 1],
+    params: {
+      kernel: { end_work: 3, width: 268, x_row: 268, out_row: 268, factor: 2 },
+      wanted: { may_ignore: 1, ignored: 7, at_target: 0.75, at_all: 0.25 / 268 },
+    },
+    buffers: { targets, loss: new Float32Array(3), out: x },
+    expected: { loss: Float32Array.from(losses), out: Float32Array.from(out) },
+  };
+}
+
 // A chunk of 600 elements; its exponent is that of the largest.
 function squares() {
   const x = numbers(600, 1);
@@ -160,6 +181,7 @@ export const cases = {
   'layer norm': norm(true),
   'rms norm': norm(false),
   softmax: softmax(),
+  'cross entropy': crossEntropy(),
   squares: squares(),
   'sort count': sortCount(),
   'sort scan': sortScan(),
