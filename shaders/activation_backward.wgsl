@@ -4,16 +4,6 @@
 //
 // h itself is written where the next product needs it. Tensors may lie over each other: a lane reads its elements, then writes.
 
-struct Params {
-    first_work: u32,        // this dispatch computes work items first_work .. end_work
-    end_work: u32,
-    len: u32,               // elements
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-
-const LANES = 64u;
-
 @compute @workgroup_size(LANES)
 fn activate_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
                      @builtin(local_invocation_index) lane: u32) {

@@ -130,13 +130,13 @@ pub use gpu::{
     ActivationPlan, AddPlan, AttentionBuffers, AttentionGradBuffers, AttentionGradients, AttentionOutput,
     AttentionPlan, AttentionWeights, AxialBackwardPlan, AxialPlan, BackwardExplanation, BackwardPlan, Call,
     ClipPlan, CrossEntropyBuffers, CrossEntropyOutput, CrossEntropyPlan, DistillationBuffers,
-    DistillationPlan, EmbedBackwardPlan, EmbedGradients, EmbedPlan, Explanation, FeedForwardBackwardPlan,
-    FeedForwardBuffers, FeedForwardGradBuffers, FeedForwardGradients, FeedForwardPlan, FeedForwardSlices,
-    Gpu, Gradients, Kernels, LinearBackwardPlan, LinearBuffers, LinearGradBuffers, LinearGradients,
-    LinearPlan, LinformerBuffers, LinformerPlan, LinformerScratch, LshBackwardExplanation, LshBackwardPlan,
-    LshBuffers, LshExplanation, LshGradBuffers, LshGradients, LshOutput, LshPlan, MatmulBackwardPlan,
-    MatmulBuffers, MatmulGradBuffers, MatmulGradients, MatmulPlan, MatmulSlices, NormBackwardPlan,
-    NormBuffers, NormGradBuffers, NormGradOutput, NormPlan, OptimizerBuffers, OptimizerOutput, OptimizerPlan,
+    DistillationPlan, EmbedBackwardPlan, EmbedPlan, Explanation, FeedForwardBackwardPlan, FeedForwardBuffers,
+    FeedForwardGradBuffers, FeedForwardGradients, FeedForwardPlan, FeedForwardSlices, Gpu, Gradients,
+    Kernels, LinearBackwardPlan, LinearBuffers, LinearGradBuffers, LinearGradients, LinearPlan,
+    LinformerBuffers, LinformerPlan, LinformerScratch, LshBackwardExplanation, LshBackwardPlan, LshBuffers,
+    LshExplanation, LshGradBuffers, LshGradients, LshOutput, LshPlan, MatmulBackwardPlan, MatmulBuffers,
+    MatmulGradBuffers, MatmulGradients, MatmulPlan, MatmulSlices, NormBackwardPlan, NormBuffers,
+    NormGradBuffers, NormGradOutput, NormPlan, OptimizerBuffers, OptimizerOutput, OptimizerPlan,
     OptimizerSlices, Options, Outputs, PathChoice, RotaryBuffers, RotaryPlan, RowSummary, Scratch,
     SoftmaxBackwardPlan, SoftmaxPlan, SortBuffers, SortOutput, SortPlan, SortShape, Stage, TensorExplanation,
     WeightsBuffers, WeightsOptions, WeightsPlan, cooperative_features, recommended_features,
@@ -166,10 +166,10 @@ pub use score::{
 };
 pub use shape::{
     AOrder, Activation, ActivationShape, AddShape, AttentionShape, AxialShape, ClipShape, Combine,
-    CrossEntropyShape, DistillationShape, EmbedShape, FeedForwardShape, LossGradient, MatmulShape, NormKind,
-    NormShape, OptimizerRule, OptimizerShape, OptimizerStep, RotaryPairs, RotaryShape, RowGradients,
-    RowStrides, SinusoidalFrequencies, SinusoidalLayout, SoftmaxShape, WeightOrder, rotary_tables,
-    sinusoidal_positions, sinusoidal_positions_with,
+    CrossEntropyShape, DistillationShape, EmbedGradients, EmbedShape, FeedForwardShape, LossGradient,
+    MatmulShape, NormKind, NormShape, OptimizerRule, OptimizerShape, OptimizerStep, RotaryPairs, RotaryShape,
+    RowGradients, RowStrides, SinusoidalFrequencies, SinusoidalLayout, SoftmaxShape, WeightOrder,
+    rotary_tables, sinusoidal_positions, sinusoidal_positions_with,
 };
 /// The wgpu that the kernels are built on, so that versions agree.
 #[cfg(feature = "gpu")]

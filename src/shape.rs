@@ -168,9 +168,7 @@ pub use feed_forward::FeedForwardShape;
 pub use matmul::{AOrder, Combine, MatmulShape, RowStrides, WeightOrder};
 pub use optimizer::{ClipShape, OptimizerRule, OptimizerShape, OptimizerStep};
 pub use rotary::{RotaryPairs, RotaryShape, rotary_tables};
-pub use row_gradients::RowGradients;
-#[cfg(feature = "gpu")]
-pub(crate) use row_gradients::check_combine;
+pub use row_gradients::{EmbedGradients, RowGradients};
 pub use rows::{AddShape, EmbedShape, NormKind, NormShape, SoftmaxShape};
 pub use sinusoidal::{
     SinusoidalFrequencies, SinusoidalLayout, sinusoidal_positions, sinusoidal_positions_with,

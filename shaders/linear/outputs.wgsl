@@ -5,7 +5,8 @@
 // and 0 where the denominator is 0. Without CAUSAL the sums over the chunk are not there. A workgroup is a tile of CHUNK queries, a lane two
 // of them, so that keys, values and states are loads that are the same for all lanes. Products of its queries with 4 keys each, and then their
 // weights, are where linear/own_direct.wgsl or linear/own_staged.wgsl keeps them. What becomes of the sums of a row is linear/mean.wgsl, or in
-// gradients linear/mean_rows.wgsl and sums.wgsl, where a query may have several key heads; linear/mirrored.wgsl counts from the end.
+// gradients linear/mean_rows.wgsl and sums.wgsl, where a query may have several key heads, a dispatch each (a loop over them here would
+// cost the registers of both loops); linear/mirrored.wgsl counts from the end.
 
 struct KernelParams {
     first_work: u32,        // this dispatch computes work items first_work .. end_work; an item is (batch, head, tile)
@@ -21,6 +22,7 @@ struct KernelParams {
     shift: i32,             // query i stands at key i + shift: Lk - Lq where causal
     denominator_eps: f32,
     kv_heads_per_head: u32,
+    nth_kv_head: u32,       // which of a head's key heads this dispatch takes
     last: u32,              // sums: the feature that the eps multiplies
 }
 
@@ -36,7 +38,7 @@ const LANES = CHUNK / 2u;
 var<private> own_lane: u32;
 
 // Where the two queries and what they see are: rows in q_phi, positions among the keys, the chunk's keys and state.
-struct At { kv_head: u32, first_head: bool, q: vec2<u32>, p: vec2<i32>, keys: u32, first: u32, v: u32, of_chunk: u32, state: u32 }
+struct At { kv_head: u32, q: vec2<u32>, p: vec2<i32>, keys: u32, first: u32, v: u32, of_chunk: u32, state: u32 }
 
 // Of the two queries: the denominator, what the state's sums are multiplied by, the largest logarithm of a weight.
 struct Ends { sum: vec2<f32>, of_state: vec2<f32>, top: vec2<f32> }
@@ -50,7 +52,7 @@ fn linear_outputs(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgrou
     let line = work / params.kernel.tiles;
     let head = line % params.kernel.heads;
     let kv_heads = params.kernel.heads / params.kernel.heads_per_kv_head * params.kernel.kv_heads_per_head;
-    let first_kv_head = head / params.kernel.heads_per_kv_head * params.kernel.kv_heads_per_head;
+    let kv_head = head / params.kernel.heads_per_kv_head * params.kernel.kv_heads_per_head + params.kernel.nth_kv_head;
     let batch = line / params.kernel.heads;
     let p = vec2(tile * i32(CHUNK) + i32(lane)) + vec2(0, i32(LANES));
     let i = p - vec2(params.kernel.shift);
@@ -59,20 +61,13 @@ fn linear_outputs(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgrou
     let row = vec2(placed(near.x, params.kernel.q_len), placed(near.y, params.kernel.q_len));
     let out_at = params.out.offset + batch * params.out.batch + head * params.out.head + row * params.out.row;
     let chunk = select(0u, min(u32(max(tile, 0)), params.kernel.chunks - 1u), CAUSAL);
-    own_lane = lane;
-    for (var n = 0u; n < params.kernel.kv_heads_per_head; n++) {
-        let kv_head = first_kv_head + n;
-        let kv_line = batch * kv_heads + kv_head;
-        let of_chunk = kv_line * params.kernel.chunks + chunk;
-        let at = At(kv_head, n == 0u, (line * params.kernel.q_len + row) * params.kernel.groups, p, kv_line * params.kernel.kv_len, chunk * CHUNK,
-                    params.v.offset + batch * params.v.batch + kv_head * params.v.head, of_chunk,
-                    of_chunk * 4u * params.kernel.groups * (VALUE_GROUPS + 1u));
-        write_rows(at, lane, out_at, inside);
-    }
-}
+    let kv_line = batch * kv_heads + kv_head;
+    let of_chunk = kv_line * params.kernel.chunks + chunk;
+    let at = At(kv_head, (line * params.kernel.q_len + row) * params.kernel.groups, p, kv_line * params.kernel.kv_len, chunk * CHUNK,
+                params.v.offset + batch * params.v.batch + kv_head * params.v.head, of_chunk,
+                of_chunk * 4u * params.kernel.groups * (VALUE_GROUPS + 1u));
 
-// The two queries with the keys of one head.
-fn write_rows(at: At, lane: u32, out_at: vec2<u32>, inside: vec2<bool>) {
+    own_lane = lane;
     let careful = CAUSAL && some_value_is_strange(at, lane);
     if (CAUSAL) { multiply_keys(at); }
     let ends = weigh(at);
@@ -218,12 +213,11 @@ fn weigh(at: At) -> Ends {
 
 // The logarithms of the weights that the chunk's j-th key has for the two queries; DROPPED where they do not see it.
 fn logs_of(at: At, j: u32) -> vec2<f32> {
-    if (at.first + j >= params.kernel.kv_len) { return vec2(DROPPED); }
     let distance = at.p - vec2(i32(at.first + j));
     let steps = vec2<u32>(max(distance, vec2(0)));
     let key = at.keys + key_at(at, j);
     let log = vec2(log_weight_of(key, at.kv_head, steps.x), log_weight_of(key, at.kv_head, steps.y));
-    return select(vec2(DROPPED), log, distance >= vec2(0));
+    return select(vec2(DROPPED), log, (distance >= vec2(0)) & vec2(at.first + j < params.kernel.kv_len));
 }
 
 fn weigh_key(at: At, j: u32, w: vec2<f32>, top: vec2<f32>) -> vec2<f32> {

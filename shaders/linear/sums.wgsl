@@ -3,7 +3,7 @@
 // multiplied by, what these are, the logarithm, what is added.
 fn row_end(at: At, q_at: u32, out_at: u32, sum: f32, top: f32) -> vec4<f32> {
     let of_eps = params.kernel.denominator_eps * q_phi[q_at + params.kernel.last / 4u][params.kernel.last % 4u];
-    if (at.first_head) { return vec4(0.0, 1.0, top, of_eps); }
+    if (params.kernel.nth_kv_head == 0u) { return vec4(0.0, 1.0, top, of_eps); }
     let before = load_out(out_at + 4u * VALUE_GROUPS, 4u).z;
     let most = max(before, top);
     return vec4(weight(before, most), weight(top, most), most, 0.0);

@@ -27,6 +27,11 @@ impl<'a> Bindings<'a> {
     }
 }
 
+/// All of a buffer.
+pub(crate) fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
+    buffer.as_entire_buffer_binding()
+}
+
 /// What a call does with a buffer of the caller's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {

@@ -9,6 +9,7 @@
 //! | `lsh/` | LSH attention: hash, sort, the blocked kernel over sorted places |
 //! | `sort.rs` | a stable sort by key: [`SortPlan`] |
 //! | `layer/` | the kernels around attention: matrix product, feed-forward, norms, ... |
+//! | `zeros.rs` | gradients of nothing |
 //! | `call.rs` | [`Call`]: a plan with its buffers, which records itself |
 //! | `host.rs`, `calibrate.rs` | [`Gpu`]: slices in, `Vec` out; how fast a device is |
 //! | `pipeline.rs`, `bindings.rs`, `params.rs` | compiled shaders; their buffers and parameters, by name |
@@ -33,6 +34,7 @@ mod pipeline;
 mod scope;
 mod sort;
 mod trusted;
+mod zeros;
 
 pub use attention::{
     AttentionBuffers, AttentionGradBuffers, AttentionGradients, AttentionOutput, AttentionPlan,
@@ -46,7 +48,7 @@ pub use kernels::Kernels;
 pub use layer::{
     ActivationBackwardPlan, ActivationBuffers, ActivationGradBuffers, ActivationGradientsOutput,
     ActivationPlan, AddPlan, AxialBackwardPlan, AxialPlan, ClipPlan, CrossEntropyBuffers, CrossEntropyOutput,
-    CrossEntropyPlan, DistillationBuffers, DistillationPlan, EmbedBackwardPlan, EmbedGradients, EmbedPlan,
+    CrossEntropyPlan, DistillationBuffers, DistillationPlan, EmbedBackwardPlan, EmbedPlan,
     FeedForwardBackwardPlan, FeedForwardBuffers, FeedForwardGradBuffers, FeedForwardGradients,
     FeedForwardPlan, FeedForwardSlices, MatmulBackwardPlan, MatmulBuffers, MatmulGradBuffers,
     MatmulGradients, MatmulPlan, MatmulSlices, NormBackwardPlan, NormBuffers, NormGradBuffers,

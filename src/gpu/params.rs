@@ -198,7 +198,7 @@ uniform! {
     /// `KernelParams` of `linear/outputs.wgsl`.
     LinearOutputParams {
         first_work: u32, end_work: u32, tiles: u32, heads: u32, heads_per_kv_head: u32, q_len: u32, kv_len: u32,
-        chunks: u32, groups: u32, first_tile: i32, shift: i32, denominator_eps: f32, kv_heads_per_head: u32, last: u32,
+        chunks: u32, groups: u32, first_tile: i32, shift: i32, denominator_eps: f32, kv_heads_per_head: u32, nth_kv_head: u32, last: u32,
     }
 }
 

@@ -49,6 +49,7 @@ use rayon::prelude::*;
 
 mod bound;
 mod call;
+mod compare;
 mod exact;
 pub mod gradient;
 mod inputs;

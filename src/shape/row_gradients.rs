@@ -1,7 +1,8 @@
-//! How gradients of the kernels over rows are stored.
+//! How gradients of the kernels over rows, and of an embedding, are stored.
 
-use super::Combine;
 use super::rows::{check_sizes, extent};
+use super::{Combine, EmbedShape};
+use crate::layout::check_u32;
 use crate::{ElementType, Error, Result};
 
 /// How the gradients of a kernel over rows `[rows, width]` are stored, and dout, which they are made of.
@@ -99,8 +100,74 @@ impl RowGradients {
     }
 }
 
+/// How the gradient of an embedding by its table is made, and dout, which it is made of.
+///
+/// ```
+/// use wgpu_attention::{EmbedGradients, EmbedShape};
+/// // As PyTorch's `padding_idx = 0`: that row of the table is never trained.
+/// let shape = EmbedShape::new(512, 30522, 768);
+/// let gradients = EmbedGradients::of(&shape).padding(Some(0));
+/// assert!(gradients.check(&shape).is_ok() && gradients.padding(Some(30522)).check(&shape).is_err());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct EmbedGradients {
+    /// Storage of dout; at first that of out.
+    pub dout: ElementType,
+    /// The first element of dout; at first that of out.
+    pub dout_at: usize,
+    /// From one row of dout to the next, in elements; `None` is the width. At first that of out.
+    pub dout_row: Option<usize>,
+    /// A row of the table that has no gradient.
+    pub padding: Option<u32>,
+    /// [`Combine::Store`]: rows that no id names become 0. [`Combine::AddInto`]: they stay, and the others are added to.
+    pub combine: Combine,
+}
+
+impl EmbedGradients {
+    /// The gradient of all rows, stored; dout lies as out does.
+    pub fn of(shape: &EmbedShape) -> Self {
+        let (dout, dout_at, dout_row) = (shape.output, shape.out_at, shape.out_row);
+        Self { dout, dout_at, dout_row, padding: None, combine: Combine::Store }
+    }
+
+    setters! {
+        /// Sets the storage of dout.
+        dout: ElementType,
+        /// Sets the first element of dout.
+        dout_at: usize,
+        /// Sets the stride of dout's rows.
+        dout_row: Option<usize>,
+        /// Sets the row that has no gradient.
+        padding: Option<u32>,
+        /// Sets whether the gradient is stored or added.
+        combine: Combine,
+    }
+
+    /// An embedding whose out lies as dout does.
+    pub(crate) fn lies(&self, shape: &EmbedShape) -> EmbedShape {
+        shape.out_at(self.dout_at).out_row(self.dout_row)
+    }
+
+    /// Checks everything that can be said without a device.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a combination other than those above, a padding past the table; [`Error::Limit`] where an element
+    /// offset would pass 32 bits.
+    pub fn check(&self, shape: &EmbedShape) -> Result<()> {
+        check_combine("combine", self.combine)?;
+        if let Some(padding) = self.padding.filter(|&row| row as usize >= shape.table_rows) {
+            let need = format!("a row of the table, below {}", shape.table_rows);
+            return Err(Error::argument("padding", need, padding));
+        }
+        // Rows that are only read may overlap.
+        let row = self.lies(shape).stride_of_out();
+        check_u32("dout", self.dout_at as u128 + shape.rows as u128 * row as u128)
+    }
+}
+
 /// Gradients are stored, or added to what is there.
-pub(crate) fn check_combine(name: &'static str, combine: Combine) -> Result<()> {
+fn check_combine(name: &'static str, combine: Combine) -> Result<()> {
     match combine {
         Combine::Store | Combine::AddInto => Ok(()),
         other => Err(Error::argument(name, "Store or AddInto", format!("{other:?}"))),

@@ -64,6 +64,7 @@ impl ActivationVariant {
         };
         let mut files = vec![
             text,
+            include_str!("../../shaders/lib/elements.wgsl"),
             include_str!("../../shaders/lib/activation.wgsl"),
             include_str!("../../shaders/lib/hyperbolic.wgsl"),
             include_str!("../../shaders/lib/nan.wgsl"),

@@ -1,8 +1,7 @@
 //! Axial positions and their gradients: against the definition, exactly.
 
 use crate::harness::{Guarded, gpu, kernels, normal};
-use wgpu_attention::reference::layer::Bounded;
-use wgpu_attention::reference::layer::backward::embed_backward;
+use wgpu_attention::reference::layer::{self, Bounded};
 use wgpu_attention::{AxialShape, Combine, ElementType::F32};
 
 /// Tables and out by the definition.
@@ -33,6 +32,9 @@ fn rows_are_those_of_both_tables() {
         let ([first, second], want) = defined(&shape);
         let got: Vec<f32> = gpu().axial_positions(&shape, [&first, &second]).unwrap();
         assert_eq!(got, want, "{shape:?}");
+        let tables = [&first, &second].map(|table| Bounded::exact(table));
+        let reference = layer::axial_positions(&shape, [&tables[0], &tables[1]]).unwrap();
+        assert!(reference.compare(got, 0.0).pass, "{shape:?}");
     }
 }
 
@@ -43,15 +45,21 @@ fn gradients_are_sums_over_the_positions_of_a_row() {
         let dout = normal(42, 0, positions * shape.width(), F32);
         let narrow: Vec<f32> = dout.iter().map(|&x| x as f32).collect();
         let got = gpu().axial_backward(&shape, &narrow).unwrap();
-        for (axis, (got, lookup)) in got.into_iter().zip(shape.lookups()).enumerate() {
-            let ids: Vec<u32> = (0..positions).map(|p| shape.ids(p)[axis]).collect();
-            let rows = dout.chunks(shape.width());
-            let own = rows.flat_map(|row| row[lookup.out_at..][..lookup.width].to_vec()).collect::<Vec<_>>();
-            let want = embed_backward(&lookup, &ids, &Bounded::exact(&own), None, None).unwrap();
+        let want = layer::axial_backward(&shape, &Bounded::exact(&dout)).unwrap();
+        for (axis, (got, want)) in got.into_iter().zip(want).enumerate() {
             let found = want.compare(got, 0.0);
             assert!(found.pass, "axis {axis} of {shape:?}: {found}");
         }
     }
+}
+
+#[test]
+fn gradients_of_ones_count_the_positions() {
+    // 5 positions of a grid of 3 x 2: rows of the first table have 2, 2 and 1, those of the second 3 and 2.
+    let shape = AxialShape::new([3, 2], [4, 1]).positions(5);
+    let [first, second] = gpu().axial_backward(&shape, &[1.0f32; 25]).unwrap();
+    assert_eq!(first, [2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0]);
+    assert_eq!(second, [3.0, 2.0]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Axial positions, and their gradient: two lookups whose ids are those of a grid.
 
 use super::{EmbedBackwardPlan, EmbedPlan};
-use crate::gpu::bindings::upload;
+use crate::gpu::bindings::{upload, whole};
 use crate::gpu::call::Call;
 use crate::gpu::{Gpu, Kernels};
 use crate::{AxialShape, Element, ElementType, Result};
@@ -69,7 +69,6 @@ impl AxialPlan {
         [first, second]: [wgpu::BufferBinding<'_>; 2],
         out: wgpu::BufferBinding<'_>,
     ) -> Result<Call> {
-        let whole = wgpu::Buffer::as_entire_buffer_binding;
         let [of_first, of_second] = &self.lookups;
         let calls = [
             of_first.bind(whole(&self.ids[0]), first, out.clone())?,
@@ -116,7 +115,6 @@ impl AxialBackwardPlan {
         dout: wgpu::BufferBinding<'_>,
         [first, second]: [wgpu::BufferBinding<'_>; 2],
     ) -> Result<Call> {
-        let whole = wgpu::Buffer::as_entire_buffer_binding;
         let [of_first, of_second] = &self.lookups;
         let calls = [
             of_first.bind(whole(&self.ids[0]), dout.clone(), first)?,
@@ -161,7 +159,6 @@ impl Gpu {
         let [len0, len1] = shape.lookups().map(|lookup| lookup.len_table());
         let (first, second) =
             (self.slice("weight0", first, len0, false)?, self.slice("weight1", second, len1, false)?);
-        let whole = wgpu::Buffer::as_entire_buffer_binding;
         self.layer(shape.positions * shape.width(), None, |out| {
             plan.bind([whole(&first), whole(&second)], whole(out))
         })
@@ -193,7 +190,6 @@ impl Gpu {
         let [len0, len1] = shape.lookups().map(|lookup| lookup.len_table());
         let first = self.output("dweight0", len0, ElementType::F32)?;
         let second = self.output("dweight1", len1, ElementType::F32)?;
-        let whole = wgpu::Buffer::as_entire_buffer_binding;
         let call = plan.bind(whole(&dout), [whole(&first), whole(&second)]).map_err(|e| self.or_lost(e))?;
         let fetched = self.fetch(&[&first, &second], |encoder| call.encode(encoder)).await?;
         Ok([fetched.take(0, len0)?, fetched.take(1, len1)?])

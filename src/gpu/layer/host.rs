@@ -3,6 +3,7 @@
 use super::{FeedForwardBuffers, MatmulBuffers, NormBuffers, RotaryBuffers};
 use crate::construct::constructed;
 use crate::gpu::Gpu;
+use crate::gpu::bindings::whole;
 use crate::gpu::call::Call;
 use crate::gpu::memory::filled_buffer;
 use crate::gpu::scope::allocated;
@@ -56,10 +57,6 @@ pub struct FeedForwardSlices<'a, I, W, O> {
 constructed! {
     FeedForwardSlices ['a, I, W, O] { x: &'a [I], w1: &'a [W], w2: &'a [W] }
     { b1: &'a [W], w3: &'a [W], b3: &'a [W], b2: &'a [W], residual: &'a [O] }
-}
-
-pub(super) fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
-    buffer.as_entire_buffer_binding()
 }
 
 /// Every function uploads, computes, waits and reads back; element types are those of the slices and of the `Vec`. Each has

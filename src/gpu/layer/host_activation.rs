@@ -1,8 +1,8 @@
 //! Activations and their gradients for plain Rust users: slices in, `Vec`s out.
 
-use super::host::whole;
 use super::{ActivationBuffers, ActivationGradBuffers};
 use crate::gpu::Gpu;
+use crate::gpu::bindings::whole;
 use crate::{ActivationShape, Element, Result};
 
 /// What [`Gpu::activation_backward`] gives.

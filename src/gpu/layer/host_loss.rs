@@ -1,8 +1,8 @@
 //! The loss for plain Rust users: slices in, `Vec`s out.
 
-use super::host::whole;
 use super::{CrossEntropyBuffers, DistillationBuffers};
 use crate::gpu::Gpu;
+use crate::gpu::bindings::whole;
 use crate::gpu::call::Call;
 use crate::{CrossEntropyShape, DistillationShape, Element, ElementType, Error, LossGradient, Result};
 

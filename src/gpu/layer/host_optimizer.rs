@@ -1,9 +1,9 @@
 //! The optimizers for plain Rust users: slices in, `Vec`s out.
 
 use super::OptimizerBuffers;
-use super::host::whole;
 use crate::construct::constructed;
 use crate::gpu::Gpu;
+use crate::gpu::bindings::whole;
 use crate::{ClipShape, Element, ElementType, Error, OptimizerShape, OptimizerStep, Result};
 
 /// The tensors of an optimizer's step, as [`OptimizerBuffers`] describes them.

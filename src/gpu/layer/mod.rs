@@ -32,10 +32,9 @@ mod rows;
 pub use activation::{ActivationBuffers, ActivationPlan};
 pub use axial::{AxialBackwardPlan, AxialPlan};
 pub use backward::{
-    ActivationBackwardPlan, ActivationGradBuffers, EmbedBackwardPlan, EmbedGradients,
-    FeedForwardBackwardPlan, FeedForwardGradBuffers, FeedForwardGradients, MatmulBackwardPlan,
-    MatmulGradBuffers, MatmulGradients, NormBackwardPlan, NormGradBuffers, NormGradOutput,
-    SoftmaxBackwardPlan,
+    ActivationBackwardPlan, ActivationGradBuffers, EmbedBackwardPlan, FeedForwardBackwardPlan,
+    FeedForwardGradBuffers, FeedForwardGradients, MatmulBackwardPlan, MatmulGradBuffers, MatmulGradients,
+    NormBackwardPlan, NormGradBuffers, NormGradOutput, SoftmaxBackwardPlan,
 };
 pub use cross_entropy::{CrossEntropyBuffers, CrossEntropyPlan, DistillationBuffers, DistillationPlan};
 pub use feed_forward::{FeedForwardBuffers, FeedForwardPlan};

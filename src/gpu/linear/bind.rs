@@ -4,7 +4,9 @@ use super::LinearPlan;
 use super::features::FeatureRows;
 use super::pass::{Pass, PassPipelines};
 use crate::construct::constructed;
-use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, optional_binding, scratch};
+use crate::gpu::bindings::{
+    Access, Bindings, check_aliasing, checked_binding, optional_binding, scratch, whole,
+};
 use crate::gpu::call::{Call, Stage};
 use crate::gpu::params::{LinearKeyParams, LinearMaximaParams, Params};
 use crate::gpu::pipeline::{Pipeline, Step};
@@ -121,10 +123,6 @@ pub(super) struct Binder<'p> {
     tops: Option<wgpu::Buffer>,
 }
 
-pub(super) fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
-    buffer.as_entire_buffer_binding()
-}
-
 impl<'p> Binder<'p> {
     pub(super) fn new(plan: &'p LinearPlan, buffers: &'p LinearBuffers<'p>) -> Result<Self> {
         let device = plan.kernels.device();
@@ -150,7 +148,7 @@ impl<'p> Binder<'p> {
         steps.push((Stage::Main, pass.states()?));
         steps.push((Stage::Main, pass.scan()?));
         if self.plan.attention.shape.q_len > 0 {
-            steps.push((Stage::Main, pass.outputs()?));
+            steps.extend(pass.outputs()?.into_iter().map(|step| (Stage::Main, step)));
         }
         Ok(Call::new("linear attention", steps))
     }

@@ -64,6 +64,13 @@ impl Pass<'_> {
         self.features.div_ceil(4)
     }
 
+    /// All three.
+    pub(super) fn all(&self) -> Result<Vec<Step>> {
+        let mut steps = vec![self.states()?, self.scan()?];
+        steps.extend(self.outputs()?);
+        Ok(steps)
+    }
+
     pub(super) fn states(&self) -> Result<Step> {
         let (chunks, groups) = (self.chunks(), self.groups());
         let feature_tiles = (4 * groups).div_ceil(LinearVariant::FEATURES);
@@ -103,7 +110,8 @@ impl Pass<'_> {
         Step::new(self.kernels.device(), &self.pipelines.scan, &params, work, &self.bindings)
     }
 
-    pub(super) fn outputs(&self) -> Result<Step> {
+    /// A step per key head that a query has, each added to those before.
+    pub(super) fn outputs(&self) -> Result<Vec<Step>> {
         let groups = self.groups();
         let chunk = LinearOptions::CHUNK as i64;
         // Where causal, tiles of queries are those of the keys.
@@ -127,11 +135,14 @@ impl Pass<'_> {
             last: self.last as u32,
             ..Default::default()
         };
-        let params = Params::default().with("kernel", kernel).with("v", self.v).with("out", self.out);
         let items = self.batch as u128 * self.heads as u128 * tiles as u128;
         let per_row = 4 * groups * self.value_dim + chunk as usize * (4 * groups + self.value_dim);
-        let flops = (2 * chunk as usize * per_row * kv_heads_per_head) as f64;
-        let work = self.kernels.work("linear attention", items, flops)?;
-        Step::new(self.kernels.device(), &self.pipelines.outputs, &params, work, &self.bindings)
+        let work = self.kernels.work("linear attention", items, (2 * chunk as usize * per_row) as f64)?;
+        let step = |nth_kv_head| {
+            let kernel = LinearOutputParams { nth_kv_head, ..kernel };
+            let params = Params::default().with("kernel", kernel).with("v", self.v).with("out", self.out);
+            Step::new(self.kernels.device(), &self.pipelines.outputs, &params, work, &self.bindings)
+        };
+        (0..kv_heads_per_head as u32).map(step).collect()
     }
 }

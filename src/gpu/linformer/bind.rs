@@ -3,7 +3,9 @@
 use super::{LinformerPlan, Product, source};
 use crate::construct::constructed;
 use crate::gpu::attention::AttentionBuffers;
-use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, optional_binding, scratch};
+use crate::gpu::bindings::{
+    Access, Bindings, check_aliasing, checked_binding, optional_binding, scratch, whole,
+};
 use crate::gpu::call::Call;
 use crate::gpu::layer::MatmulBuffers;
 use crate::gpu::linear::FeatureRows;
@@ -205,8 +207,4 @@ impl Product {
             |plan: &crate::MatmulPlan| plan.bind(MatmulBuffers::new(matrix.clone(), rows.clone(), whole(to)));
         self.plans.iter().map(bind).collect()
     }
-}
-
-fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
-    buffer.as_entire_buffer_binding()
 }

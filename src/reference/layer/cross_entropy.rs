@@ -2,7 +2,7 @@
 
 use super::softmax_row::SoftmaxRow;
 use super::{Bounded, TINY, U, ULP, check_len, gamma, sum_roundings};
-use crate::{CrossEntropyShape, DistillationShape, Error, Result};
+use crate::{CrossEntropyShape, DistillationShape, ElementType, Error, Result};
 
 /// A loss and a gradient, and how far a kernel may be from them.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -12,6 +12,26 @@ pub struct CrossEntropyBounded {
     pub loss: Bounded,
     /// The gradient `[rows, vocabulary]`; empty where the shape has none.
     pub gradient: Bounded,
+}
+
+impl CrossEntropyBounded {
+    /// Adds a row: values and their errors, the gradient's where it is asked for.
+    fn push(&mut self, loss: (f64, f64), gradient: &[(f64, f64)], element: Option<ElementType>) {
+        self.loss.out.push(loss.0);
+        self.loss.bound.push(loss.1);
+        if element.is_some() {
+            self.gradient.out.extend(gradient.iter().map(|(value, _)| value));
+            self.gradient.bound.extend(gradient.iter().map(|(_, bound)| bound));
+        }
+    }
+
+    fn stored(mut self, element: Option<ElementType>) -> Self {
+        self.loss = self.loss.stored(ElementType::F32);
+        if let Some(element) = element {
+            self.gradient = self.gradient.stored(element);
+        }
+        self
+    }
 }
 
 /// Softmax cross-entropy of contiguous logits `[rows, vocabulary]` against targets `[rows]`, and its gradient by the logits; the strides of
@@ -59,18 +79,9 @@ pub fn cross_entropy(
             }
             _ => ((f64::NAN, 0.0), vec![(f64::NAN, 0.0); n]),
         };
-        all.loss.out.push(loss.0);
-        all.loss.bound.push(loss.1);
-        if shape.gradient_type().is_some() {
-            all.gradient.out.extend(gradient.iter().map(|(value, _)| value));
-            all.gradient.bound.extend(gradient.iter().map(|(_, bound)| bound));
-        }
+        all.push(loss, &gradient, shape.gradient_type());
     }
-    all.loss = all.loss.stored(crate::ElementType::F32);
-    if let Some(element) = shape.gradient_type() {
-        all.gradient = all.gradient.stored(element);
-    }
-    Ok(all)
+    Ok(all.stored(shape.gradient_type()))
 }
 
 /// A row that has a loss.
@@ -170,18 +181,9 @@ pub fn distillation(
             }
             _ => ((f64::NAN, 0.0), vec![(f64::NAN, 0.0); n]),
         };
-        all.loss.out.push(loss.0);
-        all.loss.bound.push(loss.1);
-        if element.is_some() {
-            all.gradient.out.extend(gradient.iter().map(|(value, _)| value));
-            all.gradient.bound.extend(gradient.iter().map(|(_, bound)| bound));
-        }
+        all.push(loss, &gradient, element);
     }
-    all.loss = all.loss.stored(crate::ElementType::F32);
-    if let Some(element) = element {
-        all.gradient = all.gradient.stored(element);
-    }
-    Ok(all)
+    Ok(all.stored(element))
 }
 
 /// A student's row and its teacher's.

@@ -7,6 +7,7 @@
 //! them in any order, E = 2^-23 one ULP. Where subnormals may be flushed, 2^-126 stands for each.
 
 mod activation;
+mod axial;
 pub mod backward;
 mod cross_entropy;
 mod feed_forward;
@@ -18,6 +19,7 @@ mod running;
 mod softmax_row;
 
 pub use activation::{activate, activation};
+pub use axial::{axial_backward, axial_positions};
 pub use cross_entropy::{CrossEntropyBounded, cross_entropy, distillation};
 pub use feed_forward::{FeedForwardInputs, feed_forward};
 pub use matmul::{MatmulInputs, matmul};

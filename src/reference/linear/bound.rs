@@ -29,13 +29,8 @@
 use super::call::{Line, LinearCall};
 use crate::Position;
 use crate::linear::{Features, Known, LinearOptions};
+use crate::reference::compare::BoundedRow;
 use crate::reference::rounding::{E, HUGE, TINY, U, gamma, promised, stored};
-
-/// A row of the output with the bound of each element.
-pub(super) struct LinearRow {
-    pub(super) out: Vec<f64>,
-    pub(super) bound: Vec<f64>,
-}
 
 /// A key as one query sees it.
 struct Weight {
@@ -48,7 +43,7 @@ struct Weight {
     most: f64,
 }
 
-pub(super) fn solve(call: &LinearCall<'_>, line: &Line, at: Position) -> LinearRow {
+pub(super) fn solve(call: &LinearCall<'_>, line: &Line, at: Position) -> BoundedRow {
     let q = call.query(at);
     let (weights, worst) = weights(call, line, at, &q);
     let eps = f64::from(call.options.denominator_eps);
@@ -65,7 +60,7 @@ pub(super) fn solve(call: &LinearCall<'_>, line: &Line, at: Position) -> LinearR
     let low = l.abs() - (common + relative * (most + eps * size_q) + of_eps + flushes);
     let nothing = most == 0.0 && eps * size_q == 0.0;
 
-    let mut row = LinearRow { out: vec![], bound: vec![] };
+    let mut row = BoundedRow { out: vec![], bound: vec![] };
     for c in 0..call.shape.value_dim {
         let v = |j: usize| f64::from(call.v(at, j)[c]);
         let o = if l == 0.0 { 0.0 } else { weights.iter().map(|w| w.weight * v(w.j)).sum::<f64>() / l };

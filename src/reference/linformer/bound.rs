@@ -13,6 +13,7 @@
 
 use super::call::{LinformerCall, Projected};
 use crate::reference::bound::output_errors;
+use crate::reference::compare::BoundedRow;
 use crate::reference::exact::{Exact, softmax};
 use crate::reference::rounding::{HUGE, TINY, gamma, min_normal};
 use crate::reference::row::walked;
@@ -20,13 +21,7 @@ use crate::reference::weights::{RowErrors, WeightFormat};
 use crate::{Position, Result};
 use std::f64::consts::LOG2_E;
 
-/// A row of the output with the bound of each element.
-pub(super) struct LinformerRow {
-    pub(super) out: Vec<f64>,
-    pub(super) bound: Vec<f64>,
-}
-
-pub(super) fn solve(call: &LinformerCall<'_>, line: &Projected, at: Position) -> Result<LinformerRow> {
+pub(super) fn solve(call: &LinformerCall<'_>, line: &Projected, at: Position) -> Result<BoundedRow> {
     let shape = &call.attended.shape;
     let q: Vec<f64> = call.q(at).iter().map(|&x| x.into()).collect();
     let scale = f64::from(call.attended.scale_value());
@@ -42,13 +37,13 @@ pub(super) fn solve(call: &LinformerCall<'_>, line: &Projected, at: Position) ->
     let exact = softmax(row, &call.attended, at, value);
     if exact.lse.is_nan() {
         // What is not finite is to be seen, not bounded.
-        return Ok(LinformerRow { bound: vec![0.0; exact.out.len()], out: exact.out });
+        return Ok(BoundedRow { bound: vec![0.0; exact.out.len()], out: exact.out });
     }
     let (parts, chain) = walked(&exact.keys, at, None, None, WeightFormat::F32)?;
     let deltas = score_errors(call, line, &q);
     let errors = RowErrors::of_scores(&exact, deltas, &call.attended, (&parts, chain), WeightFormat::F32);
     let Some(errors) = errors else {
-        return Ok(LinformerRow { bound: vec![f64::INFINITY; exact.out.len()], out: exact.out });
+        return Ok(BoundedRow { bound: vec![f64::INFINITY; exact.out.len()], out: exact.out });
     };
     let apart = value_errors(line, &errors, shape.value_dim);
     let each = output_errors(&call.attended, at, &exact, &errors, value).into_iter().zip(apart);
@@ -56,7 +51,7 @@ pub(super) fn solve(call: &LinformerCall<'_>, line: &Projected, at: Position) ->
         error.rest += apart;
         error.stored(call.attended.storage.out, o)
     });
-    Ok(LinformerRow { bound: bound.collect(), out: exact.out })
+    Ok(BoundedRow { bound: bound.collect(), out: exact.out })
 }
 
 /// delta of each projected key.

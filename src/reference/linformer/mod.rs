@@ -8,11 +8,10 @@
 mod bound;
 mod call;
 
-use super::call::check_type;
+use super::compare::compared;
 use super::{Position, Report, Rows};
-use crate::inputs::check_len;
 use crate::linformer::{LinformerInputs, LinformerOptions};
-use crate::{Attention, Element, Error, Result};
+use crate::{Attention, Element, Result};
 use bound::solve;
 use call::LinformerCall;
 use rayon::prelude::*;
@@ -20,7 +19,7 @@ use rayon::prelude::*;
 /// Linformer in f64, `[B, H, Lq, dv]`, contiguous whatever the layout.
 ///
 /// # Errors
-/// As [`LinformerOptions::check`] and [`LinformerInputs::check`], and [`Error::Argument`] for another element type than the storage says.
+/// As [`LinformerOptions::check`] and [`LinformerInputs::check`], and [`Error::Argument`](crate::Error::Argument) for another element type than the storage says.
 ///
 /// ```
 /// use wgpu_attention::{AttentionShape, LinformerInputs, LinformerOptions, reference};
@@ -54,7 +53,7 @@ pub fn linformer<Q: Element, KV: Element>(
 /// bounds.
 ///
 /// # Errors
-/// As [`linformer`], and [`Error::Argument`] for a `got` or `expected` of the wrong length or type.
+/// As [`linformer`], and [`Error::Argument`](crate::Error::Argument) for a `got` or `expected` of the wrong length or type.
 pub fn verify_linformer<Q: Element, KV: Element, O: Element>(
     attention: impl Into<Attention>,
     options: &LinformerOptions,
@@ -65,26 +64,6 @@ pub fn verify_linformer<Q: Element, KV: Element, O: Element>(
 ) -> Result<Report> {
     let attention = attention.into();
     let call = LinformerCall::new(&attention, options, inputs)?;
-    let (shape, width) = (&attention.shape, attention.shape.value_dim);
-    check_type::<O>("out", attention.storage.out)?;
-    check_len("out", got.len(), attention.len_out(), attention.layouts.out)?;
-    let need = shape.len_lse() * width;
-    if let Some(got) = expected.map(|(expected, _)| expected.len()).filter(|&got| got != need) {
-        return Err(Error::argument("expected", format!("{need} elements"), format!("{got} elements")));
-    }
     let lines = call.lines()?;
-    let check = |at: &Position| {
-        let mut row = solve(&call, call.line(&lines, *at), *at)?;
-        let mut allowance = 0.0;
-        if let Some((expected, error)) = expected {
-            row.out = expected[at.row(shape) * width..][..width].iter().map(|&x| x.into()).collect();
-            allowance = error;
-        }
-        let start = attention.out_strides().at(at.batch, at.head, at.i);
-        let out = got[start..start + width].iter().zip(&row.out).zip(&row.bound);
-        let each = out.map(|((&got, &expected), &bound)| (got.into(), expected, bound + allowance));
-        Ok(Report::of_row(*at, each, None))
-    };
-    let reports = rows.positions(shape).par_iter().map(check).collect::<Result<Vec<_>>>()?;
-    Ok(reports.into_iter().fold(Report::empty(), Report::merge).concluded())
+    compared(&attention, got, rows, expected, |at| solve(&call, call.line(&lines, at), at))
 }

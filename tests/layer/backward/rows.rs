@@ -316,6 +316,18 @@ fn slices_are_as_buffers() {
 }
 
 #[test]
+fn no_rows_give_parameters_gradients_of_zero() {
+    let shape = with(NormShape::new(NormKind::Layer, 4, 6, 1e-5).bias(true), |shape| shape.rows = 0);
+    let given = Given { x: vec![], weight: vec![1.0; 6], dout: vec![] };
+    let gradients = RowGradients::of_norm(&shape);
+    let [_, dweight, dbias] = norm_of(kernels(), &shape, &gradients, &given, &[]).unwrap();
+    assert_eq!((dweight, dbias), (vec![0.0; 6], vec![0.0; 6]));
+    let added = gradients.parameters(Combine::AddInto);
+    let [_, dweight, dbias] = norm_of(kernels(), &shape, &added, &given, &[]).unwrap();
+    assert_eq!((dweight, dbias), (vec![3.0; 6], vec![3.0; 6]));
+}
+
+#[test]
 fn bad_input_is_named() {
     let shape = NormShape::new(NormKind::Layer, 4, 8, 1e-5);
     let gradients = RowGradients::of_norm(&shape);

@@ -6,11 +6,11 @@ wgpu_attention_testing::mutants! {
         "a chunk is left its own sum, too": "states[of_chunk * params.kernel.width + e] = total;" => "states[of_chunk * params.kernel.width + e] = total + own;";
         "a chunk forgets those before the last": "total = fma(own, vec4(weight(own_top, top)), total * weight(aged, top));" => "total = own * weight(own_top, top);";
         "without causal the first chunk is all": "if (!CAUSAL && inside) {" => "if (false) {";
-        "a query does not see its own key": "log, distance >= vec2(0))" => "log, distance > vec2(0))";
+        "a query does not see its own key": "log, (distance >= vec2(0))" => "log, (distance > vec2(0))";
         "causal is aligned at the start": "let distance = at.p - vec2(i32(at.first + j));" => "let distance = at.p - vec2(params.kernel.shift) - vec2(i32(at.first + j));";
         "masked keys are seen": "return key_mask[key] == 0u;" => "return false;";
         "batch items share the first one's mask": "is_hidden(batch * params.kernel.len + row)" => "is_hidden(row)";
-        "query heads read the key head of their own number": "let first_kv_head = head / params.kernel.heads_per_kv_head * params.kernel.kv_heads_per_head;" => "let first_kv_head = head % kv_heads;";
+        "query heads read the key head of their own number": "let kv_head = head / params.kernel.heads_per_kv_head * params.kernel.kv_heads_per_head + params.kernel.nth_kv_head;" => "let kv_head = (head + params.kernel.nth_kv_head) % kv_heads;";
         "the second batch item's states are the first's": "let kv_line = batch * kv_heads + kv_head;" => "let kv_line = kv_head;";
         "a lane's second query is its first": "vec2(0, i32(LANES))" => "vec2(0, 0)";
         "rows without keys are divided by 0": "vec4(end.x == 0.0)" => "vec4(false)";
@@ -61,7 +61,7 @@ wgpu_attention_testing::mutants! {
         "the last query head of a group is all": "return vec4(weight(before, most), weight(top, most), most, 0.0);" => "return vec4(0.0, weight(top, most), most, 0.0);";
         "the first query head of a group is all": "return vec4(weight(before, most), weight(top, most), most, 0.0);" => "return vec4(weight(before, most), 0.0, most, 0.0);";
         "a query's vector is not divided": "return select(1.0 / l, 0.0, l == 0.0);" => "return select(1.0, 0.0, l == 0.0);";
-        "queries past the last are met": "if (at.first + j >= params.kernel.kv_len) { return vec2(DROPPED); }" => "";
+        "queries past the last are met": "(distance >= vec2(0)) & vec2(at.first + j < params.kernel.kv_len)" => "distance >= vec2(0)";
     }
     "gradients" {
         "what means lose is forgotten": "fn last_of(product: f32, factor: f32) -> f32 { return -product * factor; }" => "fn last_of(product: f32, factor: f32) -> f32 { return 0.0; }";

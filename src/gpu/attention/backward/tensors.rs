@@ -7,8 +7,9 @@
 
 use super::{AttentionPlan, Gradients, Pass, PassPart};
 use crate::gpu::bindings::Bindings;
-use crate::gpu::params::{CopyParams, Params, SinkParams, TermParams, ZeroParams};
+use crate::gpu::params::{CopyParams, Params, SinkParams, TermParams};
 use crate::gpu::pipeline::{Step, Work};
+use crate::gpu::zeros::zeros;
 use crate::mask::{Part, Parts};
 use crate::score::TensorGradient;
 use crate::wgsl::{BackwardRows, BackwardVariant, CopyPass, Tile};
@@ -115,11 +116,7 @@ impl TensorPass {
 
     /// Sets all of the copies to 0.
     pub(super) fn zero(&self, plan: &AttentionPlan, sums: wgpu::BufferBinding<'_>) -> Result<Step> {
-        let pipeline = plan.kernels.pipeline(CopyPass::Zeros.shader())?;
-        let len = self.copies * self.len;
-        let params = Params::of(ZeroParams { len: len as u32, ..Default::default() });
-        let bindings = Bindings::default().with("sums", sums);
-        Step::new(plan.kernels.device(), &pipeline, &params, copy_work(plan, len, 1)?, &bindings)
+        zeros(&plan.kernels, self.copies * self.len, sums)
     }
 
     /// Adds up the copies.

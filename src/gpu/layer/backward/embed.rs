@@ -1,90 +1,17 @@
 //! The gradient of an embedding's table.
 
 use crate::gpu::Kernels;
-use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, scratch};
+use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, scratch, whole};
 use crate::gpu::call::Call;
 use crate::gpu::layer::EmbedPlan;
 use crate::gpu::layer::rows::aligned;
-use crate::gpu::params::{EmbedRunParams, Params, ZeroParams};
+use crate::gpu::params::{EmbedRunParams, Params};
 use crate::gpu::pipeline::{Pipeline, Step, Work};
 use crate::gpu::sort::{SortBuffers, SortPlan, SortShape};
-use crate::shape::check_combine;
+use crate::gpu::zeros::zeros;
 use crate::wgsl::{CopyPass, EmbedBackwardVariant};
-use crate::{Combine, ElementType, EmbedShape, Error, Result};
+use crate::{Combine, ElementType, EmbedGradients, EmbedShape, Result};
 use std::sync::Arc;
-
-/// How the gradient of an embedding is made.
-///
-/// ```
-/// use wgpu_attention::{EmbedGradients, EmbedShape};
-/// // As PyTorch's `padding_idx = 0`: that row of the table is never trained.
-/// let gradients = EmbedGradients::of(&EmbedShape::new(512, 30522, 768)).padding(Some(0));
-/// assert_eq!(gradients.padding, Some(0));
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct EmbedGradients {
-    /// Storage of dout; at first that of out.
-    pub dout: ElementType,
-    /// The first element of dout; at first that of out.
-    pub dout_at: usize,
-    /// From one row of dout to the next, in elements; `None` is the width. At first that of out.
-    pub dout_row: Option<usize>,
-    /// A row of the table that has no gradient.
-    pub padding: Option<u32>,
-    /// [`Combine::Store`]: rows that no id names become 0. [`Combine::AddInto`]: they stay, and the others are added to.
-    pub combine: Combine,
-}
-
-impl EmbedGradients {
-    /// The gradient of all rows, stored.
-    pub fn of(shape: &EmbedShape) -> Self {
-        Self {
-            dout: shape.output,
-            dout_at: shape.out_at,
-            dout_row: shape.out_row,
-            padding: None,
-            combine: Combine::Store,
-        }
-    }
-
-    /// Sets the first element of dout.
-    pub fn dout_at(mut self, dout_at: usize) -> Self {
-        self.dout_at = dout_at;
-        self
-    }
-
-    /// Sets the stride of dout's rows.
-    pub fn dout_row(mut self, dout_row: Option<usize>) -> Self {
-        self.dout_row = dout_row;
-        self
-    }
-
-    /// Sets the storage of dout.
-    pub fn dout(mut self, dout: ElementType) -> Self {
-        self.dout = dout;
-        self
-    }
-
-    /// Sets the row that has no gradient.
-    pub fn padding(mut self, padding: Option<u32>) -> Self {
-        self.padding = padding;
-        self
-    }
-
-    /// Sets whether the gradient is stored or added.
-    pub fn combine(mut self, combine: Combine) -> Self {
-        self.combine = combine;
-        self
-    }
-}
-
-impl EmbedGradients {
-    /// An embedding whose out lies as dout does.
-    fn lies(&self, shape: &EmbedShape) -> EmbedShape {
-        shape.out_at(self.dout_at).out_row(self.dout_row)
-    }
-}
 
 /// A planned gradient of an embedding's table: made by [`EmbedPlan::backward`].
 #[derive(Debug, Clone)]
@@ -93,7 +20,6 @@ pub struct EmbedBackwardPlan {
     shape: EmbedShape,
     gradients: EmbedGradients,
     sort: SortPlan,
-    zeros: (Arc<Pipeline>, Work),
     sums: (Arc<Pipeline>, Work),
     carries: (Arc<Pipeline>, Work),
 }
@@ -103,7 +29,7 @@ impl EmbedPlan {
     /// device, without atomics: ids are sorted, and equal ones lie together. Ids past the table have no row, and count nowhere.
     ///
     /// # Errors
-    /// [`Error::Limit`] for more than [`SortShape::MAX_LEN`] rows; [`Error::Device`]
+    /// [`Error::Limit`](crate::Error::Limit) for more than [`SortShape::MAX_LEN`] rows; [`Error::Device`](crate::Error::Device)
     /// for what wgpu reports while compiling.
     ///
     /// ```no_run
@@ -122,19 +48,11 @@ impl EmbedPlan {
     /// [`EmbedPlan::backward`] as the caller says.
     ///
     /// # Errors
-    /// As [`EmbedPlan::backward`]; [`Error::Argument`] for a combination other than those of
-    /// [`EmbedGradients::combine`], a padding past the table.
+    /// As [`EmbedPlan::backward`], and as [`EmbedGradients::check`].
     pub fn backward_with(&self, gradients: EmbedGradients) -> Result<EmbedBackwardPlan> {
-        check_combine("combine", gradients.combine)?;
         let (shape, kernels) = (self.shape(), &self.rows.kernels);
+        gradients.check(shape)?;
         let lies = gradients.lies(shape);
-        // Rows that are only read may overlap.
-        let end = lies.out_at as u128 + shape.rows as u128 * lies.stride_of_out() as u128;
-        crate::layout::check_u32("dout", end)?;
-        if let Some(padding) = gradients.padding.filter(|&row| row as usize >= shape.table_rows) {
-            let need = format!("a row of the table, below {}", shape.table_rows);
-            return Err(Error::argument("padding", need, padding));
-        }
         let variant = |carries| EmbedBackwardVariant {
             carries,
             dout: gradients.dout,
@@ -145,6 +63,8 @@ impl EmbedPlan {
             let work = kernels.work(shader.entry, items as u128, flops as f64)?;
             crate::Result::Ok((kernels.pipeline(shader)?, work))
         };
+        // Rows that no id names become 0.
+        kernels.pipeline(CopyPass::Zeros.shader())?;
         let (width, blocks) = (shape.width, shape.rows.div_ceil(EmbedBackwardVariant::BLOCK));
         Ok(EmbedBackwardPlan {
             kernels: kernels.clone(),
@@ -152,7 +72,6 @@ impl EmbedPlan {
             gradients,
             // All bits: an id past the table may have any.
             sort: kernels.sort(&SortShape::new(1, shape.rows))?,
-            zeros: planned(CopyPass::Zeros.shader(), shape.len_table().div_ceil(CopyPass::LANES), 64)?,
             sums: planned(variant(false).shader(), shape.rows, EmbedBackwardVariant::BLOCK * width)?,
             // Were all ids equal, one workgroup would add up all blocks.
             carries: planned(variant(true).shader(), blocks, blocks * width)?,
@@ -187,9 +106,7 @@ impl EmbedBackwardPlan {
         let dtable = checked_binding(&limits, "dtable", &dtable, shape.len_table(), f32)?;
         let mut steps = vec![];
         if self.gradients.combine == Combine::Store {
-            let params = Params::of(ZeroParams { len: shape.len_table() as u32, ..Default::default() });
-            let bindings = Bindings::default().with("sums", dtable.clone());
-            steps.push(Step::new(device, &self.zeros.0, &params, self.zeros.1, &bindings)?);
+            steps.push(zeros(&self.kernels, shape.len_table(), dtable.clone())?);
         }
         if shape.rows > 0 {
             // A u32 has the size of an f32.
@@ -225,7 +142,6 @@ impl EmbedBackwardPlan {
         let sorted = scratch(device, "sorted ids", 4 * rows as u64)?;
         let places = scratch(device, "places of the ids", 4 * rows as u64)?;
         let carries = scratch(device, "sums that blocks carry", 8 * (blocks * width) as u64)?;
-        let whole = wgpu::Buffer::as_entire_buffer_binding;
         let mut steps =
             self.sort.steps(&SortBuffers::new(ids, whole(&places)).sorted_keys(whole(&sorted)))?;
         let params = Params::of(EmbedRunParams {

@@ -1,6 +1,7 @@
 //! Gradients of the chunked feed-forward layer: the plan.
 
 use super::products::{SummedProduct, SummedRows};
+use super::shapes::flipped;
 use crate::gpu::Kernels;
 use crate::gpu::layer::activation::ActivationKernel;
 use crate::gpu::layer::feed_forward::FeedForwardPlan;
@@ -129,14 +130,6 @@ impl ChunkSteps {
             hidden_bias: has_bias(rows_of([chunk, hidden], f32, several))?,
             output_bias: has_bias(rows_of([rows, model], shape.output, false))?,
         })
-    }
-}
-
-/// The order of a weight that is multiplied by from the other side.
-fn flipped(order: WeightOrder) -> WeightOrder {
-    match order {
-        WeightOrder::InOut => WeightOrder::OutIn,
-        WeightOrder::OutIn => WeightOrder::InOut,
     }
 }
 

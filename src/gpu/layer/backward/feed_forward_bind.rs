@@ -1,12 +1,13 @@
 //! Gradients of the chunked feed-forward layer: buffers checked and bound to the plan.
 
 use super::feed_forward::{ChunkSteps, FeedForwardBackwardPlan, part_bytes, parts};
-use super::products::{RowsOf, SummedProduct, zeros};
+use super::products::{RowsOf, SummedProduct};
 use crate::construct::constructed;
 use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, optional_binding, scratch};
 use crate::gpu::call::{Call, Stage};
 use crate::gpu::layer::matmul::{Cut, Operands, Start};
 use crate::gpu::pipeline::Step;
+use crate::gpu::zeros::zeros;
 use crate::{ElementType, FeedForwardShape, MatmulPlan, Result, WeightOrder};
 
 /// The buffers of a feed-forward layer's gradients. All need `BufferUsages::STORAGE`; what is written may not be a buffer that is
@@ -211,7 +212,7 @@ impl FeedForwardBackwardPlan {
             (db3, hidden),
         ];
         let zero = |(out, len): (&Maybe<'_>, usize)| {
-            out.as_ref().map(|out| Ok((Stage::Main, zeros(&self.kernels, len, out)?)))
+            out.as_ref().map(|out| Ok((Stage::Main, zeros(&self.kernels, len, out.clone())?)))
         };
         all.into_iter().filter_map(zero).collect()
     }

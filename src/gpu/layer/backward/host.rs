@@ -1,9 +1,11 @@
 //! Gradients of the kernels around attention on slices.
 
-use super::{EmbedGradients, NormGradBuffers};
+use super::NormGradBuffers;
 use crate::gpu::Gpu;
-use crate::gpu::layer::host::whole;
-use crate::{Combine, Element, ElementType, EmbedShape, NormShape, Result, RowGradients, SoftmaxShape};
+use crate::gpu::bindings::whole;
+use crate::{
+    Combine, Element, ElementType, EmbedGradients, EmbedShape, NormShape, Result, RowGradients, SoftmaxShape,
+};
 
 /// What [`Gpu::norm_backward`] gives.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,7 +2,8 @@
 
 use super::{FeedForwardGradBuffers, MatmulGradBuffers};
 use crate::gpu::Gpu;
-use crate::gpu::layer::host::{FeedForwardSlices, MatmulSlices, whole};
+use crate::gpu::bindings::whole;
+use crate::gpu::layer::host::{FeedForwardSlices, MatmulSlices};
 use crate::{Element, ElementType, Error, FeedForwardShape, MatmulShape, Result};
 
 /// What [`Gpu::matmul_backward`] gives.

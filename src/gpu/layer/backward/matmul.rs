@@ -1,6 +1,6 @@
 //! Gradients of the matrix product.
 
-use super::products::{RowsOf, SummedProduct, SummedRows, zeros};
+use super::products::{RowsOf, SummedProduct, SummedRows};
 use super::shapes::{is_shared, of_argument, shape_of_da, shape_of_db};
 use crate::construct::constructed;
 use crate::gpu::Kernels;
@@ -9,6 +9,7 @@ use crate::gpu::call::{Call, Stage};
 use crate::gpu::layer::activation::ActivationKernel;
 use crate::gpu::layer::matmul::{Cut, MatmulPlan, Operands, Start};
 use crate::gpu::pipeline::Step;
+use crate::gpu::zeros::zeros;
 use crate::wgsl::ActivationPass;
 use crate::{
     AOrder, ActivationShape, Combine, ElementType, Error, MatmulShape, Result, RowStrides, WeightOrder,
@@ -202,7 +203,7 @@ impl MatmulBackwardPlan {
         let Some(products) = &self.products else {
             for (len, out) in [(self.len_da(), da), (self.len_db(), db), (self.shape.columns, dbias)] {
                 if let (Some(out), true) = (out, len > 0) {
-                    steps.push((Stage::Main, zeros(&self.kernels, len, out)?));
+                    steps.push((Stage::Main, zeros(&self.kernels, len, out.clone())?));
                 }
             }
             return Ok(Call::new("matmul backward", steps));

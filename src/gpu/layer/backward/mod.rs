@@ -27,7 +27,7 @@ mod shapes;
 mod softmax;
 
 pub use activation::{ActivationBackwardPlan, ActivationGradBuffers};
-pub use embed::{EmbedBackwardPlan, EmbedGradients};
+pub use embed::EmbedBackwardPlan;
 pub use feed_forward::FeedForwardBackwardPlan;
 pub use feed_forward_bind::FeedForwardGradBuffers;
 pub use host::NormGradOutput;

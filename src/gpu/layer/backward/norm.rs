@@ -6,8 +6,9 @@ use crate::gpu::Kernels;
 use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, optional_binding, scratch};
 use crate::gpu::call::Call;
 use crate::gpu::layer::NormPlan;
-use crate::gpu::layer::rows::{Rows, aligned, nothing};
+use crate::gpu::layer::rows::{Rows, aligned};
 use crate::gpu::params::{NormedTermParams, Params, RowParams};
+use crate::gpu::zeros::zeros;
 use crate::wgsl::{ColumnSumsVariant, RowKernel, RowVariant, SumTerms};
 use crate::{Combine, ElementType, Error, NormKind, NormShape, Result, RowGradients};
 
@@ -152,7 +153,7 @@ impl NormBackwardPlan {
     }
 
     /// Checks the buffers and binds them: nothing is recorded yet. Only the gradients that have a buffer are computed. Where the
-    /// shape has no row, the call does nothing: gradients of weight and bias stay as they are.
+    /// shape has no row, the gradients of weight and bias are 0, or what they are added to.
     ///
     /// # Errors
     /// As [`MatmulPlan::bind`](crate::MatmulPlan::bind); [`Error::Argument`] for a dbias where the shape has no bias.
@@ -162,7 +163,7 @@ impl NormBackwardPlan {
         if !shape.bias && buffers.dbias.is_some() {
             return Err(Error::argument("dbias", "none, since the shape has no bias", "a buffer"));
         }
-        let Some(sums) = &self.sums else { return nothing("norm backward") };
+        let Some(sums) = &self.sums else { return self.of_no_rows(&buffers) };
         let x = checked_binding(&limits, "x", &buffers.x, shape.len_x(), shape.input)?;
         let weight = checked_binding(&limits, "weight", &buffers.weight, width, shape.weight)?;
         let dout =
@@ -196,6 +197,19 @@ impl NormBackwardPlan {
         if let Some(dbias) = dbias {
             let dout = Bindings::default().with("x", dout);
             steps.extend(sums.bias.steps(&dout, &plain_terms(0, dout_row), dbias, 0)?);
+        }
+        Ok(Call::of_steps("norm backward", steps))
+    }
+
+    /// Sums of nothing, where they are stored.
+    fn of_no_rows(&self, buffers: &NormGradBuffers<'_>) -> Result<Call> {
+        let (kernels, width) = (&self.rows.kernels, self.shape.width);
+        let mut steps = vec![];
+        for (name, buffer) in [("dweight", &buffers.dweight), ("dbias", &buffers.dbias)] {
+            if let (Some(buffer), Combine::Store) = (buffer, self.gradients.parameters) {
+                let buffer = checked_binding(&self.rows.limits(), name, buffer, width, ElementType::F32)?;
+                steps.push(zeros(kernels, width, buffer)?);
+            }
         }
         Ok(Call::of_steps("norm backward", steps))
     }

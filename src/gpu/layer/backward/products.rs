@@ -1,12 +1,11 @@
-//! Sums of products over batch items or chunks, and of nothing: what gradients are made of.
+//! Sums of products over batch items or chunks: what gradients are made of.
 
 use crate::gpu::Kernels;
 use crate::gpu::bindings::Bindings;
 use crate::gpu::layer::backward::column_sums::{ColumnSums, plain_terms};
 use crate::gpu::layer::matmul::{Cut, MatmulPlan, Operands};
-use crate::gpu::params::{Params, ZeroParams};
 use crate::gpu::pipeline::Step;
-use crate::wgsl::{ColumnSumsVariant, CopyPass, SumTerms};
+use crate::wgsl::{ColumnSumsVariant, SumTerms};
 use crate::{Combine, ElementType, MatmulShape, Result, RowStrides};
 
 /// A product that may be the sum of several, in their order: the first is stored, the others are added to it, in f32.
@@ -108,13 +107,4 @@ impl SummedRows {
         let sums = ColumnSums::new(&self.kernels, variant, rows.rows, self.columns)?;
         sums.steps(&inputs, &terms, out.clone(), 0)
     }
-}
-
-/// A step that sets so many f32 to 0: the sum of nothing.
-pub(super) fn zeros(kernels: &Kernels, len: usize, out: &wgpu::BufferBinding<'_>) -> Result<Step> {
-    let pipeline = kernels.pipeline(CopyPass::Zeros.shader())?;
-    let params = Params::of(ZeroParams { len: len as u32, ..Default::default() });
-    let workgroups = len.div_ceil(CopyPass::LANES) as u128;
-    let work = kernels.work("a gradient of nothing", workgroups, CopyPass::LANES as f64)?;
-    Step::new(kernels.device(), &pipeline, &params, work, &Bindings::default().with("sums", out.clone()))
 }

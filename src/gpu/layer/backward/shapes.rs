@@ -15,6 +15,14 @@ pub(super) fn is_shared(shape: &MatmulShape, strides: RowStrides) -> bool {
     shape.batch > 1 && strides.batch == 0
 }
 
+/// The order of a weight that is multiplied by from the other side.
+pub(super) fn flipped(order: WeightOrder) -> WeightOrder {
+    match order {
+        WeightOrder::InOut => WeightOrder::OutIn,
+        WeightOrder::OutIn => WeightOrder::InOut,
+    }
+}
+
 /// dA = dS B^T, or its transpose B dS^T where A is stored transposed. Of one batch item where all share A.
 pub(super) fn shape_of_da(shape: &MatmulShape) -> MatmulShape {
     let (element, strides) = of_argument(shape);
@@ -22,10 +30,7 @@ pub(super) fn shape_of_da(shape: &MatmulShape) -> MatmulShape {
     let MatmulShape { rows, inner, columns, .. } = *shape;
     match shape.a_order {
         AOrder::RowsInner => MatmulShape::new(rows, columns, inner)
-            .weights(match shape.weights {
-                WeightOrder::InOut => WeightOrder::OutIn,
-                WeightOrder::OutIn => WeightOrder::InOut,
-            })
+            .weights(flipped(shape.weights))
             .input(element)
             .weight(shape.weight)
             .a_strides(strides)

@@ -1,10 +1,11 @@
 //! The dispatches of gradients: the forward pass, vectors, a sum and a way back for each gradient.
 
 use super::{LABEL, LinearBackwardPlan, LinearGradBuffers, OverKeys};
+use crate::gpu::bindings::whole;
 use crate::gpu::bindings::{Bindings, scratch};
 use crate::gpu::call::{Call, Stage};
 use crate::gpu::linear::LinearBuffers;
-use crate::gpu::linear::bind::{Binder, whole};
+use crate::gpu::linear::bind::Binder;
 use crate::gpu::linear::pass::Pass;
 use crate::gpu::params::{LinearColumnParams, LinearFeatureParams, LinearVectorParams, Params};
 use crate::gpu::pipeline::{Pipeline, Step};
@@ -86,9 +87,8 @@ impl Backward<'_> {
             let shares = self.columns(&softmax.shares, columns, Rows::default(), &shares)?;
             steps.extend([pass.states()?, pass.scan()?, shares].map(|step| (Stage::Prepare, step)));
         }
-        for step in [pass.states()?, pass.scan()?, pass.outputs()?, self.query_vectors()?] {
-            steps.push((Stage::Prepare, step));
-        }
+        steps.extend(pass.all()?.into_iter().map(|step| (Stage::Prepare, step)));
+        steps.push((Stage::Prepare, self.query_vectors()?));
         if shape.kv_len > 0 {
             steps.push((Stage::Prepare, self.key_vectors()?));
         }
@@ -99,10 +99,8 @@ impl Backward<'_> {
             if by != By::Queries && shape.kv_len == 0 {
                 continue;
             }
-            let pass = self.sum(by);
-            for step in [pass.states()?, pass.scan()?, pass.outputs()?, self.back(by, gradient)?] {
-                steps.push((Stage::Main, step));
-            }
+            steps.extend(self.sum(by).all()?.into_iter().map(|step| (Stage::Main, step)));
+            steps.push((Stage::Main, self.back(by, gradient)?));
             if let (By::Keys, Some(softmax)) = (by, &self.plan.inner.softmax) {
                 steps.extend(self.over_keys(softmax, gradient)?.map(|step| (Stage::Main, step)));
             }

@@ -8,7 +8,7 @@ use crate::case::{Gradient, Gradients, Layer, LayerOp};
 use crate::commands::verify::record::Judged;
 use anyhow::{Context, Result};
 use wgpu_attention::reference::layer::{self, Bounded};
-use wgpu_attention::{AxialShape, Element, ElementType, Gpu, KernelPath, RowGradients};
+use wgpu_attention::{Element, ElementType, Gpu, KernelPath, RowGradients};
 
 /// The reference against the expected values.
 pub(super) fn on_cpu(case: &Layer) -> Result<Judged> {
@@ -92,14 +92,8 @@ fn exact_gradients(case: &Layer, gradients: &Gradients, tensors: &Rounded<f32>) 
             vec![("dx", layer::rotary(&shape.inverse(true), &dout, &cos, &sin)?)]
         }
         LayerOp::Axial(shape) => {
-            let of = |axis: usize, name| -> Result<_> {
-                let (lookup, width) = (shape.lookups()[axis], shape.width());
-                let ids: Vec<u32> = (0..shape.positions).map(|p| shape.ids(p)[axis]).collect();
-                let columns = dout.out.chunks(width).map(|row| row[lookup.out_at..][..lookup.width].to_vec());
-                let own = Bounded::exact(&columns.collect::<Vec<_>>().concat());
-                Ok((name, layer::backward::embed_backward(&lookup, &ids, &own, None, None)?))
-            };
-            vec![of(0, "dweight0")?, of(1, "dweight1")?]
+            let [first, second] = layer::axial_backward(shape, &dout)?;
+            vec![("dweight0", first), ("dweight1", second)]
         }
         LayerOp::Activation(shape) => {
             vec![("dx", layer::backward::activation_backward(shape, &x, None, &dout)?.dx)]
@@ -158,24 +152,11 @@ fn reference<E: Element>(case: &Layer, tensors: &Rounded<E>) -> Result<Bounded> 
         }
         LayerOp::Axial(shape) => {
             let [first, second] = ["weight0", "weight1"].map(exact);
-            axial(shape, [&first, &second])
+            layer::axial_positions(&shape.table(E::TYPE).output(E::TYPE), [&first, &second])?
         }
         LayerOp::Activation(shape) => layer::activate(&shape.input(E::TYPE).output(E::TYPE), &x, None)?,
         LayerOp::FeedForward(shape, norm) => feed_forward::exact::<E>(shape, *norm, tensors)?,
     })
-}
-
-/// Rows of both tables side by side, which no kernel changes.
-fn axial(shape: &AxialShape, tables: [&Bounded; 2]) -> Bounded {
-    let mut out = Bounded::default();
-    for position in 0..shape.positions {
-        for (axis, table) in tables.iter().enumerate() {
-            let (row, width) = (shape.ids(position)[axis] as usize, shape.widths[axis]);
-            out.out.extend(&table.out[row * width..][..width]);
-            out.bound.extend(&table.bound[row * width..][..width]);
-        }
-    }
-    out
 }
 
 /// The same on a device.
