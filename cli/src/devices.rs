@@ -100,7 +100,7 @@ pub(crate) fn all() -> Result<Vec<Device>> {
             };
             // A driver that is unloaded at the end may have registered code that runs after it: Mesa's software adapters crash there in
             // 1 of some 300 processes. One adapter that is kept keeps all drivers where they are until the process is gone.
-            adapters.first().cloned().map(std::mem::forget);
+            std::mem::forget(adapters.first().cloned());
             Ok(adapters.into_iter().enumerate().map(device).collect())
         }
         Err(wgpu_attention::Error::NoAdapter(_)) => Ok(vec![]),
