@@ -334,6 +334,6 @@ fn a_model_file_that_does_not_fit_is_named() {
     assert_eq!(family, "family: need `bert`, found `gpt2`");
     let unknown = edited("family\\\": \\\"gpt2", "family\\\": \\\"gptx");
     let unknown = model::run(&mut Exact::default(), &File::parse(&unknown).unwrap()).unwrap_err().to_string();
-    assert_eq!(unknown, "family: need one of bert, gpt2, t5, transfoxl, xlnet, found `gptx`");
+    assert_eq!(unknown, "family: need one of bert, gpt2, reformer, t5, transfoxl, xlnet, found `gptx`");
     assert!(File::parse(&bytes[..100]).is_err());
 }

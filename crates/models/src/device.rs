@@ -2,13 +2,16 @@
 
 use super::{Error, Machine, Pair, Piece};
 use wgpu_attention::{
-    Attention, AttentionBuffers, BlockGrid, EmbedShape, FeedForwardBuffers, FeedForwardShape, Gpu,
-    MatmulBuffers, MatmulShape, NormBuffers, NormShape, Parts, Pattern,
+    Attention, AttentionBuffers, AxialShape, BlockGrid, Combine, EmbedShape, FeedForwardBuffers,
+    FeedForwardShape, Gpu, LshBuffers, LshOptions, MatmulBuffers, MatmulShape, NormBuffers, NormShape, Parts,
+    Pattern,
 };
 
 /// One thing to record.
 enum Call {
     Kernel(wgpu_attention::Call),
+    /// What records itself otherwise.
+    Recorded(Box<dyn Fn(&mut wgpu::CommandEncoder)>),
     /// Keeps a state, or a stretch of one, for the caller.
     Copy {
         source: wgpu::Buffer,
@@ -26,7 +29,7 @@ pub struct Forward {
     states: Vec<(String, wgpu::Buffer)>,
 }
 
-fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
+pub(crate) fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
     buffer.as_entire_buffer_binding()
 }
 
@@ -36,7 +39,7 @@ impl Forward {
         Self { gpu: gpu.clone(), calls: vec![], states: vec![] }
     }
 
-    fn store<T: bytemuck::Pod>(&self, data: &[T]) -> wgpu::Buffer {
+    pub(crate) fn store<T: bytemuck::Pod>(&self, data: &[T]) -> wgpu::Buffer {
         // States may be copied from what was given.
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
         let buffer = self.buffer(size_of_val(data) as u64, usage);
@@ -56,9 +59,33 @@ impl Forward {
         copy
     }
 
-    fn push(&mut self, call: wgpu_attention::Call) -> Result<(), Error> {
+    pub(crate) fn push(&mut self, call: wgpu_attention::Call) -> Result<(), Error> {
         self.calls.push(Call::Kernel(call));
         Ok(())
+    }
+
+    /// Records what is no call.
+    pub(crate) fn record(&mut self, record: impl Fn(&mut wgpu::CommandEncoder) + 'static) {
+        self.calls.push(Call::Recorded(Box::new(record)));
+    }
+
+    /// Copies so many elements.
+    pub(crate) fn copy(&mut self, source: &wgpu::Buffer, copy: &wgpu::Buffer, elements: usize) {
+        let (source, copy, bytes) = (source.clone(), copy.clone(), 4 * elements as u64);
+        self.calls.push(Call::Copy { source, from: 0, copy, to: 0, bytes });
+    }
+
+    /// Keeps a stretch of a buffer for the caller.
+    pub(crate) fn keep_range(&mut self, name: String, source: &wgpu::Buffer, range: std::ops::Range<usize>) {
+        let bytes = 4 * range.len() as u64;
+        let copy = self.kept(name, bytes);
+        let (source, from) = (source.clone(), 4 * range.start as u64);
+        self.calls.push(Call::Copy { source, from, copy, to: 0, bytes });
+    }
+
+    /// The device and its kernels.
+    pub(crate) fn gpu(&self) -> &Gpu {
+        &self.gpu
     }
 
     /// Records all of the pass into one encoder, submits it, and reads the states back.
@@ -68,6 +95,7 @@ impl Forward {
         for call in &self.calls {
             match call {
                 Call::Kernel(call) => call.encode(&mut encoder),
+                Call::Recorded(record) => record(&mut encoder),
                 Call::Copy { source, from, copy, to, bytes } => {
                     encoder.copy_buffer_to_buffer(source, *from, copy, *to, *bytes);
                 }
@@ -122,6 +150,34 @@ impl Machine for Forward {
         self.push(self.gpu.kernels().embed(shape)?.bind(whole(&ids), whole(&table), whole(out))?)
     }
 
+    fn axial(
+        &mut self,
+        shape: &AxialShape,
+        items: usize,
+        tables: [&[f32]; 2],
+        out: &wgpu::Buffer,
+    ) -> Result<(), Error> {
+        let (len, width) = (shape.positions, shape.width());
+        let [first, second] = tables.map(|table| self.store(table));
+        let positions = self.tensor(len * width);
+        let plan = self.gpu.kernels().axial_positions(&shape.combine(Combine::Store))?;
+        self.push(plan.bind([whole(&first), whole(&second)], whole(&positions))?)?;
+        let ids: Vec<u32> = (0..items).flat_map(|_| 0..len as u32).collect();
+        let rows = EmbedShape::new(items * len, len, width).combine(Combine::AddInto);
+        let ids = self.store(&ids);
+        self.push(self.gpu.kernels().embed(&rows)?.bind(whole(&ids), whole(&positions), whole(out))?)
+    }
+
+    fn join(&mut self, [rows, width]: [usize; 2], sides: [&wgpu::Buffer; 2]) -> Result<wgpu::Buffer, Error> {
+        let out = self.tensor(rows * 2 * width);
+        let ids = self.store(&(0..rows as u32).collect::<Vec<_>>());
+        for (n, side) in sides.into_iter().enumerate() {
+            let shape = EmbedShape::new(rows, rows, width).out_at(n * width).out_row(Some(2 * width));
+            self.push(self.gpu.kernels().embed(&shape)?.bind(whole(&ids), whole(side), whole(&out))?)?;
+        }
+        Ok(out)
+    }
+
     fn norm(
         &mut self,
         shape: &NormShape,
@@ -160,6 +216,24 @@ impl Machine for Forward {
         let buffers = AttentionBuffers::new(q, k, v, whole(out));
         let buffers = terms.iter().fold(buffers, |all, (name, tensor)| all.tensor(name, whole(tensor)));
         self.push(self.gpu.kernels().attention_parts(call, mask.clone())?.bind(buffers)?)
+    }
+
+    fn lsh(
+        &mut self,
+        call: &Attention,
+        options: &LshOptions,
+        [qk, v]: [&wgpu::Buffer; 2],
+        projections: &[f32],
+        out: &wgpu::Buffer,
+        buckets: String,
+    ) -> Result<(), Error> {
+        let projections = self.store(projections);
+        let found = self.tensor(options.len_buckets(&call.shape));
+        let buffers = LshBuffers::new(whole(qk), whole(v), whole(out)).projections(whole(&projections));
+        let plan = self.gpu.kernels().lsh(call, options.clone())?;
+        self.push(plan.bind(buffers.buckets(whole(&found)))?)?;
+        self.keep(buckets, &found);
+        Ok(())
     }
 
     fn feed_forward(

@@ -3,7 +3,9 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `bert.rs`, `gpt2.rs`, `t5.rs`, `transfoxl.rs`, `xlnet.rs` | the families: which operation on which tensors |
+//! | `bert.rs`, `gpt2.rs`, `reformer.rs`, `t5.rs`, `transfoxl.rs`, `xlnet.rs` | the families: which operation on which tensors |
+//! | `reformer_gradients.rs` | a Reformer's gradients by all its weights, on a device, through reversible layers |
+//! | `reversible.rs` | cases of reversible feed-forward layers, and their gradients |
 //! | `memory.rs` | segments that remember the one before: Transformer-XL and XLNet |
 //! | `device.rs` | [`Forward`]: the operations on a device, planned and bound once, recorded into one encoder |
 //! | `exact.rs` | [`Exact`]: the operations in f64 on the CPU |
@@ -15,6 +17,9 @@ mod exact;
 mod file;
 mod gpt2;
 mod memory;
+mod reformer;
+mod reformer_gradients;
+mod reversible;
 mod t5;
 mod transfoxl;
 mod xlnet;
@@ -25,14 +30,17 @@ pub use exact::Exact;
 pub use file::{Error, File};
 pub use gpt2::gpt2;
 pub use memory::Piece;
+pub use reformer::reformer;
+pub use reformer_gradients::reformer_gradients;
+pub use reversible::reversible;
 pub use t5::t5;
 pub use transfoxl::{Memory, TransformerXl, transfoxl};
 pub use xlnet::xlnet;
 
 use wgpu_attention::reference::layer::{Bounded, Comparison};
 use wgpu_attention::{
-    Activation, Attention, AttentionShape, EmbedShape, FeedForwardShape, Layout, MatmulShape, NormKind,
-    NormShape, Pattern,
+    Activation, Attention, AttentionShape, AxialShape, EmbedShape, FeedForwardShape, Gpu, Layout, LshOptions,
+    MatmulShape, NormKind, NormShape, Pattern,
 };
 
 /// What a model is written in terms of. Tensors are f32 and contiguous; `out` is never an input, too, but where a shape's
@@ -61,6 +69,18 @@ pub trait Machine {
         out: &Self::Tensor,
     ) -> Result<(), Error>;
 
+    /// out += axial positions of these tables, for each of so many items.
+    fn axial(
+        &mut self,
+        shape: &AxialShape,
+        items: usize,
+        tables: [&[f32]; 2],
+        out: &Self::Tensor,
+    ) -> Result<(), Error>;
+
+    /// `[first | second]`: rows of two tensors `[rows, width]` beside each other.
+    fn join(&mut self, sizes: [usize; 2], sides: [&Self::Tensor; 2]) -> Result<Self::Tensor, Error>;
+
     /// out = norm(x), weight and bias as in `pair`.
     fn norm(
         &mut self,
@@ -88,6 +108,17 @@ pub trait Machine {
         qkv: &[Self::Tensor; 3],
         terms: &[(&'static str, &Self::Tensor)],
         out: &Self::Tensor,
+    ) -> Result<(), Error>;
+
+    /// LSH attention over qk and v by these projections; keeps the buckets under the name.
+    fn lsh(
+        &mut self,
+        call: &Attention,
+        options: &LshOptions,
+        qkv: [&Self::Tensor; 2],
+        projections: &[f32],
+        out: &Self::Tensor,
+        buckets: String,
     ) -> Result<(), Error>;
 
     /// residual + FF(x).
@@ -174,17 +205,36 @@ impl Sizes {
 }
 
 /// The families that [`run`] knows.
-pub const FAMILIES: [&str; 5] = ["bert", "gpt2", "t5", "transfoxl", "xlnet"];
+pub const FAMILIES: [&str; 6] = ["bert", "gpt2", "reformer", "t5", "transfoxl", "xlnet"];
 
 /// The states that a file expects of the model in it, and what its own pattern gives, on any machine.
 pub fn run<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
+    if file.of_case("op") == reversible::OP {
+        return reversible(machine, file);
+    }
     match file.family()? {
         "bert" => bert(machine, file, wgpu_attention::Full),
         "gpt2" => gpt2(machine, file, wgpu_attention::Causal),
+        "reformer" => reformer(machine, file),
         "t5" => t5(machine, file),
         "transfoxl" => transfoxl(machine, file),
         "xlnet" => xlnet(machine, file),
         other => Err(format!("family: need one of {}, found `{other}`", FAMILIES.join(", ")).into()),
+    }
+}
+
+/// The gradients that a file expects, by the names that they have there: of those families whose backward pass is there, where the
+/// file has gradients. On a device, or in f64 without one.
+pub fn gradients(gpu: Option<&Gpu>, file: &File<'_>) -> Result<Option<Vec<(String, Vec<f32>)>>, Error> {
+    if !file.has_gradients() {
+        return Ok(None);
+    }
+    let is_reversible = file.of_case("op") == reversible::OP;
+    match gpu {
+        Some(gpu) if is_reversible => reversible::on_device(gpu, file).map(Some),
+        None if is_reversible => reversible::in_f64(file).map(Some),
+        Some(gpu) if file.family()? == "reformer" => reformer_gradients(gpu, file).map(Some),
+        _ => Ok(None),
     }
 }
 
@@ -220,6 +270,9 @@ pub type States = Vec<State>;
 /// 1,000 roundings of the largest value, beside the expected values' own error.
 pub fn compare(file: &File<'_>, states: &[(String, Vec<f32>)]) -> Result<States, Error> {
     let compare = |(name, got): &(String, Vec<f32>)| -> Result<_, Error> {
+        if name.starts_with(BUCKETS) {
+            return compare_buckets(file, name, got);
+        }
         let (want, shape) = file.values(name)?;
         let finite = want.iter().filter(|x| x.is_finite());
         let largest = finite.fold(1f32, |largest, x| largest.max(x.abs()));
@@ -227,5 +280,18 @@ pub fn compare(file: &File<'_>, states: &[(String, Vec<f32>)]) -> Result<States,
         let expected = Bounded { bound: vec![limit; want.len()], ..Bounded::exact(&want) };
         Ok(State { name: name.clone(), shape, found: expected.compare(got.iter().copied(), 0.0) })
     };
-    states.iter().map(compare).collect()
+    // A file need not say what the buckets are.
+    let there = |state: &&(String, Vec<f32>)| !state.0.starts_with(BUCKETS) || file.has(&state.0);
+    states.iter().filter(there).map(compare).collect()
+}
+
+/// How the names of states begin that are buckets: each f32 has the bits of one.
+const BUCKETS: &str = "buckets_";
+
+/// Buckets are demanded as they are. Another one would only be right for a row between two of them.
+fn compare_buckets(file: &File<'_>, name: &str, got: &[f32]) -> Result<State, Error> {
+    let (want, shape) = file.integers(name, |_| true)?;
+    let expected = Bounded::exact(&want);
+    let found = expected.compare(got.iter().map(|x| f64::from(x.to_bits())), 0.0);
+    Ok(State { name: name.to_owned(), shape, found })
 }

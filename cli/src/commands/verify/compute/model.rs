@@ -11,6 +11,7 @@ pub(super) fn on_cpu(bytes: &[u8]) -> Result<Judged> {
     judged(bytes, |file| {
         let mut exact = Exact::default();
         model::run(&mut exact, file)?;
+        exact.states.extend(model::gradients(None, file)?.unwrap_or_default());
         Ok(exact.states)
     })
 }
@@ -26,7 +27,9 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, bytes: &[u8]) -> Result<Done> {
     let run = |file: &File<'_>| {
         let mut pass = Forward::new(gpu);
         model::run(&mut pass, file)?;
-        pass.run()
+        let mut states = pass.run()?;
+        states.extend(model::gradients(Some(gpu), file)?.unwrap_or_default());
+        Ok(states)
     };
     Ok(Done::Compared { path: "scalar".into(), against: EXPECTED, judged: judged(bytes, run)?.into() })
 }
@@ -43,7 +46,7 @@ fn judged(bytes: &[u8], run: impl FnOnce(&File<'_>) -> Left) -> Result<Judged> {
     let (states, unread) = compared().map_err(|error: model::Error| anyhow!(error))?;
     let judged = states.iter().map(|state| Judged::tensor(&state.name, &state.shape, &state.found));
     let judged = judged.reduce(Judged::and).context("the model leaves no states")?;
-    let gradient = |name: &String| name == "dout" || name.starts_with("d.");
+    let gradient = |name: &String| name == "dout" || name.starts_with("d.") || name.starts_with("dblock");
     let judged = if unread.iter().any(gradient) { judged.without("gradients") } else { judged };
     let others = unread.iter().filter(|name| !gradient(name)).map(|name| format!("tensor `{name}`"));
     let names: Vec<String> = others.collect();
