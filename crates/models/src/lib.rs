@@ -223,9 +223,12 @@ pub fn run<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
     }
 }
 
+/// States or gradients, by the names of the file.
+pub type Values = Vec<(String, Vec<f32>)>;
+
 /// The gradients that a file expects, by the names that they have there: of those families whose backward pass is there, where the
 /// file has gradients. On a device, or in f64 without one.
-pub fn gradients(gpu: Option<&Gpu>, file: &File<'_>) -> Result<Option<Vec<(String, Vec<f32>)>>, Error> {
+pub fn gradients(gpu: Option<&Gpu>, file: &File<'_>) -> Result<Option<Values>, Error> {
     if !file.has_gradients() {
         return Ok(None);
     }

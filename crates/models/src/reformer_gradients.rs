@@ -2,7 +2,7 @@
 
 use super::device::{Forward, whole};
 use super::reformer::{Config, Kind, WORDS, position_table};
-use super::{Error, File, Machine};
+use super::{Error, File, Machine, Values};
 use std::rc::Rc;
 use wgpu_attention::{
     AddShape, AttentionBranch, AxialPlan, BranchPlan, Combine, EmbedShape, FeedForwardBranch, Gpu,
@@ -40,7 +40,7 @@ const FEED_FORWARD: Names = &[
 
 /// The gradients of sum(last dout), `dout` as the file has it, by all weights, under the names that the file has for them: `d.` and the weight's. One
 /// submission; beside the states `hidden_i` and `last`, which the reversible layers leave, too.
-pub fn reformer_gradients(gpu: &Gpu, file: &File<'_>) -> Result<Vec<(String, Vec<f32>)>, Error> {
+pub fn reformer_gradients(gpu: &Gpu, file: &File<'_>) -> Result<Values, Error> {
     let (config, ids) = Config::read(file)?;
     let mut pass = Pass::new(gpu, file, &config)?;
     let tables = pass.embed(&config, &ids, &config.tables(file)?)?;

@@ -1,7 +1,7 @@
 //! Cases of the op `reversible`: blocks of pre-norm feed-forward layers over two streams, x = [x1 | x2].
 
 use super::device::{Forward, whole};
-use super::{Error, File, Machine, Pair};
+use super::{Error, File, Machine, Pair, Values};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use wgpu_attention::reference::layer::Bounded;
@@ -12,9 +12,6 @@ use wgpu_attention::{
 
 /// The op of these cases.
 pub(crate) const OP: &str = "reversible";
-
-/// States or gradients by the names of the file.
-type States = Vec<(String, Vec<f32>)>;
 
 /// F or G of a block.
 struct Side {
@@ -165,14 +162,14 @@ fn dout(file: &File<'_>, case: &Case) -> Result<[Vec<f32>; 2], Error> {
 }
 
 /// What the file does not expect is not judged.
-fn expected(file: &File<'_>, mut states: States) -> States {
+fn expected(file: &File<'_>, mut states: Values) -> Values {
     states.retain(|(name, _)| file.has(name));
     states
 }
 
 /// The gradients of sum(out dout) on a device, by x and all parameters: through [`Reversible`](wgpu_attention::Reversible), which keeps no
 /// activation.
-pub(crate) fn on_device(gpu: &Gpu, file: &File<'_>) -> Result<States, Error> {
+pub(crate) fn on_device(gpu: &Gpu, file: &File<'_>) -> Result<Values, Error> {
     let case = Case::read(file)?;
     let ([rows, width], kernels) = (case.sizes, gpu.kernels());
     let mut stack = kernels.reversible(rows, width)?;
@@ -215,7 +212,7 @@ pub(crate) fn on_device(gpu: &Gpu, file: &File<'_>) -> Result<States, Error> {
 }
 
 /// The same in f64.
-pub(crate) fn in_f64(file: &File<'_>) -> Result<States, Error> {
+pub(crate) fn in_f64(file: &File<'_>) -> Result<Values, Error> {
     let case = Case::read(file)?;
     let twin = |side: &Side| FeedForward::new(side.norm, side.shape, &side.parameters);
     let twins: Vec<_> = case.blocks.iter().map(|block| block.each_ref().map(twin)).collect();
