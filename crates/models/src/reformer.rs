@@ -1,7 +1,7 @@
 //! The Reformer (Kitaev 2020) as Hugging Face's `ReformerModel`: LSH and local attention in reversible layers, feed-forward in chunks, axial
 //! positions.
 
-use super::{Error, File, Machine, Sizes, activation};
+use super::{Error, File, Machine, Pair, Sizes, activation};
 use wgpu_attention::{
     Activation, And, Attention, AttentionShape, AxialShape, BlockLayout, Blocks, Causal, Combine,
     FeedForwardShape, Layout, LshOptions, MatmulShape, NormShape, Pattern, Projections, Score, WeightOrder,
@@ -111,11 +111,13 @@ impl Config {
             )
             .into());
         }
-        let sees = |n: usize| {
-            let ahead = (n % chunks + chunks - n / chunks) % chunks;
-            ahead <= after || ahead + before >= chunks
+        let seen = |own: usize| {
+            let seen = (0..=before + after).map(|n| ((own + chunks - before + n) % chunks) as u32);
+            let mut seen: Vec<u32> = seen.collect();
+            seen.sort_unstable();
+            seen
         };
-        let layout = BlockLayout::new([1, chunks, chunks], (0..chunks * chunks).map(sees))?;
+        let layout = BlockLayout::from_columns(chunks, &[(0..chunks).map(seen).collect()])?;
         let blocks = Blocks { block: chunk, layout };
         Ok(if self.causal { Box::new(And(blocks, Causal)) } else { Box::new(blocks) })
     }
@@ -188,7 +190,8 @@ fn kinds(file: &File<'_>) -> Result<Vec<Kind>, Error> {
 pub fn reformer<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
     let (config, ids) = Config::read(file)?;
     let (sizes, width) = (config.sizes, config.sizes.width);
-    let (rows, inner) = (sizes.rows(), config.inner());
+    let rows = sizes.rows();
+    // Before anything is as wide as the configuration says: the file holds these, so they bound it.
     let [words, first, second] = config.tables(file)?;
     let mut x = [(); 2].map(|()| machine.tensor(rows * width));
     for stream in &x {
@@ -196,58 +199,14 @@ pub fn reformer<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Erro
         machine.axial(&config.axial.combine(Combine::AddInto), sizes.batch, [&first, &second], stream)?;
     }
     machine.keep("hidden_0".into(), &x[0]);
-
     let normed = machine.tensor(rows * width);
-    let [q, k, v, context] = [(); 4].map(|()| machine.tensor(rows * inner));
     for (n, &kind) in config.kinds.iter().enumerate() {
-        let name = |part: &str| format!("encoder.layers.{n}.{part}");
-        let [x1, x2] = &x;
-        let y = [(); 2].map(|()| machine.tensor(rows * width));
-        let norm = machine.pair(file, &name("attention.layer_norm"), &[width], width)?;
-        machine.norm(&sizes.norm(), x2, &norm, &normed)?;
-        let project = MatmulShape::new(rows, width, inner).weights(WeightOrder::OutIn);
-        let linear = |machine: &mut M, part: &str, out: &M::Tensor| {
-            let name = name(&format!("attention.self_attention.{part}.weight"));
-            let weight = file.tensor(&name, &[inner, width])?;
-            let pair = super::Pair { weight: machine.upload(&weight), bias: None };
-            machine.linear(&project, &normed, &pair, None, out)
-        };
-        linear(machine, "value", &v)?;
-        let call = config.attention(kind);
-        match kind {
-            Kind::Lsh(hashed) => {
-                linear(machine, "query_key", &q)?;
-                let (options, projections) = (config.lsh(file)?, config.projections(file, hashed)?);
-                machine.lsh(
-                    &call,
-                    &options,
-                    [&q, &v],
-                    &projections,
-                    &context,
-                    format!("buckets_lsh{hashed}"),
-                )?;
-            }
-            Kind::Local => {
-                linear(machine, "query", &q)?;
-                linear(machine, "key", &k)?;
-                let mask = machine.mask(&call, config.local(file)?)?;
-                machine.attention(&call, &mask, &[q.clone(), k.clone(), v.clone()], &[], &context)?;
-            }
-        }
-        let weight = file.tensor(&name("attention.output.dense.weight"), &[width, inner])?;
-        let output = super::Pair { weight: machine.upload(&weight), bias: None };
-        let dense = MatmulShape::new(rows, inner, width).weights(WeightOrder::OutIn).combine(Combine::Add);
-        machine.linear(&dense, &context, &output, Some(x1), &y[0])?;
-
-        let norm = machine.pair(file, &name("feed_forward.layer_norm"), &[width], width)?;
-        machine.norm(&sizes.norm(), &y[0], &norm, &normed)?;
-        let hidden = config.hidden;
-        let first = machine.pair(file, &name("feed_forward.dense.dense"), &[hidden, width], hidden)?;
-        let second = machine.pair(file, &name("feed_forward.output.dense"), &[width, hidden], width)?;
-        let layer = config.feed_forward().residual(true);
-        machine.feed_forward(&layer, &normed, [&first, &second], x2, &y[1])?;
-        machine.keep(format!("hidden_{}", n + 1), &y[1]);
-        x = y;
+        let layer = Layer { file, config: &config, name: format!("encoder.layers.{n}"), normed: &normed };
+        let [x1, x2] = x;
+        let y1 = layer.attention(machine, kind, &x2, &x1)?;
+        let y2 = layer.feed_forward(machine, &y1, &x2)?;
+        machine.keep(format!("hidden_{}", n + 1), &y2);
+        x = [y1, y2];
     }
     let both = machine.join([rows, width], x.each_ref())?;
     let norm = machine.pair(file, "encoder.layer_norm", &[2 * width], 2 * width)?;
@@ -255,4 +214,84 @@ pub fn reformer<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Erro
     machine.norm(&config.last_norm(), &both, &norm, &last)?;
     machine.keep("last".into(), &last);
     Ok(())
+}
+
+/// A layer by its name in the file, with a tensor for what its norms make.
+struct Layer<'a, T> {
+    file: &'a File<'a>,
+    config: &'a Config,
+    name: String,
+    normed: &'a T,
+}
+
+impl<T: Clone> Layer<'_, T> {
+    fn weight<M: Machine<Tensor = T>>(
+        &self,
+        machine: &mut M,
+        part: &str,
+        sizes: [usize; 2],
+    ) -> Result<Pair<T>, Error> {
+        let weight = self.file.tensor(&format!("{}.attention.{part}.weight", self.name), &sizes)?;
+        Ok(Pair { weight: machine.upload(&weight), bias: None })
+    }
+
+    fn norm<M: Machine<Tensor = T>>(&self, machine: &mut M, part: &str, x: &T) -> Result<(), Error> {
+        let sizes = self.config.sizes;
+        let name = format!("{}.{part}.layer_norm", self.name);
+        let pair = machine.pair(self.file, &name, &[sizes.width], sizes.width)?;
+        machine.norm(&sizes.norm(), x, &pair, self.normed)
+    }
+
+    /// residual + Attention(norm(x)).
+    fn attention<M: Machine<Tensor = T>>(
+        &self,
+        machine: &mut M,
+        kind: Kind,
+        x: &T,
+        residual: &T,
+    ) -> Result<T, Error> {
+        let (file, config) = (self.file, self.config);
+        let (rows, width, inner) = (config.sizes.rows(), config.sizes.width, config.inner());
+        let dense = self.weight(machine, "output.dense", [width, inner])?;
+        self.norm(machine, "attention", x)?;
+        let project = |machine: &mut M, part: &str| {
+            let pair = self.weight(machine, &format!("self_attention.{part}"), [inner, width])?;
+            let shape = MatmulShape::new(rows, width, inner).weights(WeightOrder::OutIn);
+            let out = machine.tensor(rows * inner);
+            machine.linear(&shape, self.normed, &pair, None, &out)?;
+            Ok::<_, Error>(out)
+        };
+        let v = project(machine, "value")?;
+        let (context, call) = (machine.tensor(rows * inner), config.attention(kind));
+        match kind {
+            Kind::Lsh(hashed) => {
+                let qk = project(machine, "query_key")?;
+                let (options, projections) = (config.lsh(file)?, config.projections(file, hashed)?);
+                let buckets = format!("buckets_lsh{hashed}");
+                machine.lsh(&call, &options, [&qk, &v], &projections, &context, buckets)?;
+            }
+            Kind::Local => {
+                let (q, k) = (project(machine, "query")?, project(machine, "key")?);
+                let mask = machine.mask(&call, config.local(file)?)?;
+                machine.attention(&call, &mask, &[q, k, v], &[], &context)?;
+            }
+        }
+        let y = machine.tensor(rows * width);
+        let shape = MatmulShape::new(rows, inner, width).weights(WeightOrder::OutIn).combine(Combine::Add);
+        machine.linear(&shape, &context, &dense, Some(residual), &y)?;
+        Ok(y)
+    }
+
+    /// residual + FF(norm(x)).
+    fn feed_forward<M: Machine<Tensor = T>>(&self, machine: &mut M, x: &T, residual: &T) -> Result<T, Error> {
+        let (width, hidden) = (self.config.sizes.width, self.config.hidden);
+        let name = |part: &str| format!("{}.feed_forward.{part}", self.name);
+        let first = machine.pair(self.file, &name("dense.dense"), &[hidden, width], hidden)?;
+        let second = machine.pair(self.file, &name("output.dense"), &[width, hidden], width)?;
+        self.norm(machine, "feed_forward", x)?;
+        let y = machine.tensor(self.config.sizes.rows() * width);
+        let shape = self.config.feed_forward().residual(true);
+        machine.feed_forward(&shape, self.normed, [&first, &second], residual, &y)?;
+        Ok(y)
+    }
 }
