@@ -191,6 +191,12 @@ impl<'a> File<'a> {
         Ok(bytemuck::pod_collect_to_vec(view.data()))
     }
 
+    /// A weight of any shape.
+    pub fn weight(&self, name: &str) -> Result<Vec<f32>, Error> {
+        let prefixed = format!("w.{name}");
+        Ok(self.values(&prefixed).or_else(|_| self.values(name))?.0)
+    }
+
     /// An f32 tensor of any shape, and its shape.
     pub fn values(&self, name: &str) -> Result<(Vec<f32>, Vec<usize>), Error> {
         let view = self.view(name).ok_or_else(|| format!("tensor `{name}`: need one, found none"))?;

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `bert.rs`, `gpt2.rs`, `reformer.rs`, `t5.rs`, `transfoxl.rs`, `xlnet.rs` | the families: which operation on which tensors |
 //! | `reformer_gradients.rs` | a Reformer's gradients by all its weights, on a device, through reversible layers |
+//! | `reformer_exact.rs` | the same in f64 |
 //! | `reversible.rs` | cases of reversible feed-forward layers, and their gradients |
 //! | `memory.rs` | segments that remember the one before: Transformer-XL and XLNet |
 //! | `device.rs` | [`Forward`]: the operations on a device, planned and bound once, recorded into one encoder |
@@ -18,6 +19,7 @@ mod file;
 mod gpt2;
 mod memory;
 mod reformer;
+mod reformer_exact;
 mod reformer_gradients;
 mod reversible;
 mod t5;
@@ -237,6 +239,7 @@ pub fn gradients(gpu: Option<&Gpu>, file: &File<'_>) -> Result<Option<Values>, E
         Some(gpu) if is_reversible => reversible::on_device(gpu, file).map(Some),
         None if is_reversible => reversible::in_f64(file).map(Some),
         Some(gpu) if file.family()? == "reformer" => reformer_gradients(gpu, file).map(Some),
+        None if file.family()? == "reformer" => reformer_exact::in_f64(file).map(Some),
         _ => Ok(None),
     }
 }

@@ -15,6 +15,45 @@ pub(crate) enum Kind {
     Local,
 }
 
+impl Kind {
+    /// What the weights of attention are called.
+    pub(crate) fn names(self) -> Names {
+        match self {
+            Self::Lsh(_) => LSH,
+            Self::Local => LOCAL,
+        }
+    }
+}
+
+/// A name in the file, and that of the branch's parameter.
+pub(crate) type Names = &'static [(&'static str, &'static str)];
+
+const LSH: Names = &[
+    ("attention.layer_norm.weight", "norm_weight"),
+    ("attention.layer_norm.bias", "norm_bias"),
+    ("attention.self_attention.query_key.weight", "wqk"),
+    ("attention.self_attention.value.weight", "wv"),
+    ("attention.output.dense.weight", "wo"),
+];
+
+const LOCAL: Names = &[
+    ("attention.layer_norm.weight", "norm_weight"),
+    ("attention.layer_norm.bias", "norm_bias"),
+    ("attention.self_attention.query.weight", "wq"),
+    ("attention.self_attention.key.weight", "wk"),
+    ("attention.self_attention.value.weight", "wv"),
+    ("attention.output.dense.weight", "wo"),
+];
+
+pub(crate) const FEED_FORWARD: Names = &[
+    ("feed_forward.layer_norm.weight", "norm_weight"),
+    ("feed_forward.layer_norm.bias", "norm_bias"),
+    ("feed_forward.dense.dense.weight", "w1"),
+    ("feed_forward.dense.dense.bias", "b1"),
+    ("feed_forward.output.dense.weight", "w2"),
+    ("feed_forward.output.dense.bias", "b2"),
+];
+
 /// What the configuration says of a model and its input.
 pub(crate) struct Config {
     pub(crate) sizes: Sizes,
@@ -80,12 +119,13 @@ impl Config {
     }
 
     pub(crate) fn lsh(&self, file: &File<'_>) -> Result<LshOptions, Error> {
-        let chunk = file.size("lsh_attn_chunk_length")?;
-        self.check_chunks("lsh_attn_chunk_length", chunk)?;
-        Ok(LshOptions::new(file.size("num_hashes")?, 2, chunk)
+        let (chunk, rounds) = (file.size("lsh_attn_chunk_length")?, file.size("num_hashes")?);
+        let chunks = self.check_chunks("lsh_attn_chunk_length", chunk)?.saturating_mul(rounds);
+        let [before, after] = seen(file, "lsh", chunks)?;
+        Ok(LshOptions::new(rounds, 2, chunk)
             .buckets(file.sizes("num_buckets")?)
-            .look_back(file.count("lsh_num_chunks_before")?)
-            .look_ahead(file.count("lsh_num_chunks_after")?)
+            .look_back(before)
+            .look_ahead(after)
             .causal(self.causal)
             .norm_eps((1e-6 * self.head_dim as f64) as f32)
             .projections(Projections::Given { per_head: true }))
@@ -102,22 +142,14 @@ impl Config {
     pub(crate) fn local(&self, file: &File<'_>) -> Result<Box<dyn Pattern>, Error> {
         let chunk = file.size("local_attn_chunk_length")?;
         let chunks = self.check_chunks("local_attn_chunk_length", chunk)?;
-        let (before, after) = (file.count("local_num_chunks_before")?, file.count("local_num_chunks_after")?);
-        if before + 1 + after > chunks {
-            let found = before + 1 + after;
-            let key = "local_num_chunks_before";
-            return Err(format!(
-                "config `{key}`: need at most {chunks} chunks that see each other, found {found}"
-            )
-            .into());
-        }
-        let seen = |own: usize| {
+        let [before, after] = seen(file, "local", chunks)?;
+        let columns = |own: usize| {
             let seen = (0..=before + after).map(|n| ((own + chunks - before + n) % chunks) as u32);
             let mut seen: Vec<u32> = seen.collect();
             seen.sort_unstable();
             seen
         };
-        let layout = BlockLayout::from_columns(chunks, &[(0..chunks).map(seen).collect()])?;
+        let layout = BlockLayout::from_columns(chunks, &[(0..chunks).map(columns).collect()])?;
         let blocks = Blocks { block: chunk, layout };
         Ok(if self.causal { Box::new(And(blocks, Causal)) } else { Box::new(blocks) })
     }
@@ -164,6 +196,19 @@ pub(crate) const WORDS: &str = "embeddings.word_embeddings.weight";
 /// The name of a table of positions.
 pub(crate) fn position_table(axis: usize) -> String {
     format!("embeddings.position_embeddings.weights.{axis}")
+}
+
+/// The chunks before its own that a chunk sees, and those behind it: of so many, each once.
+fn seen(file: &File<'_>, kind: &str, chunks: usize) -> Result<[usize; 2], Error> {
+    let key = |side: &str| format!("{kind}_num_chunks_{side}");
+    let [before, after] = [file.count(&key("before"))?, file.count(&key("after"))?];
+    let all = before.saturating_add(after).saturating_add(1);
+    if all > chunks {
+        let key = key("before");
+        let need = format!("at most {chunks} chunks that a chunk sees, its own among them");
+        return Err(format!("config `{key}`: need {need}, found {all}").into());
+    }
+    Ok([before, after])
 }
 
 fn kinds(file: &File<'_>) -> Result<Vec<Kind>, Error> {

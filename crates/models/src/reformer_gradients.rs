@@ -1,42 +1,13 @@
 //! A Reformer's gradients by all its weights, on a device: reversible layers, none of whose activations are kept.
 
 use super::device::{Forward, whole};
-use super::reformer::{Config, Kind, WORDS, position_table};
+use super::reformer::{Config, FEED_FORWARD, Kind, Names, WORDS, position_table};
 use super::{Error, File, Machine, Values};
 use std::rc::Rc;
 use wgpu_attention::{
     AddShape, AttentionBranch, AxialPlan, BranchPlan, Combine, EmbedShape, FeedForwardBranch, Gpu,
     LayerBranch, NormBuffers, NormGradBuffers, Reversible, WeightOrder,
 };
-
-/// A name in the file, and that of the branch's parameter.
-type Names = &'static [(&'static str, &'static str)];
-
-const LSH: Names = &[
-    ("attention.layer_norm.weight", "norm_weight"),
-    ("attention.layer_norm.bias", "norm_bias"),
-    ("attention.self_attention.query_key.weight", "wqk"),
-    ("attention.self_attention.value.weight", "wv"),
-    ("attention.output.dense.weight", "wo"),
-];
-
-const LOCAL: Names = &[
-    ("attention.layer_norm.weight", "norm_weight"),
-    ("attention.layer_norm.bias", "norm_bias"),
-    ("attention.self_attention.query.weight", "wq"),
-    ("attention.self_attention.key.weight", "wk"),
-    ("attention.self_attention.value.weight", "wv"),
-    ("attention.output.dense.weight", "wo"),
-];
-
-const FEED_FORWARD: Names = &[
-    ("feed_forward.layer_norm.weight", "norm_weight"),
-    ("feed_forward.layer_norm.bias", "norm_bias"),
-    ("feed_forward.dense.dense.weight", "w1"),
-    ("feed_forward.dense.dense.bias", "b1"),
-    ("feed_forward.output.dense.weight", "w2"),
-    ("feed_forward.output.dense.bias", "b2"),
-];
 
 /// The gradients of sum(last dout), `dout` as the file has it, by all weights, under the names that the file has for them: `d.` and the weight's. One
 /// submission; beside the states `hidden_i` and `last`, which the reversible layers leave, too.
@@ -54,12 +25,6 @@ pub fn reformer_gradients(gpu: &Gpu, file: &File<'_>) -> Result<Values, Error> {
     Ok(states)
 }
 
-/// A weight of any sizes: its elements are counted where it is packed.
-fn weight(file: &File<'_>, name: &str) -> Result<Vec<f32>, Error> {
-    let prefixed = format!("w.{name}");
-    Ok(file.values(&prefixed).or_else(|_| file.values(name))?.0)
-}
-
 /// The branch of a layer, with its parameters from the file.
 fn branch(
     record: &Forward,
@@ -70,7 +35,7 @@ fn branch(
     projections: Option<Vec<f32>>,
 ) -> Result<LayerBranch, Error> {
     let read = |(part, parameter): &(&str, &'static str)| {
-        Ok((*parameter, weight(file, &format!("encoder.layers.{layer}.{part}"))?))
+        Ok((*parameter, file.weight(&format!("encoder.layers.{layer}.{part}"))?))
     };
     let mut values = names.iter().map(read).collect::<Result<Vec<_>, Error>>()?;
     values.extend(projections.map(|projections| ("projections", projections)));
@@ -121,10 +86,11 @@ impl Pass {
         let record = Forward::new(gpu);
         let mut layers = vec![];
         for (n, &kind) in config.kinds.iter().enumerate() {
-            let (plan, names, projections) = match kind {
-                Kind::Lsh(hashed) => (&lsh, LSH, Some(config.projections(file, hashed)?)),
-                Kind::Local => (&local, LOCAL, None),
+            let (plan, projections) = match kind {
+                Kind::Lsh(hashed) => (&lsh, Some(config.projections(file, hashed)?)),
+                Kind::Local => (&local, None),
             };
+            let names = kind.names();
             let plan = plan.as_ref().ok_or("attn_layers: no plan of this kind")?;
             let f = branch(&record, file, n, plan, names, projections)?;
             let g = branch(&record, file, n, &feed_forward, FEED_FORWARD, None)?;
