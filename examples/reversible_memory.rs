@@ -33,16 +33,17 @@ fn main() -> Result<(), Error> {
     );
     println!(
         "| layers | device memory (MiB) | of these parameters and gradients | an ordinary stack keeps beside these | \
-         error of x1, x2, of the largest |"
+         error of x1, x2, of the largest | the same, weights 4 times as large |"
     );
-    println!("|---:|---:|---:|---:|---:|");
+    println!("|---:|---:|---:|---:|---:|---:|");
     for depth in DEPTHS {
-        let stack = Stack::new(&gpu, depth)?;
+        let amplified = Stack::new(&gpu, depth, 4.0)?.error(&gpu)?;
+        let stack = Stack::new(&gpu, depth, 1.0)?;
         let error = stack.error(&gpu)?;
         let (rest, of_layers) = memory(&gpu)?;
         let [_, ordinary] = activations(&stack.plans, depth);
         println!(
-            "| {depth} | {:.2} | {:.2} | {ordinary:.2} | {error:.1e} |",
+            "| {depth} | {:.2} | {:.2} | {ordinary:.2} | {error:.1e} | {amplified:.1e} |",
             mib(rest + of_layers),
             mib(of_layers)
         );
@@ -61,13 +62,14 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    pub(crate) fn new(gpu: &Gpu, depth: usize) -> Result<Self, Error> {
+    /// Of so many layers, whose weights are `scale` times those that pass on rows about as large as they are.
+    pub(crate) fn new(gpu: &Gpu, depth: usize, scale: f32) -> Result<Self, Error> {
         let mut stack = gpu.kernels().reversible(LEN, WIDTH)?;
         let plans = plans(gpu, &stack)?;
         for layer in 0..depth {
             let [f, g] = [0, 1].map(|side| {
                 let layout = plans[side].layout();
-                let values = buffer(gpu, &drawn(layer * 2 + side, layout));
+                let values = buffer(gpu, &drawn(layer * 2 + side, layout, scale));
                 plans[side].branch(&values, &buffer(gpu, &vec![0.0; layout.len()]))
             });
             stack.push(f?, g?)?;
@@ -171,15 +173,14 @@ fn normal(stream: u64, len: usize) -> Vec<f32> {
     (0..len as u64).map(|n| draw.normal(n) as f32).collect()
 }
 
-/// Weights that pass on rows about as large as they are.
-fn drawn(branch: usize, layout: &ParameterLayout) -> Vec<f32> {
+fn drawn(branch: usize, layout: &ParameterLayout, scale: f32) -> Vec<f32> {
     let mut all = vec![0.0; layout.len()];
     for (n, it) in layout.parameters().iter().enumerate() {
         let values = normal((branch * 16 + n + 3) as u64, it.range.len());
-        let scale = if it.name == "w2" { HIDDEN } else { WIDTH } as f32;
+        let width = if it.name == "w2" { HIDDEN } else { WIDTH } as f32;
         let value = |x: f32| match it.name {
             "norm_weight" => 1.0,
-            name if name.starts_with('w') => x / scale.sqrt(),
+            name if name.starts_with('w') => scale * x / width.sqrt(),
             _ => 0.0,
         };
         all[it.range.clone()].iter_mut().zip(values).for_each(|(all, x)| *all = value(x));

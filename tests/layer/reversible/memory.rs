@@ -14,10 +14,10 @@ fn memory_does_not_grow_with_the_depth() {
     let adapters = pollster::block_on(Gpu::adapters()).unwrap();
     let gpu = pollster::block_on(Gpu::on(&adapters[0], Options::default())).unwrap();
     // The first stack compiles.
-    Stack::new(&gpu, 1).unwrap().error(&gpu).unwrap();
+    Stack::new(&gpu, 1, 1.0).unwrap().error(&gpu).unwrap();
     let before = memory(&gpu).unwrap();
     let measured = [2, 8, 32].map(|depth| {
-        let stack = Stack::new(&gpu, depth).unwrap();
+        let stack = Stack::new(&gpu, depth, 1.0).unwrap();
         stack.error(&gpu).unwrap();
         let (rest, of_layers) = memory(&gpu).unwrap();
         let layer: u64 = stack.plans.iter().map(|plan| 2 * 4 * plan.layout().len() as u64).sum();
@@ -40,7 +40,7 @@ fn memory_does_not_grow_with_the_depth() {
 
 #[test]
 fn a_deep_stack_is_inverted() {
-    let found = [1, 8, 32].map(|depth| Stack::new(gpu(), depth).unwrap().error(gpu()).unwrap());
+    let found = [1, 8, 32].map(|depth| Stack::new(gpu(), depth, 1.0).unwrap().error(gpu()).unwrap());
     println!("reversible: error of the input after 1, 8 and 32 layers, of the largest element: {found:?}");
     // No bound: a sign of life. A wrong inverse is off by the size of the values.
     assert!(found.iter().all(|&error| error < 0.01), "{found:?}");
