@@ -13,8 +13,9 @@ mod plot;
 
 use plot::{Error, Plot};
 use wgpu_attention::{
-    Activation, AttentionBranch, AttentionShape, BranchPlan, Counter, FeedForwardBranch, FeedForwardShape,
-    Gpu, LshOptions, NormKind, NormShape, ParameterLayout, Reversible,
+    Activation, AddShape, AttentionBranch, AttentionShape, Branch, BranchPlan, BranchPort, Call, Counter,
+    FeedForwardBranch, FeedForwardShape, Gpu, LayerBranch, LshOptions, NormKind, NormShape, ParameterLayout,
+    Reversible,
 };
 
 pub(crate) const LEN: usize = 1024;
@@ -32,20 +33,23 @@ fn main() -> Result<(), Error> {
         gpu.info().name
     );
     println!(
-        "| layers | device memory (MiB) | of these parameters and gradients | an ordinary stack keeps beside these | \
+        "| layers | memory (MiB) | of these parameters and gradients | an ordinary stack | of these activations | \
          error of x1, x2, of the largest | the same, weights 4 times as large |"
     );
-    println!("|---:|---:|---:|---:|---:|---:|");
+    println!("|---:|---:|---:|---:|---:|---:|---:|");
     for depth in DEPTHS {
         let amplified = Stack::new(&gpu, depth, 4.0)?.error(&gpu)?;
+        let ordinary = Ordinary::new(&gpu, depth)?;
+        ordinary.run(&gpu)?;
+        let (of_ordinary, parameters) = memory(&gpu)?;
+        drop(ordinary);
         let stack = Stack::new(&gpu, depth, 1.0)?;
         let error = stack.error(&gpu)?;
         let (rest, of_layers) = memory(&gpu)?;
-        let [_, ordinary] = activations(&stack.plans, depth);
+        let [_, kept] = activations(&stack.plans, depth);
+        let [all, of_layers, of_ordinary] = [rest + of_layers, of_layers, of_ordinary + parameters].map(mib);
         println!(
-            "| {depth} | {:.2} | {:.2} | {ordinary:.2} | {error:.1e} | {amplified:.1e} |",
-            mib(rest + of_layers),
-            mib(of_layers)
+            "| {depth} | {all:.2} | {of_layers:.2} | {of_ordinary:.2} | {kept:.2} | {error:.1e} | {amplified:.1e} |"
         );
     }
     plot::command("reversible_memory", || svg(&gpu))
@@ -65,13 +69,9 @@ impl Stack {
     /// Of so many layers, whose weights are `scale` times those that pass on rows about as large as they are.
     pub(crate) fn new(gpu: &Gpu, depth: usize, scale: f32) -> Result<Self, Error> {
         let mut stack = gpu.kernels().reversible(LEN, WIDTH)?;
-        let plans = plans(gpu, &stack)?;
+        let plans = plans(gpu, [&stack.f(), &stack.g()])?;
         for layer in 0..depth {
-            let [f, g] = [0, 1].map(|side| {
-                let layout = plans[side].layout();
-                let values = buffer(gpu, &drawn(layer * 2 + side, layout, scale));
-                plans[side].branch(&values, &buffer(gpu, &vec![0.0; layout.len()]))
-            });
+            let [f, g] = [0, 1].map(|side| branch(gpu, &plans[side], layer * 2 + side, scale));
             stack.push(f?, g?)?;
         }
         Ok(Self { stack, plans })
@@ -109,13 +109,69 @@ impl Stack {
     }
 }
 
-fn plans(gpu: &Gpu, stack: &Reversible) -> Result<[BranchPlan; 2], Error> {
+/// The same layers in an ordinary stack, x = x + F(x), then x + G(x): each branch has an input of its own and calls of its own, bound to
+/// activations and scratch of their own, so that the backward pass finds what the forward pass left.
+pub(crate) struct Ordinary {
+    /// Each with the call that adds what it gives to its input.
+    branches: Vec<(LayerBranch, Call)>,
+    /// The gradient that came past a branch, plus the one that came through it.
+    gradient: Call,
+}
+
+impl Ordinary {
+    pub(crate) fn new(gpu: &Gpu, depth: usize) -> Result<Self, Error> {
+        let whole = wgpu::Buffer::as_entire_buffer_binding;
+        let tensor = || tensor(gpu, "rows", LEN * WIDTH);
+        let [mut x, y, dy, dx] = [tensor(), tensor(), tensor(), tensor()];
+        let shape = AddShape::new(LEN, WIDTH);
+        let gradient = gpu.kernels().add(&shape.in_place(true))?.bind_in_place(whole(&dy), whole(&dx))?;
+        let mut branches = vec![];
+        for layer in 0..depth {
+            let inputs = [x, tensor(), tensor()];
+            let port =
+                |n: usize| BranchPort::new(LEN, WIDTH, [&inputs[n], &y, &dy, &dx].map(wgpu::Buffer::clone));
+            for (side, plan) in plans(gpu, [&port(0), &port(1)])?.iter().enumerate() {
+                let [from, to] = [&inputs[side], &inputs[side + 1]].map(whole);
+                let add = gpu.kernels().add(&shape)?.bind(from, whole(&y), to)?;
+                branches.push((branch(gpu, plan, layer * 2 + side, 1.0)?, add));
+            }
+            [_, _, x] = inputs;
+        }
+        Ok(Self { branches, gradient })
+    }
+
+    /// A forward and a backward pass.
+    pub(crate) fn run(&self, gpu: &Gpu) -> Result<(), Error> {
+        let mut encoder = gpu.device().create_command_encoder(&Default::default());
+        for (branch, add) in &self.branches {
+            branch.forward(&mut encoder);
+            add.encode(&mut encoder);
+        }
+        for (branch, _) in self.branches.iter().rev() {
+            branch.backward(&mut encoder);
+            self.gradient.encode(&mut encoder);
+        }
+        gpu.queue().submit([encoder.finish()]);
+        gpu.device().poll(wgpu::PollType::wait_indefinitely())?;
+        Ok(())
+    }
+}
+
+/// A branch with parameters of its own.
+fn branch(gpu: &Gpu, plan: &BranchPlan, number: usize, scale: f32) -> Result<LayerBranch, Error> {
+    let layout = plan.layout();
+    let values = buffer(gpu, &drawn(number, layout, scale));
+    Ok(plan.branch(&values, &buffer(gpu, &vec![0.0; layout.len()]))?)
+}
+
+/// Of F and of G.
+fn plans(gpu: &Gpu, [f, g]: [&BranchPort; 2]) -> Result<[BranchPlan; 2], Error> {
     let norm = NormShape::new(NormKind::Layer, LEN, WIDTH, 1e-12).bias(true);
     let attention = AttentionBranch::new(norm, AttentionShape::new(1, HEADS, LEN, WIDTH / HEADS));
     let layer = FeedForwardShape::new(LEN, WIDTH, HIDDEN, Activation::GeluErf).bias(true).chunk(Some(256));
     Ok([
-        attention.lsh(gpu.kernels(), &stack.f(), LshOptions::new(2, 32, 64).causal(true))?,
-        FeedForwardBranch::new(norm, layer).plan(gpu.kernels(), &stack.g())?,
+        attention.lsh(gpu.kernels(), f, LshOptions::new(2, 32, 64).causal(true))?,
+        FeedForwardBranch::new(norm, layer).plan(gpu.kernels(), g)?,
     ])
 }
 
@@ -129,7 +185,7 @@ fn activations(plans: &[BranchPlan; 2], depth: usize) -> [f64; 2] {
 /// The picture that docs/reversible_memory.svg has to be.
 pub(crate) fn svg(gpu: &Gpu) -> Result<String, Error> {
     let stack = gpu.kernels().reversible(LEN, WIDTH)?;
-    let plans = plans(gpu, &stack)?;
+    let plans = plans(gpu, [&stack.f(), &stack.g()])?;
     let mut curves = ["reversible", "ordinary"].map(|name| (name.to_string(), vec![]));
     for depth in DEPTHS {
         for (curve, mib) in curves.iter_mut().zip(activations(&plans, depth)) {
@@ -159,11 +215,14 @@ pub(crate) fn memory(gpu: &Gpu) -> Result<(u64, u64), Error> {
     Ok((report.total_allocated_bytes - of_layers, of_layers))
 }
 
-fn buffer(gpu: &Gpu, values: &[f32]) -> wgpu::Buffer {
+fn tensor(gpu: &Gpu, label: &str, elements: usize) -> wgpu::Buffer {
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-    let (label, size) = (Some(OF_LAYERS), 4 * values.len() as u64);
-    let descriptor = wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false };
-    let buffer = gpu.device().create_buffer(&descriptor);
+    let (label, size) = (Some(label), 4 * elements as u64);
+    gpu.device().create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false })
+}
+
+fn buffer(gpu: &Gpu, values: &[f32]) -> wgpu::Buffer {
+    let buffer = tensor(gpu, OF_LAYERS, values.len());
     gpu.queue().write_buffer(&buffer, 0, bytemuck::cast_slice(values));
     buffer
 }

@@ -6,7 +6,7 @@ use wgpu_attention::{Gpu, Options};
 #[path = "../../../examples/reversible_memory.rs"]
 mod example;
 
-use example::{Stack, memory};
+use example::{Ordinary, Stack, memory};
 
 #[test]
 fn memory_does_not_grow_with_the_depth() {
@@ -36,6 +36,24 @@ fn memory_does_not_grow_with_the_depth() {
             "{of_layers} of {depth} layers"
         );
     }
+}
+
+/// The measure sees what grows: an ordinary stack keeps the activations of every layer.
+#[test]
+fn memory_of_an_ordinary_stack_grows() {
+    let adapters = pollster::block_on(Gpu::adapters()).unwrap();
+    let gpu = pollster::block_on(Gpu::on(&adapters[0], Options::default())).unwrap();
+    Ordinary::new(&gpu, 1).unwrap().run(&gpu).unwrap();
+    let measured = [2, 8].map(|depth| {
+        let stack = Ordinary::new(&gpu, depth).unwrap();
+        stack.run(&gpu).unwrap();
+        memory(&gpu).unwrap().0
+    });
+    let kept: u64 = Stack::new(&gpu, 1, 1.0).unwrap().plans.iter().map(|plan| plan.kept_bytes()).sum();
+    let inputs = 2 * 4 * (example::LEN * example::WIDTH) as u64;
+    let grown = measured[1] - measured[0];
+    println!("an ordinary stack: {} bytes per layer, of which {} are activations", grown / 6, kept + inputs);
+    assert!(grown >= 6 * (kept + inputs), "{measured:?}");
 }
 
 #[test]
