@@ -249,6 +249,33 @@ fn models() {
 }
 
 #[test]
+fn gradients_of_models() {
+    let mut families = vec![];
+    for case in cases(&["model"]) {
+        let file = File::parse(&case.bytes).unwrap();
+        let family = file.family().unwrap();
+        if !file.has("dout") || !model::LEARNING.contains(&family) {
+            continue;
+        }
+        families.push(family.to_owned());
+        let [states, gradients] = model::gradients(gpu(), &file).unwrap();
+        let again = model::gradients(gpu(), &file).unwrap();
+        assert_eq!(again, [states.clone(), gradients.clone()], "the same step twice gives the same bits");
+        let found = model::compare(&file, &states).unwrap().into_iter();
+        for State { name, found, .. } in found.chain(model::compare_gradients(&file, &gradients).unwrap()) {
+            assert!(found.pass, "{}, {name}: {found}", case.name);
+            println!("{}, {name}: {found}", case.name);
+        }
+        // Every gradient of the file was compared, and nothing in it is left over.
+        assert_eq!(gradients.len(), file.names("d.").len(), "{}", case.name);
+        assert_eq!(file.unread(), [""; 0], "{}", case.name);
+    }
+    families.sort();
+    families.dedup();
+    assert_eq!(families, model::LEARNING, "a golden case of each");
+}
+
+#[test]
 fn another_pattern_gives_other_states() {
     for case in cases(&["model"]).iter().filter(|case| case.json["family"] == "gpt2") {
         let file = File::parse(&case.bytes).unwrap();

@@ -3,48 +3,68 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `bert.rs`, `gpt2.rs`, `t5.rs`, `transfoxl.rs`, `xlnet.rs` | the families: which operation on which tensors |
+//! | `bert.rs`, `bigbird.rs`, `gpt2.rs`, `llama.rs`, `longformer.rs`, `t5.rs`, `transfoxl.rs`, `xlnet.rs` | the families: which operation on which tensors |
 //! | `memory.rs` | segments that remember the one before: Transformer-XL and XLNet |
-//! | `device.rs` | [`Forward`]: the operations on a device, planned and bound once, recorded into one encoder |
+//! | `device.rs`, `pool.rs` | [`Forward`]: the operations on a device, planned and bound once, recorded into one encoder |
+//! | `training/` | [`Training`]: a forward pass and, behind it, the gradients of all parameters |
 //! | `exact.rs` | [`Exact`]: the operations in f64 on the CPU |
 //! | `file.rs` | weights, indices and configuration |
 
 mod bert;
+mod bigbird;
 mod device;
 mod exact;
 mod file;
 mod gpt2;
+mod llama;
+mod longformer;
 mod memory;
+mod parameter;
+mod pool;
 mod t5;
+mod training;
 mod transfoxl;
 mod xlnet;
 
 pub use bert::bert;
+pub use bigbird::bigbird;
 pub use device::Forward;
 pub use exact::Exact;
 pub use file::{Error, File};
 pub use gpt2::gpt2;
+pub use llama::llama;
+pub use longformer::longformer;
 pub use memory::Piece;
+pub use parameter::{Layers, Origin, Pair, Table};
+pub use pool::Tensor as DeviceTensor;
 pub use t5::t5;
+pub use training::{Learnt, Training};
 pub use transfoxl::{Memory, TransformerXl, transfoxl};
 pub use xlnet::xlnet;
 
 use wgpu_attention::reference::layer::{Bounded, Comparison};
 use wgpu_attention::{
-    Activation, Attention, AttentionShape, EmbedShape, FeedForwardShape, Layout, MatmulShape, NormKind,
-    NormShape, Pattern,
+    Activation, Attention, AttentionShape, EmbedShape, FeedForwardShape, Gpu, Layout, MatmulShape, NormKind,
+    NormShape, Pattern, RotaryShape,
 };
 
 /// What a model is written in terms of. Tensors are f32 and contiguous; `out` is never an input, too, but where a shape's
-/// combination reads it.
+/// combination reads it. A tensor whose last handle is dropped may be another one's memory from then on, so that a model asks
+/// for a new one wherever it computes something new: those that gradients are taken of ([`Training`]) keep what they need.
 pub trait Machine {
     /// A handle: clones are the same tensor.
     type Tensor: Clone;
     /// A pattern made ready.
     type Mask;
 
-    /// A tensor of these values.
+    /// A tensor of these values, which nothing is learnt of.
     fn upload(&mut self, values: &[f32]) -> Self::Tensor;
+
+    /// A tensor that is learnt, and where it stands in the file.
+    fn parameter(&mut self, origin: Origin, values: &[f32]) -> Self::Tensor {
+        let _ = origin;
+        self.upload(values)
+    }
 
     /// A tensor that the model computes.
     fn tensor(&mut self, elements: usize) -> Self::Tensor;
@@ -57,7 +77,25 @@ pub trait Machine {
         &mut self,
         shape: &EmbedShape,
         ids: &[u32],
-        table: &[f32],
+        table: &Table<Self::Tensor>,
+        out: &Self::Tensor,
+    ) -> Result<(), Error>;
+
+    /// out = x turned by the angles of `[cos, sin]`.
+    fn rotary(
+        &mut self,
+        shape: &RotaryShape,
+        x: &Self::Tensor,
+        tables: &[Self::Tensor; 2],
+        out: &Self::Tensor,
+    ) -> Result<(), Error>;
+
+    /// out = x + other, `elements` of each.
+    fn add(
+        &mut self,
+        elements: usize,
+        x: &Self::Tensor,
+        other: &Self::Tensor,
         out: &Self::Tensor,
     ) -> Result<(), Error>;
 
@@ -95,7 +133,7 @@ pub trait Machine {
         &mut self,
         shape: &FeedForwardShape,
         x: &Self::Tensor,
-        layers: [&Pair<Self::Tensor>; 2],
+        layers: Layers<'_, Self::Tensor>,
         residual: &Self::Tensor,
         out: &Self::Tensor,
     ) -> Result<(), Error>;
@@ -114,18 +152,20 @@ pub trait Machine {
         weight: &[usize],
         bias: usize,
     ) -> Result<Pair<Self::Tensor>, Error> {
-        let weight = file.tensor(&format!("{name}.weight"), weight)?;
-        let bias = file.tensor(&format!("{name}.bias"), &[bias])?;
-        Ok(Pair { weight: self.upload(&weight), bias: Some(self.upload(&bias)) })
+        let bias = self.learnt(file, &format!("{name}.bias"), &[bias])?;
+        Ok(Pair { bias: Some(bias), ..self.weight(file, name, weight)? })
     }
-}
 
-/// Parameters of a norm or of a linear layer.
-pub struct Pair<T> {
-    /// The weight.
-    pub weight: T,
-    /// The bias, where there is one.
-    pub bias: Option<T>,
+    /// `weight` of a module that has no bias.
+    fn weight(&mut self, file: &File<'_>, name: &str, weight: &[usize]) -> Result<Pair<Self::Tensor>, Error> {
+        Ok(Pair { weight: self.learnt(file, &format!("{name}.weight"), weight)?, bias: None })
+    }
+
+    /// A parameter of the file.
+    fn learnt(&mut self, file: &File<'_>, name: &str, shape: &[usize]) -> Result<Self::Tensor, Error> {
+        let values = file.tensor(name, shape)?;
+        Ok(self.parameter(Origin::whole(name), &values))
+    }
 }
 
 /// What the families have in common.
@@ -174,13 +214,17 @@ impl Sizes {
 }
 
 /// The families that [`run`] knows.
-pub const FAMILIES: [&str; 5] = ["bert", "gpt2", "t5", "transfoxl", "xlnet"];
+pub const FAMILIES: [&str; 8] =
+    ["bert", "bigbird", "gpt2", "llama", "longformer", "t5", "transfoxl", "xlnet"];
 
 /// The states that a file expects of the model in it, and what its own pattern gives, on any machine.
 pub fn run<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
     match file.family()? {
         "bert" => bert(machine, file, wgpu_attention::Full),
+        "bigbird" => bigbird(machine, file),
         "gpt2" => gpt2(machine, file, wgpu_attention::Causal),
+        "llama" => llama(machine, file),
+        "longformer" => longformer(machine, file),
         "t5" => t5(machine, file),
         "transfoxl" => transfoxl(machine, file),
         "xlnet" => xlnet(machine, file),
@@ -199,6 +243,31 @@ fn activation(name: &str) -> Result<Activation, Error> {
         other => Err(format!("activation: need relu, gelu, gelu_new, silu or tanh, found `{other}`").into()),
     }
 }
+
+/// The families whose gradients [`Training`] makes: [`gradients`].
+pub const LEARNING: [&str; 5] = ["bert", "bigbird", "gpt2", "llama", "longformer"];
+
+/// The states that a file expects, and the gradients of sum(last * dout) by every parameter that the file has one of.
+pub fn gradients(gpu: &Gpu, file: &File<'_>) -> Result<[Named; 2], Error> {
+    let family = file.family()?;
+    if !LEARNING.contains(&family) {
+        return Err(format!("gradients: need one of {}, found `{family}`", LEARNING.join(", ")).into());
+    }
+    let mut model = Training::new(gpu);
+    run(&mut model, file)?;
+    let last = model.state("last").ok_or("gradients: need a state `last`, found none")?;
+    let (dout, _) = file.values("dout")?;
+    if 4 * dout.len() as u64 != last.size() {
+        return Err(format!("tensor `dout`: need {} elements, found {}", last.size() / 4, dout.len()).into());
+    }
+    let dout = model.upload(&dout);
+    let learnt = model.differentiate(&last, &dout)?;
+    let states = model.run()?;
+    Ok([states, model.read_gradients(file, &learnt)?])
+}
+
+/// Values by name.
+pub type Named = Vec<(String, Vec<f32>)>;
 
 /// A state beside the one that the file expects.
 pub struct State {
@@ -219,13 +288,25 @@ pub type States = Vec<State>;
 /// layer and say nothing, so this looks for wrong wiring, which shows as errors of the size of the values: 2^-23 times
 /// 1,000 roundings of the largest value, beside the expected values' own error.
 pub fn compare(file: &File<'_>, states: &[(String, Vec<f32>)]) -> Result<States, Error> {
-    let compare = |(name, got): &(String, Vec<f32>)| -> Result<_, Error> {
-        let (want, shape) = file.values(name)?;
-        let finite = want.iter().filter(|x| x.is_finite());
-        let largest = finite.fold(1f32, |largest, x| largest.max(x.abs()));
-        let limit = f64::from(f32::EPSILON) * 1000.0 * f64::from(largest) + file.expected_error(name);
-        let expected = Bounded { bound: vec![limit; want.len()], ..Bounded::exact(&want) };
-        Ok(State { name: name.clone(), shape, found: expected.compare(got.iter().copied(), 0.0) })
-    };
-    states.iter().map(compare).collect()
+    states.iter().map(|(name, got)| compare_tensor(file, name, got, 1.0)).collect()
+}
+
+/// Compares gradients with those that the file expects, in the same way: 2^-23 times 1,000 roundings of the largest gradient that
+/// the model has, for what nearly cancels (that by a key's bias does) comes of sums of such.
+pub fn compare_gradients(file: &File<'_>, gradients: &[(String, Vec<f32>)]) -> Result<States, Error> {
+    let mut largest = 0.0;
+    for (name, _) in gradients {
+        largest = file.values(name)?.0.iter().fold(largest, |largest: f32, x| largest.max(x.abs()));
+    }
+    gradients.iter().map(|(name, got)| compare_tensor(file, name, got, largest)).collect()
+}
+
+/// Compares one tensor; `least` is the size that is allowed for at least.
+fn compare_tensor(file: &File<'_>, name: &str, got: &[f32], least: f32) -> Result<State, Error> {
+    let (want, shape) = file.values(name)?;
+    let finite = want.iter().filter(|x| x.is_finite());
+    let largest = finite.fold(least, |largest, x| largest.max(x.abs()));
+    let limit = f64::from(f32::EPSILON) * 1000.0 * f64::from(largest) + file.expected_error(name);
+    let expected = Bounded { bound: vec![limit; want.len()], ..Bounded::exact(&want) };
+    Ok(State { name: name.to_owned(), shape, found: expected.compare(got.iter().copied(), 0.0) })
 }

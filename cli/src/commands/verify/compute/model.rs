@@ -11,7 +11,7 @@ pub(super) fn on_cpu(bytes: &[u8]) -> Result<Judged> {
     judged(bytes, |file| {
         let mut exact = Exact::default();
         model::run(&mut exact, file)?;
-        Ok(exact.states)
+        Ok((exact.states, vec![]))
     })
 }
 
@@ -24,21 +24,28 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, bytes: &[u8]) -> Result<Done> {
         return Ok(Done::Unsupported(format!("models run in f32, which the {path} path does not multiply")));
     }
     let run = |file: &File<'_>| {
+        if file.has("dout") && model::LEARNING.contains(&file.family()?) {
+            let [states, gradients] = model::gradients(gpu, file)?;
+            return Ok((states, gradients));
+        }
         let mut pass = Forward::new(gpu);
         model::run(&mut pass, file)?;
-        pass.run()
+        Ok((pass.run()?, vec![]))
     };
     Ok(Done::Compared { path: "scalar".into(), against: EXPECTED, judged: judged(bytes, run)?.into() })
 }
 
-/// The states that `run` leaves, by name.
-type Left = Result<Vec<(String, Vec<f32>)>, model::Error>;
+/// The states and the gradients that `run` leaves, by name.
+type Left = Result<(model::Named, model::Named), model::Error>;
 
-/// All states as one result.
+/// All states and gradients as one result.
 fn judged(bytes: &[u8], run: impl FnOnce(&File<'_>) -> Left) -> Result<Judged> {
     let compared = || {
         let file = File::parse(bytes)?;
-        Ok((model::compare(&file, &run(&file)?)?, file.unread()))
+        let (states, gradients) = run(&file)?;
+        let mut compared = model::compare(&file, &states)?;
+        compared.extend(model::compare_gradients(&file, &gradients)?);
+        Ok((compared, file.unread()))
     };
     let (states, unread) = compared().map_err(|error: model::Error| anyhow!(error))?;
     let judged = states.iter().map(|state| Judged::tensor(&state.name, &state.shape, &state.found));
