@@ -23,6 +23,7 @@
 //! [`LinformerOptions`] projects keys and values along the sequence, and attends what is left.
 //! [`LshOptions`] (Reformer) runs the same kernel over places that the device hashes and sorts itself, and so do its gradients
 //! ([`LshPlan::backward`]).
+//! [`Reversible`] layers (RevNet, Reformer) have gradients without stored activations.
 //!
 //! # For users of wgpu: your device, your buffers, your encoder
 //!
@@ -127,17 +128,19 @@ pub use error::{Error, Result};
 #[cfg(feature = "gpu")]
 pub use gpu::{
     ActivationBackwardPlan, ActivationBuffers, ActivationGradBuffers, ActivationGradientsOutput,
-    ActivationPlan, AddPlan, AttentionBuffers, AttentionGradBuffers, AttentionGradients, AttentionOutput,
-    AttentionPlan, AttentionWeights, AxialBackwardPlan, AxialPlan, BackwardExplanation, BackwardPlan, Call,
-    ClipPlan, CrossEntropyBuffers, CrossEntropyOutput, CrossEntropyPlan, DistillationBuffers,
-    DistillationPlan, EmbedBackwardPlan, EmbedPlan, Explanation, FeedForwardBackwardPlan, FeedForwardBuffers,
-    FeedForwardGradBuffers, FeedForwardGradients, FeedForwardPlan, FeedForwardSlices, Gpu, Gradients,
-    Kernels, LinearBackwardPlan, LinearBuffers, LinearGradBuffers, LinearGradients, LinearPlan,
-    LinformerBuffers, LinformerPlan, LinformerScratch, LshBackwardExplanation, LshBackwardPlan, LshBuffers,
-    LshExplanation, LshGradBuffers, LshGradients, LshOutput, LshPlan, MatmulBackwardPlan, MatmulBuffers,
-    MatmulGradBuffers, MatmulGradients, MatmulPlan, MatmulSlices, NormBackwardPlan, NormBuffers,
-    NormGradBuffers, NormGradOutput, NormPlan, OptimizerBuffers, OptimizerOutput, OptimizerPlan,
-    OptimizerSlices, Options, Outputs, PathChoice, RotaryBuffers, RotaryPlan, RowSummary, Scratch,
+    ActivationPlan, AddPlan, AttentionBranch, AttentionBuffers, AttentionGradBuffers, AttentionGradients,
+    AttentionOutput, AttentionPlan, AttentionWeights, AxialBackwardPlan, AxialPlan, BackwardExplanation,
+    BackwardPlan, Branch, BranchPlan, BranchPort, BranchTensors, Call, CallBranch, ClipPlan,
+    CrossEntropyBuffers, CrossEntropyOutput, CrossEntropyPlan, DistillationBuffers, DistillationPlan,
+    EmbedBackwardPlan, EmbedPlan, Explanation, FeedForwardBackwardPlan, FeedForwardBranch,
+    FeedForwardBuffers, FeedForwardGradBuffers, FeedForwardGradients, FeedForwardPlan, FeedForwardSlices,
+    Gpu, Gradients, Kernels, LayerBranch, LinearBackwardPlan, LinearBuffers, LinearGradBuffers,
+    LinearGradients, LinearPlan, LinformerBuffers, LinformerPlan, LinformerScratch, LshBackwardExplanation,
+    LshBackwardPlan, LshBuffers, LshExplanation, LshGradBuffers, LshGradients, LshOutput, LshPlan,
+    MatmulBackwardPlan, MatmulBuffers, MatmulGradBuffers, MatmulGradients, MatmulPlan, MatmulSlices,
+    NormBackwardPlan, NormBuffers, NormGradBuffers, NormGradOutput, NormPlan, OptimizerBuffers,
+    OptimizerOutput, OptimizerPlan, OptimizerSlices, Options, Outputs, Parameter, ParameterLayout,
+    PathChoice, Reversible, ReversibleBuffers, RotaryBuffers, RotaryPlan, RowSummary, Scratch,
     SoftmaxBackwardPlan, SoftmaxPlan, SortBuffers, SortOutput, SortPlan, SortShape, Stage, TensorExplanation,
     WeightsBuffers, WeightsOptions, WeightsPlan, cooperative_features, recommended_features,
     recommended_limits,

@@ -9,6 +9,7 @@
 //! | `lsh/` | LSH attention: hash, sort, the blocked kernel over sorted places |
 //! | `sort.rs` | a stable sort by key: [`SortPlan`] |
 //! | `layer/` | the kernels around attention: matrix product, feed-forward, norms, ... |
+//! | `reversible/` | reversible residual layers: [`Reversible`], and what F and G are |
 //! | `zeros.rs` | gradients of nothing |
 //! | `call.rs` | [`Call`]: a plan with its buffers, which records itself |
 //! | `host.rs`, `calibrate.rs` | [`Gpu`]: slices in, `Vec` out; how fast a device is |
@@ -31,6 +32,7 @@ mod memory;
 mod options;
 mod params;
 mod pipeline;
+mod reversible;
 mod scope;
 mod sort;
 mod trusted;
@@ -62,4 +64,8 @@ pub use lsh::{
     LshOutput, LshPlan,
 };
 pub use options::Options;
+pub use reversible::{
+    AttentionBranch, Branch, BranchPlan, BranchPort, BranchTensors, CallBranch, FeedForwardBranch,
+    LayerBranch, Parameter, ParameterLayout, Reversible, ReversibleBuffers,
+};
 pub use sort::{SortBuffers, SortOutput, SortPlan, SortShape};

@@ -27,6 +27,7 @@
 //! | `linformer/` | Linformer, and its own bound |
 //! | `lsh/` | LSH attention: hash, sort, chunks, and its own bound |
 //! | `layer/` | the kernels around attention, with their bounds |
+//! | `reversible.rs` | reversible residual layers: forward, inverse, gradients |
 //! | `oracle.rs` | the count and gather tests, which find index errors that a bound misses |
 //!
 //! ```
@@ -58,6 +59,7 @@ mod linear;
 mod linformer;
 mod lsh;
 pub mod oracle;
+pub mod reversible;
 mod rounding;
 mod row;
 mod row_weights;

@@ -230,11 +230,14 @@ impl SoftmaxShape {
     }
 }
 
-/// Residual addition, out = x + other, over contiguous `[rows, width]` tensors.
+/// Residual addition, out = x + other or x - other, over contiguous `[rows, width]` tensors; in place, x is what out holds.
 ///
 /// ```
-/// use wgpu_attention::AddShape;
+/// use wgpu_attention::{AddShape, ElementType};
 /// assert_eq!(AddShape::new(8, 768).len(), 8 * 768);
+/// let taken_back = AddShape::new(8, 768).subtract(true).in_place(true); // x -= other
+/// assert!(taken_back.check().is_ok());
+/// assert!(taken_back.output(ElementType::F16).check().is_err()); // what is read back is f32
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
@@ -249,12 +252,17 @@ pub struct AddShape {
     pub other: ElementType,
     /// Storage of out.
     pub output: ElementType,
+    /// Other is subtracted instead of added.
+    pub subtract: bool,
+    /// x is what out holds: x and out, which are f32, are one tensor.
+    pub in_place: bool,
 }
 
 impl AddShape {
-    /// f32 tensors.
+    /// The sum of f32 tensors, in a tensor of its own.
     pub fn new(rows: usize, width: usize) -> Self {
-        Self { rows, width, input: ElementType::F32, other: ElementType::F32, output: ElementType::F32 }
+        let f32 = ElementType::F32;
+        Self { rows, width, input: f32, other: f32, output: f32, subtract: false, in_place: false }
     }
 
     setters! {
@@ -264,6 +272,10 @@ impl AddShape {
         other: ElementType,
         /// Sets the storage of out.
         output: ElementType,
+        /// Sets whether other is subtracted.
+        subtract: bool,
+        /// Sets whether x is what out holds.
+        in_place: bool,
     }
 
     /// Elements of each tensor.
@@ -279,9 +291,16 @@ impl AddShape {
     /// Checks everything that can be said without a device.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a `width` of 0, [`Error::Limit`] where an element offset would pass 32 bits.
+    /// [`Error::Argument`] for a `width` of 0 and for 16-bit tensors in place, [`Error::Limit`] where an element offset would pass
+    /// 32 bits.
     pub fn check(&self) -> Result<()> {
-        check_sizes(self.rows, self.width, &[("width", self.width)])
+        check_sizes(self.rows, self.width, &[("width", self.width)])?;
+        match [("input", self.input), ("output", self.output)].iter().find(|it| it.1 != ElementType::F32) {
+            Some((name, found)) if self.in_place => {
+                Err(Error::argument(*name, "f32 where x is overwritten", *found))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -22,6 +22,10 @@ pub enum RowKernel {
     Add {
         /// Storage of other.
         other: ElementType,
+        /// Other is subtracted.
+        subtract: bool,
+        /// x is what out, of f32, holds.
+        in_place: bool,
     },
     /// `embed.wgsl`.
     Embed {
@@ -82,7 +86,7 @@ impl RowVariant {
             }
             RowKernel::Softmax => self.softmax(),
             RowKernel::SoftmaxBackward { dout, into } => self.softmax_backward(dout, into),
-            RowKernel::Add { other } => self.add(other),
+            RowKernel::Add { other, subtract, in_place } => self.add(other, subtract, in_place),
             RowKernel::Embed { into } => self.embed(into),
         };
         let out = tensor::writes(self.output, self.aligned);
@@ -171,14 +175,16 @@ impl RowVariant {
         }
     }
 
-    fn add(&self, other: ElementType) -> Parts {
+    fn add(&self, other: ElementType, subtract: bool, in_place: bool) -> Parts {
+        let name = if subtract { "subtract" } else { "add" };
+        let in_place_label = if in_place { " in place" } else { "" };
         Parts {
             entry: "add",
-            label: format!("add {} other {other}", self.types()),
-            header: Header::default(),
+            label: format!("{name} {} other {other}{in_place_label}", self.types()),
+            header: Header::default().bools(&[("SUBTRACT", subtract), ("IN_PLACE", in_place)]),
             files: vec![
                 include_str!("../../shaders/add.wgsl").into(),
-                self.read("x", self.input),
+                tensor::reads_if(!in_place, "x", self.input, self.aligned),
                 self.read("other", other),
             ],
         }
@@ -204,7 +210,7 @@ impl RowVariant {
             for kernel in [
                 RowKernel::Norm { centered, bias: output == F32, weight: input },
                 RowKernel::Softmax,
-                RowKernel::Add { other: output },
+                RowKernel::Add { other: output, subtract: !aligned, in_place: input == F32 && into },
                 RowKernel::Embed { into },
                 RowKernel::NormBackward { centered, weight: input, dout: output, into },
                 RowKernel::SoftmaxBackward { dout: output, into },

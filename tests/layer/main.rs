@@ -17,6 +17,7 @@
 //! | `optimizer.rs` | steps of the optimizers, the norm of gradients |
 //! | `rotary.rs` | rotary embedding |
 //! | `rows.rs` | norms, softmax, residual addition, embedding |
+//! | `reversible/` | reversible layers |
 //! | `properties.rs` | drawn sizes and strides |
 //! | `slices.rs` | slices in, `Vec`s out |
 //! | `mutants.rs` | faults planted in the shader texts: the checks must find them |
@@ -35,6 +36,7 @@ mod matmul;
 mod mutants;
 mod optimizer;
 mod properties;
+mod reversible;
 mod rotary;
 mod rows;
 mod slices;

@@ -155,10 +155,12 @@ proptest! {
     fn rows_are_added_and_looked_up(
         [input, other, output] in [0..3usize, 0..3usize, 0..3usize],
         [rows, table, width] in [1..40usize, 1..30usize, 1..70usize],
-        into: bool,
+        [into, subtract]: [bool; 2],
     ) {
         let [input, other, output] = [input, other, output].map(|n| TYPES[n]);
-        let shape = AddShape::new(rows, width).input(input).other(other).output(output);
+        let shape = AddShape::new(rows, width).input(input).other(other).output(output).subtract(subtract);
+        prop_assert_eq!(rows::add(kernels(), &shape).err(), None);
+        let shape = AddShape::new(rows, width).other(other).subtract(subtract).in_place(true);
         prop_assert_eq!(rows::add(kernels(), &shape).err(), None);
         let combine = if into { Combine::AddInto } else { Combine::Store };
         let shape = EmbedShape::new(rows, table, width).table(input).combine(combine);

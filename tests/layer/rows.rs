@@ -83,11 +83,19 @@ pub(crate) fn add(kernels: &Kernels, shape: &AddShape) -> Result<f64, String> {
     let rows = Rows::contiguous(shape.rows, shape.width);
     let (x, other) = (normal(3, 0, shape.len(), shape.input), normal(3, 1, shape.len(), shape.other));
     let (x_buffer, other_buffer) = (Guarded::new(&x, shape.input), Guarded::new(&other, shape.other));
-    let out = Guarded::new(&nothing(&rows), shape.output);
     let plan = kernels.add(shape).map_err(|e| e.to_string())?;
-    let call =
-        plan.bind(x_buffer.binding(), other_buffer.binding(), out.binding()).map_err(|e| e.to_string())?;
+    let (out, call) = if shape.in_place {
+        let call = plan.bind_in_place(x_buffer.binding(), other_buffer.binding());
+        (x_buffer, call.map_err(|e| e.to_string())?)
+    } else {
+        let out = Guarded::new(&nothing(&rows), shape.output);
+        let call = plan.bind(x_buffer.binding(), other_buffer.binding(), out.binding());
+        let call = call.map_err(|e| e.to_string())?;
+        (out, call)
+    };
     let got = run(&[&call], &out, rows, shape.output)?;
+    let sign = if shape.subtract { -1.0 } else { 1.0 };
+    let other: Vec<f64> = other.iter().map(|x| sign * x).collect();
     let expected = layer::add(&Bounded::exact(&x), &Bounded::exact(&other), shape.output);
     judged(expected.map_err(|e| e.to_string())?.compare(got, 0.0), shape)
 }
@@ -126,6 +134,8 @@ pub(crate) fn selection(kernels: &Kernels) -> Checked {
         softmax(kernels, &SoftmaxShape::new(5, width).x_row(Some(width + 4)).out_row(Some(width + 8)), 40.0)?;
         softmax(kernels, &SoftmaxShape::new(5, width), 1.0)?;
         add(kernels, &AddShape::new(31, width))?;
+        add(kernels, &AddShape::new(31, width).subtract(true))?;
+        add(kernels, &AddShape::new(31, width).in_place(true))?;
         embed(kernels, &EmbedShape::new(31, 9, width))?;
         embed(kernels, &EmbedShape::new(31, 9, width).combine(Combine::AddInto))?;
         embed(kernels, &EmbedShape::new(31, 9, width).out_at(width + 3).out_row(Some(2 * width + 4)))?;
@@ -170,7 +180,10 @@ fn every_element_type_is_within_the_bound() {
             let shape = NormShape::new(NormKind::Layer, 7, width, 1e-5).bias(true);
             norm(kernels(), &shape.input(input).weight(other).output(output), 0.5).unwrap();
             softmax(kernels(), &SoftmaxShape::new(7, width).input(input).output(output), 3.0).unwrap();
-            add(kernels(), &AddShape::new(7, width).input(input).other(other).output(output)).unwrap();
+            let sum = AddShape::new(7, width).input(input).other(other).output(output);
+            add(kernels(), &sum).unwrap();
+            add(kernels(), &sum.subtract(true)).unwrap();
+            add(kernels(), &AddShape::new(7, width).other(other).subtract(true).in_place(true)).unwrap();
             embed(kernels(), &EmbedShape::new(7, 5, width).table(input).output(output)).unwrap();
         }
     }
@@ -207,6 +220,10 @@ fn bad_input_is_named() {
         (norm(with(shape, |shape| shape.rows = 1 << 31)), "rows x width needs"),
         (k.softmax(&SoftmaxShape::new(1, 0)).unwrap_err().to_string(), "width"),
         (k.add(&AddShape::new(1, 0)).unwrap_err().to_string(), "width"),
+        (
+            k.add(&AddShape::new(1, 4).in_place(true).input(F16)).unwrap_err().to_string(),
+            "input: need f32 where x is overwritten",
+        ),
         (k.embed(&EmbedShape::new(1, 0, 4)).unwrap_err().to_string(), "table_rows"),
         (
             k.embed(&EmbedShape::new(1, 1, 4).combine(Combine::Add)).unwrap_err().to_string(),
@@ -229,4 +246,13 @@ fn bad_input_is_named() {
     assert!(message(buffers().out(x.binding())).starts_with("out: need a buffer other than"));
     let plan = k.norm(&with(shape, |shape| shape.rows = 0)).unwrap();
     assert_eq!(plan.bind(buffers()).unwrap().dispatches(), 0);
+
+    let [apart, in_place] = [false, true].map(|place| k.add(&AddShape::new(4, 8).in_place(place)).unwrap());
+    let message = |call: wgpu_attention::Result<_>| call.map(drop).unwrap_err().to_string();
+    let all = [&x, &x, &out].map(Guarded::binding);
+    let [first, second, third] = all;
+    assert!(message(in_place.bind(first.clone(), second.clone(), third)).starts_with("in_place: need false"));
+    assert!(message(apart.bind_in_place(out.binding(), first.clone())).starts_with("in_place: need true"));
+    assert!(message(in_place.bind_in_place(first, second)).starts_with("x: need a buffer other than"));
+    assert!(message(in_place.bind_in_place(out.binding(), weight.binding())).starts_with("other: need 128"));
 }

@@ -237,7 +237,7 @@ impl Gpu {
         self.layer(shape.len_out(), None, |out| plan.bind(whole(&x), whole(out))).await
     }
 
-    /// x + other, both `[rows, width]`.
+    /// x + other, or x - other, both `[rows, width]`: slices are never added to in place.
     ///
     /// # Errors
     /// As [`Gpu::matmul`] and [`Kernels::add`](crate::Kernels::add).
@@ -261,7 +261,7 @@ impl Gpu {
         x: &[I],
         other: &[J],
     ) -> Result<Vec<O>> {
-        let shape = shape.input(I::TYPE).other(J::TYPE).output(O::TYPE);
+        let shape = shape.input(I::TYPE).other(J::TYPE).output(O::TYPE).in_place(false);
         let plan = self.kernels().add(&shape)?;
         let x = self.slice("x", x, shape.len(), false)?;
         let other = self.slice("other", other, shape.len(), false)?;

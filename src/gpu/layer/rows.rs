@@ -7,7 +7,7 @@ use crate::gpu::call::Call;
 use crate::gpu::params::{Params, RowParams};
 use crate::gpu::pipeline::{Pipeline, Step, Work};
 use crate::wgsl::{RowKernel, RowVariant};
-use crate::{AddShape, Combine, ElementType, EmbedShape, NormKind, NormShape, Result, SoftmaxShape};
+use crate::{AddShape, Combine, ElementType, EmbedShape, Error, NormKind, NormShape, Result, SoftmaxShape};
 use std::sync::Arc;
 
 /// A planned kernel over rows, of the shape S; its calls are all alike.
@@ -181,14 +181,14 @@ impl Kernels {
         Ok(SoftmaxPlan { shape: *shape, rows: Rows::new(self, variant, params)? })
     }
 
-    /// Plans a residual addition. (Behind a matrix product it is free: [`Combine::Add`].)
+    /// Plans a residual addition, or the subtraction that takes it back. (Behind a matrix product an addition is free: [`Combine::Add`].)
     ///
     /// # Errors
     /// As [`AddShape::check`]; [`Error::Device`](crate::Error::Device) for what wgpu reports while compiling.
     pub fn add(&self, shape: &AddShape) -> Result<AddPlan> {
         shape.check()?;
         let variant = RowVariant {
-            kernel: RowKernel::Add { other: shape.other },
+            kernel: RowKernel::Add { other: shape.other, subtract: shape.subtract, in_place: shape.in_place },
             input: shape.input,
             output: shape.output,
             aligned: aligned(&[shape.width]),
@@ -284,7 +284,7 @@ impl AddPlan {
     /// Checks the buffers, all `[rows, width]`, and binds them: nothing is recorded yet.
     ///
     /// # Errors
-    /// As [`MatmulPlan::bind`](super::MatmulPlan::bind).
+    /// As [`MatmulPlan::bind`](super::MatmulPlan::bind); [`Error::Argument`](crate::Error::Argument) for a shape in place.
     pub fn bind(
         &self,
         x: wgpu::BufferBinding<'_>,
@@ -292,6 +292,7 @@ impl AddPlan {
         out: wgpu::BufferBinding<'_>,
     ) -> Result<Call> {
         let (shape, limits) = (&self.shape, self.rows.limits());
+        self.check_place(false)?;
         if shape.is_empty() {
             return nothing("add");
         }
@@ -299,6 +300,32 @@ impl AddPlan {
         let other = checked_binding(&limits, "other", &other, shape.len(), shape.other)?;
         let out = checked_binding(&limits, "out", &out, shape.len(), shape.output)?;
         self.rows.call("add", &[("x", Some(x)), ("other", Some(other))], out)
+    }
+
+    /// Checks the buffers, both `[rows, width]`, and binds them, of a shape [in place](AddShape::in_place): other is added to x, or
+    /// subtracted from it. Nothing is recorded yet.
+    ///
+    /// # Errors
+    /// As [`MatmulPlan::bind`](super::MatmulPlan::bind); [`Error::Argument`](crate::Error::Argument) for a shape that is not in place.
+    pub fn bind_in_place(&self, x: wgpu::BufferBinding<'_>, other: wgpu::BufferBinding<'_>) -> Result<Call> {
+        let (shape, limits) = (&self.shape, self.rows.limits());
+        self.check_place(true)?;
+        if shape.is_empty() {
+            return nothing("add");
+        }
+        let x = checked_binding(&limits, "x", &x, shape.len(), shape.output)?;
+        let other = checked_binding(&limits, "other", &other, shape.len(), shape.other)?;
+        let named = [("x", Some(&x), Access::Write), ("other", Some(&other), Access::Read)];
+        check_aliasing(&named, self.rows.kernels.options().shared_buffers)?;
+        Ok(Call::of_steps("add", [self.rows.step(&Bindings::default().with("other", other).with("out", x))?]))
+    }
+
+    fn check_place(&self, in_place: bool) -> Result<()> {
+        if self.shape.in_place == in_place {
+            return Ok(());
+        }
+        let need = format!("{in_place} for this way to bind");
+        Err(Error::argument("in_place", need, self.shape.in_place))
     }
 }
 

@@ -114,7 +114,11 @@ wgpu_attention_testing::mutants! {
         "the maximum misses a lane": "max(partial[lane], partial[lane + step])" => "partial[lane]";
         "padding counts in the sum": "select(vec4(0.0), or_nan(d, exps(d)), inside(count))" => "or_nan(d, exps(d))";
         "softmax is not divided": "- m) / l)" => "- m))";
-        "other is not added": " + load_other(row * params.other_row + c, count)" => "";
+        "other is not added": "let other = load_other(row * params.other_row + c, count);" => "let other = vec4(0.0);";
+        "what is to be subtracted is added": "y -= other;" => "y += other;";
+        "what is to be added is subtracted": "else { y += other; }" => "else { y -= other; }";
+        "what out held is not x": "if (IN_PLACE) { y = load_out(at, count); }" => "";
+        "other is added twice": "let other = load_other(row * params.other_row + c, count);" => "let other = 2.0 * load_other(row * params.other_row + c, count);";
         "a row takes its neighbour's id": "let id = ids[row];" => "let id = ids[row ^ 1u];";
         "an id is one too high": "let id = ids[row];" => "let id = ids[row] + 1u;";
         "looked-up rows follow without a gap": "params.out_at + row * params.out_row + c" => "params.out_at + row * params.width + c";

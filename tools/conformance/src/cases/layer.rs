@@ -84,6 +84,11 @@ pub(crate) fn cases() -> Vec<Case> {
                 format!("width {width}"),
                 Box::new(move |bench| residual(bench, &shape)),
             );
+            if can(Combine::AddInto) {
+                let shape = AddShape::new(33, width).other(input).subtract(true).in_place(true);
+                let name = format!("width {width}, subtracted in place");
+                add("residual", width == 300, name, Box::new(move |bench| residual(bench, &shape)));
+            }
             for combine in [Combine::Store, Combine::AddInto].into_iter().filter(|&combine| can(combine)) {
                 let shape = EmbedShape::new(33, 9, width).combine(combine).table(input).output(output);
                 let name = format!("width {width}, {combine:?}");
@@ -271,8 +276,17 @@ fn residual(bench: &Bench, shape: &AddShape) -> Result<f64> {
     let (x, other) = (normal(1, shape.len(), shape.input), normal(2, shape.len(), shape.other));
     let (x_tensor, other_tensor) =
         (Tensor::of(bench, &x, shape.input), Tensor::of(bench, &other, shape.other));
-    let out = Tensor::output(bench, shape.len(), shape.output);
-    let call = bench.kernels().add(shape)?.bind(x_tensor.binding(), other_tensor.binding(), out.binding())?;
+    let plan = bench.kernels().add(shape)?;
+    let (out, call) = if shape.in_place {
+        let call = plan.bind_in_place(x_tensor.binding(), other_tensor.binding())?;
+        (x_tensor, call)
+    } else {
+        let out = Tensor::output(bench, shape.len(), shape.output);
+        let call = plan.bind(x_tensor.binding(), other_tensor.binding(), out.binding())?;
+        (out, call)
+    };
+    let sign = if shape.subtract { -1.0 } else { 1.0 };
+    let other: Vec<f64> = other.iter().map(|x| sign * x).collect();
     compare(bench, &call, &out, &layer::add(&Bounded::exact(&x), &Bounded::exact(&other), shape.output)?)
 }
 
