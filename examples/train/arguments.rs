@@ -42,6 +42,9 @@ pub(crate) struct Arguments {
     /// Go on from a checkpoint: with its model, sizes and step.
     #[arg(long)]
     pub(crate) resume: Option<PathBuf>,
+    /// Time the pieces of a step instead, and measure its memory.
+    #[arg(long, conflicts_with_all = ["resume", "compare"])]
+    pub(crate) profile: bool,
     /// Steps to take.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) steps: u32,

@@ -1,10 +1,10 @@
 //! A decoder as GPT-2 is one, with any pattern of attention.
 
 use crate::Error;
-use crate::model::{Config, Model, Place, Slot};
+use crate::model::{Config, Model, Piece, Place, Slot};
 use wgpu_attention::{
-    Activation, AttentionShape, Combine, EmbedShape, FeedForwardShape, Gpu, Layout, MatmulShape, NormKind,
-    NormShape, Pattern, WeightOrder,
+    Activation, AttentionShape, Call, Combine, EmbedShape, FeedForwardShape, Gpu, Layout, MatmulShape,
+    NormKind, NormShape, Pattern, WeightOrder,
 };
 use wgpu_attention_models::{DeviceTensor, Layers, Learnt, Machine, Origin, Pair, Table, Training};
 
@@ -65,6 +65,14 @@ impl Model for Gpt {
     fn backward(&self, encoder: &mut wgpu::CommandEncoder) {
         self.passes.encode_backward(encoder);
     }
+
+    fn pieces(&self) -> [Vec<Piece<'_>>; 2] {
+        self.passes.calls().map(|calls| calls.into_iter().map(piece).collect())
+    }
+}
+
+fn piece(call: &Call) -> Piece<'_> {
+    (call.label().to_owned(), Box::new(|encoder| call.encode(encoder)))
 }
 
 /// A model that is being written down.

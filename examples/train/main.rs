@@ -15,6 +15,7 @@ mod checkpoint;
 mod curve;
 mod gpt;
 mod model;
+mod profile;
 mod reformer;
 mod sample;
 mod text;
@@ -55,6 +56,9 @@ fn main() -> Result<(), Error> {
         text.vocabulary(),
         text.unigram()
     );
+    if arguments.profile {
+        return profile::print(&gpu, arguments.config(arguments.model, &text), &text);
+    }
     let mut trainers = trainers(&gpu, &arguments, &text)?;
     let curves = learn(&arguments, &text, &mut trainers, &stop)?;
     std::fs::create_dir_all(&arguments.out)?;
@@ -97,15 +101,19 @@ fn learn(
     let mut curves: Vec<Curve> = names.map(|name| Curve { name, points: vec![] }).collect();
     let bar = ProgressBar::new(u64::from(arguments.steps))
         .with_style(ProgressStyle::with_template("{bar:30} step {pos} of {len}, {msg}, {eta} left")?);
-    let began = Instant::now();
+    // From the end of the first step on, which compiles.
+    let mut began = Instant::now();
     let mut tokens = 0;
     for n in 0..arguments.steps {
         let mut losses = vec![];
         for (trainer, curve) in trainers.iter_mut().zip(&mut curves) {
             let loss = trainer.step(text)?;
             curve.points.push((trainer.steps(), loss));
-            tokens += trainer.tokens_per_step();
+            tokens += if n > 0 { trainer.tokens_per_step() } else { 0 };
             losses.push(format!("{} {loss:.3}", curve.name));
+        }
+        if n == 0 {
+            began = Instant::now();
         }
         let rate = tokens as f64 / began.elapsed().as_secs_f64();
         let said = format!("loss {}, {rate:.0} tokens per second", losses.join(", "));

@@ -39,6 +39,9 @@ pub(crate) struct Slot {
     pub(crate) gradient: Place,
 }
 
+/// A piece of a step, by its name, that can be recorded alone.
+pub(crate) type Piece<'a> = (String, Box<dyn Fn(&mut wgpu::CommandEncoder) + 'a>);
+
 /// A language model on the device, all calls bound.
 pub(crate) trait Model {
     /// The ids `[batch, len]`, u32: written before a step.
@@ -51,6 +54,8 @@ pub(crate) trait Model {
     fn forward(&self, encoder: &mut wgpu::CommandEncoder);
     /// From the gradient of the logits to those of the parameters.
     fn backward(&self, encoder: &mut wgpu::CommandEncoder);
+    /// Both passes in pieces, in their order.
+    fn pieces(&self) -> [Vec<Piece<'_>>; 2];
 }
 
 impl Config {

@@ -2,7 +2,7 @@
 //! whatever its depth.
 
 use crate::Error;
-use crate::model::{Config, Model, Place, Slot};
+use crate::model::{Config, Model, Piece, Place, Slot};
 use wgpu_attention::{
     Activation, AddShape, AttentionBranch, AttentionShape, BranchPlan, Call, Combine, EmbedShape,
     FeedForwardBranch, FeedForwardShape, Gpu, LshOptions, MatmulBuffers, MatmulGradBuffers, MatmulShape,
@@ -55,6 +55,34 @@ impl Model for Reformer {
         self.stack.backward(encoder);
         self.embed_backward.iter().for_each(|call| call.encode(encoder));
     }
+
+    fn pieces(&self) -> [Vec<Piece<'_>>; 2] {
+        let of = |name: &str, calls| -> Piece<'_> { (name.into(), recorded(calls)) };
+        let streams = self.stack.buffers();
+        let copy: Piece<'_> = (
+            "embed".into(),
+            Box::new(|encoder| {
+                encoder.copy_buffer_to_buffer(&streams.x1, 0, &streams.x2, 0, streams.x1.size())
+            }),
+        );
+        let mut forward = vec![of("embed", &self.embed), copy];
+        let mut backward = vec![of("head backward", &self.head_backward)];
+        for n in 0..self.stack.len() {
+            forward.push(("layers".into(), Box::new(move |encoder| self.stack.forward_layer(encoder, n))));
+            let n = self.stack.len() - 1 - n;
+            backward.push((
+                "layers inverse and backward".into(),
+                Box::new(move |encoder| self.stack.backward_layer(encoder, n)),
+            ));
+        }
+        forward.push(of("head", &self.head));
+        backward.push(of("embed backward", &self.embed_backward));
+        [forward, backward]
+    }
+}
+
+fn recorded(calls: &[Call]) -> Box<dyn Fn(&mut wgpu::CommandEncoder) + '_> {
+    Box::new(|encoder| calls.iter().for_each(|call| call.encode(encoder)))
 }
 
 impl Reformer {

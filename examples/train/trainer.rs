@@ -1,7 +1,7 @@
 //! Steps: forward pass, loss, backward pass, clipping and AdamW, in one submission each.
 
 use crate::Error;
-use crate::model::{Config, Model};
+use crate::model::{Config, Model, Piece};
 use crate::text::{Batch, Text};
 use wgpu_attention::{
     Call, ClipShape, CrossEntropyBuffers, CrossEntropyShape, ElementType, Gpu, LossGradient,
@@ -109,19 +109,12 @@ impl Trainer {
     pub(crate) fn step(&mut self, text: &Text) -> Result<f64, Error> {
         let sizes = [self.config.batch, self.config.len];
         self.upload(&text.batch(sizes, self.config.seed, self.steps)?);
-        let step = OptimizerStep::new(self.steps + 1, self.learning_rate());
-        let [parameters, gradient, first, second] = self.flat.each_ref().map(whole);
-        let buffers =
-            OptimizerBuffers::new(parameters, gradient).first(first).second(second).clip(whole(&self.clip));
-        let adamw = self.adamw.bind(buffers, step)?;
+        let adamw = self.bound()?;
         self.submit(|encoder| {
             self.model.forward(encoder);
             self.learning_loss.encode(encoder);
             self.model.backward(encoder);
-            for (slot, at) in self.slots() {
-                let (from, bytes) = (&slot.gradient, 4 * slot.len as u64);
-                encoder.copy_buffer_to_buffer(&from.buffer, from.offset, &self.flat[1], at, bytes);
-            }
+            self.collect(encoder);
             self.clipping.encode(encoder);
             adamw.encode(encoder);
             self.scatter(encoder);
@@ -140,6 +133,27 @@ impl Trainer {
             encoder.copy_buffer_to_buffer(&self.losses, 0, &self.read, 0, self.losses.size());
         });
         self.mean_loss()
+    }
+
+    /// A step in pieces, by their names, in their order; what is copied between the passes and AdamW belongs to it.
+    pub(crate) fn pieces(&self) -> Result<Vec<Piece<'_>>, Error> {
+        let adamw = self.bound()?;
+        let [mut pieces, backward] = self.model.pieces();
+        pieces.push(("loss".into(), Box::new(|encoder| self.learning_loss.encode(encoder))));
+        pieces.extend(backward);
+        pieces.push(("clip".into(), Box::new(|encoder| self.clipping.encode(encoder))));
+        let update = move |encoder: &mut wgpu::CommandEncoder| {
+            self.collect(encoder);
+            adamw.encode(encoder);
+            self.scatter(encoder);
+        };
+        pieces.push(("AdamW".into(), Box::new(update)));
+        Ok(pieces)
+    }
+
+    /// The elements of all parameters.
+    pub(crate) fn parameters(&self) -> usize {
+        self.model.slots().iter().map(|slot| slot.len).sum()
     }
 
     /// Parameters, and AdamW's two moments, all one behind the other: what a checkpoint holds.
@@ -224,7 +238,23 @@ impl Trainer {
         })
     }
 
-    /// From the model to where AdamW has them.
+    /// The optimizer's next step.
+    fn bound(&self) -> Result<Call, Error> {
+        let step = OptimizerStep::new(self.steps + 1, self.learning_rate());
+        let [parameters, gradient, first, second] = self.flat.each_ref().map(whole);
+        let buffers = OptimizerBuffers::new(parameters, gradient).first(first).second(second);
+        Ok(self.adamw.bind(buffers.clip(whole(&self.clip)), step)?)
+    }
+
+    /// The gradients from the model to where AdamW reads them.
+    fn collect(&self, encoder: &mut wgpu::CommandEncoder) {
+        for (slot, at) in self.slots() {
+            let (place, bytes) = (&slot.gradient, 4 * slot.len as u64);
+            encoder.copy_buffer_to_buffer(&place.buffer, place.offset, &self.flat[1], at, bytes);
+        }
+    }
+
+    /// The parameters from the model to where AdamW has them.
     fn gather(&self, encoder: &mut wgpu::CommandEncoder) {
         for (slot, at) in self.slots() {
             let (place, bytes) = (&slot.values, 4 * slot.len as u64);

@@ -137,6 +137,14 @@ impl Forward {
         self.states.iter().map(read).collect()
     }
 
+    /// The calls of kernels.
+    pub(crate) fn kernels(&self) -> impl Iterator<Item = &wgpu_attention::Call> {
+        self.calls.iter().filter_map(|call| match call {
+            Call::Kernel(call) => Some(call),
+            Call::Copy { .. } => None,
+        })
+    }
+
     /// What the pass records.
     pub fn calls(&self) -> usize {
         self.calls.len()

@@ -141,9 +141,9 @@ impl Training {
         Ok(named)
     }
 
-    /// The calls of both passes.
-    pub fn calls(&self) -> [usize; 2] {
-        [self.forward.calls(), self.backward.len()]
+    /// The kernels' calls of both passes, in their order.
+    pub fn calls(&self) -> [Vec<&wgpu_attention::Call>; 2] {
+        [self.forward.kernels().collect(), self.backward.iter().collect()]
     }
 
     /// Notes an operation that reads and writes these tensors.
