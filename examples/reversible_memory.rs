@@ -8,6 +8,7 @@
 #![allow(dead_code)] // A test draws it, and measures with it, too.
 
 #[path = "plot/mod.rs"]
+#[allow(clippy::duplicate_mod, reason = "one test binary draws the pictures of two examples")]
 mod plot;
 
 use plot::{Error, Plot};

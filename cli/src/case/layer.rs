@@ -220,6 +220,22 @@ fn check_tables(file: &Tensors<'_>, shape: &RotaryShape, theta: f64, first: usiz
     Ok(())
 }
 
+/// Why a case of the op `reversible` is not there yet, if it is not.
+pub(super) fn reversible(file: &Tensors<'_>, keys: &Map<String, Value>) -> Option<String> {
+    const PARTS: [&str; 6] = ["norm_weight", "norm_bias", "w1", "b1", "w2", "b2"];
+    // What it has of each block is known by the part of its name behind the block's.
+    let of_block = |name: &&str| {
+        let (block, part) = name.split_once('.').unwrap_or((name, ""));
+        let block = block.strip_prefix('d').unwrap_or(block);
+        let is_block = block.strip_prefix("block").is_some_and(|number| number.parse::<usize>().is_ok());
+        let part = part.strip_prefix("f.").or(part.strip_prefix("g.")).unwrap_or("");
+        is_block && PARTS.contains(&part)
+    };
+    let known: Vec<&str> =
+        file.names().into_iter().filter(of_block).chain(["x", "out", "dout", "dx"]).collect();
+    unknown(file, keys, &["blocks", "activation", "norm", "norm_eps", "weights"], &known)
+}
+
 /// Reads a case of the op `activation`.
 pub(super) fn activation(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
     if let Some(reason) = unknown(file, keys, &["activation"], &["x", "out", "dout", "dx"]) {

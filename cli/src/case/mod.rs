@@ -9,7 +9,7 @@
 //! | `layer.rs` | `layer_norm`, `rms_norm`, `rotary`, `axial_positions`, `activation`, `feed_forward` |
 //! | `tables.rs` | `alibi_slopes`, `relative_buckets`, `sinusoidal` |
 //!
-//! A `model` is read by `wgpu_attention_models`.
+//! A `model` is read by `wgpu_attention_models`, and so is `reversible`.
 
 mod attention;
 mod layer;
@@ -100,6 +100,10 @@ impl Case {
             "alibi_slopes" => tables::alibi_slopes(&file, &keys)?,
             "relative_buckets" => tables::relative_buckets(&file, &keys)?,
             "feed_forward" => layer::feed_forward(&file, &keys)?,
+            "reversible" => match layer::reversible(&file, &keys) {
+                Some(reason) => Content::Unsupported(reason),
+                None => Content::Model(bytes),
+            },
             "model" => match text_of(&keys, "family")?.as_str() {
                 family if FAMILIES.contains(&family) => Content::Model(bytes),
                 family => Content::Unsupported(format!("family `{family}` is not there yet")),

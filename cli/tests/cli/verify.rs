@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Ops that have kernels.
-const SUPPORTED: [&str; 11] = [
+const SUPPORTED: [&str; 12] = [
     "attention",
     "lsh_attention",
     "linear_attention",
@@ -16,6 +16,7 @@ const SUPPORTED: [&str; 11] = [
     "activation",
     "axial_positions",
     "feed_forward",
+    "reversible",
     "model",
 ];
 
@@ -39,8 +40,9 @@ fn names_of<'a>(lines: impl IntoIterator<Item = &'a Value>) -> BTreeSet<String> 
 
 /// A line of a result within its bound.
 fn assert_passed(line: &Value) {
-    // Gradients of models are not there yet.
+    // Gradients of models are not there yet, in f64 those of Reformers neither.
     let partial = line["op"] == "model" && line["not_compared"] == "gradients";
+    assert!(!partial || line["path"] == "reference" || line["name"] != "e2e_reformer_train", "{line}");
     assert_eq!(line["status"], if partial { "partial" } else { "pass" }, "{line}");
     assert!(line["worst"].as_f64().expect("a number") <= 1.0, "{line}");
     assert!(line["rows"].as_u64().expect("a number") > 0 && line.get("unspecified").is_none(), "{line}");
@@ -86,6 +88,11 @@ fn golden_cases_pass_in_f32() {
     assert!(outcome.stderr.contains(" 0 failed"), "{}", outcome.stderr);
 }
 
+/// Several layers, which run in f32.
+fn in_f32(op: &str) -> bool {
+    ["model", "reversible"].contains(&op)
+}
+
 #[test]
 fn golden_cases_pass_in_16_bits() {
     // One adapter: the shaders of 16 bits differ from those of f32 in loads and stores alone.
@@ -100,13 +107,13 @@ fn golden_cases_pass_in_16_bits() {
     }
     for dtype in ["f16", "bf16"] {
         let of_type = results.iter().copied().filter(|line| line["dtype"] == dtype);
-        let expected = names(|op| op != "model" && !ON_THE_HOST.contains(&op));
+        let expected = names(|op| !in_f32(op) && !ON_THE_HOST.contains(&op));
         assert_eq!(names_of(of_type.filter(on_gpu)), expected, "{dtype}");
     }
     // Models are in f32, and say so.
-    let expected = names(|op| op == "model" || ON_THE_HOST.contains(&op));
+    let expected = names(|op| in_f32(op) || ON_THE_HOST.contains(&op));
     assert_eq!(names_of(unsupported.iter().copied()), expected);
-    for line in unsupported.into_iter().filter(|line| line["op"] == "model") {
+    for line in unsupported.into_iter().filter(|line| line["op"].as_str().is_some_and(in_f32)) {
         let dtype = line["dtype"].as_str().expect("a type");
         assert_eq!(line["reason"], format!("models run in f32, not in {dtype}"));
     }

@@ -4,16 +4,19 @@ use super::pool::{Pool, Tensor};
 use super::{Error, Layers, Machine, Pair, Piece, Table};
 use std::rc::Rc;
 use wgpu_attention::{
-    AddShape, Attention, AttentionBuffers, BlockGrid, EmbedShape, FeedForwardBuffers, FeedForwardShape, Gpu,
-    MatmulBuffers, MatmulShape, NormBuffers, NormShape, Parts, Pattern, RotaryBuffers, RotaryShape,
+    AddShape, Attention, AttentionBuffers, AxialShape, BlockGrid, Combine, EmbedShape, FeedForwardBuffers,
+    FeedForwardShape, Gpu, LshBuffers, LshOptions, MatmulBuffers, MatmulShape, NormBuffers, NormShape, Parts,
+    Pattern, RotaryBuffers, RotaryShape,
 };
 
 /// One thing to record.
 enum Call {
     Kernel(wgpu_attention::Call),
+    /// What records itself otherwise.
+    Recorded(Box<dyn Fn(&mut wgpu::CommandEncoder)>),
     /// Keeps a state, or a stretch of one, for the caller.
     Copy {
-        source: Tensor,
+        source: wgpu::Buffer,
         from: u64,
         copy: wgpu::Buffer,
         to: u64,
@@ -68,6 +71,25 @@ impl Forward {
         Ok(())
     }
 
+    /// Records what is no call.
+    pub(crate) fn record(&mut self, record: impl Fn(&mut wgpu::CommandEncoder) + 'static) {
+        self.calls.push(Call::Recorded(Box::new(record)));
+    }
+
+    /// Copies so many elements.
+    pub(crate) fn copy(&mut self, source: &wgpu::Buffer, copy: &wgpu::Buffer, elements: usize) {
+        let (source, copy, bytes) = (source.clone(), copy.clone(), 4 * elements as u64);
+        self.calls.push(Call::Copy { source, from: 0, copy, to: 0, bytes });
+    }
+
+    /// Keeps a stretch of a buffer for the caller.
+    pub(crate) fn keep_range(&mut self, name: String, source: &wgpu::Buffer, range: std::ops::Range<usize>) {
+        let bytes = 4 * range.len() as u64;
+        let copy = self.kept(name, bytes);
+        let (source, from) = (source.clone(), 4 * range.start as u64);
+        self.calls.push(Call::Copy { source, from, copy, to: 0, bytes });
+    }
+
     /// The embedding of ids that lie on the device.
     pub(crate) fn embed_stored(
         &mut self,
@@ -104,6 +126,7 @@ impl Forward {
         for call in &self.calls {
             match call {
                 Call::Kernel(call) => call.encode(encoder),
+                Call::Recorded(record) => record(encoder),
                 Call::Copy { source, from, copy, to, bytes } => {
                     encoder.copy_buffer_to_buffer(source, *from, copy, *to, *bytes);
                 }
@@ -141,7 +164,7 @@ impl Forward {
     pub(crate) fn kernels(&self) -> impl Iterator<Item = &wgpu_attention::Call> {
         self.calls.iter().filter_map(|call| match call {
             Call::Kernel(call) => Some(call),
-            Call::Copy { .. } => None,
+            Call::Recorded(_) | Call::Copy { .. } => None,
         })
     }
 
@@ -194,6 +217,34 @@ impl Machine for Forward {
         self.push(plan.bind(whole(x), whole(other), whole(out))?)
     }
 
+    fn axial(
+        &mut self,
+        shape: &AxialShape,
+        items: usize,
+        tables: [&[f32]; 2],
+        out: &Tensor,
+    ) -> Result<(), Error> {
+        let (len, width) = (shape.positions, shape.width());
+        let [first, second] = tables.map(|table| self.store(table));
+        let positions = self.tensor(len * width);
+        let plan = self.gpu.kernels().axial_positions(&shape.combine(Combine::Store))?;
+        self.push(plan.bind([whole(&first), whole(&second)], whole(&positions))?)?;
+        let ids: Vec<u32> = (0..items).flat_map(|_| 0..len as u32).collect();
+        let rows = EmbedShape::new(items * len, len, width).combine(Combine::AddInto);
+        let ids = self.store(&ids);
+        self.push(self.gpu.kernels().embed(&rows)?.bind(whole(&ids), whole(&positions), whole(out))?)
+    }
+
+    fn join(&mut self, [rows, width]: [usize; 2], sides: [&Tensor; 2]) -> Result<Tensor, Error> {
+        let out = self.tensor(rows * 2 * width);
+        let ids = self.store(&(0..rows as u32).collect::<Vec<_>>());
+        for (n, side) in sides.into_iter().enumerate() {
+            let shape = EmbedShape::new(rows, rows, width).out_at(n * width).out_row(Some(2 * width));
+            self.push(self.gpu.kernels().embed(&shape)?.bind(whole(&ids), whole(side), whole(&out))?)?;
+        }
+        Ok(out)
+    }
+
     fn norm(
         &mut self,
         shape: &NormShape,
@@ -231,6 +282,24 @@ impl Machine for Forward {
         self.attend(call, mask, qkv, terms, out, None)
     }
 
+    fn lsh(
+        &mut self,
+        call: &Attention,
+        options: &LshOptions,
+        [qk, v]: [&Tensor; 2],
+        projections: &[f32],
+        out: &Tensor,
+        buckets: String,
+    ) -> Result<(), Error> {
+        let projections = self.store(projections);
+        let found = self.tensor(options.len_buckets(&call.shape));
+        let buffers = LshBuffers::new(whole(qk), whole(v), whole(out)).projections(whole(&projections));
+        let plan = self.gpu.kernels().lsh(call, options.clone())?;
+        self.push(plan.bind(buffers.buckets(whole(&found)))?)?;
+        self.keep(buckets, &found);
+        Ok(())
+    }
+
     fn feed_forward(
         &mut self,
         shape: &FeedForwardShape,
@@ -252,7 +321,7 @@ impl Machine for Forward {
 
     fn keep(&mut self, name: String, source: &Tensor) {
         let (bytes, copy) = (source.size(), self.kept(name, source.size()));
-        self.calls.push(Call::Copy { source: source.clone(), from: 0, copy, to: 0, bytes });
+        self.calls.push(Call::Copy { source: (**source).clone(), from: 0, copy, to: 0, bytes });
     }
 
     fn keep_rows(&mut self, name: String, [batch, width]: [usize; 2], pieces: &[Piece<Tensor>]) {
@@ -264,7 +333,7 @@ impl Machine for Forward {
             for piece in pieces {
                 let (from, bytes) = ((item * piece.len + piece.first) as u64 * row, piece.count as u64 * row);
                 self.calls.push(Call::Copy {
-                    source: piece.tensor.clone(),
+                    source: (*piece.tensor).clone(),
                     from,
                     copy: copy.clone(),
                     to,

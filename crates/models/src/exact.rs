@@ -6,7 +6,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use wgpu_attention::reference::{self, layer};
 use wgpu_attention::{
-    Attention, Combine, EmbedShape, FeedForwardShape, Inputs, MatmulShape, NormShape, Pattern, RotaryShape,
+    Attention, AxialShape, Combine, EmbedShape, FeedForwardShape, Inputs, LshInputs, LshOptions, MatmulShape,
+    NormShape, Pattern, RotaryShape,
 };
 
 /// The states that a model left, by name.
@@ -25,6 +26,16 @@ fn exact(tensor: &Tensor) -> layer::Bounded {
 
 fn narrow(tensor: &Tensor) -> Vec<f32> {
     tensor.borrow().iter().map(|&x| x as f32).collect()
+}
+
+/// Rows `[B, H, L, dv]` to where they belong.
+fn place(call: &Attention, rows: &[f64], out: &Tensor) {
+    let (shape, strides, mut out) = (&call.shape, call.out_strides(), out.borrow_mut());
+    for (n, row) in rows.chunks(shape.value_dim).enumerate() {
+        let (batch, head, i) =
+            (n / shape.q_len / shape.heads, n / shape.q_len % shape.heads, n % shape.q_len);
+        out[strides.at(batch, head, i)..][..shape.value_dim].copy_from_slice(row);
+    }
 }
 
 impl Machine for Exact {
@@ -81,6 +92,33 @@ impl Machine for Exact {
         Ok(())
     }
 
+    fn axial(
+        &mut self,
+        shape: &AxialShape,
+        items: usize,
+        tables: [&[f32]; 2],
+        out: &Tensor,
+    ) -> Result<(), Error> {
+        let tables = tables.map(layer::Bounded::exact);
+        let positions = layer::axial_positions(shape, tables.each_ref())?.out;
+        let mut out = out.borrow_mut();
+        if out.len() != items * positions.len() {
+            return Err(
+                format!("axial positions: need {} elements, found {}", positions.len(), out.len()).into()
+            );
+        }
+        for item in out.chunks_mut(positions.len().max(1)) {
+            item.iter_mut().zip(&positions).for_each(|(x, position)| *x += position);
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, [rows, width]: [usize; 2], [first, second]: [&Tensor; 2]) -> Result<Tensor, Error> {
+        let (first, second) = (first.borrow(), second.borrow());
+        let row = |n: usize| [&first[n * width..][..width], &second[n * width..][..width]].concat();
+        Ok(Rc::new(RefCell::new((0..rows).flat_map(row).collect())))
+    }
+
     fn norm(
         &mut self,
         shape: &NormShape,
@@ -128,13 +166,25 @@ impl Machine for Exact {
         let inputs = Inputs::new(&q, &k, &v);
         let inputs = terms.iter().fold(inputs, |all, (name, values)| all.tensor(name, values));
         let rows = reference::attention_with(call, &inputs, mask)?.out;
-        let (shape, strides, mut out) = (&call.shape, call.out_strides(), out.borrow_mut());
-        // [B, H, L, dv] to where the rows belong.
-        for (n, row) in rows.chunks(shape.value_dim).enumerate() {
-            let (batch, head, i) =
-                (n / shape.q_len / shape.heads, n / shape.q_len % shape.heads, n % shape.q_len);
-            out[strides.at(batch, head, i)..][..shape.value_dim].copy_from_slice(row);
-        }
+        place(call, &rows, out);
+        Ok(())
+    }
+
+    fn lsh(
+        &mut self,
+        call: &Attention,
+        options: &LshOptions,
+        [qk, v]: [&Tensor; 2],
+        projections: &[f32],
+        out: &Tensor,
+        buckets: String,
+    ) -> Result<(), Error> {
+        let (qk, v) = (narrow(qk), narrow(v));
+        let inputs = LshInputs::new(&qk, &v).projections(projections);
+        let found = reference::lsh_buckets(call, options, &inputs)?.buckets;
+        let rows = reference::lsh_with_buckets(call, options, &inputs, &found)?.out;
+        place(call, &rows, out);
+        self.states.push((buckets, found.into_iter().map(f32::from_bits).collect()));
         Ok(())
     }
 

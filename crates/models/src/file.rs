@@ -27,6 +27,11 @@ impl<'a> File<'a> {
         Ok(Self { tensors: SafeTensors::deserialize(bytes)?, case, read: RefCell::default() })
     }
 
+    /// What the case says under a key, null if nothing.
+    pub fn of_case(&self, key: &str) -> &Value {
+        &self.case[key]
+    }
+
     /// The model's family.
     pub fn family(&self) -> Result<&str, Error> {
         let found = &self.case["family"];
@@ -99,6 +104,43 @@ impl<'a> File<'a> {
         }
     }
 
+    /// A count that may be 0.
+    pub fn count(&self, key: &str) -> Result<usize, Error> {
+        let found = self.whole_or(key, -1)?;
+        usize::try_from(found)
+            .map_err(|_| format!("config `{key}`: need a whole number of at least 0, found {found}").into())
+    }
+
+    /// Sizes in a list, or one alone.
+    pub fn sizes(&self, key: &str) -> Result<Vec<usize>, Error> {
+        let found = &self.case["config"][key];
+        let list = found.as_array().cloned().unwrap_or_else(|| vec![found.clone()]);
+        let size = |value: &Value| value.as_u64().filter(|&size| (1..=u64::from(u32::MAX)).contains(&size));
+        let sizes: Option<Vec<usize>> =
+            list.iter().map(|value| size(value).map(|size| size as usize)).collect();
+        let need = "whole numbers of at least 1";
+        sizes.ok_or_else(|| format!("config `{key}`: need {need}, found {found}").into())
+    }
+
+    /// Two sizes.
+    pub fn size_pair(&self, key: &str) -> Result<[usize; 2], Error> {
+        let sizes = self.sizes(key)?;
+        <[usize; 2]>::try_from(sizes)
+            .map_err(|sizes| format!("config `{key}`: need two sizes, found {sizes:?}").into())
+    }
+
+    /// Words in a list.
+    pub fn words(&self, key: &str) -> Result<Vec<&str>, Error> {
+        let found = &self.case["config"][key];
+        let words = found.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
+        words.ok_or_else(|| format!("config `{key}`: need a list of words, found {found}").into())
+    }
+
+    /// Whether gradients are expected.
+    pub fn has_gradients(&self) -> bool {
+        self.has("dout")
+    }
+
     /// A truth value; false where there is none.
     pub fn flag(&self, key: &str) -> Result<bool, Error> {
         let found = &self.case["config"][key];
@@ -126,17 +168,6 @@ impl<'a> File<'a> {
         let found = &self.case["config"][key];
         let off = found.is_null() || found == false || found.as_array().is_some_and(Vec::is_empty);
         if off { Ok(()) } else { Err(format!("config `{key}`: need none, found {found}").into()) }
-    }
-
-    /// A size per layer.
-    pub fn sizes(&self, key: &str, layers: usize) -> Result<Vec<usize>, Error> {
-        let found = &self.case["config"][key];
-        let size = |value: &Value| value.as_u64().and_then(|size| usize::try_from(size).ok());
-        let sizes = found.as_array().and_then(|values| values.iter().map(size).collect::<Option<Vec<_>>>());
-        match sizes {
-            Some(sizes) if sizes.len() == layers => Ok(sizes),
-            _ => Err(format!("config `{key}`: need {layers} whole numbers, found {found}").into()),
-        }
     }
 
     /// The eps of the norms, by the names that it has in the families.

@@ -3,7 +3,9 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `bert.rs`, `bigbird.rs`, `gpt2.rs`, `llama.rs`, `longformer.rs`, `t5.rs`, `transfoxl.rs`, `xlnet.rs` | the families: which operation on which tensors |
+//! | `bert.rs`, `bigbird.rs`, `gpt2.rs`, `llama.rs`, `longformer.rs`, `reformer.rs`, `t5.rs`, `transfoxl.rs`, `xlnet.rs` | the families: which operation on which tensors |
+//! | `reformer_gradients.rs` | a Reformer's gradients by all its weights, on a device, through reversible layers |
+//! | `reversible.rs` | cases of reversible feed-forward layers, and their gradients |
 //! | `memory.rs` | segments that remember the one before: Transformer-XL and XLNet |
 //! | `device.rs`, `pool.rs` | [`Forward`]: the operations on a device, planned and bound once, recorded into one encoder |
 //! | `training/` | [`Training`]: a forward pass and, behind it, the gradients of all parameters |
@@ -21,6 +23,9 @@ mod longformer;
 mod memory;
 mod parameter;
 mod pool;
+mod reformer;
+mod reformer_gradients;
+mod reversible;
 mod t5;
 mod training;
 mod transfoxl;
@@ -37,6 +42,9 @@ pub use longformer::longformer;
 pub use memory::Piece;
 pub use parameter::{Layers, Origin, Pair, Table};
 pub use pool::Tensor as DeviceTensor;
+pub use reformer::reformer;
+pub use reformer_gradients::reformer_gradients;
+pub use reversible::reversible;
 pub use t5::t5;
 pub use training::{Learnt, Training};
 pub use transfoxl::{Memory, TransformerXl, transfoxl};
@@ -44,8 +52,8 @@ pub use xlnet::xlnet;
 
 use wgpu_attention::reference::layer::{Bounded, Comparison};
 use wgpu_attention::{
-    Activation, Attention, AttentionShape, EmbedShape, FeedForwardShape, Gpu, Layout, MatmulShape, NormKind,
-    NormShape, Pattern, RotaryShape,
+    Activation, Attention, AttentionShape, AxialShape, EmbedShape, FeedForwardShape, Gpu, Layout, LshOptions,
+    MatmulShape, NormKind, NormShape, Pattern, RotaryShape,
 };
 
 /// What a model is written in terms of. Tensors are f32 and contiguous; `out` is never an input, too, but where a shape's
@@ -99,6 +107,18 @@ pub trait Machine {
         out: &Self::Tensor,
     ) -> Result<(), Error>;
 
+    /// out += axial positions of these tables, for each of so many items.
+    fn axial(
+        &mut self,
+        shape: &AxialShape,
+        items: usize,
+        tables: [&[f32]; 2],
+        out: &Self::Tensor,
+    ) -> Result<(), Error>;
+
+    /// `[first | second]`: rows of two tensors `[rows, width]` beside each other.
+    fn join(&mut self, sizes: [usize; 2], sides: [&Self::Tensor; 2]) -> Result<Self::Tensor, Error>;
+
     /// out = norm(x), weight and bias as in `pair`.
     fn norm(
         &mut self,
@@ -126,6 +146,17 @@ pub trait Machine {
         qkv: &[Self::Tensor; 3],
         terms: &[(&'static str, &Self::Tensor)],
         out: &Self::Tensor,
+    ) -> Result<(), Error>;
+
+    /// LSH attention over qk and v by these projections; keeps the buckets under the name.
+    fn lsh(
+        &mut self,
+        call: &Attention,
+        options: &LshOptions,
+        qkv: [&Self::Tensor; 2],
+        projections: &[f32],
+        out: &Self::Tensor,
+        buckets: String,
     ) -> Result<(), Error>;
 
     /// residual + FF(x).
@@ -214,23 +245,49 @@ impl Sizes {
 }
 
 /// The families that [`run`] knows.
-pub const FAMILIES: [&str; 8] =
-    ["bert", "bigbird", "gpt2", "llama", "longformer", "t5", "transfoxl", "xlnet"];
+pub const FAMILIES: [&str; 9] =
+    ["bert", "bigbird", "gpt2", "llama", "longformer", "reformer", "t5", "transfoxl", "xlnet"];
 
 /// The states that a file expects of the model in it, and what its own pattern gives, on any machine.
 pub fn run<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
+    if file.of_case("op") == reversible::OP {
+        return reversible(machine, file);
+    }
     match file.family()? {
         "bert" => bert(machine, file, wgpu_attention::Full),
         "bigbird" => bigbird(machine, file),
         "gpt2" => gpt2(machine, file, wgpu_attention::Causal),
         "llama" => llama(machine, file),
         "longformer" => longformer(machine, file),
+        "reformer" => reformer(machine, file),
         "t5" => t5(machine, file),
         "transfoxl" => transfoxl(machine, file),
         "xlnet" => xlnet(machine, file),
         other => Err(format!("family: need one of {}, found `{other}`", FAMILIES.join(", ")).into()),
     }
 }
+
+/// States or gradients, by the names of the file.
+pub type Values = Vec<(String, Vec<f32>)>;
+
+/// The gradients that a file expects, by the names that they have there: of those families whose backward pass is there, where the
+/// file has gradients. On a device, or in f64 without one.
+pub fn gradients(gpu: Option<&Gpu>, file: &File<'_>) -> Result<Option<Values>, Error> {
+    if !file.has_gradients() {
+        return Ok(None);
+    }
+    let is_reversible = file.of_case("op") == reversible::OP;
+    match gpu {
+        Some(gpu) if is_reversible => reversible::on_device(gpu, file).map(Some),
+        None if is_reversible => reversible::in_f64(file).map(Some),
+        Some(gpu) if file.family()? == "reformer" => reformer_gradients(gpu, file).map(Some),
+        Some(gpu) if LEARNING.contains(&file.family()?) => training::gradients(gpu, file).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// The families whose gradients [`Training`] makes.
+pub const LEARNING: [&str; 5] = ["bert", "bigbird", "gpt2", "llama", "longformer"];
 
 /// An activation by Hugging Face's name.
 fn activation(name: &str) -> Result<Activation, Error> {
@@ -243,31 +300,6 @@ fn activation(name: &str) -> Result<Activation, Error> {
         other => Err(format!("activation: need relu, gelu, gelu_new, silu or tanh, found `{other}`").into()),
     }
 }
-
-/// The families whose gradients [`Training`] makes: [`gradients`].
-pub const LEARNING: [&str; 5] = ["bert", "bigbird", "gpt2", "llama", "longformer"];
-
-/// The states that a file expects, and the gradients of sum(last * dout) by every parameter that the file has one of.
-pub fn gradients(gpu: &Gpu, file: &File<'_>) -> Result<[Named; 2], Error> {
-    let family = file.family()?;
-    if !LEARNING.contains(&family) {
-        return Err(format!("gradients: need one of {}, found `{family}`", LEARNING.join(", ")).into());
-    }
-    let mut model = Training::new(gpu);
-    run(&mut model, file)?;
-    let last = model.state("last").ok_or("gradients: need a state `last`, found none")?;
-    let (dout, _) = file.values("dout")?;
-    if 4 * dout.len() as u64 != last.size() {
-        return Err(format!("tensor `dout`: need {} elements, found {}", last.size() / 4, dout.len()).into());
-    }
-    let dout = model.upload(&dout);
-    let learnt = model.differentiate(&last, &dout)?;
-    let states = model.run()?;
-    Ok([states, model.read_gradients(file, &learnt)?])
-}
-
-/// Values by name.
-pub type Named = Vec<(String, Vec<f32>)>;
 
 /// A state beside the one that the file expects.
 pub struct State {
@@ -286,27 +318,38 @@ pub type States = Vec<State>;
 ///
 /// Every kernel is held to its bound by the tests, given its inputs. Through a whole model worst cases multiply layer by
 /// layer and say nothing, so this looks for wrong wiring, which shows as errors of the size of the values: 2^-23 times
-/// 1,000 roundings of the largest value, beside the expected values' own error.
+/// 1,000 roundings of the largest value, or of the largest of all gradients, beside the expected values' own error.
 pub fn compare(file: &File<'_>, states: &[(String, Vec<f32>)]) -> Result<States, Error> {
-    states.iter().map(|(name, got)| compare_tensor(file, name, got, 1.0)).collect()
-}
-
-/// Compares gradients with those that the file expects, in the same way: 2^-23 times 1,000 roundings of the largest gradient that
-/// the model has, for what nearly cancels (that by a key's bias does) comes of sums of such.
-pub fn compare_gradients(file: &File<'_>, gradients: &[(String, Vec<f32>)]) -> Result<States, Error> {
-    let mut largest = 0.0;
-    for (name, _) in gradients {
-        largest = file.values(name)?.0.iter().fold(largest, |largest: f32, x| largest.max(x.abs()));
+    // What nearly cancels, as the gradient by a key's bias does, comes of sums of gradients as large as any.
+    let is_gradient = |name: &str| name.starts_with("d.");
+    let mut largest_gradient = 0f32;
+    for (name, _) in states.iter().filter(|state| is_gradient(&state.0)) {
+        largest_gradient = file.values(name)?.0.iter().fold(largest_gradient, |most, x| most.max(x.abs()));
     }
-    gradients.iter().map(|(name, got)| compare_tensor(file, name, got, largest)).collect()
+    let compare = |(name, got): &(String, Vec<f32>)| -> Result<_, Error> {
+        if name.starts_with(BUCKETS) {
+            return compare_buckets(file, name, got);
+        }
+        let (want, shape) = file.values(name)?;
+        let least = if is_gradient(name) { largest_gradient } else { 1.0 };
+        let finite = want.iter().filter(|x| x.is_finite());
+        let largest = finite.fold(least, |largest, x| largest.max(x.abs()));
+        let limit = f64::from(f32::EPSILON) * 1000.0 * f64::from(largest) + file.expected_error(name);
+        let expected = Bounded { bound: vec![limit; want.len()], ..Bounded::exact(&want) };
+        Ok(State { name: name.clone(), shape, found: expected.compare(got.iter().copied(), 0.0) })
+    };
+    // A file need not say what the buckets are.
+    let there = |state: &&(String, Vec<f32>)| !state.0.starts_with(BUCKETS) || file.has(&state.0);
+    states.iter().filter(there).map(compare).collect()
 }
 
-/// Compares one tensor; `least` is the size that is allowed for at least.
-fn compare_tensor(file: &File<'_>, name: &str, got: &[f32], least: f32) -> Result<State, Error> {
-    let (want, shape) = file.values(name)?;
-    let finite = want.iter().filter(|x| x.is_finite());
-    let largest = finite.fold(least, |largest, x| largest.max(x.abs()));
-    let limit = f64::from(f32::EPSILON) * 1000.0 * f64::from(largest) + file.expected_error(name);
-    let expected = Bounded { bound: vec![limit; want.len()], ..Bounded::exact(&want) };
-    Ok(State { name: name.to_owned(), shape, found: expected.compare(got.iter().copied(), 0.0) })
+/// How the names of states begin that are buckets: each f32 has the bits of one.
+const BUCKETS: &str = "buckets_";
+
+/// Buckets are demanded as they are. Another one would only be right for a row between two of them.
+fn compare_buckets(file: &File<'_>, name: &str, got: &[f32]) -> Result<State, Error> {
+    let (want, shape) = file.integers(name, |_| true)?;
+    let expected = Bounded::exact(&want);
+    let found = expected.compare(got.iter().map(|x| f64::from(x.to_bits())), 0.0);
+    Ok(State { name: name.to_owned(), shape, found })
 }

@@ -16,7 +16,11 @@ pub fn longformer<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Er
         Ok(values)
     };
     let (kept, global) = (flags("attention_mask")?, flags("global_attention_mask")?);
-    let windows = file.sizes("attention_window", encoder.layers)?;
+    let windows = file.sizes("attention_window")?;
+    if windows.len() != encoder.layers {
+        let (need, found) = (encoder.layers, windows.len());
+        return Err(format!("config `attention_window`: need {need}, one per layer, found {found}").into());
+    }
     let attention = sizes.attention();
     let rows = sizes.rows();
 

@@ -35,7 +35,7 @@ pub struct AttentionBranch {
 #[derive(Debug)]
 enum Kernel {
     Plain(AttentionPlan),
-    Lsh(LshPlan),
+    Lsh(Box<LshPlan>),
 }
 
 /// A projection: the names of its weight and bias, and how wide it is.
@@ -62,7 +62,7 @@ impl AttentionBranch {
     /// Plans it with a pattern, and binds it to a stack's port.
     ///
     /// # Errors
-    /// [`Error::Argument`] for sizes other than the port's, tensors that are not f32, and a score whose terms have tensors; as
+    /// [`Error::Argument`] for sizes other than the port's, tensors that are not f32, and a score with dropout or with terms that have tensors; as
     /// [`Kernels::attention`], [`AttentionPlan::backward`] and [`BranchPlan::new`].
     ///
     /// ```no_run
@@ -97,7 +97,7 @@ impl AttentionBranch {
         if options.key_mask {
             return Err(Error::argument("key_mask", "none in a branch", "one"));
         }
-        self.of(kernels, port, Kernel::Lsh(kernels.lsh(&self.attention, options)?))
+        self.of(kernels, port, Kernel::Lsh(Box::new(kernels.lsh(&self.attention, options)?)))
     }
 
     fn check(&self, port: &BranchPort) -> Result<()> {
@@ -117,6 +117,10 @@ impl AttentionBranch {
         if self.attention.storage != Storage::default() {
             let got = format!("{:?}", self.attention.storage);
             return Err(Error::argument("storage", "f32 in a branch", got));
+        }
+        if self.attention.score.dropout_term().is_some() {
+            let need = "no dropout in a branch: its seed is bound, so every layer and step would drop the same pairs";
+            return Err(Error::argument("score", need, "dropout"));
         }
         match self.attention.score.tensors(shape).first() {
             Some(tensor) => Err(Error::argument("score", "terms without tensors in a branch", tensor.name)),

@@ -5,10 +5,12 @@
 //! | `integers.rs` | branches of integers, where every bit is known; faults in what is recorded, which this finds |
 //! | `layers.rs` | each layer against f64, within the bound; bits against a stack that keeps its activations |
 //! | `differences.rs` | the reference against finite differences: no device |
+//! | `golden.rs` | what other systems computed |
 //! | `memory.rs` | the device's memory, whatever the depth; the picture |
 //! | `refusals.rs` | bad input |
 
 mod differences;
+mod golden;
 mod integers;
 mod layers;
 mod memory;

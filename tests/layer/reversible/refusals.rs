@@ -93,6 +93,7 @@ fn shapes_of_branches() {
     starts(plain(AttentionShape::new(2, 2, LEN, 8).into()), "attention: need 24 rows in all");
     starts(plain(shape.storage(Storage::all(ElementType::F16))), "storage: need f32");
     starts(plain(shape.score(Score::new().with(Sinks))), "score: need terms without tensors");
+    starts(plain(shape.score(Score::new().dropout(0.1, 1))), "score: need no dropout");
     let lsh = |options| AttentionBranch::new(norm(LEN), shape).lsh(kernels(), &port, options);
     starts(lsh(LshOptions::new(2, 4, 8).key_mask(true)), "key_mask: need none");
     starts(lsh(LshOptions::new(2, 3, 8)), "buckets: ");

@@ -4,13 +4,13 @@ mod gradients;
 
 use super::device::{Forward, whole};
 use super::pool::Tensor;
-use super::{Error, File, Layers, Machine, Named, Origin, Pair, Piece, Table};
+use super::{Error, File, Layers, Machine, Origin, Pair, Piece, Table, Values};
 use gradients::{Gradients, Step};
 use std::collections::{HashMap, HashSet};
 use wgpu_attention::{
-    Attention, Combine, EmbedGradients, EmbedShape, FeedForwardGradBuffers, FeedForwardShape, Gpu,
-    MatmulGradBuffers, MatmulShape, NormGradBuffers, NormShape, Parts, Pattern, RotaryBuffers, RotaryShape,
-    RowStrides,
+    Attention, AxialShape, Combine, EmbedGradients, EmbedShape, FeedForwardGradBuffers, FeedForwardShape,
+    Gpu, LshOptions, MatmulGradBuffers, MatmulShape, NormGradBuffers, NormShape, Parts, Pattern,
+    RotaryBuffers, RotaryShape, RowStrides,
 };
 
 /// A model whose forward pass is followed by its backward pass, both in one encoder: every operation of the pass notes how its
@@ -29,6 +29,21 @@ pub struct Training {
     states: HashMap<String, Tensor>,
     ids: Vec<Tensor>,
     backward: Vec<wgpu_attention::Call>,
+}
+
+/// The gradients of sum(last dout), `dout` as the file has it, by every parameter that the file has the gradient of.
+pub(crate) fn gradients(gpu: &Gpu, file: &File<'_>) -> Result<Values, Error> {
+    let mut model = Training::new(gpu);
+    super::run(&mut model, file)?;
+    let last = model.state("last").ok_or("gradients: need a state `last`, found none")?;
+    let (dout, _) = file.values("dout")?;
+    if 4 * dout.len() as u64 != last.size() {
+        return Err(format!("tensor `dout`: need {} elements, found {}", last.size() / 4, dout.len()).into());
+    }
+    let dout = model.upload(&dout);
+    let learnt = model.differentiate(&last, &dout)?;
+    model.run()?;
+    model.read_gradients(file, &learnt)
 }
 
 /// A parameter, and where its gradient is once the calls have run.
@@ -104,7 +119,7 @@ impl Training {
     }
 
     /// Records both passes into one encoder, submits it, and reads the states back.
-    pub fn run(&self) -> Result<Named, Error> {
+    pub fn run(&self) -> Result<Values, Error> {
         let mut encoder = self.forward.gpu().device().create_command_encoder(&Default::default());
         self.encode(&mut encoder);
         self.forward.finish(encoder)
@@ -121,7 +136,7 @@ impl Training {
     ///
     /// # Errors
     /// For a gradient of the file that no parameter has.
-    pub fn read_gradients(&self, file: &File<'_>, learnt: &[Learnt]) -> Result<Named, Error> {
+    pub fn read_gradients(&self, file: &File<'_>, learnt: &[Learnt]) -> Result<Values, Error> {
         let mut named = vec![];
         for name in file.names("d.") {
             let (_, shape) = file.values(&name)?;
@@ -252,6 +267,26 @@ impl Machine for Training {
             gradients.add(&x, dout.clone())?;
             gradients.add(&other, dout)
         })
+    }
+
+    fn axial(&mut self, _: &AxialShape, _: usize, _: [&[f32]; 2], _: &Tensor) -> Result<(), Error> {
+        Err("gradients: need reversible layers for a Reformer, found its operations one by one".into())
+    }
+
+    fn join(&mut self, _: [usize; 2], _: [&Tensor; 2]) -> Result<Tensor, Error> {
+        Err("gradients: need reversible layers for two streams, found them joined".into())
+    }
+
+    fn lsh(
+        &mut self,
+        _: &Attention,
+        _: &LshOptions,
+        _: [&Tensor; 2],
+        _: &[f32],
+        _: &Tensor,
+        _: String,
+    ) -> Result<(), Error> {
+        Err("gradients: need reversible layers for LSH attention, found it alone".into())
     }
 
     fn norm(

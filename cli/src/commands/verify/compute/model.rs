@@ -11,7 +11,8 @@ pub(super) fn on_cpu(bytes: &[u8]) -> Result<Judged> {
     judged(bytes, |file| {
         let mut exact = Exact::default();
         model::run(&mut exact, file)?;
-        Ok((exact.states, vec![]))
+        exact.states.extend(model::gradients(None, file)?.unwrap_or_default());
+        Ok(exact.states)
     })
 }
 
@@ -24,33 +25,28 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, bytes: &[u8]) -> Result<Done> {
         return Ok(Done::Unsupported(format!("models run in f32, which the {path} path does not multiply")));
     }
     let run = |file: &File<'_>| {
-        if file.has("dout") && model::LEARNING.contains(&file.family()?) {
-            let [states, gradients] = model::gradients(gpu, file)?;
-            return Ok((states, gradients));
-        }
         let mut pass = Forward::new(gpu);
         model::run(&mut pass, file)?;
-        Ok((pass.run()?, vec![]))
+        let mut states = pass.run()?;
+        states.extend(model::gradients(Some(gpu), file)?.unwrap_or_default());
+        Ok(states)
     };
     Ok(Done::Compared { path: "scalar".into(), against: EXPECTED, judged: judged(bytes, run)?.into() })
 }
 
-/// The states and the gradients that `run` leaves, by name.
-type Left = Result<(model::Named, model::Named), model::Error>;
+/// The states and gradients that `run` leaves, by name.
+type Left = Result<model::Values, model::Error>;
 
 /// All states and gradients as one result.
 fn judged(bytes: &[u8], run: impl FnOnce(&File<'_>) -> Left) -> Result<Judged> {
     let compared = || {
         let file = File::parse(bytes)?;
-        let (states, gradients) = run(&file)?;
-        let mut compared = model::compare(&file, &states)?;
-        compared.extend(model::compare_gradients(&file, &gradients)?);
-        Ok((compared, file.unread()))
+        Ok((model::compare(&file, &run(&file)?)?, file.unread()))
     };
     let (states, unread) = compared().map_err(|error: model::Error| anyhow!(error))?;
     let judged = states.iter().map(|state| Judged::tensor(&state.name, &state.shape, &state.found));
     let judged = judged.reduce(Judged::and).context("the model leaves no states")?;
-    let gradient = |name: &String| name == "dout" || name.starts_with("d.");
+    let gradient = |name: &String| name == "dout" || name.starts_with("d.") || name.starts_with("dblock");
     let judged = if unread.iter().any(gradient) { judged.without("gradients") } else { judged };
     let others = unread.iter().filter(|name| !gradient(name)).map(|name| format!("tensor `{name}`"));
     let names: Vec<String> = others.collect();
