@@ -297,7 +297,12 @@ fn activation(name: &str) -> Result<Activation, Error> {
         "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
         "silu" | "swish" => Ok(Activation::Silu),
         "tanh" => Ok(Activation::Tanh),
-        other => Err(format!("activation: need relu, gelu, gelu_new, silu or tanh, found `{other}`").into()),
+        "quick_gelu" => Ok(Activation::QuickGelu),
+        "mish" => Ok(Activation::Mish),
+        other => {
+            let need = "relu, gelu, gelu_new, silu, tanh, quick_gelu or mish";
+            Err(format!("activation: need {need}, found `{other}`").into())
+        }
     }
 }
 
