@@ -28,6 +28,7 @@ use arguments::{Arguments, Kind};
 use clap::Parser;
 use curve::Curve;
 use indicatif::{ProgressBar, ProgressStyle};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -37,8 +38,17 @@ use wgpu_attention::Gpu;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-fn main() -> Result<(), Error> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("train: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Error> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();
     ctrlc::set_handler(move || {
@@ -59,8 +69,8 @@ fn main() -> Result<(), Error> {
     if arguments.profile {
         return profile::print(&gpu, arguments.config(arguments.model, &text), &text);
     }
-    let mut trainers = trainers(&gpu, &arguments, &text)?;
-    let curves = learn(&arguments, &text, &mut trainers, &stop)?;
+    let mut trainers = trainers(&gpu, arguments, &text)?;
+    let curves = learn(arguments, &text, &mut trainers, &stop)?;
     std::fs::create_dir_all(&arguments.out)?;
     for trainer in &trainers {
         let path = arguments.out.join(format!("{}.safetensors", trainer.kind()));
@@ -121,7 +131,7 @@ fn learn(
         bar.inc(1);
         // Where no terminal shows the bar, a line now and then.
         if bar.is_hidden() && (n + 1).is_multiple_of(arguments.every) {
-            println!("step {}: {said}", n + 1);
+            println!("step {}: {said}", trainers.first().map_or(0, Trainer::steps));
         }
         let late = arguments.minutes.is_some_and(|limit| began.elapsed().as_secs_f64() > 60.0 * limit);
         if late || stop.load(Ordering::SeqCst) {
