@@ -12,7 +12,7 @@
 
 use std::time::Instant;
 use wgpu_attention::Gpu;
-use wgpu_attention_models::{Error, File, Forward, TransformerXl};
+use wgpu_attention_models::{DeviceTensor, Error, File, Forward, TransformerXl};
 
 /// Tokens of a segment.
 const SEGMENT: usize = 128;
@@ -57,7 +57,7 @@ fn main() -> Result<(), Error> {
 }
 
 /// A pass to record into, and the model with a memory of so many rows.
-fn model(gpu: &Gpu, file: &File<'_>, memory: usize) -> Result<(Forward, TransformerXl<wgpu::Buffer>), Error> {
+fn model(gpu: &Gpu, file: &File<'_>, memory: usize) -> Result<(Forward, TransformerXl<DeviceTensor>), Error> {
     let mut pass = Forward::new(gpu);
     let model = TransformerXl::read(&mut pass, file)?.with_memory(memory);
     Ok((pass, model))

@@ -160,6 +160,7 @@ mod row_gradients;
 mod rows;
 mod sinusoidal;
 
+pub(crate) use activation::MishTerms;
 pub use activation::{Activation, ActivationShape};
 pub use axial::AxialShape;
 pub use cross_entropy::{CrossEntropyShape, LossGradient};

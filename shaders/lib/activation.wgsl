@@ -9,6 +9,8 @@ fn activated(x: vec4<f32>) -> vec4<f32> {
         case GELU_TANH: { return or_nan(x, gelu_tanh(x)); }
         case SILU: { return or_nan(x, gated(x, x)); }
         case TANH: { return or_nan(x, hyperbolic(x)); }
+        case QUICK_GELU: { return or_nan(x, gated(x, 1.702 * x)); }
+        case MISH: { return or_nan(x, mish(x)); }
         default: { return x; }
     }
 }
@@ -90,4 +92,21 @@ fn gated(x: vec4<f32>, s: vec4<f32>) -> vec4<f32> {
     let above = s >= vec4(0.0);
     let product = max(x, vec4(-128.0)) * (select(e.m, vec4(1.0), above) / (1.0 + scaled(e.m, e.k)));
     return scaled(product, select(e.k, vec4(0u), above));
+}
+
+// x tanh(ln(1 + e^x)) = x top / bottom, by z = exp(-|x|) on both sides of 0: 1 + 2 z over 1 + 2 z (1 + z) above, z (2 + z) over
+// 2 + z (2 + z) below, where z comes in last.
+fn mish(x: vec4<f32>) -> vec4<f32> {
+    let e = logistic_power(x);
+    let above = x >= vec4(0.0);
+    let quotient = mish_quotient(scaled(e.m, e.k), above);
+    return scaled(max(x, vec4(-128.0)) * (select(e.m, vec4(1.0), above) * quotient), select(e.k, vec4(0u), above));
+}
+
+fn mish_quotient(z: vec4<f32>, above: vec4<bool>) -> vec4<f32> {
+    return select(2.0 + z, fma(vec4(2.0), z, vec4(1.0)), above) / mish_bottom(z, above);
+}
+
+fn mish_bottom(z: vec4<f32>, above: vec4<bool>) -> vec4<f32> {
+    return select(fma(z, z + 2.0, vec4(2.0)), fma(2.0 * z, z + 1.0, vec4(1.0)), above);
 }

@@ -12,6 +12,11 @@ fn sloped(x: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
             return or_nan(x, d * gated_slope(y, y));
         }
         case TANH: { return or_nan(x, d * hyperbolic_slope(x)); }
+        case QUICK_GELU: {
+            let y = 1.702 * clamp(x, vec4(-128.0), vec4(128.0));
+            return or_nan(x, d * gated_slope(y, y));
+        }
+        case MISH: { return or_nan(x, d * mish_slope(clamp(x, vec4(-128.0), vec4(128.0)))); }
         default: { return d; }
     }
 }
@@ -47,4 +52,15 @@ fn hyperbolic_slope(x: vec4<f32>) -> vec4<f32> {
     let e = logistic_power(2.0 * x);
     let whole = 1.0 + scaled(e.m, e.k);
     return scaled(4.0 * e.m / (whole * whole), e.k);
+}
+
+// tanh(ln(1 + e^x)), as `mish` has it, and x times its derivative: 4 x z^2 (1 + z) / bottom^2 above, z 4 x (1 + z) / bottom^2 below.
+fn mish_slope(x: vec4<f32>) -> vec4<f32> {
+    let e = logistic_power(x);
+    let z = scaled(e.m, e.k);
+    let above = x >= vec4(0.0);
+    let bottom = mish_bottom(z, above);
+    let curved = 4.0 * x * (1.0 + z) / (bottom * bottom);
+    let slope = mish_quotient(z, above) + select(curved, curved * z * z, above);
+    return select(scaled(slope * e.m, e.k), slope, above);
 }

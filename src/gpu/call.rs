@@ -81,6 +81,11 @@ impl Call {
         self.steps.iter().filter(|step| step.0 == stage).for_each(|(_, step)| step.record(pass));
     }
 
+    /// What it computes, in two words: the label of its passes.
+    pub fn label(&self) -> &'static str {
+        self.label
+    }
+
     /// Dispatches that [`encode`](Self::encode) records.
     pub fn dispatches(&self) -> usize {
         self.steps.iter().map(|(_, step)| step.dispatches()).sum()

@@ -26,13 +26,18 @@ pub enum Activation {
     Silu,
     /// tanh(x): of BERT's pooled output.
     Tanh,
+    /// x / (1 + exp(-1.702 x)) (Hendrycks 2016, section 2): of CLIP.
+    QuickGelu,
+    /// x tanh(ln(1 + exp(x))) (Misra 2019).
+    Mish,
 }
 
 impl Activation {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Relu, Self::GeluErf, Self::GeluTanh, Self::Silu, Self::Tanh];
+    pub const ALL: [Self; 7] =
+        [Self::Relu, Self::GeluErf, Self::GeluTanh, Self::Silu, Self::Tanh, Self::QuickGelu, Self::Mish];
 
-    /// `relu`, `gelu_erf`, `gelu_tanh`, `silu` or `tanh`.
+    /// `relu`, `gelu_erf`, `gelu_tanh`, `silu`, `tanh`, `quick_gelu` or `mish`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Relu => "relu",
@@ -40,6 +45,8 @@ impl Activation {
             Self::GeluTanh => "gelu_tanh",
             Self::Silu => "silu",
             Self::Tanh => "tanh",
+            Self::QuickGelu => "quick_gelu",
+            Self::Mish => "mish",
         }
     }
 
@@ -58,6 +65,11 @@ impl Activation {
             }
             (Self::GeluTanh, x) => x * sigmoid(Self::tanh_argument(x)),
             (Self::Silu, x) => x * sigmoid(x),
+            (Self::QuickGelu, x) => x * sigmoid(Self::QUICK * x),
+            (Self::Mish, x) => {
+                let MishTerms { top, bottom, below, .. } = MishTerms::of(x);
+                x * below * top / bottom
+            }
         }
     }
 
@@ -86,8 +98,16 @@ impl Activation {
                 logistic_slope(Self::tanh_argument(x), Self::tanh_argument(x) + 2.0 * Self::tanh_cube(x))
             }
             (Self::Silu, x) => logistic_slope(x, x),
+            (Self::QuickGelu, x) => logistic_slope(Self::QUICK * x, Self::QUICK * x),
+            (Self::Mish, x) => {
+                let MishTerms { top, bottom, below, curved } = MishTerms::of(x);
+                below * (top / bottom + curved)
+            }
         }
     }
+
+    /// The factor in the exponent of [`Self::QuickGelu`].
+    pub(crate) const QUICK: f64 = 1.702;
 
     /// (1 + tanh(y)) / 2 = sigmoid(2 y): the 2 y of the tanh form.
     pub(crate) fn tanh_argument(x: f64) -> f64 {
@@ -97,6 +117,30 @@ impl Activation {
     /// Its cubic part: x times the derivative of the argument has it three times.
     fn tanh_cube(x: f64) -> f64 {
         (8.0 / std::f64::consts::PI).sqrt() * 0.044715 * x * x * x
+    }
+}
+
+/// What Mish and its derivative are made of, by z = exp(-|x|), so that nothing overflows or cancels: tanh(ln(1 + e^x)) is
+/// `below` `top` / `bottom`, and the derivative `below` (`top` / `bottom` + `curved`).
+pub(crate) struct MishTerms {
+    pub(crate) top: f64,
+    pub(crate) bottom: f64,
+    /// z for x below 0, 1 above.
+    pub(crate) below: f64,
+    /// x times the derivative of the hyperbolic tangent, without `below`.
+    pub(crate) curved: f64,
+}
+
+impl MishTerms {
+    pub(crate) fn of(x: f64) -> Self {
+        let z = (-x.abs()).exp();
+        let (top, bottom, below, power) = match x >= 0.0 {
+            true => (1.0 + 2.0 * z, 1.0 + 2.0 * z * (1.0 + z), 1.0, z * z),
+            false => (2.0 + z, 2.0 + z * (2.0 + z), z, 1.0),
+        };
+        // x grows slower than z falls.
+        let curved = if z == 0.0 { 0.0 } else { 4.0 * x * (1.0 + z) * power / (bottom * bottom) };
+        Self { top, bottom, below, curved }
     }
 }
 
@@ -253,6 +297,8 @@ mod tests {
             let tanh = 0.5 * x * (1.0 + (0.5 * Activation::tanh_argument(x)).tanh());
             assert!((Activation::GeluTanh.value(x) - tanh).abs() < 1e-14);
             assert!((Activation::Silu.value(x) - x / (1.0 + (-x).exp())).abs() < 1e-14);
+            assert!((Activation::QuickGelu.value(x) - x / (1.0 + (-1.702 * x).exp())).abs() < 1e-14);
+            assert!((Activation::Mish.value(x) - x * x.exp().ln_1p().tanh()).abs() < 1e-14);
             // The tanh form is known to be within 5e-4 of the erf form.
             assert!((Activation::GeluErf.value(x) - tanh).abs() < 5e-4);
         }
@@ -265,6 +311,8 @@ mod tests {
             (Activation::GeluTanh, 0.0, f64::INFINITY),
             (Activation::Silu, 0.0, f64::INFINITY),
             (Activation::Tanh, -1.0, 1.0),
+            (Activation::QuickGelu, 0.0, f64::INFINITY),
+            (Activation::Mish, 0.0, f64::INFINITY),
         ] {
             assert_eq!((kind.value(f64::NEG_INFINITY), kind.value(f64::INFINITY)), (low, high), "{kind}");
             assert!(kind.value(f64::NAN).is_nan(), "{kind}");

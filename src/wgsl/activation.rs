@@ -189,13 +189,15 @@ fn not_stored(name: &str) -> String {
 }
 
 /// `ACTIVATION` and the names of its values, for `lib/activation.wgsl`.
-pub(super) fn constants(activation: Option<Activation>) -> [(&'static str, usize); 6] {
+pub(super) fn constants(activation: Option<Activation>) -> [(&'static str, usize); 8] {
     [
         ("RELU", Activation::Relu as usize),
         ("GELU_ERF", Activation::GeluErf as usize),
         ("GELU_TANH", Activation::GeluTanh as usize),
         ("SILU", Activation::Silu as usize),
         ("TANH", Activation::Tanh as usize),
+        ("QUICK_GELU", Activation::QuickGelu as usize),
+        ("MISH", Activation::Mish as usize),
         ("ACTIVATION", activation.map_or(Activation::ALL.len(), |activation| activation as usize)),
     ]
 }

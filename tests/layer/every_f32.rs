@@ -51,14 +51,17 @@ fn truth(activation: Activation, x: f64) -> f64 {
         }
         Activation::Silu => x * logistic(x),
         Activation::Tanh => x.tanh(),
+        Activation::QuickGelu => x * logistic(1.702 * x),
+        Activation::Mish => x * x.exp().ln_1p().tanh(),
     }
 }
 
-/// Units in the last place that the result may be off, and where: a GELU by tanh loses what its exponent, up to 88, loses.
+/// Units in the last place that the result may be off, and where: GELU by tanh and the quick one lose what their exponents, up to 88, lose.
 fn units(activation: Activation, x: f64) -> f64 {
     match activation {
         Activation::Relu => 0.0,
-        Activation::GeluErf | Activation::Silu | Activation::Tanh => 16.0,
+        Activation::GeluErf | Activation::Silu | Activation::Tanh | Activation::Mish => 16.0,
+        Activation::QuickGelu => 16.0 + if x < 0.0 { 2.0 * 88.0 } else { 0.0 },
         Activation::GeluTanh => 16.0 + if x < 0.0 { 5.0 * 88.0 } else { 0.0 },
     }
 }

@@ -249,6 +249,35 @@ fn models() {
 }
 
 #[test]
+fn gradients_of_models() {
+    let mut families = vec![];
+    for case in cases(&["model"]) {
+        let file = File::parse(&case.bytes).unwrap();
+        let family = file.family().unwrap();
+        if !file.has("dout") || !model::LEARNING.contains(&family) {
+            continue;
+        }
+        families.push(family.to_owned());
+        let gradients = model::gradients(Some(gpu()), &file).unwrap().unwrap();
+        let again = model::gradients(Some(gpu()), &file).unwrap().unwrap();
+        assert_eq!(again, gradients, "the same step twice gives the same bits");
+        for State { name, found, .. } in model::compare(&file, &gradients).unwrap() {
+            assert!(found.pass, "{}, {name}: {found}", case.name);
+            println!("{}, {name}: {found}", case.name);
+        }
+        // Every gradient of the file was compared, and nothing in it is left over.
+        assert_eq!(gradients.len(), file.names("d.").len(), "{}", case.name);
+        let states =
+            |name: &String| name.starts_with("hidden_") || ["last", "pooled"].contains(&name.as_str());
+        let unread: Vec<_> = file.unread().into_iter().filter(|name| !states(name)).collect();
+        assert_eq!(unread, [""; 0], "{}", case.name);
+    }
+    families.sort();
+    families.dedup();
+    assert_eq!(families, model::LEARNING, "a golden case of each");
+}
+
+#[test]
 fn another_pattern_gives_other_states() {
     for case in cases(&["model"]).iter().filter(|case| case.json["family"] == "gpt2") {
         let file = File::parse(&case.bytes).unwrap();
@@ -334,6 +363,9 @@ fn a_model_file_that_does_not_fit_is_named() {
     assert_eq!(family, "family: need `bert`, found `gpt2`");
     let unknown = edited("family\\\": \\\"gpt2", "family\\\": \\\"gptx");
     let unknown = model::run(&mut Exact::default(), &File::parse(&unknown).unwrap()).unwrap_err().to_string();
-    assert_eq!(unknown, "family: need one of bert, gpt2, reformer, t5, transfoxl, xlnet, found `gptx`");
+    assert_eq!(
+        unknown,
+        "family: need one of bert, bigbird, gpt2, llama, longformer, reformer, t5, transfoxl, xlnet, found `gptx`"
+    );
     assert!(File::parse(&bytes[..100]).is_err());
 }

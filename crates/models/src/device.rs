@@ -1,10 +1,12 @@
 //! A forward pass on a device: a list of calls, planned and bound once and recorded into one encoder.
 
-use super::{Error, Machine, Pair, Piece};
+use super::pool::{Pool, Tensor};
+use super::{Error, Layers, Machine, Pair, Piece, Table};
+use std::rc::Rc;
 use wgpu_attention::{
-    Attention, AttentionBuffers, AxialShape, BlockGrid, Combine, EmbedShape, FeedForwardBuffers,
+    AddShape, Attention, AttentionBuffers, AxialShape, BlockGrid, Combine, EmbedShape, FeedForwardBuffers,
     FeedForwardShape, Gpu, LshBuffers, LshOptions, MatmulBuffers, MatmulShape, NormBuffers, NormShape, Parts,
-    Pattern,
+    Pattern, RotaryBuffers, RotaryShape,
 };
 
 /// One thing to record.
@@ -25,6 +27,7 @@ enum Call {
 /// A forward pass, ready to be recorded, and the states that it leaves, by name.
 pub struct Forward {
     gpu: Gpu,
+    pool: Pool,
     calls: Vec<Call>,
     states: Vec<(String, wgpu::Buffer)>,
 }
@@ -36,15 +39,19 @@ pub(crate) fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
 impl Forward {
     /// Nothing yet.
     pub fn new(gpu: &Gpu) -> Self {
-        Self { gpu: gpu.clone(), calls: vec![], states: vec![] }
+        Self { gpu: gpu.clone(), pool: Pool::default(), calls: vec![], states: vec![] }
     }
 
-    pub(crate) fn store<T: bytemuck::Pod>(&self, data: &[T]) -> wgpu::Buffer {
+    pub(crate) fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    pub(crate) fn store<T: bytemuck::Pod>(&self, data: &[T]) -> Tensor {
         // States may be copied from what was given.
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
         let buffer = self.buffer(size_of_val(data) as u64, usage);
         self.gpu.queue().write_buffer(&buffer, 0, bytemuck::cast_slice(data));
-        buffer
+        Rc::new(buffer)
     }
 
     fn buffer(&self, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
@@ -83,24 +90,60 @@ impl Forward {
         self.calls.push(Call::Copy { source, from, copy, to: 0, bytes });
     }
 
-    /// The device and its kernels.
-    pub(crate) fn gpu(&self) -> &Gpu {
-        &self.gpu
+    /// The embedding of ids that lie on the device.
+    pub(crate) fn embed_stored(
+        &mut self,
+        shape: &EmbedShape,
+        ids: &wgpu::Buffer,
+        table: &wgpu::Buffer,
+        out: &wgpu::Buffer,
+    ) -> Result<(), Error> {
+        self.push(self.gpu.kernels().embed(shape)?.bind(whole(ids), whole(table), whole(out))?)
     }
 
-    /// Records all of the pass into one encoder, submits it, and reads the states back.
-    pub fn run(&self) -> Result<Vec<(String, Vec<f32>)>, Error> {
-        let device = self.gpu.device();
-        let mut encoder = device.create_command_encoder(&Default::default());
+    /// Attention that leaves the state (m, l) of its rows, where it is asked for.
+    pub(crate) fn attend(
+        &mut self,
+        call: &Attention,
+        mask: &Parts,
+        qkv: &[Tensor; 3],
+        terms: &[(&'static str, &Tensor)],
+        out: &Tensor,
+        state: Option<&Tensor>,
+    ) -> Result<(), Error> {
+        let [q, k, v] = qkv.each_ref().map(|tensor| whole(tensor));
+        let buffers = AttentionBuffers::new(q, k, v, whole(out));
+        let buffers = terms.iter().fold(buffers, |all, (name, tensor)| all.tensor(name, whole(tensor)));
+        let buffers = match state {
+            Some(state) => buffers.state(whole(state)),
+            None => buffers,
+        };
+        self.push(self.gpu.kernels().attention_parts(call, mask.clone())?.bind(buffers)?)
+    }
+
+    /// Records all of the pass into an encoder.
+    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
         for call in &self.calls {
             match call {
-                Call::Kernel(call) => call.encode(&mut encoder),
-                Call::Recorded(record) => record(&mut encoder),
+                Call::Kernel(call) => call.encode(encoder),
+                Call::Recorded(record) => record(encoder),
                 Call::Copy { source, from, copy, to, bytes } => {
                     encoder.copy_buffer_to_buffer(source, *from, copy, *to, *bytes);
                 }
             }
         }
+    }
+
+    /// Records all of the pass into one encoder, submits it, and reads the states back.
+    pub fn run(&self) -> Result<Vec<(String, Vec<f32>)>, Error> {
+        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+        self.encode(&mut encoder);
+        self.finish(encoder)
+    }
+
+    /// Submits what is recorded, this pass in it, and reads the states back.
+    pub(crate) fn finish(&self, encoder: wgpu::CommandEncoder) -> Result<Vec<(String, Vec<f32>)>, Error> {
+        let device = self.gpu.device();
         self.gpu.queue().submit([encoder.finish()]);
         for (_, copy) in &self.states {
             // A failed mapping shows below, where the range is asked for.
@@ -117,6 +160,14 @@ impl Forward {
         self.states.iter().map(read).collect()
     }
 
+    /// The calls of kernels.
+    pub(crate) fn kernels(&self) -> impl Iterator<Item = &wgpu_attention::Call> {
+        self.calls.iter().filter_map(|call| match call {
+            Call::Kernel(call) => Some(call),
+            Call::Recorded(_) | Call::Copy { .. } => None,
+        })
+    }
+
     /// What the pass records.
     pub fn calls(&self) -> usize {
         self.calls.len()
@@ -124,15 +175,15 @@ impl Forward {
 }
 
 impl Machine for Forward {
-    type Tensor = wgpu::Buffer;
+    type Tensor = Tensor;
     type Mask = Parts;
 
-    fn upload(&mut self, values: &[f32]) -> wgpu::Buffer {
+    fn upload(&mut self, values: &[f32]) -> Tensor {
         self.store(values)
     }
 
-    fn tensor(&mut self, elements: usize) -> wgpu::Buffer {
-        self.buffer(4 * elements as u64, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC)
+    fn tensor(&mut self, elements: usize) -> Tensor {
+        self.pool.take(self.gpu.device(), 4 * elements as u64)
     }
 
     fn mask(&mut self, call: &Attention, pattern: impl Pattern + 'static) -> Result<Parts, Error> {
@@ -143,11 +194,27 @@ impl Machine for Forward {
         &mut self,
         shape: &EmbedShape,
         ids: &[u32],
-        table: &[f32],
-        out: &wgpu::Buffer,
+        table: &Table<Tensor>,
+        out: &Tensor,
     ) -> Result<(), Error> {
-        let (ids, table) = (self.store(ids), self.store(table));
-        self.push(self.gpu.kernels().embed(shape)?.bind(whole(&ids), whole(&table), whole(out))?)
+        let ids = self.store(ids);
+        self.embed_stored(shape, &ids, &table.values, out)
+    }
+
+    fn rotary(
+        &mut self,
+        shape: &RotaryShape,
+        x: &Tensor,
+        [cos, sin]: &[Tensor; 2],
+        out: &Tensor,
+    ) -> Result<(), Error> {
+        let buffers = RotaryBuffers::new(whole(x), whole(cos), whole(sin), whole(out));
+        self.push(self.gpu.kernels().rotary(shape)?.bind(buffers)?)
+    }
+
+    fn add(&mut self, elements: usize, x: &Tensor, other: &Tensor, out: &Tensor) -> Result<(), Error> {
+        let plan = self.gpu.kernels().add(&AddShape::new(1, elements))?;
+        self.push(plan.bind(whole(x), whole(other), whole(out))?)
     }
 
     fn axial(
@@ -155,7 +222,7 @@ impl Machine for Forward {
         shape: &AxialShape,
         items: usize,
         tables: [&[f32]; 2],
-        out: &wgpu::Buffer,
+        out: &Tensor,
     ) -> Result<(), Error> {
         let (len, width) = (shape.positions, shape.width());
         let [first, second] = tables.map(|table| self.store(table));
@@ -168,7 +235,7 @@ impl Machine for Forward {
         self.push(self.gpu.kernels().embed(&rows)?.bind(whole(&ids), whole(&positions), whole(out))?)
     }
 
-    fn join(&mut self, [rows, width]: [usize; 2], sides: [&wgpu::Buffer; 2]) -> Result<wgpu::Buffer, Error> {
+    fn join(&mut self, [rows, width]: [usize; 2], sides: [&Tensor; 2]) -> Result<Tensor, Error> {
         let out = self.tensor(rows * 2 * width);
         let ids = self.store(&(0..rows as u32).collect::<Vec<_>>());
         for (n, side) in sides.into_iter().enumerate() {
@@ -181,26 +248,26 @@ impl Machine for Forward {
     fn norm(
         &mut self,
         shape: &NormShape,
-        x: &wgpu::Buffer,
-        pair: &Pair<wgpu::Buffer>,
-        out: &wgpu::Buffer,
+        x: &Tensor,
+        pair: &Pair<Tensor>,
+        out: &Tensor,
     ) -> Result<(), Error> {
-        let (weight, bias) = (whole(&pair.weight), pair.bias.as_ref().map(whole));
-        let buffers = NormBuffers::new(whole(x), weight, whole(out)).bias(bias);
+        let bias = pair.bias.as_deref().map(whole);
+        let buffers = NormBuffers::new(whole(x), whole(&pair.weight), whole(out)).bias(bias);
         self.push(self.gpu.kernels().norm(shape)?.bind(buffers)?)
     }
 
     fn linear(
         &mut self,
         shape: &MatmulShape,
-        a: &wgpu::Buffer,
-        pair: &Pair<wgpu::Buffer>,
-        residual: Option<&wgpu::Buffer>,
-        out: &wgpu::Buffer,
+        a: &Tensor,
+        pair: &Pair<Tensor>,
+        residual: Option<&Tensor>,
+        out: &Tensor,
     ) -> Result<(), Error> {
         let buffers = MatmulBuffers::new(whole(a), whole(&pair.weight), whole(out))
-            .bias(pair.bias.as_ref().map(whole))
-            .residual(residual.map(whole));
+            .bias(pair.bias.as_deref().map(whole))
+            .residual(residual.map(|residual| whole(residual)));
         self.push(self.gpu.kernels().matmul(shape)?.bind(buffers)?)
     }
 
@@ -208,23 +275,20 @@ impl Machine for Forward {
         &mut self,
         call: &Attention,
         mask: &Parts,
-        qkv: &[wgpu::Buffer; 3],
-        terms: &[(&'static str, &wgpu::Buffer)],
-        out: &wgpu::Buffer,
+        qkv: &[Tensor; 3],
+        terms: &[(&'static str, &Tensor)],
+        out: &Tensor,
     ) -> Result<(), Error> {
-        let [q, k, v] = qkv.each_ref().map(whole);
-        let buffers = AttentionBuffers::new(q, k, v, whole(out));
-        let buffers = terms.iter().fold(buffers, |all, (name, tensor)| all.tensor(name, whole(tensor)));
-        self.push(self.gpu.kernels().attention_parts(call, mask.clone())?.bind(buffers)?)
+        self.attend(call, mask, qkv, terms, out, None)
     }
 
     fn lsh(
         &mut self,
         call: &Attention,
         options: &LshOptions,
-        [qk, v]: [&wgpu::Buffer; 2],
+        [qk, v]: [&Tensor; 2],
         projections: &[f32],
-        out: &wgpu::Buffer,
+        out: &Tensor,
         buckets: String,
     ) -> Result<(), Error> {
         let projections = self.store(projections);
@@ -239,25 +303,28 @@ impl Machine for Forward {
     fn feed_forward(
         &mut self,
         shape: &FeedForwardShape,
-        x: &wgpu::Buffer,
-        [first, second]: [&Pair<wgpu::Buffer>; 2],
-        residual: &wgpu::Buffer,
-        out: &wgpu::Buffer,
+        x: &Tensor,
+        layers: Layers<'_, Tensor>,
+        residual: &Tensor,
+        out: &Tensor,
     ) -> Result<(), Error> {
-        let [x, w1, w2, out] = [x, &first.weight, &second.weight, out].map(whole);
-        let buffers = FeedForwardBuffers::new(x, w1, w2, out)
-            .b1(first.bias.as_ref().map(whole))
-            .b2(second.bias.as_ref().map(whole))
-            .residual(whole(residual));
+        let Layers { first, gate, second } = layers;
+        let buffers =
+            FeedForwardBuffers::new(whole(x), whole(&first.weight), whole(&second.weight), whole(out))
+                .b1(first.bias.as_deref().map(whole))
+                .w3(gate.map(|gate| whole(&gate.weight)))
+                .b3(gate.and_then(|gate| gate.bias.as_deref()).map(whole))
+                .b2(second.bias.as_deref().map(whole))
+                .residual(whole(residual));
         self.push(self.gpu.kernels().feed_forward(shape)?.bind(buffers)?)
     }
 
-    fn keep(&mut self, name: String, source: &wgpu::Buffer) {
+    fn keep(&mut self, name: String, source: &Tensor) {
         let (bytes, copy) = (source.size(), self.kept(name, source.size()));
-        self.calls.push(Call::Copy { source: source.clone(), from: 0, copy, to: 0, bytes });
+        self.calls.push(Call::Copy { source: (**source).clone(), from: 0, copy, to: 0, bytes });
     }
 
-    fn keep_rows(&mut self, name: String, [batch, width]: [usize; 2], pieces: &[Piece<wgpu::Buffer>]) {
+    fn keep_rows(&mut self, name: String, [batch, width]: [usize; 2], pieces: &[Piece<Tensor>]) {
         let row = 4 * width as u64;
         let rows: usize = pieces.iter().map(|piece| piece.count).sum();
         let copy = self.kept(name, (batch * rows) as u64 * row);
@@ -266,7 +333,7 @@ impl Machine for Forward {
             for piece in pieces {
                 let (from, bytes) = ((item * piece.len + piece.first) as u64 * row, piece.count as u64 * row);
                 self.calls.push(Call::Copy {
-                    source: piece.tensor.clone(),
+                    source: (*piece.tensor).clone(),
                     from,
                     copy: copy.clone(),
                     to,

@@ -1,13 +1,13 @@
 //! A forward pass in f64 on the CPU, by the library's reference. Only q, k and v are rounded to f32, which is what the
 //! reference of attention takes.
 
-use super::{Error, Machine, Pair, Piece};
+use super::{Error, Layers, Machine, Pair, Piece, Table};
 use std::cell::RefCell;
 use std::rc::Rc;
 use wgpu_attention::reference::{self, layer};
 use wgpu_attention::{
     Attention, AxialShape, Combine, EmbedShape, FeedForwardShape, Inputs, LshInputs, LshOptions, MatmulShape,
-    NormShape, Pattern,
+    NormShape, Pattern, RotaryShape,
 };
 
 /// The states that a model left, by name.
@@ -54,9 +54,41 @@ impl Machine for Exact {
         Ok(Box::new(pattern))
     }
 
-    fn embed(&mut self, shape: &EmbedShape, ids: &[u32], table: &[f32], out: &Tensor) -> Result<(), Error> {
+    fn embed(
+        &mut self,
+        shape: &EmbedShape,
+        ids: &[u32],
+        table: &Table<Tensor>,
+        out: &Tensor,
+    ) -> Result<(), Error> {
         let before = (shape.combine == Combine::AddInto).then(|| exact(out));
-        *out.borrow_mut() = layer::embed(shape, ids, &layer::Bounded::exact(table), before.as_ref())?.out;
+        *out.borrow_mut() = layer::embed(shape, ids, &exact(&table.values), before.as_ref())?.out;
+        Ok(())
+    }
+
+    fn rotary(
+        &mut self,
+        shape: &RotaryShape,
+        x: &Tensor,
+        [cos, sin]: &[Tensor; 2],
+        out: &Tensor,
+    ) -> Result<(), Error> {
+        let rows = layer::rotary(shape, &exact(x), &exact(cos), &exact(sin))?.out;
+        let (strides, mut out) = (shape.strides_of_out(), out.borrow_mut());
+        // [B, H, L, d] to where the rows belong.
+        for (n, row) in rows.chunks(shape.head_dim).enumerate() {
+            let (batch, head, i) = (n / shape.len / shape.heads, n / shape.len % shape.heads, n % shape.len);
+            out[strides.at(batch, head, i)..][..shape.head_dim].copy_from_slice(row);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, elements: usize, x: &Tensor, other: &Tensor, out: &Tensor) -> Result<(), Error> {
+        let sum: Vec<f64> = x.borrow().iter().zip(&*other.borrow()).map(|(x, other)| x + other).collect();
+        if sum.len() != elements {
+            return Err(format!("add: need {elements} elements, found {}", sum.len()).into());
+        }
+        *out.borrow_mut() = sum;
         Ok(())
     }
 
@@ -160,18 +192,20 @@ impl Machine for Exact {
         &mut self,
         shape: &FeedForwardShape,
         x: &Tensor,
-        [first, second]: [&Pair<Tensor>; 2],
+        Layers { first, gate, second }: Layers<'_, Tensor>,
         residual: &Tensor,
         out: &Tensor,
     ) -> Result<(), Error> {
         let [w1, w2] = [first, second].map(|pair| exact(&pair.weight));
         let [b1, b2] = [first, second].map(|pair| pair.bias.as_ref().map(exact));
+        let w3 = gate.map(|gate| exact(&gate.weight));
+        let b3 = gate.and_then(|gate| gate.bias.as_ref()).map(exact);
         let inputs = layer::FeedForwardInputs {
             x: &exact(x),
             w1: &w1,
             b1: b1.as_ref(),
-            w3: None,
-            b3: None,
+            w3: w3.as_ref(),
+            b3: b3.as_ref(),
             w2: &w2,
             b2: b2.as_ref(),
             residual: Some(&exact(residual)),

@@ -58,6 +58,14 @@ impl<'a> File<'a> {
         names
     }
 
+    /// The names of the tensors that begin so, sorted.
+    pub fn names(&self, prefix: &str) -> Vec<String> {
+        let names = self.tensors.names().into_iter().filter(|name| name.starts_with(prefix));
+        let mut names: Vec<String> = names.map(ToString::to_string).collect();
+        names.sort();
+        names
+    }
+
     /// A tensor of exactly this name.
     fn view(&self, name: &str) -> Option<TensorView<'a>> {
         let view = self.tensors.tensor(name).ok()?;
@@ -162,14 +170,11 @@ impl<'a> File<'a> {
         if off { Ok(()) } else { Err(format!("config `{key}`: need none, found {found}").into()) }
     }
 
-    /// `layer_norm_eps`, or `layer_norm_epsilon`.
+    /// The eps of the norms, by the names that it has in the families.
     pub fn eps(&self) -> Result<f32, Error> {
-        let key = if self.case["config"]["layer_norm_eps"].is_null() {
-            "layer_norm_epsilon"
-        } else {
-            "layer_norm_eps"
-        };
-        Ok(self.number(key)? as f32)
+        let names = ["layer_norm_eps", "layer_norm_epsilon", "rms_norm_eps"];
+        let there = |name: &&str| !self.case["config"][*name].is_null();
+        Ok(self.number(names.into_iter().find(there).unwrap_or(names[0]))? as f32)
     }
 
     /// How far an expected state may be off by itself.

@@ -3,58 +3,78 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `bert.rs`, `gpt2.rs`, `reformer.rs`, `t5.rs`, `transfoxl.rs`, `xlnet.rs` | the families: which operation on which tensors |
+//! | `bert.rs`, `bigbird.rs`, `gpt2.rs`, `llama.rs`, `longformer.rs`, `reformer.rs`, `t5.rs`, `transfoxl.rs`, `xlnet.rs` | the families: which operation on which tensors |
 //! | `reformer_gradients.rs` | a Reformer's gradients by all its weights, on a device, through reversible layers |
 //! | `reformer_exact.rs` | the same in f64 |
 //! | `reversible.rs` | cases of reversible feed-forward layers, and their gradients |
 //! | `memory.rs` | segments that remember the one before: Transformer-XL and XLNet |
-//! | `device.rs` | [`Forward`]: the operations on a device, planned and bound once, recorded into one encoder |
+//! | `device.rs`, `pool.rs` | [`Forward`]: the operations on a device, planned and bound once, recorded into one encoder |
+//! | `training/` | [`Training`]: a forward pass and, behind it, the gradients of all parameters |
 //! | `exact.rs` | [`Exact`]: the operations in f64 on the CPU |
 //! | `file.rs` | weights, indices and configuration |
 
 mod bert;
+mod bigbird;
 mod device;
 mod exact;
 mod file;
 mod gpt2;
+mod llama;
+mod longformer;
 mod memory;
+mod parameter;
+mod pool;
 mod reformer;
 mod reformer_exact;
 mod reformer_gradients;
 mod reversible;
 mod t5;
+mod training;
 mod transfoxl;
 mod xlnet;
 
 pub use bert::bert;
+pub use bigbird::bigbird;
 pub use device::Forward;
 pub use exact::Exact;
 pub use file::{Error, File};
 pub use gpt2::gpt2;
+pub use llama::llama;
+pub use longformer::longformer;
 pub use memory::Piece;
+pub use parameter::{Layers, Origin, Pair, Table};
+pub use pool::Tensor as DeviceTensor;
 pub use reformer::reformer;
 pub use reformer_gradients::reformer_gradients;
 pub use reversible::reversible;
 pub use t5::t5;
+pub use training::{Learnt, Training};
 pub use transfoxl::{Memory, TransformerXl, transfoxl};
 pub use xlnet::xlnet;
 
 use wgpu_attention::reference::layer::{Bounded, Comparison};
 use wgpu_attention::{
     Activation, Attention, AttentionShape, AxialShape, EmbedShape, FeedForwardShape, Gpu, Layout, LshOptions,
-    MatmulShape, NormKind, NormShape, Pattern,
+    MatmulShape, NormKind, NormShape, Pattern, RotaryShape,
 };
 
 /// What a model is written in terms of. Tensors are f32 and contiguous; `out` is never an input, too, but where a shape's
-/// combination reads it.
+/// combination reads it. A tensor whose last handle is dropped may be another one's memory from then on, so that a model asks
+/// for a new one wherever it computes something new: those that gradients are taken of ([`Training`]) keep what they need.
 pub trait Machine {
     /// A handle: clones are the same tensor.
     type Tensor: Clone;
     /// A pattern made ready.
     type Mask;
 
-    /// A tensor of these values.
+    /// A tensor of these values, which nothing is learnt of.
     fn upload(&mut self, values: &[f32]) -> Self::Tensor;
+
+    /// A tensor that is learnt, and where it stands in the file.
+    fn parameter(&mut self, origin: Origin, values: &[f32]) -> Self::Tensor {
+        let _ = origin;
+        self.upload(values)
+    }
 
     /// A tensor that the model computes.
     fn tensor(&mut self, elements: usize) -> Self::Tensor;
@@ -67,7 +87,25 @@ pub trait Machine {
         &mut self,
         shape: &EmbedShape,
         ids: &[u32],
-        table: &[f32],
+        table: &Table<Self::Tensor>,
+        out: &Self::Tensor,
+    ) -> Result<(), Error>;
+
+    /// out = x turned by the angles of `[cos, sin]`.
+    fn rotary(
+        &mut self,
+        shape: &RotaryShape,
+        x: &Self::Tensor,
+        tables: &[Self::Tensor; 2],
+        out: &Self::Tensor,
+    ) -> Result<(), Error>;
+
+    /// out = x + other, `elements` of each.
+    fn add(
+        &mut self,
+        elements: usize,
+        x: &Self::Tensor,
+        other: &Self::Tensor,
         out: &Self::Tensor,
     ) -> Result<(), Error>;
 
@@ -128,7 +166,7 @@ pub trait Machine {
         &mut self,
         shape: &FeedForwardShape,
         x: &Self::Tensor,
-        layers: [&Pair<Self::Tensor>; 2],
+        layers: Layers<'_, Self::Tensor>,
         residual: &Self::Tensor,
         out: &Self::Tensor,
     ) -> Result<(), Error>;
@@ -147,18 +185,20 @@ pub trait Machine {
         weight: &[usize],
         bias: usize,
     ) -> Result<Pair<Self::Tensor>, Error> {
-        let weight = file.tensor(&format!("{name}.weight"), weight)?;
-        let bias = file.tensor(&format!("{name}.bias"), &[bias])?;
-        Ok(Pair { weight: self.upload(&weight), bias: Some(self.upload(&bias)) })
+        let bias = self.learnt(file, &format!("{name}.bias"), &[bias])?;
+        Ok(Pair { bias: Some(bias), ..self.weight(file, name, weight)? })
     }
-}
 
-/// Parameters of a norm or of a linear layer.
-pub struct Pair<T> {
-    /// The weight.
-    pub weight: T,
-    /// The bias, where there is one.
-    pub bias: Option<T>,
+    /// `weight` of a module that has no bias.
+    fn weight(&mut self, file: &File<'_>, name: &str, weight: &[usize]) -> Result<Pair<Self::Tensor>, Error> {
+        Ok(Pair { weight: self.learnt(file, &format!("{name}.weight"), weight)?, bias: None })
+    }
+
+    /// A parameter of the file.
+    fn learnt(&mut self, file: &File<'_>, name: &str, shape: &[usize]) -> Result<Self::Tensor, Error> {
+        let values = file.tensor(name, shape)?;
+        Ok(self.parameter(Origin::whole(name), &values))
+    }
 }
 
 /// What the families have in common.
@@ -207,7 +247,8 @@ impl Sizes {
 }
 
 /// The families that [`run`] knows.
-pub const FAMILIES: [&str; 6] = ["bert", "gpt2", "reformer", "t5", "transfoxl", "xlnet"];
+pub const FAMILIES: [&str; 9] =
+    ["bert", "bigbird", "gpt2", "llama", "longformer", "reformer", "t5", "transfoxl", "xlnet"];
 
 /// The states that a file expects of the model in it, and what its own pattern gives, on any machine.
 pub fn run<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
@@ -216,7 +257,10 @@ pub fn run<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
     }
     match file.family()? {
         "bert" => bert(machine, file, wgpu_attention::Full),
+        "bigbird" => bigbird(machine, file),
         "gpt2" => gpt2(machine, file, wgpu_attention::Causal),
+        "llama" => llama(machine, file),
+        "longformer" => longformer(machine, file),
         "reformer" => reformer(machine, file),
         "t5" => t5(machine, file),
         "transfoxl" => transfoxl(machine, file),
@@ -240,9 +284,13 @@ pub fn gradients(gpu: Option<&Gpu>, file: &File<'_>) -> Result<Option<Values>, E
         None if is_reversible => reversible::in_f64(file).map(Some),
         Some(gpu) if file.family()? == "reformer" => reformer_gradients(gpu, file).map(Some),
         None if file.family()? == "reformer" => reformer_exact::in_f64(file).map(Some),
+        Some(gpu) if LEARNING.contains(&file.family()?) => training::gradients(gpu, file).map(Some),
         _ => Ok(None),
     }
 }
+
+/// The families whose gradients [`Training`] makes.
+pub const LEARNING: [&str; 5] = ["bert", "bigbird", "gpt2", "llama", "longformer"];
 
 /// An activation by Hugging Face's name.
 fn activation(name: &str) -> Result<Activation, Error> {
@@ -252,7 +300,12 @@ fn activation(name: &str) -> Result<Activation, Error> {
         "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
         "silu" | "swish" => Ok(Activation::Silu),
         "tanh" => Ok(Activation::Tanh),
-        other => Err(format!("activation: need relu, gelu, gelu_new, silu or tanh, found `{other}`").into()),
+        "quick_gelu" => Ok(Activation::QuickGelu),
+        "mish" => Ok(Activation::Mish),
+        other => {
+            let need = "relu, gelu, gelu_new, silu, tanh, quick_gelu or mish";
+            Err(format!("activation: need {need}, found `{other}`").into())
+        }
     }
 }
 
@@ -273,15 +326,22 @@ pub type States = Vec<State>;
 ///
 /// Every kernel is held to its bound by the tests, given its inputs. Through a whole model worst cases multiply layer by
 /// layer and say nothing, so this looks for wrong wiring, which shows as errors of the size of the values: 2^-23 times
-/// 1,000 roundings of the largest value, beside the expected values' own error.
+/// 1,000 roundings of the largest value, or of the largest of all gradients, beside the expected values' own error.
 pub fn compare(file: &File<'_>, states: &[(String, Vec<f32>)]) -> Result<States, Error> {
+    // What nearly cancels, as the gradient by a key's bias does, comes of sums of gradients as large as any.
+    let is_gradient = |name: &str| name.starts_with("d.");
+    let mut largest_gradient = 0f32;
+    for (name, _) in states.iter().filter(|state| is_gradient(&state.0)) {
+        largest_gradient = file.values(name)?.0.iter().fold(largest_gradient, |most, x| most.max(x.abs()));
+    }
     let compare = |(name, got): &(String, Vec<f32>)| -> Result<_, Error> {
         if name.starts_with(BUCKETS) {
             return compare_buckets(file, name, got);
         }
         let (want, shape) = file.values(name)?;
+        let least = if is_gradient(name) { largest_gradient } else { 1.0 };
         let finite = want.iter().filter(|x| x.is_finite());
-        let largest = finite.fold(1f32, |largest, x| largest.max(x.abs()));
+        let largest = finite.fold(least, |largest, x| largest.max(x.abs()));
         let limit = f64::from(f32::EPSILON) * 1000.0 * f64::from(largest) + file.expected_error(name);
         let expected = Bounded { bound: vec![limit; want.len()], ..Bounded::exact(&want) };
         Ok(State { name: name.clone(), shape, found: expected.compare(got.iter().copied(), 0.0) })

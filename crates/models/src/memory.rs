@@ -3,7 +3,7 @@
 //! The rows that a layer remembers are never copied: they stay in the tensor that the segment before left, and the products that
 //! make keys and values write those of the memory in front of those of the segment, into one tensor.
 
-use super::{Error, Machine, Pair, Sizes};
+use super::{Error, Layers, Machine, Pair, Sizes};
 use wgpu_attention::{
     Activation, Attention, AttentionShape, Combine, FeedForwardShape, Layout, MatmulShape, Pattern, Relative,
     RowStrides, Score, Strides, WeightOrder,
@@ -134,7 +134,7 @@ impl<T: Clone> Behind<T> {
         machine.linear(&dense, context, &self.o, Some(x), &y)?;
         let feed_forward = FeedForwardShape::new(rows, width, self.hidden, self.activation);
         let feed_forward = feed_forward.weights(WeightOrder::OutIn).bias(true).residual(true);
-        let layers = [&self.first, &self.second];
+        let layers = Layers::new(&self.first, &self.second);
         if self.norm_first {
             machine.norm(&sizes.norm(), &y, &self.last_norm, &z)?;
             machine.feed_forward(&feed_forward, &z, layers, &y, &out)?;

@@ -1,7 +1,7 @@
 //! The Reformer (Kitaev 2020) as Hugging Face's `ReformerModel`: LSH and local attention in reversible layers, feed-forward in chunks, axial
 //! positions.
 
-use super::{Error, File, Machine, Pair, Sizes, activation};
+use super::{Error, File, Layers, Machine, Pair, Sizes, Table, activation};
 use wgpu_attention::{
     Activation, And, Attention, AttentionShape, AxialShape, BlockLayout, Blocks, Causal, Combine,
     FeedForwardShape, Layout, LshOptions, MatmulShape, NormShape, Pattern, Projections, Score, WeightOrder,
@@ -238,9 +238,10 @@ pub fn reformer<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Erro
     let rows = sizes.rows();
     // Before anything is as wide as the configuration says: the file holds these, so they bound it.
     let [words, first, second] = config.tables(file)?;
+    let table = Table::new(machine.upload(&words));
     let mut x = [(); 2].map(|()| machine.tensor(rows * width));
     for stream in &x {
-        machine.embed(&sizes.embed(config.vocabulary), &ids, &words, stream)?;
+        machine.embed(&sizes.embed(config.vocabulary), &ids, &table, stream)?;
         machine.axial(&config.axial.combine(Combine::AddInto), sizes.batch, [&first, &second], stream)?;
     }
     machine.keep("hidden_0".into(), &x[0]);
@@ -336,7 +337,7 @@ impl<T: Clone> Layer<'_, T> {
         self.norm(machine, "feed_forward", x)?;
         let y = machine.tensor(self.config.sizes.rows() * width);
         let shape = self.config.feed_forward().residual(true);
-        machine.feed_forward(&shape, self.normed, [&first, &second], residual, &y)?;
+        machine.feed_forward(&shape, self.normed, Layers::new(&first, &second), residual, &y)?;
         Ok(y)
     }
 }

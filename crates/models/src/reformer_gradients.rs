@@ -2,7 +2,7 @@
 
 use super::device::{Forward, whole};
 use super::reformer::{Config, FEED_FORWARD, Kind, Names, WORDS, position_table};
-use super::{Error, File, Machine, Values};
+use super::{DeviceTensor, Error, File, Machine, Values};
 use std::rc::Rc;
 use wgpu_attention::{
     AddShape, AttentionBranch, AxialPlan, BranchPlan, Combine, EmbedShape, FeedForwardBranch, Gpu,
@@ -56,9 +56,9 @@ struct Pass {
 
 /// What the embedding looked up, and how.
 struct Tables {
-    ids: wgpu::Buffer,
+    ids: DeviceTensor,
     /// The position of each row.
-    places: wgpu::Buffer,
+    places: DeviceTensor,
     axial: AxialPlan,
     words_of: EmbedShape,
     places_of: EmbedShape,
@@ -146,7 +146,7 @@ impl Pass {
         record.push(self.stack.join_streams(whole(&both))?)?;
         let plan = record.gpu().kernels().norm(&config.last_norm())?;
         let forward = NormBuffers::new(whole(&both), whole(&pair.weight), whole(&last));
-        record.push(plan.bind(forward.bias(pair.bias.as_ref().map(whole)))?)?;
+        record.push(plan.bind(forward.bias(pair.bias.as_deref().map(whole)))?)?;
         record.keep("last".into(), &last);
         let gradients = NormGradBuffers::new(whole(&both), whole(&pair.weight), whole(&dout), whole(&dboth));
         let gradients = gradients.dweight(whole(&dweight)).dbias(whole(&dbias));
@@ -188,7 +188,7 @@ impl Pass {
         let lens = config.axial.lookups().map(|lookup| lookup.len_table());
         let by_axis = lens.map(|len| record.tensor(len));
         let of_axial = tables.axial.backward()?;
-        record.push(of_axial.bind(whole(&dpositions), by_axis.each_ref().map(whole))?)?;
+        record.push(of_axial.bind(whole(&dpositions), by_axis.each_ref().map(|table| whole(table)))?)?;
         for (axis, gradient) in by_axis.iter().enumerate() {
             record.keep(format!("d.{}", position_table(axis)), gradient);
         }

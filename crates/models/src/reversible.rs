@@ -1,7 +1,7 @@
 //! Cases of the op `reversible`: blocks of pre-norm feed-forward layers over two streams, x = [x1 | x2].
 
 use super::device::{Forward, whole};
-use super::{Error, File, Machine, Pair, Values};
+use super::{Error, File, Layers, Machine, Pair, Values};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use wgpu_attention::reference::layer::Bounded;
@@ -133,7 +133,13 @@ impl Side {
         let norm = self.pair(machine, "norm_weight", "norm_bias");
         machine.norm(&self.norm, x, &norm, &normed)?;
         let [first, second] = [("w1", "b1"), ("w2", "b2")].map(|(w, b)| self.pair(machine, w, b));
-        machine.feed_forward(&self.shape.residual(true), &normed, [&first, &second], residual, &out)?;
+        machine.feed_forward(
+            &self.shape.residual(true),
+            &normed,
+            Layers::new(&first, &second),
+            residual,
+            &out,
+        )?;
         Ok(out)
     }
 }

@@ -2,7 +2,7 @@
 //! scores that are not scaled; encoder and decoder.
 
 use super::memory::AnyPattern;
-use super::{Error, File, Machine, Pair, Sizes, activation};
+use super::{Error, File, Machine, Pair, Sizes, Table, activation};
 use wgpu_attention::{
     And, Attention, AttentionShape, Buckets, Causal, Combine, Full, Layout, MatmulShape, NormKind, NormShape,
     Score, WeightOrder,
@@ -67,7 +67,8 @@ impl Model<'_, '_> {
     fn embed<M: Machine>(&self, machine: &mut M, ids: &[u32], sizes: [usize; 2]) -> Result<M::Tensor, Error> {
         let sizes = self.sizes(sizes);
         let x = machine.tensor(sizes.rows() * self.width);
-        machine.embed(&sizes.embed(self.words.len() / self.width), ids, &self.words, &x)?;
+        let words = Table::new(machine.upload(&self.words));
+        machine.embed(&sizes.embed(self.words.len() / self.width), ids, &words, &x)?;
         Ok(x)
     }
 

@@ -1,7 +1,7 @@
 //! Transformer-XL (Dai 2019) as Hugging Face's `TransfoXLModel`: two segments behind a memory, which is rows of zeros at first.
 
 use super::memory::{Behind, Heads, Piece, last, project, rows, sinusoids};
-use super::{Error, File, Machine, Pair, Sizes};
+use super::{Error, File, Machine, Pair, Sizes, Table};
 use wgpu_attention::{Activation, Causal, WeightOrder, Window};
 
 /// What a layer remembers: rows of the tensors that segments before left.
@@ -110,7 +110,8 @@ impl<T: Clone> TransformerXl<T> {
         let sizes = Sizes { batch, len, width: self.width, heads: self.heads.heads, eps: self.eps };
         let keys = memory.first().map_or(0, |pieces| rows(pieces)) + len;
         let mut x = machine.tensor(sizes.rows() * self.width);
-        machine.embed(&sizes.embed(self.words.len() / self.width), ids, &self.words, &x)?;
+        let words = Table::new(machine.upload(&self.words));
+        machine.embed(&sizes.embed(self.words.len() / self.width), ids, &words, &x)?;
         machine.keep(format!("{name}_hidden_0"), &x);
 
         let clamped = |distance: i64| if self.clamp > 0 { distance.min(self.clamp) } else { distance };

@@ -2,7 +2,7 @@
 //! file has a `target_mapping`, a query stream beside the content stream.
 
 use super::memory::{AnyPattern, Behind, Heads, Piece, last, project, rows, sinusoids};
-use super::{Error, File, Machine, Pair, Sizes, activation};
+use super::{Error, File, Machine, Pair, Sizes, Table, activation};
 use wgpu_attention::{Attention, BiasStrides, Full, Mask, MatmulShape, Segments, WeightOrder};
 
 /// How the products' weights lie.
@@ -157,7 +157,8 @@ impl<T: Clone> Model<T> {
         let (width, sizes) = (self.width, self.sizes(batch, len));
         let keys = memory.first().map_or(0, |pieces| rows(pieces)) + len;
         let mut x = machine.tensor(sizes.rows() * width);
-        machine.embed(&sizes.embed(self.words.len() / width), segment.ids, &self.words, &x)?;
+        let words = Table::new(machine.upload(&self.words));
+        machine.embed(&sizes.embed(self.words.len() / width), segment.ids, &words, &x)?;
         machine.keep(format!("{name}_hidden_0"), &x);
         let mut queries = match targets {
             Some((mapping, shape)) => Some(self.targets(machine, batch, len, mapping, shape[1])?),

@@ -6,7 +6,7 @@ use crate::{Activation, ActivationShape, Result};
 /// An activation of every element.
 ///
 /// The error has two parts: what an error of x does, at most the Lipschitz constant of the function times that error
-/// (1 for ReLU and tanh, 1.13 for both forms of GELU, 1.1 for SiLU), and what the evaluation
+/// (1 for ReLU and tanh, 1.13 for both forms of GELU, 1.11 for the quick one, 1.1 for SiLU and Mish), and what the evaluation
 /// adds: the derivation for each function is beside the code.
 pub fn activation(activation: Activation, x: &Bounded) -> Bounded {
     let (out, bound) = x.out.iter().zip(&x.bound).map(|(&x, &error)| of(activation, x, error)).unzip();
@@ -57,7 +57,8 @@ pub(super) fn of(activation: Activation, x: f64, error: f64) -> (f64, f64) {
     let lipschitz = match activation {
         Activation::Relu | Activation::Tanh => 1.0,
         Activation::GeluErf | Activation::GeluTanh => 1.13,
-        Activation::Silu => 1.1,
+        Activation::Silu | Activation::Mish => 1.1,
+        Activation::QuickGelu => 1.11,
     };
     // The evaluation's error belongs to the x that the kernel had; it changes by less than 2^-12 of a change of x.
     let evaluation = evaluation_error(activation, x) + error * 2f64.powi(-12);
@@ -73,6 +74,9 @@ fn evaluation_error(activation: Activation, x: f64) -> f64 {
             Activation::GeluTanh => logistic_error(x, Activation::tanh_argument(x), 5),
             Activation::Silu => logistic_error(x, x, 0),
             Activation::Tanh => tanh_error(x.abs()),
+            // The constant is rounded, and its product.
+            Activation::QuickGelu => logistic_error(x, Activation::QUICK * x, 2),
+            Activation::Mish => mish_error(x),
         }
 }
 
@@ -90,6 +94,12 @@ fn logistic_error(x: f64, s: f64, roundings: usize) -> f64 {
     let of_z = (s.abs() * gamma(roundings)).exp_m1() + EXP;
     let (sigmoid, passed) = if s >= 0.0 { (1.0 / (1.0 + z), of_z * z) } else { (z / (1.0 + z), of_z) };
     1.01 * x.abs() * sigmoid * (passed + 2.5 * ULP + 3.0 * U)
+}
+
+/// x below top / bottom, no term of which is negative: z moves the top by at most its own relative error, the bottom by twice that; one
+/// rounding of the top, three of the bottom, the division, and three products at most, of which one has z again.
+fn mish_error(x: f64) -> f64 {
+    1.01 * Activation::Mish.value(x).abs() * (4.0 * EXP + 7.0 * U + 2.5 * ULP)
 }
 
 /// Coefficients of `gelu_erf` in the shader, from t^0 on.

@@ -34,10 +34,10 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, bytes: &[u8]) -> Result<Done> {
     Ok(Done::Compared { path: "scalar".into(), against: EXPECTED, judged: judged(bytes, run)?.into() })
 }
 
-/// The states that `run` leaves, by name.
-type Left = Result<Vec<(String, Vec<f32>)>, model::Error>;
+/// The states and gradients that `run` leaves, by name.
+type Left = Result<model::Values, model::Error>;
 
-/// All states as one result.
+/// All states and gradients as one result.
 fn judged(bytes: &[u8], run: impl FnOnce(&File<'_>) -> Left) -> Result<Judged> {
     let compared = || {
         let file = File::parse(bytes)?;

@@ -1,0 +1,32 @@
+//! Buffers that are used again once nobody holds them.
+
+use std::rc::Rc;
+
+/// A device's tensor: clones are the same one.
+pub type Tensor = Rc<wgpu::Buffer>;
+
+/// Storage buffers, each used again by the next tensor of its size once its last handle outside is dropped.
+///
+/// Calls that are recorded one behind the other do what they do in that order, so a buffer that later calls write may still be
+/// what earlier ones read.
+#[derive(Default)]
+pub(crate) struct Pool(Vec<Tensor>);
+
+impl Pool {
+    /// A buffer of so many bytes. What it holds is anything.
+    pub(crate) fn take(&mut self, device: &wgpu::Device, bytes: u64) -> Tensor {
+        let free = self.0.iter().find(|buffer| Rc::strong_count(buffer) == 1 && buffer.size() == bytes);
+        if let Some(buffer) = free {
+            return buffer.clone();
+        }
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let buffer = Rc::new(device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: bytes,
+            usage,
+            mapped_at_creation: false,
+        }));
+        self.0.push(buffer.clone());
+        buffer
+    }
+}
