@@ -277,8 +277,7 @@ impl<T: Clone> Layer<'_, T> {
         part: &str,
         sizes: [usize; 2],
     ) -> Result<Pair<T>, Error> {
-        let weight = self.file.tensor(&format!("{}.attention.{part}.weight", self.name), &sizes)?;
-        Ok(Pair { weight: machine.upload(&weight), bias: None })
+        machine.weight(self.file, &format!("{}.attention.{part}", self.name), &sizes)
     }
 
     fn norm<M: Machine<Tensor = T>>(&self, machine: &mut M, part: &str, x: &T) -> Result<(), Error> {
