@@ -11,6 +11,7 @@
 //! reversible layers (Kitaev 2020). Ctrl-C ends it as `--steps` does: with a checkpoint, the curve, and a sample.
 
 mod arguments;
+mod build;
 mod checkpoint;
 mod curve;
 mod gpt;

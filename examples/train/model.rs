@@ -1,12 +1,9 @@
 //! What a trainer needs of a model, whatever it is made of.
 
 use crate::Error;
-use crate::gpt;
-use crate::reformer;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
-use wgpu_attention::Gpu;
 
 /// What a model is built from.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,24 +58,6 @@ pub(crate) trait Model {
 impl Config {
     pub(crate) fn rows(&self) -> usize {
         self.batch * self.len
-    }
-
-    pub(crate) fn model(&self, gpu: &Gpu) -> Result<Box<dyn Model>, Error> {
-        if !self.width.is_multiple_of(self.heads) {
-            return Err(
-                format!("heads: need a divisor of the width {}, found {}", self.width, self.heads).into()
-            );
-        }
-        match self.kind.as_str() {
-            "gpt" => Ok(Box::new(gpt::Gpt::new(gpu, self, wgpu_attention::Causal)?)),
-            "sparse" => {
-                // About the root of the length, so that a row attends some two roots of it (Child 2019, section 4.2).
-                let stride = (self.len as f64).sqrt().round() as usize;
-                Ok(Box::new(gpt::Gpt::new(gpu, self, wgpu_attention::Strided::new(stride)?)?))
-            }
-            "reformer" => Ok(Box::new(reformer::Reformer::new(gpu, self)?)),
-            other => Err(format!("model: need gpt, sparse or reformer, found `{other}`").into()),
-        }
     }
 
     /// First values, which the seed decides: uniform, of this standard deviation.

@@ -1,6 +1,7 @@
 //! Steps: forward pass, loss, backward pass, clipping and AdamW, in one submission each.
 
 use crate::Error;
+use crate::build;
 use crate::model::{Config, Model, Piece};
 use crate::text::{Batch, Text};
 use wgpu_attention::{
@@ -38,7 +39,7 @@ fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
 impl Trainer {
     /// A model that has learnt nothing yet.
     pub(crate) fn new(gpu: &Gpu, config: Config) -> Result<Self, Error> {
-        let model = config.model(gpu)?;
+        let model = build::model(gpu, &config)?;
         let len: usize = model.slots().iter().map(|slot| slot.len).sum();
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let buffer = |elements: usize, usage| {
