@@ -21,6 +21,7 @@
 //! (`shaders/backward.wgsl`).
 //! [`LinearOptions`] is attention without a softmax over keys, in time linear in the length (`shaders/linear/`).
 //! [`LinformerOptions`] projects keys and values along the sequence, and attends what is left.
+//! [`RecurrentShape`] is what attention is measured against: LSTM, GRU and simple recurrent networks, step by step.
 //! [`LshOptions`] (Reformer) runs the same kernel over places that the device hashes and sorts itself, and so do its gradients
 //! ([`LshPlan::backward`]).
 //! [`Reversible`] layers (RevNet, Reformer) have gradients without stored activations.
@@ -112,6 +113,7 @@ mod names;
 mod path;
 pub mod pattern;
 mod position;
+mod recurrent;
 pub mod reference;
 mod schedule;
 mod score;
@@ -140,10 +142,10 @@ pub use gpu::{
     MatmulBackwardPlan, MatmulBuffers, MatmulGradBuffers, MatmulGradients, MatmulPlan, MatmulSlices,
     NormBackwardPlan, NormBuffers, NormGradBuffers, NormGradOutput, NormPlan, OptimizerBuffers,
     OptimizerOutput, OptimizerPlan, OptimizerSlices, Options, Outputs, Parameter, ParameterLayout,
-    PathChoice, Reversible, ReversibleBuffers, RotaryBuffers, RotaryPlan, RowSummary, Scratch,
-    SoftmaxBackwardPlan, SoftmaxPlan, SortBuffers, SortOutput, SortPlan, SortShape, Stage, TensorExplanation,
-    WeightsBuffers, WeightsOptions, WeightsPlan, cooperative_features, recommended_features,
-    recommended_limits,
+    PathChoice, RecurrentBuffers, RecurrentOutput, RecurrentPlan, RecurrentScratch, RecurrentWeightBuffers,
+    Reversible, ReversibleBuffers, RotaryBuffers, RotaryPlan, RowSummary, Scratch, SoftmaxBackwardPlan,
+    SoftmaxPlan, SortBuffers, SortOutput, SortPlan, SortShape, Stage, TensorExplanation, WeightsBuffers,
+    WeightsOptions, WeightsPlan, cooperative_features, recommended_features, recommended_limits,
 };
 /// The `half` that [`Element`] is implemented for, so that versions agree: `half::f16` and `half::bf16`.
 pub use half;
@@ -162,6 +164,7 @@ pub use pattern::{
     Random, Site, Span, Strided, StridedPart, Varies, Window,
 };
 pub use position::Position;
+pub use recurrent::{RecurrentCell, RecurrentInputs, RecurrentShape, RecurrentWeights};
 pub use schedule::Schedule;
 pub use score::{
     Alibi, Bias, Buckets, Custom, CustomPair, Dropout, Relative, Score, Segments, Sinks, Slopes, Softcap,

@@ -7,6 +7,7 @@
 //! | `linear/` | linear attention: features, sums over chunks, their scan |
 //! | `linformer/` | Linformer: keys and values projected along the sequence, then attention |
 //! | `lsh/` | LSH attention: hash, sort, the blocked kernel over sorted places |
+//! | `recurrent/` | recurrent networks: input products, then a dispatch per step |
 //! | `sort.rs` | a stable sort by key: [`SortPlan`] |
 //! | `layer/` | the kernels around attention: matrix product, feed-forward, norms, ... |
 //! | `reversible/` | reversible residual layers: [`Reversible`], and what F and G are |
@@ -32,6 +33,7 @@ mod memory;
 mod options;
 mod params;
 mod pipeline;
+mod recurrent;
 mod reversible;
 mod scope;
 mod sort;
@@ -64,6 +66,9 @@ pub use lsh::{
     LshOutput, LshPlan,
 };
 pub use options::Options;
+pub use recurrent::{
+    RecurrentBuffers, RecurrentOutput, RecurrentPlan, RecurrentScratch, RecurrentWeightBuffers,
+};
 pub use reversible::{
     AttentionBranch, Branch, BranchPlan, BranchPort, BranchTensors, CallBranch, FeedForwardBranch,
     LayerBranch, Parameter, ParameterLayout, Reversible, ReversibleBuffers,

@@ -10,6 +10,7 @@ const SUPPORTED: [&str; 12] = [
     "lsh_attention",
     "linear_attention",
     "linformer",
+    "recurrent",
     "layer_norm",
     "rms_norm",
     "rotary",
