@@ -133,14 +133,14 @@ pub use gpu::{
     DistillationPlan, EmbedBackwardPlan, EmbedPlan, Explanation, FeedForwardBackwardPlan, FeedForwardBuffers,
     FeedForwardGradBuffers, FeedForwardGradients, FeedForwardPlan, FeedForwardSlices, Gpu, Gradients,
     Kernels, LinearBackwardPlan, LinearBuffers, LinearGradBuffers, LinearGradients, LinearPlan,
-    LinformerBuffers, LinformerPlan, LinformerScratch, LshBackwardExplanation, LshBackwardPlan, LshBuffers,
-    LshExplanation, LshGradBuffers, LshGradients, LshOutput, LshPlan, MatmulBackwardPlan, MatmulBuffers,
-    MatmulGradBuffers, MatmulGradients, MatmulPlan, MatmulSlices, NormBackwardPlan, NormBuffers,
-    NormGradBuffers, NormGradOutput, NormPlan, OptimizerBuffers, OptimizerOutput, OptimizerPlan,
-    OptimizerSlices, Options, Outputs, PathChoice, RotaryBuffers, RotaryPlan, RowSummary, Scratch,
-    SoftmaxBackwardPlan, SoftmaxPlan, SortBuffers, SortOutput, SortPlan, SortShape, Stage, TensorExplanation,
-    WeightsBuffers, WeightsOptions, WeightsPlan, cooperative_features, recommended_features,
-    recommended_limits,
+    LinformerBackwardPlan, LinformerBuffers, LinformerGradBuffers, LinformerGradients, LinformerPlan,
+    LinformerScratch, LshBackwardExplanation, LshBackwardPlan, LshBuffers, LshExplanation, LshGradBuffers,
+    LshGradients, LshOutput, LshPlan, MatmulBackwardPlan, MatmulBuffers, MatmulGradBuffers, MatmulGradients,
+    MatmulPlan, MatmulSlices, NormBackwardPlan, NormBuffers, NormGradBuffers, NormGradOutput, NormPlan,
+    OptimizerBuffers, OptimizerOutput, OptimizerPlan, OptimizerSlices, Options, Outputs, PathChoice,
+    RotaryBuffers, RotaryPlan, RowSummary, Scratch, SoftmaxBackwardPlan, SoftmaxPlan, SortBuffers,
+    SortOutput, SortPlan, SortShape, Stage, TensorExplanation, WeightsBuffers, WeightsOptions, WeightsPlan,
+    cooperative_features, recommended_features, recommended_limits,
 };
 /// The `half` that [`Element`] is implemented for, so that versions agree: `half::f16` and `half::bf16`.
 pub use half;

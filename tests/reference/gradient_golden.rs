@@ -142,7 +142,7 @@ fn check(path: &Path) -> bool {
     let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
     let text = &metadata.metadata().as_ref().expect("a case")["case"];
     let case: Value = serde_json::from_str(text).unwrap();
-    // Judged by `tests/lsh/golden.rs`, `tests/linear/`, `tests/layer/golden.rs`; through a whole model, and of Linformer, not yet.
+    // Judged by `tests/lsh/golden.rs`, `tests/linear/`, `tests/layer/golden.rs`; through a whole model, not yet.
     let elsewhere = ["lsh_attention", "linear_attention", "linformer", "model"];
     let of_layers = ["layer_norm", "rms_norm", "rotary", "axial_positions", "activation", "feed_forward"];
     if elsewhere.iter().chain(&of_layers).any(|op| case["op"] == *op) {
