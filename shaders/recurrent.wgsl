@@ -63,22 +63,19 @@ fn out_of(item: u32, position: u32) -> u32 {
     return params.kernel.out_at + item * params.kernel.out_batch + position * params.kernel.out_step;
 }
 
-// Sums of 4 units, a gate per column, and the products of their rows of W_hh with 4 elements of h from k on.
-fn with_products(sums: mat4x4<f32>, h: vec4<f32>, unit: u32, k: u32) -> mat4x4<f32> {
-    // What is past the last unit is never written, so it may be that unit again.
-    let rows = min(vec4(unit) + vec4(0u, 1u, 2u, 3u), vec4(params.kernel.hidden - 1u));
-    var s = sums;
-    s[0] = of_gate(s[0], 0u, rows, h, k);
-    if (GATES > 1u) { s[1] = of_gate(s[1], 1u, rows, h, k); }
-    if (GATES > 2u) { s[2] = of_gate(s[2], 2u, rows, h, k); }
-    if (GATES > 3u) { s[3] = of_gate(s[3], 3u, rows, h, k); }
-    return s;
+// Where 4 units begin in a gate's part of W_hh. What is past the last unit is never written, so it may be that unit again.
+fn rows_of(unit: u32) -> vec4<u32> {
+    return min(vec4(unit) + vec4(0u, 1u, 2u, 3u), vec4(params.kernel.hidden - 1u)) * params.kernel.hidden;
 }
 
-fn of_gate(sum: vec4<f32>, gate: u32, rows: vec4<u32>, h: vec4<f32>, k: u32) -> vec4<f32> {
-    let at = (rows + vec4(gate * params.kernel.hidden)) * params.kernel.hidden + vec4(k);
+// 4 elements from k on of these rows, an element of each per column; 0 past the last.
+fn weights_of(gate: u32, rows: vec4<u32>, k: u32) -> mat4x4<f32> {
+    let at = rows + vec4(gate * params.kernel.hidden * params.kernel.hidden + k);
     let count = params.kernel.hidden - k;
-    let w = transpose(mat4x4(load_w(at.x, count), load_w(at.y, count), load_w(at.z, count), load_w(at.w, count)));
+    return transpose(mat4x4(load_w(at.x, count), load_w(at.y, count), load_w(at.z, count), load_w(at.w, count)));
+}
+
+fn with_product(sum: vec4<f32>, w: mat4x4<f32>, h: vec4<f32>) -> vec4<f32> {
     return fma(w[3], vec4(h.w), fma(w[2], vec4(h.z), fma(w[1], vec4(h.y), fma(w[0], vec4(h.x), sum))));
 }
 

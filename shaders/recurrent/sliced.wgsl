@@ -13,9 +13,14 @@ fn multiply(at: Place, lane: u32) {
     let item = at.first_item + lane % ITEMS;
     let known = min(item, params.kernel.batch - 1u);
     let inner = select(0u, params.kernel.hidden, has_before(at));
-    var sums = mat4x4<f32>();
+    let rows = rows_of(at.first_unit);
+    var sums = mat4x4<f32>(); // a gate per column
     for (var k = 4u * slice; k < inner; k += 4u * SLICES) {
-        sums = with_products(sums, h_before(at, known, k), at.first_unit, k);
+        let h = h_before(at, known, k);
+        sums[0] = with_product(sums[0], weights_of(0u, rows, k), h);
+        if (GATES > 1u) { sums[1] = with_product(sums[1], weights_of(1u, rows, k), h); }
+        if (GATES > 2u) { sums[2] = with_product(sums[2], weights_of(2u, rows, k), h); }
+        if (GATES > 3u) { sums[3] = with_product(sums[3], weights_of(3u, rows, k), h); }
     }
     partial[lane] = sums;
     for (var step = SLICES / 2u; step > 0u; step /= 2u) {

@@ -23,10 +23,10 @@ pub struct RecurrentVariant {
 /// The sizes of a workgroup of `recurrent.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RecurrentTile {
-    /// `recurrent/direct.wgsl`: a lane per item, this many groups of 4 units.
+    /// `recurrent/direct.wgsl`: a lane has one item or two, and as many groups of 4 units.
     Direct {
-        /// Items.
-        items: usize,
+        /// Whether a lane has two items.
+        paired: bool,
         /// Groups of 4 units.
         groups: usize,
     },
@@ -40,19 +40,25 @@ pub enum RecurrentTile {
 }
 
 impl RecurrentTile {
+    /// Lanes that a CPU runs in step.
+    const VECTOR: usize = 8;
     /// Lanes of a sliced tile at most: sums of that many are half of WebGPU's workgroup memory.
     const LANES: usize = 128;
     /// Groups of 4 elements of h that a lane of a direct tile reads at once.
-    const CHUNK: usize = 16;
+    const CHUNK: usize = 32;
 
     /// The tile for a shape.
     pub fn choose(shape: &RecurrentShape, kind: TileKind) -> Self {
         let items = shape.batch.max(1).next_power_of_two();
         match kind {
-            // A CPU's vector of lanes; a few tiles for each of its cores.
-            TileKind::Direct => {
-                Self::Direct { items: items.min(8), groups: if shape.hidden < 128 { 1 } else { 4 } }
+            // Few items share one of a CPU's vectors of lanes with the inner dimension.
+            TileKind::Direct if shape.batch < Self::VECTOR => {
+                Self::Sliced { items, slices: Self::VECTOR / items }
             }
+            TileKind::Direct => Self::Direct {
+                paired: shape.batch > Self::VECTOR,
+                groups: if shape.hidden < 128 { 1 } else { 4 },
+            },
             TileKind::Staged | TileKind::Cooperative(_) => {
                 let items = items.min(16);
                 let groups = shape.hidden.div_ceil(4).next_power_of_two();
@@ -64,7 +70,8 @@ impl RecurrentTile {
     /// Items of the batch that a workgroup computes.
     pub fn items(&self) -> usize {
         match *self {
-            Self::Direct { items, .. } | Self::Sliced { items, .. } => items,
+            Self::Direct { paired, .. } => Self::VECTOR * if paired { 2 } else { 1 },
+            Self::Sliced { items, .. } => items,
         }
     }
 
@@ -88,14 +95,18 @@ impl RecurrentVariant {
     pub fn shader(&self) -> Shader {
         let f32 = ElementType::F32;
         let (product, constants) = match self.tile {
-            RecurrentTile::Direct { items, groups } => (
+            RecurrentTile::Direct { groups, .. } => (
                 include_str!("../../shaders/recurrent/direct.wgsl"),
-                vec![("LANES", items), ("GROUPS", groups), ("CHUNK", RecurrentTile::CHUNK)],
+                vec![("LANES", RecurrentTile::VECTOR), ("GROUPS", groups), ("CHUNK", RecurrentTile::CHUNK)],
             ),
             RecurrentTile::Sliced { items, slices } => (
                 include_str!("../../shaders/recurrent/sliced.wgsl"),
                 vec![("LANES", items * slices), ("ITEMS", items), ("SLICES", slices)],
             ),
+        };
+        let paired = match self.tile {
+            RecurrentTile::Direct { paired, .. } => vec![("PAIRED", paired)],
+            RecurrentTile::Sliced { .. } => vec![],
         };
         let reads = |given, name, element| tensor::reads_if(given, name, element, self.aligned);
         let mut texts = vec![
@@ -129,7 +140,10 @@ impl RecurrentVariant {
             include_str!("../../shaders/lib/nan.wgsl"),
         ]);
         let header = Header::default().u32s(&constants).u32s(&self.activation());
-        let header = header.bools(&[("HAS_INITIAL", self.initial)]).params(&[("kernel", "KernelParams")]);
+        let header = header
+            .bools(&[("HAS_INITIAL", self.initial)])
+            .bools(&paired)
+            .params(&[("kernel", "KernelParams")]);
         let shader = header.shader(self.label(), "recurrent", &files);
         Shader { for_cpus: matches!(self.tile, RecurrentTile::Direct { .. }), ..shader }
     }
@@ -145,7 +159,7 @@ impl RecurrentVariant {
 
     fn label(&self) -> String {
         let tile = match self.tile {
-            RecurrentTile::Direct { items, groups } => format!("direct {items}x{}", 4 * groups),
+            RecurrentTile::Direct { groups, .. } => format!("direct {}x{}", self.tile.items(), 4 * groups),
             RecurrentTile::Sliced { items, slices } => format!("sliced {items}/{slices}"),
         };
         let bias = if self.bias { " bias" } else { "" };
@@ -159,7 +173,8 @@ impl RecurrentVariant {
         use ElementType::{Bf16, F16, F32};
         use RecurrentCell::{Gru, Lstm, RnnRelu, RnnTanh};
         use RecurrentTile::{Direct, Sliced};
-        let large = Direct { items: 8, groups: 4 };
+        let large = Direct { paired: true, groups: 4 };
+        let small = Direct { paired: false, groups: 1 };
         [
             (RnnTanh, Sliced { items: 16, slices: 8 }, F32, true, true, true),
             (RnnRelu, Sliced { items: 1, slices: 128 }, F16, false, false, false),
@@ -168,10 +183,10 @@ impl RecurrentVariant {
             (Lstm, Sliced { items: 4, slices: 4 }, Bf16, false, true, false),
             (Gru, Sliced { items: 16, slices: 8 }, F16, true, false, true),
             (Gru, Sliced { items: 2, slices: 1 }, F32, false, true, false),
-            (RnnTanh, Direct { items: 4, groups: 1 }, F32, false, false, false),
+            (RnnTanh, small, F32, false, false, false),
             (RnnRelu, large, Bf16, true, true, true),
             (Lstm, large, F32, true, false, true),
-            (Lstm, Direct { items: 1, groups: 1 }, F16, true, true, false),
+            (Lstm, small, F16, true, true, false),
             (Gru, large, F32, true, true, true),
         ]
         .map(|(cell, tile, weight, bias, initial, aligned)| Self {

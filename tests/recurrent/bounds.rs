@@ -8,7 +8,7 @@ use wgpu_attention::{Element, Gpu, RecurrentCell, RecurrentShape};
 pub(super) fn selection(gpu: &Gpu) -> Checked {
     for cell in RecurrentCell::ALL {
         let full = shape(cell).initial(true).layers(2).bidirectional(true);
-        let bare = RecurrentShape::new(cell, 9, 6, 4, 20).bias(false);
+        let bare = RecurrentShape::new(cell, 17, 6, 4, 20).bias(false);
         Call::<f32>::new(full, 1.0, 5).check_on(gpu)?;
         Call::<f32>::new(bare, 2.0, 6).steps_on(gpu)?;
         Call::<f32>::new(bare.initial(true).bidirectional(true).steps_first(true).bias(true), 2.0, 7)
@@ -55,7 +55,7 @@ fn weights_of_any_size() {
     for gpu in both() {
         for cell in RecurrentCell::ALL {
             for size in [0.0, 1e-6, 1.0, 10.0, 100.0] {
-                let call = Call::<f32>::new(RecurrentShape::new(cell, 4, 12, 8, 24).initial(true), size, 8);
+                let call = Call::<f32>::new(RecurrentShape::new(cell, 8, 12, 8, 24).initial(true), size, 8);
                 worst[0] = worst[0].max(call.steps_on(&gpu).unwrap());
                 if size <= 1.0 || cell != RecurrentCell::RnnRelu {
                     worst[1] = worst[1].max(call.check_on(&gpu).unwrap());
@@ -70,7 +70,7 @@ fn weights_of_any_size() {
 fn long_sequences_step_by_step() {
     let mut worst = 0f64;
     for cell in RecurrentCell::ALL {
-        let shape = RecurrentShape::new(cell, 2, 1000, 6, 12).bidirectional(true);
+        let shape = RecurrentShape::new(cell, 9, 1000, 6, 12).bidirectional(true);
         let [staged, direct] = both();
         worst = worst.max(Call::<f32>::new(shape, 1.0, 9).steps_on(&staged).unwrap());
         worst = worst.max(Call::<f32>::new(shape.block(Some(96)), 1.0, 9).steps_on(&direct).unwrap());
@@ -84,7 +84,7 @@ fn weights_in_sixteen_bits() {
         for gpu in both() {
             for cell in RecurrentCell::ALL {
                 for hidden in [10, 20] {
-                    let shape = RecurrentShape::new(cell, 3, 5, 8, hidden).layers(2).initial(true);
+                    let shape = RecurrentShape::new(cell, 8, 5, 8, hidden).layers(2).initial(true);
                     Call::<W>::new(shape, 1.0, 2).check_on(&gpu).unwrap();
                 }
             }

@@ -69,7 +69,8 @@ fn counted(call: &Call) -> [Vec<f32>; 2] {
 
 /// Every layout and option, and sizes of several tiles each way.
 pub(super) fn counts(gpu: &Gpu) -> Checked {
-    let small = RecurrentShape::new(RecurrentCell::RnnRelu, 3, 6, 5, 9);
+    let small = RecurrentShape::new(RecurrentCell::RnnRelu, 11, 6, 5, 9);
+    let few = RecurrentShape::new(RecurrentCell::RnnRelu, 3, 4, 5, 21);
     let wide = RecurrentShape::new(RecurrentCell::RnnRelu, 19, 4, 8, 148);
     for (n, shape) in [
         small,
@@ -77,6 +78,7 @@ pub(super) fn counts(gpu: &Gpu) -> Checked {
         small.layers(3).bidirectional(true).initial(true),
         small.block(Some(4)).bidirectional(true),
         small.block(Some(4)).steps_first(true).layers(2),
+        few.initial(true),
         wide.initial(true),
         wide.bidirectional(true).steps_first(true).block(Some(3)),
     ]
@@ -115,7 +117,7 @@ fn is_kept(got: f32, want: f32, steps: usize) -> bool {
 /// Gates that are open or shut carry what they have.
 pub(super) fn carried(gpu: &Gpu) -> Checked {
     // An LSTM that keeps c, and one that takes g = tanh(bias) instead, once.
-    let shape = RecurrentShape::new(RecurrentCell::Lstm, 3, 50, 4, 21).initial(true).bidirectional(true);
+    let shape = RecurrentShape::new(RecurrentCell::Lstm, 9, 50, 4, 21).initial(true).bidirectional(true);
     let mut call = Call::<f32>::new(shape, 0.1, 4);
     gates(&mut call, &[-60.0, 60.0, 1.0, 60.0]);
     let got = call.run_on(gpu)?;
@@ -131,7 +133,7 @@ pub(super) fn carried(gpu: &Gpu) -> Checked {
         }
     }
     // A GRU that keeps h.
-    let shape = RecurrentShape::new(RecurrentCell::Gru, 3, 50, 4, 21).initial(true).bidirectional(true);
+    let shape = RecurrentShape::new(RecurrentCell::Gru, 9, 50, 4, 21).initial(true).bidirectional(true);
     let mut call = Call::<f32>::new(shape, 0.1, 4);
     gates(&mut call, &[0.0, 60.0, 1.0]);
     let got = call.run_on(gpu)?;

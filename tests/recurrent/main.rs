@@ -145,7 +145,7 @@ fn both() -> [Gpu; 2] {
     [TileKind::Staged, TileKind::Direct].map(|kind| gpu_with(Options::default().tile_kind(kind)))
 }
 
-/// Sizes that are no multiples of anything.
+/// Sizes that are no multiples of anything; more items than a lane of a direct tile has.
 fn shape(cell: RecurrentCell) -> RecurrentShape {
-    RecurrentShape::new(cell, 3, 5, 7, 10)
+    RecurrentShape::new(cell, 9, 5, 7, 10)
 }

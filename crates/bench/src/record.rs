@@ -239,6 +239,7 @@ pub enum Kernel {
     Lsh,
     Matmul,
     FeedForward,
+    Recurrent,
     LayerNorm,
     RmsNorm,
     Softmax,
@@ -282,6 +283,13 @@ pub enum Shape {
         model_dim: usize,
         hidden_dim: usize,
         gated: bool,
+    },
+    /// One layer in one direction.
+    Recurrent {
+        batch: usize,
+        steps: usize,
+        input: usize,
+        hidden: usize,
     },
     /// Norms, softmax, rotary, embed, add.
     Rows {
@@ -458,6 +466,7 @@ impl Kernel {
             Self::Lsh => "lsh",
             Self::Matmul => "matmul",
             Self::FeedForward => "feed_forward",
+            Self::Recurrent => "recurrent",
             Self::LayerNorm => "layer_norm",
             Self::RmsNorm => "rms_norm",
             Self::Softmax => "softmax",
