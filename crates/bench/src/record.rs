@@ -489,6 +489,7 @@ impl Shape {
     pub fn length(&self) -> usize {
         match *self {
             Self::Attention { kv_len, .. } => kv_len,
+            Self::Recurrent { steps, .. } => steps,
             Self::Matmul { rows, .. } | Self::FeedForward { rows, .. } | Self::Rows { rows, .. } => rows,
         }
     }

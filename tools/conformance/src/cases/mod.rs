@@ -5,6 +5,7 @@ mod gradients;
 mod layer;
 mod layer_gradients;
 mod lsh;
+mod recurrent;
 mod sort;
 mod training;
 
@@ -66,6 +67,7 @@ pub(crate) fn of(set: Set, only: &str) -> Result<Vec<Case>> {
     cases.extend(layer::cases());
     cases.extend(training::cases());
     cases.extend(layer_gradients::cases());
+    cases.extend(recurrent::cases());
     cases.retain(|case| case.set <= set && case.to_string().contains(only));
     ensure!(!cases.is_empty(), "no case contains `{only}`");
     Ok(cases)
