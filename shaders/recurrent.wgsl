@@ -75,8 +75,8 @@ fn weights_of(gate: u32, rows: vec4<u32>, k: u32) -> mat4x4<f32> {
     return transpose(mat4x4(load_w(at.x, count), load_w(at.y, count), load_w(at.z, count), load_w(at.w, count)));
 }
 
-fn with_product(sum: vec4<f32>, w: mat4x4<f32>, h: vec4<f32>) -> vec4<f32> {
-    return fma(w[3], vec4(h.w), fma(w[2], vec4(h.z), fma(w[1], vec4(h.y), fma(w[0], vec4(h.x), sum))));
+fn with_product(sum: vec4<f32>, columns: mat4x4<f32>, h: vec4<f32>) -> vec4<f32> {
+    return fma(columns[3], vec4(h.w), fma(columns[2], vec4(h.z), fma(columns[1], vec4(h.y), fma(columns[0], vec4(h.x), sum))));
 }
 
 // The end of the step for 4 units of an item, from the sums W_hh h.

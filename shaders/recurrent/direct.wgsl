@@ -42,9 +42,9 @@ fn add_gate(gate: u32, g: u32, rows: vec4<u32>, first: u32, chunk: u32) {
     var a = own_sums[g][gate];
     var b = own_sums[GROUPS + g][gate];
     for (var c = 0u; c < chunk; c++) {
-        let w = weights_of(gate, rows, first + 4u * c);
-        a = with_product(a, w, own_h[c]);
-        if (PAIRED) { b = with_product(b, w, own_h[CHUNK + c]); }
+        let columns = weights_of(gate, rows, first + 4u * c);
+        a = with_product(a, columns, own_h[c]);
+        if (PAIRED) { b = with_product(b, columns, own_h[CHUNK + c]); }
     }
     own_sums[g][gate] = a;
     if (PAIRED) { own_sums[GROUPS + g][gate] = b; }

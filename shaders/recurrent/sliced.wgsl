@@ -5,8 +5,8 @@
 
 const UNITS = 4u;
 
-// By slice, then item.
-var<workgroup> partial: array<mat4x4<f32>, LANES>;
+// By gate, slice, item.
+var<workgroup> partial: array<vec4<f32>, GATES * LANES>;
 
 fn multiply(at: Place, lane: u32) {
     let slice = lane / ITEMS;
@@ -22,10 +22,28 @@ fn multiply(at: Place, lane: u32) {
         if (GATES > 2u) { sums[2] = with_product(sums[2], weights_of(2u, rows, k), h); }
         if (GATES > 3u) { sums[3] = with_product(sums[3], weights_of(3u, rows, k), h); }
     }
-    partial[lane] = sums;
+    put_sum(0u, lane, sums[0]);
+    put_sum(1u, lane, sums[1]);
+    put_sum(2u, lane, sums[2]);
+    put_sum(3u, lane, sums[3]);
     for (var step = SLICES / 2u; step > 0u; step /= 2u) {
         workgroupBarrier();
-        if (slice < step) { partial[lane] = partial[lane] + partial[lane + step * ITEMS]; }
+        if (slice < step) {
+            for (var gate = 0u; gate < GATES; gate++) {
+                put_sum(gate, lane, sum_of(gate, lane) + sum_of(gate, lane + step * ITEMS));
+            }
+        }
     }
-    if (slice == 0u) { end(at, item, at.first_unit, partial[lane]); }
+    if (slice == 0u) {
+        end(at, item, at.first_unit, mat4x4(sum_of(0u, lane), sum_of(1u, lane), sum_of(2u, lane), sum_of(3u, lane)));
+    }
+}
+
+fn put_sum(gate: u32, lane: u32, sum: vec4<f32>) {
+    if (gate < GATES) { partial[gate * LANES + lane] = sum; }
+}
+
+fn sum_of(gate: u32, lane: u32) -> vec4<f32> {
+    if (gate >= GATES) { return vec4(0.0); }
+    return partial[gate * LANES + lane];
 }

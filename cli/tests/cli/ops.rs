@@ -185,7 +185,7 @@ fn malformed_cases() {
             "recurrent_weight",
             RNN,
             |f| f.set_floats("weight_hh_l0", &[7, 6], &[0.0; 42]),
-            "tensor `h0`: need [layers D, B, H] = [1, 3, 6]",
+            "tensor `out`: need [B, T, D H], or [T, B, D H] = [3, 9, 6], got [3, 9, 7]",
         ),
         (
             "recurrent_c0",

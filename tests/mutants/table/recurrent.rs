@@ -18,7 +18,7 @@ wgpu_attention_testing::mutants! {
     "items have the first one's input products" ["counts"] "item * params.kernel.inputs_batch" => "0u";
     "the last state is the first" ["counts"] "if (at.t + 1u == params.kernel.steps)" => "if (at.t == 0u)";
     "own biases are forgotten" ["counts"] "inputs, sums + biases)" => "inputs, sums)";
-    "the last of 4 elements of h is the one before" ["counts"] "fma(w[3], vec4(h.w)" => "fma(w[3], vec4(h.z)";
+    "the last of 4 elements of h is the one before" ["counts"] "fma(columns[3], vec4(h.w)" => "fma(columns[3], vec4(h.z)";
     "the last of 4 units is the one before" ["counts"] "load_w(at.z, count), load_w(at.w, count)" => "load_w(at.z, count), load_w(at.z, count)";
     "the second gate has the first one's rows" ["bounds"] "weights_of(1u, rows, k)" => "weights_of(0u, rows, k)";
     "the third gate has the second one's rows" ["bounds"] "weights_of(2u, rows, k)" => "weights_of(1u, rows, k)";
@@ -30,12 +30,13 @@ wgpu_attention_testing::mutants! {
     "groups of units are the first" ["counts"] "rows_of(at.first_unit + 4u * g)" => "rows_of(at.first_unit)";
     "a lane's item is its neighbour" ["counts"] "vec2(lane, lane + LANES), vec2(last)" => "vec2(lane ^ 1u, lane + LANES), vec2(last)";
     "a lane's second item is its first" ["counts"] "vec2(lane, lane + LANES), vec2(last)" => "vec2(lane, lane), vec2(last)";
-    "both items of a lane have the first one's products" ["counts"] "b = with_product(b, w, own_h[CHUNK + c]);" => "b = with_product(b, w, own_h[c]);";
+    "both items of a lane have the first one's products" ["counts"] "b = with_product(b, columns, own_h[CHUNK + c]);" => "b = with_product(b, columns, own_h[c]);";
     "gates have the first one's rows" ["bounds"] "gate * params.kernel.hidden * params.kernel.hidden + k" => "k";
     "the third gate is the second again" ["bounds"] "if (GATES > 2u) { add_gate(2u, g" => "if (GATES > 2u) { add_gate(1u, g";
     "every slice is all" ["counts"] "for (var k = 4u * slice; k < inner;" => "for (var k = 0u; k < inner;";
     "half of the slices are lost" ["counts"] "for (var step = SLICES / 2u; step" => "for (var step = SLICES / 4u; step";
-    "slices meet other items" ["counts"] "partial[lane + step * ITEMS]" => "partial[lane + step]";
+    "slices meet other items" ["counts"] "sum_of(gate, lane + step * ITEMS)" => "sum_of(gate, lane + step)";
+    "gates share their sums" ["bounds"] "{ partial[gate * LANES + lane] = sum; }" => "{ partial[lane] = sum; }";
     "a simple cell has no past" ["counts"] "activated(inputs[0] + own[0])" => "activated(inputs[0])";
     "the forget gate is the input gate" ["bounds"] "let kept = sigmoid(inputs[1] + own[1])" => "let kept = sigmoid(inputs[0] + own[0])";
     "the input gate is the forget gate" ["bounds"] "kept + sigmoid(inputs[0] + own[0])" => "kept + sigmoid(inputs[1] + own[1])";

@@ -81,7 +81,7 @@ fn rows(kernel: RowKernel) -> Shader {
 /// 2 items by 4 slices.
 fn recurrent() -> Shader {
     RecurrentVariant {
-        cell: RecurrentCell::RnnRelu,
+        cell: RecurrentCell::RnnTanh,
         tile: RecurrentTile::Sliced { items: 2, slices: 4 },
         weight: ElementType::F32,
         bias: true,

@@ -120,7 +120,7 @@ function recurrent() {
   const h = 20;
   const [inputs, w, bias, h0] = [numbers(2 * h, 1), numbers(h * h, 2), numbers(h, 3), numbers(2 * h, 4)];
   const of = (item, unit) => inputs[item * h + unit] + bias[unit] + dot(h, (k) => w[unit * h + k] * h0[item * h + k]);
-  const out = Float32Array.from(range(2 * h), (n) => Math.max(of(Math.floor(n / h), n % h), 0));
+  const out = Float32Array.from(range(2 * h), (n) => Math.tanh(of(Math.floor(n / h), n % h)));
   return {
     groups: [5, 1, 1],
     params: {
