@@ -86,8 +86,8 @@ fn end(at: Place, item: u32, unit: u32, sums: mat4x4<f32>) {
     let row = item * params.kernel.inputs_batch + (at.now - params.kernel.inputs_first) * params.kernel.inputs_step;
     let first = row * GATES * params.kernel.hidden;
     let inputs = mat4x4(input_of(0u, first, unit), input_of(1u, first, unit), input_of(2u, first, unit), input_of(3u, first, unit));
-    let biases = mat4x4(bias_of(0u, unit), bias_of(1u, unit), bias_of(2u, unit), bias_of(3u, unit));
-    let h = next(at, item, unit, inputs, sums + biases);
+    let own = mat4x4(sums[0] + bias_of(0u, unit), sums[1] + bias_of(1u, unit), sums[2] + bias_of(2u, unit), sums[3] + bias_of(3u, unit));
+    let h = next(at, item, unit, inputs, own);
     store_out(out_of(item, at.now) + unit, count, h);
     if (at.t + 1u == params.kernel.steps) { store_h_n(state_of(item) + unit, count, h); }
 }

@@ -2,8 +2,6 @@
 //
 //     n = tanh(x_n + sigmoid(r) (W_hn h + b_hn))        h_t = (1 - sigmoid(z)) n + sigmoid(z) h_{t-1}
 
-const GATES = 3u;
-
 fn next(at: Place, item: u32, unit: u32, inputs: mat4x4<f32>, own: mat4x4<f32>) -> vec4<f32> {
     let z = sigmoid(inputs[1] + own[1]);
     let n = limited(inputs[2] + sigmoid(inputs[0] + own[0]) * own[2]);

@@ -4,8 +4,6 @@
 //
 // `c_n` holds c from step to step: who writes an element of it is the only one to read it.
 
-const GATES = 4u;
-
 fn next(at: Place, item: u32, unit: u32, inputs: mat4x4<f32>, own: mat4x4<f32>) -> vec4<f32> {
     let kept = sigmoid(inputs[1] + own[1]) * c_before(at, item, unit);
     let c = kept + sigmoid(inputs[0] + own[0]) * limited(inputs[2] + own[2]);

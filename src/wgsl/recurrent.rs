@@ -139,7 +139,8 @@ impl RecurrentVariant {
             include_str!("../../shaders/lib/hyperbolic.wgsl"),
             include_str!("../../shaders/lib/nan.wgsl"),
         ]);
-        let header = Header::default().u32s(&constants).u32s(&self.activation());
+        let header =
+            Header::default().u32s(&[("GATES", self.cell.gates())]).u32s(&constants).u32s(&self.activation());
         let header = header
             .bools(&[("HAS_INITIAL", self.initial)])
             .bools(&paired)

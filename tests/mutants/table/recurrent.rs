@@ -17,7 +17,7 @@ wgpu_attention_testing::mutants! {
     "blocks have the first one's input products" ["counts"] "(at.now - params.kernel.inputs_first)" => "at.now";
     "items have the first one's input products" ["counts"] "item * params.kernel.inputs_batch" => "0u";
     "the last state is the first" ["counts"] "if (at.t + 1u == params.kernel.steps)" => "if (at.t == 0u)";
-    "own biases are forgotten" ["counts"] "inputs, sums + biases)" => "inputs, sums)";
+    "own biases are forgotten" ["counts"] "next(at, item, unit, inputs, own);" => "next(at, item, unit, inputs, sums);";
     "the last of 4 elements of h is the one before" ["counts"] "fma(columns[3], vec4(h.w)" => "fma(columns[3], vec4(h.z)";
     "the last of 4 units is the one before" ["counts"] "load_w(at.z, count), load_w(at.w, count)" => "load_w(at.z, count), load_w(at.z, count)";
     "the second gate has the first one's rows" ["bounds"] "weights_of(1u, rows, k)" => "weights_of(0u, rows, k)";
