@@ -21,6 +21,7 @@
 //! (`shaders/backward.wgsl`).
 //! [`LinearOptions`] is attention without a softmax over keys, in time linear in the length (`shaders/linear/`).
 //! [`LinformerOptions`] projects keys and values along the sequence, and attends what is left.
+//! [`RecurrentShape`] is what attention is measured against: LSTM, GRU and simple recurrent networks, step by step.
 //! [`LshOptions`] (Reformer) runs the same kernel over places that the device hashes and sorts itself, and so do its gradients
 //! ([`LshPlan::backward`]).
 //!
@@ -111,6 +112,7 @@ mod names;
 mod path;
 pub mod pattern;
 mod position;
+mod recurrent;
 pub mod reference;
 mod schedule;
 mod score;
@@ -138,6 +140,7 @@ pub use gpu::{
     LshGradients, LshOutput, LshPlan, MatmulBackwardPlan, MatmulBuffers, MatmulGradBuffers, MatmulGradients,
     MatmulPlan, MatmulSlices, NormBackwardPlan, NormBuffers, NormGradBuffers, NormGradOutput, NormPlan,
     OptimizerBuffers, OptimizerOutput, OptimizerPlan, OptimizerSlices, Options, Outputs, PathChoice,
+    RecurrentBuffers, RecurrentOutput, RecurrentPlan, RecurrentScratch, RecurrentWeightBuffers,
     RotaryBuffers, RotaryPlan, RowSummary, Scratch, SoftmaxBackwardPlan, SoftmaxPlan, SortBuffers,
     SortOutput, SortPlan, SortShape, Stage, TensorExplanation, WeightsBuffers, WeightsOptions, WeightsPlan,
     cooperative_features, recommended_features, recommended_limits,
@@ -159,6 +162,7 @@ pub use pattern::{
     Random, Site, Span, Strided, StridedPart, Varies, Window,
 };
 pub use position::Position;
+pub use recurrent::{RecurrentCell, RecurrentInputs, RecurrentShape, RecurrentWeights};
 pub use schedule::Schedule;
 pub use score::{
     Alibi, Bias, Buckets, Custom, CustomPair, Dropout, Relative, Score, Segments, Sinks, Slopes, Softcap,

@@ -7,6 +7,7 @@
 //! | `linear/` | linear attention: features, sums over chunks, their scan |
 //! | `linformer/` | Linformer: keys and values projected along the sequence, then attention |
 //! | `lsh/` | LSH attention: hash, sort, the blocked kernel over sorted places |
+//! | `recurrent/` | recurrent networks: input products, then a dispatch per step |
 //! | `sort.rs` | a stable sort by key: [`SortPlan`] |
 //! | `layer/` | the kernels around attention: matrix product, feed-forward, norms, ... |
 //! | `zeros.rs` | gradients of nothing |
@@ -31,6 +32,7 @@ mod memory;
 mod options;
 mod params;
 mod pipeline;
+mod recurrent;
 mod scope;
 mod sort;
 mod trusted;
@@ -65,4 +67,7 @@ pub use lsh::{
     LshOutput, LshPlan,
 };
 pub use options::Options;
+pub use recurrent::{
+    RecurrentBuffers, RecurrentOutput, RecurrentPlan, RecurrentScratch, RecurrentWeightBuffers,
+};
 pub use sort::{SortBuffers, SortOutput, SortPlan, SortShape};

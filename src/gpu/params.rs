@@ -269,6 +269,15 @@ uniform! {
 }
 
 uniform! {
+    /// `KernelParams` of `recurrent.wgsl`.
+    RecurrentParams {
+        first_work: u32, end_work: u32, tiles: u32, unit_tiles: u32, first_step: u32, steps: u32, is_backward: u32,
+        batch: u32, hidden: u32, inputs_first: u32, inputs_batch: u32, inputs_step: u32,
+        out_at: u32, out_batch: u32, out_step: u32, state_at: u32,
+    }
+}
+
+uniform! {
     /// `Params` of `rotary.wgsl`.
     RotaryParams {
         first_work: u32, end_work: u32, rows: u32, heads: u32, len: u32, head_dim: u32, rotary_dim: u32,
@@ -354,6 +363,7 @@ mod tests {
             ("optimize", "rule") => AdamwParams::FIELDS,
             ("squares", _) => SquaresParams::FIELDS,
             ("clip_factor", _) => ClipParams::FIELDS,
+            ("recurrent", "kernel") => RecurrentParams::FIELDS,
             ("rotary", _) => RotaryParams::FIELDS,
             (entry, member) => term.map(|block| block.fields).unwrap_or_else(|| panic!("{entry}: {member}")),
         })

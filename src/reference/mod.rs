@@ -25,6 +25,7 @@
 //! | `gradient/` | the gradients: the formula, its bound, verification |
 //! | `linear/` | linear attention, and its own bound |
 //! | `linformer/` | Linformer, and its own bound |
+//! | `recurrent/` | recurrent networks, and their own bound |
 //! | `lsh/` | LSH attention: hash, sort, chunks, and its own bound |
 //! | `layer/` | the kernels around attention, with their bounds |
 //! | `oracle.rs` | the count and gather tests, which find index errors that a bound misses |
@@ -58,6 +59,7 @@ mod linear;
 mod linformer;
 mod lsh;
 pub mod oracle;
+mod recurrent;
 mod rounding;
 mod row;
 mod row_weights;
@@ -79,6 +81,7 @@ pub use lsh::{
     BoundedLshGradients, LshBuckets, LshGot, LshGradients, LshReport, bounded_lsh_gradient, lsh, lsh_buckets,
     lsh_gradient, lsh_order, lsh_with_buckets, verify_lsh,
 };
+pub use recurrent::{RecurrentBounded, recurrent, recurrent_steps};
 pub use row::{Row, Tiles, Walk, row, row_of_format};
 pub use row_weights::{RowWeights, row_weights};
 pub use rows::Rows;

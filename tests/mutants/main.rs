@@ -17,6 +17,7 @@ mod table {
     pub(crate) mod layer;
     pub(crate) mod linear;
     pub(crate) mod lsh;
+    pub(crate) mod recurrent;
 }
 
 use checks::{CHECKS, Subject};
@@ -46,6 +47,7 @@ fn every_mutant_of_every_table_changes_some_shader() {
         table::layer::MUTANTS,
         table::linear::MUTANTS,
         table::lsh::MUTANTS,
+        table::recurrent::MUTANTS,
     ] {
         every_mutant_changes_some_shader(mutants, &shaders);
     }

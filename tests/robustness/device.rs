@@ -8,7 +8,8 @@ use wgpu_attention::{
     Activation, AttentionBuffers, AttentionShape, Causal, ClipShape, CrossEntropyShape, ElementType, Error,
     FeedForwardShape, FeedForwardSlices, Full, Gpu, Kernels, LossGradient, LshInputs, LshOptions,
     MatmulShape, MatmulSlices, NormKind, NormShape, OptimizerRule, OptimizerShape, OptimizerSlices,
-    OptimizerStep, Options, SoftmaxShape, SortShape,
+    OptimizerStep, Options, RecurrentCell, RecurrentInputs, RecurrentShape, RecurrentWeights, SoftmaxShape,
+    SortShape,
 };
 
 /// What must have come by then; otherwise it hangs.
@@ -64,6 +65,7 @@ fn every_call_on_a_destroyed_device_is_an_error() {
     let norm = NormShape::new(NormKind::Rms, 16, 16, 1e-5);
     let softmax = SoftmaxShape::new(16, 16);
     let loss = CrossEntropyShape::new(16, 16).gradient(LossGradient::InPlace);
+    let recurrent = RecurrentShape::new(RecurrentCell::RnnTanh, 1, 16, 16, 16).bias(false);
     let descent = OptimizerShape::new(256, OptimizerRule::SGD);
     let sort = SortShape::new(1, 64);
     let keys = vec![1u32; 64];
@@ -85,6 +87,10 @@ fn every_call_on_a_destroyed_device_is_an_error() {
             ("norm", gpu.norm::<f32, f32, f32>(&norm, square, &ones[..16], None).map(drop)),
             ("softmax", gpu.softmax::<f32, f32>(&softmax, square).map(drop)),
             ("cross_entropy", gpu.cross_entropy::<f32, f32>(&loss, square, &keys[..16]).map(drop)),
+            ("recurrent", {
+                let weights = [RecurrentWeights::new(square, square)];
+                gpu.recurrent(&recurrent, &RecurrentInputs::new(square, &weights)).map(drop)
+            }),
             ("optimizer", {
                 let slices = OptimizerSlices::new(square, square);
                 gpu.optimizer(&descent, OptimizerStep::new(1, 0.5), slices).map(drop)

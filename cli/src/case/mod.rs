@@ -6,6 +6,7 @@
 //! | `lsh.rs` | `lsh_attention` |
 //! | `linear.rs` | `linear_attention` |
 //! | `linformer.rs` | `linformer` |
+//! | `recurrent.rs` | `recurrent` |
 //! | `layer.rs` | `layer_norm`, `rms_norm`, `rotary`, `axial_positions`, `activation`, `feed_forward` |
 //! | `tables.rs` | `alibi_slopes`, `relative_buckets`, `sinusoidal` |
 //!
@@ -16,6 +17,7 @@ mod layer;
 mod linear;
 mod linformer;
 mod lsh;
+mod recurrent;
 mod tables;
 
 pub(crate) use attention::{Attention, Gradient, Gradients, Places, pattern_tensors};
@@ -23,6 +25,7 @@ pub(crate) use layer::{Layer, LayerOp, NormPlace};
 pub(crate) use linear::Linear;
 pub(crate) use linformer::Linformer;
 pub(crate) use lsh::{Lsh, LshCall, OP as LSH};
+pub(crate) use recurrent::Recurrent;
 pub(crate) use tables::{Made, Table};
 
 use crate::tensors::{self, Tensors};
@@ -46,6 +49,7 @@ pub(crate) enum Content {
     Lsh(Box<Lsh>),
     Linear(Box<Linear>),
     Linformer(Box<Linformer>),
+    Recurrent(Box<Recurrent>),
     Layer(Box<Layer>),
     /// Made on the host alone.
     Table(Box<Table>),
@@ -92,6 +96,7 @@ impl Case {
             LSH => lsh::lsh(&file, &keys)?,
             "linear_attention" => linear::linear(&file, &keys)?,
             "linformer" => linformer::linformer(&file, &keys)?,
+            "recurrent" => recurrent::recurrent(&file, &keys)?,
             "layer_norm" | "rms_norm" => layer::norm(&file, &keys, &op)?,
             "rotary" => layer::rotary(&file, &keys)?,
             "axial_positions" => layer::axial(&file, &keys)?,

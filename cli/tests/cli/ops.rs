@@ -50,6 +50,8 @@ const ROTARY: &str = "onnx_rotary_embedding_with_interleaved_rotary_dim";
 const NORM_GRADIENTS: &str = "normgrad_layer_r3_n1024";
 const ROTARY_GRADIENTS: &str = "pos_rope_neox_s33_d32_rot8";
 const AXIAL: &str = "pos_reformer_axial_4x8";
+const RECURRENT: &str = "recurrent_lstm_b2_t8_i5_h6_l2_bidirectional";
+const RNN: &str = "recurrent_rnn_tanh_b3_t9_i5_h7";
 const SINUSOIDAL: &str = "pos_sinusoidal_m2m100_halves";
 
 /// Gradients beside a case of axial positions that has none: what is at the first element of a row of each table.
@@ -100,6 +102,12 @@ fn planted_faults_are_found() {
             drop(f.case.as_object_mut().expect("keys").remove("norm"));
             f.tensors.retain(|name, _| !name.starts_with("norm_"));
         }),
+        ("recurrent_out", RECURRENT, |f| f.change("out", 150, |x| x + 1e-3)),
+        ("recurrent_c_n", RECURRENT, |f| f.change("c_n", 3, |x| x + 1e-3)),
+        ("recurrent_state", RECURRENT, |f| f.change("h0", 3, |x| x + 1e-2)),
+        ("recurrent_weight", RECURRENT, |f| f.change("weight_hh_l1_reverse", 30, |x| x + 1e-2)),
+        ("recurrent_cell", RNN, |f| f.case["cell"] = json!("rnn_relu")),
+        ("recurrent_without_bias", RNN, |f| f.tensors.retain(|name, _| !name.starts_with("bias_"))),
         ("activation_dx", ACTIVATION, |f| f.change("dx", 240, |x| x + 1e-4)),
         ("activation_dout", ACTIVATION, |f| f.change("dout", 240, |x| x + 1e-3)),
         ("ff_dx", GATED, |f| f.change("dx", 100, |x| x + 0.1)),
@@ -172,6 +180,20 @@ fn a_bucket_that_no_rounding_changes_is_named() {
 fn malformed_cases() {
     let cases: &[(&str, &str, Change, &str)] = &[
         ("lsh_rounds", LSH, |f| f.case["rounds"] = json!(0), "rounds: need at least 1, got 0"),
+        ("recurrent_cell", RNN, |f| f.case["cell"] = json!("elman"), "cell: need one of `"),
+        (
+            "recurrent_weight",
+            RNN,
+            |f| f.set_floats("weight_hh_l0", &[7, 6], &[0.0; 42]),
+            "tensor `out`: need [B, T, D H], or [T, B, D H] = [3, 9, 6], got [3, 9, 7]",
+        ),
+        (
+            "recurrent_c0",
+            RNN,
+            |f| f.set_floats("c0", &[1, 3, 7], &[0.0; 21]),
+            "tensor `c0`: need none: the cell has no c",
+        ),
+        ("recurrent_bias", RNN, |f| drop(f.tensors.remove("bias_hh_l0")), "tensor `bias_hh_l0`: need it"),
         ("lsh_no_chunk", LSH, |f| remove(f, "chunk"), "chunk: need a whole number, got none"),
         ("lsh_chunk", LSH, |f| f.case["chunk"] = json!(-16), "chunk: need a whole number, got -16"),
         (

@@ -5,11 +5,12 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Ops that have kernels.
-const SUPPORTED: [&str; 11] = [
+const SUPPORTED: [&str; 12] = [
     "attention",
     "lsh_attention",
     "linear_attention",
     "linformer",
+    "recurrent",
     "layer_norm",
     "rms_norm",
     "rotary",

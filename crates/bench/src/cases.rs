@@ -4,7 +4,7 @@ use crate::record::{Direction, Kernel, Shape};
 use crate::scores;
 use wgpu_attention::{
     AddShape, AnyPattern, Attention, AttentionShape, ElementType, EmbedShape, FeedForwardShape, LshOptions,
-    MatmulShape, NormKind, NormShape, RotaryShape, Score, SoftmaxShape,
+    MatmulShape, NormKind, NormShape, RecurrentShape, RotaryShape, Score, SoftmaxShape,
 };
 
 /// A case.
@@ -44,6 +44,8 @@ pub enum Work {
     Matmul(MatmulShape),
     /// The chunked feed-forward layer.
     FeedForward(FeedForwardShape),
+    /// A recurrent network.
+    Recurrent(RecurrentShape),
     /// LayerNorm or RMSNorm.
     Norm(NormShape),
     /// Softmax of rows.
@@ -132,6 +134,7 @@ impl Spec {
             }
             Work::Matmul(it) => format!("{}x{}x{}", it.rows, it.inner, it.columns),
             Work::FeedForward(it) => format!("{}x{}x{}", it.rows, it.model_dim, it.hidden_dim),
+            Work::Recurrent(it) => format!("b{} n{} {}x{}", it.batch, it.steps, it.input, it.hidden),
             Work::Norm(it) => format!("{}x{}", it.rows, it.width),
             Work::Softmax(it) => format!("{}x{}", it.rows, it.width),
             Work::Rotary(it) => format!("h{} n{} d{}", it.heads, it.len, it.head_dim),
@@ -154,6 +157,7 @@ impl Spec {
             Work::FeedForward(it) => {
                 format!("feed_forward/{}{}", it.activation, if it.gated { "-gated" } else { "" })
             }
+            Work::Recurrent(it) => format!("recurrent/{}", it.cell),
             _ => self.kernel().name().into(),
         }
     }
@@ -200,6 +204,7 @@ impl Spec {
             Work::Lsh { .. } => Kernel::Lsh,
             Work::Matmul(_) => Kernel::Matmul,
             Work::FeedForward(_) => Kernel::FeedForward,
+            Work::Recurrent(_) => Kernel::Recurrent,
             Work::Norm(NormShape { kind: NormKind::Layer, .. }) => Kernel::LayerNorm,
             Work::Norm(_) => Kernel::RmsNorm,
             Work::Softmax(_) => Kernel::Softmax,
@@ -217,6 +222,8 @@ impl Spec {
             | Work::Lsh { attention, .. } => attention.storage.q,
             Work::Matmul(it) => it.input,
             Work::FeedForward(it) => it.input,
+            // Inputs and outputs are f32.
+            Work::Recurrent(it) => it.weight,
             Work::Norm(it) => it.input,
             Work::Softmax(it) => it.input,
             Work::Rotary(it) => it.input,
@@ -242,6 +249,9 @@ impl Spec {
                 hidden_dim: it.hidden_dim,
                 gated: it.gated,
             },
+            Work::Recurrent(it) => {
+                Shape::Recurrent { batch: it.batch, steps: it.steps, input: it.input, hidden: it.hidden }
+            }
             Work::Norm(it) => Shape::Rows { rows: it.rows, width: it.width },
             Work::Softmax(it) => Shape::Rows { rows: it.rows, width: it.width },
             Work::Rotary(it) => Shape::Rows { rows: it.batch * it.heads * it.len, width: it.head_dim },

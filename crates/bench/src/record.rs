@@ -239,6 +239,7 @@ pub enum Kernel {
     Lsh,
     Matmul,
     FeedForward,
+    Recurrent,
     LayerNorm,
     RmsNorm,
     Softmax,
@@ -282,6 +283,13 @@ pub enum Shape {
         model_dim: usize,
         hidden_dim: usize,
         gated: bool,
+    },
+    /// One layer in one direction.
+    Recurrent {
+        batch: usize,
+        steps: usize,
+        input: usize,
+        hidden: usize,
     },
     /// Norms, softmax, rotary, embed, add.
     Rows {
@@ -458,6 +466,7 @@ impl Kernel {
             Self::Lsh => "lsh",
             Self::Matmul => "matmul",
             Self::FeedForward => "feed_forward",
+            Self::Recurrent => "recurrent",
             Self::LayerNorm => "layer_norm",
             Self::RmsNorm => "rms_norm",
             Self::Softmax => "softmax",
@@ -480,6 +489,7 @@ impl Shape {
     pub fn length(&self) -> usize {
         match *self {
             Self::Attention { kv_len, .. } => kv_len,
+            Self::Recurrent { steps, .. } => steps,
             Self::Matmul { rows, .. } | Self::FeedForward { rows, .. } | Self::Rows { rows, .. } => rows,
         }
     }

@@ -12,8 +12,8 @@ use anyhow::{Context, Result};
 use pollster::block_on;
 use wgpu_attention::{
     Activation, AddShape, AttentionShape, ElementType, EmbedShape, FeedForwardShape, Gpu, Kernels,
-    LshOptions, MatmulShape, NormKind, NormShape, Options, RotaryShape, SoftmaxShape, Storage,
-    cooperative_features,
+    LshOptions, MatmulShape, NormKind, NormShape, Options, RecurrentCell, RecurrentShape, RotaryShape,
+    SoftmaxShape, Storage, cooperative_features,
 };
 
 fn adapter() -> Result<wgpu::Adapter> {
@@ -53,6 +53,7 @@ fn works(element: ElementType) -> Vec<Work> {
         Work::Matmul(MatmulShape::new(300, 20, 24).elements(element)),
         Work::FeedForward(FeedForwardShape::new(300, 16, 40, Activation::Silu).elements(element)),
         Work::FeedForward(FeedForwardShape::new(300, 16, 40, Activation::Silu).gated(true).elements(element)),
+        Work::Recurrent(RecurrentShape::new(RecurrentCell::Lstm, 3, 100, 12, 20).weight(element)),
         Work::Norm(NormShape::new(NormKind::Layer, 300, 20, 1e-5).bias(true).elements(element)),
         Work::Norm(NormShape::new(NormKind::Rms, 300, 20, 1e-5).elements(element)),
         Work::Softmax(SoftmaxShape::new(300, 20).input(element).output(element)),

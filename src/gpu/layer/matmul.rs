@@ -151,7 +151,7 @@ impl MatmulPlan {
     }
 
     /// The product of a part of the tensors, of buffers that are checked. `shape.rows` and `shape.inner` do not count.
-    pub(super) fn step(&self, operands: &Operands<'_>, cut: Cut) -> Result<Step> {
+    pub(in crate::gpu) fn step(&self, operands: &Operands<'_>, cut: Cut) -> Result<Step> {
         let shape = &self.shape;
         let (work, [row_tiles, column_tiles]) = self.work(cut.rows)?;
         let (a, b, residual, out) =
@@ -201,47 +201,47 @@ impl MatmulPlan {
 
 /// Checked buffers of a product.
 #[derive(Clone)]
-pub(super) struct Operands<'a> {
-    pub(super) a: wgpu::BufferBinding<'a>,
-    pub(super) b: wgpu::BufferBinding<'a>,
-    pub(super) bias: Option<wgpu::BufferBinding<'a>>,
-    pub(super) residual: Option<wgpu::BufferBinding<'a>>,
-    pub(super) out: wgpu::BufferBinding<'a>,
+pub(in crate::gpu) struct Operands<'a> {
+    pub(in crate::gpu) a: wgpu::BufferBinding<'a>,
+    pub(in crate::gpu) b: wgpu::BufferBinding<'a>,
+    pub(in crate::gpu) bias: Option<wgpu::BufferBinding<'a>>,
+    pub(in crate::gpu) residual: Option<wgpu::BufferBinding<'a>>,
+    pub(in crate::gpu) out: wgpu::BufferBinding<'a>,
 }
 
 /// A part of a product: how many rows and how much of the inner dimension, and where they begin.
 #[derive(Clone, Copy)]
-pub(super) struct Cut {
-    pub(super) rows: usize,
-    pub(super) inner: usize,
-    pub(super) a: Start,
-    pub(super) b: Start,
+pub(in crate::gpu) struct Cut {
+    pub(in crate::gpu) rows: usize,
+    pub(in crate::gpu) inner: usize,
+    pub(in crate::gpu) a: Start,
+    pub(in crate::gpu) b: Start,
     /// Also of the residual.
-    pub(super) out: Start,
+    pub(in crate::gpu) out: Start,
 }
 
 /// A batch item, and a row of it as it is stored.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Start {
-    pub(super) item: usize,
-    pub(super) row: usize,
+pub(in crate::gpu) struct Start {
+    pub(in crate::gpu) item: usize,
+    pub(in crate::gpu) row: usize,
 }
 
 impl Start {
     /// A row of the first batch item.
-    pub(super) fn row(row: usize) -> Self {
+    pub(in crate::gpu) fn row(row: usize) -> Self {
         Self { item: 0, row }
     }
 
     /// The first row of a batch item.
-    pub(super) fn item(item: usize) -> Self {
+    pub(in crate::gpu) fn item(item: usize) -> Self {
         Self { item, row: 0 }
     }
 }
 
 impl Cut {
     /// All of it.
-    pub(super) fn all(shape: &MatmulShape) -> Self {
+    pub(in crate::gpu) fn all(shape: &MatmulShape) -> Self {
         let (rows, inner, start) = (shape.rows, shape.inner, Start::default());
         Self { rows, inner, a: start, b: start, out: start }
     }

@@ -42,6 +42,7 @@ pub use host::{FeedForwardSlices, MatmulSlices};
 pub use host_activation::ActivationGradientsOutput;
 pub use host_loss::CrossEntropyOutput;
 pub use host_optimizer::{OptimizerOutput, OptimizerSlices};
+pub(super) use matmul::{Cut, Operands, Start};
 pub use matmul::{MatmulBuffers, MatmulPlan};
 pub use optimizer::{ClipPlan, OptimizerBuffers, OptimizerPlan};
 pub use rotary::{RotaryBuffers, RotaryPlan};

@@ -47,7 +47,7 @@ pub(super) fn times((a, of_a): (f64, f64), (b, of_b): (f64, f64)) -> (f64, f64) 
 }
 
 /// Value and error at x, known up to `error`.
-pub(super) fn of(activation: Activation, x: f64, error: f64) -> (f64, f64) {
+pub(in crate::reference) fn of(activation: Activation, x: f64, error: f64) -> (f64, f64) {
     let value = activation.value(x);
     if !x.is_finite() {
         // NaN and the limits; of a finite limit the kernel may miss the last digits.

@@ -6,7 +6,7 @@
 //! u = 2^-23 is one rounding (WGSL promises either neighbour), gamma_k = k u / (1 - k u) the relative error of k of
 //! them in any order, E = 2^-23 one ULP. Where subnormals may be flushed, 2^-126 stands for each.
 
-mod activation;
+pub(super) mod activation;
 mod axial;
 pub mod backward;
 mod cross_entropy;
@@ -15,7 +15,7 @@ mod matmul;
 mod optimizer;
 mod rotary;
 mod rows;
-mod running;
+pub(super) mod running;
 mod softmax_row;
 
 pub use activation::{activate, activation};

@@ -5,25 +5,25 @@ use std::ops::{Add, Div, Mul};
 
 /// A number in f64, and how far a kernel's may be from it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Running {
-    pub(super) value: f64,
-    pub(super) error: f64,
+pub(in crate::reference) struct Running {
+    pub(in crate::reference) value: f64,
+    pub(in crate::reference) error: f64,
 }
 
 impl Running {
     /// An f32 that both have.
-    pub(super) fn exact(value: f32) -> Self {
+    pub(in crate::reference) fn exact(value: f32) -> Self {
         Self { value: value.into(), error: 0.0 }
     }
 
     /// An f64 that a kernel is given rounded.
-    pub(super) fn rounded(value: f64) -> Self {
+    pub(in crate::reference) fn rounded(value: f64) -> Self {
         Self::new(value, 0.0, 1.0)
     }
 
     /// An operation's result: the error that its operands bring, and so many roundings or units in the last place of its own. A
     /// subnormal result may be flushed; beyond f32 nothing is promised.
-    pub(super) fn new(value: f64, passed: f64, units: f64) -> Self {
+    pub(in crate::reference) fn new(value: f64, passed: f64, units: f64) -> Self {
         let size = value.abs() + passed;
         let error = match size * (1.0 + units * U) {
             _ if value.is_nan() => 0.0,
@@ -34,7 +34,7 @@ impl Running {
     }
 
     /// Its root: of anything that the number may be, but not of less than 2^-126. Five units: an inverse root and its inverse.
-    pub(super) fn root(self) -> Self {
+    pub(in crate::reference) fn root(self) -> Self {
         let value = self.value.max(0.0).sqrt();
         let least = (self.value - self.error).max(0.0).sqrt();
         let most = (self.value + self.error).max(TINY).sqrt();

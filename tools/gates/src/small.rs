@@ -1,10 +1,11 @@
 //! Variants with tiles so small that an interpreter runs a workgroup in seconds: for the race check.
 
 use wgpu_attention::wgsl::{
-    AttentionVariant, CrossEntropyVariant, HashVariant, MatmulTile, MatmulVariant, RowKernel, RowVariant,
-    Shader, SortPass, SquaresVariant, StagedProduct, StagedTile, Stats, Tile,
+    AttentionVariant, CrossEntropyVariant, HashVariant, MatmulTile, MatmulVariant, RecurrentTile,
+    RecurrentVariant, RowKernel, RowVariant, Shader, SortPass, SquaresVariant, StagedProduct, StagedTile,
+    Stats, Tile,
 };
-use wgpu_attention::{ElementType, LossGradient, MatmulShape, Score, WeightOrder};
+use wgpu_attention::{ElementType, LossGradient, MatmulShape, RecurrentCell, Score, WeightOrder};
 
 /// Kernels with workgroup memory (`races.mjs` names those that are not here), by the names of the cases in `races/cases.mjs`.
 pub fn small() -> Vec<(&'static str, Shader)> {
@@ -31,6 +32,7 @@ pub fn small() -> Vec<(&'static str, Shader)> {
         ("rms norm", rows(norm(false))),
         ("softmax", rows(RowKernel::Softmax)),
         ("cross entropy", cross_entropy()),
+        ("recurrent", recurrent()),
         ("squares", SquaresVariant { input: ElementType::F32, aligned: true }.shader()),
         ("sort count", SortPass::count()),
         ("sort scan", SortPass::scan()),
@@ -74,6 +76,19 @@ fn attention(merging: bool) -> Shader {
 
 fn rows(kernel: RowKernel) -> Shader {
     RowVariant { kernel, input: ElementType::F32, output: ElementType::F32, aligned: true }.shader()
+}
+
+/// 2 items by 4 slices.
+fn recurrent() -> Shader {
+    RecurrentVariant {
+        cell: RecurrentCell::RnnTanh,
+        tile: RecurrentTile::Sliced { items: 2, slices: 4 },
+        weight: ElementType::F32,
+        bias: true,
+        initial: true,
+        aligned: true,
+    }
+    .shader()
 }
 
 fn cross_entropy() -> Shader {

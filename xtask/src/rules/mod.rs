@@ -68,6 +68,7 @@ const RULES: [Rule; 5] = [
             "linformer",
             "lsh",
             "path",
+            "recurrent",
             "attention",
             "layout",
             "score",

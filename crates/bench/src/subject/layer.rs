@@ -22,8 +22,8 @@ pub(super) async fn prepare<'g>(gpu: &'g Gpu, work: &Work) -> Result<Subject<'g>
         Work::Rotary(shape) => rotary(gpu, *shape).await,
         Work::Embed(shape) => embed(gpu, *shape).await,
         Work::Add(shape) => add(gpu, *shape).await,
-        Work::Attention { .. } | Work::Backward { .. } | Work::Lsh { .. } => {
-            bail!("attention is not a kernel around attention")
+        Work::Attention { .. } | Work::Backward { .. } | Work::Lsh { .. } | Work::Recurrent(_) => {
+            bail!("neither attention nor a recurrent network is a kernel around attention")
         }
     }
 }

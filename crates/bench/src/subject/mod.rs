@@ -6,11 +6,13 @@
 //! | `backward.rs` | its gradients |
 //! | `lsh.rs` | LSH attention |
 //! | `layer.rs` | the kernels around attention |
+//! | `recurrent.rs` | recurrent networks |
 
 mod attention;
 mod backward;
 mod layer;
 mod lsh;
+mod recurrent;
 
 use crate::call::{buffer, submit};
 use crate::cases::{Spec, Work};
@@ -74,7 +76,7 @@ pub fn models() -> Vec<Model> {
             "lsh: useful_flop = executed_flop",
             "2 (d + dv) for each pair of places in chunks that see each other, and 2 d for each projection of the hash",
         ),
-        ("matmul, feed_forward: useful_flop", "2 M K N for each product"),
+        ("matmul, feed_forward, recurrent: useful_flop", "2 M K N for each product"),
         (
             "layer_norm, rms_norm, softmax, rotary, embed, add: useful_flop",
             "8, 5, 5, 3, 0, 1 for each element",
@@ -106,6 +108,9 @@ impl<'g> Subject<'g> {
             }
             Work::Lsh { attention, options } => {
                 typed!(attention.storage.q, E => lsh::prepare::<E>(gpu, attention, options).await)
+            }
+            Work::Recurrent(shape) => {
+                typed!(shape.weight, W => recurrent::prepare::<W>(gpu, *shape).await)
             }
             work => layer::prepare(gpu, work).await,
         }

@@ -4,7 +4,7 @@ use crate::cases::{NamedPattern, Spec, Work, pattern};
 use crate::scores::score;
 use wgpu_attention::{
     AddShape, Attention, AttentionShape, ElementType, EmbedShape, LshOptions, NormKind, NormShape,
-    RotaryShape, SoftmaxShape, Storage,
+    RecurrentCell, RecurrentShape, RotaryShape, SoftmaxShape, Storage,
 };
 
 pub(super) fn of(work: Work) -> Spec {
@@ -68,6 +68,11 @@ pub(super) fn lsh(call: impl Into<Attention>, known_as: Option<&'static str>) ->
     let low = 1 << (buckets.ilog2() / 2);
     let options = LshOptions::new(4, buckets, 64).buckets(vec![low, buckets / low]).causal(true);
     Spec { known_as, work: Work::Lsh { attention, options } }
+}
+
+/// A network of one layer.
+pub(super) fn recurrent(cell: RecurrentCell, [batch, steps, width]: [usize; 3], weight: ElementType) -> Spec {
+    of(Work::Recurrent(RecurrentShape::new(cell, batch, steps, width, width).weight(weight)))
 }
 
 /// The kernels whose time is that of memory.

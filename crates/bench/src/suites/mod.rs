@@ -6,8 +6,10 @@ mod tests;
 
 use crate::cases::{NamedPattern, PATTERNS, QUADRATIC, Spec, Work};
 use crate::record::Rules;
-use made::{attention, backward, decode, dense, known, lsh, named, of, own_text, scored, small};
-use wgpu_attention::{Activation, AttentionShape, ElementType, FeedForwardShape, MatmulShape, Storage};
+use made::{attention, backward, decode, dense, known, lsh, named, of, own_text, recurrent, scored, small};
+use wgpu_attention::{
+    Activation, AttentionShape, ElementType, FeedForwardShape, MatmulShape, RecurrentCell, Storage,
+};
 
 use ElementType::{Bf16, F16, F32};
 
@@ -96,6 +98,7 @@ fn quick() -> Vec<Spec> {
     specs.push(lsh(scored("alibi", AttentionShape::new(1, 1, 2048, 64)), None));
     specs.push(of(Work::Matmul(MatmulShape::new(512, 512, 512))));
     specs.push(of(Work::FeedForward(FeedForwardShape::new(256, 256, 1024, Activation::GeluTanh))));
+    specs.push(recurrent(RecurrentCell::Lstm, [1, 128, 256], F32));
     specs.extend(small(1024, 1024, F32));
     specs
 }
@@ -153,6 +156,11 @@ fn standard() -> Vec<Spec> {
     )));
     let llama = FeedForwardShape::new(2048, 2048, 5632, Activation::Silu).gated(true).elements(F16);
     specs.push(of(Work::FeedForward(llama)));
+    for cell in [RecurrentCell::Lstm, RecurrentCell::Gru] {
+        specs.push(recurrent(cell, [16, 128, 512], F32));
+    }
+    specs.push(recurrent(RecurrentCell::Lstm, [1, 512, 512], F32));
+    specs.push(recurrent(RecurrentCell::Lstm, [16, 128, 1024], F16));
     specs.extend(small(8192, 4096, F32));
     specs.extend(small(8192, 4096, F16));
     specs.extend(standard_scores());

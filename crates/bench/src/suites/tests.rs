@@ -18,6 +18,7 @@ fn every_case_of_every_suite_is_valid_and_named_once() {
                 Work::Lsh { attention, options } => options.check(attention),
                 Work::Matmul(it) => it.check(),
                 Work::FeedForward(it) => it.check(),
+                Work::Recurrent(it) => it.check(),
                 Work::Norm(it) => it.check(),
                 Work::Softmax(it) => it.check(),
                 Work::Rotary(it) => it.check(),

@@ -6,6 +6,7 @@ mod layer;
 mod layer_gradients;
 mod linformer;
 mod lsh;
+mod recurrent;
 mod sort;
 mod training;
 
@@ -68,6 +69,7 @@ pub(crate) fn of(set: Set, only: &str) -> Result<Vec<Case>> {
     cases.extend(training::cases());
     cases.extend(layer_gradients::cases());
     cases.extend(linformer::cases());
+    cases.extend(recurrent::cases());
     cases.retain(|case| case.set <= set && case.to_string().contains(only));
     ensure!(!cases.is_empty(), "no case contains `{only}`");
     Ok(cases)

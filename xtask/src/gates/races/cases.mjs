@@ -115,6 +115,25 @@ function crossEntropy() {
   };
 }
 
+// The first step of 2 items of 20 units, from given states.
+function recurrent() {
+  const h = 20;
+  const [inputs, w, bias, h0] = [numbers(2 * h, 1), numbers(h * h, 2), numbers(h, 3), numbers(2 * h, 4)];
+  const of = (item, unit) => inputs[item * h + unit] + bias[unit] + dot(h, (k) => w[unit * h + k] * h0[item * h + k]);
+  const out = Float32Array.from(range(2 * h), (n) => Math.tanh(of(Math.floor(n / h), n % h)));
+  return {
+    groups: [5, 1, 1],
+    params: {
+      kernel: {
+        end_work: 5, tiles: 5, unit_tiles: 5, steps: 1, batch: 2, hidden: h, inputs_batch: 1, inputs_step: 1, out_batch: h,
+        out_step: h,
+      },
+    },
+    buffers: { inputs, w, bias, h0, out: new Float32Array(2 * h), h_n: new Float32Array(2 * h) },
+    expected: { out, h_n: out },
+  };
+}
+
 // A chunk of 600 elements; its exponent is that of the largest.
 function squares() {
   const x = numbers(600, 1);
@@ -182,6 +201,7 @@ export const cases = {
   'rms norm': norm(false),
   softmax: softmax(),
   'cross entropy': crossEntropy(),
+  recurrent: recurrent(),
   squares: squares(),
   'sort count': sortCount(),
   'sort scan': sortScan(),

@@ -8,6 +8,7 @@ mod linear;
 mod linformer;
 mod lsh;
 mod model;
+mod recurrent;
 mod table;
 mod tensors;
 
@@ -45,6 +46,7 @@ pub(super) fn on_cpu(case: &Content, pattern: Option<&AnyPattern>) -> Result<Jud
         Content::Lsh(case) => lsh::on_cpu(case),
         Content::Linear(case) => linear::on_cpu(case),
         Content::Linformer(case) => linformer::on_cpu(case),
+        Content::Recurrent(case) => recurrent::on_cpu(case),
         Content::Layer(case) => layer::on_cpu(case),
         Content::Table(case) => table::judged(case),
         Content::Model(bytes) => model::on_cpu(bytes),
@@ -75,6 +77,7 @@ pub(super) fn on_gpu<E: Element>(
         Content::Lsh(case) => lsh::on_gpu::<E>(gpu, case),
         Content::Linear(case) => linear::on_gpu::<E>(gpu, case),
         Content::Linformer(case) => linformer::on_gpu::<E>(gpu, case),
+        Content::Recurrent(case) => recurrent::on_gpu::<E>(gpu, case),
         Content::Layer(case) => layer::on_gpu::<E>(gpu, case),
         Content::Model(bytes) => model::on_gpu::<E>(gpu, bytes),
         Content::Unsupported(reason) => Ok(Done::Unsupported(reason.clone())),

@@ -1,0 +1,55 @@
+//! Faults of recurrent networks.
+
+wgpu_attention_testing::mutants! {
+    "a step reads its own state" ["counts"] "load_out(out_of(item, at.before) + k" => "load_out(out_of(item, at.now) + k";
+    "both directions are the first" ["counts"] "let now = select(t, params.kernel.steps - 1u - t, is_backward);" => "let now = t;";
+    "backward, the state before is that of the next step" ["counts"] "select(now - 1u, now + 1u, is_backward)" => "now - 1u";
+    "given states do not count" ["counts"] "return HAS_INITIAL || at.t > 0u;" => "return at.t > 0u;";
+    "states without a given one do not count" ["counts"] "return HAS_INITIAL || at.t > 0u;" => "return HAS_INITIAL;";
+    "every step is the first" ["counts"] "params.kernel.first_step + work / params.kernel.tiles" => "params.kernel.first_step";
+    "every block begins with the first step" ["counts"] "params.kernel.first_step + work / params.kernel.tiles" => "work / params.kernel.tiles";
+    "items of a second tile are the first ones" ["counts"] "tile / params.kernel.unit_tiles * ITEMS" => "0u * ITEMS";
+    "units of a second tile are the first ones" ["counts"] "tile % params.kernel.unit_tiles * UNITS" => "0u * UNITS";
+    "items have one state" ["counts"] "params.kernel.state_at + item * params.kernel.hidden" => "params.kernel.state_at";
+    "layers and directions have one state" ["counts"] "params.kernel.state_at + item * params.kernel.hidden" => "item * params.kernel.hidden";
+    "directions leave their states in one place" ["counts"] "params.kernel.out_at + item * params.kernel.out_batch" => "item * params.kernel.out_batch";
+    "input products are those of the block's first position" ["counts"] "(at.now - params.kernel.inputs_first) * params.kernel.inputs_step" => "0u * params.kernel.inputs_step";
+    "blocks have the first one's input products" ["counts"] "(at.now - params.kernel.inputs_first)" => "at.now";
+    "items have the first one's input products" ["counts"] "item * params.kernel.inputs_batch" => "0u";
+    "the last state is the first" ["counts"] "if (at.t + 1u == params.kernel.steps)" => "if (at.t == 0u)";
+    "own biases are forgotten" ["counts"] "next(at, item, unit, inputs, own);" => "next(at, item, unit, inputs, sums);";
+    "the last of 4 elements of h is the one before" ["counts"] "fma(columns[3], vec4(h.w)" => "fma(columns[3], vec4(h.z)";
+    "the last of 4 units is the one before" ["counts"] "load_w(at.z, count), load_w(at.w, count)" => "load_w(at.z, count), load_w(at.z, count)";
+    "the second gate has the first one's rows" ["bounds"] "weights_of(1u, rows, k)" => "weights_of(0u, rows, k)";
+    "the third gate has the second one's rows" ["bounds"] "weights_of(2u, rows, k)" => "weights_of(1u, rows, k)";
+    "the fourth gate has the third one's rows" ["bounds"] "weights_of(3u, rows, k)" => "weights_of(2u, rows, k)";
+    "gates have the first one's bias" ["bounds"] "load_bias(gate * params.kernel.hidden + unit" => "load_bias(unit";
+    "gates have the first one's input product" ["bounds"] "load_inputs(first + gate * params.kernel.hidden + unit" => "load_inputs(first + unit";
+    "the end of a chunk is lost" ["counts"] "min(CHUNK, (inner - k + 3u) / 4u)" => "min(CHUNK, (inner - k) / 4u)";
+    "h is the chunk's first" ["counts"] "own_h[c] = h_before(at, items.x, k + 4u * c);" => "own_h[c] = h_before(at, items.x, k);";
+    "groups of units are the first" ["counts"] "rows_of(at.first_unit + 4u * g)" => "rows_of(at.first_unit)";
+    "a lane's item is its neighbour" ["counts"] "vec2(lane, lane + LANES), vec2(last)" => "vec2(lane ^ 1u, lane + LANES), vec2(last)";
+    "a lane's second item is its first" ["counts"] "vec2(lane, lane + LANES), vec2(last)" => "vec2(lane, lane), vec2(last)";
+    "both items of a lane have the first one's products" ["counts"] "b = with_product(b, columns, own_h[CHUNK + c]);" => "b = with_product(b, columns, own_h[c]);";
+    "gates have the first one's rows" ["bounds"] "gate * params.kernel.hidden * params.kernel.hidden + k" => "k";
+    "the third gate is the second again" ["bounds"] "if (GATES > 2u) { add_gate(2u, g" => "if (GATES > 2u) { add_gate(1u, g";
+    "every slice is all" ["counts"] "for (var k = 4u * slice; k < inner;" => "for (var k = 0u; k < inner;";
+    "half of the slices are lost" ["counts"] "for (var step = SLICES / 2u; step" => "for (var step = SLICES / 4u; step";
+    "slices meet other items" ["counts"] "sum_of(gate, lane + step * ITEMS)" => "sum_of(gate, lane + step)";
+    "gates share their sums" ["bounds"] "{ partial[gate * LANES + lane] = sum; }" => "{ partial[lane] = sum; }";
+    "a simple cell has no past" ["counts"] "activated(inputs[0] + own[0])" => "activated(inputs[0])";
+    "the forget gate is the input gate" ["bounds"] "let kept = sigmoid(inputs[1] + own[1])" => "let kept = sigmoid(inputs[0] + own[0])";
+    "the input gate is the forget gate" ["bounds"] "kept + sigmoid(inputs[0] + own[0])" => "kept + sigmoid(inputs[1] + own[1])";
+    "gates are in the order i, f, o, g" ["bounds"] "limited(inputs[2] + own[2])" => "limited(inputs[3] + own[3])";
+    "c is only kept" ["carried"] "hidden - unit, c);" => "hidden - unit, kept);";
+    "h is c without its limits" ["bounds"] "sigmoid(inputs[3] + own[3]) * limited(c)" => "sigmoid(inputs[3] + own[3]) * c";
+    "the output gate is open" ["bounds"] "return sigmoid(inputs[3] + own[3]) * limited(c);" => "return limited(c);";
+    "a given c does not count" ["carried"] "return load_c0(state_of(item) + unit, count);" => "return vec4(0.0);";
+    "every step begins without c" ["carried"] "return load_c_n(state_of(item) + unit, count);" => "return vec4(0.0);";
+    "nothing is reset" ["bounds"] "limited(inputs[2] + sigmoid(inputs[0] + own[0]) * own[2])" => "limited(inputs[2] + own[2])";
+    "the input is reset, too" ["bounds"] "limited(inputs[2] + sigmoid(inputs[0] + own[0]) * own[2])" => "limited(sigmoid(inputs[0] + own[0]) * (inputs[2] + own[2]))";
+    "the update gate is mirrored" ["carried"] "(1.0 - z) * n + z * h_before" => "z * n + (1.0 - z) * h_before";
+    "reset and update are swapped" ["bounds"] "let z = sigmoid(inputs[1] + own[1]);" => "let z = sigmoid(inputs[0] + own[0]);";
+    "gates are mirrored" ["carried"] "select(z, vec4(1.0), x >= vec4(0.0)) / (1.0 + z)" => "select(vec4(1.0), z, x >= vec4(0.0)) / (1.0 + z)";
+    "a gate that is NaN is a number" ["strange"] "return or_nan(x, hyperbolic(x));" => "return select(hyperbolic(x), vec4(1.0), magnitude(x) > vec4(INFINITY));";
+}
