@@ -8,7 +8,7 @@
 //! | `case/` | golden cases, read and checked |
 //! | `tensors.rs`, `shapes.rs`, `inputs.rs` | safetensors files; from the shapes of q, k and v to the shape of a call; its tensors |
 //! | `devices.rs` | the adapters of this machine, and how one is chosen |
-//! | `pattern.rs`, `score.rs`, `distances.rs`, `element.rs` | patterns, scores and element types as arguments |
+//! | `pattern.rs`, `linear.rs`, `score.rs`, `distances.rs`, `element.rs` | patterns, linear attention, scores and element types as arguments |
 //! | `output.rs`, `progress.rs` | tables, numbers and files; progress on stderr |
 //!
 //! A library only so that the fuzz targets in `crates/fuzzing` reach what reads files: the program is its one user.
@@ -23,6 +23,7 @@ mod devices;
 mod distances;
 mod element;
 mod inputs;
+mod linear;
 mod output;
 mod pattern;
 mod progress;

@@ -1,5 +1,5 @@
-// What several parts of a mask have added up in f32, brought to the type and the place of a gradient. One lane per group of 4
-// elements of a row.
+// What several parts of a mask, or several products, have added up in f32, brought to the type and the place of a gradient; 0 in rows of masked keys
+// (linear/key_mask.wgsl, where there is a mask). One lane per group of 4 elements of a row.
 
 struct KernelParams {
     first_work: u32,        // this dispatch computes work items first_work .. end_work, 64 lanes each
@@ -24,5 +24,6 @@ fn narrow_rows(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
     let head = row / params.kernel.len % params.kernel.heads;
     let batch = row / params.kernel.len / params.kernel.heads;
     let to = params.out.offset + batch * params.out.batch + head * params.out.head + i * params.out.row;
-    store_out(to + element, DIM - element, load_sums(row * DIM + element, DIM - element));
+    let sums = load_sums(row * DIM + element, DIM - element);
+    store_out(to + element, DIM - element, select(sums, vec4(0.0), vec4(is_hidden(batch * params.kernel.len + i))));
 }

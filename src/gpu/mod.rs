@@ -60,7 +60,10 @@ pub use layer::{
     RotaryBuffers, RotaryPlan, SoftmaxBackwardPlan, SoftmaxPlan,
 };
 pub use linear::{LinearBackwardPlan, LinearBuffers, LinearGradBuffers, LinearGradients, LinearPlan};
-pub use linformer::{LinformerBuffers, LinformerPlan, LinformerScratch};
+pub use linformer::{
+    LinformerBackwardPlan, LinformerBuffers, LinformerGradBuffers, LinformerGradients, LinformerPlan,
+    LinformerScratch,
+};
 pub use lsh::{
     LshBackwardExplanation, LshBackwardPlan, LshBuffers, LshExplanation, LshGradBuffers, LshGradients,
     LshOutput, LshPlan,

@@ -78,7 +78,7 @@ pub use linear::{
     BoundedLinearGradients, linear_attention, linear_features, linear_gradient, verify_linear,
     verify_linear_steps,
 };
-pub use linformer::{linformer, verify_linformer};
+pub use linformer::{BoundedLinformerGradients, linformer, linformer_gradient, verify_linformer};
 pub use lsh::{
     BoundedLshGradients, LshBuckets, LshGot, LshGradients, LshReport, bounded_lsh_gradient, lsh, lsh_buckets,
     lsh_gradient, lsh_order, lsh_with_buckets, verify_lsh,

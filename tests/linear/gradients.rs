@@ -27,7 +27,7 @@ fn exact<E: Element>(case: &Case<E>, dout: &[E]) -> BoundedLinearGradients {
 }
 
 /// The rows of a tensor, without the gaps.
-fn rows<E: Copy>(data: &[E], strides: Strides, [b, h, l]: [usize; 3], dim: usize) -> Vec<E> {
+pub(super) fn rows<E: Copy>(data: &[E], strides: Strides, [b, h, l]: [usize; 3], dim: usize) -> Vec<E> {
     let row = |n: usize| &data[strides.at(n / l / h, n / l % h, n % l)..][..dim];
     (0..b * h * l).flat_map(row).copied().collect()
 }

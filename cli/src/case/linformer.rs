@@ -1,7 +1,7 @@
 //! Cases of Linformer.
 
-use super::{Content, number_of, unknown};
-use crate::tensors::{Tensors, wrong};
+use super::{Content, Gradient, Gradients, number_of, unknown};
+use crate::tensors::{Tensor, Tensors, wrong};
 use anyhow::Result;
 use serde_json::{Map, Value};
 use wgpu_attention::{Attention, AttentionShape, Element, LinformerInputs, LinformerOptions, Score};
@@ -20,8 +20,8 @@ pub(crate) struct Linformer {
     /// `[B, H, Lq, dv]`.
     pub(crate) out: Vec<f32>,
     pub(crate) allowance: f64,
-    /// The case has gradients.
-    pub(crate) gradients: bool,
+    /// By q, k, v, E and F, as far as the file has them.
+    pub(crate) gradients: Option<Gradients>,
 }
 
 const KEYS: [&str; 1] = ["scale"];
@@ -66,7 +66,7 @@ pub(super) fn linformer(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result
     let attention = shape.score(score);
     options.check(&attention)?;
     Ok(Content::Linformer(Box::new(Linformer {
-        gradients: ["dq", "dk", "dv", "de", "df"].iter().any(|name| file.find(name).is_some()),
+        gradients: gradients(file, keys, [&q, &k, v.as_ref().unwrap_or(&k), &e], &shape)?,
         q: q.floats()?,
         k: k.floats()?,
         v: v.map(|v| v.floats()).transpose()?,
@@ -77,6 +77,36 @@ pub(super) fn linformer(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result
         attention,
         options,
     })))
+}
+
+/// The gradients, where the file has them; a tensor that is absent has none.
+fn gradients(
+    file: &Tensors<'_>,
+    keys: &Map<String, Value>,
+    [q, k, v, e]: [&Tensor<'_>; 4],
+    shape: &AttentionShape,
+) -> Result<Option<Gradients>> {
+    let mut each = vec![];
+    for (name, of, its) in [("dq", "q", q), ("dk", "k", k), ("dv", "v", v), ("de", "e", e), ("df", "f", e)] {
+        let Some(tensor) = file.find(name) else { continue };
+        if file.find(of).is_none() {
+            return Err(wrong(name, "none, since the case has no such tensor", "one"));
+        }
+        tensor.expect(&its.shape, "that of its tensor")?;
+        each.push(Gradient {
+            name,
+            of_term: None,
+            shape: its.shape.to_vec(),
+            values: tensor.floats()?,
+            allowance: super::allowance(keys, name)?,
+        });
+    }
+    if each.is_empty() {
+        return Ok(None);
+    }
+    let dout = file.need("dout")?;
+    dout.expect(&[shape.batch, shape.heads, shape.q_len, shape.value_dim], "[B, H, Lq, dv]")?;
+    Ok(Some(Gradients { dout: dout.floats()?, each }))
 }
 
 impl Linformer {

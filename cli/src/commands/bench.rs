@@ -24,11 +24,15 @@ use wgpu_attention_bench::suites::Suite;
   wgpu-attention bench
   wgpu-attention bench --suite standard --adapter nvidia --json nvidia.json --html nvidia.html
   wgpu-attention bench --suite full --filter attention/bigbird --list
+  wgpu-attention bench --suite crossover --seconds 240 --json crossover.json
   wgpu-attention bench --suite standard --filter relative: --csv relative.csv")]
 pub(super) struct Bench {
     /// Which cases
     #[arg(long, value_name = "SUITE", default_value = "quick")]
     suite: Suite,
+    /// Of the suite crossover: about how long it may take on an adapter; a call that would take too long for that is not run
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(20..))]
+    seconds: Option<u32>,
     /// Only cases with this in their name (`causal+alibi`), or in the text of their score (`relative:`, see `run --score`)
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
@@ -59,9 +63,15 @@ impl Bench {
             say!("{}", Record::schema()?.trim_end())?;
             return Ok(true);
         }
+        let rules = match self.seconds {
+            None => self.suite.rules(),
+            Some(seconds) => (self.suite.rules_within(seconds.into()))
+                .with_context(|| format!("--seconds: need --suite crossover, got {}", self.suite))?,
+        };
         let stop = Stop::default();
         let session = Session {
             suite: self.suite,
+            rules,
             filter: self.filter.clone(),
             path: self.path,
             json: self.json.clone(),

@@ -76,6 +76,16 @@ impl FileCall {
         is_given.into_iter().find(|(_, given)| *given).map(|(name, _)| name).or(of_score)
     }
 
+    /// The first option that was given although it says something of attention that linear attention and Linformer do not have.
+    pub(super) fn not_for_linear(&self) -> Option<&'static str> {
+        let is_given = [
+            ("--pattern", self.pattern.is_some()),
+            ("--first-distance", self.distances.distances().is_some()),
+        ];
+        let of_score = self.score.given();
+        is_given.into_iter().find(|(_, given)| *given).map(|(name, _)| name).or(of_score)
+    }
+
     /// An error that names the file.
     pub(super) fn named<T>(&self, read: Result<T>) -> Result<T> {
         read.with_context(|| self.input.display().to_string())
@@ -97,6 +107,23 @@ impl FileCall {
     }
 
     fn job(&self, file: &Tensors<'_>, v: &Tensor<'_>, out: Option<Dtype>) -> Result<Job> {
+        let (call, terms, axes) = self.call_of(file, v, out)?;
+        let shape = call.shape;
+        let pattern = self.pattern()?.clone();
+        note_unused(file, &pattern, &terms);
+        let tensors = pattern_tensors(&pattern, file, &shape)?;
+        let pattern = pattern.with_tensors(&tensors);
+        distances::check_kept(self.distances.distances(), file, &call, &pattern, &terms)?;
+        Ok(Job { call, pattern, terms, axes })
+    }
+
+    /// The call, the tensors of its score, and how many axes q has; `out` is in the type of q unless given.
+    pub(super) fn call_of(
+        &self,
+        file: &Tensors<'_>,
+        v: &Tensor<'_>,
+        out: Option<Dtype>,
+    ) -> Result<(Attention, Terms, usize)> {
         let layout = match self.layout {
             Axes::Bhld => Layout::Bhld,
             Axes::Blhd => Layout::Blhd,
@@ -114,12 +141,7 @@ impl FileCall {
             score::with_tensors(self.score.score(), self.distances.distances(), file, &shape)?;
         let call = shape.score(score).storage(Storage::all(q_type).kv(kv).out(out)).layout(layout);
         call.check()?;
-        let pattern = self.pattern()?.clone();
-        note_unused(file, &pattern, &terms);
-        let tensors = pattern_tensors(&pattern, file, &shape)?;
-        let pattern = pattern.with_tensors(&tensors);
-        distances::check_kept(self.distances.distances(), file, &call, &pattern, &terms)?;
-        Ok(Job { call, pattern, terms, axes: q.shape.len() })
+        Ok((call, terms, q.shape.len()))
     }
 }
 

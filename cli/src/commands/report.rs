@@ -1,17 +1,20 @@
 //! `report`: pages and tables from records that are there.
 
 use crate::output::{say, write_whole};
-use crate::report::{Files, load, markdown};
+use crate::report::markdown::{CROSSOVER, Marks, TABLE};
+use crate::report::{Files, crossover, load, markdown};
 use anyhow::{Context, Result, bail};
 use clap::{ArgGroup, Args};
 use std::path::{Path, PathBuf};
 
 /// Make a page with plots, or a table, from the JSON files that `bench` wrote
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("what").args(["html", "csv", "markdown", "into"]).required(true).multiple(true))]
+#[command(group = ArgGroup::new("what").args(["html", "csv", "markdown", "into", "crossover"]).required(true).multiple(true))]
+#[command(group = ArgGroup::new("page").args(["into", "crossover"]))]
 #[command(after_help = "Examples:
   wgpu-attention report run.json --html run.html --csv run.csv
-  wgpu-attention report benches/results/*.json --into docs/RESULTS.md")]
+  wgpu-attention report benches/results/*.json --into docs/RESULTS.md
+  wgpu-attention report crossover.json --crossover docs/CROSSOVER.md")]
 pub(super) struct Report {
     /// What `bench --json` wrote
     #[arg(required = true, value_name = "RECORD")]
@@ -24,8 +27,12 @@ pub(super) struct Report {
     /// Put that table into a file, between the marks that are there
     #[arg(long, value_name = "FILE")]
     into: Option<PathBuf>,
-    /// With --into: write nothing; fail where the file has another table
-    #[arg(long, requires = "into")]
+    /// Of records of `bench --suite crossover`: put what is the fastest at which length into a file, between the marks that are there,
+    /// with a picture beside it
+    #[arg(long, value_name = "FILE")]
+    crossover: Option<PathBuf>,
+    /// With --into or --crossover: write nothing; fail where a file has something else
+    #[arg(long, requires = "page")]
     check: bool,
 }
 
@@ -39,20 +46,35 @@ impl Report {
             say!("{}", markdown::markdown(&records).trim_end())?;
         }
         if let Some(path) = &self.into {
-            self.put(path, &markdown::markdown(&records))?;
+            self.put(path, &TABLE, &markdown::markdown(&records))?;
+        }
+        if let Some(path) = &self.crossover {
+            let stem =
+                path.file_stem().and_then(|stem| stem.to_str()).context("--crossover: need a file's name")?;
+            let page = crossover::page(&records, &stem.to_lowercase())?;
+            self.put(path, &CROSSOVER, &page.text)?;
+            for (name, picture) in page.pictures {
+                self.keep(&path.with_file_name(name), &picture)?;
+            }
         }
         Ok(true)
     }
 
-    fn put(&self, path: &Path, table: &str) -> Result<()> {
+    /// Between the marks of a file.
+    fn put(&self, path: &Path, marks: &Marks, made: &str) -> Result<()> {
         let there =
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let new = markdown::into(&there, table).with_context(|| path.display().to_string())?;
-        if there == new {
+        let new = marks.filled(&there, made).with_context(|| path.display().to_string())?;
+        self.keep(path, &new)
+    }
+
+    /// A file's text, written, or compared with what is there.
+    fn keep(&self, path: &Path, new: &str) -> Result<()> {
+        if std::fs::read_to_string(path).is_ok_and(|there| there == new) {
             return Ok(());
         }
         if self.check {
-            bail!("{}: its table is not that of the records: run this without --check", path.display());
+            bail!("{}: what it has is not that of the records: run this without --check", path.display());
         }
         write_whole(path, new.as_bytes())
     }

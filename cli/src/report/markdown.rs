@@ -7,9 +7,23 @@ use crate::output::seconds;
 use anyhow::{Result, ensure};
 use wgpu_attention_bench::record::{Adapter, Case, Record, Status};
 
-const BEGIN: &str =
-    "<!-- benchmarks: begin (cargo attention report benches/results/*.json --into docs/RESULTS.md) -->";
-const END: &str = "<!-- benchmarks: end -->";
+/// Lines between which a page has what is made of records.
+pub(crate) struct Marks {
+    begin: &'static str,
+    end: &'static str,
+}
+
+/// Of the table.
+pub(crate) const TABLE: Marks = Marks {
+    begin: "<!-- benchmarks: begin (cargo attention report benches/results/*.json --into docs/RESULTS.md) -->",
+    end: "<!-- benchmarks: end -->",
+};
+
+/// Of the page of the suite `crossover`.
+pub(crate) const CROSSOVER: Marks = Marks {
+    begin: "<!-- crossover: begin (cargo attention report benches/results/crossover/*.json --crossover docs/CROSSOVER.md) -->",
+    end: "<!-- crossover: end -->",
+};
 
 /// A list of the runs with the patterns that are fastest on them, and a table with one row per case and four columns per run.
 pub(crate) fn markdown(records: &[Record]) -> String {
@@ -53,7 +67,7 @@ pub(crate) fn markdown(records: &[Record]) -> String {
     text + "\n~: the samples did not agree as closely as the suite asks (unconverged).\n\n</details>\n"
 }
 
-fn describe(record: &Record, adapter: &Adapter) -> String {
+pub(super) fn describe(record: &Record, adapter: &Adapter) -> String {
     let Record { version, date, suite, host, .. } = record;
     let mut text = format!(
         "{}, {}, {}; {} ({} threads), {}; wgpu-attention {version}, `bench --suite {suite}`, {date}: {}",
@@ -76,6 +90,7 @@ fn columns(case: &Case) -> String {
         let word = match case.status {
             Status::Failed => "**FAILED**",
             Status::CannotRun => "cannot run",
+            Status::NotRun => "not run",
             _ => "interrupted",
         };
         return format!(" {word} | | | |");
@@ -92,16 +107,19 @@ fn columns(case: &Case) -> String {
 }
 
 /// A text that ends neither a cell nor the section.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace(['\n', '\r'], " ").replace('|', "\\|").replace('<', "&lt;")
 }
 
-/// A text with what is between the marks replaced.
-pub(crate) fn into(text: &str, table: &str) -> Result<String> {
-    let parts = text.split_once(BEGIN).and_then(|(head, rest)| Some((head, rest.split_once(END)?.1)));
-    ensure!(parts.is_some(), "need the lines `{BEGIN}` and `{END}`, in this order");
-    let (head, tail) = parts.unwrap_or_default();
-    Ok(format!("{head}{BEGIN}\n\n{table}\n{END}{tail}"))
+impl Marks {
+    /// A text with what is between the marks replaced.
+    pub(crate) fn filled(&self, text: &str, made: &str) -> Result<String> {
+        let Self { begin, end } = self;
+        let parts = text.split_once(begin).and_then(|(head, rest)| Some((head, rest.split_once(end)?.1)));
+        ensure!(parts.is_some(), "need the lines `{begin}` and `{end}`, in this order");
+        let (head, tail) = parts.unwrap_or_default();
+        Ok(format!("{head}{begin}\n\n{made}\n{end}{tail}"))
+    }
 }
 
 #[cfg(test)]
@@ -137,12 +155,15 @@ mod tests {
 
     #[test]
     fn only_what_is_between_the_marks_is_replaced() -> Result<()> {
-        let page = format!("above\n{BEGIN}\nold\n{END}\nbelow\n");
-        let new = into(&page, "new\n")?;
-        assert_eq!(new, format!("above\n{BEGIN}\n\nnew\n\n{END}\nbelow\n"));
-        assert_eq!(into(&new, "new\n")?, new);
-        for wrong in ["nothing", BEGIN, END, &format!("{END} {BEGIN}")] {
-            assert!(into(wrong, "new").is_err(), "{wrong}");
+        for marks in [TABLE, CROSSOVER] {
+            let Marks { begin, end } = marks;
+            let page = format!("above\n{begin}\nold\n{end}\nbelow\n");
+            let new = marks.filled(&page, "new\n")?;
+            assert_eq!(new, format!("above\n{begin}\n\nnew\n\n{end}\nbelow\n"));
+            assert_eq!(marks.filled(&new, "new\n")?, new);
+            for wrong in ["nothing", begin, end, &format!("{end} {begin}")] {
+                assert!(marks.filled(wrong, "new").is_err(), "{wrong}");
+            }
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! | `page/` | one HTML file with everything, nothing from outside |
 //! | `plots/` | its pictures |
 //! | `trends.rs` | patterns by length: which is fastest, where one overtakes the other |
+//! | `crossover.rs` | the page of the suite `crossover`: which computation is the fastest at which length |
 //! | `costs.rs` | scores beside the plain one: what each costs |
 //! | `rows.rs` | CSV |
 //! | `markdown.rs` | the table of the README |
@@ -13,6 +14,7 @@
 
 pub(crate) mod compare;
 mod costs;
+pub(crate) mod crossover;
 pub(crate) mod markdown;
 mod page;
 mod plots;

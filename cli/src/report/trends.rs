@@ -158,10 +158,11 @@ impl<'a> Group<'a> {
     }
 }
 
-/// LSH is a pattern of its own here: its set is found, not given.
+/// LSH is a pattern of its own here: its set is found, not given. So are Linformer and linear attention by its feature map, which have no set.
 fn pattern(case: &Case) -> Option<&str> {
     match case.kernel {
         Kernel::Lsh => Some("lsh"),
+        Kernel::Linformer => Some("linformer"),
         _ => case.pattern.as_deref(),
     }
 }

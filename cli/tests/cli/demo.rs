@@ -17,6 +17,10 @@ fn real_activations_are_verified() {
         "real_minilm_layer0  causal + relative f32   scalar",
         "real_minilm_layer0  full + sinks      f32   scalar",
         "real_minilm_layer0  causal + sinks    f32   scalar",
+        "real_minilm_layer0  linear elu        f32   scalar",
+        "real_minilm_layer0  linear elu causal f32   scalar",
+        "real_minilm_layer0  linear favor      f32   scalar",
+        "real_minilm_layer0  linformer         f32   scalar",
     ] {
         assert!(text.contains(line), "{text}");
     }

@@ -45,6 +45,19 @@ fn the_table_of_the_page_is_that_of_the_records() {
     assert!(printed.contains("| attention/causal f32 b1 h1 n2048 d64 | "), "{printed}");
 }
 
+/// Where there are records of the suite `crossover`, the page and its pictures are theirs.
+#[test]
+fn the_page_of_crossovers_is_that_of_the_records() {
+    let folder = workspace().join("benches/results/crossover");
+    let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let names = files.map(|file| file.expect("an entry").path().display().to_string());
+    let mut records: Vec<String> = names.filter(|name| name.ends_with(".json")).collect();
+    records.sort();
+    assert!(!records.is_empty(), "no record in {}", folder.display());
+    let page = ["--crossover", "docs/CROSSOVER.md", "--check"].map(String::from);
+    assert_eq!(without_adapter([vec!["report".into()], records, page.into()].concat()).good(), "");
+}
+
 #[test]
 fn a_stale_table_is_noticed_and_replaced() {
     let scratch = Scratch::new("report-stale");
@@ -58,7 +71,7 @@ fn a_stale_table_is_noticed_and_replaced() {
         without_adapter(["report".to_owned()].into_iter().chain(kept()).chain(options))
     };
     let stale = put(&["--check"]).refused(1);
-    assert!(stale.contains("its table is not that of the records"), "{stale}");
+    assert!(stale.contains("what it has is not that of the records"), "{stale}");
     put(&[]).good();
     assert_eq!(std::fs::read_to_string(&file).expect("the file"), readme);
     assert_eq!(scratch.names(), ["RESULTS.md"]);

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Ops that have kernels.
-const SUPPORTED: [&str; 12] = [
+const SUPPORTED: [&str; 13] = [
     "attention",
     "lsh_attention",
     "linear_attention",

@@ -3,8 +3,9 @@
 use crate::record::{Direction, Kernel, Shape};
 use crate::scores;
 use wgpu_attention::{
-    AddShape, AnyPattern, Attention, AttentionShape, ElementType, EmbedShape, FeedForwardShape, LshOptions,
-    MatmulShape, NormKind, NormShape, RecurrentShape, RotaryShape, Score, SoftmaxShape,
+    AddShape, AnyPattern, Attention, AttentionShape, ElementType, EmbedShape, FeatureMap, FeedForwardShape,
+    LinearOptions, LinformerOptions, LshOptions, MatmulShape, NormKind, NormShape, RecurrentShape,
+    RotaryShape, Score, SoftmaxShape,
 };
 
 /// A case.
@@ -40,6 +41,22 @@ pub enum Work {
         /// Rounds, buckets, chunks.
         options: LshOptions,
     },
+    /// Linear attention.
+    Linear {
+        /// Sizes and storage.
+        attention: Attention,
+        /// The feature map, and whether it is causal.
+        options: LinearOptions,
+    },
+    /// Linformer.
+    Linformer {
+        /// Sizes and storage.
+        attention: Attention,
+        /// The projections.
+        options: LinformerOptions,
+    },
+    /// A layer around attention.
+    Block(BlockShape),
     /// A matrix product.
     Matmul(MatmulShape),
     /// The chunked feed-forward layer.
@@ -56,6 +73,29 @@ pub enum Work {
     Embed(EmbedShape),
     /// A residual sum.
     Add(AddShape),
+}
+
+/// A layer of a Transformer, f32, batch 1: q, k and v by one product, attention, the product behind it and its residual, the feed-forward layer
+/// and its residual. Norms are left out.
+#[derive(Debug, Clone)]
+pub struct BlockShape {
+    /// Positions of the sequence.
+    pub len: usize,
+    /// The model's width, of all heads together.
+    pub model_dim: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Columns within the feed-forward layer.
+    pub hidden_dim: usize,
+    /// Which pairs are attended.
+    pub pattern: NamedPattern,
+}
+
+impl BlockShape {
+    /// Its attention, without the layout of its tensors.
+    pub fn attention(&self) -> AttentionShape {
+        AttentionShape::new(1, self.heads, self.len, self.model_dim / self.heads)
+    }
 }
 
 /// A pattern as the command line takes it.
@@ -132,6 +172,16 @@ impl Spec {
                 let sizes = attention_sizes(&attention.shape);
                 format!("{sizes} rounds{} chunk{}", options.rounds, options.chunk)
             }
+            Work::Linear { attention, options } => {
+                let features = options.map.features(attention.shape.head_dim);
+                format!("{} m{features}", attention_sizes(&attention.shape))
+            }
+            Work::Linformer { attention, options } => {
+                format!("{} k{}", attention_sizes(&attention.shape), options.projected)
+            }
+            Work::Block(it) => {
+                format!("n{} w{} h{} hidden{}", it.len, it.model_dim, it.heads, it.hidden_dim)
+            }
             Work::Matmul(it) => format!("{}x{}x{}", it.rows, it.inner, it.columns),
             Work::FeedForward(it) => format!("{}x{}x{}", it.rows, it.model_dim, it.hidden_dim),
             Work::Recurrent(it) => format!("b{} n{} {}x{}", it.batch, it.steps, it.input, it.hidden),
@@ -154,11 +204,43 @@ impl Spec {
             Work::Lsh { options, .. } => {
                 format!("lsh{}{score}", if options.causal { "/causal" } else { "" })
             }
+            Work::Linear { .. } | Work::Block(_) => {
+                format!("{}/{}", self.kernel().name(), self.pattern_name().unwrap_or_default())
+            }
             Work::FeedForward(it) => {
                 format!("feed_forward/{}{}", it.activation, if it.gated { "-gated" } else { "" })
             }
             Work::Recurrent(it) => format!("recurrent/{}", it.cell),
             _ => self.kernel().name().into(),
+        }
+    }
+
+    /// What tells it from others of its kernel and sizes: the short name of a pattern, of a feature map with what it sees, of a cell.
+    pub fn pattern_name(&self) -> Option<String> {
+        match &self.work {
+            Work::Attention { pattern, .. } | Work::Backward { pattern, .. } => Some(pattern.name.into()),
+            Work::Block(it) => Some(it.pattern.name.into()),
+            Work::Recurrent(it) => Some(it.cell.name().into()),
+            Work::Linear { options, .. } => {
+                let map = match options.map {
+                    FeatureMap::Favor { .. } => "performer",
+                    FeatureMap::Relu { .. } => "relu",
+                    FeatureMap::Elu => "elu",
+                    FeatureMap::Softmax => "softmax",
+                    _ => "identity",
+                };
+                Some(if options.causal { format!("{map}-causal") } else { map.into() })
+            }
+            _ => None,
+        }
+    }
+
+    /// Its pattern, as the command line takes it.
+    pub fn pattern(&self) -> Option<&NamedPattern> {
+        match &self.work {
+            Work::Attention { pattern, .. } | Work::Backward { pattern, .. } => Some(pattern),
+            Work::Block(it) => Some(&it.pattern),
+            _ => None,
         }
     }
 
@@ -172,7 +254,9 @@ impl Spec {
         match &self.work {
             Work::Attention { attention, .. }
             | Work::Backward { attention, .. }
-            | Work::Lsh { attention, .. } => Some(attention),
+            | Work::Lsh { attention, .. }
+            | Work::Linear { attention, .. }
+            | Work::Linformer { attention, .. } => Some(attention),
             _ => None,
         }
     }
@@ -202,6 +286,9 @@ impl Spec {
         match &self.work {
             Work::Attention { .. } | Work::Backward { .. } => Kernel::Attention,
             Work::Lsh { .. } => Kernel::Lsh,
+            Work::Linear { .. } => Kernel::Linear,
+            Work::Linformer { .. } => Kernel::Linformer,
+            Work::Block(_) => Kernel::Block,
             Work::Matmul(_) => Kernel::Matmul,
             Work::FeedForward(_) => Kernel::FeedForward,
             Work::Recurrent(_) => Kernel::Recurrent,
@@ -219,7 +306,10 @@ impl Spec {
         match &self.work {
             Work::Attention { attention, .. }
             | Work::Backward { attention, .. }
-            | Work::Lsh { attention, .. } => attention.storage.q,
+            | Work::Lsh { attention, .. }
+            | Work::Linear { attention, .. }
+            | Work::Linformer { attention, .. } => attention.storage.q,
+            Work::Block(_) => ElementType::F32,
             Work::Matmul(it) => it.input,
             Work::FeedForward(it) => it.input,
             // Inputs and outputs are f32.
@@ -237,11 +327,19 @@ impl Spec {
         match &self.work {
             Work::Attention { attention, .. }
             | Work::Backward { attention, .. }
-            | Work::Lsh { attention, .. } => {
+            | Work::Lsh { attention, .. }
+            | Work::Linear { attention, .. }
+            | Work::Linformer { attention, .. } => {
                 let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } =
                     attention.shape;
                 Shape::Attention { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim }
             }
+            Work::Block(it) => Shape::Block {
+                positions: it.len,
+                model_dim: it.model_dim,
+                heads: it.heads,
+                hidden_dim: it.hidden_dim,
+            },
             Work::Matmul(it) => Shape::Matmul { rows: it.rows, inner: it.inner, columns: it.columns },
             Work::FeedForward(it) => Shape::FeedForward {
                 rows: it.rows,

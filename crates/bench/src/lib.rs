@@ -9,7 +9,7 @@
 //! | `subject/` | a case on a device: uploaded, verified, ready |
 //! | `clock.rs`, `timestamps.rs`, `stats.rs` | samples by two clocks; the device's clock; statistics |
 //! | `ceilings/` | microkernels: what the adapter can reach |
-//! | `measure.rs`, `rates.rs` | everything on one adapter, case by case; times as rates |
+//! | `measure.rs`, `predict.rs`, `rates.rs` | everything on one adapter, case by case; how long a case would take; times as rates |
 //! | `describe.rs` | an adapter, as the record has it |
 //! | `view.rs` | a case and an adapter in words |
 //! | `text.rs`, `typed.rs` | texts in one line; from an element type known at run time to one known to the compiler |
@@ -21,6 +21,7 @@ pub mod check;
 pub mod clock;
 pub mod describe;
 pub mod measure;
+mod predict;
 mod rates;
 pub mod record;
 pub mod scores;

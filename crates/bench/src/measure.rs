@@ -1,22 +1,24 @@
 //! Everything on one adapter: ceilings, cases, ceilings again. Who watches shows it: a terminal, or a page in a browser.
 
-use crate::cases::{Spec, Work};
+use crate::cases::Spec;
 use crate::ceilings::microkernel::Microkernel;
 use crate::ceilings::{self, Ceilings, KINDS};
 use crate::clock::{Interrupted, Stop, Stopwatch};
+use crate::predict;
 use crate::rates::rates;
 use crate::record::{Adapter, Case, Ceiling, Record, Rules, Status};
 use crate::subject::{Subject, Verified};
 use crate::text::one_line;
 use anyhow::Result;
+use web_time::Instant;
 use wgpu_attention::{Error, Gpu};
 
 /// What measures cases on one device.
 pub struct Bench<'g> {
     pub(super) gpu: &'g Gpu,
     pub(super) stopwatch: Stopwatch<'g>,
-    /// For cold caches.
-    pub(super) overwrite: Microkernel,
+    /// For cold caches, where they are measured.
+    pub(super) overwrite: Option<Microkernel>,
 }
 
 /// A step of a run, by its place in the adapter's record.
@@ -52,7 +54,10 @@ impl<'g> Bench<'g> {
     /// # Errors
     /// The device has no memory for it.
     pub async fn open(gpu: &'g Gpu, rules: Rules, stop: Stop) -> Result<Self> {
-        let overwrite = Microkernel::overwrite(gpu, rules.cold_bytes).await?;
+        let overwrite = match rules.cold_bytes {
+            0 => None,
+            bytes => Some(Microkernel::overwrite(gpu, bytes).await?),
+        };
         Ok(Self { gpu, stopwatch: Stopwatch::new(gpu, rules, stop).await, overwrite })
     }
 
@@ -65,6 +70,7 @@ impl<'g> Bench<'g> {
         stop: &Stop,
         watch: &dyn Watch,
     ) -> Result<()> {
+        let start = Instant::now();
         for (n, kind) in KINDS.into_iter().enumerate() {
             watch.begin(&format!("ceiling {kind:?}"));
             let ceiling = Ceiling::new(kind, ceilings.measure(kind).await?);
@@ -75,8 +81,15 @@ impl<'g> Bench<'g> {
         for (n, spec) in specs.iter().enumerate() {
             watch.begin(&spec.name());
             stop.check()?;
+            let (rules, spent_s) = (record.rules, start.elapsed().as_secs_f64());
             let Adapter { cases, ceilings, .. } = &mut record.adapters[at];
-            let ended = cases[n].measure(self, spec).await;
+            let ended = match predict::too_long(&rules, spent_s, &cases[..n], &cases[n]) {
+                Some(why) => {
+                    cases[n].because(Status::NotRun, why);
+                    Ok(())
+                }
+                None => cases[n].measure(self, spec).await,
+            };
             cases[n].rate(ceilings);
             watch.done(Step::Case(n), record, at)?;
             ended?;
@@ -98,10 +111,6 @@ impl<'g> Bench<'g> {
 impl Case {
     /// One that was not begun.
     pub fn new(spec: &Spec) -> Self {
-        let pattern = match &spec.work {
-            Work::Attention { pattern, .. } | Work::Backward { pattern, .. } => Some(pattern),
-            _ => None,
-        };
         let cut = |text: &str| match text.char_indices().nth(PATTERN_CHARS) {
             Some((end, _)) => format!("{}…", &text[..end]),
             None => text.into(),
@@ -110,8 +119,8 @@ impl Case {
             name: spec.name(),
             known_as: spec.known_as.map(Into::into),
             kernel: spec.kernel(),
-            pattern: pattern.map(|pattern| pattern.name.into()),
-            pattern_text: pattern.map(|pattern| cut(&pattern.text)),
+            pattern: spec.pattern_name(),
+            pattern_text: spec.pattern().map(|pattern| cut(&pattern.text)),
             score: spec.score_name(),
             score_text: spec.score_text(),
             path: None,
@@ -177,9 +186,11 @@ impl Case {
     async fn try_measure(&mut self, bench: &Bench<'_>, spec: &Spec) -> Result<()> {
         let Some(verified) = self.try_verify(bench.gpu, spec).await? else { return Ok(()) };
         let call = |pass: &mut wgpu::ComputePass<'_>| verified.dispatch(pass);
-        let hot = self.hot.insert(bench.stopwatch.hot(&call).await?);
+        let hot = self.hot.insert(bench.stopwatch.hot(&call, verified.took_s).await?);
         let converged = hot.converged;
-        self.cold = Some(bench.stopwatch.cold(&call, &bench.overwrite).await?);
+        if let Some(overwrite) = &bench.overwrite {
+            self.cold = Some(bench.stopwatch.cold(&call, overwrite).await?);
+        }
         self.status = if converged { Status::Measured } else { Status::Unconverged };
         Ok(())
     }

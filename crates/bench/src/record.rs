@@ -1,8 +1,8 @@
 //! What `bench` writes: one JSON file a run, with every raw sample.
 //!
 //! The types are the schema; `bench --schema` prints it, and `schema/` keeps it. Units: seconds, bytes, floating-point operations (an fma is two), and those a second.
-//! A number that has no finite value is `null`. A field that is left out where it has nothing to say may come to a format: records without
-//! it stay what they were, and programs that do not know it refuse the others by its name. Any other change is another [`FORMAT`].
+//! A number that has no finite value is `null`. A field that is left out where it has nothing to say may come to a format, and a word to a
+//! list of words: records without it stay what they were, and programs that do not know it refuse the others by its name. Any other change is another [`FORMAT`].
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +24,7 @@ pub struct Record {
     pub version: String,
     /// When the run began: RFC 3339, UTC.
     pub date: String,
-    /// `quick`, `standard` or `full`.
+    /// `quick`, `standard`, `full` or `crossover`.
     pub suite: String,
     /// Only cases with this in their name, or in the text of their score, where it was given.
     pub filter: Option<String>,
@@ -70,8 +70,14 @@ pub struct Rules {
     pub clocks: f64,
     /// Relative change of a ceiling past which the run drifted.
     pub drift: f64,
-    /// Bytes overwritten before each call with cold caches, if a binding may have so many.
+    /// Bytes overwritten before each call with cold caches, if a binding may have so many; with 0 there are no such calls.
     pub cold_bytes: u64,
+    /// Seconds of a call at most, as shorter cases of its kind let expect it: what would take longer is not run. Left out where all is run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_call_s: Option<f64>,
+    /// Seconds on an adapter after which no further case is begun. Left out where all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_run_s: Option<f64>,
 }
 
 /// A quantity and its formula.
@@ -196,7 +202,8 @@ pub struct Case {
     pub known_as: Option<String>,
     /// Which kernel.
     pub kernel: Kernel,
-    /// The short name of the pattern (attention only): `causal`, `bigbird`, ...
+    /// The short name of the pattern (attention, and a layer around it): `causal`, `bigbird`, ...; of linear attention that of the feature map, of
+    /// a recurrent network that of its cell.
     pub pattern: Option<String>,
     /// The pattern as `--pattern` takes it; the end of a long one is cut off (`…`).
     pub pattern_text: Option<String>,
@@ -212,7 +219,7 @@ pub struct Case {
     pub dtype: String,
     /// Its sizes.
     pub shape: Shape,
-    /// Forward, so far.
+    /// Forward, or the gradients.
     pub direction: Direction,
     /// What became of it.
     pub status: Status,
@@ -237,6 +244,9 @@ pub struct Case {
 pub enum Kernel {
     Attention,
     Lsh,
+    Linear,
+    Linformer,
+    Block,
     Matmul,
     FeedForward,
     Recurrent,
@@ -262,7 +272,7 @@ pub enum Direction {
 #[serde(tag = "of", rename_all = "snake_case", deny_unknown_fields)]
 #[allow(missing_docs, reason = "sizes, named as in the shapes of the library")]
 pub enum Shape {
-    /// Attention, also LSH.
+    /// Attention, also LSH, linear attention and Linformer.
     Attention {
         batch: usize,
         heads: usize,
@@ -271,6 +281,13 @@ pub enum Shape {
         kv_len: usize,
         head_dim: usize,
         value_dim: usize,
+    },
+    /// A layer around attention.
+    Block {
+        positions: usize,
+        model_dim: usize,
+        heads: usize,
+        hidden_dim: usize,
     },
     /// `[rows, inner]` times `[inner, columns]`.
     Matmul {
@@ -310,6 +327,8 @@ pub enum Status {
     Failed,
     /// This adapter cannot run it.
     CannotRun,
+    /// A call, or the run, would take longer than the rules allow (`why`).
+    NotRun,
     /// The run ended before it was done.
     Interrupted,
 }
@@ -464,6 +483,9 @@ impl Kernel {
         match self {
             Self::Attention => "attention",
             Self::Lsh => "lsh",
+            Self::Linear => "linear",
+            Self::Linformer => "linformer",
+            Self::Block => "block",
             Self::Matmul => "matmul",
             Self::FeedForward => "feed_forward",
             Self::Recurrent => "recurrent",
@@ -489,6 +511,7 @@ impl Shape {
     pub fn length(&self) -> usize {
         match *self {
             Self::Attention { kv_len, .. } => kv_len,
+            Self::Block { positions, .. } => positions,
             Self::Recurrent { steps, .. } => steps,
             Self::Matmul { rows, .. } | Self::FeedForward { rows, .. } | Self::Rows { rows, .. } => rows,
         }

@@ -1,19 +1,19 @@
 //! Cases on an adapter: each kernel verifies, and a kernel with a fault is never timed.
 
-use crate::cases::{Spec, Work, pattern};
+use crate::cases::{BlockShape, Spec, Work, pattern};
 use crate::ceilings::{Ceilings, KINDS};
 use crate::clock::{Interrupted, Stop};
 use crate::measure::Bench;
-use crate::record::{Case, CeilingKind, Cost, Direction, Rules, Status};
+use crate::record::{Case, CeilingKind, Cost, Direction, Kernel, Rules, Status};
 use crate::scores::{SCORES, score};
 use crate::subject::Subject;
 use crate::suites::Suite;
 use anyhow::{Context, Result};
 use pollster::block_on;
 use wgpu_attention::{
-    Activation, AddShape, AttentionShape, ElementType, EmbedShape, FeedForwardShape, Gpu, Kernels,
-    LshOptions, MatmulShape, NormKind, NormShape, Options, RecurrentCell, RecurrentShape, RotaryShape,
-    SoftmaxShape, Storage, cooperative_features,
+    Activation, AddShape, AttentionShape, ElementType, EmbedShape, FeatureMap, FeedForwardShape, Gpu,
+    Kernels, LinearOptions, LinformerOptions, LshOptions, MatmulShape, NormKind, NormShape, Options,
+    RecurrentCell, RecurrentShape, RotaryShape, SoftmaxShape, Storage, cooperative_features,
 };
 
 fn adapter() -> Result<wgpu::Adapter> {
@@ -43,7 +43,14 @@ fn works(element: ElementType) -> Vec<Work> {
         attention: stored(shape),
         pattern: pattern(name, 300).expect("a pattern"),
     };
-    vec![
+    let linear = |map, causal| Work::Linear {
+        attention: stored(shape),
+        options: LinearOptions::new(map).causal(causal),
+    };
+    let mut works = vec![
+        linear(FeatureMap::favor(20), true),
+        linear(FeatureMap::Elu, false),
+        Work::Linformer { attention: stored(shape), options: LinformerOptions::new(400, 24) },
         of("causal", shape),
         of("strided", shape),
         of("document", shape),
@@ -60,7 +67,12 @@ fn works(element: ElementType) -> Vec<Work> {
         Work::Rotary(RotaryShape::new(2, 3, 100, 16).input(element).output(element)),
         Work::Embed(EmbedShape::new(300, 50, 20).table(element).output(element)),
         Work::Add(AddShape::new(300, 20).input(element).other(element).output(element)),
-    ]
+    ];
+    if element == ElementType::F32 {
+        let pattern = pattern("fixed", 300).expect("a pattern");
+        works.push(Work::Block(BlockShape { len: 300, model_dim: 32, heads: 2, hidden_dim: 64, pattern }));
+    }
+    works
 }
 
 #[test]
@@ -74,7 +86,12 @@ fn every_kernel_verifies() -> Result<()> {
             let (_, verification) = block_on(subject.verify()).with_context(|| name.clone())?;
             assert!(verification.pass, "{name}: {verification:?}");
             // Of gradients every element is compared.
-            let most = if spec.direction() == Direction::Backward { 1800 } else { 256 };
+            let most = match spec.kernel() {
+                _ if spec.direction() == Direction::Backward => 1800,
+                // So many of each head.
+                Kernel::Linear | Kernel::Linformer => 2 * 256,
+                _ => 256,
+            };
             assert!((1..=most).contains(&verification.rows) && verification.worst_ratio <= Some(1.0));
             assert!(!path.is_empty() && cost.dispatches > 0 && cost.bytes > 0.0, "{name}: {cost:?}");
             assert!(

@@ -34,6 +34,7 @@ impl Case {
             Status::Unconverged => vec!["unconverged".into()],
             Status::Failed => vec![format!("FAILED: {why}")],
             Status::CannotRun => vec![format!("cannot run: {why}")],
+            Status::NotRun => vec![format!("not run: {why}")],
             Status::Interrupted => vec!["interrupted".into()],
         };
         if self.hot.as_ref().is_some_and(|hot| hot.clocks_disagree) {
@@ -66,6 +67,7 @@ impl Adapter {
             (Status::Unconverged, "unconverged"),
             (Status::Failed, "FAILED"),
             (Status::CannotRun, "cannot run"),
+            (Status::NotRun, "not run"),
             (Status::Interrupted, "interrupted"),
         ];
         let counts = words.map(|(status, word)| (self.count(status), word));

@@ -32,6 +32,7 @@ mod terms;
 mod uploaded;
 mod weights;
 
+pub(super) use backward::Narrow;
 pub use backward::{
     AttentionGradBuffers, AttentionGradients, BackwardExplanation, BackwardPlan, Gradients, TensorExplanation,
 };

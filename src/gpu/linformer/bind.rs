@@ -144,28 +144,51 @@ impl LinformerPlan {
 
     /// Copies where there is a mask, products, attention.
     fn bound(&self, buffers: &LinformerBuffers<'_>, scratch: &LinformerScratch) -> Result<Call> {
-        let values = buffers.v.as_ref().unwrap_or(&buffers.k);
+        let calls = self.projections(buffers, scratch)?;
+        let [keys, values] = self.projected(scratch);
+        let attend = AttentionBuffers::new(buffers.q.clone(), keys, values, buffers.out.clone());
+        Ok(Call::in_turn("Linformer", calls, self.inner.attend.bind(attend)?))
+    }
+
+    /// K' and V', which come to scratch.
+    pub(super) fn projections(
+        &self,
+        buffers: &LinformerBuffers<'_>,
+        scratch: &LinformerScratch,
+    ) -> Result<Vec<Call>> {
         let mut calls = vec![];
-        let [mut k, mut v] = [buffers.k.clone(), values.clone()];
         if let Some([copy_k, copy_v]) = &self.inner.seen {
             calls.push(self.copy(copy_k, buffers, false, &scratch.seen[0])?);
-            k = whole(&scratch.seen[0]);
-            v = k.clone();
             if self.options.values {
                 calls.push(self.copy(copy_v, buffers, true, &scratch.seen[1])?);
-                v = whole(&scratch.seen[1]);
             }
         }
         let f = buffers.f.as_ref().unwrap_or(&buffers.e);
+        let [k, v] = self.seen(buffers, scratch);
         let matrices = [(&buffers.e, &k), (f, &v)];
         for ((product, (matrix, rows)), to) in
             self.inner.products.iter().zip(matrices).zip(&scratch.projected)
         {
             calls.extend(product.calls(matrix, rows, to)?);
         }
-        let [keys, values] = [0, self.inner.products.len() - 1].map(|n| whole(&scratch.projected[n]));
-        let attend = AttentionBuffers::new(buffers.q.clone(), keys, values, buffers.out.clone());
-        Ok(Call::in_turn("Linformer", calls, self.inner.attend.bind(attend)?))
+        Ok(calls)
+    }
+
+    /// K' and V', in scratch.
+    pub(super) fn projected<'s>(&self, scratch: &'s LinformerScratch) -> [wgpu::BufferBinding<'s>; 2] {
+        [0, self.inner.products.len() - 1].map(|n| whole(&scratch.projected[n]))
+    }
+
+    /// The rows that are projected: the caller's, or copies where there is a mask.
+    pub(super) fn seen<'a>(
+        &self,
+        buffers: &LinformerBuffers<'a>,
+        scratch: &'a LinformerScratch,
+    ) -> [wgpu::BufferBinding<'a>; 2] {
+        if self.options.key_mask {
+            return [0, usize::from(self.options.values)].map(|n| whole(&scratch.seen[n]));
+        }
+        [buffers.k.clone(), buffers.v.as_ref().unwrap_or(&buffers.k).clone()]
     }
 
     /// k or v in f32, masked rows as 0.

@@ -5,10 +5,13 @@
 //! | `mod.rs` | [`LinformerPlan`]: the plans of its parts |
 //! | `bind.rs` | [`LinformerBuffers`] checked and bound to a plan |
 //! | `host.rs` | slices in, `Vec` out |
+//! | `backward/` | gradients |
 
+mod backward;
 mod bind;
 mod host;
 
+pub use backward::{LinformerBackwardPlan, LinformerGradBuffers, LinformerGradients};
 pub use bind::{LinformerBuffers, LinformerScratch};
 
 use super::attention::AttentionPlan;
@@ -18,7 +21,8 @@ use super::pipeline::Pipeline;
 use crate::linformer::LinformerOptions;
 use crate::wgsl::{FeatureVariant, MapMode, MapText};
 use crate::{
-    AOrder, Attention, ElementType, Error, Full, KernelPath, MatmulShape, Result, RowStrides, Strides,
+    AOrder, Attention, AttentionShape, ElementType, Error, Full, KernelPath, MatmulShape, Result, RowStrides,
+    Strides,
 };
 use std::sync::Arc;
 
@@ -88,8 +92,8 @@ impl LinformerPlan {
         if !options.one_product() {
             products.push(Product::new(kernels, &attention, &options, true)?);
         }
-        let seen = |values: bool| kernels.pipeline(copy_variant(&attention, values).shader());
-        let seen = options.key_mask.then(|| Ok([seen(false)?, seen(options.values)?])).transpose()?;
+        let copy = |values: bool| kernels.pipeline(copy_variant(&attention, values).shader());
+        let seen = options.key_mask.then(|| Ok([copy(false)?, copy(options.values)?])).transpose()?;
         let whole = kernels.with_options(kernels.options().splits(1))?;
         let attend = whole.attention(options.attended(&attention), &Full)?;
         let inner = Arc::new(Inner { seen, products, attend });
@@ -129,6 +133,40 @@ fn copy_variant(attention: &Attention, values: bool) -> FeatureVariant {
     }
 }
 
+/// Lines (a batch item's key head) that one product takes.
+struct Run {
+    /// The batch item of the first.
+    batch: usize,
+    lines: usize,
+    /// From one to the next.
+    stride: isize,
+}
+
+/// All lines of a tensor, in order, in as few products as its strides allow: one, or one per batch item. `per_head`: a product may not
+/// go through several batch items, since its projections are those of heads.
+fn lines(shape: &AttentionShape, strides: Strides, per_head: bool) -> Vec<Run> {
+    let (batch, heads) = (shape.batch, shape.kv_heads);
+    let in_line = strides.batch == heads as isize * strides.head;
+    match batch {
+        batch if heads == 1 => vec![Run { batch: 0, lines: batch, stride: strides.batch }],
+        batch if !per_head && in_line => {
+            vec![Run { batch: 0, lines: batch * heads, stride: strides.head }]
+        }
+        batch => (0..batch).map(|batch| Run { batch, lines: heads, stride: strides.head }).collect(),
+    }
+}
+
+/// The rows of k or of v that are projected: where they lie, their type, their length. Copies without masked rows, where there is a mask.
+fn seen(attention: &Attention, options: &LinformerOptions, values: bool) -> (Strides, ElementType, usize) {
+    let (given, dim) = source(attention, values);
+    let (heads, len) = (attention.shape.kv_heads as isize, attention.shape.kv_len as isize);
+    let width = dim.next_multiple_of(4) as isize;
+    match options.key_mask {
+        true => (Strides::new(heads * len * width, len * width, width), ElementType::F32, dim),
+        false => (given, attention.storage.kv, dim),
+    }
+}
+
 /// Where the rows of k or of v lie, and their length.
 fn source(attention: &Attention, values: bool) -> (Strides, usize) {
     match values {
@@ -146,14 +184,8 @@ impl Product {
         second: bool,
     ) -> Result<Self> {
         let shape = &attention.shape;
-        let (given, dim) = source(attention, second && options.values);
-        let width = dim.next_multiple_of(4) as isize;
-        let (heads, len) = (shape.kv_heads, shape.kv_len as isize);
-        let copied = Strides::new(heads as isize * len * width, len * width, width);
-        let (strides, element) = match options.key_mask {
-            true => (copied, ElementType::F32),
-            false => (given, attention.storage.kv),
-        };
+        let (strides, element, dim) = seen(attention, options, second && options.values);
+        let heads = shape.kv_heads;
         let per_head = options.per_head && heads > 1;
         let rows = (options.projected * dim) as isize;
         let product = |batch: usize, first: usize, stride: isize| {
@@ -169,13 +201,8 @@ impl Product {
                 .b_strides(b)
                 .out_strides(out)
         };
-        let in_line = strides.batch == heads as isize * strides.head;
-        let shapes = match shape.batch {
-            // One stride leads through batch and heads.
-            batch if heads == 1 => vec![product(batch, 0, strides.batch)],
-            batch if !per_head && in_line => vec![product(batch * heads, 0, strides.head)],
-            batch => (0..batch).map(|first| product(heads, first, strides.head)).collect(),
-        };
+        let runs = lines(shape, strides, per_head).into_iter();
+        let shapes: Vec<_> = runs.map(|run| product(run.lines, run.batch, run.stride)).collect();
         Ok(Self { plans: shapes.iter().map(|shape| kernels.matmul(shape)).collect::<Result<_>>()? })
     }
 }

@@ -90,8 +90,7 @@ impl RowBound {
             flushed += if dout.abs() < min_normal(storage) { largest } else { 0.0 };
         }
         let b_d = (1.0 + g) * b_row + g * size + flushed;
-        let lambda =
-            errors.weights.lse_error + errors.sum_error / (1.0 - errors.sum_error) + 2.5 * E + 3.0 * U;
+        let lambda = common_error(&errors);
         if !(b_d.is_finite() && lambda.is_finite() && size < HUGE) {
             return Ok(Self::Nothing);
         }
@@ -133,11 +132,21 @@ impl Common {
     /// Of a logit of the row within delta, whose weight is p: a, P, epsilon.
     fn weight(&self, row: &Row, p: f64, score: f64, delta: f64) -> (f64, f64, f64) {
         let epsilon = weight_error(self.top - score, delta, 0, self.format, self.base_2);
-        let (log, error) = (row.log_weight(score), epsilon + self.lambda);
-        let most = (log + error).exp();
-        let a = if error < 1.0 { p * error.exp_m1() } else { most };
-        (a.min(MOST) + TINY, most.min(MOST) + TINY, epsilon)
+        let [a, most] = weight_within(p, row.log_weight(score), epsilon + self.lambda);
+        (a, most, epsilon)
     }
+}
+
+/// Lambda: of ln(exp(m) l), in the weights.
+pub(in crate::reference) fn common_error(errors: &RowErrors) -> f64 {
+    errors.weights.lse_error + errors.sum_error / (1.0 - errors.sum_error) + 2.5 * E + 3.0 * U
+}
+
+/// a and P of a weight p whose logarithm is known within so much.
+pub(in crate::reference) fn weight_within(p: f64, log: f64, error: f64) -> [f64; 2] {
+    let most = (log + error).exp();
+    let a = if error < 1.0 { p * error.exp_m1() } else { most };
+    [a.min(MOST) + TINY, most.min(MOST) + TINY]
 }
 
 /// How far a kernel may be from what a pair gives: section 2.

@@ -51,5 +51,6 @@ pub use bound::{BoundOptions, BoundedGradients, bounded};
 pub(super) use bound::{before_storage, with_storage};
 pub(super) use call::{GradientCall, RowSource, Solved};
 pub(super) use derivatives::{Derivatives, derivatives};
+pub(super) use errors::{common_error, weight_within};
 pub(super) use exact::of_call;
 pub use exact::{Gradients, attention_gradient};

@@ -12,7 +12,7 @@
 //! share that a row may have, what its V' are off by moves that mean by no more than the second line.
 
 use super::call::{LinformerCall, Projected};
-use crate::reference::bound::output_errors;
+use crate::reference::bound::{OutError, output_errors};
 use crate::reference::compare::BoundedRow;
 use crate::reference::exact::{Exact, softmax};
 use crate::reference::rounding::{HUGE, TINY, gamma, min_normal};
@@ -22,36 +22,60 @@ use crate::{Position, Result};
 use std::f64::consts::LOG2_E;
 
 pub(super) fn solve(call: &LinformerCall<'_>, line: &Projected, at: Position) -> Result<BoundedRow> {
-    let shape = &call.attended.shape;
-    let q: Vec<f64> = call.q(at).iter().map(|&x| x.into()).collect();
-    let scale = f64::from(call.attended.scale_value());
-    let products: Vec<f64> = line
-        .k
-        .out
-        .chunks(shape.head_dim)
-        .map(|k| scale * q.iter().zip(k).map(|(q, k)| q * k).sum::<f64>())
-        .collect();
-    let keys: Vec<u32> = (0..shape.kv_len as u32).collect();
-    let value = |j: u32| line.v.out[j as usize * shape.value_dim..][..shape.value_dim].iter().copied();
-    let row = Exact { keys, scores: products.clone(), products, sink: None, out: vec![], lse: 0.0 };
-    let exact = softmax(row, &call.attended, at, value);
+    let row = Attended::new(call, line, at)?;
+    let exact = row.exact;
     if exact.lse.is_nan() {
         // What is not finite is to be seen, not bounded.
         return Ok(BoundedRow { bound: vec![0.0; exact.out.len()], out: exact.out });
     }
-    let (parts, chain) = walked(&exact.keys, at, None, None, WeightFormat::F32)?;
-    let deltas = score_errors(call, line, &q);
-    let errors = RowErrors::of_scores(&exact, deltas, &call.attended, (&parts, chain), WeightFormat::F32);
-    let Some(errors) = errors else {
+    let Some((_, columns)) = row.errors else {
         return Ok(BoundedRow { bound: vec![f64::INFINITY; exact.out.len()], out: exact.out });
     };
-    let apart = value_errors(line, &errors, shape.value_dim);
-    let each = output_errors(&call.attended, at, &exact, &errors, value).into_iter().zip(apart);
-    let bound = each.zip(&exact.out).map(|((mut error, apart), &o)| {
-        error.rest += apart;
-        error.stored(call.attended.storage.out, o)
-    });
+    let storage = call.attended.storage.out;
+    let bound = columns.into_iter().zip(&exact.out).map(|(error, &o)| error.stored(storage, o));
     Ok(BoundedRow { bound: bound.collect(), out: exact.out })
+}
+
+/// A row of attention over projected keys.
+pub(super) struct Attended {
+    pub(super) q: Vec<f64>,
+    pub(super) exact: Exact,
+    /// delta of each projected key.
+    pub(super) deltas: Vec<f64>,
+    /// And what they make of the row, with the errors of its columns; none where nothing is promised, or something is not finite.
+    pub(super) errors: Option<(RowErrors, Vec<OutError>)>,
+}
+
+impl Attended {
+    pub(super) fn new(call: &LinformerCall<'_>, line: &Projected, at: Position) -> Result<Self> {
+        let shape = &call.attended.shape;
+        let q: Vec<f64> = call.q(at).iter().map(|&x| x.into()).collect();
+        let scale = f64::from(call.attended.scale_value());
+        let products: Vec<f64> = line
+            .k
+            .out
+            .chunks(shape.head_dim)
+            .map(|k| scale * q.iter().zip(k).map(|(q, k)| q * k).sum::<f64>())
+            .collect();
+        let keys: Vec<u32> = (0..shape.kv_len as u32).collect();
+        let value = |j: u32| line.v.out[j as usize * shape.value_dim..][..shape.value_dim].iter().copied();
+        let row = Exact { keys, scores: products.clone(), products, sink: None, out: vec![], lse: 0.0 };
+        let exact = softmax(row, &call.attended, at, value);
+        if exact.lse.is_nan() {
+            return Ok(Self { q, exact, deltas: vec![], errors: None });
+        }
+        let (parts, chain) = walked(&exact.keys, at, None, None, WeightFormat::F32)?;
+        let deltas = score_errors(call, line, &q);
+        let walk = (&parts[..], chain);
+        let errors = RowErrors::of_scores(&exact, deltas.clone(), &call.attended, walk, WeightFormat::F32);
+        let errors = errors.map(|errors| {
+            let apart = value_errors(line, &errors, shape.value_dim);
+            let mut columns = output_errors(&call.attended, at, &exact, &errors, value);
+            columns.iter_mut().zip(apart).for_each(|(error, apart)| error.rest += apart);
+            (errors, columns)
+        });
+        Ok(Self { q, exact, deltas, errors })
+    }
 }
 
 /// delta of each projected key.

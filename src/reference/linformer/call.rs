@@ -13,12 +13,12 @@ pub(super) struct LinformerCall<'a> {
     pub(super) attention: &'a Attention,
     /// The attention over projected keys.
     pub(super) attended: Attention,
-    options: LinformerOptions,
+    pub(super) options: LinformerOptions,
     q: Cow<'a, [f32]>,
     k: Cow<'a, [f32]>,
     v: Option<Cow<'a, [f32]>>,
-    e: &'a [f32],
-    f: &'a [f32],
+    pub(super) e: &'a [f32],
+    pub(super) f: &'a [f32],
     key_mask: Option<&'a [bool]>,
 }
 
@@ -53,18 +53,12 @@ impl<'a> LinformerCall<'a> {
 
     /// Of every batch item and key head.
     pub(super) fn lines(&self) -> Result<Vec<Projected>> {
-        let (shape, attention) = (&self.attention.shape, self.attention);
-        let heads = shape.kv_heads;
+        let (shape, heads) = (&self.attention.shape, self.attention.shape.kv_heads);
         let line = |n: usize| {
             let (batch, head) = (n / heads, n % heads);
-            let k = (&self.k[..], attention.k_strides(), shape.head_dim);
-            let v = match &self.v {
-                Some(v) => (&v[..], attention.v_strides(), shape.value_dim),
-                None => k,
-            };
             Ok(Projected {
-                k: self.project(self.e, k, batch, head)?,
-                v: self.project(self.f, v, batch, head)?,
+                k: self.project(self.e, self.projected(false), batch, head)?,
+                v: self.project(self.f, self.projected(true), batch, head)?,
             })
         };
         (0..shape.batch * heads).into_par_iter().map(line).collect()
@@ -83,26 +77,56 @@ impl<'a> LinformerCall<'a> {
     fn project(
         &self,
         matrix: &[f32],
-        (data, strides, dim): (&[f32], Strides, usize),
+        tensor: (&[f32], Strides, usize),
         batch: usize,
         head: usize,
     ) -> Result<Bounded> {
         let (len, projected) = (self.attention.shape.kv_len, self.options.projected);
+        let rows = self.rows(tensor, batch, head);
+        let a = Bounded::exact(self.of_head(matrix, head));
+        let shape = MatmulShape::new(projected, len, tensor.2).a_order(AOrder::InnerRows);
+        matmul(&shape, &MatmulInputs { a: &a, b: &rows, bias: None, other: None })
+    }
+
+    /// matrix[:Lk] of a key head.
+    pub(super) fn of_head<'m>(&self, matrix: &'m [f32], head: usize) -> &'m [f32] {
+        let (len, projected) = (self.attention.shape.kv_len, self.options.projected);
         let own = if self.options.per_head { head * self.options.rows * projected } else { 0 };
+        &matrix[own..own + len * projected]
+    }
+
+    /// Rows `[Lk, dim]` of a line, masked ones as 0.
+    pub(super) fn rows(
+        &self,
+        (data, strides, dim): (&[f32], Strides, usize),
+        batch: usize,
+        head: usize,
+    ) -> Bounded {
         let smallest = min_normal(self.attention.storage.kv);
         let mut rows = Bounded::default();
-        for j in 0..len {
+        for j in 0..self.attention.shape.kv_len {
             let start = strides.at(batch, head, j);
-            let counts = self.key_mask.is_none_or(|mask| mask[batch * len + j]);
             for &x in &data[start..start + dim] {
-                let x = if counts { f64::from(x) } else { 0.0 };
+                let x = if self.counts(batch, j) { f64::from(x) } else { 0.0 };
                 rows.out.push(x);
                 // A subnormal may be read as 0.
                 rows.bound.push(if x.abs() < smallest { x.abs() } else { 0.0 });
             }
         }
-        let a = Bounded::exact(&matrix[own..own + len * projected]);
-        let shape = MatmulShape::new(projected, len, dim).a_order(AOrder::InnerRows);
-        matmul(&shape, &MatmulInputs { a: &a, b: &rows, bias: None, other: None })
+        rows
+    }
+
+    /// Whether a key is not masked.
+    pub(super) fn counts(&self, batch: usize, j: usize) -> bool {
+        self.key_mask.is_none_or(|mask| mask[batch * self.attention.shape.kv_len + j])
+    }
+
+    /// k or v, as they are projected.
+    pub(super) fn projected(&self, values: bool) -> (&[f32], Strides, usize) {
+        let (attention, shape) = (self.attention, &self.attention.shape);
+        match &self.v {
+            Some(v) if values => (&v[..], attention.v_strides(), shape.value_dim),
+            _ => (&self.k[..], attention.k_strides(), shape.head_dim),
+        }
     }
 }

@@ -4,9 +4,13 @@
 //! |---|---|
 //! | `call.rs` | the tensors of a call, its projected keys and values |
 //! | `bound.rs` | one row, and the bound on a kernel's error |
+//! | `gradient.rs` | gradients, and the bound on a kernel's |
 
 mod bound;
 mod call;
+mod gradient;
+
+pub use gradient::{BoundedLinformerGradients, linformer_gradient};
 
 use super::compare::compared;
 use super::{Position, Report, Rows};

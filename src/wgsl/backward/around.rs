@@ -76,6 +76,8 @@ pub struct NarrowVariant {
     pub gradient: ElementType,
     /// Every row of the gradient begins at a multiple of 4 elements and is one long.
     pub aligned: bool,
+    /// Whether rows of masked keys become 0.
+    pub key_mask: bool,
 }
 
 impl NarrowVariant {
@@ -85,9 +87,14 @@ impl NarrowVariant {
     /// The shader of this variant.
     pub fn shader(&self) -> Shader {
         let unaligned = if self.aligned { "" } else { " unaligned" };
-        let label = format!("backward narrow d{} {}{unaligned}", self.dim, self.gradient);
+        let masked = if self.key_mask { " key-mask" } else { "" };
+        let label = format!("backward narrow d{} {}{unaligned}{masked}", self.dim, self.gradient);
         let files = [
             include_str!("../../../shaders/backward/narrow.wgsl"),
+            match self.key_mask {
+                true => include_str!("../../../shaders/linear/key_mask.wgsl"),
+                false => include_str!("../../../shaders/linear/no_key_mask.wgsl"),
+            },
             &tensor::reads("sums", ElementType::F32, self.dim.is_multiple_of(4)),
             &tensor::writes(self.gradient, self.aligned),
         ];
@@ -98,10 +105,10 @@ impl NarrowVariant {
     }
 
     pub(in crate::wgsl) fn representatives() -> Vec<Self> {
-        let of = |(dim, gradient, aligned)| Self { dim, gradient, aligned };
-        [(64, ElementType::F16, true), (64, ElementType::Bf16, false), (7, ElementType::F16, false)]
-            .map(of)
-            .into()
+        use ElementType::{Bf16, F16, F32};
+        let of = |(dim, gradient, aligned, key_mask)| Self { dim, gradient, aligned, key_mask };
+        let plain = [(64, F16, true, false), (64, Bf16, false, false), (7, F16, false, false)];
+        plain.into_iter().chain([(64, F32, true, true), (7, Bf16, false, true)]).map(of).collect()
     }
 }
 

@@ -3,9 +3,15 @@
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::path::PathBuf;
+use wgpu_attention::reference::layer::Bounded;
 use wgpu_attention::reference::{self, Rows};
-use wgpu_attention::{Attention, AttentionShape, LinformerInputs, LinformerOptions, Score};
+use wgpu_attention::{
+    Attention, AttentionShape, ElementType, LinformerGradients, LinformerInputs, LinformerOptions, Score,
+};
 use wgpu_attention_testing::gpu;
+
+/// A gradient's name, what it must be, what the device gave.
+type Found<'a> = (&'a str, Option<&'a Bounded>, Option<Vec<f32>>);
 
 #[test]
 fn the_reference_and_the_device_agree_with_every_case() {
@@ -42,6 +48,27 @@ fn the_reference_and_the_device_agree_with_every_case() {
                 reference::verify_linformer(&call, &options, &inputs, &got, Rows::All, expected).unwrap();
             println!("{name}: {report}");
             assert!(report.pass && report.unspecified == 0, "{name}: {report}");
+        }
+        let dout = tensor("dout");
+        let exact = reference::linformer_gradient(&call, &options, &inputs, &dout, ElementType::F32).unwrap();
+        let got: LinformerGradients<f32> = gpu().linformer_backward(&call, &options, &inputs, &dout).unwrap();
+        let each: [Found<'_>; 5] = [
+            ("dq", Some(&exact.dq), Some(got.dq)),
+            ("dk", Some(&exact.dk), Some(got.dk)),
+            ("dv", exact.dv.as_ref(), got.dv),
+            ("de", Some(&exact.de), Some(got.de)),
+            ("df", exact.df.as_ref(), got.df),
+        ];
+        for (gradient, exact, got) in each {
+            // In the file if and only if it is a gradient of the call.
+            assert_eq!(find(gradient).is_some(), got.is_some(), "{name} {gradient}");
+            let (Some(exact), Some(got)) = (exact, got) else { continue };
+            let (want, error) = (tensor(gradient), case["expected_abs_error"][gradient].as_f64().unwrap());
+            let far = exact.out.iter().zip(&want).map(|(a, &b)| (a - f64::from(b)).abs()).fold(0.0, f64::max);
+            assert!(far <= error + 1e-12, "{name} {gradient}: the reference is {far} off, not {error}");
+            let found = exact.compare(got.iter().copied(), 0.0);
+            println!("{name} {gradient}: {found}");
+            assert!(found.pass && found.unspecified == 0, "{name} {gradient}: {found}");
         }
     }
 }

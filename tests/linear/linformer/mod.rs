@@ -1,7 +1,8 @@
-//! Linformer: rows within their bounds, projections that are known exactly.
+//! Linformer: rows within their bounds, projections that are known exactly, gradients.
 
 mod api;
 mod golden;
+pub(crate) mod gradients;
 
 use half::{bf16, f16};
 use wgpu_attention::reference::{self, Kind, Report, Rows};

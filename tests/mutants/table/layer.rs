@@ -59,7 +59,10 @@ wgpu_attention_testing::mutants! {
         "the parts of ln 2 meet before the argument": "fma(n, vec4(2.1219444e-4), difference)" => "(t - n * 0.6931472)";
         "a tail of GELU ends early": "min(abs(x), vec4(15.0))" => "min(abs(x), vec4(9.0))";
         "a tail of SiLU ends early": "min(abs(s), vec4(128.0))" => "min(abs(s), vec4(80.0))";
-        "the factor before a tail grows on": "max(x, vec4(-128.0))" => "x";
+        "the factor before a tail grows on": "let product = max(x, vec4(-128.0))" => "let product = x";
+        "quick GELU is SiLU": "gated(x, 1.702 * x)" => "gated(x, x)";
+        "Mish has no tail": "(select(e.m, vec4(1.0), above) * quotient)" => "quotient";
+        "Mish's bottom is that of the other side": "select(fma(z, z + 2.0, vec4(2.0)), fma(2.0 * z, z + 1.0, vec4(1.0)), above)" => "fma(2.0 * z, z + 1.0, vec4(1.0))";
         "a tail of GELU times infinity": "max(x, vec4(-15.0))" => "x";
         "a tail wraps below the normal numbers": "select(vec4(0u), bits - (k << vec4(23u)), normal)" => "bits - (k << vec4(23u))";
         "NaN is lost in an activation": "let bits = select(bitcast<vec4<u32>>(y), bitcast<vec4<u32>>(x), magnitude(x) > vec4(INFINITY));" => "let bits = bitcast<vec4<u32>>(y);";
@@ -214,6 +217,8 @@ wgpu_attention_testing::mutants! {
         "GELU's slope has one side": "1.0 - scaled(tail, e.k), x >= vec4(0.0)" => "scaled(tail, e.k), x >= vec4(0.0)";
         "the tanh form's argument is not differentiated": "vec4(0.21406445)" => "vec4(0.07135482)";
         "the tanh form's slope has another cube": "vec4(0.21406445)" => "vec4(0.21407445)";
+        "quick GELU's slope is SiLU's": "let y = 1.702 * clamp" => "let y = clamp";
+        "Mish's slope is that of one side": "select(curved, curved * z * z, above)" => "curved * z * z";
         "a slope overflows far out": "let y = clamp(x, vec4(-128.0), vec4(128.0));" => "let y = x;";
         "a logistic slope is that of one side": "select(vec4(1.0), z, above)" => "z";
         "a logistic slope lacks x": "fma(u, select(vec4(1.0), z, above), whole)" => "whole";

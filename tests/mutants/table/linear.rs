@@ -99,4 +99,20 @@ wgpu_attention_testing::mutants! {
     "strange" {
         "no value is strange": "return any_lane(lane, any(found));" => "return false;";
     }
+    "projected gradients" {
+        "what a product is added to is forgotten": "case ADD_INTO: { value += load_out(at, count); }" => "case ADD_INTO: {}";
+        "projected rows have the gradients of one head of the group": "head < first + params.kernel.heads_per_kv_head; head++" => "head < first + 1u; head++";
+        "projected values get weights that are not over l": "select(vec4(0.0), record.y * met.e, kept)" => "select(vec4(0.0), met.e, kept)";
+        "every head's gradients are projected back by the first one's": "params.a_at + tile.batch * params.a_batch" => "params.a_at + 0u * tile.batch";
+        "gradients of projected rows are those of the first line": "params.b_at + tile.batch * params.b_batch" => "params.b_at + 0u * tile.batch";
+    }
+    "gradients behind" {
+        "gradients of masked rows are kept": "vec4(is_hidden(batch * params.kernel.len + i))" => "vec4(false)";
+        "gradients are masked as in the first batch item": "vec4(is_hidden(batch * params.kernel.len + i))" => "vec4(is_hidden(i))";
+    }
+    "linformer gradients" {
+        "what projected rows lose to the mean is forgotten": "e * (record.y * met.d_p - vec4(record.z))" => "e * record.y * met.d_p";
+        "dq over projected rows lacks the scale": "var x = params.kernel.scale * dq;" => "var x = dq;";
+        "log2 e is left in the gradients of projected keys": "var x = params.kernel.scale * dk;" => "var x = params.kernel.q_scale * dk;";
+    }
 }

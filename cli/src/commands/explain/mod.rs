@@ -1,12 +1,14 @@
 //! `explain`: what a plan will do and what it costs.
 
+mod linear;
 mod lsh;
 mod unless;
 
 use super::sizes::CallArgs;
 use crate::devices::{AdapterArgs, Device, PathArgs};
+use crate::linear::LinearArgs;
 use crate::output::{bytes, grouped, json_line, say, seconds};
-use crate::pattern::{LoweringArgs, PatternArgs};
+use crate::pattern::{self, LoweringArgs};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
@@ -16,16 +18,19 @@ use std::time::Instant;
 use unless::Unless;
 use wgpu_attention::wgpu::DeviceType;
 use wgpu_attention::wgsl::TileLimits;
-use wgpu_attention::{Attention, AttentionShape, ElementType, KernelPath, Parts, Schedule};
+use wgpu_attention::{AnyPattern, Attention, AttentionShape, ElementType, KernelPath, Parts, Schedule};
 
 /// What a plan for a pattern will do and what it costs: pairs, memory, time to build, kernel path and why
 ///
 /// On the best adapter, or the one that is named; without any, for a device with WebGPU's default limits. With --input, of a case of LSH
-/// attention: pairs in chunks that see each other, their operations and those of the hash, scratch; that needs an adapter.
+/// attention: pairs in chunks that see each other, their operations and those of the hash, scratch; that needs an adapter, and so do
+/// --linear and --linformer: operations, beside those of all pairs, and scratch.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   wgpu-attention explain --pattern causal --len 1048576 --cpu-only
   wgpu-attention explain --pattern 'strided:stride=128,part=both' --len 16384 --heads 8 --head-dim 64 --dtype f16 --json
+  wgpu-attention explain --linear elu --causal --len 65536 --heads 8
+  wgpu-attention explain --linformer 256 --len 65536 --heads 8
   wgpu-attention explain --input golden/reformer_hf_lsh_s64_c16_h2.safetensors")]
 pub(super) struct Explain {
     #[command(flatten)]
@@ -48,8 +53,16 @@ pub(super) struct Explain {
 /// A call of attention without a file.
 #[derive(Debug, Args)]
 struct Asked {
+    /// The pattern: short (`causal`, `window:before=511,after=0`, `causal & key_lengths:lengths=[40,64]`), as JSON
+    /// (`{"kind": "window", "before": 511, "after": 0}`), or `@FILE`, which holds either
+    #[arg(long, short, value_name = "PATTERN", value_parser = pattern::parse, conflicts_with_all = ["linear", "linformer"],
+          required_unless_present_any = ["linear", "linformer", "input"])]
+    pattern: Option<AnyPattern>,
     #[command(flatten)]
-    pattern: PatternArgs,
+    linear: LinearArgs,
+    /// Linformer, in place of a pattern: how many rows keys and values are projected to
+    #[arg(long, value_name = "ROWS", conflicts_with = "linear")]
+    linformer: Option<usize>,
     #[command(flatten)]
     call: CallArgs,
     #[command(flatten)]
@@ -136,16 +149,26 @@ impl Explain {
     /// Always all is well, or an error.
     pub(super) fn run(&self) -> Result<bool> {
         match &self.call.0 {
-            Some(asked) => self.attention(asked),
+            Some(asked) => self.asked(asked),
             None => self.lsh(self.input.as_deref().context("--input: need a file, got none")?),
         }
     }
 
-    fn attention(&self, asked: &Asked) -> Result<bool> {
+    fn asked(&self, asked: &Asked) -> Result<bool> {
+        match (asked.linear.options(), asked.linformer, &asked.pattern) {
+            (Some(options), ..) => self.linear(asked, options),
+            (_, Some(projected), _) => self.linformer(asked, projected),
+            (.., pattern) => {
+                self.attention(asked, pattern.as_ref().context("--pattern: need one, got none")?)
+            }
+        }
+    }
+
+    fn attention(&self, asked: &Asked, pattern: &AnyPattern) -> Result<bool> {
         let call = asked.call.attention();
         call.check()?;
         let start = Instant::now();
-        let parts = asked.lowering.parts(&asked.pattern.pattern, asked.call.sizes.grid())?;
+        let parts = asked.lowering.parts(pattern, asked.call.sizes.grid())?;
         let build_s = start.elapsed().as_secs_f64();
         let device = if self.cpu_only { None } else { self.adapter.best()? };
         let explanation = match &device {
@@ -153,7 +176,7 @@ impl Explain {
             None => self.on_paper(&call, &parts)?,
         };
         // Patterns are made of texts, numbers and lists: they are JSON.
-        let pattern = serde_json::to_value(&asked.pattern.pattern).unwrap_or_default();
+        let pattern = serde_json::to_value(pattern).unwrap_or_default();
         let note = parts.note().map(Into::into);
         let explanation = Explanation { pattern, build_s, note, ..explanation };
         if self.json {

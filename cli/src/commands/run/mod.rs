@@ -1,5 +1,6 @@
 //! `run`: attention over tensors from a file.
 
+mod linear;
 mod lsh;
 
 use super::file_call::{FileCall, Job};
@@ -7,6 +8,7 @@ use crate::case::LshCall;
 use crate::devices::{self, AdapterArgs, PathArgs};
 use crate::element::Dtype;
 use crate::inputs::Owned;
+use crate::linear::LinearArgs;
 use crate::output::{check_writable, say, write_whole};
 use crate::pattern::LoweringArgs;
 use crate::progress::Progress;
@@ -39,10 +41,18 @@ use wgpu_attention_bench::typed;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   wgpu-attention run --pattern causal --input qkv.safetensors --output o.safetensors --check
+  wgpu-attention run --linear favor:features=256 --causal --input qkv.safetensors --output o.safetensors --check
+  wgpu-attention run --linformer --input qkvef.safetensors --output o.safetensors --check
   wgpu-attention run --pattern 'window:before=511,after=0' --input qkv.safetensors --output o.safetensors --lse --output-type f32")]
 pub(super) struct Run {
     #[command(flatten)]
     call: FileCall,
+    #[command(flatten)]
+    linear: LinearArgs,
+    /// Linformer, in place of a pattern: keys and values projected by the file's `e` [n, kk] or [Hkv, n, kk], values by its `f` where it has one; without `v`
+    /// keys are the values
+    #[arg(long, conflicts_with = "linear")]
+    linformer: bool,
     /// The file to write
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
@@ -74,11 +84,14 @@ impl Run {
     /// All is well unless the check fails.
     pub(super) fn run(&self) -> Result<bool> {
         check_writable(&self.output)?;
-        let mut progress = Progress::new(if self.check { 7 } else { 6 }, self.quiet);
         let bytes = tensors::read(&self.call.input)?;
+        if let Some(kind) = self.kind() {
+            return self.run_linear(&bytes, &kind);
+        }
         if let Some(case) = self.call.named(LshCall::of_file(&bytes))? {
             return self.run_lsh(&case);
         }
+        let mut progress = Progress::new(if self.check { 7 } else { 6 }, self.quiet);
         let job = progress.step("read", || self.call.job_of(&bytes, self.output_type))?;
         let (file, storage) = (Tensors::parse(&bytes)?, job.call.storage);
         typed!(storage.q, Q => typed!(storage.kv, KV => typed!(storage.out, O => {

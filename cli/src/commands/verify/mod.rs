@@ -160,15 +160,11 @@ impl Verify {
             Content::Unsupported(reason) => return print(blank.because(Status::Unsupported, reason)),
             content => content,
         };
-        let not_compared = match &content {
-            Content::Linformer(case) if case.gradients => Some("gradients"),
-            _ => None,
-        };
         let score = match &content {
             Content::Attention(case) => Some(case.call.score.to_string()),
             _ => None,
         };
-        let blank = Record { not_compared, score, ..blank };
+        let blank = Record { score, ..blank };
         if let Content::Table(_) = content {
             // No adapter has a part in it.
             return match engines.iter().find(|engine| matches!(engine, Engine::Cpu)) {

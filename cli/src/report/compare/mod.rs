@@ -225,7 +225,7 @@ fn pair(base: &Case, other: &Case, threshold: f64, drift: f64) -> Pair {
         (Some(_), None) => {
             let verdict = match other.status {
                 Status::Failed => Verdict::Failed,
-                Status::CannotRun => Verdict::CannotRun,
+                Status::CannotRun | Status::NotRun => Verdict::CannotRun,
                 _ => Verdict::Interrupted,
             };
             return Pair { verdict, ..blank };

@@ -222,6 +222,7 @@ fn case(case: &Case) -> Markup {
         Status::Unconverged => "unconverged",
         Status::Failed => "failed",
         Status::CannotRun => "cannot-run",
+        Status::NotRun => "not-run",
         Status::Interrupted => "interrupted",
     };
     let Some(timed) = case.timed() else {

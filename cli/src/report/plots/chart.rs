@@ -45,6 +45,9 @@ pub(super) struct Chart {
 
 /// Pixels from one name to the next.
 const LINE: i32 = 17;
+/// Characters of a name for which there is room anyway, and pixels of each more.
+const NAME: usize = 12;
+const CHARACTER: i32 = 9;
 
 impl Chart {
     /// The least and the largest coordinate.
@@ -58,14 +61,23 @@ impl Chart {
     pub(super) fn svg(&self) -> Result<String> {
         let names = self.series.len() + self.guides.len();
         let height = 340.max(80 + LINE * names as i32);
-        picture((WIDTH, height), |area| self.draw(area))
+        let more = self.longer_names();
+        picture((WIDTH + more, height), |area| self.draw(area, more))
     }
 
-    fn draw(&self, area: &Area<'_>) -> Result<()> {
+    /// Pixels that names need beside those of [`NAME`] characters.
+    fn longer_names(&self) -> i32 {
+        let names =
+            self.series.iter().map(|series| &series.name).chain(self.guides.iter().map(|it| &it.name));
+        let longest = names.map(|name| name.chars().count()).max().unwrap_or(0);
+        CHARACTER * longest.saturating_sub(NAME) as i32
+    }
+
+    fn draw(&self, area: &Area<'_>, more: i32) -> Result<()> {
         let (xs, ys) = (self.x.span(self.range(|at| at.0))?, self.y.span(self.range(|at| at.1))?);
         let mut chart = ChartBuilder::on(area)
             .margin(12)
-            .margin_right(122)
+            .margin_right(122 + more)
             .x_label_area_size(46)
             .y_label_area_size(76)
             .build_cartesian_2d(
@@ -108,12 +120,12 @@ impl Chart {
             names.extend(points.last().map(|end| (chart.backend_coord(&end.at), name, *colour)));
         }
         chart.draw_series(self.rings.iter().map(|&at| Circle::new(at, 8, INK.stroke_width(2))))?;
-        label(area, names)
+        label(area, names, 104 + more)
     }
 }
 
 /// Names beside the ends of their curves, apart from each other and inside the picture.
-fn label(area: &Area<'_>, mut names: Vec<((i32, i32), &String, RGBColor)>) -> Result<()> {
+fn label(area: &Area<'_>, mut names: Vec<((i32, i32), &String, RGBColor)>, room_for_one: i32) -> Result<()> {
     let (width, height) = area.dim_in_pixel();
     names.sort_by_key(|name| name.0.1);
     let mut ys: Vec<i32> = vec![];
@@ -125,7 +137,7 @@ fn label(area: &Area<'_>, mut names: Vec<((i32, i32), &String, RGBColor)>) -> Re
         *y = (*y).min(room);
         room = *y - LINE;
     }
-    let x = width as i32 - 104;
+    let x = width as i32 - room_for_one;
     for ((_, name, colour), y) in names.into_iter().zip(ys) {
         let guide = colour == INK;
         if guide {

@@ -87,7 +87,7 @@ impl Ceilings {
     async fn probe(&self, kind: CeilingKind) -> Result<Probe> {
         let probed = probes::prepare(&self.gpu, kind).await?;
         let stopwatch = Stopwatch::new(&self.gpu, self.rules, self.stop.clone()).await;
-        let timing = stopwatch.hot(&|pass| probed.kernel.dispatch(pass)).await?;
+        let timing = stopwatch.hot(&|pass| probed.kernel.dispatch(pass), 0.0).await?;
         let least_s = timing.clock().summary.min_s;
         // Seconds a launch, all else work a second.
         let value = if kind == CeilingKind::Launch { least_s } else { probed.work / least_s };

@@ -1,12 +1,11 @@
 //! Attention under any pattern.
 
-use super::{Bytes, Subject, check_sizes, check_terms, sample, term_bytes, verification};
+use super::{Bytes, Subject, check_sizes, check_terms, sample, tensors, term_bytes, verification};
 use crate::call::{Call, checked};
 use crate::check::{Against, check};
 use crate::record::Cost;
 use anyhow::Result;
 use std::rc::Rc;
-use wgpu_attention::reference::{Kind, random};
 use wgpu_attention::{AnyPattern, Attention, BlockGrid, Element, Gpu, Parts};
 
 pub(super) async fn prepare<'g, E: Element>(
@@ -20,7 +19,7 @@ pub(super) async fn prepare<'g, E: Element>(
     check_terms(gpu, &attention)?;
     let parts = Parts::lower(&pattern, BlockGrid::from(&shape))?;
     let plan = checked(gpu.device(), "plan", || gpu.kernels().attention_parts(&attention, &parts)).await??;
-    let tensors = random::<E, E>(&attention, Kind::Normal, 1)?;
+    let tensors = tensors::<E>(&attention)?;
     let call = Rc::new(Call::upload(gpu, &plan, &tensors.inputs(), false).await?);
     let explained = plan.explain();
     let bytes = Bytes {

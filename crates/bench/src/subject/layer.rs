@@ -22,7 +22,13 @@ pub(super) async fn prepare<'g>(gpu: &'g Gpu, work: &Work) -> Result<Subject<'g>
         Work::Rotary(shape) => rotary(gpu, *shape).await,
         Work::Embed(shape) => embed(gpu, *shape).await,
         Work::Add(shape) => add(gpu, *shape).await,
-        Work::Attention { .. } | Work::Backward { .. } | Work::Lsh { .. } | Work::Recurrent(_) => {
+        Work::Attention { .. }
+        | Work::Backward { .. }
+        | Work::Lsh { .. }
+        | Work::Linear { .. }
+        | Work::Linformer { .. }
+        | Work::Block(_)
+        | Work::Recurrent(_) => {
             bail!("neither attention nor a recurrent network is a kernel around attention")
         }
     }

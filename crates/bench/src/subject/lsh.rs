@@ -1,11 +1,11 @@
 //! LSH attention.
 
-use super::{Bytes, Subject, check_sizes, sample, verification};
+use super::{Bytes, Subject, check_sizes, sample, tensors, verification};
 use crate::call::{buffer, checked, poisoned, read};
 use crate::record::Cost;
 use anyhow::{Result, ensure};
 use wgpu::{Buffer, BufferUsages};
-use wgpu_attention::reference::{Kind, LshGot, random, verify_lsh};
+use wgpu_attention::reference::{LshGot, verify_lsh};
 use wgpu_attention::{Attention, Element, ElementType, Gpu, LshBuffers, LshInputs, LshOptions};
 
 pub(super) async fn prepare<'g, E: Element>(
@@ -17,7 +17,7 @@ pub(super) async fn prepare<'g, E: Element>(
     let [qk_len, v_len, out_len] = [attention.len_q(), attention.len_v(), attention.len_out()];
     check_sizes(gpu, &[("qk", qk_len), ("v", v_len), ("out", out_len)], E::TYPE)?;
     let plan = checked(gpu.device(), "plan", || gpu.kernels().lsh(&attention, options.clone())).await??;
-    let tensors = random::<E, E>(&attention, Kind::Normal, 1)?;
+    let tensors = tensors::<E>(&attention)?;
     let upload = async |name, values: &[E]| {
         buffer(gpu, name, bytemuck::cast_slice(values), BufferUsages::STORAGE).await
     };

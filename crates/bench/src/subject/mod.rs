@@ -5,12 +5,19 @@
 //! | `attention.rs` | every pattern |
 //! | `backward.rs` | its gradients |
 //! | `lsh.rs` | LSH attention |
+//! | `linear.rs`, `linformer.rs` | linear attention, Linformer |
+//! | `heads.rs` | a few heads of a long call, which the reference takes by themselves |
 //! | `layer.rs` | the kernels around attention |
+//! | `block.rs` | attention with the products around it and the feed-forward layer |
 //! | `recurrent.rs` | recurrent networks |
 
 mod attention;
 mod backward;
+mod block;
+mod heads;
 mod layer;
+mod linear;
+mod linformer;
 mod lsh;
 mod recurrent;
 
@@ -19,9 +26,12 @@ use crate::cases::{Spec, Work};
 use crate::record::{Cost, Model, Verification};
 use crate::typed;
 use anyhow::Result;
+use std::any::Any;
+use std::cell::RefCell;
 use std::pin::Pin;
+use std::rc::Rc;
 use wgpu::{Buffer, BufferUsages, ComputePass};
-use wgpu_attention::reference::{self, Report};
+use wgpu_attention::reference::{self, Kind, Report, Tensors, random};
 use wgpu_attention::{Attention, AttentionShape, Counter, Element, ElementType, Error, Gpu};
 
 /// A case that is ready.
@@ -76,7 +86,16 @@ pub fn models() -> Vec<Model> {
             "lsh: useful_flop = executed_flop",
             "2 (d + dv) for each pair of places in chunks that see each other, and 2 d for each projection of the hash",
         ),
+        (
+            "linear: useful_flop = executed_flop",
+            "2 m d for each row that is projected, 2 m dv for each key and each query, and causal 2 (m + dv) for each pair within a chunk of 64",
+        ),
+        (
+            "linformer: useful_flop = executed_flop",
+            "2 k Lk (d + dv) for each key head, and 2 (d + dv) for each pair of a query and a projected row",
+        ),
         ("matmul, feed_forward, recurrent: useful_flop", "2 M K N for each product"),
+        ("block", "the products, the attention and the feed-forward layer that it is made of"),
         (
             "layer_norm, rms_norm, softmax, rotary, embed, add: useful_flop",
             "8, 5, 5, 3, 0, 1 for each element",
@@ -109,6 +128,13 @@ impl<'g> Subject<'g> {
             Work::Lsh { attention, options } => {
                 typed!(attention.storage.q, E => lsh::prepare::<E>(gpu, attention, options).await)
             }
+            Work::Linear { attention, options } => {
+                typed!(attention.storage.q, E => linear::prepare::<E>(gpu, attention, options).await)
+            }
+            Work::Linformer { attention, options } => {
+                typed!(attention.storage.q, E => linformer::prepare::<E>(gpu, attention, options).await)
+            }
+            Work::Block(shape) => block::prepare(gpu, shape).await,
             Work::Recurrent(shape) => {
                 typed!(shape.weight, W => recurrent::prepare::<W>(gpu, *shape).await)
             }
@@ -120,15 +146,17 @@ impl<'g> Subject<'g> {
     pub async fn verify(self) -> Result<(Verified<'g>, Verification)> {
         let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
         (self.dispatch)(&mut encoder.begin_compute_pass(&Default::default()));
-        submit(self.gpu, "verify", encoder.finish()).await?;
+        let took_s = submit(self.gpu, "verify", encoder.finish()).await?.as_secs_f64();
         let verification = self.verify.await?;
-        Ok((Verified { dispatch: self.dispatch }, verification))
+        Ok((Verified { dispatch: self.dispatch, took_s }, verification))
     }
 }
 
 /// A case that has been compared: only such a case is timed.
 pub struct Verified<'g> {
     dispatch: Dispatch<'g>,
+    /// The call that was compared, from submit to done.
+    pub(crate) took_s: f64,
 }
 
 impl Verified<'_> {
@@ -154,6 +182,23 @@ impl Cost {
             dispatches,
         }
     }
+}
+
+thread_local! {
+    /// What was drawn last: cases of other patterns or kernels over the same tensors follow each other, and long ones take seconds to draw.
+    static LAST: RefCell<Option<(Attention, Rc<dyn Any>)>> = const { RefCell::new(None) };
+}
+
+/// N(0, 1) for q, k, v and the terms of the score.
+fn tensors<E: Element>(attention: &Attention) -> Result<Rc<Tensors<E, E>>> {
+    let last = LAST.take().filter(|(known, _)| known == attention);
+    let known = last.and_then(|(_, tensors)| tensors.downcast::<Tensors<E, E>>().ok());
+    let tensors = match known {
+        Some(tensors) => tensors,
+        None => Rc::new(random::<E, E>(attention, Kind::Normal, 1)?),
+    };
+    LAST.set(Some((attention.clone(), tensors.clone())));
+    Ok(tensors)
 }
 
 /// Rows that are compared: all of a small case, else the ends, block edges and random ones. `row_cost` is what the
@@ -189,6 +234,15 @@ fn verification(report: &Report, of_rows: usize) -> Verification {
     }
 }
 
+/// What two comparisons of one case say together: the worst element is that with the larger error / bound, or the one that is not finite.
+fn joined(first: Option<Verification>, other: Verification) -> Verification {
+    let Some(first) = first else { return other };
+    let (pass, rows) = (first.pass && other.pass, first.rows + other.rows);
+    let size = |it: &Verification| it.worst_ratio.unwrap_or(f64::INFINITY);
+    let worst = if size(&other) > size(&first) { other } else { first };
+    Verification { pass, rows, ..worst }
+}
+
 /// Refuses before it is drawn what could not be uploaded: a tensor may have thousands of millions of elements.
 fn check_sizes(gpu: &Gpu, tensors: &[(&'static str, usize)], element: ElementType) -> Result<()> {
     let have = gpu.device().limits().max_storage_buffer_binding_size;
@@ -222,10 +276,22 @@ async fn drawn(
     len: usize,
     element: ElementType,
 ) -> Result<(Vec<f64>, Buffer)> {
+    drawn_of_size(gpu, name, stream, len, element, 1.0).await
+}
+
+/// The same, times a size.
+async fn drawn_of_size(
+    gpu: &Gpu,
+    name: &'static str,
+    stream: u64,
+    len: usize,
+    element: ElementType,
+    size: f64,
+) -> Result<(Vec<f64>, Buffer)> {
     check_sizes(gpu, &[(name, len)], element)?;
     let draw = Counter::new(1, stream);
     typed!(element, E => {
-        let values: Vec<E> = (0..len as u64).map(|n| E::from_f64(draw.normal(n))).collect();
+        let values: Vec<E> = (0..len as u64).map(|n| E::from_f64(size * draw.normal(n))).collect();
         let device = buffer(gpu, name, bytemuck::cast_slice(&values), BufferUsages::STORAGE).await?;
         Ok((values.into_iter().map(Into::into).collect(), device))
     })

@@ -13,6 +13,8 @@ use wgpu_attention::{
 
 /// Items that are compared at most: they have nothing to do with each other.
 const ITEMS: usize = 2;
+/// Steps of a single item that are compared at most, the first: those before a step are all that it needs.
+const STEPS: usize = 512;
 
 /// The tensors on the host.
 struct Drawn<W> {
@@ -48,6 +50,9 @@ pub(super) async fn prepare<'g, W: Element>(gpu: &'g Gpu, shape: RecurrentShape)
         let got: Vec<f32> = read(gpu, "out", &out, shape.len_out()).await?;
         let mut some = shape;
         some.batch = shape.batch.min(ITEMS);
+        if shape.batch == 1 {
+            some.steps = shape.steps.min(STEPS);
+        }
         let [weight_ih, weight_hh, bias_ih, bias_hh] = &tensors.weights;
         let weights = [RecurrentWeights::new(weight_ih, weight_hh)
             .bias_ih(shape.bias.then_some(&bias_ih[..]))
@@ -55,7 +60,7 @@ pub(super) async fn prepare<'g, W: Element>(gpu: &'g Gpu, shape: RecurrentShape)
         let inputs = RecurrentInputs::new(&tensors.x[..some.len_x()], &weights);
         let got = &got[..some.len_out()];
         let found = recurrent_steps(&some, &inputs, got)?.out.compare(got.iter().copied(), 0.0);
-        Ok(verification(&shape, some.batch, &found))
+        Ok(verification(&shape, &some, &found))
     };
     Ok(Subject {
         // There is one path.
@@ -93,20 +98,20 @@ async fn bound<W: Element>(
     Ok(checked(gpu.device(), "bind", || plan.bind(buffers)).await??)
 }
 
-/// What a comparison of some items says.
-fn verification(shape: &RecurrentShape, items: usize, found: &Comparison) -> Verification {
+/// What a comparison of some items or steps says.
+fn verification(shape: &RecurrentShape, some: &RecurrentShape, found: &Comparison) -> Verification {
     let finite = |x: f64| x.is_finite().then_some(x);
     let worst = found.worst;
     Verification {
         pass: found.pass && found.unspecified == 0 && found.elements > 0,
-        rows: items * shape.steps,
+        rows: some.batch * some.steps,
         of_rows: shape.batch * shape.steps,
         worst_ratio: worst.and_then(|worst| finite(worst.ratio)),
         worst_error: worst.and_then(|worst| finite((worst.got - worst.expected).abs())),
         worst_bound: worst.and_then(|worst| finite(worst.bound)),
         worst_at: worst.map(|worst| {
             let row = worst.index / shape.hidden;
-            format!("out[{}, {}, {}]", row / shape.steps, row % shape.steps, worst.index % shape.hidden)
+            format!("out[{}, {}, {}]", row / some.steps, row % some.steps, worst.index % shape.hidden)
         }),
     }
 }

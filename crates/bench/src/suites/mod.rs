@@ -1,5 +1,6 @@
 //! The suites: which cases, and how long each may take.
 
+mod crossover;
 mod made;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,8 @@ pub enum Suite {
     Standard,
     /// Also every element type, head sizes 64 and 128, and a million keys
     Full,
+    /// One width, 128 to 65536 positions: which is fastest at which length; the Sparse Transformer's own table. About four minutes
+    Crossover,
 }
 
 impl std::fmt::Display for Suite {
@@ -31,6 +34,7 @@ impl std::fmt::Display for Suite {
             Self::Quick => "quick",
             Self::Standard => "standard",
             Self::Full => "full",
+            Self::Crossover => "crossover",
         })
     }
 }
@@ -46,11 +50,19 @@ impl Suite {
             clocks: 0.05,
             drift: 0.05,
             cold_bytes: 256 << 20,
+            most_call_s: None,
+            most_run_s: None,
         };
         match self {
             Self::Quick => Rules { max_s: 0.8, cold_bytes: 32 << 20, ..rules },
             Self::Standard | Self::Full => rules,
+            Self::Crossover => crossover::rules(rules, crossover::SECONDS),
         }
+    }
+
+    /// The rules under which the suite takes about so many seconds on an adapter; none of a suite that takes as long as it takes.
+    pub fn rules_within(self, seconds: f64) -> Option<Rules> {
+        (self == Self::Crossover).then(|| crossover::rules(self.rules(), seconds))
     }
 
     /// The cases that a filter takes; all of them without one.
@@ -66,6 +78,7 @@ impl Suite {
             Self::Quick => quick(),
             Self::Standard => standard(),
             Self::Full => [standard(), full()].concat(),
+            Self::Crossover => crossover::cases(),
         };
         let mut seen = std::collections::HashSet::new();
         specs.retain(|spec| seen.insert(spec.name()));

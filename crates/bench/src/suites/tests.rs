@@ -6,7 +6,7 @@ use crate::scores::SCORES;
 
 #[test]
 fn every_case_of_every_suite_is_valid_and_named_once() {
-    for suite in [Suite::Quick, Suite::Standard, Suite::Full] {
+    for suite in [Suite::Quick, Suite::Standard, Suite::Full, Suite::Crossover] {
         let specs = suite.cases();
         let names: std::collections::BTreeSet<_> = specs.iter().map(Spec::name).collect();
         assert_eq!(names.len(), specs.len());
@@ -16,6 +16,9 @@ fn every_case_of_every_suite_is_valid_and_named_once() {
                     attention.check().and(pattern.parse().map(drop))
                 }
                 Work::Lsh { attention, options } => options.check(attention),
+                Work::Linear { attention, options } => options.check(attention),
+                Work::Linformer { attention, options } => options.check(attention),
+                Work::Block(it) => it.attention().check().and(it.pattern.parse().map(drop)),
                 Work::Matmul(it) => it.check(),
                 Work::FeedForward(it) => it.check(),
                 Work::Recurrent(it) => it.check(),
@@ -72,4 +75,40 @@ fn the_published_workloads_are_in_the_standard_suite() {
         "llama.cpp D64",
     ];
     assert_eq!(known, need);
+}
+
+#[test]
+fn every_subject_of_the_crossover_is_there_at_every_length() {
+    let specs = Suite::Crossover.cases();
+    let lens: Vec<usize> = (7..=16).map(|power| 1 << power).collect();
+    for subject in [
+        "attention/full ",
+        "attention/causal ",
+        "attention/window ",
+        "attention/strided ",
+        "attention/fixed ",
+        "attention/bigbird ",
+        "lsh/causal ",
+        "linformer ",
+        "linear/performer ",
+        "linear/performer-causal ",
+    ] {
+        let of_it = specs.iter().filter(|spec| spec.known_as.is_none() && spec.name().starts_with(subject));
+        assert_eq!(of_it.map(|spec| spec.shape().length()).collect::<Vec<_>>(), lens, "{subject}");
+    }
+    let table: Vec<_> = specs.iter().filter(|spec| spec.known_as.is_some()).map(Spec::name).collect();
+    assert_eq!(table.len(), 6);
+    assert!(
+        table.iter().all(|name| name.contains("n12288") && name.contains("(Sparse Transformer)")),
+        "{table:?}"
+    );
+}
+
+#[test]
+fn one_suite_alone_has_a_time() {
+    let rules = Suite::Crossover.rules();
+    let half = Suite::Crossover.rules_within(120.0).expect("it has");
+    assert_eq!(rules.most_call_s.map(|most| most / 2.0), half.most_call_s);
+    assert!(half.max_s < rules.max_s && rules.cold_bytes == 0);
+    assert!(Suite::Standard.rules_within(120.0).is_none() && Suite::Standard.rules().most_call_s.is_none());
 }

@@ -135,7 +135,7 @@ impl BackwardPlan {
         for (((name, gradient), last), sums) in asked.into_iter().zip(&self.inner.narrow).zip(&scratches) {
             let sums = sums.as_ref().map(wgpu::Buffer::as_entire_buffer_binding);
             if let (Some(gradient), Some(last), Some(sums)) = (gradient, last, &sums) {
-                narrow.push((Stage::Merge, last.step(device, sums.clone(), gradient.clone())?));
+                narrow.push((Stage::Merge, last.step(device, sums.clone(), gradient.clone(), None)?));
             }
             bindings = bindings.with_some(name, sums.or(gradient.clone()));
         }

@@ -23,13 +23,13 @@ pub use bind::AttentionGradBuffers;
 pub use explain::{BackwardExplanation, TensorExplanation};
 pub use gradients::Gradients;
 pub use host::AttentionGradients;
+pub(in crate::gpu) use narrow::Narrow;
 
 use super::AttentionPlan;
 use crate::gpu::pipeline::Pipeline;
 use crate::mask::{Part, Parts};
 use crate::wgsl::{BackwardRows, BackwardVariant, RecordVariant};
 use crate::{Attention, ElementType, Error, KernelPath, Result};
-use narrow::Narrow;
 use std::sync::{Arc, OnceLock};
 use tables::PassPart;
 use tensors::TensorPass;

@@ -1,5 +1,5 @@
 //! Gradients in 16 bits under a mask of several parts, which add up: they do so in f32, in scratch, and one more kernel brings the
-//! sums to the gradient's type and place.
+//! sums to the gradient's type and place. Those of Linformer's keys take it too, where masked rows become 0.
 
 use super::Gradients;
 use crate::gpu::bindings::Bindings;
@@ -13,12 +13,12 @@ use std::sync::Arc;
 
 /// The last step of one gradient.
 #[derive(Debug)]
-pub(super) struct Narrow {
+pub(in crate::gpu) struct Narrow {
     pipeline: Arc<Pipeline>,
     params: Params,
     work: Work,
     /// Bytes of the sums.
-    pub(super) bytes: u64,
+    pub(in crate::gpu) bytes: u64,
 }
 
 /// How the parts of a mask add up: as the gradients are stored, or in f32, each row behind the other, where they are narrower.
@@ -44,7 +44,8 @@ pub(super) fn steps(
     let [dq, dk, dv, _] = gradients.strides(shape);
     let narrow = |strides, gradient, [heads, len, dim]: [usize; 3]| {
         let is_needed = several && gradient != ElementType::F32 && shape.batch * heads * len > 0;
-        is_needed.then(|| Narrow::new(kernels, strides, gradient, [shape.batch, heads, len, dim])).transpose()
+        let sizes = [shape.batch, heads, len, dim];
+        is_needed.then(|| Narrow::new(kernels, strides, gradient, sizes, false)).transpose()
     };
     Ok([
         narrow(dq, gradients.dq, [shape.heads, shape.q_len, shape.head_dim])?,
@@ -54,11 +55,13 @@ pub(super) fn steps(
 }
 
 impl Narrow {
-    fn new(
+    /// Of rows `[batch, heads, len, dim]`; with a key mask `[batch, len]`, 0 where masked.
+    pub(in crate::gpu) fn new(
         kernels: &Kernels,
         strides: Strides,
         gradient: ElementType,
         [batch, heads, len, dim]: [usize; 4],
+        key_mask: bool,
     ) -> Result<Self> {
         let aligned = strides.is_aligned() && dim.is_multiple_of(4);
         let rows = batch * heads * len;
@@ -66,7 +69,7 @@ impl Narrow {
             NarrowParams { rows: rows as u32, heads: heads as u32, len: len as u32, ..Default::default() };
         let items = (rows * dim.div_ceil(4)).div_ceil(NarrowVariant::LANES) as u128;
         Ok(Self {
-            pipeline: kernels.pipeline(NarrowVariant { dim, gradient, aligned }.shader())?,
+            pipeline: kernels.pipeline(NarrowVariant { dim, gradient, aligned, key_mask }.shader())?,
             params: Params::default().with("kernel", kernel).with("out", Rows::from(strides)),
             work: kernels.work("backward", items, NarrowVariant::LANES as f64)?,
             bytes: 4 * (rows * dim) as u64,
@@ -79,13 +82,15 @@ impl Narrow {
     }
 
     /// From the sums to the gradient.
-    pub(super) fn step(
+    pub(in crate::gpu) fn step(
         &self,
         device: &wgpu::Device,
         sums: wgpu::BufferBinding<'_>,
         gradient: wgpu::BufferBinding<'_>,
+        key_mask: Option<wgpu::BufferBinding<'_>>,
     ) -> Result<Step> {
         let bindings = Bindings::default().with("sums", sums).with("out", gradient);
+        let bindings = bindings.with_some("key_mask", key_mask);
         Step::new(device, &self.pipeline, &self.params, self.work, &bindings)
     }
 }

@@ -4,6 +4,7 @@ mod attention;
 mod gradients;
 mod layer;
 mod layer_gradients;
+mod linformer;
 mod lsh;
 mod recurrent;
 mod sort;
@@ -67,6 +68,7 @@ pub(crate) fn of(set: Set, only: &str) -> Result<Vec<Case>> {
     cases.extend(layer::cases());
     cases.extend(training::cases());
     cases.extend(layer_gradients::cases());
+    cases.extend(linformer::cases());
     cases.extend(recurrent::cases());
     cases.retain(|case| case.set <= set && case.to_string().contains(only));
     ensure!(!cases.is_empty(), "no case contains `{only}`");

@@ -1,5 +1,7 @@
 //! `demo`: the main job on real input.
 
+mod linear;
+
 use crate::case::{Attention, Case, Content};
 use crate::devices::{self, Device, PathArgs};
 use crate::element::Dtype;
@@ -23,7 +25,7 @@ use wgpu_attention_bench::typed;
 ///
 /// q, k and v are those of two layers of all-MiniLM-L6-v2 (12 heads, 197 tokens of Pride and Prejudice, scores up to 68). Every
 /// element is compared: under the full pattern in f32 with what Hugging Face's implementation gave in f64, otherwise with this
-/// crate's own f64 reference. Under scores too: this model has none but the plain one, so the tensors of their terms are drawn.
+/// crate's own f64 reference. Linear attention and Linformer beside them, and under scores too: this model has none but the plain one, so the tensors of their terms are drawn.
 #[derive(Debug, Args)]
 pub(super) struct Demo {
     /// The folder of golden cases; that of the source tree unless given
@@ -222,6 +224,14 @@ fn on_device(device: &Device, gpu: &Gpu, cases: &[(&str, Attention)], totals: &m
     for (name, case) in cases.iter().filter(|(name, _)| *name == SCORED) {
         for setting in scored(case)? {
             row([name, &setting.label, "f32"], kernel::<f32>(gpu, &setting), totals)?;
+        }
+    }
+    say!(
+        "what is not attention over a pattern (FAVOR+ of 64 features; Linformer's projections to 64 rows are drawn)"
+    )?;
+    for (name, case) in cases.iter().filter(|(name, _)| *name == SCORED) {
+        for (label, kind) in linear::kinds(case) {
+            row([name, label, "f32"], linear::kernel(gpu, case, &kind), totals)?;
         }
     }
     Ok(())
