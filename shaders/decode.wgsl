@@ -20,6 +20,7 @@ struct KernelParams {
     before: u32,            // a query sees so many positions before its own, and its own
     sinks: u32,             // and the first ones
     q_scale: f32,
+    nothing: u32,           // 0, but no compiler knows
 }
 
 struct Rows { offset: u32, batch: u32, head: u32, row: u32 }
@@ -29,6 +30,7 @@ struct Rows { offset: u32, batch: u32, head: u32, row: u32 }
 
 const ROWS = 4u * ROW_GROUPS;
 const SUBSETS = LANES / VALUE_GROUPS;       // lanes of the same columns share the keys of a stretch; those past the last subset are not asked
+const EIGHTHS = LANES / 8u;
 const DROPPED = -0x1.fffffep+127f;
 const NAN_BITS = 0x7fc00000u;
 
@@ -52,14 +54,14 @@ var<workgroup> own_tile: Tile;
 var<workgroup> queries: array<vec4<f32>, 4u * HEAD_GROUPS * ROW_GROUPS>;   // element by element, of 4 rows each
 var<workgroup> scores: array<vec4<f32>, CHUNK * ROW_GROUPS>;                // of 4 rows each; then weights; at the end columns
 var<workgroup> partial: array<vec4<f32>, LANES * ROW_GROUPS>;
-var<workgroup> eighths: array<vec4<f32>, 8u * ROW_GROUPS>;
+var<workgroup> eighths: array<vec4<f32>, EIGHTHS * ROW_GROUPS>;
 
-var<private> products: array<vec4<f32>, ROW_GROUPS>;    // of one key
 var<private> top: array<vec4<f32>, ROW_GROUPS>;         // the largest score of the lane's keys, or m
 var<private> m: array<vec4<f32>, ROW_GROUPS>;
 var<private> l: array<vec4<f32>, ROW_GROUPS>;           // of the lane's keys alone
 var<private> spoilt: array<vec4<u32>, ROW_GROUPS>;      // bits of a NaN for rows that met what is not finite
-var<private> o: array<vec4<f32>, ROWS>;                 // of the lane's columns, and of its share of keys
+var<private> touched: u32;                              // of what was only read to be near
+var<private> o: array<mat4x4<f32>, ROW_GROUPS>;         // a column per row: the lane's group of columns, of its share of keys
 
 @compute @workgroup_size(LANES)
 fn decode(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
@@ -140,22 +142,15 @@ fn stage_queries(at: Tile, lane: u32) {
 fn attend(at: Tile, lane: u32, first: u32, end: u32) {
     // Whether every row sees every key.
     let whole = end <= at.low + 1u && (first >= first_seen(at.high) || end <= params.kernel.sinks);
-    for (var g = 0u; g < ROW_GROUPS; g++) { top[g] = m[g]; }
-    for (var j = first + lane; j < end; j += LANES) {
-        multiply(row_of(at.batch, at.kv_head, j) * KEY_ROW);
-        for (var g = 0u; g < ROW_GROUPS; g++) {
-            let strange = not_finite(products[g]);
-            var seen = vec4(true);
-            if (!whole) { seen = seen_by(at, 4u * g, j); }
-            spoilt[g] |= select(vec4(0u), vec4(NAN_BITS), seen & strange);
-            let s = select(vec4(DROPPED), products[g], seen & !strange);
-            scores[g * CHUNK + j - first] = s;
-            top[g] = max(top[g], s);
-        }
+    if (TOUCHES) { touch_rows(at, lane, first, end); }
+    for (var g = 0u; g < ROW_GROUPS; g++) {
+        top[g] = m[g];
+        // All lanes take part in every step, so that queries are loads that are the same for all.
+        for (var n = 0u; first + n < end; n += 4u * LANES) { note_scores(at, g, first, n + lane, end, whole); }
     }
     raise_maxima(lane);
-    for (var j = lane; first + j < end; j += LANES) {
-        for (var g = 0u; g < ROW_GROUPS; g++) {
+    for (var g = 0u; g < ROW_GROUPS; g++) {
+        for (var j = lane; first + j < end; j += LANES) {
             let s = scores[g * CHUNK + j];
             let p = select(max(exp2(s - m[g]), vec4(0x1p-126f)), vec4(0.0), s == vec4(DROPPED));
             l[g] += p;
@@ -164,21 +159,63 @@ fn attend(at: Tile, lane: u32, first: u32, end: u32) {
     }
     workgroupBarrier();
     for (var j = first; j < end; j += STRETCH) {
-        add_values(row_of(at.batch, at.kv_head, j), lane, j - first, min(STRETCH, end - j), whole);
+        let row = row_of(at.batch, at.kv_head, j);
+        let keys = min(STRETCH, end - j);
+        for (var g = 0u; g < ROW_GROUPS; g++) {
+            let weights = g * CHUNK + j - first;
+            if (whole) { add_all_values(g, row, lane, weights, keys); } else { add_seen_values(g, row, lane, weights, keys); }
+        }
     }
 }
 
-// scale q . k of the key whose row begins there.
-fn multiply(key_at: u32) {
-    for (var g = 0u; g < ROW_GROUPS; g++) { products[g] = vec4(0.0); }
-    for (var c = 0u; c < HEAD_GROUPS; c++) {
-        let k = load_keys(key_at + 4u * c, 4u);
-        for (var g = 0u; g < ROW_GROUPS; g++) {
-            let q = 4u * (g * HEAD_GROUPS + c);
-            products[g] = fma(queries[q], vec4(k.x), fma(queries[q + 1u], vec4(k.y),
-                          fma(queries[q + 2u], vec4(k.z), fma(queries[q + 3u], vec4(k.w), products[g]))));
+// One word of every line of 64 bytes of the chunk's rows, many lines at once: a CPU runs lanes one after the other, and each of them
+// would wait for its own.
+fn touch_rows(at: Tile, lane: u32, first: u32, end: u32) {
+    for (var j = first; j < end; j += STRETCH) {
+        let row = row_of(at.batch, at.kv_head, j);
+        let keys = min(STRETCH, end - j);
+        for (var n = LINE * lane; n < keys * KEY_ROW; n += LINE * LANES) {
+            touched |= bitcast<u32>(load_keys(row * KEY_ROW + n, 4u).x);
+        }
+        for (var n = LINE * lane; n < keys * VALUE_ROW; n += LINE * LANES) {
+            touched |= bitcast<u32>(load_values(row * VALUE_ROW + n, 4u).x);
         }
     }
+}
+
+// Scores of 4 rows and 4 keys of the chunk, n, n + LANES, ...
+fn note_scores(at: Tile, g: u32, first: u32, n: u32, end: u32, whole: bool) {
+    // Past the last key it is taken again; nobody asks for those scores.
+    let keys = min(vec4(first + n) + vec4(0u, LANES, 2u * LANES, 3u * LANES), vec4(end - 1u));
+    let rows = vec4(row_of(at.batch, at.kv_head, keys.x), row_of(at.batch, at.kv_head, keys.y),
+                    row_of(at.batch, at.kv_head, keys.z), row_of(at.batch, at.kv_head, keys.w)) * KEY_ROW;
+    var x = mat4x4<f32>();
+    for (var c = 0u; c < HEAD_GROUPS; c++) {
+        let at_q = 4u * (g * HEAD_GROUPS + c);
+        let q = mat4x4(queries[at_q], queries[at_q + 1u], queries[at_q + 2u], queries[at_q + 3u]);
+        let at_k = rows + vec4(4u * c);
+        x = mat4x4(product(x[0], q, load_keys(at_k.x, 4u)), product(x[1], q, load_keys(at_k.y, 4u)),
+                   product(x[2], q, load_keys(at_k.z, 4u)), product(x[3], q, load_keys(at_k.w, 4u)));
+    }
+    note_score(at, g, n, keys.x, whole, x[0]);
+    note_score(at, g, n + LANES, keys.y, whole, x[1]);
+    note_score(at, g, n + 2u * LANES, keys.z, whole, x[2]);
+    note_score(at, g, n + 3u * LANES, keys.w, whole, x[3]);
+}
+
+fn product(x: vec4<f32>, q: mat4x4<f32>, k: vec4<f32>) -> vec4<f32> {
+    return fma(q[3], vec4(k.w), fma(q[2], vec4(k.z), fma(q[1], vec4(k.y), fma(q[0], vec4(k.x), x))));
+}
+
+// Those of 4 rows and key j, which is number n of the chunk.
+fn note_score(at: Tile, g: u32, n: u32, j: u32, whole: bool, x: vec4<f32>) {
+    let strange = not_finite(x);
+    var seen = vec4(true);
+    if (!whole) { seen &= seen_by(at, 4u * g, j); }
+    spoilt[g] |= select(vec4(0u), vec4(NAN_BITS), seen & strange);
+    let s = select(vec4(DROPPED), x, seen & !strange);
+    scores[g * CHUNK + n] = s;
+    top[g] = max(top[g], s);
 }
 
 // Which of 4 rows see key j.
@@ -192,53 +229,81 @@ fn seen_by(at: Tile, r: u32, j: u32) -> vec4<bool> {
 fn raise_maxima(lane: u32) {
     for (var g = 0u; g < ROW_GROUPS; g++) { partial[g * LANES + lane] = top[g]; }
     workgroupBarrier();
-    if (lane < 8u * ROW_GROUPS) {
+    if (lane < EIGHTHS * ROW_GROUPS) {
         var x = partial[8u * lane];
         for (var n = 1u; n < 8u; n++) { x = max(x, partial[8u * lane + n]); }
         eighths[lane] = x;
     }
     workgroupBarrier();
     for (var g = 0u; g < ROW_GROUPS; g++) {
-        var x = eighths[8u * g];
-        for (var n = 1u; n < 8u; n++) { x = max(x, eighths[8u * g + n]); }
+        var x = eighths[EIGHTHS * g];
+        for (var n = 1u; n < EIGHTHS; n++) { x = max(x, eighths[EIGHTHS * g + n]); }
         let factor = vec4(shrink(m[g].x, x.x), shrink(m[g].y, x.y), shrink(m[g].z, x.z), shrink(m[g].w, x.w));
         m[g] = x;
         l[g] *= factor;
-        for (var r = 0u; r < 4u; r++) { o[4u * g + r] *= factor[r]; }
+        o[g] = mat4x4(o[g][0] * factor.x, o[g][1] * factor.y, o[g][2] * factor.z, o[g][3] * factor.w);
     }
 }
 
 // The weight of an old maximum against a new one that is not below it: exactly 1 while it stays.
 fn shrink(old: f32, new_maximum: f32) -> f32 { return select(exp2(max(old - new_maximum, -200.0)), 1.0, old == new_maximum); }
 
-// The values of a stretch of keys, which lie one behind the other from row `row` on and have their weights from `weight_at` on. It is
-// summed by itself, so that few roundings meet in any sum.
-fn add_values(row: u32, lane: u32, weight_at: u32, keys: u32, whole: bool) {
-    var sums: array<vec4<f32>, ROWS>;
-    let column = lane % VALUE_GROUPS;
-    for (var j = lane / VALUE_GROUPS; j < keys; j += SUBSETS) {
-        let v = load_values((row + j) * VALUE_ROW + 4u * column, 4u);
-        for (var g = 0u; g < ROW_GROUPS; g++) {
-            let p = scores[g * CHUNK + weight_at + j];
-            for (var r = 0u; r < 4u; r++) {
-                let sum = fma(vec4(p[r]), v, sums[4u * g + r]);
-                // What a row does not see never matters, be it NaN.
-                sums[4u * g + r] = select(sum, sums[4u * g + r], vec4(!whole && p[r] == 0.0));
-            }
-        }
+// The values of a stretch of keys, which lie one behind the other from row `row` on and have their weights from `weights` on. It is
+// summed by itself, so that few roundings meet in any sum. Every row sees every key: 4 keys at a time.
+fn add_all_values(g: u32, row: u32, lane: u32, weights: u32, keys: u32) {
+    let column = 4u * (lane % VALUE_GROUPS);
+    var x = mat4x4<f32>();
+    for (var j = subset_of(lane); j < keys; j += 4u * SUBSETS) {
+        // Past the last key its value is taken again, and weighs nothing.
+        let n = vec4(j) + vec4(0u, SUBSETS, 2u * SUBSETS, 3u * SUBSETS);
+        let at_v = (vec4(row) + min(n, vec4(keys - 1u))) * VALUE_ROW + vec4(column);
+        x = add_value(x, weight_of(weights, n.x, keys), load_values(at_v.x, 4u));
+        x = add_value(x, weight_of(weights, n.y, keys), load_values(at_v.y, 4u));
+        x = add_value(x, weight_of(weights, n.z, keys), load_values(at_v.z, 4u));
+        x = add_value(x, weight_of(weights, n.w, keys), load_values(at_v.w, 4u));
     }
-    for (var r = 0u; r < ROWS; r++) { o[r] += sums[r]; }
+    o[g] += x;
+}
+
+// Of 4 rows for one key; and a sum of values for each of the rows.
+fn weight_of(weights: u32, n: u32, keys: u32) -> vec4<f32> { return select(vec4(0.0), scores[weights + min(n, keys - 1u)], n < keys); }
+
+fn add_value(x: mat4x4<f32>, p: vec4<f32>, v: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4(fma(vec4(p.x), v, x[0]), fma(vec4(p.y), v, x[1]), fma(vec4(p.z), v, x[2]), fma(vec4(p.w), v, x[3]));
+}
+
+// The same of keys that some rows do not see: what a row does not see never matters, be it NaN.
+fn add_seen_values(g: u32, row: u32, lane: u32, weights: u32, keys: u32) {
+    let column = 4u * (lane % VALUE_GROUPS);
+    var x = mat4x4<f32>();
+    for (var j = subset_of(lane); j < keys; j += SUBSETS) {
+        let p = scores[weights + j];
+        let sum = add_value(x, p, load_values((row + j) * VALUE_ROW + column, 4u));
+        let hidden = p == vec4(0.0);
+        x = mat4x4(select(sum[0], x[0], vec4(hidden.x)), select(sum[1], x[1], vec4(hidden.y)),
+                   select(sum[2], x[2], vec4(hidden.z)), select(sum[3], x[3], vec4(hidden.w)));
+    }
+    o[g] += x;
+}
+
+// The first key of a lane's share.
+fn subset_of(lane: u32) -> u32 {
+    if (SUBSETS == 1u) { return 0u; }
+    return lane / VALUE_GROUPS;
 }
 
 fn write_rows(at: Tile, lane: u32) {
     for (var g = 0u; g < ROW_GROUPS; g++) {
         var strange = spoilt[g];
-        for (var r = 0u; r < 4u; r++) { strange[r] |= select(0u, NAN_BITS, any(not_finite(o[4u * g + r]))); }
+        strange |= select(vec4(0u), vec4(NAN_BITS), vec4(any(not_finite(o[g][0])), any(not_finite(o[g][1])),
+                                                         any(not_finite(o[g][2])), any(not_finite(o[g][3]))));
         l[g] = bitcast<vec4<f32>>(bitcast<vec4<u32>>(l[g]) | strange);
     }
     // All have used the weights once the sums are there.
     sum_over_lanes(lane);
-    for (var r = 0u; r < ROWS; r++) { scores[r * LANES + lane] = o[r]; }
+    for (var g = 0u; g < ROW_GROUPS; g++) {
+        for (var r = 0u; r < 4u; r++) { scores[(4u * g + r) * LANES + lane] = o[g][r]; }
+    }
     workgroupBarrier();
     for (var item = lane; item < ROWS * VALUE_GROUPS; item += LANES) {
         let r = item / VALUE_GROUPS;
@@ -254,15 +319,15 @@ fn write_rows(at: Tile, lane: u32) {
 fn sum_over_lanes(lane: u32) {
     for (var g = 0u; g < ROW_GROUPS; g++) { partial[g * LANES + lane] = l[g]; }
     workgroupBarrier();
-    if (lane < 8u * ROW_GROUPS) {
+    if (lane < EIGHTHS * ROW_GROUPS) {
         var x = partial[8u * lane];
         for (var n = 1u; n < 8u; n++) { x += partial[8u * lane + n]; }
         eighths[lane] = x;
     }
     workgroupBarrier();
     for (var g = 0u; g < ROW_GROUPS; g++) {
-        var x = eighths[8u * g];
-        for (var n = 1u; n < 8u; n++) { x += eighths[8u * g + n]; }
+        var x = eighths[EIGHTHS * g];
+        for (var n = 1u; n < EIGHTHS; n++) { x += eighths[EIGHTHS * g + n]; }
         l[g] = x;
     }
 }
@@ -279,7 +344,8 @@ fn write_group(at: Tile, r: u32, column: u32, x: vec4<f32>, row_m: f32, row_l: f
     let t = row / params.kernel.heads_per_kv_head;
     if (t >= params.cache.most_new) { return; }
     let head = at.kv_head * params.kernel.heads_per_kv_head + row % params.kernel.heads_per_kv_head;
-    let stat = ((at.split * params.kernel.batch + at.batch) * params.kernel.heads + head) * params.cache.most_new + t;
+    // No compiler leaves out what was touched: it might be part of the index.
+    let stat = (touched & params.kernel.nothing) + ((at.split * params.kernel.batch + at.batch) * params.kernel.heads + head) * params.cache.most_new + t;
     // Rows past a sequence's new positions are empty, too.
     let is_new = t < at.count;
     if (column == 0u) { state[stat] = select(vec2(DROPPED, 0.0), vec2(row_m, row_l), is_new); }

@@ -56,11 +56,13 @@ pub struct DecodeVariant {
     pub storage: ElementType,
     /// Where the cache lies.
     pub cache: CacheText,
+    /// Memory is touched before it is walked: for CPUs, whose lanes wait for it one after the other.
+    pub touches: bool,
 }
 
 impl DecodeVariant {
-    /// Lanes of a workgroup.
-    pub const LANES: usize = 64;
+    /// Lanes of a workgroup, at most.
+    const LANES: usize = 64;
     /// Keys whose scores a workgroup has at a time.
     pub const CHUNK: usize = 256;
     /// Keys whose values are summed by themselves, at most.
@@ -71,6 +73,11 @@ impl DecodeVariant {
     /// Keys of a stretch: they lie one behind the other.
     pub fn stretch(&self) -> usize {
         self.cache.page.map_or(Self::STRETCH, |page| page.min(Self::STRETCH))
+    }
+
+    /// Lanes of a workgroup: one per group of 4 columns, where that is possible, so that all of them walk the same keys.
+    pub fn lanes(&self) -> usize {
+        if self.value_dim <= 128 { Self::LANES / 2 } else { Self::LANES }
     }
 
     /// Groups of 4 rows for a tile of so many, as far as workgroup memory reaches.
@@ -107,7 +114,7 @@ impl DecodeVariant {
             &values,
         ];
         let header = self.cache.header().u32s(&[
-            ("LANES", Self::LANES),
+            ("LANES", self.lanes()),
             ("CHUNK", Self::CHUNK),
             ("STRETCH", self.stretch()),
             ("ROW_GROUPS", self.row_groups),
@@ -116,7 +123,9 @@ impl DecodeVariant {
             ("VALUE_GROUPS", self.value_dim.div_ceil(4)),
             ("KEY_ROW", self.head_dim.next_multiple_of(4)),
             ("VALUE_ROW", self.value_dim.next_multiple_of(4)),
+            ("LINE", 64 / self.storage.size_bytes()),
         ]);
+        let header = header.bools(&[("TOUCHES", self.touches)]);
         let members = [("kernel", "KernelParams"), ("cache", "CacheParams"), ("q", "Rows")];
         header.params(&members).shader(label, "decode", &files)
     }
@@ -232,8 +241,9 @@ pub(super) fn representatives() -> Vec<Shader> {
         aligned_q: true,
         storage: F32,
         cache: cache(None, false),
+        touches: false,
     };
-    let paged = DecodeVariant { storage: F16, cache: cache(Some(16), true), ..decode };
+    let paged = DecodeVariant { storage: F16, touches: true, cache: cache(Some(16), true), ..decode };
     let odd = DecodeVariant { head_dim: 7, value_dim: 20, q: Bf16, aligned_q: false, ..decode };
     let wide = DecodeVariant { head_dim: 128, value_dim: 128, row_groups: 2, storage: Bf16, ..paged };
     let append = AppendVariant {

@@ -32,7 +32,7 @@ fn subject(edit: Edit) -> Gpu {
 }
 
 fn all(gpu: &Gpu, case: &Case) -> Checked {
-    [Oracle::Count, Oracle::Gather, Oracle::Bound(Kind::Rising)]
+    [Oracle::Count, Oracle::Gather, Oracle::Bound(Kind::Normal), Oracle::Bound(Kind::Rising)]
         .iter()
         .try_for_each(|&oracle| case.check_on(gpu, oracle))
 }

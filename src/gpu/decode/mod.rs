@@ -90,7 +90,7 @@ impl Kernels {
             append_v: self.pipeline(append_variant(shape, Rows::Values).shader())?,
             raise: self.pipeline(RaiseVariant { counts: shape.counts }.shader())?,
             turn_q: turn_q.map(|shader| self.pipeline(shader)).transpose()?,
-            decode: self.pipeline(decode_variant(shape, groups).shader())?,
+            decode: self.pipeline(decode_variant(shape, groups, self.computes_on_a_cpu()).shader())?,
             merge: self.pipeline(merge)?,
             tile_rows: 4 * groups,
             splits,
@@ -124,7 +124,7 @@ fn cache_text(shape: &DecodeShape) -> CacheText {
     CacheText { page: shape.cache.paging.map(|paging| paging.page), counts: shape.counts }
 }
 
-fn decode_variant(shape: &DecodeShape, row_groups: usize) -> DecodeVariant {
+fn decode_variant(shape: &DecodeShape, row_groups: usize, touches: bool) -> DecodeVariant {
     let cache = &shape.cache;
     let turned = shape.rotary.is_some();
     let q = shape.attention().q_strides();
@@ -136,6 +136,7 @@ fn decode_variant(shape: &DecodeShape, row_groups: usize) -> DecodeVariant {
         aligned_q: turned || (q.is_aligned() && cache.head_dim.is_multiple_of(4)),
         storage: cache.storage,
         cache: cache_text(shape),
+        touches,
     }
 }
 
