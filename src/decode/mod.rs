@@ -268,7 +268,7 @@ impl DecodeShape {
 
     /// Which keys the queries of one sequence attend: for the [reference](crate::reference).
     pub fn pattern(&self) -> Or<And<First, Causal>, Window> {
-        let sinks = And(First { count: self.sinks }, Causal::default());
+        let sinks = And(First { count: self.sinks }, Causal);
         Or(sinks, Window { before: self.window.unwrap_or(usize::MAX), after: 0 })
     }
 

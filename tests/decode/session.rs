@@ -75,7 +75,6 @@ impl Session {
             .lse(shape.lse.then(|| inside(&lse)));
         let plan = kernels.decode(&shape)?;
         let call = plan.bind(&cache, append, attend)?;
-        drop((cos, sin));
         let queue = queue.clone();
         Ok(Self { device, queue, shape, cache, plan, q, k, v, out, lse, counts, call })
     }

@@ -73,9 +73,10 @@ fn turned(bench: &Bench) -> Result<f64> {
     let call = bench.kernels().decode(&shape)?.bind(&cache, append, attend)?;
     let bytes = bench.run(|encoder| call.encode(encoder), &[cache.keys()])?;
     let rows: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes[0]);
-    let got = [0, 300].iter().flat_map(|head| &rows[head * 12..][..5 * 12]).map(|&x| x.into()).collect();
+    let got: Vec<f64> =
+        [0, 300].iter().flat_map(|head| &rows[head * 12..][..5 * 12]).map(|&x| f64::from(x)).collect();
     let wide = |x: &[f32]| {
-        let x: Vec<f64> = x.iter().map(|&x| x.into()).collect();
+        let x: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
         reference::layer::Bounded::exact(&x)
     };
     let formula = RotaryShape::new(1, 2, 5, 12).rotary_dim(8);
