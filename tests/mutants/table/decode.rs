@@ -19,7 +19,6 @@ wgpu_attention_testing::mutants! {
         "rows behind the count are written": "let is_new = t < at.count;" => "let is_new = true;";
         "sequences share the first one's rows": "return (batch * params.cache.kv_heads + head) * params.cache.capacity + position;" => "return head * params.cache.capacity + position;";
         "heads share rows": "return (batch * params.cache.kv_heads + head) * params.cache.capacity + position;" => "return batch * params.cache.kv_heads * params.cache.capacity + position;";
-        "a lane's third key is its second": "vec4(first + n) + vec4(0u, LANES, 2u * LANES, 3u * LANES)" => "vec4(first + n) + vec4(0u, LANES, LANES, 3u * LANES)";
         "the third of four values weighs as the second": "weight_of(weights, n.z, keys)" => "weight_of(weights, n.y, keys)";
         "the last value weighs again where a stretch ends": "min(n, keys - 1u)], n < keys); }" => "min(n, keys - 1u)], true); }";
         "queries are not scaled": "queries[4u * item + e] = x[e] * params.kernel.q_scale;" => "queries[4u * item + e] = x[e];";
@@ -30,6 +29,7 @@ wgpu_attention_testing::mutants! {
         "the second group of rows has the first's queries": "let at_q = 4u * (g * HEAD_GROUPS + c);" => "let at_q = 4u * c;";
     }
     "long" {
+        "a lane's third key is its second": "vec4(first + n) + vec4(0u, LANES, 2u * LANES, 3u * LANES)" => "vec4(first + n) + vec4(0u, LANES, LANES, 3u * LANES)";
         "a split walks only its first chunk": "n += params.kernel.splits) {" => "n += params.kernel.splits + at.chunks) {";
         "every split walks all chunks": "for (var n = at.split; n < at.chunks; n += params.kernel.splits)" => "for (var n = 0u; n < at.chunks; n++)";
         "columns are not rescaled": "o[g] = mat4x4(o[g][0] * factor.x," => "o[g] = mat4x4(o[g][0],";
