@@ -36,19 +36,9 @@ fn rotary(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     let table_at = batch * params.table_batch + t * (params.rotary_dim / 2u);
     let c = item % row_groups * 4u;
     let count = params.head_dim - c;
-    let y = vec4(turned(x_at, table_at, c), turned(x_at, table_at, c + 1u),
-                 turned(x_at, table_at, c + 2u), turned(x_at, table_at, c + 3u));
+    let y = vec4(turned(x_at, table_at, c, params.head_dim, params.rotary_dim),
+                 turned(x_at, table_at, c + 1u, params.head_dim, params.rotary_dim),
+                 turned(x_at, table_at, c + 2u, params.head_dim, params.rotary_dim),
+                 turned(x_at, table_at, c + 3u, params.head_dim, params.rotary_dim));
     store_out(params.out_at + batch * params.out_batch + head * params.out_head + t * params.out_row + c, count, y);
-}
-
-// Element c of the row; past its end, anything.
-fn turned(x_at: u32, table_at: u32, c: u32) -> f32 {
-    let own = load_x(x_at + min(c, params.head_dim - 1u), 1u).x;
-    if (c >= params.rotary_dim) { return own; }
-    let half = params.rotary_dim / 2u;
-    let is_first = select(c < half, c % 2u == 0u, INTERLEAVED);
-    let pair = select(c % half, c / 2u, INTERLEAVED);
-    let distance = select(half, 1u, INTERLEAVED);
-    let partner = load_x(x_at + select(c - distance, c + distance, is_first), 1u).x;
-    return fma(own, cosines[table_at + pair], select(partner, -partner, is_first != INVERSE) * sines[table_at + pair]);
 }

@@ -24,6 +24,7 @@
 //! [`RecurrentShape`] is what attention is measured against: LSTM, GRU and simple recurrent networks, step by step.
 //! [`LshOptions`] (Reformer) runs the same kernel over places that the device hashes and sorts itself, and so do its gradients
 //! ([`LshPlan::backward`]).
+//! [`DecodeShape`] is a step of decoding with a key cache ([`KvCache`]), whose lengths and pages lie on the device (`shaders/decode.wgsl`).
 //! [`Reversible`] layers (RevNet, Reformer) have gradients without stored activations.
 //!
 //! # For users of wgpu: your device, your buffers, your encoder
@@ -99,6 +100,7 @@
 mod attention;
 mod construct;
 mod counter;
+mod decode;
 mod element;
 mod error;
 #[cfg(feature = "gpu")]
@@ -125,28 +127,29 @@ pub mod wgsl;
 
 pub use attention::{Attention, Layouts, Storage};
 pub use counter::Counter;
+pub use decode::{CacheShape, DecodeShape, Paging};
 pub use element::{Element, ElementType};
 pub use error::{Error, Result};
 #[cfg(feature = "gpu")]
 pub use gpu::{
     ActivationBackwardPlan, ActivationBuffers, ActivationGradBuffers, ActivationGradientsOutput,
-    ActivationPlan, AddPlan, AttentionBranch, AttentionBuffers, AttentionGradBuffers, AttentionGradients,
-    AttentionOutput, AttentionPlan, AttentionWeights, AxialBackwardPlan, AxialPlan, BackwardExplanation,
-    BackwardPlan, Branch, BranchPlan, BranchPort, BranchTensors, Call, CallBranch, ClipPlan,
-    CrossEntropyBuffers, CrossEntropyOutput, CrossEntropyPlan, DistillationBuffers, DistillationPlan,
-    EmbedBackwardPlan, EmbedPlan, Explanation, FeedForwardBackwardPlan, FeedForwardBranch,
-    FeedForwardBuffers, FeedForwardGradBuffers, FeedForwardGradients, FeedForwardPlan, FeedForwardSlices,
-    Gpu, Gradients, Kernels, LayerBranch, LinearBackwardPlan, LinearBuffers, LinearGradBuffers,
-    LinearGradients, LinearPlan, LinformerBackwardPlan, LinformerBuffers, LinformerGradBuffers,
-    LinformerGradients, LinformerPlan, LinformerScratch, LshBackwardExplanation, LshBackwardPlan, LshBuffers,
-    LshExplanation, LshGradBuffers, LshGradients, LshOutput, LshPlan, MatmulBackwardPlan, MatmulBuffers,
-    MatmulGradBuffers, MatmulGradients, MatmulPlan, MatmulSlices, NormBackwardPlan, NormBuffers,
-    NormGradBuffers, NormGradOutput, NormPlan, OptimizerBuffers, OptimizerOutput, OptimizerPlan,
-    OptimizerSlices, Options, Outputs, Parameter, ParameterLayout, PathChoice, RecurrentBuffers,
-    RecurrentOutput, RecurrentPlan, RecurrentScratch, RecurrentWeightBuffers, Reversible, ReversibleBuffers,
-    RotaryBuffers, RotaryPlan, RowSummary, Scratch, SoftmaxBackwardPlan, SoftmaxPlan, SortBuffers,
-    SortOutput, SortPlan, SortShape, Stage, TensorExplanation, WeightsBuffers, WeightsOptions, WeightsPlan,
-    cooperative_features, recommended_features, recommended_limits,
+    ActivationPlan, AddPlan, AppendBuffers, AttendBuffers, AttentionBranch, AttentionBuffers,
+    AttentionGradBuffers, AttentionGradients, AttentionOutput, AttentionPlan, AttentionWeights,
+    AxialBackwardPlan, AxialPlan, BackwardExplanation, BackwardPlan, Branch, BranchPlan, BranchPort,
+    BranchTensors, Call, CallBranch, ClipPlan, CrossEntropyBuffers, CrossEntropyOutput, CrossEntropyPlan,
+    DecodePlan, DecodeScratch, DistillationBuffers, DistillationPlan, EmbedBackwardPlan, EmbedPlan,
+    Explanation, FeedForwardBackwardPlan, FeedForwardBranch, FeedForwardBuffers, FeedForwardGradBuffers,
+    FeedForwardGradients, FeedForwardPlan, FeedForwardSlices, Gpu, Gradients, Kernels, KvCache, LayerBranch,
+    LinearBackwardPlan, LinearBuffers, LinearGradBuffers, LinearGradients, LinearPlan, LinformerBackwardPlan,
+    LinformerBuffers, LinformerGradBuffers, LinformerGradients, LinformerPlan, LinformerScratch,
+    LshBackwardExplanation, LshBackwardPlan, LshBuffers, LshExplanation, LshGradBuffers, LshGradients,
+    LshOutput, LshPlan, MatmulBackwardPlan, MatmulBuffers, MatmulGradBuffers, MatmulGradients, MatmulPlan,
+    MatmulSlices, NormBackwardPlan, NormBuffers, NormGradBuffers, NormGradOutput, NormPlan, OptimizerBuffers,
+    OptimizerOutput, OptimizerPlan, OptimizerSlices, Options, Outputs, Parameter, ParameterLayout,
+    PathChoice, RecurrentBuffers, RecurrentOutput, RecurrentPlan, RecurrentScratch, RecurrentWeightBuffers,
+    Reversible, ReversibleBuffers, RotaryBuffers, RotaryPlan, RowSummary, Scratch, SoftmaxBackwardPlan,
+    SoftmaxPlan, SortBuffers, SortOutput, SortPlan, SortShape, Stage, TensorExplanation, WeightsBuffers,
+    WeightsOptions, WeightsPlan, cooperative_features, recommended_features, recommended_limits,
 };
 /// The `half` that [`Element`] is implemented for, so that versions agree: `half::f16` and `half::bf16`.
 pub use half;

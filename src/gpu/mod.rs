@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `kernels.rs`, `options.rs` | [`Kernels`]: the kernels on a user's device; compiled pipelines, kept |
 //! | `attention/` | attention: plan, bind, merge |
+//! | `decode/` | decoding with a key cache |
 //! | `linear/` | linear attention: features, sums over chunks, their scan |
 //! | `linformer/` | Linformer: keys and values projected along the sequence, then attention |
 //! | `lsh/` | LSH attention: hash, sort, the blocked kernel over sorted places |
@@ -22,6 +23,7 @@ mod bindings;
 #[cfg(not(target_arch = "wasm32"))]
 mod calibrate;
 mod call;
+mod decode;
 mod host;
 mod kernels;
 mod layer;
@@ -47,6 +49,7 @@ pub use attention::{
     cooperative_features,
 };
 pub use call::{Call, Stage};
+pub use decode::{AppendBuffers, AttendBuffers, DecodePlan, DecodeScratch, KvCache};
 pub use host::{Gpu, recommended_features, recommended_limits};
 pub use kernels::Kernels;
 pub use layer::{

@@ -285,6 +285,23 @@ uniform! {
     }
 }
 
+uniform! {
+    /// `KernelParams` of `decode.wgsl`.
+    DecodeParams {
+        first_work: u32, end_work: u32, row_tiles: u32, splits: u32, batch: u32, heads: u32, heads_per_kv_head: u32,
+        before: u32, sinks: u32, q_scale: f32, nothing: u32,
+    }
+
+    /// `CacheParams` of `decode/counts.wgsl` and `decode/same_count.wgsl`.
+    CacheParams { capacity: u32, kv_heads: u32, most_new: u32, pages: u32 }
+
+    /// `KernelParams` of `decode/append.wgsl`.
+    AppendParams { first_work: u32, end_work: u32, rows: u32, heads: u32 }
+
+    /// `KernelParams` of `decode/raise.wgsl`.
+    RaiseParams { first_work: u32, end_work: u32, batch: u32, unused: u32 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -365,6 +382,10 @@ mod tests {
             ("clip_factor", _) => ClipParams::FIELDS,
             ("recurrent", "kernel") => RecurrentParams::FIELDS,
             ("rotary", _) => RotaryParams::FIELDS,
+            ("decode", "kernel") => DecodeParams::FIELDS,
+            ("decode" | "append" | "raise", "cache") => CacheParams::FIELDS,
+            ("append", "kernel") => AppendParams::FIELDS,
+            ("raise", "kernel") => RaiseParams::FIELDS,
             (entry, member) => term.map(|block| block.fields).unwrap_or_else(|| panic!("{entry}: {member}")),
         })
     }

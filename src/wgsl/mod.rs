@@ -10,6 +10,7 @@ mod backward;
 mod column_sums;
 mod cooperative;
 mod cross_entropy;
+mod decode;
 mod embed_backward;
 mod limits;
 mod linear;
@@ -35,6 +36,7 @@ pub use backward::{BackwardRows, BackwardVariant, CopyPass, NarrowVariant, Recor
 pub use column_sums::{ColumnSumsVariant, SumTerms};
 pub use cooperative::CooperativeTile;
 pub use cross_entropy::CrossEntropyVariant;
+pub use decode::{AppendTarget, AppendVariant, CacheText, DecodeVariant, RaiseVariant};
 pub use embed_backward::EmbedBackwardVariant;
 pub use limits::{TileKind, TileLimits};
 pub use linear::{FeatureVariant, KeyMaxima, LinearVariant, MapMode, MapText, RowEnd};
@@ -196,6 +198,7 @@ pub fn variants() -> Vec<Shader> {
     shaders.extend(EmbedBackwardVariant::representatives().iter().map(EmbedBackwardVariant::shader));
     shaders.extend(RecurrentVariant::representatives().iter().map(RecurrentVariant::shader));
     shaders.extend(RotaryVariant::representatives().iter().map(RotaryVariant::shader));
+    shaders.extend(decode::representatives());
     shaders.extend(linear::representatives());
     shaders.extend(linear_back::representatives());
     // Some variants share a shader.

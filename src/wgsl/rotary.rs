@@ -35,7 +35,8 @@ impl RotaryVariant {
         // Element by element, whatever the alignment: a pair's elements do not lie in one vector.
         let x = tensor::reads("x", self.input, false);
         let out = tensor::writes(self.output, self.aligned_out);
-        let files = [include_str!("../../shaders/rotary.wgsl"), &x, &out];
+        let lib = include_str!("../../shaders/lib/rotary.wgsl");
+        let files = [include_str!("../../shaders/rotary.wgsl"), lib, &x, &out];
         let header = Header::default().bools(&[("INTERLEAVED", self.interleaved), ("INVERSE", self.inverse)]);
         header.shader(label, "rotary", &files)
     }

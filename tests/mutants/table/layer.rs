@@ -254,8 +254,8 @@ wgpu_attention_testing::mutants! {
     }
     "rotary" {
         "pairs turn the other way": "-partner, is_first != INVERSE)" => "-partner, is_first == INVERSE)";
-        "what does not turn is turned": "if (c >= params.rotary_dim) { return own; }" => "";
-        "halves are those of the row": "let half = params.rotary_dim / 2u;" => "let half = params.head_dim / 2u;";
+        "what does not turn is turned": "if (c >= rotary_dim) { return own; }" => "";
+        "halves are those of the row": "let half = rotary_dim / 2u;" => "let half = dim / 2u;";
         "every position is the first": "+ t * (params.rotary_dim / 2u)" => "";
         "tables are the first item's": "batch * params.table_batch + " => "";
         "heads of x are the first": "head * params.x_head + " => "";

@@ -1,6 +1,7 @@
 //! What a case is, and all of them.
 
 mod attention;
+mod decode;
 mod gradients;
 mod layer;
 mod layer_gradients;
@@ -62,6 +63,7 @@ impl Set {
 /// The cases of a set whose text contains `only`; there must be some.
 pub(crate) fn of(set: Set, only: &str) -> Result<Vec<Case>> {
     let mut cases = attention::cases();
+    cases.extend(decode::cases());
     cases.extend(gradients::cases());
     cases.extend(lsh::cases());
     cases.extend(sort::cases());

@@ -1,0 +1,324 @@
+//! What decoding with a key cache computes: the cache, and a step of new positions.
+
+#[cfg(feature = "gpu")]
+mod ledger;
+
+#[cfg(feature = "gpu")]
+pub(crate) use ledger::{Changes, Ledger};
+
+use crate::layout::check_u32;
+use crate::pattern::{And, Causal, First, Or, Window};
+use crate::{
+    Attention, AttentionShape, ElementType, Error, Layout, Layouts, Result, RotaryPairs, Score, Storage,
+};
+
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $type:ty),* $(,)?) => {
+        $($(#[$doc])* pub fn $name(mut self, $name: $type) -> Self { self.$name = $name; self })*
+    };
+}
+
+/// Pages of a cache, which its sequences take as they grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Paging {
+    /// Positions of a page, a power of two.
+    pub page: usize,
+    /// Pages in all.
+    pub pages: usize,
+}
+
+/// The sizes of a cache of keys and values of up to `capacity` positions per sequence.
+///
+/// ```text
+/// contiguous   keys [B, Hkv, capacity, d]        position p of sequence b in row p
+/// paged        keys [pages, Hkv, page, d]        position p of sequence b in page table[b, p / page], row p mod page
+/// ```
+///
+/// and values likewise, with rows of dv. A row takes a multiple of 4 elements.
+///
+/// ```
+/// use wgpu_attention::{CacheShape, ElementType};
+/// let shape = CacheShape::new(4, 8, 8192, 128).storage(ElementType::F16).paged(64, 300);
+/// assert_eq!(shape.len_keys(), 300 * 8 * 64 * 128);
+/// let error = shape.paged(48, 300).check().unwrap_err().to_string();
+/// assert_eq!(error, "page: need a power of two that divides the capacity (8192), got 48");
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct CacheShape {
+    /// Sequences, B.
+    pub batch: usize,
+    /// Key and value heads, Hkv.
+    pub kv_heads: usize,
+    /// Positions of a sequence, at most.
+    pub capacity: usize,
+    /// Elements of a key, d.
+    pub head_dim: usize,
+    /// Elements of a value, dv.
+    pub value_dim: usize,
+    /// Storage of keys and values.
+    pub storage: ElementType,
+    /// Pages; none where each sequence has room for its capacity from the start.
+    pub paging: Option<Paging>,
+}
+
+impl CacheShape {
+    /// Contiguous, f32, values as long as keys.
+    pub fn new(batch: usize, kv_heads: usize, capacity: usize, head_dim: usize) -> Self {
+        let (value_dim, storage, paging) = (head_dim, ElementType::F32, None);
+        Self { batch, kv_heads, capacity, head_dim, value_dim, storage, paging }
+    }
+
+    setters! {
+        /// Sets the number of elements of a value.
+        value_dim: usize,
+        /// Sets the storage of keys and values.
+        storage: ElementType,
+    }
+
+    /// Sets how many positions a page has, and how many pages there are.
+    pub fn paged(mut self, page: usize, pages: usize) -> Self {
+        self.paging = Some(Paging { page, pages });
+        self
+    }
+
+    /// Rows of a head that lie one behind the other, and how many such pieces there are.
+    fn pieces(&self) -> [usize; 2] {
+        self.paging.map_or([self.capacity, self.batch], |Paging { page, pages }| [page, pages])
+    }
+
+    /// Elements of all keys.
+    pub fn len_keys(&self) -> usize {
+        self.rows() * self.head_dim.next_multiple_of(4)
+    }
+
+    /// Elements of all values.
+    pub fn len_values(&self) -> usize {
+        self.rows() * self.value_dim.next_multiple_of(4)
+    }
+
+    fn rows(&self) -> usize {
+        let [rows, pieces] = self.pieces();
+        pieces * self.kv_heads * rows
+    }
+
+    /// Entries of the page tables, `[B, capacity / page]`; 0 without pages.
+    pub fn len_tables(&self) -> usize {
+        self.paging.map_or(0, |paging| self.batch * (self.capacity / paging.page))
+    }
+
+    /// Checks everything that can be said without a device.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a size of 0, a page that is no power of two or does not divide the capacity; [`Error::Limit`] where an
+    /// element's index would pass 32 bits.
+    pub fn check(&self) -> Result<()> {
+        let sizes = [("batch", self.batch), ("kv_heads", self.kv_heads), ("capacity", self.capacity)];
+        for (name, size) in sizes {
+            if size == 0 {
+                return Err(Error::argument(name, "at least 1", 0));
+            }
+        }
+        if let Some(Paging { page, pages }) = self.paging {
+            if !page.is_power_of_two() || !self.capacity.is_multiple_of(page) {
+                let need = format!("a power of two that divides the capacity ({})", self.capacity);
+                return Err(Error::argument("page", need, page));
+            }
+            if pages == 0 {
+                return Err(Error::argument("pages", "at least 1", 0));
+            }
+        }
+        let [rows, pieces] = self.pieces();
+        let rows = [self.kv_heads, rows, pieces].iter().fold(1u128, |all, &n| all.saturating_mul(n as u128));
+        for (name, dim) in [("keys", self.head_dim), ("values", self.value_dim)] {
+            check_u32(name, rows.saturating_mul((dim as u128).next_multiple_of(4)))?;
+        }
+        check_u32("capacity", self.capacity as u128)?;
+        check_u32("batch", self.batch as u128 * self.capacity as u128)
+    }
+}
+
+/// A step of decoding: up to `new` positions per sequence are appended to the cache, and their queries attend it.
+///
+/// ```text
+/// append    k, v of new position t go to position n_b + t of sequence b;  then n_b = n_b + new
+/// attend    query t stands at position p = n_b - new + t and attends the keys j <= p of its sequence
+/// ```
+///
+/// with n_b the sequence's own length, which the device keeps. A plan serves every length. Under a [window](Self::window) a query attends
+/// p - before <= j <= p, and the first [`sinks`](Self::sinks) positions. With [`rotary`](Self::rotary) keys turn as they are appended, and
+/// queries as they attend, each at its own position. With [`counts`](Self::counts) each sequence has a number of new positions of its own,
+/// up to `new`: those behind are ignored, and their rows of out are 0.
+///
+/// ```
+/// use wgpu_attention::{CacheShape, DecodeShape};
+/// let cache = CacheShape::new(4, 8, 8192, 128);
+/// let shape = DecodeShape::new(cache, 32, 1).window(Some(4095)).sinks(4);
+/// shape.check()?;
+/// assert_eq!((shape.len_q(), shape.len_k()), (4 * 32 * 128, 4 * 8 * 128));
+/// let error = DecodeShape::new(cache, 32, 65).check().unwrap_err().to_string();
+/// assert_eq!(error, "new: need 1 to 64, got 65");
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct DecodeShape {
+    /// The cache.
+    pub cache: CacheShape,
+    /// Query heads, H, a multiple of the cache's heads.
+    pub heads: usize,
+    /// New positions per sequence, at most.
+    pub new: usize,
+    /// Each sequence has a number of new positions of its own, in a buffer `[B]` of u32.
+    pub counts: bool,
+    /// The factor of q . k; 1 / sqrt(d) where it is not given.
+    pub scale: Option<f32>,
+    /// Positions before its own that a query attends; all of them where it is not given.
+    pub window: Option<usize>,
+    /// First positions of a sequence that every query attends whatever its window (the attention sinks of StreamingLLM, Xiao 2023).
+    pub sinks: usize,
+    /// How many elements of keys and queries turn by the rotary embedding (Su 2021), and which together. The tables cos and sin are f32
+    /// `[capacity, r/2]`: see [`rotary_tables`](crate::rotary_tables).
+    pub rotary: Option<(usize, RotaryPairs)>,
+    /// Storage of q and of new keys and values.
+    pub input: ElementType,
+    /// Storage of out.
+    pub output: ElementType,
+    /// Where q `[B, H, new, d]`, new k `[B, Hkv, new, d]` and v `[B, Hkv, new, dv]`, and out `[B, H, new, dv]` lie.
+    pub layouts: Layouts,
+    /// The log-sum-exp of each row is written, too.
+    pub lse: bool,
+}
+
+impl DecodeShape {
+    /// Most new positions of a step.
+    pub const MAX_NEW: usize = 64;
+
+    /// Contiguous f32 tensors, all keys, no rotary embedding.
+    pub fn new(cache: CacheShape, heads: usize, new: usize) -> Self {
+        Self {
+            cache,
+            heads,
+            new,
+            counts: false,
+            scale: None,
+            window: None,
+            sinks: 0,
+            rotary: None,
+            input: ElementType::F32,
+            output: ElementType::F32,
+            layouts: Layouts::default(),
+            lse: false,
+        }
+    }
+
+    setters! {
+        /// Sets whether each sequence has a number of new positions of its own.
+        counts: bool,
+        /// Sets the factor of q . k.
+        scale: Option<f32>,
+        /// Sets how many positions before its own a query attends.
+        window: Option<usize>,
+        /// Sets how many first positions every query attends.
+        sinks: usize,
+        /// Sets how many elements turn, and which together.
+        rotary: Option<(usize, RotaryPairs)>,
+        /// Sets the storage of q and of new keys and values.
+        input: ElementType,
+        /// Sets the storage of out.
+        output: ElementType,
+        /// Sets where the tensors lie.
+        layouts: Layouts,
+        /// Sets whether the log-sum-exp is written.
+        lse: bool,
+    }
+
+    /// The step as attention of `new` queries to as many keys as the cache can have.
+    pub(crate) fn attention(&self) -> Attention {
+        self.sized(self.cache.batch, self.new, self.cache.capacity).layouts(Layouts {
+            k: Layout::Bhld,
+            v: Layout::Bhld,
+            ..self.layouts
+        })
+    }
+
+    fn sized(&self, batch: usize, q_len: usize, kv_len: usize) -> Attention {
+        let cache = &self.cache;
+        let shape = AttentionShape::new(batch, self.heads, q_len, cache.head_dim)
+            .kv_heads(cache.kv_heads)
+            .kv_len(kv_len)
+            .value_dim(cache.value_dim);
+        let score = self.scale.map_or(Score::new(), |scale| Score::new().scale(scale));
+        let storage = Storage { q: self.input, kv: cache.storage, out: self.output };
+        shape.score(score).storage(storage)
+    }
+
+    /// The new rows: q, k and v of the same length, as they lie.
+    pub(crate) fn new_rows(&self) -> Attention {
+        self.sized(self.cache.batch, self.new, self.new).layouts(self.layouts)
+    }
+
+    /// What one sequence computes that has `length` keys, the last `count` of which are new: for the [reference](crate::reference).
+    /// Tensors are contiguous: q `[1, H, count, d]`, k `[1, Hkv, length, d]` as the cache has them.
+    pub fn of_sequence(&self, length: usize, count: usize) -> Attention {
+        self.sized(1, count, length)
+    }
+
+    /// Which keys the queries of one sequence attend: for the [reference](crate::reference).
+    pub fn pattern(&self) -> Or<And<First, Causal>, Window> {
+        let sinks = And(First { count: self.sinks }, Causal);
+        Or(sinks, Window { before: self.window.unwrap_or(usize::MAX), after: 0 })
+    }
+
+    /// Elements from the start of q to the end of its last row.
+    pub fn len_q(&self) -> usize {
+        self.new_rows().len_q()
+    }
+
+    /// Elements from the start of the new keys to the end of the last.
+    pub fn len_k(&self) -> usize {
+        self.new_rows().len_k()
+    }
+
+    /// Elements from the start of the new values to the end of the last.
+    pub fn len_v(&self) -> usize {
+        self.new_rows().len_v()
+    }
+
+    /// Elements from the start of out to the end of its last row.
+    pub fn len_out(&self) -> usize {
+        self.attention().len_out()
+    }
+
+    /// Elements of lse, `[B, H, new]`.
+    pub fn len_lse(&self) -> usize {
+        self.attention().len_lse()
+    }
+
+    /// Elements of cos, and of sin; 0 without a rotary embedding.
+    pub fn len_table(&self) -> usize {
+        self.rotary.map_or(0, |(dim, _)| self.cache.capacity * (dim / 2))
+    }
+
+    /// Checks everything that can be said without a device.
+    ///
+    /// # Errors
+    /// As [`CacheShape::check`] and [`Attention::check`]; [`Error::Argument`] for no new position or more than
+    /// [`MAX_NEW`](Self::MAX_NEW), a `rotary` dimension that is odd or past `head_dim`.
+    pub fn check(&self) -> Result<()> {
+        self.cache.check()?;
+        if !(1..=Self::MAX_NEW).contains(&self.new) {
+            return Err(Error::argument("new", format!("1 to {}", Self::MAX_NEW), self.new));
+        }
+        if let Some((dim, _)) = self.rotary {
+            if dim == 0 || !dim.is_multiple_of(2) || dim > self.cache.head_dim {
+                let need = format!("an even number from 2 to head_dim ({})", self.cache.head_dim);
+                return Err(Error::argument("rotary", need, dim));
+            }
+            check_u32("cos", self.cache.capacity as u128 * (dim / 2) as u128)?;
+        }
+        self.new_rows().check()
+    }
+}

@@ -1,0 +1,227 @@
+//! Decoding with a key cache: new keys and values appended, their queries attended, lengths and pages on the device.
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | [`DecodePlan`]: the pipelines of a step, for every length |
+//! | `cache.rs` | [`KvCache`]: the buffers, and what the host knows of them |
+//! | `append.rs` | new rows into the cache, and the lengths raised |
+//! | `attend.rs` | queries against the cache |
+
+mod append;
+mod attend;
+mod cache;
+
+pub use append::AppendBuffers;
+pub use attend::{AttendBuffers, DecodeScratch};
+pub use cache::KvCache;
+
+use super::attention::merge_variant;
+use super::call::Call;
+use super::kernels::Kernels;
+use super::params::CacheParams;
+use super::pipeline::Pipeline;
+use crate::decode::DecodeShape;
+use crate::wgsl::{AppendTarget, AppendVariant, CacheText, DecodeVariant, RaiseVariant};
+use crate::{Attention, ElementType, Error, Result, Strides};
+use std::sync::Arc;
+
+/// A step of decoding, planned and compiled: one plan for every length up to the capacity, and for every cache of the same sizes (each layer of a
+/// model has one). Made by [`Kernels::decode`]; clones share it.
+#[derive(Debug, Clone)]
+pub struct DecodePlan {
+    kernels: Kernels,
+    shape: DecodeShape,
+    /// The step as attention of the new queries.
+    attention: Attention,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    append_k: Arc<Pipeline>,
+    append_v: Arc<Pipeline>,
+    raise: Arc<Pipeline>,
+    /// Queries turned, if they turn.
+    turn_q: Option<Arc<Pipeline>>,
+    decode: Arc<Pipeline>,
+    merge: Arc<Pipeline>,
+    /// Rows of a tile.
+    tile_rows: usize,
+    splits: usize,
+}
+
+impl Kernels {
+    /// Plans a step of decoding: checks the shape, and compiles what is not compiled yet. The key cache itself is
+    /// [`kv_cache`](Self::kv_cache).
+    ///
+    /// # Errors
+    /// As [`DecodeShape::check`]; [`Error::Limit`] past the device's limits; [`Error::Device`] for what wgpu reports while compiling.
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{AppendBuffers, AttendBuffers, CacheShape, DecodeShape, Kernels};
+    /// # fn example(kernels: &Kernels, device: &wgpu::Device, queue: &wgpu::Queue, buffers: [&wgpu::Buffer; 4])
+    /// # -> wgpu_attention::Result<()> {
+    /// let mut cache = kernels.kv_cache(&CacheShape::new(1, 8, 8192, 128))?;
+    /// let plan = kernels.decode(&DecodeShape::new(*cache.shape(), 32, 1))?; // compiles, once
+    /// let [q, k, v, out] = buffers.map(wgpu::Buffer::as_entire_buffer_binding);
+    /// let call = plan.bind(&cache, AppendBuffers::new(k, v), AttendBuffers::new(q, out))?; // once
+    /// for _ in 0..100 {
+    ///     // ... q, k and v of the next token ...
+    ///     let mut encoder = device.create_command_encoder(&Default::default());
+    ///     cache.extend(queue, &mut encoder, &[1])?;
+    ///     call.encode(&mut encoder);
+    ///     queue.submit([encoder.finish()]);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn decode(&self, shape: &DecodeShape) -> Result<DecodePlan> {
+        shape.check()?;
+        let attention = shape.attention();
+        let rows = shape.heads / shape.cache.kv_heads * shape.new;
+        let groups = DecodeVariant::row_groups(rows, shape.cache.head_dim);
+        let tiles = rows.div_ceil(4 * groups);
+        let workgroups = shape.cache.batch * shape.cache.kv_heads * tiles;
+        let splits = self.decode_splits(shape.cache.capacity, workgroups)?;
+        let merge = merge_variant(&attention, true, shape.lse).shader();
+        let turn_q = shape.rotary.map(|_| append_variant(shape, Rows::Queries).shader());
+        let inner = Inner {
+            append_k: self.pipeline(append_variant(shape, Rows::Keys).shader())?,
+            append_v: self.pipeline(append_variant(shape, Rows::Values).shader())?,
+            raise: self.pipeline(RaiseVariant { counts: shape.counts }.shader())?,
+            turn_q: turn_q.map(|shader| self.pipeline(shader)).transpose()?,
+            decode: self.pipeline(decode_variant(shape, groups, self.computes_on_a_cpu()).shader())?,
+            merge: self.pipeline(merge)?,
+            tile_rows: 4 * groups,
+            splits,
+        };
+        Ok(DecodePlan { kernels: self.clone(), shape: *shape, attention, inner: Arc::new(inner) })
+    }
+
+    /// Among how many workgroups the keys of a row are split: enough to fill the device, whatever the length.
+    fn decode_splits(&self, capacity: usize, workgroups: usize) -> Result<usize> {
+        let chunks = capacity.div_ceil(DecodeVariant::CHUNK);
+        if let Some(splits) = self.options().splits {
+            return match (1..=chunks).contains(&splits) {
+                true => Ok(splits),
+                false => Err(Error::argument("splits", format!("1 to {chunks} (one per 256 keys)"), splits)),
+            };
+        }
+        let enough = if self.computes_on_a_cpu() { 64 } else { 1024 };
+        Ok((enough / workgroups.max(1)).clamp(1, chunks))
+    }
+}
+
+/// Rows that are new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    Keys,
+    Values,
+    Queries,
+}
+
+fn cache_text(shape: &DecodeShape) -> CacheText {
+    CacheText { page: shape.cache.paging.map(|paging| paging.page), counts: shape.counts }
+}
+
+fn decode_variant(shape: &DecodeShape, row_groups: usize, touches: bool) -> DecodeVariant {
+    let cache = &shape.cache;
+    let turned = shape.rotary.is_some();
+    let q = shape.attention().q_strides();
+    DecodeVariant {
+        head_dim: cache.head_dim,
+        value_dim: cache.value_dim,
+        row_groups,
+        q: if turned { ElementType::F32 } else { shape.input },
+        aligned_q: turned || (q.is_aligned() && cache.head_dim.is_multiple_of(4)),
+        storage: cache.storage,
+        cache: cache_text(shape),
+        touches,
+    }
+}
+
+impl Rows {
+    /// Where they lie, how long they are, of how many heads.
+    fn of(self, shape: &DecodeShape) -> (Strides, usize, usize) {
+        let (rows, cache) = (shape.new_rows(), &shape.cache);
+        match self {
+            Self::Keys => (rows.k_strides(), cache.head_dim, cache.kv_heads),
+            Self::Values => (rows.v_strides(), cache.value_dim, cache.kv_heads),
+            Self::Queries => (rows.q_strides(), cache.head_dim, shape.heads),
+        }
+    }
+}
+
+fn append_variant(shape: &DecodeShape, rows: Rows) -> AppendVariant {
+    let (strides, dim, _) = rows.of(shape);
+    let is_query = rows == Rows::Queries;
+    AppendVariant {
+        dim,
+        target: if is_query { AppendTarget::Queries } else { AppendTarget::Cache },
+        rotary: shape.rotary.filter(|_| rows != Rows::Values),
+        input: shape.input,
+        aligned: strides.is_aligned() && dim.is_multiple_of(4),
+        output: if is_query { ElementType::F32 } else { shape.cache.storage },
+        cache: cache_text(shape),
+    }
+}
+
+impl DecodePlan {
+    /// The step that was planned.
+    pub fn shape(&self) -> &DecodeShape {
+        &self.shape
+    }
+
+    /// Among how many workgroups the keys of a row are split at most. They are dealt out in turn, by [`CHUNK`](DecodeVariant::CHUNK)s.
+    pub fn splits(&self) -> usize {
+        self.inner.splits
+    }
+
+    /// A whole step, appended and attended: binds once, records for every token. Scratch is allocated for this call alone.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append) and [`attend`](Self::attend).
+    pub fn bind(
+        &self,
+        cache: &KvCache,
+        append: AppendBuffers<'_>,
+        attend: AttendBuffers<'_>,
+    ) -> Result<Call> {
+        self.bind_with(cache, append, attend, &self.scratch()?)
+    }
+
+    /// [`bind`](Self::bind) with scratch that other calls use, too: those of a model's layers, which run one after the other.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind), and [`Error::Argument`] for scratch that is too small.
+    pub fn bind_with(
+        &self,
+        cache: &KvCache,
+        append: AppendBuffers<'_>,
+        attend: AttendBuffers<'_>,
+        scratch: &DecodeScratch,
+    ) -> Result<Call> {
+        let (append, attend) = (self.append(cache, append)?, self.attend_with(cache, attend, scratch)?);
+        Ok(Call::in_turn("decode", [append], attend))
+    }
+
+    fn check_cache(&self, cache: &KvCache) -> Result<()> {
+        match *cache.shape() == self.shape.cache {
+            true => Ok(()),
+            false => {
+                let need = format!("one of the planned sizes, {:?}", self.shape.cache);
+                Err(Error::argument("cache", need, format!("{:?}", cache.shape())))
+            }
+        }
+    }
+
+    fn cache_params(&self) -> CacheParams {
+        let cache = &self.shape.cache;
+        CacheParams {
+            capacity: cache.capacity as u32,
+            kv_heads: cache.kv_heads as u32,
+            most_new: self.shape.new as u32,
+            pages: cache.paging.map_or(0, |paging| paging.pages as u32),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Variants of `decode.wgsl` and of what appends to its cache, `decode/`.
+
+use super::{Header, Shader, tensor};
+use crate::{ElementType, RotaryPairs};
+
+/// Where keys and values lie, and what says how many are new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CacheText {
+    /// Positions of a page, a power of two; none where a sequence lies in one piece.
+    pub page: Option<usize>,
+    /// The numbers of new positions are in a buffer.
+    pub counts: bool,
+}
+
+impl CacheText {
+    fn label(self) -> String {
+        let page = self.page.map_or("contiguous".to_owned(), |page| format!("page {page}"));
+        format!("{page}{}", if self.counts { " counts" } else { "" })
+    }
+
+    fn header(self) -> Header {
+        Header::default().u32s(&[("PAGE", self.page.unwrap_or(1))])
+    }
+
+    fn counts(self) -> &'static str {
+        match self.counts {
+            true => include_str!("../../shaders/decode/counts.wgsl"),
+            false => include_str!("../../shaders/decode/same_count.wgsl"),
+        }
+    }
+
+    fn rows(self) -> &'static str {
+        match self.page {
+            Some(_) => include_str!("../../shaders/decode/paged.wgsl"),
+            None => include_str!("../../shaders/decode/contiguous.wgsl"),
+        }
+    }
+}
+
+const LENGTHS: &str = include_str!("../../shaders/decode/lengths.wgsl");
+
+/// All that tells one attention kernel over a cache from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DecodeVariant {
+    /// d.
+    pub head_dim: usize,
+    /// dv.
+    pub value_dim: usize,
+    /// Rows of a workgroup, in groups of 4: 1 or 2.
+    pub row_groups: usize,
+    /// Storage of q.
+    pub q: ElementType,
+    /// Rows of q begin at multiples of 4 elements.
+    pub aligned_q: bool,
+    /// Storage of the cache.
+    pub storage: ElementType,
+    /// Where the cache lies.
+    pub cache: CacheText,
+    /// Memory is touched before it is walked: for CPUs, whose lanes wait for it one after the other.
+    pub touches: bool,
+}
+
+impl DecodeVariant {
+    /// Lanes of a workgroup, at most.
+    const LANES: usize = 64;
+    /// Keys whose scores a workgroup has at a time.
+    pub const CHUNK: usize = 256;
+    /// Keys whose values are summed by themselves, at most.
+    const STRETCH: usize = 128;
+    /// Bytes of workgroup memory that every device has.
+    const WORKGROUP_BYTES: usize = 16384;
+
+    /// Keys of a stretch: they lie one behind the other.
+    pub fn stretch(&self) -> usize {
+        self.cache.page.map_or(Self::STRETCH, |page| page.min(Self::STRETCH))
+    }
+
+    /// Lanes of a workgroup: one per group of 4 columns, where that is possible, so that all of them walk the same keys.
+    pub fn lanes(&self) -> usize {
+        if self.value_dim <= 128 { Self::LANES / 2 } else { Self::LANES }
+    }
+
+    /// Groups of 4 rows for a tile of so many, as far as workgroup memory reaches.
+    pub fn row_groups(rows: usize, head_dim: usize) -> usize {
+        let bytes = |groups: usize| {
+            let vectors = 4 * head_dim.div_ceil(4) + Self::CHUNK + Self::LANES + 8;
+            16 * vectors * groups + 64
+        };
+        if rows > 4 && bytes(2) <= Self::WORKGROUP_BYTES { 2 } else { 1 }
+    }
+
+    /// The shader of this variant.
+    pub fn shader(&self) -> Shader {
+        let label = format!(
+            "decode d{} dv{} rows {} q {}{} cache {} {}",
+            self.head_dim,
+            self.value_dim,
+            4 * self.row_groups,
+            self.q,
+            if self.aligned_q { "" } else { " unaligned-q" },
+            self.storage,
+            self.cache.label(),
+        );
+        let q = tensor::reads("q", self.q, self.aligned_q);
+        let keys = tensor::reads("keys", self.storage, true);
+        let values = tensor::reads("values", self.storage, true);
+        let files = [
+            include_str!("../../shaders/decode.wgsl"),
+            LENGTHS,
+            self.cache.counts(),
+            self.cache.rows(),
+            &q,
+            &keys,
+            &values,
+        ];
+        let header = self.cache.header().u32s(&[
+            ("LANES", self.lanes()),
+            ("CHUNK", Self::CHUNK),
+            ("STRETCH", self.stretch()),
+            ("ROW_GROUPS", self.row_groups),
+            ("HEAD_DIM", self.head_dim),
+            ("HEAD_GROUPS", self.head_dim.div_ceil(4)),
+            ("VALUE_GROUPS", self.value_dim.div_ceil(4)),
+            ("KEY_ROW", self.head_dim.next_multiple_of(4)),
+            ("VALUE_ROW", self.value_dim.next_multiple_of(4)),
+            ("LINE", 64 / self.storage.size_bytes()),
+        ]);
+        let header = header.bools(&[("TOUCHES", self.touches)]);
+        let members = [("kernel", "KernelParams"), ("cache", "CacheParams"), ("q", "Rows")];
+        header.params(&members).shader(label, "decode", &files)
+    }
+}
+
+/// Where rows that are appended go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AppendTarget {
+    /// Into the cache.
+    Cache,
+    /// Side by side: queries.
+    Queries,
+}
+
+/// All that tells one appending kernel from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AppendVariant {
+    /// Elements of a row.
+    pub dim: usize,
+    /// Where rows go.
+    pub target: AppendTarget,
+    /// How many elements of a row turn, and which together.
+    pub rotary: Option<(usize, RotaryPairs)>,
+    /// Storage of new rows.
+    pub input: ElementType,
+    /// They begin at multiples of 4 elements.
+    pub aligned: bool,
+    /// Storage of where they go.
+    pub output: ElementType,
+    /// Where the cache lies.
+    pub cache: CacheText,
+}
+
+impl AppendVariant {
+    /// Lanes of a workgroup, as the shader says.
+    pub const LANES: usize = 64;
+
+    /// The shader of this variant.
+    pub fn shader(&self) -> Shader {
+        let turns = match self.rotary {
+            None => "plain".to_owned(),
+            Some((dim, RotaryPairs::HalfSplit)) => format!("half-split {dim}"),
+            Some((dim, RotaryPairs::Interleaved)) => format!("interleaved {dim}"),
+        };
+        let label = format!(
+            "append {:?} {} {turns} {}->{}{} {}",
+            self.target,
+            self.dim,
+            self.input,
+            self.output,
+            if self.aligned { "" } else { " unaligned" },
+            self.cache.label(),
+        );
+        // A pair's elements do not lie in one vector.
+        let x = tensor::reads("x", self.input, self.aligned && self.rotary.is_none());
+        let out = tensor::writes(self.output, true);
+        let mut files =
+            vec![include_str!("../../shaders/decode/append.wgsl"), LENGTHS, self.cache.counts(), &x, &out];
+        match self.target {
+            AppendTarget::Cache => {
+                files.extend([include_str!("../../shaders/decode/into_cache.wgsl"), self.cache.rows()]);
+            }
+            AppendTarget::Queries => files.push(include_str!("../../shaders/decode/of_queries.wgsl")),
+        }
+        let mut header = self.cache.header().u32s(&[("DIM", self.dim), ("GROUPS", self.dim.div_ceil(4))]);
+        if let Some((dim, pairs)) = self.rotary {
+            files.extend([
+                include_str!("../../shaders/decode/turned.wgsl"),
+                include_str!("../../shaders/lib/rotary.wgsl"),
+            ]);
+            let interleaved = pairs == RotaryPairs::Interleaved;
+            header = header
+                .u32s(&[("ROTARY_DIM", dim)])
+                .bools(&[("INTERLEAVED", interleaved), ("INVERSE", false)]);
+        } else {
+            files.push(include_str!("../../shaders/decode/plain.wgsl"));
+        }
+        let members = [("kernel", "KernelParams"), ("cache", "CacheParams"), ("x", "Rows")];
+        header.params(&members).shader(label, "append", &files)
+    }
+}
+
+/// What raises the lengths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RaiseVariant {
+    /// Where the numbers of new positions are.
+    pub counts: bool,
+}
+
+impl RaiseVariant {
+    /// Lanes of a workgroup, as the shader says.
+    pub const LANES: usize = 64;
+
+    /// The shader of this variant.
+    pub fn shader(&self) -> Shader {
+        let cache = CacheText { page: None, counts: self.counts };
+        let label = format!("raise lengths{}", if self.counts { " counts" } else { "" });
+        let files = [include_str!("../../shaders/decode/raise.wgsl"), cache.counts()];
+        let members = [("kernel", "KernelParams"), ("cache", "CacheParams")];
+        Header::default().params(&members).shader(label, "raise", &files)
+    }
+}
+
+/// Shaders in which every file and every constant's values occur.
+pub(super) fn representatives() -> Vec<Shader> {
+    use ElementType::{Bf16, F16, F32};
+    let cache = |page, counts| CacheText { page, counts };
+    let decode = DecodeVariant {
+        head_dim: 64,
+        value_dim: 64,
+        row_groups: 1,
+        q: F32,
+        aligned_q: true,
+        storage: F32,
+        cache: cache(None, false),
+        touches: false,
+    };
+    let paged = DecodeVariant { storage: F16, touches: true, cache: cache(Some(16), true), ..decode };
+    let odd = DecodeVariant { head_dim: 7, value_dim: 20, q: Bf16, aligned_q: false, ..decode };
+    let wide = DecodeVariant { head_dim: 128, value_dim: 128, row_groups: 2, storage: Bf16, ..paged };
+    let append = AppendVariant {
+        dim: 64,
+        target: AppendTarget::Cache,
+        rotary: None,
+        input: F32,
+        aligned: true,
+        output: F32,
+        cache: cache(None, false),
+    };
+    let turned = AppendVariant {
+        rotary: Some((32, RotaryPairs::HalfSplit)),
+        output: F16,
+        cache: cache(Some(16), true),
+        ..append
+    };
+    let pairs = Some((6, RotaryPairs::Interleaved));
+    let queries =
+        AppendVariant { dim: 7, target: AppendTarget::Queries, rotary: pairs, input: F16, ..append };
+    let odd_rows = AppendVariant { dim: 7, input: Bf16, aligned: false, output: Bf16, ..append };
+    let mut shaders: Vec<_> = [decode, paged, odd, wide].iter().map(DecodeVariant::shader).collect();
+    shaders.extend([append, turned, queries, odd_rows].iter().map(AppendVariant::shader));
+    shaders.extend([true, false].map(|counts| RaiseVariant { counts }.shader()));
+    shaders
+}

@@ -1,0 +1,24 @@
+//! Decoding with a key cache: on a device, against the reference over the whole sequence, exact counts, planted keys.
+//!
+//! | file | what |
+//! |---|---|
+//! | `session.rs` | sequences fed in steps into a cache full of NaN, guarded buffers |
+//! | `oracles.rs` | every row within its bound, counts and planted keys: sizes, storages, layouts, pages, windows |
+//! | `pages.rs` | forks, what is forgotten, full caches |
+//! | `rotary.rs` | keys and queries that turn on the way |
+//! | `recorded.rs` | one recorded call for every token: nothing is planned, compiled, uploaded or allocated |
+//! | `strange.rs` | NaN and infinity, wrong lengths, pages and counts on the device |
+//! | `refusals.rs` | bad input |
+//! | `mutants.rs` | faults planted in the shader text |
+
+mod mutants;
+mod oracles;
+mod pages;
+mod recorded;
+mod refusals;
+mod rotary;
+mod session;
+mod strange;
+
+/// What is wrong.
+type Checked = Result<(), String>;

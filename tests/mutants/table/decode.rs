@@ -1,0 +1,73 @@
+//! Faults of decoding with a key cache: of what is appended, where it is found, which keys are seen, how splits share them.
+
+wgpu_attention_testing::mutants! {
+    "steps" {
+        "heads of a group read the key head of their own number": "at.kv_head = group % params.cache.kv_heads;" => "at.kv_head = 0u;";
+        "rows of a tile are of one head": "let head = at.kv_head * params.kernel.heads_per_kv_head + row % params.kernel.heads_per_kv_head;\n    return" => "let head = at.kv_head * params.kernel.heads_per_kv_head;\n    return";
+        "rows of out are of one head": "let head = at.kv_head * params.kernel.heads_per_kv_head + row % params.kernel.heads_per_kv_head;\n    // No" => "let head = at.kv_head * params.kernel.heads_per_kv_head;\n    // No";
+        "a stale length": "lengths[b] = min(min(lengths[b], params.cache.capacity) + count_of(b), params.cache.capacity);" => "";
+        "all lengths rise as if all positions were new": "return min(counts[batch], params.cache.most_new);" => "return params.cache.most_new;";
+        "all sequences have the first one's length": "return min(lengths[batch], params.cache.capacity);" => "return min(lengths[0], params.cache.capacity);";
+        "new rows go one position too far": "fn position_of(batch: u32, t: u32) -> u32 { return length_of(batch) + t; }" => "fn position_of(batch: u32, t: u32) -> u32 { return length_of(batch) + t + 1u; }";
+        "new rows go to one position": "fn position_of(batch: u32, t: u32) -> u32 { return length_of(batch) + t; }" => "fn position_of(batch: u32, t: u32) -> u32 { return length_of(batch); }";
+        "rows behind the count are appended": "if (t >= count_of(batch) || position" => "if (position";
+        "a query does not see its own key": "return (vec4(j) <= p) &" => "return (vec4(j) < p) &";
+        "a query sees what comes after it": "return (vec4(j) <= p) &" => "return (vec4(j) <= p + vec4(1u)) &";
+        "new positions are not causal among themselves": "let whole = end <= at.low + 1u &&" => "let whole = true &&";
+        "queries stand at the cache's start": "at.first_new = length - at.count;" => "at.first_new = 0u;";
+        "the last key is not met": "at.end = at.high + 1u;" => "at.end = at.high;";
+        "rows behind the count are written": "let is_new = t < at.count;" => "let is_new = true;";
+        "sequences share the first one's rows": "return (batch * params.cache.kv_heads + head) * params.cache.capacity + position;" => "return head * params.cache.capacity + position;";
+        "heads share rows": "return (batch * params.cache.kv_heads + head) * params.cache.capacity + position;" => "return batch * params.cache.kv_heads * params.cache.capacity + position;";
+        "the third of four values weighs as the second": "weight_of(weights, n.z, keys)" => "weight_of(weights, n.y, keys)";
+        "the last value weighs again where a stretch ends": "min(n, keys - 1u)], n < keys); }" => "min(n, keys - 1u)], true); }";
+        "queries are not scaled": "queries[4u * item + e] = x[e] * params.kernel.q_scale;" => "queries[4u * item + e] = x[e];";
+        "subsets of keys are not added up": "for (var n = 1u; n < SUBSETS; n++) { x += scores" => "for (var n = 1u; n < 1u; n++) { x += scores";
+        "every subset walks all keys": "    return lane / VALUE_GROUPS;" => "    return 0u;";
+        "sums are those of one lane": "for (var n = 1u; n < 8u; n++) { x += partial[8u * lane + n]; }" => "";
+        "the last elements of a key are not multiplied": "c < HEAD_GROUPS; c++) {\n        let at_q" => "c + 1u < HEAD_GROUPS; c++) {\n        let at_q";
+        "the second group of rows has the first's queries": "let at_q = 4u * (g * HEAD_GROUPS + c);" => "let at_q = 4u * c;";
+    }
+    "long" {
+        "a lane's third key is its second": "vec4(first + n) + vec4(0u, LANES, 2u * LANES, 3u * LANES)" => "vec4(first + n) + vec4(0u, LANES, LANES, 3u * LANES)";
+        "a split walks only its first chunk": "n += params.kernel.splits) {" => "n += params.kernel.splits + at.chunks) {";
+        "every split walks all chunks": "for (var n = at.split; n < at.chunks; n += params.kernel.splits)" => "for (var n = 0u; n < at.chunks; n++)";
+        "columns are not rescaled": "o[g] = mat4x4(o[g][0] * factor.x," => "o[g] = mat4x4(o[g][0],";
+        "sums are not rescaled": "l[g] *= factor;" => "";
+        "only the first stretch of a chunk has values": "let keys = min(STRETCH, end - j);\n        for (var g" => "let keys = select(0u, min(STRETCH, end - j), j == first);\n        for (var g";
+        "a stretch has the weights of the first": "let weights = g * CHUNK + j - first;" => "let weights = g * CHUNK;";
+        "no maximum is taken": "top[g] = max(top[g], s);" => "";
+        "chunks do not wait for each other": "        workgroupBarrier();\n        attend(" => "        attend(";
+        "splits without keys keep what was there": "        leave_nothing(at, lane);\n" => "";
+    }
+    "pages" {
+        "a wrong page": "pages[batch * (params.cache.capacity / PAGE) + position / PAGE]" => "pages[batch * (params.cache.capacity / PAGE) + position / PAGE] ^ 1u";
+        "sequences share the first one's table": "pages[batch * (params.cache.capacity / PAGE) + position / PAGE]" => "pages[position / PAGE]";
+        "the page of the position before": "+ position / PAGE]" => "+ max(position, 1u) / PAGE - u32(position % PAGE == 0u && position > 0u)]";
+        "heads share a page's rows": "return (page * params.cache.kv_heads + head) * PAGE + position % PAGE;" => "return page * params.cache.kv_heads * PAGE + position % PAGE;";
+        "positions are not those within a page": "+ head) * PAGE + position % PAGE;" => "+ head) * PAGE + position;";
+    }
+    "window" {
+        "the window's first chunk is left out": "at.first_chunk = first_seen(at.low) / CHUNK;" => "at.first_chunk = (first_seen(at.low) + CHUNK / 2u) / CHUNK;";
+        "rows see a key before their window": "let lowest = p - min(p, vec4(params.kernel.before));" => "let lowest = p - min(p, vec4(params.kernel.before + 1u));";
+        "there is one sink less": "| vec4(j < params.kernel.sinks)" => "| vec4(j + 1u < params.kernel.sinks)";
+        "the window's chunks are taken for whole": "&& (first >= first_seen(at.high) || end <= params.kernel.sinks);" => ";";
+        "sinks out of the window are not walked": "at.sink_chunks = min(chunks_of(min(params.kernel.sinks, at.end)), at.first_chunk);" => "at.sink_chunks = 0u;";
+        "the window's chunks follow those of the sinks": "select(at.first_chunk + n - at.sink_chunks, n, n < at.sink_chunks)" => "n";
+    }
+    "strange" {
+        "what is not finite is not noted": "spoilt[g] |= select(vec4(0u), vec4(NAN_BITS), seen & strange);" => "";
+        "strange values are not noted": "bitcast<vec4<u32>>(l[g]) | strange)" => "bitcast<vec4<u32>>(l[g]) | spoilt[g])";
+        "values of hidden keys count": "let hidden = p == vec4(0.0);" => "let hidden = vec4(false);";
+    }
+    "words" {
+        "a length past the capacity": "lengths[b] = min(min(lengths[b], params.cache.capacity) + count_of(b), params.cache.capacity);" => "lengths[b] = lengths[b] + count_of(b);";
+        "counts past the most": "return min(counts[batch], params.cache.most_new);" => "return counts[batch];";
+    }
+    "rotary" {
+        "keys turn at their place among the new": "let table_at = position * (ROTARY_DIM / 2u);" => "let table_at = (position % 2u) * (ROTARY_DIM / 2u);";
+        "keys turn one position too late": "let table_at = position * (ROTARY_DIM / 2u);" => "let table_at = (position + 1u) * (ROTARY_DIM / 2u);";
+        "queries turn at the positions after theirs": "return length - min(count_of(batch), length) + t;" => "return length + t;";
+        "turned queries lie where others do": "return (batch * params.kernel.heads + head) * params.cache.most_new + t;" => "return head * params.cache.most_new + t;";
+    }
+}

@@ -1,0 +1,92 @@
+//! Cases of decoding with a key cache: new keys appended to an empty cache, their queries attended.
+
+use anyhow::{Result, ensure};
+use wgpu_attention::ElementType::{self, Bf16, F16, F32};
+use wgpu_attention::reference::{self, Got, Kind};
+use wgpu_attention::{
+    AppendBuffers, AttendBuffers, CacheShape, DecodeShape, RotaryPairs, RotaryShape, rotary_tables,
+};
+
+use crate::bench::Bench;
+use crate::cases::{Case, Set};
+use crate::tensor::{Tensor, normal};
+
+/// All of them.
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for element in [F32, F16, Bf16] {
+        for (heads, new, dim, window) in [(2, 3, 8, None), (4, 7, 20, Some(2)), (8, 64, 64, None)] {
+            let cache = CacheShape::new(1, 2, 300, dim).storage(element);
+            let shape = DecodeShape::new(cache, heads, new).window(window).sinks(1);
+            let set = match (new, element) {
+                (3, F32) => Set::Tiny,
+                (7, _) => Set::Small,
+                _ => Set::Full,
+            };
+            let run = Box::new(move |bench: &Bench| attend(bench, &shape));
+            let name = format!("{heads} heads, {new} new, d {dim}, window {window:?}");
+            cases.push(Case { kernel: "decode", element, name, set, run });
+        }
+    }
+    let run = Box::new(|bench: &Bench| turned(bench));
+    let name = "keys that turn".to_owned();
+    cases.push(Case { kernel: "decode", element: F32, name, set: Set::Small, run });
+    cases
+}
+
+/// k and v of the cache's type in f32: exact.
+fn attend(bench: &Bench, shape: &DecodeShape) -> Result<f64> {
+    let (dim, heads, new) = (shape.cache.head_dim, shape.heads, shape.new);
+    let f32s = |stream, len: usize, element: ElementType| -> Vec<f32> {
+        normal(stream, len, element).into_iter().map(|x| x as f32).collect()
+    };
+    let (q, out) = (f32s(1, heads * new * dim, F32), Tensor::output(bench, heads * new * dim, F32));
+    let [k, v] = [2, 3].map(|stream| f32s(stream, 2 * new * dim, shape.cache.storage));
+    let [q_tensor, k_tensor, v_tensor] = [&q, &k, &v].map(|x| Tensor::elements(bench, x));
+    let cache = bench.kernels().kv_cache(&shape.cache)?;
+    let append = AppendBuffers::new(k_tensor.binding(), v_tensor.binding());
+    let attend = AttendBuffers::new(q_tensor.binding(), out.binding());
+    let call = bench.kernels().decode(shape)?.bind(&cache, append, attend)?;
+    let bytes = bench.run(|encoder| call.encode(encoder), &[&out.buffer])?;
+    let got: Vec<f32> = bytemuck::pod_collect_to_vec(out.take(&bytes[0])?);
+    // The same numbers, whatever they are stored in.
+    let attention = DecodeShape::new(CacheShape::new(1, 2, 300, dim), heads, new).of_sequence(new, new);
+    let inputs = reference::Inputs::new(&q, &k, &v);
+    let report =
+        reference::verify(&attention, &inputs, &shape.pattern(), Got::new(&got), Default::default())?;
+    ensure!(report.pass, "{report}");
+    Ok(report.ratio())
+}
+
+/// Keys in the cache, after they have turned.
+fn turned(bench: &Bench) -> Result<f64> {
+    let shape =
+        DecodeShape::new(CacheShape::new(1, 2, 300, 12), 2, 5).rotary(Some((8, RotaryPairs::HalfSplit)));
+    let text = reference::random::<f32, f32>(shape.of_sequence(5, 5), Kind::Normal, 1)?;
+    let [q, k, v] = [&text.q, &text.k, &text.v].map(|x| Tensor::elements(bench, x));
+    let tables = rotary_tables(300, 8, 100.0);
+    let [cos, sin] = tables.each_ref().map(|table| Tensor::elements(bench, table));
+    let out = Tensor::output(bench, shape.len_out(), F32);
+    let cache = bench.kernels().kv_cache(&shape.cache)?;
+    let append = AppendBuffers::new(k.binding(), v.binding()).cos(cos.binding()).sin(sin.binding());
+    let attend = AttendBuffers::new(q.binding(), out.binding()).cos(cos.binding()).sin(sin.binding());
+    let call = bench.kernels().decode(&shape)?.bind(&cache, append, attend)?;
+    let bytes = bench.run(|encoder| call.encode(encoder), &[cache.keys()])?;
+    let rows: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes[0]);
+    let got: Vec<f64> =
+        [0, 300].iter().flat_map(|head| &rows[head * 12..][..5 * 12]).map(|&x| f64::from(x)).collect();
+    let wide = |x: &[f32]| {
+        let x: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+        reference::layer::Bounded::exact(&x)
+    };
+    let formula = RotaryShape::new(1, 2, 5, 12).rotary_dim(8);
+    let expected = reference::layer::rotary(
+        &formula,
+        &wide(&text.k),
+        &wide(&tables[0][..5 * 4]),
+        &wide(&tables[1][..5 * 4]),
+    )?;
+    let found = expected.compare(got, 0.0);
+    ensure!(found.pass, "{found}");
+    Ok(found.worst.map_or(0.0, |worst| worst.ratio))
+}
