@@ -20,7 +20,7 @@ const FAULT: &str = r"
     const plant = () => {
         const create = GPUDevice.prototype.createShaderModule;
         GPUDevice.prototype.createShaderModule = function (it) {
-            return create.call(this, { ...it, code: it.code.replace('count) + load_other', 'count) - load_other') });
+            return create.call(this, { ...it, code: it.code.replace('y += other;', 'y -= 1.5 * other;') });
         };
     };
     const Whole = Blob;

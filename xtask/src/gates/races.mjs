@@ -45,6 +45,10 @@ function readable(text) {
     /return workgroupUniformLoad\(&(.+)\);/g,
     'workgroupBarrier(); let loaded = $1; workgroupBarrier(); return loaded;',
   );
+  text = text.replace(
+    /let (\w+) = workgroupUniformLoad\(&(.+?)\);/g,
+    'workgroupBarrier(); let $1 = $2; workgroupBarrier();',
+  );
   const alias = /^alias (\w+) = (.+);$/m;
   for (let found; (found = alias.exec(text)); ) {
     text = text.replace(alias, '').replace(new RegExp(`\\b${found[1]}\\b`, 'g'), found[2]);
