@@ -189,7 +189,7 @@ fn a_right_kernel_is_timed_and_one_with_a_fault_is_not() -> Result<()> {
     assert!(ended.is_ok() && [Status::Measured, Status::Unconverged].contains(&case.status), "{case:?}");
     assert!(case.hot.is_some() && case.cold.is_some());
 
-    let fault = |text: &str| text.replace("count) + load_other", "count) - load_other");
+    let fault = |text: &str| text.replace("y += other;", "y -= other;");
     let kernels = Kernels::with_edited_shaders(gpu.device(), Options::default(), fault)?;
     let (case, _) = measured(&gpu.with_kernels(kernels), work(), Stop::default())?;
     assert_eq!(case.status, Status::Failed, "{case:?}");
