@@ -52,25 +52,25 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(crate) minutes: Option<f64>,
     /// Sequences per step.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, conflicts_with = "resume", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) batch: u32,
     /// Characters per sequence: a multiple of 64.
-    #[arg(long, default_value_t = 256, value_parser = whole_blocks)]
+    #[arg(long, conflicts_with = "resume", default_value_t = 256, value_parser = whole_blocks)]
     pub(crate) len: u32,
     /// Width of the model: a multiple of the heads.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, conflicts_with = "resume", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) width: u32,
     /// Heads.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, conflicts_with = "resume", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) heads: u32,
     /// Layers.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, conflicts_with = "resume", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) layers: u32,
     /// The learning rate, once it is warm.
-    #[arg(long, default_value_t = 3e-3)]
+    #[arg(long, conflicts_with = "resume", default_value_t = 3e-3)]
     pub(crate) learning_rate: f32,
     /// Of the first weights, of the batches and of the sample.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, conflicts_with = "resume", default_value_t = 1)]
     pub(crate) seed: u64,
     /// Characters of the sample at the end.
     #[arg(long, default_value_t = 200)]

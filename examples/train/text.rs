@@ -83,9 +83,7 @@ impl Text {
     /// Sequences of what is held out, evenly spread.
     pub(crate) fn unseen(&self, [batch, len]: [usize; 2]) -> Result<Batch, Error> {
         let range = self.held_out()..self.ids.len();
-        self.sequences(len, range, |last| {
-            (0..batch).map(|n| n * last / batch.max(2).saturating_sub(1)).map(|at| at.min(last)).collect()
-        })
+        self.sequences(len, range, |last| (0..batch).map(|n| n * last / (batch - 1).max(1)).collect())
     }
 
     /// Those that begin where `starts` says, given the last place where one may.

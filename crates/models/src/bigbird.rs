@@ -8,6 +8,11 @@ use wgpu_attention::{Attention, Bias, BiasStrides, Mask, Score};
 /// A forward pass.
 pub fn bigbird<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
     file.check_family("bigbird")?;
+    file.refuse("rescale_embeddings")?;
+    let attention = file.word_or("attention_type", "block_sparse")?;
+    if attention != "block_sparse" {
+        return Err(format!("config `attention_type`: need block_sparse, found `{attention}`").into());
+    }
     let (encoder, tokens) = Encoder::of(file, "gelu_new")?;
     let sizes = encoder.sizes;
     let block = file.size("block_size")?;

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use wgpu_attention::reference::{self, layer};
 use wgpu_attention::{
     Attention, AxialShape, Combine, EmbedShape, FeedForwardShape, Inputs, LshInputs, LshOptions, MatmulShape,
-    NormShape, Pattern, RotaryShape,
+    NormShape, Pattern, RotaryShape, Strides,
 };
 
 /// The states that a model left, by name.
@@ -28,14 +28,17 @@ fn narrow(tensor: &Tensor) -> Vec<f32> {
     tensor.borrow().iter().map(|&x| x as f32).collect()
 }
 
-/// Rows `[B, H, L, dv]` to where they belong.
-fn place(call: &Attention, rows: &[f64], out: &Tensor) {
-    let (shape, strides, mut out) = (&call.shape, call.out_strides(), out.borrow_mut());
-    for (n, row) in rows.chunks(shape.value_dim).enumerate() {
-        let (batch, head, i) =
-            (n / shape.q_len / shape.heads, n / shape.q_len % shape.heads, n % shape.q_len);
-        out[strides.at(batch, head, i)..][..shape.value_dim].copy_from_slice(row);
+/// Rows `[B, H, L, width]` to where they belong.
+pub(crate) fn place(rows: &[f64], [heads, len, width]: [usize; 3], strides: Strides, out: &mut [f64]) {
+    for (n, row) in rows.chunks(width).enumerate() {
+        out[strides.at(n / len / heads, n / len % heads, n % len)..][..width].copy_from_slice(row);
     }
+}
+
+/// What attention gives.
+fn place_attended(call: &Attention, rows: &[f64], out: &Tensor) {
+    let shape = &call.shape;
+    place(rows, [shape.heads, shape.q_len, shape.value_dim], call.out_strides(), &mut out.borrow_mut());
 }
 
 impl Machine for Exact {
@@ -74,12 +77,7 @@ impl Machine for Exact {
         out: &Tensor,
     ) -> Result<(), Error> {
         let rows = layer::rotary(shape, &exact(x), &exact(cos), &exact(sin))?.out;
-        let (strides, mut out) = (shape.strides_of_out(), out.borrow_mut());
-        // [B, H, L, d] to where the rows belong.
-        for (n, row) in rows.chunks(shape.head_dim).enumerate() {
-            let (batch, head, i) = (n / shape.len / shape.heads, n / shape.len % shape.heads, n % shape.len);
-            out[strides.at(batch, head, i)..][..shape.head_dim].copy_from_slice(row);
-        }
+        place(&rows, [shape.heads, shape.len, shape.head_dim], shape.strides_of_out(), &mut out.borrow_mut());
         Ok(())
     }
 
@@ -166,7 +164,7 @@ impl Machine for Exact {
         let inputs = Inputs::new(&q, &k, &v);
         let inputs = terms.iter().fold(inputs, |all, (name, values)| all.tensor(name, values));
         let rows = reference::attention_with(call, &inputs, mask)?.out;
-        place(call, &rows, out);
+        place_attended(call, &rows, out);
         Ok(())
     }
 
@@ -183,7 +181,7 @@ impl Machine for Exact {
         let inputs = LshInputs::new(&qk, &v).projections(projections);
         let found = reference::lsh_buckets(call, options, &inputs)?.buckets;
         let rows = reference::lsh_with_buckets(call, options, &inputs, &found)?.out;
-        place(call, &rows, out);
+        place_attended(call, &rows, out);
         self.states.push((buckets, found.into_iter().map(f32::from_bits).collect()));
         Ok(())
     }

@@ -11,6 +11,7 @@ use wgpu_attention::{
 /// A forward pass.
 pub fn llama<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
     file.check_family("llama")?;
+    ["attention_bias", "mlp_bias"].into_iter().try_for_each(|key| file.refuse(key))?;
     let model = Model::of(file)?;
     let (ids, [batch, len]) = file.tokens("input_ids", model.vocabulary)?;
     let rows = batch * len;

@@ -1,6 +1,7 @@
 //! A Reformer's gradients by all its weights in f64, by the library's reference. Only q, k, v and the gradient of attention's output are rounded to f32, which
 //! is what the reference of attention takes.
 
+use super::exact::place;
 use super::reformer::{Config, FEED_FORWARD, Kind, Names, WORDS, position_table};
 use super::{Error, File, Values};
 use wgpu_attention::reference::gradient::attention_gradient;
@@ -34,13 +35,8 @@ struct AttentionTwin {
 
 /// Rows `[B, L, H, d]` of a tensor `[B, H, L, d]`.
 fn placed(call: &Attention, values: &[f64]) -> Vec<f64> {
-    let (shape, strides) = (&call.shape, call.out_strides());
-    let mut rows = vec![0.0; values.len()];
-    for (n, row) in values.chunks(shape.value_dim).enumerate() {
-        let (batch, head, i) =
-            (n / shape.q_len / shape.heads, n / shape.q_len % shape.heads, n % shape.q_len);
-        rows[strides.at(batch, head, i)..][..shape.value_dim].copy_from_slice(row);
-    }
+    let (shape, mut rows) = (&call.shape, vec![0.0; values.len()]);
+    place(values, [shape.heads, shape.q_len, shape.value_dim], call.out_strides(), &mut rows);
     rows
 }
 

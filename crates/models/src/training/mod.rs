@@ -177,7 +177,7 @@ impl Training {
                 );
             }
             Combine::AddInto if self.needed.contains(&**out) => {
-                return Err("gradients: need what an operation reads, found it added to in place".into());
+                return Err("gradients: need a tensor that no operation reads where one is added to in place, found one that is read".into());
             }
             _ => {}
         }
