@@ -2,7 +2,7 @@
 
 use crate::support::{
     BiasValues, Case, Cut, Draw, PATTERNS, Placement, cooperative, cut, drawn_dout, gpu_with,
-    gradient_bounds, gradients_within, picked, run_backward,
+    gradient_bounds, gradients_within, kinds_of_tile, picked, run_backward,
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::{Kind, Tensors};
@@ -50,9 +50,10 @@ pub(crate) fn close_by_turns(n: usize, case: &Case, parts: &Parts) {
     close_on(&gpu_with(case.options.tile_kind(kind)), case, parts).unwrap_or_else(|e| panic!("{e}"));
 }
 
-/// Whatever the tile.
+/// Whatever the tile: under those that are the case's turn.
 pub(crate) fn close(case: &Case, parts: &Parts) {
-    let gpus = KINDS.map(|kind| gpu_with(case.options.tile_kind(kind)));
+    let gpus: Vec<_> =
+        kinds_of_tile().into_iter().map(|kind| gpu_with(case.options.tile_kind(kind))).collect();
     close_on_each(&gpus, case, parts).unwrap_or_else(|e| panic!("{e}"));
 }
 

@@ -1,4 +1,4 @@
-//! Drawn calls: PROPTEST_CASES (64) of each property. Dimensions, types and score terms come from a short list, since each
+//! Drawn calls: PROPTEST_CASES (32; in a long run 256) of each property. Dimensions, types and score terms come from a short list, since each
 //! combination is a pipeline to compile; all else is free.
 
 use crate::repeats::spoil_keys;
@@ -138,7 +138,7 @@ fn passed(checked: Checked) -> Result<(), TestCaseError> {
 }
 
 /// Calls drawn for a property where `PROPTEST_CASES` says nothing. Every run draws others.
-const CASES: u32 = 64;
+const CASES: u32 = 32;
 
 fn config() -> ProptestConfig {
     let chosen = std::env::var_os("PROPTEST_CASES").is_some();

@@ -10,6 +10,7 @@ mod isa;
 mod newcomer;
 mod node;
 mod pypi;
+mod python;
 mod rules;
 mod slowest;
 mod software;
@@ -22,13 +23,14 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 
 use software::Choice;
+use test::Length;
 
 const HELP: &str = "\
 cargo xtask COMMAND
 
-  test [--adapter auto|software|system] [--quick] [-- ARGS...]
+  test [--adapter auto|software|system] [--quick | --long] [-- ARGS...]
                         all checks and tests; ARGS go to `cargo test`; --quick leaves out what only a release needs,
-                        and draws fewer cases
+                        and draws fewer cases; --long draws more, and runs each case under both kinds of tile
   attention ARGS...     build the command line and run it on whatever adapter is there (= cargo attention ARGS...)
   adapter-env [--adapter auto|software|system]
                         print what it takes to run any program on the adapter, as lines for a shell
@@ -79,7 +81,8 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         }
         "adapter-env" => {
             let options = test_options(rest)?;
-            ensure!(!options.quick && options.to_cargo_test.is_empty(), "adapter-env takes only --adapter");
+            let only = options.length == Length::Usual && options.to_cargo_test.is_empty();
+            ensure!(only, "adapter-env takes only --adapter");
             println!("{}", software::launcher(options.adapter)?.shell()?);
         }
         "deny" => deny::run()?,
@@ -92,14 +95,17 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads `[--adapter WHICH] [--quick] [-- ARGS...]`.
+/// Reads `[--adapter WHICH] [--quick | --long] [-- ARGS...]`.
 fn test_options(arguments: &[String]) -> Result<test::Options> {
     let mut options = test::Options::default();
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         match argument.as_str() {
             "--adapter" => options.adapter = rest.next().context("--adapter needs a value")?.parse()?,
-            "--quick" => options.quick = true,
+            "--quick" | "--long" => {
+                ensure!(options.length == Length::Usual, "--quick and --long exclude each other");
+                options.length = if argument == "--quick" { Length::Quick } else { Length::Long };
+            }
             "--" => options.to_cargo_test = rest.by_ref().cloned().collect(),
             _ => match argument.strip_prefix("--adapter=") {
                 Some(value) => options.adapter = value.parse()?,
@@ -122,14 +128,16 @@ mod tests {
     fn options_are_read() {
         assert_eq!(options("").unwrap(), test::Options::default());
         let all = options("--quick --adapter software -- --lib -- --nocapture").unwrap();
-        assert!(all.quick && all.adapter == Choice::Software);
+        assert!(all.length == Length::Quick && all.adapter == Choice::Software);
         assert_eq!(all.to_cargo_test, ["--lib", "--", "--nocapture"]);
+        assert_eq!(options("--long").unwrap().length, Length::Long);
         assert_eq!(options("--adapter=system").unwrap().adapter, Choice::System);
     }
 
     #[test]
     fn wrong_arguments_are_named() {
         assert!(options("--fast").unwrap_err().to_string().contains("`--fast`"));
+        assert!(options("--quick --long").unwrap_err().to_string().contains("exclude"));
         assert!(options("--adapter").unwrap_err().to_string().contains("--adapter"));
         assert!(run(&["nothing".into()]).unwrap_err().to_string().contains("`nothing`"));
     }

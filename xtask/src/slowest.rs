@@ -12,12 +12,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 
 use crate::software::Launcher;
+use crate::test::Length;
 use crate::{build, steps};
 
 /// The command by which cargo starts a test program.
 pub(crate) const RUNNER: &str = "run-test";
-/// Cases drawn for each property in a quick run; 256 otherwise.
-const CASES: (&str, &str) = ("PROPTEST_CASES", "32");
+/// Cases drawn for each property, where it is not left to the property.
+const CASES: &str = "PROPTEST_CASES";
+/// The variable by which tests know of a long run (`crates/testing/src/turns.rs`).
+const LONG: &str = "WGPU_ATTENTION_LONG";
 /// How Mesa's software adapters compile: at once, instead of well. Nearly all kernels of the tests run for a moment, and LLVM spends
 /// three to five times that on each (backward, d = 64: 1.3 s, and 0.3 s in this way; llvmpipe of Mesa 26.1, 2026-11-29). What
 /// optimized code computes, the gates' other implementations, the newcomer's program and the benchmark's checks see.
@@ -36,11 +39,14 @@ pub(crate) struct Times {
 
 /// Runs `cargo test` with these arguments, and passes on what it says; a failure is the error.
 ///
-/// `quick` draws fewer cases for each property, unless `PROPTEST_CASES` says how many.
-pub(crate) fn test(launcher: &Launcher, quick: bool, arguments: &[String]) -> Result<(Times, Result<()>)> {
+/// A quick run draws fewer cases for each property, and a long one more, unless `PROPTEST_CASES` says how many.
+pub(crate) fn test(launcher: &Launcher, length: Length, arguments: &[String]) -> Result<(Times, Result<()>)> {
     let mut cargo = launcher.cargo_through(&[&build::ourselves()?, Path::new(RUNNER)])?;
-    if quick && std::env::var_os(CASES.0).is_none() {
-        cargo.env(CASES.0, CASES.1);
+    if let (Some(cases), None) = (length.cases(), std::env::var_os(CASES)) {
+        cargo.env(CASES, cases);
+    }
+    if length == Length::Long {
+        cargo.env(LONG, "1");
     }
     if std::env::var_os(COMPILE_AT_ONCE.0).is_none() {
         cargo.env(COMPILE_AT_ONCE.0, COMPILE_AT_ONCE.1);

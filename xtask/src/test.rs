@@ -9,10 +9,10 @@ use anyhow::Result;
 
 use crate::software::{self, Choice, Launcher};
 use crate::steps::{Steps, cargo, root, succeed};
-use crate::{api, conformance, deny, gates, isa, newcomer, rules, slowest, web};
+use crate::{api, conformance, deny, gates, isa, newcomer, python, rules, slowest, web};
 
 /// The steps that `--quick` leaves out.
-const THOROUGH: [&str; 10] = [
+const THOROUGH: [&str; 11] = [
     "docs",
     api::STEP,
     "fewer features",
@@ -23,15 +23,39 @@ const THOROUGH: [&str; 10] = [
     "shader gates",
     conformance::STEP,
     newcomer::STEP,
+    python::STEP,
 ];
+
+/// How much to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum Length {
+    /// Only what a change of a few lines needs: format, rules, clippy, and tests with fewer drawn cases.
+    Quick,
+    /// What every change must pass. Where both kinds of tile take the same cases, each comes under one that is drawn.
+    #[default]
+    Usual,
+    /// Before a release: each case under both kinds of tile, more drawn cases.
+    Long,
+}
+
+impl Length {
+    /// How many cases are drawn for a property, where it is not left to the property.
+    pub(crate) fn cases(self) -> Option<&'static str> {
+        match self {
+            Self::Quick => Some("16"),
+            Self::Usual => None,
+            Self::Long => Some("256"),
+        }
+    }
+}
 
 /// What to run.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Options {
     /// The adapter that tests run on.
     pub(crate) adapter: Choice,
-    /// Only what a change of a few lines needs: format, rules, clippy, and tests with fewer drawn cases.
-    pub(crate) quick: bool,
+    /// How much of it.
+    pub(crate) length: Length,
     /// More arguments of `cargo test`.
     pub(crate) to_cargo_test: Vec<String>,
 }
@@ -62,14 +86,14 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             "warnings",
         ]))
     });
-    if options.quick {
+    if options.length == Length::Quick {
         THOROUGH.iter().for_each(|name| steps.not_run(name, "--quick"));
     } else {
         thorough(&mut steps, &launcher);
     }
     let mut slowest = String::new();
     steps.run("tests", || {
-        let (times, outcome) = slowest::test(&launcher, options.quick, &options.to_cargo_test)?;
+        let (times, outcome) = slowest::test(&launcher, options.length, &options.to_cargo_test)?;
         slowest = times.report();
         outcome
     });
@@ -101,6 +125,7 @@ fn thorough(steps: &mut Steps, launcher: &Launcher) {
     shader_gates(steps);
     conformance::step(steps);
     steps.run(newcomer::STEP, || newcomer::check(launcher));
+    python::step(steps, launcher);
 }
 
 /// The kernels' budgets on AMD's compiler.

@@ -15,6 +15,7 @@ mod parts;
 mod patterns;
 mod run;
 mod stats;
+mod turns;
 mod weights;
 
 pub use backward::{
@@ -36,6 +37,7 @@ pub use parts::{Cut, cut};
 pub use patterns::{PATTERNS, Picked, picked};
 pub use run::{Bound, Outcome, run, run_times};
 pub use stats::{check_all, summary};
+pub use turns::{kinds_of_tile, long};
 pub use weights::{run_weights, weights_on};
 
 use wgpu_attention::reference::Report;

@@ -3,7 +3,6 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use wgpu_attention::reference::Report;
-use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{KernelPath, Options, Storage};
 
 /// By element types: calls verified, rows, and the worst error/bound of out and of lse with their places.
@@ -47,12 +46,12 @@ pub fn summary(test: &str) {
     }
 }
 
-/// Runs a check over cases, under both kinds of tile unless the case forces one or another path; says how long it took, and fails with all
-/// that failed.
+/// Runs a check over cases, under the kinds of tile that are their turn unless the case forces one or another path; says how long it took,
+/// and fails with all that failed.
 pub fn check_all(test: &str, cases: impl IntoIterator<Item = Case>, check: impl Fn(&Case) -> Checked) {
     let start = Instant::now();
     let (mut count, mut failures) = (0, Vec::new());
-    for case in cases.into_iter().flat_map(of_both_kinds_of_tile) {
+    for case in cases.into_iter().flat_map(under_tiles) {
         let start = Instant::now();
         count += 1;
         if let Err(failure) = check(&case) {
@@ -68,11 +67,11 @@ pub fn check_all(test: &str, cases: impl IntoIterator<Item = Case>, check: impl 
     assert!(failures.is_empty(), "{test}: {} of {count} cases failed\n{shown}", failures.len());
 }
 
-fn of_both_kinds_of_tile(case: Case) -> Vec<Case> {
+fn under_tiles(case: Case) -> Vec<Case> {
     let Options { tile, tile_kind, path, .. } = case.options;
     if tile.is_some() || tile_kind.is_some() || path == Some(KernelPath::Cooperative) {
         return vec![case];
     }
     let of = |kind| Case { options: case.options.tile_kind(kind), ..case.clone() };
-    [TileKind::Staged, TileKind::Direct].map(of).to_vec()
+    crate::kinds_of_tile().into_iter().map(of).collect()
 }
