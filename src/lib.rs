@@ -127,7 +127,7 @@ pub mod wgsl;
 
 pub use attention::{Attention, Layouts, Storage};
 pub use counter::Counter;
-pub use decode::{CacheShape, DecodeShape, Paging};
+pub use decode::{CacheShape, CacheStorage, DecodeShape, Paging};
 pub use element::{Element, ElementType};
 pub use error::{Error, Result};
 #[cfg(feature = "gpu")]

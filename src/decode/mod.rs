@@ -2,9 +2,11 @@
 
 #[cfg(feature = "gpu")]
 mod ledger;
+mod storage;
 
 #[cfg(feature = "gpu")]
 pub(crate) use ledger::{Changes, Ledger};
+pub use storage::CacheStorage;
 
 use crate::layout::check_u32;
 use crate::pattern::{And, Causal, First, Or, Window};
@@ -35,7 +37,7 @@ pub struct Paging {
 /// paged        keys [pages, Hkv, page, d]        position p of sequence b in page table[b, p / page], row p mod page
 /// ```
 ///
-/// and values likewise, with rows of dv. A row takes a multiple of 4 elements.
+/// and values likewise, with rows of dv. A row takes a multiple of 4 elements; [`CacheStorage`] says what else.
 ///
 /// ```
 /// use wgpu_attention::{CacheShape, ElementType};
@@ -59,7 +61,7 @@ pub struct CacheShape {
     /// Elements of a value, dv.
     pub value_dim: usize,
     /// Storage of keys and values.
-    pub storage: ElementType,
+    pub storage: CacheStorage,
     /// Pages; none where each sequence has room for its capacity from the start.
     pub paging: Option<Paging>,
 }
@@ -67,15 +69,19 @@ pub struct CacheShape {
 impl CacheShape {
     /// Contiguous, f32, values as long as keys.
     pub fn new(batch: usize, kv_heads: usize, capacity: usize, head_dim: usize) -> Self {
-        let (value_dim, storage, paging) = (head_dim, ElementType::F32, None);
+        let (value_dim, storage, paging) = (head_dim, ElementType::F32.into(), None);
         Self { batch, kv_heads, capacity, head_dim, value_dim, storage, paging }
     }
 
     setters! {
         /// Sets the number of elements of a value.
         value_dim: usize,
-        /// Sets the storage of keys and values.
-        storage: ElementType,
+    }
+
+    /// Sets the storage of keys and values: an [`ElementType`], or a [`CacheStorage`].
+    pub fn storage(mut self, storage: impl Into<CacheStorage>) -> Self {
+        self.storage = storage.into();
+        self
     }
 
     /// Sets how many positions a page has, and how many pages there are.
@@ -97,6 +103,16 @@ impl CacheShape {
     /// Elements of all values.
     pub fn len_values(&self) -> usize {
         self.rows() * self.value_dim.next_multiple_of(4)
+    }
+
+    /// Bytes of all keys, with their scales.
+    pub fn keys_bytes(&self) -> usize {
+        self.rows() * self.storage.row(self.head_dim) * self.storage.size_bytes()
+    }
+
+    /// Bytes of all values, with their scales.
+    pub fn values_bytes(&self) -> usize {
+        self.rows() * self.storage.row(self.value_dim) * self.storage.size_bytes()
     }
 
     fn rows(&self) -> usize {
@@ -133,7 +149,8 @@ impl CacheShape {
         let [rows, pieces] = self.pieces();
         let rows = [self.kv_heads, rows, pieces].iter().fold(1u128, |all, &n| all.saturating_mul(n as u128));
         for (name, dim) in [("keys", self.head_dim), ("values", self.value_dim)] {
-            check_u32(name, rows.saturating_mul((dim as u128).next_multiple_of(4)))?;
+            let row = (dim as u128).next_multiple_of(4) + self.storage.before_row() as u128;
+            check_u32(name, rows.saturating_mul(row))?;
         }
         check_u32("capacity", self.capacity as u128)?;
         check_u32("batch", self.batch as u128 * self.capacity as u128)
@@ -251,7 +268,7 @@ impl DecodeShape {
             .kv_len(kv_len)
             .value_dim(cache.value_dim);
         let score = self.scale.map_or(Score::new(), |scale| Score::new().scale(scale));
-        let storage = Storage { q: self.input, kv: cache.storage, out: self.output };
+        let storage = Storage { q: self.input, kv: cache.storage.element(), out: self.output };
         shape.score(score).storage(storage)
     }
 
@@ -261,7 +278,7 @@ impl DecodeShape {
     }
 
     /// What one sequence computes that has `length` keys, the last `count` of which are new: for the [reference](crate::reference).
-    /// Tensors are contiguous: q `[1, H, count, d]`, k `[1, Hkv, length, d]` as the cache has them.
+    /// Tensors are contiguous: q `[1, H, count, d]`, k `[1, Hkv, length, d]` as the cache has them; int8 widened to f32.
     pub fn of_sequence(&self, length: usize, count: usize) -> Attention {
         self.sized(1, count, length)
     }

@@ -1,7 +1,7 @@
 //! Variants of `decode.wgsl` and of what appends to its cache, `decode/`.
 
 use super::{Header, Shader, tensor};
-use crate::{ElementType, RotaryPairs};
+use crate::{CacheStorage, ElementType, RotaryPairs};
 
 /// Where keys and values lie, and what says how many are new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,6 +37,17 @@ impl CacheText {
     }
 }
 
+/// The text that defines `load_NAME(at, count)` and `scale_of_NAME(at)` of the cache's keys or values.
+fn cached(name: &str, storage: CacheStorage) -> String {
+    match storage {
+        CacheStorage::Int8 => include_str!("../../shaders/decode/int8.wgsl").replace("TENSOR", name),
+        CacheStorage::Elements(element) => {
+            let unscaled = include_str!("../../shaders/decode/unscaled.wgsl").replace("TENSOR", name);
+            [tensor::reads(name, element, true), unscaled].join("\n")
+        }
+    }
+}
+
 const LENGTHS: &str = include_str!("../../shaders/decode/lengths.wgsl");
 
 /// All that tells one attention kernel over a cache from another.
@@ -53,7 +64,7 @@ pub struct DecodeVariant {
     /// Rows of q begin at multiples of 4 elements.
     pub aligned_q: bool,
     /// Storage of the cache.
-    pub storage: ElementType,
+    pub storage: CacheStorage,
     /// Where the cache lies.
     pub cache: CacheText,
     /// Memory is touched before it is walked: for CPUs, whose lanes wait for it one after the other.
@@ -102,8 +113,7 @@ impl DecodeVariant {
             self.cache.label(),
         );
         let q = tensor::reads("q", self.q, self.aligned_q);
-        let keys = tensor::reads("keys", self.storage, true);
-        let values = tensor::reads("values", self.storage, true);
+        let (keys, values) = (cached("keys", self.storage), cached("values", self.storage));
         let files = [
             include_str!("../../shaders/decode.wgsl"),
             LENGTHS,
@@ -121,8 +131,9 @@ impl DecodeVariant {
             ("HEAD_DIM", self.head_dim),
             ("HEAD_GROUPS", self.head_dim.div_ceil(4)),
             ("VALUE_GROUPS", self.value_dim.div_ceil(4)),
-            ("KEY_ROW", self.head_dim.next_multiple_of(4)),
-            ("VALUE_ROW", self.value_dim.next_multiple_of(4)),
+            ("BEFORE_ROW", self.storage.before_row()),
+            ("KEY_ROW", self.storage.row(self.head_dim)),
+            ("VALUE_ROW", self.storage.row(self.value_dim)),
             ("LINE", 64 / self.storage.size_bytes()),
         ]);
         let header = header.bools(&[("TOUCHES", self.touches)]);
@@ -154,7 +165,7 @@ pub struct AppendVariant {
     /// They begin at multiples of 4 elements.
     pub aligned: bool,
     /// Storage of where they go.
-    pub output: ElementType,
+    pub output: CacheStorage,
     /// Where the cache lies.
     pub cache: CacheText,
 }
@@ -162,6 +173,26 @@ pub struct AppendVariant {
 impl AppendVariant {
     /// Lanes of a workgroup, as the shader says.
     pub const LANES: usize = 64;
+
+    /// Workgroups for so many rows: one each where they are quantised, else one per 64 groups of 4 elements.
+    pub fn workgroups(&self, rows: usize) -> u128 {
+        match self.output {
+            CacheStorage::Int8 => rows as u128,
+            CacheStorage::Elements(_) => {
+                (rows as u128 * self.dim.div_ceil(4) as u128).div_ceil(Self::LANES as u128)
+            }
+        }
+    }
+
+    /// The kernel, and the output that it stores to.
+    fn kernel(&self) -> [String; 2] {
+        match self.output {
+            CacheStorage::Int8 => [include_str!("../../shaders/decode/quantize.wgsl").into(), String::new()],
+            CacheStorage::Elements(element) => {
+                [include_str!("../../shaders/decode/append.wgsl").into(), tensor::writes(element, true)]
+            }
+        }
+    }
 
     /// The shader of this variant.
     pub fn shader(&self) -> Shader {
@@ -181,9 +212,8 @@ impl AppendVariant {
         );
         // A pair's elements do not lie in one vector.
         let x = tensor::reads("x", self.input, self.aligned && self.rotary.is_none());
-        let out = tensor::writes(self.output, true);
-        let mut files =
-            vec![include_str!("../../shaders/decode/append.wgsl"), LENGTHS, self.cache.counts(), &x, &out];
+        let [kernel, out] = self.kernel();
+        let mut files = vec![&*kernel, LENGTHS, self.cache.counts(), &x, &out];
         match self.target {
             AppendTarget::Cache => {
                 files.extend([include_str!("../../shaders/decode/into_cache.wgsl"), self.cache.rows()]);
@@ -239,34 +269,39 @@ pub(super) fn representatives() -> Vec<Shader> {
         row_groups: 1,
         q: F32,
         aligned_q: true,
-        storage: F32,
+        storage: F32.into(),
         cache: cache(None, false),
         touches: false,
     };
-    let paged = DecodeVariant { storage: F16, touches: true, cache: cache(Some(16), true), ..decode };
+    let paged = DecodeVariant { storage: F16.into(), touches: true, cache: cache(Some(16), true), ..decode };
     let odd = DecodeVariant { head_dim: 7, value_dim: 20, q: Bf16, aligned_q: false, ..decode };
-    let wide = DecodeVariant { head_dim: 128, value_dim: 128, row_groups: 2, storage: Bf16, ..paged };
+    let wide = DecodeVariant { head_dim: 128, value_dim: 128, row_groups: 2, storage: Bf16.into(), ..paged };
     let append = AppendVariant {
         dim: 64,
         target: AppendTarget::Cache,
         rotary: None,
         input: F32,
         aligned: true,
-        output: F32,
+        output: F32.into(),
         cache: cache(None, false),
     };
     let turned = AppendVariant {
         rotary: Some((32, RotaryPairs::HalfSplit)),
-        output: F16,
+        output: F16.into(),
         cache: cache(Some(16), true),
         ..append
     };
     let pairs = Some((6, RotaryPairs::Interleaved));
     let queries =
         AppendVariant { dim: 7, target: AppendTarget::Queries, rotary: pairs, input: F16, ..append };
-    let odd_rows = AppendVariant { dim: 7, input: Bf16, aligned: false, output: Bf16, ..append };
-    let mut shaders: Vec<_> = [decode, paged, odd, wide].iter().map(DecodeVariant::shader).collect();
-    shaders.extend([append, turned, queries, odd_rows].iter().map(AppendVariant::shader));
+    let odd_rows = AppendVariant { dim: 7, input: Bf16, aligned: false, output: Bf16.into(), ..append };
+    let int8 = DecodeVariant { storage: CacheStorage::Int8, ..paged };
+    let quantized = AppendVariant { output: CacheStorage::Int8, ..append };
+    let turned_int8 = AppendVariant { output: CacheStorage::Int8, ..turned };
+    let mut shaders: Vec<_> = [decode, paged, odd, wide, int8].iter().map(DecodeVariant::shader).collect();
+    shaders.extend(
+        [append, turned, queries, odd_rows, quantized, turned_int8].iter().map(AppendVariant::shader),
+    );
     shaders.extend([true, false].map(|counts| RaiseVariant { counts }.shader()));
     shaders
 }

@@ -1,9 +1,10 @@
 //! Sequences fed in steps into a cache full of NaN, through buffers that are guarded.
 
-use wgpu_attention::reference::Tensors;
+use crate::Checked;
+use wgpu_attention::reference::{INT8_STEPS, Tensors, int8_row, int8_scale};
 use wgpu_attention::{
-    AppendBuffers, AttendBuffers, Attention, Call, DecodePlan, DecodeShape, Element, Kernels, KvCache,
-    Result, Strides,
+    AppendBuffers, AttendBuffers, Attention, CacheShape, CacheStorage, Call, DecodePlan, DecodeShape,
+    Element, Kernels, KvCache, Result, Strides,
 };
 use wgpu_attention_testing::POISON;
 
@@ -137,20 +138,16 @@ impl Session {
         }
     }
 
-    /// Sequence b as the cache has it: keys `[Hkv, length, d]` and values. Every other row of the cache must be as it was: poison.
+    /// Sequence b as the cache has it: keys `[Hkv, length, d]` and values; int8 widened.
     pub(crate) fn sequence<KV: Element>(&self, b: usize) -> (Vec<KV>, Vec<KV>) {
         let (shape, length) = (self.shape.cache, self.cache.lengths()[b]);
         let tables: Vec<u32> = self.words(self.cache.device_pages());
         let take = |buffer: &wgpu::Buffer, dim: usize| {
-            let all: Vec<KV> = bytemuck::pod_collect_to_vec(&read(&self.device, &self.queue, buffer));
-            let mut rows = vec![];
-            for head in 0..shape.kv_heads {
-                for p in 0..length {
-                    let at = row_of(&shape, &tables, b, head, p) * dim.next_multiple_of(4);
-                    rows.extend(&all[at..at + dim]);
-                }
-            }
-            rows
+            let all = read(&self.device, &self.queue, buffer);
+            let size = row_bytes(&shape, dim);
+            let row = |head, p| &all[row_of(&shape, &tables, b, head, p) * size..][..size];
+            let places = (0..shape.kv_heads).flat_map(|head| (0..length).map(move |p| (head, p)));
+            places.flat_map(|(head, p)| elements::<KV>(shape.storage, row(head, p), dim)).collect()
         };
         (take(self.cache.keys(), shape.head_dim), take(self.cache.values(), shape.value_dim))
     }
@@ -161,7 +158,7 @@ impl Session {
         let tables: Vec<u32> = self.words(self.cache.device_pages());
         for (buffer, dim) in [(self.cache.keys(), shape.head_dim), (self.cache.values(), shape.value_dim)] {
             let all = read(&self.device, &self.queue, buffer);
-            let row_bytes = dim.next_multiple_of(4) * shape.storage.size_bytes();
+            let row_bytes = row_bytes(&shape, dim);
             let mut own = vec![false; all.len() / row_bytes];
             for (b, &length) in self.cache.lengths().iter().enumerate() {
                 for head in 0..shape.kv_heads {
@@ -190,13 +187,49 @@ impl Session {
     }
 }
 
-fn row_of(
-    shape: &wgpu_attention::CacheShape,
-    tables: &[u32],
-    b: usize,
-    head: usize,
-    position: usize,
-) -> usize {
+fn row_bytes(shape: &CacheShape, dim: usize) -> usize {
+    let scale = if shape.storage == CacheStorage::Int8 { 4 } else { 0 };
+    scale + dim.next_multiple_of(4) * shape.storage.size_bytes()
+}
+
+fn elements<KV: Element>(storage: CacheStorage, row: &[u8], dim: usize) -> Vec<KV> {
+    match storage {
+        CacheStorage::Int8 => {
+            let words: Vec<u32> = bytemuck::pod_collect_to_vec(row);
+            int8_row(&words, dim).1.into_iter().map(|x| KV::from_f64(x.into())).collect()
+        }
+        _ => bytemuck::pod_collect_to_vec(&row[..dim * size_of::<KV>()]),
+    }
+}
+
+/// Whether rows of `dim` elements are in the cache as they were given: bit by bit, or each quantised by its own scale.
+pub(crate) fn check_stored<KV: Element>(
+    shape: &CacheShape,
+    given: &[KV],
+    stored: &[KV],
+    dim: usize,
+) -> Checked {
+    if shape.storage != CacheStorage::Int8 {
+        let bits = |x: &[KV]| x.iter().map(|&x| Into::<f64>::into(x).to_bits()).collect::<Vec<_>>();
+        return if bits(given) == bits(stored) { Ok(()) } else { Err("other numbers than given".into()) };
+    }
+    for (n, (row, got)) in given.chunks(dim).zip(stored.chunks(dim)).enumerate() {
+        let scale = f64::from(int8_scale(&KV::widened(row)));
+        for (x, got) in row.iter().zip(got) {
+            let (x, got): (f64, f64) = ((*x).into(), (*got).into());
+            let steps = got / scale;
+            if !((x - got).abs() <= INT8_STEPS * scale && steps == steps.round() && steps.abs() <= 127.0) {
+                return Err(format!("row {n}: {x} is stored as {got}, in steps of {scale}"));
+            }
+        }
+    }
+    match given.len() == stored.len() {
+        true => Ok(()),
+        false => Err(format!("{} elements of {}", stored.len(), given.len())),
+    }
+}
+
+fn row_of(shape: &CacheShape, tables: &[u32], b: usize, head: usize, position: usize) -> usize {
     match shape.paging {
         None => (b * shape.kv_heads + head) * shape.capacity + position,
         Some(paging) => {

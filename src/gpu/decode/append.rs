@@ -1,12 +1,12 @@
 //! New keys and values into the cache, and the lengths raised.
 
-use super::{DecodePlan, KvCache, Rows};
+use super::{DecodePlan, KvCache, Rows, append_variant};
 use crate::construct::constructed;
 use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, optional_binding, whole};
 use crate::gpu::call::Call;
 use crate::gpu::params::{AppendParams, Params, RaiseParams};
 use crate::gpu::pipeline::{Pipeline, Step};
-use crate::wgsl::{AppendVariant, RaiseVariant};
+use crate::wgsl::RaiseVariant;
 use crate::{ElementType, Result};
 
 /// The buffers that are appended. All need `BufferUsages::STORAGE`. Offsets and sizes are as for
@@ -102,14 +102,14 @@ impl DecodePlan {
         to: wgpu::BufferBinding<'_>,
         beside: &Beside<'_>,
     ) -> Result<Step> {
-        let (strides, dim, heads) = rows.of(&self.shape);
+        let (strides, _, heads) = rows.of(&self.shape);
         let count = self.shape.cache.batch * heads * self.shape.new;
         let kernel = AppendParams { rows: count as u32, heads: heads as u32, ..Default::default() };
         let params = Params::default()
             .with("kernel", kernel)
             .with("cache", self.cache_params())
             .with("x", crate::uniform::Rows::from(strides));
-        let items = (count as u128 * dim.div_ceil(4) as u128).div_ceil(AppendVariant::LANES as u128);
+        let items = append_variant(&self.shape, rows).workgroups(count);
         let work = self.kernels.work("the new rows", items, 1024.0)?;
         let bindings = with_cache(cache, beside)
             .with_some("cosines", beside.cos.clone())

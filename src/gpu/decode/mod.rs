@@ -161,7 +161,7 @@ fn append_variant(shape: &DecodeShape, rows: Rows) -> AppendVariant {
         rotary: shape.rotary.filter(|_| rows != Rows::Values),
         input: shape.input,
         aligned: strides.is_aligned() && dim.is_multiple_of(4),
-        output: if is_query { ElementType::F32 } else { shape.cache.storage },
+        output: if is_query { ElementType::F32.into() } else { shape.cache.storage },
         cache: cache_text(shape),
     }
 }

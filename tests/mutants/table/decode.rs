@@ -47,6 +47,19 @@ wgpu_attention_testing::mutants! {
         "heads share a page's rows": "return (page * params.cache.kv_heads + head) * PAGE + position % PAGE;" => "return page * params.cache.kv_heads * PAGE + position % PAGE;";
         "positions are not those within a page": "+ head) * PAGE + position % PAGE;" => "+ head) * PAGE + position;";
     }
+    "int8" {
+        "all keys have the first one's scale": "fn scale_of_keys(at: u32) -> f32 { return bitcast<f32>(keys[at / 4u]); }" => "fn scale_of_keys(at: u32) -> f32 { return bitcast<f32>(keys[0]); }";
+        "all values have the first one's scale": "fn scale_of_values(at: u32) -> f32 { return bitcast<f32>(values[at / 4u]); }" => "fn scale_of_values(at: u32) -> f32 { return bitcast<f32>(values[0]); }";
+        "keys are read from their scale on": "let at_k = rows + vec4(BEFORE_ROW + 4u * c);" => "let at_k = rows + vec4(4u * c);";
+        "values are read from their scale on": "load_values(at + BEFORE_ROW + column, 4u)" => "load_values(at + column, 4u)";
+        "steps are cut, not rounded": "clamp(round(x)," => "clamp(trunc(x),";
+        "half of the elements are not looked at": "own = max(own, max(max(size.x, size.y), max(size.z, size.w)));" => "own = max(own, max(size.x, size.y));";
+        "one lane's elements make the scale": "    atomicMax(&largest, own);" => "    if (lane == 0u) { atomicMax(&largest, own); }";
+        "the scale does not wait for all lanes": "    workgroupBarrier();\n    let most" => "    let most";
+        "a row has no room for its scale": "* (1u + GROUPS);" => "* GROUPS;";
+        "scales have digits that products round": "return (bitcast<u32>(scale) + 0x80u) & 0xffffff00u;" => "return bitcast<u32>(scale);";
+        "scales are cut off": "return (bitcast<u32>(scale) + 0x80u) & 0xffffff00u;" => "return bitcast<u32>(scale) & 0xffffff00u;";
+    }
     "window" {
         "the window's first chunk is left out": "at.first_chunk = first_seen(at.low) / CHUNK;" => "at.first_chunk = (first_seen(at.low) + CHUNK / 2u) / CHUNK;";
         "rows see a key before their window": "let lowest = p - min(p, vec4(params.kernel.before));" => "let lowest = p - min(p, vec4(params.kernel.before + 1u));";
@@ -58,6 +71,7 @@ wgpu_attention_testing::mutants! {
     "strange" {
         "what is not finite is not noted": "spoilt[g] |= select(vec4(0u), vec4(NAN_BITS), seen & strange);" => "";
         "strange values are not noted": "bitcast<vec4<u32>>(l[g]) | strange)" => "bitcast<vec4<u32>>(l[g]) | spoilt[g])";
+        "a row of int8 forgets that it was not finite": "if (most >= INFINITY_BITS) { return 0x7fc00000u; }" => "";
         "values of hidden keys count": "let hidden = p == vec4(0.0);" => "let hidden = vec4(false);";
     }
     "words" {
