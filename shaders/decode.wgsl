@@ -14,7 +14,6 @@ struct KernelParams {
     end_work: u32,
     row_tiles: u32,
     splits: u32,
-    batch: u32,             // B
     heads: u32,             // H
     heads_per_kv_head: u32,
     before: u32,            // a query sees so many positions before its own, and its own
@@ -25,8 +24,8 @@ struct KernelParams {
 
 struct Rows { offset: u32, batch: u32, head: u32, row: u32 }
 
-@group(0) @binding(BINDING_state) var<storage, read_write> state: array<vec2<f32>>;     // (m, l) [splits, B, H, new]
-@group(0) @binding(BINDING_merged) var<storage, read_write> merged: array<vec4<f32>>;   // [splits, B, H, new, VALUE_GROUPS]
+@group(0) @binding(BINDING_state) var<storage, read_write> state: array<vec2<f32>>;     // (m, l) [splits, B, H, new], or [splits, H, rows]
+@group(0) @binding(BINDING_merged) var<storage, read_write> merged: array<vec4<f32>>;   // of 4 columns each: [.., VALUE_GROUPS]
 
 const ROWS = 4u * ROW_GROUPS;
 const SUBSETS = LANES / VALUE_GROUPS;       // lanes of the same columns share the keys of a stretch; those past the last subset are not asked
@@ -88,11 +87,12 @@ fn decode(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
 fn tile_of(work: u32) -> Tile {
     var at: Tile;
     at.split = work % params.kernel.splits;
-    let tile = work / params.kernel.splits;
-    let group = tile / params.kernel.row_tiles;
-    at.first_row = tile % params.kernel.row_tiles * ROWS;
-    at.kv_head = group % params.cache.kv_heads;
-    at.batch = group / params.cache.kv_heads;
+    let place = place_of_tile(work / params.kernel.splits);
+    at.first_row = place.tile * ROWS;
+    at.kv_head = place.kv_head;
+    at.batch = place.batch;
+    // Rows that are nobody's have no keys.
+    if (at.batch >= params.cache.batch) { return at; }
     let length = length_of(at.batch);
     at.count = min(count_of(at.batch), length);
     at.first_new = length - at.count;
@@ -124,7 +124,7 @@ fn query_at(at: Tile, r: u32) -> u32 {
     let row = at.first_row + r;
     let t = min(row / params.kernel.heads_per_kv_head, at.count - 1u);
     let head = at.kv_head * params.kernel.heads_per_kv_head + row % params.kernel.heads_per_kv_head;
-    return params.q.offset + at.batch * params.q.batch + head * params.q.head + t * params.q.row;
+    return params.q.offset + first_query(at.batch) + head * params.q.head + t * params.q.row;
 }
 
 fn stage_queries(at: Tile, lane: u32) {
@@ -346,10 +346,10 @@ fn leave_nothing(at: Tile, lane: u32) {
 fn write_group(at: Tile, r: u32, column: u32, x: vec4<f32>, row_m: f32, row_l: f32) {
     let row = at.first_row + r;
     let t = row / params.kernel.heads_per_kv_head;
-    if (t >= params.cache.most_new) { return; }
+    if (!has_row(at.batch, t)) { return; }
     let head = at.kv_head * params.kernel.heads_per_kv_head + row % params.kernel.heads_per_kv_head;
     // No compiler leaves out what was touched: it might be part of the index.
-    let stat = (touched & params.kernel.nothing) + ((at.split * params.kernel.batch + at.batch) * params.kernel.heads + head) * params.cache.most_new + t;
+    let stat = (touched & params.kernel.nothing) + stat_of(at.split, at.batch, head, t);
     // Rows past a sequence's new positions are empty, too.
     let is_new = t < at.count;
     if (column == 0u) { state[stat] = select(vec2(DROPPED, 0.0), vec2(row_m, row_l), is_new); }

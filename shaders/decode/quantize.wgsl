@@ -7,7 +7,7 @@
 struct KernelParams {
     first_work: u32,        // this dispatch computes work items first_work .. end_work, a row each
     end_work: u32,
-    rows: u32,              // B heads new
+    rows: u32,              // new ones of all heads
     heads: u32,             // of x
 }
 
@@ -25,28 +25,26 @@ fn append(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
           @builtin(local_invocation_index) lane: u32) {
     let row = params.kernel.first_work + group.y * groups.x + group.x;
     if (row >= params.kernel.end_work || row >= params.kernel.rows) { return; }
-    let t = row % params.cache.most_new;
-    let head = row / params.cache.most_new % params.kernel.heads;
-    let batch = row / params.cache.most_new / params.kernel.heads;
-    let position = position_of(batch, t);
+    let own = new_row(row);
+    if (!own.is_new) { return; }
+    let position = position_of(own.batch, own.t);
     // A host that appends past the end is cut off.
-    if (t >= count_of(batch) || position >= params.cache.capacity) { return; }
-    let x_at = params.x.offset + batch * params.x.batch + head * params.x.head + t * params.x.row;
+    if (position >= params.cache.capacity) { return; }
     if (lane == 0u) { atomicStore(&largest, 0u); }
-    var own = 0u;
+    var lane_largest = 0u;
     for (var c = lane; c < GROUPS; c += 64u) {
-        let size = bitcast<vec4<u32>>(new_group(x_at, position, 4u * c)) & vec4(0x7fffffffu);
-        own = max(own, max(max(size.x, size.y), max(size.z, size.w)));
+        let size = bitcast<vec4<u32>>(new_group(own.x_at, position, 4u * c)) & vec4(0x7fffffffu);
+        lane_largest = max(lane_largest, max(max(size.x, size.y), max(size.z, size.w)));
     }
     workgroupBarrier();
-    atomicMax(&largest, own);
+    atomicMax(&largest, lane_largest);
     workgroupBarrier();
     let most = atomicLoad(&largest);
     let scale = scale_bits(most);
-    let out_at = place_of(batch, head, t, position) * (1u + GROUPS);
+    let out_at = place_of(own, position) * (1u + GROUPS);
     if (lane == 0u) { out[out_at] = scale; }
     for (var c = lane; c < GROUPS; c += 64u) {
-        let x = select(vec4(0.0), new_group(x_at, position, 4u * c) / bitcast<f32>(scale), most < INFINITY_BITS);
+        let x = select(vec4(0.0), new_group(own.x_at, position, 4u * c) / bitcast<f32>(scale), most < INFINITY_BITS);
         out[out_at + 1u + c] = pack4xI8(vec4<i32>(clamp(round(x), vec4(-127.0), vec4(127.0))));
     }
 }

@@ -190,6 +190,9 @@ pub struct DecodeShape {
     pub new: usize,
     /// Each sequence has a number of new positions of its own, in a buffer `[B]` of u32.
     pub counts: bool,
+    /// New rows of all sequences lie packed, `new` of them at most, and a buffer `[B + 1]` of u32 says where those of each begin: see
+    /// [`packed`](Self::packed()).
+    pub packed: bool,
     /// The factor of q . k; 1 / sqrt(d) where it is not given.
     pub scale: Option<f32>,
     /// Positions before its own that a query attends; all of them where it is not given.
@@ -220,6 +223,7 @@ impl DecodeShape {
             heads,
             new,
             counts: false,
+            packed: false,
             scale: None,
             window: None,
             sinks: 0,
@@ -229,6 +233,27 @@ impl DecodeShape {
             layouts: Layouts::default(),
             lse: false,
         }
+    }
+
+    /// A step of up to `rows` new positions in all, however they are shared: chunks of prompts, single tokens, tokens that are tried, in one call.
+    /// Tensors are packed, q `[rows, H, d]`, new k `[rows, Hkv, d]` and v `[rows, Hkv, dv]`, out `[rows, H, dv]`, and lse `[H, rows]`. Sequence b has
+    /// the rows `offsets[b] .. offsets[b + 1]` (`cu_seqlens` of FlashAttention), causal at its own end, as many as it likes. `offsets[0]` is taken for 0.
+    /// Rows that are nobody's are 0 in out.
+    ///
+    /// ```
+    /// use wgpu_attention::{CacheShape, DecodeShape};
+    /// let shape = DecodeShape::packed(CacheShape::new(16, 8, 8192, 128), 32, 512);
+    /// shape.check()?;
+    /// assert_eq!((shape.len_q(), shape.len_k()), (512 * 32 * 128, 512 * 8 * 128));
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
+    pub fn packed(cache: CacheShape, heads: usize, rows: usize) -> Self {
+        Self { packed: true, layouts: Layouts::all(Layout::Blhd), ..Self::new(cache, heads, rows) }
+    }
+
+    /// Batch items of the tensors of new rows.
+    pub(crate) fn row_batch(&self) -> usize {
+        if self.packed { 1 } else { self.cache.batch }
     }
 
     setters! {
@@ -254,7 +279,7 @@ impl DecodeShape {
 
     /// The step as attention of `new` queries to as many keys as the cache can have.
     pub(crate) fn attention(&self) -> Attention {
-        self.sized(self.cache.batch, self.new, self.cache.capacity).layouts(Layouts {
+        self.sized(self.row_batch(), self.new, self.cache.capacity).layouts(Layouts {
             k: Layout::Bhld,
             v: Layout::Bhld,
             ..self.layouts
@@ -274,7 +299,7 @@ impl DecodeShape {
 
     /// The new rows: q, k and v of the same length, as they lie.
     pub(crate) fn new_rows(&self) -> Attention {
-        self.sized(self.cache.batch, self.new, self.new).layouts(self.layouts)
+        self.sized(self.row_batch(), self.new, self.new).layouts(self.layouts)
     }
 
     /// What one sequence computes that has `length` keys, the last `count` of which are new: for the [reference](crate::reference).
@@ -309,7 +334,7 @@ impl DecodeShape {
         self.attention().len_out()
     }
 
-    /// Elements of lse, `[B, H, new]`.
+    /// Elements of lse, `[B, H, new]`, or `[H, rows]` where they are packed.
     pub fn len_lse(&self) -> usize {
         self.attention().len_lse()
     }
@@ -326,7 +351,13 @@ impl DecodeShape {
     /// [`MAX_NEW`](Self::MAX_NEW), a `rotary` dimension that is odd or past `head_dim`.
     pub fn check(&self) -> Result<()> {
         self.cache.check()?;
-        if !(1..=Self::MAX_NEW).contains(&self.new) {
+        if self.packed && self.counts {
+            return Err(Error::argument("counts", "none beside packed rows, whose offsets say it", "counts"));
+        }
+        if self.packed && self.new == 0 {
+            return Err(Error::argument("new", "at least 1 row", 0));
+        }
+        if !self.packed && !(1..=Self::MAX_NEW).contains(&self.new) {
             return Err(Error::argument("new", format!("1 to {}", Self::MAX_NEW), self.new));
         }
         if let Some((dim, _)) = self.rotary {

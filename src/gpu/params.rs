@@ -293,12 +293,12 @@ uniform! {
 uniform! {
     /// `KernelParams` of `decode.wgsl`.
     DecodeParams {
-        first_work: u32, end_work: u32, row_tiles: u32, splits: u32, batch: u32, heads: u32, heads_per_kv_head: u32,
+        first_work: u32, end_work: u32, row_tiles: u32, splits: u32, heads: u32, heads_per_kv_head: u32,
         before: u32, sinks: u32, q_scale: f32, nothing: u32,
     }
 
-    /// `CacheParams` of `decode/counts.wgsl` and `decode/same_count.wgsl`.
-    CacheParams { capacity: u32, kv_heads: u32, most_new: u32, pages: u32 }
+    /// `CacheParams` of `decode/counts.wgsl`, `decode/same_count.wgsl` and `decode/offsets.wgsl`.
+    CacheParams { capacity: u32, kv_heads: u32, most_new: u32, pages: u32, batch: u32 }
 
     /// `KernelParams` of `decode/append.wgsl`.
     AppendParams { first_work: u32, end_work: u32, rows: u32, heads: u32 }

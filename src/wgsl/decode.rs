@@ -3,19 +3,40 @@
 use super::{Header, Shader, tensor};
 use crate::{CacheStorage, ElementType, RotaryPairs};
 
+/// Which new rows are whose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NewRows {
+    /// As many of each sequence.
+    Same,
+    /// Their numbers are in a buffer.
+    Counted,
+    /// They lie packed, and a buffer says where those of each begin.
+    Packed,
+}
+
 /// Where keys and values lie, and what says how many are new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CacheText {
     /// Positions of a page, a power of two; none where a sequence lies in one piece.
     pub page: Option<usize>,
-    /// The numbers of new positions are in a buffer.
-    pub counts: bool,
+    /// Which rows are new.
+    pub new: NewRows,
+}
+
+impl NewRows {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Same => "",
+            Self::Counted => " counts",
+            Self::Packed => " packed",
+        }
+    }
 }
 
 impl CacheText {
     fn label(self) -> String {
         let page = self.page.map_or("contiguous".to_owned(), |page| format!("page {page}"));
-        format!("{page}{}", if self.counts { " counts" } else { "" })
+        format!("{page}{}", self.new.label())
     }
 
     fn header(self) -> Header {
@@ -23,9 +44,24 @@ impl CacheText {
     }
 
     fn counts(self) -> &'static str {
-        match self.counts {
-            true => include_str!("../../shaders/decode/counts.wgsl"),
-            false => include_str!("../../shaders/decode/same_count.wgsl"),
+        match self.new {
+            NewRows::Same => include_str!("../../shaders/decode/same_count.wgsl"),
+            NewRows::Counted => include_str!("../../shaders/decode/counts.wgsl"),
+            NewRows::Packed => include_str!("../../shaders/decode/offsets.wgsl"),
+        }
+    }
+
+    fn tiles(self) -> &'static str {
+        match self.new {
+            NewRows::Packed => include_str!("../../shaders/decode/tiles_of_packed.wgsl"),
+            _ => include_str!("../../shaders/decode/tiles_of_sequences.wgsl"),
+        }
+    }
+
+    fn new_rows(self) -> &'static str {
+        match self.new {
+            NewRows::Packed => include_str!("../../shaders/decode/new_of_packed.wgsl"),
+            _ => include_str!("../../shaders/decode/new_of_sequences.wgsl"),
         }
     }
 
@@ -118,6 +154,7 @@ impl DecodeVariant {
             include_str!("../../shaders/decode.wgsl"),
             LENGTHS,
             self.cache.counts(),
+            self.cache.tiles(),
             self.cache.rows(),
             &q,
             &keys,
@@ -213,7 +250,7 @@ impl AppendVariant {
         // A pair's elements do not lie in one vector.
         let x = tensor::reads("x", self.input, self.aligned && self.rotary.is_none());
         let [kernel, out] = self.kernel();
-        let mut files = vec![&*kernel, LENGTHS, self.cache.counts(), &x, &out];
+        let mut files = vec![&*kernel, LENGTHS, self.cache.counts(), self.cache.new_rows(), &x, &out];
         match self.target {
             AppendTarget::Cache => {
                 files.extend([include_str!("../../shaders/decode/into_cache.wgsl"), self.cache.rows()]);
@@ -241,8 +278,8 @@ impl AppendVariant {
 /// What raises the lengths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RaiseVariant {
-    /// Where the numbers of new positions are.
-    pub counts: bool,
+    /// Which rows are new.
+    pub new: NewRows,
 }
 
 impl RaiseVariant {
@@ -251,8 +288,8 @@ impl RaiseVariant {
 
     /// The shader of this variant.
     pub fn shader(&self) -> Shader {
-        let cache = CacheText { page: None, counts: self.counts };
-        let label = format!("raise lengths{}", if self.counts { " counts" } else { "" });
+        let cache = CacheText { page: None, new: self.new };
+        let label = format!("raise lengths{}", self.new.label());
         let files = [include_str!("../../shaders/decode/raise.wgsl"), cache.counts()];
         let members = [("kernel", "KernelParams"), ("cache", "CacheParams")];
         Header::default().params(&members).shader(label, "raise", &files)
@@ -262,7 +299,8 @@ impl RaiseVariant {
 /// Shaders in which every file and every constant's values occur.
 pub(super) fn representatives() -> Vec<Shader> {
     use ElementType::{Bf16, F16, F32};
-    let cache = |page, counts| CacheText { page, counts };
+    let cache = |page, counts| CacheText { page, new: if counts { NewRows::Counted } else { NewRows::Same } };
+    let packed_rows = CacheText { page: Some(16), new: NewRows::Packed };
     let decode = DecodeVariant {
         head_dim: 64,
         value_dim: 64,
@@ -296,12 +334,18 @@ pub(super) fn representatives() -> Vec<Shader> {
         AppendVariant { dim: 7, target: AppendTarget::Queries, rotary: pairs, input: F16, ..append };
     let odd_rows = AppendVariant { dim: 7, input: Bf16, aligned: false, output: Bf16.into(), ..append };
     let int8 = DecodeVariant { storage: CacheStorage::Int8, ..paged };
+    let packed = DecodeVariant { cache: packed_rows, ..decode };
+    let append_packed = AppendVariant { cache: packed_rows, ..append };
     let quantized = AppendVariant { output: CacheStorage::Int8, ..append };
     let turned_int8 = AppendVariant { output: CacheStorage::Int8, ..turned };
-    let mut shaders: Vec<_> = [decode, paged, odd, wide, int8].iter().map(DecodeVariant::shader).collect();
+    let mut shaders: Vec<_> =
+        [decode, paged, odd, wide, int8, packed].iter().map(DecodeVariant::shader).collect();
     shaders.extend(
-        [append, turned, queries, odd_rows, quantized, turned_int8].iter().map(AppendVariant::shader),
+        [append, turned, queries, odd_rows, quantized, turned_int8, append_packed]
+            .iter()
+            .map(AppendVariant::shader),
     );
-    shaders.extend([true, false].map(|counts| RaiseVariant { counts }.shader()));
+    let new = [NewRows::Same, NewRows::Counted, NewRows::Packed];
+    shaders.extend(new.map(|new| RaiseVariant { new }.shader()));
     shaders
 }

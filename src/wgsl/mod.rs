@@ -36,7 +36,7 @@ pub use backward::{BackwardRows, BackwardVariant, CopyPass, NarrowVariant, Recor
 pub use column_sums::{ColumnSumsVariant, SumTerms};
 pub use cooperative::CooperativeTile;
 pub use cross_entropy::CrossEntropyVariant;
-pub use decode::{AppendTarget, AppendVariant, CacheText, DecodeVariant, RaiseVariant};
+pub use decode::{AppendTarget, AppendVariant, CacheText, DecodeVariant, NewRows, RaiseVariant};
 pub use embed_backward::EmbedBackwardVariant;
 pub use limits::{TileKind, TileLimits};
 pub use linear::{FeatureVariant, KeyMaxima, LinearVariant, MapMode, MapText, RowEnd};

@@ -132,9 +132,12 @@ impl Case {
             let strides = out_strides(shape);
             for (b, (out, lse)) in outs.iter_mut().enumerate() {
                 let length = lse.len() / heads;
-                for (head, t) in (0..heads * shape.new).map(|n| (n / shape.new, n % shape.new)) {
-                    let row = &step.out[strides.at(b, head, t)..][..dim];
-                    let row_lse = step.lse[(b * heads + head) * shape.new + t];
+                // Rows behind those of a sequence are its own, or another's.
+                let rows = if shape.packed { counts[b] } else { shape.new };
+                for (head, t) in (0..heads * rows).map(|n| (n / rows, n % rows)) {
+                    let [item, at] = session.place(b, t);
+                    let row = &step.out[strides.at(item, head, at)..][..dim];
+                    let row_lse = step.lse[(item * heads + head) * shape.new + at];
                     if t < counts[b] {
                         let at = head * length + from[b] + t;
                         out[at * dim..][..dim].copy_from_slice(row);

@@ -23,7 +23,10 @@ pub(crate) struct Session {
     pub(crate) v: wgpu::Buffer,
     pub(crate) out: wgpu::Buffer,
     pub(crate) lse: wgpu::Buffer,
+    /// Counts, or offsets.
     pub(crate) counts: wgpu::Buffer,
+    /// Where each sequence's rows begin, as they were fed last, where they are packed.
+    pub(crate) offsets: Vec<usize>,
     pub(crate) call: Call,
 }
 
@@ -55,7 +58,7 @@ impl Session {
         let (q, k, v) =
             (guarded(shape.len_q(), input), guarded(shape.len_k(), input), guarded(shape.len_v(), input));
         let (out, lse) = (guarded(shape.len_out(), output), guarded(shape.len_lse(), 4));
-        let counts = guarded(shape.cache.batch, 4);
+        let counts = guarded(shape.cache.batch + 1, 4);
         let tables = tables.map(|tables| {
             tables.each_ref().map(|table| {
                 let words: Vec<u32> = table.iter().map(|x| x.to_bits()).collect();
@@ -65,19 +68,22 @@ impl Session {
         let whole = wgpu::Buffer::as_entire_buffer_binding;
         let [cos, sin] = [0, 1].map(|n| tables.as_ref().map(|tables| whole(&tables[n])));
         let given = |buffer| shape.counts.then(|| inside(buffer));
+        let offsets = |buffer| shape.packed.then(|| inside(buffer));
         let append = AppendBuffers::new(inside(&k), inside(&v))
             .cos(cos.clone())
             .sin(sin.clone())
-            .counts(given(&counts));
+            .counts(given(&counts))
+            .offsets(offsets(&counts));
         let attend = AttendBuffers::new(inside(&q), inside(&out))
             .cos(cos.clone())
             .sin(sin.clone())
             .counts(given(&counts))
+            .offsets(offsets(&counts))
             .lse(shape.lse.then(|| inside(&lse)));
         let plan = kernels.decode(&shape)?;
         let call = plan.bind(&cache, append, attend)?;
         let queue = queue.clone();
-        Ok(Self { device, queue, shape, cache, plan, q, k, v, out, lse, counts, call })
+        Ok(Self { device, queue, shape, cache, plan, q, k, v, out, lse, counts, offsets: vec![], call })
     }
 
     /// Gives each sequence so many of its text's next positions. Rows behind a sequence's count are NaN.
@@ -97,8 +103,13 @@ impl Session {
         let [q, k, v] = new_strides(&shape);
         let [mut new_q, mut new_k, mut new_v] =
             [shape.len_q(), shape.len_k(), shape.len_v()].map(|len| vec![Q::from_f64(f64::NAN); len]);
+        let ends = counts.iter().scan(0, |end, count| {
+            *end += count;
+            Some(*end)
+        });
+        self.offsets = std::iter::once(0).chain(ends).collect();
         for (b, text) in texts.iter().enumerate() {
-            let rows = Rows { from: from[b], count: counts[b], b };
+            let rows = Rows { from: from[b], count: counts[b], place: self.place(b, 0) };
             rows.put(&mut new_q, q, &text.q, shape.heads, cache.head_dim);
             rows.put(&mut new_k, k, &text.k, cache.kv_heads, cache.head_dim);
             rows.put(&mut new_v, v, &text.v, cache.kv_heads, cache.value_dim);
@@ -106,8 +117,14 @@ impl Session {
         for (buffer, data) in [(&self.q, &new_q), (&self.k, &new_k), (&self.v, &new_v)] {
             write(&self.queue, buffer, bytemuck::cast_slice(data));
         }
-        let counts: Vec<u32> = counts.iter().map(|&count| count as u32).collect();
-        write(&self.queue, &self.counts, bytemuck::cast_slice(&counts));
+        let words = if shape.packed { &self.offsets } else { counts };
+        let words: Vec<u32> = words.iter().map(|&word| word as u32).collect();
+        write(&self.queue, &self.counts, bytemuck::cast_slice(&words));
+    }
+
+    /// Batch item and row, in the tensors of new rows, of a sequence's row t.
+    pub(crate) fn place(&self, b: usize, t: usize) -> [usize; 2] {
+        if self.shape.packed { [0, self.offsets[b] + t] } else { [b, t] }
     }
 
     /// Extends the cache, runs the call, reads out and lse, and finds the poison around them untouched.
@@ -243,7 +260,8 @@ fn row_of(shape: &CacheShape, tables: &[u32], b: usize, head: usize, position: u
 struct Rows {
     from: usize,
     count: usize,
-    b: usize,
+    /// Batch item and row of the first.
+    place: [usize; 2],
 }
 
 impl Rows {
@@ -258,7 +276,7 @@ impl Rows {
         let len = text.len() / (heads * dim);
         for head in 0..heads {
             for t in 0..self.count {
-                let at = strides.at(self.b, head, t);
+                let at = strides.at(self.place[0], head, self.place[1] + t);
                 let row = &text[(head * len + self.from + t) * dim..][..dim];
                 for (to, &x) in to[at..at + dim].iter_mut().zip(row) {
                     let x: f64 = x.into();
@@ -274,7 +292,7 @@ impl Rows {
 /// Where new q, k and v lie.
 fn new_strides(shape: &DecodeShape) -> [Strides; 3] {
     let mut rows: Attention = shape.of_sequence(shape.new, shape.new);
-    rows.shape.batch = shape.cache.batch;
+    rows.shape.batch = if shape.packed { 1 } else { shape.cache.batch };
     let rows = rows.layouts(shape.layouts);
     [rows.q_strides(), rows.k_strides(), rows.v_strides()]
 }
@@ -282,7 +300,7 @@ fn new_strides(shape: &DecodeShape) -> [Strides; 3] {
 /// Where out lies.
 pub(crate) fn out_strides(shape: &DecodeShape) -> Strides {
     let mut rows: Attention = shape.of_sequence(shape.new, shape.new);
-    rows.shape.batch = shape.cache.batch;
+    rows.shape.batch = if shape.packed { 1 } else { shape.cache.batch };
     rows.layouts(shape.layouts).out_strides()
 }
 

@@ -263,7 +263,7 @@ wgpu_attention_testing::mutants! {
         "cos is not negative in the third quarter": "quarter == 1u || quarter == 2u" => "quarter == 1u";
         "sin is never negative": "select(sine, -sine, quarter >= 2u)" => "sine";
         "cos has no attention factor": "cosines[item] = params.factor * select" => "cosines[item] = select";
-        "sin has no attention factor": "sines[item] = params.factor * select" => "sines[item] = select";
+        "sin has no attention factor": "    sines[item] = params.factor * select" => "    sines[item] = select";
         "the sine has a term less": "fma(y, fma(y, fma(y, 1.0 / 362880.0, -1.0 / 5040.0), 1.0 / 120.0), -1.0 / 6.0)" => "fma(y, 1.0 / 120.0, -1.0 / 6.0)";
         "the cosine has a term less": "let p = fma(y, fma(y, fma(y, -1.0 / 3628800.0, 1.0 / 40320.0), -1.0 / 720.0), 1.0 / 24.0);" => "let p = fma(y, -1.0 / 720.0, 1.0 / 24.0);";
         "pairs have the first one's frequency": "frequencies[item % params.half]" => "frequencies[0]";
