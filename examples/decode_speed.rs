@@ -1,11 +1,13 @@
 //! How fast a token attends a long cache, beside how fast the adapter reads: `cargo run --release --example decode_speed`.
 //!
-//! 8,192 keys, d = 128, 8 query heads on 2 key heads, batch 1 and 8, f32 and f16; by turns with the probe, the least time of each. Where keys and
+//! 8,192 keys, d = 128, 8 query heads on 2 key heads, batch 1 and 8, f32, f16 and int8; by turns with the probe, the least time of each. Where keys and
 //! values are read once, bytes per second are those of the cache.
 
 use std::time::{Duration, Instant};
 use wgpu_attention::wgpu::{Buffer, BufferUsages, PollType, util::DeviceExt};
-use wgpu_attention::{AttendBuffers, CacheShape, Call, DecodeShape, ElementType, Gpu, KvCache, Result, wgpu};
+use wgpu_attention::{
+    AttendBuffers, CacheShape, CacheStorage, Call, DecodeShape, ElementType, Gpu, KvCache, Result, wgpu,
+};
 
 const KEYS: usize = 8192;
 const DIM: usize = 128;
@@ -35,11 +37,13 @@ fn main() -> Result<()> {
     println!("on {}", gpu.info().name);
     let mut timed = vec![probe(&gpu)];
     for (batch, storage, page) in [
-        (1, ElementType::F32, None),
-        (8, ElementType::F32, None),
-        (1, ElementType::F16, None),
-        (8, ElementType::F16, None),
-        (8, ElementType::F16, Some(64)),
+        (1, ElementType::F32.into(), None),
+        (8, ElementType::F32.into(), None),
+        (1, ElementType::F16.into(), None),
+        (8, ElementType::F16.into(), None),
+        (8, ElementType::F16.into(), Some(64)),
+        (1, CacheStorage::Int8, None),
+        (8, CacheStorage::Int8, None),
     ] {
         timed.push(decode(&gpu, batch, storage, page)?);
     }
@@ -121,7 +125,7 @@ fn full(gpu: &Gpu, shape: &CacheShape) -> Result<KvCache> {
     Ok(cache)
 }
 
-fn decode(gpu: &Gpu, batch: usize, storage: ElementType, page: Option<usize>) -> Result<Timed> {
+fn decode(gpu: &Gpu, batch: usize, storage: CacheStorage, page: Option<usize>) -> Result<Timed> {
     let cache = CacheShape::new(batch, 2, KEYS, DIM).storage(storage);
     let cache = page.map_or(cache, |page| cache.paged(page, batch * KEYS / page));
     let shape = DecodeShape::new(cache, 8, 1);
@@ -133,7 +137,7 @@ fn decode(gpu: &Gpu, batch: usize, storage: ElementType, page: Option<usize>) ->
     let pages = page.map_or("contiguous".to_owned(), |page| format!("pages of {page}"));
     Ok(Timed {
         name: format!("batch {batch}, {storage}, {pages}, {} splits", plan.splits()),
-        bytes: ((cache.len_keys() + cache.len_values()) * storage.size_bytes()) as f64,
+        bytes: (cache.keys_bytes() + cache.values_bytes()) as f64,
         record: Box::new(move |pass| call.dispatch(pass)),
         least: Duration::MAX,
     })

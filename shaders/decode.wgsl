@@ -14,7 +14,6 @@ struct KernelParams {
     end_work: u32,
     row_tiles: u32,
     splits: u32,
-    batch: u32,             // B
     heads: u32,             // H
     heads_per_kv_head: u32,
     before: u32,            // a query sees so many positions before its own, and its own
@@ -25,8 +24,8 @@ struct KernelParams {
 
 struct Rows { offset: u32, batch: u32, head: u32, row: u32 }
 
-@group(0) @binding(BINDING_state) var<storage, read_write> state: array<vec2<f32>>;     // (m, l) [splits, B, H, new]
-@group(0) @binding(BINDING_merged) var<storage, read_write> merged: array<vec4<f32>>;   // [splits, B, H, new, VALUE_GROUPS]
+@group(0) @binding(BINDING_state) var<storage, read_write> state: array<vec2<f32>>;     // (m, l) [splits, B, H, new], or [splits, H, rows]
+@group(0) @binding(BINDING_merged) var<storage, read_write> merged: array<vec4<f32>>;   // of 4 columns each: [.., VALUE_GROUPS]
 
 const ROWS = 4u * ROW_GROUPS;
 const SUBSETS = LANES / VALUE_GROUPS;       // lanes of the same columns share the keys of a stretch; those past the last subset are not asked
@@ -88,11 +87,12 @@ fn decode(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
 fn tile_of(work: u32) -> Tile {
     var at: Tile;
     at.split = work % params.kernel.splits;
-    let tile = work / params.kernel.splits;
-    let group = tile / params.kernel.row_tiles;
-    at.first_row = tile % params.kernel.row_tiles * ROWS;
-    at.kv_head = group % params.cache.kv_heads;
-    at.batch = group / params.cache.kv_heads;
+    let place = place_of_tile(work / params.kernel.splits);
+    at.first_row = place.tile * ROWS;
+    at.kv_head = place.kv_head;
+    at.batch = place.batch;
+    // Rows that are nobody's have no keys.
+    if (at.batch >= params.cache.batch) { return at; }
     let length = length_of(at.batch);
     at.count = min(count_of(at.batch), length);
     at.first_new = length - at.count;
@@ -124,7 +124,7 @@ fn query_at(at: Tile, r: u32) -> u32 {
     let row = at.first_row + r;
     let t = min(row / params.kernel.heads_per_kv_head, at.count - 1u);
     let head = at.kv_head * params.kernel.heads_per_kv_head + row % params.kernel.heads_per_kv_head;
-    return params.q.offset + at.batch * params.q.batch + head * params.q.head + t * params.q.row;
+    return params.q.offset + first_query(at.batch) + head * params.q.head + t * params.q.row;
 }
 
 fn stage_queries(at: Tile, lane: u32) {
@@ -189,13 +189,14 @@ fn note_scores(at: Tile, g: u32, first: u32, n: u32, end: u32, whole: bool) {
     let keys = min(vec4(first + n) + vec4(0u, LANES, 2u * LANES, 3u * LANES), vec4(end - 1u));
     let rows = vec4(row_of(at.batch, at.kv_head, keys.x), row_of(at.batch, at.kv_head, keys.y),
                     row_of(at.batch, at.kv_head, keys.z), row_of(at.batch, at.kv_head, keys.w)) * KEY_ROW;
+    let scales = vec4(scale_of_keys(rows.x), scale_of_keys(rows.y), scale_of_keys(rows.z), scale_of_keys(rows.w));
     var x = mat4x4<f32>();
     for (var c = 0u; c < HEAD_GROUPS; c++) {
         let at_q = 4u * (g * HEAD_GROUPS + c);
         let q = mat4x4(queries[at_q], queries[at_q + 1u], queries[at_q + 2u], queries[at_q + 3u]);
-        let at_k = rows + vec4(4u * c);
-        x = mat4x4(product(x[0], q, load_keys(at_k.x, 4u)), product(x[1], q, load_keys(at_k.y, 4u)),
-                   product(x[2], q, load_keys(at_k.z, 4u)), product(x[3], q, load_keys(at_k.w, 4u)));
+        let at_k = rows + vec4(BEFORE_ROW + 4u * c);
+        x = mat4x4(product(x[0], q, load_keys(at_k.x, 4u) * scales.x), product(x[1], q, load_keys(at_k.y, 4u) * scales.y),
+                   product(x[2], q, load_keys(at_k.z, 4u) * scales.z), product(x[3], q, load_keys(at_k.w, 4u) * scales.w));
     }
     note_score(at, g, n, keys.x, whole, x[0]);
     note_score(at, g, n + LANES, keys.y, whole, x[1]);
@@ -256,14 +257,17 @@ fn add_all_values(g: u32, row: u32, lane: u32, weights: u32, keys: u32) {
     for (var j = subset_of(lane); j < keys; j += 4u * SUBSETS) {
         // Past the last key its value is taken again, and weighs nothing.
         let n = vec4(j) + vec4(0u, SUBSETS, 2u * SUBSETS, 3u * SUBSETS);
-        let at_v = (vec4(row) + min(n, vec4(keys - 1u))) * VALUE_ROW + vec4(column);
-        x = add_value(x, weight_of(weights, n.x, keys), load_values(at_v.x, 4u));
-        x = add_value(x, weight_of(weights, n.y, keys), load_values(at_v.y, 4u));
-        x = add_value(x, weight_of(weights, n.z, keys), load_values(at_v.z, 4u));
-        x = add_value(x, weight_of(weights, n.w, keys), load_values(at_v.w, 4u));
+        let at_v = (vec4(row) + min(n, vec4(keys - 1u))) * VALUE_ROW;
+        x = add_value(x, weight_of(weights, n.x, keys), value_of(at_v.x, column));
+        x = add_value(x, weight_of(weights, n.y, keys), value_of(at_v.y, column));
+        x = add_value(x, weight_of(weights, n.z, keys), value_of(at_v.z, column));
+        x = add_value(x, weight_of(weights, n.w, keys), value_of(at_v.w, column));
     }
     o[g] += x;
 }
+
+// 4 columns of the value whose row begins at `at`.
+fn value_of(at: u32, column: u32) -> vec4<f32> { return load_values(at + BEFORE_ROW + column, 4u) * scale_of_values(at); }
 
 // Of 4 rows for one key; and a sum of values for each of the rows.
 fn weight_of(weights: u32, n: u32, keys: u32) -> vec4<f32> { return select(vec4(0.0), scores[weights + min(n, keys - 1u)], n < keys); }
@@ -278,7 +282,7 @@ fn add_seen_values(g: u32, row: u32, lane: u32, weights: u32, keys: u32) {
     var x = mat4x4<f32>();
     for (var j = subset_of(lane); j < keys; j += SUBSETS) {
         let p = scores[weights + j];
-        let sum = add_value(x, p, load_values((row + j) * VALUE_ROW + column, 4u));
+        let sum = add_value(x, p, value_of((row + j) * VALUE_ROW, column));
         let hidden = p == vec4(0.0);
         x = mat4x4(select(sum[0], x[0], vec4(hidden.x)), select(sum[1], x[1], vec4(hidden.y)),
                    select(sum[2], x[2], vec4(hidden.z)), select(sum[3], x[3], vec4(hidden.w)));
@@ -342,10 +346,10 @@ fn leave_nothing(at: Tile, lane: u32) {
 fn write_group(at: Tile, r: u32, column: u32, x: vec4<f32>, row_m: f32, row_l: f32) {
     let row = at.first_row + r;
     let t = row / params.kernel.heads_per_kv_head;
-    if (t >= params.cache.most_new) { return; }
+    if (!has_row(at.batch, t)) { return; }
     let head = at.kv_head * params.kernel.heads_per_kv_head + row % params.kernel.heads_per_kv_head;
     // No compiler leaves out what was touched: it might be part of the index.
-    let stat = (touched & params.kernel.nothing) + ((at.split * params.kernel.batch + at.batch) * params.kernel.heads + head) * params.cache.most_new + t;
+    let stat = (touched & params.kernel.nothing) + stat_of(at.split, at.batch, head, t);
     // Rows past a sequence's new positions are empty, too.
     let is_new = t < at.count;
     if (column == 0u) { state[stat] = select(vec2(DROPPED, 0.0), vec2(row_m, row_l), is_new); }

@@ -127,7 +127,7 @@ pub mod wgsl;
 
 pub use attention::{Attention, Layouts, Storage};
 pub use counter::Counter;
-pub use decode::{CacheShape, DecodeShape, Paging};
+pub use decode::{CacheShape, CacheStorage, DecodeShape, Paging};
 pub use element::{Element, ElementType};
 pub use error::{Error, Result};
 #[cfg(feature = "gpu")]
@@ -147,9 +147,10 @@ pub use gpu::{
     MatmulSlices, NormBackwardPlan, NormBuffers, NormGradBuffers, NormGradOutput, NormPlan, OptimizerBuffers,
     OptimizerOutput, OptimizerPlan, OptimizerSlices, Options, Outputs, Parameter, ParameterLayout,
     PathChoice, RecurrentBuffers, RecurrentOutput, RecurrentPlan, RecurrentScratch, RecurrentWeightBuffers,
-    Reversible, ReversibleBuffers, RotaryBuffers, RotaryPlan, RowSummary, Scratch, SoftmaxBackwardPlan,
-    SoftmaxPlan, SortBuffers, SortOutput, SortPlan, SortShape, Stage, TensorExplanation, WeightsBuffers,
-    WeightsOptions, WeightsPlan, cooperative_features, recommended_features, recommended_limits,
+    Reversible, ReversibleBuffers, RotaryBuffers, RotaryPlan, RotaryTablesBuffers, RotaryTablesPlan,
+    RowSummary, Scratch, SoftmaxBackwardPlan, SoftmaxPlan, SortBuffers, SortOutput, SortPlan, SortShape,
+    Stage, TensorExplanation, WeightsBuffers, WeightsOptions, WeightsPlan, cooperative_features,
+    recommended_features, recommended_limits,
 };
 /// The `half` that [`Element`] is implemented for, so that versions agree: `half::f16` and `half::bf16`.
 pub use half;
@@ -177,9 +178,10 @@ pub use score::{
 pub use shape::{
     AOrder, Activation, ActivationShape, AddShape, AttentionShape, AxialShape, ClipShape, Combine,
     CrossEntropyShape, DistillationShape, EmbedGradients, EmbedShape, FeedForwardShape, LossGradient,
-    MatmulShape, NormKind, NormShape, OptimizerRule, OptimizerShape, OptimizerStep, RotaryPairs, RotaryShape,
-    RowGradients, RowStrides, SinusoidalFrequencies, SinusoidalLayout, SoftmaxShape, WeightOrder,
-    rotary_tables, sinusoidal_positions, sinusoidal_positions_with,
+    MatmulShape, NormKind, NormShape, OptimizerRule, OptimizerShape, OptimizerStep, RotaryAngles,
+    RotaryPairs, RotaryScaling, RotaryShape, RowGradients, RowStrides, SinusoidalFrequencies,
+    SinusoidalLayout, SoftmaxShape, WeightOrder, Yarn, rotary_tables, sinusoidal_positions,
+    sinusoidal_positions_with,
 };
 /// The wgpu that the kernels are built on, so that versions agree.
 #[cfg(feature = "gpu")]

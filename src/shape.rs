@@ -156,6 +156,7 @@ mod feed_forward;
 mod matmul;
 mod optimizer;
 mod rotary;
+mod rotary_scaling;
 mod row_gradients;
 mod rows;
 mod sinusoidal;
@@ -169,6 +170,7 @@ pub use feed_forward::FeedForwardShape;
 pub use matmul::{AOrder, Combine, MatmulShape, RowStrides, WeightOrder};
 pub use optimizer::{ClipShape, OptimizerRule, OptimizerShape, OptimizerStep};
 pub use rotary::{RotaryPairs, RotaryShape, rotary_tables};
+pub use rotary_scaling::{RotaryAngles, RotaryScaling, Yarn};
 pub use row_gradients::{EmbedGradients, RowGradients};
 pub use rows::{AddShape, EmbedShape, NormKind, NormShape, SoftmaxShape};
 pub use sinusoidal::{

@@ -4,7 +4,7 @@
 struct KernelParams {
     first_work: u32,        // this dispatch computes work items first_work .. end_work, 64 lanes each
     end_work: u32,
-    rows: u32,              // B heads new
+    rows: u32,              // new ones of all heads
     heads: u32,             // of x
 }
 
@@ -17,13 +17,11 @@ fn append(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
     let item = work * 64u + lane;
     let row = item / GROUPS;
     if (work >= params.kernel.end_work || row >= params.kernel.rows) { return; }
-    let t = row % params.cache.most_new;
-    let head = row / params.cache.most_new % params.kernel.heads;
-    let batch = row / params.cache.most_new / params.kernel.heads;
-    let position = position_of(batch, t);
+    let own = new_row(row);
+    if (!own.is_new) { return; }
+    let position = position_of(own.batch, own.t);
     // A host that appends past the end is cut off.
-    if (t >= count_of(batch) || position >= params.cache.capacity) { return; }
-    let x_at = params.x.offset + batch * params.x.batch + head * params.x.head + t * params.x.row;
+    if (position >= params.cache.capacity) { return; }
     let c = item % GROUPS * 4u;
-    store_out(place_of(batch, head, t, position) * 4u * GROUPS + c, 4u, new_group(x_at, position, c));
+    store_out(place_of(own, position) * 4u * GROUPS + c, 4u, new_group(own.x_at, position, c));
 }

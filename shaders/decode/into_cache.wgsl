@@ -2,4 +2,4 @@
 
 fn position_of(batch: u32, t: u32) -> u32 { return length_of(batch) + t; }
 
-fn place_of(batch: u32, head: u32, t: u32, position: u32) -> u32 { return row_of(batch, head, position); }
+fn place_of(new_row: NewRow, position: u32) -> u32 { return row_of(new_row.batch, new_row.head, position); }

@@ -2,9 +2,11 @@
 
 #[cfg(feature = "gpu")]
 mod ledger;
+mod storage;
 
 #[cfg(feature = "gpu")]
 pub(crate) use ledger::{Changes, Ledger};
+pub use storage::CacheStorage;
 
 use crate::layout::check_u32;
 use crate::pattern::{And, Causal, First, Or, Window};
@@ -35,7 +37,7 @@ pub struct Paging {
 /// paged        keys [pages, Hkv, page, d]        position p of sequence b in page table[b, p / page], row p mod page
 /// ```
 ///
-/// and values likewise, with rows of dv. A row takes a multiple of 4 elements.
+/// and values likewise, with rows of dv. A row takes a multiple of 4 elements; [`CacheStorage`] says what else.
 ///
 /// ```
 /// use wgpu_attention::{CacheShape, ElementType};
@@ -59,7 +61,7 @@ pub struct CacheShape {
     /// Elements of a value, dv.
     pub value_dim: usize,
     /// Storage of keys and values.
-    pub storage: ElementType,
+    pub storage: CacheStorage,
     /// Pages; none where each sequence has room for its capacity from the start.
     pub paging: Option<Paging>,
 }
@@ -67,15 +69,19 @@ pub struct CacheShape {
 impl CacheShape {
     /// Contiguous, f32, values as long as keys.
     pub fn new(batch: usize, kv_heads: usize, capacity: usize, head_dim: usize) -> Self {
-        let (value_dim, storage, paging) = (head_dim, ElementType::F32, None);
+        let (value_dim, storage, paging) = (head_dim, ElementType::F32.into(), None);
         Self { batch, kv_heads, capacity, head_dim, value_dim, storage, paging }
     }
 
     setters! {
         /// Sets the number of elements of a value.
         value_dim: usize,
-        /// Sets the storage of keys and values.
-        storage: ElementType,
+    }
+
+    /// Sets the storage of keys and values: an [`ElementType`], or a [`CacheStorage`].
+    pub fn storage(mut self, storage: impl Into<CacheStorage>) -> Self {
+        self.storage = storage.into();
+        self
     }
 
     /// Sets how many positions a page has, and how many pages there are.
@@ -97,6 +103,16 @@ impl CacheShape {
     /// Elements of all values.
     pub fn len_values(&self) -> usize {
         self.rows() * self.value_dim.next_multiple_of(4)
+    }
+
+    /// Bytes of all keys, with their scales.
+    pub fn keys_bytes(&self) -> usize {
+        self.rows() * self.storage.row(self.head_dim) * self.storage.size_bytes()
+    }
+
+    /// Bytes of all values, with their scales.
+    pub fn values_bytes(&self) -> usize {
+        self.rows() * self.storage.row(self.value_dim) * self.storage.size_bytes()
     }
 
     fn rows(&self) -> usize {
@@ -133,7 +149,8 @@ impl CacheShape {
         let [rows, pieces] = self.pieces();
         let rows = [self.kv_heads, rows, pieces].iter().fold(1u128, |all, &n| all.saturating_mul(n as u128));
         for (name, dim) in [("keys", self.head_dim), ("values", self.value_dim)] {
-            check_u32(name, rows.saturating_mul((dim as u128).next_multiple_of(4)))?;
+            let row = (dim as u128).next_multiple_of(4) + self.storage.before_row() as u128;
+            check_u32(name, rows.saturating_mul(row))?;
         }
         check_u32("capacity", self.capacity as u128)?;
         check_u32("batch", self.batch as u128 * self.capacity as u128)
@@ -173,6 +190,9 @@ pub struct DecodeShape {
     pub new: usize,
     /// Each sequence has a number of new positions of its own, in a buffer `[B]` of u32.
     pub counts: bool,
+    /// New rows of all sequences lie packed, `new` of them at most, and a buffer `[B + 1]` of u32 says where those of each begin: see
+    /// [`packed`](Self::packed()).
+    pub packed: bool,
     /// The factor of q . k; 1 / sqrt(d) where it is not given.
     pub scale: Option<f32>,
     /// Positions before its own that a query attends; all of them where it is not given.
@@ -203,6 +223,7 @@ impl DecodeShape {
             heads,
             new,
             counts: false,
+            packed: false,
             scale: None,
             window: None,
             sinks: 0,
@@ -212,6 +233,27 @@ impl DecodeShape {
             layouts: Layouts::default(),
             lse: false,
         }
+    }
+
+    /// A step of up to `rows` new positions in all, however they are shared: chunks of prompts, single tokens, tokens that are tried, in one call.
+    /// Tensors are packed, q `[rows, H, d]`, new k `[rows, Hkv, d]` and v `[rows, Hkv, dv]`, out `[rows, H, dv]`, and lse `[H, rows]`. Sequence b has
+    /// the rows `offsets[b] .. offsets[b + 1]` (`cu_seqlens` of FlashAttention), causal at its own end, as many as it likes. `offsets[0]` is taken for 0.
+    /// Rows that are nobody's are 0 in out.
+    ///
+    /// ```
+    /// use wgpu_attention::{CacheShape, DecodeShape};
+    /// let shape = DecodeShape::packed(CacheShape::new(16, 8, 8192, 128), 32, 512);
+    /// shape.check()?;
+    /// assert_eq!((shape.len_q(), shape.len_k()), (512 * 32 * 128, 512 * 8 * 128));
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
+    pub fn packed(cache: CacheShape, heads: usize, rows: usize) -> Self {
+        Self { packed: true, layouts: Layouts::all(Layout::Blhd), ..Self::new(cache, heads, rows) }
+    }
+
+    /// Batch items of the tensors of new rows.
+    pub(crate) fn row_batch(&self) -> usize {
+        if self.packed { 1 } else { self.cache.batch }
     }
 
     setters! {
@@ -237,7 +279,7 @@ impl DecodeShape {
 
     /// The step as attention of `new` queries to as many keys as the cache can have.
     pub(crate) fn attention(&self) -> Attention {
-        self.sized(self.cache.batch, self.new, self.cache.capacity).layouts(Layouts {
+        self.sized(self.row_batch(), self.new, self.cache.capacity).layouts(Layouts {
             k: Layout::Bhld,
             v: Layout::Bhld,
             ..self.layouts
@@ -251,17 +293,17 @@ impl DecodeShape {
             .kv_len(kv_len)
             .value_dim(cache.value_dim);
         let score = self.scale.map_or(Score::new(), |scale| Score::new().scale(scale));
-        let storage = Storage { q: self.input, kv: cache.storage, out: self.output };
+        let storage = Storage { q: self.input, kv: cache.storage.element(), out: self.output };
         shape.score(score).storage(storage)
     }
 
     /// The new rows: q, k and v of the same length, as they lie.
     pub(crate) fn new_rows(&self) -> Attention {
-        self.sized(self.cache.batch, self.new, self.new).layouts(self.layouts)
+        self.sized(self.row_batch(), self.new, self.new).layouts(self.layouts)
     }
 
     /// What one sequence computes that has `length` keys, the last `count` of which are new: for the [reference](crate::reference).
-    /// Tensors are contiguous: q `[1, H, count, d]`, k `[1, Hkv, length, d]` as the cache has them.
+    /// Tensors are contiguous: q `[1, H, count, d]`, k `[1, Hkv, length, d]` as the cache has them; int8 widened to f32.
     pub fn of_sequence(&self, length: usize, count: usize) -> Attention {
         self.sized(1, count, length)
     }
@@ -292,7 +334,7 @@ impl DecodeShape {
         self.attention().len_out()
     }
 
-    /// Elements of lse, `[B, H, new]`.
+    /// Elements of lse, `[B, H, new]`, or `[H, rows]` where they are packed.
     pub fn len_lse(&self) -> usize {
         self.attention().len_lse()
     }
@@ -309,7 +351,13 @@ impl DecodeShape {
     /// [`MAX_NEW`](Self::MAX_NEW), a `rotary` dimension that is odd or past `head_dim`.
     pub fn check(&self) -> Result<()> {
         self.cache.check()?;
-        if !(1..=Self::MAX_NEW).contains(&self.new) {
+        if self.packed && self.counts {
+            return Err(Error::argument("counts", "none beside packed rows, whose offsets say it", "counts"));
+        }
+        if self.packed && self.new == 0 {
+            return Err(Error::argument("new", "at least 1 row", 0));
+        }
+        if !self.packed && !(1..=Self::MAX_NEW).contains(&self.new) {
             return Err(Error::argument("new", format!("1 to {}", Self::MAX_NEW), self.new));
         }
         if let Some((dim, _)) = self.rotary {

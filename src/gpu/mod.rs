@@ -60,7 +60,7 @@ pub use layer::{
     FeedForwardPlan, FeedForwardSlices, MatmulBackwardPlan, MatmulBuffers, MatmulGradBuffers,
     MatmulGradients, MatmulPlan, MatmulSlices, NormBackwardPlan, NormBuffers, NormGradBuffers,
     NormGradOutput, NormPlan, OptimizerBuffers, OptimizerOutput, OptimizerPlan, OptimizerSlices,
-    RotaryBuffers, RotaryPlan, SoftmaxBackwardPlan, SoftmaxPlan,
+    RotaryBuffers, RotaryPlan, RotaryTablesBuffers, RotaryTablesPlan, SoftmaxBackwardPlan, SoftmaxPlan,
 };
 pub use linear::{LinearBackwardPlan, LinearBuffers, LinearGradBuffers, LinearGradients, LinearPlan};
 pub use linformer::{

@@ -286,14 +286,19 @@ uniform! {
 }
 
 uniform! {
+    /// `Params` of `rotary_tables.wgsl`.
+    RotaryTableParams { first_work: u32, end_work: u32, first: u32, len: u32, half: u32, factor: f32 }
+}
+
+uniform! {
     /// `KernelParams` of `decode.wgsl`.
     DecodeParams {
-        first_work: u32, end_work: u32, row_tiles: u32, splits: u32, batch: u32, heads: u32, heads_per_kv_head: u32,
+        first_work: u32, end_work: u32, row_tiles: u32, splits: u32, heads: u32, heads_per_kv_head: u32,
         before: u32, sinks: u32, q_scale: f32, nothing: u32,
     }
 
-    /// `CacheParams` of `decode/counts.wgsl` and `decode/same_count.wgsl`.
-    CacheParams { capacity: u32, kv_heads: u32, most_new: u32, pages: u32 }
+    /// `CacheParams` of `decode/counts.wgsl`, `decode/same_count.wgsl` and `decode/offsets.wgsl`.
+    CacheParams { capacity: u32, kv_heads: u32, most_new: u32, pages: u32, batch: u32 }
 
     /// `KernelParams` of `decode/append.wgsl`.
     AppendParams { first_work: u32, end_work: u32, rows: u32, heads: u32 }
@@ -382,6 +387,7 @@ mod tests {
             ("clip_factor", _) => ClipParams::FIELDS,
             ("recurrent", "kernel") => RecurrentParams::FIELDS,
             ("rotary", _) => RotaryParams::FIELDS,
+            ("rotary_tables", _) => RotaryTableParams::FIELDS,
             ("decode", "kernel") => DecodeParams::FIELDS,
             ("decode" | "append" | "raise", "cache") => CacheParams::FIELDS,
             ("append", "kernel") => AppendParams::FIELDS,

@@ -27,6 +27,7 @@
 //! | `linformer/` | Linformer, and its own bound |
 //! | `recurrent/` | recurrent networks, and their own bound |
 //! | `lsh/` | LSH attention: hash, sort, chunks, and its own bound |
+//! | `cache.rs` | rows of a cache of int8 |
 //! | `layer/` | the kernels around attention, with their bounds |
 //! | `reversible.rs` | reversible residual layers: forward, inverse, gradients |
 //! | `oracle.rs` | the count and gather tests, which find index errors that a bound misses |
@@ -50,6 +51,7 @@ use crate::{Attention, Element, Result};
 use rayon::prelude::*;
 
 mod bound;
+mod cache;
 mod call;
 mod compare;
 mod exact;
@@ -73,6 +75,7 @@ mod weights;
 pub use crate::Counter;
 pub use crate::Inputs;
 pub use crate::Position;
+pub use cache::{INT8_STEPS, int8_row, int8_scale};
 pub use inputs::{Kind, Tensors, random};
 pub use linear::{
     BoundedLinearGradients, linear_attention, linear_features, linear_gradient, verify_linear,

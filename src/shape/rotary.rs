@@ -155,7 +155,7 @@ impl RotaryShape {
 }
 
 /// cos and sin of a rotary embedding, each `[len, rotary_dim / 2]`, of the angles t base^(-2k / rotary_dim) (Su 2021,
-/// section 3.2.2; `base` is 10000 there), computed in f64.
+/// section 3.2.2; `base` is 10000 there), computed in f64. [`RotaryAngles`](crate::RotaryAngles) has the scalings for long contexts.
 ///
 /// ```
 /// let [cos, sin] = wgpu_attention::rotary_tables(3, 4, 10000.0);

@@ -1,21 +1,42 @@
 //! Variants of `decode.wgsl` and of what appends to its cache, `decode/`.
 
 use super::{Header, Shader, tensor};
-use crate::{ElementType, RotaryPairs};
+use crate::{CacheStorage, ElementType, RotaryPairs};
+
+/// Which new rows are whose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NewRows {
+    /// As many of each sequence.
+    Same,
+    /// Their numbers are in a buffer.
+    Counted,
+    /// They lie packed, and a buffer says where those of each begin.
+    Packed,
+}
 
 /// Where keys and values lie, and what says how many are new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CacheText {
     /// Positions of a page, a power of two; none where a sequence lies in one piece.
     pub page: Option<usize>,
-    /// The numbers of new positions are in a buffer.
-    pub counts: bool,
+    /// Which rows are new.
+    pub new: NewRows,
+}
+
+impl NewRows {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Same => "",
+            Self::Counted => " counts",
+            Self::Packed => " packed",
+        }
+    }
 }
 
 impl CacheText {
     fn label(self) -> String {
         let page = self.page.map_or("contiguous".to_owned(), |page| format!("page {page}"));
-        format!("{page}{}", if self.counts { " counts" } else { "" })
+        format!("{page}{}", self.new.label())
     }
 
     fn header(self) -> Header {
@@ -23,9 +44,24 @@ impl CacheText {
     }
 
     fn counts(self) -> &'static str {
-        match self.counts {
-            true => include_str!("../../shaders/decode/counts.wgsl"),
-            false => include_str!("../../shaders/decode/same_count.wgsl"),
+        match self.new {
+            NewRows::Same => include_str!("../../shaders/decode/same_count.wgsl"),
+            NewRows::Counted => include_str!("../../shaders/decode/counts.wgsl"),
+            NewRows::Packed => include_str!("../../shaders/decode/offsets.wgsl"),
+        }
+    }
+
+    fn tiles(self) -> &'static str {
+        match self.new {
+            NewRows::Packed => include_str!("../../shaders/decode/tiles_of_packed.wgsl"),
+            _ => include_str!("../../shaders/decode/tiles_of_sequences.wgsl"),
+        }
+    }
+
+    fn new_rows(self) -> &'static str {
+        match self.new {
+            NewRows::Packed => include_str!("../../shaders/decode/new_of_packed.wgsl"),
+            _ => include_str!("../../shaders/decode/new_of_sequences.wgsl"),
         }
     }
 
@@ -33,6 +69,17 @@ impl CacheText {
         match self.page {
             Some(_) => include_str!("../../shaders/decode/paged.wgsl"),
             None => include_str!("../../shaders/decode/contiguous.wgsl"),
+        }
+    }
+}
+
+/// The text that defines `load_NAME(at, count)` and `scale_of_NAME(at)` of the cache's keys or values.
+fn cached(name: &str, storage: CacheStorage) -> String {
+    match storage {
+        CacheStorage::Int8 => include_str!("../../shaders/decode/int8.wgsl").replace("TENSOR", name),
+        CacheStorage::Elements(element) => {
+            let unscaled = include_str!("../../shaders/decode/unscaled.wgsl").replace("TENSOR", name);
+            [tensor::reads(name, element, true), unscaled].join("\n")
         }
     }
 }
@@ -53,7 +100,7 @@ pub struct DecodeVariant {
     /// Rows of q begin at multiples of 4 elements.
     pub aligned_q: bool,
     /// Storage of the cache.
-    pub storage: ElementType,
+    pub storage: CacheStorage,
     /// Where the cache lies.
     pub cache: CacheText,
     /// Memory is touched before it is walked: for CPUs, whose lanes wait for it one after the other.
@@ -102,12 +149,12 @@ impl DecodeVariant {
             self.cache.label(),
         );
         let q = tensor::reads("q", self.q, self.aligned_q);
-        let keys = tensor::reads("keys", self.storage, true);
-        let values = tensor::reads("values", self.storage, true);
+        let (keys, values) = (cached("keys", self.storage), cached("values", self.storage));
         let files = [
             include_str!("../../shaders/decode.wgsl"),
             LENGTHS,
             self.cache.counts(),
+            self.cache.tiles(),
             self.cache.rows(),
             &q,
             &keys,
@@ -121,8 +168,9 @@ impl DecodeVariant {
             ("HEAD_DIM", self.head_dim),
             ("HEAD_GROUPS", self.head_dim.div_ceil(4)),
             ("VALUE_GROUPS", self.value_dim.div_ceil(4)),
-            ("KEY_ROW", self.head_dim.next_multiple_of(4)),
-            ("VALUE_ROW", self.value_dim.next_multiple_of(4)),
+            ("BEFORE_ROW", self.storage.before_row()),
+            ("KEY_ROW", self.storage.row(self.head_dim)),
+            ("VALUE_ROW", self.storage.row(self.value_dim)),
             ("LINE", 64 / self.storage.size_bytes()),
         ]);
         let header = header.bools(&[("TOUCHES", self.touches)]);
@@ -154,7 +202,7 @@ pub struct AppendVariant {
     /// They begin at multiples of 4 elements.
     pub aligned: bool,
     /// Storage of where they go.
-    pub output: ElementType,
+    pub output: CacheStorage,
     /// Where the cache lies.
     pub cache: CacheText,
 }
@@ -162,6 +210,26 @@ pub struct AppendVariant {
 impl AppendVariant {
     /// Lanes of a workgroup, as the shader says.
     pub const LANES: usize = 64;
+
+    /// Workgroups for so many rows: one each where they are quantised, else one per 64 groups of 4 elements.
+    pub fn workgroups(&self, rows: usize) -> u128 {
+        match self.output {
+            CacheStorage::Int8 => rows as u128,
+            CacheStorage::Elements(_) => {
+                (rows as u128 * self.dim.div_ceil(4) as u128).div_ceil(Self::LANES as u128)
+            }
+        }
+    }
+
+    /// The kernel, and the output that it stores to.
+    fn kernel(&self) -> [String; 2] {
+        match self.output {
+            CacheStorage::Int8 => [include_str!("../../shaders/decode/quantize.wgsl").into(), String::new()],
+            CacheStorage::Elements(element) => {
+                [include_str!("../../shaders/decode/append.wgsl").into(), tensor::writes(element, true)]
+            }
+        }
+    }
 
     /// The shader of this variant.
     pub fn shader(&self) -> Shader {
@@ -181,9 +249,8 @@ impl AppendVariant {
         );
         // A pair's elements do not lie in one vector.
         let x = tensor::reads("x", self.input, self.aligned && self.rotary.is_none());
-        let out = tensor::writes(self.output, true);
-        let mut files =
-            vec![include_str!("../../shaders/decode/append.wgsl"), LENGTHS, self.cache.counts(), &x, &out];
+        let [kernel, out] = self.kernel();
+        let mut files = vec![&*kernel, LENGTHS, self.cache.counts(), self.cache.new_rows(), &x, &out];
         match self.target {
             AppendTarget::Cache => {
                 files.extend([include_str!("../../shaders/decode/into_cache.wgsl"), self.cache.rows()]);
@@ -211,8 +278,8 @@ impl AppendVariant {
 /// What raises the lengths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RaiseVariant {
-    /// Where the numbers of new positions are.
-    pub counts: bool,
+    /// Which rows are new.
+    pub new: NewRows,
 }
 
 impl RaiseVariant {
@@ -221,8 +288,8 @@ impl RaiseVariant {
 
     /// The shader of this variant.
     pub fn shader(&self) -> Shader {
-        let cache = CacheText { page: None, counts: self.counts };
-        let label = format!("raise lengths{}", if self.counts { " counts" } else { "" });
+        let cache = CacheText { page: None, new: self.new };
+        let label = format!("raise lengths{}", self.new.label());
         let files = [include_str!("../../shaders/decode/raise.wgsl"), cache.counts()];
         let members = [("kernel", "KernelParams"), ("cache", "CacheParams")];
         Header::default().params(&members).shader(label, "raise", &files)
@@ -232,41 +299,53 @@ impl RaiseVariant {
 /// Shaders in which every file and every constant's values occur.
 pub(super) fn representatives() -> Vec<Shader> {
     use ElementType::{Bf16, F16, F32};
-    let cache = |page, counts| CacheText { page, counts };
+    let cache = |page, counts| CacheText { page, new: if counts { NewRows::Counted } else { NewRows::Same } };
+    let packed_rows = CacheText { page: Some(16), new: NewRows::Packed };
     let decode = DecodeVariant {
         head_dim: 64,
         value_dim: 64,
         row_groups: 1,
         q: F32,
         aligned_q: true,
-        storage: F32,
+        storage: F32.into(),
         cache: cache(None, false),
         touches: false,
     };
-    let paged = DecodeVariant { storage: F16, touches: true, cache: cache(Some(16), true), ..decode };
+    let paged = DecodeVariant { storage: F16.into(), touches: true, cache: cache(Some(16), true), ..decode };
     let odd = DecodeVariant { head_dim: 7, value_dim: 20, q: Bf16, aligned_q: false, ..decode };
-    let wide = DecodeVariant { head_dim: 128, value_dim: 128, row_groups: 2, storage: Bf16, ..paged };
+    let wide = DecodeVariant { head_dim: 128, value_dim: 128, row_groups: 2, storage: Bf16.into(), ..paged };
     let append = AppendVariant {
         dim: 64,
         target: AppendTarget::Cache,
         rotary: None,
         input: F32,
         aligned: true,
-        output: F32,
+        output: F32.into(),
         cache: cache(None, false),
     };
     let turned = AppendVariant {
         rotary: Some((32, RotaryPairs::HalfSplit)),
-        output: F16,
+        output: F16.into(),
         cache: cache(Some(16), true),
         ..append
     };
     let pairs = Some((6, RotaryPairs::Interleaved));
     let queries =
         AppendVariant { dim: 7, target: AppendTarget::Queries, rotary: pairs, input: F16, ..append };
-    let odd_rows = AppendVariant { dim: 7, input: Bf16, aligned: false, output: Bf16, ..append };
-    let mut shaders: Vec<_> = [decode, paged, odd, wide].iter().map(DecodeVariant::shader).collect();
-    shaders.extend([append, turned, queries, odd_rows].iter().map(AppendVariant::shader));
-    shaders.extend([true, false].map(|counts| RaiseVariant { counts }.shader()));
+    let odd_rows = AppendVariant { dim: 7, input: Bf16, aligned: false, output: Bf16.into(), ..append };
+    let int8 = DecodeVariant { storage: CacheStorage::Int8, ..paged };
+    let packed = DecodeVariant { cache: packed_rows, ..decode };
+    let append_packed = AppendVariant { cache: packed_rows, ..append };
+    let quantized = AppendVariant { output: CacheStorage::Int8, ..append };
+    let turned_int8 = AppendVariant { output: CacheStorage::Int8, ..turned };
+    let mut shaders: Vec<_> =
+        [decode, paged, odd, wide, int8, packed].iter().map(DecodeVariant::shader).collect();
+    shaders.extend(
+        [append, turned, queries, odd_rows, quantized, turned_int8, append_packed]
+            .iter()
+            .map(AppendVariant::shader),
+    );
+    let new = [NewRows::Same, NewRows::Counted, NewRows::Packed];
+    shaders.extend(new.map(|new| RaiseVariant { new }.shader()));
     shaders
 }

@@ -36,7 +36,7 @@ pub use backward::{BackwardRows, BackwardVariant, CopyPass, NarrowVariant, Recor
 pub use column_sums::{ColumnSumsVariant, SumTerms};
 pub use cooperative::CooperativeTile;
 pub use cross_entropy::CrossEntropyVariant;
-pub use decode::{AppendTarget, AppendVariant, CacheText, DecodeVariant, RaiseVariant};
+pub use decode::{AppendTarget, AppendVariant, CacheText, DecodeVariant, NewRows, RaiseVariant};
 pub use embed_backward::EmbedBackwardVariant;
 pub use limits::{TileKind, TileLimits};
 pub use linear::{FeatureVariant, KeyMaxima, LinearVariant, MapMode, MapText, RowEnd};
@@ -48,7 +48,7 @@ pub use merge::MergeVariant;
 pub use optimizer::{ClipFactor, OptimizerVariant, SquaresVariant};
 pub use product::{CooperativeProduct, DirectProduct, MatmulTile, StagedProduct};
 pub use recurrent::{RecurrentTile, RecurrentVariant};
-pub use rotary::RotaryVariant;
+pub use rotary::{RotaryTables, RotaryVariant};
 pub use rows::{RowKernel, RowVariant};
 pub use sort::SortPass;
 pub use tile::{DirectTile, StagedTile, Tile};
@@ -198,6 +198,7 @@ pub fn variants() -> Vec<Shader> {
     shaders.extend(EmbedBackwardVariant::representatives().iter().map(EmbedBackwardVariant::shader));
     shaders.extend(RecurrentVariant::representatives().iter().map(RecurrentVariant::shader));
     shaders.extend(RotaryVariant::representatives().iter().map(RotaryVariant::shader));
+    shaders.push(RotaryTables.shader());
     shaders.extend(decode::representatives());
     shaders.extend(linear::representatives());
     shaders.extend(linear_back::representatives());

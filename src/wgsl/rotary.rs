@@ -1,4 +1,4 @@
-//! Variants of `rotary.wgsl`.
+//! Variants of `rotary.wgsl`, and `rotary_tables.wgsl`.
 
 use super::{Header, Shader, tensor};
 use crate::ElementType;
@@ -53,5 +53,20 @@ impl RotaryVariant {
                 aligned_out,
             })
             .to_vec()
+    }
+}
+
+/// The shader of a rotary embedding's tables: there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RotaryTables;
+
+impl RotaryTables {
+    /// Lanes of a workgroup, as the shader says.
+    pub const LANES: usize = 64;
+
+    /// The shader.
+    pub fn shader(&self) -> Shader {
+        let files = [include_str!("../../shaders/rotary_tables.wgsl")];
+        Header::default().shader("rotary tables".to_owned(), "rotary_tables", &files)
     }
 }

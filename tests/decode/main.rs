@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `session.rs` | sequences fed in steps into a cache full of NaN, guarded buffers |
 //! | `oracles.rs` | every row within its bound, counts and planted keys: sizes, storages, layouts, pages, windows |
+//! | `int8.rs` | a cache of int8: how rows are quantised, and attended as they are then |
+//! | `packed.rs` | rows of all sequences packed in one tensor |
 //! | `pages.rs` | forks, what is forgotten, full caches |
 //! | `rotary.rs` | keys and queries that turn on the way |
 //! | `recorded.rs` | one recorded call for every token: nothing is planned, compiled, uploaded or allocated |
@@ -11,8 +13,10 @@
 //! | `refusals.rs` | bad input |
 //! | `mutants.rs` | faults planted in the shader text |
 
+mod int8;
 mod mutants;
 mod oracles;
+mod packed;
 mod pages;
 mod recorded;
 mod refusals;

@@ -1,9 +1,9 @@
 //! Faults planted in the shader text: the checks must find them.
 
 use crate::oracles::{Case, Oracle, small};
-use crate::{Checked, pages, rotary, strange};
+use crate::{Checked, int8, packed, pages, rotary, strange};
 use wgpu_attention::reference::Kind;
-use wgpu_attention::{CacheShape, DecodeShape, Gpu, RotaryPairs};
+use wgpu_attention::{CacheShape, DecodeShape, ElementType, Gpu, RotaryPairs};
 use wgpu_attention_testing::gpu;
 use wgpu_attention_testing::mutants::{Edit, Suite};
 
@@ -23,7 +23,11 @@ const SUITE: Suite<Gpu> = Suite {
         ("strange", strange::spread),
         ("hidden", strange::hidden),
         ("words", strange::wrong_words),
-        ("rotary", |gpu| rotary::check::<f32>(gpu, 6, RotaryPairs::HalfSplit, Some(4))),
+        ("int8", int8::quantized),
+        ("packed", packed::shared),
+        ("rotary", |gpu| {
+            rotary::check::<f32>(gpu, ElementType::F32.into(), 6, RotaryPairs::HalfSplit, Some(4))
+        }),
     ],
 };
 

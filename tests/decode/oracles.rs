@@ -1,7 +1,7 @@
 //! Every row of every step against the reference of the whole sequence: within its bound, exact counts, planted keys.
 
 use crate::Checked;
-use crate::session::{Session, out_strides};
+use crate::session::{Session, check_stored, out_strides};
 use half::{bf16, f16};
 use wgpu_attention::reference::{
     self, Got, Kind, Report, Rows, Tensors, VerifyOptions, WeightFormat, oracle,
@@ -50,9 +50,10 @@ impl Case {
 
     pub(crate) fn check_on(&self, gpu: &Gpu, oracle: Oracle) -> Checked {
         let shape = &self.shape;
-        let run = match (shape.input, shape.cache.storage, shape.output) {
+        let run = match (shape.input, shape.cache.storage.element(), shape.output) {
             (F32, F32, F32) => Self::typed::<f32, f32, f32>,
             (F32, F16, F32) => Self::typed::<f32, f16, f32>,
+            (F16, F32, F16) => Self::typed::<f16, f32, f16>,
             (F16, F16, F16) => Self::typed::<f16, f16, f16>,
             (F16, F16, F32) => Self::typed::<f16, f16, f32>,
             (Bf16, Bf16, F32) => Self::typed::<bf16, bf16, f32>,
@@ -68,12 +69,18 @@ impl Case {
         let tensors: Vec<_> = texts.iter().map(|text| text.tensors.clone()).collect();
         let (session, outs) = self.run::<Q, KV, O>(gpu, &tensors)?;
         session.check_untouched()?;
-        for (b, (text, (out, lse))) in texts.iter().zip(&outs).enumerate() {
+        for (b, (mut text, (out, lse))) in texts.into_iter().zip(&outs).enumerate() {
             let (keys, values) = session.sequence::<KV>(b);
-            if bits(&keys) != bits(&text.tensors.k) || bits(&values) != bits(&text.tensors.v) {
-                return Err(format!("sequence {b} is not in the cache as it was given"));
+            let cache = &self.shape.cache;
+            check_stored(cache, &text.tensors.k, &keys, cache.head_dim)
+                .and_then(|()| check_stored(cache, &text.tensors.v, &values, cache.value_dim))
+                .map_err(|e| format!("sequence {b} is not in the cache as it was given: {e}"))?;
+            // From here on they are what the cache holds.
+            (text.tensors.k, text.tensors.v) = (keys, values);
+            if let Some(gather) = &mut text.gather {
+                gather.tensors = text.tensors.clone();
             }
-            self.judge(&session, b, text, Got::new(out).lse(&lse[..]), oracle)?;
+            self.judge(&session, b, &text, Got::new(out).lse(&lse[..]), oracle)?;
         }
         Ok(())
     }
@@ -125,9 +132,12 @@ impl Case {
             let strides = out_strides(shape);
             for (b, (out, lse)) in outs.iter_mut().enumerate() {
                 let length = lse.len() / heads;
-                for (head, t) in (0..heads * shape.new).map(|n| (n / shape.new, n % shape.new)) {
-                    let row = &step.out[strides.at(b, head, t)..][..dim];
-                    let row_lse = step.lse[(b * heads + head) * shape.new + t];
+                // Rows behind those of a sequence are its own, or another's.
+                let rows = if shape.packed { counts[b] } else { shape.new };
+                for (head, t) in (0..heads * rows).map(|n| (n / rows, n % rows)) {
+                    let [item, at] = session.place(b, t);
+                    let row = &step.out[strides.at(item, head, at)..][..dim];
+                    let row_lse = step.lse[(item * heads + head) * shape.new + at];
                     if t < counts[b] {
                         let at = head * length + from[b] + t;
                         out[at * dim..][..dim].copy_from_slice(row);

@@ -1,10 +1,9 @@
 //! Sequences that share pages, forget, and fill the cache.
 
 use crate::Checked;
-use crate::oracles::bits;
-use crate::session::{Session, Step, out_strides};
+use crate::session::{Session, Step, check_stored, out_strides};
 use wgpu_attention::reference::{self, Got, Inputs, Kind, Tensors};
-use wgpu_attention::{CacheShape, DecodeShape, Error, Gpu};
+use wgpu_attention::{CacheShape, CacheStorage, DecodeShape, ElementType, Error, Gpu};
 use wgpu_attention_testing::gpu;
 
 type Text = Tensors<f32, f32>;
@@ -50,15 +49,15 @@ pub(crate) fn check_last(
     let k = rows(&text.k, cache.kv_heads, cache.head_dim, 0, length);
     let v = rows(&text.v, cache.kv_heads, cache.value_dim, 0, length);
     let (keys, values) = session.sequence::<f32>(b);
-    if bits(&keys) != bits(&k) || bits(&values) != bits(&v) {
-        return Err(format!("sequence {b}, length {length}: the cache has another text"));
-    }
+    check_stored(cache, &k, &keys, cache.head_dim)
+        .and_then(|()| check_stored(cache, &v, &values, cache.value_dim))
+        .map_err(|e| format!("sequence {b}, length {length}: the cache has another text: {e}"))?;
     let strides = out_strides(shape);
     let row = |n: usize| &step.out[strides.at(b, n / count, n % count)..][..cache.value_dim];
     let out: Vec<f32> = (0..shape.heads * count).flat_map(row).copied().collect();
     let report = reference::verify(
         shape.of_sequence(length, count),
-        &Inputs::new(&q, &k, &v),
+        &Inputs::new(&q, &keys, &values),
         &shape.pattern(),
         Got::new(&out),
         Default::default(),
@@ -87,7 +86,12 @@ fn go_on(session: &mut Session, counts: &[usize], texts: &[&Text]) -> Checked {
 
 /// A trunk forks in the middle of a page: twice; all go on by themselves.
 pub(crate) fn forks(gpu: &Gpu) -> Checked {
-    let cache = CacheShape::new(3, 2, 64, 8).paged(8, 12);
+    forks_in(gpu, ElementType::F32.into())
+}
+
+/// The same in any storage that holds f32.
+pub(crate) fn forks_in(gpu: &Gpu, storage: CacheStorage) -> Checked {
+    let cache = CacheShape::new(3, 2, 64, 8).paged(8, 12).storage(storage);
     let shape = DecodeShape::new(cache, 4, 5).counts(true);
     let trunk = text(&shape, 40, 1);
     let others = [2, 3].map(|seed| branch(&shape, &trunk, &text(&shape, 40, seed), 13));
@@ -110,12 +114,16 @@ pub(crate) fn forks(gpu: &Gpu) -> Checked {
 #[test]
 fn forks_go_on_by_themselves() {
     forks(gpu()).unwrap_or_else(|e| panic!("{e}"));
+    forks_in(gpu(), CacheStorage::Int8).unwrap_or_else(|e| panic!("{e}"));
 }
 
 #[test]
 fn what_is_forgotten_is_written_again() {
-    for paged in [false, true] {
-        let cache = CacheShape::new(2, 2, 64, 8);
+    let f32s = CacheStorage::from(ElementType::F32);
+    for (paged, storage) in
+        [(false, f32s), (true, f32s), (false, CacheStorage::Int8), (true, CacheStorage::Int8)]
+    {
+        let cache = CacheShape::new(2, 2, 64, 8).storage(storage);
         let cache = if paged { cache.paged(8, 16) } else { cache };
         let shape = DecodeShape::new(cache, 4, 6).counts(true);
         let (trunk, other) = (text(&shape, 40, 1), text(&shape, 40, 2));

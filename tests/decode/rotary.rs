@@ -8,8 +8,8 @@ use half::f16;
 use wgpu_attention::reference::Tensors;
 use wgpu_attention::reference::layer::{Bounded, rotary};
 use wgpu_attention::{
-    CacheShape, DecodeShape, Element, ElementType, Gpu, RotaryBuffers, RotaryPairs, RotaryShape,
-    rotary_tables,
+    CacheShape, CacheStorage, DecodeShape, Element, ElementType, Gpu, RotaryBuffers, RotaryPairs,
+    RotaryShape, rotary_tables,
 };
 use wgpu_attention_testing::{gpu, read, storage};
 
@@ -31,11 +31,12 @@ fn turned(gpu: &Gpu, x: &[f32], shape: &RotaryShape, tables: &[Vec<f32>; 2]) -> 
 /// Two sequences in steps of their own, turned on the way and turned before: the same bits. What turns before is not edited.
 pub(crate) fn check<KV: Element>(
     edited: &Gpu,
+    storage: CacheStorage,
     dim: usize,
     pairs: RotaryPairs,
     page: Option<usize>,
 ) -> Checked {
-    let cache = CacheShape::new(2, 2, 32, 12).storage(KV::TYPE);
+    let cache = CacheShape::new(2, 2, 32, 12).storage(storage);
     let cache = page.map_or(cache, |page| cache.paged(page, 64 / page));
     let plain = DecodeShape::new(cache, 4, 5).counts(true);
     let shape = plain.rotary(Some((dim, pairs)));
@@ -81,8 +82,11 @@ pub(crate) fn check<KV: Element>(
 fn keys_and_queries_turn_at_their_own_positions() {
     for (dim, page) in [(12, None), (6, Some(4)), (2, Some(16))] {
         for pairs in [RotaryPairs::HalfSplit, RotaryPairs::Interleaved] {
-            check::<f32>(gpu(), dim, pairs, page).unwrap_or_else(|e| panic!("{dim} {pairs:?}: {e}"));
-            check::<f16>(gpu(), dim, pairs, page).unwrap_or_else(|e| panic!("{dim} {pairs:?}: {e}"));
+            let [single, half] = [ElementType::F32, ElementType::F16].map(CacheStorage::from);
+            check::<f32>(gpu(), single, dim, pairs, page).unwrap_or_else(|e| panic!("{dim} {pairs:?}: {e}"));
+            check::<f16>(gpu(), half, dim, pairs, page).unwrap_or_else(|e| panic!("{dim} {pairs:?}: {e}"));
+            check::<f32>(gpu(), CacheStorage::Int8, dim, pairs, page)
+                .unwrap_or_else(|e| panic!("{dim} {pairs:?}, int8: {e}"));
         }
     }
 }

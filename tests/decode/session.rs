@@ -1,9 +1,10 @@
 //! Sequences fed in steps into a cache full of NaN, through buffers that are guarded.
 
-use wgpu_attention::reference::Tensors;
+use crate::Checked;
+use wgpu_attention::reference::{INT8_STEPS, Tensors, int8_row, int8_scale};
 use wgpu_attention::{
-    AppendBuffers, AttendBuffers, Attention, Call, DecodePlan, DecodeShape, Element, Kernels, KvCache,
-    Result, Strides,
+    AppendBuffers, AttendBuffers, Attention, CacheShape, CacheStorage, Call, DecodePlan, DecodeShape,
+    Element, Kernels, KvCache, Result, Strides,
 };
 use wgpu_attention_testing::POISON;
 
@@ -22,7 +23,10 @@ pub(crate) struct Session {
     pub(crate) v: wgpu::Buffer,
     pub(crate) out: wgpu::Buffer,
     pub(crate) lse: wgpu::Buffer,
+    /// Counts, or offsets.
     pub(crate) counts: wgpu::Buffer,
+    /// Where each sequence's rows begin, as they were fed last, where they are packed.
+    pub(crate) offsets: Vec<usize>,
     pub(crate) call: Call,
 }
 
@@ -54,7 +58,7 @@ impl Session {
         let (q, k, v) =
             (guarded(shape.len_q(), input), guarded(shape.len_k(), input), guarded(shape.len_v(), input));
         let (out, lse) = (guarded(shape.len_out(), output), guarded(shape.len_lse(), 4));
-        let counts = guarded(shape.cache.batch, 4);
+        let counts = guarded(shape.cache.batch + 1, 4);
         let tables = tables.map(|tables| {
             tables.each_ref().map(|table| {
                 let words: Vec<u32> = table.iter().map(|x| x.to_bits()).collect();
@@ -64,19 +68,22 @@ impl Session {
         let whole = wgpu::Buffer::as_entire_buffer_binding;
         let [cos, sin] = [0, 1].map(|n| tables.as_ref().map(|tables| whole(&tables[n])));
         let given = |buffer| shape.counts.then(|| inside(buffer));
+        let offsets = |buffer| shape.packed.then(|| inside(buffer));
         let append = AppendBuffers::new(inside(&k), inside(&v))
             .cos(cos.clone())
             .sin(sin.clone())
-            .counts(given(&counts));
+            .counts(given(&counts))
+            .offsets(offsets(&counts));
         let attend = AttendBuffers::new(inside(&q), inside(&out))
             .cos(cos.clone())
             .sin(sin.clone())
             .counts(given(&counts))
+            .offsets(offsets(&counts))
             .lse(shape.lse.then(|| inside(&lse)));
         let plan = kernels.decode(&shape)?;
         let call = plan.bind(&cache, append, attend)?;
         let queue = queue.clone();
-        Ok(Self { device, queue, shape, cache, plan, q, k, v, out, lse, counts, call })
+        Ok(Self { device, queue, shape, cache, plan, q, k, v, out, lse, counts, offsets: vec![], call })
     }
 
     /// Gives each sequence so many of its text's next positions. Rows behind a sequence's count are NaN.
@@ -96,8 +103,13 @@ impl Session {
         let [q, k, v] = new_strides(&shape);
         let [mut new_q, mut new_k, mut new_v] =
             [shape.len_q(), shape.len_k(), shape.len_v()].map(|len| vec![Q::from_f64(f64::NAN); len]);
+        let ends = counts.iter().scan(0, |end, count| {
+            *end += count;
+            Some(*end)
+        });
+        self.offsets = std::iter::once(0).chain(ends).collect();
         for (b, text) in texts.iter().enumerate() {
-            let rows = Rows { from: from[b], count: counts[b], b };
+            let rows = Rows { from: from[b], count: counts[b], place: self.place(b, 0) };
             rows.put(&mut new_q, q, &text.q, shape.heads, cache.head_dim);
             rows.put(&mut new_k, k, &text.k, cache.kv_heads, cache.head_dim);
             rows.put(&mut new_v, v, &text.v, cache.kv_heads, cache.value_dim);
@@ -105,8 +117,14 @@ impl Session {
         for (buffer, data) in [(&self.q, &new_q), (&self.k, &new_k), (&self.v, &new_v)] {
             write(&self.queue, buffer, bytemuck::cast_slice(data));
         }
-        let counts: Vec<u32> = counts.iter().map(|&count| count as u32).collect();
-        write(&self.queue, &self.counts, bytemuck::cast_slice(&counts));
+        let words = if shape.packed { &self.offsets } else { counts };
+        let words: Vec<u32> = words.iter().map(|&word| word as u32).collect();
+        write(&self.queue, &self.counts, bytemuck::cast_slice(&words));
+    }
+
+    /// Batch item and row, in the tensors of new rows, of a sequence's row t.
+    pub(crate) fn place(&self, b: usize, t: usize) -> [usize; 2] {
+        if self.shape.packed { [0, self.offsets[b] + t] } else { [b, t] }
     }
 
     /// Extends the cache, runs the call, reads out and lse, and finds the poison around them untouched.
@@ -137,20 +155,16 @@ impl Session {
         }
     }
 
-    /// Sequence b as the cache has it: keys `[Hkv, length, d]` and values. Every other row of the cache must be as it was: poison.
+    /// Sequence b as the cache has it: keys `[Hkv, length, d]` and values; int8 widened.
     pub(crate) fn sequence<KV: Element>(&self, b: usize) -> (Vec<KV>, Vec<KV>) {
         let (shape, length) = (self.shape.cache, self.cache.lengths()[b]);
         let tables: Vec<u32> = self.words(self.cache.device_pages());
         let take = |buffer: &wgpu::Buffer, dim: usize| {
-            let all: Vec<KV> = bytemuck::pod_collect_to_vec(&read(&self.device, &self.queue, buffer));
-            let mut rows = vec![];
-            for head in 0..shape.kv_heads {
-                for p in 0..length {
-                    let at = row_of(&shape, &tables, b, head, p) * dim.next_multiple_of(4);
-                    rows.extend(&all[at..at + dim]);
-                }
-            }
-            rows
+            let all = read(&self.device, &self.queue, buffer);
+            let size = row_bytes(&shape, dim);
+            let row = |head, p| &all[row_of(&shape, &tables, b, head, p) * size..][..size];
+            let places = (0..shape.kv_heads).flat_map(|head| (0..length).map(move |p| (head, p)));
+            places.flat_map(|(head, p)| elements::<KV>(shape.storage, row(head, p), dim)).collect()
         };
         (take(self.cache.keys(), shape.head_dim), take(self.cache.values(), shape.value_dim))
     }
@@ -161,7 +175,7 @@ impl Session {
         let tables: Vec<u32> = self.words(self.cache.device_pages());
         for (buffer, dim) in [(self.cache.keys(), shape.head_dim), (self.cache.values(), shape.value_dim)] {
             let all = read(&self.device, &self.queue, buffer);
-            let row_bytes = dim.next_multiple_of(4) * shape.storage.size_bytes();
+            let row_bytes = row_bytes(&shape, dim);
             let mut own = vec![false; all.len() / row_bytes];
             for (b, &length) in self.cache.lengths().iter().enumerate() {
                 for head in 0..shape.kv_heads {
@@ -190,13 +204,49 @@ impl Session {
     }
 }
 
-fn row_of(
-    shape: &wgpu_attention::CacheShape,
-    tables: &[u32],
-    b: usize,
-    head: usize,
-    position: usize,
-) -> usize {
+fn row_bytes(shape: &CacheShape, dim: usize) -> usize {
+    let scale = if shape.storage == CacheStorage::Int8 { 4 } else { 0 };
+    scale + dim.next_multiple_of(4) * shape.storage.size_bytes()
+}
+
+fn elements<KV: Element>(storage: CacheStorage, row: &[u8], dim: usize) -> Vec<KV> {
+    match storage {
+        CacheStorage::Int8 => {
+            let words: Vec<u32> = bytemuck::pod_collect_to_vec(row);
+            int8_row(&words, dim).1.into_iter().map(|x| KV::from_f64(x.into())).collect()
+        }
+        _ => bytemuck::pod_collect_to_vec(&row[..dim * size_of::<KV>()]),
+    }
+}
+
+/// Whether rows of `dim` elements are in the cache as they were given: bit by bit, or each quantised by its own scale.
+pub(crate) fn check_stored<KV: Element>(
+    shape: &CacheShape,
+    given: &[KV],
+    stored: &[KV],
+    dim: usize,
+) -> Checked {
+    if shape.storage != CacheStorage::Int8 {
+        let bits = |x: &[KV]| x.iter().map(|&x| Into::<f64>::into(x).to_bits()).collect::<Vec<_>>();
+        return if bits(given) == bits(stored) { Ok(()) } else { Err("other numbers than given".into()) };
+    }
+    for (n, (row, got)) in given.chunks(dim).zip(stored.chunks(dim)).enumerate() {
+        let scale = f64::from(int8_scale(&KV::widened(row)));
+        for (x, got) in row.iter().zip(got) {
+            let (x, got): (f64, f64) = ((*x).into(), (*got).into());
+            let steps = got / scale;
+            if !((x - got).abs() <= INT8_STEPS * scale && steps == steps.round() && steps.abs() <= 127.0) {
+                return Err(format!("row {n}: {x} is stored as {got}, in steps of {scale}"));
+            }
+        }
+    }
+    match given.len() == stored.len() {
+        true => Ok(()),
+        false => Err(format!("{} elements of {}", stored.len(), given.len())),
+    }
+}
+
+fn row_of(shape: &CacheShape, tables: &[u32], b: usize, head: usize, position: usize) -> usize {
     match shape.paging {
         None => (b * shape.kv_heads + head) * shape.capacity + position,
         Some(paging) => {
@@ -210,7 +260,8 @@ fn row_of(
 struct Rows {
     from: usize,
     count: usize,
-    b: usize,
+    /// Batch item and row of the first.
+    place: [usize; 2],
 }
 
 impl Rows {
@@ -225,7 +276,7 @@ impl Rows {
         let len = text.len() / (heads * dim);
         for head in 0..heads {
             for t in 0..self.count {
-                let at = strides.at(self.b, head, t);
+                let at = strides.at(self.place[0], head, self.place[1] + t);
                 let row = &text[(head * len + self.from + t) * dim..][..dim];
                 for (to, &x) in to[at..at + dim].iter_mut().zip(row) {
                     let x: f64 = x.into();
@@ -241,7 +292,7 @@ impl Rows {
 /// Where new q, k and v lie.
 fn new_strides(shape: &DecodeShape) -> [Strides; 3] {
     let mut rows: Attention = shape.of_sequence(shape.new, shape.new);
-    rows.shape.batch = shape.cache.batch;
+    rows.shape.batch = if shape.packed { 1 } else { shape.cache.batch };
     let rows = rows.layouts(shape.layouts);
     [rows.q_strides(), rows.k_strides(), rows.v_strides()]
 }
@@ -249,7 +300,7 @@ fn new_strides(shape: &DecodeShape) -> [Strides; 3] {
 /// Where out lies.
 pub(crate) fn out_strides(shape: &DecodeShape) -> Strides {
     let mut rows: Attention = shape.of_sequence(shape.new, shape.new);
-    rows.shape.batch = shape.cache.batch;
+    rows.shape.batch = if shape.packed { 1 } else { shape.cache.batch };
     rows.layouts(shape.layouts).out_strides()
 }
 

@@ -4,11 +4,18 @@ use crate::Checked;
 use crate::pages::text;
 use crate::session::{Session, Step};
 use wgpu_attention::reference::Tensors;
-use wgpu_attention::{CacheShape, DecodeShape, Gpu};
+use wgpu_attention::{CacheShape, CacheStorage, DecodeShape, Gpu};
 use wgpu_attention_testing::gpu;
 
 fn shape() -> DecodeShape {
     DecodeShape::new(CacheShape::new(2, 1, 64, 8).paged(8, 16), 2, 4).counts(true).lse(true)
+}
+
+/// That and one with a cache of int8.
+fn shapes() -> [DecodeShape; 2] {
+    let mut int8 = shape();
+    int8.cache = int8.cache.storage(CacheStorage::Int8);
+    [shape(), int8]
 }
 
 fn start(gpu: &Gpu, shape: DecodeShape) -> (Session, Vec<Tensors<f32, f32>>) {
@@ -32,10 +39,14 @@ fn strange_rows(step: &Step<f32>) -> Result<Vec<usize>, String> {
 
 /// What is not finite shows in the rows that attend it, in all of them, and in no others.
 pub(crate) fn spread(gpu: &Gpu) -> Checked {
+    shapes().into_iter().try_for_each(|shape| spread_in(gpu, shape))
+}
+
+fn spread_in(gpu: &Gpu, shape: DecodeShape) -> Checked {
     for (tensor, value) in
         [(0, f32::NAN), (1, f32::NAN), (1, f32::INFINITY), (2, f32::NAN), (2, f32::NEG_INFINITY)]
     {
-        let (mut session, mut texts) = start(gpu, shape());
+        let (mut session, mut texts) = start(gpu, shape);
         // Position 6 of sequence 0; of the query, of head 1.
         match tensor {
             0 => texts[0].q[(40 + 6) * 8 + 3] = value,
@@ -60,7 +71,11 @@ pub(crate) fn spread(gpu: &Gpu) -> Checked {
 
 /// What a window hides never matters.
 pub(crate) fn hidden(gpu: &Gpu) -> Checked {
-    let (mut session, mut texts) = start(gpu, shape().window(Some(2)).sinks(1));
+    shapes().into_iter().try_for_each(|shape| hidden_in(gpu, shape.window(Some(2)).sinks(1)))
+}
+
+fn hidden_in(gpu: &Gpu, shape: DecodeShape) -> Checked {
+    let (mut session, mut texts) = start(gpu, shape);
     texts[0].v[3 * 8] = f32::NAN;
     texts[0].k[4 * 8] = f32::INFINITY;
     let mut found = vec![];

@@ -38,6 +38,7 @@ mod optimizer;
 mod properties;
 mod reversible;
 mod rotary;
+mod rotary_tables;
 mod rows;
 mod slices;
 

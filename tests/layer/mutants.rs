@@ -41,6 +41,7 @@ const SUITE: Suite<Subject> = Suite {
         ("feed_forward_backward", |s| crate::backward::feed_forward::selection(&s.scalar)),
         ("feed_forward", |s| feed_forward::selection(&s.scalar)),
         ("rotary", |s| rotary::selection(&s.scalar)),
+        ("rotary_tables", |s| crate::rotary_tables::selection(&s.scalar)),
         ("backward/rows", |s| crate::backward::rows::selection(&s.scalar)),
         ("backward/embed", |s| crate::backward::embed::selection(&s.scalar)),
     ],

@@ -1,12 +1,12 @@
 //! New keys and values into the cache, and the lengths raised.
 
-use super::{DecodePlan, KvCache, Rows};
+use super::{DecodePlan, KvCache, Rows, append_variant};
 use crate::construct::constructed;
 use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, optional_binding, whole};
 use crate::gpu::call::Call;
 use crate::gpu::params::{AppendParams, Params, RaiseParams};
 use crate::gpu::pipeline::{Pipeline, Step};
-use crate::wgsl::{AppendVariant, RaiseVariant};
+use crate::wgsl::RaiseVariant;
 use crate::{ElementType, Result};
 
 /// The buffers that are appended. All need `BufferUsages::STORAGE`. Offsets and sizes are as for
@@ -24,11 +24,14 @@ pub struct AppendBuffers<'a> {
     pub sin: Option<wgpu::BufferBinding<'a>>,
     /// How many of the new positions each sequence has, `[B]` in u32, if and only if the shape has [`counts`](crate::DecodeShape::counts).
     pub counts: Option<wgpu::BufferBinding<'a>>,
+    /// Where each sequence's rows begin, and where the last ones end, `[B + 1]` in u32, if and only if the shape is
+    /// [`packed`](crate::DecodeShape::packed).
+    pub offsets: Option<wgpu::BufferBinding<'a>>,
 }
 
 constructed! {
     AppendBuffers ['a] { k: wgpu::BufferBinding<'a>, v: wgpu::BufferBinding<'a> }
-    { cos: wgpu::BufferBinding<'a>, sin: wgpu::BufferBinding<'a>, counts: wgpu::BufferBinding<'a> }
+    { cos: wgpu::BufferBinding<'a>, sin: wgpu::BufferBinding<'a>, counts: wgpu::BufferBinding<'a>, offsets: wgpu::BufferBinding<'a> }
 }
 
 /// What a step of any rows reads beside them, checked.
@@ -37,6 +40,7 @@ pub(super) struct Beside<'a> {
     pub(super) cos: Option<wgpu::BufferBinding<'a>>,
     pub(super) sin: Option<wgpu::BufferBinding<'a>>,
     pub(super) counts: Option<wgpu::BufferBinding<'a>>,
+    pub(super) offsets: Option<wgpu::BufferBinding<'a>>,
 }
 
 type Given<'a> = Option<wgpu::BufferBinding<'a>>;
@@ -54,7 +58,7 @@ impl DecodePlan {
         let (shape, limits) = (&self.shape, self.kernels.device().limits());
         let k = checked_binding(&limits, "k", &buffers.k, shape.len_k(), shape.input)?;
         let v = checked_binding(&limits, "v", &buffers.v, shape.len_v(), shape.input)?;
-        let beside = self.beside(&buffers.cos, &buffers.sin, &buffers.counts)?;
+        let beside = self.beside(&buffers.cos, &buffers.sin, &buffers.counts, &buffers.offsets)?;
         let [keys, values, lengths] = cache_bindings(cache);
         let named = [
             ("k", Some(&k), Access::Read),
@@ -62,6 +66,7 @@ impl DecodePlan {
             ("cos", beside.cos.as_ref(), Access::Read),
             ("sin", beside.sin.as_ref(), Access::Read),
             ("counts", beside.counts.as_ref(), Access::Read),
+            ("offsets", beside.offsets.as_ref(), Access::Read),
             ("the cache's keys", Some(&keys), Access::Write),
             ("the cache's values", Some(&values), Access::Write),
             ("the cache's lengths", Some(&lengths), Access::Both),
@@ -76,12 +81,13 @@ impl DecodePlan {
         Ok(Call::of_steps("append", steps))
     }
 
-    /// Tables and counts, there if and only if the shape has them.
+    /// Tables, counts and offsets, there if and only if the shape has them.
     pub(super) fn beside<'a>(
         &self,
         cos: &Given<'a>,
         sin: &Given<'a>,
         counts: &Given<'a>,
+        offsets: &Given<'a>,
     ) -> Result<Beside<'a>> {
         let (shape, limits) = (&self.shape, self.kernels.device().limits());
         let (turns, table, word) = (shape.rotary.is_some(), shape.len_table(), ElementType::F32);
@@ -89,6 +95,14 @@ impl DecodePlan {
             cos: optional_binding(&limits, "cos", cos, turns, table, word)?,
             sin: optional_binding(&limits, "sin", sin, turns, table, word)?,
             counts: optional_binding(&limits, "counts", counts, shape.counts, shape.cache.batch, word)?,
+            offsets: optional_binding(
+                &limits,
+                "offsets",
+                offsets,
+                shape.packed,
+                shape.cache.batch + 1,
+                word,
+            )?,
         })
     }
 
@@ -102,14 +116,14 @@ impl DecodePlan {
         to: wgpu::BufferBinding<'_>,
         beside: &Beside<'_>,
     ) -> Result<Step> {
-        let (strides, dim, heads) = rows.of(&self.shape);
-        let count = self.shape.cache.batch * heads * self.shape.new;
+        let (strides, _, heads) = rows.of(&self.shape);
+        let count = self.shape.row_batch() * heads * self.shape.new;
         let kernel = AppendParams { rows: count as u32, heads: heads as u32, ..Default::default() };
         let params = Params::default()
             .with("kernel", kernel)
             .with("cache", self.cache_params())
             .with("x", crate::uniform::Rows::from(strides));
-        let items = (count as u128 * dim.div_ceil(4) as u128).div_ceil(AppendVariant::LANES as u128);
+        let items = append_variant(&self.shape, rows).workgroups(count);
         let work = self.kernels.work("the new rows", items, 1024.0)?;
         let bindings = with_cache(cache, beside)
             .with_some("cosines", beside.cos.clone())
@@ -141,4 +155,5 @@ pub(super) fn with_cache<'a>(cache: &'a KvCache, beside: &Beside<'a>) -> Binding
         .with("lengths", whole(&buffers.lengths))
         .with_some("pages", buffers.pages.as_ref().map(whole))
         .with_some("counts", beside.counts.clone())
+        .with_some("offsets", beside.offsets.clone())
 }

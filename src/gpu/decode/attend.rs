@@ -1,7 +1,7 @@
 //! Queries against the cache.
 
 use super::append::{Beside, cache_bindings, with_cache};
-use super::{DecodePlan, KvCache, Rows};
+use super::{DecodePlan, KvCache, Rows, tiles};
 use crate::construct::constructed;
 use crate::gpu::attention::{Merge, q_scale};
 use crate::gpu::bindings::{Access, check_aliasing, checked_binding, optional_binding, scratch, whole};
@@ -25,13 +25,15 @@ pub struct AttendBuffers<'a> {
     pub sin: Option<wgpu::BufferBinding<'a>>,
     /// The counts that were appended, if and only if the shape has [`counts`](crate::DecodeShape::counts).
     pub counts: Option<wgpu::BufferBinding<'a>>,
+    /// The offsets that were appended, if and only if the shape is [`packed`](crate::DecodeShape::packed).
+    pub offsets: Option<wgpu::BufferBinding<'a>>,
     /// The log-sum-exp `[B, H, new]` in f32, if and only if the shape has [`lse`](crate::DecodeShape::lse).
     pub lse: Option<wgpu::BufferBinding<'a>>,
 }
 
 constructed! {
     AttendBuffers ['a] { q: wgpu::BufferBinding<'a>, out: wgpu::BufferBinding<'a> }
-    { cos: wgpu::BufferBinding<'a>, sin: wgpu::BufferBinding<'a>, counts: wgpu::BufferBinding<'a>, lse: wgpu::BufferBinding<'a> }
+    { cos: wgpu::BufferBinding<'a>, sin: wgpu::BufferBinding<'a>, counts: wgpu::BufferBinding<'a>, offsets: wgpu::BufferBinding<'a>, lse: wgpu::BufferBinding<'a> }
 }
 
 /// Scratch that several calls share: those recorded one after the other need it only while they run. Made by [`DecodePlan::scratch`]; it serves every plan
@@ -93,7 +95,7 @@ impl DecodePlan {
         buffers: AttendBuffers<'_>,
         scratch: &DecodeScratch,
     ) -> Result<Call> {
-        let beside = self.beside(&buffers.cos, &buffers.sin, &buffers.counts)?;
+        let beside = self.beside(&buffers.cos, &buffers.sin, &buffers.counts, &buffers.offsets)?;
         let buffers = self.checked(cache, buffers, &beside)?;
         let have = scratch.buffers.iter().map(wgpu::Buffer::size);
         if let Some((need, have)) =
@@ -142,6 +144,7 @@ impl DecodePlan {
             ("cos", beside.cos.as_ref(), Access::Read),
             ("sin", beside.sin.as_ref(), Access::Read),
             ("counts", beside.counts.as_ref(), Access::Read),
+            ("offsets", beside.offsets.as_ref(), Access::Read),
             ("the cache's keys", Some(&keys), Access::Read),
             ("the cache's values", Some(&values), Access::Read),
             ("the cache's lengths", Some(&lengths), Access::Read),
@@ -161,13 +164,12 @@ impl DecodePlan {
     ) -> Result<Step> {
         let (shape, inner, cached) = (&self.shape, &self.inner, &self.shape.cache);
         let group = shape.heads / cached.kv_heads;
-        let row_tiles = (group * shape.new).div_ceil(inner.tile_rows);
+        let [tiles, row_tiles] = tiles(shape, inner.tile_rows);
         // All positions lie below the capacity, a u32.
         let clamped = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let kernel = DecodeParams {
             row_tiles: row_tiles as u32,
             splits: inner.splits as u32,
-            batch: cached.batch as u32,
             heads: shape.heads as u32,
             heads_per_kv_head: group as u32,
             before: shape.window.map_or(u32::MAX, clamped),
@@ -181,8 +183,7 @@ impl DecodePlan {
         };
         let params =
             Params::default().with("kernel", kernel).with("cache", self.cache_params()).with("q", rows);
-        let items = [cached.batch, cached.kv_heads, row_tiles, inner.splits];
-        let items = items.iter().fold(1u128, |all, &n| all * n as u128);
+        let items = tiles as u128 * inner.splits as u128;
         let pairs = inner.tile_rows * cached.capacity.div_ceil(inner.splits);
         let flops = 2.0 * (cached.head_dim + cached.value_dim) as f64 * pairs as f64;
         let work = self.kernels.work("the queries", items, flops)?;

@@ -42,20 +42,17 @@ impl Kernels {
     /// As [`CacheShape::check`]; [`Error::Limit`] past the device's limits, [`Error::OutOfMemory`].
     pub fn kv_cache(&self, shape: &CacheShape) -> Result<KvCache> {
         shape.check()?;
-        let size = |elements: usize| (elements * shape.storage.size_bytes()) as u64;
+        let [keys, values] = [shape.keys_bytes(), shape.values_bytes()];
         let make = |what, bytes| self.cache_buffer(what, bytes);
         let buffers = CacheBuffers {
-            keys: make("keys", size(shape.len_keys()))?,
-            values: make("values", size(shape.len_values()))?,
+            keys: make("keys", keys as u64)?,
+            values: make("values", values as u64)?,
             lengths: make("lengths", 4 * shape.batch as u64)?,
             pages: shape.paging.map(|_| make("pages", 4 * shape.len_tables() as u64)).transpose()?,
         };
         let spare = |paging: crate::decode::Paging| -> Result<_> {
-            let page = |elements: usize| size(elements / paging.pages);
-            Ok([
-                make("a page of keys", page(shape.len_keys()))?,
-                make("a page of values", page(shape.len_values()))?,
-            ])
+            let page = |bytes: usize| (bytes / paging.pages) as u64;
+            Ok([make("a page of keys", page(keys))?, make("a page of values", page(values))?])
         };
         let spare = shape.paging.map(spare).transpose()?;
         Ok(KvCache { shape: *shape, ledger: Ledger::new(shape), buffers, spare, uploads: 0 })
@@ -192,10 +189,10 @@ impl KvCache {
 
     fn copy_page(&self, encoder: &mut wgpu::CommandEncoder, [from, to]: [u32; 2]) {
         let (Some(spare), Some(paging)) = (&self.spare, self.shape.paging) else { return };
-        let elements = [self.shape.len_keys(), self.shape.len_values()];
+        let bytes = [self.shape.keys_bytes(), self.shape.values_bytes()];
         let all = [&self.buffers.keys, &self.buffers.values];
-        for ((buffer, spare), elements) in all.into_iter().zip(spare).zip(elements) {
-            let bytes = (elements / paging.pages * self.shape.storage.size_bytes()) as u64;
+        for ((buffer, spare), bytes) in all.into_iter().zip(spare).zip(bytes) {
+            let bytes = (bytes / paging.pages) as u64;
             encoder.copy_buffer_to_buffer(buffer, u64::from(from) * bytes, spare, 0, bytes);
             encoder.copy_buffer_to_buffer(spare, 0, buffer, u64::from(to) * bytes, bytes);
         }

@@ -21,7 +21,7 @@ use super::kernels::Kernels;
 use super::params::CacheParams;
 use super::pipeline::Pipeline;
 use crate::decode::DecodeShape;
-use crate::wgsl::{AppendTarget, AppendVariant, CacheText, DecodeVariant, RaiseVariant};
+use crate::wgsl::{AppendTarget, AppendVariant, CacheText, DecodeVariant, NewRows, RaiseVariant};
 use crate::{Attention, ElementType, Error, Result, Strides};
 use std::sync::Arc;
 
@@ -78,17 +78,17 @@ impl Kernels {
     pub fn decode(&self, shape: &DecodeShape) -> Result<DecodePlan> {
         shape.check()?;
         let attention = shape.attention();
-        let rows = shape.heads / shape.cache.kv_heads * shape.new;
+        let new = if shape.packed { shape.new.div_ceil(shape.cache.batch) } else { shape.new };
+        let rows = shape.heads / shape.cache.kv_heads * new;
         let groups = DecodeVariant::row_groups(rows, shape.cache.head_dim);
-        let tiles = rows.div_ceil(4 * groups);
-        let workgroups = shape.cache.batch * shape.cache.kv_heads * tiles;
+        let [workgroups, _] = tiles(shape, 4 * groups);
         let splits = self.decode_splits(shape.cache.capacity, workgroups)?;
         let merge = merge_variant(&attention, true, shape.lse).shader();
         let turn_q = shape.rotary.map(|_| append_variant(shape, Rows::Queries).shader());
         let inner = Inner {
             append_k: self.pipeline(append_variant(shape, Rows::Keys).shader())?,
             append_v: self.pipeline(append_variant(shape, Rows::Values).shader())?,
-            raise: self.pipeline(RaiseVariant { counts: shape.counts }.shader())?,
+            raise: self.pipeline(RaiseVariant { new: new_rows(shape) }.shader())?,
             turn_q: turn_q.map(|shader| self.pipeline(shader)).transpose()?,
             decode: self.pipeline(decode_variant(shape, groups, self.computes_on_a_cpu()).shader())?,
             merge: self.pipeline(merge)?,
@@ -120,8 +120,26 @@ enum Rows {
     Queries,
 }
 
+fn new_rows(shape: &DecodeShape) -> NewRows {
+    match (shape.packed, shape.counts) {
+        (true, _) => NewRows::Packed,
+        (false, true) => NewRows::Counted,
+        (false, false) => NewRows::Same,
+    }
+}
+
+/// Tiles of so many rows, of all key heads; and, where each sequence has as many, those of one key head of one sequence.
+fn tiles(shape: &DecodeShape, tile_rows: usize) -> [usize; 2] {
+    let rows = shape.heads / shape.cache.kv_heads * shape.new;
+    let of_one = rows.div_ceil(tile_rows);
+    // As `tiles_of_packed.wgsl` has it.
+    let packed = rows / tile_rows + shape.cache.batch + 1;
+    let of_all = if shape.packed { packed } else { shape.cache.batch * of_one };
+    [of_all * shape.cache.kv_heads, of_one]
+}
+
 fn cache_text(shape: &DecodeShape) -> CacheText {
-    CacheText { page: shape.cache.paging.map(|paging| paging.page), counts: shape.counts }
+    CacheText { page: shape.cache.paging.map(|paging| paging.page), new: new_rows(shape) }
 }
 
 fn decode_variant(shape: &DecodeShape, row_groups: usize, touches: bool) -> DecodeVariant {
@@ -161,7 +179,7 @@ fn append_variant(shape: &DecodeShape, rows: Rows) -> AppendVariant {
         rotary: shape.rotary.filter(|_| rows != Rows::Values),
         input: shape.input,
         aligned: strides.is_aligned() && dim.is_multiple_of(4),
-        output: if is_query { ElementType::F32 } else { shape.cache.storage },
+        output: if is_query { ElementType::F32.into() } else { shape.cache.storage },
         cache: cache_text(shape),
     }
 }
@@ -222,6 +240,7 @@ impl DecodePlan {
             kv_heads: cache.kv_heads as u32,
             most_new: self.shape.new as u32,
             pages: cache.paging.map_or(0, |paging| paging.pages as u32),
+            batch: cache.batch as u32,
         }
     }
 }

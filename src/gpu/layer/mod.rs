@@ -6,7 +6,7 @@
 //! | `backward/` | their gradients |
 //! | `matmul.rs` | [`MatmulPlan`]: a matrix product with bias, activation and residual fused |
 //! | `feed_forward.rs` | [`FeedForwardPlan`]: two or three products over chunks of rows |
-//! | `rotary.rs` | rotary embedding |
+//! | `rotary.rs`, `rotary_tables.rs` | rotary embedding, and its tables |
 //! | `axial.rs` | axial positions and their gradients: lookups |
 //! | `rows.rs` | layer norm, RMS norm, softmax, residual addition, embedding |
 //! | `cross_entropy.rs` | [`CrossEntropyPlan`], [`DistillationPlan`]: the losses, and their gradients by the logits |
@@ -27,6 +27,7 @@ mod host_optimizer;
 mod matmul;
 mod optimizer;
 mod rotary;
+mod rotary_tables;
 mod rows;
 
 pub use activation::{ActivationBuffers, ActivationPlan};
@@ -46,4 +47,5 @@ pub(super) use matmul::{Cut, Operands, Start};
 pub use matmul::{MatmulBuffers, MatmulPlan};
 pub use optimizer::{ClipPlan, OptimizerBuffers, OptimizerPlan};
 pub use rotary::{RotaryBuffers, RotaryPlan};
+pub use rotary_tables::{RotaryTablesBuffers, RotaryTablesPlan};
 pub use rows::{AddPlan, EmbedPlan, NormBuffers, NormPlan, SoftmaxPlan};

@@ -14,6 +14,7 @@ mod feed_forward;
 mod matmul;
 mod optimizer;
 mod rotary;
+mod rotary_tables;
 mod rows;
 pub(super) mod running;
 mod softmax_row;
@@ -25,6 +26,7 @@ pub use feed_forward::{FeedForwardInputs, feed_forward};
 pub use matmul::{MatmulInputs, matmul};
 pub use optimizer::{OptimizerBounded, OptimizerInputs, clip, optimizer};
 pub use rotary::rotary;
+pub use rotary_tables::rotary_tables;
 pub use rows::{add, embed, norm, softmax};
 
 use crate::{ElementType, Error, Result};

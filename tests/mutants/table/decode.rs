@@ -2,7 +2,7 @@
 
 wgpu_attention_testing::mutants! {
     "steps" {
-        "heads of a group read the key head of their own number": "at.kv_head = group % params.cache.kv_heads;" => "at.kv_head = 0u;";
+        "heads of a group read the key head of their own number": "at.kv_head = place.kv_head;" => "at.kv_head = 0u;";
         "rows of a tile are of one head": "let head = at.kv_head * params.kernel.heads_per_kv_head + row % params.kernel.heads_per_kv_head;\n    return" => "let head = at.kv_head * params.kernel.heads_per_kv_head;\n    return";
         "rows of out are of one head": "let head = at.kv_head * params.kernel.heads_per_kv_head + row % params.kernel.heads_per_kv_head;\n    // No" => "let head = at.kv_head * params.kernel.heads_per_kv_head;\n    // No";
         "a stale length": "lengths[b] = min(min(lengths[b], params.cache.capacity) + count_of(b), params.cache.capacity);" => "";
@@ -10,7 +10,7 @@ wgpu_attention_testing::mutants! {
         "all sequences have the first one's length": "return min(lengths[batch], params.cache.capacity);" => "return min(lengths[0], params.cache.capacity);";
         "new rows go one position too far": "fn position_of(batch: u32, t: u32) -> u32 { return length_of(batch) + t; }" => "fn position_of(batch: u32, t: u32) -> u32 { return length_of(batch) + t + 1u; }";
         "new rows go to one position": "fn position_of(batch: u32, t: u32) -> u32 { return length_of(batch) + t; }" => "fn position_of(batch: u32, t: u32) -> u32 { return length_of(batch); }";
-        "rows behind the count are appended": "if (t >= count_of(batch) || position" => "if (position";
+        "rows behind the count are appended": "    if (!own.is_new) { return; }" => "";
         "a query does not see its own key": "return (vec4(j) <= p) &" => "return (vec4(j) < p) &";
         "a query sees what comes after it": "return (vec4(j) <= p) &" => "return (vec4(j) <= p + vec4(1u)) &";
         "new positions are not causal among themselves": "let whole = end <= at.low + 1u &&" => "let whole = true &&";
@@ -47,6 +47,30 @@ wgpu_attention_testing::mutants! {
         "heads share a page's rows": "return (page * params.cache.kv_heads + head) * PAGE + position % PAGE;" => "return page * params.cache.kv_heads * PAGE + position % PAGE;";
         "positions are not those within a page": "+ head) * PAGE + position % PAGE;" => "+ head) * PAGE + position;";
     }
+    "packed" {
+        "sequences have the first one's rows": "return min(offsets[batch], params.cache.most_new);" => "return 0u;";
+        "queries are the first sequence's": "fn first_query(batch: u32) -> u32 { return offset_of(batch) * params.q.row; }" => "fn first_query(batch: u32) -> u32 { return 0u; }";
+        "states are the first sequence's": "* params.cache.most_new + offset_of(batch) + t;" => "* params.cache.most_new + t;";
+        "a sequence has no tile of its own": "return offset_of(batch) * params.kernel.heads_per_kv_head / ROWS + batch; }" => "return offset_of(batch) * params.kernel.heads_per_kv_head / ROWS; }";
+        "the rows of the next sequence are written": "fn has_row(batch: u32, t: u32) -> bool { return t < count_of(batch); }" => "fn has_row(batch: u32, t: u32) -> bool { return offset_of(batch) + t < params.cache.most_new; }";
+        "rows that are nobody's keep what was there": "if (batch > params.cache.batch) { return params.cache.most_new; }" => "if (batch > params.cache.batch) { return offsets[params.cache.batch]; }";
+        "new rows are sought one sequence too late": "if (offset_of(middle) <= place) { low = middle; }" => "if (offset_of(middle) < place) { low = middle; }";
+        "new rows are those of the sequence's own number": "head * params.x.head + place * params.x.row);" => "head * params.x.head + t * params.x.row);";
+        "rows behind the last sequence are appended to it": "let is_new = low < params.cache.batch && t < count_of(low);" => "low = min(low, params.cache.batch - 1u); let is_new = true;";
+    }
+    "int8" {
+        "all keys have the first one's scale": "fn scale_of_keys(at: u32) -> f32 { return bitcast<f32>(keys[at / 4u]); }" => "fn scale_of_keys(at: u32) -> f32 { return bitcast<f32>(keys[0]); }";
+        "all values have the first one's scale": "fn scale_of_values(at: u32) -> f32 { return bitcast<f32>(values[at / 4u]); }" => "fn scale_of_values(at: u32) -> f32 { return bitcast<f32>(values[0]); }";
+        "keys are read from their scale on": "let at_k = rows + vec4(BEFORE_ROW + 4u * c);" => "let at_k = rows + vec4(4u * c);";
+        "values are read from their scale on": "load_values(at + BEFORE_ROW + column, 4u)" => "load_values(at + column, 4u)";
+        "steps are cut, not rounded": "clamp(round(x)," => "clamp(trunc(x),";
+        "half of the elements are not looked at": "lane_largest = max(lane_largest, max(max(size.x, size.y), max(size.z, size.w)));" => "lane_largest = max(lane_largest, max(size.x, size.y));";
+        "one lane's elements make the scale": "    atomicMax(&largest, lane_largest);" => "    if (lane == 0u) { atomicMax(&largest, lane_largest); }";
+        "the scale does not wait for all lanes": "    workgroupBarrier();\n    let most" => "    let most";
+        "a row has no room for its scale": "* (1u + GROUPS);" => "* GROUPS;";
+        "scales have digits that products round": "return (bitcast<u32>(scale) + 0x80u) & 0xffffff00u;" => "return bitcast<u32>(scale);";
+        "scales are cut off": "return (bitcast<u32>(scale) + 0x80u) & 0xffffff00u;" => "return bitcast<u32>(scale) & 0xffffff00u;";
+    }
     "window" {
         "the window's first chunk is left out": "at.first_chunk = first_seen(at.low) / CHUNK;" => "at.first_chunk = (first_seen(at.low) + CHUNK / 2u) / CHUNK;";
         "rows see a key before their window": "let lowest = p - min(p, vec4(params.kernel.before));" => "let lowest = p - min(p, vec4(params.kernel.before + 1u));";
@@ -58,6 +82,7 @@ wgpu_attention_testing::mutants! {
     "strange" {
         "what is not finite is not noted": "spoilt[g] |= select(vec4(0u), vec4(NAN_BITS), seen & strange);" => "";
         "strange values are not noted": "bitcast<vec4<u32>>(l[g]) | strange)" => "bitcast<vec4<u32>>(l[g]) | spoilt[g])";
+        "a row of int8 forgets that it was not finite": "if (most >= INFINITY_BITS) { return 0x7fc00000u; }" => "";
         "values of hidden keys count": "let hidden = p == vec4(0.0);" => "let hidden = vec4(false);";
     }
     "words" {
@@ -68,6 +93,6 @@ wgpu_attention_testing::mutants! {
         "keys turn at their place among the new": "let table_at = position * (ROTARY_DIM / 2u);" => "let table_at = (position % 2u) * (ROTARY_DIM / 2u);";
         "keys turn one position too late": "let table_at = position * (ROTARY_DIM / 2u);" => "let table_at = (position + 1u) * (ROTARY_DIM / 2u);";
         "queries turn at the positions after theirs": "return length - min(count_of(batch), length) + t;" => "return length + t;";
-        "turned queries lie where others do": "return (batch * params.kernel.heads + head) * params.cache.most_new + t;" => "return head * params.cache.most_new + t;";
+        "turned queries lie where others do": "return new_row.number; }" => "return new_row.number ^ 1u; }";
     }
 }

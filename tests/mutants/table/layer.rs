@@ -252,6 +252,22 @@ wgpu_attention_testing::mutants! {
         "a chunk has the first's residual": "params.residual_at + tile.batch" => "tile.batch";
         "the gate is not multiplied": "case MULTIPLY_INTO: { value *= load_out(at, count); }" => "case MULTIPLY_INTO: {}";
     }
+    "rotary_tables" {
+        "every position is the first": "let position = params.first + t;" => "let position = params.first;";
+        "positions begin at 0": "let position = params.first + t;" => "let position = t;";
+        "the low word of a frequency is dropped": "position * f.y + high_product(position, f.x)" => "position * f.y";
+        "a carry is lost": "let other = (a & 0xffffu) * (b >> 16u) + (middle & 0xffffu);" => "let other = (a & 0xffffu) * (b >> 16u);";
+        "half of the product is lost": "return (a >> 16u) * (b >> 16u) + (middle >> 16u) + (other >> 16u);" => "return (middle >> 16u) + (other >> 16u);";
+        "quarters are cut off": "let quarter = (angle + 0x20000000u) >> 30u;" => "let quarter = angle >> 30u;";
+        "odd quarters keep cos and sin": "let is_odd = (quarter & 1u) == 1u;" => "let is_odd = false;";
+        "cos is not negative in the third quarter": "quarter == 1u || quarter == 2u" => "quarter == 1u";
+        "sin is never negative": "select(sine, -sine, quarter >= 2u)" => "sine";
+        "cos has no attention factor": "cosines[item] = params.factor * select" => "cosines[item] = select";
+        "sin has no attention factor": "    sines[item] = params.factor * select" => "    sines[item] = select";
+        "the sine has a term less": "fma(y, fma(y, fma(y, 1.0 / 362880.0, -1.0 / 5040.0), 1.0 / 120.0), -1.0 / 6.0)" => "fma(y, 1.0 / 120.0, -1.0 / 6.0)";
+        "the cosine has a term less": "let p = fma(y, fma(y, fma(y, -1.0 / 3628800.0, 1.0 / 40320.0), -1.0 / 720.0), 1.0 / 24.0);" => "let p = fma(y, -1.0 / 720.0, 1.0 / 24.0);";
+        "pairs have the first one's frequency": "frequencies[item % params.half]" => "frequencies[0]";
+    }
     "rotary" {
         "pairs turn the other way": "-partner, is_first != INVERSE)" => "-partner, is_first == INVERSE)";
         "what does not turn is turned": "if (c >= rotary_dim) { return own; }" => "";

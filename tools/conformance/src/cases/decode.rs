@@ -4,7 +4,8 @@ use anyhow::{Result, ensure};
 use wgpu_attention::ElementType::{self, Bf16, F16, F32};
 use wgpu_attention::reference::{self, Got, Kind};
 use wgpu_attention::{
-    AppendBuffers, AttendBuffers, CacheShape, DecodeShape, RotaryPairs, RotaryShape, rotary_tables,
+    AppendBuffers, AttendBuffers, CacheShape, CacheStorage, DecodeShape, RotaryPairs, RotaryShape,
+    rotary_tables,
 };
 
 use crate::bench::Bench;
@@ -28,6 +29,9 @@ pub(crate) fn cases() -> Vec<Case> {
             cases.push(Case { kernel: "decode", element, name, set, run });
         }
     }
+    let run = Box::new(|bench: &Bench| quantized(bench));
+    let name = "int8, 4 heads, 7 new, d 20".to_owned();
+    cases.push(Case { kernel: "decode", element: F32, name, set: Set::Small, run });
     let run = Box::new(|bench: &Bench| turned(bench));
     let name = "keys that turn".to_owned();
     cases.push(Case { kernel: "decode", element: F32, name, set: Set::Small, run });
@@ -41,7 +45,7 @@ fn attend(bench: &Bench, shape: &DecodeShape) -> Result<f64> {
         normal(stream, len, element).into_iter().map(|x| x as f32).collect()
     };
     let (q, out) = (f32s(1, heads * new * dim, F32), Tensor::output(bench, heads * new * dim, F32));
-    let [k, v] = [2, 3].map(|stream| f32s(stream, 2 * new * dim, shape.cache.storage));
+    let [k, v] = [2, 3].map(|stream| f32s(stream, 2 * new * dim, shape.cache.storage.element()));
     let [q_tensor, k_tensor, v_tensor] = [&q, &k, &v].map(|x| Tensor::elements(bench, x));
     let cache = bench.kernels().kv_cache(&shape.cache)?;
     let append = AppendBuffers::new(k_tensor.binding(), v_tensor.binding());
@@ -52,6 +56,42 @@ fn attend(bench: &Bench, shape: &DecodeShape) -> Result<f64> {
     // The same numbers, whatever they are stored in.
     let attention = DecodeShape::new(CacheShape::new(1, 2, 300, dim), heads, new).of_sequence(new, new);
     let inputs = reference::Inputs::new(&q, &k, &v);
+    let report =
+        reference::verify(&attention, &inputs, &shape.pattern(), Got::new(&got), Default::default())?;
+    ensure!(report.pass, "{report}");
+    Ok(report.ratio())
+}
+
+/// A cache of int8: rows as they must be quantised, and attended as they are then.
+fn quantized(bench: &Bench) -> Result<f64> {
+    let cache = CacheShape::new(1, 2, 300, 20).storage(CacheStorage::Int8);
+    let shape = DecodeShape::new(cache, 4, 7);
+    let text = reference::random::<f32, f32>(shape.of_sequence(7, 7), Kind::Normal, 1)?;
+    let [q, k, v] = [&text.q, &text.k, &text.v].map(|x| Tensor::elements(bench, x));
+    let out = Tensor::output(bench, shape.len_out(), F32);
+    let cache = bench.kernels().kv_cache(&shape.cache)?;
+    let append = AppendBuffers::new(k.binding(), v.binding());
+    let call = bench.kernels().decode(&shape)?.bind(
+        &cache,
+        append,
+        AttendBuffers::new(q.binding(), out.binding()),
+    )?;
+    let bytes = bench.run(|encoder| call.encode(encoder), &[&out.buffer, cache.keys(), cache.values()])?;
+    let mut stored = [vec![], vec![]];
+    for (n, given) in [&text.k, &text.v].into_iter().enumerate() {
+        let words: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes[n + 1]);
+        for (row, x) in given.chunks(20).enumerate() {
+            let (scale, got) = reference::int8_row(&words[(row / 7 * 300 + row % 7) * 6..], 20);
+            ensure!(scale == reference::int8_scale(x), "row {row} has the scale {scale}");
+            let most = reference::INT8_STEPS * f64::from(scale);
+            let near = x.iter().zip(&got).all(|(x, got)| (f64::from(*x) - f64::from(*got)).abs() <= most);
+            ensure!(near, "row {row}: {x:?} is stored as {got:?}");
+            stored[n].extend(got);
+        }
+    }
+    let got: Vec<f32> = bytemuck::pod_collect_to_vec(out.take(&bytes[0])?);
+    let inputs = reference::Inputs::new(&text.q, &stored[0], &stored[1]);
+    let attention = shape.of_sequence(7, 7);
     let report =
         reference::verify(&attention, &inputs, &shape.pattern(), Got::new(&got), Default::default())?;
     ensure!(report.pass, "{report}");
