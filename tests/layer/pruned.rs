@@ -169,9 +169,7 @@ fn albert_uploads_each_group_once() {
         file.set("num_hidden_groups", json!(groups));
         let mut pass = Training::new(gpu());
         model::run(&mut pass, &file).expect("a good model");
-        let last = pass.state("last").expect("a state");
-        let dout = model::Machine::tensor(&mut pass, 2 * 20 * WIDTH);
-        pass.differentiate(&last, &dout).expect("gradients").len()
+        pass.parameters().count()
     };
     assert_eq!(parameters(4, 1), parameters(12, 1));
     assert_eq!(parameters(4, 2) - parameters(4, 1), 16, "one more group");

@@ -84,6 +84,11 @@ impl Training {
         &self.ids
     }
 
+    /// The parameters, each once, however many layers it serves.
+    pub fn parameters(&self) -> impl Iterator<Item = (&Origin, &Tensor)> {
+        self.parameters.iter().map(|(origin, tensor)| (origin, tensor))
+    }
+
     /// What attention of each layer gives, `[B, L, H, d]`.
     pub fn contexts(&self) -> &[Tensor] {
         &self.contexts
