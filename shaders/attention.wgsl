@@ -11,6 +11,7 @@
 // to know has a file of its own:
 //
 //     keep/    which queries and keys meet: rows_of, walk, keep, query_at, key_offset, value_offset, key_at
+//     heads/   which query heads are computed: head_items, nth_head
 //     score/   what is added to scale q . k: content, related, segmented, score; which weights meet their values: met, dropout_factor
 //     tile/    how the lanes of a workgroup share the work, and where q, k, v and o lie meanwhile: row_tile_at, begin,
 //              attend (the step above over one tile of keys), write_rows
@@ -73,9 +74,10 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
     let tile = work / params.kernel.splits;
     let rows = rows_of(row_tile_at(tile % params.kernel.row_tiles));
     if (rows.x >= rows.y) { return; }
-    var head = tile / params.kernel.row_tiles % head_count();
+    let n = tile / params.kernel.row_tiles % head_count();
     let batch = tile / params.kernel.row_tiles / head_count();
-    if (PACKED) { head *= params.kernel.heads_per_kv_head; }
+    var head = n * params.kernel.heads_per_kv_head;
+    if (!PACKED) { head = nth_head(n); }
     let kv_head = head / params.kernel.heads_per_kv_head;
     let at = Head(batch, head,
         row_at(params.k, batch, kv_head, 0u), row_at(params.v, batch, kv_head, 0u),
@@ -102,7 +104,7 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
 // Heads, or groups of them, that a batch item has work items for.
 fn head_count() -> u32 {
     if (PACKED) { return params.kernel.heads / params.kernel.heads_per_kv_head; }
-    return params.kernel.heads;
+    return head_items();
 }
 
 fn head_of(at: Head, row: u32) -> u32 {

@@ -11,6 +11,7 @@
 // atomics, and the same call gives the same bits.
 //
 //     keep/       which rows and columns meet: rows_of, walk, keep, query_at (of a row), key_at (of a column)
+//     heads/      which query heads are computed: head_items, nth_head, key_head_items, heads_of_key_head
 //     score/      score, and its slope f: score_slope; which weights are dropped: is_met
 //     backward/   queries, keys: which tensors the rows and the columns are of, and the weights of a pair: item_of, run, own_head,
 //                 own_value, column_head, column_value, weights_of; dq, dk, dv: write_head, write_value; terms: take; relative, segments:

@@ -1,6 +1,6 @@
 //! What one attention call computes, but for the set S: sizes, score, storage, layout.
 
-use crate::{AttentionShape, ElementType, Layout, Result, Score, Strides};
+use crate::{AttentionShape, ElementType, Heads, Layout, Result, Score, Strides};
 
 /// How the tensors of a call are stored. Arithmetic is f32 whatever the storage; lse is always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -104,11 +104,19 @@ pub struct Attention {
     pub storage: Storage,
     /// Where they lie.
     pub layouts: Layouts,
+    /// Which query heads are computed.
+    pub heads: Heads,
 }
 
 impl From<AttentionShape> for Attention {
     fn from(shape: AttentionShape) -> Self {
-        Self { shape, score: Score::new(), storage: Storage::default(), layouts: Layouts::default() }
+        Self {
+            shape,
+            score: Score::new(),
+            storage: Storage::default(),
+            layouts: Layouts::default(),
+            heads: Heads::ALL,
+        }
     }
 }
 
@@ -144,6 +152,11 @@ impl AttentionShape {
     pub fn layouts(self, layouts: Layouts) -> Attention {
         Attention::from(self).layouts(layouts)
     }
+
+    /// A call of these sizes that computes these query heads.
+    pub fn heads(self, heads: Heads) -> Attention {
+        Attention::from(self).heads(heads)
+    }
 }
 
 impl Attention {
@@ -165,6 +178,16 @@ impl Attention {
     /// Sets the layout of each tensor.
     pub fn layouts(self, layouts: Layouts) -> Self {
         Self { layouts, ..self }
+    }
+
+    /// Sets which query heads are computed.
+    pub fn heads(self, heads: Heads) -> Self {
+        Self { heads, ..self }
+    }
+
+    /// How many query heads are computed.
+    pub(crate) fn computed_heads(&self) -> usize {
+        self.heads.count(self.shape.heads)
     }
 
     /// The factor of q . k.
@@ -253,12 +276,13 @@ impl Attention {
     /// Checks everything that can be said without a device.
     ///
     /// # Errors
-    /// As [`AttentionShape::check`] and [`Score::check`]; [`Error::Argument`](crate::Error::Argument) for strides that reach
-    /// before a tensor's start, or under which rows of out overlap; [`Error::Limit`](crate::Error::Limit) where an element
+    /// As [`AttentionShape::check`] and [`Score::check`]; [`Error::Argument`](crate::Error::Argument) for heads that the shape does not
+    /// have, one that comes twice or none at all, and for strides that reach before a tensor's start, or under which rows of out overlap; [`Error::Limit`](crate::Error::Limit) where an element
     /// offset would pass 32 bits.
     pub fn check(&self) -> Result<()> {
         let shape = &self.shape;
         shape.check()?;
+        self.heads.check(shape)?;
         let (queries, keys) = (shape.query_rows(), shape.key_rows());
         self.layouts.q.check("q_layout", queries, shape.head_dim)?;
         self.layouts.k.check("k_layout", keys, shape.head_dim)?;

@@ -105,6 +105,7 @@ mod element;
 mod error;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+mod heads;
 mod inputs;
 mod layout;
 mod linear;
@@ -154,6 +155,7 @@ pub use gpu::{
 };
 /// The `half` that [`Element`] is implemented for, so that versions agree: `half::f16` and `half::bf16`.
 pub use half;
+pub use heads::Heads;
 pub use inputs::Inputs;
 pub use layout::{BiasStrides, Layout, Strides};
 pub use linear::{FeatureMap, LinearInputs, LinearOptions, LinearState, Projection, Stabiliser};
@@ -196,6 +198,11 @@ struct Readme;
 #[cfg(all(doctest, feature = "gpu"))]
 #[doc = include_str!("../docs/GRADIENTS.md")]
 struct GradientsPage;
+
+/// Those of the page of heads.
+#[cfg(all(doctest, feature = "gpu"))]
+#[doc = include_str!("../docs/heads.md")]
+struct HeadsPage;
 
 /// And those of the page of scores.
 #[cfg(all(doctest, feature = "gpu"))]

@@ -49,7 +49,7 @@ impl Schedule {
         let attention = attention.into();
         check_distances(&attention, parts)?;
         let shape = &attention.shape;
-        let packed: Vec<_> = parts.parts().iter().map(|part| packs(shape, part)).collect();
+        let packed: Vec<_> = parts.parts().iter().map(|part| packs(&attention, part)).collect();
         let choose = |(part, packed): (&Part, &bool)| {
             let grid = part.mask.grid();
             let rows = rows_of(shape, part, *packed).next_power_of_two().max(limits.kind.least_rows());
@@ -60,7 +60,7 @@ impl Schedule {
         let tiles = parts.parts().iter().zip(&packed).map(choose).collect::<Result<Vec<_>>>()?;
 
         let wanted = |((part, packed), tile): ((&Part, &bool), &Tile)| {
-            let items = items(shape, part, *packed, tile) as u64;
+            let items = items(&attention, part, *packed, tile) as u64;
             let target: u64 = match tile {
                 // Several for each core.
                 Tile::Direct(_) => 16,
@@ -98,8 +98,9 @@ pub(crate) fn rows_of(shape: &AttentionShape, part: &Part, packed: bool) -> usiz
 }
 
 /// Work items of a part, before the keys are split.
-pub(crate) fn items(shape: &AttentionShape, part: &Part, packed: bool, tile: &Tile) -> usize {
-    let heads = if packed { shape.kv_heads } else { shape.heads };
+pub(crate) fn items(attention: &Attention, part: &Part, packed: bool, tile: &Tile) -> usize {
+    let shape = &attention.shape;
+    let heads = if packed { shape.kv_heads } else { attention.computed_heads() };
     rows_of(shape, part, packed).div_ceil(tile.rows()) * heads * shape.batch
 }
 
@@ -134,9 +135,11 @@ pub(crate) fn blocks_of_rows(part: &Part) -> impl Iterator<Item = impl Iterator<
     })
 }
 
-/// Whether the heads that share a key head fill a tile better together: few queries, as they are, under one mask.
-fn packs(shape: &AttentionShape, part: &Part) -> bool {
+/// Whether the heads that share a key head fill a tile better together: few queries, as they are, under one mask, all of its heads.
+fn packs(attention: &Attention, part: &Part) -> bool {
+    let shape = &attention.shape;
     let grid = part.mask.grid();
     let one_mask = part.mask.head_stride() == 0 || grid.heads == 1;
-    shape.heads > shape.kv_heads && 2 * grid.q_len <= grid.block_q && part.q_order.is_none() && one_mask
+    let grouped = shape.heads > shape.kv_heads && attention.heads.chosen().is_none();
+    grouped && 2 * grid.q_len <= grid.block_q && part.q_order.is_none() && one_mask
 }

@@ -1,6 +1,9 @@
 // The gradient of q is written: dq_i = scale sum_j f_ij ds_ij k_j, with relative rows k_j + r.
 
-fn item_of(work: u32) -> vec3<u32> { return item_in_order(work, params.kernel.heads); }
+fn item_of(work: u32) -> vec3<u32> {
+    let item = item_in_order(work, head_items());
+    return vec3(item.x, nth_head(item.y), item.z);
+}
 
 fn write_head(at: Head, row: u32, g: u32, dq: vec4<f32>) {
     if (row >= at.end_row) { return; }

@@ -2,14 +2,18 @@
 // dv_j = sum_i e_ij / l_i do_i, the sums over the queries of all heads that read the key head. The mask is transposed: what `keep`
 // calls a query is a key here, and the other way round.
 
-fn item_of(work: u32) -> vec3<u32> { return item_in_order(work, params.kernel.heads / params.kernel.heads_per_kv_head); }
+fn item_of(work: u32) -> vec3<u32> { return item_in_order(work, key_head_items()); }
 
-fn run(batch: u32, kv_head: u32, rows: vec2<u32>, lane: Lane) {
-    let first = kv_head * params.kernel.heads_per_kv_head;
+// The n-th key head.
+fn run(batch: u32, n: u32, rows: vec2<u32>, lane: Lane) {
+    let heads = heads_of_key_head(n);
+    let first = nth_head(heads.x);
+    let kv_head = first / params.kernel.heads_per_kv_head;
     let at = Head(batch, first, row_at(params.k, batch, kv_head, 0u), row_at(params.v, batch, kv_head, 0u), rows.x, rows.y, 0u);
     own = own_places(at, lane);
     begin(at, lane);
-    for (var head = first; head < first + params.kernel.heads_per_kv_head; head++) {
+    for (var place = heads.x; place < heads.y; place++) {
+        let head = nth_head(place);
         begin_dropout(batch, head);
         walk(Head(at.batch, head, at.k_at, at.v_at, at.first_row, at.end_row, 0u), lane);
     }

@@ -1,5 +1,6 @@
 // What the backward pass keeps of a query, one lane per row: its maximum m, 1 / l (0 without keys), D = do . o / l, and a mark that
-// is 0, or NaN where anything of the row is not finite: whoever attends the row then says so. Where o is 0, D is, whatever do is.
+// is 0, or NaN where anything of the row is not finite: whoever attends the row then says so. Where o is 0, D is, whatever do is. Rows of
+// heads that are not computed (heads/) have no record: nothing reads it but the sum over rows of sinks, which finds the zeros of new scratch.
 
 struct KernelParams {
     first_work: u32,        // this dispatch computes work items first_work .. end_work, 64 lanes each
@@ -8,6 +9,8 @@ struct KernelParams {
     heads: u32,             // H
     q_len: u32,             // Lq
     behind: u32,            // elements that are copied behind the records: u and w, or the norms of LSH attention
+    computed: u32,          // B Lq, times the heads that are computed
+    heads_at: u32,          // where those are listed, if they are not all
 }
 
 struct Rows { offset: u32, batch: u32, head: u32, row: u32 }
@@ -20,12 +23,14 @@ fn record(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grou
           @builtin(local_invocation_index) lane: u32) {
     let work = params.kernel.first_work + group.y * groups.x + group.x;
     if (work >= params.kernel.end_work) { return; }
-    let row = work * 64u + lane;
-    if (row >= params.kernel.rows) {
-        let at = 4u * (row - params.kernel.rows);
-        if (at < params.kernel.behind) { records[row] = load_behind(at, params.kernel.behind - at); }
+    let n = work * 64u + lane;
+    if (n >= params.kernel.computed) {
+        let behind = n - params.kernel.computed;
+        let at = 4u * behind;
+        if (at < params.kernel.behind) { records[params.kernel.rows + behind] = load_behind(at, params.kernel.behind - at); }
         return;
     }
+    let row = nth_row(n);
     let i = row % params.kernel.q_len;
     let head = row / params.kernel.q_len % params.kernel.heads;
     let batch = row / params.kernel.q_len / params.kernel.heads;

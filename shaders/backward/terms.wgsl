@@ -32,7 +32,8 @@ var<private> copy_at: u32;
 fn item_of(work: u32) -> vec3<u32> {
     let p = params.term;
     copy_at = work / p.apart % p.copies * p.len;
-    return vec3(work / p.batch_step % p.batch, work / p.head_step % params.kernel.heads, work / p.tile_step % params.kernel.row_tiles);
+    let head = nth_head(work / p.head_step % head_items());
+    return vec3(work / p.batch_step % p.batch, head, work / p.tile_step % params.kernel.row_tiles);
 }
 
 fn take(at: Head, lane: Lane, tile: KeyTile, ds: Slopes) {

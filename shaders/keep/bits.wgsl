@@ -8,6 +8,7 @@ struct KeepParams {
     k_order_at: u32,
     batch: u32,             // strides of the row table, in block rows; 0 where shared
     head: u32,
+    heads_at: u32,          // where the computed heads are listed, if not all are: see heads/chosen.wgsl
 }
 
 @group(0) @binding(BINDING_mask) var<storage, read> mask: array<u32>;

@@ -56,7 +56,7 @@ uniform! {
 
     /// `KeepParams` of `keep/bits.wgsl`.
     KeepParams {
-        rows_at: u32, runs_at: u32, tiles_at: u32, q_order_at: u32, k_order_at: u32, batch: u32, head: u32,
+        rows_at: u32, runs_at: u32, tiles_at: u32, q_order_at: u32, k_order_at: u32, batch: u32, head: u32, heads_at: u32,
     }
 
     /// `KeepParams` of `keep/lsh.wgsl`.
@@ -70,7 +70,9 @@ uniform! {
     }
 
     /// `KernelParams` of `backward/records.wgsl`.
-    RecordParams { first_work: u32, end_work: u32, rows: u32, heads: u32, q_len: u32, behind: u32 }
+    RecordParams {
+        first_work: u32, end_work: u32, rows: u32, heads: u32, q_len: u32, behind: u32, computed: u32, heads_at: u32,
+    }
 
     /// `TermParams` of `backward/terms.wgsl`.
     TermParams {
@@ -96,7 +98,9 @@ uniform! {
     }
 
     /// `KernelParams` of `merge.wgsl`.
-    MergeParams { first_work: u32, end_work: u32, rows: u32, splits: u32, heads: u32, q_len: u32 }
+    MergeParams {
+        first_work: u32, end_work: u32, rows: u32, splits: u32, heads: u32, q_len: u32, computed: u32, heads_at: u32,
+    }
 }
 
 impl AttentionParams {

@@ -3,6 +3,28 @@ use super::{BlockMask, RunKind};
 impl BlockMask {
     /// Pairs that are kept, over all batch items and heads. Counted from runs and bits, never pair by pair.
     pub fn kept(&self) -> u64 {
+        self.sharers() * self.kept_in(0..self.stored_rows())
+    }
+
+    /// Kept and visited pairs of one head, over all batch items.
+    pub(crate) fn pairs_of_head(&self, head: usize) -> (u64, u64) {
+        let grid = self.grid();
+        let (batch_stride, head_stride) = (self.inner.batch_stride, self.inner.head_stride);
+        let (items, sharers) =
+            if batch_stride == 0 { (grid.batch.min(1), grid.batch) } else { (grid.batch, 1) };
+        let first = |item| item * batch_stride + head * head_stride;
+        let rows = || (0..items).flat_map(|item| first(item)..first(item) + grid.q_blocks());
+        let runs = rows().flat_map(|index| {
+            let row = self.stored_row(index);
+            row.full.iter().chain(row.partial)
+        });
+        let blocks: u64 = runs.map(|run| u64::from(run.count)).sum();
+        let visited = blocks * (grid.block_q * grid.block_k) as u64;
+        (sharers as u64 * self.kept_in(rows()), sharers as u64 * visited)
+    }
+
+    /// Pairs that these stored rows keep.
+    fn kept_in(&self, rows: impl Iterator<Item = usize>) -> u64 {
         let grid = self.grid();
         let (q_blocks, row_words) = (grid.q_blocks().max(1), grid.row_words());
         let bits = |words: &[u32]| words.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
@@ -19,7 +41,7 @@ impl BlockMask {
                 u64::from(run.count) * block
             })
         };
-        self.sharers() * (0..self.stored_rows()).flat_map(row).sum::<u64>()
+        rows.flat_map(row).sum::<u64>()
     }
 
     /// Pairs of the blocks that are visited, over all batch items and heads: a block counts with its whole area, also

@@ -56,8 +56,11 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
-    /// S_i, ascending.
+    /// S_i, ascending; of a head that is left out, empty.
     pub(super) fn keys(&self, at: Position) -> Vec<u32> {
+        if !self.attention.heads.computes(at.head) {
+            return vec![];
+        }
         let site = self.site(at);
         let kept = (0..self.shape.kv_len).filter(|&j| self.pattern.keep(&site, at.i, j));
         kept.filter(|&j| self.terms_keep(at, j)).map(|j| j as u32).collect()
@@ -65,7 +68,8 @@ impl<'a> Call<'a> {
 
     /// Whether j is in S_i: a bias of minus infinity removes it.
     pub(super) fn keeps(&self, at: Position, j: usize) -> bool {
-        self.pattern.keep(&self.site(at), at.i, j) && self.terms_keep(at, j)
+        let computed = self.attention.heads.computes(at.head);
+        computed && self.pattern.keep(&self.site(at), at.i, j) && self.terms_keep(at, j)
     }
 
     fn site(&self, at: Position) -> Site {
@@ -78,7 +82,7 @@ impl<'a> Call<'a> {
 
     /// One more logit of the rows of a head, which has no value.
     pub(super) fn sink(&self, head: usize) -> Option<f64> {
-        self.terms.sink(head)
+        self.terms.sink(head).filter(|_| self.attention.heads.computes(head))
     }
 
     /// The terms of the score, each with its tensors.

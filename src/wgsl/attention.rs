@@ -45,6 +45,8 @@ pub struct AttentionVariant {
     pub k_order: bool,
     /// The queries of all heads that share a key head are the rows of one tile.
     pub packed: bool,
+    /// Some query heads are computed, which the mask lists.
+    pub chosen_heads: bool,
     /// The score: its terms count, not their numbers.
     pub score: Score,
     /// What is left beside the output.
@@ -53,6 +55,22 @@ pub struct AttentionVariant {
     pub accumulate: bool,
     /// Queries and keys in sorted places instead of under a block mask.
     pub chunks: Option<SortedChunks>,
+}
+
+/// Which query heads are computed: those that the mask lists, or all.
+pub(super) fn heads(chosen: bool) -> &'static str {
+    match chosen {
+        true => include_str!("../../shaders/heads/chosen.wgsl"),
+        false => include_str!("../../shaders/heads/all.wgsl"),
+    }
+}
+
+/// Of the rows, likewise.
+pub(super) fn rows_of_heads(chosen: bool) -> &'static str {
+    match chosen {
+        true => include_str!("../../shaders/heads/chosen_rows.wgsl"),
+        false => include_str!("../../shaders/heads/all_rows.wgsl"),
+    }
 }
 
 impl AttentionVariant {
@@ -134,6 +152,7 @@ impl AttentionVariant {
             stats,
         ];
         let mut texts: Vec<String> = files.map(String::from).into();
+        texts.push(heads(self.chosen_heads).into());
         if !matches!(self.tile, Tile::Direct(_)) {
             texts.push(include_str!("../../shaders/lib/strange_values.wgsl").into());
         }
@@ -204,6 +223,7 @@ impl AttentionVariant {
             (self.q_order, "q-order"),
             (self.k_order, "k-order"),
             (self.packed, "packed"),
+            (self.chosen_heads, "chosen-heads"),
             (self.stats == Stats::Lse, "lse"),
             (self.stats == Stats::State, "state"),
             (self.accumulate, "accumulate"),
@@ -230,6 +250,7 @@ impl AttentionVariant {
             q_order: false,
             k_order: false,
             packed: false,
+            chosen_heads: false,
             score: Score::new(),
             stats: Stats::None,
             accumulate: false,
@@ -275,6 +296,8 @@ impl AttentionVariant {
             ..small(64, 64)
         });
         list.push(Self { stats: Stats::State, accumulate: true, ..small(7, 7) });
+        list.push(Self { chosen_heads: true, ..small(64, 64) });
+        list.push(Self { chosen_heads: true, stats: Stats::Lse, ..base(64, 64, TileLimits::CPU) });
         list.push(Self { stats: Stats::State, packed: true, ..few(128, TileLimits::WEBGPU) });
         list.push(Self { stats: Stats::State, packed: true, ..few(128, TileLimits::CPU) });
         let bias = BiasStrides::default();

@@ -1,5 +1,6 @@
 //! Variants of `merge.wgsl`.
 
+use super::attention::rows_of_heads;
 use super::{Header, Shader, tensor};
 use crate::ElementType;
 
@@ -20,6 +21,8 @@ pub struct MergeVariant {
     pub total: bool,
     /// Scores are in base e instead of 2: see [`AttentionVariant::base_e`](super::AttentionVariant::base_e).
     pub base_e: bool,
+    /// Some query heads are computed, which the mask lists.
+    pub chosen_heads: bool,
 }
 
 impl MergeVariant {
@@ -29,20 +32,22 @@ impl MergeVariant {
     /// The shader of this variant.
     pub fn shader(&self) -> Shader {
         let label = format!(
-            "merge dv{} {}{}{}{}{}{}",
+            "merge dv{} {}{}{}{}{}{}{}",
             self.value_dim,
             self.output,
             if self.rows { " rows" } else { "" },
             if self.aligned_out { "" } else { " unaligned-out" },
             if self.lse { " lse" } else { "" },
             if self.total { " total" } else { "" },
-            if self.base_e { " base-e" } else { "" }
+            if self.base_e { " base-e" } else { "" },
+            if self.chosen_heads { " chosen-heads" } else { "" }
         );
         let out = tensor::writes(self.output, self.aligned_out);
         let rows = [include_str!("../../shaders/merge/rows.wgsl"), &out];
         let mut files = vec![
             include_str!("../../shaders/merge.wgsl"),
             include_str!("../../shaders/lib/online_softmax.wgsl"),
+            rows_of_heads(self.chosen_heads),
             if self.lse {
                 include_str!("../../shaders/stats/lse.wgsl")
             } else {
@@ -78,10 +83,12 @@ impl MergeVariant {
             lse: true,
             total: false,
             base_e: false,
+            chosen_heads: false,
         };
         let mut list = vec![Self { rows: false, base_e: true, ..base }];
         for output in [f32, ElementType::F16, ElementType::Bf16] {
             list.push(Self { output, total: output == f32, ..base });
+            list.push(Self { output, chosen_heads: true, ..base });
             list.push(Self { value_dim: 7, output, aligned_out: false, lse: false, base_e: true, ..base });
         }
         list

@@ -365,7 +365,7 @@ fn a_model_file_that_does_not_fit_is_named() {
     let unknown = model::run(&mut Exact::default(), &File::parse(&unknown).unwrap()).unwrap_err().to_string();
     assert_eq!(
         unknown,
-        "family: need one of bert, bigbird, gpt2, llama, longformer, reformer, t5, transfoxl, xlnet, found `gptx`"
+        "family: need one of albert, bert, bigbird, gpt2, llama, longformer, reformer, t5, transfoxl, xlnet, found `gptx`"
     );
     assert!(File::parse(&bytes[..100]).is_err());
 }

@@ -14,6 +14,7 @@
 //! | `every_f32.rs` | activations of every kind of f32, NaN and infinity among them |
 //! | `far_rows.rs` | rows of any size, far means, long rows, NaN and infinity |
 //! | `golden.rs` | cases that other systems made, whole models among them |
+//! | `pruned.rs` | models without some heads, the importance of heads, shared layers |
 //! | `optimizer.rs` | steps of the optimizers, the norm of gradients |
 //! | `rotary.rs` | rotary embedding |
 //! | `rows.rs` | norms, softmax, residual addition, embedding |
@@ -36,6 +37,7 @@ mod matmul;
 mod mutants;
 mod optimizer;
 mod properties;
+mod pruned;
 mod reversible;
 mod rotary;
 mod rotary_tables;

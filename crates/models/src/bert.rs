@@ -2,10 +2,11 @@
 
 use super::{Error, File, Layers, Machine, Pair, Sizes, Table, activation};
 use wgpu_attention::{
-    Activation, And, Combine, FeedForwardShape, MatmulShape, Pattern, RowStrides, WeightOrder,
+    Activation, And, Combine, FeedForwardShape, Heads, MatmulShape, Pattern, RowStrides, WeightOrder,
 };
 
-/// A forward pass. Keys that the attention mask hides are removed from `pattern`.
+/// A forward pass. Keys that the attention mask hides are removed from `pattern`. Heads that the configuration's `pruned_heads` names are not
+/// computed and count as 0 before the output projection, as Hugging Face's `prune_heads` has it; the weights are whole, whatever is pruned.
 pub fn bert<M: Machine>(
     machine: &mut M,
     file: &File<'_>,
@@ -14,6 +15,7 @@ pub fn bert<M: Machine>(
     file.check_family("bert")?;
     let (encoder, tokens) = Encoder::of(file, "gelu")?;
     let sizes = encoder.sizes;
+    let pruned = file.pruned_heads(encoder.layers, sizes.heads)?;
     let attention = sizes.attention();
     let mask = match file.key_mask("attention_mask", [sizes.batch, sizes.len])? {
         Some(seen) => machine.mask(&attention, And(pattern, seen))?,
@@ -22,8 +24,14 @@ pub fn bert<M: Machine>(
     let mut x = encoder.embed(machine, &tokens, &sizes.positions(), None)?;
     for n in 0..encoder.layers {
         let qkv = encoder.projections(machine, n, ["query", "key", "value"], &x)?;
-        let context = machine.tensor(sizes.rows() * sizes.width);
-        machine.attention(&attention, &mask, &qkv, &[], &context)?;
+        let elements = sizes.rows() * sizes.width;
+        // A pruned head counts as one whose context is 0.
+        let (call, context) = match &pruned[n][..] {
+            [] => (attention.clone(), machine.tensor(elements)),
+            some => (attention.clone().heads(Heads::without(sizes.heads, some)), machine.zeros(elements)),
+        };
+        machine.attention(&call, &mask, &qkv, &[], &context)?;
+        machine.attended(&context);
         x = encoder.behind(machine, n, &x, &context)?;
     }
     machine.keep("last".into(), &x);

@@ -8,6 +8,7 @@ use wgpu_attention::{Attention, Bias, BiasStrides, Mask, Score};
 /// A forward pass.
 pub fn bigbird<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
     file.check_family("bigbird")?;
+    file.refuse("pruned_heads")?;
     file.refuse("rescale_embeddings")?;
     let attention = file.word_or("attention_type", "block_sparse")?;
     if attention != "block_sparse" {

@@ -1,6 +1,6 @@
 //! A forward pass on a device: a list of calls, planned and bound once and recorded into one encoder.
 
-use super::pool::{Pool, Tensor};
+use super::pool::{Pool, Tensor, zeros};
 use super::{Error, Layers, Machine, Pair, Piece, Table};
 use std::rc::Rc;
 use wgpu_attention::{
@@ -184,6 +184,10 @@ impl Machine for Forward {
 
     fn tensor(&mut self, elements: usize) -> Tensor {
         self.pool.take(self.gpu.device(), 4 * elements as u64)
+    }
+
+    fn zeros(&mut self, elements: usize) -> Tensor {
+        zeros(self.gpu.device(), 4 * elements as u64)
     }
 
     fn mask(&mut self, call: &Attention, pattern: impl Pattern + 'static) -> Result<Parts, Error> {

@@ -53,6 +53,10 @@ impl Machine for Exact {
         Rc::new(RefCell::new(vec![f64::NAN; elements]))
     }
 
+    fn zeros(&mut self, elements: usize) -> Tensor {
+        Rc::new(RefCell::new(vec![0.0; elements]))
+    }
+
     fn mask(&mut self, _: &Attention, pattern: impl Pattern + 'static) -> Result<Box<dyn Pattern>, Error> {
         Ok(Box::new(pattern))
     }

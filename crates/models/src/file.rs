@@ -32,6 +32,36 @@ impl<'a> File<'a> {
         &self.case[key]
     }
 
+    /// Sets a key of the configuration.
+    pub fn set(&mut self, key: &str, value: Value) {
+        self.case["config"][key] = value;
+    }
+
+    /// Heads that are pruned, of each layer: Hugging Face's `pruned_heads`, by the layer's number.
+    pub fn pruned_heads(&self, layers: usize, heads: usize) -> Result<Vec<Vec<u32>>, Error> {
+        let found = &self.case["config"]["pruned_heads"];
+        let wrong = |need: &str| format!("config `pruned_heads`: need {need}, found {found}");
+        let mut pruned = vec![vec![]; layers];
+        if found.is_null() {
+            return Ok(pruned);
+        }
+        for (layer, list) in found.as_object().ok_or_else(|| wrong("lists of heads by layer"))? {
+            let of_layer = layer.parse().ok().and_then(|n: usize| pruned.get_mut(n));
+            let of_layer = of_layer.ok_or_else(|| wrong(&format!("layers below {layers}")))?;
+            let list = list.as_array().ok_or_else(|| wrong("lists of heads by layer"))?;
+            let head =
+                |head: &Value| head.as_u64().filter(|&head| (head as usize) < heads).map(|head| head as u32);
+            let list: Option<Vec<u32>> = list.iter().map(head).collect();
+            *of_layer = list.ok_or_else(|| wrong(&format!("heads below {heads}")))?;
+            of_layer.sort_unstable();
+            of_layer.dedup();
+            if of_layer.len() == heads {
+                return Err(wrong("one head or more left in each layer").into());
+            }
+        }
+        Ok(pruned)
+    }
+
     /// The model's family.
     pub fn family(&self) -> Result<&str, Error> {
         let found = &self.case["family"];
@@ -166,7 +196,9 @@ impl<'a> File<'a> {
     /// Refuses what is not there yet: a key that is neither false, nor empty, nor null.
     pub fn refuse(&self, key: &str) -> Result<(), Error> {
         let found = &self.case["config"][key];
-        let off = found.is_null() || found == false || found.as_array().is_some_and(Vec::is_empty);
+        let empty = found.as_array().is_some_and(Vec::is_empty)
+            || found.as_object().is_some_and(|map| map.is_empty());
+        let off = found.is_null() || found == false || empty;
         if off { Ok(()) } else { Err(format!("config `{key}`: need none, found {found}").into()) }
     }
 

@@ -3,22 +3,25 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `bert.rs`, `bigbird.rs`, `gpt2.rs`, `llama.rs`, `longformer.rs`, `reformer.rs`, `t5.rs`, `transfoxl.rs`, `xlnet.rs` | the families: which operation on which tensors |
+//! | `albert.rs`, `bert.rs`, `bigbird.rs`, `gpt2.rs`, `llama.rs`, `longformer.rs`, `reformer.rs`, `t5.rs`, `transfoxl.rs`, `xlnet.rs` | the families: which operation on which tensors |
 //! | `reformer_gradients.rs` | a Reformer's gradients by all its weights, on a device, through reversible layers |
 //! | `reformer_exact.rs` | the same in f64 |
 //! | `reversible.rs` | cases of reversible feed-forward layers, and their gradients |
 //! | `memory.rs` | segments that remember the one before: Transformer-XL and XLNet |
 //! | `device.rs`, `pool.rs` | [`Forward`]: the operations on a device, planned and bound once, recorded into one encoder |
+//! | `importance.rs` | which heads of a model matter, by their gradients |
 //! | `training/` | [`Training`]: a forward pass and, behind it, the gradients of all parameters |
 //! | `exact.rs` | [`Exact`]: the operations in f64 on the CPU |
 //! | `file.rs` | weights, indices and configuration |
 
+mod albert;
 mod bert;
 mod bigbird;
 mod device;
 mod exact;
 mod file;
 mod gpt2;
+mod importance;
 mod llama;
 mod longformer;
 mod memory;
@@ -33,12 +36,14 @@ mod training;
 mod transfoxl;
 mod xlnet;
 
+pub use albert::albert;
 pub use bert::bert;
 pub use bigbird::bigbird;
 pub use device::Forward;
 pub use exact::Exact;
 pub use file::{Error, File};
 pub use gpt2::gpt2;
+pub use importance::head_importance;
 pub use llama::llama;
 pub use longformer::longformer;
 pub use memory::Piece;
@@ -78,6 +83,15 @@ pub trait Machine {
 
     /// A tensor that the model computes.
     fn tensor(&mut self, elements: usize) -> Self::Tensor;
+
+    /// A tensor of zeros, which nothing writes but what it is given to: for operations that leave rows alone, as attention of some heads
+    /// does.
+    fn zeros(&mut self, elements: usize) -> Self::Tensor;
+
+    /// Told what attention of a layer gave, `[B, L, H, d]`, before the output projection.
+    fn attended(&mut self, context: &Self::Tensor) {
+        let _ = context;
+    }
 
     /// A pattern, made ready for such calls.
     fn mask(&mut self, call: &Attention, pattern: impl Pattern + 'static) -> Result<Self::Mask, Error>;
@@ -247,8 +261,8 @@ impl Sizes {
 }
 
 /// The families that [`run`] knows.
-pub const FAMILIES: [&str; 9] =
-    ["bert", "bigbird", "gpt2", "llama", "longformer", "reformer", "t5", "transfoxl", "xlnet"];
+pub const FAMILIES: [&str; 10] =
+    ["albert", "bert", "bigbird", "gpt2", "llama", "longformer", "reformer", "t5", "transfoxl", "xlnet"];
 
 /// The states that a file expects of the model in it, and what its own pattern gives, on any machine.
 pub fn run<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
@@ -256,6 +270,7 @@ pub fn run<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
         return reversible(machine, file);
     }
     match file.family()? {
+        "albert" => albert(machine, file),
         "bert" => bert(machine, file, wgpu_attention::Full),
         "bigbird" => bigbird(machine, file),
         "gpt2" => gpt2(machine, file, wgpu_attention::Causal),
@@ -290,7 +305,7 @@ pub fn gradients(gpu: Option<&Gpu>, file: &File<'_>) -> Result<Option<Values>, E
 }
 
 /// The families whose gradients [`Training`] makes.
-pub const LEARNING: [&str; 5] = ["bert", "bigbird", "gpt2", "llama", "longformer"];
+pub const LEARNING: [&str; 6] = ["albert", "bert", "bigbird", "gpt2", "llama", "longformer"];
 
 /// An activation by Hugging Face's name.
 fn activation(name: &str) -> Result<Activation, Error> {

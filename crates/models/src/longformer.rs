@@ -7,6 +7,7 @@ use wgpu_attention::Mask;
 /// A forward pass.
 pub fn longformer<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
     file.check_family("longformer")?;
+    file.refuse("pruned_heads")?;
     let (encoder, tokens) = Encoder::of(file, "gelu")?;
     let sizes = encoder.sizes;
     let [batch, len] = [sizes.batch, sizes.len];

@@ -5,6 +5,18 @@ use std::rc::Rc;
 /// A device's tensor: clones are the same one.
 pub type Tensor = Rc<wgpu::Buffer>;
 
+/// A buffer of its own, of zeros, as new buffers are.
+pub(crate) fn zeros(device: &wgpu::Device, bytes: u64) -> Tensor {
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+    let size = bytes;
+    Rc::new(device.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size,
+        usage,
+        mapped_at_creation: false,
+    }))
+}
+
 /// Storage buffers, each used again by the next tensor of its size once its last handle outside is dropped.
 ///
 /// Calls that are recorded one behind the other do what they do in that order, so a buffer that later calls write may still be
@@ -19,13 +31,7 @@ impl Pool {
         if let Some(buffer) = free {
             return buffer.clone();
         }
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        let buffer = Rc::new(device.create_buffer(&wgpu::BufferDescriptor {
-            label: None,
-            size: bytes,
-            usage,
-            mapped_at_creation: false,
-        }));
+        let buffer = zeros(device, bytes);
         self.0.push(buffer.clone());
         buffer
     }

@@ -105,7 +105,14 @@ impl BoundBackward {
         let out = Guarded::of_rows(device, "out", size_of::<O>(), attention);
         let state = Guarded::output(device, "state", 4, Extents::of_one_row(2 * attention.len_lse()));
         let grad = |name, at| Guarded::output(device, name, size_of::<O>(), at);
-        let written = [grad("dq", q_at), grad("dk", k_at), grad("dv", v_at)];
+        let is_computed = |head| attention.heads.computes(head);
+        let shape = &attention.shape;
+        let is_read = |kv_head| (0..shape.heads).any(|h| is_computed(h) && shape.kv_head(h) == kv_head);
+        let written = [
+            grad("dq", q_at).leaving(q_at, is_computed, 0.0),
+            grad("dk", k_at).leaving(k_at, is_read, 0.0),
+            grad("dv", v_at).leaving(v_at, is_read, 0.0),
+        ];
 
         let all = attention.score.tensors(&attention.shape).into_iter();
         let wanted = all.filter(|tensor| wanted.contains(&tensor.name));

@@ -37,6 +37,14 @@ impl Extents {
         Self { strides: attention.out_strides(), sizes, dim: shape.value_dim, len: attention.len_out() }
     }
 
+    /// Of lse.
+    pub(super) fn of_lse(attention: &Attention) -> Self {
+        let sizes = attention.shape;
+        let sizes = [sizes.batch, sizes.heads, sizes.q_len];
+        let strides = Strides::new((sizes[1] * sizes[2]) as isize, sizes[2] as isize, 1);
+        Self { strides, sizes, dim: 1, len: attention.len_lse() }
+    }
+
     /// Of elements one behind the other.
     pub(super) fn of_one_row(len: usize) -> Self {
         Self { strides: Strides::default(), sizes: [1, 1, 1], dim: len, len }
@@ -51,6 +59,8 @@ pub struct Guarded {
     bytes: usize,
     name: &'static str,
     covered: Vec<bool>,
+    /// Elements of heads that the call leaves out, and what they count as.
+    left_out: (Vec<usize>, f64),
 }
 
 impl Guarded {
@@ -84,6 +94,21 @@ impl Guarded {
         Self::output(device, name, element_bytes, Extents::of_out(attention))
     }
 
+    /// Without the rows of some heads: those stay poison, and are read as `value`.
+    pub(super) fn leaving(mut self, at: Extents, is_computed: impl Fn(usize) -> bool, value: f64) -> Self {
+        let [batch, heads, rows] = at.sizes;
+        let of_head = |(item, head)| (0..rows).map(move |row| (item, head, row));
+        let left = (0..batch).flat_map(|item| (0..heads).map(move |head| (item, head)));
+        let left = left.filter(|(_, head)| !is_computed(*head)).flat_map(of_head);
+        let elements = left.flat_map(|(item, head, row)| {
+            let first = at.strides.at(item, head, row);
+            first..first + at.dim
+        });
+        self.left_out = (elements.collect(), value);
+        self.left_out.0.iter().for_each(|&n| self.covered[n] = false);
+        self
+    }
+
     /// What the buffer holds as long as nothing is written.
     pub fn bytes(&self) -> Vec<u8> {
         POISON.to_le_bytes().repeat(self.buffer.size() as usize / 4)
@@ -105,7 +130,7 @@ impl Guarded {
             contents: bytemuck::cast_slice(&words),
             usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC,
         });
-        Self { buffer, offset, bytes, name, covered }
+        Self { buffer, offset, bytes, name, covered, left_out: (vec![], 0.0) }
     }
 
     /// The tensor alone.
@@ -132,7 +157,12 @@ impl Guarded {
                 };
                 Err(format!("{} was written {what}: byte {place} of {}", self.name, self.bytes))
             }
-            None => Ok(bytemuck::pod_collect_to_vec(&all[self.offset..][..self.bytes])),
+            None => {
+                let mut values: Vec<O> = bytemuck::pod_collect_to_vec(&all[self.offset..][..self.bytes]);
+                let (elements, value) = &self.left_out;
+                elements.iter().for_each(|&n| values[n] = O::from_f64(*value));
+                Ok(values)
+            }
         }
     }
 }

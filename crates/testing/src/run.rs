@@ -67,8 +67,12 @@ impl Bound {
     ) -> Self {
         let device = gpu.device();
         let own = GuardedInputs::new(device, attention, inputs);
+        let is_computed = |head| attention.heads.computes(head);
         let out = Guarded::of_rows(device, "out", size_of::<O>(), attention);
-        let lse = lse.then(|| Guarded::output(device, "lse", 4, Extents::of_one_row(attention.len_lse())));
+        let out = out.leaving(Extents::of_out(attention), is_computed, 0.0);
+        let at = Extents::of_lse(attention);
+        let guarded_lse = || Guarded::output(device, "lse", 4, at).leaving(at, is_computed, f32::MIN.into());
+        let lse = lse.then(guarded_lse);
 
         let plan = gpu.kernels().attention_parts(attention, parts);
         let plan = plan.unwrap_or_else(|e| panic!("{e}\n{attention:?}"));

@@ -225,7 +225,10 @@ impl AttentionPlan {
             steps.push((Stage::Main, Step::new(device, pipeline, &params, part.work, &bindings)?));
         }
         if let (Some(pipeline), Some(state)) = (merge, state) {
-            let merge = Merge { state, merged, out: buffers.out.clone(), total, lse: buffers.lse.clone() };
+            let heads = inner.attention.heads.chosen().and(inner.parts.first());
+            let heads = heads.map(|part| (part.tables.as_entire_buffer_binding(), part.keep.heads_at));
+            let merge =
+                Merge { state, merged, out: buffers.out.clone(), total, lse: buffers.lse.clone(), heads };
             let step = merge.step(device, pipeline, &inner.attention, splits)?;
             steps.push((Stage::Merge, step));
         }

@@ -7,7 +7,7 @@ use crate::gpu::loads::Loads;
 use crate::mask::{Part, Parts};
 use crate::schedule::{Schedule, items};
 use crate::wgsl::{AttentionVariant, Tile};
-use crate::{Attention, AttentionShape, Options};
+use crate::{Attention, Options};
 
 /// What a plan will do and what it costs.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,7 +76,7 @@ pub(super) fn explain(
 ) -> Explanation {
     let shape = &attention.shape;
     let tile = variant.parts[0].tile;
-    let pairs = || parts.parts().iter().map(|part| part_pairs(shape, part));
+    let pairs = || parts.parts().iter().map(|part| part_pairs(attention, part));
     let dispatches: usize = plans.iter().map(|plan| plan.work.dispatches().count()).sum();
     let flops = parts.parts().iter().zip(&variant.parts);
     Explanation {
@@ -99,15 +99,26 @@ pub(super) fn explain(
 
 fn executed_flops(attention: &Attention, part: &Part, variant: &AttentionVariant) -> f64 {
     let (shape, grid) = (&attention.shape, part.mask.grid());
-    let rows = items(shape, part, variant.packed, &variant.tile) * variant.tile.rows();
-    let in_blocks = shape.batch * shape.heads * grid.q_len.next_multiple_of(grid.block_q);
-    attention.flops(part_pairs(shape, part).1) * rows as f64 / in_blocks.max(1) as f64
+    let rows = items(attention, part, variant.packed, &variant.tile) * variant.tile.rows();
+    let in_blocks = shape.batch * attention.computed_heads() * grid.q_len.next_multiple_of(grid.block_q);
+    attention.flops(part_pairs(attention, part).1) * rows as f64 / in_blocks.max(1) as f64
 }
 
-/// Kept and visited pairs of a part over the batch items and heads of the shape (a mask may be made for one of each).
-fn part_pairs(shape: &AttentionShape, part: &Part) -> (u64, u64) {
-    let grid = part.mask.grid();
-    let repeat = |mine: usize, all: usize| if mine == all { 1 } else { all as u64 };
-    let times = repeat(grid.batch, shape.batch) * repeat(grid.heads, shape.heads);
-    (part.mask.kept() * times, part.mask.visited() * times)
+/// Kept and visited pairs of a part over the batch items and computed heads of the call (a mask may be made for one of each).
+fn part_pairs(attention: &Attention, part: &Part) -> (u64, u64) {
+    let (shape, grid) = (&attention.shape, part.mask.grid());
+    let items = if grid.batch == shape.batch { 1 } else { shape.batch as u64 };
+    let of_heads = |heads: &[u32]| {
+        let own = |head: u32| if part.mask.head_stride() == 0 { 0 } else { head as usize };
+        let pairs = heads.iter().map(|&head| part.mask.pairs_of_head(own(head)));
+        pairs.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+    };
+    let (kept, visited) = match attention.heads.chosen() {
+        Some(heads) => of_heads(heads),
+        None => {
+            let times = if grid.heads == shape.heads { 1 } else { shape.heads as u64 };
+            (part.mask.kept() * times, part.mask.visited() * times)
+        }
+    };
+    (kept * items, visited * items)
 }

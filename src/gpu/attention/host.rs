@@ -189,14 +189,16 @@ impl Gpu {
         let call = plan.bind(buffers).map_err(|e| self.or_lost(e))?;
         let written: Vec<_> = [&out].into_iter().chain(&lse).chain(&state).collect();
         let fetched = self.fetch(&written, |encoder| call.encode(encoder)).await?;
-        Ok(AttentionOutput {
+        let mut output = AttentionOutput {
             out: fetched.take(0, attention.len_out())?,
             lse: outputs.lse.then(|| fetched.take(1, attention.len_lse())).transpose()?,
             state: outputs
                 .state
                 .then(|| fetched.take(written.len() - 1, 2 * attention.len_lse()))
                 .transpose()?,
-        })
+        };
+        output.empty_heads(attention);
+        Ok(output)
     }
 
     /// The call over tensors of these types, if it and its tensors are right.
@@ -210,6 +212,21 @@ impl Gpu {
         attention.check()?;
         inputs.check(&attention)?;
         Ok(attention)
+    }
+}
+
+impl<O> AttentionOutput<O> {
+    /// Rows of heads that are not computed end as rows without keys do. Their out is 0 already, as new buffers are.
+    fn empty_heads(&mut self, attention: &Attention) {
+        let shape = &attention.shape;
+        let left_out = |row: usize| !attention.heads.computes(row / shape.q_len % shape.heads);
+        if attention.heads.chosen().is_none() {
+            return;
+        }
+        let lse = self.lse.iter_mut().flatten().enumerate();
+        lse.filter(|(row, _)| left_out(*row)).for_each(|(_, lse)| *lse = f32::MIN);
+        let state = self.state.iter_mut().flat_map(|state| state.chunks_exact_mut(2)).enumerate();
+        state.filter(|(row, _)| left_out(*row)).for_each(|(_, own)| own.copy_from_slice(&[f32::MIN, 0.0]));
     }
 }
 

@@ -19,6 +19,8 @@ pub(in crate::gpu) struct Merge<'a> {
     pub(in crate::gpu) total: Option<wgpu::BufferBinding<'a>>,
     /// Where lse goes, if it is wanted.
     pub(in crate::gpu) lse: Option<wgpu::BufferBinding<'a>>,
+    /// Where some heads are computed: the mask that lists them, and where.
+    pub(in crate::gpu) heads: Option<(wgpu::BufferBinding<'a>, u32)>,
 }
 
 /// The shader of a merge that writes rows, lse, or both.
@@ -31,6 +33,7 @@ pub(in crate::gpu) fn variant(attention: &Attention, rows: bool, lse: bool) -> M
         lse,
         total: false,
         base_e: !attention.score.is_plain(),
+        chosen_heads: attention.heads.chosen().is_some(),
     }
 }
 
@@ -56,18 +59,22 @@ impl Merge<'_> {
         out: Strides,
     ) -> Result<Step> {
         let shape = &attention.shape;
+        let computed = shape.batch * attention.computed_heads() * shape.q_len;
         let kernel = MergeParams {
             rows: shape.len_lse() as u32,
             splits: splits as u32,
             heads: shape.heads as u32,
             q_len: shape.q_len as u32,
+            computed: computed as u32,
+            heads_at: self.heads.as_ref().map_or(0, |(_, at)| *at),
             ..Default::default()
         };
         let params = Params::default().with("kernel", kernel).with("out", Rows::from(out));
-        let lanes = shape.len_lse() * shape.value_dim.div_ceil(4);
+        let lanes = computed * shape.value_dim.div_ceil(4);
         let items = lanes.div_ceil(MergeVariant::LANES) as u32;
         let buffers = Bindings::default()
             .with("state", self.state.clone())
+            .with_some("mask", self.heads.as_ref().map(|(mask, _)| mask.clone()))
             .with_some("merged", self.merged.clone())
             .with("out", self.out.clone())
             .with_some("total", self.total.clone())

@@ -270,6 +270,7 @@ pub(super) fn base_variant(attention: &Attention, tile: Tile, merged_rows: bool)
         q_order: false,
         k_order: false,
         packed: false,
+        chosen_heads: attention.heads.chosen().is_some(),
         score: crate::Score::new(),
         stats: Stats::None,
         accumulate: false,

@@ -30,7 +30,7 @@ impl PartPlan {
         variant: &AttentionVariant,
         splits: usize,
     ) -> Result<Self> {
-        let (tables, keep) = mask_tables(kernels, part)?;
+        let (tables, keep) = mask_tables(kernels, attention, part)?;
 
         let shape = &attention.shape;
         let rows = rows_of(shape, part, variant.packed);
@@ -45,15 +45,19 @@ impl PartPlan {
         let params = Params::default().with("kernel", kernel).with("keep", keep);
         let params = params.with_rows(attention).with_terms(attention);
 
-        let items = (items(shape, part, variant.packed, &variant.tile) * splits) as u128;
+        let items = (items(attention, part, variant.packed, &variant.tile) * splits) as u128;
         let loads = Loads::of_part(part, &variant.tile, splits, |pairs| attention.flops(pairs));
         let work = kernels.work("attention", items, loads.clone())?;
         Ok(Self { tables, keep, params, work, loads })
     }
 }
 
-/// The mask of a part, then its orders, on the device, and where its tables begin.
-pub(super) fn mask_tables(kernels: &Kernels, part: &Part) -> Result<(wgpu::Buffer, KeepParams)> {
+/// The mask of a part, its orders, and the heads that are computed if not all are, on the device, and where its tables begin.
+pub(super) fn mask_tables(
+    kernels: &Kernels,
+    attention: &Attention,
+    part: &Part,
+) -> Result<(wgpu::Buffer, KeepParams)> {
     let packed = part.mask.packed();
     let mut words = packed.words;
     let mut append = |order: &Option<Arc<[u32]>>| {
@@ -69,9 +73,22 @@ pub(super) fn mask_tables(kernels: &Kernels, part: &Part) -> Result<(wgpu::Buffe
         k_order_at: append(&part.k_order),
         batch: packed.batch_stride,
         head: packed.head_stride,
+        heads_at: 0,
     };
+    let keep = KeepParams { heads_at: words.len() as u32, ..keep };
+    words.extend(head_words(attention));
     let tables = upload(kernels.device(), "the block mask", bytemuck::cast_slice(&words))?;
     Ok((tables, keep))
+}
+
+/// The heads that are computed, as `heads/chosen.wgsl` reads them; nothing where they are all.
+fn head_words(attention: &Attention) -> Vec<u32> {
+    let Some(heads) = attention.heads.chosen() else { return vec![] };
+    let groups = attention.heads.of_key_heads(&attention.shape);
+    let mut words = vec![heads.len() as u32, groups.len() as u32];
+    words.extend(heads);
+    words.extend(groups.iter().flatten());
+    words
 }
 
 /// The factor of q: in base 2 from the start where the score is q . k alone.

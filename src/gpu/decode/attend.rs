@@ -118,6 +118,7 @@ impl DecodePlan {
             out: buffers.out,
             total: None,
             lse: buffers.lse,
+            heads: None,
         };
         let device = self.kernels.device();
         let merge = merge.step(device, &self.inner.merge, &self.attention, self.inner.splits)?;

@@ -236,6 +236,7 @@ impl<'p> Binder<'p> {
             out: self.buffers.out.clone(),
             total: None,
             lse: self.buffers.lse.clone(),
+            heads: None,
         };
         merge.step(self.device(), pipeline, &self.plan.attention, 1).map(Some)
     }

@@ -102,6 +102,7 @@ impl AttentionBranch {
 
     fn check(&self, port: &BranchPort) -> Result<()> {
         check_norm(&self.norm, port)?;
+        self.attention.heads.check_all("a branch")?;
         let shape = &self.attention.shape;
         if shape.q_len != shape.kv_len {
             return Err(Error::argument(

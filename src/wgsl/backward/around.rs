@@ -1,5 +1,6 @@
 //! Variants of the kernels around `backward.wgsl`: what prepares a row for it, brings its sums to a tensor's type, and adds up copies.
 
+use super::super::attention::rows_of_heads;
 use super::super::{Header, Shader, tensor};
 use crate::ElementType;
 
@@ -18,6 +19,8 @@ pub struct RecordVariant {
     pub aligned_dout: bool,
     /// What is copied behind the records, f32: the score's `relative_biases`, or the `norms` of LSH attention.
     pub behind: Option<&'static str>,
+    /// Some query heads are computed, which the mask lists.
+    pub chosen_heads: bool,
 }
 
 impl RecordVariant {
@@ -28,13 +31,14 @@ impl RecordVariant {
     pub fn shader(&self) -> Shader {
         let unaligned = |aligned, name| if aligned { "" } else { name };
         let label = format!(
-            "backward records dv{} {} {}{}{}{}",
+            "backward records dv{} {} {}{}{}{}{}",
             self.value_dim,
             self.out,
             self.dout,
             unaligned(self.aligned_out, " unaligned-out"),
             unaligned(self.aligned_dout, " unaligned-dout"),
-            self.behind.map_or_else(String::new, |name| format!(" {name}"))
+            self.behind.map_or_else(String::new, |name| format!(" {name}")),
+            if self.chosen_heads { " chosen-heads" } else { "" }
         );
         let behind = match self.behind {
             Some(name) => tensor::reads(name, ElementType::F32, false) + &tensor::same("behind", name),
@@ -45,6 +49,7 @@ impl RecordVariant {
             &tensor::reads("o", self.out, self.aligned_out),
             &tensor::reads("dout", self.dout, self.aligned_dout),
             &behind,
+            rows_of_heads(self.chosen_heads),
         ];
         let header = Header::default()
             .u32s(&[("VALUE_DIM", self.value_dim), ("VALUE_GROUPS", self.value_dim.div_ceil(4))])
@@ -61,7 +66,8 @@ impl RecordVariant {
                 (7, _) => Some("relative_biases"),
                 _ => None,
             };
-            Self { value_dim, out, dout, aligned_out: aligned, aligned_dout: aligned, behind }
+            let chosen_heads = (value_dim, out) == (64, F16);
+            Self { value_dim, out, dout, aligned_out: aligned, aligned_dout: aligned, behind, chosen_heads }
         };
         [(64, F32, F32), (7, F32, F16), (64, F16, Bf16), (7, Bf16, F32)].map(of).into()
     }

@@ -6,6 +6,7 @@ mod around;
 
 pub use around::{CopyPass, NarrowVariant, RecordVariant};
 
+use super::attention::heads;
 use super::{
     AttentionVariant, Header, Shader, SortedChunks, StagedTile, Tile, TileKind, TileLimits, score, tensor,
 };
@@ -104,6 +105,8 @@ pub struct BackwardVariant {
     pub q_order: bool,
     /// Columns are reached through an order.
     pub k_order: bool,
+    /// Some query heads are computed, which the mask lists.
+    pub chosen_heads: bool,
     /// The score: its terms count, not their numbers.
     pub score: Score,
     /// Add to what an earlier part wrote (needs f32).
@@ -193,6 +196,7 @@ impl BackwardVariant {
     fn texts(&self) -> Vec<String> {
         let mut texts: Vec<String> = vec![include_str!("../../../shaders/backward.wgsl").into()];
         texts.extend(self.pass_texts());
+        texts.push(heads(self.chosen_heads).into());
         texts.push(include_str!("../../../shaders/lib/pairs.wgsl").into());
         texts.push(include_str!("../../../shaders/lib/weight.wgsl").into());
         let ends = self.chunks.map(|_| SortedChunks::ENDS);
@@ -322,6 +326,7 @@ impl BackwardVariant {
             (self.late_maxima, "late-maxima"),
             (self.q_order, "q-order"),
             (self.k_order, "k-order"),
+            (self.chosen_heads, "chosen-heads"),
             (self.accumulate, "accumulate"),
         ];
         label += &score::suffix(&flags, &self.score);
@@ -373,6 +378,7 @@ impl BackwardVariant {
             block_k: 64,
             q_order: false,
             k_order: false,
+            chosen_heads: false,
             score: Score::new(),
             accumulate: false,
             late_maxima: false,
@@ -399,6 +405,7 @@ impl BackwardVariant {
             let ordered = Self { q_order: true, k_order: true, accumulate: true, ..base(rows, 64) };
             list.push(Self { accumulate: true, ..base(rows, 7) });
             list.push(ordered);
+            list.push(Self { chosen_heads: true, ..base(rows, 64) });
             for element in [F16, Bf16] {
                 let narrow = |dim| Self {
                     q: element,

@@ -98,7 +98,7 @@ wgpu_attention_testing::mutants! {
     "splits weigh by their sums alone" ["split"]
         "let w = split.y * shrink(split.x, m);" => "let w = split.y;";
     "the rows of all splits are the first one's" ["split"]
-        "merged_group(s * params.kernel.rows * VALUE_GROUPS + item)" => "merged_group(item)";
+        "merged_group(s * params.kernel.rows * VALUE_GROUPS + group_at)" => "merged_group(group_at)";
     "merged rows are not divided by the sum" ["split"]
         " else { o *= select(1.0 / l, 0.0, is_zero(l)); }" => "";
     "packed rows are all of the first head" ["packed"]
@@ -108,7 +108,7 @@ wgpu_attention_testing::mutants! {
     "packed rows are all of the first query" ["packed"]
         "min(row, params.kernel.q_count - 1u) % params.kernel.q_len; }" => "0u; }";
     "packed groups of heads are all the first" ["packed"]
-        "if (PACKED) { head *= params.kernel.heads_per_kv_head; }" => "if (PACKED) { head = 0u; }";
+        "var head = n * params.kernel.heads_per_kv_head;" => "var head = 0u;";
     // --- the direct tile ---
     "direct: o is not rescaled" ["direct"]
         "fma(o[1], rescale, x[1])" => "o[1] + x[1]";

@@ -18,7 +18,7 @@ wgpu_attention_testing::mutants! {
     "weights are not over l in the derivatives" ["formula"]
         "e * (record.y * met.d_p - vec4(record.z))" => "e * (met.d_p - vec4(record.z))";
     "dk and dv are of one head of the group" ["formula", "count dv"]
-        "head < first + params.kernel.heads_per_kv_head; head++" => "head < first + 1u; head++";
+        "place < heads.y; place++" => "place < heads.x + 1u; place++";
     "the key head is the query head" ["formula"]
         "let kv_head = head / params.kernel.heads_per_kv_head;" => "let kv_head = head % 2u;";
     "records are those of head 0" ["formula"]

@@ -101,7 +101,7 @@ wgpu_attention_testing::mutants! {
     }
     "projected gradients" {
         "what a product is added to is forgotten": "case ADD_INTO: { value += load_out(at, count); }" => "case ADD_INTO: {}";
-        "projected rows have the gradients of one head of the group": "head < first + params.kernel.heads_per_kv_head; head++" => "head < first + 1u; head++";
+        "projected rows have the gradients of one head of the group": "place < heads.y; place++" => "place < heads.x + 1u; place++";
         "projected values get weights that are not over l": "select(vec4(0.0), record.y * met.e, kept)" => "select(vec4(0.0), met.e, kept)";
         "every head's gradients are projected back by the first one's": "params.a_at + tile.batch * params.a_batch" => "params.a_at + 0u * tile.batch";
         "gradients of projected rows are those of the first line": "params.b_at + tile.batch * params.b_batch" => "params.b_at + 0u * tile.batch";

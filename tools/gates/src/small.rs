@@ -66,6 +66,7 @@ fn attention(merging: bool) -> Shader {
         q_order: false,
         k_order: false,
         packed: false,
+        chosen_heads: false,
         score: Score::new(),
         stats: if merging { Stats::State } else { Stats::Lse },
         accumulate: merging,

@@ -44,6 +44,7 @@ fn tiles_for_webgpu_fit_its_workgroup_memory() {
             q_order: false,
             k_order: false,
             packed: false,
+            chosen_heads: false,
             score: Score::new(),
             stats: Stats::Lse,
             accumulate: false,

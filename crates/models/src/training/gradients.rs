@@ -1,7 +1,7 @@
 //! The gradients that a backward pass has so far.
 
 use crate::device::whole;
-use crate::pool::{Pool, Tensor};
+use crate::pool::{Pool, Tensor, zeros};
 use crate::{Error, Pair};
 use std::collections::HashMap;
 use wgpu_attention::{AddShape, Attention, AttentionGradBuffers, Call, Gpu, Kernels, Parts};
@@ -27,11 +27,14 @@ pub(super) struct Gradients {
     pool: Pool,
     calls: Vec<Call>,
     of: HashMap<wgpu::Buffer, Tensor>,
+    /// Of those tensors that somebody asks for, once all who read them have added to it.
+    kept: HashMap<wgpu::Buffer, Option<Tensor>>,
 }
 
 impl Gradients {
-    pub(super) fn new(gpu: &Gpu) -> Self {
-        Self { gpu: gpu.clone(), pool: Pool::default(), calls: vec![], of: HashMap::new() }
+    pub(super) fn new(gpu: &Gpu, asked: &[Tensor]) -> Self {
+        let kept = asked.iter().map(|tensor| ((**tensor).clone(), None)).collect();
+        Self { gpu: gpu.clone(), pool: Pool::default(), calls: vec![], of: HashMap::new(), kept }
     }
 
     pub(super) fn kernels(&self) -> &Kernels {
@@ -53,7 +56,16 @@ impl Gradients {
 
     /// The gradient by a tensor that all who read it have added to.
     pub(super) fn take(&mut self, tensor: &Tensor) -> Option<Tensor> {
-        self.of.remove(&**tensor)
+        let gradient = self.of.remove(&**tensor);
+        if let Some(kept) = self.kept.get_mut(&**tensor) {
+            kept.clone_from(&gradient);
+        }
+        gradient
+    }
+
+    /// The gradient by a tensor that was asked for.
+    pub(super) fn kept(&self, tensor: &Tensor) -> Option<Tensor> {
+        self.kept.get(&**tensor)?.clone()
     }
 
     /// A tensor of another's size.
@@ -104,7 +116,12 @@ impl Gradients {
         [out, state, dout]: [&Tensor; 3],
     ) -> Result<(), Error> {
         let [q, k, v] = qkv;
-        let gradients = qkv.each_ref().map(|tensor| self.like(tensor));
+        // Attention of some heads leaves the others' rows alone: 0.
+        let some = call.heads.chosen().is_some();
+        let gradients = qkv.each_ref().map(|tensor| match some {
+            true => zeros(self.gpu.device(), tensor.size()),
+            false => self.like(tensor),
+        });
         let [dq, dk, dv] = gradients.each_ref().map(|tensor| whole(tensor));
         let by_terms: Vec<_> =
             terms.iter().zip(learnt).filter(|(_, learnt)| **learnt).map(|(term, _)| term).collect();

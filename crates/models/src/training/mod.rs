@@ -28,6 +28,7 @@ pub struct Training {
     parameters: Vec<(Origin, Tensor)>,
     states: HashMap<String, Tensor>,
     ids: Vec<Tensor>,
+    contexts: Vec<Tensor>,
     backward: Vec<wgpu_attention::Call>,
 }
 
@@ -68,6 +69,7 @@ impl Training {
             parameters: vec![],
             states: HashMap::new(),
             ids: vec![],
+            contexts: vec![],
             backward: vec![],
         }
     }
@@ -82,12 +84,35 @@ impl Training {
         &self.ids
     }
 
+    /// The parameters, each once, however many layers it serves.
+    pub fn parameters(&self) -> impl Iterator<Item = (&Origin, &Tensor)> {
+        self.parameters.iter().map(|(origin, tensor)| (origin, tensor))
+    }
+
+    /// What attention of each layer gives, `[B, L, H, d]`.
+    pub fn contexts(&self) -> &[Tensor] {
+        &self.contexts
+    }
+
     /// Records the gradients of sum(out * dout) by all parameters, behind what is recorded.
     ///
     /// # Errors
     /// What an operation on the way has no gradient for.
     pub fn differentiate(&mut self, out: &Tensor, dout: &Tensor) -> Result<Vec<Learnt>, Error> {
-        let mut gradients = Gradients::new(self.forward.gpu());
+        Ok(self.differentiate_by(out, dout, &[])?.0)
+    }
+
+    /// [`differentiate`](Self::differentiate), and the gradients by these tensors that the model computes, of those that have one.
+    ///
+    /// # Errors
+    /// As [`differentiate`](Self::differentiate).
+    pub fn differentiate_by(
+        &mut self,
+        out: &Tensor,
+        dout: &Tensor,
+        by: &[Tensor],
+    ) -> Result<(Vec<Learnt>, Vec<Option<Tensor>>), Error> {
+        let mut gradients = Gradients::new(self.forward.gpu(), by);
         gradients.add(out, dout.clone())?;
         for step in self.steps.iter().rev() {
             step.record(&mut gradients)?;
@@ -98,8 +123,9 @@ impl Training {
             gradient: gradients.of(values),
         };
         let learnt = self.parameters.iter().map(learnt).collect();
+        let by = by.iter().map(|tensor| gradients.kept(tensor)).collect();
         self.backward.extend(gradients.calls());
-        Ok(learnt)
+        Ok((learnt, by))
     }
 
     /// Records both passes into an encoder: the forward pass, and then what was asked for of the backward pass.
@@ -208,6 +234,14 @@ impl Machine for Training {
 
     fn tensor(&mut self, elements: usize) -> Tensor {
         self.forward.tensor(elements)
+    }
+
+    fn zeros(&mut self, elements: usize) -> Tensor {
+        self.forward.zeros(elements)
+    }
+
+    fn attended(&mut self, context: &Tensor) {
+        self.contexts.push(context.clone());
     }
 
     fn mask(&mut self, call: &Attention, pattern: impl Pattern + 'static) -> Result<Parts, Error> {

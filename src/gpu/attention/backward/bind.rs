@@ -220,11 +220,16 @@ impl BackwardPlan {
     ) -> Result<Step> {
         let (attention, device) = (self.attention(), self.forward.kernels.device());
         let shape = &attention.shape;
+        let computed = shape.batch * attention.computed_heads() * shape.q_len;
+        // The mask of any part lists the heads.
+        let first = self.forward.inner.parts.first().filter(|_| attention.heads.chosen().is_some());
         let kernel = RecordParams {
             rows: shape.len_lse() as u32,
             heads: shape.heads as u32,
             q_len: shape.q_len as u32,
             behind: super::relative_biases(attention) as u32,
+            computed: computed as u32,
+            heads_at: first.map_or(0, |part| part.keep.heads_at),
             ..Default::default()
         };
         let [.., dout] = self.gradients().strides(shape);
@@ -232,7 +237,7 @@ impl BackwardPlan {
             .with("kernel", kernel)
             .with("out", Rows::from(attention.out_strides()))
             .with("dout", Rows::from(dout));
-        let lanes = super::record_bytes(attention) as usize / 16;
+        let lanes = computed + super::record_bytes(attention) as usize / 16 - shape.len_lse();
         let items = lanes.div_ceil(RecordVariant::LANES) as u32;
         let biases = buffers.tensors.iter().find(|(name, _)| *name == "relative_biases");
         let bindings = Bindings::default()
@@ -240,6 +245,7 @@ impl BackwardPlan {
             .with("o", buffers.out.clone())
             .with("dout", buffers.dout.clone())
             .with("records", records)
+            .with_some("mask", first.map(|part| part.tables.as_entire_buffer_binding()))
             .with_some("relative_biases", biases.map(|(_, binding)| binding.clone()));
         Step::new(device, &self.inner.records, &params, Work { items, per_dispatch: items }, &bindings)
     }

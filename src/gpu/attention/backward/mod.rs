@@ -181,7 +181,7 @@ impl Pass {
         let tables = match shared {
             Some(shared) => shared,
             None => {
-                let upload = |part| super::tables::mask_tables(&forward.kernels, part);
+                let upload = |part| super::tables::mask_tables(&forward.kernels, attention, part);
                 parts.parts().iter().map(upload).collect::<Result<Vec<_>>>()?
             }
         };
@@ -257,6 +257,7 @@ fn variant(
         block_k: grid.block_k,
         q_order: part.q_order.is_some(),
         k_order: part.k_order.is_some(),
+        chosen_heads: attention.heads.chosen().is_some(),
         score: attention.score.clone(),
         accumulate,
         late_maxima: forward.path().path == KernelPath::Cooperative,
@@ -274,6 +275,7 @@ fn record_variant(attention: &Attention, gradients: &Gradients) -> RecordVariant
         aligned_out: attention.out_strides().is_aligned() && whole(value_dim),
         aligned_dout: dout.is_aligned() && whole(value_dim),
         behind: (relative_biases(attention) > 0).then_some("relative_biases"),
+        chosen_heads: attention.heads.chosen().is_some(),
     }
 }
 

@@ -50,11 +50,16 @@ impl PassPart {
         let row_tiles = grid.q_len.div_ceil(variant.tile.rows());
         let group = shape.heads / shape.kv_heads;
         let (dim, relative) = (shape.head_dim, attention.relative_dim());
+        let computed = attention.computed_heads();
+        let key_heads = match attention.heads.chosen() {
+            Some(_) => attention.heads.of_key_heads(shape).len(),
+            None => shape.kv_heads,
+        };
         let (heads, walks, flops) = match variant.rows {
-            BackwardRows::Queries => (shape.heads, 1, 4 * (dim + relative) + 2 * shape.value_dim),
+            BackwardRows::Queries => (computed, 1, 4 * (dim + relative) + 2 * shape.value_dim),
             // Every lane looks at every pair.
-            BackwardRows::Tensor(_) => (shape.heads, 1, 8 * (dim + relative + shape.value_dim) + 256),
-            BackwardRows::Keys { .. } => (shape.kv_heads, group, 4 * (dim + shape.value_dim) + 2 * relative),
+            BackwardRows::Tensor(_) => (computed, 1, 8 * (dim + relative + shape.value_dim) + 256),
+            BackwardRows::Keys { .. } => (key_heads, group, 4 * (dim + shape.value_dim) + 2 * relative),
         };
         let kernel = BackwardParams {
             row_tiles: row_tiles as u32,

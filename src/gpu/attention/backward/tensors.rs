@@ -13,7 +13,7 @@ use crate::gpu::zeros::zeros;
 use crate::mask::{Part, Parts};
 use crate::score::TensorGradient;
 use crate::wgsl::{BackwardRows, BackwardVariant, CopyPass, Tile};
-use crate::{AttentionShape, KernelPath, Result};
+use crate::{Attention, KernelPath, Result};
 
 /// Elements of all copies of a tensor, where there are several: 16 MiB.
 const MOST_ELEMENTS: usize = 1 << 22;
@@ -59,11 +59,11 @@ impl TensorPass {
         if gradient.of_rows {
             return Self::of_rows(forward, (name, len));
         }
-        let shape = &forward.attention().shape;
+        let attention = forward.attention();
         let shared = forward.inner.parts.iter().map(|part| (part.tables.clone(), part.keep)).collect();
         let mut pass = Pass::new(forward, gradients, parts, BackwardRows::Tensor(name), Some(shared))?;
         let orders = parts.parts().iter().zip(&pass.variants);
-        let orders = orders.map(|(part, variant)| Order::new(shape, part, variant.tile, gradient.apart));
+        let orders = orders.map(|(part, variant)| Order::new(attention, part, variant.tile, gradient.apart));
         let orders: Vec<_> = orders.collect();
         let together = orders.iter().map(|order| order.items() / order.apart().max(1)).max().unwrap_or(1);
         let copies = (MOST_ELEMENTS / len.max(1)).min(MOST_COPIES).min(together).max(1);
@@ -156,15 +156,15 @@ fn copy_work(plan: &AttentionPlan, len: usize, copies: usize) -> Result<Work> {
 /// many as possible run together.
 #[derive(Debug)]
 struct Order {
-    /// Batch items, heads, row tiles.
+    /// Batch items, computed heads, row tiles.
     sizes: [usize; 3],
     apart: [bool; 3],
 }
 
 impl Order {
-    fn new(shape: &AttentionShape, part: &Part, tile: Tile, apart: [bool; 3]) -> Self {
+    fn new(attention: &Attention, part: &Part, tile: Tile, apart: [bool; 3]) -> Self {
         let row_tiles = part.mask.grid().q_len.div_ceil(tile.rows());
-        Self { sizes: [shape.batch, shape.heads, row_tiles], apart }
+        Self { sizes: [attention.shape.batch, attention.computed_heads(), row_tiles], apart }
     }
 
     fn items(&self) -> usize {

@@ -100,7 +100,7 @@ impl AttentionPlan {
     /// Plans the weights of these rows, in this order ([`Position::of_row`] names all there are); a row may come several times.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a row out of range, for options that ask for nothing or for more than 24 keys; [`Error::Limit`] where the device is too
+    /// [`Error::Argument`] for a row out of range or of a head that the plan does not compute, for options that ask for nothing or for more than 24 keys; [`Error::Limit`] where the device is too
     /// small; [`Error::Device`] for what wgpu reports while compiling.
     ///
     /// ```no_run
@@ -121,6 +121,10 @@ impl AttentionPlan {
                 if index >= len {
                     return Err(Error::argument(format!("rows[{n}].{name}"), format!("below {len}"), index));
                 }
+            }
+            if !self.attention().heads.computes(at.head) {
+                let need = "a head that the plan computes";
+                return Err(Error::argument(format!("rows[{n}].head"), need, at.head));
             }
         }
         let WeightsOptions { matrix, summary } = options;

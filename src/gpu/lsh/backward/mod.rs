@@ -195,6 +195,7 @@ fn record_variant(attention: &Attention, gradients: &Gradients) -> RecordVariant
         aligned_out: attention.out_strides().is_aligned() && whole(value_dim),
         aligned_dout: dout.is_aligned() && whole(value_dim),
         behind: Some("norms"),
+        chosen_heads: false,
     }
 }
 

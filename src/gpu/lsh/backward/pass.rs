@@ -30,6 +30,7 @@ impl Pass {
         // Scratch is made of whole groups; dv itself, which f32 sums go to, may not be.
         let in_place = writes_dv && gradients.dkv == ElementType::F32;
         let variant = BackwardVariant {
+            chosen_heads: false,
             rows,
             tile,
             head_dim: shape.head_dim,

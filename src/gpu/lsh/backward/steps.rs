@@ -84,6 +84,7 @@ impl LshBackwardPlan {
             heads: shape.heads as u32,
             q_len: shape.q_len as u32,
             behind: shape.len_lse() as u32,
+            computed: shape.len_lse() as u32,
             ..Default::default()
         };
         let [.., dout] = self.gradients().strides(shape);
@@ -163,8 +164,8 @@ impl LshBackwardPlan {
     ) -> Result<Step> {
         debug_assert!(self.gradients().dkv != ElementType::F32, "what f32 holds stays where it is");
         let [_, _, strides, _] = self.gradients().strides(&self.attention().shape);
-        let merge =
-            Merge { state: buffers.state.clone(), merged: Some(sums), out: dv, total: None, lse: None };
+        let state = buffers.state.clone();
+        let merge = Merge { state, merged: Some(sums), out: dv, total: None, lse: None, heads: None };
         merge.step_to(self.forward.kernels.device(), pipeline, self.attention(), 1, strides)
     }
 }

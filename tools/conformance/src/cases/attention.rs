@@ -8,8 +8,8 @@ use wgpu_attention::reference::{
 };
 use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{
-    Alibi, AttentionShape, BiasStrides, Causal, Element, Full, Inputs, KernelPath, Options, Parts, Score,
-    Slopes, Storage, Temperature,
+    Alibi, AttentionShape, BiasStrides, Causal, Element, Full, Heads, Inputs, KernelPath, Options, Parts,
+    Score, Slopes, Storage, Temperature,
 };
 use wgpu_attention_testing::{BiasValues, Bound, Case, Cut, PATTERNS, Placement, cut, picked};
 
@@ -48,6 +48,7 @@ pub(crate) fn cases() -> Vec<cases::Case> {
             List { row: row_of(kind), options: Options::default().tile_kind(kind), list: &mut list };
         of_kind.sizes();
         of_kind.terms();
+        of_kind.heads();
         of_kind.sets();
         of_kind.placements();
         List { row: "attention, merging parts", ..of_kind }.merges(kind);
@@ -115,6 +116,17 @@ impl List<'_> {
         for bias in [BiasValues::Holes, BiasValues::Floors] {
             self.add(Check::Bound, false, format!("bias {bias:?}"), biased(Score::new()).bias(bias));
         }
+    }
+
+    /// Some of the heads: no byte of the others is written.
+    fn heads(&mut self) {
+        let shape = AttentionShape::new(2, 6, 70, 16).kv_heads(3);
+        let some = shape.heads(Heads::only(&[1, 4, 5]));
+        let case = Case::new(some).pattern(picked("blocks_per_head", &shape.extent(), 1));
+        self.add(Check::Bound, true, "heads 1, 4 and 5 of 6".into(), case.clone());
+        self.add(Check::Count, false, "count, heads 1, 4 and 5 of 6".into(), case.clone());
+        let slopes = case.score(Score::new().with(Alibi::new(Slopes::Given)));
+        self.add(Check::Bound, false, "ALiBi, heads 1, 4 and 5 of 6".into(), slopes);
     }
 
     /// The exact set of keys, for every pattern.

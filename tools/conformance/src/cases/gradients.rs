@@ -3,7 +3,7 @@
 use anyhow::{Error, Result};
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::wgsl::TileKind;
-use wgpu_attention::{AttentionShape, BiasStrides, Causal, Element, Options, Score, Storage};
+use wgpu_attention::{AttentionShape, BiasStrides, Causal, Element, Heads, Options, Score, Storage};
 use wgpu_attention_testing::{
     BiasValues, BoundBackward, Case, Cut, cut, drawn_dout, gradient_bounds, gradients_within, picked,
 };
@@ -49,6 +49,7 @@ fn calls() -> Vec<(Set, &'static str, Case)> {
         (Set::Small, "softcap, bias", Case::new(shape.score(score)).bias(BiasValues::Holes)),
         (Set::Full, "ALiBi, causal", Case::new(shape.score(Score::new().alibi())).pattern(Causal)),
         (Set::Small, "bigbird", Case::new(shape).pattern(picked("bigbird", &shape.extent(), 1))),
+        (Set::Small, "heads 1 and 3 of 4", Case::new(shape.heads(Heads::only(&[1, 3]))).pattern(Causal)),
         (Set::Full, "mask_of_all", Case::new(shape).pattern(picked("mask_of_all", &shape.extent(), 1))),
     ]
 }
