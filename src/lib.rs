@@ -73,6 +73,7 @@
 //! |---|---|---|
 //! | [`pattern`] | which pairs are attended, one file per pattern | |
 //! | [`mask`] | patterns as blocks, bit tiles, orders | `pattern` |
+//! | [`ranks`] | a sequence that several ranks hold: who holds what, and who needs it | `pattern`, `mask` |
 //! | `score` | the score and its terms, one file per term | |
 //! | [`mod@reference`] | f64 attention, the error bound, verification | `pattern`, `score` |
 //! | [`wgsl`] | the shader text of each variant | |
@@ -116,6 +117,7 @@ mod names;
 mod path;
 pub mod pattern;
 mod position;
+pub mod ranks;
 mod recurrent;
 pub mod reference;
 mod schedule;

@@ -12,6 +12,7 @@ mod files;
 mod linear;
 mod lsh;
 mod ops;
+mod ranks;
 mod report;
 mod run;
 mod scores;

@@ -2,6 +2,7 @@
 
 mod linear;
 mod lsh;
+mod ranks;
 mod unless;
 
 use super::sizes::CallArgs;
@@ -11,6 +12,7 @@ use crate::output::{bytes, grouped, json_line, say, seconds};
 use crate::pattern::{self, LoweringArgs};
 use anyhow::{Context, Result};
 use clap::Args;
+use ranks::RankArgs;
 use serde::Serialize;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -24,13 +26,15 @@ use wgpu_attention::{AnyPattern, Attention, AttentionShape, ElementType, KernelP
 ///
 /// On the best adapter, or the one that is named; without any, for a device with WebGPU's default limits. With --input, of a case of LSH
 /// attention: pairs in chunks that see each other, their operations and those of the hash, scratch; that needs an adapter, and so do
-/// --linear and --linformer: operations, beside those of all pairs, and scratch.
+/// --linear and --linformer: operations, beside those of all pairs, and scratch. With --ranks, of a sequence that several ranks hold:
+/// pairs, messages, bytes, memory and time of the forward and the backward pass by rank, computed without any of them.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   wgpu-attention explain --pattern causal --len 1048576 --cpu-only
   wgpu-attention explain --pattern 'strided:stride=128,part=both' --len 16384 --heads 8 --head-dim 64 --dtype f16 --json
   wgpu-attention explain --linear elu --causal --len 65536 --heads 8
   wgpu-attention explain --linformer 256 --len 65536 --heads 8
+  wgpu-attention explain --pattern causal --len 1048576 --heads 8 --head-dim 128 --dtype f16 --ranks 64 --network 100,2 --flops 100e12
   wgpu-attention explain --input golden/reformer_hf_lsh_s64_c16_h2.safetensors")]
 pub(super) struct Explain {
     #[command(flatten)]
@@ -67,6 +71,8 @@ struct Asked {
     call: CallArgs,
     #[command(flatten)]
     lowering: LoweringArgs,
+    #[command(flatten)]
+    ranks: RankArgs,
 }
 
 /// The answer. The names are part of the command line.
@@ -159,7 +165,11 @@ impl Explain {
             (Some(options), ..) => self.linear(asked, options),
             (_, Some(projected), _) => self.linformer(asked, projected),
             (.., pattern) => {
-                self.attention(asked, pattern.as_ref().context("--pattern: need one, got none")?)
+                let pattern = pattern.as_ref().context("--pattern: need one, got none")?;
+                match asked.ranks.asked() {
+                    Some(ranks) => self.ranks(asked, pattern, ranks),
+                    None => self.attention(asked, pattern),
+                }
             }
         }
     }

@@ -1,0 +1,348 @@
+//! What a pass over several ranks costs, before there is a machine: messages, bytes, pairs, memory, time.
+//!
+//! | file | what |
+//! |---|---|
+//! | `machine.rs` | [`Machine`]: what a rank computes per second, what the network carries |
+//! | `meet.rs` | what the queries of a rank meet in the keys of every other, counted from runs |
+//! | `time.rs` | steps of a pass, and when each ends |
+//!
+//! docs/distributed_scale.md says by what law the cost grows.
+
+mod machine;
+mod meet;
+mod time;
+
+pub use machine::Machine;
+
+use super::{Assignment, source, target};
+use crate::mask::{BlockGrid, BlockMask};
+use crate::{Attention, AttentionShape, ElementType, Error, Result};
+use meet::{Meetings, Met};
+use rayon::prelude::*;
+use std::ops::Range;
+use time::Step;
+
+/// Which keys a rank gets of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Travel {
+    /// Those in blocks that any of its queries visits: what [`needs`](super::needs) says.
+    Needed,
+    /// All that the other holds, needed or not: what a ring hands on.
+    Shards,
+}
+
+/// What is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pass {
+    /// out and lse: keys and values travel.
+    Forward,
+    /// The gradients by q, k and v: keys and values travel, and their gradients travel back in f32.
+    Backward,
+}
+
+/// What a call of attention costs whose rows several ranks hold, rank by rank.
+///
+/// Counted from the runs of the block mask, stretch by stretch: time and memory grow with the runs and with the square of the number
+/// of ranks (8 bytes for each pair of ranks), never with the square of the length.
+///
+/// ```
+/// use wgpu_attention::ranks::{Assignment, Cost, Machine, Pass, Travel};
+/// use wgpu_attention::{AttentionShape, BlockGrid, BlockMask, Causal, ElementType, Storage};
+///
+/// let call = AttentionShape::new(1, 8, 1 << 20, 128).storage(Storage::all(ElementType::F16));
+/// let mask = BlockMask::new(&Causal, BlockGrid::from(&call.shape))?;
+/// // 100 TFLOP/s per rank; 100 GB/s and 2 us between any two.
+/// let machine = Machine::new(100e12, 100e9, 2e-6);
+/// let zig_zag = Assignment::zig_zag(1 << 20, 64, 64)?;
+/// let cost = Cost::new(call.clone(), &mask, [&zig_zag; 2], Travel::Needed, machine)?;
+/// assert!(cost.efficiency(Pass::Forward) > 0.95);
+/// // One rank after another: the first has little to do, and waits for the last.
+/// let contiguous = Assignment::contiguous(1 << 20, 64, 64)?;
+/// let cost = Cost::new(call, &mask, [&contiguous; 2], Travel::Needed, machine)?;
+/// assert!(cost.efficiency(Pass::Forward) < 0.51);
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Cost {
+    /// What each rank has to do.
+    pub ranks: Vec<RankCost>,
+}
+
+/// What one rank has to do.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct RankCost {
+    /// Queries that it holds.
+    pub queries: usize,
+    /// Keys that it holds.
+    pub keys: usize,
+    /// Pairs that its queries attend, over all batch items and heads.
+    pub kept: u64,
+    /// Pairs of the blocks that it computes.
+    pub visited: u64,
+    /// The forward pass.
+    pub forward: PassCost,
+    /// The backward pass.
+    pub backward: PassCost,
+}
+
+/// What one pass takes of one rank.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
+pub struct PassCost {
+    /// Messages to others.
+    pub sent_messages: u64,
+    /// Their bytes.
+    pub sent_bytes: u64,
+    /// Messages from others.
+    pub received_messages: u64,
+    /// Their bytes.
+    pub received_bytes: u64,
+    /// Steps in which it computes.
+    pub steps: usize,
+    /// The longest round, in seconds: a step's arithmetic, while the next one's keys travel.
+    pub longest_round_s: f64,
+    /// Its arithmetic alone, in seconds.
+    pub compute_s: f64,
+    /// Until its last result is complete, in seconds.
+    pub time_s: f64,
+    /// Tensors that it holds, results and messages in flight among them.
+    pub memory_bytes: u64,
+}
+
+impl RankCost {
+    /// What a pass takes.
+    pub fn pass(&self, pass: Pass) -> &PassCost {
+        match pass {
+            Pass::Forward => &self.forward,
+            Pass::Backward => &self.backward,
+        }
+    }
+}
+
+impl Cost {
+    /// Ranks at most: above, a table with an entry for each two of them grows large.
+    pub const MOST_RANKS: usize = 16384;
+
+    /// Bytes before the content of each message: the number of the call, the step and the pass.
+    pub const HEADER_BYTES: u64 = 16;
+
+    /// Counts. `rows`: who holds which queries, and which keys; the mask's blocks must not be cut by them. Of `attention`, the
+    /// lengths must be those of the mask; that offsets in the whole tensors stay below 2^32 is not asked, as nobody holds them whole.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for assignments that do not fit the mask's lengths, each other, or its blocks, for a shape that is not
+    /// the mask's or wrong by itself, and for a machine that does nothing; [`Error::Limit`] for more than
+    /// [`MOST_RANKS`](Self::MOST_RANKS) ranks.
+    pub fn new(
+        attention: impl Into<Attention>,
+        mask: &BlockMask,
+        rows: [&Assignment; 2],
+        travel: Travel,
+        machine: Machine,
+    ) -> Result<Self> {
+        let attention = attention.into();
+        machine.check()?;
+        check_shape(&attention, mask.grid())?;
+        check_rows(rows, mask.grid())?;
+        let counts = Counts::new(mask, rows, travel);
+        let cost = |rank: usize| counts.rank(rank, &attention, &machine);
+        Ok(Self { ranks: (0..counts.ranks).into_par_iter().map(cost).collect() })
+    }
+
+    /// Attended pairs of all ranks: those of the mask.
+    pub fn kept(&self) -> u64 {
+        self.ranks.iter().map(|rank| rank.kept).sum()
+    }
+
+    /// Pairs of the blocks that all ranks compute: those of the mask.
+    pub fn visited(&self) -> u64 {
+        self.ranks.iter().map(|rank| rank.visited).sum()
+    }
+
+    /// Seconds until the slowest rank is done.
+    pub fn time_s(&self, pass: Pass) -> f64 {
+        self.ranks.iter().map(|rank| rank.pass(pass).time_s).fold(0.0, f64::max)
+    }
+
+    /// The arithmetic of all, divided by the number of ranks, in proportion to the time of the slowest: 1 where nobody ever waits.
+    /// 1 where there is nothing to do.
+    pub fn efficiency(&self, pass: Pass) -> f64 {
+        let compute: f64 = self.ranks.iter().map(|rank| rank.pass(pass).compute_s).sum();
+        match self.time_s(pass) {
+            0.0 => 1.0,
+            time => compute / self.ranks.len() as f64 / time,
+        }
+    }
+
+    /// The most pairs that a rank computes, in proportion to the mean: 1 is a perfect balance, also where there are none.
+    pub fn imbalance(&self) -> f64 {
+        let most = self.ranks.iter().map(|rank| rank.visited).max().unwrap_or(0);
+        if most == 0 { 1.0 } else { most as f64 * self.ranks.len() as f64 / self.visited() as f64 }
+    }
+}
+
+fn check_shape(attention: &Attention, grid: &BlockGrid) -> Result<()> {
+    attention.shape.check()?;
+    attention.score.check(&attention.shape)?;
+    let AttentionShape { batch, heads, q_len, kv_len, .. } = attention.shape;
+    let sizes = [
+        ("batch", batch, grid.batch),
+        ("heads", heads, grid.heads),
+        ("q_len", q_len, grid.q_len),
+        ("kv_len", kv_len, grid.kv_len),
+    ];
+    match sizes.into_iter().find(|(_, got, need)| got != need) {
+        Some((name, got, need)) => Err(Error::argument(name, format!("{need}, as in the mask"), got)),
+        None => Ok(()),
+    }
+}
+
+fn check_rows([queries, keys]: [&Assignment; 2], grid: &BlockGrid) -> Result<()> {
+    let sides = [("queries", queries, grid.q_len, grid.block_q), ("keys", keys, grid.kv_len, grid.block_k)];
+    for (name, rows, len, block) in sides {
+        if rows.len() != len {
+            return Err(Error::argument(name, format!("an assignment of {len} rows"), rows.len()));
+        }
+        let mut stretches = (0..rows.ranks()).flat_map(|rank| rows.rows(rank));
+        if let Some(cut) = stretches.find(|stretch| !stretch.start.is_multiple_of(block)) {
+            let need = format!("stretches of whole blocks of {block} rows");
+            return Err(Error::argument(name, need, format!("one from row {} on", cut.start)));
+        }
+    }
+    if queries.ranks() != keys.ranks() {
+        return Err(Error::argument("keys", format!("{} ranks, as queries", queries.ranks()), keys.ranks()));
+    }
+    match queries.ranks() {
+        ranks if ranks > Cost::MOST_RANKS => {
+            Err(Error::limit("ranks", "Cost::MOST_RANKS", ranks as u64, Cost::MOST_RANKS as u64))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What all ranks meet.
+struct Counts<'a> {
+    queries: &'a Assignment,
+    keys: &'a Assignment,
+    ranks: usize,
+    meetings: Meetings<'a>,
+    /// The rank of each stretch of keys.
+    holders: Vec<u32>,
+    /// Keys that a rank gets of each: [receiver, holder].
+    received: Vec<u32>,
+    /// The same from the other side: [holder, receiver].
+    sent: Vec<u32>,
+    grid: &'a BlockGrid,
+}
+
+impl<'a> Counts<'a> {
+    fn new(mask: &'a BlockMask, [queries, keys]: [&'a Assignment; 2], travel: Travel) -> Self {
+        let (grid, ranks) = (mask.grid(), queries.ranks());
+        let mut stretches: Vec<(&Range<usize>, u32)> =
+            (0..ranks).flat_map(|rank| keys.rows(rank).iter().map(move |rows| (rows, rank as u32))).collect();
+        stretches.sort_unstable_by_key(|(rows, _)| rows.start);
+        let starts = stretches.iter().map(|(rows, _)| rows.start / grid.block_k);
+        let starts = starts.chain([grid.k_blocks()]).collect();
+        let holders = stretches.iter().map(|&(_, rank)| rank).collect();
+        let meetings = Meetings::new(mask, starts);
+        let [received, sent] = [Vec::new(), Vec::new()];
+        let counts = Self { queries, keys, ranks, meetings, holders, received, sent, grid };
+        let mut received = vec![0; ranks * ranks];
+        received.par_chunks_exact_mut(ranks).enumerate().for_each(|(rank, row)| match travel {
+            Travel::Needed => {
+                row.iter_mut().zip(counts.met(rank)).for_each(|(keys, met)| *keys = met.keys as u32)
+            }
+            // A rank without queries computes nothing, but hands on all the same.
+            Travel::Shards => row.iter_mut().enumerate().for_each(|(of, held)| *held = keys.count(of) as u32),
+        });
+        Self { sent: transposed(&received, ranks), received, ..counts }
+    }
+
+    /// What the queries of a rank meet in the keys of each rank.
+    fn met(&self, rank: usize) -> Vec<Met> {
+        let block = self.grid.block_q;
+        let blocks =
+            self.queries.rows(rank).iter().flat_map(|rows| rows.start / block..rows.end.div_ceil(block));
+        let mut by_rank = vec![Met::default(); self.ranks];
+        for (met, &holder) in self.meetings.of(blocks).into_iter().zip(&self.holders) {
+            let sum = &mut by_rank[holder as usize];
+            *sum = Met {
+                kept: sum.kept + met.kept,
+                visited: sum.visited + met.visited,
+                keys: sum.keys + met.keys,
+            };
+        }
+        by_rank
+    }
+
+    fn rank(&self, rank: usize, attention: &Attention, machine: &Machine) -> RankCost {
+        let area = (self.grid.block_q * self.grid.block_k) as u64;
+        let (met, ranks) = (self.met(rank), self.ranks);
+        let sum = |of: fn(&Met) -> u64| met.iter().map(of).sum::<u64>();
+        let [received, sent] = [&self.received, &self.sent].map(|table| &table[rank * ranks..][..ranks]);
+        let steps = (0..ranks).map(|step| {
+            let (from, to) = (source(rank, step, ranks), target(rank, step, ranks));
+            let [received, sent] =
+                [received[from], sent[to]].map(|keys| if step == 0 { 0 } else { u64::from(keys) });
+            Step { visited: met[from].visited * area, received, sent }
+        });
+        let steps: Vec<Step> = steps.collect();
+        let held = Held { queries: self.queries.count(rank) as u64, keys: self.keys.count(rank) as u64 };
+        let pass = |pass| {
+            let memory_bytes = held.bytes(attention, pass, &steps);
+            PassCost { memory_bytes, ..time::pass(&steps, attention, pass, machine) }
+        };
+        RankCost {
+            queries: held.queries as usize,
+            keys: held.keys as usize,
+            kept: sum(|met| met.kept),
+            visited: sum(|met| met.visited) * area,
+            forward: pass(Pass::Forward),
+            backward: pass(Pass::Backward),
+        }
+    }
+}
+
+/// [b, a] of [a, b], in squares that fit the caches: column by column, nearly every access would miss them.
+fn transposed(table: &[u32], ranks: usize) -> Vec<u32> {
+    const SIDE: usize = 64;
+    let mut turned = vec![0; table.len()];
+    turned.par_chunks_mut(SIDE * ranks).enumerate().for_each(|(square, rows)| {
+        for first in (0..ranks).step_by(SIDE) {
+            for (row, turned) in rows.chunks_exact_mut(ranks).enumerate() {
+                for (column, turned) in turned.iter_mut().enumerate().skip(first).take(SIDE) {
+                    *turned = table[column * ranks + square * SIDE + row];
+                }
+            }
+        }
+    });
+    turned
+}
+
+/// What a rank holds all the time.
+struct Held {
+    queries: u64,
+    keys: u64,
+}
+
+impl Held {
+    /// Bytes of its tensors and states (m, l), and of the keys of two steps: those of one are worked on while the next one's travel.
+    fn bytes(&self, attention: &Attention, pass: Pass, steps: &[Step]) -> u64 {
+        let Attention { shape, storage, .. } = attention;
+        let AttentionShape { batch, heads, kv_heads, head_dim, value_dim, .. } = *shape;
+        let size = |element: ElementType| element.size_bytes() as u64;
+        let (query_rows, key_rows) = ((batch * heads) as u64, (batch * kv_heads) as u64);
+        let (d, dv) = (head_dim as u64, value_dim as u64);
+        let query = query_rows * (d * size(storage.q) + dv * size(storage.out) + 2 * size(ElementType::F32));
+        let key = key_rows * (d + dv) * size(storage.kv);
+        // The gradient of out and the sums of dq; those of dk and dv.
+        let (query_gradient, key_gradient) = match pass {
+            Pass::Forward => (0, 0),
+            Pass::Backward => (query_rows * (dv * size(storage.out) + d * 4), key_rows * (d + dv) * 4),
+        };
+        let in_flight = steps.windows(2).map(|two| two[0].received + two[1].received).max().unwrap_or(0);
+        self.queries * (query + query_gradient) + (self.keys + in_flight) * (key + key_gradient)
+    }
+}
