@@ -253,8 +253,8 @@ wgpu_attention_testing::mutants! {
         "the gate is not multiplied": "case MULTIPLY_INTO: { value *= load_out(at, count); }" => "case MULTIPLY_INTO: {}";
     }
     "rotary_tables" {
-        "every position is the first": "let position = params.first + t;" => "let position = params.first;";
-        "positions begin at 0": "let position = params.first + t;" => "let position = t;";
+        "all rows of a table are the first position's": "let position = params.first + t;" => "let position = params.first;";
+        "tables begin at position 0": "let position = params.first + t;" => "let position = t;";
         "the low word of a frequency is dropped": "position * f.y + high_product(position, f.x)" => "position * f.y";
         "a carry is lost": "let other = (a & 0xffffu) * (b >> 16u) + (middle & 0xffffu);" => "let other = (a & 0xffffu) * (b >> 16u);";
         "half of the product is lost": "return (a >> 16u) * (b >> 16u) + (middle >> 16u) + (other >> 16u);" => "return (middle >> 16u) + (other >> 16u);";

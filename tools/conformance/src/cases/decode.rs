@@ -4,8 +4,8 @@ use anyhow::{Result, ensure};
 use wgpu_attention::ElementType::{self, Bf16, F16, F32};
 use wgpu_attention::reference::{self, Got, Kind};
 use wgpu_attention::{
-    AppendBuffers, AttendBuffers, CacheShape, CacheStorage, DecodeShape, RotaryPairs, RotaryShape,
-    rotary_tables,
+    AppendBuffers, AttendBuffers, CacheShape, CacheStorage, DecodeShape, Layout, Layouts, RotaryAngles,
+    RotaryPairs, RotaryScaling, RotaryShape, RotaryTablesBuffers, Yarn, rotary_tables,
 };
 
 use crate::bench::Bench;
@@ -32,6 +32,13 @@ pub(crate) fn cases() -> Vec<Case> {
     let run = Box::new(|bench: &Bench| quantized(bench));
     let name = "int8, 4 heads, 7 new, d 20".to_owned();
     cases.push(Case { kernel: "decode", element: F32, name, set: Set::Small, run });
+    let run = Box::new(|bench: &Bench| packed(bench));
+    let name = "packed rows of 3 sequences".to_owned();
+    cases.push(Case { kernel: "decode", element: F32, name, set: Set::Small, run });
+    for (name, first) in [("tables from position 0", 0), ("tables from position 1,000,000", 1_000_000)] {
+        let run = Box::new(move |bench: &Bench| tables(bench, first));
+        cases.push(Case { kernel: "rotary", element: F32, name: name.to_owned(), set: Set::Small, run });
+    }
     let run = Box::new(|bench: &Bench| turned(bench));
     let name = "keys that turn".to_owned();
     cases.push(Case { kernel: "decode", element: F32, name, set: Set::Small, run });
@@ -96,6 +103,52 @@ fn quantized(bench: &Bench) -> Result<f64> {
         reference::verify(&attention, &inputs, &shape.pattern(), Got::new(&got), Default::default())?;
     ensure!(report.pass, "{report}");
     Ok(report.ratio())
+}
+
+/// Three sequences share the rows of a call: 4, none and 7 of them; the last row is nobody's.
+fn packed(bench: &Bench) -> Result<f64> {
+    let shape = DecodeShape::packed(CacheShape::new(3, 2, 300, 20), 4, 12);
+    let text = reference::random::<f32, f32>(shape.of_sequence(12, 12), Kind::Normal, 1)?;
+    let [q, k, v] = [&text.q, &text.k, &text.v].map(|x| Tensor::elements(bench, x));
+    let (offsets, out) = (Tensor::words(bench, &[0, 4, 4, 11]), Tensor::output(bench, shape.len_out(), F32));
+    let cache = bench.kernels().kv_cache(&shape.cache)?;
+    let append = AppendBuffers::new(k.binding(), v.binding()).offsets(offsets.binding());
+    let attend = AttendBuffers::new(q.binding(), out.binding()).offsets(offsets.binding());
+    let call = bench.kernels().decode(&shape)?.bind(&cache, append, attend)?;
+    let bytes = bench.run(|encoder| call.encode(encoder), &[&out.buffer])?;
+    let all: Vec<f32> = bytemuck::pod_collect_to_vec(out.take(&bytes[0])?);
+    ensure!(all[11 * 4 * 20..].iter().all(|&x| x == 0.0), "the row that is nobody's is not empty");
+    let mut worst = 0f64;
+    for (first, count) in [(0, 4), (4, 7)] {
+        // [rows, heads, d], of one sequence alone.
+        let rows = |x: &[f32], heads: usize| x[first * heads * 20..(first + count) * heads * 20].to_vec();
+        let (q, k, v) = (rows(&text.q, 4), rows(&text.k, 2), rows(&text.v, 2));
+        let attention = shape.of_sequence(count, count).layouts(Layouts::all(Layout::Blhd));
+        let (inputs, got) = (reference::Inputs::new(&q, &k, &v), rows(&all, 4));
+        let report =
+            reference::verify(&attention, &inputs, &shape.pattern(), Got::new(&got), Default::default())?;
+        ensure!(report.pass, "rows from {first} on: {report}");
+        worst = worst.max(report.ratio());
+    }
+    Ok(worst)
+}
+
+/// Tables of YaRN.
+fn tables(bench: &Bench, first: usize) -> Result<f64> {
+    let angles = RotaryAngles::new(64, 1e4).scaling(RotaryScaling::Yarn(Yarn::new(40.0, 4096)));
+    let [cos, sin] = [(); 2].map(|()| Tensor::output(bench, 50 * 32, F32));
+    let plan = bench.kernels().rotary_tables(&angles)?;
+    let call = plan.bind(first, 50, RotaryTablesBuffers::new(cos.binding(), sin.binding()))?;
+    let bytes = bench.run(|encoder| call.encode(encoder), &[&cos.buffer, &sin.buffer])?;
+    let expected = reference::layer::rotary_tables(&angles, first, 50)?;
+    let mut worst = 0f64;
+    for ((table, bytes), expected) in [cos, sin].iter().zip(&bytes).zip(expected) {
+        let got: Vec<f32> = bytemuck::pod_collect_to_vec(table.take(bytes)?);
+        let found = expected.compare(got.into_iter().map(f64::from).collect::<Vec<_>>(), 0.0);
+        ensure!(found.pass, "{found}");
+        worst = worst.max(found.worst.map_or(0.0, |worst| worst.ratio));
+    }
+    Ok(worst)
 }
 
 /// Keys in the cache, after they have turned.
