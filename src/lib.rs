@@ -25,6 +25,7 @@
 //! [`LshOptions`] (Reformer) runs the same kernel over places that the device hashes and sorts itself, and so do its gradients
 //! ([`LshPlan::backward`]).
 //! [`DecodeShape`] is a step of decoding with a key cache ([`KvCache`]), whose lengths and pages lie on the device (`shaders/decode.wgsl`).
+//! [`IntegerFormat`] is weights of 8 and 4 bits, and [`IntegerMatmulShape`] exact products of quantised activations (`docs/integers.md`).
 //! [`Reversible`] layers (RevNet, Reformer) have gradients without stored activations.
 //!
 //! # For users of wgpu: your device, your buffers, your encoder
@@ -108,6 +109,7 @@ mod error;
 pub mod gpu;
 mod heads;
 mod inputs;
+mod integers;
 mod layout;
 mod linear;
 mod linformer;
@@ -140,25 +142,30 @@ pub use gpu::{
     AttentionGradBuffers, AttentionGradients, AttentionOutput, AttentionPlan, AttentionWeights,
     AxialBackwardPlan, AxialPlan, BackwardExplanation, BackwardPlan, Branch, BranchPlan, BranchPort,
     BranchTensors, Call, CallBranch, ClipPlan, CrossEntropyBuffers, CrossEntropyOutput, CrossEntropyPlan,
-    DecodePlan, DecodeScratch, DistillationBuffers, DistillationPlan, EmbedBackwardPlan, EmbedPlan,
-    Explanation, FeedForwardBackwardPlan, FeedForwardBranch, FeedForwardBuffers, FeedForwardGradBuffers,
-    FeedForwardGradients, FeedForwardPlan, FeedForwardSlices, Gpu, Gradients, Kernels, KvCache, LayerBranch,
+    DecodePlan, DecodeScratch, DequantizePlan, DistillationBuffers, DistillationPlan, EmbedBackwardPlan,
+    EmbedPlan, Explanation, FeedForwardBackwardPlan, FeedForwardBranch, FeedForwardBuffers,
+    FeedForwardGradBuffers, FeedForwardGradients, FeedForwardPlan, FeedForwardSlices, Gpu, Gradients,
+    IntegerBuffers, IntegerMatmulBuffers, IntegerMatmulPlan, Kernels, KvCache, LayerBranch,
     LinearBackwardPlan, LinearBuffers, LinearGradBuffers, LinearGradients, LinearPlan, LinformerBackwardPlan,
     LinformerBuffers, LinformerGradBuffers, LinformerGradients, LinformerPlan, LinformerScratch,
     LshBackwardExplanation, LshBackwardPlan, LshBuffers, LshExplanation, LshGradBuffers, LshGradients,
     LshOutput, LshPlan, MatmulBackwardPlan, MatmulBuffers, MatmulGradBuffers, MatmulGradients, MatmulPlan,
     MatmulSlices, NormBackwardPlan, NormBuffers, NormGradBuffers, NormGradOutput, NormPlan, OptimizerBuffers,
     OptimizerOutput, OptimizerPlan, OptimizerSlices, Options, Outputs, Parameter, ParameterLayout,
-    PathChoice, RecurrentBuffers, RecurrentOutput, RecurrentPlan, RecurrentScratch, RecurrentWeightBuffers,
-    Reversible, ReversibleBuffers, RotaryBuffers, RotaryPlan, RotaryTablesBuffers, RotaryTablesPlan,
-    RowSummary, Scratch, SoftmaxBackwardPlan, SoftmaxPlan, SortBuffers, SortOutput, SortPlan, SortShape,
-    Stage, TensorExplanation, WeightsBuffers, WeightsOptions, WeightsPlan, cooperative_features,
-    recommended_features, recommended_limits,
+    PathChoice, QuantizePlan, RecurrentBuffers, RecurrentOutput, RecurrentPlan, RecurrentScratch,
+    RecurrentWeightBuffers, Reversible, ReversibleBuffers, RotaryBuffers, RotaryPlan, RotaryTablesBuffers,
+    RotaryTablesPlan, RowSummary, Scratch, SoftmaxBackwardPlan, SoftmaxPlan, SortBuffers, SortOutput,
+    SortPlan, SortShape, Stage, TensorExplanation, WeightsBuffers, WeightsOptions, WeightsPlan,
+    cooperative_features, recommended_features, recommended_limits,
 };
 /// The `half` that [`Element`] is implemented for, so that versions agree: `half::f16` and `half::bf16`.
 pub use half;
 pub use heads::Heads;
 pub use inputs::Inputs;
+pub use integers::{
+    IntegerFormat, IntegerMatmulShape, IntegerOutput, IntegerType, QuantizationError, QuantizeRule,
+    QuantizeShape, Quantized, ScaleGroups,
+};
 pub use layout::{BiasStrides, Layout, Strides};
 pub use linear::{FeatureMap, LinearInputs, LinearOptions, LinearState, Projection, Stabiliser};
 pub use linformer::{LinformerInputs, LinformerOptions};
@@ -205,6 +212,11 @@ struct GradientsPage;
 #[cfg(all(doctest, feature = "gpu"))]
 #[doc = include_str!("../docs/heads.md")]
 struct HeadsPage;
+
+/// And those of the page of integers.
+#[cfg(all(doctest, feature = "gpu"))]
+#[doc = include_str!("../docs/integers.md")]
+struct IntegersPage;
 
 /// And those of the page of scores.
 #[cfg(all(doctest, feature = "gpu"))]

@@ -8,7 +8,7 @@ use safetensors::{Dtype, SafeTensors};
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::path::Path;
-use wgpu_attention::ElementType;
+use wgpu_attention::{ElementType, IntegerType};
 
 /// The tensors and metadata of a file that was read into memory.
 pub(crate) struct Tensors<'a> {
@@ -142,6 +142,15 @@ impl Tensor<'_> {
         match self.dtype {
             Dtype::I32 => Ok(self.collect()),
             _ => Err(wrong(&self.name, "I32", format!("{:?}", self.dtype))),
+        }
+    }
+
+    /// The elements of a tensor of bytes, and of which type they are.
+    pub(crate) fn bytes(&self) -> Result<(IntegerType, Vec<i32>)> {
+        match self.dtype {
+            Dtype::U8 => Ok((IntegerType::U8, self.data.iter().map(|&byte| byte.into()).collect())),
+            Dtype::I8 => Ok((IntegerType::I8, self.data.iter().map(|&byte| i32::from(byte as i8)).collect())),
+            _ => Err(wrong(&self.name, "U8 or I8", format!("{:?}", self.dtype))),
         }
     }
 

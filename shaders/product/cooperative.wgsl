@@ -130,14 +130,14 @@ fn stage_b(tile: Tile, index: u32, b_at: u32, first_k: u32) {
             let c = 4u * (e % (COLUMNS / 4u));
             let column = tile.first_column + c;
             if (first_k + k < params.inner && column < params.columns) {
-                x = load_b(b_at + (first_k + k) * params.b_row + column, params.columns - column);
+                x = b_along_columns(b_at, first_k + k, column, params.columns - column);
             }
             to = k * B_PITCH + c;
         } else {
             let c = e / (DEPTH / 4u);
             let k = 4u * (e % (DEPTH / 4u));
             if (first_k + k < params.inner && tile.first_column + c < params.columns) {
-                x = load_b(b_at + (tile.first_column + c) * params.b_row + first_k + k, params.inner - first_k - k);
+                x = b_along_k(b_at, tile.first_column + c, first_k + k, params.inner - first_k - k);
             }
             to = c * B_PITCH + k;
         }

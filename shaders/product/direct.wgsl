@@ -87,11 +87,11 @@ fn of_b(b_at: u32, k: u32, column: u32) -> mat4x4<f32> {
 
 fn row_of_b(b_at: u32, k: u32, column: u32) -> vec4<f32> {
     if (!WHOLE_K && k >= params.inner) { return vec4(0.0); }
-    return load_b(b_at + k * params.b_row + column, params.columns - column);
+    return b_along_columns(b_at, k, column, params.columns - column);
 }
 
 fn column_of_b(b_at: u32, k: u32, column: u32) -> vec4<f32> {
-    return load_b(b_at + min(column, params.columns - 1u) * params.b_row + k, params.inner - k);
+    return b_along_k(b_at, min(column, params.columns - 1u), k, params.inner - k);
 }
 
 fn with_products(c: mat4x4<f32>, a: mat4x4<f32>, b: mat4x4<f32>) -> mat4x4<f32> {

@@ -112,7 +112,7 @@ fn stage_b(tile: Tile, lane: Lane, b_at: u32, first_k: u32) {
             let k = first_k + e / COLUMN_GROUPS;
             let column = tile.first_column + 4u * (e % COLUMN_GROUPS);
             if (k < params.inner && column < params.columns) {
-                value = load_b(b_at + k * params.b_row + column, params.columns - column);
+                value = b_along_columns(b_at, k, column, params.columns - column);
             }
             arena[B_AT + e] = value;
         } else {
@@ -121,7 +121,7 @@ fn stage_b(tile: Tile, lane: Lane, b_at: u32, first_k: u32) {
             let column = tile.first_column + 4u * (slot % COLUMN_GROUPS) + slot / COLUMN_GROUPS;
             let k = first_k + 4u * (e % CHUNK);
             if (k < params.inner && column < params.columns) {
-                value = load_b(b_at + column * params.b_row + k, params.inner - k);
+                value = b_along_k(b_at, column, k, params.inner - k);
             }
             arena[B_AT + slot * B_LANE + e % CHUNK] = value;
         }

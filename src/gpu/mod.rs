@@ -55,12 +55,13 @@ pub use kernels::Kernels;
 pub use layer::{
     ActivationBackwardPlan, ActivationBuffers, ActivationGradBuffers, ActivationGradientsOutput,
     ActivationPlan, AddPlan, AxialBackwardPlan, AxialPlan, ClipPlan, CrossEntropyBuffers, CrossEntropyOutput,
-    CrossEntropyPlan, DistillationBuffers, DistillationPlan, EmbedBackwardPlan, EmbedPlan,
+    CrossEntropyPlan, DequantizePlan, DistillationBuffers, DistillationPlan, EmbedBackwardPlan, EmbedPlan,
     FeedForwardBackwardPlan, FeedForwardBuffers, FeedForwardGradBuffers, FeedForwardGradients,
-    FeedForwardPlan, FeedForwardSlices, MatmulBackwardPlan, MatmulBuffers, MatmulGradBuffers,
-    MatmulGradients, MatmulPlan, MatmulSlices, NormBackwardPlan, NormBuffers, NormGradBuffers,
-    NormGradOutput, NormPlan, OptimizerBuffers, OptimizerOutput, OptimizerPlan, OptimizerSlices,
-    RotaryBuffers, RotaryPlan, RotaryTablesBuffers, RotaryTablesPlan, SoftmaxBackwardPlan, SoftmaxPlan,
+    FeedForwardPlan, FeedForwardSlices, IntegerBuffers, IntegerMatmulBuffers, IntegerMatmulPlan,
+    MatmulBackwardPlan, MatmulBuffers, MatmulGradBuffers, MatmulGradients, MatmulPlan, MatmulSlices,
+    NormBackwardPlan, NormBuffers, NormGradBuffers, NormGradOutput, NormPlan, OptimizerBuffers,
+    OptimizerOutput, OptimizerPlan, OptimizerSlices, QuantizePlan, RotaryBuffers, RotaryPlan,
+    RotaryTablesBuffers, RotaryTablesPlan, SoftmaxBackwardPlan, SoftmaxPlan,
 };
 pub use linear::{LinearBackwardPlan, LinearBuffers, LinearGradBuffers, LinearGradients, LinearPlan};
 pub use linformer::{

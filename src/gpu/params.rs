@@ -216,6 +216,23 @@ uniform! {
 }
 
 uniform! {
+    /// `Params` of `quantize/params.wgsl`.
+    QuantizeParams {
+        first_work: u32, end_work: u32, rows: u32, inner: u32, row_words: u32, slices: u32, slice_len: u32, parts: u32,
+        part_len: u32, range: f32, least_scale: f32, low: i32, high: i32,
+    }
+
+    /// `Params` of `dequantize.wgsl`.
+    DequantizeParams { first_work: u32, end_work: u32, rows: u32, inner: u32, b_row: u32 }
+
+    /// `Params` of `integer_matmul.wgsl`.
+    IntegerMatmulParams {
+        first_work: u32, end_work: u32, row_tiles: u32, rows: u32, inner: u32, columns: u32, row_words: u32, last_mask: u32,
+        out_factor: f32, out_zero_point: i32,
+    }
+}
+
+uniform! {
     /// `Params` of `activation.wgsl` and `activation_backward.wgsl`.
     ActivationParams { first_work: u32, end_work: u32, len: u32 }
 }
@@ -373,6 +390,9 @@ mod tests {
             ("lsh_hash", _) => LshHashParams::FIELDS,
             ("lsh_tables", _) => LshTablesParams::FIELDS,
             ("matmul", _) => MatmulParams::FIELDS,
+            ("quantize" | "quantize_extremes" | "quantize_scales", _) => QuantizeParams::FIELDS,
+            ("dequantize", _) => DequantizeParams::FIELDS,
+            ("integer_matmul", _) => IntegerMatmulParams::FIELDS,
             ("activate" | "activate_backward", _) => ActivationParams::FIELDS,
             ("norm" | "softmax" | "add" | "embed" | "norm_backward" | "softmax_backward", _) => {
                 RowParams::FIELDS

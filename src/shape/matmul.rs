@@ -1,7 +1,7 @@
 //! What one matrix product computes.
 
 use crate::layout::check_u32;
-use crate::{Activation, ElementType, Error, Result, Strides};
+use crate::{Activation, ElementType, Error, IntegerFormat, Result, Strides};
 
 /// Where the rows of a `[batch, row, element]` tensor lie, in elements. The last axis is contiguous; strides may be negative,
 /// as those of [`Strides`].
@@ -144,8 +144,10 @@ pub struct MatmulShape {
     pub combine: Combine,
     /// Storage of A.
     pub input: ElementType,
-    /// Storage of B and bias.
+    /// Storage of B and bias; of integers the bias alone.
     pub weight: ElementType,
+    /// B as integers `[out, in]` of this format, made numbers on the way to the product: `x W^T` of quantised weights, in place of numbers.
+    pub integers: Option<IntegerFormat>,
     /// Storage of C and of the residual.
     pub output: ElementType,
     /// Where A's stored rows lie (`rows` rows, or `inner` with [`AOrder::InnerRows`]); `None` is contiguous.
@@ -174,6 +176,7 @@ impl MatmulShape {
             combine: Combine::Store,
             input: ElementType::F32,
             weight: ElementType::F32,
+            integers: None,
             output: ElementType::F32,
             a_strides: None,
             b_strides: None,
@@ -204,6 +207,12 @@ impl MatmulShape {
     /// Sets the activation.
     pub fn activation(mut self, activation: impl Into<Option<Activation>>) -> Self {
         self.activation = activation.into();
+        self
+    }
+
+    /// Sets what integers B is of; none is B as it is.
+    pub fn integers(mut self, format: impl Into<Option<IntegerFormat>>) -> Self {
+        self.integers = format.into();
         self
     }
 
@@ -313,7 +322,7 @@ impl MatmulShape {
     ///
     /// # Errors
     /// [`Error::Argument`] for `inner` or `columns` of 0, rows of C that overlap, an output that is read back in
-    /// 16 bits; [`Error::Limit`] where an element offset would pass 32 bits.
+    /// 16 bits; for integers that are not stored `[out, in]`, of a batch, with strides, and as [`IntegerFormat::check`]; [`Error::Limit`] where an element offset would pass 32 bits.
     pub fn check(&self) -> Result<()> {
         for (name, size) in [("inner", self.inner), ("columns", self.columns)] {
             if size == 0 {
@@ -336,9 +345,33 @@ impl MatmulShape {
             return Err(Error::argument("output", need, self.output));
         }
         let ([a_rows, a_width], [b_rows, b_width]) = (self.a_sizes(), self.b_sizes());
+        self.check_integers()?;
         self.strides_of_a().check("a_strides", self.batch, a_rows, a_width)?;
         self.strides_of_b().check("b_strides", self.batch, b_rows, b_width)?;
         self.strides_of_residual().check("residual_strides", self.batch, self.rows, self.columns)?;
         self.strides_of_out().check_separate("out_strides", self.batch, self.rows, self.columns)
+    }
+
+    /// What B of integers may be.
+    fn check_integers(&self) -> Result<()> {
+        let Some(format) = self.integers else { return Ok(()) };
+        if self.weights != WeightOrder::OutIn {
+            return Err(Error::argument(
+                "weights",
+                "OutIn where B is of integers",
+                format!("{:?}", self.weights),
+            ));
+        }
+        if self.batch > 1 {
+            return Err(Error::argument(
+                "batch",
+                "1 where B is of integers: rows of all items are rows of A",
+                self.batch,
+            ));
+        }
+        if self.b_strides.is_some() {
+            return Err(Error::argument("b_strides", "none where B is of integers", "some"));
+        }
+        format.check(self.columns, self.inner)
     }
 }

@@ -1,7 +1,12 @@
 //! Variants of `matmul.wgsl`.
 
-use super::{CooperativeProduct, Header, MatmulTile, Matrices, Shader, activation, tensor};
-use crate::{AOrder, Activation, Combine, ElementType, MatmulShape, WeightOrder};
+use super::{
+    CooperativeProduct, Header, MatmulTile, Matrices, Shader, TileKind, activation, integers, tensor,
+};
+use crate::{
+    AOrder, Activation, Combine, ElementType, IntegerFormat, IntegerType, MatmulShape, ScaleGroups,
+    WeightOrder,
+};
 
 /// All that tells one matrix product's shader from another. Sizes are parameters, not constants: one shader serves all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,6 +21,8 @@ pub struct MatmulVariant {
     pub input: ElementType,
     /// Storage of B and bias.
     pub weight: ElementType,
+    /// B as integers.
+    pub integers: Option<IntegerFormat>,
     /// Storage of C and of the residual.
     pub output: ElementType,
     /// Every stored row of A begins at a multiple of 4 elements and is one long.
@@ -43,6 +50,7 @@ impl MatmulVariant {
             weights: shape.weights,
             input: shape.input,
             weight: shape.weight,
+            integers: shape.integers,
             output: shape.output,
             aligned_a: shape.strides_of_a().is_aligned(shape.a_sizes()[1]),
             aligned_b: shape.strides_of_b().is_aligned(shape.b_sizes()[1]),
@@ -79,6 +87,16 @@ impl MatmulVariant {
                 // An aligned row of A is a multiple of 4 long.
                 ("WHOLE_K", self.a_order == AOrder::RowsInner && self.aligned_a),
             ]);
+        let (header, b) = match self.integers {
+            None => {
+                let along = include_str!("../../shaders/product/numbers.wgsl");
+                (header, [along, &tensor::reads("b", self.weight, self.aligned_b)].join("\n"))
+            }
+            Some(format) => {
+                let header = integers::weight_constants(header, format, self.aligned_b);
+                (header, integers::weights(format))
+            }
+        };
         let files = [
             include_str!("../../shaders/matmul.wgsl"),
             self.tile.provider(),
@@ -86,7 +104,7 @@ impl MatmulVariant {
             include_str!("../../shaders/lib/hyperbolic.wgsl"),
             include_str!("../../shaders/lib/nan.wgsl"),
             &tensor::reads("a", self.input, self.aligned_a),
-            &tensor::reads("b", self.weight, self.aligned_b),
+            &b,
             &tensor::reads_if(self.bias, "bias", self.weight, false),
             &tensor::reads_if(self.combine == Combine::Add, "residual", self.output, self.aligned_residual),
             &tensor::writes(self.output, self.aligned_out),
@@ -96,7 +114,8 @@ impl MatmulVariant {
     }
 
     fn label(&self) -> String {
-        let mut label = format!("matmul {}x{}->{} {}", self.input, self.weight, self.output, self.tile);
+        let b = self.integers.map_or(self.weight.to_string(), |format| format!("({format}) {}", self.weight));
+        let mut label = format!("matmul {}x{b}->{} {}", self.input, self.output, self.tile);
         let activation = self.activation.map(Activation::name).unwrap_or_default();
         let flags = [
             (self.a_order == AOrder::InnerRows, "inner-rows"),
@@ -153,6 +172,8 @@ impl MatmulVariant {
                 list.push(Self::of(&transposed, MatmulTile::Cooperative(tile)));
             }
         }
+        list.extend(Self::of_integers());
+        list.extend(Self::of_few_rows());
         for (activation, combine) in [
             (Activation::Relu, AddInto),
             (Activation::GeluErf, MultiplyInto),
@@ -164,5 +185,48 @@ impl MatmulVariant {
             list.push(Self::of(&odd.activation(activation).combine(combine), MatmulTile::SMALL));
         }
         list
+    }
+
+    /// Those of few rows, for GPUs and for CPUs.
+    fn of_few_rows() -> Vec<Self> {
+        let few = |rows: usize, change: fn(MatmulShape) -> MatmulShape| {
+            let shape = change(MatmulShape::new(rows, 64, 36).weights(WeightOrder::OutIn));
+            let kind = if rows == 1 { TileKind::Staged } else { TileKind::Direct };
+            MatmulTile::few(&shape, kind).map(|tile| Self::of(&shape, tile))
+        };
+        let nibbles = |shape: MatmulShape| {
+            shape.integers(IntegerFormat::new(IntegerType::I4).groups(ScaleGroups::Groups(32)))
+        };
+        [
+            few(1, |shape| shape),
+            few(1, nibbles),
+            few(7, |shape| shape.elements(ElementType::F16).bias(true)),
+            few(2, nibbles),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// Those whose weights are integers.
+    fn of_integers() -> Vec<Self> {
+        let of = |element, groups, zero_points| {
+            let format = IntegerFormat::new(element).groups(groups).zero_points(zero_points);
+            MatmulShape::new(33, 64, 36).weights(WeightOrder::OutIn).integers(format)
+        };
+        let per_row = of(IntegerType::I8, ScaleGroups::Rows, false);
+        let groups = of(IntegerType::I4, ScaleGroups::Groups(32), false).input(ElementType::F16);
+        let zero_points = of(IntegerType::U4, ScaleGroups::Groups(64), true).bias(true);
+        let mut odd = of(IntegerType::U8, ScaleGroups::Tensor, true);
+        (odd.inner, odd.columns) = (7, 5);
+        vec![
+            Self::of(&per_row, MatmulTile::MEDIUM),
+            Self::of(&per_row, MatmulTile::DIRECT),
+            Self::of(&groups, MatmulTile::SMALL),
+            Self::of(&groups, MatmulTile::DIRECT),
+            Self::of(&zero_points, MatmulTile::SMALL),
+            Self::of(&odd, MatmulTile::SMALL),
+            Self::of(&odd, MatmulTile::DIRECT),
+        ]
     }
 }

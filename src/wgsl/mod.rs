@@ -12,6 +12,7 @@ mod cooperative;
 mod cross_entropy;
 mod decode;
 mod embed_backward;
+mod integers;
 mod limits;
 mod linear;
 mod linear_back;
@@ -38,6 +39,9 @@ pub use cooperative::CooperativeTile;
 pub use cross_entropy::CrossEntropyVariant;
 pub use decode::{AppendTarget, AppendVariant, CacheText, DecodeVariant, NewRows, RaiseVariant};
 pub use embed_backward::EmbedBackwardVariant;
+#[cfg(feature = "gpu")]
+pub(crate) use integers::INTEGER_LANES;
+pub use integers::{DequantizeVariant, IntegerEnd, IntegerMatmulVariant, QuantizePass, QuantizeVariant};
 pub use limits::{TileKind, TileLimits};
 pub use linear::{FeatureVariant, KeyMaxima, LinearVariant, MapMode, MapText, RowEnd};
 pub use linear_back::{FeatureGradient, LinearVectors, SoftmaxColumns};
@@ -46,7 +50,7 @@ pub use matmul::MatmulVariant;
 pub use matrices::Matrices;
 pub use merge::MergeVariant;
 pub use optimizer::{ClipFactor, OptimizerVariant, SquaresVariant};
-pub use product::{CooperativeProduct, DirectProduct, MatmulTile, StagedProduct};
+pub use product::{CooperativeProduct, DirectProduct, FewRows, MatmulTile, StagedProduct};
 pub use recurrent::{RecurrentTile, RecurrentVariant};
 pub use rotary::{RotaryTables, RotaryVariant};
 pub use rows::{RowKernel, RowVariant};
@@ -97,6 +101,11 @@ struct Header {
 impl Header {
     fn u32s(mut self, constants: &[(&str, usize)]) -> Self {
         constants.iter().for_each(|(name, value)| self.line(name, format_args!("{value}u")));
+        self
+    }
+
+    fn i32s(mut self, constants: &[(&str, i32)]) -> Self {
+        constants.iter().for_each(|(name, value)| self.line(name, format_args!("{value}i")));
         self
     }
 
@@ -200,6 +209,7 @@ pub fn variants() -> Vec<Shader> {
     shaders.extend(RotaryVariant::representatives().iter().map(RotaryVariant::shader));
     shaders.push(RotaryTables.shader());
     shaders.extend(decode::representatives());
+    shaders.extend(integers::representatives());
     shaders.extend(linear::representatives());
     shaders.extend(linear_back::representatives());
     // Some variants share a shader.

@@ -12,6 +12,8 @@ pub enum MatmulTile {
     Staged(StagedProduct),
     /// Each lane alone: `product/direct.wgsl`. What CPUs want.
     Direct(DirectProduct),
+    /// Lanes along k, for few rows and B `[out, in]`: `product/few.wgsl`. B is read at the speed of memory.
+    Few(FewRows),
     /// Operands of f16 in workgroup memory and cooperative matrices: `product/cooperative.wgsl`.
     Cooperative(CooperativeProduct),
 }
@@ -40,6 +42,17 @@ pub struct DirectProduct {
     pub columns_16: usize,
     /// Groups of 4 elements of the inner dimension that a lane holds of A.
     pub chunk: usize,
+}
+
+/// Sizes of a workgroup whose lanes share the inner dimension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FewRows {
+    /// Lanes.
+    pub lanes: usize,
+    /// Rows, all of which a lane holds.
+    pub rows: usize,
+    /// Groups of 4 columns, all of which a lane holds.
+    pub column_groups: usize,
 }
 
 /// Sizes of a workgroup whose subgroups hold C in cooperative matrices.
@@ -72,11 +85,24 @@ impl MatmulTile {
     /// Tiles below which a smaller size is taken: about as many as large GPUs run at once.
     const ENOUGH: usize = 128;
 
+    /// The tile for few rows of a product whose B is stored `[out, in]`; none for others.
+    pub fn few(shape: &MatmulShape, kind: TileKind) -> Option<Self> {
+        let fits = shape.weights == WeightOrder::OutIn && shape.a_order == AOrder::RowsInner;
+        if !fits || !(1..=FewRows::MOST).contains(&shape.rows) {
+            return None;
+        }
+        let rows = shape.rows.next_power_of_two();
+        // A CPU's vectors are the lanes; as many sums as its registers, or a GPU's lane, hold.
+        let lanes = if kind == TileKind::Direct { 8 } else { 64 };
+        Some(Self::Few(FewRows { lanes, rows, column_groups: (4 / rows).max(1) }))
+    }
+
     /// Rows of a tile.
     pub const fn rows(&self) -> usize {
         match self {
             Self::Staged(tile) => tile.rows(),
             Self::Direct(tile) => 4 * tile.lanes,
+            Self::Few(tile) => tile.rows,
             Self::Cooperative(tile) => tile.side() * tile.subgroups_r,
         }
     }
@@ -86,6 +112,7 @@ impl MatmulTile {
         match self {
             Self::Staged(tile) => 4 * tile.column_groups(),
             Self::Direct(tile) => 16 * tile.columns_16,
+            Self::Few(tile) => 4 * tile.column_groups,
             Self::Cooperative(tile) => tile.side() * tile.subgroups_c,
         }
     }
@@ -95,6 +122,7 @@ impl MatmulTile {
         match self {
             Self::Staged(tile) => tile.lanes_r * tile.lanes_c,
             Self::Direct(tile) => tile.lanes,
+            Self::Few(tile) => tile.lanes,
             Self::Cooperative(tile) => tile.matrices.subgroup * tile.subgroups_r * tile.subgroups_c,
         }
     }
@@ -138,6 +166,11 @@ impl MatmulTile {
                 ("tile.columns_16", tile.columns_16),
                 ("tile.chunk", tile.chunk),
             ])?,
+            Self::Few(tile) => check_powers(&[
+                ("tile.lanes", tile.lanes),
+                ("tile.rows", tile.rows),
+                ("tile.column_groups", tile.column_groups),
+            ])?,
             Self::Cooperative(tile) => {
                 check_powers(&[
                     ("tile.subgroups_r", tile.subgroups_r),
@@ -157,11 +190,26 @@ impl MatmulTile {
         Ok(())
     }
 
+    /// Whether the tile takes A and B as they lie.
+    pub(crate) fn check_orders(&self, shape: &MatmulShape) -> Result<()> {
+        let fits = shape.weights == WeightOrder::OutIn && shape.a_order == AOrder::RowsInner;
+        if matches!(self, Self::Few(_)) && !fits {
+            let got = format!("{:?} by {:?}", shape.a_order, shape.weights);
+            return Err(Error::argument(
+                "tile",
+                "another than that of few rows, unless RowsInner by OutIn",
+                got,
+            ));
+        }
+        Ok(())
+    }
+
     /// Bytes of workgroup memory, for A and B of either order.
     pub fn workgroup_bytes(&self) -> usize {
         match self {
             Self::Staged(tile) => 16 * tile.arena(WeightOrder::InOut).max(tile.arena(WeightOrder::OutIn)),
             Self::Direct(_) => 0,
+            Self::Few(tile) => 16 * tile.lanes * tile.sums(),
             Self::Cooperative(tile) => tile.workgroup_bytes(),
         }
     }
@@ -169,7 +217,7 @@ impl MatmulTile {
     /// The kernel that it belongs to.
     pub const fn path(&self) -> KernelPath {
         match self {
-            Self::Staged(_) | Self::Direct(_) => KernelPath::Scalar,
+            Self::Staged(_) | Self::Direct(_) | Self::Few(_) => KernelPath::Scalar,
             Self::Cooperative(_) => KernelPath::Cooperative,
         }
     }
@@ -182,6 +230,7 @@ impl MatmulTile {
         match self {
             Self::Staged(_) => include_str!("../../shaders/product/staged.wgsl"),
             Self::Direct(_) => include_str!("../../shaders/product/direct.wgsl"),
+            Self::Few(_) => include_str!("../../shaders/product/few.wgsl"),
             Self::Cooperative(_) => include_str!("../../shaders/product/cooperative.wgsl"),
         }
     }
@@ -192,8 +241,23 @@ impl MatmulTile {
             Self::Direct(tile) => {
                 header.u32s(&[("COLUMN_GROUPS", 4 * tile.columns_16), ("CHUNK", tile.chunk)])
             }
+            Self::Few(tile) => header.u32s(&[
+                ("COLUMN_GROUPS", tile.column_groups),
+                ("SUMS", tile.sums()),
+                ("PARTS", tile.lanes * tile.sums()),
+            ]),
             Self::Cooperative(tile) => tile.constants(header, a_order, weights),
         }
+    }
+}
+
+impl FewRows {
+    /// The most rows for which [`MatmulTile::few`] gives a tile.
+    pub const MOST: usize = 8;
+
+    /// Vectors of 4 sums that a lane holds.
+    const fn sums(&self) -> usize {
+        self.rows * self.column_groups
     }
 }
 
@@ -309,6 +373,9 @@ impl fmt::Display for MatmulTile {
         let kind = match self {
             Self::Staged(_) => "tile",
             Self::Direct(_) => "direct",
+            Self::Few(tile) => {
+                return write!(f, "few {}x{} of {} lanes", self.rows(), self.columns(), tile.lanes);
+            }
             Self::Cooperative(_) => "matrix",
         };
         write!(f, "{kind} {}x{}", self.rows(), self.columns())

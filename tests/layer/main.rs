@@ -11,6 +11,7 @@
 //! | `cross_entropy.rs` | the loss, its gradient, its smoothing |
 //! | `distillation.rs` | the loss against a teacher |
 //! | `feed_forward.rs` | the chunked feed-forward layer |
+//! | `few_rows.rs` | products of few rows |
 //! | `every_f32.rs` | activations of every kind of f32, NaN and infinity among them |
 //! | `far_rows.rs` | rows of any size, far means, long rows, NaN and infinity |
 //! | `golden.rs` | cases that other systems made, whole models among them |
@@ -31,6 +32,7 @@ mod distillation;
 mod every_f32;
 mod far_rows;
 mod feed_forward;
+mod few_rows;
 mod golden;
 mod harness;
 mod matmul;

@@ -29,6 +29,7 @@ const SUITE: Suite<Subject> = Suite {
     subject: Subject::new,
     checks: &[
         ("matmul", |s| matmul::selection(&s.scalar)),
+        ("few_rows", |s| crate::few_rows::selection(&s.scalar)),
         ("every_f32", |s| crate::every_f32::selection(&s.scalar)),
         ("far_rows", |s| crate::far_rows::selection(&s.scalar)),
         ("cooperative", |s| crate::cooperative::selection(&s.matrices)),

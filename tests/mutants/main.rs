@@ -6,7 +6,8 @@
 //! | `checks.rs`, `strange.rs` | the checks of attention, a small selection of the suite's |
 //!
 //! The checks of the other kernels are with their tests: `tests/backward/mutants.rs`, `tests/lsh/mutants.rs`,
-//! `tests/heads/mutants.rs`, `tests/layer/mutants.rs`, `tests/linear/mutants.rs`, `tests/decode/mutants.rs`.
+//! `tests/heads/mutants.rs`, `tests/integers/mutants.rs`, `tests/layer/mutants.rs`, `tests/linear/mutants.rs`,
+//! `tests/decode/mutants.rs`.
 
 mod checks;
 mod strange;
@@ -16,6 +17,7 @@ mod table {
     pub(crate) mod backward;
     pub(crate) mod decode;
     pub(crate) mod heads;
+    pub(crate) mod integers;
     pub(crate) mod layer;
     pub(crate) mod linear;
     pub(crate) mod lsh;
@@ -48,6 +50,7 @@ fn every_mutant_of_every_table_changes_some_shader() {
         table::backward::MUTANTS,
         table::decode::MUTANTS,
         table::heads::MUTANTS,
+        table::integers::MUTANTS,
         table::layer::MUTANTS,
         table::linear::MUTANTS,
         table::lsh::MUTANTS,

@@ -8,11 +8,13 @@
 //! | `linformer.rs` | `linformer` |
 //! | `recurrent.rs` | `recurrent` |
 //! | `layer.rs` | `layer_norm`, `rms_norm`, `rotary`, `axial_positions`, `activation`, `feed_forward` |
+//! | `integers.rs` | `quantize`, `dequantize`, `quantized_matmul`, `matmul_integer` |
 //! | `tables.rs` | `alibi_slopes`, `relative_buckets`, `sinusoidal` |
 //!
 //! A `model` is read by `wgpu_attention_models`, and so is `reversible`.
 
 mod attention;
+mod integers;
 mod layer;
 mod linear;
 mod linformer;
@@ -21,6 +23,7 @@ mod recurrent;
 mod tables;
 
 pub(crate) use attention::{Attention, Gradient, Gradients, Places, pattern_tensors};
+pub(crate) use integers::{IntegerCall, Integers};
 pub(crate) use layer::{Layer, LayerOp, NormPlace};
 pub(crate) use linear::Linear;
 pub(crate) use linformer::Linformer;
@@ -51,6 +54,7 @@ pub(crate) enum Content {
     Linformer(Box<Linformer>),
     Recurrent(Box<Recurrent>),
     Layer(Box<Layer>),
+    Integers(Box<Integers>),
     /// Made on the host alone.
     Table(Box<Table>),
     /// The whole file.
@@ -105,6 +109,10 @@ impl Case {
             "alibi_slopes" => tables::alibi_slopes(&file, &keys)?,
             "relative_buckets" => tables::relative_buckets(&file, &keys)?,
             "feed_forward" => layer::feed_forward(&file, &keys)?,
+            "quantize" => integers::quantize(&file, &keys)?,
+            "dequantize" => integers::dequantize(&file, &keys)?,
+            "quantized_matmul" => integers::weights(&file, &keys)?,
+            "matmul_integer" => integers::products(&file, &keys)?,
             "reversible" => match layer::reversible(&file, &keys) {
                 Some(reason) => Content::Unsupported(reason),
                 None => Content::Model(bytes),

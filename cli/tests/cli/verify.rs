@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Ops that have kernels.
-const SUPPORTED: [&str; 13] = [
+const SUPPORTED: [&str; 17] = [
     "attention",
     "lsh_attention",
     "linear_attention",
@@ -17,6 +17,10 @@ const SUPPORTED: [&str; 13] = [
     "activation",
     "axial_positions",
     "feed_forward",
+    "quantize",
+    "dequantize",
+    "quantized_matmul",
+    "matmul_integer",
     "reversible",
     "model",
 ];

@@ -182,7 +182,10 @@ impl Spec {
             Work::Block(it) => {
                 format!("n{} w{} h{} hidden{}", it.len, it.model_dim, it.heads, it.hidden_dim)
             }
-            Work::Matmul(it) => format!("{}x{}x{}", it.rows, it.inner, it.columns),
+            Work::Matmul(it) => {
+                let integers = it.integers.map(|format| format!(" {format}")).unwrap_or_default();
+                format!("{}x{}x{}{integers}", it.rows, it.inner, it.columns)
+            }
             Work::FeedForward(it) => format!("{}x{}x{}", it.rows, it.model_dim, it.hidden_dim),
             Work::Recurrent(it) => format!("b{} n{} {}x{}", it.batch, it.steps, it.input, it.hidden),
             Work::Norm(it) => format!("{}x{}", it.rows, it.width),
@@ -215,12 +218,13 @@ impl Spec {
         }
     }
 
-    /// What tells it from others of its kernel and sizes: the short name of a pattern, of a feature map with what it sees, of a cell.
+    /// What tells it from others of its kernel and sizes: the short name of a pattern, of a feature map with what it sees, of a cell; what integers weights are.
     pub fn pattern_name(&self) -> Option<String> {
         match &self.work {
             Work::Attention { pattern, .. } | Work::Backward { pattern, .. } => Some(pattern.name.into()),
             Work::Block(it) => Some(it.pattern.name.into()),
             Work::Recurrent(it) => Some(it.cell.name().into()),
+            Work::Matmul(it) => it.integers.map(|format| format.to_string()),
             Work::Linear { options, .. } => {
                 let map = match options.map {
                     FeatureMap::Favor { .. } => "performer",

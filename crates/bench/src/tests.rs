@@ -12,8 +12,9 @@ use anyhow::{Context, Result};
 use pollster::block_on;
 use wgpu_attention::{
     Activation, AddShape, AttentionShape, ElementType, EmbedShape, FeatureMap, FeedForwardShape, Gpu,
-    Kernels, LinearOptions, LinformerOptions, LshOptions, MatmulShape, NormKind, NormShape, Options,
-    RecurrentCell, RecurrentShape, RotaryShape, SoftmaxShape, Storage, cooperative_features,
+    IntegerFormat, IntegerType, Kernels, LinearOptions, LinformerOptions, LshOptions, MatmulShape, NormKind,
+    NormShape, Options, RecurrentCell, RecurrentShape, RotaryShape, ScaleGroups, SoftmaxShape, Storage,
+    WeightOrder, cooperative_features,
 };
 
 fn adapter() -> Result<wgpu::Adapter> {
@@ -69,6 +70,12 @@ fn works(element: ElementType) -> Vec<Work> {
         Work::Add(AddShape::new(300, 20).input(element).other(element).output(element)),
     ];
     if element == ElementType::F32 {
+        let weights = |element, groups, zero_points| {
+            let format = IntegerFormat::new(element).groups(groups).zero_points(zero_points);
+            Work::Matmul(MatmulShape::new(300, 64, 24).weights(WeightOrder::OutIn).integers(format))
+        };
+        works.push(weights(IntegerType::I8, ScaleGroups::Rows, false));
+        works.push(weights(IntegerType::U4, ScaleGroups::Groups(32), true));
         let pattern = pattern("fixed", 300).expect("a pattern");
         works.push(Work::Block(BlockShape { len: 300, model_dim: 32, heads: 2, hidden_dim: 64, pattern }));
     }

@@ -111,7 +111,10 @@ impl Kernels {
         shape: &MatmulShape,
         path: Option<KernelPath>,
     ) -> Result<TileLimits> {
-        let matrices = || self.matrices_for(&[("input", shape.input), ("weight", shape.weight)]);
+        let matrices = || match shape.integers {
+            Some(format) => Err(Error::argument("integers", "none for cooperative matrices", format)),
+            None => self.matrices_for(&[("input", shape.input), ("weight", shape.weight)]),
+        };
         let kind = match path {
             Some(KernelPath::Scalar) => self.scalar_tile_kind(),
             Some(KernelPath::Cooperative) => TileKind::Cooperative(matrices()?),

@@ -109,6 +109,8 @@ impl Gpu {
             plan.bind(MatmulBuffers {
                 a: whole(&a),
                 b: whole(&b),
+                scales: None,
+                zero_points: None,
                 bias: bias.as_ref().map(whole),
                 residual: residual.as_ref().map(whole),
                 out: whole(out),

@@ -25,8 +25,13 @@ pub struct MatmulPlan {
 pub struct MatmulBuffers<'a> {
     /// A `[batch, rows, inner]` or `[batch, inner, rows]`, [`MatmulShape::len_a`] elements.
     pub a: wgpu::BufferBinding<'a>,
-    /// B `[batch, inner, columns]` or `[batch, columns, inner]`, [`MatmulShape::len_b`] elements.
+    /// B `[batch, inner, columns]` or `[batch, columns, inner]`, [`MatmulShape::len_b`] elements; the words of
+    /// [integers](MatmulShape::integers), if it is of those.
     pub b: wgpu::BufferBinding<'a>,
+    /// The scales, f32, if and only if B is of integers.
+    pub scales: Option<wgpu::BufferBinding<'a>>,
+    /// The zero points, i32, if and only if the integers have them.
+    pub zero_points: Option<wgpu::BufferBinding<'a>>,
     /// The bias `[columns]` in B's type, if and only if the shape has one.
     pub bias: Option<wgpu::BufferBinding<'a>>,
     /// The residual `[batch, rows, columns]` in C's type, if and only if the shape [adds](Combine::Add) one.
@@ -36,12 +41,14 @@ pub struct MatmulBuffers<'a> {
 }
 
 constructed! {
-    MatmulBuffers ['a] { a: wgpu::BufferBinding<'a>, b: wgpu::BufferBinding<'a>, out: wgpu::BufferBinding<'a> } { bias: wgpu::BufferBinding<'a>, residual: wgpu::BufferBinding<'a> }
+    MatmulBuffers ['a] { a: wgpu::BufferBinding<'a>, b: wgpu::BufferBinding<'a>, out: wgpu::BufferBinding<'a> }
+    { scales: wgpu::BufferBinding<'a>, zero_points: wgpu::BufferBinding<'a>, bias: wgpu::BufferBinding<'a>, residual: wgpu::BufferBinding<'a> }
 }
 
 impl Kernels {
     /// Plans a matrix product and compiles its kernel, unless it is compiled already. A and B in f16 meet in cooperative
-    /// matrices where the device has them ([`KernelPath::Cooperative`](crate::KernelPath)).
+    /// matrices where the device has them ([`KernelPath::Cooperative`](crate::KernelPath)). Up to 8 rows by a B stored `[out, in]` have a tile
+    /// of their own ([`MatmulTile::few`]), which reads B once.
     ///
     /// # Errors
     /// [`Error::Argument`](crate::Error::Argument) and [`Error::Limit`](crate::Error::Limit) as [`MatmulShape::check`],
@@ -61,11 +68,13 @@ impl Kernels {
     /// ```
     pub fn matmul(&self, shape: &MatmulShape) -> Result<MatmulPlan> {
         shape.check()?;
-        MatmulPlan::new(
-            self,
-            shape,
-            MatmulTile::choose(shape, self.product_limits(shape, self.options().path)?),
-        )
+        let limits = self.product_limits(shape, self.options().path)?;
+        // A product that the caller wants on matrix units is there.
+        let few = match self.options().path {
+            Some(KernelPath::Cooperative) => None,
+            _ => MatmulTile::few(shape, self.scalar_tile_kind()),
+        };
+        MatmulPlan::new(self, shape, few.unwrap_or(MatmulTile::choose(shape, limits)))
     }
 
     /// [`Kernels::matmul`] with a workgroup of the caller's choice.
@@ -91,6 +100,7 @@ impl MatmulPlan {
     /// The plan of a shape that is checked.
     pub(super) fn new(kernels: &Kernels, shape: &MatmulShape, tile: MatmulTile) -> Result<Self> {
         tile.check(kernels.product_limits(shape, Some(tile.path()))?)?;
+        tile.check_orders(shape)?;
         let plan = |pipeline| Self { kernels: kernels.clone(), shape: *shape, tile, pipeline };
         let shader = MatmulVariant::of(shape, tile).shader();
         let plan = plan(kernels.pipeline(shader)?);
@@ -127,7 +137,13 @@ impl MatmulPlan {
             return Ok(Call::new("matmul", []));
         }
         let a = checked_binding(&limits, "a", &buffers.a, shape.len_a(), shape.input)?;
-        let b = checked_binding(&limits, "b", &buffers.b, shape.len_b(), shape.weight)?;
+        let (b_len, b_type) = match shape.integers {
+            // Words, as f32 are.
+            Some(format) => (format.len_words(shape.columns, shape.inner), ElementType::F32),
+            None => (shape.len_b(), shape.weight),
+        };
+        let b = checked_binding(&limits, "b", &buffers.b, b_len, b_type)?;
+        let (scales, zero_points) = self.scales(&limits, &buffers)?;
         let bias = optional_binding(&limits, "bias", &buffers.bias, shape.bias, shape.columns, shape.weight)?;
         let residual = optional_binding(
             &limits,
@@ -141,21 +157,48 @@ impl MatmulPlan {
         let named = [
             ("a", Some(&a), Access::Read),
             ("b", Some(&b), Access::Read),
+            ("scales", scales.as_ref(), Access::Read),
+            ("zero_points", zero_points.as_ref(), Access::Read),
             ("bias", bias.as_ref(), Access::Read),
             ("residual", residual.as_ref(), Access::Read),
             ("out", Some(&out), Access::Write),
         ];
         check_aliasing(&named, self.kernels.options().shared_buffers)?;
-        let step = self.step(&Operands { a, b, bias, residual, out }, Cut::all(shape))?;
+        let beside = Bindings::default().with_some("scales", scales).with_some("b_zero_points", zero_points);
+        let step = self.step_beside(&Operands { a, b, bias, residual, out }, Cut::all(shape), beside)?;
         Ok(Call::of_steps("matmul", [step]))
+    }
+
+    /// Scales and zero points of B, as many as its integers have.
+    fn scales<'a>(
+        &self,
+        limits: &wgpu::Limits,
+        buffers: &MatmulBuffers<'a>,
+    ) -> Result<(Option<wgpu::BufferBinding<'a>>, Option<wgpu::BufferBinding<'a>>)> {
+        let shape = &self.shape;
+        let len = shape.integers.map_or(0, |format| format.len_scales(shape.columns, shape.inner));
+        let zero_points = shape.integers.is_some_and(|format| format.zero_points);
+        let of =
+            |name, binding, wanted| optional_binding(limits, name, binding, wanted, len, ElementType::F32);
+        Ok((
+            of("scales", &buffers.scales, shape.integers.is_some())?,
+            of("zero_points", &buffers.zero_points, zero_points)?,
+        ))
     }
 
     /// The product of a part of the tensors, of buffers that are checked. `shape.rows` and `shape.inner` do not count.
     pub(in crate::gpu) fn step(&self, operands: &Operands<'_>, cut: Cut) -> Result<Step> {
+        self.step_beside(operands, cut, Bindings::default())
+    }
+
+    /// [`step`](Self::step) with what belongs to B of integers.
+    fn step_beside<'a>(&self, operands: &Operands<'a>, cut: Cut, beside: Bindings<'a>) -> Result<Step> {
         let shape = &self.shape;
         let (work, [row_tiles, column_tiles]) = self.work(cut.rows)?;
         let (a, b, residual, out) =
             (shape.strides_of_a(), shape.strides_of_b(), shape.strides_of_residual(), shape.strides_of_out());
+        // Rows of integers are whole words.
+        let b_row = shape.integers.map_or(b.row as u32, |format| format.row_words(shape.inner) as u32);
         // Offsets in two's complement, as strides are.
         let first = |strides: RowStrides, start: Start| strides.at(start.item, start.row) as u32;
         let params = Params::of(MatmulParams {
@@ -171,7 +214,7 @@ impl MatmulPlan {
             a_row: a.row as u32,
             b_at: first(b, cut.b),
             b_batch: b.batch as u32,
-            b_row: b.row as u32,
+            b_row,
             residual_at: first(residual, cut.out),
             residual_batch: residual.batch as u32,
             residual_row: residual.row as u32,
@@ -179,7 +222,7 @@ impl MatmulPlan {
             out_batch: out.batch as u32,
             out_row: out.row as u32,
         });
-        let buffers = Bindings::default()
+        let buffers = beside
             .with("a", operands.a.clone())
             .with("b", operands.b.clone())
             .with_some("bias", operands.bias.clone())

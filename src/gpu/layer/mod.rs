@@ -6,6 +6,7 @@
 //! | `backward/` | their gradients |
 //! | `matmul.rs` | [`MatmulPlan`]: a matrix product with bias, activation and residual fused |
 //! | `feed_forward.rs` | [`FeedForwardPlan`]: two or three products over chunks of rows |
+//! | `integers/` | [`QuantizePlan`], [`DequantizePlan`], [`IntegerMatmulPlan`]: tensors of integers |
 //! | `rotary.rs`, `rotary_tables.rs` | rotary embedding, and its tables |
 //! | `axial.rs` | axial positions and their gradients: lookups |
 //! | `rows.rs` | layer norm, RMS norm, softmax, residual addition, embedding |
@@ -24,6 +25,7 @@ mod host;
 mod host_activation;
 mod host_loss;
 mod host_optimizer;
+mod integers;
 mod matmul;
 mod optimizer;
 mod rotary;
@@ -43,6 +45,7 @@ pub use host::{FeedForwardSlices, MatmulSlices};
 pub use host_activation::ActivationGradientsOutput;
 pub use host_loss::CrossEntropyOutput;
 pub use host_optimizer::{OptimizerOutput, OptimizerSlices};
+pub use integers::{DequantizePlan, IntegerBuffers, IntegerMatmulBuffers, IntegerMatmulPlan, QuantizePlan};
 pub(super) use matmul::{Cut, Operands, Start};
 pub use matmul::{MatmulBuffers, MatmulPlan};
 pub use optimizer::{ClipPlan, OptimizerBuffers, OptimizerPlan};

@@ -53,6 +53,18 @@ wgpu_attention_testing::mutants! {
         "a row of 16 bits overwrites its neighbour": "0xffff0000u >> shift" => "0u >> shift";
         "bf16 is cut off instead of rounded": "vec2(0x7fffu) + " => "";
     }
+    "few_rows" {
+        "few rows: lanes past the first are idle": "for (var k = 4u * index; k < params.inner; k += 4u * LANES)" => "for (var k = 4u * index; k < 4u; k += 4u * LANES)";
+        "few rows: all lanes have the same k": "for (var k = 4u * index; k" => "for (var k = 0u; k";
+        "few rows: groups of columns are the first": "let column = tile.first_column + 4u * g;" => "let column = tile.first_column;";
+        "few rows: rows are the first": "own[g * ROWS + r], own_a[r], b)" => "own[g * ROWS + r], own_a[0], b)";
+        "few rows: rows lie without a gap": "* params.a_row + k, params.inner - k);\n        }" => "* params.inner + k, params.inner - k);\n        }";
+        "few rows: no barrier before the parts are read": "parts[n * LANES + index] = own[n]; }\n    workgroupBarrier();" => "parts[n * LANES + index] = own[n]; }";
+        "few rows: a lane is lost": "for (var lane = 1u; lane < LANES; lane++) { sum += parts" => "for (var lane = 2u; lane < LANES; lane++) { sum += parts";
+        "few rows: rows past the last are written": "if (r < params.rows) { write_group(tile, r, tile.first_column + 4u * (n / ROWS)" => "if (true) { write_group(tile, r, tile.first_column + 4u * (n / ROWS)";
+        "few rows: columns go with other rows": "4u * (n / ROWS), total(n))" => "4u * (n / ROWS), total(n ^ 1u))";
+        "few rows: one k is taken for another": "fma(vec4(a.y), rows[1], " => "fma(vec4(a.y), rows[2], ";
+    }
     "every_f32" {
         "exp loses its small part of ln 2": "fma(n, vec4(2.1219444e-4), difference)" => "difference";
         "exp forgets the rest": " + rest)), k)" => ")), k)";

@@ -69,6 +69,7 @@ const RULES: [Rule; 5] = [
             "lsh",
             "path",
             "recurrent",
+            "integers",
             "attention",
             "layout",
             "score",

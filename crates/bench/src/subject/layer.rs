@@ -8,9 +8,9 @@ use anyhow::{Result, bail};
 use wgpu::{Buffer, BufferUsages};
 use wgpu_attention::reference::layer::{self, Bounded, FeedForwardInputs, MatmulInputs};
 use wgpu_attention::{
-    AddShape, Call, ElementType, EmbedShape, FeedForwardBuffers, FeedForwardShape, Gpu, KernelPath,
-    MatmulBuffers, MatmulShape, NormBuffers, NormKind, NormShape, RotaryBuffers, RotaryShape, SoftmaxShape,
-    rotary_tables,
+    AddShape, Call, Counter, ElementType, EmbedShape, FeedForwardBuffers, FeedForwardShape, Gpu,
+    IntegerFormat, KernelPath, MatmulBuffers, MatmulShape, NormBuffers, NormKind, NormShape, QuantizeRule,
+    QuantizeShape, RotaryBuffers, RotaryShape, SoftmaxShape, rotary_tables,
 };
 
 pub(super) async fn prepare<'g>(gpu: &'g Gpu, work: &Work) -> Result<Subject<'g>> {
@@ -115,6 +115,9 @@ fn tensors(element: ElementType, lens: &[usize]) -> Bytes {
 }
 
 async fn matmul(gpu: &Gpu, shape: MatmulShape) -> Result<Subject<'_>> {
+    if let Some(format) = shape.integers {
+        return integer_weights(gpu, shape, format).await;
+    }
     let plan = checked(gpu.device(), "plan", || gpu.kernels().matmul(&shape)).await??;
     let (a, a_buffer) = drawn(gpu, "a", 0, shape.len_a(), shape.input).await?;
     let (b, b_buffer) = drawn(gpu, "b", 1, shape.len_b(), shape.weight).await?;
@@ -128,6 +131,39 @@ async fn matmul(gpu: &Gpu, shape: MatmulShape) -> Result<Subject<'_>> {
         let mut rows = shape;
         rows.rows = out.compared.len();
         let (a, b) = (out.pick(&a, shape.inner), Bounded::exact(&b));
+        Ok(layer::matmul(&rows, &MatmulInputs { a: &a, b: &b, bias: None, other: None })?)
+    }))
+}
+
+/// x W^T of weights that were quantised on the host.
+async fn integer_weights(gpu: &Gpu, shape: MatmulShape, format: IntegerFormat) -> Result<Subject<'_>> {
+    let rule = if format.zero_points { QuantizeRule::Range } else { QuantizeRule::Symmetric };
+    let plan = checked(gpu.device(), "plan", || gpu.kernels().matmul(&shape)).await??;
+    let (a, a_buffer) = drawn(gpu, "a", 0, shape.len_a(), shape.input).await?;
+    let weight = Counter::new(1, 1);
+    let weight: Vec<f32> = (0..shape.len_b() as u64).map(|n| weight.normal(n) as f32).collect();
+    let w = QuantizeShape::new(shape.columns, shape.inner, format, rule).quantize(&weight)?;
+    let words = buffer(gpu, "words", bytemuck::cast_slice(&w.words), BufferUsages::STORAGE).await?;
+    let scales = buffer(gpu, "scales", bytemuck::cast_slice(&w.scales), BufferUsages::STORAGE).await?;
+    let zero_points = match format.zero_points {
+        true => Some(
+            buffer(gpu, "zero points", bytemuck::cast_slice(&w.zero_points), BufferUsages::STORAGE).await?,
+        ),
+        false => None,
+    };
+    let size = [shape.rows, shape.columns];
+    let mut out = Output::new(gpu, size, shape.output, shape.inner * shape.columns).await?;
+    out.path = plan.tile().path();
+    let buffers = MatmulBuffers::new(whole(&a_buffer), whole(&words), whole(&out.buffer))
+        .scales(whole(&scales))
+        .zero_points(zero_points.as_ref().map(whole));
+    let call = checked(gpu.device(), "bind", || plan.bind(buffers)).await??;
+    let mut bytes = tensors(shape.input, &[shape.len_a(), shape.len_out()]);
+    bytes.tensors += format.bytes(shape.columns, shape.inner) as u64;
+    Ok(out.subject(call, shape.flops(), bytes, move |out| {
+        let mut rows = shape;
+        rows.rows = out.compared.len();
+        let (a, b) = (out.pick(&a, shape.inner), layer::dequantized(&w)?);
         Ok(layer::matmul(&rows, &MatmulInputs { a: &a, b: &b, bias: None, other: None })?)
     }))
 }

@@ -3,8 +3,9 @@
 use crate::cases::{NamedPattern, Spec, Work, pattern};
 use crate::scores::score;
 use wgpu_attention::{
-    AddShape, Attention, AttentionShape, ElementType, EmbedShape, LshOptions, NormKind, NormShape,
-    RecurrentCell, RecurrentShape, RotaryShape, SoftmaxShape, Storage,
+    AddShape, Attention, AttentionShape, ElementType, EmbedShape, IntegerFormat, IntegerType, LshOptions,
+    MatmulShape, NormKind, NormShape, RecurrentCell, RecurrentShape, RotaryShape, ScaleGroups, SoftmaxShape,
+    Storage, WeightOrder,
 };
 
 pub(super) fn of(work: Work) -> Spec {
@@ -68,6 +69,16 @@ pub(super) fn lsh(call: impl Into<Attention>, known_as: Option<&'static str>) ->
     let low = 1 << (buckets.ilog2() / 2);
     let options = LshOptions::new(4, buckets, 64).buckets(vec![low, buckets / low]).causal(true);
     Spec { known_as, work: Work::Lsh { attention, options } }
+}
+
+/// x W^T, W of integers.
+pub(super) fn integers(
+    element: IntegerType,
+    groups: ScaleGroups,
+    [rows, inner, columns]: [usize; 3],
+) -> Spec {
+    let format = IntegerFormat::new(element).groups(groups);
+    of(Work::Matmul(MatmulShape::new(rows, inner, columns).weights(WeightOrder::OutIn).integers(format)))
 }
 
 /// A network of one layer.

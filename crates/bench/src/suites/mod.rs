@@ -7,9 +7,12 @@ mod tests;
 
 use crate::cases::{NamedPattern, PATTERNS, QUADRATIC, Spec, Work};
 use crate::record::Rules;
-use made::{attention, backward, decode, dense, known, lsh, named, of, own_text, recurrent, scored, small};
+use made::{
+    attention, backward, decode, dense, integers, known, lsh, named, of, own_text, recurrent, scored, small,
+};
 use wgpu_attention::{
-    Activation, AttentionShape, ElementType, FeedForwardShape, MatmulShape, RecurrentCell, Storage,
+    Activation, AttentionShape, ElementType, FeedForwardShape, IntegerType, MatmulShape, RecurrentCell,
+    ScaleGroups, Storage,
 };
 
 use ElementType::{Bf16, F16, F32};
@@ -110,6 +113,7 @@ fn quick() -> Vec<Spec> {
     specs.push(lsh(AttentionShape::new(1, 1, 2048, 64), None));
     specs.push(lsh(scored("alibi", AttentionShape::new(1, 1, 2048, 64)), None));
     specs.push(of(Work::Matmul(MatmulShape::new(512, 512, 512))));
+    specs.push(integers(IntegerType::I8, ScaleGroups::Rows, [1, 2048, 2048]));
     specs.push(of(Work::FeedForward(FeedForwardShape::new(256, 256, 1024, Activation::GeluTanh))));
     specs.push(recurrent(RecurrentCell::Lstm, [1, 128, 256], F32));
     specs.extend(small(1024, 1024, F32));
@@ -164,6 +168,9 @@ fn standard() -> Vec<Spec> {
         specs.push(of(Work::Matmul(MatmulShape::new(size, size, size))));
         specs.push(of(Work::Matmul(MatmulShape::new(size, size, size).elements(F16))));
     }
+    // A token of decoding.
+    specs.push(integers(IntegerType::I8, ScaleGroups::Rows, [1, 4096, 4096]));
+    specs.push(integers(IntegerType::I4, ScaleGroups::Groups(32), [1, 4096, 4096]));
     specs.push(of(Work::FeedForward(
         FeedForwardShape::new(2048, 768, 3072, Activation::GeluErf).elements(F16),
     )));

@@ -102,6 +102,10 @@ impl MatmulPlan {
             let need = "Store, Add or AddInto where gradients are wanted: what out held before is gone";
             return Err(Error::argument("combine", need, format!("{:?}", shape.combine)));
         }
+        if let Some(format) = shape.integers {
+            let need = "none where gradients are wanted: integers have no gradient";
+            return Err(Error::argument("integers", need, format));
+        }
         let contiguous = RowStrides::contiguous(shape.rows, shape.columns);
         if let (Some(_), Some(got)) = (shape.activation, shape.out_strides.filter(|it| *it != contiguous)) {
             let need = "contiguous rows, or none, where an activation is differentiated";

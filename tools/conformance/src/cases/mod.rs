@@ -3,6 +3,7 @@
 mod attention;
 mod decode;
 mod gradients;
+mod integers;
 mod layer;
 mod layer_gradients;
 mod linformer;
@@ -65,6 +66,7 @@ pub(crate) fn of(set: Set, only: &str) -> Result<Vec<Case>> {
     let mut cases = attention::cases();
     cases.extend(decode::cases());
     cases.extend(gradients::cases());
+    cases.extend(integers::cases());
     cases.extend(lsh::cases());
     cases.extend(sort::cases());
     cases.extend(layer::cases());

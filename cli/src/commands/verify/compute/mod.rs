@@ -3,6 +3,7 @@
 pub(super) mod attention;
 mod feed_forward;
 mod gradients;
+mod integers;
 mod layer;
 mod linear;
 mod linformer;
@@ -48,6 +49,7 @@ pub(super) fn on_cpu(case: &Content, pattern: Option<&AnyPattern>) -> Result<Jud
         Content::Linformer(case) => linformer::on_cpu(case),
         Content::Recurrent(case) => recurrent::on_cpu(case),
         Content::Layer(case) => layer::on_cpu(case),
+        Content::Integers(case) => integers::on_cpu(case),
         Content::Table(case) => table::judged(case),
         Content::Model(bytes) => model::on_cpu(bytes),
         Content::Unsupported(reason) => anyhow::bail!("{reason}"),
@@ -79,6 +81,7 @@ pub(super) fn on_gpu<E: Element>(
         Content::Linformer(case) => linformer::on_gpu::<E>(gpu, case),
         Content::Recurrent(case) => recurrent::on_gpu::<E>(gpu, case),
         Content::Layer(case) => layer::on_gpu::<E>(gpu, case),
+        Content::Integers(case) => integers::on_gpu::<E>(gpu, case),
         Content::Model(bytes) => model::on_gpu::<E>(gpu, bytes),
         Content::Unsupported(reason) => Ok(Done::Unsupported(reason.clone())),
     }
