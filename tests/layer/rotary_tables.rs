@@ -79,7 +79,7 @@ fn what_does_not_fit_is_refused() {
     let buffers = || RotaryTablesBuffers::new(cos.binding(), sin.binding());
     plan.bind(0, 10, buffers()).unwrap();
     plan.bind((1 << 32) - 10, 10, buffers()).unwrap();
-    assert!(matches!(plan.bind((1 << 32) - 9, 0, buffers()), Ok(_)));
+    plan.bind((1 << 32) - 9, 0, buffers()).unwrap();
     for (first, buffers, words) in [
         ((1 << 32) - 9, buffers(), "first: need positions below 4294967296, got 4294967287 and 10 more"),
         (0, buffers().cos(small.binding()), "cos: need 160 bytes"),
