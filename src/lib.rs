@@ -139,27 +139,28 @@ pub use gpu::{
     AttentionGradBuffers, AttentionGradients, AttentionOutput, AttentionPlan, AttentionWeights,
     AxialBackwardPlan, AxialPlan, BackwardExplanation, BackwardPlan, Branch, BranchPlan, BranchPort,
     BranchTensors, Call, CallBranch, ClipPlan, CrossEntropyBuffers, CrossEntropyOutput, CrossEntropyPlan,
-    DecodePlan, DecodeScratch, DequantizePlan, DistillationBuffers, DistillationPlan, EmbedBackwardPlan, EmbedPlan,
-    Explanation, FeedForwardBackwardPlan, FeedForwardBranch, FeedForwardBuffers, FeedForwardGradBuffers,
-    FeedForwardGradients, FeedForwardPlan, FeedForwardSlices, Gpu, Gradients, IntegerBuffers, IntegerMatmulBuffers,
-    IntegerMatmulPlan, Kernels, KvCache, LayerBranch,
+    DecodePlan, DecodeScratch, DequantizePlan, DistillationBuffers, DistillationPlan, EmbedBackwardPlan,
+    EmbedPlan, Explanation, FeedForwardBackwardPlan, FeedForwardBranch, FeedForwardBuffers,
+    FeedForwardGradBuffers, FeedForwardGradients, FeedForwardPlan, FeedForwardSlices, Gpu, Gradients,
+    IntegerBuffers, IntegerMatmulBuffers, IntegerMatmulPlan, Kernels, KvCache, LayerBranch,
     LinearBackwardPlan, LinearBuffers, LinearGradBuffers, LinearGradients, LinearPlan, LinformerBackwardPlan,
     LinformerBuffers, LinformerGradBuffers, LinformerGradients, LinformerPlan, LinformerScratch,
     LshBackwardExplanation, LshBackwardPlan, LshBuffers, LshExplanation, LshGradBuffers, LshGradients,
     LshOutput, LshPlan, MatmulBackwardPlan, MatmulBuffers, MatmulGradBuffers, MatmulGradients, MatmulPlan,
     MatmulSlices, NormBackwardPlan, NormBuffers, NormGradBuffers, NormGradOutput, NormPlan, OptimizerBuffers,
     OptimizerOutput, OptimizerPlan, OptimizerSlices, Options, Outputs, Parameter, ParameterLayout,
-    PathChoice, QuantizePlan, RecurrentBuffers, RecurrentOutput, RecurrentPlan, RecurrentScratch, RecurrentWeightBuffers,
-    Reversible, ReversibleBuffers, RotaryBuffers, RotaryPlan, RowSummary, Scratch, SoftmaxBackwardPlan,
-    SoftmaxPlan, SortBuffers, SortOutput, SortPlan, SortShape, Stage, TensorExplanation, WeightsBuffers,
-    WeightsOptions, WeightsPlan, cooperative_features, recommended_features, recommended_limits,
+    PathChoice, QuantizePlan, RecurrentBuffers, RecurrentOutput, RecurrentPlan, RecurrentScratch,
+    RecurrentWeightBuffers, Reversible, ReversibleBuffers, RotaryBuffers, RotaryPlan, RowSummary, Scratch,
+    SoftmaxBackwardPlan, SoftmaxPlan, SortBuffers, SortOutput, SortPlan, SortShape, Stage, TensorExplanation,
+    WeightsBuffers, WeightsOptions, WeightsPlan, cooperative_features, recommended_features,
+    recommended_limits,
 };
 /// The `half` that [`Element`] is implemented for, so that versions agree: `half::f16` and `half::bf16`.
 pub use half;
 pub use inputs::Inputs;
 pub use integers::{
-    IntegerFormat, IntegerMatmulShape, IntegerOutput, IntegerType, QuantizationError, QuantizeRule, QuantizeShape,
-    Quantized, ScaleGroups,
+    IntegerFormat, IntegerMatmulShape, IntegerOutput, IntegerType, QuantizationError, QuantizeRule,
+    QuantizeShape, Quantized, ScaleGroups,
 };
 pub use layout::{BiasStrides, Layout, Strides};
 pub use linear::{FeatureMap, LinearInputs, LinearOptions, LinearState, Projection, Stabiliser};

@@ -57,10 +57,11 @@ pub use layer::{
     ActivationPlan, AddPlan, AxialBackwardPlan, AxialPlan, ClipPlan, CrossEntropyBuffers, CrossEntropyOutput,
     CrossEntropyPlan, DequantizePlan, DistillationBuffers, DistillationPlan, EmbedBackwardPlan, EmbedPlan,
     FeedForwardBackwardPlan, FeedForwardBuffers, FeedForwardGradBuffers, FeedForwardGradients,
-    FeedForwardPlan, FeedForwardSlices, IntegerBuffers, IntegerMatmulBuffers, IntegerMatmulPlan, MatmulBackwardPlan, MatmulBuffers, MatmulGradBuffers,
-    MatmulGradients, MatmulPlan, MatmulSlices, NormBackwardPlan, NormBuffers, NormGradBuffers,
-    NormGradOutput, NormPlan, OptimizerBuffers, OptimizerOutput, OptimizerPlan, OptimizerSlices, QuantizePlan,
-    RotaryBuffers, RotaryPlan, SoftmaxBackwardPlan, SoftmaxPlan,
+    FeedForwardPlan, FeedForwardSlices, IntegerBuffers, IntegerMatmulBuffers, IntegerMatmulPlan,
+    MatmulBackwardPlan, MatmulBuffers, MatmulGradBuffers, MatmulGradients, MatmulPlan, MatmulSlices,
+    NormBackwardPlan, NormBuffers, NormGradBuffers, NormGradOutput, NormPlan, OptimizerBuffers,
+    OptimizerOutput, OptimizerPlan, OptimizerSlices, QuantizePlan, RotaryBuffers, RotaryPlan,
+    SoftmaxBackwardPlan, SoftmaxPlan,
 };
 pub use linear::{LinearBackwardPlan, LinearBuffers, LinearGradBuffers, LinearGradients, LinearPlan};
 pub use linformer::{

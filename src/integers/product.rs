@@ -131,7 +131,11 @@ impl IntegerMatmulShape {
                 return Err(Error::argument(name, "bytes, i8 or u8", format.element));
             }
             if let ScaleGroups::Groups(_) = format.groups {
-                return Err(Error::argument(name, "a scale per tensor or row, for the sums are over k", format.groups));
+                return Err(Error::argument(
+                    name,
+                    "a scale per tensor or row, for the sums are over k",
+                    format.groups,
+                ));
             }
         }
         if self.inner > self.most_inner() {
@@ -146,7 +150,11 @@ impl IntegerMatmulShape {
             return Err(Error::argument("output.element", "bytes, i8 or u8", element));
         }
         if !(scale.is_normal() && scale > 0.0 && scale.recip().is_normal()) {
-            return Err(Error::argument("output.scale", "a normal number above 0, and its reciprocal", scale));
+            return Err(Error::argument(
+                "output.scale",
+                "a normal number above 0, and its reciprocal",
+                scale,
+            ));
         }
         let [low, high] = element.range();
         match (low..=high).contains(&zero_point) {
@@ -174,7 +182,10 @@ mod tests {
             (inner(of(i8, i8.groups(ScaleGroups::Groups(32))), 64), "b: need a scale per tensor or row"),
             (inner(of(i8, i8), 0), "inner: need at least 1, got 0"),
             (IntegerMatmulShape { columns: 0, ..of(i8, i8) }, "columns: need at least 1"),
-            (inner(of(i8, i8), 131_072), "inner needs 131072, but the longest sum of such products that is within i32 is 131071"),
+            (
+                inner(of(i8, i8), 131_072),
+                "inner needs 131072, but the longest sum of such products that is within i32 is 131071",
+            ),
             (inner(of(u8, u8), 33_026), "is 33025"),
             (of(i8, i8).output(IntegerOutput::Sums).bias(true), "bias: need none"),
             (requantized(IntegerType::U4, 1.0, 0), "output.element: need bytes"),
@@ -185,6 +196,9 @@ mod tests {
             let message = shape.check().unwrap_err().to_string();
             assert!(message.contains(words), "{words}: {message}");
         }
-        assert!(inner(of(u8, u8), 33_025).check().is_ok() && requantized(IntegerType::I8, 0.1, -128).check().is_ok());
+        assert!(
+            inner(of(u8, u8), 33_025).check().is_ok()
+                && requantized(IntegerType::I8, 0.1, -128).check().is_ok()
+        );
     }
 }

@@ -121,7 +121,9 @@ impl QuantizeShape {
             QuantizeRule::Symmetric if !element.is_signed() => {
                 return wants("format.element", "a signed one", &element);
             }
-            QuantizeRule::Symmetric if zero_points => return wants("format.zero_points", "none", &zero_points),
+            QuantizeRule::Symmetric if zero_points => {
+                return wants("format.zero_points", "none", &zero_points);
+            }
             QuantizeRule::Range | QuantizeRule::ReducedRange { .. } => {
                 if element.is_signed() {
                     return wants("format.element", "an unsigned one", &element);

@@ -97,7 +97,8 @@ impl Quantized {
         self.format.check(self.rows, self.inner)?;
         let need = self.format.len_words(self.rows, self.inner);
         if self.words.len() != need {
-            let need = format!("{need} words ({} rows of {} words)", self.rows, self.format.row_words(self.inner));
+            let need =
+                format!("{need} words ({} rows of {} words)", self.rows, self.format.row_words(self.inner));
             return Err(Error::argument("words", need, self.words.len()));
         }
         self.check_scales()
@@ -169,7 +170,8 @@ impl Quantized {
 /// Rows of so many elements, each from a word of its own on.
 pub(super) fn packed(element: IntegerType, inner: usize, values: &[i32]) -> Vec<u32> {
     let word = |values: &[i32]| {
-        let placed = values.iter().enumerate().map(|(n, &value)| element.encoded(value) << (element.bits() * n));
+        let placed =
+            values.iter().enumerate().map(|(n, &value)| element.encoded(value) << (element.bits() * n));
         placed.fold(0, |word, bits| word | bits)
     };
     values.chunks(inner).flat_map(|row| row.chunks(element.per_word()).map(word)).collect()
@@ -197,7 +199,8 @@ mod tests {
             let [low, high] = element.range();
             let values: Vec<i32> = (0..3 * 37).map(|n| low + n * 29 % (high - low + 1)).collect();
             let format = IntegerFormat::new(element).zero_points(true);
-            let tensor = Quantized::new(format, 3, 37, &values, vec![1.0, 2.0, 4.0], vec![low, 0, high]).unwrap();
+            let tensor =
+                Quantized::new(format, 3, 37, &values, vec![1.0, 2.0, 4.0], vec![low, 0, high]).unwrap();
             assert_eq!(tensor.values(), values, "{element}");
             assert_eq!(tensor.words.len(), format.len_words(3, 37));
             assert_eq!(tensor.parts(2, 5), (values[2 * 37 + 5] - high, 4.0));
@@ -214,22 +217,40 @@ mod tests {
         for (message, words) in [
             (new(format, 64, &zeros[..127], &ones, &[]), "values: need 128 elements, got 127"),
             (new(format, 64, &zeros, &ones[..3], &[]), "scales: need 4 (groups of 32 of [2, 64]), got 3"),
-            (new(format, 64, &zeros, &[1.0, f32::NAN, 1.0, 1.0], &[]), "scales: need finite numbers above 0, got NaN at 1"),
+            (
+                new(format, 64, &zeros, &[1.0, f32::NAN, 1.0, 1.0], &[]),
+                "scales: need finite numbers above 0, got NaN at 1",
+            ),
             (new(format, 64, &zeros, &[1.0, 1.0, 1.0, f32::INFINITY], &[]), "got inf at 3"),
             (new(format, 64, &zeros, &[1.0, 0.0, 1.0, 1.0], &[]), "got 0 at 1"),
             (new(format, 64, &zeros, &ones, &[0]), "zero_points: need 0 (i8 groups of 32), got 1"),
             (new(format.zero_points(true), 64, &zeros, &ones, &[]), "zero_points: need 4"),
-            (new(format.zero_points(true), 64, &zeros, &ones, &[0, 0, 128, 0]), "zero_points: need -128 to 127"),
+            (
+                new(format.zero_points(true), 64, &zeros, &ones, &[0, 0, 128, 0]),
+                "zero_points: need -128 to 127",
+            ),
             (new(format, 40, &zeros[..80], &ones, &[]), "groups: need a divisor of inner (40), got 32"),
-            (new(format.groups(ScaleGroups::Groups(24)), 48, &zeros[..96], &ones, &[]), "groups: need 32, 64 or 128"),
+            (
+                new(format.groups(ScaleGroups::Groups(24)), 48, &zeros[..96], &ones, &[]),
+                "groups: need 32, 64 or 128",
+            ),
             (new(format, 0, &[], &[], &[]), "inner: need at least 1, got 0"),
-            (new(format, 64, &[&zeros[..127], &[-129][..]].concat(), &ones, &[]), "values: need -128 to 127, as i8 has them, got -129 at 127"),
+            (
+                new(format, 64, &[&zeros[..127], &[-129][..]].concat(), &ones, &[]),
+                "values: need -128 to 127, as i8 has them, got -129 at 127",
+            ),
         ] {
             assert!(message.contains(words), "{words}: {message}");
         }
         let mut tensor = Quantized::new(format, 2, 64, &zeros, ones.to_vec(), vec![]).unwrap();
         tensor.words.pop();
-        assert!(tensor.check().unwrap_err().to_string().starts_with("words: need 32 words (2 rows of 16 words), got 31"));
+        assert!(
+            tensor
+                .check()
+                .unwrap_err()
+                .to_string()
+                .starts_with("words: need 32 words (2 rows of 16 words), got 31")
+        );
         assert!(tensor.error(&[0.0]).unwrap_err().to_string().starts_with("x: need 128 elements"));
     }
 }

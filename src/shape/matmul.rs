@@ -356,10 +356,18 @@ impl MatmulShape {
     fn check_integers(&self) -> Result<()> {
         let Some(format) = self.integers else { return Ok(()) };
         if self.weights != WeightOrder::OutIn {
-            return Err(Error::argument("weights", "OutIn where B is of integers", format!("{:?}", self.weights)));
+            return Err(Error::argument(
+                "weights",
+                "OutIn where B is of integers",
+                format!("{:?}", self.weights),
+            ));
         }
         if self.batch > 1 {
-            return Err(Error::argument("batch", "1 where B is of integers: rows of all items are rows of A", self.batch));
+            return Err(Error::argument(
+                "batch",
+                "1 where B is of integers: rows of all items are rows of A",
+                self.batch,
+            ));
         }
         if self.b_strides.is_some() {
             return Err(Error::argument("b_strides", "none where B is of integers", "some"));

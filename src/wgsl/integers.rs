@@ -2,10 +2,10 @@
 //! weights of `matmul.wgsl` as integers.
 
 use super::{Header, Shader, tensor};
+use crate::ElementType;
 use crate::integers::{
     IntegerFormat, IntegerMatmulShape, IntegerOutput, IntegerType, QuantizeRule, QuantizeShape, ScaleGroups,
 };
-use crate::ElementType;
 
 /// Lanes of a workgroup of the kernels that make integers, or numbers of them.
 #[cfg(feature = "gpu")]

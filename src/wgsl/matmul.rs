@@ -1,8 +1,11 @@
 //! Variants of `matmul.wgsl`.
 
-use super::{CooperativeProduct, Header, MatmulTile, Matrices, Shader, TileKind, activation, integers, tensor};
+use super::{
+    CooperativeProduct, Header, MatmulTile, Matrices, Shader, TileKind, activation, integers, tensor,
+};
 use crate::{
-    AOrder, Activation, Combine, ElementType, IntegerFormat, IntegerType, MatmulShape, ScaleGroups, WeightOrder,
+    AOrder, Activation, Combine, ElementType, IntegerFormat, IntegerType, MatmulShape, ScaleGroups,
+    WeightOrder,
 };
 
 /// All that tells one matrix product's shader from another. Sizes are parameters, not constants: one shader serves all.
@@ -194,10 +197,15 @@ impl MatmulVariant {
         let nibbles = |shape: MatmulShape| {
             shape.integers(IntegerFormat::new(IntegerType::I4).groups(ScaleGroups::Groups(32)))
         };
-        [few(1, |shape| shape), few(1, nibbles), few(7, |shape| shape.elements(ElementType::F16).bias(true)), few(2, nibbles)]
-            .into_iter()
-            .flatten()
-            .collect()
+        [
+            few(1, |shape| shape),
+            few(1, nibbles),
+            few(3, |shape| shape.elements(ElementType::F16).bias(true)),
+            few(2, nibbles),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     /// Those whose weights are integers.

@@ -92,7 +92,7 @@ impl MatmulTile {
             return None;
         }
         let rows = shape.rows.next_power_of_two();
-        // A CPU's vectors are the lanes; as many sums as its registers, or a GPU's lane, hold.
+        // A CPU's vectors are the lanes; as many sums as its registers, or a GPU's lane, hold. From 8 rows on the other tiles do as well.
         let lanes = if kind == TileKind::Direct { 8 } else { 64 };
         Some(Self::Few(FewRows { lanes, rows, column_groups: (4 / rows).max(1) }))
     }
@@ -195,7 +195,11 @@ impl MatmulTile {
         let fits = shape.weights == WeightOrder::OutIn && shape.a_order == AOrder::RowsInner;
         if matches!(self, Self::Few(_)) && !fits {
             let got = format!("{:?} by {:?}", shape.a_order, shape.weights);
-            return Err(Error::argument("tile", "another than that of few rows, unless RowsInner by OutIn", got));
+            return Err(Error::argument(
+                "tile",
+                "another than that of few rows, unless RowsInner by OutIn",
+                got,
+            ));
         }
         Ok(())
     }
@@ -249,7 +253,7 @@ impl MatmulTile {
 
 impl FewRows {
     /// The most rows for which [`MatmulTile::few`] gives a tile.
-    pub const MOST: usize = 8;
+    pub const MOST: usize = 4;
 
     /// Vectors of 4 sums that a lane holds.
     const fn sums(&self) -> usize {
@@ -369,7 +373,9 @@ impl fmt::Display for MatmulTile {
         let kind = match self {
             Self::Staged(_) => "tile",
             Self::Direct(_) => "direct",
-            Self::Few(tile) => return write!(f, "few {}x{} of {} lanes", self.rows(), self.columns(), tile.lanes),
+            Self::Few(tile) => {
+                return write!(f, "few {}x{} of {} lanes", self.rows(), self.columns(), tile.lanes);
+            }
             Self::Cooperative(_) => "matrix",
         };
         write!(f, "{kind} {}x{}", self.rows(), self.columns())

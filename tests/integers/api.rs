@@ -3,9 +3,9 @@
 use crate::{drawn, normal};
 use wgpu_attention::reference::layer;
 use wgpu_attention::{
-    Combine, ElementType, Error, Gpu, IntegerBuffers, IntegerFormat, IntegerMatmulBuffers, IntegerMatmulShape,
-    IntegerOutput, IntegerType, KernelPath, MatmulBuffers, MatmulShape, Options, QuantizeRule, QuantizeShape,
-    Quantized, ScaleGroups, WeightOrder,
+    Combine, ElementType, Error, Gpu, IntegerBuffers, IntegerFormat, IntegerMatmulBuffers,
+    IntegerMatmulShape, IntegerOutput, IntegerType, KernelPath, MatmulBuffers, MatmulShape, Options,
+    QuantizeRule, QuantizeShape, Quantized, ScaleGroups, WeightOrder,
 };
 use wgpu_attention_testing::{POISON, gpu, gpu_with, read, storage};
 
@@ -119,7 +119,9 @@ fn a_layer_in_one_submission() {
         let exact = layer::integer_matmul(shape, &a, &w, None).unwrap();
         let got: Vec<f64> = match shape.output {
             IntegerOutput::Sums => out.take().into_iter().map(|word| f64::from(word as i32)).collect(),
-            IntegerOutput::Scaled(_) => out.take().into_iter().map(|word| f32::from_bits(word).into()).collect(),
+            IntegerOutput::Scaled(_) => {
+                out.take().into_iter().map(|word| f32::from_bits(word).into()).collect()
+            }
             IntegerOutput::Requantized { .. } => {
                 let rows: Vec<u8> = out.take().iter().flat_map(|word| word.to_le_bytes()).collect();
                 // Behind the 7th byte of a row there is a 0.
@@ -163,7 +165,8 @@ fn integers_go_with_every_end() {
         let [a, other] = [&x, &there].map(|values| layer::Bounded::exact(values));
         let b = layer::dequantized(&w).unwrap();
         let inputs = layer::MatmulInputs { a: &a, b: &b, bias: None, other: Some(&other) };
-        let found = layer::matmul(&shape, &inputs).unwrap().compare(out.take().into_iter().map(f32::from_bits), 0.0);
+        let found =
+            layer::matmul(&shape, &inputs).unwrap().compare(out.take().into_iter().map(f32::from_bits), 0.0);
         assert!(found.pass, "{combine:?}: {found}");
     }
 }
@@ -182,12 +185,19 @@ fn bad_products_are_named() {
         (plan(shape.batch(2)), "batch: need 1 where B is of integers"),
         (plan(shape.b_strides(wgpu_attention::RowStrides::new(0, 64))), "b_strides: need none"),
         (plan(shape.integers(format.groups(ScaleGroups::Groups(48)))), "groups: need 32, 64 or 128"),
-        (plan(shape.integers(format.groups(ScaleGroups::Groups(128)))), "groups: need a divisor of inner (64), got 128"),
-        (message(gpu().kernels().matmul(&shape).unwrap().backward()), "integers: need none where gradients are wanted"),
+        (
+            plan(shape.integers(format.groups(ScaleGroups::Groups(128)))),
+            "groups: need a divisor of inner (64), got 128",
+        ),
+        (
+            message(gpu().kernels().matmul(&shape).unwrap().backward()),
+            "integers: need none where gradients are wanted",
+        ),
     ] {
         assert!(message.starts_with(words), "{words}: {message}");
     }
-    let cooperative = gpu_with(Options::default()).kernels().with_options(Options::default().path(KernelPath::Cooperative));
+    let cooperative =
+        gpu_with(Options::default()).kernels().with_options(Options::default().path(KernelPath::Cooperative));
     let error = message(cooperative.unwrap().matmul(&shape));
     assert!(error.starts_with("integers: need none for cooperative matrices"), "{error}");
 
@@ -210,7 +220,9 @@ fn bad_products_are_named() {
     let error = message(gpu().kernels().matmul(&zeros).unwrap().bind(buffers()));
     assert!(error.starts_with("zero_points: need a buffer"), "{error}");
     let numbers = MatmulShape::new(4, 64, 3);
-    assert!(message(gpu().kernels().matmul(&numbers).unwrap().bind(buffers())).starts_with("scales: need none"));
+    assert!(
+        message(gpu().kernels().matmul(&numbers).unwrap().bind(buffers())).starts_with("scales: need none")
+    );
 }
 
 #[test]
@@ -219,12 +231,18 @@ fn bad_quantisations_are_named() {
     let of = |format, rule| message(gpu().kernels().quantize(&QuantizeShape::new(4, 64, format, rule)));
     let unsigned = IntegerFormat::new(IntegerType::U8);
     for (message, words) in [
-        (of(unsigned, QuantizeRule::Symmetric), "format.element: need a signed one for the rule Symmetric, got u8"),
+        (
+            of(unsigned, QuantizeRule::Symmetric),
+            "format.element: need a signed one for the rule Symmetric, got u8",
+        ),
         (of(bytes.zero_points(true), QuantizeRule::Symmetric), "format.zero_points: need none"),
         (of(bytes.zero_points(true), QuantizeRule::Range), "format.element: need an unsigned one"),
         (of(unsigned, QuantizeRule::Range), "format.zero_points: need some"),
         (of(unsigned.zero_points(true), QuantizeRule::ReducedRange { bits: 9 }), "rule.bits: need 1 to 8"),
-        (of(bytes.groups(ScaleGroups::Groups(128)), QuantizeRule::Symmetric), "groups: need a divisor of inner (64)"),
+        (
+            of(bytes.groups(ScaleGroups::Groups(128)), QuantizeRule::Symmetric),
+            "groups: need a divisor of inner (64)",
+        ),
     ] {
         assert!(message.starts_with(words), "{words}: {message}");
     }
@@ -233,16 +251,28 @@ fn bad_quantisations_are_named() {
     let x = [1.0f32; 6];
     for (message, words) in [
         (message(shape.quantize(&x[..5])), "x: need 6 elements, got 5"),
-        (message(shape.quantize(&[1.0, 2.0, f32::NAN, 0.0, 0.0, 0.0])), "x: need finite numbers, got NaN at 2"),
-        (message(shape.quantize(&[1.0, 2.0, 3.0, f32::INFINITY, 0.0, 0.0])), "x: need finite numbers, got inf at 3"),
+        (
+            message(shape.quantize(&[1.0, 2.0, f32::NAN, 0.0, 0.0, 0.0])),
+            "x: need finite numbers, got NaN at 2",
+        ),
+        (
+            message(shape.quantize(&[1.0, 2.0, 3.0, f32::INFINITY, 0.0, 0.0])),
+            "x: need finite numbers, got inf at 3",
+        ),
         (message(given.quantize(&x)), "rule: need one that makes scales"),
         (message(shape.quantize_with(&x, vec![1.0; 2], vec![])), "rule: need Given"),
         (message(given.quantize_with(&x, vec![1.0; 3], vec![])), "scales: need 2 (rows of [2, 3]), got 3"),
-        (message(given.quantize_with(&x, vec![1.0, f32::NAN], vec![])), "scales: need finite numbers above 0"),
+        (
+            message(given.quantize_with(&x, vec![1.0, f32::NAN], vec![])),
+            "scales: need finite numbers above 0",
+        ),
         (message(given.quantize_with(&x, vec![1.0; 2], vec![0])), "zero_points: need 0"),
         (message(gpu().quantize(&given, &x)), "rule: need one that makes scales"),
         (message(gpu().quantize_with(&shape, &x, vec![1.0; 2], vec![])), "rule: need Given"),
-        (message(gpu().quantize_with(&given, &x, vec![f32::INFINITY; 2], vec![])), "scales: need finite numbers above 0"),
+        (
+            message(gpu().quantize_with(&given, &x, vec![f32::INFINITY; 2], vec![])),
+            "scales: need finite numbers above 0",
+        ),
         (message(gpu().quantize(&shape, &x[..5])), "x: need 6 elements"),
     ] {
         assert!(message.starts_with(words), "{words}: {message}");
@@ -253,7 +283,8 @@ fn bad_quantisations_are_named() {
     assert!(message(wide.quantize(&range)).starts_with("x: need numbers whose range is a number of f32"));
 
     let plan = gpu().kernels().quantize(&wide).unwrap();
-    let (x, words, scales, zeros) = (Guarded::out(5 * 37), Guarded::out(50), Guarded::out(5), Guarded::out(5));
+    let (x, words, scales, zeros) =
+        (Guarded::out(5 * 37), Guarded::out(50), Guarded::out(5), Guarded::out(5));
     let all = || IntegerBuffers::new(words.binding()).scales(scales.binding()).zero_points(zeros.binding());
     assert_eq!(plan.bind(x.binding(), all()).unwrap().dispatches(), 3);
     for (buffers, need) in [
@@ -268,13 +299,15 @@ fn bad_quantisations_are_named() {
     }
     let plan = gpu().kernels().dequantize(wide.format, 5, 37, ElementType::F32).unwrap();
     assert!(message(plan.bind(all(), words.binding())).starts_with("out: need"));
-    let bad = message(gpu().kernels().dequantize(bytes.groups(ScaleGroups::Groups(7)), 5, 37, ElementType::F32));
+    let bad =
+        message(gpu().kernels().dequantize(bytes.groups(ScaleGroups::Groups(7)), 5, 37, ElementType::F32));
     assert!(bad.starts_with("groups: need 32, 64 or 128 elements, got 7"), "{bad}");
 }
 
 #[test]
 fn bad_products_of_integers_are_named() {
-    let (bytes, tensor) = (IntegerFormat::new(IntegerType::I8), drawn(1, IntegerFormat::new(IntegerType::I8), 3, 8));
+    let (bytes, tensor) =
+        (IntegerFormat::new(IntegerType::I8), drawn(1, IntegerFormat::new(IntegerType::I8), 3, 8));
     let shape = IntegerMatmulShape::new(3, 8, 3, bytes, bytes);
     let sums = shape.output(IntegerOutput::Sums);
     let with = |format, rows| drawn(2, format, rows, 8);
@@ -283,13 +316,23 @@ fn bad_products_of_integers_are_named() {
     };
     for (message, words) in [
         (float(&shape, &with(bytes, 4), None), "a: need i8 rows [3, 8], got i8 rows [4, 8]"),
-        (float(&shape, &with(bytes.zero_points(true), 3), None), "a: need i8 rows [3, 8], got i8 rows zero points"),
+        (
+            float(&shape, &with(bytes.zero_points(true), 3), None),
+            "a: need i8 rows [3, 8], got i8 rows zero points",
+        ),
         (float(&shape.bias(true), &tensor, None), "bias: need a tensor"),
         (float(&shape.bias(true), &tensor, Some(&[0.0; 2])), "bias: need 3 elements"),
         (float(&sums, &tensor, None), "output: need Scaled"),
         (message(gpu().integer_sums(&shape, &tensor, &tensor)), "output: need Sums"),
         (message(gpu().integer_requantized(&shape, &tensor, &tensor)), "output: need Requantized"),
-        (message(gpu().integer_sums(&IntegerMatmulShape::new(3, 0, 3, bytes, bytes).output(sums.output), &tensor, &tensor)), "inner: need at least 1"),
+        (
+            message(gpu().integer_sums(
+                &IntegerMatmulShape::new(3, 0, 3, bytes, bytes).output(sums.output),
+                &tensor,
+                &tensor,
+            )),
+            "inner: need at least 1",
+        ),
     ] {
         assert!(message.starts_with(words), "{words}: {message}");
     }
@@ -298,7 +341,10 @@ fn bad_products_of_integers_are_named() {
         message(gpu.quantized_matmul::<f32, f32, f32>(&shape, &[0.0; 24], &tensor, None))
     };
     assert!(product(gpu(), weights).starts_with("integers: need i8 rows in the shape, got none"));
-    assert!(product(gpu(), weights.integers(bytes.zero_points(true))).starts_with("weight: need i8 rows zero points [3, 8]"));
+    assert!(
+        product(gpu(), weights.integers(bytes.zero_points(true)))
+            .starts_with("weight: need i8 rows zero points [3, 8]")
+    );
     assert!(product(gpu(), weights.integers(bytes).combine(Combine::Add)).starts_with("combine: need Store"));
 
     let on_device = OnDevice::new(&tensor);
@@ -308,8 +354,14 @@ fn bad_products_of_integers_are_named() {
     assert_eq!(plan.bind(IntegerMatmulBuffers::new(bare(), bare(), out.binding())).unwrap().dispatches(), 1);
     for (buffers, words) in [
         (IntegerMatmulBuffers::new(on_device.buffers(), bare(), out.binding()), "a.scales: need none"),
-        (IntegerMatmulBuffers::new(bare(), bare().zero_points(out.binding()), out.binding()), "b.zero_points: need none"),
-        (IntegerMatmulBuffers::new(bare().words(on_device.0[1].binding()), bare(), out.binding()), "a: need 24 bytes"),
+        (
+            IntegerMatmulBuffers::new(bare(), bare().zero_points(out.binding()), out.binding()),
+            "b.zero_points: need none",
+        ),
+        (
+            IntegerMatmulBuffers::new(bare().words(on_device.0[1].binding()), bare(), out.binding()),
+            "a: need 24 bytes",
+        ),
         (IntegerMatmulBuffers::new(bare(), bare(), on_device.0[0].binding()), "out: need 36 bytes"),
         (IntegerMatmulBuffers::new(bare(), bare(), out.binding()).bias(out.binding()), "bias: need none"),
     ] {

@@ -58,7 +58,8 @@ fn formats() -> Vec<IntegerFormat> {
     ];
     let of = |element: IntegerType| {
         groups.into_iter().flat_map(move |groups| {
-            [false, true].map(|zero_points| IntegerFormat::new(element).groups(groups).zero_points(zero_points))
+            [false, true]
+                .map(|zero_points| IntegerFormat::new(element).groups(groups).zero_points(zero_points))
         })
     };
     IntegerType::ALL.into_iter().flat_map(of).collect()

@@ -4,8 +4,8 @@ use crate::{Checked, drawn, normal, within};
 use half::f16;
 use wgpu_attention::reference::layer::{self, Bounded};
 use wgpu_attention::{
-    ElementType, Gpu, IntegerFormat, IntegerMatmulShape, IntegerOutput, IntegerType, MatmulShape, QuantizeRule,
-    QuantizeShape, Quantized, ScaleGroups, WeightOrder,
+    ElementType, Gpu, IntegerFormat, IntegerMatmulShape, IntegerOutput, IntegerType, MatmulShape,
+    QuantizeRule, QuantizeShape, Quantized, ScaleGroups, WeightOrder,
 };
 use wgpu_attention_testing::gpu;
 
@@ -19,7 +19,8 @@ fn formats() -> Vec<IntegerFormat> {
 
 /// Sums against integers, and both other outputs against their bounds.
 pub(crate) fn check(gpu: &Gpu, shape: &IntegerMatmulShape, seed: u64) -> Checked {
-    let (a, b) = (drawn(seed, shape.a, shape.rows, shape.inner), drawn(seed + 1, shape.b, shape.columns, shape.inner));
+    let (a, b) =
+        (drawn(seed, shape.a, shape.rows, shape.inner), drawn(seed + 1, shape.b, shape.columns, shape.inner));
     let named = |e: wgpu_attention::Error| format!("{e}: {shape:?}");
     let exact = |shape: &IntegerMatmulShape, bias: Option<&Bounded>| {
         layer::integer_matmul(shape, &a, &b, bias).map_err(|e| e.to_string())
@@ -105,7 +106,8 @@ fn the_longest_sums_are_exact() {
 fn numbers_in_sixteen_bits_are_within_the_bound() {
     let bytes = IntegerFormat::new(IntegerType::I8);
     for columns in [12, 7] {
-        let shape = IntegerMatmulShape::new(9, 20, columns, bytes, bytes).output(IntegerOutput::Scaled(ElementType::F16));
+        let shape = IntegerMatmulShape::new(9, 20, columns, bytes, bytes)
+            .output(IntegerOutput::Scaled(ElementType::F16));
         let (a, b) = (drawn(1, bytes, 9, 20), drawn(2, bytes, columns, 20));
         let got: Vec<f16> = gpu().integer_matmul(&shape, &a, &b, None).unwrap();
         within("f16", &layer::integer_matmul(&shape, &a, &b, None).unwrap(), got).unwrap();
@@ -118,7 +120,8 @@ fn dynamic_activations_are_near_the_numbers() {
     let (rows, inner, columns) = (16, 256, 48);
     let (x, w) = (normal(1, rows * inner), normal(2, columns * inner));
     let weight = IntegerFormat::new(IntegerType::I8);
-    let w8 = gpu().quantize(&QuantizeShape::new(columns, inner, weight, QuantizeRule::Symmetric), &w).unwrap();
+    let w8 =
+        gpu().quantize(&QuantizeShape::new(columns, inner, weight, QuantizeRule::Symmetric), &w).unwrap();
     let slices = wgpu_attention::MatmulSlices::new(&x[..], &w[..]);
     let numbers: Vec<f32> =
         gpu().matmul(&MatmulShape::new(rows, inner, columns).weights(WeightOrder::OutIn), slices).unwrap();
@@ -128,7 +131,8 @@ fn dynamic_activations_are_near_the_numbers() {
         let shape = IntegerMatmulShape::new(rows, inner, columns, format, weight);
         let got: Vec<f32> = gpu().integer_matmul(&shape, &x8, &w8, None).unwrap();
         let squares = |values: &mut dyn Iterator<Item = f32>| values.map(|x| x * x).sum::<f32>();
-        (squares(&mut got.iter().zip(&numbers).map(|(a, b)| a - b)) / squares(&mut numbers.iter().copied())).sqrt()
+        (squares(&mut got.iter().zip(&numbers).map(|(a, b)| a - b)) / squares(&mut numbers.iter().copied()))
+            .sqrt()
     };
     let full = error(ScaleGroups::Tensor, QuantizeRule::Range);
     let reduced = error(ScaleGroups::Tensor, QuantizeRule::ReducedRange { bits: 7 });

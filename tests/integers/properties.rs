@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{
-    IntegerFormat, IntegerMatmulShape, IntegerType, MatmulShape, Options, QuantizeRule, QuantizeShape, ScaleGroups,
-    WeightOrder,
+    IntegerFormat, IntegerMatmulShape, IntegerType, MatmulShape, Options, QuantizeRule, QuantizeShape,
+    ScaleGroups, WeightOrder,
 };
 use wgpu_attention_testing::{gpu, gpu_with};
 

@@ -39,7 +39,14 @@ fn fits<E: Element>(shape: &QuantizeShape, x: &[E], made: &Quantized) -> Checked
         within(&what("zero points"), &exact.zero_points, made.zero_points.iter().copied())?;
     }
     within(&what("integers"), &exact.integers, made.values())?;
-    let padded = Quantized::new(shape.format, shape.rows, shape.inner, &made.values(), made.scales.clone(), made.zero_points.clone());
+    let padded = Quantized::new(
+        shape.format,
+        shape.rows,
+        shape.inner,
+        &made.values(),
+        made.scales.clone(),
+        made.zero_points.clone(),
+    );
     match padded.map_err(|e| e.to_string())?.words == made.words {
         true => Ok(()),
         false => Err(format!("behind the end of a row it is not 0: {shape:?}")),
@@ -84,9 +91,13 @@ fn far(gpu: &Gpu) -> Checked {
         fits(&shape, &x, &gpu.quantize(&shape, &x).map_err(|e| e.to_string())?)?;
         let all: Vec<f32> = x.iter().map(|x| x.abs() + 1.0).collect();
         fits(&shape, &all, &gpu.quantize(&shape, &all).map_err(|e| e.to_string())?)?;
+        let all: Vec<f32> = all.iter().map(|x| -x).collect();
+        fits(&shape, &all, &gpu.quantize(&shape, &all).map_err(|e| e.to_string())?)?;
         let zeros = vec![0.0f32; shape.len_x()];
         let made = gpu.quantize(&shape, &zeros).map_err(|e| e.to_string())?;
-        if made.values().iter().enumerate().any(|(n, &q)| q != made.zero_points.get(shape.format.scale_at(1000, n / 1000, 0)).copied().unwrap_or(0)) {
+        if made.values().iter().enumerate().any(|(n, &q)| {
+            q != made.zero_points.get(shape.format.scale_at(1000, n / 1000, 0)).copied().unwrap_or(0)
+        }) {
             return Err(format!("zeros are not 0: {shape:?}"));
         }
     }
@@ -101,7 +112,8 @@ pub(crate) fn strange(gpu: &Gpu) -> Checked {
             let rule = if element.is_signed() { QuantizeRule::Symmetric } else { QuantizeRule::Range };
             let mut x = normal(3, 3 * 200);
             x[399] = bad;
-            let made = gpu.quantize(&QuantizeShape::new(3, 200, format, rule), &x).map_err(|e| e.to_string())?;
+            let made =
+                gpu.quantize(&QuantizeShape::new(3, 200, format, rule), &x).map_err(|e| e.to_string())?;
             let strange: Vec<bool> = made.scales.iter().map(|scale| scale.is_nan()).collect();
             if strange != [false, true, false] {
                 return Err(format!("{bad} in row 1 of {element}: scales {:?}", made.scales));
@@ -165,7 +177,8 @@ fn sixteen_bits_are_quantised_as_they_are() {
 
 #[test]
 fn numbers_in_sixteen_bits_are_within_the_bound() {
-    for format in [IntegerFormat::new(IntegerType::I8), IntegerFormat::new(IntegerType::U4).zero_points(true)] {
+    for format in [IntegerFormat::new(IntegerType::I8), IntegerFormat::new(IntegerType::U4).zero_points(true)]
+    {
         let tensor = drawn(6, format, 7, 37);
         let exact = layer::dequantized(&tensor).unwrap();
         let got: Vec<f16> = gpu().dequantize(&tensor).unwrap();
@@ -189,7 +202,9 @@ fn what_is_lost_is_half_a_step() {
         .map(|groups| of(IntegerType::I4, groups).relative);
     assert!(groups < 0.85 * rows && rows < 0.9 * tensor, "{tensor} {rows} {groups}");
     let of_bytes = of(IntegerType::I8, ScaleGroups::Rows).relative;
-    println!("lost of normal weights: i8 per row {of_bytes:.4}; i4 per tensor {tensor:.3}, row {rows:.3}, 32 {groups:.3}");
+    println!(
+        "lost of normal weights: i8 per row {of_bytes:.4}; i4 per tensor {tensor:.3}, row {rows:.3}, 32 {groups:.3}"
+    );
     assert!(of_bytes < 0.1 * rows);
     let nothing = Quantized::new(IntegerFormat::new(IntegerType::I8), 1, 1, &[0], vec![1.0], vec![]).unwrap();
     assert_eq!(nothing.error(&[0.0]).unwrap().relative, 0.0);

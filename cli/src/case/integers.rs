@@ -5,8 +5,8 @@ use crate::tensors::{Tensor, Tensors, wrong};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 use wgpu_attention::{
-    IntegerFormat, IntegerMatmulShape, IntegerOutput, IntegerType, MatmulShape, QuantizeRule,
-    QuantizeShape, Quantized, ScaleGroups, WeightOrder,
+    IntegerFormat, IntegerMatmulShape, IntegerOutput, IntegerType, MatmulShape, QuantizeRule, QuantizeShape,
+    Quantized, ScaleGroups, WeightOrder,
 };
 
 /// A case, and the expected values' own errors.
@@ -28,7 +28,14 @@ pub(crate) enum IntegerCall {
     /// Numbers of integers.
     Dequantize { tensor: Quantized, out: Vec<f32> },
     /// x W^T + bias, x as it is or quantised first.
-    Weights { shape: MatmulShape, dynamic: Option<QuantizeRule>, x: Vec<f32>, weight: Quantized, bias: Vec<f32>, out: Vec<f32> },
+    Weights {
+        shape: MatmulShape,
+        dynamic: Option<QuantizeRule>,
+        x: Vec<f32>,
+        weight: Quantized,
+        bias: Vec<f32>,
+        out: Vec<f32>,
+    },
     /// Products of integers, one per batch item.
     Products { shape: IntegerMatmulShape, items: Vec<[Quantized; 2]>, out: Vec<i32> },
 }
@@ -151,7 +158,8 @@ pub(super) fn quantize(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<
     let count = if groups == ScaleGroups::Tensor { 1 } else { rows };
     let (scales, zero_points) = scales(file, &shared, count, element)?;
     let format = IntegerFormat::new(element).groups(groups).zero_points(!zero_points.is_empty());
-    let expected = Quantized::new(format, rows, inner, &shared.ordered(&values, &x.shape), scales, zero_points)?;
+    let expected =
+        Quantized::new(format, rows, inner, &shared.ordered(&values, &x.shape), scales, zero_points)?;
     let shape = QuantizeShape::new(rows, inner, format, rule);
     shape.check()?;
     content(keys, IntegerCall::Quantize { shape, x: shared.ordered(&x.floats()?, &x.shape), expected })
@@ -170,7 +178,8 @@ pub(super) fn dequantize(file: &Tensors<'_>, keys: &Map<String, Value>) -> Resul
     let count = if groups == ScaleGroups::Tensor { 1 } else { rows };
     let (scales, zero_points) = scales(file, &shared, count, element)?;
     let format = IntegerFormat::new(element).groups(groups).zero_points(!zero_points.is_empty());
-    let tensor = Quantized::new(format, rows, inner, &shared.ordered(&values, &x.shape), scales, zero_points)?;
+    let tensor =
+        Quantized::new(format, rows, inner, &shared.ordered(&values, &x.shape), scales, zero_points)?;
     content(keys, IntegerCall::Dequantize { tensor, out: shared.ordered(&out.floats()?, &x.shape) })
 }
 
@@ -222,15 +231,25 @@ fn single<T: Copy>(name: &str, values: Option<Vec<T>>) -> Result<Option<T>> {
 
 /// Reads a case of the op `matmul_integer`.
 pub(super) fn products(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Content> {
-    let known = ["a", "b", "a_zero_point", "b_zero_point", "a_scale", "b_scale", "out_scale", "out_zero_point", "out"];
+    let known = [
+        "a",
+        "b",
+        "a_zero_point",
+        "b_zero_point",
+        "a_scale",
+        "b_scale",
+        "out_scale",
+        "out_zero_point",
+        "out",
+    ];
     if let Some(reason) = unknown(file, keys, &[], &known) {
         return Ok(Content::Unsupported(reason));
     }
-    let scale = |name: &'static str| {
-        single(name, file.find(name).map(|scale| scale.floats()).transpose()?)
-    };
+    let scale = |name: &'static str| single(name, file.find(name).map(|scale| scale.floats()).transpose()?);
     let zero_point = |name: &'static str, element: IntegerType| {
-        let Some((of, values)) = file.find(name).map(|zero| zero.bytes()).transpose()? else { return Ok(None) };
+        let Some((of, values)) = file.find(name).map(|zero| zero.bytes()).transpose()? else {
+            return Ok(None);
+        };
         match of == element {
             true => single(name, Some(values)),
             false => Err(wrong(name, element, of)),
@@ -245,7 +264,11 @@ pub(super) fn products(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<
     let (rows, inner, columns) = (*rows, *inner, *columns);
     let batch = &a_shape[..a_shape.len() - 2];
     if *b_inner != inner || batch != &b_shape[..b_shape.len() - 2] || rows * inner * columns == 0 {
-        return Err(wrong("b", "[.., k, n] of the same batch as a, no size 0", format!("{a_shape:?} beside {b_shape:?}")));
+        return Err(wrong(
+            "b",
+            "[.., k, n] of the same batch as a, no size 0",
+            format!("{a_shape:?} beside {b_shape:?}"),
+        ));
     }
     let out = file.need("out")?;
     out.expect(&[batch, &[rows, columns]].concat(), "[.., m, n]")?;
@@ -274,6 +297,10 @@ pub(super) fn products(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<
         let a = tensor(a_format, rows, a, a_scale, a_zero).context("a")?;
         Ok([a, tensor(b_format, columns, &turned, b_scale, b_zero).context("b")?])
     };
-    let items = a_values.chunks(rows * inner).zip(b_values.chunks(inner * columns)).map(item).collect::<Result<_>>()?;
+    let items = a_values
+        .chunks(rows * inner)
+        .zip(b_values.chunks(inner * columns))
+        .map(item)
+        .collect::<Result<_>>()?;
     content(keys, IntegerCall::Products { shape, items, out: values })
 }

@@ -12,8 +12,9 @@ use anyhow::{Context, Result};
 use pollster::block_on;
 use wgpu_attention::{
     Activation, AddShape, AttentionShape, ElementType, EmbedShape, FeatureMap, FeedForwardShape, Gpu,
-    IntegerFormat, IntegerType, Kernels, LinearOptions, LinformerOptions, LshOptions, MatmulShape, NormKind, NormShape, Options,
-    RecurrentCell, RecurrentShape, RotaryShape, ScaleGroups, SoftmaxShape, Storage, WeightOrder, cooperative_features,
+    IntegerFormat, IntegerType, Kernels, LinearOptions, LinformerOptions, LshOptions, MatmulShape, NormKind,
+    NormShape, Options, RecurrentCell, RecurrentShape, RotaryShape, ScaleGroups, SoftmaxShape, Storage,
+    WeightOrder, cooperative_features,
 };
 
 fn adapter() -> Result<wgpu::Adapter> {

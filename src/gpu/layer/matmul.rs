@@ -41,13 +41,13 @@ pub struct MatmulBuffers<'a> {
 }
 
 constructed! {
-    MatmulBuffers ['a] { a: wgpu::BufferBinding<'a>, b: wgpu::BufferBinding<'a>, out: wgpu::BufferBinding<'a> } 
+    MatmulBuffers ['a] { a: wgpu::BufferBinding<'a>, b: wgpu::BufferBinding<'a>, out: wgpu::BufferBinding<'a> }
     { scales: wgpu::BufferBinding<'a>, zero_points: wgpu::BufferBinding<'a>, bias: wgpu::BufferBinding<'a>, residual: wgpu::BufferBinding<'a> }
 }
 
 impl Kernels {
     /// Plans a matrix product and compiles its kernel, unless it is compiled already. A and B in f16 meet in cooperative
-    /// matrices where the device has them ([`KernelPath::Cooperative`](crate::KernelPath)). Up to 8 rows by a B stored `[out, in]` have a tile
+    /// matrices where the device has them ([`KernelPath::Cooperative`](crate::KernelPath)). Up to 4 rows by a B stored `[out, in]` have a tile
     /// of their own ([`MatmulTile::few`]), which reads B once.
     ///
     /// # Errors
@@ -178,7 +178,8 @@ impl MatmulPlan {
         let shape = &self.shape;
         let len = shape.integers.map_or(0, |format| format.len_scales(shape.columns, shape.inner));
         let zero_points = shape.integers.is_some_and(|format| format.zero_points);
-        let of = |name, binding, wanted| optional_binding(limits, name, binding, wanted, len, ElementType::F32);
+        let of =
+            |name, binding, wanted| optional_binding(limits, name, binding, wanted, len, ElementType::F32);
         Ok((
             of("scales", &buffers.scales, shape.integers.is_some())?,
             of("zero_points", &buffers.zero_points, zero_points)?,

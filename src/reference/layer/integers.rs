@@ -64,7 +64,11 @@ pub fn quantize<T: Into<f64> + Copy>(
     }
     if (made.format, made.rows, made.inner) != (shape.format, shape.rows, shape.inner) {
         let got = format!("{} [{}, {}]", made.format, made.rows, made.inner);
-        return Err(Error::argument("made", format!("{} [{}, {}]", shape.format, shape.rows, shape.inner), got));
+        return Err(Error::argument(
+            "made",
+            format!("{} [{}, {}]", shape.format, shape.rows, shape.inner),
+            got,
+        ));
     }
     let slices: Vec<&[f64]> = match x.is_empty() {
         true => vec![&[]; made.scales.len()],
@@ -85,7 +89,8 @@ pub fn quantize<T: Into<f64> + Copy>(
     });
     let integers = x.iter().enumerate().map(|(n, &x)| {
         let at = shape.format.scale_at(shape.inner, n / shape.inner, n % shape.inner);
-        let (scale, zero_point) = (f64::from(made.scales[at]), made.zero_points.get(at).copied().unwrap_or(0));
+        let (scale, zero_point) =
+            (f64::from(made.scales[at]), made.zero_points.get(at).copied().unwrap_or(0));
         // The reciprocal's error and that of the product; a quotient's. A flushed subnormal is less than a step, but for the smallest scales.
         let (steps, relative) = (x / scale, gamma(if shape.multiplies() { 4 } else { 3 }));
         let strange = !(4.0 * TINY..=0.25 / TINY).contains(&scale);
@@ -123,9 +128,7 @@ fn scale_of(shape: &QuantizeShape, slice: &[f64]) -> (f64, f64) {
 
 /// clamp(round(steps) + zero_point), where f32's steps are within a relative error: how far off an integer may be then.
 fn step((steps, relative): (f64, f64), zero_point: i32, [low, high]: [i32; 2]) -> (f64, f64) {
-    let of = |steps: f64| {
-        (steps.round_ties_even() + f64::from(zero_point)).clamp(low.into(), high.into())
-    };
+    let of = |steps: f64| (steps.round_ties_even() + f64::from(zero_point)).clamp(low.into(), high.into());
     let (value, error) = (of(steps), relative * steps.abs());
     (value, (of(steps + error) - value).max(value - of(steps - error)))
 }
@@ -164,12 +167,14 @@ pub fn integer_matmul(
     let (left, right) = (differences(a), differences(b));
     let one = |n: usize| {
         let (row, column) = (n / shape.columns, n % shape.columns);
-        let [x, y] = [&left[row * shape.inner..], &right[column * shape.inner..]].map(|row| &row[..shape.inner]);
+        let [x, y] =
+            [&left[row * shape.inner..], &right[column * shape.inner..]].map(|row| &row[..shape.inner]);
         let sum = x.iter().zip(y).map(|(x, y)| x * y).sum::<i64>() as f64;
         let scale = f64::from(a.parts(row, 0).1) * f64::from(b.parts(column, 0).1);
         ended(shape, sum, scale, bias.map_or((0.0, 0.0), |bias| (bias.out[column], bias.bound[column])))
     };
-    let out = bounded((0..shape.rows * shape.columns).into_par_iter().map(one).collect::<Vec<_>>().into_iter());
+    let out =
+        bounded((0..shape.rows * shape.columns).into_par_iter().map(one).collect::<Vec<_>>().into_iter());
     Ok(match shape.output {
         IntegerOutput::Scaled(element) => out.stored(element),
         _ => out,

@@ -8,9 +8,9 @@ use anyhow::{Result, bail};
 use wgpu::{Buffer, BufferUsages};
 use wgpu_attention::reference::layer::{self, Bounded, FeedForwardInputs, MatmulInputs};
 use wgpu_attention::{
-    AddShape, Call, Counter, ElementType, EmbedShape, FeedForwardBuffers, FeedForwardShape, Gpu, IntegerFormat, KernelPath,
-    MatmulBuffers, MatmulShape, NormBuffers, NormKind, NormShape, QuantizeRule, QuantizeShape, RotaryBuffers, RotaryShape, SoftmaxShape,
-    rotary_tables,
+    AddShape, Call, Counter, ElementType, EmbedShape, FeedForwardBuffers, FeedForwardShape, Gpu,
+    IntegerFormat, KernelPath, MatmulBuffers, MatmulShape, NormBuffers, NormKind, NormShape, QuantizeRule,
+    QuantizeShape, RotaryBuffers, RotaryShape, SoftmaxShape, rotary_tables,
 };
 
 pub(super) async fn prepare<'g>(gpu: &'g Gpu, work: &Work) -> Result<Subject<'g>> {
@@ -146,7 +146,9 @@ async fn integer_weights(gpu: &Gpu, shape: MatmulShape, format: IntegerFormat) -
     let words = buffer(gpu, "words", bytemuck::cast_slice(&w.words), BufferUsages::STORAGE).await?;
     let scales = buffer(gpu, "scales", bytemuck::cast_slice(&w.scales), BufferUsages::STORAGE).await?;
     let zero_points = match format.zero_points {
-        true => Some(buffer(gpu, "zero points", bytemuck::cast_slice(&w.zero_points), BufferUsages::STORAGE).await?),
+        true => Some(
+            buffer(gpu, "zero points", bytemuck::cast_slice(&w.zero_points), BufferUsages::STORAGE).await?,
+        ),
         false => None,
     };
     let size = [shape.rows, shape.columns];

@@ -3,8 +3,9 @@
 use crate::cases::{NamedPattern, Spec, Work, pattern};
 use crate::scores::score;
 use wgpu_attention::{
-    AddShape, Attention, AttentionShape, ElementType, EmbedShape, IntegerFormat, IntegerType, LshOptions, MatmulShape, NormKind,
-    NormShape, RecurrentCell, RecurrentShape, RotaryShape, ScaleGroups, SoftmaxShape, Storage, WeightOrder,
+    AddShape, Attention, AttentionShape, ElementType, EmbedShape, IntegerFormat, IntegerType, LshOptions,
+    MatmulShape, NormKind, NormShape, RecurrentCell, RecurrentShape, RotaryShape, ScaleGroups, SoftmaxShape,
+    Storage, WeightOrder,
 };
 
 pub(super) fn of(work: Work) -> Spec {
@@ -71,7 +72,11 @@ pub(super) fn lsh(call: impl Into<Attention>, known_as: Option<&'static str>) ->
 }
 
 /// x W^T, W of integers.
-pub(super) fn integers(element: IntegerType, groups: ScaleGroups, [rows, inner, columns]: [usize; 3]) -> Spec {
+pub(super) fn integers(
+    element: IntegerType,
+    groups: ScaleGroups,
+    [rows, inner, columns]: [usize; 3],
+) -> Spec {
     let format = IntegerFormat::new(element).groups(groups);
     of(Work::Matmul(MatmulShape::new(rows, inner, columns).weights(WeightOrder::OutIn).integers(format)))
 }

@@ -7,9 +7,12 @@ mod tests;
 
 use crate::cases::{NamedPattern, PATTERNS, QUADRATIC, Spec, Work};
 use crate::record::Rules;
-use made::{attention, backward, decode, dense, integers, known, lsh, named, of, own_text, recurrent, scored, small};
+use made::{
+    attention, backward, decode, dense, integers, known, lsh, named, of, own_text, recurrent, scored, small,
+};
 use wgpu_attention::{
-    Activation, AttentionShape, ElementType, FeedForwardShape, IntegerType, MatmulShape, ScaleGroups, RecurrentCell, Storage,
+    Activation, AttentionShape, ElementType, FeedForwardShape, IntegerType, MatmulShape, RecurrentCell,
+    ScaleGroups, Storage,
 };
 
 use ElementType::{Bf16, F16, F32};

@@ -86,7 +86,8 @@ impl Gpu {
             return Err(Error::argument("rule", "Given, since the scales are", format!("{:?}", shape.rule)));
         }
         let none = vec![0; shape.rows * shape.inner];
-        Quantized::new(shape.format, shape.rows, shape.inner, &none, scales.clone(), zero_points.clone()).map(drop)?;
+        Quantized::new(shape.format, shape.rows, shape.inner, &none, scales.clone(), zero_points.clone())
+            .map(drop)?;
         self.quantized(shape, x, scales, zero_points).await
     }
 
@@ -114,8 +115,10 @@ impl Gpu {
             false => self.output(name, bytes.len(), ElementType::F32),
         };
         let scales = beside("scales", bytemuck::cast_slice(&made.scales))?;
-        let zero_points =
-            format.zero_points.then(|| beside("zero_points", bytemuck::cast_slice(&made.zero_points))).transpose()?;
+        let zero_points = format
+            .zero_points
+            .then(|| beside("zero_points", bytemuck::cast_slice(&made.zero_points)))
+            .transpose()?;
         let uploaded = Uploaded { words, scales, zero_points };
         let call = plan.bind(whole(&x), uploaded.buffers(true)).map_err(|e| self.or_lost(e))?;
         let mut outputs = vec![&uploaded.words];
@@ -338,7 +341,9 @@ impl Gpu {
             return Err(Error::argument(name, format!("{format} [{rows}, {inner}]"), got));
         }
         tensor.check()?;
-        let zero_points = format.zero_points.then(|| self.upload("zero_points", &tensor.zero_points, tensor.zero_points.len()));
+        let zero_points = format
+            .zero_points
+            .then(|| self.upload("zero_points", &tensor.zero_points, tensor.zero_points.len()));
         Ok(Uploaded {
             words: self.upload(name, &tensor.words, tensor.words.len())?,
             scales: self.upload("scales", &tensor.scales, tensor.scales.len())?,

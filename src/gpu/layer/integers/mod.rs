@@ -56,6 +56,13 @@ fn checked<'a>(
     Ok(Checked {
         words: checked_binding(limits, words, &buffers.words, format.len_words(rows, inner), word)?,
         scales: optional_binding(limits, scales, &buffers.scales, has_scales, len, word)?,
-        zero_points: optional_binding(limits, zero_points, &buffers.zero_points, format.zero_points, len, word)?,
+        zero_points: optional_binding(
+            limits,
+            zero_points,
+            &buffers.zero_points,
+            format.zero_points,
+            len,
+            word,
+        )?,
     })
 }

@@ -5,8 +5,9 @@ use wgpu_attention::ElementType::F32;
 use wgpu_attention::reference::layer::{self, Bounded, MatmulInputs};
 use wgpu_attention::wgsl::MatmulTile;
 use wgpu_attention::{
-    Counter, IntegerBuffers, IntegerFormat, IntegerMatmulBuffers, IntegerMatmulShape, IntegerOutput, IntegerType,
-    MatmulBuffers, MatmulShape, QuantizeRule, QuantizeShape, Quantized, ScaleGroups, WeightOrder,
+    Counter, IntegerBuffers, IntegerFormat, IntegerMatmulBuffers, IntegerMatmulShape, IntegerOutput,
+    IntegerType, MatmulBuffers, MatmulShape, QuantizeRule, QuantizeShape, Quantized, ScaleGroups,
+    WeightOrder,
 };
 
 use crate::bench::Bench;
@@ -49,9 +50,24 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     let bytes = IntegerOutput::Requantized { element: u8, scale: 500.0, zero_point: 128 };
     for (set, a, b, output) in [
-        (Set::Tiny, of(u8, ScaleGroups::Tensor).zero_points(true), of(i8, ScaleGroups::Rows), IntegerOutput::Scaled(F32)),
-        (Set::Small, of(i8, ScaleGroups::Rows), of(u8, ScaleGroups::Tensor).zero_points(true), IntegerOutput::Sums),
-        (Set::Small, of(u8, ScaleGroups::Tensor).zero_points(true), of(u8, ScaleGroups::Rows).zero_points(true), bytes),
+        (
+            Set::Tiny,
+            of(u8, ScaleGroups::Tensor).zero_points(true),
+            of(i8, ScaleGroups::Rows),
+            IntegerOutput::Scaled(F32),
+        ),
+        (
+            Set::Small,
+            of(i8, ScaleGroups::Rows),
+            of(u8, ScaleGroups::Tensor).zero_points(true),
+            IntegerOutput::Sums,
+        ),
+        (
+            Set::Small,
+            of(u8, ScaleGroups::Tensor).zero_points(true),
+            of(u8, ScaleGroups::Rows).zero_points(true),
+            bytes,
+        ),
     ] {
         let shape = IntegerMatmulShape::new(9, 37, 13, a, b).output(output);
         let name = format!("9 x 37 x 13, {a} by {b}, {output:?}");
@@ -105,7 +121,11 @@ fn judged(exact: &Bounded, got: impl IntoIterator<Item: Into<f64>>) -> Result<f6
 
 /// The words of an output.
 fn words(tensor: &Tensor, bytes: &[u8]) -> Result<Vec<u32>> {
-    Ok(tensor.take(bytes)?.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect())
+    Ok(tensor
+        .take(bytes)?
+        .chunks_exact(4)
+        .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+        .collect())
 }
 
 fn quantize(bench: &Bench, shape: &QuantizeShape) -> Result<f64> {
@@ -166,7 +186,8 @@ fn weights(bench: &Bench, shape: &MatmulShape, tile: MatmulTile) -> Result<f64> 
 }
 
 fn product(bench: &Bench, shape: &IntegerMatmulShape) -> Result<f64> {
-    let (a, b) = (drawn(1, shape.a, shape.rows, shape.inner)?, drawn(2, shape.b, shape.columns, shape.inner)?);
+    let (a, b) =
+        (drawn(1, shape.a, shape.rows, shape.inner)?, drawn(2, shape.b, shape.columns, shape.inner)?);
     let [left, right] = [&a, &b].map(|tensor| Uploaded::new(bench, tensor));
     let out = Tensor::output(bench, shape.len_out(), F32);
     let scales = shape.output != IntegerOutput::Sums;
@@ -180,7 +201,9 @@ fn product(bench: &Bench, shape: &IntegerMatmulShape) -> Result<f64> {
         IntegerOutput::Requantized { .. } => {
             let rows: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
             let row = shape.columns.next_multiple_of(4);
-            rows.chunks(row).flat_map(|row| row[..shape.columns].iter().map(|&byte| f64::from(byte))).collect()
+            rows.chunks(row)
+                .flat_map(|row| row[..shape.columns].iter().map(|&byte| f64::from(byte)))
+                .collect()
         }
     };
     judged(&layer::integer_matmul(shape, &a, &b, None)?, got)

@@ -139,8 +139,13 @@ fn judged_integers(
     let scales = |tensor: &Quantized| tensor.scales.iter().map(|&x| x.into()).collect();
     let zero_points = |tensor: &Quantized| tensor.zero_points.iter().map(|&x| x.into()).collect::<Vec<f64>>();
     let integers = |tensor: &Quantized| tensor.values().into_iter().map(Into::into).collect();
-    let judged = one("out", &exact.integers, integers(made), expected.map(integers), 0.0)
-        .beside(one("scale", &exact.scales, scales(made), expected.map(scales), case.scale_allowance));
+    let judged = one("out", &exact.integers, integers(made), expected.map(integers), 0.0).beside(one(
+        "scale",
+        &exact.scales,
+        scales(made),
+        expected.map(scales),
+        case.scale_allowance,
+    ));
     if made.zero_points.is_empty() {
         return Ok(judged);
     }
