@@ -200,7 +200,7 @@ impl MatmulVariant {
         [
             few(1, |shape| shape),
             few(1, nibbles),
-            few(7, |shape| shape.elements(ElementType::F16).bias(true)),
+            few(3, |shape| shape.elements(ElementType::F16).bias(true)),
             few(2, nibbles),
         ]
         .into_iter()

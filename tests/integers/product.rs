@@ -30,7 +30,7 @@ pub(crate) fn check(gpu: &Gpu, shape: &IntegerMatmulShape, seed: u64) -> Checked
     within(&format!("{sums:?}"), &exact(&sums, None)?, got)?;
 
     let bias = normal(seed, shape.columns);
-    let scaled = shape.bias(seed % 2 == 0);
+    let scaled = shape.bias(seed.is_multiple_of(2));
     let bias = scaled.bias.then_some(&bias[..]);
     let got: Vec<f32> = gpu.integer_matmul(&scaled, &a, &b, bias).map_err(named)?;
     let expected = exact(&scaled, bias.map(Bounded::exact).as_ref())?;

@@ -91,6 +91,8 @@ fn far(gpu: &Gpu) -> Checked {
         fits(&shape, &x, &gpu.quantize(&shape, &x).map_err(|e| e.to_string())?)?;
         let all: Vec<f32> = x.iter().map(|x| x.abs() + 1.0).collect();
         fits(&shape, &all, &gpu.quantize(&shape, &all).map_err(|e| e.to_string())?)?;
+        let all: Vec<f32> = all.iter().map(|x| -x).collect();
+        fits(&shape, &all, &gpu.quantize(&shape, &all).map_err(|e| e.to_string())?)?;
         let zeros = vec![0.0f32; shape.len_x()];
         let made = gpu.quantize(&shape, &zeros).map_err(|e| e.to_string())?;
         if made.values().iter().enumerate().any(|(n, &q)| {

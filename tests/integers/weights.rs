@@ -67,7 +67,7 @@ pub(crate) fn selection(gpu: &Gpu) -> Checked {
         }
     }
     // Few rows have a tile of their own.
-    for (rows, element) in [(1, IntegerType::I8), (2, IntegerType::I4), (7, IntegerType::U8)] {
+    for (rows, element) in [(1, IntegerType::I8), (2, IntegerType::I4), (3, IntegerType::U8)] {
         gather(gpu, IntegerFormat::new(element).zero_points(true), [rows, 131, 37])?;
     }
     let format = IntegerFormat::new(IntegerType::I8);

@@ -47,7 +47,7 @@ constructed! {
 
 impl Kernels {
     /// Plans a matrix product and compiles its kernel, unless it is compiled already. A and B in f16 meet in cooperative
-    /// matrices where the device has them ([`KernelPath::Cooperative`](crate::KernelPath)). Up to 8 rows by a B stored `[out, in]` have a tile
+    /// matrices where the device has them ([`KernelPath::Cooperative`](crate::KernelPath)). Up to 4 rows by a B stored `[out, in]` have a tile
     /// of their own ([`MatmulTile::few`]), which reads B once.
     ///
     /// # Errors
