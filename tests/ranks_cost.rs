@@ -1,5 +1,8 @@
 //! What a pass over ranks costs, against a count of every pair and every byte, asked of the mask key by key.
 
+#[path = "../examples/distributed_scale.rs"]
+mod distributed_scale;
+
 use proptest::prelude::*;
 use wgpu_attention::ranks::{Assignment, Cost, Machine, Pass, PassCost, Travel, needs};
 use wgpu_attention::{
@@ -283,4 +286,61 @@ fn what_does_not_fit_is_named() {
     ] {
         assert_eq!(error, want);
     }
+}
+
+/// The laws of docs/distributed_scale.md: up to rho rows per rank nobody waits, at half as many everybody does half of the time.
+#[test]
+fn a_key_has_to_meet_as_many_queries_as_the_page_says() {
+    // rho = F b Hkv / (2 B H) = 512 rows.
+    let (ranks, rho, machine) = (8, 512, Machine::new(256e9, 1e9, 0.0));
+    let contiguous = |len| Assignment::contiguous(len, 64, ranks).unwrap();
+    let zig_zag = |len| Assignment::zig_zag(len, 64, ranks).unwrap();
+    let efficiency = |pattern: &dyn Pattern, len, rows: &Assignment| {
+        dense(pattern, len, rows, machine).efficiency(Pass::Forward)
+    };
+    let full = |rows: usize| efficiency(&Full, ranks * rows, &contiguous(ranks * rows));
+    let causal = |rows: usize| efficiency(&Causal, ranks * rows, &zig_zag(ranks * rows));
+    for (law, least) in [(&full as &dyn Fn(usize) -> f64, rho), (&causal, 2 * rho)] {
+        assert!(
+            law(least) > 0.99 && (0.5..0.6).contains(&law(least / 2)),
+            "{} {}",
+            law(least),
+            law(least / 2)
+        );
+    }
+    // Of a window, only the pairs with a rank's own keys are there to hide the others' keys. The first rank has fewer.
+    let window =
+        |rows: usize| efficiency(&Window { before: 255, after: 0 }, ranks * rows, &contiguous(ranks * rows));
+    assert!(window(rho + 128) > 0.97 && window(rho / 2) < 0.8, "{} {}", window(rho + 128), window(rho / 2));
+    // One rank holds the global rows.
+    for ranks in [2, 8, 32] {
+        let len = ranks * 32 * 64;
+        let bigbird = BigBird { block: 64, window: 3, global: 2, random: 3, seed: 1 };
+        let imbalance =
+            dense(&bigbird, len, &Assignment::contiguous(len, 64, ranks).unwrap(), machine).imbalance();
+        let want = (1.0 + 0.25 * ranks as f64) / 1.25;
+        assert!((imbalance / want - 1.0).abs() < 0.1, "{imbalance} {want}");
+    }
+}
+
+#[test]
+fn the_goal_is_reached() {
+    let call = AttentionShape::new(1, 8, 1 << 20, 128).storage(Storage::all(ElementType::F16));
+    let mask = BlockMask::new(&Causal, BlockGrid::from(&call.shape)).unwrap();
+    let rows = Assignment::zig_zag(1 << 20, 64, 64).unwrap();
+    let machine = Machine::new(200e12, 100e9, 2e-6).share(0.5);
+    let cost = Cost::new(call, &mask, [&rows; 2], Travel::Needed, machine).unwrap();
+    for pass in [Pass::Forward, Pass::Backward] {
+        assert!(cost.efficiency(pass) >= 0.9, "{}", cost.efficiency(pass));
+    }
+}
+
+#[test]
+fn the_page_shows_what_is_computed() {
+    let (table, picture) = distributed_scale::pages().unwrap();
+    let command =
+        "`cargo run --example distributed_scale -- docs/distributed_scale.svg`, and look at the change";
+    let page = include_str!("../docs/distributed_scale.md");
+    assert!(page.contains(&format!(" -->\n\n{table}\n<!-- table: end -->")), "{command}:\n{table}");
+    assert!(include_str!("../docs/distributed_scale.svg") == picture, "{command}");
 }

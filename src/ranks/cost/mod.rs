@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `machine.rs` | [`Machine`]: what a rank computes per second, what the network carries |
 //! | `meet.rs` | what the queries of a rank meet in the keys of every other, counted from runs |
-//! | `time.rs` | steps of a pass, and when each ends |
+//! | `time.rs` | rounds of a pass, and how long they take |
 //!
 //! docs/distributed_scale.md says by what law the cost grows.
 

@@ -1,4 +1,4 @@
-//! Steps of a pass, and how long they take.
+//! Rounds of a pass, and how long they take.
 
 use super::{Cost, Machine, Pass, PassCost};
 use crate::{Attention, AttentionShape};
@@ -52,6 +52,10 @@ pub(super) fn pass(steps: &[Step], attention: &Attention, pass: Pass, machine: &
         let compute = steps.get(round).map_or(0.0, |step| flops(step.visited) / machine.flops_per_s);
         let next = steps.get(round + 1).copied().unwrap_or_default();
         let before = round.checked_sub(1).map(|step| steps[step]).unwrap_or_default();
+        // Sparse patterns leave most rounds of many ranks empty.
+        if [next, before].iter().all(|step| step.received + step.sent == 0) && compute == 0.0 {
+            continue;
+        }
         let received = [next.received * bytes.tensors, before.sent * bytes.gradients].map(message);
         let sent = [next.sent * bytes.tensors, before.received * bytes.gradients].map(message);
         let round_s = [received, sent].map(|both| both.map(|bytes| machine.message_s(bytes)).iter().sum());
