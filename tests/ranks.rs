@@ -1,4 +1,5 @@
 //! Who holds which rows and who needs which keys, against the pattern itself: every pattern of the crate, under drawn lengths.
+#![allow(clippy::single_range_in_vec_init, reason = "a list of one stretch is meant")]
 
 use std::ops::Range;
 use wgpu_attention::pattern::Excerpt;

@@ -27,7 +27,7 @@ impl Assignment {
     /// [`Error::Argument`] for no rank and for blocks of no row.
     pub fn contiguous(len: usize, block: usize, ranks: usize) -> Result<Self> {
         let stripes = stripes(len, block, ranks, ranks)?;
-        Ok(Self { len, rows: stripes.into_iter().map(|stripe| vec![stripe]).map(joined).collect() })
+        Ok(Self { len, rows: stripes.into_iter().map(|stripe| joined([stripe])).collect() })
     }
 
     /// Two of 2 R stripes of whole blocks per rank, r and 2 R - 1 - r: under a causal mask all ranks have about as much to do,
@@ -37,7 +37,7 @@ impl Assignment {
     /// As [`contiguous`](Self::contiguous).
     pub fn zig_zag(len: usize, block: usize, ranks: usize) -> Result<Self> {
         let stripes = stripes(len, block, ranks, 2 * ranks)?;
-        let rows = (0..ranks).map(|r| joined(vec![stripes[r].clone(), stripes[2 * ranks - 1 - r].clone()]));
+        let rows = (0..ranks).map(|r| joined([stripes[r].clone(), stripes[2 * ranks - 1 - r].clone()]));
         Ok(Self { len, rows: rows.collect() })
     }
 
@@ -50,7 +50,7 @@ impl Assignment {
         let mut len = 0;
         let rows = rows.iter().map(|&count| {
             len += count;
-            joined(vec![len - count..len])
+            joined(std::iter::once(len - count..len))
         });
         let rows = rows.collect();
         Ok(Self { len, rows })
@@ -117,7 +117,7 @@ fn stripes(len: usize, block: usize, ranks: usize, count: usize) -> Result<Vec<R
 }
 
 /// Without empty stretches, and those that touch as one.
-fn joined(stretches: Vec<Range<usize>>) -> Vec<Range<usize>> {
+fn joined(stretches: impl IntoIterator<Item = Range<usize>>) -> Vec<Range<usize>> {
     let mut joined: Vec<Range<usize>> = Vec::new();
     for stretch in stretches.into_iter().filter(|stretch| !stretch.is_empty()) {
         match joined.last_mut() {

@@ -63,8 +63,8 @@ pub fn needs(
     if !(16..=256).contains(&block) || !block.is_power_of_two() {
         return Err(Error::argument("block", "a power of two from 16 to 256", block));
     }
-    let all = [0..extent.kv_len];
-    let own = Excerpt::new(pattern, extent, queries.rows(rank), &all)?;
+    let all = 0..extent.kv_len;
+    let own = Excerpt::new(pattern, extent, queries.rows(rank), std::slice::from_ref(&all))?;
     let Extent { batch, heads, q_len, kv_len } = own.extent();
     let grid = BlockGrid::new(q_len, kv_len).batch(batch).heads(heads).blocks(block.min(64), block);
     let blocks = touched(&BlockMask::new(&own, grid)?);

@@ -7,6 +7,7 @@ mod conformance;
 mod deny;
 mod gates;
 mod isa;
+mod mpi;
 mod newcomer;
 mod node;
 mod pypi;
@@ -45,6 +46,8 @@ cargo xtask COMMAND
   web [--check | --check-report]
                         build the page that verifies and times the kernels in a browser, as one file; --check tests it
                         in the machine's Chromium or a fetched one, --check-report the report of `attention bench`
+  mpi                   attention over the ranks of an MPI program, on a fetched MPI: checks of crates/mpi, its test
+                        program on 1 to 8 ranks, with a rank that ends
   newcomer              do what the README says in a new crate outside the workspace, and run its programs
   rules                 check the rules of dependence between the folders
   help                  this text
@@ -87,6 +90,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         }
         "deny" => deny::run()?,
         "gates" => gates::run()?,
+        "mpi" => mpi::run()?,
         "newcomer" => newcomer::check(&software::launcher(Choice::Auto)?)?,
         "rules" => rules::check(&steps::root())?,
         "help" | "--help" | "-h" => println!("{HELP}"),

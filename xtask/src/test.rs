@@ -9,10 +9,10 @@ use anyhow::Result;
 
 use crate::software::{self, Choice, Launcher};
 use crate::steps::{Steps, cargo, root, succeed};
-use crate::{api, conformance, deny, gates, isa, newcomer, python, rules, slowest, web};
+use crate::{api, conformance, deny, gates, isa, mpi, newcomer, python, rules, slowest, web};
 
 /// The steps that `--quick` leaves out.
-const THOROUGH: [&str; 11] = [
+const THOROUGH: [&str; 12] = [
     "docs",
     api::STEP,
     "fewer features",
@@ -22,6 +22,7 @@ const THOROUGH: [&str; 11] = [
     "shader statistics",
     "shader gates",
     conformance::STEP,
+    mpi::STEP,
     newcomer::STEP,
     python::STEP,
 ];
@@ -124,6 +125,7 @@ fn thorough(steps: &mut Steps, launcher: &Launcher) {
     shader_statistics(steps);
     shader_gates(steps);
     conformance::step(steps);
+    mpi_ranks(steps, launcher);
     steps.run(newcomer::STEP, || newcomer::check(launcher));
     python::step(steps, launcher);
 }
@@ -146,5 +148,13 @@ fn shader_gates(steps: &mut Steps) {
     match gates::packages() {
         Ok(packages) => drop(steps.run("shader gates", || gates::check(&packages))),
         Err(error) => steps.not_run("shader gates", format!("{error:#}")),
+    }
+}
+
+/// Attention over the ranks of an MPI program.
+fn mpi_ranks(steps: &mut Steps, launcher: &Launcher) {
+    match mpi::mpi() {
+        Ok(found) => drop(steps.run(mpi::STEP, || mpi::check(&found, launcher))),
+        Err(error) => steps.not_run(mpi::STEP, format!("{error:#}")),
     }
 }

@@ -187,6 +187,27 @@ fn partial_owner<'a>(name: &'a str, stem: &str) -> Option<&'a str> {
 
 /// Downloads the driver, the Vulkan loader and all that they need; the paths of the packages.
 fn download(driver: &Driver, machine: &Machine, apt: &Path) -> Result<Vec<PathBuf>> {
+    let suites = if driver.suite == BASE_SUITE { vec![BASE_SUITE] } else { vec![BASE_SUITE, driver.suite] };
+    from_archive(&suites, machine, apt, || install(driver, apt))
+}
+
+/// Downloads these packages of a release of Debian, and nothing that they depend on; their paths.
+pub(crate) fn packages(suite: &str, names: &[&str], machine: &Machine, apt: &Path) -> Result<Vec<PathBuf>> {
+    from_archive(&[suite], machine, apt, || {
+        let mut command = apt_get(apt);
+        command.current_dir(apt.join("cache/archives")).args(["download", "--target-release", suite]);
+        succeeded("apt-get download", command.args(names).output())?;
+        downloaded(apt)
+    })
+}
+
+/// Reads the lists of packages of these releases, from the first archive that has them, and takes from there.
+fn from_archive<T>(
+    suites: &[&str],
+    machine: &Machine,
+    apt: &Path,
+    take: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     let keyring = KEYRINGS.iter().find(|path| Path::new(path).exists());
     let keyring =
         keyring.context("the keys of the Debian archive are missing (package debian-archive-keyring)")?;
@@ -201,15 +222,17 @@ fn download(driver: &Driver, machine: &Machine, apt: &Path) -> Result<Vec<PathBu
     fs::write(apt.join("apt.conf"), cleared)?;
     let mut failures = String::new();
     for archive in archives()? {
-        let suites =
-            if driver.suite == BASE_SUITE { vec![BASE_SUITE] } else { vec![BASE_SUITE, driver.suite] };
-        fs::write(apt.join("sources.list"), sources(&archive, &suites, machine.debian, keyring))?;
+        fs::write(apt.join("sources.list"), sources(&archive, suites, machine.debian, keyring))?;
         match succeeded("apt-get update", apt_get(apt).args(["update", "--error-on=any"]).output()) {
-            Ok(_) => return install(driver, apt),
+            Ok(_) => return take(),
             Err(error) => failures += &format!("{archive}: {error:#}. "),
         }
     }
-    bail!("this machine's apt knows no Debian archive that has {}: {}", driver.suite, failures.trim_end())
+    bail!(
+        "this machine's apt knows no Debian archive that has {}: {}",
+        suites.join(" and "),
+        failures.trim_end()
+    )
 }
 
 /// Downloads the packages from the archive that the lists were read from.
@@ -223,6 +246,11 @@ fn install(driver: &Driver, apt: &Path) -> Result<Vec<PathBuf>> {
         command.current_dir(apt.join("cache/archives")).args(["download", "--target-release", driver.suite]);
         succeeded("apt-get download", command.args(alone).output())?;
     }
+    downloaded(apt)
+}
+
+/// The packages that apt downloaded.
+fn downloaded(apt: &Path) -> Result<Vec<PathBuf>> {
     let mut packages = Vec::new();
     for entry in fs::read_dir(apt.join("cache/archives"))? {
         let path = entry?.path();

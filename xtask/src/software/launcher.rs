@@ -48,6 +48,22 @@ impl Launcher {
         command
     }
 
+    /// The same for programs that also need the libraries of a folder, which are looked for last; its script is written to `script`.
+    ///
+    /// Without a script, `LD_LIBRARY_PATH` is all that they need.
+    pub(crate) fn with_libraries(&self, folder: &Path, script: &Path) -> Result<Self> {
+        let Some(own) = &self.script else { return Ok(Self::system(self.description.clone())) };
+        let text = std::fs::read_to_string(own).with_context(|| format!("cannot read {}", own.display()))?;
+        let (before, after) = text
+            .split_once("--library-path \"")
+            .and_then(|(before, after)| Some((before, after.split_once('"')?)))
+            .map(|(before, (path, after))| (format!("{before}--library-path \"{path}"), after))
+            .with_context(|| format!("{} sets no library path", own.display()))?;
+        std::fs::write(script, format!("{before}\":{}{after}", quote(folder)))?;
+        std::fs::set_permissions(script, std::fs::metadata(own)?.permissions())?;
+        Ok(Self::script(self.description.clone(), script.into()))
+    }
+
     /// A cargo command whose tests, benches, examples and programs run on the adapter.
     pub(crate) fn cargo(&self) -> Result<Command> {
         self.cargo_through(&[])
@@ -156,6 +172,19 @@ mod tests {
         let launcher = Launcher::system("the driver".into());
         assert_eq!(launcher.command("prog").get_program(), "prog");
         assert_eq!(launcher.shell().unwrap(), "# the driver: nothing to set");
+    }
+
+    #[test]
+    fn other_libraries_come_last() {
+        let folder = std::env::temp_dir().join(format!("launcher-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let [own, script] = ["own", "more"].map(|name| folder.join(name));
+        std::fs::write(&own, script_text(Path::new("/c"), &[], "lib", "ld.so")).unwrap();
+        let launcher = Launcher::script("lavapipe".into(), own);
+        assert_eq!(launcher.with_libraries(Path::new("/a b"), &script).unwrap().script, Some(script.clone()));
+        let text = std::fs::read_to_string(script).unwrap();
+        assert!(text.contains("--library-path \"$root/lib\":'/a b' \"$program\""), "{text}");
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Gradients for plain Rust users: slices in, `Vec`s out.
 
-use super::{AttentionGradBuffers, Gradients};
+use super::{AttentionGradBuffers, BackwardPlan, Gradients};
 use crate::gpu::attention::AttentionPlan;
 use crate::gpu::attention::uploaded::Uploaded;
 use crate::gpu::host::Gpu;
 use crate::inputs::check_len;
 use crate::pattern::Pattern;
-use crate::{Attention, Element, ElementType, Inputs, Result, Storage};
+use crate::{Attention, Element, ElementType, Error, Inputs, Layout, Result, Storage};
 
 /// What [`Gpu::attention_backward`] returns.
 #[derive(Debug, Clone, PartialEq)]
@@ -148,5 +148,87 @@ impl Gpu {
             dv: fetched.take(2, len_dv)?,
             tensors: tensors.collect::<Result<_>>()?,
         })
+    }
+
+    /// The gradients of a plan of this device's [`kernels`](Gpu::kernels) on slices, from the out and the state (m, l) that the forward
+    /// call left ([`Outputs::state`](crate::Outputs::state)): nothing is planned, compiled or computed again. Blocks.
+    ///
+    /// Out and state may be those of more keys than the plan has: then dk and dv are those of its own keys, and dq is their
+    /// part of the whole. So a sequence can be cut along its keys.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a slice of the wrong length or type.
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{AttentionShape, Causal, Gpu, Inputs, Outputs};
+    /// let (gpu, shape) = (Gpu::new()?, AttentionShape::new(1, 8, 512, 64));
+    /// let plan = gpu.kernels().attention(&shape, &Causal)?;
+    /// let backward = plan.backward()?;
+    /// let [q, k, v, dout] = [0.1, 0.2, 0.3, 0.4].map(|x: f32| vec![x; shape.len_q()]);
+    /// let inputs = Inputs::new(&q, &k, &v);
+    /// let forward = gpu.run_plan::<_, _, f32>(&plan, &inputs, Outputs::default().state())?;
+    /// let state = forward.state.unwrap_or_default();
+    /// let gradients = gpu.run_backward_plan::<_, _, _, _, f32>(&backward, &inputs, (&forward.out, &state), &dout)?;
+    /// println!("{:?}", &gradients.dq[..4]);
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn run_backward_plan<Q: Element, KV: Element, O: Element, D: Element, G: Element>(
+        &self,
+        plan: &BackwardPlan,
+        inputs: &Inputs<'_, Q, KV>,
+        (out, state): (&[O], &[f32]),
+        dout: &[D],
+    ) -> Result<AttentionGradients<G>> {
+        self.check_alive()?;
+        let (attention, gradients) = (plan.attention(), plan.gradients());
+        check_types::<Q, KV, O, D, G>(attention, gradients)?;
+        inputs.check(attention)?;
+        let [len_dq, len_dk, len_dv, len_dout] = gradients.lens(&attention.shape);
+        check_len("out", out.len(), attention.len_out(), attention.layouts.out)?;
+        check_len("state", state.len(), 2 * attention.len_lse(), Layout::Bhld)?;
+        check_len("dout", dout.len(), len_dout, gradients.dout_layout)?;
+
+        let uploaded = Uploaded::new(self, attention, inputs)?;
+        let out = self.upload("out", out, attention.len_out())?;
+        let state = self.upload("state", state, 2 * attention.len_lse())?;
+        let dout = self.upload("dout", dout, len_dout)?;
+        // A binding has at least one element, also that of an empty tensor.
+        let output = |name, len: usize| self.output(name, len.max(1), G::TYPE);
+        let (dq, dk, dv) = (output("dq", len_dq)?, output("dk", len_dk)?, output("dv", len_dv)?);
+        let whole = wgpu::Buffer::as_entire_buffer_binding;
+        let [q, k, v] = uploaded.rows();
+        let mut buffers = AttentionGradBuffers::new(q, k, v, whole(&out), whole(&state), whole(&dout))
+            .dq(whole(&dq))
+            .dk(whole(&dk))
+            .dv(whole(&dv));
+        buffers.tensors = uploaded.tensors();
+        let call = plan.bind(buffers).map_err(|e| self.or_lost(e))?;
+        let written = [&dq, &dk, &dv];
+        let fetched = pollster::block_on(self.fetch(&written, |encoder| call.encode(encoder)))?;
+        Ok(AttentionGradients {
+            dq: fetched.take(0, len_dq)?,
+            dk: fetched.take(1, len_dk)?,
+            dv: fetched.take(2, len_dv)?,
+            tensors: vec![],
+        })
+    }
+}
+
+/// The slices must have the types that were planned.
+#[cfg(not(target_arch = "wasm32"))]
+fn check_types<Q: Element, KV: Element, O: Element, D: Element, G: Element>(
+    attention: &Attention,
+    gradients: &Gradients,
+) -> Result<()> {
+    let storage = attention.storage;
+    let planned = [storage.q, storage.kv, storage.out, gradients.dout, gradients.dq, gradients.dkv];
+    let given = [Q::TYPE, KV::TYPE, O::TYPE, D::TYPE, G::TYPE, G::TYPE];
+    match planned == given {
+        true => Ok(()),
+        false => {
+            let need = format!("slices of the plan's types (q, kv, out, dout, dq, dkv), {planned:?}");
+            Err(Error::argument("inputs", need, format!("{given:?}")))
+        }
     }
 }
