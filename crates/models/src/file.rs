@@ -1,5 +1,6 @@
 //! Safetensors files: tensors by name, with errors that say which one, what was needed and what was found.
 
+use super::folder::INPUTS;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -13,7 +14,9 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// A model file.
 pub struct File<'a> {
     tensors: SafeTensors<'a>,
-    case: Value,
+    /// In place of those among the tensors.
+    pub(super) inputs: Option<SafeTensors<'a>>,
+    pub(super) case: Value,
     /// The tensors that were read.
     read: RefCell<BTreeSet<String>>,
 }
@@ -24,7 +27,11 @@ impl<'a> File<'a> {
         let (_, header) = SafeTensors::read_metadata(bytes)?;
         let case = header.metadata().as_ref().and_then(|metadata| metadata.get("case"));
         let case = serde_json::from_str(case.ok_or("metadata: need a key `case`, found none")?)?;
-        Ok(Self { tensors: SafeTensors::deserialize(bytes)?, case, read: RefCell::default() })
+        Ok(Self::new(SafeTensors::deserialize(bytes)?, case))
+    }
+
+    pub(super) fn new(tensors: SafeTensors<'a>, case: Value) -> Self {
+        Self { tensors, inputs: None, case, read: RefCell::default() }
     }
 
     /// What the case says under a key, null if nothing.
@@ -76,7 +83,7 @@ impl<'a> File<'a> {
 
     /// Whether there is a weight of this name.
     pub fn has(&self, name: &str) -> bool {
-        self.tensors.tensor(name).or_else(|_| self.tensors.tensor(&format!("w.{name}"))).is_ok()
+        self.names_of(name).iter().any(|name| self.source(name).tensor(name).is_ok())
     }
 
     /// The tensors that nothing has asked for so far: once a model has run, those that it does not understand.
@@ -96,9 +103,14 @@ impl<'a> File<'a> {
         names
     }
 
+    /// Where a tensor of this name is looked for.
+    fn source(&self, name: &str) -> &SafeTensors<'a> {
+        self.inputs.as_ref().filter(|_| INPUTS.contains(&name)).unwrap_or(&self.tensors)
+    }
+
     /// A tensor of exactly this name.
     fn view(&self, name: &str) -> Option<TensorView<'a>> {
-        let view = self.tensors.tensor(name).ok()?;
+        let view = self.source(name).tensor(name).ok()?;
         self.read.borrow_mut().insert(name.to_owned());
         Some(view)
     }
@@ -217,9 +229,7 @@ impl<'a> File<'a> {
 
     /// A weight by Hugging Face's name, of this shape.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
-        // Golden cases put `w.` before the names.
-        let prefixed = format!("w.{name}");
-        let view = self.view(name).or_else(|| self.view(&prefixed));
+        let view = self.names_of(name).iter().find_map(|name| self.view(name));
         let view = view.ok_or_else(|| format!("tensor `{name}`: need {shape:?}, found none of this name"))?;
         if view.shape() != shape || view.dtype() != Dtype::F32 {
             let (found, dtype) = (view.shape(), view.dtype());
