@@ -1,6 +1,5 @@
 //! Safetensors files: tensors by name, with errors that say which one, what was needed and what was found.
 
-use super::folder::INPUTS;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -11,12 +10,15 @@ use wgpu_attention::{KeyLengths, Mask, Pattern};
 /// What is wrong with a file, or with a call.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
+/// The tensors that are input.
+const INPUTS: [&str; 3] = ["input_ids", "attention_mask", "token_type_ids"];
+
 /// A model file.
 pub struct File<'a> {
     tensors: SafeTensors<'a>,
     /// In place of those among the tensors.
     pub(super) inputs: Option<SafeTensors<'a>>,
-    pub(super) case: Value,
+    case: Value,
     /// The tensors that were read.
     read: RefCell<BTreeSet<String>>,
 }
@@ -100,6 +102,19 @@ impl<'a> File<'a> {
         let names = self.tensors.names().into_iter().filter(|name| name.starts_with(prefix));
         let mut names: Vec<String> = names.map(ToString::to_string).collect();
         names.sort();
+        names
+    }
+
+    /// The names under which a weight may stand: Hugging Face's, that of golden cases, with the family before it as models with a head on top
+    /// have it, and with the names that norms had in BERT's first files.
+    fn names_of(&self, name: &str) -> Vec<String> {
+        let family = self.case["family"].as_str().unwrap_or_default();
+        let mut names = vec![name.to_owned(), format!("w.{name}"), format!("{family}.{name}")];
+        for (new, old) in [("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")] {
+            if let Some(start) = name.strip_suffix(new) {
+                names.extend([format!("{start}{old}"), format!("{family}.{start}{old}")]);
+            }
+        }
         names
     }
 

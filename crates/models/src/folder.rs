@@ -4,9 +4,6 @@ use super::{Error, File};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
-/// The tensors that are input.
-pub(super) const INPUTS: [&str; 3] = ["input_ids", "attention_mask", "token_type_ids"];
-
 impl<'a> File<'a> {
     /// The weights of `model.safetensors` with the configuration of `config.json`, whose `model_type` is the family. The input is not there
     /// yet: [`with_inputs`](Self::with_inputs).
@@ -22,18 +19,5 @@ impl<'a> File<'a> {
     pub fn with_inputs(mut self, bytes: &'a [u8]) -> Result<Self, Error> {
         self.inputs = Some(SafeTensors::deserialize(bytes)?);
         Ok(self)
-    }
-
-    /// The names under which a weight may stand: Hugging Face's, that of golden cases, with the family before it as models with a head on top
-    /// have it, and with the names that norms had in BERT's first files.
-    pub(super) fn names_of(&self, name: &str) -> Vec<String> {
-        let family = self.case["family"].as_str().unwrap_or_default();
-        let mut names = vec![name.to_owned(), format!("w.{name}"), format!("{family}.{name}")];
-        for (new, old) in [("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")] {
-            if let Some(start) = name.strip_suffix(new) {
-                names.extend([format!("{start}{old}"), format!("{family}.{start}{old}")]);
-            }
-        }
-        names
     }
 }
