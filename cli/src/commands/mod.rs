@@ -6,6 +6,7 @@ mod compare;
 mod demo;
 mod draw;
 mod explain;
+mod features;
 mod file_call;
 mod gallery;
 mod report;
@@ -38,6 +39,7 @@ enum Command {
     Weights(weights::Weights),
     Draw(draw::Draw),
     Explain(explain::Explain),
+    Features(features::Features),
     Scale(scale::Scale),
     Bench(bench::Bench),
     Compare(compare::Compare),
@@ -62,6 +64,7 @@ impl Cli {
             Command::Weights(command) => command.run(),
             Command::Draw(command) => command.run(),
             Command::Explain(command) => command.run(),
+            Command::Features(command) => command.run(),
             Command::Scale(command) => command.run(),
             Command::Bench(command) => command.run(),
             Command::Compare(command) => command.run(),

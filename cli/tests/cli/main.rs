@@ -8,6 +8,7 @@ mod biases;
 mod compare;
 mod demo;
 mod faults;
+mod features;
 mod files;
 mod linear;
 mod lsh;

@@ -22,11 +22,11 @@ pub fn bert<M: Machine>(
         None => machine.mask(&attention, pattern)?,
     };
     let mut x = encoder.embed(machine, &tokens, &sizes.positions(), None)?;
-    for n in 0..encoder.layers {
+    for (n, pruned) in pruned.iter().enumerate() {
         let qkv = encoder.projections(machine, n, ["query", "key", "value"], &x)?;
         let elements = sizes.rows() * sizes.width;
         // A pruned head counts as one whose context is 0.
-        let (call, context) = match &pruned[n][..] {
+        let (call, context) = match &pruned[..] {
             [] => (attention.clone(), machine.tensor(elements)),
             some => (attention.clone().heads(Heads::without(sizes.heads, some)), machine.zeros(elements)),
         };

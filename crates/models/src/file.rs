@@ -10,9 +10,14 @@ use wgpu_attention::{KeyLengths, Mask, Pattern};
 /// What is wrong with a file, or with a call.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
+/// The tensors that are input.
+const INPUTS: [&str; 3] = ["input_ids", "attention_mask", "token_type_ids"];
+
 /// A model file.
 pub struct File<'a> {
     tensors: SafeTensors<'a>,
+    /// In place of those among the tensors.
+    pub(super) inputs: Option<SafeTensors<'a>>,
     case: Value,
     /// The tensors that were read.
     read: RefCell<BTreeSet<String>>,
@@ -24,7 +29,11 @@ impl<'a> File<'a> {
         let (_, header) = SafeTensors::read_metadata(bytes)?;
         let case = header.metadata().as_ref().and_then(|metadata| metadata.get("case"));
         let case = serde_json::from_str(case.ok_or("metadata: need a key `case`, found none")?)?;
-        Ok(Self { tensors: SafeTensors::deserialize(bytes)?, case, read: RefCell::default() })
+        Ok(Self::new(SafeTensors::deserialize(bytes)?, case))
+    }
+
+    pub(super) fn new(tensors: SafeTensors<'a>, case: Value) -> Self {
+        Self { tensors, inputs: None, case, read: RefCell::default() }
     }
 
     /// What the case says under a key, null if nothing.
@@ -76,7 +85,7 @@ impl<'a> File<'a> {
 
     /// Whether there is a weight of this name.
     pub fn has(&self, name: &str) -> bool {
-        self.tensors.tensor(name).or_else(|_| self.tensors.tensor(&format!("w.{name}"))).is_ok()
+        self.names_of(name).iter().any(|name| self.source(name).tensor(name).is_ok())
     }
 
     /// The tensors that nothing has asked for so far: once a model has run, those that it does not understand.
@@ -96,9 +105,27 @@ impl<'a> File<'a> {
         names
     }
 
+    /// The names under which a weight may stand: Hugging Face's, that of golden cases, with the family before it as models with a head on top
+    /// have it, and with the names that norms had in BERT's first files.
+    fn names_of(&self, name: &str) -> Vec<String> {
+        let family = self.case["family"].as_str().unwrap_or_default();
+        let mut names = vec![name.to_owned(), format!("w.{name}"), format!("{family}.{name}")];
+        for (new, old) in [("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")] {
+            if let Some(start) = name.strip_suffix(new) {
+                names.extend([format!("{start}{old}"), format!("{family}.{start}{old}")]);
+            }
+        }
+        names
+    }
+
+    /// Where a tensor of this name is looked for.
+    fn source(&self, name: &str) -> &SafeTensors<'a> {
+        self.inputs.as_ref().filter(|_| INPUTS.contains(&name)).unwrap_or(&self.tensors)
+    }
+
     /// A tensor of exactly this name.
     fn view(&self, name: &str) -> Option<TensorView<'a>> {
-        let view = self.tensors.tensor(name).ok()?;
+        let view = self.source(name).tensor(name).ok()?;
         self.read.borrow_mut().insert(name.to_owned());
         Some(view)
     }
@@ -217,9 +244,7 @@ impl<'a> File<'a> {
 
     /// A weight by Hugging Face's name, of this shape.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
-        // Golden cases put `w.` before the names.
-        let prefixed = format!("w.{name}");
-        let view = self.view(name).or_else(|| self.view(&prefixed));
+        let view = self.names_of(name).iter().find_map(|name| self.view(name));
         let view = view.ok_or_else(|| format!("tensor `{name}`: need {shape:?}, found none of this name"))?;
         if view.shape() != shape || view.dtype() != Dtype::F32 {
             let (found, dtype) = (view.shape(), view.dtype());

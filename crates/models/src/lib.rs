@@ -12,14 +12,17 @@
 //! | `importance.rs` | which heads of a model matter, by their gradients |
 //! | `training/` | [`Training`]: a forward pass and, behind it, the gradients of all parameters |
 //! | `exact.rs` | [`Exact`]: the operations in f64 on the CPU |
-//! | `file.rs` | weights, indices and configuration |
+//! | `features.rs` | features of tokens and texts: hidden states, summed, joined, pooled |
+//! | `file.rs`, `folder.rs` | weights, indices and configuration, in one file or apart |
 
 mod albert;
 mod bert;
 mod bigbird;
 mod device;
 mod exact;
+mod features;
 mod file;
+mod folder;
 mod gpt2;
 mod importance;
 mod llama;
@@ -41,6 +44,7 @@ pub use bert::bert;
 pub use bigbird::bigbird;
 pub use device::Forward;
 pub use exact::Exact;
+pub use features::{FeatureLayers, Features, Pooling, features};
 pub use file::{Error, File};
 pub use gpt2::gpt2;
 pub use importance::head_importance;

@@ -28,12 +28,12 @@ pub(super) struct Gradients {
     calls: Vec<Call>,
     of: HashMap<wgpu::Buffer, Tensor>,
     /// Of those tensors that somebody asks for, once all who read them have added to it.
-    kept: HashMap<wgpu::Buffer, Option<Tensor>>,
+    kept: Vec<(Tensor, Option<Tensor>)>,
 }
 
 impl Gradients {
     pub(super) fn new(gpu: &Gpu, asked: &[Tensor]) -> Self {
-        let kept = asked.iter().map(|tensor| ((**tensor).clone(), None)).collect();
+        let kept = asked.iter().map(|tensor| (tensor.clone(), None)).collect();
         Self { gpu: gpu.clone(), pool: Pool::default(), calls: vec![], of: HashMap::new(), kept }
     }
 
@@ -57,7 +57,7 @@ impl Gradients {
     /// The gradient by a tensor that all who read it have added to.
     pub(super) fn take(&mut self, tensor: &Tensor) -> Option<Tensor> {
         let gradient = self.of.remove(&**tensor);
-        if let Some(kept) = self.kept.get_mut(&**tensor) {
+        if let Some((_, kept)) = self.kept.iter_mut().find(|(asked, _)| asked == tensor) {
             kept.clone_from(&gradient);
         }
         gradient
@@ -65,7 +65,7 @@ impl Gradients {
 
     /// The gradient by a tensor that was asked for.
     pub(super) fn kept(&self, tensor: &Tensor) -> Option<Tensor> {
-        self.kept.get(&**tensor)?.clone()
+        self.kept.iter().find(|(asked, _)| asked == tensor)?.1.clone()
     }
 
     /// A tensor of another's size.
