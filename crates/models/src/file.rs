@@ -5,15 +5,39 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use wgpu_attention::half::{bf16, f16};
 use wgpu_attention::{KeyLengths, Mask, Pattern};
 
 /// What is wrong with a file, or with a call.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// A model file.
+/// A tensor's name, and how else it may be called: golden cases put `w.` before it, a Llama with a head `model.`, and a GPT-2 without one
+/// leaves `transformer.` out.
+fn other_names(name: &str) -> impl Iterator<Item = String> + use<> {
+    let bare = name.strip_prefix("transformer.").map(Into::into);
+    [Some(name.to_owned()), Some(format!("w.{name}")), Some(format!("model.{name}")), bare]
+        .into_iter()
+        .flatten()
+}
+
+/// Numbers of 16 or 32 bits as f32, none of another type.
+fn widened(view: &TensorView<'_>) -> Option<Vec<f32>> {
+    let halves = || view.data().chunks_exact(2).map(|bytes| [bytes[0], bytes[1]]);
+    match view.dtype() {
+        Dtype::F32 => Some(bytemuck::pod_collect_to_vec(view.data())),
+        Dtype::F16 => Some(halves().map(|bytes| f16::from_le_bytes(bytes).to_f32()).collect()),
+        Dtype::BF16 => Some(halves().map(|bytes| bf16::from_le_bytes(bytes).to_f32()).collect()),
+        _ => None,
+    }
+}
+
+/// A model file, or the files of one model.
 pub struct File<'a> {
-    tensors: SafeTensors<'a>,
+    /// The tensors of each file.
+    tensors: Vec<SafeTensors<'a>>,
     case: Value,
+    /// Weights alone, and their configuration beside them: nothing that a model is expected to compute.
+    is_model: bool,
     /// The tensors that were read.
     read: RefCell<BTreeSet<String>>,
 }
@@ -24,7 +48,28 @@ impl<'a> File<'a> {
         let (_, header) = SafeTensors::read_metadata(bytes)?;
         let case = header.metadata().as_ref().and_then(|metadata| metadata.get("case"));
         let case = serde_json::from_str(case.ok_or("metadata: need a key `case`, found none")?)?;
-        Ok(Self { tensors: SafeTensors::deserialize(bytes)?, case, read: RefCell::default() })
+        let tensors = vec![SafeTensors::deserialize(bytes)?];
+        Ok(Self { tensors, case, is_model: false, read: RefCell::default() })
+    }
+
+    /// The weights of one model in so many files, and its configuration as Hugging Face has it.
+    pub fn of_model(config: &Value, files: &[&'a [u8]]) -> Result<Self, Error> {
+        let found = &config["model_type"];
+        let family =
+            found.as_str().ok_or_else(|| format!("config `model_type`: need a name, found {found}"))?;
+        let case = serde_json::json!({ "family": family, "config": config });
+        let tensors = files.iter().map(|bytes| SafeTensors::deserialize(bytes)).collect::<Result<_, _>>()?;
+        Ok(Self { tensors, case, is_model: true, read: RefCell::default() })
+    }
+
+    /// Refuses a model with tensors that nothing has asked for: it is another one than its configuration says. Those that `known` knows may
+    /// stay.
+    pub fn check_all_read(&self, known: impl Fn(&str) -> bool) -> Result<(), Error> {
+        let unread = if self.is_model { self.unread() } else { vec![] };
+        match unread.iter().find(|name| !known(name)) {
+            Some(name) => Err(format!("tensor `{name}`: need none of this name in this model").into()),
+            None => Ok(()),
+        }
     }
 
     /// What the case says under a key, null if nothing.
@@ -46,29 +91,33 @@ impl<'a> File<'a> {
 
     /// Whether there is a weight of this name.
     pub fn has(&self, name: &str) -> bool {
-        self.tensors.tensor(name).or_else(|_| self.tensors.tensor(&format!("w.{name}"))).is_ok()
+        other_names(name).any(|name| self.find(&name).is_some())
     }
 
     /// The tensors that nothing has asked for so far: once a model has run, those that it does not understand.
     pub fn unread(&self) -> Vec<String> {
         let read = self.read.borrow();
-        let mut names: Vec<String> = self.tensors.names().into_iter().map(ToString::to_string).collect();
+        let mut names = self.names("");
         names.retain(|name| !read.contains(name));
-        names.sort();
         names
     }
 
     /// The names of the tensors that begin so, sorted.
     pub fn names(&self, prefix: &str) -> Vec<String> {
-        let names = self.tensors.names().into_iter().filter(|name| name.starts_with(prefix));
+        let names = self.tensors.iter().flat_map(SafeTensors::names);
+        let names = names.into_iter().filter(|name| name.starts_with(prefix));
         let mut names: Vec<String> = names.map(ToString::to_string).collect();
         names.sort();
         names
     }
 
+    fn find(&self, name: &str) -> Option<TensorView<'a>> {
+        self.tensors.iter().find_map(|file| file.tensor(name).ok())
+    }
+
     /// A tensor of exactly this name.
     fn view(&self, name: &str) -> Option<TensorView<'a>> {
-        let view = self.tensors.tensor(name).ok()?;
+        let view = self.find(name)?;
         self.read.borrow_mut().insert(name.to_owned());
         Some(view)
     }
@@ -141,11 +190,21 @@ impl<'a> File<'a> {
         self.has("dout")
     }
 
+    /// What the configuration says under a key, null if nothing.
+    pub fn of_config(&self, key: &str) -> &Value {
+        &self.case["config"][key]
+    }
+
     /// A truth value; false where there is none.
     pub fn flag(&self, key: &str) -> Result<bool, Error> {
+        self.flag_or(key, false)
+    }
+
+    /// A truth value that has a default.
+    pub fn flag_or(&self, key: &str, default: bool) -> Result<bool, Error> {
         let found = &self.case["config"][key];
         match found.is_null() {
-            true => Ok(false),
+            true => Ok(default),
             false => found
                 .as_bool()
                 .ok_or_else(|| format!("config `{key}`: need true or false, found {found}").into()),
@@ -185,15 +244,13 @@ impl<'a> File<'a> {
 
     /// A weight by Hugging Face's name, of this shape.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
-        // Golden cases put `w.` before the names.
-        let prefixed = format!("w.{name}");
-        let view = self.view(name).or_else(|| self.view(&prefixed));
+        let view = other_names(name).find_map(|name| self.view(&name));
         let view = view.ok_or_else(|| format!("tensor `{name}`: need {shape:?}, found none of this name"))?;
-        if view.shape() != shape || view.dtype() != Dtype::F32 {
-            let (found, dtype) = (view.shape(), view.dtype());
-            return Err(format!("tensor `{name}`: need F32 {shape:?}, found {dtype:?} {found:?}").into());
+        let (found, dtype) = (view.shape(), view.dtype());
+        match widened(&view).filter(|_| found == shape) {
+            Some(values) => Ok(values),
+            None => Err(format!("tensor `{name}`: need F32 {shape:?}, found {dtype:?} {found:?}").into()),
         }
-        Ok(bytemuck::pod_collect_to_vec(view.data()))
     }
 
     /// A weight of any shape.

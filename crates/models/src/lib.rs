@@ -10,14 +10,18 @@
 //! | `memory.rs` | segments that remember the one before: Transformer-XL and XLNet |
 //! | `device.rs`, `pool.rs` | [`Forward`]: the operations on a device, planned and bound once, recorded into one encoder |
 //! | `training/` | [`Training`]: a forward pass and, behind it, the gradients of all parameters |
+//! | `attend.rs`, `decoder.rs`, `generate/` | [`Generator`]: texts from a GPT-2 or a Llama, token by token, over caches of keys and values; [`Sampler`] |
 //! | `exact.rs` | [`Exact`]: the operations in f64 on the CPU |
 //! | `file.rs` | weights, indices and configuration |
 
+mod attend;
 mod bert;
 mod bigbird;
+mod decoder;
 mod device;
 mod exact;
 mod file;
+mod generate;
 mod gpt2;
 mod llama;
 mod longformer;
@@ -33,11 +37,14 @@ mod training;
 mod transfoxl;
 mod xlnet;
 
+pub use attend::DecoderSizes;
 pub use bert::bert;
 pub use bigbird::bigbird;
+pub use decoder::{decoder_sizes, logits};
 pub use device::Forward;
 pub use exact::Exact;
 pub use file::{Error, File};
+pub use generate::{Folder, Generator, GeneratorOptions, Sampler, Sampling};
 pub use gpt2::gpt2;
 pub use llama::llama;
 pub use longformer::longformer;
