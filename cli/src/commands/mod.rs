@@ -8,6 +8,7 @@ mod draw;
 mod explain;
 mod file_call;
 mod gallery;
+mod generate;
 mod report;
 mod run;
 mod scale;
@@ -36,6 +37,7 @@ enum Command {
     Verify(verify::Verify),
     Run(run::Run),
     Weights(weights::Weights),
+    Generate(generate::Generate),
     Draw(draw::Draw),
     Explain(explain::Explain),
     Scale(scale::Scale),
@@ -60,6 +62,7 @@ impl Cli {
             Command::Verify(command) => command.run(),
             Command::Run(command) => command.run(),
             Command::Weights(command) => command.run(),
+            Command::Generate(command) => command.run(),
             Command::Draw(command) => command.run(),
             Command::Explain(command) => command.run(),
             Command::Scale(command) => command.run(),

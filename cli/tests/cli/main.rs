@@ -9,6 +9,7 @@ mod compare;
 mod demo;
 mod faults;
 mod files;
+mod generate;
 mod linear;
 mod lsh;
 mod ops;
