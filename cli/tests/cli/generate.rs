@@ -2,6 +2,7 @@
 
 use super::support::{File, Outcome, Scratch, command, golden, wgpu_attention, without_adapter};
 use serde_json::{Value, json};
+#[cfg(feature = "tokenizer")]
 use std::io::Write;
 use std::process::Stdio;
 use wgpu_attention_models::{Exact, logits};
