@@ -10,13 +10,13 @@ use safetensors::tensor::TensorView;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use wgpu_attention::ElementType;
-use wgpu_attention_models::{self as model, FeatureLayers, File, Forward, Pooling};
+use wgpu_attention_models::{self as model, FeatureLayers, File, Folder, Forward, Pooling};
 
 /// The features of tokens: hidden states of chosen layers, per token or pooled, written to a file
 ///
 /// BERT's feature-based approach (Devlin 2019, section 5.3): the model stays as it is, and another one learns from its hidden states. The
 /// model is a safetensors file with its configuration under the metadata key `case` (golden/README.md), or a folder of Hugging Face's with
-/// config.json and model.safetensors, f32, of BERT or ALBERT. The file has `features` [texts, tokens, width], or [texts, width] where the tokens are pooled.
+/// config.json and the weights, of BERT or ALBERT. The file has `features` [texts, tokens, width], or [texts, width] where the tokens are pooled.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   wgpu-attention features --model golden/e2e_albert.safetensors --layers concat-last-4 --out features.safetensors
@@ -118,12 +118,8 @@ impl Features {
     pub(super) fn run(&self) -> Result<bool> {
         check_writable(&self.out)?;
         let said = |error: model::Error| anyhow!("{}: {error}", self.model.display());
-        let (bytes, config) = self.read()?;
-        let file = match config {
-            Some(config) => File::of_weights(&bytes, config),
-            None => File::parse(&bytes),
-        };
-        let mut file = file.map_err(said)?;
+        let folder = Folder::open(&self.model).map_err(said)?;
+        let mut file = folder.file().map_err(said)?;
         let inputs = self.inputs()?;
         if let Some(inputs) = &inputs {
             file = file.with_inputs(inputs).map_err(said)?;
@@ -156,17 +152,6 @@ impl Features {
         )?;
         eprintln!("wrote {}", self.out.display());
         Ok(true)
-    }
-
-    /// The model's file, and its configuration where that is a file of its own.
-    fn read(&self) -> Result<(Vec<u8>, Option<serde_json::Value>)> {
-        if !self.model.is_dir() {
-            return Ok((tensors::read(&self.model)?, None));
-        }
-        let config = self.model.join("config.json");
-        let text = tensors::read(&config)?;
-        let config = serde_json::from_slice(&text).with_context(|| config.display().to_string())?;
-        Ok((tensors::read(&self.model.join("model.safetensors"))?, Some(config)))
     }
 
     /// The bytes of a file with the input, where it is not the model's own.

@@ -9,6 +9,7 @@ mod explain;
 mod features;
 mod file_call;
 mod gallery;
+mod generate;
 mod report;
 mod run;
 mod scale;
@@ -37,6 +38,7 @@ enum Command {
     Verify(verify::Verify),
     Run(run::Run),
     Weights(weights::Weights),
+    Generate(generate::Generate),
     Draw(draw::Draw),
     Explain(explain::Explain),
     Features(features::Features),
@@ -62,6 +64,7 @@ impl Cli {
             Command::Verify(command) => command.run(),
             Command::Run(command) => command.run(),
             Command::Weights(command) => command.run(),
+            Command::Generate(command) => command.run(),
             Command::Draw(command) => command.run(),
             Command::Explain(command) => command.run(),
             Command::Features(command) => command.run(),

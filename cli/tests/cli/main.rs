@@ -10,6 +10,7 @@ mod demo;
 mod faults;
 mod features;
 mod files;
+mod generate;
 mod linear;
 mod lsh;
 mod ops;

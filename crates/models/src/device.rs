@@ -30,6 +30,10 @@ pub struct Forward {
     pool: Pool,
     calls: Vec<Call>,
     states: Vec<(String, wgpu::Buffer)>,
+    /// States that a model shows are kept.
+    keeps: bool,
+    /// The ids of the embeddings, in their order.
+    ids: Vec<Tensor>,
 }
 
 pub(crate) fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
@@ -39,7 +43,22 @@ pub(crate) fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
 impl Forward {
     /// Nothing yet.
     pub fn new(gpu: &Gpu) -> Self {
-        Self { gpu: gpu.clone(), pool: Pool::default(), calls: vec![], states: vec![] }
+        let (calls, states, ids) = (vec![], vec![], vec![]);
+        Self { gpu: gpu.clone(), pool: Pool::default(), calls, states, keeps: true, ids }
+    }
+
+    /// Nothing yet, and of what a model shows nothing is kept.
+    pub(crate) fn without_states(gpu: &Gpu) -> Self {
+        Self { keeps: false, ..Self::new(gpu) }
+    }
+
+    /// The ids of the embeddings, in their order, and the calls of kernels.
+    pub(crate) fn into_calls(self) -> (Vec<Tensor>, Vec<wgpu_attention::Call>) {
+        let kernel = |call| match call {
+            Call::Kernel(call) => Some(call),
+            Call::Recorded(_) | Call::Copy { .. } => None,
+        };
+        (self.ids, self.calls.into_iter().filter_map(kernel).collect())
     }
 
     pub(crate) fn gpu(&self) -> &Gpu {
@@ -202,6 +221,7 @@ impl Machine for Forward {
         out: &Tensor,
     ) -> Result<(), Error> {
         let ids = self.store(ids);
+        self.ids.push(ids.clone());
         self.embed_stored(shape, &ids, &table.values, out)
     }
 
@@ -324,11 +344,17 @@ impl Machine for Forward {
     }
 
     fn keep(&mut self, name: String, source: &Tensor) {
+        if !self.keeps {
+            return;
+        }
         let (bytes, copy) = (source.size(), self.kept(name, source.size()));
         self.calls.push(Call::Copy { source: (**source).clone(), from: 0, copy, to: 0, bytes });
     }
 
     fn keep_rows(&mut self, name: String, [batch, width]: [usize; 2], pieces: &[Piece<Tensor>]) {
+        if !self.keeps {
+            return;
+        }
         let row = 4 * width as u64;
         let rows: usize = pieces.iter().map(|piece| piece.count).sum();
         let copy = self.kept(name, (batch * rows) as u64 * row);

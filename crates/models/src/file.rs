@@ -2,9 +2,10 @@
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use wgpu_attention::half::{bf16, f16};
 use wgpu_attention::{KeyLengths, Mask, Pattern};
 
 /// What is wrong with a file, or with a call.
@@ -13,12 +14,26 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// The tensors that are input.
 const INPUTS: [&str; 3] = ["input_ids", "attention_mask", "token_type_ids"];
 
-/// A model file.
+/// Numbers of 16 or 32 bits as f32, none of another type.
+fn widened(view: &TensorView<'_>) -> Option<Vec<f32>> {
+    let halves = || view.data().chunks_exact(2).map(|bytes| [bytes[0], bytes[1]]);
+    match view.dtype() {
+        Dtype::F32 => Some(bytemuck::pod_collect_to_vec(view.data())),
+        Dtype::F16 => Some(halves().map(|bytes| f16::from_le_bytes(bytes).to_f32()).collect()),
+        Dtype::BF16 => Some(halves().map(|bytes| bf16::from_le_bytes(bytes).to_f32()).collect()),
+        _ => None,
+    }
+}
+
+/// A model file, or the files of one model.
 pub struct File<'a> {
-    tensors: SafeTensors<'a>,
+    /// The tensors of each file.
+    tensors: Vec<SafeTensors<'a>>,
     /// In place of those among the tensors.
-    pub(super) inputs: Option<SafeTensors<'a>>,
+    inputs: Option<SafeTensors<'a>>,
     case: Value,
+    /// Weights alone, and their configuration beside them: nothing that a model is expected to compute.
+    is_model: bool,
     /// The tensors that were read.
     read: RefCell<BTreeSet<String>>,
 }
@@ -29,11 +44,34 @@ impl<'a> File<'a> {
         let (_, header) = SafeTensors::read_metadata(bytes)?;
         let case = header.metadata().as_ref().and_then(|metadata| metadata.get("case"));
         let case = serde_json::from_str(case.ok_or("metadata: need a key `case`, found none")?)?;
-        Ok(Self::new(SafeTensors::deserialize(bytes)?, case))
+        let tensors = vec![SafeTensors::deserialize(bytes)?];
+        Ok(Self { tensors, inputs: None, case, is_model: false, read: RefCell::default() })
     }
 
-    pub(super) fn new(tensors: SafeTensors<'a>, case: Value) -> Self {
-        Self { tensors, inputs: None, case, read: RefCell::default() }
+    /// The weights of one model in so many files, and its configuration as Hugging Face has it.
+    pub fn of_model(config: &Value, files: &[&'a [u8]]) -> Result<Self, Error> {
+        let found = &config["model_type"];
+        let family =
+            found.as_str().ok_or_else(|| format!("config `model_type`: need a name, found {found}"))?;
+        let case = json!({ "op": "model", "family": family, "config": config });
+        let tensors = files.iter().map(|bytes| SafeTensors::deserialize(bytes)).collect::<Result<_, _>>()?;
+        Ok(Self { tensors, inputs: None, case, is_model: true, read: RefCell::default() })
+    }
+
+    /// The same model with the `input_ids`, `attention_mask` and `token_type_ids` of another file, in place of its own.
+    pub fn with_inputs(mut self, bytes: &'a [u8]) -> Result<Self, Error> {
+        self.inputs = Some(SafeTensors::deserialize(bytes)?);
+        Ok(self)
+    }
+
+    /// Refuses a model with tensors that nothing has asked for: it is another one than its configuration says. Those that `known` knows may
+    /// stay.
+    pub fn check_all_read(&self, known: impl Fn(&str) -> bool) -> Result<(), Error> {
+        let unread = if self.is_model { self.unread() } else { vec![] };
+        match unread.iter().find(|name| !known(name)) {
+            Some(name) => Err(format!("tensor `{name}`: need none of this name in this model").into()),
+            None => Ok(()),
+        }
     }
 
     /// What the case says under a key, null if nothing.
@@ -85,31 +123,33 @@ impl<'a> File<'a> {
 
     /// Whether there is a weight of this name.
     pub fn has(&self, name: &str) -> bool {
-        self.names_of(name).iter().any(|name| self.source(name).tensor(name).is_ok())
+        self.names_of(name).iter().any(|name| self.find(name).is_some())
     }
 
     /// The tensors that nothing has asked for so far: once a model has run, those that it does not understand.
     pub fn unread(&self) -> Vec<String> {
         let read = self.read.borrow();
-        let mut names: Vec<String> = self.tensors.names().into_iter().map(ToString::to_string).collect();
+        let mut names = self.names("");
         names.retain(|name| !read.contains(name));
-        names.sort();
         names
     }
 
     /// The names of the tensors that begin so, sorted.
     pub fn names(&self, prefix: &str) -> Vec<String> {
-        let names = self.tensors.names().into_iter().filter(|name| name.starts_with(prefix));
+        let names = self.tensors.iter().flat_map(SafeTensors::names);
+        let names = names.into_iter().filter(|name| name.starts_with(prefix));
         let mut names: Vec<String> = names.map(ToString::to_string).collect();
         names.sort();
         names
     }
 
-    /// The names under which a weight may stand: Hugging Face's, that of golden cases, with the family before it as models with a head on top
-    /// have it, and with the names that norms had in BERT's first files.
+    /// The names under which a weight may stand: Hugging Face's, that of golden cases, with the family or `model` before it as models with a
+    /// head on top have it, without `transformer` as a GPT-2 without one has it, and with the names that norms had in BERT's first files.
     fn names_of(&self, name: &str) -> Vec<String> {
         let family = self.case["family"].as_str().unwrap_or_default();
-        let mut names = vec![name.to_owned(), format!("w.{name}"), format!("{family}.{name}")];
+        let mut names = vec![name.to_owned()];
+        names.extend(["w", family, "model"].map(|prefix| format!("{prefix}.{name}")));
+        names.extend(name.strip_prefix("transformer.").map(Into::into));
         for (new, old) in [("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")] {
             if let Some(start) = name.strip_suffix(new) {
                 names.extend([format!("{start}{old}"), format!("{family}.{start}{old}")]);
@@ -118,14 +158,16 @@ impl<'a> File<'a> {
         names
     }
 
-    /// Where a tensor of this name is looked for.
-    fn source(&self, name: &str) -> &SafeTensors<'a> {
-        self.inputs.as_ref().filter(|_| INPUTS.contains(&name)).unwrap_or(&self.tensors)
+    fn find(&self, name: &str) -> Option<TensorView<'a>> {
+        match self.inputs.as_ref().filter(|_| INPUTS.contains(&name)) {
+            Some(inputs) => inputs.tensor(name).ok(),
+            None => self.tensors.iter().find_map(|file| file.tensor(name).ok()),
+        }
     }
 
     /// A tensor of exactly this name.
     fn view(&self, name: &str) -> Option<TensorView<'a>> {
-        let view = self.source(name).tensor(name).ok()?;
+        let view = self.find(name)?;
         self.read.borrow_mut().insert(name.to_owned());
         Some(view)
     }
@@ -198,11 +240,21 @@ impl<'a> File<'a> {
         self.has("dout")
     }
 
+    /// What the configuration says under a key, null if nothing.
+    pub fn of_config(&self, key: &str) -> &Value {
+        &self.case["config"][key]
+    }
+
     /// A truth value; false where there is none.
     pub fn flag(&self, key: &str) -> Result<bool, Error> {
+        self.flag_or(key, false)
+    }
+
+    /// A truth value that has a default.
+    pub fn flag_or(&self, key: &str, default: bool) -> Result<bool, Error> {
         let found = &self.case["config"][key];
         match found.is_null() {
-            true => Ok(false),
+            true => Ok(default),
             false => found
                 .as_bool()
                 .ok_or_else(|| format!("config `{key}`: need true or false, found {found}").into()),
@@ -246,11 +298,11 @@ impl<'a> File<'a> {
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
         let view = self.names_of(name).iter().find_map(|name| self.view(name));
         let view = view.ok_or_else(|| format!("tensor `{name}`: need {shape:?}, found none of this name"))?;
-        if view.shape() != shape || view.dtype() != Dtype::F32 {
-            let (found, dtype) = (view.shape(), view.dtype());
-            return Err(format!("tensor `{name}`: need F32 {shape:?}, found {dtype:?} {found:?}").into());
+        let (found, dtype) = (view.shape(), view.dtype());
+        match widened(&view).filter(|_| found == shape) {
+            Some(values) => Ok(values),
+            None => Err(format!("tensor `{name}`: need F32 {shape:?}, found {dtype:?} {found:?}").into()),
         }
-        Ok(bytemuck::pod_collect_to_vec(view.data()))
     }
 
     /// A weight of any shape.

@@ -11,18 +11,21 @@
 //! | `device.rs`, `pool.rs` | [`Forward`]: the operations on a device, planned and bound once, recorded into one encoder |
 //! | `importance.rs` | which heads of a model matter, by their gradients |
 //! | `training/` | [`Training`]: a forward pass and, behind it, the gradients of all parameters |
+//! | `attend.rs`, `decoder.rs`, `generate/` | [`Generator`]: texts from a GPT-2 or a Llama, token by token, over caches of keys and values; [`Sampler`] |
 //! | `exact.rs` | [`Exact`]: the operations in f64 on the CPU |
 //! | `features.rs` | features of tokens and texts: hidden states, summed, joined, pooled |
-//! | `file.rs`, `folder.rs` | weights, indices and configuration, in one file or apart |
+//! | `file.rs` | weights, indices and configuration, in one file or apart |
 
 mod albert;
+mod attend;
 mod bert;
 mod bigbird;
+mod decoder;
 mod device;
 mod exact;
 mod features;
 mod file;
-mod folder;
+mod generate;
 mod gpt2;
 mod importance;
 mod llama;
@@ -40,12 +43,15 @@ mod transfoxl;
 mod xlnet;
 
 pub use albert::albert;
+pub use attend::DecoderSizes;
 pub use bert::bert;
 pub use bigbird::bigbird;
+pub use decoder::{decoder_sizes, logits};
 pub use device::Forward;
 pub use exact::Exact;
 pub use features::{FeatureLayers, Features, Pooling, features};
 pub use file::{Error, File};
+pub use generate::{Folder, Generator, GeneratorOptions, Sampler, Sampling};
 pub use gpt2::gpt2;
 pub use importance::head_importance;
 pub use llama::llama;

@@ -1,23 +1,20 @@
-//! Llama (Touvron 2023) as Hugging Face's `LlamaModel`: RMS norms before each part, rotated queries and keys, fewer heads of keys
-//! and values than of queries, a gated feed-forward layer, no biases.
+//! Llama (Touvron 2023) as Hugging Face's `LlamaModel` and `LlamaForCausalLM`: RMS norms before each part, rotated queries and keys, fewer heads
+//! of keys and values than of queries, a gated feed-forward layer, no biases.
 
+use super::attend::{Attend, DecoderSizes, Whole};
 use super::memory::AnyPattern;
-use super::{Error, File, Layers, Machine, Table, activation};
+use super::{Error, File, Layers, Machine, Pair, Table, activation};
 use wgpu_attention::{
-    And, AttentionShape, Causal, Combine, EmbedShape, FeedForwardShape, Layout, MatmulShape, NormKind,
-    NormShape, RotaryShape, WeightOrder,
+    Activation, And, AttentionShape, Causal, Combine, EmbedShape, FeedForwardShape, Layout, MatmulShape,
+    NormKind, NormShape, WeightOrder,
 };
 
 /// A forward pass.
 pub fn llama<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
     file.check_family("llama")?;
-    ["attention_bias", "mlp_bias"].into_iter().try_for_each(|key| file.refuse(key))?;
-    let model = Model::of(file)?;
-    let (ids, [batch, len]) = file.tokens("input_ids", model.vocabulary)?;
-    let rows = batch * len;
-    let (width, dim) = (model.width, model.dim);
-    let words = Table::new(machine.learnt(file, "embed_tokens.weight", &[model.vocabulary, width])?);
-    let attention = AttentionShape::new(batch, model.heads, len, dim).kv_heads(model.kv_heads);
+    let sizes = Config::of(file)?.sizes;
+    let (ids, [batch, len]) = file.tokens("input_ids", sizes.vocabulary)?;
+    let attention = AttentionShape::new(batch, sizes.heads, len, sizes.head_dim).kv_heads(sizes.kv_heads);
     let attention = attention.layout(Layout::Blhd);
     let pattern: AnyPattern = match file.key_mask("attention_mask", [batch, len])? {
         Some(seen) => Box::new(And(Causal, seen)),
@@ -25,135 +22,248 @@ pub fn llama<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> 
     };
     let mask = machine.mask(&attention, pattern)?;
     let mut table = |name: &str| -> Result<_, Error> {
-        let (values, sizes) = file.values(name)?;
-        if sizes != [len, dim / 2] {
-            return Err(format!("tensor `{name}`: need [{len}, {}], found {sizes:?}", dim / 2).into());
+        let (values, found) = file.values(name)?;
+        let need = [len, sizes.head_dim / 2];
+        if found != need {
+            return Err(format!("tensor `{name}`: need {need:?}, found {found:?}").into());
         }
         Ok(machine.upload(&values))
     };
-    let tables = [table("rope_cos")?, table("rope_sin")?];
-
-    let mut x = machine.tensor(rows * width);
-    machine.embed(&EmbedShape::new(rows, model.vocabulary, width), &ids, &words, &x)?;
-    machine.keep("hidden_0".into(), &x);
-    for n in 0..model.layers {
-        let name = |part: &str| format!("layers.{n}.{part}");
-        let normed = model.norm(machine, rows, &name("input_layernorm"), &x)?;
-        let mut project = |part: &str, heads: usize| {
-            model.linear(
-                machine,
-                &name(&format!("self_attn.{part}_proj")),
-                [rows, width, heads * dim],
-                &normed,
-            )
-        };
-        let q = project("q", model.heads)?;
-        let (k, v) = (project("k", model.kv_heads)?, project("v", model.kv_heads)?);
-        let mut turned = |x: &M::Tensor, heads: usize| -> Result<M::Tensor, Error> {
-            let shape = RotaryShape::new(batch, heads, len, dim);
-            let shape = shape.x_layout(Layout::Blhd).out_layout(Layout::Blhd);
-            let out = machine.tensor(rows * heads * dim);
-            machine.rotary(&shape, x, &tables, &out)?;
-            Ok(out)
-        };
-        let qkv = [turned(&q, model.heads)?, turned(&k, model.kv_heads)?, v];
-        let context = machine.tensor(rows * model.heads * dim);
-        machine.attention(&attention, &mask, &qkv, &[], &context)?;
-        x = model.behind(machine, n, rows, &x, &context)?;
-        if n + 1 < model.layers {
-            machine.keep(format!("hidden_{}", n + 1), &x);
-        }
-    }
+    let tables = Some([table("rope_cos")?, table("rope_sin")?]);
+    let model = Llama::load(machine, file)?;
+    let whole = Whole { attention, mask, tables };
+    let mut attend = |machine: &mut M, _: usize, qkv: &[M::Tensor; 3], context: &M::Tensor| {
+        whole.attend(machine, qkv, context)
+    };
+    let x = model.hidden(machine, &ids, &mut attend)?;
     // Hugging Face stores the last hidden state behind the final norm.
-    let last = model.norm(machine, rows, "norm", &x)?;
-    machine.keep(format!("hidden_{}", model.layers), &last);
+    let last = model.normed(machine, ids.len(), &x)?;
+    machine.keep(format!("hidden_{}", sizes.layers), &last);
     machine.keep("last".into(), &last);
     Ok(())
 }
 
-/// Sizes and configuration.
-struct Model<'f, 'a> {
-    file: &'f File<'a>,
-    vocabulary: usize,
-    width: usize,
-    heads: usize,
-    kv_heads: usize,
-    dim: usize,
-    layers: usize,
+/// The sizes that the configuration says.
+pub(crate) fn sizes(file: &File<'_>) -> Result<DecoderSizes, Error> {
+    Ok(Config::of(file)?.sizes)
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Config {
+    sizes: DecoderSizes,
+    hidden: usize,
+    activation: Activation,
     eps: f32,
 }
 
-impl<'f, 'a> Model<'f, 'a> {
-    fn of(file: &'f File<'a>) -> Result<Self, Error> {
+impl Config {
+    fn of(file: &File<'_>) -> Result<Self, Error> {
+        ["attention_bias", "mlp_bias", "sliding_window", "quantization_config"]
+            .into_iter()
+            .try_for_each(|key| file.refuse(key))?;
         let (width, heads) = (file.size("hidden_size")?, file.size("num_attention_heads")?);
         if file.whole_or("head_dim", 0)? == 0 && !width.is_multiple_of(heads) {
             return Err(format!("num_attention_heads: need a divisor of {width}, found {heads}").into());
         }
-        let model = Self {
-            file,
-            vocabulary: file.size("vocab_size")?,
+        let sizes = DecoderSizes {
+            layers: file.size("num_hidden_layers")?,
             width,
+            vocabulary: file.size("vocab_size")?,
             heads,
             kv_heads: file.size_or("num_key_value_heads", heads)?,
-            dim: file.size_or("head_dim", width / heads)?,
-            layers: file.size("num_hidden_layers")?,
-            eps: file.eps()?,
+            head_dim: file.size_or("head_dim", width / heads)?,
+            positions: file.size_or("max_position_embeddings", 2048)?,
+            theta: Some(theta(file)?),
         };
-        Ok(model)
+        let activation = activation(file.word_or("hidden_act", "silu")?)?;
+        Ok(Self { sizes, hidden: file.size("intermediate_size")?, activation, eps: file.eps()? })
     }
 
-    fn norm<M: Machine>(
+    fn norm(&self, rows: usize) -> NormShape {
+        NormShape::new(NormKind::Rms, rows, self.sizes.width, self.eps)
+    }
+}
+
+/// The base of the angles. Angles that are made otherwise are refused: texts would come out that nearly make sense.
+fn theta(file: &File<'_>) -> Result<f64, Error> {
+    for key in ["rope_scaling", "rope_parameters"] {
+        let found = file.of_config(key);
+        let kind = [&found["rope_type"], &found["type"]].into_iter().find(|kind| !kind.is_null());
+        if !found.is_null() && kind.and_then(|kind| kind.as_str()) != Some("default") {
+            return Err(format!("config `{key}`: need none, or rope_type `default`, found {found}").into());
+        }
+    }
+    let partial = file.of_config("partial_rotary_factor");
+    if !partial.is_null() && partial.as_f64() != Some(1.0) {
+        return Err(format!("config `partial_rotary_factor`: need 1, found {partial}").into());
+    }
+    let inner = &file.of_config("rope_parameters")["rope_theta"];
+    let found = if inner.is_null() { file.of_config("rope_theta") } else { inner };
+    if found.is_null() {
+        return Ok(10000.0);
+    }
+    let theta = found.as_f64().filter(|theta| theta.is_finite() && *theta >= 1.0);
+    theta.ok_or_else(|| format!("config `rope_theta`: need a number of at least 1, found {found}").into())
+}
+
+/// The weights.
+pub(crate) struct Llama<T> {
+    pub(crate) sizes: DecoderSizes,
+    config: Config,
+    tokens: Table<T>,
+    blocks: Vec<Block<T>>,
+    norm: Pair<T>,
+    /// None in a model that ends with its hidden states.
+    head: Option<Pair<T>>,
+}
+
+struct Block<T> {
+    norm: Pair<T>,
+    projections: [Pair<T>; 3],
+    output: Pair<T>,
+    second_norm: Pair<T>,
+    first: Pair<T>,
+    gate: Pair<T>,
+    second: Pair<T>,
+}
+
+impl<T: Clone> Llama<T> {
+    pub(crate) fn load<M: Machine<Tensor = T>>(machine: &mut M, file: &File<'_>) -> Result<Self, Error> {
+        let config = Config::of(file)?;
+        let DecoderSizes { layers, width, vocabulary, .. } = config.sizes;
+        let tokens = machine.learnt(file, "embed_tokens.weight", &[vocabulary, width])?;
+        let blocks = (0..layers).map(|n| Block::load(machine, file, &config, n)).collect::<Result<_, _>>()?;
+        let norm = machine.weight(file, "norm", &[width])?;
+        let head = if file.flag("tie_word_embeddings")? {
+            Some(Pair { weight: tokens.clone(), bias: None })
+        } else if file.has("lm_head.weight") {
+            Some(machine.weight(file, "lm_head", &[vocabulary, width])?)
+        } else {
+            None
+        };
+        Ok(Self { sizes: config.sizes, config, tokens: Table::new(tokens), blocks, norm, head })
+    }
+
+    /// The hidden states before the last norm; shows all but those of the last layer.
+    pub(crate) fn hidden<M: Machine<Tensor = T>>(
         &self,
         machine: &mut M,
-        rows: usize,
-        name: &str,
-        x: &M::Tensor,
-    ) -> Result<M::Tensor, Error> {
-        let out = machine.tensor(rows * self.width);
-        let norm = machine.weight(self.file, name, &[self.width])?;
-        machine.norm(&NormShape::new(NormKind::Rms, rows, self.width, self.eps), x, &norm, &out)?;
-        Ok(out)
+        ids: &[u32],
+        attend: &mut Attend<'_, M>,
+    ) -> Result<T, Error> {
+        let DecoderSizes { width, vocabulary, .. } = self.sizes;
+        let rows = ids.len();
+        let mut x = machine.tensor(rows * width);
+        machine.embed(&EmbedShape::new(rows, vocabulary, width), ids, &self.tokens, &x)?;
+        machine.keep("hidden_0".into(), &x);
+        for n in 0..self.blocks.len() {
+            let sum = self.attended(machine, n, rows, &x, attend)?;
+            x = self.fed_forward(machine, &self.blocks[n], rows, &sum)?;
+            if n + 1 < self.blocks.len() {
+                machine.keep(format!("hidden_{}", n + 1), &x);
+            }
+        }
+        Ok(x)
     }
 
-    fn linear<M: Machine>(
-        &self,
-        machine: &mut M,
-        name: &str,
-        [rows, inner, columns]: [usize; 3],
-        x: &M::Tensor,
-    ) -> Result<M::Tensor, Error> {
-        let weight = machine.weight(self.file, name, &[columns, inner])?;
-        let out = machine.tensor(rows * columns);
-        let shape = MatmulShape::new(rows, inner, columns).weights(WeightOrder::OutIn);
-        machine.linear(&shape, x, &weight, None, &out)?;
-        Ok(out)
-    }
-
-    /// x with what attention made of it, and then with the feed-forward layer's.
-    fn behind<M: Machine>(
+    /// x with what attention makes of it.
+    fn attended<M: Machine<Tensor = T>>(
         &self,
         machine: &mut M,
         n: usize,
         rows: usize,
-        x: &M::Tensor,
-        context: &M::Tensor,
-    ) -> Result<M::Tensor, Error> {
-        let (file, width, inner) = (self.file, self.width, self.heads * self.dim);
-        let name = |part: &str| format!("layers.{n}.{part}");
-        let [sum, out] = [(); 2].map(|()| machine.tensor(rows * width));
-        let o = machine.weight(file, &name("self_attn.o_proj"), &[width, inner])?;
-        let shape = MatmulShape::new(rows, inner, width).weights(WeightOrder::OutIn).combine(Combine::Add);
-        machine.linear(&shape, context, &o, Some(x), &sum)?;
-        let normed = self.norm(machine, rows, &name("post_attention_layernorm"), &sum)?;
-        let hidden = file.size("intermediate_size")?;
-        let first = machine.weight(file, &name("mlp.gate_proj"), &[hidden, width])?;
-        let gate = machine.weight(file, &name("mlp.up_proj"), &[hidden, width])?;
-        let second = machine.weight(file, &name("mlp.down_proj"), &[width, hidden])?;
-        let layers = Layers { gate: Some(&gate), ..Layers::new(&first, &second) };
-        let activation = activation(file.word_or("hidden_act", "silu")?)?;
-        let shape = FeedForwardShape::new(rows, width, hidden, activation);
+        x: &T,
+        attend: &mut Attend<'_, M>,
+    ) -> Result<T, Error> {
+        let block = &self.blocks[n];
+        let DecoderSizes { width, heads, kv_heads, head_dim, .. } = self.sizes;
+        let normed = machine.tensor(rows * width);
+        machine.norm(&self.config.norm(rows), x, &block.norm, &normed)?;
+        let linear = |inner, columns| MatmulShape::new(rows, inner, columns).weights(WeightOrder::OutIn);
+        let qkv = [heads, kv_heads, kv_heads].map(|heads| machine.tensor(rows * heads * head_dim));
+        let columns = [heads, kv_heads, kv_heads].map(|heads| heads * head_dim);
+        for ((weight, columns), out) in block.projections.iter().zip(columns).zip(&qkv) {
+            machine.linear(&linear(width, columns), &normed, weight, None, out)?;
+        }
+        let context = machine.tensor(rows * heads * head_dim);
+        attend(machine, n, &qkv, &context)?;
+        let sum = machine.tensor(rows * width);
+        let shape = linear(heads * head_dim, width).combine(Combine::Add);
+        machine.linear(&shape, &context, &block.output, Some(x), &sum)?;
+        Ok(sum)
+    }
+
+    /// x with what the feed-forward layer makes of it.
+    fn fed_forward<M: Machine<Tensor = T>>(
+        &self,
+        machine: &mut M,
+        block: &Block<T>,
+        rows: usize,
+        x: &T,
+    ) -> Result<T, Error> {
+        let width = self.sizes.width;
+        let [normed, out] = [(); 2].map(|()| machine.tensor(rows * width));
+        machine.norm(&self.config.norm(rows), x, &block.second_norm, &normed)?;
+        let layers = Layers { gate: Some(&block.gate), ..Layers::new(&block.first, &block.second) };
+        let shape = FeedForwardShape::new(rows, width, self.config.hidden, self.config.activation);
         let shape = shape.weights(WeightOrder::OutIn).gated(true).residual(true);
-        machine.feed_forward(&shape, &normed, layers, &sum, &out)?;
+        machine.feed_forward(&shape, &normed, layers, x, &out)?;
         Ok(out)
+    }
+
+    /// The last norm.
+    pub(crate) fn normed<M: Machine<Tensor = T>>(
+        &self,
+        machine: &mut M,
+        rows: usize,
+        x: &T,
+    ) -> Result<T, Error> {
+        let normed = machine.tensor(rows * self.sizes.width);
+        machine.norm(&self.config.norm(rows), x, &self.norm, &normed)?;
+        Ok(normed)
+    }
+
+    /// The logits of normed states.
+    pub(crate) fn logits<M: Machine<Tensor = T>>(
+        &self,
+        machine: &mut M,
+        rows: usize,
+        normed: &T,
+    ) -> Result<T, Error> {
+        let DecoderSizes { width, vocabulary, .. } = self.sizes;
+        let head = self.head.as_ref().ok_or_else(|| {
+            let need = format!("[{vocabulary}, {width}], or `tie_word_embeddings` in the config");
+            format!("tensor `lm_head.weight`: need {need}, found neither")
+        })?;
+        let logits = machine.tensor(rows * vocabulary);
+        let shape = MatmulShape::new(rows, width, vocabulary).weights(WeightOrder::OutIn);
+        machine.linear(&shape, normed, head, None, &logits)?;
+        Ok(logits)
+    }
+}
+
+impl<T: Clone> Block<T> {
+    fn load<M: Machine<Tensor = T>>(
+        machine: &mut M,
+        file: &File<'_>,
+        config: &Config,
+        n: usize,
+    ) -> Result<Self, Error> {
+        let (DecoderSizes { width, heads, kv_heads, head_dim, .. }, hidden) = (config.sizes, config.hidden);
+        let mut weight =
+            |part: &str, shape: &[usize]| machine.weight(file, &format!("layers.{n}.{part}"), shape);
+        Ok(Self {
+            norm: weight("input_layernorm", &[width])?,
+            projections: [
+                weight("self_attn.q_proj", &[heads * head_dim, width])?,
+                weight("self_attn.k_proj", &[kv_heads * head_dim, width])?,
+                weight("self_attn.v_proj", &[kv_heads * head_dim, width])?,
+            ],
+            output: weight("self_attn.o_proj", &[width, heads * head_dim])?,
+            second_norm: weight("post_attention_layernorm", &[width])?,
+            first: weight("mlp.gate_proj", &[hidden, width])?,
+            gate: weight("mlp.up_proj", &[hidden, width])?,
+            second: weight("mlp.down_proj", &[width, hidden])?,
+        })
     }
 }

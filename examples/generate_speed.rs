@@ -1,0 +1,109 @@
+//! How fast a model makes tokens, and what the host does for one: `cargo run --release --example generate_speed -- --layers 12`.
+//!
+//! The model is a made GPT-2 (random weights: no file is needed), by default of GPT-2 small's sizes. Tokens per second are measured behind texts of several
+//! lengths: nothing is planned, compiled or allocated on the way, so they fall only as keys are attended.
+
+use clap::Parser;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::{Value, json};
+use std::time::Instant;
+use wgpu_attention::Gpu;
+use wgpu_attention_models::{Error, File, Generator, GeneratorOptions, Sampler, Sampling};
+
+#[derive(Parser)]
+struct Sizes {
+    #[arg(long, default_value_t = 12)]
+    layers: usize,
+    #[arg(long, default_value_t = 768)]
+    width: usize,
+    #[arg(long, default_value_t = 12)]
+    heads: usize,
+    #[arg(long, default_value_t = 50257)]
+    vocabulary: usize,
+    /// Tokens per measurement.
+    #[arg(long, default_value_t = 24)]
+    tokens: usize,
+}
+
+const POSITIONS: usize = 1024;
+
+fn main() -> Result<(), Error> {
+    let sizes = Sizes::parse();
+    let bytes = weights(&sizes)?;
+    let gpu = Gpu::new()?;
+    let start = Instant::now();
+    let file = File::of_model(&config(&sizes), &[&bytes])?;
+    let mut generator = Generator::new(&gpu, &file, GeneratorOptions::new(POSITIONS))?;
+    println!("on {}: planned in {:.1} s", gpu.info().name, start.elapsed().as_secs_f64());
+    let sampling = Sampling { temperature: 1.0, top_k: Some(50), ..Default::default() };
+    let mut sampler = Sampler::new(sampling)?;
+    println!("| behind | tokens/s of the prompt | tokens/s | recorded per token | chosen per token |");
+    println!("|---:|---:|---:|---:|---:|");
+    for length in [16, 128, 512, POSITIONS - sizes.tokens] {
+        generator.truncate(0)?;
+        let prompt: Vec<u32> = (0..length).map(|n| (n * 31 % sizes.vocabulary) as u32).collect();
+        let start = Instant::now();
+        let mut next = sampler.choose(generator.feed(&prompt)?)?;
+        let prefill = start.elapsed();
+        let (start, recorded) = (Instant::now(), generator.recording());
+        let mut choosing = 0.0;
+        for _ in 0..sizes.tokens {
+            let logits = generator.feed(&[next])?;
+            let start = Instant::now();
+            next = sampler.choose(logits)?;
+            choosing += start.elapsed().as_secs_f64();
+        }
+        let per = |seconds: f64| 1e6 * seconds / sizes.tokens as f64;
+        println!(
+            "| {length} | {:.1} | {:.2} | {:.0} us | {:.0} us |",
+            length as f64 / prefill.as_secs_f64(),
+            sizes.tokens as f64 / start.elapsed().as_secs_f64(),
+            per((generator.recording() - recorded).as_secs_f64()),
+            per(choosing)
+        );
+    }
+    Ok(())
+}
+
+fn config(sizes: &Sizes) -> Value {
+    json!({
+        "model_type": "gpt2", "n_layer": sizes.layers, "n_embd": sizes.width, "n_head": sizes.heads,
+        "vocab_size": sizes.vocabulary, "n_positions": POSITIONS, "layer_norm_epsilon": 1e-5
+    })
+}
+
+/// A safetensors file of random weights, small enough that hidden states stay of one size.
+fn weights(sizes: &Sizes) -> Result<Vec<u8>, Error> {
+    let (width, hidden) = (sizes.width, 4 * sizes.width);
+    let mut shapes = vec![
+        ("transformer.wte.weight".to_owned(), vec![sizes.vocabulary, width]),
+        ("transformer.wpe.weight".to_owned(), vec![POSITIONS, width]),
+    ];
+    let mut module = |name: &str, weight: Vec<usize>| {
+        shapes.push((format!("transformer.{name}.bias"), weight[weight.len() - 1..].to_vec()));
+        shapes.push((format!("transformer.{name}.weight"), weight));
+    };
+    for n in 0..sizes.layers {
+        module(&format!("h.{n}.ln_1"), vec![width]);
+        module(&format!("h.{n}.attn.c_attn"), vec![width, 3 * width]);
+        module(&format!("h.{n}.attn.c_proj"), vec![width, width]);
+        module(&format!("h.{n}.ln_2"), vec![width]);
+        module(&format!("h.{n}.mlp.c_fc"), vec![width, hidden]);
+        module(&format!("h.{n}.mlp.c_proj"), vec![hidden, width]);
+    }
+    module("ln_f", vec![width]);
+    let mut random = StdRng::seed_from_u64(1);
+    let mut tensor = |shape: &[usize]| -> Vec<u8> {
+        let elements: usize = shape.iter().product();
+        (0..elements).flat_map(|_| (0.04 * (random.random::<f32>() - 0.5)).to_le_bytes()).collect()
+    };
+    let data: Vec<_> = shapes.iter().map(|(_, shape)| tensor(shape)).collect();
+    let views = shapes
+        .iter()
+        .zip(&data)
+        .map(|((name, shape), data)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), data)?)));
+    let views = views.collect::<Result<Vec<_>, Error>>()?;
+    Ok(safetensors::serialize(views, None)?)
+}

@@ -1,0 +1,17 @@
+//! Texts token by token: against whole passes in f64, against Hugging Face's logits, counted, and sampled.
+//!
+//! | file | what |
+//! |---|---|
+//! | `model.rs` | golden models as files of their own, whole passes over a text |
+//! | `tokens.rs` | logits and greedy tokens of every step, in chunks of any length, in every storage |
+//! | `counted.rs` | a token takes nothing but its commands |
+//! | `sampling.rs` | which token comes next: distributions, ties, what is no number |
+//! | `refusals.rs` | files, configurations and calls that are wrong |
+//! | `folder.rs` | Hugging Face's layout: shards, ends of texts |
+
+mod counted;
+mod folder;
+mod model;
+mod refusals;
+mod sampling;
+mod tokens;
