@@ -61,6 +61,6 @@ mod tests {
         let mut sums = vec![1.0; 16];
         add(&mut sums, 4, 2, &rows, &taken);
         assert_eq!(sums[..8], [1., 2., 1., 1., 5., 6., 7., 8.]);
-        assert_eq!(take::<f32>(&[], 0, 2, &[]), []);
+        assert!(take::<f32>(&[], 0, 2, &[]).is_empty());
     }
 }
