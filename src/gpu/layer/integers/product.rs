@@ -59,7 +59,6 @@ impl Kernels {
     /// let a = IntegerBuffers::new(words).scales(scale).zero_points(zero);
     /// dynamic.bind(x, a.clone())?.encode(encoder);
     /// let shape = IntegerMatmulShape::new(16, 768, 3072, bytes, IntegerFormat::new(IntegerType::I8));
-    /// let a = IntegerBuffers::new(a.words).scales(a.scales).zero_points(a.zero_points);
     /// let b = IntegerBuffers::new(weight).scales(weight_scales);
     /// kernels.integer_matmul(&shape)?.bind(IntegerMatmulBuffers::new(a, b, out))?.encode(encoder);
     /// # Ok(())
