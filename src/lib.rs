@@ -218,6 +218,11 @@ struct HeadsPage;
 #[doc = include_str!("../docs/integers.md")]
 struct IntegersPage;
 
+/// Those of the page of matrix units.
+#[cfg(all(doctest, feature = "gpu"))]
+#[doc = include_str!("../docs/matrix_units.md")]
+struct MatrixUnits;
+
 /// And those of the page of scores.
 #[cfg(all(doctest, feature = "gpu"))]
 #[doc = include_str!("../docs/SCORES.md")]
