@@ -84,6 +84,7 @@ impl Heads {
     }
 
     /// Of each key head that a computed head reads: the places of its heads in the list, first and end.
+    #[cfg(feature = "gpu")]
     pub(crate) fn of_key_heads(&self, shape: &AttentionShape) -> Vec<[u32; 2]> {
         let mut groups: Vec<[u32; 2]> = vec![];
         let Some(heads) = self.chosen() else { return groups };

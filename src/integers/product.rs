@@ -85,6 +85,7 @@ impl IntegerMatmulShape {
     }
 
     /// Bytes of an element of out.
+    #[cfg(feature = "gpu")]
     pub(crate) fn out_type(&self) -> ElementType {
         match self.output {
             IntegerOutput::Scaled(element) => element,
@@ -94,6 +95,7 @@ impl IntegerMatmulShape {
     }
 
     /// Whether scales are read.
+    #[cfg(feature = "gpu")]
     pub(crate) fn has_scales(&self) -> bool {
         self.output != IntegerOutput::Sums
     }

@@ -7,6 +7,7 @@ impl BlockMask {
     }
 
     /// Kept and visited pairs of one head, over all batch items.
+    #[cfg(feature = "gpu")]
     pub(crate) fn pairs_of_head(&self, head: usize) -> (u64, u64) {
         let grid = self.grid();
         let (batch_stride, head_stride) = (self.inner.batch_stride, self.inner.head_stride);

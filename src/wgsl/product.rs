@@ -191,6 +191,7 @@ impl MatmulTile {
     }
 
     /// Whether the tile takes A and B as they lie.
+    #[cfg(feature = "gpu")]
     pub(crate) fn check_orders(&self, shape: &MatmulShape) -> Result<()> {
         let fits = shape.weights == WeightOrder::OutIn && shape.a_order == AOrder::RowsInner;
         if matches!(self, Self::Few(_)) && !fits {

@@ -7,6 +7,7 @@ mod conformance;
 mod deny;
 mod gates;
 mod isa;
+mod length;
 mod mpi;
 mod newcomer;
 mod node;
@@ -23,8 +24,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use length::Length;
 use software::Choice;
-use test::Length;
 
 const HELP: &str = "\
 cargo xtask COMMAND

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 
+use crate::length::Length;
 use crate::software::Launcher;
-use crate::test::Length;
 use crate::{build, steps};
 
 /// The command by which cargo starts a test program.

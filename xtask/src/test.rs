@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use crate::length::Length;
 use crate::software::{self, Choice, Launcher};
 use crate::steps::{Steps, cargo, root, succeed};
 use crate::{api, conformance, deny, gates, isa, mpi, newcomer, python, rules, slowest, web};
@@ -26,29 +27,6 @@ const THOROUGH: [&str; 12] = [
     newcomer::STEP,
     python::STEP,
 ];
-
-/// How much to run.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) enum Length {
-    /// Only what a change of a few lines needs: format, rules, clippy, and tests with fewer drawn cases.
-    Quick,
-    /// What every change must pass. Where both kinds of tile take the same cases, each comes under one that is drawn.
-    #[default]
-    Usual,
-    /// Before a release: each case under both kinds of tile, more drawn cases.
-    Long,
-}
-
-impl Length {
-    /// How many cases are drawn for a property, where it is not left to the property.
-    pub(crate) fn cases(self) -> Option<&'static str> {
-        match self {
-            Self::Quick => Some("16"),
-            Self::Usual => None,
-            Self::Long => Some("256"),
-        }
-    }
-}
 
 /// What to run.
 #[derive(Debug, Default, PartialEq)]
