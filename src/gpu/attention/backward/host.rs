@@ -180,6 +180,20 @@ impl Gpu {
         (out, state): (&[O], &[f32]),
         dout: &[D],
     ) -> Result<AttentionGradients<G>> {
+        pollster::block_on(self.run_backward_plan_async(plan, inputs, (out, state), dout))
+    }
+
+    /// [`Gpu::run_backward_plan`] without blocking the caller's executor.
+    ///
+    /// # Errors
+    /// As [`Gpu::run_backward_plan`].
+    pub async fn run_backward_plan_async<Q: Element, KV: Element, O: Element, D: Element, G: Element>(
+        &self,
+        plan: &BackwardPlan,
+        inputs: &Inputs<'_, Q, KV>,
+        (out, state): (&[O], &[f32]),
+        dout: &[D],
+    ) -> Result<AttentionGradients<G>> {
         self.check_alive()?;
         let (attention, gradients) = (plan.attention(), plan.gradients());
         check_types::<Q, KV, O, D, G>(attention, gradients)?;
@@ -205,7 +219,7 @@ impl Gpu {
         buffers.tensors = uploaded.tensors();
         let call = plan.bind(buffers).map_err(|e| self.or_lost(e))?;
         let written = [&dq, &dk, &dv];
-        let fetched = pollster::block_on(self.fetch(&written, |encoder| call.encode(encoder)))?;
+        let fetched = self.fetch(&written, |encoder| call.encode(encoder)).await?;
         Ok(AttentionGradients {
             dq: fetched.take(0, len_dq)?,
             dk: fetched.take(1, len_dk)?,
@@ -216,7 +230,6 @@ impl Gpu {
 }
 
 /// The slices must have the types that were planned.
-#[cfg(not(target_arch = "wasm32"))]
 fn check_types<Q: Element, KV: Element, O: Element, D: Element, G: Element>(
     attention: &Attention,
     gradients: &Gradients,
