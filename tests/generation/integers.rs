@@ -130,15 +130,10 @@ fn bytes_fall_as_the_format_says() {
             let (fewer, generator) = new(Some(format));
             assert_eq!(generator.weight_bytes(), twin(&model, format).1, "{format}");
             assert!(8 * generator.weight_bytes() < of_8 * numbers, "{format}: {}", generator.weight_bytes());
-            // The allocator hands out no less than a buffer asks for.
             let saved = numbers - generator.weight_bytes();
-            eprintln!(
-                "{} as {format}: {numbers} bytes to {}; the device's fell by {} of {saved}",
-                model.config["model_type"],
-                generator.weight_bytes(),
-                all - fewer
-            );
-            assert!(4 * (all - fewer) > 3 * saved, "{format}: {all} and {fewer}");
+            // The allocator rounds up what a buffer asks for; all else that a generator has is the same.
+            let fallen = all - fewer;
+            assert!(10 * fallen > 9 * saved && 10 * fallen < 11 * saved, "{format}: {fallen}, not {saved}");
             kept.push(generator);
         }
     }

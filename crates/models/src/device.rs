@@ -415,6 +415,9 @@ impl Machine for Forward {
         if layers.first.integers.is_some() {
             return self.products(shape, x, layers, residual, out);
         }
+        let plan = self.gpu.kernels().feed_forward(shape)?;
+        // What is between the products of one layer is memory for the next.
+        let scratch = self.pool.take(self.gpu.device(), plan.scratch_bytes());
         let Layers { first, gate, second } = layers;
         let buffers =
             FeedForwardBuffers::new(whole(x), whole(&first.weight), whole(&second.weight), whole(out))
@@ -422,8 +425,9 @@ impl Machine for Forward {
                 .w3(gate.map(|gate| whole(&gate.weight)))
                 .b3(gate.and_then(|gate| gate.bias.as_deref()).map(whole))
                 .b2(second.bias.as_deref().map(whole))
-                .residual(whole(residual));
-        self.push(self.gpu.kernels().feed_forward(shape)?.bind(buffers)?)
+                .residual(whole(residual))
+                .scratch(whole(&scratch));
+        self.push(plan.bind(buffers)?)
     }
 
     fn keep(&mut self, name: String, source: &Tensor) {
