@@ -68,15 +68,15 @@ fn main() -> Result<(), Error> {
     );
     let sampling = Sampling { temperature: 1.0, top_k: Some(50), ..Default::default() };
     let mut sampler = Sampler::new(sampling)?;
-    println!("| behind | tokens/s of the prompt | tokens/s | recorded per token | chosen per token |");
-    println!("|---:|---:|---:|---:|---:|");
+    println!("| behind | tokens/s of the prompt | tokens/s | recorded per token | submitted | chosen |");
+    println!("|---:|---:|---:|---:|---:|---:|");
     for length in [16, 128, 512, POSITIONS - sizes.tokens] {
         generator.truncate(0)?;
         let prompt: Vec<u32> = (0..length).map(|n| (n * 31 % sizes.vocabulary) as u32).collect();
         let start = Instant::now();
         let mut next = sampler.choose(generator.feed(&prompt)?)?;
         let prefill = start.elapsed();
-        let (start, recorded) = (Instant::now(), generator.recording());
+        let (start, recorded, submitted) = (Instant::now(), generator.recording(), generator.submitting());
         let mut choosing = 0.0;
         for _ in 0..sizes.tokens {
             let logits = generator.feed(&[next])?;
@@ -86,10 +86,11 @@ fn main() -> Result<(), Error> {
         }
         let per = |seconds: f64| 1e6 * seconds / sizes.tokens as f64;
         println!(
-            "| {length} | {:.1} | {:.2} | {:.0} us | {:.0} us |",
+            "| {length} | {:.1} | {:.2} | {:.0} us | {:.0} us | {:.0} us |",
             length as f64 / prefill.as_secs_f64(),
             sizes.tokens as f64 / start.elapsed().as_secs_f64(),
             per((generator.recording() - recorded).as_secs_f64()),
+            per((generator.submitting() - submitted).as_secs_f64()),
             per(choosing)
         );
     }

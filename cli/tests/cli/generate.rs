@@ -87,7 +87,7 @@ fn greedy_tokens_are_those_of_whole_passes() {
     for key in ["prefill_s", "prefill_tokens_per_s", "decode_s", "decode_tokens_per_s"] {
         assert!(line[key].as_f64().is_some_and(|x| x > 0.0), "{key}: {line}");
     }
-    for key in ["recording_s_per_token", "choosing_s_per_token"] {
+    for key in ["recording_s_per_token", "submitting_s_per_token", "choosing_s_per_token"] {
         assert!(line[key].as_f64().is_some_and(|x| x > 0.0), "{key}: {line}");
     }
     // As a stream: ids on stdout, times on stderr.

@@ -146,8 +146,10 @@ struct Made {
     /// Behind the first token, which the prompt gives.
     decode_s: f64,
     decode_tokens_per_s: Option<f64>,
-    /// What the host records and submits for a token.
+    /// What the host records for a token.
     recording_s_per_token: Option<f64>,
+    /// What it submits, which is the driver's work for the most part.
+    submitting_s_per_token: Option<f64>,
     /// What the choice of a token takes.
     choosing_s_per_token: Option<f64>,
 }
@@ -250,7 +252,8 @@ impl Text<'_> {
         let start = Instant::now();
         let fed = self.prefill(&prompt)?;
         self.prefill = start.elapsed();
-        let (start, recorded) = (Instant::now(), self.generator.recording());
+        let start = Instant::now();
+        let (recorded, submitted) = (self.generator.recording(), self.generator.submitting());
         let stopped = if fed { self.continued()? } else { Stopped::Interrupted };
         let decode = start.elapsed();
         let text = self.shown.end()?;
@@ -269,6 +272,7 @@ impl Text<'_> {
             decode_s: decode.as_secs_f64(),
             decode_tokens_per_s: per(decode, steps).map(f64::recip),
             recording_s_per_token: per(self.generator.recording() - recorded, steps),
+            submitting_s_per_token: per(self.generator.submitting() - submitted, steps),
             choosing_s_per_token: per(self.choosing, chosen),
         })
     }
@@ -328,9 +332,10 @@ fn summary(made: &Made) -> String {
         Stopped::Interrupted => "interrupted",
     };
     let decode = made.decode_tokens_per_s.map_or_else(String::new, |speed| {
-        let host = made.recording_s_per_token.map(seconds).unwrap_or_default();
-        let choice = made.choosing_s_per_token.map(seconds).unwrap_or_default();
-        format!(", {speed:.1} tokens/s; per token the host records for {host} and chooses for {choice}")
+        let times = [made.recording_s_per_token, made.submitting_s_per_token, made.choosing_s_per_token];
+        let [records, submits, chooses] = times.map(|time| time.map(seconds).unwrap_or_default());
+        let host = format!("the host records for {records}, submits for {submits} and chooses for {chooses}");
+        format!(", {speed:.1} tokens/s; per token {host}")
     });
     format!(
         "{}: prompt of {} tokens in {}, {:.1} tokens/s; {} tokens in {}{decode}; {stopped}",

@@ -82,6 +82,7 @@ pub struct Generator {
     head: Head,
     logits: Vec<f32>,
     recording: Duration,
+    submitting: Duration,
     weight_bytes: u64,
 }
 
@@ -124,6 +125,7 @@ impl Generator {
             numbers,
             logits: vec![0.0; sizes.vocabulary],
             recording: Duration::ZERO,
+            submitting: Duration::ZERO,
             weight_bytes: forward.uploaded(),
         };
         generator.warm_up()?;
@@ -137,7 +139,7 @@ impl Generator {
         self.truncate(0)?;
         self.feed(&ids[..1])?;
         self.truncate(0)?;
-        self.recording = Duration::ZERO;
+        (self.recording, self.submitting) = (Duration::ZERO, Duration::ZERO);
         Ok(())
     }
 
@@ -199,9 +201,14 @@ impl Generator {
         Ok(self.caches.iter_mut().try_for_each(|cache| cache.truncate(queue, 0, length))?)
     }
 
-    /// How long the host has recorded and submitted so far, all chunks and tokens together.
+    /// How long the host has recorded so far, all chunks and tokens together.
     pub fn recording(&self) -> Duration {
         self.recording
+    }
+
+    /// How long it has submitted, which is the driver's work for the most part.
+    pub fn submitting(&self) -> Duration {
+        self.submitting
     }
 
     /// Writes through the queue that the caches have made: none for tokens, one per layer where a text is forgotten.
@@ -247,8 +254,11 @@ impl Generator {
         if logits {
             self.head.encode(&mut encoder, pass.last_row(ids.len()));
         }
-        self.gpu.queue().submit([encoder.finish()]);
-        self.recording += start.elapsed();
+        let commands = encoder.finish();
+        let recorded = start.elapsed();
+        self.gpu.queue().submit([commands]);
+        self.recording += recorded;
+        self.submitting += start.elapsed() - recorded;
         Ok(())
     }
 }
