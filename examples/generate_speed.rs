@@ -62,9 +62,10 @@ fn main() -> Result<(), Error> {
     println!("on {}: planned in {:.1} s", gpu.info().name, start.elapsed().as_secs_f64());
     let mb = |bytes: u64| bytes as f64 / 1e6;
     println!(
-        "weights of {:.1} MB, a cache of {:.1} MB",
+        "weights of {:.1} MB, a cache of {:.1} MB; a token takes {} dispatches",
         mb(generator.weight_bytes()),
-        mb(generator.cache_bytes())
+        mb(generator.cache_bytes()),
+        generator.dispatches()
     );
     let sampling = Sampling { temperature: 1.0, top_k: Some(50), ..Default::default() };
     let mut sampler = Sampler::new(sampling)?;

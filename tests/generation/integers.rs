@@ -134,6 +134,7 @@ fn bytes_fall_as_the_format_says() {
             // The allocator rounds up what a buffer asks for; all else that a generator has is the same.
             let fallen = all - fewer;
             assert!(10 * fallen > 9 * saved && 10 * fallen < 11 * saved, "{format}: {fallen}, not {saved}");
+            assert_eq!(generator.dispatches(), kept[0].dispatches(), "integers take no dispatch more");
             kept.push(generator);
         }
     }

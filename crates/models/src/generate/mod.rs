@@ -20,7 +20,7 @@ use super::device::Forward;
 use super::{Error, File};
 use pass::{Head, Pass};
 use std::time::{Duration, Instant};
-use wgpu_attention::{CacheShape, CacheStorage, DecodeShape, ElementType, Gpu, IntegerFormat, KvCache};
+use wgpu_attention::{CacheShape, CacheStorage, Call, DecodeShape, ElementType, Gpu, IntegerFormat, KvCache};
 
 /// How a text is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,6 +214,12 @@ impl Generator {
     /// Writes through the queue that the caches have made: none for tokens, one per layer where a text is forgotten.
     pub fn uploads(&self) -> usize {
         self.caches.iter().map(KvCache::uploads).sum()
+    }
+
+    /// Dispatches that a token takes, its logits with it.
+    pub fn dispatches(&self) -> usize {
+        let all = self.token.calls().iter().chain(self.head.calls());
+        all.map(Call::dispatches).sum()
     }
 
     /// Bytes of the weights on the device, scales with them.
