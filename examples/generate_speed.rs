@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use std::time::Instant;
-use wgpu_attention::Gpu;
+use wgpu_attention::{CacheStorage, ElementType, Gpu, IntegerFormat, IntegerType, ScaleGroups};
 use wgpu_attention_models::{Error, File, Generator, GeneratorOptions, Sampler, Sampling};
 
 #[derive(Parser)]
@@ -25,6 +25,29 @@ struct Sizes {
     /// Tokens per measurement.
     #[arg(long, default_value_t = 24)]
     tokens: usize,
+    /// Storage of matrices.
+    #[arg(long, value_parser = ["f32", "int8", "int4"], default_value = "f32")]
+    weights: String,
+    /// Storage of keys and values.
+    #[arg(long, value_parser = ["f32", "f16", "bf16", "int8"], default_value = "f32")]
+    cache: String,
+}
+
+impl Sizes {
+    fn options(&self) -> GeneratorOptions {
+        let weights = match self.weights.as_str() {
+            "int8" => Some(IntegerFormat::new(IntegerType::I8)),
+            "int4" => Some(IntegerFormat::new(IntegerType::I4).groups(ScaleGroups::Groups(32))),
+            _ => None,
+        };
+        let cache = match self.cache.as_str() {
+            "f16" => ElementType::F16.into(),
+            "bf16" => ElementType::Bf16.into(),
+            "int8" => CacheStorage::Int8,
+            _ => ElementType::F32.into(),
+        };
+        GeneratorOptions::new(POSITIONS).weights(weights).cache(cache)
+    }
 }
 
 const POSITIONS: usize = 1024;
@@ -35,19 +58,26 @@ fn main() -> Result<(), Error> {
     let gpu = Gpu::new()?;
     let start = Instant::now();
     let file = File::of_model(&config(&sizes), &[&bytes])?;
-    let mut generator = Generator::new(&gpu, &file, GeneratorOptions::new(POSITIONS))?;
+    let mut generator = Generator::new(&gpu, &file, sizes.options())?;
     println!("on {}: planned in {:.1} s", gpu.info().name, start.elapsed().as_secs_f64());
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    println!(
+        "weights of {:.1} MB, a cache of {:.1} MB; a token takes {} dispatches",
+        mb(generator.weight_bytes()),
+        mb(generator.cache_bytes()),
+        generator.dispatches()
+    );
     let sampling = Sampling { temperature: 1.0, top_k: Some(50), ..Default::default() };
     let mut sampler = Sampler::new(sampling)?;
-    println!("| behind | tokens/s of the prompt | tokens/s | recorded per token | chosen per token |");
-    println!("|---:|---:|---:|---:|---:|");
+    println!("| behind | tokens/s of the prompt | tokens/s | recorded per token | submitted | chosen |");
+    println!("|---:|---:|---:|---:|---:|---:|");
     for length in [16, 128, 512, POSITIONS - sizes.tokens] {
         generator.truncate(0)?;
         let prompt: Vec<u32> = (0..length).map(|n| (n * 31 % sizes.vocabulary) as u32).collect();
         let start = Instant::now();
         let mut next = sampler.choose(generator.feed(&prompt)?)?;
         let prefill = start.elapsed();
-        let (start, recorded) = (Instant::now(), generator.recording());
+        let (start, recorded, submitted) = (Instant::now(), generator.recording(), generator.submitting());
         let mut choosing = 0.0;
         for _ in 0..sizes.tokens {
             let logits = generator.feed(&[next])?;
@@ -57,10 +87,11 @@ fn main() -> Result<(), Error> {
         }
         let per = |seconds: f64| 1e6 * seconds / sizes.tokens as f64;
         println!(
-            "| {length} | {:.1} | {:.2} | {:.0} us | {:.0} us |",
+            "| {length} | {:.1} | {:.2} | {:.0} us | {:.0} us | {:.0} us |",
             length as f64 / prefill.as_secs_f64(),
             sizes.tokens as f64 / start.elapsed().as_secs_f64(),
             per((generator.recording() - recorded).as_secs_f64()),
+            per((generator.submitting() - submitted).as_secs_f64()),
             per(choosing)
         );
     }

@@ -113,7 +113,7 @@ impl Build<'_> {
         let normed = self.norm("norm", &x)?;
         let logits = self.machine.tensor(rows * vocabulary);
         let head = MatmulShape::new(rows, width, vocabulary).weights(WeightOrder::OutIn);
-        self.machine.linear(&head, &normed, &Pair { weight: words, bias: None }, None, &logits)?;
+        self.machine.linear(&head, &normed, &Pair::new(words), None, &logits)?;
         Ok(logits)
     }
 
@@ -126,7 +126,7 @@ impl Build<'_> {
     fn pair(&mut self, name: &str, [inner, columns]: [usize; 2]) -> Pair<DeviceTensor> {
         let weight = self.drawn(&format!("{name}.weight"), inner * columns, (inner as f64).powf(-0.5));
         let bias = self.machine.parameter(Origin::whole(format!("{name}.bias")), &vec![0.0; columns]);
-        Pair { weight, bias: Some(bias) }
+        Pair::new(weight).bias(bias)
     }
 
     fn norm(&mut self, name: &str, x: &DeviceTensor) -> Result<DeviceTensor, Error> {
@@ -135,7 +135,7 @@ impl Build<'_> {
             machine.parameter(Origin::whole(format!("{name}.{part}")), &vec![value; width])
         };
         let weight = parameter(&mut self.machine, "weight", 1.0);
-        let pair = Pair { weight, bias: Some(parameter(&mut self.machine, "bias", 0.0)) };
+        let pair = Pair::new(weight).bias(parameter(&mut self.machine, "bias", 0.0));
         let out = self.machine.tensor(rows * width);
         self.machine.norm(&NormShape::new(NormKind::Layer, rows, width, 1e-5).bias(true), x, &pair, &out)?;
         Ok(out)

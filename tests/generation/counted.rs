@@ -3,11 +3,11 @@
 use crate::model::{Model, text};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use wgpu_attention::{ElementType, Gpu, Options};
+use wgpu_attention::{CacheStorage, ElementType, Gpu, IntegerFormat, IntegerType, Options};
 use wgpu_attention_models::{File, Generator, GeneratorOptions, Sampler, Sampling};
 
 /// Bytes and pieces that the device's allocator has given out, staging memory of uploads among them.
-fn memory(gpu: &Gpu) -> (u64, usize) {
+pub(crate) fn memory(gpu: &Gpu) -> (u64, usize) {
     gpu.device().poll(wgpu_attention::wgpu::PollType::wait_indefinitely()).expect("polling");
     let report = gpu.device().generate_allocator_report().expect("wgpu's own allocator");
     (report.total_allocated_bytes, report.allocations.len())
@@ -25,10 +25,16 @@ fn a_token_takes_nothing_but_its_commands() {
         text.to_owned()
     });
     let gpu = gpu.with_kernels(kernels);
-    for (model, storage) in [(Model::gpt2(), ElementType::F32), (Model::llama(), ElementType::F16)] {
+    let int8 = IntegerFormat::new(IntegerType::I8);
+    for (model, cache, weights) in [
+        (Model::gpt2(), ElementType::F32.into(), None),
+        (Model::llama(), ElementType::F16.into(), None),
+        (Model::gpt2(), CacheStorage::Int8, Some(int8)),
+        (Model::llama(), CacheStorage::Int8, Some(int8)),
+    ] {
         let bytes = model.bytes();
         let file = File::of_model(&model.config, &[&bytes]).expect("a model");
-        let options = GeneratorOptions::new(32).chunk(4).storage(storage);
+        let options = GeneratorOptions::new(32).chunk(4).cache(cache).weights(weights);
         let mut generator = Generator::new(&gpu, &file, options).expect("a generator");
         let planned = shaders.load(Ordering::Relaxed);
         assert!(planned > 0, "what is counted is there");

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `model.rs` | golden models as files of their own, whole passes over a text |
 //! | `tokens.rs` | logits and greedy tokens of every step, in chunks of any length, in every storage |
+//! | `integers.rs` | weights of integers: against a twin of the numbers that they stand for, their bytes, what they lose |
 //! | `counted.rs` | a token takes nothing but its commands |
 //! | `sampling.rs` | which token comes next: distributions, ties, what is no number |
 //! | `refusals.rs` | files, configurations and calls that are wrong |
@@ -11,6 +12,7 @@
 
 mod counted;
 mod folder;
+mod integers;
 mod model;
 mod refusals;
 mod sampling;

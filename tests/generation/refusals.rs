@@ -3,6 +3,7 @@
 use crate::model::{Model, text, unlike};
 use safetensors::Dtype;
 use serde_json::{Value, json};
+use wgpu_attention::{IntegerFormat, IntegerType, ScaleGroups};
 use wgpu_attention_models::{Generator, GeneratorOptions};
 
 fn error(model: &Model) -> String {
@@ -126,6 +127,34 @@ fn calls_that_are_wrong() {
     assert_eq!(wrong(&text(4)), "ids: need at most 3 more of 8, found 4");
     assert!(generator.append(&[]).is_ok() && generator.feed(&text(3)).is_ok());
     assert_eq!(generator.feed(&[0]).expect_err("full").to_string(), "ids: need at most 0 more of 8, found 1");
+}
+
+#[test]
+fn weights_that_cannot_be_quantised() {
+    let wrong = |model: &Model, format| {
+        model.generator(GeneratorOptions::new(32).weights(format)).err().expect("wrong").to_string()
+    };
+    let nibbles = IntegerFormat::new(IntegerType::I4).groups(ScaleGroups::Groups(32));
+    // 48 is no multiple of 32.
+    let at = "tensor `layers.0.mlp.down_proj.weight` as i4 groups of 32";
+    let need = format!("{at}: groups: need a divisor of inner (48), got 32");
+    assert_eq!(wrong(&Model::llama(), nibbles), need);
+    for (format, need) in [
+        (IntegerFormat::new(IntegerType::U8), "u8 rows: format.element: need a signed one"),
+        (
+            IntegerFormat::new(IntegerType::I8).zero_points(true),
+            "i8 rows zero points: format.zero_points: need none",
+        ),
+        (nibbles.groups(ScaleGroups::Groups(24)), "i4 groups of 24: groups: need 32, 64 or 128 elements"),
+    ] {
+        let found = wrong(&Model::gpt2(), format);
+        assert!(found.contains(need), "{found}");
+        assert!(found.starts_with("tensor `transformer."), "{found}");
+    }
+    let mut model = Model::gpt2();
+    model.set("transformer.h.1.mlp.c_proj.weight", &[128, 32], &[f32::NAN; 128 * 32]);
+    let found = wrong(&model, IntegerFormat::new(IntegerType::I8));
+    assert!(found.starts_with("tensor `transformer.h.1.mlp.c_proj.weight` as i8 rows: x: need"), "{found}");
 }
 
 fn length(generator: &Generator) -> usize {

@@ -2,23 +2,24 @@
 
 use crate::model::{Model, golden, text};
 use safetensors::Dtype;
-use wgpu_attention::ElementType;
+use wgpu_attention::{CacheStorage, ElementType};
 use wgpu_attention_models::{File, GeneratorOptions, Sampler, Sampling};
 
 /// How far logits may lie from those of f64: 1,000 roundings of the largest, as whole models are judged (`compare`), and where keys and values
-/// are rounded to 16 bits, 4 of those roundings.
-fn limit(want: &[f32], storage: ElementType) -> f32 {
+/// are rounded to 16 bits, or to steps of 1/127 of a row's largest, 4 of those roundings.
+fn limit(want: &[f32], cache: CacheStorage) -> f32 {
     let largest = want.iter().fold(1f32, |largest, x| largest.max(x.abs()));
-    let epsilon = match storage {
-        ElementType::F16 => 4.0 * 2f32.powi(-10),
-        ElementType::Bf16 => 4.0 * 2f32.powi(-7),
+    let epsilon = match cache {
+        CacheStorage::Elements(ElementType::F16) => 4.0 * 2f32.powi(-10),
+        CacheStorage::Elements(ElementType::Bf16) => 4.0 * 2f32.powi(-7),
+        CacheStorage::Int8 => 4.0 / 127.0,
         _ => 1000.0 * f32::EPSILON,
     };
     epsilon * largest
 }
 
-fn judge(got: &[f32], want: &[f32], storage: ElementType) -> Result<(), String> {
-    let limit = limit(want, storage);
+pub(crate) fn judge(got: &[f32], want: &[f32], cache: impl Into<CacheStorage>) -> Result<(), String> {
+    let limit = limit(want, cache.into());
     assert_eq!(got.len(), want.len());
     // A NaN is not near.
     let is_near = |(got, want): (&f32, &f32)| (got - want).abs() <= limit;
@@ -57,14 +58,25 @@ fn greedy(
 
 /// Every step against a whole pass in f64 over the text, whose row t is what the first t + 1 ids say: no id sees a later one.
 fn check(model: &Model, options: GeneratorOptions, prompt: &[u32], tokens: usize) {
+    check_by(model, model, options, prompt, tokens);
+}
+
+/// The same against a twin, whose weights are those that the device computes with.
+pub(crate) fn check_by(
+    twin: &Model,
+    model: &Model,
+    options: GeneratorOptions,
+    prompt: &[u32],
+    tokens: usize,
+) {
     let (ids, steps) = greedy(model, options, prompt, tokens);
-    let exact = model.exact(&ids);
+    let exact = twin.exact(&ids);
     for (n, got) in steps.iter().enumerate() {
         let at = prompt.len() - 1 + n;
         let want = &exact[at];
-        judge(got, want, options.storage).unwrap_or_else(|e| panic!("behind id {at}, {options:?}: {e}"));
+        judge(got, want, options.cache).unwrap_or_else(|e| panic!("behind id {at}, {options:?}: {e}"));
         let (best, ahead) = top(want);
-        if ahead <= 2.0 * limit(want, options.storage) {
+        if ahead <= 2.0 * limit(want, options.cache) {
             eprintln!(
                 "behind id {at}: the two likeliest ids differ by {ahead}, less than the bound tells apart"
             );
@@ -93,10 +105,10 @@ fn prompts_in_chunks_of_any_length() {
 }
 
 #[test]
-fn keys_and_values_in_16_bits() {
-    for storage in [ElementType::F16, ElementType::Bf16] {
-        check(&Model::gpt2(), GeneratorOptions::new(32).storage(storage), &text(5), 20);
-        check(&Model::llama(), GeneratorOptions::new(100).storage(storage), &text(70), 20);
+fn keys_and_values_in_16_bits_and_in_8() {
+    for cache in [ElementType::F16.into(), ElementType::Bf16.into(), CacheStorage::Int8] {
+        check(&Model::gpt2(), GeneratorOptions::new(32).cache(cache), &text(5), 20);
+        check(&Model::llama(), GeneratorOptions::new(100).cache(cache), &text(70), 20);
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 #[cfg(feature = "tokenizer")]
 use std::io::Write;
 use std::process::Stdio;
+use wgpu_attention::{IntegerFormat, IntegerType, QuantizeRule, QuantizeShape, ScaleGroups};
 use wgpu_attention_models::{Exact, logits};
 
 const GPT2: &str = "golden/e2e_gpt2.safetensors";
@@ -86,7 +87,7 @@ fn greedy_tokens_are_those_of_whole_passes() {
     for key in ["prefill_s", "prefill_tokens_per_s", "decode_s", "decode_tokens_per_s"] {
         assert!(line[key].as_f64().is_some_and(|x| x > 0.0), "{key}: {line}");
     }
-    for key in ["recording_s_per_token", "choosing_s_per_token"] {
+    for key in ["recording_s_per_token", "submitting_s_per_token", "choosing_s_per_token"] {
         assert!(line[key].as_f64().is_some_and(|x| x > 0.0), "{key}: {line}");
     }
     // As a stream: ids on stdout, times on stderr.
@@ -134,6 +135,63 @@ fn seeds_and_ways_to_draw() {
     assert_eq!(tokens(&["--temperature", "5", "--top-p", "1e-9"]), likeliest);
     assert_eq!(tokens(&["--cache", "f16"]).len(), 16);
     assert_eq!(tokens(&["--cache", "bf16"]).len(), 16);
+    assert_eq!(tokens(&["--cache", "int8"]).len(), 16);
+}
+
+/// A model in numbers that integers of this format stand for, its head a matrix of its own.
+fn dequantised(scratch: &Scratch, format: IntegerFormat) {
+    let mut model = File::read(scratch.path().join("model.safetensors"));
+    let table = model.floats("transformer.wte.weight");
+    model.set_floats("lm_head.weight", &[50, 32], &table);
+    for name in model.tensors.keys().cloned().collect::<Vec<_>>() {
+        let (is_turned, is_head) =
+            (name.contains(".c_") && name.ends_with(".weight"), name == "lm_head.weight");
+        if !(is_turned || is_head) {
+            continue;
+        }
+        let (shape, values) = (model.shape(&name).to_vec(), model.floats(&name));
+        // Rows are outputs: columns of what GPT-2 stores.
+        let turned = |x: &[f32], width: usize| -> Vec<f32> {
+            (0..width).flat_map(|n| x[n..].iter().step_by(width).copied()).collect()
+        };
+        let (rows, inner) = if is_turned { (shape[1], shape[0]) } else { (shape[0], shape[1]) };
+        let numbers = if is_turned { turned(&values, rows) } else { values };
+        let made = QuantizeShape::new(rows, inner, format, QuantizeRule::Symmetric).quantize(&numbers);
+        let numbers = made.expect("integers").dequantized();
+        model.set_floats(&name, &shape, &if is_turned { turned(&numbers, inner) } else { numbers });
+    }
+    model.write_text(scratch.path().join("model.safetensors"), None);
+    let config = std::fs::read(scratch.path().join("config.json")).expect("there");
+    let mut config: Value = serde_json::from_slice(&config).expect("JSON");
+    config["tie_word_embeddings"] = false.into();
+    write(scratch, "config.json", &config);
+}
+
+#[test]
+fn weights_of_integers_are_the_numbers_that_they_stand_for() {
+    let line = |model: &str, args: &[&str]| {
+        let all = ["--model", model, "--tokens", "7,12,3", "--max-tokens", "20", "--json"];
+        generate(all.into_iter().chain(args.iter().copied())).json().remove(0)
+    };
+    let numbers = line(GPT2, &[]);
+    let int4 = IntegerFormat::new(IntegerType::I4).groups(ScaleGroups::Groups(32));
+    for (name, format) in [("int8", IntegerFormat::new(IntegerType::I8)), ("int4", int4)] {
+        let scratch = folder(&format!("generate-{name}"));
+        dequantised(&scratch, format);
+        let made = line(GPT2, &["--weights", name]);
+        let want = line(scratch.path().to_str().expect("UTF-8"), &[]);
+        assert_eq!(ids(&made, "tokens"), ids(&want, "tokens"), "{name}");
+        let bytes = |line: &Value| line["weight_bytes"].as_u64().expect("bytes");
+        // Tables, norms and biases stay; 2 layers of 12 x 32^2, and a head of the 50 ids, are integers.
+        let matrices =
+            2 * (format.bytes(96, 32) + format.bytes(32, 32) + format.bytes(128, 32) + format.bytes(32, 128));
+        let saved = 4 * 2 * 12 * 32 * 32 - matrices - format.bytes(50, 32);
+        assert_eq!(bytes(&numbers) - bytes(&made), saved as u64, "{name}");
+        assert_eq!(made["cache_bytes"], numbers["cache_bytes"]);
+    }
+    let cache = |line: &Value| line["cache_bytes"].as_u64().expect("bytes");
+    // A head has 16 elements, and rows of them a scale.
+    assert_eq!(cache(&line(GPT2, &["--cache", "int8"])) * 16 * 4, cache(&numbers) * (16 + 4));
 }
 
 #[cfg(feature = "tokenizer")]
@@ -195,7 +253,8 @@ fn bad_input() {
     let args = |args: &[&str]| generate(args.iter().copied()).refused(2);
     assert!(args(&["--model", GPT2]).contains("--prompt"));
     assert!(args(&["--model", GPT2, "--prompt", "a", "--tokens", "1"]).contains("cannot be used with"));
-    assert!(args(&["--model", GPT2, "--tokens", "1", "--cache", "f8"]).contains("f32, f16, bf16"));
+    assert!(args(&["--model", GPT2, "--tokens", "1", "--cache", "f8"]).contains("f32, f16, bf16, int8"));
+    assert!(args(&["--model", GPT2, "--tokens", "1", "--weights", "f16"]).contains("f32, int8, int4"));
     let alone = without_adapter(["generate", "--model", GPT2, "--tokens", "1"]).refused(1);
     assert!(alone.contains("no GPU adapter"));
 }

@@ -1,12 +1,13 @@
 //! A forward pass on a device: a list of calls, planned and bound once and recorded into one encoder.
 
 use super::pool::{Pool, Tensor, zeros};
-use super::{Error, Layers, Machine, Pair, Piece, Table};
+use super::{Error, Integers, Layers, Machine, Origin, Pair, Piece, Table};
 use std::rc::Rc;
 use wgpu_attention::{
     AddShape, Attention, AttentionBuffers, AxialShape, BlockGrid, Combine, EmbedShape, FeedForwardBuffers,
-    FeedForwardShape, Gpu, LshBuffers, LshOptions, MatmulBuffers, MatmulShape, NormBuffers, NormShape, Parts,
-    Pattern, RotaryBuffers, RotaryShape,
+    FeedForwardShape, Gpu, IntegerFormat, LshBuffers, LshOptions, MatmulBuffers, MatmulShape, NormBuffers,
+    NormShape, Parts, Pattern, QuantizeRule, QuantizeShape, Quantized, RotaryBuffers, RotaryShape,
+    WeightOrder,
 };
 
 /// One thing to record.
@@ -34,22 +35,81 @@ pub struct Forward {
     keeps: bool,
     /// The ids of the embeddings, in their order.
     ids: Vec<Tensor>,
+    /// What matrices of products are stored as, in place of numbers.
+    integers: Option<IntegerFormat>,
+    /// Bytes that a model has uploaded.
+    uploaded: u64,
 }
 
 pub(crate) fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
     buffer.as_entire_buffer_binding()
 }
 
+/// A matrix of these sizes as integers `[out, in]`.
+fn quantized(
+    values: &[f32],
+    [rows, inner]: [usize; 2],
+    order: WeightOrder,
+    format: IntegerFormat,
+) -> wgpu_attention::Result<Quantized> {
+    let quantize = |rows, inner, values: &[f32]| {
+        QuantizeShape::new(rows, inner, format, QuantizeRule::Symmetric).quantize(values)
+    };
+    match order {
+        WeightOrder::OutIn => quantize(rows, inner, values),
+        WeightOrder::InOut => {
+            let column = |n: usize| values[n..].iter().step_by(inner).copied();
+            quantize(inner, rows, &(0..inner).flat_map(column).collect::<Vec<_>>())
+        }
+    }
+}
+
 impl Forward {
     /// Nothing yet.
     pub fn new(gpu: &Gpu) -> Self {
         let (calls, states, ids) = (vec![], vec![], vec![]);
-        Self { gpu: gpu.clone(), pool: Pool::default(), calls, states, keeps: true, ids }
+        let (pool, keeps) = (Pool::default(), true);
+        Self { gpu: gpu.clone(), pool, calls, states, keeps, ids, integers: None, uploaded: 0 }
     }
 
     /// Nothing yet, and of what a model shows nothing is kept.
     pub(crate) fn without_states(gpu: &Gpu) -> Self {
         Self { keeps: false, ..Self::new(gpu) }
+    }
+
+    /// Stores matrices of products as such integers, symmetrically quantised as they are read.
+    pub(crate) fn with_integers(self, integers: Option<IntegerFormat>) -> Self {
+        Self { integers, ..self }
+    }
+
+    /// Bytes that a model has uploaded: those of its weights.
+    pub(crate) fn uploaded(&self) -> u64 {
+        self.uploaded
+    }
+
+    fn upload_all<T: bytemuck::Pod>(&mut self, data: &[T]) -> Tensor {
+        self.uploaded += size_of_val(data) as u64;
+        self.store(data)
+    }
+
+    /// A feed-forward layer of integers: product by product.
+    fn products(
+        &mut self,
+        shape: &FeedForwardShape,
+        x: &Tensor,
+        layers: Layers<'_, Tensor>,
+        residual: &Tensor,
+        out: &Tensor,
+    ) -> Result<(), Error> {
+        let FeedForwardShape { rows, model_dim, hidden_dim, bias, .. } = *shape;
+        let hidden = self.tensor(rows * hidden_dim);
+        let first = MatmulShape::new(rows, model_dim, hidden_dim).bias(bias);
+        self.linear(&first.activation(shape.activation), x, layers.first, None, &hidden)?;
+        if let Some(gate) = layers.gate {
+            self.linear(&first.combine(Combine::MultiplyInto), x, gate, None, &hidden)?;
+        }
+        let second = MatmulShape::new(rows, hidden_dim, model_dim).bias(bias).combine(Combine::Add);
+        self.linear(&second, &hidden, layers.second, Some(residual), out)
     }
 
     /// The ids of the embeddings, in their order, and the calls of kernels.
@@ -198,7 +258,22 @@ impl Machine for Forward {
     type Mask = Parts;
 
     fn upload(&mut self, values: &[f32]) -> Tensor {
-        self.store(values)
+        self.upload_all(values)
+    }
+
+    fn packed(
+        &mut self,
+        origin: &Origin,
+        values: &[f32],
+        sizes: [usize; 2],
+        order: WeightOrder,
+    ) -> Result<Option<Pair<Tensor>>, Error> {
+        let Some(format) = self.integers else { return Ok(None) };
+        let made = quantized(values, sizes, order, format);
+        let made = made.map_err(|e| format!("tensor `{}` as {format}: {e}", origin.name))?;
+        let weight = self.upload_all(&made.words);
+        let integers = Integers { format, scales: self.upload_all(&made.scales) };
+        Ok(Some(Pair { integers: Some(integers), ..Pair::new(weight) }))
     }
 
     fn tensor(&mut self, elements: usize) -> Tensor {
@@ -289,10 +364,15 @@ impl Machine for Forward {
         residual: Option<&Tensor>,
         out: &Tensor,
     ) -> Result<(), Error> {
+        let shape = match &pair.integers {
+            Some(integers) => shape.weights(WeightOrder::OutIn).integers(integers.format),
+            None => *shape,
+        };
         let buffers = MatmulBuffers::new(whole(a), whole(&pair.weight), whole(out))
+            .scales(pair.integers.as_ref().map(|integers| whole(&integers.scales)))
             .bias(pair.bias.as_deref().map(whole))
             .residual(residual.map(|residual| whole(residual)));
-        self.push(self.gpu.kernels().matmul(shape)?.bind(buffers)?)
+        self.push(self.gpu.kernels().matmul(&shape)?.bind(buffers)?)
     }
 
     fn attention(
@@ -332,6 +412,12 @@ impl Machine for Forward {
         residual: &Tensor,
         out: &Tensor,
     ) -> Result<(), Error> {
+        if layers.first.integers.is_some() {
+            return self.products(shape, x, layers, residual, out);
+        }
+        let plan = self.gpu.kernels().feed_forward(shape)?;
+        // What is between the products of one layer is memory for the next.
+        let scratch = self.pool.take(self.gpu.device(), plan.scratch_bytes());
         let Layers { first, gate, second } = layers;
         let buffers =
             FeedForwardBuffers::new(whole(x), whole(&first.weight), whole(&second.weight), whole(out))
@@ -339,8 +425,9 @@ impl Machine for Forward {
                 .w3(gate.map(|gate| whole(&gate.weight)))
                 .b3(gate.and_then(|gate| gate.bias.as_deref()).map(whole))
                 .b2(second.bias.as_deref().map(whole))
-                .residual(whole(residual));
-        self.push(self.gpu.kernels().feed_forward(shape)?.bind(buffers)?)
+                .residual(whole(residual))
+                .scratch(whole(&scratch));
+        self.push(plan.bind(buffers)?)
     }
 
     fn keep(&mut self, name: String, source: &Tensor) {

@@ -104,13 +104,18 @@ impl<T: Clone> Gpt2<T> {
     pub(crate) fn load<M: Machine<Tensor = T>>(machine: &mut M, file: &File<'_>) -> Result<Self, Error> {
         let config = Config::of(file)?;
         let DecoderSizes { layers, width, vocabulary, positions, .. } = config.sizes;
-        let tokens = machine.learnt(file, "transformer.wte.weight", &[vocabulary, width])?;
+        let (name, size) = ("transformer.wte.weight", [vocabulary, width]);
+        let values = file.tensor(name, &size)?;
+        let tokens = machine.parameter(Origin::whole(name), &values);
         let table = machine.learnt(file, "transformer.wpe.weight", &[positions, width])?;
         let blocks = (0..layers).map(|n| Block::load(machine, file, &config, n)).collect::<Result<_, _>>()?;
         let norm = machine.pair(file, "transformer.ln_f", &[width], width)?;
         let head = match file.flag_or("tie_word_embeddings", true)? {
-            true => Pair { weight: tokens.clone(), bias: None },
-            false => machine.weight(file, "lm_head", &[vocabulary, width])?,
+            true => {
+                let packed = machine.packed(&Origin::whole(name), &values, size, WeightOrder::OutIn)?;
+                packed.unwrap_or_else(|| Pair::new(tokens.clone()))
+            }
+            false => machine.product(file, "lm_head", size, WeightOrder::OutIn)?,
         };
         let (tokens, positions) = (Table::new(tokens), Table::new(table));
         Ok(Self { sizes: config.sizes, config, tokens, positions, blocks, norm, head })
@@ -205,12 +210,23 @@ impl<T: Clone> Block<T> {
         Ok(Self {
             norm: machine.pair(file, &name("ln_1"), &[width], width)?,
             projections: projections(machine, file, &name("attn.c_attn"), width)?,
-            dense: machine.pair(file, &name("attn.c_proj"), &[width, width], width)?,
+            dense: linear(machine, file, &name("attn.c_proj"), [width, width])?,
             second_norm: machine.pair(file, &name("ln_2"), &[width], width)?,
-            first: machine.pair(file, &name("mlp.c_fc"), &[width, hidden], hidden)?,
-            second: machine.pair(file, &name("mlp.c_proj"), &[hidden, width], width)?,
+            first: linear(machine, file, &name("mlp.c_fc"), [width, hidden])?,
+            second: linear(machine, file, &name("mlp.c_proj"), [hidden, width])?,
         })
     }
+}
+
+/// A product `[in, out]` and its bias.
+fn linear<M: Machine>(
+    machine: &mut M,
+    file: &File<'_>,
+    name: &str,
+    sizes: [usize; 2],
+) -> Result<Pair<M::Tensor>, Error> {
+    let bias = machine.learnt(file, &format!("{name}.bias"), &sizes[1..])?;
+    Ok(machine.product(file, name, sizes, WeightOrder::InOut)?.bias(bias))
 }
 
 /// The three projections of `c_attn`, `[in, 3 out]`, each a matrix of its own.
@@ -223,10 +239,12 @@ fn projections<M: Machine>(
     let (weight_name, bias_name) = (format!("{name}.weight"), format!("{name}.bias"));
     let weight = file.tensor(&weight_name, &[width, 3 * width])?;
     let bias = file.tensor(&bias_name, &[3 * width])?;
-    Ok([0, 1, 2].map(|n| {
+    let mut part = |n: usize| -> Result<_, Error> {
         let columns = |row: &[f32]| row[n * width..][..width].to_vec();
         let weight: Vec<f32> = weight.chunks(3 * width).flat_map(columns).collect();
-        let weight = machine.parameter(Origin::part(&weight_name, n, 3), &weight);
-        Pair { weight, bias: Some(machine.parameter(Origin::part(&bias_name, n, 3), &columns(&bias))) }
-    }))
+        let origin = Origin::part(&weight_name, n, 3);
+        let pair = machine.matrix(origin, &weight, [width, width], WeightOrder::InOut)?;
+        Ok(pair.bias(machine.parameter(Origin::part(&bias_name, n, 3), &columns(&bias))))
+    };
+    Ok([part(0)?, part(1)?, part(2)?])
 }

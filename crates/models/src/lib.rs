@@ -57,7 +57,7 @@ pub use importance::head_importance;
 pub use llama::llama;
 pub use longformer::longformer;
 pub use memory::Piece;
-pub use parameter::{Layers, Origin, Pair, Table};
+pub use parameter::{Integers, Layers, Origin, Pair, Table};
 pub use pool::Tensor as DeviceTensor;
 pub use reformer::reformer;
 pub use reformer_gradients::reformer_gradients;
@@ -70,7 +70,7 @@ pub use xlnet::xlnet;
 use wgpu_attention::reference::layer::{Bounded, Comparison};
 use wgpu_attention::{
     Activation, Attention, AttentionShape, AxialShape, EmbedShape, FeedForwardShape, Gpu, Layout, LshOptions,
-    MatmulShape, NormKind, NormShape, Pattern, RotaryShape,
+    MatmulShape, NormKind, NormShape, Pattern, RotaryShape, WeightOrder,
 };
 
 /// What a model is written in terms of. Tensors are f32 and contiguous; `out` is never an input, too, but where a shape's
@@ -215,7 +215,44 @@ pub trait Machine {
 
     /// `weight` of a module that has no bias.
     fn weight(&mut self, file: &File<'_>, name: &str, weight: &[usize]) -> Result<Pair<Self::Tensor>, Error> {
-        Ok(Pair { weight: self.learnt(file, &format!("{name}.weight"), weight)?, bias: None })
+        Ok(Pair::new(self.learnt(file, &format!("{name}.weight"), weight)?))
+    }
+
+    /// `weight` of a module that multiplies by it: a matrix of these sizes, as the file has it.
+    fn product(
+        &mut self,
+        file: &File<'_>,
+        name: &str,
+        sizes: [usize; 2],
+        order: WeightOrder,
+    ) -> Result<Pair<Self::Tensor>, Error> {
+        let name = format!("{name}.weight");
+        let values = file.tensor(&name, &sizes)?;
+        self.matrix(Origin::whole(name), &values, sizes, order)
+    }
+
+    /// A matrix of products: packed where this machine packs them, or learnt.
+    fn matrix(
+        &mut self,
+        origin: Origin,
+        values: &[f32],
+        sizes: [usize; 2],
+        order: WeightOrder,
+    ) -> Result<Pair<Self::Tensor>, Error> {
+        let packed = self.packed(&origin, values, sizes, order)?;
+        Ok(packed.unwrap_or_else(|| Pair::new(self.parameter(origin, values))))
+    }
+
+    /// A matrix of products as integers, if this machine stores them so. Nothing is learnt of those.
+    fn packed(
+        &mut self,
+        origin: &Origin,
+        values: &[f32],
+        sizes: [usize; 2],
+        order: WeightOrder,
+    ) -> Result<Option<Pair<Self::Tensor>>, Error> {
+        let _ = (origin, values, sizes, order);
+        Ok(None)
     }
 
     /// A parameter of the file.

@@ -3,7 +3,7 @@
 
 use super::attend::{Attend, DecoderSizes, Whole};
 use super::memory::AnyPattern;
-use super::{Error, File, Layers, Machine, Pair, Table, activation};
+use super::{Error, File, Layers, Machine, Origin, Pair, Table, activation};
 use wgpu_attention::{
     Activation, And, AttentionShape, Causal, Combine, EmbedShape, FeedForwardShape, Layout, MatmulShape,
     NormKind, NormShape, WeightOrder,
@@ -131,13 +131,16 @@ impl<T: Clone> Llama<T> {
     pub(crate) fn load<M: Machine<Tensor = T>>(machine: &mut M, file: &File<'_>) -> Result<Self, Error> {
         let config = Config::of(file)?;
         let DecoderSizes { layers, width, vocabulary, .. } = config.sizes;
-        let tokens = machine.learnt(file, "embed_tokens.weight", &[vocabulary, width])?;
+        let (name, size) = ("embed_tokens.weight", [vocabulary, width]);
+        let values = file.tensor(name, &size)?;
+        let tokens = machine.parameter(Origin::whole(name), &values);
         let blocks = (0..layers).map(|n| Block::load(machine, file, &config, n)).collect::<Result<_, _>>()?;
         let norm = machine.weight(file, "norm", &[width])?;
         let head = if file.flag("tie_word_embeddings")? {
-            Some(Pair { weight: tokens.clone(), bias: None })
+            let packed = machine.packed(&Origin::whole(name), &values, size, WeightOrder::OutIn)?;
+            Some(packed.unwrap_or_else(|| Pair::new(tokens.clone())))
         } else if file.has("lm_head.weight") {
-            Some(machine.weight(file, "lm_head", &[vocabulary, width])?)
+            Some(machine.product(file, "lm_head", size, WeightOrder::OutIn)?)
         } else {
             None
         };
@@ -250,20 +253,22 @@ impl<T: Clone> Block<T> {
         n: usize,
     ) -> Result<Self, Error> {
         let (DecoderSizes { width, heads, kv_heads, head_dim, .. }, hidden) = (config.sizes, config.hidden);
-        let mut weight =
-            |part: &str, shape: &[usize]| machine.weight(file, &format!("layers.{n}.{part}"), shape);
+        let name = |part: &str| format!("layers.{n}.{part}");
+        let norm = machine.weight(file, &name("input_layernorm"), &[width])?;
+        let second_norm = machine.weight(file, &name("post_attention_layernorm"), &[width])?;
+        let mut product = |part: &str, sizes| machine.product(file, &name(part), sizes, WeightOrder::OutIn);
         Ok(Self {
-            norm: weight("input_layernorm", &[width])?,
+            norm,
             projections: [
-                weight("self_attn.q_proj", &[heads * head_dim, width])?,
-                weight("self_attn.k_proj", &[kv_heads * head_dim, width])?,
-                weight("self_attn.v_proj", &[kv_heads * head_dim, width])?,
+                product("self_attn.q_proj", [heads * head_dim, width])?,
+                product("self_attn.k_proj", [kv_heads * head_dim, width])?,
+                product("self_attn.v_proj", [kv_heads * head_dim, width])?,
             ],
-            output: weight("self_attn.o_proj", &[width, heads * head_dim])?,
-            second_norm: weight("post_attention_layernorm", &[width])?,
-            first: weight("mlp.gate_proj", &[hidden, width])?,
-            gate: weight("mlp.up_proj", &[hidden, width])?,
-            second: weight("mlp.down_proj", &[width, hidden])?,
+            output: product("self_attn.o_proj", [width, heads * head_dim])?,
+            second_norm,
+            first: product("mlp.gate_proj", [hidden, width])?,
+            gate: product("mlp.up_proj", [hidden, width])?,
+            second: product("mlp.down_proj", [width, hidden])?,
         })
     }
 }

@@ -1,5 +1,7 @@
 //! Parameters: where they stand in a file, and those that go together.
 
+use wgpu_attention::IntegerFormat;
+
 /// Which tensor of a file a parameter is, or which columns of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Origin {
@@ -28,8 +30,32 @@ impl Origin {
 pub struct Pair<T> {
     /// The weight.
     pub weight: T,
+    /// What makes numbers of a weight of integers, `[out, in]`; none where it is of numbers.
+    pub integers: Option<Integers<T>>,
     /// The bias, where there is one.
     pub bias: Option<T>,
+}
+
+impl<T> Pair<T> {
+    /// A weight of numbers, no bias.
+    pub fn new(weight: T) -> Self {
+        Self { weight, integers: None, bias: None }
+    }
+
+    /// Sets the bias.
+    pub fn bias(mut self, bias: impl Into<Option<T>>) -> Self {
+        self.bias = bias.into();
+        self
+    }
+}
+
+/// How a weight of integers stands for numbers.
+#[derive(Debug, Clone)]
+pub struct Integers<T> {
+    /// The integers, and which of them share a scale.
+    pub format: IntegerFormat,
+    /// The scales.
+    pub scales: T,
 }
 
 /// The rows of an embedding.

@@ -119,7 +119,7 @@ impl Side {
     fn pair<M: Machine>(&self, machine: &mut M, weight: &str, bias: &str) -> Pair<M::Tensor> {
         let mut upload = |values: &[f32]| machine.upload(values);
         let weight = upload(self.get(weight).unwrap_or_default());
-        Pair { weight, bias: self.get(bias).map(upload) }
+        Pair::new(weight).bias(self.get(bias).map(upload))
     }
 
     /// residual + F(x).

@@ -230,7 +230,7 @@ impl Model<'_, '_> {
         sizes: [usize; 2],
     ) -> Result<Pair<M::Tensor>, Error> {
         let weight = self.file.tensor(&format!("{name}.weight"), &sizes)?;
-        Ok(Pair { weight: machine.upload(&weight), bias: None })
+        Ok(Pair::new(machine.upload(&weight)))
     }
 
     fn normed<M: Machine>(
@@ -252,7 +252,7 @@ impl Model<'_, '_> {
     ) -> Result<M::Tensor, Error> {
         let out = machine.tensor(rows * self.width);
         let weight = self.file.tensor(&format!("{name}.weight"), &[self.width])?;
-        let pair = Pair { weight: machine.upload(&weight), bias: None };
+        let pair = Pair::new(machine.upload(&weight));
         machine.norm(&NormShape::new(NormKind::Rms, rows, self.width, self.eps), x, &pair, &out)?;
         Ok(out)
     }

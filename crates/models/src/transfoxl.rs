@@ -164,7 +164,7 @@ impl<T: Clone> Layer<T> {
     ) -> Result<Self, Error> {
         let name = |part: &str| format!("layers.{n}.{part}");
         let (inner, sizes) = (heads.width(), [heads.heads, heads.dim]);
-        let plain = |machine: &mut M, weight: &[f32]| Pair { weight: machine.upload(weight), bias: None };
+        let plain = |machine: &mut M, weight: &[f32]| Pair::new(machine.upload(weight));
         let qkv = file.tensor(&name("dec_attn.qkv_net.weight"), &[3 * inner, width])?;
         let mut parts = qkv.chunks(inner * width).map(|part| plain(machine, part)).collect::<Vec<_>>();
         let r = file.tensor(&name("dec_attn.r_net.weight"), &[inner, width])?;

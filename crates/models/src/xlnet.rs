@@ -237,8 +237,8 @@ impl<T: Clone> Model<T> {
         };
         let turned: Vec<f32> = (0..mapping.len()).map(turned).collect();
         Ok(Targets {
-            gather: Pair { weight: machine.upload(&mapping), bias: None },
-            scatter: Pair { weight: machine.upload(&turned), bias: None },
+            gather: Pair::new(machine.upload(&mapping)),
+            scatter: Pair::new(machine.upload(&turned)),
             sizes: self.sizes(batch, targets),
             x: machine.upload(&self.mask_row.repeat(batch * targets)),
         })
@@ -290,7 +290,7 @@ impl<T: Clone> Targets<T> {
     ) -> Result<T, Error> {
         let out = machine.tensor(self.sizes.batch * to_len * heads.width());
         let shape = MatmulShape::new(to_len, from_len, heads.width()).batch(self.sizes.batch);
-        let rows = Pair { weight: from.clone(), bias: None };
+        let rows = Pair::new(from.clone());
         machine.linear(&shape, &by.weight, &rows, None, &out)?;
         Ok(out)
     }
@@ -308,7 +308,7 @@ impl<T: Clone> Layer<T> {
         let name = |part: &str| format!("layer.{n}.{part}");
         let matrix = |machine: &mut M, part: &str| -> Result<Pair<T>, Error> {
             let weight = file.tensor(&name(&format!("rel_attn.{part}")), &[width, h, d])?;
-            Ok(Pair { weight: machine.upload(&weight), bias: None })
+            Ok(Pair::new(machine.upload(&weight)))
         };
         let products = ["q", "k", "v", "r"].map(|part| matrix(machine, part));
         let [q, k, v, r] = products;

@@ -3,15 +3,15 @@
 mod words;
 
 use crate::devices::{AdapterArgs, PathArgs, none_there};
-use crate::element::Dtype;
 use crate::output::{json_line, seconds};
 use crate::progress::Progress;
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, ValueEnum};
 use serde::Serialize;
 use std::io::Read;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use wgpu_attention::{CacheStorage, ElementType, IntegerFormat, IntegerType, ScaleGroups};
 use wgpu_attention_bench::clock::Stop;
 use wgpu_attention_models::{Error, Folder, Generator, GeneratorOptions, Sampler, Sampling, decoder_sizes};
 use words::{Shown, Words};
@@ -27,7 +27,7 @@ use words::{Shown, Words};
 #[command(group = ArgGroup::new("start").required(true).args(["prompt", "tokens"]))]
 #[command(after_help = "Examples:
   wgpu-attention generate --model gpt2 --prompt 'The sea was' --temperature 0.8 --top-p 0.95 --seed 1
-  wgpu-attention generate --model llama --prompt - --max-tokens 200 --cache f16 < question.txt
+  wgpu-attention generate --model llama --prompt - --max-tokens 200 --weights int8 --cache int8 < question.txt
   wgpu-attention generate --model golden/e2e_gpt2.safetensors --tokens 7,12,3 --max-tokens 20 --json")]
 pub(super) struct Generate {
     /// A folder with config.json and model.safetensors, such a file with its folder's config.json, or a golden model
@@ -56,7 +56,10 @@ pub(super) struct Generate {
     seed: u64,
     /// Storage of keys and values
     #[arg(long, value_name = "TYPE", default_value = "f32")]
-    cache: Dtype,
+    cache: Cache,
+    /// Storage of the weights that rows are multiplied by; integers are made as the model is read
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    weights: Weights,
     #[command(flatten)]
     adapter: AdapterArgs,
     #[command(flatten)]
@@ -67,6 +70,51 @@ pub(super) struct Generate {
     /// No times on stderr
     #[arg(long, short)]
     quiet: bool,
+}
+
+/// How keys and values are stored.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Cache {
+    /// IEEE single precision
+    F32,
+    /// IEEE half precision
+    F16,
+    /// The upper half of a single
+    Bf16,
+    /// Integers of 8 bits, a scale per row
+    Int8,
+}
+
+impl From<Cache> for CacheStorage {
+    fn from(cache: Cache) -> Self {
+        match cache {
+            Cache::F32 => ElementType::F32.into(),
+            Cache::F16 => ElementType::F16.into(),
+            Cache::Bf16 => ElementType::Bf16.into(),
+            Cache::Int8 => Self::Int8,
+        }
+    }
+}
+
+/// How matrices are stored.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Weights {
+    /// IEEE single precision
+    F32,
+    /// Integers of 8 bits, a scale per output
+    Int8,
+    /// Integers of 4 bits, a scale per 32 inputs of an output
+    Int4,
+}
+
+impl Weights {
+    fn format(self) -> Option<IntegerFormat> {
+        match self {
+            Self::F32 => None,
+            Self::Int8 => Some(IntegerFormat::new(IntegerType::I8)),
+            Self::Int4 => Some(IntegerFormat::new(IntegerType::I4).groups(ScaleGroups::Groups(32))),
+        }
+    }
 }
 
 /// Why a text ended. The names are part of the command line.
@@ -90,13 +138,18 @@ struct Made {
     /// What the tokens say; none without a tokenizer.
     text: Option<String>,
     stopped: Stopped,
+    /// On the device, scales with them.
+    weight_bytes: u64,
+    cache_bytes: u64,
     prefill_s: f64,
     prefill_tokens_per_s: f64,
     /// Behind the first token, which the prompt gives.
     decode_s: f64,
     decode_tokens_per_s: Option<f64>,
-    /// What the host records and submits for a token.
+    /// What the host records for a token.
     recording_s_per_token: Option<f64>,
+    /// What it submits, which is the driver's work for the most part.
+    submitting_s_per_token: Option<f64>,
     /// What the choice of a token takes.
     choosing_s_per_token: Option<f64>,
 }
@@ -128,7 +181,7 @@ impl Generate {
         let capacity = positions.min(prompt.len() + self.max_tokens as usize);
         let device = self.adapter.best()?.ok_or_else(none_there)?;
         let gpu = device.open(self.path)?;
-        let options = GeneratorOptions::new(capacity).storage(self.cache.into());
+        let options = GeneratorOptions::new(capacity).cache(self.cache).weights(self.weights.format());
         let generator = progress.step("plan", || Generator::new(&gpu, &file, options).map_err(of_model))?;
         drop(progress);
         let shown = Shown::new(words.as_ref(), self.json);
@@ -199,7 +252,8 @@ impl Text<'_> {
         let start = Instant::now();
         let fed = self.prefill(&prompt)?;
         self.prefill = start.elapsed();
-        let (start, recorded) = (Instant::now(), self.generator.recording());
+        let start = Instant::now();
+        let (recorded, submitted) = (self.generator.recording(), self.generator.submitting());
         let stopped = if fed { self.continued()? } else { Stopped::Interrupted };
         let decode = start.elapsed();
         let text = self.shown.end()?;
@@ -213,9 +267,12 @@ impl Text<'_> {
             tokens: std::mem::take(&mut self.tokens),
             text,
             stopped,
+            weight_bytes: self.generator.weight_bytes(),
+            cache_bytes: self.generator.cache_bytes(),
             decode_s: decode.as_secs_f64(),
             decode_tokens_per_s: per(decode, steps).map(f64::recip),
             recording_s_per_token: per(self.generator.recording() - recorded, steps),
+            submitting_s_per_token: per(self.generator.submitting() - submitted, steps),
             choosing_s_per_token: per(self.choosing, chosen),
         })
     }
@@ -275,9 +332,10 @@ fn summary(made: &Made) -> String {
         Stopped::Interrupted => "interrupted",
     };
     let decode = made.decode_tokens_per_s.map_or_else(String::new, |speed| {
-        let host = made.recording_s_per_token.map(seconds).unwrap_or_default();
-        let choice = made.choosing_s_per_token.map(seconds).unwrap_or_default();
-        format!(", {speed:.1} tokens/s; per token the host records for {host} and chooses for {choice}")
+        let times = [made.recording_s_per_token, made.submitting_s_per_token, made.choosing_s_per_token];
+        let [records, submits, chooses] = times.map(|time| time.map(seconds).unwrap_or_default());
+        let host = format!("the host records for {records}, submits for {submits} and chooses for {chooses}");
+        format!(", {speed:.1} tokens/s; per token {host}")
     });
     format!(
         "{}: prompt of {} tokens in {}, {:.1} tokens/s; {} tokens in {}{decode}; {stopped}",

@@ -20,7 +20,7 @@ use super::device::Forward;
 use super::{Error, File};
 use pass::{Head, Pass};
 use std::time::{Duration, Instant};
-use wgpu_attention::{CacheShape, DecodeShape, ElementType, Gpu, KvCache};
+use wgpu_attention::{CacheShape, CacheStorage, Call, DecodeShape, ElementType, Gpu, IntegerFormat, KvCache};
 
 /// How a text is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,20 +28,28 @@ pub struct GeneratorOptions {
     /// Positions of the text, at most: the caches are as large from the start.
     pub capacity: usize,
     /// How keys and values are stored.
-    pub storage: ElementType,
+    pub cache: CacheStorage,
+    /// What the matrices of products, the head's among them, are quantised to as they are read, symmetrically; `None` keeps f32.
+    pub weights: Option<IntegerFormat>,
     /// Ids of a prompt that are computed together.
     pub chunk: usize,
 }
 
 impl GeneratorOptions {
-    /// Keys and values in f32, the largest chunks.
+    /// Keys, values and weights in f32, the largest chunks.
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, storage: ElementType::F32, chunk: DecodeShape::MAX_NEW }
+        Self { capacity, cache: ElementType::F32.into(), weights: None, chunk: DecodeShape::MAX_NEW }
     }
 
     /// Sets how keys and values are stored.
-    pub fn storage(mut self, storage: ElementType) -> Self {
-        self.storage = storage;
+    pub fn cache(mut self, cache: impl Into<CacheStorage>) -> Self {
+        self.cache = cache.into();
+        self
+    }
+
+    /// Sets what the matrices of products are quantised to.
+    pub fn weights(mut self, weights: impl Into<Option<IntegerFormat>>) -> Self {
+        self.weights = weights.into();
         self
     }
 
@@ -51,9 +59,9 @@ impl GeneratorOptions {
         self
     }
 
-    /// The cache of a layer. A new way to store keys and values is chosen here.
-    fn cache(&self, sizes: &DecoderSizes) -> CacheShape {
-        CacheShape::new(1, sizes.kv_heads, self.capacity, sizes.head_dim).storage(self.storage)
+    /// The cache of a layer.
+    fn cache_shape(&self, sizes: &DecoderSizes) -> CacheShape {
+        CacheShape::new(1, sizes.kv_heads, self.capacity, sizes.head_dim).storage(self.cache)
     }
 }
 
@@ -74,6 +82,8 @@ pub struct Generator {
     head: Head,
     logits: Vec<f32>,
     recording: Duration,
+    submitting: Duration,
+    weight_bytes: u64,
 }
 
 impl Generator {
@@ -81,9 +91,9 @@ impl Generator {
     ///
     /// # Errors
     /// What is missing or different in the file, by name; a capacity of 0 or past the model's positions; a chunk that is not 1 to 64; the device's
-    /// limits and memory.
+    /// limits and memory; weights that cannot be quantised as asked for, by the tensor's name.
     pub fn new(gpu: &Gpu, file: &File<'_>, options: GeneratorOptions) -> Result<Self, Error> {
-        let mut forward = Forward::without_states(gpu);
+        let mut forward = Forward::without_states(gpu).with_integers(options.weights);
         let model = Decoder::load(&mut forward, file)?;
         file.check_all_read(is_no_weight)?;
         let sizes = model.sizes();
@@ -93,7 +103,7 @@ impl Generator {
         };
         need("capacity", sizes.positions, options.capacity)?;
         need("chunk", DecodeShape::MAX_NEW, options.chunk)?;
-        let shape = options.cache(&sizes);
+        let shape = options.cache_shape(&sizes);
         let caches: Vec<_> =
             (0..sizes.layers).map(|_| gpu.kernels().kv_cache(&shape)).collect::<Result<_, _>>()?;
         let count = sizes.vocabulary.max(options.capacity + DecodeShape::MAX_NEW);
@@ -115,6 +125,8 @@ impl Generator {
             numbers,
             logits: vec![0.0; sizes.vocabulary],
             recording: Duration::ZERO,
+            submitting: Duration::ZERO,
+            weight_bytes: forward.uploaded(),
         };
         generator.warm_up()?;
         Ok(generator)
@@ -127,7 +139,7 @@ impl Generator {
         self.truncate(0)?;
         self.feed(&ids[..1])?;
         self.truncate(0)?;
-        self.recording = Duration::ZERO;
+        (self.recording, self.submitting) = (Duration::ZERO, Duration::ZERO);
         Ok(())
     }
 
@@ -189,14 +201,36 @@ impl Generator {
         Ok(self.caches.iter_mut().try_for_each(|cache| cache.truncate(queue, 0, length))?)
     }
 
-    /// How long the host has recorded and submitted so far, all chunks and tokens together.
+    /// How long the host has recorded so far, all chunks and tokens together.
     pub fn recording(&self) -> Duration {
         self.recording
+    }
+
+    /// How long it has submitted, which is the driver's work for the most part.
+    pub fn submitting(&self) -> Duration {
+        self.submitting
     }
 
     /// Writes through the queue that the caches have made: none for tokens, one per layer where a text is forgotten.
     pub fn uploads(&self) -> usize {
         self.caches.iter().map(KvCache::uploads).sum()
+    }
+
+    /// Dispatches that a token takes, its logits with it.
+    pub fn dispatches(&self) -> usize {
+        let all = self.token.calls().iter().chain(self.head.calls());
+        all.map(Call::dispatches).sum()
+    }
+
+    /// Bytes of the weights on the device, scales with them.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+
+    /// Bytes of keys and values on the device, all layers together.
+    pub fn cache_bytes(&self) -> u64 {
+        let bytes = |shape: &CacheShape| (shape.keys_bytes() + shape.values_bytes()) as u64;
+        self.caches.iter().map(|cache| bytes(cache.shape())).sum()
     }
 
     /// How many ids there are.
@@ -226,8 +260,11 @@ impl Generator {
         if logits {
             self.head.encode(&mut encoder, pass.last_row(ids.len()));
         }
-        self.gpu.queue().submit([encoder.finish()]);
-        self.recording += start.elapsed();
+        let commands = encoder.finish();
+        let recorded = start.elapsed();
+        self.gpu.queue().submit([commands]);
+        self.recording += recorded;
+        self.submitting += start.elapsed() - recorded;
         Ok(())
     }
 }

@@ -89,6 +89,10 @@ impl Pass {
         self.calls.iter().for_each(|call| call.dispatch(&mut pass));
     }
 
+    pub(super) fn calls(&self) -> &[Call] {
+        &self.calls
+    }
+
     /// Where the hidden state of the last of so many ids is.
     pub(super) fn last_row(&self, count: usize) -> (&wgpu::Buffer, u64) {
         (&self.hidden, (count - 1) as u64 * self.row_bytes)
@@ -118,6 +122,10 @@ impl Head {
         });
         let (_, calls) = forward.into_calls();
         Ok(Self { row, calls, logits, copy })
+    }
+
+    pub(super) fn calls(&self) -> &[Call] {
+        &self.calls
     }
 
     /// Records the logits of a hidden state, and their way to the host.

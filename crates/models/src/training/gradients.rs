@@ -74,7 +74,7 @@ impl Gradients {
     }
 
     pub(super) fn like_pair(&mut self, pair: &Pair<Tensor>) -> Pair<Tensor> {
-        Pair { weight: self.like(&pair.weight), bias: pair.bias.as_ref().map(|bias| self.like(bias)) }
+        Pair::new(self.like(&pair.weight)).bias(pair.bias.as_ref().map(|bias| self.like(bias)))
     }
 
     /// Adds to the gradient by a tensor. The first is taken as it is, and the sum of two is a tensor of its own: what was given
