@@ -177,7 +177,11 @@ impl Case {
             }
             _ => {
                 let options = VerifyOptions::default().rows(rows).order(&order).tiles(&tiles);
-                reference::verify(&attention, &inputs, &pattern, got, options)
+                let report = reference::verify(&attention, &inputs, &pattern, got, options);
+                if let Ok(report) = &report {
+                    println!("decoding, {oracle:?}: worst error/bound {:.3}", report.ratio());
+                }
+                report
             }
         };
         sound(b, report.map_err(|e| e.to_string())?)

@@ -7,6 +7,7 @@
 //! | `linear.rs` | `linear_attention` |
 //! | `linformer.rs` | `linformer` |
 //! | `recurrent.rs` | `recurrent` |
+//! | `decode.rs` | `decode` |
 //! | `layer.rs` | `layer_norm`, `rms_norm`, `rotary`, `axial_positions`, `activation`, `feed_forward` |
 //! | `integers.rs` | `quantize`, `dequantize`, `quantized_matmul`, `matmul_integer` |
 //! | `tables.rs` | `alibi_slopes`, `relative_buckets`, `sinusoidal` |
@@ -14,6 +15,7 @@
 //! A `model` is read by `wgpu_attention_models`, and so is `reversible`.
 
 mod attention;
+mod decode;
 mod integers;
 mod layer;
 mod linear;
@@ -23,6 +25,7 @@ mod recurrent;
 mod tables;
 
 pub(crate) use attention::{Attention, Gradient, Gradients, Places, pattern_tensors};
+pub(crate) use decode::Decode;
 pub(crate) use integers::{IntegerCall, Integers};
 pub(crate) use layer::{Layer, LayerOp, NormPlace};
 pub(crate) use linear::Linear;
@@ -53,6 +56,7 @@ pub(crate) enum Content {
     Linear(Box<Linear>),
     Linformer(Box<Linformer>),
     Recurrent(Box<Recurrent>),
+    Decode(Box<Decode>),
     Layer(Box<Layer>),
     Integers(Box<Integers>),
     /// Made on the host alone.
@@ -101,6 +105,7 @@ impl Case {
             "linear_attention" => linear::linear(&file, &keys)?,
             "linformer" => linformer::linformer(&file, &keys)?,
             "recurrent" => recurrent::recurrent(&file, &keys)?,
+            "decode" => decode::decode(&file, &keys)?,
             "layer_norm" | "rms_norm" => layer::norm(&file, &keys, &op)?,
             "rotary" => layer::rotary(&file, &keys)?,
             "axial_positions" => layer::axial(&file, &keys)?,

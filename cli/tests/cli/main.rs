@@ -6,6 +6,7 @@ mod answers;
 mod bench;
 mod biases;
 mod compare;
+mod decode;
 mod demo;
 mod faults;
 mod features;

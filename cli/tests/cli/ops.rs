@@ -6,10 +6,10 @@ use safetensors::Dtype;
 use serde_json::{Value, json};
 
 /// A change to a case.
-type Change = fn(&mut File);
+pub(crate) type Change = fn(&mut File);
 
 /// Writes each golden case with its change, and gives the lines about it.
-fn lines_about(
+pub(crate) fn lines_about(
     scratch: &Scratch,
     cases: &[(&str, &str, Change)],
     args: &[&str],
@@ -390,7 +390,8 @@ fn what_is_not_known_is_not_skipped_over() {
     }
 }
 
-fn remove(case: &mut File, key: &str) {
+/// Takes a key of a case away.
+pub(crate) fn remove(case: &mut File, key: &str) {
     drop(case.case.as_object_mut().expect("keys").remove(key));
 }
 

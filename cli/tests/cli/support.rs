@@ -185,6 +185,11 @@ impl File {
         self.tensors.insert(name.into(), (Dtype::F32, shape.to_vec(), data));
     }
 
+    pub(crate) fn set_indices(&mut self, name: &str, shape: &[usize], values: &[i32]) {
+        let data = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        self.tensors.insert(name.into(), (Dtype::I32, shape.to_vec(), data));
+    }
+
     /// Changes one element.
     pub(crate) fn change(&mut self, name: &str, index: usize, change: impl FnOnce(f32) -> f32) {
         let (mut values, shape) = (self.floats(name), self.shape(name).to_vec());

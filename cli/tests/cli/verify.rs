@@ -5,12 +5,13 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Ops that have kernels.
-const SUPPORTED: [&str; 17] = [
+const SUPPORTED: [&str; 18] = [
     "attention",
     "lsh_attention",
     "linear_attention",
     "linformer",
     "recurrent",
+    "decode",
     "layer_norm",
     "rms_norm",
     "rotary",

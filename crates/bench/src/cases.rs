@@ -3,9 +3,9 @@
 use crate::record::{Direction, Kernel, Shape};
 use crate::scores;
 use wgpu_attention::{
-    AddShape, AnyPattern, Attention, AttentionShape, ElementType, EmbedShape, FeatureMap, FeedForwardShape,
-    LinearOptions, LinformerOptions, LshOptions, MatmulShape, NormKind, NormShape, RecurrentShape,
-    RotaryShape, Score, SoftmaxShape,
+    AddShape, AnyPattern, Attention, AttentionShape, DecodeShape, ElementType, EmbedShape, FeatureMap,
+    FeedForwardShape, LinearOptions, LinformerOptions, LshOptions, MatmulShape, NormKind, NormShape,
+    RecurrentShape, RotaryShape, Score, SoftmaxShape,
 };
 
 /// A case.
@@ -55,6 +55,8 @@ pub enum Work {
         /// The projections.
         options: LinformerOptions,
     },
+    /// The queries of new positions against a full key cache.
+    Decode(DecodeShape),
     /// A layer around attention.
     Block(BlockShape),
     /// A matrix product.
@@ -179,6 +181,7 @@ impl Spec {
             Work::Linformer { attention, options } => {
                 format!("{} k{}", attention_sizes(&attention.shape), options.projected)
             }
+            Work::Decode(it) => attention_sizes(&decode_sizes(it)),
             Work::Block(it) => {
                 format!("n{} w{} h{} hidden{}", it.len, it.model_dim, it.heads, it.hidden_dim)
             }
@@ -214,16 +217,19 @@ impl Spec {
                 format!("feed_forward/{}{}", it.activation, if it.gated { "-gated" } else { "" })
             }
             Work::Recurrent(it) => format!("recurrent/{}", it.cell),
+            Work::Decode(it) => format!("decode/{}", it.cache.storage),
             _ => self.kernel().name().into(),
         }
     }
 
-    /// What tells it from others of its kernel and sizes: the short name of a pattern, of a feature map with what it sees, of a cell; what integers weights are.
+    /// What tells it from others of its kernel and sizes: the short name of a pattern, of a feature map with what it sees, of a cell, of a cache's storage; what
+    /// integers weights are.
     pub fn pattern_name(&self) -> Option<String> {
         match &self.work {
             Work::Attention { pattern, .. } | Work::Backward { pattern, .. } => Some(pattern.name.into()),
             Work::Block(it) => Some(it.pattern.name.into()),
             Work::Recurrent(it) => Some(it.cell.name().into()),
+            Work::Decode(it) => Some(it.cache.storage.to_string()),
             Work::Matmul(it) => it.integers.map(|format| format.to_string()),
             Work::Linear { options, .. } => {
                 let map = match options.map {
@@ -292,6 +298,7 @@ impl Spec {
             Work::Lsh { .. } => Kernel::Lsh,
             Work::Linear { .. } => Kernel::Linear,
             Work::Linformer { .. } => Kernel::Linformer,
+            Work::Decode(_) => Kernel::Decode,
             Work::Block(_) => Kernel::Block,
             Work::Matmul(_) => Kernel::Matmul,
             Work::FeedForward(_) => Kernel::FeedForward,
@@ -313,6 +320,7 @@ impl Spec {
             | Work::Lsh { attention, .. }
             | Work::Linear { attention, .. }
             | Work::Linformer { attention, .. } => attention.storage.q,
+            Work::Decode(it) => it.input,
             Work::Block(_) => ElementType::F32,
             Work::Matmul(it) => it.input,
             Work::FeedForward(it) => it.input,
@@ -333,11 +341,8 @@ impl Spec {
             | Work::Backward { attention, .. }
             | Work::Lsh { attention, .. }
             | Work::Linear { attention, .. }
-            | Work::Linformer { attention, .. } => {
-                let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } =
-                    attention.shape;
-                Shape::Attention { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim }
-            }
+            | Work::Linformer { attention, .. } => attention_shape(&attention.shape),
+            Work::Decode(it) => attention_shape(&decode_sizes(it)),
             Work::Block(it) => Shape::Block {
                 positions: it.len,
                 model_dim: it.model_dim,
@@ -361,6 +366,20 @@ impl Spec {
             Work::Add(it) => Shape::Rows { rows: it.rows, width: it.width },
         }
     }
+}
+
+fn attention_shape(shape: &AttentionShape) -> Shape {
+    let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } = *shape;
+    Shape::Attention { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim }
+}
+
+/// The new queries and all keys that the cache has room for.
+pub(crate) fn decode_sizes(shape: &DecodeShape) -> AttentionShape {
+    let cache = &shape.cache;
+    AttentionShape::new(cache.batch, shape.heads, shape.new, cache.head_dim)
+        .kv_heads(cache.kv_heads)
+        .kv_len(cache.capacity)
+        .value_dim(cache.value_dim)
 }
 
 /// `b1 h8 n512 d64`; `h32/8` for grouped heads, `q16 k4096` where the lengths differ.

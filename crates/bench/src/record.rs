@@ -203,7 +203,7 @@ pub struct Case {
     /// Which kernel.
     pub kernel: Kernel,
     /// The short name of the pattern (attention, and a layer around it): `causal`, `bigbird`, ...; of linear attention that of the feature map, of
-    /// a recurrent network that of its cell.
+    /// a recurrent network that of its cell, of decoding how the cache is stored.
     pub pattern: Option<String>,
     /// The pattern as `--pattern` takes it; the end of a long one is cut off (`…`).
     pub pattern_text: Option<String>,
@@ -246,6 +246,7 @@ pub enum Kernel {
     Lsh,
     Linear,
     Linformer,
+    Decode,
     Block,
     Matmul,
     FeedForward,
@@ -272,7 +273,7 @@ pub enum Direction {
 #[serde(tag = "of", rename_all = "snake_case", deny_unknown_fields)]
 #[allow(missing_docs, reason = "sizes, named as in the shapes of the library")]
 pub enum Shape {
-    /// Attention, also LSH, linear attention and Linformer.
+    /// Attention, also LSH, linear attention, Linformer and decoding.
     Attention {
         batch: usize,
         heads: usize,
@@ -485,6 +486,7 @@ impl Kernel {
             Self::Lsh => "lsh",
             Self::Linear => "linear",
             Self::Linformer => "linformer",
+            Self::Decode => "decode",
             Self::Block => "block",
             Self::Matmul => "matmul",
             Self::FeedForward => "feed_forward",

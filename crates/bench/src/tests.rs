@@ -11,10 +11,10 @@ use crate::suites::Suite;
 use anyhow::{Context, Result};
 use pollster::block_on;
 use wgpu_attention::{
-    Activation, AddShape, AttentionShape, ElementType, EmbedShape, FeatureMap, FeedForwardShape, Gpu,
-    IntegerFormat, IntegerType, Kernels, LinearOptions, LinformerOptions, LshOptions, MatmulShape, NormKind,
-    NormShape, Options, RecurrentCell, RecurrentShape, RotaryShape, ScaleGroups, SoftmaxShape, Storage,
-    WeightOrder, cooperative_features,
+    Activation, AddShape, AttentionShape, CacheShape, CacheStorage, DecodeShape, ElementType, EmbedShape,
+    FeatureMap, FeedForwardShape, Gpu, IntegerFormat, IntegerType, Kernels, LinearOptions, LinformerOptions,
+    LshOptions, MatmulShape, NormKind, NormShape, Options, RecurrentCell, RecurrentShape, RotaryShape,
+    ScaleGroups, SoftmaxShape, Storage, WeightOrder, cooperative_features,
 };
 
 fn adapter() -> Result<wgpu::Adapter> {
@@ -75,6 +75,11 @@ fn works(element: ElementType) -> Vec<Work> {
             Work::Matmul(MatmulShape::new(300, 64, 24).weights(WeightOrder::OutIn).integers(format))
         };
         works.push(weights(IntegerType::I8, ScaleGroups::Rows, false));
+        for storage in [element.into(), ElementType::F16.into(), CacheStorage::Int8] {
+            // More than a chunk of keys.
+            let cache = CacheShape::new(2, 2, 300, 16).value_dim(12).storage(storage);
+            works.push(Work::Decode(DecodeShape::new(cache, 4, 3)));
+        }
         works.push(weights(IntegerType::U4, ScaleGroups::Groups(32), true));
         let pattern = pattern("fixed", 300).expect("a pattern");
         works.push(Work::Block(BlockShape { len: 300, model_dim: 32, heads: 2, hidden_dim: 64, pattern }));

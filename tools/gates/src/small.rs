@@ -1,17 +1,21 @@
 //! Variants with tiles so small that an interpreter runs a workgroup in seconds: for the race check.
 
 use wgpu_attention::wgsl::{
-    AttentionVariant, CrossEntropyVariant, HashVariant, MatmulTile, MatmulVariant, RecurrentTile,
-    RecurrentVariant, RowKernel, RowVariant, Shader, SortPass, SquaresVariant, StagedProduct, StagedTile,
-    Stats, Tile,
+    AppendTarget, AppendVariant, AttentionVariant, CacheText, CrossEntropyVariant, DecodeVariant, FewRows,
+    HashVariant, MatmulTile, MatmulVariant, NewRows, RecurrentTile, RecurrentVariant, RowKernel, RowVariant,
+    Shader, SortPass, SquaresVariant, StagedProduct, StagedTile, Stats, Tile,
 };
-use wgpu_attention::{ElementType, LossGradient, MatmulShape, RecurrentCell, Score, WeightOrder};
+use wgpu_attention::{
+    CacheStorage, ElementType, LossGradient, MatmulShape, RecurrentCell, Score, WeightOrder,
+};
 
 /// Kernels with workgroup memory (`races.mjs` names those that are not here), by the names of the cases in `races/cases.mjs`.
 pub fn small() -> Vec<(&'static str, Shader)> {
-    let matmul = |weights, tile| {
-        MatmulVariant::of(&MatmulShape::new(9, 20, 12).weights(weights), MatmulTile::Staged(tile)).shader()
+    let product = |rows, weights, tile| {
+        MatmulVariant::of(&MatmulShape::new(rows, 20, 12).weights(weights), tile).shader()
     };
+    let matmul = |weights, tile| product(9, weights, MatmulTile::Staged(tile));
+    let few = MatmulTile::Few(FewRows { lanes: 4, rows: 2, column_groups: 2 });
     let narrow = StagedProduct { lanes_r: 2, lanes_c: 2, tall: false, wide: false, chunk: 2 };
     let wide = StagedProduct { tall: true, wide: true, chunk: 1, ..narrow };
     let norm = |centered| RowKernel::Norm { centered, bias: true, weight: ElementType::F32 };
@@ -28,6 +32,7 @@ pub fn small() -> Vec<(&'static str, Shader)> {
         ("attention merging", attention(true)),
         ("matmul", matmul(WeightOrder::InOut, narrow)),
         ("matmul out-in", matmul(WeightOrder::OutIn, wide)),
+        ("matmul few rows", product(2, WeightOrder::OutIn, few)),
         ("layer norm", rows(norm(true))),
         ("rms norm", rows(norm(false))),
         ("softmax", rows(RowKernel::Softmax)),
@@ -37,6 +42,8 @@ pub fn small() -> Vec<(&'static str, Shader)> {
         ("sort count", SortPass::count()),
         ("sort scan", SortPass::scan()),
         ("lsh hash", hash.shader()),
+        ("decode", decode()),
+        ("append int8", append()),
     ]
 }
 
@@ -98,6 +105,36 @@ fn cross_entropy() -> Shader {
         teacher: None,
         gradient: LossGradient::InPlace,
         aligned: true,
+    }
+    .shader()
+}
+
+/// Where the cache of both lies. Pages, packed rows and other storage are other loads, and no other barriers.
+const CACHE: CacheText = CacheText { page: None, new: NewRows::Same };
+
+fn decode() -> Shader {
+    DecodeVariant {
+        head_dim: 8,
+        value_dim: 12,
+        row_groups: 1,
+        q: ElementType::F32,
+        aligned_q: true,
+        storage: ElementType::F32.into(),
+        cache: CACHE,
+        touches: false,
+    }
+    .shader()
+}
+
+fn append() -> Shader {
+    AppendVariant {
+        dim: 24,
+        target: AppendTarget::Cache,
+        rotary: None,
+        input: ElementType::F32,
+        aligned: true,
+        output: CacheStorage::Int8,
+        cache: CACHE,
     }
     .shader()
 }

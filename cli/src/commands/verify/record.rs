@@ -148,6 +148,14 @@ impl Judged {
         Self { partly: Some(what), ..self }
     }
 
+    /// Says of which part of the case it is.
+    pub(super) fn of(mut self, part: &str) -> Self {
+        if let Some(at) = &mut self.at {
+            at.place = format!("{} of {part}", at.place);
+        }
+        self
+    }
+
     /// With other tensors of the same call.
     pub(super) fn beside(self, other: Self) -> Self {
         let rows = self.rows;

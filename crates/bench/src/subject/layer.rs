@@ -27,6 +27,7 @@ pub(super) async fn prepare<'g>(gpu: &'g Gpu, work: &Work) -> Result<Subject<'g>
         | Work::Lsh { .. }
         | Work::Linear { .. }
         | Work::Linformer { .. }
+        | Work::Decode(_)
         | Work::Block(_)
         | Work::Recurrent(_) => {
             bail!("neither attention nor a recurrent network is a kernel around attention")

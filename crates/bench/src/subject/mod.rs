@@ -5,6 +5,7 @@
 //! | `attention.rs` | every pattern |
 //! | `backward.rs` | its gradients |
 //! | `lsh.rs` | LSH attention |
+//! | `decode.rs` | decoding with a key cache |
 //! | `linear.rs`, `linformer.rs` | linear attention, Linformer |
 //! | `heads.rs` | a few heads of a long call, which the reference takes by themselves |
 //! | `layer.rs` | the kernels around attention |
@@ -14,6 +15,7 @@
 mod attention;
 mod backward;
 mod block;
+mod decode;
 mod heads;
 mod layer;
 mod linear;
@@ -94,6 +96,10 @@ pub fn models() -> Vec<Model> {
             "linformer: useful_flop = executed_flop",
             "2 k Lk (d + dv) for each key head, and 2 (d + dv) for each pair of a query and a projected row",
         ),
+        (
+            "decode: useful_flop = executed_flop",
+            "2 (d + dv) for each query and each key of its sequence; bytes are those of the whole cache, with the scales of int8",
+        ),
         ("matmul, feed_forward, recurrent: useful_flop", "2 M K N for each product"),
         ("block", "the products, the attention and the feed-forward layer that it is made of"),
         (
@@ -134,6 +140,7 @@ impl<'g> Subject<'g> {
             Work::Linformer { attention, options } => {
                 typed!(attention.storage.q, E => linformer::prepare::<E>(gpu, attention, options).await)
             }
+            Work::Decode(shape) => decode::prepare(gpu, *shape).await,
             Work::Block(shape) => block::prepare(gpu, shape).await,
             Work::Recurrent(shape) => {
                 typed!(shape.weight, W => recurrent::prepare::<W>(gpu, *shape).await)

@@ -3,9 +3,9 @@
 use crate::cases::{NamedPattern, Spec, Work, pattern};
 use crate::scores::score;
 use wgpu_attention::{
-    AddShape, Attention, AttentionShape, ElementType, EmbedShape, IntegerFormat, IntegerType, LshOptions,
-    MatmulShape, NormKind, NormShape, RecurrentCell, RecurrentShape, RotaryShape, ScaleGroups, SoftmaxShape,
-    Storage, WeightOrder,
+    AddShape, Attention, AttentionShape, CacheShape, CacheStorage, DecodeShape, ElementType, EmbedShape,
+    IntegerFormat, IntegerType, LshOptions, MatmulShape, NormKind, NormShape, RecurrentCell, RecurrentShape,
+    RotaryShape, ScaleGroups, SoftmaxShape, Storage, WeightOrder,
 };
 
 pub(super) fn of(work: Work) -> Spec {
@@ -60,6 +60,12 @@ pub(super) fn known(known_as: &'static str, pattern: &str, call: impl Into<Atten
 pub(super) fn decode(heads: usize, queries: usize, kv_len: usize, element: ElementType) -> Spec {
     let shape = AttentionShape::new(1, heads, queries, 128).kv_heads(heads / 4).kv_len(kv_len);
     dense("causal", shape.storage(Storage::all(element)))
+}
+
+/// A token per sequence against a full cache, eight query heads on two key heads.
+pub(super) fn cached(batch: usize, len: usize, storage: impl Into<CacheStorage>) -> Spec {
+    let cache = CacheShape::new(batch, 2, len, 128).storage(storage);
+    of(Work::Decode(DecodeShape::new(cache, 8, 1)))
 }
 
 /// Four rounds in chunks of 64, about two places a bucket and chunk.

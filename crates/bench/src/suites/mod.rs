@@ -8,11 +8,12 @@ mod tests;
 use crate::cases::{NamedPattern, PATTERNS, QUADRATIC, Spec, Work};
 use crate::record::Rules;
 use made::{
-    attention, backward, decode, dense, integers, known, lsh, named, of, own_text, recurrent, scored, small,
+    attention, backward, cached, decode, dense, integers, known, lsh, named, of, own_text, recurrent, scored,
+    small,
 };
 use wgpu_attention::{
-    Activation, AttentionShape, ElementType, FeedForwardShape, IntegerType, MatmulShape, RecurrentCell,
-    ScaleGroups, Storage,
+    Activation, AttentionShape, CacheStorage, ElementType, FeedForwardShape, IntegerType, MatmulShape,
+    RecurrentCell, ScaleGroups, Storage,
 };
 
 use ElementType::{Bf16, F16, F32};
@@ -89,6 +90,10 @@ impl Suite {
     }
 }
 
+/// Of a key cache.
+const STORAGES: [CacheStorage; 3] =
+    [CacheStorage::Elements(F32), CacheStorage::Elements(F16), CacheStorage::Int8];
+
 fn quick() -> Vec<Spec> {
     let mut specs = vec![];
     for (name, of_len) in PATTERNS {
@@ -110,6 +115,7 @@ fn quick() -> Vec<Spec> {
     }
     specs.extend(quick_scores());
     specs.push(decode(8, 1, 2048, F32));
+    specs.extend(STORAGES.map(|storage| cached(1, 1024, storage)));
     specs.push(lsh(AttentionShape::new(1, 1, 2048, 64), None));
     specs.push(lsh(scored("alibi", AttentionShape::new(1, 1, 2048, 64)), None));
     specs.push(of(Work::Matmul(MatmulShape::new(512, 512, 512))));
@@ -156,6 +162,9 @@ fn standard() -> Vec<Spec> {
         for kv_len in [4096, 32_768] {
             specs.push(decode(32, queries, kv_len, F16));
         }
+    }
+    for (batch, len) in [(1, 1024), (8, 1024), (1, 8192), (8, 8192)] {
+        specs.extend(STORAGES.map(|storage| cached(batch, len, storage)));
     }
     for len in [4096, 16_384, 65_536] {
         specs.push(lsh(AttentionShape::new(1, 8, len, 64).storage(Storage::all(F16)), None));

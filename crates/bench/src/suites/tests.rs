@@ -18,6 +18,7 @@ fn every_case_of_every_suite_is_valid_and_named_once() {
                 Work::Lsh { attention, options } => options.check(attention),
                 Work::Linear { attention, options } => options.check(attention),
                 Work::Linformer { attention, options } => options.check(attention),
+                Work::Decode(it) => it.check(),
                 Work::Block(it) => it.attention().check().and(it.pattern.parse().map(drop)),
                 Work::Matmul(it) => it.check(),
                 Work::FeedForward(it) => it.check(),

@@ -55,17 +55,17 @@ function attention(merging) {
   };
 }
 
-// 9 x 20 by 20 x 12.
-function matmul(weight, bRow, [row_tiles, column_tiles]) {
-  const [a, b] = [numbers(180, 1), numbers(240, 2)];
-  const out = Float32Array.from(range(108), (at) => dot(20, (k) => a[Math.floor(at / 12) * 20 + k] * weight(b, k, at % 12)));
+// 9 x 20 by 20 x 12, or fewer rows.
+function matmul(weight, bRow, [row_tiles, column_tiles], rows = 9) {
+  const [a, b] = [numbers(20 * rows, 1), numbers(240, 2)];
+  const out = Float32Array.from(range(12 * rows), (at) => dot(20, (k) => a[Math.floor(at / 12) * 20 + k] * weight(b, k, at % 12)));
   return {
     groups: [row_tiles * column_tiles, 1, 1],
     params: {
-      end_work: row_tiles * column_tiles, row_tiles, column_tiles, rows: 9, inner: 20, columns: 12,
+      end_work: row_tiles * column_tiles, row_tiles, column_tiles, rows, inner: 20, columns: 12,
       a_row: 20, b_row: bRow, residual_row: 12, out_row: 12,
     },
-    buffers: { a, b, out: new Float32Array(108) },
+    buffers: { a, b, out: new Float32Array(12 * rows) },
     expected: { out },
   };
 }
@@ -191,12 +191,63 @@ function hash() {
   };
 }
 
+// The last 2 of 300 positions, 2 heads on 1 key head: the 4 rows of a tile, and both chunks of keys in one split.
+function decode() {
+  const [heads, fresh, keys, capacity, d, dv] = [2, 2, 300, 304, 8, 12];
+  const [q, k, v] = [numbers(heads * fresh * d, 1), numbers(capacity * d, 2), numbers(capacity * dv, 3)];
+  const scale = (Math.SQRT1_2 / 2) * Math.LOG2E;
+  const rows = range(heads * fresh).map((row) => {
+    const scores = range(keys - fresh + (row % fresh) + 1).map((j) => scale * dot(d, (e) => q[row * d + e] * k[j * d + e]));
+    const m = Math.max(...scores);
+    const p = scores.map((s) => 2 ** (s - m));
+    return { state: [m, sum(p)], out: range(dv).map((c) => sum(p.map((w, j) => w * v[j * dv + c])) / sum(p)) };
+  });
+  const [state, merged] = ['state', 'out'].map((name) => Float32Array.from(rows.flatMap((row) => row[name])));
+  return {
+    groups: [1, 1, 1],
+    params: {
+      kernel: { end_work: 1, row_tiles: 1, splits: 1, heads, heads_per_kv_head: heads, before: 0xffffffff, q_scale: scale },
+      cache: { capacity, kv_heads: 1, most_new: fresh, batch: 1 },
+      q: { head: fresh * d, row: d },
+    },
+    buffers: {
+      q, keys: k, values: v, lengths: Uint32Array.of(keys), state: state.map(() => 0), merged: merged.map(() => 0),
+    },
+    expected: { state, merged },
+  };
+}
+
+// Rows of 24, the largest element not in the first lane's group, behind 3 others.
+function appendInt8() {
+  const [capacity, length, dim] = [6, 3, 24];
+  const x = numbers(2 * dim, 1);
+  x[17] = -3;
+  x[dim + 9] = 2;
+  const out = new Uint32Array(capacity * (1 + dim / 4));
+  const bits = new DataView(out.buffer);
+  rowsOf(x, dim).forEach((row, t) => {
+    const at = (length + t) * (4 + dim);
+    bits.setFloat32(at, Math.max(...row.map(Math.abs)) / 127, true);
+    bits.setUint32(at, (bits.getUint32(at, true) + 0x80) & 0xffffff00, true);
+    row.forEach((e, n) => bits.setInt8(at + 4 + n, Math.round(e / bits.getFloat32(at, true)), true));
+  });
+  return {
+    groups: [2, 1, 1],
+    params: {
+      kernel: { end_work: 2, rows: 2, heads: 1 }, cache: { capacity, kv_heads: 1, most_new: 2, batch: 1 }, x: { row: dim },
+    },
+    buffers: { x, lengths: Uint32Array.of(length), out: out.map(() => 0) },
+    expected: { out },
+  };
+}
+
 /** `params`, `buffers` and `expected` by name. A dispatch is of `groups` workgroups. */
 export const cases = {
   attention: attention(false),
   'attention merging': attention(true),
   matmul: matmul((b, k, n) => b[k * 12 + n], 12, [2, 2]),
   'matmul out-in': matmul((b, k, n) => b[n * 20 + k], 20, [1, 1]),
+  'matmul few rows': matmul((b, k, n) => b[n * 20 + k], 20, [1, 2], 2),
   'layer norm': norm(true),
   'rms norm': norm(false),
   softmax: softmax(),
@@ -206,4 +257,6 @@ export const cases = {
   'sort count': sortCount(),
   'sort scan': sortScan(),
   'lsh hash': hash(),
+  decode: decode(),
+  'append int8': appendInt8(),
 };

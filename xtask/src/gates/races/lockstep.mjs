@@ -3,6 +3,7 @@
 // - vec4(u) is a vector of u32 if u is one; the package takes f32, and a quotient is then no integer.
 // - Vectors of integers hold integers; the package holds those of `vec4<u32>` as f32, which loses their low bits.
 // - A struct's bool is a scalar.
+// - A vector of bools is one of i32; the package has no such vector of its own.
 // - select of vectors gives their type, not the conditions'.
 // - Private variables are each lane's own; the package shares them.
 // - Arguments are evaluated where the call is, and functions see no variables of their callers.
@@ -20,6 +21,9 @@ class Barrier {
     this.node = node;
   }
 }
+
+/** How lanes take turns: the first before the others, or the last. Atomics are in no race, but may tell the order. */
+export const turns = { backwards: false };
 
 /** Changes the package. Barriers that lanes meet at are added to `met`, by their lines. */
 export function patch({ WorkgroupScheduler, MemoryTracker, ScalarData, TypedData, VectorData, WgslExec }, met) {
@@ -59,8 +63,9 @@ export function patch({ WorkgroupScheduler, MemoryTracker, ScalarData, TypedData
       }
       one.results = calls.map((call) => call.cachedReturnValue);
     };
+    const inTurn = turns.backwards ? lanes.toReversed() : lanes;
     do {
-      lanes.forEach(advance);
+      inTurn.forEach(advance);
       this._tracker.endPhase();
       lanes.filter(({ at }) => at).forEach(({ at }) => met.add(at.line));
       if (lanes.some(({ at }) => at !== lanes[0].at)) {
@@ -81,12 +86,13 @@ export function patch({ WorkgroupScheduler, MemoryTracker, ScalarData, TypedData
     const element = (typeInfo.format ?? typeInfo).name;
     const all = values.length === 1 ? Array(count).fill(values[0]) : values;
     const List = LISTS[element] ?? Int32Array;
-    const vector = new VectorData(new List(all), this.getTypeInfo(`vec${count}${element[0]}`) ?? typeInfo);
+    const letter = element === 'bool' ? 'i' : element[0];
+    const vector = new VectorData(new List(all), this.getTypeInfo(`vec${count}${letter}`) ?? typeInfo);
     return vector.getSubData(this, node.postfix, context);
   };
   const cwise = WgslExec.prototype._makeCwiseData;
   WgslExec.prototype._makeCwiseData = function (values, typeInfo) {
-    const List = LISTS[typeInfo.format?.name];
+    const List = typeInfo.name.startsWith('vec') && LISTS[typeInfo.format?.name];
     return List ? new VectorData(new List(values), typeInfo) : cwise.call(this, values, typeInfo);
   };
   const bitcast = WgslExec.prototype._evalBitcast;

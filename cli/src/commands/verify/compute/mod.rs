@@ -1,6 +1,7 @@
 //! A case on the CPU reference and on a GPU.
 
 pub(super) mod attention;
+mod decode;
 mod feed_forward;
 mod gradients;
 mod integers;
@@ -48,6 +49,7 @@ pub(super) fn on_cpu(case: &Content, pattern: Option<&AnyPattern>) -> Result<Jud
         Content::Linear(case) => linear::on_cpu(case),
         Content::Linformer(case) => linformer::on_cpu(case),
         Content::Recurrent(case) => recurrent::on_cpu(case),
+        Content::Decode(case) => decode::on_cpu(case),
         Content::Layer(case) => layer::on_cpu(case),
         Content::Integers(case) => integers::on_cpu(case),
         Content::Table(case) => table::judged(case),
@@ -80,6 +82,7 @@ pub(super) fn on_gpu<E: Element>(
         Content::Linear(case) => linear::on_gpu::<E>(gpu, case),
         Content::Linformer(case) => linformer::on_gpu::<E>(gpu, case),
         Content::Recurrent(case) => recurrent::on_gpu::<E>(gpu, case),
+        Content::Decode(case) => decode::on_gpu::<E>(gpu, case),
         Content::Layer(case) => layer::on_gpu::<E>(gpu, case),
         Content::Integers(case) => integers::on_gpu::<E>(gpu, case),
         Content::Model(bytes) => model::on_gpu::<E>(gpu, bytes),
