@@ -50,6 +50,7 @@ cargo xtask COMMAND
   mpi                   attention over the ranks of an MPI program, on a fetched MPI: checks of crates/mpi, its test
                         program on 1 to 8 ranks, with a rank that ends
   newcomer              do what the README says in a new crate outside the workspace, and run its programs
+  python                do what docs/PYTORCH.md says, and have its files judged
   rules                 check the rules of dependence between the folders
   help                  this text
 
@@ -92,6 +93,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         "deny" => deny::run()?,
         "gates" => gates::run()?,
         "mpi" => mpi::run()?,
+        "python" => python::check(&software::launcher(Choice::Auto)?)?,
         "newcomer" => newcomer::check(&software::launcher(Choice::Auto)?)?,
         "rules" => rules::check(&steps::root())?,
         "help" | "--help" | "-h" => println!("{HELP}"),

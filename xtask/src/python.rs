@@ -61,7 +61,7 @@ pub(crate) fn step(steps: &mut Steps, launcher: &Launcher) {
 }
 
 /// Does what the page says.
-fn check(launcher: &Launcher) -> Result<()> {
+pub(crate) fn check(launcher: &Launcher) -> Result<()> {
     let page = fs::read_to_string(root().join(PAGE)).context(PAGE)?;
     let folder = std::env::temp_dir().join(format!("wgpu-attention-python-{}", std::process::id()));
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
