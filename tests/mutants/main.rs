@@ -21,6 +21,7 @@ mod table {
     pub(crate) mod layer;
     pub(crate) mod linear;
     pub(crate) mod lsh;
+    pub(crate) mod lsh_backward;
     pub(crate) mod recurrent;
 }
 
@@ -54,6 +55,7 @@ fn every_mutant_of_every_table_changes_some_shader() {
         table::layer::MUTANTS,
         table::linear::MUTANTS,
         table::lsh::MUTANTS,
+        table::lsh_backward::MUTANTS,
         table::recurrent::MUTANTS,
     ] {
         every_mutant_changes_some_shader(mutants, &shaders);

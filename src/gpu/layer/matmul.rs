@@ -68,13 +68,24 @@ impl Kernels {
     /// ```
     pub fn matmul(&self, shape: &MatmulShape) -> Result<MatmulPlan> {
         shape.check()?;
-        let limits = self.product_limits(shape, self.options().path)?;
-        // A product that the caller wants on matrix units is there.
-        let few = match self.options().path {
-            Some(KernelPath::Cooperative) => None,
-            _ => MatmulTile::few(shape, self.scalar_tile_kind()),
-        };
-        MatmulPlan::new(self, shape, few.unwrap_or(MatmulTile::choose(shape, limits)))
+        match self.options().path {
+            // A product that the caller wants on matrix units is there.
+            Some(KernelPath::Cooperative) => self.matmul_of_any_rows(shape),
+            _ => match MatmulTile::few(shape, self.scalar_tile_kind()) {
+                Some(tile) => MatmulPlan::new(self, shape, tile),
+                None => self.matmul_of_any_rows(shape),
+            },
+        }
+    }
+
+    /// [`Kernels::matmul`] by tiles that all add up in the same order: a row has the same bits whatever rows are beside it.
+    pub(in crate::gpu) fn matmul_of_any_rows(&self, shape: &MatmulShape) -> Result<MatmulPlan> {
+        shape.check()?;
+        MatmulPlan::new(
+            self,
+            shape,
+            MatmulTile::choose(shape, self.product_limits(shape, self.options().path)?),
+        )
     }
 
     /// [`Kernels::matmul`] with a workgroup of the caller's choice.

@@ -78,7 +78,8 @@ impl Kernels {
         shape.check()?;
         let tile = RecurrentTile::choose(shape, self.scalar_tile_kind());
         let block = block(self, shape)?;
-        let products = (0..shape.layers.min(2)).map(|layer| self.matmul(&product(shape, layer, block)));
+        let products =
+            (0..shape.layers.min(2)).map(|layer| self.matmul_of_any_rows(&product(shape, layer, block)));
         let products = products.collect::<Result<_>>()?;
         let step = self.pipeline(RecurrentVariant::of(shape, tile).shader())?;
         let inner = Inner { products, step, tiles: self.tiles(shape, tile)?, block };

@@ -21,7 +21,7 @@ wgpu_attention_testing::mutants! {
     "norms are read where records lie" ["rounds"]
         "records[params.kernel.records + at / 4u][at % 4u]" => "records[at / 4u][at % 4u]";
     "norms are not copied" ["rounds"]
-        "records[row] = load_behind(at, params.kernel.behind - at);" => "";
+        "records[params.kernel.rows + behind] = load_behind(at, params.kernel.behind - at);" => "";
     "one's own key has a slope" ["own keys", "count dqk"]
         "return select(slope, vec4(0.0), pairs.j == vec4(pairs.i));" => "return slope;";
     "slopes are those of products with keys that are no unit vectors" ["terms"]
