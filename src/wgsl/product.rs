@@ -92,7 +92,7 @@ impl MatmulTile {
             return None;
         }
         let rows = shape.rows.next_power_of_two();
-        // A CPU's vectors are the lanes; as many sums as its registers, or a GPU's lane, hold. From 8 rows on the other tiles do as well.
+        // A CPU's vectors are the lanes; as many sums as its registers, or a GPU's lane, hold.
         let lanes = if kind == TileKind::Direct { 8 } else { 64 };
         Some(Self::Few(FewRows { lanes, rows, column_groups: (4 / rows).max(1) }))
     }

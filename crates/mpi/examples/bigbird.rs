@@ -23,7 +23,7 @@ struct Options {
     #[arg(long, default_value_t = 1 << 20)]
     tokens: usize,
     /// Elements of a query, a key and a value
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 64)]
     head_dim: usize,
     /// Positions of a block
     #[arg(long, default_value_t = 64)]
