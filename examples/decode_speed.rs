@@ -1,36 +1,19 @@
-//! How fast a token attends a long cache, beside how fast the adapter reads: `cargo run --release --example decode_speed`.
+//! How fast a token attends a long cache, beside how fast the adapter reads: `cargo run --example decode_speed`.
 //!
 //! 8,192 keys, d = 128, 8 query heads on 2 key heads, batch 1 and 8, f32, f16 and int8; by turns with the probe, the least time of each. Where keys and
 //! values are read once, bytes per second are those of the cache.
 
-use std::time::{Duration, Instant};
-use wgpu_attention::wgpu::{Buffer, BufferUsages, PollType, util::DeviceExt};
+mod rates;
+
+use rates::{Timed, compare, filled, probe};
+use std::time::Duration;
+use wgpu_attention::wgpu::{Buffer, BufferUsages};
 use wgpu_attention::{
-    AttendBuffers, CacheShape, CacheStorage, Call, DecodeShape, ElementType, Gpu, KvCache, Result, wgpu,
+    AttendBuffers, CacheShape, CacheStorage, Call, DecodeShape, ElementType, Gpu, KvCache, Result,
 };
 
 const KEYS: usize = 8192;
 const DIM: usize = 128;
-const ROUNDS: usize = 12;
-
-/// Reads a buffer, 128 words a lane.
-const PROBE: &str = "
-@group(0) @binding(0) var<storage, read> words: array<vec4<u32>>;
-@group(0) @binding(1) var<storage, read_write> sums: array<u32>;
-@compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    var sum = vec4(0u);
-    for (var n = 0u; n < 32u; n++) { sum += words[group.x * 8192u + lane + 256u * n]; }
-    sums[group.x * 256u + lane] = sum.x + sum.y + sum.z + sum.w;
-}";
-
-/// What is timed: bytes that it reads, and how it is recorded.
-struct Timed {
-    name: String,
-    bytes: f64,
-    record: Box<dyn Fn(&mut wgpu::ComputePass<'_>)>,
-    least: Duration,
-}
 
 fn main() -> Result<()> {
     let gpu = Gpu::new()?;
@@ -47,67 +30,8 @@ fn main() -> Result<()> {
     ] {
         timed.push(decode(&gpu, batch, storage, page)?);
     }
-    for _ in 0..ROUNDS {
-        for one in &mut timed {
-            one.least = one.least.min(time(&gpu, &one.record));
-        }
-    }
-    let rate = |one: &Timed| one.bytes / one.least.as_secs_f64();
-    let reads = rate(&timed[0]);
-    for one in &timed {
-        let (ms, gb) = (1e3 * one.least.as_secs_f64(), rate(one) / 1e9);
-        println!("{:44} {ms:>8.2} ms {gb:>7.2} GB/s {:>4.0} %", one.name, 100.0 * rate(one) / reads);
-    }
+    compare(&gpu, &mut timed);
     Ok(())
-}
-
-fn filled(gpu: &Gpu, words: usize, usage: BufferUsages) -> Buffer {
-    // Small numbers in f32 and in both halves as f16.
-    let word = |n: usize| 0x2c00_2c00u32 + (n as u32).wrapping_mul(2_654_435_761) % 1024 * 0x0001_0001;
-    let words: Vec<u32> = (0..words).map(word).collect();
-    gpu.device().create_buffer_init(&wgpu::util::BufferInitDescriptor {
-        label: None,
-        contents: &words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<_>>(),
-        usage: usage | BufferUsages::STORAGE,
-    })
-}
-
-fn probe(gpu: &Gpu) -> Timed {
-    let device = gpu.device();
-    let groups = 1024u32;
-    let from = filled(gpu, groups as usize * 8192 * 4, BufferUsages::empty());
-    let to = filled(gpu, groups as usize * 256, BufferUsages::empty());
-    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-        label: None,
-        source: wgpu::ShaderSource::Wgsl(PROBE.into()),
-    });
-    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label: None,
-        layout: None,
-        module: &module,
-        entry_point: None,
-        compilation_options: Default::default(),
-        cache: None,
-    });
-    let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
-        label: None,
-        layout: &pipeline.get_bind_group_layout(0),
-        entries: &[
-            wgpu::BindGroupEntry { binding: 0, resource: from.as_entire_binding() },
-            wgpu::BindGroupEntry { binding: 1, resource: to.as_entire_binding() },
-        ],
-    });
-    let record = move |pass: &mut wgpu::ComputePass<'_>| {
-        pass.set_pipeline(&pipeline);
-        pass.set_bind_group(0, &group, &[]);
-        pass.dispatch_workgroups(groups, 1, 1);
-    };
-    Timed {
-        name: "the adapter reads".into(),
-        bytes: f64::from(groups) * 8192.0 * 16.0,
-        record: Box::new(record),
-        least: Duration::MAX,
-    }
 }
 
 /// A cache that is full.
@@ -141,13 +65,4 @@ fn decode(gpu: &Gpu, batch: usize, storage: CacheStorage, page: Option<usize>) -
         record: Box::new(move |pass| call.dispatch(pass)),
         least: Duration::MAX,
     })
-}
-
-fn time(gpu: &Gpu, record: &dyn Fn(&mut wgpu::ComputePass<'_>)) -> Duration {
-    let mut encoder = gpu.device().create_command_encoder(&Default::default());
-    record(&mut encoder.begin_compute_pass(&Default::default()));
-    let start = Instant::now();
-    gpu.queue().submit([encoder.finish()]);
-    gpu.device().poll(PollType::wait_indefinitely()).expect("polling");
-    start.elapsed()
 }
