@@ -2,32 +2,17 @@
 
 use crate::pages::{check_last, text};
 use crate::session::{Session, Step, buffer};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use wgpu_attention::{CacheShape, DecodeShape, Gpu, Options};
-
-/// Bytes and pieces that the device's allocator has given out.
-fn memory(gpu: &Gpu) -> (u64, usize) {
-    gpu.device().poll(wgpu::PollType::wait_indefinitely()).expect("polling");
-    let report = gpu.device().generate_allocator_report().expect("wgpu's own allocator");
-    (report.total_allocated_bytes, report.allocations.len())
-}
+use wgpu_attention::{CacheShape, DecodeShape};
+use wgpu_attention_testing::{Counted, allocated};
 
 #[test]
 fn a_token_takes_nothing_but_its_commands() {
-    // A device of its own: other tests allocate on theirs.
-    let adapters = pollster::block_on(Gpu::adapters()).expect("an adapter");
-    let gpu = pollster::block_on(Gpu::on(&adapters[0], Options::default())).expect("a device");
-    let shaders = Arc::new(AtomicUsize::new(0));
-    let counted = shaders.clone();
-    let kernels = gpu.kernels().edited(move |text| {
-        counted.fetch_add(1, Ordering::Relaxed);
-        text.to_owned()
-    });
+    let counted = Counted::new();
+    let (gpu, kernels) = (&counted.gpu, counted.gpu.kernels());
     let cache = CacheShape::new(1, 2, 256, 16).paged(16, 16);
     let shape = DecodeShape::new(cache, 4, 1);
     let text = text(&shape, 200, 1);
-    let mut session = Session::new(&kernels, gpu.queue(), shape, None).expect("valid");
+    let mut session = Session::new(kernels, gpu.queue(), shape, None).expect("valid");
     session.cache.reserve(gpu.queue(), &[200]).expect("pages");
     // Tokens come from the device, as a model's projections do: [token, 256 bytes apart, row].
     let tokens = [(&text.q, 4), (&text.k, 2), (&text.v, 2)].map(|(x, heads)| {
@@ -45,17 +30,16 @@ fn a_token_takes_nothing_but_its_commands() {
         gpu.queue().submit([encoder.finish()]);
     };
     (0..20).for_each(|n| token(&mut session, n));
-    let (before, uploads, compiled) =
-        (memory(&gpu), session.cache.uploads(), shaders.load(Ordering::Relaxed));
+    let (before, uploads, compiled) = (allocated(gpu), session.cache.uploads(), counted.shaders());
     assert!(compiled > 0 && uploads > 0, "what is counted was there before");
     for n in 20..200 {
         token(&mut session, n);
         if n % 30 == 0 {
-            assert_eq!(memory(&gpu), before, "token {n}");
+            assert_eq!(allocated(gpu), before, "token {n}");
         }
     }
-    assert_eq!(memory(&gpu), before);
-    assert_eq!((session.cache.uploads(), shaders.load(Ordering::Relaxed)), (uploads, compiled));
+    assert_eq!(allocated(gpu), before);
+    assert_eq!((session.cache.uploads(), counted.shaders()), (uploads, compiled));
     let last: Step<f32> = session.outputs().expect("guards");
     check_last(&session, &last, 0, 1, &text).unwrap_or_else(|e| panic!("{e}"));
     session.check_untouched().unwrap_or_else(|e| panic!("{e}"));

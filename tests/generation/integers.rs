@@ -1,6 +1,5 @@
 //! Weights of integers: against a twin in f64 of the numbers that they stand for.
 
-use crate::counted::memory;
 use crate::model::{Model, text};
 use crate::tokens::{check_by, judge};
 use wgpu_attention::{
@@ -8,6 +7,7 @@ use wgpu_attention::{
     ScaleGroups,
 };
 use wgpu_attention_models::{File, Generator, GeneratorOptions};
+use wgpu_attention_testing::allocated;
 
 fn int8() -> IntegerFormat {
     IntegerFormat::new(IntegerType::I8)
@@ -118,10 +118,10 @@ fn bytes_fall_as_the_format_says() {
         let file = File::of_model(&model.config, &[&bytes]).expect("a model");
         let numbers: u64 = model.tensors.values().map(|(_, _, data)| data.len() as u64).sum();
         let new = |weights: Option<IntegerFormat>| {
-            let before = memory(&gpu).0;
+            let before = allocated(&gpu).0;
             let options = GeneratorOptions::new(32).weights(weights);
             let generator = Generator::new(&gpu, &file, options).expect("a generator");
-            (memory(&gpu).0 - before, generator)
+            (allocated(&gpu).0 - before, generator)
         };
         let (all, generator) = new(None);
         assert_eq!(generator.weight_bytes(), numbers);

@@ -37,12 +37,14 @@ pub(crate) struct Whole<M: Machine> {
 }
 
 impl<M: Machine> Whole<M> {
-    pub(crate) fn attend(
+    /// The same attention for every layer, as [`Attend`].
+    pub(crate) fn layers(
         &self,
-        machine: &mut M,
-        qkv: &[M::Tensor; 3],
-        context: &M::Tensor,
-    ) -> Result<(), Error> {
+    ) -> impl FnMut(&mut M, usize, &[M::Tensor; 3], &M::Tensor) -> Result<(), Error> + '_ {
+        |machine, _, qkv, context| self.attend(machine, qkv, context)
+    }
+
+    fn attend(&self, machine: &mut M, qkv: &[M::Tensor; 3], context: &M::Tensor) -> Result<(), Error> {
         let shape = &self.attention.shape;
         let Some(tables) = &self.tables else {
             return machine.attention(&self.attention, &self.mask, qkv, &[], context);

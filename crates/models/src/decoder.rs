@@ -93,10 +93,7 @@ pub fn logits<M: Machine>(machine: &mut M, file: &File<'_>, ids: &[u32]) -> Resu
         .map(|theta| rotary_tables(len, sizes.head_dim, theta).map(|table| machine.upload(&table)));
     let whole = Whole { attention, mask, tables };
     let positions: Vec<u32> = (0..len as u32).collect();
-    let mut attend = |machine: &mut M, _: usize, qkv: &[M::Tensor; 3], context: &M::Tensor| {
-        whole.attend(machine, qkv, context)
-    };
-    let x = model.hidden(machine, ids, &positions, &mut attend)?;
+    let x = model.hidden(machine, ids, &positions, &mut whole.layers())?;
     let logits = model.logits(machine, len, &x)?;
     machine.keep("last".into(), &logits);
     Ok(())

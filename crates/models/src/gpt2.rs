@@ -24,10 +24,7 @@ pub fn gpt2<M: Machine>(
     };
     let model = Gpt2::load(machine, file)?;
     let whole = Whole { attention, mask, tables: None };
-    let mut attend = |machine: &mut M, _: usize, qkv: &[M::Tensor; 3], context: &M::Tensor| {
-        whole.attend(machine, qkv, context)
-    };
-    let x = model.hidden(machine, &ids, &sizes.positions(), &mut attend)?;
+    let x = model.hidden(machine, &ids, &sizes.positions(), &mut whole.layers())?;
     // Hugging Face stores the last hidden state behind the final norm.
     let normed = model.normed(machine, ids.len(), &x)?;
     machine.keep(format!("hidden_{}", config.sizes.layers), &normed);

@@ -32,10 +32,7 @@ pub fn llama<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> 
     let tables = Some([table("rope_cos")?, table("rope_sin")?]);
     let model = Llama::load(machine, file)?;
     let whole = Whole { attention, mask, tables };
-    let mut attend = |machine: &mut M, _: usize, qkv: &[M::Tensor; 3], context: &M::Tensor| {
-        whole.attend(machine, qkv, context)
-    };
-    let x = model.hidden(machine, &ids, &mut attend)?;
+    let x = model.hidden(machine, &ids, &mut whole.layers())?;
     // Hugging Face stores the last hidden state behind the final norm.
     let last = model.normed(machine, ids.len(), &x)?;
     machine.keep(format!("hidden_{}", sizes.layers), &last);

@@ -6,6 +6,7 @@ mod buffers;
 mod case;
 mod check;
 mod cooperative;
+mod counted;
 mod devices;
 mod draw;
 mod guards;
@@ -29,6 +30,7 @@ pub use check::{
     gather_on, verified,
 };
 pub use cooperative::cooperative;
+pub use counted::{Counted, allocated};
 pub use devices::{Devices, gpu, gpu_with};
 pub use draw::Draw;
 pub use guards::{Guarded, POISON};
