@@ -11,8 +11,10 @@ mod length;
 mod mpi;
 mod newcomer;
 mod node;
+mod programs;
 mod pypi;
 mod python;
+mod release;
 mod rules;
 mod slowest;
 mod software;
@@ -51,6 +53,8 @@ cargo xtask COMMAND
                         program on 1 to 8 ranks, with a rank that ends
   newcomer              do what the README says in a new crate outside the workspace, and run its programs
   python                do what docs/PYTORCH.md says, and have its files judged
+  release               build what would be published from its own files, and the library with the oldest versions and the
+                        oldest Rust that its manifest allows
   rules                 check the rules of dependence between the folders
   help                  this text
 
@@ -75,8 +79,9 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         "api" => return api::run(rest),
         "attention" => return attention::run(rest),
         "isa" => return isa::run(rest),
+        "release" => return release::run(rest),
         "conformance" => return conformance::run(rest),
-        slowest::RUNNER => return slowest::run(rest),
+        programs::RUNNER => return programs::run(rest),
         "web" => return web::run(rest),
         "launch" => {
             let (program, rest) = rest.split_first().context("launch: no program")?;

@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::length::Length;
 use crate::software::{self, Choice, Launcher};
 use crate::steps::{Steps, cargo, root, succeed};
-use crate::{api, conformance, deny, gates, isa, mpi, newcomer, python, rules, slowest, web};
+use crate::{api, conformance, deny, gates, isa, mpi, newcomer, programs, python, rules, web};
 
 /// The steps that `--quick` leaves out.
 const THOROUGH: [&str; 12] = [
@@ -72,7 +72,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     let mut slowest = String::new();
     steps.run("tests", || {
-        let (times, outcome) = slowest::test(&launcher, options.length, &options.to_cargo_test)?;
+        let (times, outcome) = programs::test(&launcher, options.length, &options.to_cargo_test)?;
         slowest = times.report();
         outcome
     });
