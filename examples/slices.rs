@@ -6,7 +6,7 @@
 use wgpu_attention::reference::{self, Got, VerifyOptions};
 use wgpu_attention::{AttentionShape, Causal, Gpu, Inputs, Outputs, Score, Window};
 
-fn main() -> wgpu_attention::Result<()> {
+pub(crate) fn main() -> wgpu_attention::Result<()> {
     let gpu = Gpu::new()?;
     println!("on {}", gpu.info().name);
 

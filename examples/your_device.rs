@@ -14,7 +14,7 @@ fn wave(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x < arrayLength(&x)) { x[id.x] = sin(f32(id.x) * 0.37); }
 }";
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (device, queue) = pollster::block_on(open())?;
 
     let shape = AttentionShape::new(1, 4, 1024, 64);

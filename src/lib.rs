@@ -91,6 +91,7 @@
 //! | `webgpu` | | `gpu`, and wgpu's backend for browsers |
 //! | `custom` | yes | `gpu`, and plans of scores with the caller's own WGSL ([`Custom`]), which naga checks |
 //! | `serde` | | patterns from JSON: `AnyPattern` |
+//! | `ndarray` | | `ndarray`'s views as tensors: `Gpu::attention_arrays` |
 //!
 //! A program that chooses wgpu's backends itself takes this crate with `default-features = false, features = ["gpu"]`, beside
 //! a `wgpu` of the same version with the backends it wants: cargo builds one wgpu for both. Without `gpu`, patterns,
@@ -135,6 +136,10 @@ pub use counter::Counter;
 pub use decode::{CacheShape, CacheStorage, DecodeShape, Paging};
 pub use element::{Element, ElementType};
 pub use error::{Error, Result};
+#[cfg(all(feature = "ndarray", not(target_arch = "wasm32")))]
+pub use gpu::ArrayGradients;
+#[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
+pub use gpu::SelfTest;
 #[cfg(feature = "gpu")]
 pub use gpu::{
     ActivationBackwardPlan, ActivationBuffers, ActivationGradBuffers, ActivationGradientsOutput,

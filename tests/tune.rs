@@ -6,7 +6,8 @@ use wgpu_attention::ElementType::F16;
 use wgpu_attention::tune::{Outcome, Trial, Tuned, TuningCache};
 use wgpu_attention::wgsl::{Tile, TileKind};
 use wgpu_attention::{
-    Attention, AttentionShape, Causal, Gpu, KernelPath, Kernels, Options, Storage, Strided, StridedPart,
+    Attention, AttentionShape, Causal, Gpu, KernelPath, Kernels, Options, SelfTest, Storage, Strided,
+    StridedPart,
 };
 use wgpu_attention_testing::{gpu, gpu_with};
 
@@ -151,6 +152,27 @@ fn a_cache_keeps_how_fast_the_device_is() {
     let read = TuningCache::open(&path).and_then(|mut cache| cache.calibrated(gpu())).expect("read");
     assert_eq!(speed(&read), Some(1.5e9));
     assert!(TuningCache::open(&path).expect("the file").is_empty(), "a speed is no choice");
+}
+
+#[test]
+fn a_cache_keeps_what_self_tests_found() {
+    let folder = Folder::new("self-tests");
+    let path = folder.0.join("cache.json");
+    let right = gpu();
+    let plan = right.kernels().attention(shape(), &Causal).unwrap();
+    let found = TuningCache::open(&path).unwrap().self_test(right, &plan).unwrap();
+    assert_eq!(found, SelfTest::Passed);
+    // Read, not run: what is written is what is said.
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains("\"Passed\""), "{text}");
+    fs::write(&path, text.replace("\"Passed\"", "{\"Failed\":\"as written\"}")).unwrap();
+    let tested = right.clone().self_tests(true);
+    let found = TuningCache::open(&path).unwrap().self_test(&tested, &plan).unwrap();
+    assert_eq!(found, SelfTest::Failed("as written".into()));
+    // The device knows.
+    let x = vec![0.5f32; shape().len_q()];
+    let said = tested.attention::<_, _, f32>(shape(), &x, &x, &x, &Causal).unwrap_err().to_string();
+    assert!(said.contains("self-test") && said.contains("as written"), "{said}");
 }
 
 #[test]

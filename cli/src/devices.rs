@@ -53,11 +53,12 @@ impl fmt::Display for Device {
 }
 
 impl Device {
-    /// Opens it. The error names it.
+    /// Opens it. The error names it. Commands that show a result of the kernels compare it, or ask for self-tests.
     pub(crate) fn open(&self, path: PathArgs) -> Result<Gpu> {
         let opened =
             Gpu::on_experimental(&self.adapter, path.options(), wgpu_attention_experimental::allowed());
-        pollster::block_on(opened).with_context(|| format!("adapter {self}"))
+        let gpu = pollster::block_on(opened).with_context(|| format!("adapter {self}"))?;
+        Ok(gpu.self_tests(false))
     }
 
     /// Opens it, and measures how fast it is, so that long calls are cut into dispatches that suit it.

@@ -1,5 +1,7 @@
 //! For plain Rust users: slices in, `Vec`s out, on a device of the crate's own.
 
+#[cfg(not(target_arch = "wasm32"))]
+use super::attention::SelfTests;
 use super::attention::{PlanCache, cooperative_features};
 use super::kernels::Kernels;
 use super::memory::filled_buffer;
@@ -30,6 +32,9 @@ pub struct Gpu {
     /// Cut by how fast the device is, once that is measured.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) calibrated: Arc<OnceLock<Kernels>>,
+    /// Of the pipelines that were tested; none where plans are trusted as they are.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) tests: Option<Arc<SelfTests>>,
 }
 
 /// Features that make the kernels faster where an adapter has them. None is needed.
@@ -154,7 +159,16 @@ impl Gpu {
             plans: Arc::default(),
             #[cfg(not(target_arch = "wasm32"))]
             calibrated: Arc::default(),
+            #[cfg(not(target_arch = "wasm32"))]
+            tests: Some(Arc::default()),
         })
+    }
+
+    /// Sets whether attention over slices tests the pipelines of a new plan first ([`Gpu::self_test`]): yes, unless it is said
+    /// otherwise. Plans that were made before are kept. In a browser nothing is tested.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn self_tests(self, wanted: bool) -> Self {
+        Self { tests: wanted.then(Arc::default), ..self }
     }
 
     /// The kernels for a call of so many floating-point operations. How fast the device is matters where one dispatch might not do,
@@ -188,6 +202,8 @@ impl Gpu {
             plans: Arc::default(),
             #[cfg(not(target_arch = "wasm32"))]
             calibrated: Arc::default(),
+            #[cfg(not(target_arch = "wasm32"))]
+            tests: self.tests.as_ref().map(|_| Arc::default()),
             ..self.clone()
         }
     }

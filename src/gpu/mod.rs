@@ -42,6 +42,12 @@ mod sort;
 mod trusted;
 mod zeros;
 
+#[cfg(all(feature = "ndarray", not(target_arch = "wasm32")))]
+pub use attention::ArrayGradients;
+#[cfg(not(target_arch = "wasm32"))]
+pub use attention::SelfTest;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use attention::Subject;
 pub use attention::{
     AttentionBuffers, AttentionGradBuffers, AttentionGradients, AttentionOutput, AttentionPlan,
     AttentionWeights, BackwardExplanation, BackwardPlan, Explanation, Gradients, Outputs, PathChoice,

@@ -1,14 +1,15 @@
 //! Choices on disk.
 
 use super::{Trial, Tuned, Tuning};
-use crate::{Attention, BlockGrid, Error, Gpu, Parts, Pattern, Result};
+use crate::{Attention, AttentionPlan, BlockGrid, Error, Gpu, Parts, Pattern, Result, SelfTest};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// What [`Gpu::tune`] found, in a JSON file: by adapter, driver, version of this crate, options and call.
+/// What [`Gpu::tune`] found, in a JSON file: by adapter, driver, version of this crate, options and call. Beside it how fast adapters are,
+/// and what self-tests found.
 ///
 /// ```no_run
 /// use wgpu_attention::tune::TuningCache;
@@ -26,7 +27,7 @@ pub struct TuningCache {
     file: File,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     format: u32,
@@ -34,6 +35,9 @@ struct File {
     /// How fast each adapter is.
     #[serde(default)]
     flops_per_second: BTreeMap<String, f64>,
+    /// What self-tests found, by adapter and shaders.
+    #[serde(default)]
+    self_tests: BTreeMap<String, SelfTest>,
 }
 
 impl TuningCache {
@@ -48,7 +52,7 @@ impl TuningCache {
         let file = match fs::read_to_string(&path) {
             Ok(text) => serde_json::from_str::<File>(&text).map_err(|error| wrong(&path, error))?,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                File { format: Self::FORMAT, choices: BTreeMap::new(), flops_per_second: BTreeMap::new() }
+                File { format: Self::FORMAT, ..File::default() }
             }
             Err(error) => return Err(wrong(&path, error)),
         };
@@ -110,6 +114,34 @@ impl TuningCache {
             self.write()?;
         }
         Ok(calibrated)
+    }
+
+    /// [`Gpu::self_test`], but run only once for an adapter, driver, version of this crate and the shaders of a plan, and written: later
+    /// it is read. The device knows of it, too, and does not test those pipelines again by itself.
+    ///
+    /// # Errors
+    /// As [`Gpu::self_test`], and [`Error::Argument`] where the file cannot be written.
+    ///
+    /// ```no_run
+    /// # use wgpu_attention::{AttentionShape, Causal, Gpu, tune::TuningCache};
+    /// let gpu = Gpu::new()?;
+    /// let plan = gpu.kernels().attention(AttentionShape::new(1, 12, 4096, 64), &Causal)?;
+    /// println!("{:?}", TuningCache::open("tuning.json")?.self_test(&gpu, &plan)?);
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
+    pub fn self_test(&mut self, gpu: &Gpu, plan: &AttentionPlan) -> Result<SelfTest> {
+        let key = format!("{}; {}", adapter(gpu), plan.shaders().join(" + "));
+        let found = match self.file.self_tests.get(&key) {
+            Some(found) => found.clone(),
+            None => {
+                let found = gpu.self_test(plan)?;
+                self.file.self_tests.insert(key, found.clone());
+                self.write()?;
+                found
+            }
+        };
+        gpu.remember(plan, &found)?;
+        Ok(found)
     }
 
     /// Choices in it, for all devices and calls.

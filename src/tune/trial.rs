@@ -2,9 +2,9 @@
 
 use super::candidates::Candidates;
 use super::{Outcome, Trial, Tuning};
-use crate::reference::{self, Got, Kind, Rows, Tensors, VerifyOptions, WeightFormat};
-use crate::{Attention, AttentionBuffers, Call, Element, Error, Gpu, Options, Parts, Pattern, Result};
-use std::marker::PhantomData;
+use crate::gpu::Subject;
+use crate::reference::Kind;
+use crate::{Attention, Call, Element, Error, Gpu, Options, Parts, Pattern, Result};
 use std::time::Instant;
 
 /// Seconds of a sample at least: clocks and launches are then small beside it.
@@ -13,27 +13,20 @@ const SAMPLE_S: f64 = 0.02;
 const SAMPLES: usize = 5;
 /// Calls of a sample at most.
 const MOST_CALLS: f64 = 1000.0;
-/// Rows that are compared.
-const ROWS: usize = 16;
 /// How much more than the best rate that was seen a candidate may have.
 const RATE_HEADROOM: f64 = 1.5;
 
-/// A call's tensors on the device, and what became of the candidates.
+/// What became of the candidates.
 pub(super) struct Trials<'a, Q, KV, O> {
     gpu: &'a Gpu,
     attention: &'a Attention,
-    pattern: &'a dyn Pattern,
     parts: &'a Parts,
-    tensors: Tensors<Q, KV>,
-    /// q, k, v.
-    buffers: [wgpu::Buffer; 3],
-    terms: Vec<(&'static str, wgpu::Buffer)>,
+    subject: Subject<'a, Q, KV, O>,
     watch: &'a mut dyn FnMut(&Trial),
     list: Vec<Trial>,
     best: Option<(Tuning, f64)>,
     /// Floating-point operations per second.
     best_rate: f64,
-    output: PhantomData<O>,
 }
 
 impl<'a, Q: Element, KV: Element, O: Element> Trials<'a, Q, KV, O> {
@@ -44,30 +37,8 @@ impl<'a, Q: Element, KV: Element, O: Element> Trials<'a, Q, KV, O> {
         parts: &'a Parts,
         watch: &'a mut dyn FnMut(&Trial),
     ) -> Result<Self> {
-        let tensors = reference::random::<Q, KV>(attention, Kind::Normal, 1)?;
-        let buffers = [
-            gpu.upload("q", &tensors.q, attention.len_q())?,
-            gpu.upload("k", &tensors.k, attention.len_k())?,
-            gpu.upload("v", &tensors.v, attention.len_v())?,
-        ];
-        let terms = tensors.terms.iter();
-        let terms = terms.map(|(name, values)| Ok((*name, gpu.upload(name, values, values.len())?)));
-        let terms = terms.collect::<Result<_>>()?;
-        let (list, best, best_rate, output) = (vec![], None, 0.0, PhantomData);
-        Ok(Self {
-            gpu,
-            attention,
-            pattern,
-            parts,
-            tensors,
-            buffers,
-            terms,
-            watch,
-            list,
-            best,
-            best_rate,
-            output,
-        })
+        let subject = Subject::new(gpu, attention, pattern, parts, Kind::Normal)?;
+        Ok(Self { gpu, attention, parts, subject, watch, list: vec![], best: None, best_rate: 0.0 })
     }
 
     /// The plan's own choice, which must work.
@@ -117,30 +88,9 @@ impl<'a, Q: Element, KV: Element, O: Element> Trials<'a, Q, KV, O> {
             Err(error @ Error::DeviceLost(_)) => return Err(error),
             Err(error) => return Ok(Outcome::Refused(error.to_string())),
         };
-        let [q, k, v] = self.buffers.each_ref().map(wgpu::Buffer::as_entire_buffer_binding);
-        // A new one for each: what an earlier candidate wrote must not pass for this one's.
-        let out = self.gpu.output("out", self.attention.len_out(), O::TYPE)?;
-        let buffers = AttentionBuffers::new(q, k, v, out.as_entire_buffer_binding());
-        let buffers = self
-            .terms
-            .iter()
-            .fold(buffers, |buffers, (name, tensor)| buffers.tensor(name, tensor.as_entire_buffer_binding()));
-        let call = plan.bind(buffers)?;
-
-        let fetched = pollster::block_on(self.gpu.fetch(&[&out], |encoder| call.encode(encoder)))?;
-        let got: Vec<O> = fetched.take(0, self.attention.len_out())?;
-        let order = |at: reference::Position| self.parts.key_order(at.batch, at.head, at.i);
-        let verify = VerifyOptions {
-            rows: Rows::Sample { count: ROWS, seed: 1 },
-            order: Some(&order),
-            tiles: Some(&|at| self.parts.key_tiles(at.batch, at.head, at.i)),
-            weights: WeightFormat::of(plan.path().path),
-            ..Default::default()
-        };
-        let got = Got { out: &got, lse: None };
-        let report = reference::verify(self.attention, &self.tensors.inputs(), self.pattern, got, verify)?;
-        if !report.pass {
-            return Ok(Outcome::Wrong(report.to_string()));
+        let (call, wrong) = pollster::block_on(self.subject.judge(&plan))?;
+        if let Some(found) = wrong {
+            return Ok(Outcome::Wrong(found));
         }
 
         let once = self.seconds(&call, 1)?.max(1e-6);

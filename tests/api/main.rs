@@ -2,14 +2,21 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `arrays.rs` | `ndarray`'s views |
 //! | `calls.rs` | buffers and encoders of the caller's, slices, threads, a lost device |
+//! | `examples.rs` | examples, as they stand |
 //! | `plans.rs` | plans are kept, and what they hold is not made again |
 //! | `shared.rs` | all tensors of a call in one buffer |
+//! | `self_test.rs` | a device that computes wrong results is found |
 //! | `refusals.rs` | bad input, device limits |
 
+#[cfg(feature = "ndarray")]
+mod arrays;
 mod calls;
+mod examples;
 mod plans;
 mod refusals;
+mod self_test;
 mod shared;
 
 use std::sync::OnceLock;

@@ -6,12 +6,13 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use wgpu::Features;
-use wgpu_attention::{AttentionShape, Full};
+use wgpu_attention::{AttentionShape, Causal, ElementType, Full, KernelPath, SelfTest, Storage};
 use wgpu_attention_bench::text::one_line;
 
 /// List every adapter: limits, features, and which kernel path it would take and why
 ///
-/// Each adapter is opened and a small kernel is compiled on it, so that what is said is what happens.
+/// Each adapter is opened, and the kernel of each path is run on a small problem and compared with the reference, so that what is said is
+/// what happens.
 #[derive(Debug, Args)]
 pub(super) struct Adapters {
     /// One JSON object per adapter, each on a line of its own
@@ -33,6 +34,20 @@ struct Description {
     /// None where the kernels cannot run; `why` says why.
     path: Option<String>,
     why: String,
+    /// Of each path that the adapter can run.
+    self_tests: Vec<Tested>,
+}
+
+/// What the self-test of a path found.
+#[derive(Serialize)]
+struct Tested {
+    path: String,
+    /// Of q, k, v and out.
+    storage: String,
+    /// `passed`, `FAILED` or `not tested`.
+    verdict: &'static str,
+    /// What was wrong, or why there is no verdict.
+    found: Option<String>,
 }
 
 /// The limits that the kernels meet.
@@ -110,6 +125,33 @@ fn describe(device: &Device) -> Description {
         },
         path,
         why,
+        self_tests: KernelPath::ALL.into_iter().filter_map(|path| tested(device, path)).collect(),
+    }
+}
+
+/// What the self-test says of a path, if the adapter can run it.
+fn tested(device: &Device, path: KernelPath) -> Option<Tested> {
+    let storage = match path {
+        KernelPath::Scalar => ElementType::F32,
+        _ => ElementType::F16,
+    };
+    let gpu = device.open(PathArgs { path: Some(path), ..PathArgs::default() }).ok()?;
+    let attention = AttentionShape::new(1, 2, 256, 64).storage(Storage::all(storage));
+    let plan = gpu.kernels().attention(attention, &Causal).ok()?;
+    let (verdict, found) = match gpu.self_test(&plan) {
+        Ok(SelfTest::Passed) => ("passed", None),
+        Ok(SelfTest::Failed(found)) => ("FAILED", Some(found)),
+        Ok(SelfTest::NotTested(why)) => ("not tested", Some(why)),
+        Ok(_) => ("not tested", None),
+        Err(error) => ("FAILED", Some(one_line(&error.to_string()))),
+    };
+    Some(Tested { path: path.to_string(), storage: storage.to_string(), verdict, found })
+}
+
+impl std::fmt::Display for Tested {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} in {} {}", self.path, self.storage, self.verdict)?;
+        self.found.iter().try_for_each(|found| write!(f, " ({found})"))
     }
 }
 
@@ -129,9 +171,10 @@ fn text(it: &Description) -> String {
         false => features.cooperative_matrix.join(", "),
     };
     let path = it.path.as_deref().unwrap_or("none");
+    let tests = it.self_tests.iter().map(Tested::to_string).collect::<Vec<_>>().join(", ");
     format!(
         "{}: {}\n  type         {}\n  backend      {}\n  driver       {}\n  kernel path  {path}: {}\n  \
-         buffers      {}, {} a binding, {} a stage, offsets of {} bytes\n  workgroups   {} of memory, {} lanes, {} a \
+         self-test    {tests}\n  buffers      {}, {} a binding, {} a stage, offsets of {} bytes\n  workgroups   {} of memory, {} lanes, {} a \
          dimension\n  subgroups    {} ({} to {} lanes)\n  shader f16   {}\n  timestamps   {}\n  matrices     {matrices}",
         it.index,
         it.name,

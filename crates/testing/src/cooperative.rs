@@ -20,5 +20,5 @@ async fn open() -> Gpu {
         )
     });
     let token = wgpu_attention_experimental::allowed();
-    Gpu::on_experimental(adapter, Options::default(), token).await.expect("a device")
+    Gpu::on_experimental(adapter, Options::default(), token).await.expect("a device").self_tests(false)
 }

@@ -16,7 +16,9 @@ impl Counted {
     /// There is no adapter.
     pub fn new() -> Self {
         let adapters = pollster::block_on(Gpu::adapters()).expect("an adapter");
-        let gpu = pollster::block_on(Gpu::on(&adapters[0], Options::default())).expect("a device");
+        let gpu = pollster::block_on(Gpu::on(&adapters[0], Options::default()))
+            .expect("a device")
+            .self_tests(false);
         let shaders = Arc::new(AtomicUsize::new(0));
         let counted = shaders.clone();
         let kernels = gpu.kernels().edited(move |text| {

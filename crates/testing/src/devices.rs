@@ -33,7 +33,8 @@ impl Devices {
 pub fn gpu() -> &'static Gpu {
     static GPUS: Devices = Devices::new();
     GPUS.of_this_thread(|| {
-        pollster::block_on(open()).unwrap_or_else(|error| {
+        // A fault that a test looks for must reach it.
+        pollster::block_on(open()).map(|gpu| gpu.self_tests(false)).unwrap_or_else(|error| {
             panic!(
                 "{error}\nthe kernel tests need an adapter: run them by `cargo xtask test`, which fetches a software \
                  adapter, or install a Vulkan driver"

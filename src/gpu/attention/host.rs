@@ -87,6 +87,8 @@ impl Gpu {
             None => {
                 let planned =
                     self.planned(|kernels| kernels.attention(&attention, pattern), AttentionPlan::flops)?;
+                #[cfg(not(target_arch = "wasm32"))]
+                let planned = self.trusted(planned).await?;
                 self.plans.put(pattern, &planned);
                 planned
             }
@@ -124,6 +126,8 @@ impl Gpu {
         let parts = parts.into();
         let plan =
             self.planned(|kernels| kernels.attention_parts(&attention, &parts), AttentionPlan::flops)?;
+        #[cfg(not(target_arch = "wasm32"))]
+        let plan = self.trusted(plan).await?;
         self.run_plan_async(&plan, inputs, outputs).await
     }
 

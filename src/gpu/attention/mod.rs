@@ -11,11 +11,15 @@
 //! | `dropout.rs` | another seed than the plan's |
 //! | `merge.rs` | the end of a call of several parts, rounds or splits; LSH attention uses it too |
 //! | `path.rs` | which kernel computes a call, and why |
+//! | `self_test/` | a plan's pipelines on a small problem, before they are trusted |
 //! | `custom.rs` | the WGSL of the caller's own terms, checked |
 //! | `backward/` | gradients |
 //! | `weights/` | the weights of chosen rows |
 //! | `host.rs`, `cache.rs` | slices in, `Vec` out; the plans of the last calls |
+//! | `arrays.rs` | `ndarray`'s views in, arrays out |
 
+#[cfg(all(feature = "ndarray", not(target_arch = "wasm32")))]
+mod arrays;
 mod backward;
 mod bind;
 mod cache;
@@ -27,11 +31,15 @@ mod host;
 mod merge;
 mod outputs;
 mod path;
+#[cfg(not(target_arch = "wasm32"))]
+mod self_test;
 mod tables;
 mod terms;
 mod uploaded;
 mod weights;
 
+#[cfg(all(feature = "ndarray", not(target_arch = "wasm32")))]
+pub use arrays::ArrayGradients;
 pub(super) use backward::Narrow;
 pub use backward::{
     AttentionGradBuffers, AttentionGradients, BackwardExplanation, BackwardPlan, Gradients, TensorExplanation,
@@ -44,10 +52,18 @@ pub(super) use merge::{Merge, variant as merge_variant};
 pub use outputs::Outputs;
 pub(super) use path::forced;
 pub use path::{PathChoice, cooperative_features};
+#[cfg(not(target_arch = "wasm32"))]
+pub use self_test::SelfTest;
+#[cfg(not(target_arch = "wasm32"))]
+pub(in crate::gpu) use self_test::SelfTests;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use self_test::Subject;
 pub use weights::{AttentionWeights, RowSummary, WeightsBuffers, WeightsOptions, WeightsPlan};
 
 use super::kernels::Kernels;
 use super::pipeline::Pipeline;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::KernelPath;
 use crate::mask::{BlockGrid, Part, Parts};
 use crate::pattern::Pattern;
 use crate::schedule::Schedule;
@@ -131,6 +147,17 @@ impl AttentionPlan {
         check_customs(&attention)?;
         let (choice, kind) = path::choose(kernels, &attention, &parts)?;
         let schedule = schedule(kernels, &attention, &parts, kernels.limits_of(kind))?;
+        Self::cut(kernels, attention, parts, choice, schedule)
+    }
+
+    /// A plan whose path and cut are given.
+    fn cut(
+        kernels: &Kernels,
+        attention: Attention,
+        parts: Parts,
+        choice: PathChoice,
+        schedule: Schedule,
+    ) -> Result<Self> {
         let variants = Outputs::ALL.map(|outputs| Variant::new(&attention, &parts, &schedule, outputs));
         let part_plan = |(part, variant)| PartPlan::new(kernels, &attention, part, variant, schedule.splits);
         let part_plans =
@@ -152,6 +179,32 @@ impl AttentionPlan {
         // Compiling here, not in `bind`, keeps the cost where the caller expects it.
         plan.compiled(Outputs::default())?;
         Ok(plan)
+    }
+
+    /// The same call by the scalar kernel, and why.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn on_scalar(&self, why: String) -> Result<Self> {
+        let Inner { attention, sets, .. } = &*self.inner;
+        let limits = self.kernels.limits_of(self.kernels.scalar_tile_kind());
+        let schedule = schedule(&self.kernels, attention, sets, limits)?;
+        let choice = PathChoice { path: KernelPath::Scalar, why };
+        Self::cut(&self.kernels, attention.clone(), sets.clone(), choice, schedule)
+    }
+
+    /// The pipelines that a call of out alone runs, told apart by where they lie: the kernels keep them.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn pipelines(&self) -> Result<Vec<usize>> {
+        let compiled = self.compiled(Outputs::default())?;
+        let all = compiled.parts.iter().chain(&compiled.merge);
+        Ok(all.map(|pipeline| Arc::as_ptr(pipeline) as usize).collect())
+    }
+
+    /// The names of the shaders that a call of out alone runs.
+    #[cfg(all(feature = "serde", not(target_arch = "wasm32")))]
+    pub(crate) fn shaders(&self) -> Vec<String> {
+        let variant = &self.inner.variants[Outputs::default().place()];
+        let parts = variant.parts.iter().map(|part| part.shader().label);
+        parts.chain(variant.merge.map(|merge| merge.shader().label)).collect()
     }
 
     /// What was planned.

@@ -14,13 +14,15 @@ use crate::pattern::LoweringArgs;
 use crate::progress::Progress;
 use crate::shapes::like_q;
 use crate::tensors::{self, Output, Tensors};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use pollster::block_on;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use wgpu_attention::reference::{Report, Rows};
-use wgpu_attention::{Attention, BlockGrid, Element, ElementType, KernelPath, Parts};
+use wgpu_attention::{
+    Attention, AttentionPlan, BlockGrid, Element, ElementType, Gpu, KernelPath, Parts, SelfTest,
+};
 use wgpu_attention_bench::call::{self, Call};
 use wgpu_attention_bench::check::{Against, check, place, worst};
 use wgpu_attention_bench::typed;
@@ -147,6 +149,17 @@ impl Run {
         false
     }
 
+    /// A result that nobody compares is worth no more than the device that computed it.
+    fn trust(&self, gpu: &Gpu, plan: &AttentionPlan) -> Result<()> {
+        if self.check {
+            return Ok(());
+        }
+        match gpu.self_test(plan)? {
+            SelfTest::Failed(found) => bail!("{} computes wrong results: {found}", gpu.info().name),
+            _ => Ok(()),
+        }
+    }
+
     /// On the GPU; also the adapter's name, and the kernel's.
     fn compute<Q: Element, KV: Element, O: Element>(
         &self,
@@ -159,6 +172,7 @@ impl Run {
             let device = self.adapter.best()?.ok_or_else(devices::none_there)?;
             let gpu = device.open(self.path)?;
             let plan = gpu.kernels().attention_parts(&job.call, parts)?;
+            self.trust(&gpu, &plan)?;
             // Only where a part is cut does it matter how fast the device is; one dispatch more may merge.
             if plan.explain().dispatches <= plan.explain().parts + 1 {
                 return Ok((gpu, plan));
