@@ -10,10 +10,10 @@ use anyhow::Result;
 use crate::length::Length;
 use crate::software::{self, Choice, Launcher};
 use crate::steps::{Steps, cargo, root, succeed};
-use crate::{api, conformance, deny, gates, isa, mpi, newcomer, programs, python, rules, web};
+use crate::{api, burn, conformance, deny, gates, isa, mpi, newcomer, programs, python, rules, web};
 
 /// The steps that `--quick` leaves out.
-const THOROUGH: [&str; 12] = [
+const THOROUGH: [&str; 13] = [
     "docs",
     api::STEP,
     "fewer features",
@@ -24,6 +24,7 @@ const THOROUGH: [&str; 12] = [
     "shader gates",
     conformance::STEP,
     mpi::STEP,
+    burn::STEP,
     newcomer::STEP,
     python::STEP,
 ];
@@ -104,6 +105,7 @@ fn thorough(steps: &mut Steps, launcher: &Launcher) {
     shader_gates(steps);
     conformance::step(steps);
     mpi_ranks(steps, launcher);
+    steps.run(burn::STEP, || burn::check(launcher));
     steps.run(newcomer::STEP, || newcomer::check(launcher));
     python::step(steps, launcher);
 }
