@@ -1,182 +1,123 @@
-// The page: buttons, what the worker tells, the download.
+// The page: the compiled crate, its two workers, and what all tabs share.
 "use strict";
 
-const at = (id) => document.getElementById(id);
-const text = (element, words) => { element.textContent = words; return element; };
+// The device, in a worker of its own: while it runs, patterns can be drawn.
+const gpu = {
+  worker: null,
+  module: null,
+  name: "",
+  ready: false,
+  // The tab that runs something.
+  runs: null,
 
-const state = { cases: new Map(), steps: 0, done: -1, begun: 0, record: null, running: false };
-let worker;
+  post: (message, transfer = []) => gpu.worker.postMessage(message, transfer),
 
-function running(now) {
-  state.running = now;
-  for (const id of ["verify", "bench", "filter"]) at(id).disabled = now;
-  at("stop").disabled = !now;
-  at("download").disabled = now || !state.record;
-}
-
-function start(call) {
-  Object.assign(state, { steps: 0, done: -1, begun: performance.now(), record: null });
-  state.cases.clear();
-  show();
-  at("ceilings").hidden = true;
-  running(true);
-  worker.postMessage({ call, filter: at("filter").value.trim() });
-}
-
-function progress(name) {
-  state.done += 1;
-  const spent = (performance.now() - state.begun) / 1e3;
-  const left = state.done > 2 ? `, about ${Math.ceil((spent / state.done) * (state.steps - state.done))} s left` : "";
-  Object.assign(at("progress"), { value: state.done, max: state.steps });
-  text(at("step"), `[${state.done + 1}/${state.steps}${left}] ${name}`);
-}
-
-function ended(words) {
-  running(false);
-  at("progress").value = at("progress").max;
-  text(at("step"), words);
-  show();
-}
-
-function row(it) {
-  const hot = it.hot && clock(it.hot).summary;
-  const cold = it.cold && clock(it.cold).summary;
-  const ratio = it.verification?.worst_ratio;
-  const passed = it.verification?.pass;
-  const [words, mark] = {
-    measured: ["verified, timed", "good"],
-    unconverged: ["verified, unconverged", "fair"],
-    failed: ["FAILED", "bad"],
-    cannot_run: ["cannot run", "fair"],
-    interrupted: passed ? ["verified", "good"] : ["not run", "fair"],
-  }[it.status];
-  const cells = [
-    ["status", words],
-    ["error/bound", ratio == null ? "" : format.figures(ratio)],
-    ["time hot", hot ? format.seconds(hot.median_s) : ""],
-    ["± %", hot ? ((100 * hot.mad_s) / hot.median_s).toFixed(2) : ""],
-    ["time cold", cold ? format.seconds(cold.median_s) : ""],
-    ["GFLOP/s", it.rates ? format.figures(it.rates.useful_flop_s * 1e-9) : ""],
-    ["GB/s", it.rates ? format.figures(it.rates.bytes_s * 1e-9) : ""],
-    ["roofline %", it.rates?.roofline_percent != null ? format.percent(it.rates.roofline_percent) : ""],
-    ["waste", hot && it.cost?.block_waste ? it.cost.block_waste.toFixed(2) : ""],
-  ];
-  const line = make("tr");
-  const name = make("th", it.name);
-  if (it.why) name.append(text(Object.assign(make("span"), { className: "why" }), it.why));
-  line.append(name);
-  for (const [label, value] of cells) {
-    const cell = make("td", value);
-    cell.dataset.label = label;
-    if (label === "status") cell.className = mark;
-    line.append(cell);
-  }
-  line.dataset.status = it.status;
-  line.dataset.pass = String(passed ?? "");
-  return line;
-}
-
-function show() {
-  const cases = [...state.cases.values()];
-  at("results").hidden = cases.length === 0;
-  at("cases").tBodies[0].replaceChildren(...cases.map(row));
-  at("plots").replaceChildren(...plots(cases, Math.min(at("plots").clientWidth, 720)));
-  at("cases").className = cases.some((it) => it.hot) ? "" : "untimed";
-  const compared = cases.filter((it) => it.verification);
-  const failed = cases.filter((it) => it.status === "failed");
-  const refused = cases.filter((it) => it.status === "cannot_run");
-  const worst = Math.max(0, ...compared.map((it) => it.verification.worst_ratio ?? Infinity));
-  const words = [
-    `${compared.filter((it) => it.verification.pass).length} of ${cases.length} cases verified`,
-    `worst error/bound ${format.figures(worst)}`,
-    ...(refused.length ? [`${refused.length} cannot run on this adapter`] : []),
-    ...(failed.length ? [`${failed.length} FAILED`] : []),
-  ];
-  text(at("summary"), words.join("; ") + (state.record?.adapters[0].drifted ? ". A ceiling drifted: compare nothing with it." : "."));
-}
-
-function describe(list, pairs) {
-  list.replaceChildren(...pairs.flatMap(([name, value]) => [make("dt", name), make("dd", value)]));
-}
-
-function ceilings(all) {
-  at("ceilings").hidden = false;
-  describe(at("ceilings").querySelector("dl"), all.map(({ kind, before, after, drift, why }) => {
-    const values = [before, after].filter(Boolean).map((probe) => probe.value);
-    if (values.length === 0) return [kind.replace("_", " "), why];
-    const best = kind === "launch" ? Math.min(...values) : Math.max(...values);
-    const since = drift == null ? "" : `, ${drift >= 0 ? "+" : ""}${format.percent(100 * drift)} % since`;
-    return [kind.replace("_", " "), format.ceiling(kind, best) + since];
-  }));
-}
-
-const heard = {
-  adapter(it) {
-    describe(at("adapter"), [
-      ["adapter", it.name],
-      ["kind", it.kind === "Cpu" ? "software (a CPU)" : "GPU"],
-      ["browser", it.driver],
-      ["a binding", `up to ${format.bytes(it.limits.max_storage_buffer_binding_size)}`],
-      ["workgroup memory", format.bytes(it.limits.max_compute_workgroup_storage_size)],
-      ["features", it.features.filter((name) => /f16|timestamp|subgroup/.test(name)).join(", ") || "WebGPU's default"],
-    ]);
-    running(false);
+  // Which tab runs something, if one does.
+  running(tab) {
+    gpu.runs = tab;
+    const idle = gpu.ready && !tab;
+    for (const id of ["start", "verify", "bench"]) at(id).disabled = !idle;
+    at("filter").disabled = Boolean(tab);
+    at("start-stop").disabled = tab !== "run";
+    at("stop").disabled = tab !== "bench";
+    for (const id of ["download", "copy"]) at(id).disabled = Boolean(tab) || !state.record;
   },
-  steps: (count) => { state.steps = count; },
-  begin: progress,
-  ceilings,
-  case(it) {
-    state.cases.set(it.name, it);
-    show();
+
+  say(words, mark) {
+    for (const line of document.querySelectorAll(".gpu")) Object.assign(text(line, words), { className: `gpu ${mark}` });
   },
-  verified: (all) => ended(all ? "Done." : "Stopped."),
-  record(record) {
-    state.record = record;
-    // Rates are against the better of both measurements of a ceiling: known at the end only.
-    for (const it of record.adapters[0].cases) state.cases.set(it.name, it);
-    ended(record.complete ? "Done." : "Stopped.");
+
+  // Nothing can be run.
+  dead(why) {
+    gpu.ready = false;
+    gpu.running(null);
+    gpu.say(`${why} Patterns can be drawn all the same.`, "fair");
+    for (const id of ["step", "run-step"]) text(at(id), "Nothing can be run here.");
   },
+
   failed(why) {
-    if (!state.running) return dead(why);
-    ended(`Failed: ${why}`);
+    if (!gpu.runs) return gpu.dead(why);
+    (gpu.runs === "run" ? run.ended : ended)(`Failed: ${why}`);
+  },
+
+  // A worker whose program has ended does nothing more: the next one begins anew.
+  panicked(why) {
+    gpu.failed(why);
+    if (gpu.ready) gpu.restart();
+  },
+
+  restart() {
+    gpu.worker.terminate();
+    gpu.ready = false;
+    gpu.running(null);
+    gpu.start();
+  },
+
+  start() {
+    gpu.worker = worker();
+    const all = { ...heard, ...run.heard, failed: gpu.failed, panicked: gpu.panicked };
+    gpu.worker.onmessage = ({ data: { kind, json } }) => {
+      all[kind](JSON.parse(json));
+      if (kind !== "adapter") return;
+      gpu.ready = true;
+      gpu.say(gpu.name, "good");
+      gpu.running(null);
+    };
+    gpu.worker.onerror = (event) => gpu.panicked(event.message);
+    const { brands, platform } = navigator.userAgentData ?? {};
+    const brand = brands?.find((it) => !/Not.A.Brand/i.test(it.brand));
+    const browser = brand ? `${brand.brand} ${brand.version}, ${platform}` : navigator.userAgent;
+    gpu.post({ call: "open", module: gpu.module, name: gpu.name, browser, threads: navigator.hardwareConcurrency });
+  },
+
+  async open(module) {
+    gpu.module = module;
+    if (!navigator.gpu) {
+      const where = isSecureContext ? "" : " It needs https, or the file opened from a disk.";
+      return gpu.dead(`This browser has no WebGPU.${where} Chrome and Edge 123, Safari 26 and Firefox 141 have it.`);
+    }
+    const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
+    if (!adapter) return gpu.dead("This browser gives no GPU adapter: see chrome://gpu or about:support.");
+    const { description, device, vendor, architecture } = adapter.info;
+    gpu.name = [...new Set([description || device, vendor, architecture])].filter(Boolean).join(", ") || "an adapter without a name";
+    return gpu.start();
   },
 };
 
-// Nothing can be run.
-function dead(why) {
-  describe(at("adapter"), [["state", why]]);
-  text(at("step"), "Nothing can be run here.");
+const worker = () => new Worker(URL.createObjectURL(new Blob([at("worker").textContent], { type: "text/javascript" })));
+
+// Puts words on the clipboard, and says so in the button's place.
+async function copy(button, words) {
+  const before = button.textContent;
+  const copied = await navigator.clipboard.writeText(words).then(() => "Copied", () => "Not allowed");
+  text(button, copied);
+  setTimeout(() => text(button, before), 1500);
 }
 
-function download() {
-  const { adapters: [{ name }], date } = state.record;
-  const words = `${name}-${date}`.toLowerCase().replace(/[^a-z0-9]+/g, "-");
-  const url = URL.createObjectURL(new Blob([`${JSON.stringify(state.record, null, 2)}\n`], { type: "application/json" }));
-  Object.assign(make("a"), { href: url, download: `wgpu-attention-${words}.json` }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 10_000);
-}
+const showTheme = () => {
+  theme.show();
+  at("theme").setAttribute("aria-pressed", String(theme.dark()));
+  mask.again();
+};
 
 async function open() {
-  for (const call of ["verify", "bench"]) at(call).onclick = () => start(call);
-  at("stop").onclick = () => worker.postMessage({ call: "stop" });
-  at("download").onclick = download;
-  if (!navigator.gpu) {
-    const where = isSecureContext ? "" : " It needs https, or the file opened from a disk.";
-    return dead(`This browser has no WebGPU.${where} Chrome and Edge 113, Safari 26, and Firefox 141 have it.`);
+  at("theme").onclick = () => { link.set({ theme: theme.dark() ? "light" : "dark" }); showTheme(); };
+  matchMedia("(prefers-color-scheme: dark)").onchange = showTheme;
+  for (const button of document.querySelectorAll("[data-copies]")) {
+    button.onclick = () => copy(button, at(button.dataset.copies).textContent);
   }
-  const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
-  if (!adapter) return dead("This browser gives no GPU adapter: see chrome://gpu or about:support.");
-  const { description, device, vendor, architecture } = adapter.info;
-  const name = [...new Set([description || device, vendor, architecture])].filter(Boolean).join(", ") || "not told";
-  const { brands, platform } = navigator.userAgentData ?? {};
-  const brand = brands?.find((it) => !/Not.A.Brand/i.test(it.brand));
-  const browser = brand ? `${brand.brand} ${brand.version}, ${platform}` : navigator.userAgent;
-  const wasm = await (await fetch(`data:application/wasm;base64,${at("wasm").textContent}`)).arrayBuffer();
-  worker = new Worker(URL.createObjectURL(new Blob([at("worker").textContent], { type: "text/javascript" })));
-  worker.onmessage = ({ data }) => heard[data.kind](JSON.parse(data.json));
-  worker.onerror = (event) => heard.failed(event.message);
-  worker.postMessage({ call: "open", wasm, name, browser, threads: navigator.hardwareConcurrency }, [wasm]);
+  // The one form of a pattern is where it is needed.
+  tabs.heard.push((tab) => at(tab === "run" ? "choice-there" : "choice-here").append(at("choice")));
+  tabs.open();
+  run.open();
+  bench.open();
+  showTheme();
+  const bytes = await (await fetch(`data:application/wasm;base64,${at("wasm").textContent}`)).arrayBuffer();
+  const module = await WebAssembly.compile(bytes);
+  await Promise.all([
+    patterns.open(module).catch((error) => patterns.refuse(error.message)),
+    gpu.open(module).catch((error) => gpu.dead(error.message)),
+  ]);
 }
 
-onresize = show;
-open().catch((error) => dead(error.message));
+open().catch((error) => { patterns.refuse(error.message); gpu.dead(error.message); });

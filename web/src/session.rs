@@ -1,25 +1,21 @@
-//! What the page calls: one adapter, opened once; verification, and the quick suite.
+//! What the page calls on a device: one adapter, opened once; a chosen pattern; verification, and the quick suite.
 
+use crate::listener::Page;
+use crate::run::{self, Request};
 use anyhow::{Context, Result, ensure};
 use js_sys::Function;
 use std::cell::RefCell;
 use wasm_bindgen::JsError;
-use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
+use wasm_bindgen::prelude::wasm_bindgen;
 use wgpu_attention::{Gpu, Options};
 use wgpu_attention_bench::cases::Spec;
 use wgpu_attention_bench::ceilings::Ceilings;
 use wgpu_attention_bench::clock::{Interrupted, Stop};
 use wgpu_attention_bench::describe;
-use wgpu_attention_bench::measure::{Bench, Step, Watch, steps};
+use wgpu_attention_bench::measure::{Bench, steps};
 use wgpu_attention_bench::record::{Adapter, Case, FORMAT, Host, Record};
 use wgpu_attention_bench::subject::models;
 use wgpu_attention_bench::suites::Suite;
-
-#[wasm_bindgen]
-extern "C" {
-    /// The worker's: a panic ends everything, and only this can say so.
-    fn panicked(words: &str);
-}
 
 /// What the page runs.
 const SUITE: Suite = Suite::Quick;
@@ -42,7 +38,7 @@ impl Session {
     /// # Errors
     /// There is none, or it is too small.
     pub async fn open(name: String, browser: String, threads: usize) -> Result<Session, JsError> {
-        std::panic::set_hook(Box::new(|panic| panicked(&panic.to_string())));
+        crate::hear_panics();
         let opened = async || -> Result<Self> {
             let adapter = request().await?;
             let described = Adapter { name, ..describe::adapter(0, &adapter, browser.clone()) };
@@ -100,6 +96,20 @@ impl Session {
         self.record(filter, Page(page)).await.and_then(|record| record.to_json()).map_err(js_error)
     }
 
+    /// Verifies and times a chosen pattern, then dense attention of its sizes: `{ choice, heads, head_dim, element }` as JSON, with the choice as
+    /// `Drawing.choose` takes it. Returns `{ case, dense, no_dense }`, cases as in the record. The page hears `step` with a sentence, and `ran` with
+    /// a case's JSON.
+    ///
+    /// # Errors
+    /// The crate's own: a parameter or a length is refused, or the device's limits do not allow it.
+    pub async fn run(&self, request: String, page: Function) -> Result<String, JsError> {
+        let ran = async || -> Result<String> {
+            let request: Request = serde_json::from_str(&request)?;
+            Ok(serde_json::to_string(&run::run(&self.gpu, &request, self.begin(), &Page(page)).await?)?)
+        };
+        ran().await.map_err(js_error)
+    }
+
     /// Ends what is running after the step in progress.
     pub fn stop(&self) {
         self.stop.borrow().set();
@@ -138,31 +148,6 @@ impl Session {
         let stop = Stop::default();
         self.stop.replace(stop.clone());
         stop
-    }
-}
-
-/// The page's function (kind, JSON).
-struct Page(Function);
-
-impl Page {
-    fn tell(&self, kind: &str, what: &impl serde::Serialize) -> Result<()> {
-        let json = serde_json::to_string(what)?;
-        let told = self.0.call2(&JsValue::NULL, &kind.into(), &json.into());
-        told.map(drop).map_err(|error| anyhow::anyhow!("the page: {error:?}"))
-    }
-}
-
-impl Watch for Page {
-    fn begin(&self, name: &str) {
-        // If the page does not hear this, it does not hear the end either, which is an error.
-        let _ = self.tell("begin", &name);
-    }
-
-    fn done(&self, step: Step, record: &Record, at: usize) -> Result<()> {
-        match step {
-            Step::Case(n) => self.tell("case", &record.adapters[at].cases[n]),
-            Step::Ceiling(_) | Step::CeilingAgain(_) => self.tell("ceilings", &record.adapters[at].ceilings),
-        }
     }
 }
 

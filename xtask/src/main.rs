@@ -48,8 +48,9 @@ cargo xtask COMMAND
   isa ARGS...           shader statistics for AMD GPUs, without one; `cargo xtask isa --help`
   conformance ARGS...   every kernel on every implementation of WebGPU within reach; `cargo xtask conformance --help`
   web [--check | --check-report]
-                        build the page that verifies and times the kernels in a browser, as one file; --check tests it
-                        in the machine's Chromium or a fetched one, --check-report the report of `attention bench`
+                        build the page that draws patterns, and runs and times the kernels in a browser, as one file;
+                        --check tests it in the machine's Chromium or a fetched one, --check-report the report of
+                        `attention bench`
   mpi                   attention over the ranks of an MPI program, on a fetched MPI: checks of crates/mpi, its test
                         program on 1 to 8 ranks, with a rank that ends
   burn                  the kernels on burn's tensors (the workspace frameworks/, several hundred crates): checks and tests

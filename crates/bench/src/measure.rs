@@ -143,7 +143,10 @@ impl Case {
     }
 
     /// Prepares, verifies, times. The error is the interruption alone: what goes wrong is the case's own.
-    pub(super) async fn measure(&mut self, bench: &Bench<'_>, spec: &Spec) -> Result<(), Interrupted> {
+    ///
+    /// # Errors
+    /// [`Interrupted`] once the run is to end.
+    pub async fn measure(&mut self, bench: &Bench<'_>, spec: &Spec) -> Result<(), Interrupted> {
         let timed = self.try_measure(bench, spec).await;
         self.ended(timed)
     }

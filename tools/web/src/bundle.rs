@@ -10,10 +10,17 @@ use base64::prelude::BASE64_STANDARD;
 use wasm_bindgen_cli_support::Bindgen;
 
 /// What the page's template may name.
-const PARTS: [(&str, &str); 5] = [
+const PARTS: [(&str, &str); 12] = [
     ("style.css", include_str!("../../../web/page/style.css")),
+    ("state.js", include_str!("../../../web/page/state.js")),
     ("format.js", include_str!("../../../web/page/format.js")),
     ("plots.js", include_str!("../../../web/page/plots.js")),
+    ("tabs.js", include_str!("../../../web/page/tabs.js")),
+    ("choice.js", include_str!("../../../web/page/choice.js")),
+    ("mask.js", include_str!("../../../web/page/mask.js")),
+    ("patterns.js", include_str!("../../../web/page/patterns.js")),
+    ("run.js", include_str!("../../../web/page/run.js")),
+    ("bench.js", include_str!("../../../web/page/bench.js")),
     ("page.js", include_str!("../../../web/page/page.js")),
     ("worker.js", include_str!("../../../web/page/worker.js")),
 ];

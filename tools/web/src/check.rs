@@ -1,4 +1,4 @@
-//! The page's test: a person's way through it, in a real browser on a real WebGPU adapter.
+//! The page's test: a person's way through its tabs, in a real browser on a real WebGPU adapter. Here the way through its benchmark.
 
 use std::fs;
 use std::path::Path;
@@ -8,19 +8,18 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::devtools::Browser;
+use crate::screen::{DESKTOP, LONG, NARROW, drawn, fact, fits, quiet, ready, save};
+use crate::{draws, runs};
 
-/// A desktop's window, and a phone's.
-pub(crate) const DESKTOP: [u32; 2] = [1280, 900];
-pub(crate) const PHONE: [u32; 2] = [390, 844];
-/// Nothing hangs longer: a software adapter on two cores takes a minute, on a busy machine several.
-const LONG: Duration = Duration::from_secs(900);
-
-/// Runs before the page: plants a fault in the shader of `add`, in the worker that the page makes.
+/// Runs before the page: plants a fault in the shaders of `add` and of attention, in the workers that the page makes.
 const FAULT: &str = r"
     const plant = () => {
         const create = GPUDevice.prototype.createShaderModule;
         GPUDevice.prototype.createShaderModule = function (it) {
-            return create.call(this, { ...it, code: it.code.replace('y += other;', 'y -= 1.5 * other;') });
+            return create.call(this, {
+                ...it,
+                code: it.code.replace('y += other;', 'y -= 1.5 * other;').replace('sums(p));', '1.5 * sums(p));'),
+            });
         };
     };
     const Whole = Blob;
@@ -49,7 +48,9 @@ pub(crate) fn page(file: &Path, folder: &Path, browser: &str, arguments: &[&str]
     let folder = folder.canonicalize()?;
     let url = format!("file://{}", file.canonicalize()?.display());
     let mut browser = Browser::start(browser, arguments, &folder.join("page-profile"))?;
-    let result = walk(&mut browser, &url, &folder);
+    let result = draws::walk(&mut browser, &url, &folder)
+        .and_then(|()| runs::walk(&mut browser, &url, &folder))
+        .and_then(|()| walk(&mut browser, &url, &folder));
     if result.is_err() {
         // A picture may say more than the error.
         if let Ok(picture) = browser.picture() {
@@ -61,7 +62,7 @@ pub(crate) fn page(file: &Path, folder: &Path, browser: &str, arguments: &[&str]
 }
 
 fn walk(browser: &mut Browser, url: &str, folder: &Path) -> Result<()> {
-    ready(browser, url)?;
+    ready(browser, url, "tab=benchmark")?;
     let adapter = browser.value("document.querySelector('#adapter').innerText")?;
     let adapter = adapter.as_str().unwrap_or_default().replace('\n', " | ");
     ensure!(adapter.contains("workgroup memory"), "the page has no adapter: {adapter}");
@@ -90,14 +91,14 @@ fn walk(browser: &mut Browser, url: &str, folder: &Path) -> Result<()> {
     save(browser, folder, "desktop.png")?;
     browser.resize(DESKTOP, true)?;
     save(browser, folder, "dark.png")?;
-    browser.resize(PHONE, false)?;
+    browser.resize(NARROW, false)?;
     save(browser, folder, "phone.png")?;
-    let wide = browser.value("document.documentElement.scrollWidth")?;
-    ensure!(wide.as_u64().is_some_and(|wide| wide <= PHONE[0].into()), "a phone shows {wide} pixels");
+    fits(browser, NARROW)?;
+    quiet(browser)?;
     record(browser, folder, timed.len())?;
     stopped(browser, url)?;
     fault(browser, url, folder)?;
-    no_webgpu(browser, url)
+    no_webgpu(browser, url, folder)
 }
 
 /// Only cases that have this in their names.
@@ -107,18 +108,9 @@ fn filter(browser: &mut Browser, text: &str) -> Result<()> {
     browser.write(text)
 }
 
-/// The page is there and has opened an adapter.
-fn ready(browser: &mut Browser, url: &str) -> Result<()> {
-    browser.open(url, DESKTOP, false)?;
-    browser.until(
-        "!document.querySelector('#verify').disabled || !!document.querySelector('#state:not([role])')",
-        LONG,
-    )
-}
-
 /// A click on Stop ends the run after the case in progress.
 fn stopped(browser: &mut Browser, url: &str) -> Result<()> {
-    ready(browser, url)?;
+    ready(browser, url, "tab=benchmark")?;
     browser.click("#verify")?;
     browser.until("!document.querySelector('#stop').disabled", LONG)?;
     browser.click("#stop")?;
@@ -131,7 +123,7 @@ fn stopped(browser: &mut Browser, url: &str) -> Result<()> {
 /// A kernel with a fault fails, is shown so, and is not timed.
 fn fault(browser: &mut Browser, url: &str, folder: &Path) -> Result<()> {
     browser.before(FAULT)?;
-    ready(browser, url)?;
+    ready(browser, url, "tab=benchmark")?;
     filter(browser, "add f32")?;
     run(browser, "#bench", "Done.")?;
     save(browser, folder, "fault.png")?;
@@ -145,21 +137,27 @@ fn fault(browser: &mut Browser, url: &str, folder: &Path) -> Result<()> {
         "this test takes a failure for a success"
     );
     ensure!(summary(browser)?.contains("1 FAILED"), "a planted fault: {}", summary(browser)?);
-    Ok(())
+    runs::fault(browser, url, folder)
 }
 
-/// Where there is no WebGPU the page says so.
-fn no_webgpu(browser: &mut Browser, url: &str) -> Result<()> {
+/// Where there is no WebGPU patterns are drawn, and the other tabs say why nothing runs.
+fn no_webgpu(browser: &mut Browser, url: &str, folder: &Path) -> Result<()> {
     browser.before(NO_WEBGPU)?;
     browser.open(url, DESKTOP, false)?;
-    let words = browser.value("document.querySelector('#adapter').innerText")?;
-    ensure!(
-        words.as_str().is_some_and(|words| words.contains("has no WebGPU")),
-        "without WebGPU the page says {words}"
-    );
-    let enabled = browser.value("document.querySelectorAll('button:enabled').length")?;
-    ensure!(enabled == 0, "without WebGPU {enabled} buttons can be clicked");
-    Ok(())
+    drawn(browser)?;
+    let kept = fact(browser, 0)?;
+    ensure!(kept == "524,800", "without WebGPU the first pattern keeps {kept} pairs");
+    for tab in ["run", "benchmark"] {
+        browser.click(&format!("#tab-{tab}"))?;
+        let words = browser.value(&format!("document.querySelector('#{tab} .gpu').innerText"))?;
+        ensure!(
+            words.as_str().is_some_and(|words| words.contains("has no WebGPU")),
+            "without WebGPU the tab {tab} says {words}"
+        );
+        let enabled = browser.value(&format!("document.querySelectorAll('#{tab} button:enabled').length"))?;
+        ensure!(enabled == 0, "without WebGPU {enabled} buttons of {tab} can be clicked");
+    }
+    save(browser, folder, "no-webgpu.png")
 }
 
 /// Starts a run, waits for its end, and compares the page's last words.
@@ -210,9 +208,13 @@ fn record(browser: &mut Browser, folder: &Path, cases: usize) -> Result<()> {
     browser.value(
         "HTMLAnchorElement.prototype.click = function () { window.caught = { name: this.download, url: this.href }; }",
     )?;
+    // The clipboard is the machine's.
+    browser.value("navigator.clipboard.writeText = async (text) => { window.copied = text; }; 0")?;
+    browser.click("#copy")?;
     browser.click("#download")?;
     let text = browser.value("fetch(caught.url).then(it => it.text())")?;
     let text = text.as_str().context("the download is no text")?;
+    ensure!(browser.value("copied")? == text, "what is copied is not what is downloaded");
     let name = browser.value("caught.name")?;
     ensure!(name.as_str().is_some_and(|name| name.ends_with(".json")), "the download is called {name}");
     fs::write(folder.join("record.json"), text)?;
@@ -223,11 +225,5 @@ fn record(browser: &mut Browser, folder: &Path, cases: usize) -> Result<()> {
     let ceilings = record["adapters"][0]["ceilings"].as_array().context("no ceilings")?;
     let fma = ceilings.iter().find(|it| it["kind"] == "fma_f32").context("no fma ceiling")?;
     ensure!(fma["before"]["value"].as_f64() > Some(0.0), "the fma ceiling: {}", fma["why"]);
-    Ok(())
-}
-
-pub(crate) fn save(browser: &mut Browser, folder: &Path, name: &str) -> Result<()> {
-    fs::write(folder.join(name), browser.picture()?)?;
-    eprintln!("   {}", folder.join(name).display());
     Ok(())
 }

@@ -151,6 +151,8 @@ impl Browser {
     /// Loads a page in a window of this size; `dark` is what its user prefers.
     pub(crate) fn open(&mut self, url: &str, [width, height]: [u32; 2], dark: bool) -> Result<()> {
         self.resize([width, height], dark)?;
+        // From a page to a place in the same page nothing would be loaded.
+        self.call("Page.navigate", json!({"url": "about:blank"}))?;
         self.call("Page.navigate", json!({"url": url}))?;
         self.until("document.readyState === 'complete'", ANSWER)
     }
@@ -166,15 +168,44 @@ impl Browser {
 
     /// Clicks in the middle of an element as a mouse does: what lies over it, or a disabled button, stops the click.
     pub(crate) fn click(&mut self, selector: &str) -> Result<()> {
-        let place = format!(
-            "(() => {{ const it = document.querySelector('{selector}'); it.scrollIntoView({{block: 'center'}}); \
-             const {{x, y, width, height}} = it.getBoundingClientRect(); return [x + width / 2, y + height / 2]; }})()"
-        );
-        let place = self.value(&place)?;
-        for kind in ["mousePressed", "mouseReleased"] {
+        self.drag(selector, [[0.5, 0.5]; 2])
+    }
+
+    /// Presses the mouse on one place of an element, and lets it go on another; places are shares of its width and height.
+    pub(crate) fn drag(&mut self, selector: &str, [from, to]: [[f64; 2]; 2]) -> Result<()> {
+        let (from, to) = (self.place(selector, from)?, self.place(selector, to)?);
+        let mut steps = vec![("mousePressed", &from), ("mouseReleased", &to)];
+        if from != to {
+            steps.insert(1, ("mouseMoved", &to));
+        }
+        for (kind, place) in steps {
             let event =
                 json!({"type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1});
             self.call("Input.dispatchMouseEvent", event)?;
+        }
+        Ok(())
+    }
+
+    /// Moves the mouse over an element.
+    pub(crate) fn point(&mut self, selector: &str, at: [f64; 2]) -> Result<()> {
+        let place = self.place(selector, at)?;
+        let event = json!({"type": "mouseMoved", "x": place[0], "y": place[1]});
+        self.call("Input.dispatchMouseEvent", event).map(drop)
+    }
+
+    /// Where on the screen a place of an element is, once it is in view.
+    fn place(&mut self, selector: &str, [across, down]: [f64; 2]) -> Result<Value> {
+        self.value(&format!(
+            "(() => {{ const it = document.querySelector('{selector}'); it.scrollIntoView({{block: 'center'}}); \
+             const {{x, y, width, height}} = it.getBoundingClientRect(); \
+             return [x + {across} * width, y + {down} * height]; }})()"
+        ))
+    }
+
+    /// Presses a key where the focus is.
+    pub(crate) fn press(&mut self, key: &str) -> Result<()> {
+        for kind in ["keyDown", "keyUp"] {
+            self.call("Input.dispatchKeyEvent", json!({"type": kind, "key": key}))?;
         }
         Ok(())
     }

@@ -4,13 +4,18 @@
 //! |---|---|
 //! | `bundle.rs` | `web-tool bundle WASM FILE`: from the compiled crate and `web/page/` to one HTML file |
 //! | `check.rs` | `web-tool check FILE FOLDER BROWSER ARGS...`: clicks, waits, reads; pictures into the folder |
+//! | `draws.rs`, `runs.rs` | of that the way through the patterns, and through a run of one |
 //! | `report.rs` | `web-tool report FILE FOLDER BROWSER ARGS...`: the benchmark report on screens and on paper |
+//! | `screen.rs` | what these share: windows, what is waited for, what must always hold |
 //! | `devtools.rs` | a browser under control, by the DevTools protocol |
 
 mod bundle;
 mod check;
 mod devtools;
+mod draws;
 mod report;
+mod runs;
+mod screen;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -8,8 +8,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use crate::check::{DESKTOP, PHONE, save};
 use crate::devtools::Browser;
+use crate::screen::{DESKTOP, PHONE, save};
 
 /// Texts of a picture that lie over each other, or reach out of it.
 const UNREADABLE: &str = r"

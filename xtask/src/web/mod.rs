@@ -1,4 +1,4 @@
-//! `cargo xtask web`: the page on which anyone verifies and times the kernels in a browser, and its test. And the
+//! `cargo xtask web`: the page on which anyone plays with patterns, and runs and times the kernels in a browser, and its test. And the
 //! test of the benchmark report, which the same browser shows.
 //!
 //! - [`mod@browser`]: a browser for the test, the machine's or a fetched one.

@@ -1,6 +1,6 @@
 //! Attention under any pattern.
 
-use super::{Bytes, Subject, check_sizes, check_terms, sample, tensors, term_bytes, verification};
+use super::{Bytes, Subject, check_attention, check_terms, sample, tensors, term_bytes, verification};
 use crate::call::{Call, checked};
 use crate::check::{Against, check};
 use crate::record::Cost;
@@ -14,8 +14,8 @@ pub(super) async fn prepare<'g, E: Element>(
     pattern: AnyPattern,
 ) -> Result<Subject<'g>> {
     let (attention, shape) = (attention.clone(), attention.shape);
+    check_attention(gpu, &attention)?;
     let [q, k, v, out] = [attention.len_q(), attention.len_k(), attention.len_v(), attention.len_out()];
-    check_sizes(gpu, &[("q", q), ("k", k), ("v", v), ("out", out)], E::TYPE)?;
     check_terms(gpu, &attention)?;
     let parts = Parts::lower(&pattern, BlockGrid::from(&shape))?;
     let plan = checked(gpu.device(), "plan", || gpu.kernels().attention_parts(&attention, &parts)).await??;

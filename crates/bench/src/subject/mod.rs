@@ -262,6 +262,31 @@ fn check_sizes(gpu: &Gpu, tensors: &[(&'static str, usize)], element: ElementTyp
     Ok(())
 }
 
+/// Refuses attention whose shape is none, or a tensor of which is larger than a binding of the device may be. Nothing of its length is made, and
+/// nothing overflows where a `usize` has 32 bits.
+///
+/// # Errors
+/// [`Error::Argument`], [`Error::Limit`].
+pub fn check_attention(gpu: &Gpu, attention: &Attention) -> wgpu_attention::Result<()> {
+    let shape = &attention.shape;
+    shape.check()?;
+    let have = gpu.device().limits().max_storage_buffer_binding_size;
+    let size = |heads, len, dim| [shape.batch, heads, len, dim].iter().map(|&n| n as u128).product::<u128>();
+    let tensors = [
+        ("q", size(shape.heads, shape.q_len, shape.head_dim), attention.storage.q),
+        ("k", size(shape.kv_heads, shape.kv_len, shape.head_dim), attention.storage.kv),
+        ("v", size(shape.kv_heads, shape.kv_len, shape.value_dim), attention.storage.kv),
+        ("out", size(shape.heads, shape.q_len, shape.value_dim), attention.storage.out),
+    ];
+    for (name, len, element) in tensors {
+        let bytes = u64::try_from(len * element.size_bytes() as u128).unwrap_or(u64::MAX);
+        if bytes > have {
+            return Err(Error::limit(name, "max_storage_buffer_binding_size", bytes, have));
+        }
+    }
+    Ok(())
+}
+
 /// The same of the tensors of the score's terms, f32.
 fn check_terms(gpu: &Gpu, attention: &Attention) -> Result<()> {
     let terms = attention.score.tensors(&attention.shape);
