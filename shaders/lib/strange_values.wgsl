@@ -1,7 +1,9 @@
 // Values that are not finite, where they pass through workgroup memory. There they become 0, since rows that leave a key out
 // multiply its values by 0, and 0 x NaN is not 0; and the key is noted, so that rows that attend it say so.
 
-const STRANGE_WORDS = (KEYS + 31u) / 32u;
+// Whole vec4s of them: drivers lay variables of workgroup memory out one behind the other, and take the vec4s behind this one apart
+// where they do not lie at a multiple of 16 bytes.
+const STRANGE_WORDS = 4u * ((KEYS + 127u) / 128u);
 
 // The keys of the tile whose values are not all finite, one bit each.
 var<workgroup> strange_keys: array<atomic<u32>, STRANGE_WORDS>;

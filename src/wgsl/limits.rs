@@ -61,7 +61,7 @@ pub(super) fn check_powers(sizes: &[(&'static str, usize)]) -> Result<()> {
     bad.map_or(Ok(()), |(name, size)| Err(Error::argument(*name, "a power of two up to 256", size)))
 }
 
-/// Bytes of `strange_keys`, of which WGSL's sizes are multiples of 4.
+/// Bytes of `strange_keys`: a bit per key, in whole vec4s.
 pub(super) const fn strange_bytes(keys: usize) -> usize {
-    4 * keys.div_ceil(32)
+    16 * keys.div_ceil(128)
 }

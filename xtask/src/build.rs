@@ -71,7 +71,7 @@ mod tests {
     fn only_the_closing_line_is_dropped() {
         assert!(is_closing_line("    Finished `dev` profile [optimized] target(s) in 0.10s"));
         assert!(is_closing_line("\x1b[1m\x1b[92m    Finished\x1b[0m `dev` profile"));
-        assert!(is_closing_line("  Executable tests/radv.rs (target/debug/deps/radv-5)"));
+        assert!(is_closing_line("  Executable tests/compilers.rs (target/debug/deps/compilers-5)"));
         assert!(!is_closing_line("   Compiling wgpu v30.0.1"));
     }
 

@@ -45,7 +45,7 @@ cargo xtask COMMAND
   deny                  check licences, bans and sources of everything we depend on
   gates                 static checks of every shader that the crate can generate: lints, translations, Tint,
                         races between lanes
-  isa ARGS...           shader statistics for AMD GPUs, without one; `cargo xtask isa --help`
+  isa ARGS...           shader statistics for every vendor's GPUs, without one; `cargo xtask isa --help`
   conformance ARGS...   every kernel on every implementation of WebGPU within reach; `cargo xtask conformance --help`
   web [--check | --check-report]
                         build the page that draws patterns, and runs and times the kernels in a browser, as one file;

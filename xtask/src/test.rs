@@ -110,15 +110,20 @@ fn thorough(steps: &mut Steps, launcher: &Launcher) {
     python::step(steps, launcher);
 }
 
-/// The kernels' budgets on AMD's compiler.
+/// The kernels' budgets on the compilers of GPUs.
 fn shader_statistics(steps: &mut Steps) {
     let name = "shader statistics";
-    if !root().join("tools/isa/budgets.txt").is_file() {
-        return steps.not_run(name, "there is no tools/isa/budgets.txt (cargo xtask isa --bless)");
+    if !root().join("tools/isa/budgets").is_dir() {
+        return steps.not_run(name, "there is no tools/isa/budgets (cargo xtask isa --bless)");
     }
-    // A machine with a driver of its own need not be one on which this compiler can be had.
-    match isa::driver() {
-        Ok(launcher) => drop(steps.run(name, || isa::check(&launcher))),
+    // A machine with a driver of its own need not be one on which these compilers can be had.
+    match isa::compilers() {
+        Ok(compilers) => {
+            for missing in &compilers.missing {
+                steps.not_run("shader statistics of a GPU", missing.clone());
+            }
+            steps.run(name, || isa::check(&compilers));
+        }
         Err(error) => steps.not_run(name, format!("{error:#}")),
     }
 }

@@ -1,34 +1,24 @@
-//! Shader statistics without a GPU: registers, spills, occupancy and instruction mix of WGSL kernels on AMD GPUs.
+//! Shader statistics without a GPU: registers, spills, occupancy and instruction mix of WGSL kernels, by the compilers of
+//! AMD's, Apple's, Intel's, NVIDIA's and Qualcomm's GPUs in Mesa.
 //!
-//! Mesa's RADV driver compiles for a GPU that is not there (`RADV_FORCE_FAMILY`), with the compiler that runs on real
-//! machines, and tells what it made. This crate translates WGSL as wgpu does ([`spirv`]), has RADV compile it
-//! ([`Radv`]), and reads the numbers and the instructions ([`listing`]). It runs nothing. It needs Mesa 25.0: start
-//! it through `cargo xtask isa`, which fetches that.
+//! Mesa's drivers compile for GPUs that are not there: a library in front of the system's stands in for the kernel's driver. This
+//! crate translates WGSL as wgpu does ([`spirv`]), has a driver compile it ([`device`]) in a process of its own ([`mod@measure`]), reads
+//! the numbers and the instructions ([`assembly`], [`listing`]) and says what the hot loops could reach ([`throughput`]). It runs
+//! nothing. Start it through `cargo xtask isa`, which fetches the drivers.
 #![deny(unsafe_code)]
 
+pub mod assembly;
 pub mod budget;
+pub mod device;
+mod flow;
+pub mod gpu;
 pub mod listing;
-mod radv;
+pub mod measure;
 pub mod report;
 pub mod spirv;
+pub mod statistics;
+pub mod throughput;
 
-use anyhow::Result;
-
-pub use radv::{Radv, Statistics};
+pub use gpu::{GPUS, Gpu};
 pub use spirv::Checks;
-
-/// GPU families, as `RADV_FORCE_FAMILY` names them: RDNA3, RDNA2 and GCN.
-pub const FAMILIES: [&str; 3] = ["navi31", "navi21", "vega10"];
-
-/// What each of [`FAMILIES`] that can run it makes of an entry point, with wgpu's default checks.
-pub fn stats(wgsl: &str, entry: &str) -> Result<Vec<Statistics>> {
-    let shader = spirv::translate(wgsl, Some(entry), Checks::checked())?;
-    let mut found = Vec::new();
-    for family in FAMILIES {
-        let radv = Radv::open(family)?;
-        if radv.supports(&shader) {
-            found.push(radv.compile(entry, &shader)?);
-        }
-    }
-    Ok(found)
-}
+pub use statistics::Statistics;

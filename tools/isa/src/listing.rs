@@ -1,29 +1,61 @@
 //! What the instructions tell: the loops, and what they are made of.
-//!
-//! A listing has blocks (`BB7:`) of instructions, a tab before each. A branch to a block that came before closes a
-//! loop; loops nest by their places, as the compiler lays them out.
 
 use std::collections::BTreeMap;
+
+use crate::assembly::{Item, Kind};
+use crate::flow::{Cycle, cycles};
 
 /// Fewer fma in a loop than this, and it is no hot loop.
 const LEAST_FMA: u32 = 16;
 
+/// Accesses to workgroup memory by their bytes per lane.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Accesses(BTreeMap<u32, u32>);
+
+impl Accesses {
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        self.0.values().sum()
+    }
+
+    /// Bytes that they move for a lane.
+    pub fn bytes(&self) -> u32 {
+        self.0.iter().map(|(bytes, count)| bytes * count).sum()
+    }
+}
+
+impl std::fmt::Display for Accesses {
+    /// The widest first: `8 x 16 B, 1 x 4 B`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let widths: Vec<_> =
+            self.0.iter().rev().map(|(bytes, count)| format!("{count} x {bytes} B")).collect();
+        f.write_str(if widths.is_empty() { "0" } else { "" })?;
+        f.write_str(&widths.join(", "))
+    }
+}
+
 /// Counts of instructions by kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mix {
-    /// All, but for hints that take no slot of their own.
+    /// All.
     pub all: u32,
-    /// Vector arithmetic; the two halves of a dual instruction count as two.
+    /// Arithmetic for each lane; the two halves of a dual instruction count as two.
     pub vector: u32,
     /// Of these, fused multiply-adds.
     pub fma: u32,
     /// Of these, matrix products.
     pub matrix: u32,
-    /// Accesses to workgroup memory.
-    pub lds: u32,
-    /// Vector accesses to memory.
+    /// Loads from workgroup memory.
+    pub loads: Accesses,
+    /// Stores to it.
+    pub stores: Accesses,
+    /// Accesses to buffers.
     pub memory: u32,
-    /// Scalar instructions, scalar loads and waits among them, branches not.
+    /// Accesses to what did not fit the registers.
+    pub scratch: u32,
+    /// Barriers.
+    pub barriers: u32,
+    /// Scalar instructions and waits.
     pub scalar: u32,
     /// Branches.
     pub branches: u32,
@@ -32,8 +64,8 @@ pub struct Mix {
 /// A loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loop {
-    /// Its first block.
-    pub block: String,
+    /// The place that it goes back to.
+    pub place: String,
     /// What it is made of, loops inside it left out.
     pub own: Mix,
     /// Whether no loop is inside it.
@@ -41,42 +73,29 @@ pub struct Loop {
 }
 
 impl Loop {
-    /// The share of fma among the vector instructions that are no matrix products.
+    /// The share of fma among the arithmetic that is no matrix product.
     pub fn fma_percent(&self) -> f64 {
         100.0 * f64::from(self.own.fma) / f64::from((self.own.vector - self.own.matrix).max(1))
     }
 }
 
 impl Mix {
-    /// Counts one line of a listing.
-    fn count(&mut self, line: &str) {
-        for half in line.split(" :: ") {
-            let name = half.split_whitespace().next().unwrap_or_default();
-            // Hints to the scheduler of RDNA3, and what fills the instruction cache.
-            if ["s_delay_alu", "s_clause", "s_nop", "s_code_end"].contains(&name) {
-                continue;
-            }
-            self.all += 1;
-            let operation =
-                name.strip_prefix("v_dual_").or(name.strip_prefix("v_pk_")).or(name.strip_prefix("v_"));
-            if let Some(operation) = operation {
-                self.vector += 1;
-                let is_fused = ["fma", "fmac", "fmamk", "fmaak", "mad_f", "mac_f", "madmk", "madak"];
-                self.fma += u32::from(is_fused.iter().any(|prefix| operation.starts_with(prefix)));
-                self.matrix += u32::from(["wmma", "mfma"].iter().any(|prefix| operation.starts_with(prefix)));
-            } else if name.starts_with("ds_") {
-                self.lds += 1;
-            } else if ["buffer_", "global_", "flat_", "scratch_"]
-                .iter()
-                .any(|prefix| name.starts_with(prefix))
-            {
-                self.memory += 1;
-            } else if name.starts_with("s_cbranch") || name == "s_branch" {
-                self.branches += 1;
-            } else {
-                self.scalar += 1;
-            }
-        }
+    /// Counts an instruction.
+    fn count(&mut self, kind: Kind, times: u32) {
+        self.all += times;
+        let number = match kind {
+            Kind::Fma | Kind::Matrix | Kind::Vector => &mut self.vector,
+            Kind::Scalar => &mut self.scalar,
+            Kind::Load(bytes) => self.loads.0.entry(bytes).or_default(),
+            Kind::Store(bytes) => self.stores.0.entry(bytes).or_default(),
+            Kind::Memory => &mut self.memory,
+            Kind::Scratch => &mut self.scratch,
+            Kind::Branch => &mut self.branches,
+            Kind::Barrier => &mut self.barriers,
+        };
+        *number += times;
+        self.fma += if kind == Kind::Fma { times } else { 0 };
+        self.matrix += if kind == Kind::Matrix { times } else { 0 };
     }
 
     /// Whether the loop does the arithmetic: matrix products, or enough fma.
@@ -85,12 +104,26 @@ impl Mix {
     }
 }
 
-/// The loops that do the arithmetic, in order.
+/// What a whole listing is made of.
+pub fn whole<'a>(items: impl IntoIterator<Item = &'a Item>) -> Mix {
+    let mut mix = Mix::default();
+    for item in items {
+        match item {
+            Item::Instruction { kind, times, .. } => mix.count(*kind, *times),
+            Item::Jump(_) => mix.count(Kind::Branch, 1),
+            Item::Place(_) => {}
+        }
+    }
+    mix
+}
+
+/// The loops that do the arithmetic, in order, and the smallest loop around all of them, unless it is one of them.
 ///
 /// Of the innermost loops those with at least a quarter of the most fma. A loop around others counts where it has
 /// more fma of its own than any of them: then a compiler has unrolled its inner loop.
-pub fn hot_loops(listing: &str) -> Vec<Loop> {
-    let all = loops(listing);
+pub fn hot_loops(items: &[Item]) -> (Vec<Loop>, Option<Loop>) {
+    let cycles = cycles(items);
+    let all = of_cycles(items, &cycles);
     let most = |innermost: bool| {
         let kind = all.iter().filter(|one| !innermost || one.innermost);
         kind.map(|one| one.own.fma).max().unwrap_or(0)
@@ -100,43 +133,29 @@ pub fn hot_loops(listing: &str) -> Vec<Loop> {
         let enough = if one.innermost { one.own.fma >= most_inside / 4 } else { one.own.fma >= most };
         one.own.works() && (one.own.matrix > 0 || enough)
     };
-    all.into_iter().filter(is_hot).collect()
+    let hot: Vec<usize> = (0..all.len()).filter(|&at| is_hot(&all[at])).collect();
+    let is_around = |at: &usize| hot.iter().all(|&one| cycles[one].items.is_subset(&cycles[*at].items));
+    let around = (0..all.len()).filter(is_around).min_by_key(|&at| cycles[at].items.len());
+    let around = around.filter(|at| !hot.is_empty() && !hot.contains(at)).map(|at| all[at].clone());
+    (hot.into_iter().map(|at| all[at].clone()).collect(), around)
 }
 
-/// All loops of a listing, by their first blocks.
-pub fn loops(listing: &str) -> Vec<Loop> {
-    let lines: Vec<&str> = listing.lines().map(|line| line.split(';').next().unwrap_or_default()).collect();
-    let block_at =
-        |line: &&str| line.strip_suffix(':').filter(|name| name.starts_with("BB")).map(String::from);
-    let blocks: BTreeMap<String, usize> =
-        lines.iter().enumerate().filter_map(|(at, line)| Some((block_at(&line.trim())?, at))).collect();
+/// All loops of a listing, in order.
+pub fn loops(items: &[Item]) -> Vec<Loop> {
+    of_cycles(items, &cycles(items))
+}
 
-    // From the first line of a loop to its last branch back.
-    let mut spans: BTreeMap<usize, usize> = BTreeMap::new();
-    for (at, line) in lines.iter().enumerate() {
-        let mut words = line.split_whitespace();
-        let is_branch = words.next().is_some_and(|name| name.starts_with("s_cbranch") || name == "s_branch");
-        if let (true, Some(&start)) = (is_branch, words.next().and_then(|target| blocks.get(target))) {
-            if start <= at {
-                spans.entry(start).and_modify(|end| *end = at.max(*end)).or_insert(at);
-            }
-        }
-    }
-
-    let inside = |outer: (usize, usize), inner: (usize, usize)| {
-        outer != inner && outer.0 <= inner.0 && inner.1 <= outer.1
-    };
-    let found = spans.iter().map(|(&start, &end)| {
-        let nested: Vec<_> = spans.iter().filter(|&(&s, &e)| inside((start, end), (s, e))).collect();
-        let is_own = |at: &usize| !nested.iter().any(|&(&s, &e)| (s..=e).contains(at));
-        let mut own = Mix::default();
-        for line in (start..=end).filter(is_own).map(|at| lines[at]) {
-            // Instructions, but for remarks like "(then repeated 6 times)".
-            if line.starts_with('\t') && !line.trim_start().starts_with('(') {
-                own.count(line.trim());
-            }
-        }
-        Loop { block: lines[start].trim().trim_end_matches(':').into(), own, innermost: nested.is_empty() }
+/// The loops of these cycles.
+fn of_cycles(items: &[Item], cycles: &[Cycle]) -> Vec<Loop> {
+    let is_inside = |outer: &Cycle, inner: &Cycle| outer != inner && inner.items.is_subset(&outer.items);
+    let found = cycles.iter().map(|cycle| {
+        let inside: Vec<_> = cycles.iter().filter(|other| is_inside(cycle, other)).collect();
+        let own = cycle.items.iter().filter(|item| !inside.iter().any(|other| other.items.contains(item)));
+        let place = match &items[cycle.first] {
+            Item::Place(name) => name.clone(),
+            Item::Instruction { .. } | Item::Jump(_) => String::new(),
+        };
+        Loop { place, own: whole(own.map(|&at| &items[at])), innermost: inside.is_empty() }
     });
     found.collect()
 }
@@ -145,52 +164,74 @@ pub fn loops(listing: &str) -> Vec<Loop> {
 mod tests {
     use super::*;
 
+    /// A place, instructions, and a branch to a place.
+    fn block(name: &str, kinds: &[(Kind, u32)], to: Option<&str>) -> Vec<Item> {
+        let place = [Item::Place(name.into())];
+        let own = kinds.iter().map(|&(kind, times)| Item::Instruction { kind, times, to: None });
+        let branch = to.map(|to| Item::Instruction { kind: Kind::Branch, times: 1, to: Some(to.into()) });
+        place.into_iter().chain(own).chain(branch).collect()
+    }
+
     /// A loop with a divergent loop and two working loops inside.
-    const LISTING: &str = "BB0:\n\tv_mov_b32_e32 v0, 0 ; 7e1c0280\n\ts_nop 0\n\t(then repeated 6 times)\n\
-        BB1:\n\tv_exp_f32_e32 v0, v0\n\tv_fma_f32 v0, v1, v2, v3\n\ts_mul_i32 s0, s1, s2\n\
-        BB2:\n\tv_add_nc_u32_e32 v2, 1, v2\n\tds_store_b128 v2, v[4:7]\n\ts_cbranch_scc0 BB2\n\
-        BB3:\n\tds_load_b128 v[24:27], v22\n\ts_waitcnt lgkmcnt(0)\n\ts_delay_alu instid0(VALU_DEP_1)\n\
-        \tv_dual_fmac_f32 v1, v2, v3 :: v_dual_fmac_f32 v4, v5, v6\n\tv_pk_fma_f16 v1, v2, v3, v4\n\
-        \tv_fmac_f32_e32 v1, v2, v3\n\tv_fmac_f32_e32 v1, v2, v3\n\tv_fmac_f32_e32 v1, v2, v3\n\
-        \tv_fmac_f32_e32 v1, v2, v3\n\tv_fmac_f32_e32 v1, v2, v3\n\tv_fmac_f32_e32 v1, v2, v3\n\
-        \tv_fmac_f32_e32 v1, v2, v3\n\tv_fmac_f32_e32 v1, v2, v3\n\
-        \tv_fmac_f32_e32 v1, v2, v3\n\tv_fmac_f32_e32 v1, v2, v3\n\tv_fmac_f32_e32 v1, v2, v3\n\
-        \tv_mac_f32_e32 v1, v2, v3\n\tv_mad_u32_u24 v1, v2, v3, v4\n\tv_fma_mix_f32 v1, v2, v3, v4\n\
-        \ts_cbranch_vccnz BB3\n\
-        BB4:\n\tv_wmma_f32_16x16x16_f16 v[0:7], v[8:15], v[16:23], v[0:7]\n\tbuffer_load_b32 v1, v2, s[0:3], 0\n\
-        \ts_cbranch_scc1 BB4\n\
-        BB5:\n\ts_cbranch_scc1 BB1\n\ts_branch BB6\n\
-        BB6:\n\ts_endpgm\n";
+    fn nest() -> Vec<Item> {
+        [
+            block("0", &[(Kind::Vector, 1)], None),
+            block("1", &[(Kind::Vector, 1), (Kind::Fma, 1), (Kind::Barrier, 1)], None),
+            block("2", &[(Kind::Store(16), 1), (Kind::Vector, 1)], Some("2")),
+            block(
+                "3",
+                &[(Kind::Load(16), 2), (Kind::Load(4), 1), (Kind::Fma, 16), (Kind::Scalar, 1)],
+                Some("3"),
+            ),
+            block("4", &[(Kind::Matrix, 1), (Kind::Memory, 1), (Kind::Scratch, 2)], Some("4")),
+            block("5", &[], Some("1")),
+            block("6", &[(Kind::Scalar, 1)], Some("9")),
+        ]
+        .concat()
+    }
 
     #[test]
     fn loops_are_found_with_what_is_their_own() {
-        let all = loops(LISTING);
-        let names: Vec<_> = all.iter().map(|one| (one.block.as_str(), one.innermost)).collect();
-        assert_eq!(names, [("BB1", false), ("BB2", true), ("BB3", true), ("BB4", true)]);
-        assert_eq!(all[0].own, Mix { all: 4, vector: 2, fma: 1, scalar: 1, branches: 1, ..Mix::default() });
-        assert_eq!(all[1].own, Mix { all: 3, vector: 1, lds: 1, branches: 1, ..Mix::default() });
-        let working = Mix { all: 20, vector: 17, fma: 16, lds: 1, scalar: 1, branches: 1, ..Mix::default() };
+        let all = loops(&nest());
+        let names: Vec<_> = all.iter().map(|one| (one.place.as_str(), one.innermost)).collect();
+        assert_eq!(names, [("1", false), ("2", true), ("3", true), ("4", true)]);
+        let outer = Mix { all: 4, vector: 2, fma: 1, barriers: 1, branches: 1, ..Mix::default() };
+        assert_eq!(all[0].own, outer);
+        let loads = Accesses([(16, 2), (4, 1)].into());
+        let working = Mix { all: 21, vector: 16, fma: 16, loads, scalar: 1, branches: 1, ..Mix::default() };
         assert_eq!(all[2].own, working);
-        assert_eq!(
-            all[3].own,
-            Mix { all: 3, vector: 1, matrix: 1, memory: 1, branches: 1, ..Mix::default() }
-        );
+        let matrix =
+            Mix { all: 5, vector: 1, matrix: 1, memory: 1, scratch: 2, branches: 1, ..Mix::default() };
+        assert_eq!(all[3].own, matrix);
+        assert_eq!(whole(&nest()).fma, 17);
+    }
+
+    #[test]
+    fn accesses_are_told_by_width() {
+        let loads = &loops(&nest())[2].own.loads;
+        assert_eq!((loads.count(), loads.bytes(), loads.to_string()), (3, 36, "2 x 16 B, 1 x 4 B".into()));
+        assert_eq!(Accesses::default().to_string(), "0");
     }
 
     #[test]
     fn the_working_loops_are_hot() {
-        let hot = hot_loops(LISTING);
-        assert_eq!(hot.iter().map(|one| one.block.as_str()).collect::<Vec<_>>(), ["BB3", "BB4"]);
-        assert!((hot[0].fma_percent() - 100.0 * 16.0 / 17.0).abs() < 1e-9);
+        let (hot, around) = hot_loops(&nest());
+        assert_eq!(hot.iter().map(|one| one.place.as_str()).collect::<Vec<_>>(), ["3", "4"]);
+        assert_eq!(around.map(|one| one.place), Some("1".into()));
+        assert_eq!(hot[0].fma_percent(), 100.0);
     }
 
     #[test]
     fn an_unrolled_inner_loop_makes_the_outer_one_hot() {
-        let outer = "\tv_fmac_f32_e32 v1, v2, v3\n".repeat(100);
-        let inner = "\tv_fmac_f32_e32 v1, v2, v3\n".repeat(20);
-        let listing = format!("BB1:\n{outer}BB2:\n{inner}\ts_cbranch_scc1 BB2\nBB3:\n\ts_cbranch_scc1 BB1\n");
-        let hot = hot_loops(&listing);
+        let listing = [
+            block("1", &[(Kind::Fma, 100)], None),
+            block("2", &[(Kind::Fma, 20)], Some("2")),
+            block("3", &[], Some("1")),
+        ]
+        .concat();
+        let (hot, around) = hot_loops(&listing);
+        assert_eq!(around, None, "the loop around is one of them");
         assert_eq!(hot.iter().map(|one| one.own.fma).collect::<Vec<_>>(), [100, 20]);
-        assert!(hot_loops("BB0:\n\tv_fmac_f32_e32 v1, v2, v3\n\ts_endpgm\n").is_empty());
+        assert!(hot_loops(&block("0", &[(Kind::Fma, 100)], None)).0.is_empty());
     }
 }

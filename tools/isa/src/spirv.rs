@@ -10,7 +10,7 @@ use naga::valid::{Capabilities, ValidationFlags, Validator};
 /// The run-time checks that wgpu puts into a shader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checks {
-    /// Indices are clamped (those into buffers by the driver, which RADV can) and divisors are guarded:
+    /// Indices are clamped (those into buffers by the driver, which all of these can) and divisors are guarded:
     /// `bounds_checks` and `int_div_checks` of `wgpu::ShaderRuntimeChecks`.
     pub bounds: bool,
     /// Loops count down to a forced end: `force_loop_bounding` of `wgpu::ShaderRuntimeChecks`.
@@ -55,8 +55,10 @@ pub struct Shader {
     pub groups: Vec<Vec<(u32, bool)>>,
     /// Lanes of a workgroup.
     pub lanes: u32,
-    /// Whether it needs matrix units.
-    pub matrices: bool,
+    /// Workgroup memory that it asks for, in bytes.
+    pub workgroup_bytes: u32,
+    /// Rows of the square matrices that it multiplies on matrix units, if any.
+    pub matrices: Option<u32>,
 }
 
 /// Translates an entry point; the first compute entry point where none is named.
@@ -77,9 +79,18 @@ pub fn translate(wgsl: &str, entry: Option<&str>, checks: Checks) -> Result<Shad
         spv::PipelineOptions { shader_stage: naga::ShaderStage::Compute, entry_point: point.name.clone() };
     let words = spv::write_vec(&module, &info, &options(checks, &groups), Some(&pipeline))?;
     let lanes = point.workgroup_size.iter().product();
-    let is_matrix = |ty: &naga::Type| matches!(ty.inner, naga::TypeInner::CooperativeMatrix { .. });
-    let matrices = module.types.iter().any(|(_, ty)| is_matrix(ty));
-    Ok(Shader { entry: point.name.clone(), words, groups, lanes, matrices })
+    let matrices = module.types.iter().find_map(|(_, ty)| match ty.inner {
+        naga::TypeInner::CooperativeMatrix { rows, .. } => Some(rows as u32),
+        _ => None,
+    });
+    let in_workgroup = module.global_variables.iter().filter(|(handle, variable)| {
+        let of_point = info
+            .get_entry_point(module.entry_points.iter().position(|one| one.name == point.name).unwrap_or(0));
+        variable.space == naga::AddressSpace::WorkGroup && !of_point[*handle].is_empty()
+    });
+    let sizes = in_workgroup.map(|(_, variable)| module.types[variable.ty].inner.size(module.to_ctx()));
+    let workgroup_bytes = sizes.sum();
+    Ok(Shader { entry: point.name.clone(), words, groups, lanes, workgroup_bytes, matrices })
 }
 
 /// The bindings by group.
@@ -100,7 +111,7 @@ fn groups(module: &naga::Module) -> Result<Vec<Vec<(u32, bool)>>> {
 }
 
 /// The options of `wgpu_hal::vulkan` (adapter.rs, `naga_options`) on a device with Vulkan 1.3 or later,
-/// `robustBufferAccess2` and native zeroing of workgroup memory, which RADV is.
+/// `robustBufferAccess2` and native zeroing of workgroup memory, which all of these are.
 fn options(checks: Checks, groups: &[Vec<(u32, bool)>]) -> spv::Options<'static> {
     let binding_map: BTreeMap<_, _> = groups
         .iter()
@@ -169,8 +180,9 @@ mod tests {
     #[test]
     fn the_fixture_translates() {
         let shader = translate(MATMUL, Some("matmul"), Checks::checked()).unwrap();
-        assert_eq!(shader.lanes, 256);
-        assert!(!shader.matrices && translate(MATRIX, None, Checks::as_run()).unwrap().matrices);
+        assert_eq!((shader.lanes, shader.workgroup_bytes), (256, 8192));
+        assert_eq!(shader.matrices, None);
+        assert_eq!(translate(MATRIX, None, Checks::as_run()).unwrap().matrices, Some(16));
         assert_eq!(shader.groups, [vec![(0, true), (1, false), (2, false), (3, false)]]);
         assert_eq!(shader.words[0], 0x0723_0203, "SPIR-V's magic number");
     }

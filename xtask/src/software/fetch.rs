@@ -10,66 +10,41 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
-use super::launcher::{Launcher, script_text};
-use super::{BASE_SUITE, Driver, Interface, MANIFESTS};
-
-/// Keyrings that the Debian archive is checked with (the name depends on the release).
-const KEYRINGS: [&str; 2] =
-    ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
-
-/// Names of releases in a path of the Debian main archive, to tell it from other archives.
-const DEBIAN_SUITES: [&str; 9] =
-    ["bullseye", "bookworm", "trixie", "forky", "sid", "unstable", "testing", "stable", "oldstable"];
-
-/// Names of a processor family.
-pub(crate) struct Machine {
-    /// Debian's name of the architecture.
-    pub(crate) debian: &'static str,
-    /// Folder of its libraries.
-    pub(crate) libraries: &'static str,
-    /// Dynamic linker.
-    linker: &'static str,
-}
-
-impl Machine {
-    /// This machine.
-    pub(crate) fn here() -> Result<Self> {
-        Ok(match std::env::consts::ARCH {
-            "x86_64" => Self {
-                debian: "amd64",
-                libraries: "usr/lib/x86_64-linux-gnu",
-                linker: "ld-linux-x86-64.so.2",
-            },
-            "aarch64" => Self {
-                debian: "arm64",
-                libraries: "usr/lib/aarch64-linux-gnu",
-                linker: "ld-linux-aarch64.so.1",
-            },
-            other => bail!("no software adapter is known for {other}"),
-        })
-    }
-}
+use super::apt::{self, apt_get, downloaded, succeeded};
+use super::launcher::{Launcher, write_script};
+use super::manifest::with_relative_library;
+use super::{BASE_SUITE, Driver, Interface, MANIFESTS, Machine, shims};
 
 /// The launcher of a driver, fetched into `cache` if it is not there yet.
 pub(crate) fn ensure(driver: &Driver, cache: &Path) -> Result<Launcher> {
     let machine = Machine::here()?;
-    let words = [driver.name, driver.version, machine.debian];
-    let stem = words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-");
-    let root = cache.join(&stem);
+    let stem = driver.stem(&machine);
+    let root = in_cache(cache, &stem, |part, root| make(driver, &machine, part, root))?;
+    let version = fs::read_to_string(root.join("version")).unwrap_or_default();
+    Ok(Launcher::script(format!("{}, {}", driver.name, version.trim()), root.join("launch")))
+}
+
+/// The folder of this name in the cache. Where it is not there yet, it is made in a folder beside it: `make` takes that one, and the
+/// one that it will be.
+pub(crate) fn in_cache(
+    cache: &Path,
+    stem: &str,
+    make: impl FnOnce(&Path, &Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let root = cache.join(stem);
     // Each time, because the children of a killed run may have gone on writing for a while.
-    remove_leftovers(cache, &stem);
+    remove_leftovers(cache, stem);
     if !root.exists() {
         fs::create_dir_all(cache).with_context(|| format!("cannot create {}", cache.display()))?;
         let part = cache.join(format!("{stem}.{}.part", std::process::id()));
-        let made = make(driver, &machine, &part, &root).and_then(|()| put_in_place(&part, &root));
+        let made = make(&part, &root).and_then(|()| put_in_place(&part, &root));
         // Whatever happened, the partial folder has no further use.
         let _ = fs::remove_dir_all(&part);
         made?;
     }
-    let version = fs::read_to_string(root.join("version")).unwrap_or_default();
-    Ok(Launcher::script(format!("{}, {}", driver.name, version.trim()), root.join("launch")))
+    Ok(root)
 }
 
 /// Makes everything in `part`, with `root` as the place where it will be.
@@ -85,13 +60,14 @@ fn make(driver: &Driver, machine: &Machine, part: &Path, root: &Path) -> Result<
     }
     fs::remove_dir_all(part.join("apt"))?;
 
-    let settings = match driver.interface {
-        Interface::Vulkan { folder, manifest } => vulkan(&part.join(folder), manifest, part, machine)?,
-        Interface::OpenGl => opengl(machine),
-    };
-    let script = part.join("launch");
-    fs::write(&script, script_text(root, &settings, machine.libraries, machine.linker))?;
-    make_executable(&script)?;
+    match driver.interface {
+        Interface::Vulkan { folder, manifest } => {
+            let settings = vulkan(&part.join(folder), manifest, part, machine)?;
+            write_script(&part.join("launch"), root, &settings, "", machine)?;
+        }
+        Interface::OpenGl => write_script(&part.join("launch"), root, &opengl(machine), "", machine)?,
+        Interface::Shims => shims::write_scripts(part, root, machine)?,
+    }
     let package = driver.packages[0];
     let version = packages.iter().find_map(|path| version_of(package, path));
     let version = version.with_context(|| format!("no {package} in the download"))?;
@@ -188,51 +164,7 @@ fn partial_owner<'a>(name: &'a str, stem: &str) -> Option<&'a str> {
 /// Downloads the driver, the Vulkan loader and all that they need; the paths of the packages.
 fn download(driver: &Driver, machine: &Machine, apt: &Path) -> Result<Vec<PathBuf>> {
     let suites = if driver.suite == BASE_SUITE { vec![BASE_SUITE] } else { vec![BASE_SUITE, driver.suite] };
-    from_archive(&suites, machine, apt, || install(driver, apt))
-}
-
-/// Downloads these packages of a release of Debian, and nothing that they depend on; their paths.
-pub(crate) fn packages(suite: &str, names: &[&str], machine: &Machine, apt: &Path) -> Result<Vec<PathBuf>> {
-    from_archive(&[suite], machine, apt, || {
-        let mut command = apt_get(apt);
-        command.current_dir(apt.join("cache/archives")).args(["download", "--target-release", suite]);
-        succeeded("apt-get download", command.args(names).output())?;
-        downloaded(apt)
-    })
-}
-
-/// Reads the lists of packages of these releases, from the first archive that has them, and takes from there.
-fn from_archive<T>(
-    suites: &[&str],
-    machine: &Machine,
-    apt: &Path,
-    take: impl FnOnce() -> Result<T>,
-) -> Result<T> {
-    let keyring = KEYRINGS.iter().find(|path| Path::new(path).exists());
-    let keyring =
-        keyring.context("the keys of the Debian archive are missing (package debian-archive-keyring)")?;
-    for folder in ["lists/partial", "cache/archives/partial", "etc"] {
-        fs::create_dir_all(apt.join(folder))?;
-    }
-    // An empty status file: nothing counts as installed, so that everything needed is downloaded.
-    fs::write(apt.join("status"), "")?;
-    // The system's hooks refresh the system's caches: not our business.
-    let hooks = ["Pre-Invoke", "Post-Invoke", "Post-Invoke-Success"];
-    let cleared: String = hooks.iter().map(|hook| format!("#clear APT::Update::{hook};\n")).collect();
-    fs::write(apt.join("apt.conf"), cleared)?;
-    let mut failures = String::new();
-    for archive in archives()? {
-        fs::write(apt.join("sources.list"), sources(&archive, suites, machine.debian, keyring))?;
-        match succeeded("apt-get update", apt_get(apt).args(["update", "--error-on=any"]).output()) {
-            Ok(_) => return take(),
-            Err(error) => failures += &format!("{archive}: {error:#}. "),
-        }
-    }
-    bail!(
-        "this machine's apt knows no Debian archive that has {}: {}",
-        suites.join(" and "),
-        failures.trim_end()
-    )
+    apt::from_archive(&suites, machine, apt, || install(driver, apt))
 }
 
 /// Downloads the packages from the archive that the lists were read from.
@@ -249,102 +181,10 @@ fn install(driver: &Driver, apt: &Path) -> Result<Vec<PathBuf>> {
     downloaded(apt)
 }
 
-/// The packages that apt downloaded.
-fn downloaded(apt: &Path) -> Result<Vec<PathBuf>> {
-    let mut packages = Vec::new();
-    for entry in fs::read_dir(apt.join("cache/archives"))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "deb") {
-            packages.push(path);
-        }
-    }
-    Ok(packages)
-}
-
-/// apt with lists, status and cache of its own, and the machine's settings for the network.
-pub(crate) fn apt_get(apt: &Path) -> Command {
-    let mut command = Command::new("apt-get");
-    command.env("LC_ALL", "C").arg("--quiet").arg("--config-file").arg(apt.join("apt.conf"));
-    let folders = [
-        ("Dir::Etc::SourceList", "sources.list"),
-        ("Dir::Etc::Preferences", "etc/preferences"),
-        ("Dir::Etc::PreferencesParts", "etc/preferences.d"),
-        ("Dir::State::Lists", "lists"),
-        ("Dir::State::status", "status"),
-        ("Dir::State::extended_states", "extended_states"),
-        ("Dir::Cache", "cache"),
-        ("Dir::Log", "log"),
-    ];
-    for (name, below) in folders {
-        command.arg("-o").arg(format!("{name}={}", apt.join(below).display()));
-    }
-    let settings = [
-        "Dir::Etc::SourceParts=-",
-        "APT::Install-Recommends=0",
-        "APT::Default-Release=",
-        // As root apt would work as another user, who cannot write here.
-        "APT::Sandbox::User=",
-        "Acquire::Languages=none",
-        "Acquire::Retries=2",
-        "Acquire::http::Timeout=30",
-        "Acquire::https::Timeout=30",
-    ];
-    for setting in settings {
-        command.args(["-o", setting]);
-    }
-    command
-}
-
-/// The lines of a sources.list.
-fn sources(archive: &str, suites: &[&str], architecture: &str, keyring: &str) -> String {
-    let line = |suite: &&str| {
-        format!("deb [arch={architecture} target=Packages signed-by={keyring}] {archive} {suite} main\n")
-    };
-    suites.iter().map(line).collect()
-}
-
-/// The Debian archives that this machine's apt is configured for.
-fn archives() -> Result<Vec<String>> {
-    // Printed from the configuration alone: it works without root and before any `apt-get update`.
-    let output = Command::new("apt-get").env("LC_ALL", "C").args(["--print-uris", "update"]).output();
-    let found = debian_archives(&succeeded("apt-get", output)?);
-    ensure!(!found.is_empty(), "this machine's apt has no Debian archive among its sources");
-    Ok(found)
-}
-
-/// The Debian archives in apt's listing of index files: `'ARCHIVE/dists/SUITE/...' name size`.
-fn debian_archives(listing: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for line in listing.lines() {
-        let Some((archive, rest)) = line.strip_prefix('\'').and_then(|line| line.split_once("/dists/"))
-        else {
-            continue;
-        };
-        let suite = rest.split('/').next().unwrap_or_default();
-        if DEBIAN_SUITES.contains(&suite) && !found.iter().any(|known| known == archive) {
-            found.push(archive.to_string());
-        }
-    }
-    found
-}
-
 /// The version in a package's file name, if it is that package.
 fn version_of(package: &str, path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?.strip_prefix(package)?.strip_prefix('_')?;
     Some(name.split('_').next()?.replace("%3a", ":"))
-}
-
-/// The manifest with its library given relative to itself, wherever the folder is, and the library's file name.
-///
-/// Packages name the library by its bare name or by the path it would be installed at.
-fn with_relative_library(text: &str, machine: &Machine) -> Result<(String, String)> {
-    let malformed = || anyhow!("a driver's manifest without library_path");
-    let after_key = text.find("\"library_path\"").ok_or_else(malformed)? + "\"library_path\"".len();
-    let start = after_key + text[after_key..].find('"').ok_or_else(malformed)? + 1;
-    let end = start + text[start..].find('"').ok_or_else(malformed)?;
-    let library = text[start..end].rsplit('/').next().unwrap_or_default().to_string();
-    let folder = machine.libraries.rsplit('/').next().unwrap_or_default();
-    Ok((format!("{}../../../lib/{folder}/{library}{}", &text[..start], &text[end..]), library))
 }
 
 /// Removes the package's drivers for other hardware.
@@ -359,72 +199,9 @@ fn remove_other_drivers(libraries: &Path, wanted: &str) -> Result<()> {
     Ok(())
 }
 
-/// What a tool printed, or an error with the first warning or error that it complained with.
-pub(crate) fn succeeded(tool: &str, output: std::io::Result<std::process::Output>) -> Result<String> {
-    let output = output.with_context(|| format!("{tool} cannot be run (this needs a Debian system)"))?;
-    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-    let first = complaint.lines().find(|line| line.starts_with("E: ") || line.starts_with("W: "));
-    let message = first.or_else(|| complaint.lines().last()).unwrap_or("no message");
-    ensure!(output.status.success(), "{tool} failed: {message}");
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Lets the file be run.
-#[cfg(unix)]
-pub(crate) fn make_executable(path: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
-}
-
-/// Lets the file be run: nothing to do, and nothing is fetched here.
-#[cfg(not(unix))]
-pub(crate) fn make_executable(_: &Path) -> Result<()> {
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const MACHINE: Machine =
-        Machine { debian: "amd64", libraries: "usr/lib/x86_64-linux-gnu", linker: "ld.so" };
-
-    #[test]
-    fn debian_archives_are_told_from_others() {
-        let listing = "Reading package lists...\n\
-            'http://mirror.example/debian/dists/bookworm/InRelease' mirror.example_x 0 \n\
-            'http://mirror.example/debian/dists/bookworm/main/binary-amd64/Packages.xz' x 0\n\
-            'http://mirror.example/debian/dists/bookworm-updates/InRelease' x 0\n\
-            'http://mirror.example/debian-security/dists/bookworm-security/InRelease' x 0\n\
-            'mirror+file:/etc/apt/mirrors/debian.list/dists/trixie/InRelease' x 0\n\
-            'https://tools.example/apt/dists/nodistro/InRelease' x 0\n";
-        assert_eq!(
-            debian_archives(listing),
-            ["http://mirror.example/debian", "mirror+file:/etc/apt/mirrors/debian.list"]
-        );
-    }
-
-    #[test]
-    fn sources_name_archive_suite_and_key() {
-        let text = sources("http://m.example/debian", &["a", "b"], "amd64", "/k.gpg");
-        let line = "deb [arch=amd64 target=Packages signed-by=/k.gpg] http://m.example/debian";
-        assert_eq!(text, format!("{line} a main\n{line} b main\n"));
-    }
-
-    #[test]
-    fn manifests_find_their_library_from_any_folder() {
-        for path in ["libvulkan_lvp.so", "/usr/lib/x86_64-linux-gnu/libvulkan_lvp.so"] {
-            let text = format!("{{\"ICD\": {{\"library_path\": \"{path}\", \"api_version\": \"1.4\"}}}}");
-            let (text, library) = with_relative_library(&text, &MACHINE).unwrap();
-            let relative = "../../../lib/x86_64-linux-gnu/libvulkan_lvp.so";
-            assert_eq!(library, "libvulkan_lvp.so");
-            assert_eq!(
-                text,
-                format!("{{\"ICD\": {{\"library_path\": \"{relative}\", \"api_version\": \"1.4\"}}}}")
-            );
-        }
-        assert!(with_relative_library("{}", &MACHINE).is_err());
-    }
 
     #[test]
     fn the_version_comes_from_the_package_name() {
@@ -439,16 +216,5 @@ mod tests {
         assert_eq!(partial_owner("lavapipe-26.1-amd64.123.part", "lavapipe-26.1-amd64"), Some("123"));
         assert_eq!(partial_owner("lavapipe-26.1-amd64", "lavapipe-26.1-amd64"), None);
         assert_eq!(partial_owner("radv-25.0-amd64.1.part", "lavapipe-26.1-amd64"), None);
-    }
-
-    #[test]
-    fn a_failing_tool_is_named_with_its_complaint() {
-        let error = succeeded(
-            "false",
-            Command::new("sh").args(["-c", "echo 'E: no space' >&2; echo bye >&2; exit 1"]).output(),
-        );
-        assert_eq!(error.unwrap_err().to_string(), "false failed: E: no space");
-        let error = succeeded("absent-tool", Command::new("absent-tool").output()).unwrap_err();
-        assert!(error.to_string().starts_with("absent-tool cannot be run"));
     }
 }

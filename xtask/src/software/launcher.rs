@@ -11,6 +11,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::Machine;
+
 /// Holds the script's path in everything the script runs: a program that starts another one which needs the
 /// adapter (the tests of the command line do) starts it through this.
 const LAUNCHER_VARIABLE: &str = "WGPU_ATTENTION_LAUNCHER";
@@ -64,12 +66,7 @@ impl Launcher {
         Ok(Self::script(self.description.clone(), script.into()))
     }
 
-    /// A cargo command whose tests, benches, examples and programs run on the adapter.
-    pub(crate) fn cargo(&self) -> Result<Command> {
-        self.cargo_through(&[])
-    }
-
-    /// The same, through these words before the script.
+    /// A cargo command whose tests, benches, examples and programs run on the adapter, through these words before the script.
     pub(crate) fn cargo_through(&self, before: &[&Path]) -> Result<Command> {
         let mut cargo = crate::steps::cargo();
         let words: Vec<_> = before.iter().copied().chain(self.script.as_deref()).collect();
@@ -104,9 +101,9 @@ impl Launcher {
 }
 
 /// The text of the script that runs programs on the driver unpacked at `root`, with the `settings` that the driver needs:
-/// names and values, in which `$root` stands for the folder.
-pub(crate) fn script_text(root: &Path, settings: &[(&str, String)], libraries: &str, linker: &str) -> String {
-    let root = quote(root);
+/// names and values, in which `$root` stands for the folder; `options` are more of the dynamic linker.
+fn script_text(root: &Path, settings: &[(&str, String)], machine: &Machine, options: &str) -> String {
+    let (root, Machine { libraries, linker, .. }) = (quote(root), machine);
     let settings: String =
         settings.iter().map(|(name, value)| format!("export {name}=\"{value}\"\n")).collect();
     format!(
@@ -119,12 +116,37 @@ pub(crate) fn script_text(root: &Path, settings: &[(&str, String)], libraries: &
          shift\n\
          # The dynamic linker takes paths, not names on the path.\n\
          case $program in */*) ;; *) program=$(command -v -- \"$program\") || exit 127 ;; esac\n\
-         exec \"$root/{libraries}/{linker}\" --library-path \"$root/{libraries}\" \"$program\" \"$@\"\n"
+         exec \"$root/{libraries}/{linker}\" {options}--library-path \"$root/{libraries}\" \"$program\" \"$@\"\n"
     )
 }
 
+/// Writes a script that runs programs on the driver at `root`.
+pub(crate) fn write_script(
+    script: &Path,
+    root: &Path,
+    settings: &[(&str, String)],
+    options: &str,
+    machine: &Machine,
+) -> Result<()> {
+    std::fs::write(script, script_text(root, settings, machine, options))?;
+    make_executable(script)
+}
+
+/// Lets the file be run.
+#[cfg(unix)]
+pub(crate) fn make_executable(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    Ok(std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?)
+}
+
+/// Lets the file be run: nothing to do, and nothing is fetched here.
+#[cfg(not(unix))]
+pub(crate) fn make_executable(_: &Path) -> Result<()> {
+    Ok(())
+}
+
 /// The path as one word of the shell.
-fn quote(path: &Path) -> String {
+pub(crate) fn quote(path: &Path) -> String {
     format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"))
 }
 
@@ -153,6 +175,8 @@ fn host_triple() -> Result<String> {
 mod tests {
     use super::*;
 
+    const MACHINE: Machine = Machine { debian: "amd64", libraries: "lib", linker: "ld.so" };
+
     #[test]
     fn the_runner_variable_is_cargos() {
         assert_eq!(
@@ -179,7 +203,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("launcher-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let [own, script] = ["own", "more"].map(|name| folder.join(name));
-        std::fs::write(&own, script_text(Path::new("/c"), &[], "lib", "ld.so")).unwrap();
+        std::fs::write(&own, script_text(Path::new("/c"), &[], &MACHINE, "")).unwrap();
         let launcher = Launcher::script("lavapipe".into(), own);
         assert_eq!(launcher.with_libraries(Path::new("/a b"), &script).unwrap().script, Some(script.clone()));
         let text = std::fs::read_to_string(script).unwrap();
@@ -194,10 +218,10 @@ mod tests {
         assert_eq!(command.get_program(), "/cache/launch");
         assert_eq!(command.get_args().collect::<Vec<_>>(), ["prog"]);
         let settings = [("VK_DRIVER_FILES", "$root/a.json".to_string())];
-        let text = script_text(Path::new("/c d"), &settings, "usr/lib/x", "ld.so");
+        let text = script_text(Path::new("/c d"), &settings, &MACHINE, "--preload a.so ");
         assert!(
             text.contains("root='/c d'\nexport VK_DRIVER_FILES=\"$root/a.json\"\n")
-                && text.contains("exec \"$root/usr/lib/x/ld.so\""),
+                && text.contains("exec \"$root/lib/ld.so\" --preload a.so --library-path "),
             "{text}"
         );
     }

@@ -5,18 +5,28 @@
 //! [`Launcher`]. Nothing outside that folder changes.
 //!
 //! - [`system`]: is there a driver already?
-//! - [`fetch`]: the packages, from the Debian archive that this machine itself is configured for;
-//! - [`mod@launcher`]: what it takes to run a program on the fetched driver.
+//! - [`apt`]: the Debian archive that this machine itself is configured for;
+//! - [`fetch`]: the packages, unpacked into the cache;
+//! - [`mod@launcher`]: what it takes to run a program on the fetched driver;
+//! - [`mod@compilers`]: drivers for GPUs that are not there, which compile and run nothing ([`shims`]); [`intel`] builds what Debian
+//!   lacks for one of them.
 
+pub(crate) mod apt;
+pub(crate) mod compilers;
 pub(crate) mod fetch;
+mod intel;
 mod launcher;
+mod machine;
+mod manifest;
+mod shims;
 mod system;
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-pub(crate) use launcher::Launcher;
+pub(crate) use launcher::{Launcher, make_executable};
+pub(crate) use machine::Machine;
 
 /// What to do where no adapter can be had; ends every error of this module that a person can act on.
 const REMEDY: &str = "install a Vulkan driver (the package mesa-vulkan-drivers, vulkan-swrast or lavapipe of your \
@@ -39,6 +49,14 @@ pub(crate) struct Driver {
     interface: Interface,
 }
 
+impl Driver {
+    /// Its folder in the cache.
+    fn stem(&self, machine: &Machine) -> String {
+        let words = [self.name, self.version, machine.debian];
+        words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-")
+    }
+}
+
 /// What programs open a driver through.
 enum Interface {
     /// The Vulkan loader.
@@ -50,6 +68,8 @@ enum Interface {
     },
     /// EGL without a display.
     OpenGl,
+    /// The Vulkan loader, with a library in front of the system's that stands in for the kernel's driver: a script per driver.
+    Shims,
 }
 
 /// Where packages put the manifests of Vulkan drivers.
@@ -74,11 +94,12 @@ pub(crate) const LAVAPIPE: Driver = Driver {
 /// The one before: an independent compiler version.
 pub(crate) const LAVAPIPE_25: Driver = Driver { suite: "trixie", version: "25.0", ..LAVAPIPE };
 
-/// Compiles AMD code without AMD hardware and runs nothing; Mesa 26 dropped that ability.
-pub(crate) const RADV: Driver = Driver {
-    name: "radv",
-    interface: Interface::Vulkan { folder: MANIFESTS, manifest: "radeon_icd.json" },
-    ..LAVAPIPE_25
+/// Compiles for GPUs that are not there, and runs nothing.
+pub(crate) const SHIMS: Driver = Driver {
+    name: "mesa-shims",
+    packages: &["mesa-vulkan-drivers", "mesa-drm-shim", "libvulkan1"],
+    interface: Interface::Shims,
+    ..LAVAPIPE
 };
 
 /// Google's Vulkan on the CPU, which comes with the browser.

@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
+use crate::software::apt::{apt_get, succeeded};
 use crate::software::cache_folder;
-use crate::software::fetch::{
-    Machine, apt_get, make_executable, put_in_place, remove_leftovers, succeeded, unpack,
-};
+use crate::software::fetch::{put_in_place, remove_leftovers, unpack};
+use crate::software::{Machine, make_executable};
 
 /// Ends the error of who has none.
 const REMEDY: &str = "install Chromium or Chrome, or set CHROMIUM to its path";

@@ -1,101 +1,42 @@
-//! RADV on hardware that is not there: compiles a pipeline and says what became of it.
+//! A GPU that is not there: compiles a pipeline with its driver and hands back what the compiler says of it.
 //!
 //! The one file that calls Vulkan, and the only one with unsafe code: each call passes structures built right here,
-//! whose pointers live until the call returns, to functions of a device that lives as long as [`Radv`].
+//! whose pointers live until the call returns, to functions of a device that lives as long as [`Device`].
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 use ash::{khr, vk};
 
-use crate::listing::{Loop, hot_loops};
 use crate::spirv::Shader;
 
-/// What the compiler says of a shader.
+/// What a driver says of a pipeline, in its own words.
 #[derive(Debug, Clone, Default)]
-pub struct Statistics {
-    /// The shader.
-    pub label: String,
-    /// The GPU family.
-    pub family: String,
-    /// Lanes of a wave.
-    pub wave: u32,
-    /// Lanes of a workgroup.
-    pub lanes: u32,
+pub struct Compiled {
+    /// Lanes of a subgroup.
+    pub width: u32,
     /// All numbers, by the driver's names for them.
     pub numbers: Vec<(String, u64)>,
-    /// The loops with the arithmetic.
-    pub loops: Vec<Loop>,
-    /// The instructions.
-    pub isa: String,
+    /// The instructions; empty where the driver does not hand them out this way.
+    pub assembly: String,
 }
 
-impl Statistics {
-    /// The number that the driver calls by this name; 0 where it has none.
-    pub fn number(&self, name: &str) -> u64 {
-        self.numbers.iter().find(|(known, _)| known == name).map_or(0, |(_, value)| *value)
-    }
-
-    /// Vector registers of a lane.
-    pub fn vgprs(&self) -> u64 {
-        self.number("VGPRs")
-    }
-
-    /// Scalar registers of a wave.
-    pub fn sgprs(&self) -> u64 {
-        self.number("SGPRs")
-    }
-
-    /// Registers that went to memory, and bytes of scratch memory: anything but 0 is a spill.
-    pub fn spills(&self) -> u64 {
-        self.number("Spilled VGPRs") + self.number("Spilled SGPRs") + self.number("Scratch size")
-    }
-
-    /// Workgroup memory in bytes.
-    pub fn lds_bytes(&self) -> u64 {
-        self.number("LDS size")
-    }
-
-    /// Waves that a SIMD can hold.
-    pub fn occupancy(&self) -> u64 {
-        self.number("Subgroups per SIMD")
-    }
-
-    /// The smallest share of fma among the vector instructions of a hot loop, in percent; 0 without a hot loop.
-    pub fn fma_percent(&self) -> f64 {
-        let shares = self.loops.iter().map(Loop::fma_percent);
-        if self.loops.is_empty() { 0.0 } else { shares.fold(100.0, f64::min) }
-    }
-}
-
-/// A device of RADV for one family. One at a time, because the family is a matter of the process's environment:
-/// opening another one waits until this one is dropped.
-pub struct Radv {
-    family: String,
+/// The device that the process's environment makes the driver see: one per process, for a shim reads its settings as
+/// it is loaded.
+pub struct Device {
     driver: String,
-    matrices: bool,
+    matrices: Vec<u32>,
     device: ash::Device,
     executables: khr::pipeline_executable_properties::Device,
     instance: ash::Instance,
     /// Keeps the loader's library loaded.
     _entry: ash::Entry,
-    /// Dropped last.
-    _alone: MutexGuard<'static, ()>,
 }
 
-impl Radv {
-    /// Opens RADV for a GPU family.
-    pub fn open(family: &str) -> Result<Self> {
-        static ALONE: Mutex<()> = Mutex::new(());
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: what else reads the environment, past Rust's own lock, is the driver, and no other one is open.
-        unsafe {
-            std::env::set_var("RADV_FORCE_FAMILY", family);
-            // Statistics of another run must not come out of the shader cache without their representations.
-            std::env::set_var("MESA_SHADER_CACHE_DISABLE", "true");
-        }
+impl Device {
+    /// Opens the first device.
+    pub fn open() -> Result<Self> {
         // SAFETY: the library is the Vulkan loader, which has no conditions on loading.
         let entry = unsafe { ash::Entry::load() };
         let entry = entry.context("no Vulkan loader: start this through `cargo xtask isa`")?;
@@ -103,26 +44,15 @@ impl Radv {
         let info = vk::InstanceCreateInfo::default().application_info(&application);
         // SAFETY: see the head of this file.
         let instance = unsafe { entry.create_instance(&info, None) }.context("no Vulkan driver")?;
-        match open_device(&instance) {
+        match open_device(&entry, &instance) {
             Ok(Opened { device, driver, matrices }) => {
                 let executables = khr::pipeline_executable_properties::Device::new(&instance, &device);
-                Ok(Self {
-                    family: family.into(),
-                    driver,
-                    matrices,
-                    device,
-                    executables,
-                    instance,
-                    _entry: entry,
-                    _alone: alone,
-                })
+                Ok(Self { driver, matrices, device, executables, instance, _entry: entry })
             }
             Err(error) => {
                 // SAFETY: nothing was made from the instance.
                 unsafe { instance.destroy_instance(None) };
-                Err(error.context(format!(
-                    "RADV for {family} cannot be had: start this through `cargo xtask isa`"
-                )))
+                Err(error.context("no device: start this through `cargo xtask isa`"))
             }
         }
     }
@@ -132,15 +62,15 @@ impl Radv {
         &self.driver
     }
 
-    /// Whether the family has what the shader needs.
+    /// Whether the device has what the shader needs. Some compilers end the process over matrices of sizes that they
+    /// do not offer.
     pub fn supports(&self, shader: &Shader) -> bool {
-        self.matrices || !shader.matrices
+        shader.matrices.is_none_or(|size| self.matrices.contains(&size))
     }
 
     /// Compiles a shader and reads what the compiler says of it.
-    pub fn compile(&self, label: &str, shader: &Shader) -> Result<Statistics> {
-        // The compiler would end the process.
-        ensure!(self.supports(shader), "{label}: {} has no matrix units", self.family);
+    pub fn compile(&self, label: &str, shader: &Shader) -> Result<Compiled> {
+        ensure!(self.supports(shader), "{label}: the device has no such matrix units");
         let mut made = Made::default();
         // SAFETY: see the head of this file; all that was made is destroyed below, whatever happened.
         let result = unsafe {
@@ -148,8 +78,7 @@ impl Radv {
             self.destroy(&made);
             result
         };
-        let read = result.with_context(|| format!("{label} on {}", self.family))?;
-        Ok(Statistics { label: label.into(), family: self.family.clone(), lanes: shader.lanes, ..read })
+        result.with_context(|| label.to_string())
     }
 
     /// Makes a pipeline as wgpu does.
@@ -179,6 +108,7 @@ impl Radv {
         made.module = unsafe { self.device.create_shader_module(&info, None) }?;
         let entry = CString::new(shader.entry.as_str())?;
         let stage = vk::PipelineShaderStageCreateInfo::default()
+            .flags(vk::PipelineShaderStageCreateFlags::ALLOW_VARYING_SUBGROUP_SIZE)
             .stage(vk::ShaderStageFlags::COMPUTE)
             .module(made.module)
             .name(&entry);
@@ -195,20 +125,24 @@ impl Radv {
         made.pipelines.first().copied().context("no pipeline")
     }
 
-    /// Reads all that the driver says of a pipeline.
-    unsafe fn read(&self, pipeline: vk::Pipeline) -> Result<Statistics> {
+    /// Reads all that the driver says of a pipeline. Drivers list the parts that they split a shader into: the one with
+    /// the most instructions is the shader itself.
+    unsafe fn read(&self, pipeline: vk::Pipeline) -> Result<Compiled> {
         let info = vk::PipelineInfoKHR::default().pipeline(pipeline);
         let executables = unsafe { self.executables.get_pipeline_executable_properties(&info) }?;
-        ensure!(executables.len() == 1, "{} executables instead of one", executables.len());
-        let info = vk::PipelineExecutableInfoKHR::default().pipeline(pipeline).executable_index(0);
-        let statistics = unsafe { self.executables.get_pipeline_executable_statistics(&info) }?;
-        let numbers = statistics.iter().map(|statistic| (text(&statistic.name), value(statistic))).collect();
-        let isa = unsafe { self.assembly(&info) }?;
-        let wave = executables[0].subgroup_size;
-        Ok(Statistics { wave, numbers, loops: hot_loops(&isa), isa, ..Statistics::default() })
+        let mut found: Vec<Compiled> = Vec::new();
+        for (index, executable) in (0..).zip(&executables) {
+            let info = vk::PipelineExecutableInfoKHR::default().pipeline(pipeline).executable_index(index);
+            let statistics = unsafe { self.executables.get_pipeline_executable_statistics(&info) }?;
+            let numbers =
+                statistics.iter().map(|statistic| (text(&statistic.name), value(statistic))).collect();
+            let assembly = unsafe { self.assembly(&info) }?;
+            found.push(Compiled { width: executable.subgroup_size, numbers, assembly });
+        }
+        found.into_iter().max_by_key(|one| one.assembly.len()).context("the driver shows no executable")
     }
 
-    /// The instructions: the last text that the compiler shows.
+    /// The instructions: the text that the driver calls assembly; none where there is no such text.
     unsafe fn assembly(&self, info: &vk::PipelineExecutableInfoKHR<'_>) -> Result<String> {
         let get = self.executables.fp().get_pipeline_executable_internal_representations_khr;
         let device = self.device.handle();
@@ -224,9 +158,8 @@ impl Radv {
         }
         // SAFETY: each text has the room that its size asks for.
         unsafe { get(device, info, &mut count, found.as_mut_ptr()) }.result()?;
-        let at = found.iter().position(|one| text(&one.name).contains("Assembly"));
-        let at = at.context("the driver shows no instructions")?;
-        Ok(String::from_utf8_lossy(&texts[at]).trim_end_matches('\0').into())
+        let at = found.iter().rposition(|one| text(&one.name).to_lowercase().contains("assembly"));
+        Ok(at.map_or(String::new(), |at| String::from_utf8_lossy(&texts[at]).trim_end_matches('\0').into()))
     }
 
     /// Destroys what was made; what was not is null, which Vulkan ignores.
@@ -240,7 +173,7 @@ impl Radv {
     }
 }
 
-impl Drop for Radv {
+impl Drop for Device {
     fn drop(&mut self) {
         // SAFETY: everything made from the device was destroyed in `compile`.
         unsafe {
@@ -264,13 +197,13 @@ struct Opened {
     device: ash::Device,
     /// The driver's name and version.
     driver: String,
-    /// Whether it has matrix units.
-    matrices: bool,
+    /// Sizes of its square matrices, of f16 summed up in f16 or f32.
+    matrices: Vec<u32>,
 }
 
 /// Opens the first device with the features that wgpu turns on where they matter to the compiler, and with what the
-/// kernels may use.
-fn open_device(instance: &ash::Instance) -> Result<Opened> {
+/// kernels may use: each of them where the device has it.
+fn open_device(entry: &ash::Entry, instance: &ash::Instance) -> Result<Opened> {
     // SAFETY: see the head of this file.
     let physical = unsafe { instance.enumerate_physical_devices() }?;
     let physical = *physical.first().context("the driver shows no device")?;
@@ -284,41 +217,40 @@ fn open_device(instance: &ash::Instance) -> Result<Opened> {
         |name: &CStr| extensions.iter().any(|extension| extension.extension_name_as_c_str() == Ok(name));
     ensure!(has(khr::pipeline_executable_properties::NAME), "the driver tells nothing of its pipelines");
 
-    let mut names =
-        vec![khr::pipeline_executable_properties::NAME.as_ptr(), ash::ext::robustness2::NAME.as_ptr()];
+    let mut names = vec![khr::pipeline_executable_properties::NAME.as_ptr()];
     let mut executables =
         vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(true);
     let mut robustness = vk::PhysicalDeviceRobustness2FeaturesEXT::default()
         .robust_buffer_access2(true)
         .robust_image_access2(true);
     let mut matrices = vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default().cooperative_matrix(true);
-    let mut of_11 = vk::PhysicalDeviceVulkan11Features::default()
-        .storage_buffer16_bit_access(true)
-        .uniform_and_storage_buffer16_bit_access(true);
-    let mut of_12 = vk::PhysicalDeviceVulkan12Features::default()
-        .shader_float16(true)
-        .shader_int8(true)
-        .vulkan_memory_model(true)
-        .vulkan_memory_model_device_scope(true);
-    let mut of_13 = vk::PhysicalDeviceVulkan13Features::default()
-        .robust_image_access(true)
-        .subgroup_size_control(true)
-        .shader_zero_initialize_workgroup_memory(true)
-        .shader_integer_dot_product(true);
+    let mut of_11 = vk::PhysicalDeviceVulkan11Features::default();
+    let mut of_12 = vk::PhysicalDeviceVulkan12Features::default();
+    let mut of_13 = vk::PhysicalDeviceVulkan13Features::default();
+    let offered = offered(instance, physical, &mut of_11, &mut of_12, &mut of_13);
     let mut features = vk::PhysicalDeviceFeatures2::default()
-        .features(vk::PhysicalDeviceFeatures::default().robust_buffer_access(true).shader_int16(true))
+        .features(offered)
         .push_next(&mut executables)
-        .push_next(&mut robustness)
         .push_next(&mut of_11)
         .push_next(&mut of_12)
         .push_next(&mut of_13);
-    // Only the families with matrix units have them.
+    if has(ash::ext::robustness2::NAME) {
+        names.push(ash::ext::robustness2::NAME.as_ptr());
+        features = features.push_next(&mut robustness);
+    }
+    let mut sizes = Vec::new();
     if has(khr::cooperative_matrix::NAME) {
         names.push(khr::cooperative_matrix::NAME.as_ptr());
         features = features.push_next(&mut matrices);
+        sizes = matrix_sizes(&khr::cooperative_matrix::Instance::new(entry, instance), physical)?;
     }
+    // SAFETY: as above.
+    let families = unsafe { instance.get_physical_device_queue_family_properties(physical) };
+    let computes = families.iter().position(|one| one.queue_flags.contains(vk::QueueFlags::COMPUTE));
+    let family = computes.context("the device computes nothing")? as u32;
     let priorities = [1.0];
-    let queues = [vk::DeviceQueueCreateInfo::default().queue_family_index(0).queue_priorities(&priorities)];
+    let queues =
+        [vk::DeviceQueueCreateInfo::default().queue_family_index(family).queue_priorities(&priorities)];
     let info = vk::DeviceCreateInfo::default()
         .queue_create_infos(&queues)
         .enabled_extension_names(&names)
@@ -327,7 +259,67 @@ fn open_device(instance: &ash::Instance) -> Result<Opened> {
     let device =
         unsafe { instance.create_device(physical, &info, None) }.context("the device cannot be opened")?;
     let driver = format!("{} {}", text(&driver.driver_name), text(&driver.driver_info));
-    Ok(Opened { device, driver, matrices: has(khr::cooperative_matrix::NAME) })
+    Ok(Opened { device, driver, matrices: sizes })
+}
+
+/// Of the core features those that are wanted and offered; the three others are filled in.
+fn offered(
+    instance: &ash::Instance,
+    physical: vk::PhysicalDevice,
+    of_11: &mut vk::PhysicalDeviceVulkan11Features<'static>,
+    of_12: &mut vk::PhysicalDeviceVulkan12Features<'static>,
+    of_13: &mut vk::PhysicalDeviceVulkan13Features<'static>,
+) -> vk::PhysicalDeviceFeatures {
+    let mut has_11 = vk::PhysicalDeviceVulkan11Features::default();
+    let mut has_12 = vk::PhysicalDeviceVulkan12Features::default();
+    let mut has_13 = vk::PhysicalDeviceVulkan13Features::default();
+    let mut has = vk::PhysicalDeviceFeatures2::default()
+        .push_next(&mut has_11)
+        .push_next(&mut has_12)
+        .push_next(&mut has_13);
+    // SAFETY: see the head of this file.
+    unsafe { instance.get_physical_device_features2(physical, &mut has) };
+    let core = has.features;
+    let on = |flag: vk::Bool32| flag != 0;
+    *of_11 = vk::PhysicalDeviceVulkan11Features::default()
+        .storage_buffer16_bit_access(on(has_11.storage_buffer16_bit_access))
+        .uniform_and_storage_buffer16_bit_access(on(has_11.uniform_and_storage_buffer16_bit_access));
+    *of_12 = vk::PhysicalDeviceVulkan12Features::default()
+        .shader_float16(on(has_12.shader_float16))
+        .shader_int8(on(has_12.shader_int8))
+        .vulkan_memory_model(on(has_12.vulkan_memory_model))
+        .vulkan_memory_model_device_scope(on(has_12.vulkan_memory_model_device_scope));
+    *of_13 = vk::PhysicalDeviceVulkan13Features::default()
+        .robust_image_access(on(has_13.robust_image_access))
+        .subgroup_size_control(on(has_13.subgroup_size_control))
+        .shader_zero_initialize_workgroup_memory(on(has_13.shader_zero_initialize_workgroup_memory))
+        .shader_integer_dot_product(on(has_13.shader_integer_dot_product));
+    vk::PhysicalDeviceFeatures::default()
+        .robust_buffer_access(on(core.robust_buffer_access))
+        .shader_int16(on(core.shader_int16))
+}
+
+/// Sizes of the square matrices of f16, as wgpu tells them.
+fn matrix_sizes(
+    instance: &khr::cooperative_matrix::Instance,
+    physical: vk::PhysicalDevice,
+) -> Result<Vec<u32>> {
+    // SAFETY: the device is one that was just listed.
+    let all = unsafe { instance.get_physical_device_cooperative_matrix_properties(physical) }?;
+    let of_f16 = |one: &&vk::CooperativeMatrixPropertiesKHR<'_>| {
+        let (m, n, k) = (one.m_size, one.n_size, one.k_size);
+        m == n && n == k && one.a_type == vk::ComponentTypeKHR::FLOAT16 && one.b_type == one.a_type
+    };
+    Ok(all.iter().filter(of_f16).map(|one| one.m_size).collect())
+}
+
+/// Writes out what C code of this process has printed and not yet written: one driver prints its listings.
+pub fn flush() {
+    unsafe extern "C" {
+        fn fflush(stream: *mut std::ffi::c_void) -> std::ffi::c_int;
+    }
+    // SAFETY: without a stream it is all of them, which the C library allows at any time.
+    unsafe { fflush(std::ptr::null_mut()) };
 }
 
 /// A statistic as a whole number.
