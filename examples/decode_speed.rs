@@ -39,7 +39,7 @@ fn full(gpu: &Gpu, shape: &CacheShape) -> Result<KvCache> {
     let mut cache = gpu.kernels().kv_cache(shape)?;
     let mut encoder = gpu.device().create_command_encoder(&Default::default());
     cache.extend(gpu.queue(), &mut encoder, &vec![KEYS; shape.batch])?;
-    for buffer in [cache.keys(), cache.values()] {
+    for buffer in [cache.keys()].into_iter().chain(cache.values()) {
         let words = filled(gpu, buffer.size() as usize / 4, BufferUsages::COPY_SRC);
         encoder.copy_buffer_to_buffer(&words, 0, buffer, 0, buffer.size());
     }

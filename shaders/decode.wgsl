@@ -1,10 +1,13 @@
-// Few new queries against a key cache (decoding), keys split over workgroups (Flash-Decoding):
+// Few queries per sequence against a key cache (decoding), or against packed keys of the caller's; keys split over workgroups (Flash-Decoding):
 //
 //     s_j = scale q . k_j    m = max_j s_j    l = sum_j e^(s_j - m)    o = sum_j e^(s_j - m) v_j / l       over the split's keys
 //
 // A workgroup has one key head of one sequence. Its rows are the queries of all heads that share the key head, so that a key is loaded
 // once for all of them. It takes keys by chunks: first a lane has keys and sums up their products by itself, then a lane has columns
 // and walks the keys. What it leaves, (m, l) and o, is merged by merge.wgsl. Scores are in base 2: log2(e) is in q_scale.
+//
+// Query t of n in a sequence of L keys stands at p = L - n + t, where both end together, and sees keys p - before .. p + after. p may be
+// negative; so all of it is compared with n added on both sides.
 //
 // Lengths are the device's. A dispatch is for the capacity: chunks are dealt out in turn, so that all splits share the keys that there
 // are, and a split without keys leaves an empty row at once.
@@ -16,8 +19,9 @@ struct KernelParams {
     splits: u32,
     heads: u32,             // H
     heads_per_kv_head: u32,
-    before: u32,            // a query sees so many positions before its own, and its own
-    sinks: u32,             // and the first ones
+    before: u32,            // a query sees so many positions before its own, and its own,
+    after: u32,             // so many after it,
+    sinks: u32,             // and the first ones up to there
     q_scale: f32,
     nothing: u32,           // 0, but no compiler knows
 }
@@ -30,6 +34,7 @@ struct Rows { offset: u32, batch: u32, head: u32, row: u32 }
 const ROWS = 4u * ROW_GROUPS;
 const SUBSETS = LANES / VALUE_GROUPS;       // lanes of the same columns share the keys of a stretch; those past the last subset are not asked
 const EIGHTHS = LANES / 8u;
+const LANE_KEYS = min(4u, CHUNK / LANES);   // keys of a chunk that a lane has at a time: 4 or 2
 const DROPPED = -0x1.fffffep+127f;
 const NAN_BITS = 0x7fc00000u;
 
@@ -39,10 +44,10 @@ struct Tile {
     batch: u32,
     kv_head: u32,
     first_row: u32,         // row r is head r % G of the group, new position r / G
-    count: u32,             // new positions of this sequence
-    first_new: u32,         // position of the first of them
-    low: u32,               // positions of the tile's first query
-    high: u32,              // and of its last
+    count: u32,             // new positions of this sequence, n
+    length: u32,            // its keys, L
+    seen_from: u32,         // keys from there on are in the window of every row,
+    seen_until: u32,        // and keys before that are not past it
     end: u32,               // keys that any row of the tile sees lie before that
     sink_chunks: u32,       // chunks of sinks that are not in the window
     first_chunk: u32,       // of the window
@@ -51,7 +56,7 @@ struct Tile {
 
 var<workgroup> own_tile: Tile;
 var<workgroup> queries: array<vec4<f32>, 4u * HEAD_GROUPS * ROW_GROUPS>;   // element by element, of 4 rows each
-var<workgroup> scores: array<vec4<f32>, CHUNK * ROW_GROUPS>;                // of 4 rows each; then weights; at the end columns
+var<workgroup> scores: array<vec4<f32>, CHUNK * ROW_GROUPS>;                // of 4 rows each; then weights; at the end columns, if lanes share them
 var<workgroup> partial: array<vec4<f32>, LANES * ROW_GROUPS>;
 var<workgroup> eighths: array<vec4<f32>, EIGHTHS * ROW_GROUPS>;
 
@@ -93,17 +98,16 @@ fn tile_of(work: u32) -> Tile {
     at.batch = place.batch;
     // Rows that are nobody's have no keys.
     if (at.batch >= params.cache.batch) { return at; }
-    let length = length_of(at.batch);
-    at.count = min(count_of(at.batch), length);
-    at.first_new = length - at.count;
+    at.length = length_of(at.batch);
+    at.count = count_of(at.batch);
     let first_t = at.first_row / params.kernel.heads_per_kv_head;
     // A tile past the last new position has no keys.
     if (first_t >= at.count) { return at; }
-    let last_t = (at.first_row + ROWS - 1u) / params.kernel.heads_per_kv_head;
-    at.low = at.first_new + first_t;
-    at.high = at.first_new + min(last_t, at.count - 1u);
-    at.end = at.high + 1u;
-    at.first_chunk = first_seen(at.low) / CHUNK;
+    let last_t = position_of(at, ROWS - 1u);
+    at.seen_from = first_seen(at, last_t);
+    at.seen_until = end_of(at, first_t);
+    at.end = end_of(at, last_t);
+    at.first_chunk = first_seen(at, first_t) / CHUNK;
     at.sink_chunks = min(chunks_of(min(params.kernel.sinks, at.end)), at.first_chunk);
     at.chunks = at.sink_chunks + chunks_of(at.end) - at.first_chunk;
     return at;
@@ -111,18 +115,24 @@ fn tile_of(work: u32) -> Tile {
 
 fn chunks_of(keys: u32) -> u32 { return (keys + CHUNK - 1u) / CHUNK; }
 
-// Where the window of a query begins.
-fn first_seen(position: u32) -> u32 { return position - min(position, params.kernel.before); }
-
-// Position of row r of the tile; rows past the last are as the last.
-fn position_of(at: Tile, r: u32) -> u32 {
-    return at.first_new + min((at.first_row + r) / params.kernel.heads_per_kv_head, at.count - 1u);
+// Where the window of new position t begins.
+fn first_seen(at: Tile, t: u32) -> u32 {
+    let before = at.count + params.kernel.before;
+    return max(at.length + t, before) - before;
 }
+
+// Keys that it sees lie before that.
+fn end_of(at: Tile, t: u32) -> u32 {
+    return min(max(at.length + t + params.kernel.after + 1u, at.count) - at.count, at.length);
+}
+
+// New position of row r of the tile; rows past the last are as the last.
+fn position_of(at: Tile, r: u32) -> u32 { return min((at.first_row + r) / params.kernel.heads_per_kv_head, at.count - 1u); }
 
 // The element at which row r's query begins.
 fn query_at(at: Tile, r: u32) -> u32 {
     let row = at.first_row + r;
-    let t = min(row / params.kernel.heads_per_kv_head, at.count - 1u);
+    let t = position_of(at, r);
     let head = at.kv_head * params.kernel.heads_per_kv_head + row % params.kernel.heads_per_kv_head;
     return params.q.offset + first_query(at.batch) + head * params.q.head + t * params.q.row;
 }
@@ -141,12 +151,12 @@ fn stage_queries(at: Tile, lane: u32) {
 // Keys first .. end of one chunk.
 fn attend(at: Tile, lane: u32, first: u32, end: u32) {
     // Whether every row sees every key.
-    let whole = end <= at.low + 1u && (first >= first_seen(at.high) || end <= params.kernel.sinks);
+    let whole = end <= at.seen_until && (first >= at.seen_from || end <= params.kernel.sinks);
     if (TOUCHES) { touch_rows(at, lane, first, end); }
     for (var g = 0u; g < ROW_GROUPS; g++) {
         top[g] = m[g];
         // All lanes take part in every step, so that queries are loads that are the same for all.
-        for (var n = 0u; first + n < end; n += 4u * LANES) { note_scores(at, g, first, n + lane, end, whole); }
+        for (var n = 0u; first + n < end; n += LANE_KEYS * LANES) { note_scores(at, g, first, n + lane, end, whole); }
     }
     raise_maxima(lane);
     for (var g = 0u; g < ROW_GROUPS; g++) {
@@ -159,7 +169,7 @@ fn attend(at: Tile, lane: u32, first: u32, end: u32) {
     }
     workgroupBarrier();
     for (var j = first; j < end; j += STRETCH) {
-        let row = row_of(at.batch, at.kv_head, j);
+        let row = value_row(at.batch, at.kv_head, j);
         let keys = min(STRETCH, end - j);
         for (var g = 0u; g < ROW_GROUPS; g++) {
             let weights = g * CHUNK + j - first;
@@ -172,36 +182,44 @@ fn attend(at: Tile, lane: u32, first: u32, end: u32) {
 // would wait for its own.
 fn touch_rows(at: Tile, lane: u32, first: u32, end: u32) {
     for (var j = first; j < end; j += STRETCH) {
-        let row = row_of(at.batch, at.kv_head, j);
+        let key = key_row(at.batch, at.kv_head, j);
+        let value = value_row(at.batch, at.kv_head, j);
         let keys = min(STRETCH, end - j);
         for (var n = LINE * lane; n < keys * KEY_ROW; n += LINE * LANES) {
-            touched |= bitcast<u32>(load_keys(row * KEY_ROW + n, 4u).x);
+            touched |= bitcast<u32>(load_keys(key + n, 4u).x);
         }
-        for (var n = LINE * lane; n < keys * VALUE_ROW; n += LINE * LANES) {
-            touched |= bitcast<u32>(load_values(row * VALUE_ROW + n, 4u).x);
+        for (var n = LINE * lane; n < keys * TOUCHED_VALUE_ROW; n += LINE * LANES) {
+            touched |= bitcast<u32>(load_values(value + n, 4u).x);
         }
     }
 }
 
-// Scores of 4 rows and 4 keys of the chunk, n, n + LANES, ...
+// Scores of 4 rows and the lane's keys of the chunk, n, n + LANES, ...
 fn note_scores(at: Tile, g: u32, first: u32, n: u32, end: u32, whole: bool) {
     // Past the last key it is taken again; nobody asks for those scores.
     let keys = min(vec4(first + n) + vec4(0u, LANES, 2u * LANES, 3u * LANES), vec4(end - 1u));
-    let rows = vec4(row_of(at.batch, at.kv_head, keys.x), row_of(at.batch, at.kv_head, keys.y),
-                    row_of(at.batch, at.kv_head, keys.z), row_of(at.batch, at.kv_head, keys.w)) * KEY_ROW;
+    let rows = vec4(key_row(at.batch, at.kv_head, keys.x), key_row(at.batch, at.kv_head, keys.y),
+                    key_row(at.batch, at.kv_head, keys.z), key_row(at.batch, at.kv_head, keys.w));
     let scales = vec4(scale_of_keys(rows.x), scale_of_keys(rows.y), scale_of_keys(rows.z), scale_of_keys(rows.w));
     var x = mat4x4<f32>();
     for (var c = 0u; c < HEAD_GROUPS; c++) {
         let at_q = 4u * (g * HEAD_GROUPS + c);
         let q = mat4x4(queries[at_q], queries[at_q + 1u], queries[at_q + 2u], queries[at_q + 3u]);
         let at_k = rows + vec4(BEFORE_ROW + 4u * c);
-        x = mat4x4(product(x[0], q, load_keys(at_k.x, 4u) * scales.x), product(x[1], q, load_keys(at_k.y, 4u) * scales.y),
-                   product(x[2], q, load_keys(at_k.z, 4u) * scales.z), product(x[3], q, load_keys(at_k.w, 4u) * scales.w));
+        let count = HEAD_DIM - 4u * c;
+        x[0] = product(x[0], q, load_keys(at_k.x, count) * scales.x);
+        x[1] = product(x[1], q, load_keys(at_k.y, count) * scales.y);
+        if (LANE_KEYS == 4u) {
+            x[2] = product(x[2], q, load_keys(at_k.z, count) * scales.z);
+            x[3] = product(x[3], q, load_keys(at_k.w, count) * scales.w);
+        }
     }
     note_score(at, g, n, keys.x, whole, x[0]);
     note_score(at, g, n + LANES, keys.y, whole, x[1]);
-    note_score(at, g, n + 2u * LANES, keys.z, whole, x[2]);
-    note_score(at, g, n + 3u * LANES, keys.w, whole, x[3]);
+    if (LANE_KEYS == 4u) {
+        note_score(at, g, n + 2u * LANES, keys.z, whole, x[2]);
+        note_score(at, g, n + 3u * LANES, keys.w, whole, x[3]);
+    }
 }
 
 fn product(x: vec4<f32>, q: mat4x4<f32>, k: vec4<f32>) -> vec4<f32> {
@@ -221,9 +239,11 @@ fn note_score(at: Tile, g: u32, n: u32, j: u32, whole: bool, x: vec4<f32>) {
 
 // Which of 4 rows see key j.
 fn seen_by(at: Tile, r: u32, j: u32) -> vec4<bool> {
-    let p = vec4(position_of(at, r), position_of(at, r + 1u), position_of(at, r + 2u), position_of(at, r + 3u));
-    let lowest = p - min(p, vec4(params.kernel.before));
-    return (vec4(j) <= p) & ((vec4(j) >= lowest) | vec4(j < params.kernel.sinks));
+    let t = vec4(position_of(at, r), position_of(at, r + 1u), position_of(at, r + 2u), position_of(at, r + 3u));
+    let own = vec4(at.length) + t;
+    let key = j + at.count;
+    return (vec4(key) <= own + vec4(params.kernel.after)) &
+           ((vec4(key + params.kernel.before) >= own) | vec4(j < params.kernel.sinks));
 }
 
 // Takes the maxima over all lanes, and brings sums and columns to them.
@@ -249,7 +269,7 @@ fn raise_maxima(lane: u32) {
 // The weight of an old maximum against a new one that is not below it: exactly 1 while it stays.
 fn shrink(old: f32, new_maximum: f32) -> f32 { return select(exp2(max(old - new_maximum, -200.0)), 1.0, old == new_maximum); }
 
-// The values of a stretch of keys, which lie one behind the other from row `row` on and have their weights from `weights` on. It is
+// The values of a stretch of keys, which lie one behind the other from element `row` on and have their weights from `weights` on. It is
 // summed by itself, so that few roundings meet in any sum. Every row sees every key: 4 keys at a time.
 fn add_all_values(g: u32, row: u32, lane: u32, weights: u32, keys: u32) {
     let column = 4u * (lane % VALUE_GROUPS);
@@ -257,7 +277,7 @@ fn add_all_values(g: u32, row: u32, lane: u32, weights: u32, keys: u32) {
     for (var j = subset_of(lane); j < keys; j += 4u * SUBSETS) {
         // Past the last key its value is taken again, and weighs nothing.
         let n = vec4(j) + vec4(0u, SUBSETS, 2u * SUBSETS, 3u * SUBSETS);
-        let at_v = (vec4(row) + min(n, vec4(keys - 1u))) * VALUE_ROW;
+        let at_v = vec4(row) + min(n, vec4(keys - 1u)) * value_step();
         x = add_value(x, weight_of(weights, n.x, keys), value_of(at_v.x, column));
         x = add_value(x, weight_of(weights, n.y, keys), value_of(at_v.y, column));
         x = add_value(x, weight_of(weights, n.z, keys), value_of(at_v.z, column));
@@ -267,7 +287,9 @@ fn add_all_values(g: u32, row: u32, lane: u32, weights: u32, keys: u32) {
 }
 
 // 4 columns of the value whose row begins at `at`.
-fn value_of(at: u32, column: u32) -> vec4<f32> { return load_values(at + BEFORE_ROW + column, 4u) * scale_of_values(at); }
+fn value_of(at: u32, column: u32) -> vec4<f32> {
+    return load_values(at + VALUE_AT + column, VALUE_DIM - column) * scale_of_values(at);
+}
 
 // Of 4 rows for one key; and a sum of values for each of the rows.
 fn weight_of(weights: u32, n: u32, keys: u32) -> vec4<f32> { return select(vec4(0.0), scores[weights + min(n, keys - 1u)], n < keys); }
@@ -282,7 +304,7 @@ fn add_seen_values(g: u32, row: u32, lane: u32, weights: u32, keys: u32) {
     var x = mat4x4<f32>();
     for (var j = subset_of(lane); j < keys; j += SUBSETS) {
         let p = scores[weights + j];
-        let sum = add_value(x, p, value_of((row + j) * VALUE_ROW, column));
+        let sum = add_value(x, p, value_of(row + j * value_step(), column));
         let hidden = p == vec4(0.0);
         x = mat4x4(select(sum[0], x[0], vec4(hidden.x)), select(sum[1], x[1], vec4(hidden.y)),
                    select(sum[2], x[2], vec4(hidden.z)), select(sum[3], x[3], vec4(hidden.w)));
@@ -305,6 +327,15 @@ fn write_rows(at: Tile, lane: u32) {
     }
     // All have used the weights once the sums are there.
     sum_over_lanes(lane);
+    if (SUBSETS > 1u) {
+        write_shared(at, lane);
+    } else if (lane < VALUE_GROUPS) {
+        for (var r = 0u; r < ROWS; r++) { write_row_group(at, r, lane, o[r / 4u][r % 4u]); }
+    }
+}
+
+// Adds up what the lanes of the same columns have.
+fn write_shared(at: Tile, lane: u32) {
     for (var g = 0u; g < ROW_GROUPS; g++) {
         for (var r = 0u; r < 4u; r++) { scores[(4u * g + r) * LANES + lane] = o[g][r]; }
     }
@@ -314,9 +345,14 @@ fn write_rows(at: Tile, lane: u32) {
         let column = item % VALUE_GROUPS;
         var x = scores[r * LANES + column];
         for (var n = 1u; n < SUBSETS; n++) { x += scores[r * LANES + n * VALUE_GROUPS + column]; }
-        let sum = l[r / 4u][r % 4u];
-        write_group(at, r, column, x * select(1.0 / sum, 0.0, is_zero(sum)), m[r / 4u][r % 4u], sum);
+        write_row_group(at, r, column, x);
     }
+}
+
+// 4 columns of row r, whose sum is x.
+fn write_row_group(at: Tile, r: u32, column: u32, x: vec4<f32>) {
+    let sum = l[r / 4u][r % 4u];
+    write_group(at, r, column, x * select(1.0 / sum, 0.0, is_zero(sum)), m[r / 4u][r % 4u], sum);
 }
 
 // l over all lanes.

@@ -24,7 +24,8 @@
 //! [`RecurrentShape`] is what attention is measured against: LSTM, GRU and simple recurrent networks, step by step.
 //! [`LshOptions`] (Reformer) runs the same kernel over places that the device hashes and sorts itself, and so do its gradients
 //! ([`LshPlan::backward`]).
-//! [`DecodeShape`] is a step of decoding with a key cache ([`KvCache`]), whose lengths and pages lie on the device (`shaders/decode.wgsl`).
+//! [`DecodeShape`] is a step of decoding with a key cache ([`KvCache`]), whose lengths and pages lie on the device (`shaders/decode.wgsl`);
+//! [`PackedShape`] is attention of packed sequences without one.
 //! [`IntegerFormat`] is weights of 8 and 4 bits, and [`IntegerMatmulShape`] exact products of quantised activations (`docs/integers.md`).
 //! [`Reversible`] layers (RevNet, Reformer) have gradients without stored activations.
 //!
@@ -133,7 +134,7 @@ pub mod wgsl;
 
 pub use attention::{Attention, Layouts, Storage};
 pub use counter::Counter;
-pub use decode::{CacheShape, CacheStorage, DecodeShape, Paging};
+pub use decode::{CacheShape, CacheStorage, DecodeShape, PackedShape, Paging};
 pub use element::{Element, ElementType};
 pub use error::{Error, Result};
 #[cfg(all(feature = "ndarray", not(target_arch = "wasm32")))]
@@ -156,12 +157,12 @@ pub use gpu::{
     LshBackwardExplanation, LshBackwardPlan, LshBuffers, LshExplanation, LshGradBuffers, LshGradients,
     LshOutput, LshPlan, MatmulBackwardPlan, MatmulBuffers, MatmulGradBuffers, MatmulGradients, MatmulPlan,
     MatmulSlices, NormBackwardPlan, NormBuffers, NormGradBuffers, NormGradOutput, NormPlan, OptimizerBuffers,
-    OptimizerOutput, OptimizerPlan, OptimizerSlices, Options, Outputs, Parameter, ParameterLayout,
-    PathChoice, QuantizePlan, RecurrentBuffers, RecurrentOutput, RecurrentPlan, RecurrentScratch,
-    RecurrentWeightBuffers, Reversible, ReversibleBuffers, RotaryBuffers, RotaryPlan, RotaryTablesBuffers,
-    RotaryTablesPlan, RowSummary, Scratch, SoftmaxBackwardPlan, SoftmaxPlan, SortBuffers, SortOutput,
-    SortPlan, SortShape, Stage, TensorExplanation, WeightsBuffers, WeightsOptions, WeightsPlan,
-    cooperative_features, recommended_features, recommended_limits,
+    OptimizerOutput, OptimizerPlan, OptimizerSlices, Options, Outputs, PackedBuffers, PackedPlan, Parameter,
+    ParameterLayout, PathChoice, QuantizePlan, RecurrentBuffers, RecurrentOutput, RecurrentPlan,
+    RecurrentScratch, RecurrentWeightBuffers, Reversible, ReversibleBuffers, RotaryBuffers, RotaryPlan,
+    RotaryTablesBuffers, RotaryTablesPlan, RowSummary, Scratch, SoftmaxBackwardPlan, SoftmaxPlan,
+    SortBuffers, SortOutput, SortPlan, SortShape, Stage, TensorExplanation, WeightsBuffers, WeightsOptions,
+    WeightsPlan, cooperative_features, recommended_features, recommended_limits,
 };
 /// The `half` that [`Element`] is implemented for, so that versions agree: `half::f16` and `half::bf16`.
 pub use half;

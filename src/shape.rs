@@ -34,9 +34,11 @@ pub struct AttentionShape {
     pub q_len: usize,
     /// Keys, Lk. May be 0: then every row is empty, 0 with an lse of `f32::MIN`.
     pub kv_len: usize,
-    /// Elements of a query and of a key, d: 1 to [`MAX_DIM`](Self::MAX_DIM).
+    /// Elements of a query and of a key, d: 1 to [`MAX_DIM`](Self::MAX_DIM); over a key cache and in packed sequences 1 to
+    /// [`MAX_HEAD_DIM`](Self::MAX_HEAD_DIM).
     pub head_dim: usize,
-    /// Elements of a value and of an output row, dv: 1 to [`MAX_DIM`](Self::MAX_DIM).
+    /// Elements of a value and of an output row, dv: 1 to [`MAX_DIM`](Self::MAX_DIM); over a key cache and in packed sequences 1 to
+    /// [`MAX_VALUE_DIM`](Self::MAX_VALUE_DIM).
     pub value_dim: usize,
 }
 
@@ -47,8 +49,15 @@ macro_rules! setters {
 }
 
 impl AttentionShape {
-    /// Largest `head_dim` and `value_dim`.
+    /// Largest `head_dim` and `value_dim` of [`Kernels::attention`](crate::Kernels::attention), forward and backward, of LSH, linear attention
+    /// and Linformer.
     pub const MAX_DIM: usize = 256;
+    /// Largest `head_dim` over a key cache ([`Kernels::decode`](crate::Kernels::decode)), in packed sequences
+    /// ([`Kernels::packed_sequences`](crate::Kernels::packed_sequences)) and in the [reference](crate::reference): a latent row of 512 elements
+    /// and 64 that turn (DeepSeek 2024).
+    pub const MAX_HEAD_DIM: usize = 576;
+    /// Largest `value_dim` there.
+    pub const MAX_VALUE_DIM: usize = 512;
 
     /// Self-attention of `heads` heads over `len` positions.
     pub fn new(batch: usize, heads: usize, len: usize, head_dim: usize) -> Self {
@@ -127,6 +136,30 @@ impl AttentionShape {
     /// [`Error::Argument`] for no head, a head count that is no multiple, a dimension past [`MAX_DIM`](Self::MAX_DIM);
     /// [`Error::Limit`] where an index would pass 32 bits.
     pub fn check(&self) -> Result<()> {
+        let wide =
+            |most| format!("1 to {} (over a key cache and in packed sequences to {most})", Self::MAX_DIM);
+        self.check_dims([Self::MAX_DIM; 2], [Self::MAX_HEAD_DIM, Self::MAX_VALUE_DIM].map(wide))?;
+        self.check_counts()
+    }
+
+    /// The same, of calls that take rows as wide as any.
+    pub(crate) fn check_wide(&self) -> Result<()> {
+        let most = [Self::MAX_HEAD_DIM, Self::MAX_VALUE_DIM];
+        self.check_dims(most, most.map(|most| format!("1 to {most}")))?;
+        self.check_counts()
+    }
+
+    fn check_dims(&self, most: [usize; 2], needs: [String; 2]) -> Result<()> {
+        let dims = [("head_dim", self.head_dim), ("value_dim", self.value_dim)];
+        for (((name, dim), most), need) in dims.into_iter().zip(most).zip(needs) {
+            if !(1..=most).contains(&dim) {
+                return Err(Error::argument(name, need, dim));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_counts(&self) -> Result<()> {
         for (name, size) in [("heads", self.heads), ("kv_heads", self.kv_heads)] {
             if size == 0 {
                 return Err(Error::argument(name, "at least 1", 0));
@@ -135,11 +168,6 @@ impl AttentionShape {
         if !self.heads.is_multiple_of(self.kv_heads) {
             let need = format!("a divisor of heads ({})", self.heads);
             return Err(Error::argument("kv_heads", need, self.kv_heads));
-        }
-        for (name, dim) in [("head_dim", self.head_dim), ("value_dim", self.value_dim)] {
-            if !(1..=Self::MAX_DIM).contains(&dim) {
-                return Err(Error::argument(name, format!("1 to {}", Self::MAX_DIM), dim));
-            }
         }
         let rows = self.query_rows().iter().fold(1u128, |all, &n| all.saturating_mul(n as u128));
         check_u32("lse", rows)?;

@@ -1,4 +1,4 @@
-//! What decoding with a key cache computes: the cache, and a step of new positions.
+//! What decoding with a key cache computes: the cache, and a step of new positions; and packed sequences without a cache.
 
 #[cfg(feature = "gpu")]
 mod ledger;
@@ -19,6 +19,10 @@ macro_rules! setters {
         $($(#[$doc])* pub fn $name(mut self, $name: $type) -> Self { self.$name = $name; self })*
     };
 }
+
+// Behind the macro that it shares.
+mod packed;
+pub use packed::PackedShape;
 
 /// Pages of a cache, which its sequences take as they grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,6 +64,8 @@ pub struct CacheShape {
     pub head_dim: usize,
     /// Elements of a value, dv.
     pub value_dim: usize,
+    /// Where a value begins in its key's row, if values are a part of keys: see [`values_in_keys`](Self::values_in_keys).
+    pub value_start: Option<usize>,
     /// Storage of keys and values.
     pub storage: CacheStorage,
     /// Pages; none where each sequence has room for its capacity from the start.
@@ -69,13 +75,33 @@ pub struct CacheShape {
 impl CacheShape {
     /// Contiguous, f32, values as long as keys.
     pub fn new(batch: usize, kv_heads: usize, capacity: usize, head_dim: usize) -> Self {
-        let (value_dim, storage, paging) = (head_dim, ElementType::F32.into(), None);
-        Self { batch, kv_heads, capacity, head_dim, value_dim, storage, paging }
+        let (value_dim, storage) = (head_dim, ElementType::F32.into());
+        Self { batch, kv_heads, capacity, head_dim, value_dim, value_start: None, storage, paging: None }
     }
 
     setters! {
         /// Sets the number of elements of a value.
         value_dim: usize,
+    }
+
+    /// Says that values are these elements of the keys' rows, so that the cache stores one tensor: latent attention (DeepSeek 2024), whose row of 576
+    /// per token is 512 elements that are key and value, and 64 that turn and are key alone. Begin and length are multiples of 4. New values are not
+    /// given then, nor is there a buffer of values. In int8 a value has the scale of its whole row.
+    ///
+    /// What turns ([`DecodeShape::rotary`]) are a row's first elements, and values do not turn: put them first, in queries too, and values behind them.
+    ///
+    /// ```
+    /// use wgpu_attention::{CacheShape, DecodeShape, ElementType, RotaryPairs};
+    /// let cache = CacheShape::new(4, 1, 8192, 576).values_in_keys(64..576).storage(ElementType::F16);
+    /// assert_eq!((cache.value_dim, cache.keys_bytes(), cache.values_bytes()), (512, 4 * 8192 * 1152, 0));
+    /// DecodeShape::new(cache, 128, 1).scale(Some(0.0721688)).rotary(Some((64, RotaryPairs::Interleaved))).check()?;
+    /// let error = cache.values_in_keys(64..580).check().unwrap_err().to_string();
+    /// assert_eq!(error, "values_in_keys: need multiples of 4 that end at head_dim (576) or before, got 64..580");
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
+    pub fn values_in_keys(mut self, elements: std::ops::Range<usize>) -> Self {
+        (self.value_start, self.value_dim) = (Some(elements.start), elements.len());
+        self
     }
 
     /// Sets the storage of keys and values: an [`ElementType`], or a [`CacheStorage`].
@@ -100,9 +126,9 @@ impl CacheShape {
         self.rows() * self.head_dim.next_multiple_of(4)
     }
 
-    /// Elements of all values.
+    /// Elements of all values; 0 where they are a part of keys.
     pub fn len_values(&self) -> usize {
-        self.rows() * self.value_dim.next_multiple_of(4)
+        self.value_rows() * self.value_dim.next_multiple_of(4)
     }
 
     /// Bytes of all keys, with their scales.
@@ -110,9 +136,14 @@ impl CacheShape {
         self.rows() * self.storage.row(self.head_dim) * self.storage.size_bytes()
     }
 
-    /// Bytes of all values, with their scales.
+    /// Bytes of all values, with their scales; 0 where they are a part of keys.
     pub fn values_bytes(&self) -> usize {
-        self.rows() * self.storage.row(self.value_dim) * self.storage.size_bytes()
+        self.value_rows() * self.storage.row(self.value_dim) * self.storage.size_bytes()
+    }
+
+    /// Rows that are of values alone.
+    fn value_rows(&self) -> usize {
+        if self.value_start.is_some() { 0 } else { self.rows() }
     }
 
     fn rows(&self) -> usize {
@@ -128,8 +159,8 @@ impl CacheShape {
     /// Checks everything that can be said without a device.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a size of 0, a page that is no power of two or does not divide the capacity; [`Error::Limit`] where an
-    /// element's index would pass 32 bits.
+    /// [`Error::Argument`] for a size of 0, a page that is no power of two or does not divide the capacity, values that are no part of keys or do not
+    /// begin and end at a multiple of 4; [`Error::Limit`] where an element's index would pass 32 bits.
     pub fn check(&self) -> Result<()> {
         let sizes = [("batch", self.batch), ("kv_heads", self.kv_heads), ("capacity", self.capacity)];
         for (name, size) in sizes {
@@ -144,6 +175,13 @@ impl CacheShape {
             }
             if pages == 0 {
                 return Err(Error::argument("pages", "at least 1", 0));
+            }
+        }
+        if let Some(start) = self.value_start {
+            let end = start.saturating_add(self.value_dim);
+            if end > self.head_dim || !start.is_multiple_of(4) || !self.value_dim.is_multiple_of(4) {
+                let need = format!("multiples of 4 that end at head_dim ({}) or before", self.head_dim);
+                return Err(Error::argument("values_in_keys", need, format!("{start}..{end}")));
             }
         }
         let [rows, pieces] = self.pieces();
@@ -324,9 +362,9 @@ impl DecodeShape {
         self.new_rows().len_k()
     }
 
-    /// Elements from the start of the new values to the end of the last.
+    /// Elements from the start of the new values to the end of the last; 0 where they are a part of keys.
     pub fn len_v(&self) -> usize {
-        self.new_rows().len_v()
+        if self.cache.value_start.is_some() { 0 } else { self.new_rows().len_v() }
     }
 
     /// Elements from the start of out to the end of its last row.
@@ -348,7 +386,7 @@ impl DecodeShape {
     ///
     /// # Errors
     /// As [`CacheShape::check`] and [`Attention::check`]; [`Error::Argument`] for no new position or more than
-    /// [`MAX_NEW`](Self::MAX_NEW), a `rotary` dimension that is odd or past `head_dim`.
+    /// [`MAX_NEW`](Self::MAX_NEW), a `rotary` dimension that is odd, past `head_dim`, or past where values in keys begin.
     pub fn check(&self) -> Result<()> {
         self.cache.check()?;
         if self.packed && self.counts {
@@ -365,8 +403,14 @@ impl DecodeShape {
                 let need = format!("an even number from 2 to head_dim ({})", self.cache.head_dim);
                 return Err(Error::argument("rotary", need, dim));
             }
+            if let Some(start) = self.cache.value_start.filter(|&start| start < dim) {
+                let need = format!("values behind the {dim} elements that turn (rotary)");
+                return Err(Error::argument("values_in_keys", need, format!("values from {start} on")));
+            }
             check_u32("cos", self.cache.capacity as u128 * (dim / 2) as u128)?;
         }
-        self.new_rows().check()
+        // A position and a window's end are added up.
+        check_u32("capacity and new rows", 2 * (self.cache.capacity as u128 + self.new as u128))?;
+        self.new_rows().check_wide()
     }
 }

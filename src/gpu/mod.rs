@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `kernels.rs`, `options.rs` | [`Kernels`]: the kernels on a user's device; compiled pipelines, kept |
 //! | `attention/` | attention: plan, bind, merge |
-//! | `decode/` | decoding with a key cache |
+//! | `decode/` | decoding with a key cache; packed sequences without one |
 //! | `linear/` | linear attention: features, sums over chunks, their scan |
 //! | `linformer/` | Linformer: keys and values projected along the sequence, then attention |
 //! | `lsh/` | LSH attention: hash, sort, the blocked kernel over sorted places |
@@ -55,7 +55,9 @@ pub use attention::{
     cooperative_features,
 };
 pub use call::{Call, Stage};
-pub use decode::{AppendBuffers, AttendBuffers, DecodePlan, DecodeScratch, KvCache};
+pub use decode::{
+    AppendBuffers, AttendBuffers, DecodePlan, DecodeScratch, KvCache, PackedBuffers, PackedPlan,
+};
 pub use host::{Gpu, recommended_features, recommended_limits};
 pub use kernels::Kernels;
 pub use layer::{

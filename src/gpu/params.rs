@@ -315,7 +315,7 @@ uniform! {
     /// `KernelParams` of `decode.wgsl`.
     DecodeParams {
         first_work: u32, end_work: u32, row_tiles: u32, splits: u32, heads: u32, heads_per_kv_head: u32,
-        before: u32, sinks: u32, q_scale: f32, nothing: u32,
+        before: u32, after: u32, sinks: u32, q_scale: f32, nothing: u32,
     }
 
     /// `CacheParams` of `decode/counts.wgsl`, `decode/same_count.wgsl` and `decode/offsets.wgsl`.

@@ -14,7 +14,18 @@ pub enum NewRows {
     Packed,
 }
 
-/// Where keys and values lie, and what says how many are new.
+/// Which rows are attended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AttendedRows {
+    /// Of a cache; values have rows of their own.
+    Cached,
+    /// Of a cache; values are elements of the keys' rows, from this one on.
+    ValuesInKeys(usize),
+    /// Of packed tensors that are the caller's; whether rows of keys, and of values, begin at multiples of 4 elements.
+    Packed([bool; 2]),
+}
+
+/// Where a cache lies, and what says how many rows are new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CacheText {
     /// Positions of a page, a power of two; none where a sequence lies in one piece.
@@ -77,10 +88,44 @@ impl CacheText {
 fn cached(name: &str, storage: CacheStorage) -> String {
     match storage {
         CacheStorage::Int8 => include_str!("../../shaders/decode/int8.wgsl").replace("TENSOR", name),
-        CacheStorage::Elements(element) => {
-            let unscaled = include_str!("../../shaders/decode/unscaled.wgsl").replace("TENSOR", name);
-            [tensor::reads(name, element, true), unscaled].join("\n")
+        CacheStorage::Elements(element) => unscaled(name, element, true),
+    }
+}
+
+/// That of elements that are what they are.
+fn unscaled(name: &str, element: ElementType, aligned: bool) -> String {
+    let scale = include_str!("../../shaders/decode/unscaled.wgsl").replace("TENSOR", name);
+    [tensor::reads(name, element, aligned), scale].join("\n")
+}
+
+impl AttendedRows {
+    fn label(self, cache: CacheText) -> String {
+        let unaligned = |aligned, name| if aligned { "" } else { name };
+        match self {
+            Self::Cached => format!("cache {}", cache.label()),
+            Self::ValuesInKeys(start) => format!("cache {} values in keys from {start}", cache.label()),
+            Self::Packed([k, v]) => {
+                format!("packed keys{}{}", unaligned(k, " unaligned-k"), unaligned(v, " unaligned-v"))
+            }
         }
+    }
+
+    /// The texts that say where rows are, and how they are read.
+    fn files(self, storage: CacheStorage, cache: CacheText) -> Vec<String> {
+        let rows = include_str!("../../shaders/decode/cached_rows.wgsl").to_owned();
+        let in_cache = [LENGTHS.to_owned(), cache.rows().to_owned(), rows, cached("keys", storage)];
+        let packed = |name, aligned| unscaled(name, storage.element(), aligned);
+        let (first, values) = match self {
+            Self::Cached => (in_cache.to_vec(), cached("values", storage)),
+            Self::ValuesInKeys(_) => {
+                (in_cache.to_vec(), include_str!("../../shaders/decode/values_in_keys.wgsl").to_owned())
+            }
+            Self::Packed([k, v]) => {
+                let rows = include_str!("../../shaders/decode/packed_rows.wgsl").to_owned();
+                (vec![rows, packed("keys", k)], packed("values", v))
+            }
+        };
+        first.into_iter().chain([values]).collect()
     }
 }
 
@@ -99,17 +144,17 @@ pub struct DecodeVariant {
     pub q: ElementType,
     /// Rows of q begin at multiples of 4 elements.
     pub aligned_q: bool,
-    /// Storage of the cache.
+    /// Storage of keys and values.
     pub storage: CacheStorage,
-    /// Where the cache lies.
+    /// Which rows are attended.
+    pub rows: AttendedRows,
+    /// Where the cache lies, if there is one, and which rows are new.
     pub cache: CacheText,
     /// Memory is touched before it is walked: for CPUs, whose lanes wait for it one after the other.
     pub touches: bool,
 }
 
 impl DecodeVariant {
-    /// Lanes of a workgroup, at most.
-    const LANES: usize = 64;
     /// Keys whose scores a workgroup has at a time.
     pub const CHUNK: usize = 256;
     /// Keys whose values are summed by themselves, at most.
@@ -122,44 +167,43 @@ impl DecodeVariant {
         self.cache.page.map_or(Self::STRETCH, |page| page.min(Self::STRETCH))
     }
 
-    /// Lanes of a workgroup: one per group of 4 columns, where that is possible, so that all of them walk the same keys.
+    /// Lanes of a workgroup: one per group of 4 columns, so that all of them walk the same keys.
     pub fn lanes(&self) -> usize {
-        if self.value_dim <= 128 { Self::LANES / 2 } else { Self::LANES }
+        Self::lanes_of(self.value_dim)
+    }
+
+    fn lanes_of(value_dim: usize) -> usize {
+        value_dim.div_ceil(4).next_power_of_two().max(32)
     }
 
     /// Groups of 4 rows for a tile of so many, as far as workgroup memory reaches.
-    pub fn row_groups(rows: usize, head_dim: usize) -> usize {
-        let bytes = |groups: usize| {
-            let vectors = 4 * head_dim.div_ceil(4) + Self::CHUNK + Self::LANES + 8;
-            16 * vectors * groups + 64
-        };
-        if rows > 4 && bytes(2) <= Self::WORKGROUP_BYTES { 2 } else { 1 }
+    pub fn row_groups(rows: usize, head_dim: usize, value_dim: usize) -> usize {
+        if rows > 4 && Self::workgroup_bytes(2, head_dim, value_dim) <= Self::WORKGROUP_BYTES { 2 } else { 1 }
+    }
+
+    /// Queries, scores, what lanes have and what eight of them have together, of so many groups of rows; and what a workgroup owns.
+    fn workgroup_bytes(row_groups: usize, head_dim: usize, value_dim: usize) -> usize {
+        let lanes = Self::lanes_of(value_dim);
+        16 * (4 * head_dim.div_ceil(4) + Self::CHUNK + lanes + lanes / 8) * row_groups + 64
     }
 
     /// The shader of this variant.
     pub fn shader(&self) -> Shader {
         let label = format!(
-            "decode d{} dv{} rows {} q {}{} cache {} {}",
+            "decode d{} dv{} rows {} q {}{} keys {} {}",
             self.head_dim,
             self.value_dim,
             4 * self.row_groups,
             self.q,
             if self.aligned_q { "" } else { " unaligned-q" },
             self.storage,
-            self.cache.label(),
+            self.rows.label(self.cache),
         );
         let q = tensor::reads("q", self.q, self.aligned_q);
-        let (keys, values) = (cached("keys", self.storage), cached("values", self.storage));
-        let files = [
-            include_str!("../../shaders/decode.wgsl"),
-            LENGTHS,
-            self.cache.counts(),
-            self.cache.tiles(),
-            self.cache.rows(),
-            &q,
-            &keys,
-            &values,
-        ];
+        let rows = self.rows.files(self.storage, self.cache);
+        let mut files =
+            vec![include_str!("../../shaders/decode.wgsl"), self.cache.counts(), self.cache.tiles(), &q];
+        files.extend(rows.iter().map(String::as_str));
         let header = self.cache.header().u32s(&[
             ("LANES", self.lanes()),
             ("CHUNK", Self::CHUNK),
@@ -167,15 +211,29 @@ impl DecodeVariant {
             ("ROW_GROUPS", self.row_groups),
             ("HEAD_DIM", self.head_dim),
             ("HEAD_GROUPS", self.head_dim.div_ceil(4)),
+            ("VALUE_DIM", self.value_dim),
             ("VALUE_GROUPS", self.value_dim.div_ceil(4)),
             ("BEFORE_ROW", self.storage.before_row()),
-            ("KEY_ROW", self.storage.row(self.head_dim)),
-            ("VALUE_ROW", self.storage.row(self.value_dim)),
             ("LINE", 64 / self.storage.size_bytes()),
         ]);
+        let header = header.u32s(&self.row_constants());
         let header = header.bools(&[("TOUCHES", self.touches)]);
-        let members = [("kernel", "KernelParams"), ("cache", "CacheParams"), ("q", "Rows")];
+        let mut members = vec![("kernel", "KernelParams"), ("cache", "CacheParams"), ("q", "Rows")];
+        if let AttendedRows::Packed(_) = self.rows {
+            members.extend([("k", "Rows"), ("v", "Rows")]);
+        }
         header.params(&members).shader(label, "decode", &files)
+    }
+
+    /// Elements of rows of keys and of values, where a value's own begin in its row, and how many are touched beside the keys'.
+    fn row_constants(&self) -> [(&'static str, usize); 4] {
+        let [key, value] = [self.head_dim, self.value_dim].map(|dim| self.storage.row(dim));
+        let before = self.storage.before_row();
+        let [value, value_at, touched] = match self.rows {
+            AttendedRows::ValuesInKeys(start) => [key, before + start, 0],
+            _ => [value, before, value],
+        };
+        [("KEY_ROW", key), ("VALUE_ROW", value), ("VALUE_AT", value_at), ("TOUCHED_VALUE_ROW", touched)]
     }
 }
 
@@ -308,6 +366,7 @@ pub(super) fn representatives() -> Vec<Shader> {
         q: F32,
         aligned_q: true,
         storage: F32.into(),
+        rows: AttendedRows::Cached,
         cache: cache(None, false),
         touches: false,
     };
@@ -335,11 +394,25 @@ pub(super) fn representatives() -> Vec<Shader> {
     let odd_rows = AppendVariant { dim: 7, input: Bf16, aligned: false, output: Bf16.into(), ..append };
     let int8 = DecodeVariant { storage: CacheStorage::Int8, ..paged };
     let packed = DecodeVariant { cache: packed_rows, ..decode };
+    // Latent rows: as wide as they may be.
+    let latent =
+        DecodeVariant { head_dim: 576, value_dim: 512, rows: AttendedRows::ValuesInKeys(64), ..paged };
+    let latent_int8 = DecodeVariant { storage: CacheStorage::Int8, ..latent };
+    let own_rows = DecodeVariant { rows: AttendedRows::Packed([true; 2]), cache: packed_rows, ..decode };
+    let odd_own_rows = DecodeVariant {
+        rows: AttendedRows::Packed([false; 2]),
+        cache: packed_rows,
+        storage: Bf16.into(),
+        ..odd
+    };
     let append_packed = AppendVariant { cache: packed_rows, ..append };
     let quantized = AppendVariant { output: CacheStorage::Int8, ..append };
     let turned_int8 = AppendVariant { output: CacheStorage::Int8, ..turned };
     let mut shaders: Vec<_> =
-        [decode, paged, odd, wide, int8, packed].iter().map(DecodeVariant::shader).collect();
+        [decode, paged, odd, wide, int8, packed, latent, latent_int8, own_rows, odd_own_rows]
+            .iter()
+            .map(DecodeVariant::shader)
+            .collect();
     shaders.extend(
         [append, turned, queries, odd_rows, quantized, turned_int8, append_packed]
             .iter()

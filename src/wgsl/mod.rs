@@ -37,7 +37,9 @@ pub use backward::{BackwardRows, BackwardVariant, CopyPass, NarrowVariant, Recor
 pub use column_sums::{ColumnSumsVariant, SumTerms};
 pub use cooperative::CooperativeTile;
 pub use cross_entropy::CrossEntropyVariant;
-pub use decode::{AppendTarget, AppendVariant, CacheText, DecodeVariant, NewRows, RaiseVariant};
+pub use decode::{
+    AppendTarget, AppendVariant, AttendedRows, CacheText, DecodeVariant, NewRows, RaiseVariant,
+};
 pub use embed_backward::EmbedBackwardVariant;
 #[cfg(feature = "gpu")]
 pub(crate) use integers::INTEGER_LANES;

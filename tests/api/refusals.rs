@@ -22,8 +22,14 @@ fn bad_shapes_say_what_is_wrong() {
     refused(AttentionShape::new(1, 0, 64, 16), "heads: need at least 1, got 0");
     refused(good.kv_heads(0), "kv_heads: need at least 1, got 0");
     refused(good.kv_heads(3), "kv_heads: need a divisor of heads (4), got 3");
-    refused(AttentionShape::new(1, 4, 64, 0), "head_dim: need 1 to 256, got 0");
-    refused(good.value_dim(257), "value_dim: need 1 to 256, got 257");
+    refused(
+        AttentionShape::new(1, 4, 64, 0),
+        "head_dim: need 1 to 256 (over a key cache and in packed sequences to 576), got 0",
+    );
+    refused(
+        good.value_dim(257),
+        "value_dim: need 1 to 256 (over a key cache and in packed sequences to 512), got 257",
+    );
     let scored = |score| good.score(score);
     refused(scored(Score::new().scale(f32::NAN)), "scale: need a finite number, got NaN");
     refused(scored(Score::new().scale(f32::INFINITY)), "scale: need a finite number, got inf");

@@ -1,7 +1,7 @@
 //! Faults planted in the shader text: the checks must find them.
 
 use crate::oracles::{Case, Oracle, small};
-use crate::{Checked, int8, packed, pages, rotary, strange};
+use crate::{Checked, int8, latent, own_keys, packed, pages, rotary, strange};
 use wgpu_attention::reference::Kind;
 use wgpu_attention::{CacheShape, DecodeShape, ElementType, Gpu, RotaryPairs};
 use wgpu_attention_testing::gpu;
@@ -25,6 +25,8 @@ const SUITE: Suite<Gpu> = Suite {
         ("words", strange::wrong_words),
         ("int8", int8::quantized),
         ("packed", packed::shared),
+        ("latent", latent::parts_of_keys),
+        ("own keys", own_keys::shared),
         ("rotary", |gpu| {
             rotary::check::<f32>(gpu, ElementType::F32.into(), 6, RotaryPairs::HalfSplit, Some(4))
         }),

@@ -21,8 +21,9 @@ fn shapes_that_cannot_be() {
         (of(CacheShape::new(0, 2, 64, 8)), "batch: need at least 1, got 0"),
         (of(CacheShape::new(2, 2, 0, 8)), "capacity: need at least 1"),
         (of(CacheShape::new(2, 0, 64, 8)), "kv_heads: need at least 1"),
-        (of(CacheShape::new(2, 2, 64, 257)), "head_dim: need 1 to 256, got 257"),
-        (of(cache().value_dim(0)), "value_dim: need 1 to 256, got 0"),
+        (of(CacheShape::new(2, 2, 64, 577)), "head_dim: need 1 to 576, got 577"),
+        (of(cache().value_dim(0)), "value_dim: need 1 to 512, got 0"),
+        (of(cache().value_dim(513)), "value_dim: need 1 to 512, got 513"),
         (of(cache().paged(3, 10)), "page: need a power of two that divides the capacity (64), got 3"),
         (of(cache().paged(128, 10)), "page: need a power of two that divides"),
         (of(cache().paged(8, 0)), "pages: need at least 1"),
@@ -60,14 +61,16 @@ fn buffers_that_do_not_fit() {
     let whole = wgpu::Buffer::as_entire_buffer_binding;
     let append = || AppendBuffers::new(whole(&k), whole(&v));
     let attend = || AttendBuffers::new(whole(&q), whole(&out));
+    let values = whole(cache.values().expect("values of their own"));
     plan.bind(cache, append(), attend()).unwrap();
     for (buffers, words) in [
         (append().k(whole(&small)), "k: need 256 bytes"),
         (append().v(whole(&small)), "v: need 256 bytes"),
+        (append().v(None), "v: need a buffer"),
         (append().counts(whole(&small)), "counts: need none"),
         (append().cos(whole(&table)), "cos: need none"),
         (append().k(whole(cache.keys())), "the cache's keys: need a buffer other than that of k"),
-        (append().v(whole(cache.values())), "the cache's values: need a buffer other than that of v"),
+        (append().v(values.clone()), "the cache's values: need a buffer other than that of v"),
     ] {
         let error = plan.append(cache, buffers).expect_err(words).to_string();
         assert!(error.contains(words), "{words}: {error}");
@@ -76,7 +79,7 @@ fn buffers_that_do_not_fit() {
         (attend().q(whole(&small)), "q: need 512 bytes"),
         (attend().out(whole(&small)), "out: need 512 bytes"),
         (attend().out(whole(&q)), "out: need a buffer other than that of q"),
-        (attend().out(whole(cache.values())), "out: need a buffer other than that of the cache's values"),
+        (attend().out(values), "out: need a buffer other than that of the cache's values"),
         (attend().lse(whole(&small)), "lse: need none"),
         (attend().sin(whole(&table)), "sin: need none"),
     ] {

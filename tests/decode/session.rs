@@ -46,7 +46,7 @@ impl Session {
     ) -> Result<Self> {
         let device = kernels.device().clone();
         let cache = kernels.kv_cache(&shape.cache)?;
-        for buffer in [cache.keys(), cache.values()] {
+        for buffer in [cache.keys()].into_iter().chain(cache.values()) {
             let poison = vec![POISON; buffer.size() as usize / 4];
             queue.write_buffer(buffer, 0, bytemuck::cast_slice(&poison));
         }
@@ -69,7 +69,7 @@ impl Session {
         let [cos, sin] = [0, 1].map(|n| tables.as_ref().map(|tables| whole(&tables[n])));
         let given = |buffer| shape.counts.then(|| inside(buffer));
         let offsets = |buffer| shape.packed.then(|| inside(buffer));
-        let append = AppendBuffers::new(inside(&k), inside(&v))
+        let append = AppendBuffers::new(inside(&k), shape.cache.value_start.is_none().then(|| inside(&v)))
             .cos(cos.clone())
             .sin(sin.clone())
             .counts(given(&counts))
@@ -112,7 +112,9 @@ impl Session {
             let rows = Rows { from: from[b], count: counts[b], place: self.place(b, 0) };
             rows.put(&mut new_q, q, &text.q, shape.heads, cache.head_dim);
             rows.put(&mut new_k, k, &text.k, cache.kv_heads, cache.head_dim);
-            rows.put(&mut new_v, v, &text.v, cache.kv_heads, cache.value_dim);
+            if cache.value_start.is_none() {
+                rows.put(&mut new_v, v, &text.v, cache.kv_heads, cache.value_dim);
+            }
         }
         for (buffer, data) in [(&self.q, &new_q), (&self.k, &new_k), (&self.v, &new_v)] {
             write(&self.queue, buffer, bytemuck::cast_slice(data));
@@ -166,14 +168,24 @@ impl Session {
             let places = (0..shape.kv_heads).flat_map(|head| (0..length).map(move |p| (head, p)));
             places.flat_map(|(head, p)| elements::<KV>(shape.storage, row(head, p), dim)).collect()
         };
-        (take(self.cache.keys(), shape.head_dim), take(self.cache.values(), shape.value_dim))
+        let keys: Vec<KV> = take(self.cache.keys(), shape.head_dim);
+        let values = match (self.cache.values(), shape.value_start) {
+            (Some(values), _) => take(values, shape.value_dim),
+            (None, start) => {
+                let start = start.expect("values that are a part of keys");
+                let part = |key: &[KV]| key[start..start + shape.value_dim].to_vec();
+                keys.chunks(shape.head_dim).flat_map(part).collect()
+            }
+        };
+        (keys, values)
     }
 
     /// Rows of keys that hold anything: those of the sequences' positions, and no others.
     pub(crate) fn check_untouched(&self) -> Result<(), String> {
         let shape = self.shape.cache;
         let tables: Vec<u32> = self.words(self.cache.device_pages());
-        for (buffer, dim) in [(self.cache.keys(), shape.head_dim), (self.cache.values(), shape.value_dim)] {
+        let values = self.cache.values().map(|values| (values, shape.value_dim));
+        for (buffer, dim) in [(self.cache.keys(), shape.head_dim)].into_iter().chain(values) {
             let all = read(&self.device, &self.queue, buffer);
             let row_bytes = row_bytes(&shape, dim);
             let mut own = vec![false; all.len() / row_bytes];

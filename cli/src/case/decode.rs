@@ -19,7 +19,7 @@ pub(crate) struct Decode {
     pub(crate) q: Vec<f32>,
     /// `[B, Hkv, L, d]`.
     pub(crate) k: Vec<f32>,
-    /// `[B, Hkv, L, dv]`.
+    /// `[B, Hkv, L, dv]`; a part of k, where the shape says so.
     pub(crate) v: Vec<f32>,
     /// cos and sin, `[capacity, r/2]`.
     pub(crate) tables: Option<[Vec<f32>; 2]>,
@@ -30,7 +30,8 @@ pub(crate) struct Decode {
     pub(crate) allowance: f64,
 }
 
-const KEYS: [&str; 6] = ["capacity", "scale", "window", "sinks", "rotary_dim", "interleaved"];
+const KEYS: [&str; 7] =
+    ["capacity", "scale", "window", "sinks", "rotary_dim", "interleaved", "values_in_keys"];
 const TENSORS: [&str; 8] = ["q", "k", "v", "counts", "cos", "sin", "out", "lse"];
 
 /// Reads a case of the op `decode`.
@@ -38,15 +39,14 @@ pub(super) fn decode(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Co
     if let Some(reason) = unknown(file, keys, &KEYS, &TENSORS) {
         return Ok(Content::Unsupported(reason));
     }
-    let [q, k, v, out] = [file.need("q")?, file.need("k")?, file.need("v")?, file.need("out")?];
+    let [q, k, out] = [file.need("q")?, file.need("k")?, file.need("out")?];
     let &[batch, heads, len, head_dim] = &q.shape[..] else {
         return Err(wrong("q", "[B, H, L, d]", format!("{:?}", q.shape)));
     };
-    let (&[_, kv_heads, ..], &[.., value_dim]) = (&k.shape[..], &v.shape[..]) else {
-        return Err(wrong("k", "[B, Hkv, L, d], and v likewise", format!("{:?}", k.shape)));
+    let (&[_, kv_heads, ..], &[.., value_dim]) = (&k.shape[..], &out.shape[..]) else {
+        return Err(wrong("k", "[B, Hkv, L, d], and out likewise", format!("{:?}", k.shape)));
     };
     k.expect(&[batch, kv_heads, len, head_dim], "[B, Hkv, L, d]")?;
-    v.expect(&[batch, kv_heads, len, value_dim], "[B, Hkv, L, dv]")?;
     out.expect(&[batch, heads, len, value_dim], "[B, H, L, dv]")?;
     let lse = file.find("lse");
     lse.as_ref().map(|lse| lse.expect(&[batch, heads, len], "[B, H, L]")).transpose()?;
@@ -54,6 +54,10 @@ pub(super) fn decode(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Co
     let steps = steps(file, batch, len.min(capacity))?;
     let most_new = steps.iter().flatten().copied().max().unwrap_or(0);
     let cache = CacheShape::new(batch, kv_heads, capacity, head_dim).value_dim(value_dim);
+    let cache = match size_of(keys, "values_in_keys")? {
+        Some(start) => cache.values_in_keys(start..start.saturating_add(value_dim)),
+        None => cache,
+    };
     let shape = DecodeShape::new(cache, heads, most_new)
         .scale(number_of(keys, "scale")?.map(|scale| scale as f32))
         .window(size_of(keys, "window")?)
@@ -62,18 +66,35 @@ pub(super) fn decode(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<Co
         .counts(true)
         .lse(true);
     shape.check()?;
+    let k = k.floats()?;
     Ok(Content::Decode(Box::new(Decode {
         steps,
         len,
         q: q.floats()?,
-        k: k.floats()?,
-        v: v.floats()?,
+        v: values(file, &shape, &k, [batch, kv_heads, len, value_dim])?,
+        k,
         tables: tables(file, &shape)?,
         out: out.floats()?,
         lse: lse.map(|lse| lse.floats()).transpose()?,
         allowance: super::allowance(keys, "out")?.unwrap_or(0.0),
         shape,
     })))
+}
+
+/// v, which is there unless values are a part of keys.
+fn values(file: &Tensors<'_>, shape: &DecodeShape, k: &[f32], sizes: [usize; 4]) -> Result<Vec<f32>> {
+    match (shape.cache.value_start, file.find("v")) {
+        (None, _) => {
+            let v = file.need("v")?;
+            v.expect(&sizes, "[B, Hkv, L, dv]")?;
+            v.floats()
+        }
+        (Some(_), Some(_)) => Err(wrong("v", "none, as values are a part of keys", "a tensor")),
+        (Some(start), None) => {
+            let part = |key: &[f32]| key[start..start + shape.cache.value_dim].to_vec();
+            Ok(k.chunks(shape.cache.head_dim).flat_map(part).collect())
+        }
+    }
 }
 
 /// How many elements turn, and which together.

@@ -212,7 +212,10 @@ fn a_plan_on_paper_is_that_on_a_device() {
 #[test]
 fn explanations_that_cannot_be() {
     for (args, needle) in [
-        (&["full", "--len", "8", "--head-dim", "0"][..], "head_dim: need 1 to 256, got 0"),
+        (
+            &["full", "--len", "8", "--head-dim", "0"][..],
+            "head_dim: need 1 to 256 (over a key cache and in packed sequences to 576), got 0",
+        ),
         (
             &["full", "--len", "8", "--heads", "6", "--kv-heads", "4"],
             "kv_heads: need a divisor of heads (6), got 4",

@@ -5,6 +5,7 @@ use super::support::Scratch;
 use serde_json::json;
 
 const LENGTHS: &str = "decode_b3_h4kv2_d8_lengths";
+const LATENT: &str = "decode_b2_h4_d40_values8_rotary8";
 const TURNED: &str = "decode_b2_h4kv2_d12_rotary8_window6_sinks2";
 
 #[test]
@@ -16,6 +17,7 @@ fn planted_faults_are_found() {
         ("key", LENGTHS, |f| f.change("k", 0, |x| x + 0.1)),
         ("value", LENGTHS, |f| f.change("v", 11, |x| x + 0.1)),
         ("scale", LENGTHS, |f| f.case["scale"] = json!(0.3)),
+        ("latent_key", LATENT, |f| f.change("k", 39, |x| x + 0.1)),
         ("window", TURNED, |f| f.case["window"] = json!(7)),
         ("sinks", TURNED, |f| f.case["sinks"] = json!(1)),
         ("pairs", TURNED, |f| f.case["interleaved"] = json!(true)),
@@ -75,6 +77,19 @@ fn malformed_cases() {
             |f| f.set_floats("v", &[3, 2, 19, 12], &[0.0; 3 * 2 * 19 * 12]),
             "tensor `v`: need [B, Hkv, L, dv] = [3, 2, 20, 12], got [3, 2, 19, 12]",
         ),
+        (
+            "two_values",
+            LATENT,
+            |f| f.set_floats("v", &[2, 1, 11, 32], &[0.0; 2 * 11 * 32]),
+            "tensor `v`: need none, as values are a part of keys, got a tensor",
+        ),
+        (
+            "part",
+            LATENT,
+            |f| f.case["values_in_keys"] = json!(16),
+            "values_in_keys: need multiples of 4 that end at head_dim (40) or before, got 16..48",
+        ),
+        ("no_part", LATENT, |f| remove(f, "values_in_keys"), "tensor `v`: need it"),
         (
             "rotary_dim",
             TURNED,

@@ -1,7 +1,7 @@
 //! New keys and values into the cache, and the lengths raised.
 
+use super::keys::Sizes;
 use super::{DecodePlan, KvCache, Rows, append_variant};
-use crate::construct::constructed;
 use crate::gpu::bindings::{Access, Bindings, check_aliasing, checked_binding, optional_binding, whole};
 use crate::gpu::call::Call;
 use crate::gpu::params::{AppendParams, Params, RaiseParams};
@@ -16,8 +16,8 @@ use crate::{ElementType, Result};
 pub struct AppendBuffers<'a> {
     /// New keys `[B, Hkv, new, d]`.
     pub k: wgpu::BufferBinding<'a>,
-    /// New values `[B, Hkv, new, dv]`.
-    pub v: wgpu::BufferBinding<'a>,
+    /// New values `[B, Hkv, new, dv]`; none where they are [a part of keys](crate::CacheShape::values_in_keys).
+    pub v: Option<wgpu::BufferBinding<'a>>,
     /// cos in f32, `[capacity, r/2]`, if and only if keys turn.
     pub cos: Option<wgpu::BufferBinding<'a>>,
     /// sin, as cos.
@@ -29,10 +29,33 @@ pub struct AppendBuffers<'a> {
     pub offsets: Option<wgpu::BufferBinding<'a>>,
 }
 
-constructed! {
-    AppendBuffers ['a] { k: wgpu::BufferBinding<'a>, v: wgpu::BufferBinding<'a> }
-    { cos: wgpu::BufferBinding<'a>, sin: wgpu::BufferBinding<'a>, counts: wgpu::BufferBinding<'a>, offsets: wgpu::BufferBinding<'a> }
+impl<'a> AppendBuffers<'a> {
+    /// New keys, and new values unless they are a part of keys; the rest is not given.
+    pub fn new(k: wgpu::BufferBinding<'a>, v: impl Into<Given<'a>>) -> Self {
+        Self { k, v: v.into(), cos: None, sin: None, counts: None, offsets: None }
+    }
+
+    /// Sets `k`.
+    pub fn k(mut self, k: wgpu::BufferBinding<'a>) -> Self {
+        self.k = k;
+        self
+    }
 }
+
+macro_rules! setters {
+    ($($name:ident),*) => {
+        impl<'a> AppendBuffers<'a> {
+            $(#[doc = concat!("Sets `", stringify!($name), "`.")]
+            pub fn $name(mut self, $name: impl Into<Given<'a>>) -> Self {
+                self.$name = $name.into();
+                self
+            })*
+        }
+    };
+}
+setters! { v, cos, sin, counts, offsets }
+
+type Given<'a> = Option<wgpu::BufferBinding<'a>>;
 
 /// What a step of any rows reads beside them, checked.
 #[derive(Debug, Clone)]
@@ -42,8 +65,6 @@ pub(super) struct Beside<'a> {
     pub(super) counts: Option<wgpu::BufferBinding<'a>>,
     pub(super) offsets: Option<wgpu::BufferBinding<'a>>,
 }
-
-type Given<'a> = Option<wgpu::BufferBinding<'a>>;
 
 impl DecodePlan {
     /// Checks the buffers of new keys and values and binds them: the call writes them into the cache, each at its sequence's own length, and raises the
@@ -57,27 +78,28 @@ impl DecodePlan {
         self.check_cache(cache)?;
         let (shape, limits) = (&self.shape, self.kernels.device().limits());
         let k = checked_binding(&limits, "k", &buffers.k, shape.len_k(), shape.input)?;
-        let v = checked_binding(&limits, "v", &buffers.v, shape.len_v(), shape.input)?;
+        let own_values = shape.cache.value_start.is_none();
+        let v = optional_binding(&limits, "v", &buffers.v, own_values, shape.len_v(), shape.input)?;
         let beside = self.beside(&buffers.cos, &buffers.sin, &buffers.counts, &buffers.offsets)?;
-        let [keys, values, lengths] = cache_bindings(cache);
+        let CacheBindings { keys, values, lengths } = cache_bindings(cache);
         let named = [
             ("k", Some(&k), Access::Read),
-            ("v", Some(&v), Access::Read),
+            ("v", v.as_ref(), Access::Read),
             ("cos", beside.cos.as_ref(), Access::Read),
             ("sin", beside.sin.as_ref(), Access::Read),
             ("counts", beside.counts.as_ref(), Access::Read),
             ("offsets", beside.offsets.as_ref(), Access::Read),
             ("the cache's keys", Some(&keys), Access::Write),
-            ("the cache's values", Some(&values), Access::Write),
+            ("the cache's values", values.as_ref(), Access::Write),
             ("the cache's lengths", Some(&lengths), Access::Both),
         ];
         check_aliasing(&named, self.kernels.options().shared_buffers)?;
         let inner = &self.inner;
-        let steps = [
-            self.row_step(&inner.append_k, Rows::Keys, cache, k, keys, &beside)?,
-            self.row_step(&inner.append_v, Rows::Values, cache, v, values, &beside)?,
-            self.raise_step(cache, &beside)?,
-        ];
+        let mut steps = vec![self.row_step(&inner.append_k, Rows::Keys, cache, k, keys, &beside)?];
+        if let (Some(pipeline), Some(v), Some(values)) = (&inner.append_v, v, values) {
+            steps.push(self.row_step(pipeline, Rows::Values, cache, v, values, &beside)?);
+        }
+        steps.push(self.raise_step(cache, &beside)?);
         Ok(Call::of_steps("append", steps))
     }
 
@@ -121,7 +143,7 @@ impl DecodePlan {
         let kernel = AppendParams { rows: count as u32, heads: heads as u32, ..Default::default() };
         let params = Params::default()
             .with("kernel", kernel)
-            .with("cache", self.cache_params())
+            .with("cache", Sizes::from(&self.shape).cache_params())
             .with("x", crate::uniform::Rows::from(strides));
         let items = append_variant(&self.shape, rows).workgroups(count);
         let work = self.kernels.work("the new rows", items, 1024.0)?;
@@ -136,16 +158,28 @@ impl DecodePlan {
     fn raise_step(&self, cache: &KvCache, beside: &Beside<'_>) -> Result<Step> {
         let batch = self.shape.cache.batch;
         let kernel = RaiseParams { batch: batch as u32, ..Default::default() };
-        let params = Params::default().with("kernel", kernel).with("cache", self.cache_params());
+        let params =
+            Params::default().with("kernel", kernel).with("cache", Sizes::from(&self.shape).cache_params());
         let work = self.kernels.work("the lengths", batch.div_ceil(RaiseVariant::LANES) as u128, 64.0)?;
         Step::new(self.kernels.device(), &self.inner.raise, &params, work, &with_cache(cache, beside))
     }
 }
 
-/// Keys, values, lengths.
-pub(super) fn cache_bindings(cache: &KvCache) -> [wgpu::BufferBinding<'_>; 3] {
+/// Whole buffers of a cache.
+pub(super) struct CacheBindings<'a> {
+    pub(super) keys: wgpu::BufferBinding<'a>,
+    /// None where they are a part of keys.
+    pub(super) values: Given<'a>,
+    pub(super) lengths: wgpu::BufferBinding<'a>,
+}
+
+pub(super) fn cache_bindings(cache: &KvCache) -> CacheBindings<'_> {
     let buffers = cache.buffers();
-    [&buffers.keys, &buffers.values, &buffers.lengths].map(whole)
+    CacheBindings {
+        keys: whole(&buffers.keys),
+        values: buffers.values.as_ref().map(whole),
+        lengths: whole(&buffers.lengths),
+    }
 }
 
 /// What says where a sequence's rows are.

@@ -1,12 +1,14 @@
 //! Queries against the cache.
 
-use super::append::{Beside, cache_bindings, with_cache};
-use super::{DecodePlan, KvCache, Rows, tiles};
+use super::append::{Beside, CacheBindings, cache_bindings, with_cache};
+use super::keys::Sizes;
+use super::{DecodePlan, KvCache, Rows};
 use crate::construct::constructed;
-use crate::gpu::attention::{Merge, q_scale};
+use crate::gpu::attention::Merge;
 use crate::gpu::bindings::{Access, check_aliasing, checked_binding, optional_binding, scratch, whole};
 use crate::gpu::call::{Call, Stage};
-use crate::gpu::params::{DecodeParams, Params};
+use crate::gpu::kernels::Kernels;
+use crate::gpu::params::Params;
 use crate::gpu::pipeline::Step;
 use crate::{ElementType, Error, Result};
 
@@ -44,16 +46,38 @@ pub struct DecodeScratch {
     buffers: [wgpu::Buffer; 3],
 }
 
+impl DecodeScratch {
+    pub(super) fn new(kernels: &Kernels, [state, merged, turned]: [u64; 3]) -> Result<Self> {
+        let make = |what, bytes| scratch(kernels.device(), what, bytes);
+        let buffers = [
+            make("states of splits", state)?,
+            make("rows of splits", merged)?,
+            make("turned queries", turned)?,
+        ];
+        Ok(Self { buffers })
+    }
+
+    pub(super) fn check(&self, sizes: [u64; 3]) -> Result<()> {
+        let have = self.buffers.iter().map(wgpu::Buffer::size);
+        match sizes.into_iter().zip(have).find(|(need, have)| need > have) {
+            None => Ok(()),
+            Some((need, have)) => {
+                Err(Error::argument("scratch", format!("{need} bytes"), format!("{have} bytes")))
+            }
+        }
+    }
+
+    pub(super) fn buffers(&self) -> &[wgpu::Buffer; 3] {
+        &self.buffers
+    }
+}
+
 impl DecodePlan {
     fn scratch_sizes(&self) -> [u64; 3] {
-        let (rows, cache) = (self.shape.len_lse() as u64, &self.shape.cache);
-        let splits = self.inner.splits as u64;
-        let turned = if self.shape.rotary.is_some() { rows } else { 0 };
-        [
-            8 * rows * splits,
-            16 * rows * splits * cache.value_dim.div_ceil(4) as u64,
-            16 * turned * cache.head_dim.div_ceil(4) as u64,
-        ]
+        let (shape, rows) = (&self.shape, self.shape.len_lse());
+        let turned = if shape.rotary.is_some() { rows } else { 0 };
+        let [state, merged] = Sizes::from(shape).scratch_sizes(self.inner.cut, rows);
+        [state, merged, 16 * turned as u64 * shape.cache.head_dim.div_ceil(4) as u64]
     }
 
     /// Bytes of a call's scratch: what splits leave, and turned queries.
@@ -66,14 +90,7 @@ impl DecodePlan {
     /// # Errors
     /// [`Error::Limit`] past the device's limits, [`Error::OutOfMemory`].
     pub fn scratch(&self) -> Result<DecodeScratch> {
-        let [state, merged, turned] = self.scratch_sizes();
-        let make = |what, bytes| scratch(self.kernels.device(), what, bytes);
-        let buffers = [
-            make("states of splits", state)?,
-            make("rows of splits", merged)?,
-            make("turned queries", turned)?,
-        ];
-        Ok(DecodeScratch { buffers })
+        DecodeScratch::new(&self.kernels, self.scratch_sizes())
     }
 
     /// Checks the buffers of new queries and binds them: the call attends the cache as it is then, in which the queries' own keys are the last.
@@ -97,12 +114,7 @@ impl DecodePlan {
     ) -> Result<Call> {
         let beside = self.beside(&buffers.cos, &buffers.sin, &buffers.counts, &buffers.offsets)?;
         let buffers = self.checked(cache, buffers, &beside)?;
-        let have = scratch.buffers.iter().map(wgpu::Buffer::size);
-        if let Some((need, have)) =
-            self.scratch_sizes().into_iter().zip(have).find(|(need, have)| need > have)
-        {
-            return Err(Error::argument("scratch", format!("{need} bytes"), format!("{have} bytes")));
-        }
+        scratch.check(self.scratch_sizes())?;
         let mut steps = vec![];
         let mut q = buffers.q.clone();
         if let Some(pipeline) = &self.inner.turn_q {
@@ -121,7 +133,7 @@ impl DecodePlan {
             heads: None,
         };
         let device = self.kernels.device();
-        let merge = merge.step(device, &self.inner.merge, &self.attention, self.inner.splits)?;
+        let merge = merge.step(device, &self.inner.merge, &self.attention, self.inner.cut.splits)?;
         steps.push((Stage::Merge, merge));
         Ok(Call::new("decode", steps))
     }
@@ -139,7 +151,7 @@ impl DecodePlan {
         let out = checked_binding(&limits, "out", &buffers.out, shape.len_out(), shape.output)?;
         let word = ElementType::F32;
         let lse = optional_binding(&limits, "lse", &buffers.lse, shape.lse, shape.len_lse(), word)?;
-        let [keys, values, lengths] = cache_bindings(cache);
+        let CacheBindings { keys, values, lengths } = cache_bindings(cache);
         let named = [
             ("q", Some(&q), Access::Read),
             ("cos", beside.cos.as_ref(), Access::Read),
@@ -147,7 +159,7 @@ impl DecodePlan {
             ("counts", beside.counts.as_ref(), Access::Read),
             ("offsets", beside.offsets.as_ref(), Access::Read),
             ("the cache's keys", Some(&keys), Access::Read),
-            ("the cache's values", Some(&values), Access::Read),
+            ("the cache's values", values.as_ref(), Access::Read),
             ("the cache's lengths", Some(&lengths), Access::Read),
             ("out", Some(&out), Access::Write),
             ("lse", lse.as_ref(), Access::Write),
@@ -163,35 +175,26 @@ impl DecodePlan {
         beside: &Beside<'_>,
         scratch: &DecodeScratch,
     ) -> Result<Step> {
-        let (shape, inner, cached) = (&self.shape, &self.inner, &self.shape.cache);
-        let group = shape.heads / cached.kv_heads;
-        let [tiles, row_tiles] = tiles(shape, inner.tile_rows);
-        // All positions lie below the capacity, a u32.
-        let clamped = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let kernel = DecodeParams {
-            row_tiles: row_tiles as u32,
-            splits: inner.splits as u32,
-            heads: shape.heads as u32,
-            heads_per_kv_head: group as u32,
-            before: shape.window.map_or(u32::MAX, clamped),
-            sinks: clamped(shape.sinks),
-            q_scale: q_scale(&self.attention, false),
-            ..Default::default()
-        };
+        let (shape, inner) = (&self.shape, &self.inner);
         let rows = match inner.turn_q {
-            Some(_) => crate::uniform::Rows::of_groups(shape.heads, shape.new, cached.head_dim.div_ceil(4)),
+            Some(_) => {
+                let groups = shape.cache.head_dim.div_ceil(4);
+                crate::uniform::Rows::of_groups(shape.heads, shape.new, groups)
+            }
             None => self.attention.q_strides().into(),
         };
-        let params =
-            Params::default().with("kernel", kernel).with("cache", self.cache_params()).with("q", rows);
-        let items = tiles as u128 * inner.splits as u128;
-        let pairs = inner.tile_rows * cached.capacity.div_ceil(inner.splits);
-        let flops = 2.0 * (cached.head_dim + cached.value_dim) as f64 * pairs as f64;
+        let sizes = Sizes::from(shape);
+        let params = Params::default()
+            .with("kernel", sizes.kernel_params(inner.cut, &self.attention))
+            .with("cache", sizes.cache_params())
+            .with("q", rows);
+        let (items, flops) = sizes.work(inner.cut);
         let work = self.kernels.work("the queries", items, flops)?;
+        let CacheBindings { keys, values, .. } = cache_bindings(cache);
         let bindings = with_cache(cache, beside)
             .with("q", q)
-            .with("keys", whole(cache.keys()))
-            .with("values", whole(cache.values()))
+            .with("keys", keys)
+            .with_some("values", values)
             .with("state", whole(&scratch.buffers[0]))
             .with("merged", whole(&scratch.buffers[1]));
         Step::new(self.kernels.device(), &inner.decode, &params, work, &bindings)

@@ -19,7 +19,7 @@ pub struct KvCache {
     ledger: Ledger,
     buffers: CacheBuffers,
     /// Through which pages are copied: a buffer is not copied within itself.
-    spare: Option<[wgpu::Buffer; 2]>,
+    spare: Vec<wgpu::Buffer>,
     /// What changes took, for tests and for those who want to know.
     uploads: usize,
 }
@@ -28,7 +28,8 @@ pub struct KvCache {
 #[derive(Debug, Clone)]
 pub(super) struct CacheBuffers {
     pub(super) keys: wgpu::Buffer,
-    pub(super) values: wgpu::Buffer,
+    /// None where values are a part of keys.
+    pub(super) values: Option<wgpu::Buffer>,
     /// `[B]`, u32.
     pub(super) lengths: wgpu::Buffer,
     /// `[B, capacity / page]`, u32.
@@ -46,15 +47,17 @@ impl Kernels {
         let make = |what, bytes| self.cache_buffer(what, bytes);
         let buffers = CacheBuffers {
             keys: make("keys", keys as u64)?,
-            values: make("values", values as u64)?,
+            values: shape.value_start.is_none().then(|| make("values", values as u64)).transpose()?,
             lengths: make("lengths", 4 * shape.batch as u64)?,
             pages: shape.paging.map(|_| make("pages", 4 * shape.len_tables() as u64)).transpose()?,
         };
-        let spare = |paging: crate::decode::Paging| -> Result<_> {
-            let page = |bytes: usize| (bytes / paging.pages) as u64;
-            Ok([make("a page of keys", page(keys))?, make("a page of values", page(values))?])
-        };
-        let spare = shape.paging.map(spare).transpose()?;
+        let mut spare = vec![];
+        if let Some(paging) = shape.paging {
+            spare.push(make("a page of keys", (keys / paging.pages) as u64)?);
+            if buffers.values.is_some() {
+                spare.push(make("a page of values", (values / paging.pages) as u64)?);
+            }
+        }
         Ok(KvCache { shape: *shape, ledger: Ledger::new(shape), buffers, spare, uploads: 0 })
     }
 
@@ -154,9 +157,9 @@ impl KvCache {
         &self.buffers.keys
     }
 
-    /// The values.
-    pub fn values(&self) -> &wgpu::Buffer {
-        &self.buffers.values
+    /// The values; none where they are [a part of keys](CacheShape::values_in_keys).
+    pub fn values(&self) -> Option<&wgpu::Buffer> {
+        self.buffers.values.as_ref()
     }
 
     /// The lengths on the device, `[B]` in u32.
@@ -188,10 +191,10 @@ impl KvCache {
     }
 
     fn copy_page(&self, encoder: &mut wgpu::CommandEncoder, [from, to]: [u32; 2]) {
-        let (Some(spare), Some(paging)) = (&self.spare, self.shape.paging) else { return };
+        let Some(paging) = self.shape.paging else { return };
         let bytes = [self.shape.keys_bytes(), self.shape.values_bytes()];
-        let all = [&self.buffers.keys, &self.buffers.values];
-        for ((buffer, spare), bytes) in all.into_iter().zip(spare).zip(bytes) {
+        let all = [&self.buffers.keys].into_iter().chain(&self.buffers.values);
+        for ((buffer, spare), bytes) in all.zip(&self.spare).zip(bytes) {
             let bytes = (bytes / paging.pages) as u64;
             encoder.copy_buffer_to_buffer(buffer, u64::from(from) * bytes, spare, 0, bytes);
             encoder.copy_buffer_to_buffer(spare, 0, buffer, u64::from(to) * bytes, bytes);

@@ -6,23 +6,30 @@
 //! | `cache.rs` | [`KvCache`]: the buffers, and what the host knows of them |
 //! | `append.rs` | new rows into the cache, and the lengths raised |
 //! | `attend.rs` | queries against the cache |
+//! | `keys.rs` | how queries and keys are cut into workgroups |
+//! | `packed.rs` | [`PackedPlan`]: packed sequences, whose keys are the caller's own |
 
 mod append;
 mod attend;
 mod cache;
+mod keys;
+mod packed;
 
 pub use append::AppendBuffers;
 pub use attend::{AttendBuffers, DecodeScratch};
 pub use cache::KvCache;
+pub use packed::{PackedBuffers, PackedPlan};
 
 use super::attention::merge_variant;
 use super::call::Call;
 use super::kernels::Kernels;
-use super::params::CacheParams;
 use super::pipeline::Pipeline;
 use crate::decode::DecodeShape;
-use crate::wgsl::{AppendTarget, AppendVariant, CacheText, DecodeVariant, NewRows, RaiseVariant};
+use crate::wgsl::{
+    AppendTarget, AppendVariant, AttendedRows, CacheText, DecodeVariant, NewRows, RaiseVariant,
+};
 use crate::{Attention, ElementType, Error, Result, Strides};
+use keys::{Cut, Sizes};
 use std::sync::Arc;
 
 /// A step of decoding, planned and compiled: one plan for every length up to the capacity, and for every cache of the same sizes (each layer of a
@@ -39,15 +46,14 @@ pub struct DecodePlan {
 #[derive(Debug)]
 struct Inner {
     append_k: Arc<Pipeline>,
-    append_v: Arc<Pipeline>,
+    /// None where values are a part of keys.
+    append_v: Option<Arc<Pipeline>>,
     raise: Arc<Pipeline>,
     /// Queries turned, if they turn.
     turn_q: Option<Arc<Pipeline>>,
     decode: Arc<Pipeline>,
     merge: Arc<Pipeline>,
-    /// Rows of a tile.
-    tile_rows: usize,
-    splits: usize,
+    cut: Cut,
 }
 
 impl Kernels {
@@ -78,37 +84,22 @@ impl Kernels {
     pub fn decode(&self, shape: &DecodeShape) -> Result<DecodePlan> {
         shape.check()?;
         let attention = shape.attention();
-        let new = if shape.packed { shape.new.div_ceil(shape.cache.batch) } else { shape.new };
-        let rows = shape.heads / shape.cache.kv_heads * new;
-        let groups = DecodeVariant::row_groups(rows, shape.cache.head_dim);
-        let [workgroups, _] = tiles(shape, 4 * groups);
-        let splits = self.decode_splits(shape.cache.capacity, workgroups)?;
+        let cut = Sizes::from(shape).cut(self)?;
         let merge = merge_variant(&attention, true, shape.lse).shader();
+        let own_values = shape.cache.value_start.is_none();
+        let append_v = own_values.then(|| append_variant(shape, Rows::Values).shader());
         let turn_q = shape.rotary.map(|_| append_variant(shape, Rows::Queries).shader());
         let inner = Inner {
             append_k: self.pipeline(append_variant(shape, Rows::Keys).shader())?,
-            append_v: self.pipeline(append_variant(shape, Rows::Values).shader())?,
+            append_v: append_v.map(|shader| self.pipeline(shader)).transpose()?,
             raise: self.pipeline(RaiseVariant { new: new_rows(shape) }.shader())?,
             turn_q: turn_q.map(|shader| self.pipeline(shader)).transpose()?,
-            decode: self.pipeline(decode_variant(shape, groups, self.computes_on_a_cpu()).shader())?,
+            decode: self
+                .pipeline(decode_variant(shape, cut.tile_rows / 4, self.computes_on_a_cpu()).shader())?,
             merge: self.pipeline(merge)?,
-            tile_rows: 4 * groups,
-            splits,
+            cut,
         };
         Ok(DecodePlan { kernels: self.clone(), shape: *shape, attention, inner: Arc::new(inner) })
-    }
-
-    /// Among how many workgroups the keys of a row are split: enough to fill the device, whatever the length.
-    fn decode_splits(&self, capacity: usize, workgroups: usize) -> Result<usize> {
-        let chunks = capacity.div_ceil(DecodeVariant::CHUNK);
-        if let Some(splits) = self.options().splits {
-            return match (1..=chunks).contains(&splits) {
-                true => Ok(splits),
-                false => Err(Error::argument("splits", format!("1 to {chunks} (one per 256 keys)"), splits)),
-            };
-        }
-        let enough = if self.computes_on_a_cpu() { 64 } else { 1024 };
-        Ok((enough / workgroups.max(1)).clamp(1, chunks))
     }
 }
 
@@ -128,16 +119,6 @@ fn new_rows(shape: &DecodeShape) -> NewRows {
     }
 }
 
-/// Tiles of so many rows, of all key heads; and, where each sequence has as many, those of one key head of one sequence.
-fn tiles(shape: &DecodeShape, tile_rows: usize) -> [usize; 2] {
-    let rows = shape.heads / shape.cache.kv_heads * shape.new;
-    let of_one = rows.div_ceil(tile_rows);
-    // As `tiles_of_packed.wgsl` has it.
-    let packed = rows / tile_rows + shape.cache.batch + 1;
-    let of_all = if shape.packed { packed } else { shape.cache.batch * of_one };
-    [of_all * shape.cache.kv_heads, of_one]
-}
-
 fn cache_text(shape: &DecodeShape) -> CacheText {
     CacheText { page: shape.cache.paging.map(|paging| paging.page), new: new_rows(shape) }
 }
@@ -153,6 +134,7 @@ fn decode_variant(shape: &DecodeShape, row_groups: usize, touches: bool) -> Deco
         q: if turned { ElementType::F32 } else { shape.input },
         aligned_q: turned || (q.is_aligned() && cache.head_dim.is_multiple_of(4)),
         storage: cache.storage,
+        rows: cache.value_start.map_or(AttendedRows::Cached, AttendedRows::ValuesInKeys),
         cache: cache_text(shape),
         touches,
     }
@@ -192,7 +174,7 @@ impl DecodePlan {
 
     /// Among how many workgroups the keys of a row are split at most. They are dealt out in turn, by [`CHUNK`](DecodeVariant::CHUNK)s.
     pub fn splits(&self) -> usize {
-        self.inner.splits
+        self.inner.cut.splits
     }
 
     /// A whole step, appended and attended: binds once, records for every token. Scratch is allocated for this call alone.
@@ -230,17 +212,6 @@ impl DecodePlan {
                 let need = format!("one of the planned sizes, {:?}", self.shape.cache);
                 Err(Error::argument("cache", need, format!("{:?}", cache.shape())))
             }
-        }
-    }
-
-    fn cache_params(&self) -> CacheParams {
-        let cache = &self.shape.cache;
-        CacheParams {
-            capacity: cache.capacity as u32,
-            kv_heads: cache.kv_heads as u32,
-            most_new: self.shape.new as u32,
-            pages: cache.paging.map_or(0, |paging| paging.pages as u32),
-            batch: cache.batch as u32,
         }
     }
 }

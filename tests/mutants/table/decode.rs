@@ -11,11 +11,11 @@ wgpu_attention_testing::mutants! {
         "new rows go one position too far": "fn position_of(batch: u32, t: u32) -> u32 { return length_of(batch) + t; }" => "fn position_of(batch: u32, t: u32) -> u32 { return length_of(batch) + t + 1u; }";
         "new rows go to one position": "fn position_of(batch: u32, t: u32) -> u32 { return length_of(batch) + t; }" => "fn position_of(batch: u32, t: u32) -> u32 { return length_of(batch); }";
         "rows behind the count are appended": "    if (!own.is_new) { return; }" => "";
-        "a query does not see its own key": "return (vec4(j) <= p) &" => "return (vec4(j) < p) &";
-        "a query sees what comes after it": "return (vec4(j) <= p) &" => "return (vec4(j) <= p + vec4(1u)) &";
-        "new positions are not causal among themselves": "let whole = end <= at.low + 1u &&" => "let whole = true &&";
-        "queries stand at the cache's start": "at.first_new = length - at.count;" => "at.first_new = 0u;";
-        "the last key is not met": "at.end = at.high + 1u;" => "at.end = at.high;";
+        "a query does not see its own key": "return (vec4(key) <= own +" => "return (vec4(key) < own +";
+        "a query sees what comes after it": "return (vec4(key) <= own +" => "return (vec4(key) <= own + vec4(1u) +";
+        "new positions are not causal among themselves": "let whole = end <= at.seen_until &&" => "let whole = true &&";
+        "queries stand at the cache's start": "return min(max(at.length + t + params.kernel.after + 1u, at.count) - at.count, at.length);" => "return min(t + params.kernel.after + 1u, at.length);";
+        "the last key is not met": "at.end = end_of(at, last_t);" => "at.end = max(end_of(at, last_t), 1u) - 1u;";
         "rows behind the count are written": "let is_new = t < at.count;" => "let is_new = true;";
         "sequences share the first one's rows": "return (batch * params.cache.kv_heads + head) * params.cache.capacity + position;" => "return head * params.cache.capacity + position;";
         "heads share rows": "return (batch * params.cache.kv_heads + head) * params.cache.capacity + position;" => "return batch * params.cache.kv_heads * params.cache.capacity + position;";
@@ -58,11 +58,30 @@ wgpu_attention_testing::mutants! {
         "new rows are those of the sequence's own number": "head * params.x.head + place * params.x.row);" => "head * params.x.head + t * params.x.row);";
         "rows behind the last sequence are appended to it": "let is_new = low < params.cache.batch && t < count_of(low);" => "low = min(low, params.cache.batch - 1u); let is_new = true;";
     }
+    "latent" {
+        "values begin where keys do": "load_values(at + VALUE_AT + column," => "load_values(at + BEFORE_ROW + column,";
+        "values in keys have no scale": "fn scale_of_values(at: u32) -> f32 { return scale_of_keys(at); }" => "fn scale_of_values(at: u32) -> f32 { return 1.0; }";
+        "the last lane has no columns": "} else if (lane < VALUE_GROUPS) {" => "} else if (lane + 1u < VALUE_GROUPS) {";
+        "eighths are those of 64 lanes": "const EIGHTHS = LANES / 8u;" => "const EIGHTHS = min(LANES / 8u, 8u);";
+    }
+    "own keys" {
+        "sequences have the first one's keys": "return min(k_offsets[batch], params.cache.capacity);" => "return 0u;";
+        "keys past the tensor's end": "return min(k_offsets[batch], params.cache.capacity);" => "return min(k_offsets[batch], params.cache.capacity + 8u);";
+        "the first offset is believed": "fn first_key(batch: u32) -> u32 {\n    if (batch == 0u) { return 0u; }" => "fn first_key(batch: u32) -> u32 {";
+        "keys are the next sequence's": "head * params.k.head + (first_key(batch) + position)" => "head * params.k.head + (first_key(batch + 1u) + position)";
+        "values are the next sequence's": "head * params.v.head + (first_key(batch) + position)" => "head * params.v.head + (first_key(batch + 1u) + position)";
+        "a sequence ends where the next one does": "return max(first_key(batch + 1u), first) - first;" => "return max(first_key(min(batch + 2u, params.cache.batch)), first) - first;";
+        "values of all heads are the first's": "params.v.offset + head * params.v.head" => "params.v.offset";
+        "values lie as in a cache": "fn value_step() -> u32 { return params.v.row; }" => "fn value_step() -> u32 { return VALUE_ROW; }";
+        "nothing after a query's own position is seen": "return (vec4(key) <= own + vec4(params.kernel.after))" => "return (vec4(key) <= own)";
+        "queries and keys begin together": "let own = vec4(at.length) + t;" => "let own = vec4(at.count) + t;";
+        "queries before the first key see it": "params.kernel.after + 1u, at.count) - at.count, at.length);" => "params.kernel.after + 1u, at.count + 1u) - at.count, at.length);";
+    }
     "int8" {
         "all keys have the first one's scale": "fn scale_of_keys(at: u32) -> f32 { return bitcast<f32>(keys[at / 4u]); }" => "fn scale_of_keys(at: u32) -> f32 { return bitcast<f32>(keys[0]); }";
         "all values have the first one's scale": "fn scale_of_values(at: u32) -> f32 { return bitcast<f32>(values[at / 4u]); }" => "fn scale_of_values(at: u32) -> f32 { return bitcast<f32>(values[0]); }";
         "keys are read from their scale on": "let at_k = rows + vec4(BEFORE_ROW + 4u * c);" => "let at_k = rows + vec4(4u * c);";
-        "values are read from their scale on": "load_values(at + BEFORE_ROW + column, 4u)" => "load_values(at + column, 4u)";
+        "values are read from their scale on": "load_values(at + VALUE_AT + column," => "load_values(at + column,";
         "steps are cut, not rounded": "clamp(round(x)," => "clamp(trunc(x),";
         "half of the elements are not looked at": "lane_largest = max(lane_largest, max(max(size.x, size.y), max(size.z, size.w)));" => "lane_largest = max(lane_largest, max(size.x, size.y));";
         "one lane's elements make the scale": "    atomicMax(&largest, lane_largest);" => "    if (lane == 0u) { atomicMax(&largest, lane_largest); }";
@@ -72,10 +91,10 @@ wgpu_attention_testing::mutants! {
         "scales are cut off": "return (bitcast<u32>(scale) + 0x80u) & 0xffffff00u;" => "return bitcast<u32>(scale) & 0xffffff00u;";
     }
     "window" {
-        "the window's first chunk is left out": "at.first_chunk = first_seen(at.low) / CHUNK;" => "at.first_chunk = (first_seen(at.low) + CHUNK / 2u) / CHUNK;";
-        "rows see a key before their window": "let lowest = p - min(p, vec4(params.kernel.before));" => "let lowest = p - min(p, vec4(params.kernel.before + 1u));";
+        "the window's first chunk is left out": "at.first_chunk = first_seen(at, first_t) / CHUNK;" => "at.first_chunk = (first_seen(at, first_t) + CHUNK / 2u) / CHUNK;";
+        "rows see a key before their window": "((vec4(key + params.kernel.before) >= own)" => "((vec4(key + params.kernel.before + 1u) >= own)";
         "there is one sink less": "| vec4(j < params.kernel.sinks)" => "| vec4(j + 1u < params.kernel.sinks)";
-        "the window's chunks are taken for whole": "&& (first >= first_seen(at.high) || end <= params.kernel.sinks);" => ";";
+        "the window's chunks are taken for whole": "&& (first >= at.seen_from || end <= params.kernel.sinks);" => ";";
         "sinks out of the window are not walked": "at.sink_chunks = min(chunks_of(min(params.kernel.sinks, at.end)), at.first_chunk);" => "at.sink_chunks = 0u;";
         "the window's chunks follow those of the sinks": "select(at.first_chunk + n - at.sink_chunks, n, n < at.sink_chunks)" => "n";
     }
@@ -92,7 +111,7 @@ wgpu_attention_testing::mutants! {
     "rotary" {
         "keys turn at their place among the new": "let table_at = position * (ROTARY_DIM / 2u);" => "let table_at = (position % 2u) * (ROTARY_DIM / 2u);";
         "keys turn one position too late": "let table_at = position * (ROTARY_DIM / 2u);" => "let table_at = (position + 1u) * (ROTARY_DIM / 2u);";
-        "queries turn at the positions after theirs": "return length - min(count_of(batch), length) + t;" => "return length + t;";
+        "queries turn at the positions after theirs": "return max(length_of(batch) + t, count) - count;" => "return length + t;";
         "turned queries lie where others do": "return new_row.number; }" => "return new_row.number ^ 1u; }";
     }
 }

@@ -1,9 +1,9 @@
 //! Variants with tiles so small that an interpreter runs a workgroup in seconds: for the race check.
 
 use wgpu_attention::wgsl::{
-    AppendTarget, AppendVariant, AttentionVariant, CacheText, CrossEntropyVariant, DecodeVariant, FewRows,
-    HashVariant, MatmulTile, MatmulVariant, NewRows, RecurrentTile, RecurrentVariant, RowKernel, RowVariant,
-    Shader, SortPass, SquaresVariant, StagedProduct, StagedTile, Stats, Tile,
+    AppendTarget, AppendVariant, AttendedRows, AttentionVariant, CacheText, CrossEntropyVariant,
+    DecodeVariant, FewRows, HashVariant, MatmulTile, MatmulVariant, NewRows, RecurrentTile, RecurrentVariant,
+    RowKernel, RowVariant, Shader, SortPass, SquaresVariant, StagedProduct, StagedTile, Stats, Tile,
 };
 use wgpu_attention::{
     CacheStorage, ElementType, LossGradient, MatmulShape, RecurrentCell, Score, WeightOrder,
@@ -120,6 +120,7 @@ fn decode() -> Shader {
         q: ElementType::F32,
         aligned_q: true,
         storage: ElementType::F32.into(),
+        rows: AttendedRows::Cached,
         cache: CACHE,
         touches: false,
     }

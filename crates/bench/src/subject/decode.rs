@@ -103,7 +103,9 @@ fn fill(gpu: &Gpu, cache: &mut KvCache, [keys, values]: [&[u8]; 2]) -> Result<()
     cache.extend(gpu.queue(), &mut encoder, &vec![capacity; batch])?;
     gpu.queue().submit([encoder.finish()]);
     gpu.queue().write_buffer(cache.keys(), 0, keys);
-    gpu.queue().write_buffer(cache.values(), 0, values);
+    if let Some(buffer) = cache.values() {
+        gpu.queue().write_buffer(buffer, 0, values);
+    }
     gpu.queue().write_buffer(cache.device_lengths(), 0, bytemuck::cast_slice(&vec![capacity as u32; batch]));
     Ok(())
 }

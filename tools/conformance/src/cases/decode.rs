@@ -1,12 +1,15 @@
 //! Cases of decoding with a key cache: new keys appended to an empty cache, their queries attended.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use wgpu_attention::ElementType::{self, Bf16, F16, F32};
 use wgpu_attention::reference::{self, Got, Kind};
 use wgpu_attention::{
-    AppendBuffers, AttendBuffers, CacheShape, CacheStorage, DecodeShape, Layout, Layouts, RotaryAngles,
-    RotaryPairs, RotaryScaling, RotaryShape, RotaryTablesBuffers, Yarn, rotary_tables,
+    AppendBuffers, AttendBuffers, CacheShape, CacheStorage, DecodeShape, Layout, Layouts, PackedBuffers,
+    PackedShape, RotaryAngles, RotaryPairs, RotaryScaling, RotaryShape, RotaryTablesBuffers, Storage, Yarn,
+    rotary_tables,
 };
+
+use std::ops::Range;
 
 use crate::bench::Bench;
 use crate::cases::{Case, Set};
@@ -35,6 +38,14 @@ pub(crate) fn cases() -> Vec<Case> {
     let run = Box::new(|bench: &Bench| packed(bench));
     let name = "packed rows of 3 sequences".to_owned();
     cases.push(Case { kernel: "decode", element: F32, name, set: Set::Small, run });
+    for element in [F32, F16] {
+        let run = Box::new(move |bench: &Bench| latent(bench, element));
+        let name = "values in keys, d 576".to_owned();
+        cases.push(Case { kernel: "decode", element, name, set: Set::Small, run });
+        let run = Box::new(move |bench: &Bench| own_keys(bench, element));
+        let name = "packed keys of 3 sequences".to_owned();
+        cases.push(Case { kernel: "decode", element, name, set: Set::Small, run });
+    }
     for (name, first) in [("tables from position 0", 0), ("tables from position 1,000,000", 1_000_000)] {
         let run = Box::new(move |bench: &Bench| tables(bench, first));
         cases.push(Case { kernel: "rotary", element: F32, name: name.to_owned(), set: Set::Small, run });
@@ -77,13 +88,14 @@ fn quantized(bench: &Bench) -> Result<f64> {
     let [q, k, v] = [&text.q, &text.k, &text.v].map(|x| Tensor::elements(bench, x));
     let out = Tensor::output(bench, shape.len_out(), F32);
     let cache = bench.kernels().kv_cache(&shape.cache)?;
+    let values = cache.values().context("values of their own")?;
     let append = AppendBuffers::new(k.binding(), v.binding());
     let call = bench.kernels().decode(&shape)?.bind(
         &cache,
         append,
         AttendBuffers::new(q.binding(), out.binding()),
     )?;
-    let bytes = bench.run(|encoder| call.encode(encoder), &[&out.buffer, cache.keys(), cache.values()])?;
+    let bytes = bench.run(|encoder| call.encode(encoder), &[&out.buffer, cache.keys(), values])?;
     let mut stored = [vec![], vec![]];
     for (n, given) in [&text.k, &text.v].into_iter().enumerate() {
         let words: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes[n + 1]);
@@ -128,6 +140,68 @@ fn packed(bench: &Bench) -> Result<f64> {
         let report =
             reference::verify(&attention, &inputs, &shape.pattern(), Got::new(&got), Default::default())?;
         ensure!(report.pass, "rows from {first} on: {report}");
+        worst = worst.max(report.ratio());
+    }
+    Ok(worst)
+}
+
+/// Latent rows of which values are a part, 576 elements each.
+fn latent(bench: &Bench, element: ElementType) -> Result<f64> {
+    let cache = CacheShape::new(1, 1, 64, 576).values_in_keys(64..576).storage(element);
+    let shape = DecodeShape::new(cache, 5, 7);
+    let draw = |stream, len| -> Vec<f32> { normal(stream, len, element).iter().map(|&x| x as f32).collect() };
+    let (q, k) = (draw(1, 5 * 7 * 576), draw(2, 7 * 576));
+    let [q_tensor, k_tensor] = [&q, &k].map(|x| Tensor::elements(bench, x));
+    let out = Tensor::output(bench, shape.len_out(), F32);
+    let cache = bench.kernels().kv_cache(&shape.cache)?;
+    let attend = AttendBuffers::new(q_tensor.binding(), out.binding());
+    let append = AppendBuffers::new(k_tensor.binding(), None);
+    let call = bench.kernels().decode(&shape)?.bind(&cache, append, attend)?;
+    let bytes = bench.run(|encoder| call.encode(encoder), &[&out.buffer])?;
+    let got: Vec<f32> = bytemuck::pod_collect_to_vec(out.take(&bytes[0])?);
+    let v: Vec<f32> = k.chunks(576).flat_map(|row| &row[64..]).copied().collect();
+    // The same numbers, whatever they are stored in.
+    let attention = DecodeShape::new(shape.cache.storage(F32), 5, 7).of_sequence(7, 7);
+    let inputs = reference::Inputs::new(&q, &k, &v);
+    let report =
+        reference::verify(&attention, &inputs, &shape.pattern(), Got::new(&got), Default::default())?;
+    ensure!(report.pass, "{report}");
+    Ok(report.ratio())
+}
+
+/// Three sequences of 4, none and 7 queries over 9, 5 and 6 keys that are the caller's.
+fn own_keys(bench: &Bench, element: ElementType) -> Result<f64> {
+    let shape = PackedShape::new(3, 4, [12, 20], 20).kv_heads(2).storage(Storage::default().kv(element));
+    let draw = |stream, len| normal(stream, len, element);
+    let (q, k, v) = (draw(1, 12 * 4 * 20), draw(2, 20 * 2 * 20), draw(3, 20 * 2 * 20));
+    let (q_tensor, k_tensor) = (Tensor::of(bench, &q, F32), Tensor::of(bench, &k, element));
+    let (v_tensor, out) = (Tensor::of(bench, &v, element), Tensor::output(bench, shape.len_out(), F32));
+    let [q_offsets, k_offsets] = [[0, 4, 4, 11], [0, 9, 14, 20]].map(|ends| Tensor::words(bench, &ends));
+    let call = bench.kernels().packed_sequences(&shape)?.bind(PackedBuffers::new(
+        q_tensor.binding(),
+        k_tensor.binding(),
+        v_tensor.binding(),
+        q_offsets.binding(),
+        k_offsets.binding(),
+        out.binding(),
+    ))?;
+    let bytes = bench.run(|encoder| call.encode(encoder), &[&out.buffer])?;
+    let all: Vec<f32> = bytemuck::pod_collect_to_vec(out.take(&bytes[0])?);
+    ensure!(all[11 * 4 * 20..].iter().all(|&x| x == 0.0), "the row that is nobody's is not empty");
+    let mut worst = 0f64;
+    for (queries, keys) in [(0..4, 0..9), (4..11, 14..20)] {
+        // [rows, heads, d], of one sequence alone; the same numbers, whatever they are stored in.
+        let rows = |x: &[f64], heads: usize, rows: &Range<usize>| -> Vec<f32> {
+            x[rows.start * heads * 20..rows.end * heads * 20].iter().map(|&x| x as f32).collect()
+        };
+        let (q, k, v) = (rows(&q, 4, &queries), rows(&k, 2, &keys), rows(&v, 2, &keys));
+        let attention = shape.storage(Storage::default()).of_sequence(queries.len(), keys.len());
+        let attention = attention.layouts(Layouts::all(Layout::Blhd));
+        let got = &all[queries.start * 80..queries.end * 80];
+        let inputs = reference::Inputs::new(&q, &k, &v);
+        let report =
+            reference::verify(&attention, &inputs, &shape.pattern(), Got::new(got), Default::default())?;
+        ensure!(report.pass, "queries {queries:?}: {report}");
         worst = worst.max(report.ratio());
     }
     Ok(worst)

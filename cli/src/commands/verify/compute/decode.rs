@@ -173,7 +173,8 @@ fn compared<E: Element>(
 struct Buffers {
     q: Buffer,
     k: Buffer,
-    v: Buffer,
+    /// None where values are a part of keys.
+    v: Option<Buffer>,
     counts: Buffer,
     out: Buffer,
     lse: Buffer,
@@ -190,7 +191,10 @@ impl Buffers {
         Ok(Self {
             q: of("q", shape.len_q(), shape.input).await?,
             k: of("k", shape.len_k(), shape.input).await?,
-            v: of("v", shape.len_v(), shape.input).await?,
+            v: match shape.cache.value_start {
+                None => Some(of("v", shape.len_v(), shape.input).await?),
+                Some(_) => None,
+            },
             counts: of("counts", shape.cache.batch, ElementType::F32).await?,
             out: of("out", shape.len_out(), shape.output).await?,
             lse: of("lse", shape.len_lse(), ElementType::F32).await?,
@@ -203,7 +207,10 @@ impl Buffers {
 
     fn append(&self) -> AppendBuffers<'_> {
         let [cos, sin] = self.tables();
-        AppendBuffers::new(whole(&self.k), whole(&self.v)).cos(cos).sin(sin).counts(whole(&self.counts))
+        AppendBuffers::new(whole(&self.k), self.v.as_ref().map(whole))
+            .cos(cos)
+            .sin(sin)
+            .counts(whole(&self.counts))
     }
 
     fn attend(&self) -> AttendBuffers<'_> {
@@ -243,7 +250,9 @@ async fn run<E: Element>(
         let rows = Rows { len: case.len, from: kv.lengths().to_vec(), counts, new: shape.new };
         write(gpu, &buffers.q, &rows.taken(q, heads, cache.head_dim));
         write(gpu, &buffers.k, &rows.taken(k, cache.kv_heads, cache.head_dim));
-        write(gpu, &buffers.v, &rows.taken(v, cache.kv_heads, width));
+        if let Some(buffer) = &buffers.v {
+            write(gpu, buffer, &rows.taken(v, cache.kv_heads, width));
+        }
         write(gpu, &buffers.counts, &counts.iter().map(|&count| count as u32).collect::<Vec<_>>());
         write(gpu, &buffers.out, &vec![E::from_f64(f64::NAN); shape.len_out()]);
         write(gpu, &buffers.lse, &vec![f32::NAN; shape.len_lse()]);
