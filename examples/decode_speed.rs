@@ -64,5 +64,6 @@ fn decode(gpu: &Gpu, batch: usize, storage: CacheStorage, page: Option<usize>) -
         bytes: (cache.keys_bytes() + cache.values_bytes()) as f64,
         record: Box::new(move |pass| call.dispatch(pass)),
         least: Duration::MAX,
+        computed: Duration::MAX,
     })
 }

@@ -1,6 +1,6 @@
 //! How fast few rows meet a weight matrix, beside how fast the adapter reads: `cargo run --example weights_speed`.
 //!
-//! 1, 2 and 4 rows of x by W `[4096, 4096]`, in f32, f16, i8 and i4; by turns with the probe, the least time of each. Bytes per second are those of the weights,
+//! 1, 2, 4 and 8 rows of x by W `[4096, 4096]`, in f32, f16, i8 and i4; by turns with the probe, the least time of each. Bytes per second are those of the weights,
 //! scales with them, each read once.
 
 mod rates;
@@ -28,7 +28,7 @@ fn main() -> Result<()> {
     println!("on {}", gpu.info().name);
     let mut timed = vec![probe(&gpu)];
     let integers = |element, groups| Weight::Integers(IntegerFormat::new(element).groups(groups));
-    for rows in [1, 2, 4] {
+    for rows in [1, 2, 4, 8] {
         for weight in [
             Weight::Numbers(ElementType::F32),
             Weight::Numbers(ElementType::F16),
@@ -67,5 +67,6 @@ fn product(gpu: &Gpu, rows: usize, weight: Weight) -> Result<Timed> {
         bytes: bytes as f64,
         record: Box::new(move |pass| call.dispatch(pass)),
         least: Duration::MAX,
+        computed: Duration::MAX,
     })
 }

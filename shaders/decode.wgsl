@@ -201,25 +201,35 @@ fn note_scores(at: Tile, g: u32, first: u32, n: u32, end: u32, whole: bool) {
     let rows = vec4(key_row(at.batch, at.kv_head, keys.x), key_row(at.batch, at.kv_head, keys.y),
                     key_row(at.batch, at.kv_head, keys.z), key_row(at.batch, at.kv_head, keys.w));
     let scales = vec4(scale_of_keys(rows.x), scale_of_keys(rows.y), scale_of_keys(rows.z), scale_of_keys(rows.w));
+    let begin = rows + vec4(BEFORE_ROW);
     var x = mat4x4<f32>();
-    for (var c = 0u; c < HEAD_GROUPS; c++) {
-        let at_q = 4u * (g * HEAD_GROUPS + c);
-        let q = mat4x4(queries[at_q], queries[at_q + 1u], queries[at_q + 2u], queries[at_q + 3u]);
-        let at_k = rows + vec4(BEFORE_ROW + 4u * c);
-        let count = HEAD_DIM - 4u * c;
-        x[0] = product(x[0], q, load_keys(at_k.x, count) * scales.x);
-        x[1] = product(x[1], q, load_keys(at_k.y, count) * scales.y);
-        if (LANE_KEYS == 4u) {
-            x[2] = product(x[2], q, load_keys(at_k.z, count) * scales.z);
-            x[3] = product(x[3], q, load_keys(at_k.w, count) * scales.w);
-        }
+    // Four groups per step: a step of one costs a CPU as much again as what is in it.
+    for (var c = 0u; c + 4u <= HEAD_GROUPS; c += 4u) {
+        x = with_group(x, g, c, begin, scales);
+        x = with_group(x, g, c + 1u, begin, scales);
+        x = with_group(x, g, c + 2u, begin, scales);
+        x = with_group(x, g, c + 3u, begin, scales);
     }
+    for (var c = HEAD_GROUPS / 4u * 4u; c < HEAD_GROUPS; c++) { x = with_group(x, g, c, begin, scales); }
     note_score(at, g, n, keys.x, whole, x[0]);
     note_score(at, g, n + LANES, keys.y, whole, x[1]);
     if (LANE_KEYS == 4u) {
         note_score(at, g, n + 2u * LANES, keys.z, whole, x[2]);
         note_score(at, g, n + 3u * LANES, keys.w, whole, x[3]);
     }
+}
+
+// Products of 4 rows and 4 keys (as columns), with those of one more group of elements.
+fn with_group(x: mat4x4<f32>, g: u32, c: u32, begin: vec4<u32>, scales: vec4<f32>) -> mat4x4<f32> {
+    let at_q = 4u * (g * HEAD_GROUPS + c);
+    let q = mat4x4(queries[at_q], queries[at_q + 1u], queries[at_q + 2u], queries[at_q + 3u]);
+    let at_k = begin + vec4(4u * c);
+    let count = HEAD_DIM - 4u * c;
+    let first = product(x[0], q, load_keys(at_k.x, count) * scales.x);
+    let second = product(x[1], q, load_keys(at_k.y, count) * scales.y);
+    if (LANE_KEYS == 2u) { return mat4x4(first, second, x[2], x[3]); }
+    return mat4x4(first, second, product(x[2], q, load_keys(at_k.z, count) * scales.z),
+                  product(x[3], q, load_keys(at_k.w, count) * scales.w));
 }
 
 fn product(x: vec4<f32>, q: mat4x4<f32>, k: vec4<f32>) -> vec4<f32> {
@@ -270,11 +280,22 @@ fn raise_maxima(lane: u32) {
 fn shrink(old: f32, new_maximum: f32) -> f32 { return select(exp2(max(old - new_maximum, -200.0)), 1.0, old == new_maximum); }
 
 // The values of a stretch of keys, which lie one behind the other from element `row` on and have their weights from `weights` on. It is
-// summed by itself, so that few roundings meet in any sum. Every row sees every key: 4 keys at a time.
+// summed by itself, so that few roundings meet in any sum. Every row sees every key: 8 keys at a time, then 4.
 fn add_all_values(g: u32, row: u32, lane: u32, weights: u32, keys: u32) {
     let column = 4u * (lane % VALUE_GROUPS);
     var x = mat4x4<f32>();
-    for (var j = subset_of(lane); j < keys; j += 4u * SUBSETS) {
+    let eights = keys / (8u * SUBSETS) * (8u * SUBSETS);
+    for (var j = min(subset_of(lane), SUBSETS - 1u); j < eights; j += 8u * SUBSETS) {
+        x = with_key(x, weights, row, j, column);
+        x = with_key(x, weights, row, j + SUBSETS, column);
+        x = with_key(x, weights, row, j + 2u * SUBSETS, column);
+        x = with_key(x, weights, row, j + 3u * SUBSETS, column);
+        x = with_key(x, weights, row, j + 4u * SUBSETS, column);
+        x = with_key(x, weights, row, j + 5u * SUBSETS, column);
+        x = with_key(x, weights, row, j + 6u * SUBSETS, column);
+        x = with_key(x, weights, row, j + 7u * SUBSETS, column);
+    }
+    for (var j = eights + subset_of(lane); j < keys; j += 4u * SUBSETS) {
         // Past the last key its value is taken again, and weighs nothing.
         let n = vec4(j) + vec4(0u, SUBSETS, 2u * SUBSETS, 3u * SUBSETS);
         let at_v = vec4(row) + min(n, vec4(keys - 1u)) * value_step();
@@ -284,6 +305,11 @@ fn add_all_values(g: u32, row: u32, lane: u32, weights: u32, keys: u32) {
         x = add_value(x, weight_of(weights, n.w, keys), value_of(at_v.w, column));
     }
     o[g] += x;
+}
+
+// A sum of values with key j's.
+fn with_key(x: mat4x4<f32>, weights: u32, row: u32, j: u32, column: u32) -> mat4x4<f32> {
+    return add_value(x, scores[weights + j], value_of(row + j * value_step(), column));
 }
 
 // 4 columns of the value whose row begins at `at`.

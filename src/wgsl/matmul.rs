@@ -189,19 +189,20 @@ impl MatmulVariant {
 
     /// Those of few rows, for GPUs and for CPUs.
     fn of_few_rows() -> Vec<Self> {
-        let few = |rows: usize, change: fn(MatmulShape) -> MatmulShape| {
+        let few = |rows: usize, kind: TileKind, change: fn(MatmulShape) -> MatmulShape| {
             let shape = change(MatmulShape::new(rows, 64, 36).weights(WeightOrder::OutIn));
-            let kind = if rows == 1 { TileKind::Staged } else { TileKind::Direct };
             MatmulTile::few(&shape, kind).map(|tile| Self::of(&shape, tile))
         };
         let nibbles = |shape: MatmulShape| {
             shape.integers(IntegerFormat::new(IntegerType::I4).groups(ScaleGroups::Groups(32)))
         };
         [
-            few(1, |shape| shape),
-            few(1, nibbles),
-            few(3, |shape| shape.elements(ElementType::F16).bias(true)),
-            few(2, nibbles),
+            few(1, TileKind::Staged, |shape| shape),
+            few(1, TileKind::Staged, nibbles),
+            few(3, TileKind::Direct, |shape| shape.elements(ElementType::F16).bias(true)),
+            few(2, TileKind::Direct, nibbles),
+            few(8, TileKind::Direct, nibbles),
+            few(8, TileKind::Direct, |shape| shape),
         ]
         .into_iter()
         .flatten()

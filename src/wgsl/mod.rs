@@ -12,6 +12,7 @@ mod cooperative;
 mod cross_entropy;
 mod decode;
 mod embed_backward;
+mod few;
 mod integers;
 mod limits;
 mod linear;
@@ -41,6 +42,7 @@ pub use decode::{
     AppendTarget, AppendVariant, AttendedRows, CacheText, DecodeVariant, NewRows, RaiseVariant,
 };
 pub use embed_backward::EmbedBackwardVariant;
+pub use few::FewRows;
 #[cfg(feature = "gpu")]
 pub(crate) use integers::INTEGER_LANES;
 pub use integers::{DequantizeVariant, IntegerEnd, IntegerMatmulVariant, QuantizePass, QuantizeVariant};
@@ -52,7 +54,7 @@ pub use matmul::MatmulVariant;
 pub use matrices::Matrices;
 pub use merge::MergeVariant;
 pub use optimizer::{ClipFactor, OptimizerVariant, SquaresVariant};
-pub use product::{CooperativeProduct, DirectProduct, FewRows, MatmulTile, StagedProduct};
+pub use product::{CooperativeProduct, DirectProduct, MatmulTile, StagedProduct};
 pub use recurrent::{RecurrentTile, RecurrentVariant};
 pub use rotary::{RotaryTables, RotaryVariant};
 pub use rows::{RowKernel, RowVariant};

@@ -1,7 +1,7 @@
 //! How a workgroup of the matrix product cuts its work, and what lies where in workgroup memory.
 
 use super::limits::check_powers;
-use super::{Header, Matrices, TileKind, TileLimits};
+use super::{FewRows, Header, Matrices, TileKind, TileLimits};
 use crate::{AOrder, Error, KernelPath, MatmulShape, Result, WeightOrder};
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub enum MatmulTile {
     Staged(StagedProduct),
     /// Each lane alone: `product/direct.wgsl`. What CPUs want.
     Direct(DirectProduct),
-    /// Lanes along k, for few rows and B `[out, in]`: `product/few.wgsl`. B is read at the speed of memory.
+    /// For few rows and B `[out, in]`: `product/few.wgsl`. B is read at the speed of memory.
     Few(FewRows),
     /// Operands of f16 in workgroup memory and cooperative matrices: `product/cooperative.wgsl`.
     Cooperative(CooperativeProduct),
@@ -42,17 +42,6 @@ pub struct DirectProduct {
     pub columns_16: usize,
     /// Groups of 4 elements of the inner dimension that a lane holds of A.
     pub chunk: usize,
-}
-
-/// Sizes of a workgroup whose lanes share the inner dimension.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FewRows {
-    /// Lanes.
-    pub lanes: usize,
-    /// Rows, all of which a lane holds.
-    pub rows: usize,
-    /// Groups of 4 columns, all of which a lane holds.
-    pub column_groups: usize,
 }
 
 /// Sizes of a workgroup whose subgroups hold C in cooperative matrices.
@@ -85,16 +74,11 @@ impl MatmulTile {
     /// Tiles below which a smaller size is taken: about as many as large GPUs run at once.
     const ENOUGH: usize = 128;
 
-    /// The tile for few rows of a product whose B is stored `[out, in]`; none for others.
+    /// The tile for up to [`FewRows::MOST`] rows of a product whose B is stored `[out, in]`; none for others.
     pub fn few(shape: &MatmulShape, kind: TileKind) -> Option<Self> {
         let fits = shape.weights == WeightOrder::OutIn && shape.a_order == AOrder::RowsInner;
-        if !fits || !(1..=FewRows::MOST).contains(&shape.rows) {
-            return None;
-        }
-        let rows = shape.rows.next_power_of_two();
-        // A CPU's vectors are the lanes; as many sums as its registers, or a GPU's lane, hold.
-        let lanes = if kind == TileKind::Direct { 8 } else { 64 };
-        Some(Self::Few(FewRows { lanes, rows, column_groups: (4 / rows).max(1) }))
+        let few = (1..=FewRows::MOST).contains(&shape.rows);
+        (fits && few).then(|| Self::Few(FewRows::choose(shape, kind == TileKind::Direct)))
     }
 
     /// Rows of a tile.
@@ -102,7 +86,7 @@ impl MatmulTile {
         match self {
             Self::Staged(tile) => tile.rows(),
             Self::Direct(tile) => 4 * tile.lanes,
-            Self::Few(tile) => tile.rows,
+            Self::Few(tile) => tile.rows(),
             Self::Cooperative(tile) => tile.side() * tile.subgroups_r,
         }
     }
@@ -166,11 +150,7 @@ impl MatmulTile {
                 ("tile.columns_16", tile.columns_16),
                 ("tile.chunk", tile.chunk),
             ])?,
-            Self::Few(tile) => check_powers(&[
-                ("tile.lanes", tile.lanes),
-                ("tile.rows", tile.rows),
-                ("tile.column_groups", tile.column_groups),
-            ])?,
+            Self::Few(tile) => tile.check()?,
             Self::Cooperative(tile) => {
                 check_powers(&[
                     ("tile.subgroups_r", tile.subgroups_r),
@@ -210,7 +190,7 @@ impl MatmulTile {
         match self {
             Self::Staged(tile) => 16 * tile.arena(WeightOrder::InOut).max(tile.arena(WeightOrder::OutIn)),
             Self::Direct(_) => 0,
-            Self::Few(tile) => 16 * tile.lanes * tile.sums(),
+            Self::Few(tile) => tile.workgroup_bytes(),
             Self::Cooperative(tile) => tile.workgroup_bytes(),
         }
     }
@@ -242,23 +222,9 @@ impl MatmulTile {
             Self::Direct(tile) => {
                 header.u32s(&[("COLUMN_GROUPS", 4 * tile.columns_16), ("CHUNK", tile.chunk)])
             }
-            Self::Few(tile) => header.u32s(&[
-                ("COLUMN_GROUPS", tile.column_groups),
-                ("SUMS", tile.sums()),
-                ("PARTS", tile.lanes * tile.sums()),
-            ]),
+            Self::Few(tile) => tile.constants(header),
             Self::Cooperative(tile) => tile.constants(header, a_order, weights),
         }
-    }
-}
-
-impl FewRows {
-    /// The most rows for which [`MatmulTile::few`] gives a tile.
-    pub const MOST: usize = 4;
-
-    /// Vectors of 4 sums that a lane holds.
-    const fn sums(&self) -> usize {
-        self.rows * self.column_groups
     }
 }
 
@@ -374,8 +340,8 @@ impl fmt::Display for MatmulTile {
         let kind = match self {
             Self::Staged(_) => "tile",
             Self::Direct(_) => "direct",
-            Self::Few(tile) => {
-                return write!(f, "few {}x{} of {} lanes", self.rows(), self.columns(), tile.lanes);
+            Self::Few(_) => {
+                return write!(f, "few {}x{} of {} lanes", self.rows(), self.columns(), self.lanes());
             }
             Self::Cooperative(_) => "matrix",
         };

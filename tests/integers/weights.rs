@@ -67,8 +67,11 @@ pub(crate) fn selection(gpu: &Gpu) -> Checked {
         }
     }
     // Few rows have a tile of their own.
-    for (rows, element) in [(1, IntegerType::I8), (2, IntegerType::I4), (3, IntegerType::U8)] {
+    for (rows, element) in
+        [(1, IntegerType::I8), (2, IntegerType::I4), (3, IntegerType::U8), (8, IntegerType::U4)]
+    {
         gather(gpu, IntegerFormat::new(element).zero_points(true), [rows, 131, 37])?;
+        gather(gpu, IntegerFormat::new(element).groups(ScaleGroups::Groups(32)), [rows, 96, 21])?;
     }
     let format = IntegerFormat::new(IntegerType::I8);
     bound::<f32, f32>(gpu, &shape(33, format, 68, 37).bias(true), 1).map(drop)
@@ -104,6 +107,19 @@ fn every_size_is_within_the_bound() {
             }
         }
     }
+}
+
+#[test]
+fn few_rows_of_every_format_are_within_the_bound() {
+    let mut worst = 0f64;
+    for gpu in both() {
+        for (n, format) in formats().into_iter().enumerate() {
+            let shape = shape(1 + n % 8, format, 384, 33 + n % 5).bias(n % 3 == 0);
+            worst = worst.max(bound::<f32, f32>(&gpu, &shape, n as u64).unwrap());
+            worst = worst.max(bound::<f16, f16>(&gpu, &self::shape(1 + n % 4, format, 128, 20), 3).unwrap());
+        }
+    }
+    println!("few rows by integers: worst error/bound {worst:.3}");
 }
 
 #[test]

@@ -148,6 +148,21 @@ fn every_chunk_gives_the_same_bits() {
     chunks_agree(kernels(), &shape).unwrap();
     chunks_agree(kernels(), &shape.gated(true).weights(WeightOrder::OutIn)).unwrap();
     chunks_agree(kernels(), &FeedForwardShape::new(70, 5, 7, Activation::Relu).elements(F16)).unwrap();
+    // Few rows have a tile of their own, whatever the chunk.
+    chunks_agree(kernels(), &shape_of_few(7)).unwrap();
+}
+
+fn shape_of_few(rows: usize) -> FeedForwardShape {
+    let shape = FeedForwardShape::new(rows, 20, 36, Activation::Silu).weights(WeightOrder::OutIn);
+    shape.bias(true).residual(true).gated(true)
+}
+
+#[test]
+fn few_rows_are_within_the_bound() {
+    for rows in 1..=9 {
+        bound(kernels(), &shape_of_few(rows)).unwrap();
+        bound(kernels(), &shape_of_few(rows).chunk(Some(2))).unwrap();
+    }
 }
 
 #[test]

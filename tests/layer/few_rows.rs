@@ -4,7 +4,9 @@ use crate::Checked;
 use crate::harness::kernels;
 use crate::matmul::{apart, bound, gather, ones};
 use wgpu_attention::wgsl::{FewRows, MatmulTile, TileKind};
-use wgpu_attention::{AOrder, Activation, Combine, ElementType, Error, Kernels, MatmulShape, WeightOrder};
+use wgpu_attention::{
+    AOrder, Activation, Combine, ElementType, Error, Kernels, MatmulShape, RowStrides, WeightOrder,
+};
 
 use ElementType::{Bf16, F16, F32};
 
@@ -14,9 +16,7 @@ fn shape(rows: usize, inner: usize, columns: usize) -> MatmulShape {
 }
 
 fn tile(shape: &MatmulShape, kind: TileKind) -> MatmulTile {
-    // More rows than the plan gives it, too.
-    let (lanes, rows) = (if kind == TileKind::Direct { 8 } else { 64 }, shape.rows.next_power_of_two());
-    MatmulTile::few(shape, kind).unwrap_or(MatmulTile::Few(FewRows { lanes, rows, column_groups: 1 }))
+    MatmulTile::few(shape, kind).expect("few rows, [out, in]")
 }
 
 /// For the mutants.
@@ -27,12 +27,21 @@ pub(crate) fn selection(kernels: &Kernels) -> Checked {
             ones(kernels, &shape, tile(&shape, kind))?;
             gather(kernels, &shape.batch(2), tile(&shape, kind))?;
         }
+        for rows in [3, 6] {
+            let wide = shape(rows, 40, 20).a_strides(RowStrides::new(400, 48));
+            gather(kernels, &wide, tile(&wide, kind))?;
+        }
         let odd = apart(shape(5, 37, 18));
         bound(kernels, &odd, tile(&odd, kind))?;
     }
-    // More rows than a tile has.
-    let tall = FewRows { lanes: 16, rows: 2, column_groups: 2 };
-    gather(kernels, &shape(7, 68, 40), MatmulTile::Few(tall))
+    // More rows than a tile has, and steps that the inner dimension does not fill.
+    for row_lanes in [false, true] {
+        let rows = if row_lanes { 1 } else { 2 };
+        let tall = FewRows { lanes: 4, rows, column_groups: 2, fours: 4, row_lanes };
+        gather(kernels, &shape(7, 72, 40), MatmulTile::Few(tall))?;
+        ones(kernels, &shape(6, 133, 37), MatmulTile::Few(tall))?;
+    }
+    Ok(())
 }
 
 #[test]
@@ -74,14 +83,23 @@ fn types_and_ends_are_within_the_bound() {
 fn the_plan_takes_it_where_it_fits() {
     let is_few = |shape: MatmulShape| matches!(kernels().matmul(&shape).unwrap().tile(), MatmulTile::Few(_));
     assert!(is_few(shape(1, 64, 64)) && is_few(shape(4, 64, 64)));
-    assert!(!is_few(shape(5, 64, 64)) && !is_few(MatmulShape::new(1, 64, 64)));
+    assert!(is_few(shape(8, 64, 64)) && !is_few(shape(9, 64, 64)) && !is_few(MatmulShape::new(1, 64, 64)));
     assert!(!is_few(shape(4, 64, 64).a_order(AOrder::InnerRows)));
     let one = tile(&shape(1, 64, 64), TileKind::Direct);
     match kernels().matmul_with_tile(&MatmulShape::new(1, 64, 64), one) {
         Err(Error::Argument { name, .. }) => assert_eq!(name, "tile"),
         other => panic!("{other:?}"),
     }
-    let bad = MatmulTile::Few(FewRows { lanes: 8, rows: 3, column_groups: 1 });
-    let error = kernels().matmul_with_tile(&shape(1, 64, 64), bad).unwrap_err().to_string();
-    assert!(error.starts_with("tile.rows"), "{error}");
+    let good = FewRows { lanes: 8, rows: 1, column_groups: 1, fours: 1, row_lanes: true };
+    for (name, bad) in [
+        ("tile.lanes", FewRows { lanes: 3, ..good }),
+        ("tile.rows", FewRows { rows: 3, ..good }),
+        ("tile.rows", FewRows { rows: 2, ..good }),
+        ("tile.rows", FewRows { rows: 8, row_lanes: false, ..good }),
+        ("tile.column_groups", FewRows { column_groups: 8, ..good }),
+        ("tile.fours", FewRows { fours: 8, ..good }),
+    ] {
+        let error = kernels().matmul_with_tile(&shape(1, 64, 64), MatmulTile::Few(bad)).unwrap_err();
+        assert!(error.to_string().starts_with(name), "{error}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Attention as families that read a text from left to right leave it to others: a whole pass computes it here, a step of generation over caches.
 
-use super::{Error, Machine};
-use wgpu_attention::{Attention, Layout, RotaryShape};
+use super::{Error, Machine, Pair};
+use wgpu_attention::{Attention, Layout, Layouts, MatmulShape, RotaryShape, Strides};
 
 /// What the attention of a model needs to know, and who feeds it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,6 +22,55 @@ pub struct DecoderSizes {
     pub positions: usize,
     /// The base of the rotary embedding's angles, where keys and queries turn.
     pub theta: Option<f64>,
+}
+
+/// What makes q, k and v of a row.
+pub(crate) enum Projections<T> {
+    /// A matrix each.
+    Apart([Pair<T>; 3]),
+    /// One, whose outputs are those of q, then of k, then of v.
+    Joined(Pair<T>),
+}
+
+impl<T: Clone> Projections<T> {
+    /// q, k and v of rows, `shape` but for its columns; a tensor three times over where they are joined.
+    pub(crate) fn of<M: Machine<Tensor = T>>(
+        &self,
+        machine: &mut M,
+        shape: &MatmulShape,
+        columns: [usize; 3],
+        x: &T,
+    ) -> Result<[T; 3], Error> {
+        let mut product = |pair: &Pair<T>, columns: usize| -> Result<T, Error> {
+            let out = machine.tensor(shape.rows * columns);
+            let mut shape = *shape;
+            shape.columns = columns;
+            machine.linear(&shape, x, pair, None, &out)?;
+            Ok(out)
+        };
+        match self {
+            Self::Joined(pair) => {
+                product(pair, columns.iter().sum()).map(|all| [all.clone(), all.clone(), all])
+            }
+            Self::Apart([q, k, v]) => {
+                Ok([product(q, columns[0])?, product(k, columns[1])?, product(v, columns[2])?])
+            }
+        }
+    }
+
+    /// Where q, k and v of so many rows lie, and what attention makes of them.
+    pub(crate) fn layouts(&self, sizes: &DecoderSizes, rows: usize) -> Layouts {
+        let DecoderSizes { heads, kv_heads, head_dim, .. } = *sizes;
+        let width = (heads + 2 * kv_heads) * head_dim;
+        let from = |head: usize| {
+            let strides = Strides::new((rows * width) as isize, head_dim as isize, width as isize);
+            Layout::Strided(Strides { offset: head * head_dim, ..strides })
+        };
+        match self {
+            Self::Apart(_) => Layouts::all(Layout::Blhd),
+            Self::Joined(_) => Layouts::all(Layout::Blhd).q(from(0)).k(from(heads)).v(from(heads + kv_heads)),
+        }
+    }
 }
 
 /// The attention of a layer: the machine, the layer's number, q, k and v `[L, H, d]` before anything turns, and the context that is written.

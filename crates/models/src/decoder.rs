@@ -4,7 +4,7 @@ use super::attend::{Attend, DecoderSizes, Whole};
 use super::gpt2::Gpt2;
 use super::llama::Llama;
 use super::{Error, File, Machine};
-use wgpu_attention::{AttentionShape, Causal, Layout, rotary_tables};
+use wgpu_attention::{AttentionShape, Causal, Layout, Layouts, rotary_tables};
 
 /// A model's weights.
 pub(crate) enum Decoder<T> {
@@ -26,6 +26,14 @@ impl<T: Clone> Decoder<T> {
         match self {
             Self::Gpt2(model) => model.sizes,
             Self::Llama(model) => model.sizes,
+        }
+    }
+
+    /// Where q, k and v of so many rows lie, and what attention makes of them.
+    pub(crate) fn layouts(&self, rows: usize) -> Layouts {
+        match self {
+            Self::Gpt2(model) => model.layouts(rows),
+            Self::Llama(model) => model.layouts(rows),
         }
     }
 

@@ -1,13 +1,14 @@
 //! A forward pass on a device: a list of calls, planned and bound once and recorded into one encoder.
 
+use super::bands::Band;
+use super::matrices::{quantized, transposed};
 use super::pool::{Pool, Tensor, zeros};
 use super::{Error, Integers, Layers, Machine, Origin, Pair, Piece, Table};
 use std::rc::Rc;
 use wgpu_attention::{
     AddShape, Attention, AttentionBuffers, AxialShape, BlockGrid, Combine, EmbedShape, FeedForwardBuffers,
-    FeedForwardShape, Gpu, IntegerFormat, LshBuffers, LshOptions, MatmulBuffers, MatmulShape, NormBuffers,
-    NormShape, Parts, Pattern, QuantizeRule, QuantizeShape, Quantized, RotaryBuffers, RotaryShape,
-    WeightOrder,
+    FeedForwardShape, Gpu, IntegerFormat, LshBuffers, LshOptions, MatmulShape, NormBuffers, NormShape, Parts,
+    Pattern, RotaryBuffers, RotaryShape, ScaleGroups, WeightOrder,
 };
 
 /// One thing to record.
@@ -33,35 +34,20 @@ pub struct Forward {
     states: Vec<(String, wgpu::Buffer)>,
     /// States that a model shows are kept.
     keeps: bool,
-    /// The ids of the embeddings, in their order.
-    ids: Vec<Tensor>,
+    /// The ids of the embeddings, in their order, for each band of the table.
+    ids: Vec<Vec<(Tensor, Band)>>,
+    /// For a text that grows token by token: matrices lie as few rows want them.
+    generates: bool,
     /// What matrices of products are stored as, in place of numbers.
     integers: Option<IntegerFormat>,
     /// Bytes that a model has uploaded.
     uploaded: u64,
+    /// A tensor that no buffer of this device holds.
+    too_large: Option<u64>,
 }
 
 pub(crate) fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
     buffer.as_entire_buffer_binding()
-}
-
-/// A matrix of these sizes as integers `[out, in]`.
-fn quantized(
-    values: &[f32],
-    [rows, inner]: [usize; 2],
-    order: WeightOrder,
-    format: IntegerFormat,
-) -> wgpu_attention::Result<Quantized> {
-    let quantize = |rows, inner, values: &[f32]| {
-        QuantizeShape::new(rows, inner, format, QuantizeRule::Symmetric).quantize(values)
-    };
-    match order {
-        WeightOrder::OutIn => quantize(rows, inner, values),
-        WeightOrder::InOut => {
-            let column = |n: usize| values[n..].iter().step_by(inner).copied();
-            quantize(inner, rows, &(0..inner).flat_map(column).collect::<Vec<_>>())
-        }
-    }
 }
 
 impl Forward {
@@ -69,7 +55,8 @@ impl Forward {
     pub fn new(gpu: &Gpu) -> Self {
         let (calls, states, ids) = (vec![], vec![], vec![]);
         let (pool, keeps) = (Pool::default(), true);
-        Self { gpu: gpu.clone(), pool, calls, states, keeps, ids, integers: None, uploaded: 0 }
+        let (generates, integers, uploaded, too_large) = (false, None, 0, None);
+        Self { gpu: gpu.clone(), pool, calls, states, keeps, ids, generates, integers, uploaded, too_large }
     }
 
     /// Nothing yet, and of what a model shows nothing is kept.
@@ -77,9 +64,26 @@ impl Forward {
         Self { keeps: false, ..Self::new(gpu) }
     }
 
-    /// Stores matrices of products as such integers, symmetrically quantised as they are read.
-    pub(crate) fn with_integers(self, integers: Option<IntegerFormat>) -> Self {
-        Self { integers, ..self }
+    /// Stores matrices of products as few rows want them, `[out, in]`: in f32, or as such integers, symmetrically quantised as they are read.
+    pub(crate) fn to_generate(gpu: &Gpu, integers: Option<IntegerFormat>) -> Self {
+        Self { generates: true, integers, ..Self::without_states(gpu) }
+    }
+
+    /// Whether all that was uploaded has a buffer.
+    pub(crate) fn check_uploaded(&self) -> Result<(), Error> {
+        let most = self.gpu.device().limits().max_buffer_size;
+        match self.too_large {
+            Some(bytes) => Err(format!(
+                "a tensor of {bytes} bytes: need them in one buffer, whose max_buffer_size is {most}"
+            )
+            .into()),
+            None => Ok(()),
+        }
+    }
+
+    /// The largest binding.
+    pub(crate) fn most_bytes(&self) -> u64 {
+        self.gpu.device().limits().max_storage_buffer_binding_size
     }
 
     /// Bytes that a model has uploaded: those of its weights.
@@ -88,11 +92,16 @@ impl Forward {
     }
 
     fn upload_all<T: bytemuck::Pod>(&mut self, data: &[T]) -> Tensor {
-        self.uploaded += size_of_val(data) as u64;
+        let bytes = size_of_val(data) as u64;
+        self.uploaded += bytes;
+        if bytes > self.gpu.device().limits().max_buffer_size {
+            self.too_large = Some(bytes);
+            return self.store(&[0u32]);
+        }
         self.store(data)
     }
 
-    /// A feed-forward layer of integers: product by product.
+    /// A feed-forward layer of integers, or of matrices past a binding: product by product.
     fn products(
         &mut self,
         shape: &FeedForwardShape,
@@ -101,19 +110,20 @@ impl Forward {
         residual: &Tensor,
         out: &Tensor,
     ) -> Result<(), Error> {
-        let FeedForwardShape { rows, model_dim, hidden_dim, bias, .. } = *shape;
+        let FeedForwardShape { rows, model_dim, hidden_dim, bias, weights, .. } = *shape;
         let hidden = self.tensor(rows * hidden_dim);
-        let first = MatmulShape::new(rows, model_dim, hidden_dim).bias(bias);
+        let first = MatmulShape::new(rows, model_dim, hidden_dim).weights(weights).bias(bias);
         self.linear(&first.activation(shape.activation), x, layers.first, None, &hidden)?;
         if let Some(gate) = layers.gate {
             self.linear(&first.combine(Combine::MultiplyInto), x, gate, None, &hidden)?;
         }
-        let second = MatmulShape::new(rows, hidden_dim, model_dim).bias(bias).combine(Combine::Add);
+        let second = MatmulShape::new(rows, hidden_dim, model_dim).weights(weights);
+        let second = second.bias(bias).combine(Combine::Add);
         self.linear(&second, &hidden, layers.second, Some(residual), out)
     }
 
-    /// The ids of the embeddings, in their order, and the calls of kernels.
-    pub(crate) fn into_calls(self) -> (Vec<Tensor>, Vec<wgpu_attention::Call>) {
+    /// The ids of the embeddings, in their order, for each band of the table, and the calls of kernels.
+    pub(crate) fn into_calls(self) -> (Vec<Vec<(Tensor, Band)>>, Vec<wgpu_attention::Call>) {
         let kernel = |call| match call {
             Call::Kernel(call) => Some(call),
             Call::Recorded(_) | Call::Copy { .. } => None,
@@ -268,7 +278,13 @@ impl Machine for Forward {
         sizes: [usize; 2],
         order: WeightOrder,
     ) -> Result<Option<Pair<Tensor>>, Error> {
-        let Some(format) = self.integers else { return Ok(None) };
+        let Some(format) = self.integers else {
+            if !self.generates || order == WeightOrder::OutIn {
+                return Ok(None);
+            }
+            let weight = self.upload_all(&transposed(values, sizes[1]));
+            return Ok(Some(Pair { turned: true, ..Pair::new(weight) }));
+        };
         let made = quantized(values, sizes, order, format);
         let made = made.map_err(|e| format!("tensor `{}` as {format}: {e}", origin.name))?;
         let weight = self.upload_all(&made.words);
@@ -295,9 +311,9 @@ impl Machine for Forward {
         table: &Table<Tensor>,
         out: &Tensor,
     ) -> Result<(), Error> {
-        let ids = self.store(ids);
-        self.ids.push(ids.clone());
-        self.embed_stored(shape, &ids, &table.values, out)
+        let stored = self.embed_bands(shape, ids, &table.values, out)?;
+        self.ids.push(stored);
+        Ok(())
     }
 
     fn rotary(
@@ -366,13 +382,15 @@ impl Machine for Forward {
     ) -> Result<(), Error> {
         let shape = match &pair.integers {
             Some(integers) => shape.weights(WeightOrder::OutIn).integers(integers.format),
+            None if pair.turned => shape.weights(WeightOrder::OutIn),
             None => *shape,
         };
-        let buffers = MatmulBuffers::new(whole(a), whole(&pair.weight), whole(out))
-            .scales(pair.integers.as_ref().map(|integers| whole(&integers.scales)))
-            .bias(pair.bias.as_deref().map(whole))
-            .residual(residual.map(|residual| whole(residual)));
-        self.push(self.gpu.kernels().matmul(&shape)?.bind(buffers)?)
+        self.linear_bands(&shape, a, pair, residual, out)
+    }
+
+    fn joins(&self) -> bool {
+        // A scale for all of a matrix would be one for all three.
+        self.generates && self.integers.is_none_or(|format| format.groups != ScaleGroups::Tensor)
     }
 
     fn attention(
@@ -412,10 +430,12 @@ impl Machine for Forward {
         residual: &Tensor,
         out: &Tensor,
     ) -> Result<(), Error> {
-        if layers.first.integers.is_some() {
+        let large = 4 * shape.len_weight() as u64 > self.most_bytes();
+        if layers.first.integers.is_some() || large {
             return self.products(shape, x, layers, residual, out);
         }
-        let plan = self.gpu.kernels().feed_forward(shape)?;
+        let shape = if layers.first.turned { shape.weights(WeightOrder::OutIn) } else { *shape };
+        let plan = self.gpu.kernels().feed_forward(&shape)?;
         // What is between the products of one layer is memory for the next.
         let scratch = self.pool.take(self.gpu.device(), plan.scratch_bytes());
         let Layers { first, gate, second } = layers;

@@ -1,9 +1,11 @@
 //! GPT-2 (Radford 2019) as Hugging Face's `GPT2LMHeadModel`: norms before the products, weights `[in, out]`, logits by
 //! the transposed token table, or by a head of its own.
 
-use super::attend::{Attend, DecoderSizes, Whole};
+use super::attend::{Attend, DecoderSizes, Projections, Whole};
 use super::{Error, File, Layers, Machine, Origin, Pair, Sizes, Table, activation};
-use wgpu_attention::{Activation, And, Combine, FeedForwardShape, MatmulShape, Pattern, WeightOrder};
+use wgpu_attention::{
+    Activation, And, Combine, FeedForwardShape, Layouts, MatmulShape, Pattern, WeightOrder,
+};
 
 /// A forward pass. Keys that an attention mask hides, if there is one, are removed from `pattern`; positions count from the
 /// first token, hidden or not. (Hugging Face gives a row without any key the mean of all values; here it is 0.)
@@ -90,7 +92,7 @@ pub(crate) struct Gpt2<T> {
 
 struct Block<T> {
     norm: Pair<T>,
-    projections: [Pair<T>; 3],
+    projections: Projections<T>,
     dense: Pair<T>,
     second_norm: Pair<T>,
     first: Pair<T>,
@@ -152,12 +154,9 @@ impl<T: Clone> Gpt2<T> {
         let block = &self.blocks[n];
         let (rows, width) = (sizes.rows(), sizes.width);
         let [normed, context, attended, again, out] = [(); 5].map(|()| machine.tensor(rows * width));
-        let qkv = [(); 3].map(|()| machine.tensor(rows * width));
         let square = MatmulShape::new(rows, width, width).bias(true);
         machine.norm(&sizes.norm(), x, &block.norm, &normed)?;
-        for (linear, out) in block.projections.iter().zip(&qkv) {
-            machine.linear(&square, &normed, linear, None, out)?;
-        }
+        let qkv = block.projections.of(machine, &square, [width; 3], &normed)?;
         attend(machine, n, &qkv, &context)?;
         machine.linear(&square.combine(Combine::Add), &context, &block.dense, Some(x), &attended)?;
         machine.norm(&sizes.norm(), &attended, &block.second_norm, &again)?;
@@ -166,6 +165,11 @@ impl<T: Clone> Gpt2<T> {
         let layers = Layers::new(&block.first, &block.second);
         machine.feed_forward(&feed_forward, &again, layers, &attended, &out)?;
         Ok(out)
+    }
+
+    /// Where q, k and v of so many rows lie.
+    pub(crate) fn layouts(&self, rows: usize) -> Layouts {
+        self.blocks[0].projections.layouts(&self.sizes, rows)
     }
 
     /// The last norm.
@@ -226,13 +230,16 @@ fn linear<M: Machine>(
     Ok(machine.product(file, name, sizes, WeightOrder::InOut)?.bias(bias))
 }
 
-/// The three projections of `c_attn`, `[in, 3 out]`, each a matrix of its own.
+/// The three projections of `c_attn`, `[in, 3 out]`.
 fn projections<M: Machine>(
     machine: &mut M,
     file: &File<'_>,
     name: &str,
     width: usize,
-) -> Result<[Pair<M::Tensor>; 3], Error> {
+) -> Result<Projections<M::Tensor>, Error> {
+    if machine.joins() {
+        return linear(machine, file, name, [width, 3 * width]).map(Projections::Joined);
+    }
     let (weight_name, bias_name) = (format!("{name}.weight"), format!("{name}.bias"));
     let weight = file.tensor(&weight_name, &[width, 3 * width])?;
     let bias = file.tensor(&bias_name, &[3 * width])?;
@@ -243,5 +250,5 @@ fn projections<M: Machine>(
         let pair = machine.matrix(origin, &weight, [width, width], WeightOrder::InOut)?;
         Ok(pair.bias(machine.parameter(Origin::part(&bias_name, n, 3), &columns(&bias))))
     };
-    Ok([part(0)?, part(1)?, part(2)?])
+    Ok(Projections::Apart([part(0)?, part(1)?, part(2)?]))
 }

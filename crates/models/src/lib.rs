@@ -18,6 +18,8 @@
 
 mod albert;
 mod attend;
+mod banded;
+mod bands;
 mod bert;
 mod bigbird;
 mod decoder;
@@ -30,6 +32,7 @@ mod gpt2;
 mod importance;
 mod llama;
 mod longformer;
+mod matrices;
 mod memory;
 mod parameter;
 mod pool;
@@ -253,6 +256,11 @@ pub trait Machine {
     ) -> Result<Option<Pair<Self::Tensor>>, Error> {
         let _ = (origin, values, sizes, order);
         Ok(None)
+    }
+
+    /// Whether q, k and v are wanted as one product, over their matrices one behind the other.
+    fn joins(&self) -> bool {
+        false
     }
 
     /// A parameter of the file.

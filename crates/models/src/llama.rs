@@ -1,12 +1,12 @@
 //! Llama (Touvron 2023) as Hugging Face's `LlamaModel` and `LlamaForCausalLM`: RMS norms before each part, rotated queries and keys, fewer heads
 //! of keys and values than of queries, a gated feed-forward layer, no biases.
 
-use super::attend::{Attend, DecoderSizes, Whole};
+use super::attend::{Attend, DecoderSizes, Projections, Whole};
 use super::memory::AnyPattern;
 use super::{Error, File, Layers, Machine, Origin, Pair, Table, activation};
 use wgpu_attention::{
-    Activation, And, AttentionShape, Causal, Combine, EmbedShape, FeedForwardShape, Layout, MatmulShape,
-    NormKind, NormShape, WeightOrder,
+    Activation, And, AttentionShape, Causal, Combine, EmbedShape, FeedForwardShape, Layout, Layouts,
+    MatmulShape, NormKind, NormShape, WeightOrder,
 };
 
 /// A forward pass.
@@ -116,7 +116,7 @@ pub(crate) struct Llama<T> {
 
 struct Block<T> {
     norm: Pair<T>,
-    projections: [Pair<T>; 3],
+    projections: Projections<T>,
     output: Pair<T>,
     second_norm: Pair<T>,
     first: Pair<T>,
@@ -180,11 +180,8 @@ impl<T: Clone> Llama<T> {
         let normed = machine.tensor(rows * width);
         machine.norm(&self.config.norm(rows), x, &block.norm, &normed)?;
         let linear = |inner, columns| MatmulShape::new(rows, inner, columns).weights(WeightOrder::OutIn);
-        let qkv = [heads, kv_heads, kv_heads].map(|heads| machine.tensor(rows * heads * head_dim));
         let columns = [heads, kv_heads, kv_heads].map(|heads| heads * head_dim);
-        for ((weight, columns), out) in block.projections.iter().zip(columns).zip(&qkv) {
-            machine.linear(&linear(width, columns), &normed, weight, None, out)?;
-        }
+        let qkv = block.projections.of(machine, &linear(width, width), columns, &normed)?;
         let context = machine.tensor(rows * heads * head_dim);
         attend(machine, n, &qkv, &context)?;
         let sum = machine.tensor(rows * width);
@@ -209,6 +206,11 @@ impl<T: Clone> Llama<T> {
         let shape = shape.weights(WeightOrder::OutIn).gated(true).residual(true);
         machine.feed_forward(&shape, &normed, layers, x, &out)?;
         Ok(out)
+    }
+
+    /// Where q, k and v of so many rows lie.
+    pub(crate) fn layouts(&self, rows: usize) -> Layouts {
+        self.blocks[0].projections.layouts(&self.sizes, rows)
     }
 
     /// The last norm.
@@ -253,14 +255,13 @@ impl<T: Clone> Block<T> {
         let name = |part: &str| format!("layers.{n}.{part}");
         let norm = machine.weight(file, &name("input_layernorm"), &[width])?;
         let second_norm = machine.weight(file, &name("post_attention_layernorm"), &[width])?;
+        let parts = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"].map(&name);
+        let rows = [heads, kv_heads, kv_heads].map(|heads| heads * head_dim);
+        let projections = projections(machine, file, parts, rows, width)?;
         let mut product = |part: &str, sizes| machine.product(file, &name(part), sizes, WeightOrder::OutIn);
         Ok(Self {
             norm,
-            projections: [
-                product("self_attn.q_proj", [heads * head_dim, width])?,
-                product("self_attn.k_proj", [kv_heads * head_dim, width])?,
-                product("self_attn.v_proj", [kv_heads * head_dim, width])?,
-            ],
+            projections,
             output: product("self_attn.o_proj", [width, heads * head_dim])?,
             second_norm,
             first: product("mlp.gate_proj", [hidden, width])?,
@@ -268,4 +269,28 @@ impl<T: Clone> Block<T> {
             second: product("mlp.down_proj", [width, hidden])?,
         })
     }
+}
+
+/// The three projections, `[rows, width]` each.
+fn projections<M: Machine>(
+    machine: &mut M,
+    file: &File<'_>,
+    names: [String; 3],
+    rows: [usize; 3],
+    width: usize,
+) -> Result<Projections<M::Tensor>, Error> {
+    if !machine.joins() {
+        let [q, k, v] = names;
+        let mut part = |name: &str, rows| machine.product(file, name, [rows, width], WeightOrder::OutIn);
+        return Ok(Projections::Apart([part(&q, rows[0])?, part(&k, rows[1])?, part(&v, rows[2])?]));
+    }
+    let mut values = vec![];
+    for (name, rows) in names.iter().zip(rows) {
+        values.extend(file.tensor(&format!("{name}.weight"), &[rows, width])?);
+    }
+    let [first, ..] = names;
+    let sizes = [rows.iter().sum(), width];
+    let pair =
+        machine.matrix(Origin::whole(format!("{first}.weight")), &values, sizes, WeightOrder::OutIn)?;
+    Ok(Projections::Joined(pair))
 }

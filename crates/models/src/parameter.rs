@@ -32,6 +32,8 @@ pub struct Pair<T> {
     pub weight: T,
     /// What makes numbers of a weight of integers, `[out, in]`; none where it is of numbers.
     pub integers: Option<Integers<T>>,
+    /// The weight lies `[out, in]`, whatever the shape of the product says.
+    pub turned: bool,
     /// The bias, where there is one.
     pub bias: Option<T>,
 }
@@ -39,7 +41,7 @@ pub struct Pair<T> {
 impl<T> Pair<T> {
     /// A weight of numbers, no bias.
     pub fn new(weight: T) -> Self {
-        Self { weight, integers: None, bias: None }
+        Self { weight, integers: None, turned: false, bias: None }
     }
 
     /// Sets the bias.

@@ -5,7 +5,6 @@ use crate::construct::constructed;
 use crate::gpu::Kernels;
 use crate::gpu::bindings::{Access, check_aliasing, checked_binding, optional_binding, scratch};
 use crate::gpu::call::Call;
-use crate::wgsl::MatmulTile;
 use crate::{ElementType, Error, FeedForwardShape, KernelPath, Result};
 
 /// A planned feed-forward layer: made by [`Kernels::feed_forward`].
@@ -92,8 +91,7 @@ impl Kernels {
         // The tile does not follow the caller's chunk, so that one pipeline computes every element whatever the chunk.
         let plan = |path, of: &dyn Fn(usize) -> crate::MatmulShape| {
             of(chunk).check()?;
-            let tile = MatmulTile::choose(&of(default), self.product_limits(&of(default), path)?);
-            MatmulPlan::new(self, &of(chunk), tile)
+            MatmulPlan::new(self, &of(chunk), self.product_tile(&of(default), path)?)
         };
         let path = self.options().path;
         Ok(FeedForwardPlan {

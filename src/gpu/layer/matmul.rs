@@ -47,7 +47,7 @@ constructed! {
 
 impl Kernels {
     /// Plans a matrix product and compiles its kernel, unless it is compiled already. A and B in f16 meet in cooperative
-    /// matrices where the device has them ([`KernelPath::Cooperative`](crate::KernelPath)). Up to 4 rows by a B stored `[out, in]` have a tile
+    /// matrices where the device has them ([`KernelPath::Cooperative`](crate::KernelPath)). Up to 8 rows by a B stored `[out, in]` have a tile
     /// of their own ([`MatmulTile::few`]), which reads B once.
     ///
     /// # Errors
@@ -68,14 +68,17 @@ impl Kernels {
     /// ```
     pub fn matmul(&self, shape: &MatmulShape) -> Result<MatmulPlan> {
         shape.check()?;
-        match self.options().path {
+        MatmulPlan::new(self, shape, self.product_tile(shape, self.options().path)?)
+    }
+
+    /// The tile of a product on this path, or on the one that suits it.
+    pub(super) fn product_tile(&self, shape: &MatmulShape, path: Option<KernelPath>) -> Result<MatmulTile> {
+        let few = match path {
             // A product that the caller wants on matrix units is there.
-            Some(KernelPath::Cooperative) => self.matmul_of_any_rows(shape),
-            _ => match MatmulTile::few(shape, self.scalar_tile_kind()) {
-                Some(tile) => MatmulPlan::new(self, shape, tile),
-                None => self.matmul_of_any_rows(shape),
-            },
-        }
+            Some(KernelPath::Cooperative) => None,
+            _ => MatmulTile::few(shape, self.scalar_tile_kind()),
+        };
+        few.map_or_else(|| Ok(MatmulTile::choose(shape, self.product_limits(shape, path)?)), Ok)
     }
 
     /// [`Kernels::matmul`] by tiles that all add up in the same order: a row has the same bits whatever rows are beside it.

@@ -27,8 +27,9 @@ pub struct MatmulInputs<'a> {
 /// ```
 ///
 /// K products and K - 1 additions are at most K roundings of any term, whatever the order and whether or not
-/// multiplication and addition are fused; the bias is one more. Where the sizes of the terms add up to more than f32 holds,
-/// nothing is promised. Then the [activation](activation::activation), and for
+/// multiplication and addition are fused; the bias is one more. Integers that share a scale may be added up before they are scaled: the one rounding
+/// of their numbers is then that of the sum. Where the sizes of the terms add up to more than f32 holds, or with [integers](MatmulShape::integers) those
+/// of 256 a, nothing is promised. Then the [activation](activation::activation), and for
 /// the combination one rounding.
 ///
 /// # Errors
@@ -62,6 +63,7 @@ fn element(shape: &MatmulShape, inputs: &MatmulInputs<'_>, n: usize) -> (f64, f6
     let a_strides = shape.strides_of_a();
     let b_strides = shape.strides_of_b();
     let (mut sum, mut condition, mut error, mut largest) = (0.0, 0.0, 0.0, 1.0f64);
+    let mut unscaled = 0.0;
     for k in 0..shape.inner {
         let ka = match shape.a_order {
             AOrder::RowsInner => a_strides.at(batch, row) + k,
@@ -76,6 +78,7 @@ fn element(shape: &MatmulShape, inputs: &MatmulInputs<'_>, n: usize) -> (f64, f6
         condition += (x.abs() + dx) * (y.abs() + dy);
         error += dx * y.abs() + x.abs() * dy + dx * dy;
         largest = largest.max(x.abs() + dx).max(y.abs() + dy);
+        unscaled += x.abs() + dx;
     }
     if let Some(bias) = inputs.bias {
         sum += bias.out[column];
@@ -84,7 +87,8 @@ fn element(shape: &MatmulShape, inputs: &MatmulInputs<'_>, n: usize) -> (f64, f6
     }
     error += gamma(shape.inner + 2) * condition + (shape.inner + 2) as f64 * 2.0 * TINY * largest;
     // Finite terms that may overflow on the way; infinite ones are IEEE's, and NaN is.
-    if condition.is_finite() && condition > 0.999 * f64::from(f32::MAX) {
+    let most = if shape.integers.is_some() { condition.max(256.0 * unscaled) } else { condition };
+    if condition.is_finite() && most > 0.999 * f64::from(f32::MAX) {
         error = f64::INFINITY;
     }
     let (sum, error) = settled((sum, error));

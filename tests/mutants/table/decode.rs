@@ -25,10 +25,12 @@ wgpu_attention_testing::mutants! {
         "subsets of keys are not added up": "for (var n = 1u; n < SUBSETS; n++) { x += scores" => "for (var n = 1u; n < 1u; n++) { x += scores";
         "every subset walks all keys": "    return lane / VALUE_GROUPS;" => "    return 0u;";
         "sums are those of one lane": "for (var n = 1u; n < 8u; n++) { x += partial[8u * lane + n]; }" => "";
-        "the last elements of a key are not multiplied": "c < HEAD_GROUPS; c++) {\n        let at_q" => "c + 1u < HEAD_GROUPS; c++) {\n        let at_q";
+        "a group of elements is multiplied twice": "x = with_group(x, g, c + 2u, begin, scales);" => "x = with_group(x, g, c + 1u, begin, scales);";
         "the second group of rows has the first's queries": "let at_q = 4u * (g * HEAD_GROUPS + c);" => "let at_q = 4u * c;";
     }
     "long" {
+        "the last of eight values is the first": "x = with_key(x, weights, row, j + 7u * SUBSETS, column);" => "x = with_key(x, weights, row, j, column);";
+        "eight values have the weights of the first": "scores[weights + j], value_of((row" => "scores[weights], value_of((row";
         "a lane's third key is its second": "vec4(first + n) + vec4(0u, LANES, 2u * LANES, 3u * LANES)" => "vec4(first + n) + vec4(0u, LANES, LANES, 3u * LANES)";
         "a split walks only its first chunk": "n += params.kernel.splits) {" => "n += params.kernel.splits + at.chunks) {";
         "every split walks all chunks": "for (var n = at.split; n < at.chunks; n += params.kernel.splits)" => "for (var n = 0u; n < at.chunks; n++)";
@@ -41,6 +43,7 @@ wgpu_attention_testing::mutants! {
         "splits without keys keep what was there": "        leave_nothing(at, lane);\n" => "";
     }
     "pages" {
+        "the last elements of a key are not multiplied": "HEAD_GROUPS / 4u * 4u; c < HEAD_GROUPS; c++) { x = with" => "HEAD_GROUPS / 4u * 4u; c + 1u < HEAD_GROUPS; c++) { x = with";
         "a wrong page": "pages[batch * (params.cache.capacity / PAGE) + position / PAGE]" => "pages[batch * (params.cache.capacity / PAGE) + position / PAGE] ^ 1u";
         "sequences share the first one's table": "pages[batch * (params.cache.capacity / PAGE) + position / PAGE]" => "pages[position / PAGE]";
         "the page of the position before": "+ position / PAGE]" => "+ max(position, 1u) / PAGE - u32(position % PAGE == 0u && position > 0u)]";
@@ -80,7 +83,7 @@ wgpu_attention_testing::mutants! {
     "int8" {
         "all keys have the first one's scale": "fn scale_of_keys(at: u32) -> f32 { return bitcast<f32>(keys[at / 4u]); }" => "fn scale_of_keys(at: u32) -> f32 { return bitcast<f32>(keys[0]); }";
         "all values have the first one's scale": "fn scale_of_values(at: u32) -> f32 { return bitcast<f32>(values[at / 4u]); }" => "fn scale_of_values(at: u32) -> f32 { return bitcast<f32>(values[0]); }";
-        "keys are read from their scale on": "let at_k = rows + vec4(BEFORE_ROW + 4u * c);" => "let at_k = rows + vec4(4u * c);";
+        "keys are read from their scale on": "let begin = rows + vec4(BEFORE_ROW);" => "let begin = rows;";
         "values are read from their scale on": "load_values(at + VALUE_AT + column," => "load_values(at + column,";
         "steps are cut, not rounded": "clamp(round(x)," => "clamp(trunc(x),";
         "half of the elements are not looked at": "lane_largest = max(lane_largest, max(max(size.x, size.y), max(size.z, size.w)));" => "lane_largest = max(lane_largest, max(size.x, size.y));";

@@ -41,8 +41,8 @@ wgpu_attention_testing::mutants! {
         "unsigned nibbles have a sign": "select(vec4<i32>(top >> vec4(28u))," => "select(bitcast<vec4<i32>>(top) >> vec4(28u),";
         "nibbles are swapped": "<< vec4(28u, 24u, 20u, 16u)" => "<< vec4(24u, 28u, 16u, 20u)";
         "halves of a word of nibbles are swapped": "16u * (group % 2u)" => "16u - 16u * (group % 2u)";
-        "the zero point is forgotten": "- vec4(zero_point_of_b(at)))" => ")";
-        "the zero point is that of the next": "zero_point_of_b(at)" => "zero_point_of_b(at + 1u)";
+        "the zero point is forgotten": "- vec4(zero_point_of_b(scale_at(column, k))))" => ")";
+        "the zero point is that of the next": "zero_point_of_b(scale_at(column, k))" => "zero_point_of_b(scale_at(column, k) + 1u)";
         "a row's scale is that of the next": "case BY_ROWS: { return row; }" => "case BY_ROWS: { return row + 1u; }";
         "all rows have a tensor's many scales": "case BY_TENSOR: { return 0u; }" => "case BY_TENSOR: { return row; }";
         "a group's scale is that of the next": "+ k / GROUP; }" => "+ k / GROUP + 1u; }";
@@ -54,6 +54,14 @@ wgpu_attention_testing::mutants! {
     "weights" {
         "weights lie k by k": "four_of_b(b_at + column * params.b_row, k / 4u)" => "four_of_b(b_at + k * params.b_row, column / 4u)";
         "weights are a group on": "params.b_row, k / 4u)" => "params.b_row, k / 4u + 1u)";
+        "weights are eight on": "params.b_row, k / 8u)" => "params.b_row, k / 8u + 1u)";
+        "few rows: the zero point is forgotten": "vec4<f32>(q.low - zero)" => "vec4<f32>(q.low)";
+        "few rows: the second four is the first": "vec4<f32>(q.high - zero)" => "vec4<f32>(q.low - zero)";
+        "few rows: eight bytes are one word": "2u * group + 1u" => "2u * group";
+        "few rows: eight nibbles are half a word": "low_four_of_b(word >> 16u)" => "low_four_of_b(word)";
+        "few rows: a group's scale is forgotten": "fma(sum, scales, before)" => "sum + before";
+        "few rows: groups have the scale of the first": "scale_of_column(columns.x, k), scale_of" => "scale_of_column(columns.x, 0u), scale_of";
+        "few rows: a column's scale is forgotten": "if (!GROUPED) {" => "if (false) {";
     }
     "product" {
         "the last word counts in full": "select(0xffffffffu, params.last_mask, w + 1u == params.row_words)" => "0xffffffffu";

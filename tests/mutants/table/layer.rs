@@ -54,16 +54,24 @@ wgpu_attention_testing::mutants! {
         "bf16 is cut off instead of rounded": "vec2(0x7fffu) + " => "";
     }
     "few_rows" {
-        "few rows: lanes past the first are idle": "for (var k = 4u * index; k < params.inner; k += 4u * LANES)" => "for (var k = 4u * index; k < 4u; k += 4u * LANES)";
-        "few rows: all lanes have the same k": "for (var k = 4u * index; k" => "for (var k = 0u; k";
-        "few rows: groups of columns are the first": "let column = tile.first_column + 4u * g;" => "let column = tile.first_column;";
-        "few rows: rows are the first": "own[g * ROWS + r], own_a[r], b)" => "own[g * ROWS + r], own_a[0], b)";
-        "few rows: rows lie without a gap": "* params.a_row + k, params.inner - k);\n        }" => "* params.inner + k, params.inner - k);\n        }";
-        "few rows: no barrier before the parts are read": "parts[n * LANES + index] = own[n]; }\n    workgroupBarrier();" => "parts[n * LANES + index] = own[n]; }";
+        "few rows: lanes past the first are idle": "var next = STEP * lane; next + STEP <= params.inner;" => "var next = STEP * lane; next + STEP <= STEP;";
+        "few rows: all lanes have the same k": "var next = STEP * lane;" => "var next = 0u;";
+        "few rows: the last whole step is left out": "next + STEP <= params.inner;" => "next + STEP < params.inner;";
+        "few rows: what is less than a step is left out": "k < params.inner; k += 4u * select" => "k + 4u < params.inner; k += 4u * select";
+        "few rows: the rest begins a step early": "var k = params.inner / STEP * STEP + 4u * lane" => "var k = params.inner / STEP * STEP - STEP + 4u * lane";
+        "few rows: groups of columns are the first": "let columns = min(vec4(tile.first_column + 4u * g) + vec4(0u, 1u, 2u, 3u), vec4(params.columns - 1u));\n    if (fours" => "let columns = min(vec4(tile.first_column) + vec4(0u, 1u, 2u, 3u), vec4(params.columns - 1u));\n    if (fours";
+        "few rows: rows are the first": "own_a[r * FOURS], own_b[0])" => "own_a[0], own_b[0])";
+        "few rows: lanes that are rows are the first": "let row = select(0u, index, ROW_LANES)" => "let row = 0u";
+        "few rows: rows of lanes lie without a gap": "min(row, last) * params.a_row" => "min(row, last) * params.inner";
+        "few rows: the second row lies without a gap": "min(1u, last) * params.a_row" => "min(1u, last) * params.inner";
+        "few rows: the second eight is the first": "read_eight(b_at, columns, k, 2u)" => "read_eight(b_at, columns, k, 0u)";
+        "few rows: a four of the second eight is lost": "own_a[r * FOURS + 3u], own_b[3])" => "own_a[r * FOURS + 3u], mat4x4<f32>())";
+        "few rows: no barrier before the parts are read": "{ leave_group(index, 2u); leave_group(index, 3u); }\n    workgroupBarrier();" => "{ leave_group(index, 2u); leave_group(index, 3u); }";
         "few rows: a lane is lost": "for (var lane = 1u; lane < LANES; lane++) { sum += parts" => "for (var lane = 2u; lane < LANES; lane++) { sum += parts";
-        "few rows: rows past the last are written": "if (r < params.rows) { write_group(tile, r, tile.first_column + 4u * (n / ROWS)" => "if (true) { write_group(tile, r, tile.first_column + 4u * (n / ROWS)";
-        "few rows: columns go with other rows": "4u * (n / ROWS), total(n))" => "4u * (n / ROWS), total(n ^ 1u))";
-        "few rows: one k is taken for another": "fma(vec4(a.y), rows[1], " => "fma(vec4(a.y), rows[2], ";
+        "few rows: rows past the last are written": "if (r < params.rows) { write_sum(tile, r, n / OWN_ROWS" => "if (true) { write_sum(tile, r, n / OWN_ROWS";
+        "few rows: lanes past the last row write": "if (tile.first_row + index >= params.rows) { return; }" => "";
+        "few rows: columns go with other rows": "n / OWN_ROWS, total(n))" => "n / OWN_ROWS, total(n ^ 1u))";
+        "few rows: one k is taken for another": "fma(vec4(a.y), b[1], fma(vec4(a.x), b[0], sum))" => "fma(vec4(a.y), b[2], fma(vec4(a.x), b[0], sum))";
     }
     "every_f32" {
         "exp loses its small part of ln 2": "fma(n, vec4(2.1219444e-4), difference)" => "difference";

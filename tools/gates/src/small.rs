@@ -15,7 +15,7 @@ pub fn small() -> Vec<(&'static str, Shader)> {
         MatmulVariant::of(&MatmulShape::new(rows, 20, 12).weights(weights), tile).shader()
     };
     let matmul = |weights, tile| product(9, weights, MatmulTile::Staged(tile));
-    let few = MatmulTile::Few(FewRows { lanes: 4, rows: 2, column_groups: 2 });
+    let few = MatmulTile::Few(FewRows { lanes: 4, rows: 2, column_groups: 2, fours: 1, row_lanes: false });
     let narrow = StagedProduct { lanes_r: 2, lanes_c: 2, tall: false, wide: false, chunk: 2 };
     let wide = StagedProduct { tall: true, wide: true, chunk: 1, ..narrow };
     let norm = |centered| RowKernel::Norm { centered, bias: true, weight: ElementType::F32 };

@@ -93,9 +93,10 @@ impl Generator {
     /// What is missing or different in the file, by name; a capacity of 0 or past the model's positions; a chunk that is not 1 to 64; the device's
     /// limits and memory; weights that cannot be quantised as asked for, by the tensor's name.
     pub fn new(gpu: &Gpu, file: &File<'_>, options: GeneratorOptions) -> Result<Self, Error> {
-        let mut forward = Forward::without_states(gpu).with_integers(options.weights);
+        let mut forward = Forward::to_generate(gpu, options.weights);
         let model = Decoder::load(&mut forward, file)?;
         file.check_all_read(is_no_weight)?;
+        forward.check_uploaded()?;
         let sizes = model.sizes();
         let need = |name: &str, most: usize, found: usize| match (1..=most).contains(&found) {
             true => Ok(()),
@@ -114,10 +115,11 @@ impl Generator {
             tables.map(|table| forward.store(&table))
         });
         let pass = |rows| Pass::new(gpu, &model, &caches, tables.as_ref(), rows);
+        let token = pass(1)?;
         let mut generator = Self {
             chunk: pass(options.chunk)?,
-            token: pass(1)?,
-            head: Head::new(gpu, &model)?,
+            head: Head::new(gpu, &model, token.hidden().clone())?,
+            token,
             gpu: gpu.clone(),
             sizes,
             options,
@@ -256,10 +258,7 @@ impl Generator {
             cache.extend(self.gpu.queue(), &mut encoder, &[ids.len()])?;
         }
         let pass = if ids.len() == 1 { &self.token } else { &self.chunk };
-        pass.encode(&mut encoder, &self.numbers, from, ids);
-        if logits {
-            self.head.encode(&mut encoder, pass.last_row(ids.len()));
-        }
+        pass.encode(&mut encoder, &self.numbers, from, ids, logits.then_some(&self.head));
         let commands = encoder.finish();
         let recorded = start.elapsed();
         self.gpu.queue().submit([commands]);

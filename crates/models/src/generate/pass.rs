@@ -1,20 +1,21 @@
 //! The calls of a chunk or of a token, bound once.
 
 use crate::Error;
+use crate::bands::Band;
 use crate::decoder::Decoder;
 use crate::device::{Forward, whole};
 use crate::pool::Tensor;
+use std::rc::Rc;
 use wgpu::BufferUsages as Usage;
-use wgpu_attention::{
-    AppendBuffers, AttendBuffers, Call, DecodeShape, Gpu, KvCache, Layout, Layouts, RotaryPairs,
-};
+use wgpu_attention::{AppendBuffers, AttendBuffers, Call, DecodeShape, Gpu, KvCache, RotaryPairs};
 
 /// From ids to hidden states, through the caches.
 pub(super) struct Pass {
     rows: usize,
-    ids: Tensor,
-    /// In a model that looks positions up.
-    positions: Option<Tensor>,
+    /// For each band of the table.
+    ids: Vec<(Tensor, Band)>,
+    /// In a model that looks positions up; as ids.
+    positions: Vec<(Tensor, Band)>,
     /// How many of the rows there are, where it is not always one.
     count: Option<Tensor>,
     calls: Vec<Call>,
@@ -37,7 +38,7 @@ impl Pass {
         let shape = DecodeShape::new(*cache, sizes.heads, rows)
             .counts(count.is_some())
             .rotary(tables.map(|_| (sizes.head_dim, RotaryPairs::HalfSplit)))
-            .layouts(Layouts::all(Layout::Blhd));
+            .layouts(model.layouts(rows));
         let plan = gpu.kernels().decode(&shape)?;
         // Layers run one after the other.
         let scratch = plan.scratch()?;
@@ -56,7 +57,7 @@ impl Pass {
         Ok(Self {
             rows,
             ids: ids.next().ok_or("a model that looks no ids up")?,
-            positions: ids.next(),
+            positions: ids.next().unwrap_or_default(),
             count,
             calls,
             hidden,
@@ -64,22 +65,32 @@ impl Pass {
         })
     }
 
-    /// Records all calls for ids at positions from `from` on. `numbers` are 0, 1, 2, ..: a word is copied from its own place.
+    /// Records all calls for ids at positions from `from` on, and the logits of the last. `numbers` are 0, 1, 2, ..: a word is copied from its own place.
     pub(super) fn encode(
         &self,
         encoder: &mut wgpu::CommandEncoder,
         numbers: &wgpu::Buffer,
         from: usize,
         ids: &[u32],
+        logits: Option<&Head>,
     ) {
         let mut copy = |from: u64, to: &wgpu::Buffer, at: usize, words: usize| {
             encoder.copy_buffer_to_buffer(numbers, 4 * from, to, 4 * at as u64, 4 * words as u64);
         };
-        for (at, &id) in ids.iter().enumerate() {
-            copy(id.into(), &self.ids, at, 1);
+        for (table, band) in &self.ids {
+            for (at, &id) in ids.iter().enumerate() {
+                copy(band.number(id).into(), table, at, 1);
+            }
         }
-        if let Some(positions) = &self.positions {
-            copy(from as u64, positions, 0, self.rows);
+        match &self.positions[..] {
+            [(all, _)] => copy(from as u64, all, 0, self.rows),
+            bands => {
+                for ((table, band), at) in
+                    bands.iter().flat_map(|one| (0..self.rows).map(move |at| (one, at)))
+                {
+                    copy(band.number((from + at) as u32).into(), table, at, 1);
+                }
+            }
         }
         if let Some(count) = &self.count {
             copy(ids.len() as u64, count, 0, 1);
@@ -87,15 +98,26 @@ impl Pass {
         // One pass for all: wgpu orders its dispatches.
         let mut pass = encoder.begin_compute_pass(&Default::default());
         self.calls.iter().for_each(|call| call.dispatch(&mut pass));
+        let Some(head) = logits else { return };
+        if Rc::ptr_eq(&head.row, &self.hidden) {
+            head.dispatch(&mut pass);
+            drop(pass);
+        } else {
+            drop(pass);
+            let last = (ids.len() - 1) as u64 * self.row_bytes;
+            encoder.copy_buffer_to_buffer(&self.hidden, last, &head.row, 0, self.row_bytes);
+            head.dispatch(&mut encoder.begin_compute_pass(&Default::default()));
+        }
+        encoder.copy_buffer_to_buffer(&head.logits, 0, &head.copy, 0, head.copy.size());
     }
 
     pub(super) fn calls(&self) -> &[Call] {
         &self.calls
     }
 
-    /// Where the hidden state of the last of so many ids is.
-    pub(super) fn last_row(&self, count: usize) -> (&wgpu::Buffer, u64) {
-        (&self.hidden, (count - 1) as u64 * self.row_bytes)
+    /// The hidden states that it leaves, `[rows, width]`.
+    pub(super) fn hidden(&self) -> &Tensor {
+        &self.hidden
     }
 }
 
@@ -110,9 +132,9 @@ pub(super) struct Head {
 }
 
 impl Head {
-    pub(super) fn new(gpu: &Gpu, model: &Decoder<Tensor>) -> Result<Self, Error> {
+    /// Of the hidden state in `row`, which a pass of one id leaves there.
+    pub(super) fn new(gpu: &Gpu, model: &Decoder<Tensor>, row: Tensor) -> Result<Self, Error> {
         let mut forward = Forward::without_states(gpu);
-        let row = forward.store(&vec![0f32; model.sizes().width]);
         let logits = model.logits(&mut forward, 1, &row)?;
         let copy = gpu.device().create_buffer(&wgpu::BufferDescriptor {
             label: Some("logits"),
@@ -128,13 +150,8 @@ impl Head {
         &self.calls
     }
 
-    /// Records the logits of a hidden state, and their way to the host.
-    pub(super) fn encode(&self, encoder: &mut wgpu::CommandEncoder, (hidden, offset): (&wgpu::Buffer, u64)) {
-        encoder.copy_buffer_to_buffer(hidden, offset, &self.row, 0, self.row.size());
-        let mut pass = encoder.begin_compute_pass(&Default::default());
-        self.calls.iter().for_each(|call| call.dispatch(&mut pass));
-        drop(pass);
-        encoder.copy_buffer_to_buffer(&self.logits, 0, &self.copy, 0, self.copy.size());
+    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>) {
+        self.calls.iter().for_each(|call| call.dispatch(pass));
     }
 
     /// Waits for what was submitted, and reads the logits.
