@@ -15,8 +15,8 @@ mod plot;
 use plot::{Error, Plot};
 use wgpu_attention::ranks::{Assignment, Cost, Machine, Pass, Travel};
 use wgpu_attention::{
-    AttentionShape, BigBird, BlockGrid, BlockMask, Causal, ElementType, First, Full, Or, Pattern, Storage,
-    Window,
+    AttentionShape, BigBird, BlockGrid, BlockMask, Causal, ElementType, First, Full, Global, Or, Pattern,
+    Storage, Window,
 };
 
 const LENS: [(usize, &str); 2] = [(1 << 20, "1M"), (1 << 24, "16M")];
@@ -46,11 +46,12 @@ struct Line {
 
 type Spread = fn(usize, usize, usize) -> wgpu_attention::Result<Assignment>;
 
-/// A pattern, whether its heads draw alike, and the ways to hold its rows.
+/// A pattern, whether its heads draw alike, what travels, and the ways to hold its rows.
 struct Subject {
     name: &'static str,
     pattern: Box<dyn Pattern>,
     alike: bool,
+    travel: Travel,
     spreads: &'static [(&'static str, Spread)],
 }
 
@@ -59,23 +60,34 @@ const ZIG_ZAG: (&str, Spread) = ("zig-zag", Assignment::zig_zag);
 
 fn subjects() -> Vec<Subject> {
     let window = Window { before: 1023, after: 0 };
-    let bigbird = |global| BigBird { block: BLOCK, window: 3, global, random: 3, seed: 7 };
-    let one = |name, pattern| Subject { name, pattern, alike: false, spreads: &[CONTIGUOUS] };
+    let global = Global { tokens: (0..2 * BLOCK).collect() };
+    let bigbird = |block, global| BigBird { block, window: 3, global, random: 3, seed: 7 };
+    let one = |name, pattern| Subject {
+        name,
+        pattern,
+        alike: false,
+        travel: Travel::Shared,
+        spreads: &[CONTIGUOUS],
+    };
+    let alike = |name, pattern| Subject { alike: true, ..one(name, pattern) };
     vec![
         one("full", Box::new(Full)),
         Subject { spreads: &[ZIG_ZAG, CONTIGUOUS], ..one("causal", Box::new(Causal)) },
         one("window", Box::new(window)),
         one("window, first keys", Box::new(Or(window, First { count: 2 * BLOCK }))),
-        one("window, random blocks", Box::new(bigbird(0))),
-        Subject { alike: true, ..one("the same blocks in all heads", Box::new(bigbird(0))) },
-        one("BigBird", Box::new(bigbird(2))),
+        one("window, global rows", Box::new(Or(window, global))),
+        one("window, random blocks", Box::new(bigbird(BLOCK, 0))),
+        alike("the same blocks in all heads", Box::new(bigbird(BLOCK, 0))),
+        one("BigBird", Box::new(bigbird(BLOCK, 2))),
+        Subject { travel: Travel::Needed, ..one("BigBird, nothing shared", Box::new(bigbird(BLOCK, 2))) },
+        alike("BigBird of 1,024, heads alike", Box::new(bigbird(1024, 1))),
     ]
 }
 
 fn lines() -> Result<Vec<Line>, Error> {
     let machine = Machine::new(100e12, 100e9, 2e-6);
     let mut lines = vec![];
-    for Subject { name, pattern, alike, spreads } in subjects() {
+    for Subject { name, pattern, alike, travel, spreads } in subjects() {
         for (len, named) in LENS {
             // Heads draw apart, batch items do not: all else about them is the same.
             let [batch, heads] = if alike { [8, 1] } else { [1, 8] };
@@ -84,7 +96,7 @@ fn lines() -> Result<Vec<Line>, Error> {
             for &(rows, spread) in spreads {
                 for ranks in RANKS {
                     let assignment = spread(len, BLOCK, ranks)?;
-                    let cost = Cost::new(&call, &mask, [&assignment; 2], Travel::Needed, machine)?;
+                    let cost = Cost::new(&call, &mask, [&assignment; 2], travel, machine)?;
                     lines.push(Line { pattern: name, rows, len: named, ranks, cost });
                 }
             }
@@ -133,7 +145,8 @@ fn picture(lines: &[Line]) -> Result<String, Error> {
         ("causal", "contiguous", "1M"),
         ("window", "contiguous", "16M"),
         ("window", "contiguous", "1M"),
-        ("window, first keys", "contiguous", "16M"),
+        ("window, global rows", "contiguous", "16M"),
+        ("BigBird of 1,024, heads alike", "contiguous", "16M"),
         ("BigBird", "contiguous", "16M"),
     ];
     let curve = |(pattern, rows, len): (&str, &str, &str)| {
@@ -142,12 +155,13 @@ fn picture(lines: &[Line]) -> Result<String, Error> {
         // What fits beside the end of a curve.
         let name = match pattern {
             "causal" => rows,
+            "BigBird of 1,024, heads alike" => "of 1,024",
             _ => pattern.trim_start_matches("window, "),
         };
         (format!("{name}, {len}"), points)
     };
     Plot {
-        title: "Ranks: causal (zig-zag, contiguous), window, first keys, BigBird (100 TFLOP/s, 100 GB/s)"
+        title: "Ranks: causal, window, with global rows, BigBird of 64 and of 1,024 (100 TFLOP/s, 100 GB/s)"
             .into(),
         x: "ranks".into(),
         y: "arithmetic / (ranks x time)".into(),

@@ -6,8 +6,8 @@ mod distributed_scale;
 use proptest::prelude::*;
 use wgpu_attention::ranks::{Assignment, Cost, Machine, Pass, PassCost, Travel, needs};
 use wgpu_attention::{
-    Attention, AttentionShape, BigBird, BlockGrid, BlockMask, Causal, Document, ElementType, Full,
-    PairPredicate, Pattern, Predicate, Storage, Strided, Window,
+    Attention, AttentionShape, BigBird, BlockGrid, BlockMask, Causal, Document, ElementType, First, Full,
+    Global, Or, PairPredicate, Pattern, Predicate, Storage, Strided, Window,
 };
 
 /// 1 TFLOP/s per rank, 1 GB/s and 1 us between any two.
@@ -64,6 +64,7 @@ fn check_all(call: &Attention, pattern: &dyn Pattern, grid: BlockGrid, rows: [&A
             let needed = |of: usize, holder: usize| match travel {
                 Travel::Needed => counted[of].needed[holder],
                 Travel::Shards => rows[1].count(holder) as u64,
+                Travel::Shared => unreachable!("see `check_shared`"),
             };
             let received: Vec<u64> = others().map(|other| needed(rank, other)).collect();
             let sent: Vec<u64> = others().map(|other| needed(other, rank)).collect();
@@ -86,12 +87,28 @@ fn check_all(call: &Attention, pattern: &dyn Pattern, grid: BlockGrid, rows: [&A
                 assert_eq!(said, want.needed, "rank {rank}");
             }
         }
-        for pass in [Pass::Forward, Pass::Backward] {
-            let efficiency = cost.efficiency(pass);
-            assert!((0.0..=1.0 + 1e-12).contains(&efficiency), "{efficiency}");
-            assert!(ranks > 1 || (efficiency - 1.0).abs() < 1e-12, "{efficiency}");
-        }
+        check_efficiency(&cost);
     }
+    check_shared(&Cost::new(call.clone(), &mask, rows, Travel::Shared, machine()).unwrap(), &mask);
+}
+
+fn check_efficiency(cost: &Cost) {
+    for pass in [Pass::Forward, Pass::Backward] {
+        let efficiency = cost.efficiency(pass);
+        assert!((0.0..=1.0 + 1e-12).contains(&efficiency), "{efficiency}");
+        assert!(cost.ranks.len() > 1 || (efficiency - 1.0).abs() < 1e-12, "{efficiency}");
+    }
+}
+
+/// Every pair is computed once, and what is sent comes; how many bytes they are, the program's own record says (crates/ranks).
+fn check_shared(cost: &Cost, mask: &BlockMask) {
+    assert_eq!((cost.kept(), cost.visited()), (mask.kept(), mask.visited()));
+    for pass in [Pass::Forward, Pass::Backward] {
+        let sum = |of: fn(&PassCost) -> u64| cost.ranks.iter().map(|rank| of(rank.pass(pass))).sum::<u64>();
+        assert_eq!(sum(|it| it.sent_bytes), sum(|it| it.received_bytes));
+        assert_eq!(sum(|it| it.sent_messages), sum(|it| it.received_messages));
+    }
+    check_efficiency(cost);
 }
 
 fn patterns() -> Vec<Box<dyn Pattern>> {
@@ -215,6 +232,41 @@ fn memory_is_that_of_the_tensors() {
     assert_eq!((alone.forward.sent_messages, alone.forward.received_bytes), (0, 0));
 }
 
+/// First keys that all attend, and global rows: whoever holds them sends a message in each round of the tree, as does who hands them on,
+/// and results come back the same way.
+#[test]
+fn what_all_ranks_get_takes_the_rounds_of_the_tree() {
+    let (ranks, block) = (13, 64);
+    let len = ranks * 16 * block;
+    let rows = Assignment::contiguous(len, block, ranks).unwrap();
+    let window = Window { before: 100, after: 0 };
+    let (both, keys) = (Or(window, Global { tokens: [5].into() }), Or(window, First { count: 3 }));
+    let (query, key) = (2 * 32 * 4, 2 * 2 * 32 * 4);
+    let (result, gradients) = (2 * 34 * 4, 2 * 2 * 32 * 4);
+    for (pattern, there, back) in
+        [(&both as &dyn Pattern, 64 * (query + key), 64 * result), (&keys, 64 * key, 0)]
+    {
+        let call = AttentionShape::new(1, 2, len, 32);
+        let mask = BlockMask::new(pattern, BlockGrid::from(&call).blocks(block, block)).unwrap();
+        // No arithmetic: what is left is what travels.
+        let machine = Machine::new(1e300, 1e9, 1e-6);
+        let cost = Cost::new(call, &mask, [&rows; 2], Travel::Shared, machine).unwrap();
+        let plain = BlockMask::new(&window, BlockGrid::from(&call).blocks(block, block)).unwrap();
+        let plain = Cost::new(call, &plain, [&rows; 2], Travel::Needed, machine).unwrap();
+        let forward = |cost: &Cost, rank: usize| cost.ranks[rank].forward;
+        // Rank 0 sends to 1, 2, 4 and 8; the last one gets the rows, and sends nothing on.
+        let more = |rank| forward(&cost, rank).sent_bytes - forward(&plain, rank).sent_bytes;
+        let (there, back) = (16 + there, if back == 0 { 0 } else { 16 + back });
+        assert_eq!((more(0), more(12), more(1)), (4 * there, back, 3 * there + back));
+        let time = cost.time_s(Pass::Forward) - plain.time_s(Pass::Forward);
+        let message = |bytes: u64| if bytes == 0 { 0.0 } else { 1e-6 + bytes as f64 / 1e9 };
+        assert!((time / (4.0 * (message(there) + message(back))) - 1.0).abs() < 1e-9, "{time}");
+        let backward = cost.ranks[12].backward.sent_bytes - plain.ranks[12].backward.sent_bytes;
+        let queries = if back == 0 { 0 } else { 64 * query };
+        assert_eq!(backward, 16 + queries + 64 * gradients);
+    }
+}
+
 /// A window's keys come from the neighbour: one message however many ranks there are.
 #[test]
 fn a_window_has_one_neighbour() {
@@ -312,7 +364,7 @@ fn a_key_has_to_meet_as_many_queries_as_the_page_says() {
     let window =
         |rows: usize| efficiency(&Window { before: 255, after: 0 }, ranks * rows, &contiguous(ranks * rows));
     assert!(window(rho + 128) > 0.97 && window(rho / 2) < 0.8, "{} {}", window(rho + 128), window(rho / 2));
-    // One rank holds the global rows.
+    // One rank holds the global rows; where they travel, all have as much to do.
     for ranks in [2, 8, 32] {
         let len = ranks * 32 * 64;
         let bigbird = BigBird { block: 64, window: 3, global: 2, random: 3, seed: 1 };
@@ -320,6 +372,11 @@ fn a_key_has_to_meet_as_many_queries_as_the_page_says() {
             dense(&bigbird, len, &Assignment::contiguous(len, 64, ranks).unwrap(), machine).imbalance();
         let want = (1.0 + 0.25 * ranks as f64) / 1.25;
         assert!((imbalance / want - 1.0).abs() < 0.1, "{imbalance} {want}");
+        let rows = Assignment::contiguous(len, 64, ranks).unwrap();
+        let call = AttentionShape::new(1, 2, len, 32);
+        let mask = BlockMask::new(&bigbird, BlockGrid::from(&call)).unwrap();
+        let cost = Cost::new(call, &mask, [&rows; 2], Travel::Shared, machine).unwrap();
+        assert!(ranks == 2 || cost.imbalance() < 1.1, "{ranks} ranks: {}", cost.imbalance());
     }
 }
 

@@ -108,7 +108,7 @@ pub struct Row<'a> {
 }
 
 impl Run {
-    fn blocks(&self) -> std::ops::Range<usize> {
+    pub(crate) fn blocks(&self) -> std::ops::Range<usize> {
         self.first as usize..(self.first + self.count) as usize
     }
 }

@@ -1,5 +1,6 @@
 //! Who holds which rows.
 
+use super::stretches::joined;
 use crate::{Error, Result};
 use std::ops::Range;
 
@@ -114,16 +115,4 @@ fn stripes(len: usize, block: usize, ranks: usize, count: usize) -> Result<Vec<R
     let blocks = len.div_ceil(block) as u128;
     let start = |stripe: usize| ((blocks * stripe as u128 / count as u128) as usize * block).min(len);
     Ok((0..count).map(|stripe| start(stripe)..start(stripe + 1)).collect())
-}
-
-/// Without empty stretches, and those that touch as one.
-fn joined(stretches: impl IntoIterator<Item = Range<usize>>) -> Vec<Range<usize>> {
-    let mut joined: Vec<Range<usize>> = Vec::new();
-    for stretch in stretches.into_iter().filter(|stretch| !stretch.is_empty()) {
-        match joined.last_mut() {
-            Some(last) if last.end == stretch.start => last.end = stretch.end,
-            _ => joined.push(stretch),
-        }
-    }
-    joined
 }

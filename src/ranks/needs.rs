@@ -1,6 +1,7 @@
 //! Which keys a rank needs of whom.
 
-use super::Assignment;
+use super::touched::{Touched, sites};
+use super::{Assignment, stretches};
 use crate::mask::{BlockGrid, BlockMask};
 use crate::pattern::{Excerpt, Extent, Pattern};
 use crate::{Error, Result};
@@ -28,6 +29,11 @@ impl Needs {
     /// The number of keys that are needed of a rank.
     pub fn keys(&self, owner: usize) -> usize {
         self.from(owner).iter().map(Range::len).sum()
+    }
+
+    /// Without keys that come in another way.
+    pub fn without(&self, keys: &[Range<usize>]) -> Self {
+        Self { rank: self.rank, from: self.from.iter().map(|from| stretches::without(from, keys)).collect() }
     }
 
     /// The number of keys that are needed of all others.
@@ -60,19 +66,44 @@ pub fn needs(
     block: usize,
 ) -> Result<Needs> {
     check(&extent, [queries, keys], rank)?;
+    needs_of(pattern, extent, queries.rows(rank), keys, rank, block)
+}
+
+/// The same of some of the rank's queries, as ascending stretches of positions.
+///
+/// # Errors
+/// As [`needs`], but for assignments, of which that of the keys has to fit.
+pub fn needs_of(
+    pattern: &dyn Pattern,
+    extent: Extent,
+    queries: &[Range<usize>],
+    keys: &Assignment,
+    rank: usize,
+    block: usize,
+) -> Result<Needs> {
+    let mask = mask_of(pattern, extent, queries, block)?;
+    let touched = touched(&mask);
+    let from = (0..keys.ranks()).map(|owner| meet(&touched, keys.rows(owner), block));
+    Ok(Needs { rank, from: from.collect() })
+}
+
+/// The blocks of these queries over all keys.
+pub(super) fn mask_of(
+    pattern: &dyn Pattern,
+    extent: Extent,
+    queries: &[Range<usize>],
+    block: usize,
+) -> Result<BlockMask> {
     if !(16..=256).contains(&block) || !block.is_power_of_two() {
         return Err(Error::argument("block", "a power of two from 16 to 256", block));
     }
     let all = 0..extent.kv_len;
-    let own = Excerpt::new(pattern, extent, queries.rows(rank), std::slice::from_ref(&all))?;
+    let own = Excerpt::new(pattern, extent, queries, std::slice::from_ref(&all))?;
     let Extent { batch, heads, q_len, kv_len } = own.extent();
-    let grid = BlockGrid::new(q_len, kv_len).batch(batch).heads(heads).blocks(block.min(64), block);
-    let blocks = touched(&BlockMask::new(&own, grid)?);
-    let from = (0..keys.ranks()).map(|owner| meet(&blocks, keys.rows(owner), block));
-    Ok(Needs { rank, from: from.collect() })
+    BlockMask::new(&own, BlockGrid::new(q_len, kv_len).batch(batch).heads(heads).blocks(block.min(64), block))
 }
 
-fn check(extent: &Extent, [queries, keys]: [&Assignment; 2], rank: usize) -> Result<()> {
+pub(super) fn check(extent: &Extent, [queries, keys]: [&Assignment; 2], rank: usize) -> Result<()> {
     let sides = [("queries", queries, "q_len", extent.q_len), ("keys", keys, "kv_len", extent.kv_len)];
     for (name, rows, of, len) in sides {
         if rows.len() != len {
@@ -88,38 +119,24 @@ fn check(extent: &Extent, [queries, keys]: [&Assignment; 2], rank: usize) -> Res
     }
 }
 
-/// Whether any query keeps a pair of each key block, with a closing `false`.
-fn touched(mask: &BlockMask) -> Vec<bool> {
-    let grid = mask.grid();
-    let mut touched = vec![false; grid.k_blocks() + 1];
-    // Rows that are shared are looked at once.
-    let stored = |stride: usize, size: usize| if stride > 0 { size } else { size.min(1) };
-    let (items, heads) = (stored(mask.batch_stride(), grid.batch), stored(mask.head_stride(), grid.heads));
-    for (batch, head) in (0..items).flat_map(|batch| (0..heads).map(move |head| (batch, head))) {
-        for q_block in 0..grid.q_blocks() {
+/// The key blocks of which any query keeps a pair.
+fn touched(mask: &BlockMask) -> Touched {
+    let mut touched = Touched::new(mask.grid().k_blocks());
+    for [batch, head] in sites(mask) {
+        for q_block in 0..mask.grid().q_blocks() {
             let row = mask.row(batch, head, q_block);
-            for run in row.full.iter().chain(row.partial) {
-                touched[run.first as usize..(run.first + run.count) as usize].fill(true);
-            }
+            row.full.iter().chain(row.partial).for_each(|run| touched.add(run.blocks()));
         }
     }
+    touched.settle();
     touched
 }
 
 /// The rows within the blocks that are touched.
-fn meet(touched: &[bool], rows: &[Range<usize>], block: usize) -> Vec<Range<usize>> {
-    let mut met: Vec<Range<usize>> = Vec::new();
-    for stretch in rows {
-        let mut at = stretch.start;
-        while at < stretch.end {
-            let first = at / block;
-            let same = touched[first..].iter().take_while(|&&it| it == touched[first]).count();
-            let end = ((first + same) * block).min(stretch.end);
-            if touched[first] {
-                met.push(at..end);
-            }
-            at = end;
-        }
-    }
-    met
+fn meet(touched: &Touched, rows: &[Range<usize>], block: usize) -> Vec<Range<usize>> {
+    let met = rows.iter().flat_map(|stretch| {
+        let runs = touched.runs_of(stretch.start / block..stretch.end.div_ceil(block));
+        runs.into_iter().map(|run| (run.start * block).max(stretch.start)..(run.end * block).min(stretch.end))
+    });
+    stretches::joined(met)
 }

@@ -64,7 +64,7 @@ pub(crate) fn run() -> Result<()> {
     offline_checks(&program()?)
 }
 
-/// The planted crate first, then this workspace.
+/// The planted crate first, then our workspaces.
 fn offline_checks(deny: &Path) -> Result<()> {
     refuses_what_is_planted(deny)?;
     check(deny, &CHECKS.map(|(check, _)| check))
@@ -79,9 +79,18 @@ fn program() -> Result<PathBuf> {
     FETCHED.path().context("cargo-deny is not installed (cargo install --locked cargo-deny)")
 }
 
-/// Runs checks on this workspace.
+/// The workspaces: the crates that build anywhere, and the one that builds where MPI is.
+const MANIFESTS: [&str; 2] = ["Cargo.toml", "crates/mpi/Cargo.toml"];
+
+/// Runs checks on each workspace, by the same rules.
 fn check(deny: &Path, checks: &[&str]) -> Result<()> {
-    steps::succeed(Command::new(deny).args(["--all-features", "check"]).args(checks))
+    let root = steps::root();
+    MANIFESTS.iter().try_for_each(|manifest| {
+        let mut command = Command::new(deny);
+        command.arg("--manifest-path").arg(root.join(manifest)).arg("--all-features");
+        command.arg("--config").arg(root.join("deny.toml")).arg("check");
+        steps::succeed(command.args(checks))
+    })
 }
 
 /// Fetches the database of advisories.
@@ -167,6 +176,12 @@ mod tests {
             check("echo 'error: no network' >&2; exit 1").unwrap_err().to_string().contains("no network")
         );
         assert!(check("echo 'error[rejected]: no' >&2").is_err());
+    }
+
+    #[test]
+    fn every_lock_file_is_looked_at() {
+        let locks = |place: &str| steps::root().join(place).with_file_name("Cargo.lock").exists();
+        assert!(MANIFESTS.iter().all(|manifest| locks(manifest)));
     }
 
     #[test]

@@ -2,18 +2,16 @@
 
 use crate::error::Result;
 use crate::exchange::Exchange;
-use crate::handshake::{places, shake};
-use crate::merge::Merged;
+use crate::handshake::shake;
 use crate::plan::Plan;
-use crate::rows;
-use crate::session::{Due, HEADER_BYTES, Outgoing, Session, content};
-use crate::steps::{self, Step, of_rank};
+use crate::ring::Ring;
+use crate::routes::{Routes, Settling};
+use crate::session::Session;
+use crate::steps::{self, Steps, of_rank};
 use crate::traffic::{Pass, Traffic};
 use std::ops::Range;
-use wgpu_attention::ranks::{Needs, needs, source, target};
-use wgpu_attention::{
-    Attention, AttentionOutput, AttentionShape, Element, Gpu, Inputs, Outputs, Pattern, Storage,
-};
+use wgpu_attention::ranks::{Needs, Offer, Sharing, stretches::count};
+use wgpu_attention::{Attention, AttentionShape, Element, Gpu, Inputs, Pattern, Storage};
 
 /// Attention over a sequence of which this rank holds some rows: made on all ranks at the same time, with the same arguments.
 ///
@@ -24,28 +22,8 @@ pub struct DistributedAttention<X> {
     pub(crate) gpu: Gpu,
     attention: Attention,
     plan: Plan,
-    needs: Needs,
-    /// This rank's keys that each other one needs, as places among its own.
-    pub(crate) wanted: Vec<Vec<Range<usize>>>,
-    pub(crate) steps: Vec<Option<Step>>,
-}
-
-/// What [`DistributedAttention::forward`] gives: this rank's rows.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Forward {
-    /// out `[B, H, rows, dv]`.
-    pub out: Vec<f32>,
-    /// The state (m, l) `[B, H, rows, 2]`: see [`AttentionBuffers::state`](wgpu_attention::AttentionBuffers::state).
-    pub state: Vec<f32>,
-    /// lse `[B, H, rows]`; `f32::MIN` for a row without a key.
-    pub lse: Vec<f32>,
-}
-
-/// Keys and values that the next step works on.
-pub(crate) enum Held<KV> {
-    None,
-    Rows([Vec<KV>; 2]),
+    routes: Routes,
+    steps: Steps,
 }
 
 impl<X: Exchange> DistributedAttention<X> {
@@ -80,13 +58,20 @@ impl<X: Exchange> DistributedAttention<X> {
     ) -> Result<Self> {
         let (attention, rank) = (attention.into(), exchange.rank());
         steps::check(&attention, &plan, rank, exchange.size())?;
-        let extent = attention.shape.extent();
-        let needs = needs(pattern, extent, [&plan.queries, &plan.keys], rank, plan.block)?;
+        let sharing = Sharing::new(&attention, exchange.size());
+        let (extent, sides) = (attention.shape.extent(), [&plan.queries, &plan.keys]);
+        let offered = sharing.offer(pattern, extent, sides, rank, plan.block)?;
+        let offered = if plan.share { offered } else { Offer::default() };
         let mut session = Session::new(exchange, plan.limit);
-        let wanted =
-            session.call("the handshake", |session| shake(session, &attention, pattern, &plan, &needs))?;
-        let steps = steps::steps(gpu, &attention, pattern, &plan, &needs)?;
-        Ok(Self { session, gpu: gpu.clone(), attention, plan, needs, wanted, steps })
+        let routes = session.call("the handshake", |session| {
+            let Offer { queries, saved, .. } = offered;
+            let offer = [count(&queries) as u64, queries.len() as u64, saved];
+            let offers = shake(session, &attention, pattern, &plan, offer)?;
+            let plan = &plan;
+            Settling { session, attention: &attention, pattern, plan, sharing }.routes(queries, &offers)
+        })?;
+        let steps = steps::steps(gpu, &attention, pattern, &plan, &routes)?;
+        Ok(Self { session, gpu: gpu.clone(), attention, plan, routes, steps })
     }
 
     /// The rank.
@@ -104,9 +89,19 @@ impl<X: Exchange> DistributedAttention<X> {
         &self.plan
     }
 
-    /// The keys that this rank needs of each other one.
+    /// The keys that this rank needs of each other one, but for [`common_keys`](Self::common_keys).
     pub fn needs(&self) -> &Needs {
-        &self.needs
+        &self.routes.needs
+    }
+
+    /// Queries that travel to all ranks, each of which attends with them to its own keys; as positions.
+    pub fn common_queries(&self) -> &[Range<usize>] {
+        &self.routes.queries.rows
+    }
+
+    /// Keys that all ranks get, handed on from rank to rank; as positions.
+    pub fn common_keys(&self) -> &[Range<usize>] {
+        &self.routes.keys.rows
     }
 
     /// The whole call.
@@ -125,36 +120,6 @@ impl<X: Exchange> DistributedAttention<X> {
         &self.session.traffic
     }
 
-    /// Attention of this rank's queries to all keys. All ranks have to call it.
-    ///
-    /// # Errors
-    /// [`Error::Attention`](crate::Error::Attention) for a slice of the wrong length or type, before any message, and for what the device refuses;
-    /// [`Error::Silent`](crate::Error::Silent) where nothing comes within [`Plan::limit`]; [`Error::Gone`](crate::Error::Gone), [`Error::Message`](crate::Error::Message), [`Error::Broken`](crate::Error::Broken) and
-    /// [`Error::Failed`](crate::Error::Failed) as they say. An error on this rank is one on every rank that needs its keys, after their time limit.
-    pub fn forward<Q: Element, KV: Element>(&mut self, q: &[Q], k: &[KV], v: &[KV]) -> Result<Forward> {
-        self.check(q, k, v)?;
-        let Self { session, gpu, attention, plan, needs, wanted, steps } = self;
-        let ring = Ring { attention, plan, needs, wanted, steps, pass: Pass::Forward };
-        session.call("forward", |session| {
-            let own = ring.own(session.rank());
-            let mut merged = Merged::new(own.len_lse(), own.value_dim, attention.score.is_plain());
-            let mut held = ring.held(session.rank(), [k, v]);
-            for (step, planned) in steps.iter().enumerate() {
-                let (sends, due) = ring.round(session.rank(), step + 1, [k, v]);
-                session.start(sends, due)?;
-                if let (Some(planned), Held::Rows([k, v])) = (planned, &held) {
-                    let outputs = Outputs::default().state();
-                    let part: AttentionOutput<f32> =
-                        gpu.run_plan(&planned.plan, &Inputs::new(q, k, v), outputs)?;
-                    merged.add(&part.out, &part.state.unwrap_or_default());
-                }
-                held = ring.arrived(step + 1, &session.finish()?);
-            }
-            let (out, state, lse) = merged.finish();
-            Ok(Forward { out, state, lse })
-        })
-    }
-
     /// Checks this rank's tensors.
     pub(crate) fn check<Q: Element, KV: Element>(&self, q: &[Q], k: &[KV], v: &[KV]) -> Result<()> {
         let own = self.own_shape();
@@ -168,82 +133,10 @@ impl<X: Exchange> DistributedAttention<X> {
         Ok(Inputs::new(q, k, v).check(&call.storage(Storage::all(Q::TYPE).kv(KV::TYPE)))?)
     }
 
-    /// What a pass over the ring goes by.
+    /// What a pass goes by.
     pub(crate) fn ring(&mut self, pass: Pass) -> (&mut Session<X>, &Gpu, Ring<'_>) {
-        let Self { session, gpu, attention, plan, needs, wanted, steps } = self;
-        (session, gpu, Ring { attention, plan, needs, wanted, steps, pass })
-    }
-}
-
-/// What a pass over the ring goes by.
-#[derive(Clone, Copy)]
-pub(crate) struct Ring<'a> {
-    pub(crate) attention: &'a Attention,
-    plan: &'a Plan,
-    needs: &'a Needs,
-    pub(crate) wanted: &'a [Vec<Range<usize>>],
-    pub(crate) steps: &'a [Option<Step>],
-    pass: Pass,
-}
-
-impl Ring<'_> {
-    /// The sizes of a rank's slices.
-    pub(crate) fn own(&self, rank: usize) -> AttentionShape {
-        self.attention.shape.q_len(self.plan.queries.count(rank)).kv_len(self.plan.keys.count(rank))
-    }
-
-    /// Those of a rank's own keys that it needs, as places.
-    pub(crate) fn own_places(&self, rank: usize) -> Vec<Range<usize>> {
-        let own = self.needs.from(rank).iter();
-        own.filter_map(|keys| places(self.plan, rank, keys.clone())).collect()
-    }
-
-    /// The keys and values of the first step.
-    pub(crate) fn held<KV: Element>(&self, rank: usize, [k, v]: [&[KV]; 2]) -> Held<KV> {
-        let (shape, rows) = (self.own(rank), self.own_places(rank));
-        let take = |x: &[KV], dim| rows::take(x, shape.kv_len, dim, &rows);
-        Held::Rows([take(k, shape.head_dim), take(v, shape.value_dim)])
-    }
-
-    /// The messages with keys and values of a step.
-    pub(crate) fn round<KV: Element>(
-        &self,
-        rank: usize,
-        step: usize,
-        [k, v]: [&[KV]; 2],
-    ) -> (Vec<Outgoing>, Vec<Due>) {
-        let ranks = self.steps.len();
-        if step >= ranks {
-            return (vec![], vec![]);
-        }
-        let (shape, to, pass) = (self.own(rank), target(rank, step, ranks), self.pass);
-        let rows = &self.wanted[to];
-        let send = (!rows.is_empty()).then(|| {
-            let mut bytes = content(self.keys_bytes(rows.iter().map(Range::len).sum(), size_of::<KV>()));
-            rows::append(&mut bytes, k, shape.kv_len, shape.head_dim, rows);
-            rows::append(&mut bytes, v, shape.kv_len, shape.value_dim, rows);
-            Outgoing { pass, step, to, bytes }
-        });
-        let due = self.steps[step].as_ref().map(|planned| {
-            debug_assert_eq!(planned.from, source(rank, step, ranks));
-            Due { pass, step, from: planned.from, bytes: self.keys_bytes(planned.keys, size_of::<KV>()) }
-        });
-        (send.into_iter().collect(), due.into_iter().collect())
-    }
-
-    /// The keys and values of a step, if they are what came first.
-    pub(crate) fn arrived<KV: Element>(&self, step: usize, messages: &[Vec<u8>]) -> Held<KV> {
-        let planned = self.steps.get(step).and_then(Option::as_ref);
-        let (Some(planned), Some(message)) = (planned, messages.first()) else { return Held::None };
-        let shape = self.attention.shape.kv_len(planned.keys);
-        let (k, v) = message[HEADER_BYTES..].split_at(shape.len_k() * size_of::<KV>());
-        Held::Rows([k, v].map(bytemuck::pod_collect_to_vec))
-    }
-
-    /// Bytes of so many keys and values, or of their gradients.
-    pub(crate) fn keys_bytes(&self, keys: usize, element: usize) -> usize {
-        let shape = self.attention.shape.kv_len(keys);
-        (shape.len_k() + shape.len_v()) * element
+        let Self { session, gpu, attention, plan, routes, steps } = self;
+        (session, gpu, Ring { attention, plan, routes, steps, pass })
     }
 }
 

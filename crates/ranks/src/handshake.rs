@@ -6,15 +6,13 @@ use crate::pattern::{Fnv, fingerprint};
 use crate::plan::Plan;
 use crate::session::{Due, HEADER_BYTES, Outgoing, Session, content};
 use crate::traffic::Pass;
-use std::ops::Range;
-use wgpu_attention::ranks::Needs;
 use wgpu_attention::{Attention, Pattern};
 
 /// Bytes of the version and of what is printed of a pattern: longer ones are cut.
 const TEXT: usize = 64;
 
 /// Numbers that are compared, by their names.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "batch",
     "heads",
     "kv_heads",
@@ -29,6 +27,7 @@ const NAMES: [&str; 15] = [
     "the assignment of queries",
     "the assignment of keys",
     "the time limit (ms)",
+    "share",
     "pattern",
 ];
 
@@ -64,6 +63,7 @@ impl Record {
             Fnv::of(&plan.queries),
             Fnv::of(&plan.keys),
             plan.limit.as_millis() as u64,
+            u64::from(plan.share),
             fingerprint(pattern, shape.extent()),
         ];
         Self { version: cut(env!("CARGO_PKG_VERSION")), pattern: cut(&format!("{pattern:?}")), numbers }
@@ -108,87 +108,42 @@ impl Record {
     }
 }
 
-/// Compares what all ranks were given; returns the rows that each other rank needs of this one's keys, as places.
+/// Rows that a rank would give to all: how many, in how many stretches; of queries, how many keys that saves.
+pub(crate) type Offer = [u64; 3];
+
+/// Bytes of an offer.
+const OFFER: usize = 24;
+
+/// Compares what all ranks were given; returns which queries each would let travel.
 pub(crate) fn shake<X: Exchange>(
     session: &mut Session<X>,
     attention: &Attention,
     pattern: &dyn Pattern,
     plan: &Plan,
-    needs: &Needs,
-) -> Result<Vec<Vec<Range<usize>>>> {
+    offer: Offer,
+) -> Result<Vec<Offer>> {
     let own = Record::new(attention, pattern, plan);
     let (rank, size) = (session.rank(), session.size());
     let others: Vec<usize> = (1..size).map(|step| (rank + step) % size).collect();
     let hello = |&to: &usize| {
-        let mut bytes = content(RECORD + 8);
+        let mut bytes = content(RECORD + OFFER);
         own.write(&mut bytes);
-        bytes.extend((needs.from(to).len() as u64).to_le_bytes());
+        bytes.extend(offer.iter().flat_map(|number| number.to_le_bytes()));
         Outgoing { pass: Pass::Handshake, step: 0, to, bytes }
     };
-    let due = |&from: &usize| Due { pass: Pass::Handshake, step: 0, from, bytes: RECORD + 8 };
+    let due = |&from: &usize| Due { pass: Pass::Handshake, step: 0, from, bytes: RECORD + OFFER };
     session.start(others.iter().map(hello).collect(), others.iter().map(due).collect())?;
     let messages = session.finish()?;
-    let mut counts = vec![];
+    let mut offers = vec![offer; size];
     // All have come: the first rank that differs is named, the same one in each run.
     let mut by_rank: Vec<_> = others.iter().zip(&messages).collect();
     by_rank.sort_by_key(|(from, _)| **from);
     for (&from, message) in by_rank {
         let content = &message[HEADER_BYTES..];
         own.compare(&Record::read(content), from)?;
-        counts.push((from, number(&content[RECORD..])));
+        offers[from] = std::array::from_fn(|n| number(&content[RECORD + 8 * n..]));
     }
-    wanted(session, plan, needs, &counts)
-}
-
-/// The rows that others need.
-fn wanted<X: Exchange>(
-    session: &mut Session<X>,
-    plan: &Plan,
-    needs: &Needs,
-    counts: &[(usize, u64)],
-) -> Result<Vec<Vec<Range<usize>>>> {
-    let (rank, size) = (session.rank(), session.size());
-    let asked = (0..size).filter(|&to| to != rank && !needs.from(to).is_empty());
-    let sends = asked.map(|to| {
-        let mut bytes = content(16 * needs.from(to).len());
-        let ends = needs.from(to).iter().flat_map(|keys| [keys.start, keys.end]);
-        bytes.extend(ends.flat_map(|end| (end as u64).to_le_bytes()));
-        Outgoing { pass: Pass::Needs, step: 0, to, bytes }
-    });
-    let asking: Vec<_> = counts.iter().filter(|(_, count)| *count > 0).collect();
-    let mut due = vec![];
-    for &&(from, count) in &asking {
-        // No more stretches than keys: a wrong count asks for no memory.
-        if count > plan.keys.count(rank) as u64 {
-            let need = format!("at most {} stretches of keys", plan.keys.count(rank));
-            return Err(refused(from, need, count.to_string()));
-        }
-        due.push(Due { pass: Pass::Needs, step: 0, from, bytes: 16 * count as usize });
-    }
-    session.start(sends.collect(), due)?;
-    let mut wanted = vec![vec![]; size];
-    for (&(from, _), message) in asking.into_iter().zip(session.finish()?) {
-        for ends in message[HEADER_BYTES..].chunks_exact(16) {
-            let (start, end) = (number(ends) as usize, number(&ends[8..]) as usize);
-            wanted[from].push(places(plan, rank, start..end).ok_or_else(|| {
-                let need = format!("keys of rank {rank}, {:?}", plan.keys.rows(rank));
-                refused(from, need, format!("a request for {start}..{end}"))
-            })?);
-        }
-    }
-    Ok(wanted)
-}
-
-/// The places of keys among those of a rank, if all are its own.
-pub(crate) fn places(plan: &Plan, rank: usize, keys: Range<usize>) -> Option<Range<usize>> {
-    let stretch = plan.keys.rows(rank).iter().find(|own| own.start <= keys.start && keys.end <= own.end)?;
-    let first =
-        plan.keys.place(rank, keys.start).filter(|_| keys.start < keys.end && keys.end <= stretch.end)?;
-    Some(first..first + keys.len())
-}
-
-fn refused(rank: usize, need: String, got: String) -> Error {
-    Error::Message { rank, during: "the handshake".into(), need, got }
+    Ok(offers)
 }
 
 /// As much of a text as there is room for.
@@ -203,7 +158,7 @@ fn words(text: &[u8; TEXT]) -> String {
 }
 
 /// 8 bytes as a number.
-fn number(bytes: &[u8]) -> u64 {
+pub(crate) fn number(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(std::array::from_fn(|n| bytes[n]))
 }
 
@@ -232,16 +187,5 @@ mod tests {
         let mut older = record.clone();
         older.version = cut("0.0.9");
         assert!(said(older).contains("the crate's version differs: "));
-    }
-
-    #[test]
-    fn only_own_keys_have_places() {
-        let shape = AttentionShape::new(1, 1, 512, 8);
-        let plan = Plan::zig_zag(&shape, 2).unwrap();
-        assert_eq!(plan.keys.rows(0), [0..128, 384..512]);
-        assert_eq!(places(&plan, 0, 400..512), Some(144..256));
-        for wrong in [0..129, 128..130, 300..400, 500..513, 5..5] {
-            assert_eq!(places(&plan, 0, wrong), None);
-        }
     }
 }

@@ -9,6 +9,8 @@
 //!   bytes as in a ring, for a sparse one only the key blocks that a rank's queries attend.
 //! * **Overlap.** The messages of step s + 1 are on their way while the kernel of step s runs.
 //! * **Zig-zag.** [`Plan::zig_zag`] gives rank r the stripes r and 2 R - 1 - r, so that under a causal mask no rank waits for another.
+//! * **Few rows that meet all.** Queries that attend nearly everything travel in place of the keys, and keys that all ranks ask for are handed on
+//!   along a tree: [`Sharing`](wgpu_attention::ranks::Sharing). Their states and gradients come back along the same tree, added in its order.
 //! * **Gradients** of keys that travelled go back to their owner, who sums them in the order of the steps.
 //! * **Faults.** A message that does not come in time, a rank that is gone, a rank that was given another call: an
 //!   [`Error`] that names the rank, on every rank that needs it; never a wait without end, never a part of a result.
@@ -46,13 +48,14 @@
 //!   positions of its own, and would give them others. Scale and softcap are there; anything else is refused.
 //! * LSH attention (Reformer): which keys a query meets follows from sorting all of them by their hash, so each round would be a sort of
 //!   the whole sequence over the ranks, whose messages depend on the data.
-//! * Queries that travel instead of keys, which would be less where a few rows attend everything (BigBird's global rows).
 //! * [Pieces](wgpu_attention::Pattern::pieces) of scattered patterns (strided ones): their blocks are visited in natural order.
 //!
 //! | file | what |
 //! |---|---|
-//! | `attention.rs`, `backward.rs` | [`DistributedAttention`]: forward, gradients |
+//! | `attention.rs`, `forward.rs`, `backward.rs` | [`DistributedAttention`]: what it is made of, forward, gradients |
 //! | `plan.rs` | [`Plan`]: who holds what, how long to wait |
+//! | `routes.rs` | which rows go where, as the ranks settle it |
+//! | `ring.rs`, `common.rs` | messages of the steps; rows that all ranks get, along a tree, and what comes back for them |
 //! | `steps.rs` | what a rank computes in each step, planned |
 //! | `handshake.rs`, `pattern.rs` | that all ranks were given the same call |
 //! | `session.rs` | rounds of messages, their headers, their time limit |
@@ -61,24 +64,31 @@
 //! | `merge.rs`, `rows.rs` | sums by state; rows taken out and added |
 //! | `error.rs` | [`Error`] |
 
+#![cfg_attr(test, allow(clippy::single_range_in_vec_init, reason = "a list of one stretch is meant"))]
+
 mod attention;
 mod backward;
+mod common;
 mod error;
 mod exchange;
+mod forward;
 mod handshake;
 mod merge;
 mod pattern;
 mod plan;
+mod ring;
+mod routes;
 mod rows;
 mod session;
 mod steps;
 mod threads;
 mod traffic;
 
-pub use attention::{DistributedAttention, Forward};
+pub use attention::DistributedAttention;
 pub use backward::DistributedGradients;
 pub use error::{Error, Result};
 pub use exchange::{Exchange, Expected, Fault, Message, Round};
+pub use forward::Forward;
 pub use plan::Plan;
 pub use session::HEADER_BYTES;
 pub use threads::Threads;

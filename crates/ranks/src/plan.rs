@@ -4,7 +4,7 @@ use std::time::Duration;
 use wgpu_attention::AttentionShape;
 use wgpu_attention::ranks::Assignment;
 
-/// Who holds which rows, in what blocks keys travel, how long a rank waits for another.
+/// Who holds which rows, how they travel, how long a rank waits for another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Plan {
@@ -17,6 +17,9 @@ pub struct Plan {
     /// How long a rank waits for messages before it gives up, beside its own computing. It has to be longer than the others compute in
     /// a step.
     pub limit: Duration,
+    /// Whether rows may go to all ranks where that is less to send, as [`Sharing`](wgpu_attention::ranks::Sharing) says: queries that attend nearly
+    /// everything, in place of the keys, and keys that all ranks ask for.
+    pub share: bool,
 }
 
 /// Rows of a block, unless another size is chosen.
@@ -28,7 +31,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 impl Plan {
     /// Any assignment of queries and keys.
     pub fn new(queries: Assignment, keys: Assignment) -> Self {
-        Self { queries, keys, block: BLOCK, limit: LIMIT }
+        Self { queries, keys, block: BLOCK, limit: LIMIT, share: true }
     }
 
     /// Contiguous rows in blocks of 64: for windows, and whatever else looks at neighbours.
@@ -52,6 +55,11 @@ impl Plan {
     /// Sets the keys of a block.
     pub fn block(self, block: usize) -> Self {
         Self { block, ..self }
+    }
+
+    /// Sets whether rows may go to all ranks.
+    pub fn share(self, share: bool) -> Self {
+        Self { share, ..self }
     }
 
     /// Sets how long a rank waits.

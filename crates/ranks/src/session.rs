@@ -130,6 +130,27 @@ impl<X: Exchange> Session<X> {
         }
     }
 
+    /// Exchanges messages in a thread of their own while this one computes.
+    pub(crate) fn beside<A: Send, B>(
+        &mut self,
+        exchange: impl FnOnce(&mut Self) -> Result<A> + Send,
+        compute: impl FnOnce() -> Result<B>,
+    ) -> Result<(A, B)>
+    where
+        X: Send,
+    {
+        std::thread::scope(|scope| {
+            let messages = scope.spawn(|| exchange(self));
+            let computed = compute();
+            let exchanged = messages.join().unwrap_or_else(|_| {
+                let message = "the thread that exchanges messages has panicked".into();
+                Err(Error::Broken { during: "between computing".into(), message })
+            });
+            let computed = computed?;
+            Ok((exchanged?, computed))
+        })
+    }
+
     fn header(&self, pass: Pass, step: usize) -> [u8; HEADER_BYTES] {
         let mut header = [0; HEADER_BYTES];
         header[..8].copy_from_slice(&self.call.to_le_bytes());
@@ -142,7 +163,14 @@ impl<X: Exchange> Session<X> {
     fn during(&self) -> String {
         let name = self.running.unwrap_or("between calls");
         match self.round.first() {
-            Some(due) => format!("{name}, step {} on rank {} of {}", due.step, self.rank(), self.size()),
+            Some(due) => {
+                let what = match due.pass {
+                    Pass::Spread => "rows for all ranks, round",
+                    Pass::Collect => "results of all ranks, round",
+                    _ => "step",
+                };
+                format!("{name}, {what} {} on rank {} of {}", due.step, self.rank(), self.size())
+            }
             None => format!("{name} on rank {} of {}", self.rank(), self.size()),
         }
     }

@@ -6,7 +6,7 @@
 pub enum Pass {
     /// What a rank was given, to be compared.
     Handshake,
-    /// Which keys a rank needs.
+    /// Which keys a rank needs, and which of its queries travel.
     Needs,
     /// Keys and values, in the forward pass.
     Forward,
@@ -14,6 +14,12 @@ pub enum Pass {
     Backward,
     /// The gradients of keys and values, back to their owner.
     Gradients,
+    /// Which keys all ranks get.
+    Common,
+    /// Rows that all ranks get, in either pass.
+    Spread,
+    /// What all ranks made of them, back to their owners.
+    Collect,
 }
 
 /// One message that this rank sent.
@@ -22,7 +28,8 @@ pub enum Pass {
 pub struct Sent {
     /// What it was for.
     pub pass: Pass,
-    /// In which step the receiver works on it; of [`Pass::Gradients`], in which step they were computed.
+    /// In which step the receiver works on it; of [`Pass::Gradients`], in which step they were computed; of [`Pass::Spread`] and
+    /// [`Pass::Collect`], the round of the tree.
     pub step: usize,
     /// The rank that got it.
     pub to: usize,
@@ -33,7 +40,7 @@ pub struct Sent {
 /// Every message that a rank sent in a call, in order: exact, for models of the cost to be compared with.
 ///
 /// Keys and values of n keys are [`HEADER_BYTES`](crate::HEADER_BYTES) + n B Hkv (d + dv) elements of k's type; their gradients
-/// the same in f32.
+/// the same in f32. A query that travels is q, and then out and its state in f32; for its gradient q, dout, out and the state, and then dq.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Traffic {
     pub(crate) sent: Vec<Sent>,

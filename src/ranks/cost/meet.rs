@@ -1,6 +1,7 @@
 //! What the queries of one rank meet in the keys of every other, counted from runs of blocks: never pair by pair.
 
 use crate::mask::{BlockMask, Row, Run, RunKind};
+use crate::ranks::touched::{Touched, sites};
 use std::ops::Range;
 
 /// What the queries of a rank meet in one stretch of keys.
@@ -12,6 +13,14 @@ pub(super) struct Met {
     pub(super) visited: u64,
     /// Keys in blocks that any of the queries visits, each counted once.
     pub(super) keys: u64,
+}
+
+impl Met {
+    pub(super) fn add(&mut self, other: Self) {
+        self.kept += other.kept;
+        self.visited += other.visited;
+        self.keys += other.keys;
+    }
 }
 
 /// A mask whose keys are cut into stretches of whole blocks, one after another.
@@ -41,10 +50,7 @@ impl<'a> Meetings<'a> {
         let lens = starts.windows(2).map(|ends| ends[1] - ends[0]).enumerate();
         let stretch_of = lens.flat_map(|(stretch, len)| std::iter::repeat_n(stretch as u32, len)).collect();
         let bits = (0..mask.tiles() as u32).map(|tile| ones(mask.tile(tile))).collect();
-        let stored = |stride: usize, size: usize| if stride == 0 { size.min(1) } else { size };
-        let (items, heads) =
-            (stored(mask.batch_stride(), grid.batch), stored(mask.head_stride(), grid.heads));
-        let sites: Vec<_> = (0..items).flat_map(|batch| (0..heads).map(move |head| [batch, head])).collect();
+        let sites: Vec<_> = sites(mask).collect();
         let sharers = (grid.batch * grid.heads / sites.len().max(1)) as u64;
         Self { mask, starts, stretch_of, bits, sites, sharers }
     }
@@ -76,30 +82,13 @@ impl<'a> Meetings<'a> {
         }
     }
 
-    /// Keys of the blocks among `blocks` whose bit is set; the very last one may be short.
-    fn keys(&self, touched: &[u64], blocks: Range<usize>) -> u64 {
+    /// Keys of the blocks among `blocks` that are touched; the very last one may be short.
+    fn keys(&self, touched: &Touched, blocks: Range<usize>) -> u64 {
         let grid = self.mask.grid();
-        let has_last = blocks.end == grid.k_blocks() && count(touched, blocks.end - 1..blocks.end) == 1;
+        let has_last = blocks.end == grid.k_blocks() && touched.count_of(blocks.end - 1..blocks.end) == 1;
         let missing = if has_last { grid.k_blocks() * grid.block_k - grid.kv_len } else { 0 };
-        count(touched, blocks) * grid.block_k as u64 - missing as u64
+        touched.count_of(blocks) * grid.block_k as u64 - missing as u64
     }
-}
-
-/// The words that hold the bits of a range, each with the range's bits in it set.
-fn words(range: Range<usize>) -> impl Iterator<Item = (usize, u64)> {
-    let words = if range.is_empty() { 0..0 } else { range.start / 64..range.end.div_ceil(64) };
-    words.map(move |word| {
-        let [from, to] = [range.start, range.end].map(|bit| bit.saturating_sub(64 * word).min(64));
-        (word, u64::MAX >> (64 - (to - from)) << from)
-    })
-}
-
-fn set(bits: &mut [u64], range: Range<usize>) {
-    words(range).for_each(|(word, of_range)| bits[word] |= of_range);
-}
-
-fn count(bits: &[u64], range: Range<usize>) -> u64 {
-    words(range).map(|(word, of_range)| u64::from((bits[word] & of_range).count_ones())).sum()
 }
 
 fn ones(words: &[u32]) -> u64 {
@@ -113,30 +102,18 @@ struct Sums<'a> {
     parts: Vec<[u64; 2]>,
     /// By how much a block from this stretch on counts more than one before it; wraps below 0.
     changes: Vec<[u64; 2]>,
-    /// A bit for each key block of a short run.
-    touched: Vec<u64>,
-    /// The blocks of long runs.
-    long: Vec<Range<usize>>,
+    touched: Touched,
 }
-
-/// Blocks of a run from which setting its bits would take longer than keeping it.
-const LONG: usize = 64;
 
 impl<'a> Sums<'a> {
     fn new(of: &'a Meetings<'a>) -> Self {
         let stretches = of.starts.len();
-        let touched = vec![0; of.stretch_of.len().div_ceil(64)];
-        Self {
-            of,
-            parts: vec![[0; 2]; stretches],
-            changes: vec![[0; 2]; stretches],
-            touched,
-            long: Vec::new(),
-        }
+        let touched = Touched::new(of.stretch_of.len());
+        Self { of, parts: vec![[0; 2]; stretches], changes: vec![[0; 2]; stretches], touched }
     }
 
     fn add(&mut self, run: &Run, kept: u64) {
-        let blocks = run.first as usize..(run.first + run.count) as usize;
+        let blocks = run.blocks();
         let [first, last] = [blocks.start, blocks.end - 1].map(|block| self.of.stretch_of[block] as usize);
         let starts = &self.of.starts;
         let each = [1, kept];
@@ -155,10 +132,7 @@ impl<'a> Sums<'a> {
                 self.changes[off][n] = self.changes[off][n].wrapping_sub(each);
             }
         }
-        match blocks.len() {
-            LONG.. => self.long.push(blocks),
-            _ => set(&mut self.touched, blocks),
-        }
+        self.touched.add(blocks);
     }
 
     fn finish(mut self) -> Vec<Met> {
@@ -174,12 +148,7 @@ impl<'a> Sums<'a> {
             }
             met.push(Met { visited: sums[0], kept: sums[1], keys: 0 });
         }
-        self.long.sort_unstable_by_key(|blocks| blocks.start);
-        let mut next = 0;
-        for blocks in self.long {
-            set(&mut self.touched, blocks.start.max(next)..blocks.end);
-            next = next.max(blocks.end);
-        }
+        self.touched.settle();
         for (met, ends) in met.iter_mut().zip(starts.windows(2)) {
             met.keys = self.of.keys(&self.touched, ends[0]..ends[1]);
         }

@@ -3,24 +3,26 @@
 //! | file | what |
 //! |---|---|
 //! | `machine.rs` | [`Machine`]: what a rank computes per second, what the network carries |
+//! | `counts.rs` | what all ranks meet, and what they send each other |
+//! | `common.rs` | the rows that all ranks get |
 //! | `meet.rs` | what the queries of a rank meet in the keys of every other, counted from runs |
 //! | `time.rs` | rounds of a pass, and how long they take |
 //!
 //! docs/distributed_scale.md says by what law the cost grows.
 
+mod common;
+mod counts;
 mod machine;
 mod meet;
 mod time;
 
 pub use machine::Machine;
 
-use super::{Assignment, source, target};
+use super::{Assignment, Pass};
 use crate::mask::{BlockGrid, BlockMask};
-use crate::{Attention, AttentionShape, ElementType, Error, Result};
-use meet::{Meetings, Met};
+use crate::{Attention, AttentionShape, Error, Result};
+use counts::Counts;
 use rayon::prelude::*;
-use std::ops::Range;
-use time::Step;
 
 /// Which keys a rank gets of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,15 +31,9 @@ pub enum Travel {
     Needed,
     /// All that the other holds, needed or not: what a ring hands on.
     Shards,
-}
-
-/// What is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Pass {
-    /// out and lse: keys and values travel.
-    Forward,
-    /// The gradients by q, k and v: keys and values travel, and their gradients travel back in f32.
-    Backward,
+    /// As `Needed`, but for the rows that [`Sharing`](super::Sharing) lets all ranks get: queries that attend nearly everything travel in place of
+    /// the keys, and keys that all ranks ask for are handed on along a tree.
+    Shared,
 }
 
 /// What a call of attention costs whose rows several ranks hold, rank by rank.
@@ -77,7 +73,8 @@ pub struct RankCost {
     pub queries: usize,
     /// Keys that it holds.
     pub keys: usize,
-    /// Pairs that its queries attend, over all batch items and heads.
+    /// Attended pairs that it computes, over all batch items and heads: those of its queries; with [`Travel::Shared`], of a query that travels
+    /// those with its own keys.
     pub kept: u64,
     /// Pairs of the blocks that it computes.
     pub visited: u64,
@@ -146,8 +143,9 @@ impl Cost {
         machine.check()?;
         check_shape(&attention, mask.grid())?;
         check_rows(rows, mask.grid())?;
-        let counts = Counts::new(mask, rows, travel);
-        let cost = |rank: usize| counts.rank(rank, &attention, &machine);
+        let counts = Counts::new(&attention, mask, rows, travel);
+        let slowest = [Pass::Forward, Pass::Backward].map(|pass| counts.tree_s(&attention, pass, &machine));
+        let cost = |rank: usize| counts.rank(rank, &attention, slowest, &machine);
         Ok(Self { ranks: (0..counts.ranks).into_par_iter().map(cost).collect() })
     }
 
@@ -219,130 +217,5 @@ fn check_rows([queries, keys]: [&Assignment; 2], grid: &BlockGrid) -> Result<()>
             Err(Error::limit("ranks", "Cost::MOST_RANKS", ranks as u64, Cost::MOST_RANKS as u64))
         }
         _ => Ok(()),
-    }
-}
-
-/// What all ranks meet.
-struct Counts<'a> {
-    queries: &'a Assignment,
-    keys: &'a Assignment,
-    ranks: usize,
-    meetings: Meetings<'a>,
-    /// The rank of each stretch of keys.
-    holders: Vec<u32>,
-    /// Keys that a rank gets of each: [receiver, holder].
-    received: Vec<u32>,
-    /// The same from the other side: [holder, receiver].
-    sent: Vec<u32>,
-    grid: &'a BlockGrid,
-}
-
-impl<'a> Counts<'a> {
-    fn new(mask: &'a BlockMask, [queries, keys]: [&'a Assignment; 2], travel: Travel) -> Self {
-        let (grid, ranks) = (mask.grid(), queries.ranks());
-        let mut stretches: Vec<(&Range<usize>, u32)> =
-            (0..ranks).flat_map(|rank| keys.rows(rank).iter().map(move |rows| (rows, rank as u32))).collect();
-        stretches.sort_unstable_by_key(|(rows, _)| rows.start);
-        let starts = stretches.iter().map(|(rows, _)| rows.start / grid.block_k);
-        let starts = starts.chain([grid.k_blocks()]).collect();
-        let holders = stretches.iter().map(|&(_, rank)| rank).collect();
-        let meetings = Meetings::new(mask, starts);
-        let [received, sent] = [Vec::new(), Vec::new()];
-        let counts = Self { queries, keys, ranks, meetings, holders, received, sent, grid };
-        let mut received = vec![0; ranks * ranks];
-        received.par_chunks_exact_mut(ranks).enumerate().for_each(|(rank, row)| match travel {
-            Travel::Needed => {
-                row.iter_mut().zip(counts.met(rank)).for_each(|(keys, met)| *keys = met.keys as u32)
-            }
-            // A rank without queries computes nothing, but hands on all the same.
-            Travel::Shards => row.iter_mut().enumerate().for_each(|(of, held)| *held = keys.count(of) as u32),
-        });
-        Self { sent: transposed(&received, ranks), received, ..counts }
-    }
-
-    /// What the queries of a rank meet in the keys of each rank.
-    fn met(&self, rank: usize) -> Vec<Met> {
-        let block = self.grid.block_q;
-        let blocks =
-            self.queries.rows(rank).iter().flat_map(|rows| rows.start / block..rows.end.div_ceil(block));
-        let mut by_rank = vec![Met::default(); self.ranks];
-        for (met, &holder) in self.meetings.of(blocks).into_iter().zip(&self.holders) {
-            let sum = &mut by_rank[holder as usize];
-            *sum = Met {
-                kept: sum.kept + met.kept,
-                visited: sum.visited + met.visited,
-                keys: sum.keys + met.keys,
-            };
-        }
-        by_rank
-    }
-
-    fn rank(&self, rank: usize, attention: &Attention, machine: &Machine) -> RankCost {
-        let area = (self.grid.block_q * self.grid.block_k) as u64;
-        let (met, ranks) = (self.met(rank), self.ranks);
-        let sum = |of: fn(&Met) -> u64| met.iter().map(of).sum::<u64>();
-        let [received, sent] = [&self.received, &self.sent].map(|table| &table[rank * ranks..][..ranks]);
-        let steps = (0..ranks).map(|step| {
-            let (from, to) = (source(rank, step, ranks), target(rank, step, ranks));
-            let [received, sent] =
-                [received[from], sent[to]].map(|keys| if step == 0 { 0 } else { u64::from(keys) });
-            Step { visited: met[from].visited * area, received, sent }
-        });
-        let steps: Vec<Step> = steps.collect();
-        let held = Held { queries: self.queries.count(rank) as u64, keys: self.keys.count(rank) as u64 };
-        let pass = |pass| {
-            let memory_bytes = held.bytes(attention, pass, &steps);
-            PassCost { memory_bytes, ..time::pass(&steps, attention, pass, machine) }
-        };
-        RankCost {
-            queries: held.queries as usize,
-            keys: held.keys as usize,
-            kept: sum(|met| met.kept),
-            visited: sum(|met| met.visited) * area,
-            forward: pass(Pass::Forward),
-            backward: pass(Pass::Backward),
-        }
-    }
-}
-
-/// [b, a] of [a, b], in squares that fit the caches: column by column, nearly every access would miss them.
-fn transposed(table: &[u32], ranks: usize) -> Vec<u32> {
-    const SIDE: usize = 64;
-    let mut turned = vec![0; table.len()];
-    turned.par_chunks_mut(SIDE * ranks).enumerate().for_each(|(square, rows)| {
-        for first in (0..ranks).step_by(SIDE) {
-            for (row, turned) in rows.chunks_exact_mut(ranks).enumerate() {
-                for (column, turned) in turned.iter_mut().enumerate().skip(first).take(SIDE) {
-                    *turned = table[column * ranks + square * SIDE + row];
-                }
-            }
-        }
-    });
-    turned
-}
-
-/// What a rank holds all the time.
-struct Held {
-    queries: u64,
-    keys: u64,
-}
-
-impl Held {
-    /// Bytes of its tensors and states (m, l), and of the keys of two steps: those of one are worked on while the next one's travel.
-    fn bytes(&self, attention: &Attention, pass: Pass, steps: &[Step]) -> u64 {
-        let Attention { shape, storage, .. } = attention;
-        let AttentionShape { batch, heads, kv_heads, head_dim, value_dim, .. } = *shape;
-        let size = |element: ElementType| element.size_bytes() as u64;
-        let (query_rows, key_rows) = ((batch * heads) as u64, (batch * kv_heads) as u64);
-        let (d, dv) = (head_dim as u64, value_dim as u64);
-        let query = query_rows * (d * size(storage.q) + dv * size(storage.out) + 2 * size(ElementType::F32));
-        let key = key_rows * (d + dv) * size(storage.kv);
-        // The gradient of out and the sums of dq; those of dk and dv.
-        let (query_gradient, key_gradient) = match pass {
-            Pass::Forward => (0, 0),
-            Pass::Backward => (query_rows * (dv * size(storage.out) + d * 4), key_rows * (d + dv) * 4),
-        };
-        let in_flight = steps.windows(2).map(|two| two[0].received + two[1].received).max().unwrap_or(0);
-        self.queries * (query + query_gradient) + (self.keys + in_flight) * (key + key_gradient)
     }
 }

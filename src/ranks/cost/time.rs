@@ -1,7 +1,9 @@
 //! Rounds of a pass, and how long they take.
 
-use super::{Cost, Machine, Pass, PassCost};
-use crate::{Attention, AttentionShape};
+use super::{Cost, Machine, PassCost};
+use crate::Attention;
+use crate::ranks::row_bytes::{Pass, RowBytes};
+use std::ops::Range;
 
 /// What a rank does in one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -14,24 +16,46 @@ pub(super) struct Step {
     pub(super) sent: u64,
 }
 
-/// Bytes of one key of all batch items and heads.
-struct KeyBytes {
-    /// Of k and v.
-    tensors: u64,
-    /// Of their gradients.
-    gradients: u64,
+/// Queries and keys that a rank sends and gets in one round of the tree along which rows travel to all ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Handed {
+    pub(super) sent: [u64; 2],
+    pub(super) received: [u64; 2],
 }
 
-impl KeyBytes {
-    fn new(attention: &Attention, pass: Pass) -> Self {
-        let AttentionShape { batch, kv_heads, head_dim, value_dim, .. } = attention.shape;
-        let elements = (batch * kv_heads * (head_dim + value_dim)) as u64;
-        let gradients = match pass {
-            Pass::Forward => 0,
-            Pass::Backward => elements * size_of::<f32>() as u64,
-        };
-        Self { tensors: elements * attention.storage.kv.size_bytes() as u64, gradients }
+impl Handed {
+    /// Bytes that are sent and that come on the way there.
+    pub(super) fn there(&self, bytes: &RowBytes) -> [u64; 2] {
+        [self.sent, self.received].map(|[queries, keys]| message(queries * bytes.query + keys * bytes.key))
     }
+
+    /// The same of results on the way back.
+    pub(super) fn back(&self, bytes: &RowBytes) -> [u64; 2] {
+        [self.received, self.sent]
+            .map(|[queries, keys]| message(queries * bytes.query_back + keys * bytes.key_back))
+    }
+}
+
+/// What a rank does in a pass.
+pub(super) struct Load {
+    /// Pairs of the blocks of its own keys: while rows travel to all ranks, and while results come back. All of them first, where none do.
+    pub(super) own: [u64; 2],
+    /// Pairs with rows that all ranks get, in between.
+    pub(super) common: u64,
+    /// Rounds of the tree; none where no rows travel to all.
+    pub(super) handed: Vec<Handed>,
+    /// By step; the first one is that of the rank's own keys.
+    pub(super) steps: Vec<Step>,
+}
+
+/// The blocks that hold a rank's rows.
+pub(super) fn blocks(rows: &[Range<usize>], block: usize) -> impl Iterator<Item = usize> + Clone + '_ {
+    rows.iter().flat_map(move |rows| rows.start / block..rows.end.div_ceil(block))
+}
+
+/// The blocks of a rank's queries that it attends with to its own keys first, and later.
+pub(super) fn halves<T>(blocks: &[T]) -> [&[T]; 2] {
+    blocks.split_at(blocks.len().div_ceil(2)).into()
 }
 
 /// A message with so many bytes of content; none without any.
@@ -40,35 +64,68 @@ fn message(content: u64) -> u64 {
 }
 
 /// All but the memory. In each round one step is computed, while the keys of the next one travel, and the gradients of the one before.
-pub(super) fn pass(steps: &[Step], attention: &Attention, pass: Pass, machine: &Machine) -> PassCost {
-    let bytes = KeyBytes::new(attention, pass);
-    let flops = |pairs: u64| match pass {
-        Pass::Forward => attention.flops(pairs),
-        Pass::Backward => attention.backward_flops(pairs),
+/// Where rows travel to all ranks, the first round is three: half of the rank's own keys, while they travel for the `slowest` of the ranks;
+/// what is computed with them; the other half, while results travel back.
+pub(super) fn pass(
+    load: &Load,
+    [there_s, back_s]: [f64; 2],
+    attention: &Attention,
+    pass: Pass,
+    machine: &Machine,
+) -> PassCost {
+    let (steps, bytes) = (&load.steps, RowBytes::new(attention, pass));
+    let seconds = |pairs: u64| {
+        let flops = match pass {
+            Pass::Forward => attention.flops(pairs),
+            Pass::Backward => attention.backward_flops(pairs),
+        };
+        flops / machine.flops_per_s
     };
     let mut cost = PassCost::default();
+    for handed in &load.handed {
+        let [there, back] = [handed.there(&bytes), handed.back(&bytes)];
+        cost.count([there[0], back[0]], [there[1], back[1]]);
+    }
     // The first step's keys are there; the last step's gradients travel when all is computed.
     for round in 0..=steps.len() {
-        let compute = steps.get(round).map_or(0.0, |step| flops(step.visited) / machine.flops_per_s);
+        let compute = match round {
+            0 => seconds(load.own[0]),
+            round => steps.get(round).map_or(0.0, |step| seconds(step.visited)),
+        };
         let next = steps.get(round + 1).copied().unwrap_or_default();
         let before = round.checked_sub(1).map(|step| steps[step]).unwrap_or_default();
-        // Sparse patterns leave most rounds of many ranks empty.
-        if [next, before].iter().all(|step| step.received + step.sent == 0) && compute == 0.0 {
+        let received = [next.received * bytes.key, before.sent * bytes.key_back].map(message);
+        let sent = [next.sent * bytes.key, before.received * bytes.key_back].map(message);
+        cost.count(sent, received);
+        let travel_s = [received, sent].map(|both| both.map(|bytes| machine.message_s(bytes)).iter().sum());
+        let travel_s = travel_s.into_iter().fold(0.0, f64::max);
+        if round > 0 {
+            cost.round(compute, travel_s);
             continue;
         }
-        let received = [next.received * bytes.tensors, before.sent * bytes.gradients].map(message);
-        let sent = [next.sent * bytes.tensors, before.received * bytes.gradients].map(message);
-        let round_s = [received, sent].map(|both| both.map(|bytes| machine.message_s(bytes)).iter().sum());
-        let round_s = round_s.into_iter().fold(compute, f64::max);
-        let messages = |both: [u64; 2]| both.iter().filter(|&&bytes| bytes > 0).count() as u64;
-        cost.received_messages += messages(received);
-        cost.sent_messages += messages(sent);
-        cost.received_bytes += received.iter().sum::<u64>();
-        cost.sent_bytes += sent.iter().sum::<u64>();
-        cost.steps += usize::from(compute > 0.0);
-        cost.compute_s += compute;
-        cost.longest_round_s = cost.longest_round_s.max(round_s);
-        cost.time_s += round_s;
+        cost.round(compute, travel_s + there_s);
+        cost.round(seconds(load.common), 0.0);
+        cost.round(seconds(load.own[1]), back_s);
     }
     cost
+}
+
+impl PassCost {
+    /// Messages that are sent, and that come.
+    fn count(&mut self, sent: [u64; 2], received: [u64; 2]) {
+        let messages = |both: [u64; 2]| both.iter().filter(|&&bytes| bytes > 0).count() as u64;
+        self.received_messages += messages(received);
+        self.sent_messages += messages(sent);
+        self.received_bytes += received.iter().sum::<u64>();
+        self.sent_bytes += sent.iter().sum::<u64>();
+    }
+
+    /// A round: what takes longer, arithmetic or what travels meanwhile.
+    fn round(&mut self, compute: f64, travel_s: f64) {
+        let round_s = compute.max(travel_s);
+        self.steps += usize::from(compute > 0.0);
+        self.compute_s += compute;
+        self.longest_round_s = self.longest_round_s.max(round_s);
+        self.time_s += round_s;
+    }
 }

@@ -133,7 +133,9 @@ impl Explain {
         ] {
             let (queries, keys) =
                 (spread(grid.q_len, grid.block_q, ranks)?, spread(grid.kv_len, grid.block_k, ranks)?);
-            for (travel, of) in [("needed", Travel::Needed), ("shards", Travel::Shards)] {
+            let travels =
+                [("shared", Travel::Shared), ("needed", Travel::Needed), ("shards", Travel::Shards)];
+            for (travel, of) in travels {
                 let cost = Cost::new(&call, &mask, [&queries, &keys], of, machine)?;
                 plans.push(Plan::new("forward", rows, travel, &cost, Pass::Forward));
                 plans.push(Plan::new("backward", rows, travel, &cost, Pass::Backward));

@@ -3,12 +3,14 @@
 use crate::harness::{Outcome, Problem, on_ranks, run_rank, shape};
 use std::time::{Duration, Instant};
 use wgpu_attention::{Causal, Full};
-use wgpu_attention_ranks::{DistributedAttention, Error, Exchange, Fault, Plan, Result, Round, Threads};
+use wgpu_attention_ranks::{
+    DistributedAttention, Error, Exchange, Fault, Pass, Plan, Result, Round, Threads,
+};
 use wgpu_attention_testing::gpu;
 
 /// What goes wrong in a round.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Wrong {
+pub(crate) enum Wrong {
     Nothing,
     /// What this rank sends is lost.
     Lost,
@@ -26,11 +28,45 @@ enum Wrong {
     Gone,
 }
 
-/// An exchange in which something goes wrong in one round: 0 and 1 are the handshake's.
-struct Faulty {
-    inner: Threads,
-    wrong: Wrong,
-    round: isize,
+/// When it goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum When {
+    /// In this round: 0 to 2 are the handshake's.
+    Round(isize),
+    /// When a message of this kind is first sent.
+    First(Pass),
+}
+
+/// An exchange in which something goes wrong in one round.
+pub(crate) struct Faulty {
+    pub(crate) inner: Threads,
+    pub(crate) wrong: Wrong,
+    pub(crate) when: When,
+    /// Rounds so far, and that in which it went wrong.
+    pub(crate) rounds: [Option<isize>; 2],
+}
+
+impl Faulty {
+    pub(crate) fn new(inner: Threads, wrong: Wrong, when: When) -> Self {
+        Self { inner, wrong, when, rounds: [None; 2] }
+    }
+
+    /// Whether it goes wrong in this round, and whether it has.
+    fn due(&mut self, round: &Round) -> [bool; 2] {
+        let [count, began] = &mut self.rounds;
+        let number = count.map_or(0, |count| count + 1);
+        *count = Some(number);
+        // The kind of a message is the last number of its header.
+        let is = |pass: Pass| round.sends.iter().any(|it| it.bytes[12..16] == (pass as u32).to_le_bytes());
+        let now = match self.when {
+            When::Round(round) => number == round,
+            When::First(pass) => began.is_none() && is(pass),
+        };
+        if now {
+            *began = Some(number);
+        }
+        [now, began.is_some()]
+    }
 }
 
 impl Exchange for Faulty {
@@ -43,8 +79,7 @@ impl Exchange for Faulty {
     }
 
     fn start(&mut self, mut round: Round) -> Result<(), Fault> {
-        let (now, later) = (self.round == 0, self.round <= 0);
-        self.round -= 1;
+        let [now, later] = self.due(&round);
         match self.wrong {
             Wrong::Lost if now => round.sends.clear(),
             Wrong::Mute if later => round.sends.clear(),
@@ -69,7 +104,7 @@ impl Exchange for Faulty {
     }
 }
 
-const LIMIT: Duration = Duration::from_millis(1500);
+pub(crate) const LIMIT: Duration = Duration::from_millis(1500);
 
 fn problem() -> Problem {
     Problem::new(shape(150), Full, |shape| Ok(Plan::contiguous(shape, 3)?.limit(LIMIT)))
@@ -77,22 +112,25 @@ fn problem() -> Problem {
 
 /// Runs three ranks, the second of which fails so.
 fn run(wrong: Wrong, round: isize) -> Vec<Result<Outcome>> {
-    let (problem, gpu) = (problem(), gpu());
-    let (inputs, dout) = (problem.inputs::<f32>(), problem.dout());
+    run_on(&problem(), wrong, When::Round(round))
+}
+
+/// Runs the ranks of a problem, the second of which fails so.
+pub(crate) fn run_on(problem: &Problem, wrong: Wrong, when: When) -> Vec<Result<Outcome>> {
+    let (inputs, dout, gpu) = (problem.inputs::<f32>(), problem.dout(), gpu());
     let of_rank = |(rank, inner): (usize, Threads)| {
-        let wrong = if rank == 1 { wrong } else { Wrong::Nothing };
-        Faulty { inner, wrong, round }
+        Faulty::new(inner, if rank == 1 { wrong } else { Wrong::Nothing }, when)
     };
-    let exchanges = Threads::new(3).into_iter().enumerate().map(of_rank).collect();
-    on_ranks(exchanges, |own| run_rank(&problem, gpu, own, &inputs, &dout))
+    let exchanges = Threads::new(problem.ranks()).into_iter().enumerate().map(of_rank).collect();
+    on_ranks(exchanges, |own| run_rank(problem, gpu, own, &inputs, &dout))
 }
 
 /// Rounds of each call with three ranks: handshake, forward, backward.
 const HANDSHAKE: isize = 0;
-const FORWARD: isize = 2;
-const BACKWARD: isize = 5;
+const FORWARD: isize = 3;
+const BACKWARD: isize = 6;
 
-fn errors(outcomes: Vec<Result<Outcome>>) -> Vec<Option<Error>> {
+pub(crate) fn errors(outcomes: Vec<Result<Outcome>>) -> Vec<Option<Error>> {
     outcomes.into_iter().map(|outcome| outcome.err()).collect()
 }
 
@@ -102,7 +140,7 @@ fn nothing_wrong_is_no_error() {
 }
 
 /// Nothing came from the second rank, or it gave up first, or what came of it is not what was due.
-fn names_the_second(error: &Option<Error>) -> bool {
+pub(crate) fn names_the_second(error: &Option<Error>) -> bool {
     match error {
         Some(Error::Silent { from, .. }) => from.contains(&1),
         Some(Error::Message { rank, .. } | Error::Gone { rank, .. }) => *rank == 1,
@@ -111,7 +149,8 @@ fn names_the_second(error: &Option<Error>) -> bool {
 }
 
 /// Rounds in which the second rank sends something.
-const SENDING: [isize; 6] = [HANDSHAKE, HANDSHAKE + 1, FORWARD, FORWARD + 1, BACKWARD, BACKWARD + 2];
+const SENDING: [isize; 7] =
+    [HANDSHAKE, HANDSHAKE + 1, HANDSHAKE + 2, FORWARD, FORWARD + 1, BACKWARD, BACKWARD + 2];
 
 #[test]
 fn a_rank_that_falls_silent_is_an_error_in_time() {
@@ -152,7 +191,7 @@ fn a_rank_that_goes_is_named() {
 #[test]
 fn a_wrong_message_is_an_error() {
     for wrong in [Wrong::Short, Wrong::Header] {
-        for round in [HANDSHAKE, HANDSHAKE + 1, FORWARD, FORWARD + 1, BACKWARD, BACKWARD + 2] {
+        for round in SENDING {
             let errors = errors(run(wrong, round));
             let refused = |error: &Option<Error>| matches!(error, Some(Error::Message { rank: 1, .. }));
             assert!(errors.iter().any(refused), "{wrong:?}, round {round}: {errors:?}");
@@ -162,7 +201,7 @@ fn a_wrong_message_is_an_error() {
 
 #[test]
 fn a_request_for_foreign_keys_is_an_error() {
-    let errors = errors(run(Wrong::Request, HANDSHAKE + 1));
+    let errors = errors(run(Wrong::Request, HANDSHAKE + 2));
     let refused = |error: &Option<Error>| match error {
         Some(Error::Message { rank: 1, got, .. }) => got.contains("a request for"),
         _ => false,
@@ -188,7 +227,7 @@ fn a_late_message_is_as_good_as_one_in_time() {
 fn after_a_fault_nothing_goes_on() {
     let (problem, gpu) = (problem(), gpu());
     let inputs = problem.inputs::<f32>();
-    let of_rank = |inner| Faulty { inner, wrong: Wrong::Gone, round: FORWARD };
+    let of_rank = |inner| Faulty::new(inner, Wrong::Gone, When::Round(FORWARD));
     let exchanges: Vec<_> = Threads::new(1).into_iter().map(of_rank).collect();
     let said = on_ranks(exchanges, |own| {
         let mut attention = DistributedAttention::new(own, gpu, shape(150), &Causal).unwrap();

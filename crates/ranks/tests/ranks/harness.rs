@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 use wgpu_attention::pattern::Excerpt;
-use wgpu_attention::ranks::source;
+use wgpu_attention::ranks::stretches::{count, without};
+use wgpu_attention::ranks::{Sharing, needs, needs_of, source};
 use wgpu_attention::reference::gradient::{BoundOptions, bounded};
 use wgpu_attention::reference::{Got, Kind, Position, Rows, Tensors, VerifyOptions, random, verify};
 use wgpu_attention::{
@@ -51,6 +52,34 @@ impl Problem {
         random::<f32, f32>(shape, Kind::Normal, 2).unwrap().q
     }
 
+    /// The queries and the keys that all ranks get, asked row by row.
+    pub(crate) fn common<Q: Element>(&self) -> [Vec<Range<usize>>; 2] {
+        let (extent, plan, ranks) = (self.attention.shape.extent(), &self.plan, self.ranks());
+        let (sharing, sides) = (Sharing::new(&self.stored::<Q>(), ranks), [&plan.queries, &plan.keys]);
+        let longer = extent.q_len.max(extent.kv_len);
+        let (mut queries, mut saved) = (vec![], 0);
+        for rank in (0..ranks).filter(|_| plan.share) {
+            let offer = sharing.offer(&*self.pattern, extent, sides, rank, plan.block).unwrap();
+            queries.extend(offer.queries);
+            saved = saved.max(offer.saved);
+        }
+        queries.sort_by_key(|rows: &Range<usize>| rows.start);
+        if !sharing.take(count(&queries), saved, longer) {
+            queries.clear();
+        }
+        let mut by = vec![0; extent.kv_len];
+        for rank in 0..ranks {
+            let staying = without(plan.queries.rows(rank), &queries);
+            let needs = needs_of(&*self.pattern, extent, &staying, &plan.keys, rank, plan.block).unwrap();
+            let others = (0..ranks).filter(|&owner| owner != rank).flat_map(|owner| needs.from(owner));
+            others.cloned().flatten().for_each(|key| by[key] += 1);
+        }
+        let asked_for = |key: &usize| plan.share && sharing.asked_for(by[*key]);
+        let keys: Vec<_> = (0..extent.kv_len).filter(asked_for).map(|key| key..key + 1).collect();
+        let keys = if sharing.few(keys.len(), longer) { keys } else { vec![] };
+        [queries, keys]
+    }
+
     pub(crate) fn stored<Q: Element>(&self) -> Attention {
         self.attention.clone().storage(Storage::all(Q::TYPE).out(ElementType::F32))
     }
@@ -77,7 +106,7 @@ pub(crate) fn on_ranks<X: Exchange + Send, T: Send>(
 }
 
 /// One rank's part.
-pub(crate) fn run_rank<X: Exchange, Q: Element>(
+pub(crate) fn run_rank<X: Exchange + Send, Q: Element>(
     problem: &Problem,
     gpu: &Gpu,
     exchange: X,
@@ -89,6 +118,9 @@ pub(crate) fn run_rank<X: Exchange, Q: Element>(
     let mut attention =
         DistributedAttention::with(exchange, gpu, problem.stored::<Q>(), &*problem.pattern, plan)?;
     let handshake = attention.traffic().clone();
+    let set = |rows: &[Range<usize>]| rows.iter().cloned().flatten().collect::<Vec<_>>();
+    let agreed = [attention.common_queries(), attention.common_keys()].map(set);
+    assert_eq!(agreed, problem.common::<Q>().each_ref().map(|rows| set(rows)), "rank {rank}");
     let shape = &problem.attention.shape;
     let (queries, keys) = (problem.plan.queries.rows(rank), problem.plan.keys.rows(rank));
     let q = cut(&inputs.q, shape.q_len, shape.head_dim, queries);
@@ -162,29 +194,46 @@ pub(crate) struct Walks<'a> {
     problem: &'a Problem,
     /// By rank and step: the keys of the step, and the parts over them.
     steps: Vec<Vec<(Vec<usize>, Parts)>>,
+    /// Queries that travel, and what they meet on each rank.
+    travelling: Vec<Range<usize>>,
+    everywhere: Vec<(Vec<usize>, Parts)>,
 }
 
 impl<'a> Walks<'a> {
-    pub(crate) fn new(problem: &'a Problem) -> Self {
+    pub(crate) fn new<Q: Element>(problem: &'a Problem) -> Self {
         let (shape, plan) = (&problem.attention.shape, &problem.plan);
-        let (extent, ranks) = (shape.extent(), problem.ranks());
+        let (extent, ranks, [travelling, common]) = (shape.extent(), problem.ranks(), problem.common::<Q>());
         let of_rank = |rank| {
             let sides = [&plan.queries, &plan.keys];
-            let needs =
-                wgpu_attention::ranks::needs(&*problem.pattern, extent, sides, rank, plan.block).unwrap();
-            let step = |step| {
-                let keys = needs.from(source(rank, step, ranks));
+            let needs = needs(&*problem.pattern, extent, sides, rank, plan.block).unwrap().without(&common);
+            let walk = |keys: &[Range<usize>]| {
                 let own = Excerpt::new(&*problem.pattern, extent, plan.queries.rows(rank), keys).unwrap();
                 let grid = BlockGrid::from(shape.q_len(own.extent().q_len).kv_len(own.extent().kv_len));
                 (keys.iter().cloned().flatten().collect(), Parts::lower(&own, grid).unwrap())
             };
-            (0..ranks).map(step).collect()
+            let first = [walk(needs.from(rank)), walk(&common)];
+            first
+                .into_iter()
+                .chain((1..ranks).map(|step| walk(needs.from(source(rank, step, ranks)))))
+                .collect()
         };
-        Self { problem, steps: (0..ranks).map(of_rank).collect() }
+        // A query that travels meets the keys of each rank there.
+        let travelled = |rank: usize| {
+            let own = Excerpt::new(&*problem.pattern, extent, &travelling, plan.keys.rows(rank)).unwrap();
+            let grid = BlockGrid::from(shape.q_len(own.extent().q_len).kv_len(own.extent().kv_len));
+            let keys = plan.keys.rows(rank).iter().cloned().flatten().collect();
+            (keys, Parts::lower(&own, grid).unwrap())
+        };
+        let everywhere = (0..ranks).map(travelled).collect();
+        Self { problem, steps: (0..ranks).map(of_rank).collect(), travelling, everywhere }
     }
 
     fn place(&self, at: Position) -> (&[(Vec<usize>, Parts)], usize) {
         let queries = &self.problem.plan.queries;
+        if self.travelling.iter().any(|rows| rows.contains(&at.i)) {
+            let before = self.travelling.iter().map(|rows| rows.end.min(at.i) - rows.start.min(at.i));
+            return (&self.everywhere, before.sum());
+        }
         let rank = queries.owner(at.i).expect("each row has an owner");
         (&self.steps[rank], queries.place(rank, at.i).expect("its own row"))
     }
@@ -212,7 +261,8 @@ pub(crate) fn check<Q: Element>(
     problem: &Problem,
     [out, lse, dq, dk, dv]: &[Vec<f32>; 5],
 ) -> Result<f64, String> {
-    let (attention, tensors, walks) = (problem.stored::<Q>(), problem.inputs::<Q>(), Walks::new(problem));
+    let (attention, tensors, walks) =
+        (problem.stored::<Q>(), problem.inputs::<Q>(), Walks::new::<Q>(problem));
     let inputs = Inputs::new(&tensors.q, &tensors.k, &tensors.v);
     let (order, tiles) = (|at: Position| walks.keys(at), |at: Position| walks.tiles(at));
     let options = VerifyOptions::default().rows(Rows::All).order(&order).tiles(&tiles);
