@@ -73,15 +73,18 @@ mod tests {
     #[test]
     fn rows_reach_each_rank_once_and_results_their_owner() {
         for ranks in 1..40 {
-            let rounds: Vec<Vec<_>> = (0..ranks).map(|rank| HandOn::rounds(rank, ranks).collect()).collect();
+            let all: Vec<Vec<_>> = (0..ranks).map(|rank| HandOn::rounds(rank, ranks).collect()).collect();
+            // Of each round, that of every rank.
+            let of_all = |round: usize| all.iter().map(|own| &own[round]).collect::<Vec<_>>();
+            let rounds: Vec<_> = (0..HandOn::count(ranks)).map(of_all).collect();
             let mut has: Vec<Vec<usize>> = (0..ranks).map(|rank| vec![rank]).collect();
-            for round in 0..HandOn::count(ranks) {
+            for round in &rounds {
                 let before = has.clone();
                 for rank in 0..ranks {
-                    let it = &rounds[rank][round];
+                    let it = round[rank];
                     let (came, sent): (Vec<_>, Vec<_>) =
-                        (it.received(ranks).collect(), rounds[it.from][round].sent(ranks).collect());
-                    assert_eq!((&came, rounds[it.from][round].to), (&sent, rank), "{ranks} ranks");
+                        (it.received(ranks).collect(), round[it.from].sent(ranks).collect());
+                    assert_eq!((&came, round[it.from].to), (&sent, rank), "{ranks} ranks");
                     assert!(came.iter().all(|owner| before[it.from].contains(owner)));
                     assert!(came.iter().all(|owner| !has[rank].contains(owner)));
                     has[rank].extend(came);
@@ -90,9 +93,9 @@ mod tests {
             assert!(has.iter().all(|has| has.len() == ranks));
             // Backwards: one share per rank and owner.
             let mut sums = vec![vec![1; ranks]; ranks];
-            for round in (0..HandOn::count(ranks)).rev() {
+            for round in rounds.iter().rev() {
                 for rank in 0..ranks {
-                    let it = &rounds[rank][round];
+                    let it = round[rank];
                     for owner in it.received(ranks) {
                         sums[it.from][owner] += std::mem::take(&mut sums[rank][owner]);
                     }
