@@ -30,7 +30,7 @@ wgpu_attention_testing::mutants! {
     }
     "long" {
         "the last of eight values is the first": "x = with_key(x, weights, row, j + 7u * SUBSETS, column);" => "x = with_key(x, weights, row, j, column);";
-        "eight values have the weights of the first": "scores[weights + j], value_of((row" => "scores[weights], value_of((row";
+        "eight values have the weights of the first": "add_value(x, scores[weights + j]," => "add_value(x, scores[weights],";
         "a lane's third key is its second": "vec4(first + n) + vec4(0u, LANES, 2u * LANES, 3u * LANES)" => "vec4(first + n) + vec4(0u, LANES, LANES, 3u * LANES)";
         "a split walks only its first chunk": "n += params.kernel.splits) {" => "n += params.kernel.splits + at.chunks) {";
         "every split walks all chunks": "for (var n = at.split; n < at.chunks; n += params.kernel.splits)" => "for (var n = 0u; n < at.chunks; n++)";
