@@ -3,9 +3,9 @@
 mod api;
 mod attention;
 mod build;
-mod burn;
 mod conformance;
 mod deny;
+mod frameworks;
 mod gates;
 mod isa;
 mod length;
@@ -54,6 +54,7 @@ cargo xtask COMMAND
   mpi                   attention over the ranks of an MPI program, on a fetched MPI: checks of crates/mpi, its test
                         program on 1 to 8 ranks, with a rank that ends
   burn                  the kernels on burn's tensors (the workspace frameworks/, several hundred crates): checks and tests
+  candle                the kernels on candle's tensors (the workspace frameworks/candle): checks and tests
   newcomer              do what the README says in a new crate outside the workspace, and run its programs
   python                do what docs/PYTORCH.md says, and have its files judged
   release               build what would be published from its own files, and the library with the oldest versions and the
@@ -98,7 +99,8 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
             ensure!(only, "adapter-env takes only --adapter");
             println!("{}", software::launcher(options.adapter)?.shell()?);
         }
-        "burn" => burn::run()?,
+        "burn" => frameworks::BURN.run()?,
+        "candle" => frameworks::CANDLE.run()?,
         "deny" => deny::run()?,
         "gates" => gates::run()?,
         "mpi" => mpi::run()?,

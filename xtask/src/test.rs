@@ -7,13 +7,14 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use crate::frameworks::{BURN, CANDLE};
 use crate::length::Length;
 use crate::software::{self, Choice, Launcher};
 use crate::steps::{Steps, cargo, root, succeed};
-use crate::{api, burn, conformance, deny, gates, isa, mpi, newcomer, programs, python, rules, web};
+use crate::{api, conformance, deny, gates, isa, mpi, newcomer, programs, python, rules, web};
 
 /// The steps that `--quick` leaves out.
-const THOROUGH: [&str; 13] = [
+const THOROUGH: [&str; 14] = [
     "docs",
     api::STEP,
     "fewer features",
@@ -24,7 +25,8 @@ const THOROUGH: [&str; 13] = [
     "shader gates",
     conformance::STEP,
     mpi::STEP,
-    burn::STEP,
+    BURN.step,
+    CANDLE.step,
     newcomer::STEP,
     python::STEP,
 ];
@@ -105,7 +107,9 @@ fn thorough(steps: &mut Steps, launcher: &Launcher) {
     shader_gates(steps);
     conformance::step(steps);
     mpi_ranks(steps, launcher);
-    steps.run(burn::STEP, || burn::check(launcher));
+    for framework in [BURN, CANDLE] {
+        steps.run(framework.step, || framework.check(launcher));
+    }
     steps.run(newcomer::STEP, || newcomer::check(launcher));
     python::step(steps, launcher);
 }

@@ -1,0 +1,71 @@
+//! `cargo xtask burn`, `cargo xtask candle`: the kernels on the tensors of other frameworks.
+//!
+//! Each crate of `frameworks` is in a workspace of its own, since what it depends on is several hundred crates, which the other
+//! steps do not wait for. They are checked as the others are, and their tests run on the adapter.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::software::{self, Choice, Launcher};
+use crate::steps;
+
+/// A workspace below `frameworks`.
+pub(crate) struct Framework {
+    /// The step's name.
+    pub(crate) step: &'static str,
+    /// Where the workspace is.
+    folder: &'static str,
+}
+
+/// The tensors of burn.
+pub(crate) const BURN: Framework = Framework { step: "burn", folder: "frameworks" };
+/// The tensors of candle.
+pub(crate) const CANDLE: Framework = Framework { step: "candle", folder: "frameworks/candle" };
+
+impl Framework {
+    /// The command of the step's name.
+    pub(crate) fn run(&self) -> Result<()> {
+        self.check(&software::launcher(Choice::Auto)?)
+    }
+
+    /// Format, lints and tests.
+    pub(crate) fn check(&self, launcher: &Launcher) -> Result<()> {
+        let in_workspace = |cargo, words: &[&str]| steps::succeed(&mut self.command(cargo, words));
+        in_workspace(steps::cargo(), &["fmt", "--all", "--check"])?;
+        in_workspace(steps::cargo(), &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+        let mut tests = launcher.cargo_through(&[])?;
+        // What is run once is not optimised: see the tests.
+        tests.env("GALLIVM_PERF", "nopt");
+        in_workspace(tests, &["test", "--workspace"])
+    }
+
+    /// Cargo with these words, in the workspace. Steps run in the root's folder, so it is named by its manifest.
+    fn command(&self, mut cargo: Command, words: &[&str]) -> Command {
+        let folder = steps::root().join(self.folder);
+        let (command, rest) = words.split_at(1);
+        cargo.args(command).arg("--manifest-path").arg(folder.join("Cargo.toml")).args(rest);
+        // A folder of its own, whatever the caller has set: the workspaces share no dependency.
+        cargo.env("CARGO_TARGET_DIR", folder.join("target"));
+        cargo
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_of_the_frameworks_own_workspace() {
+        for framework in [BURN, CANDLE] {
+            let command = framework.command(steps::cargo(), &["metadata", "--no-deps", "--format-version=1"]);
+            let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+            assert_eq!(
+                (words[0].as_str(), words[1].as_str(), words.len()),
+                ("metadata", "--manifest-path", 5)
+            );
+            let manifest = std::fs::read_to_string(&words[2]).expect("a manifest");
+            assert!(manifest.contains("[workspace]\n"), "{}", words[2]);
+        }
+    }
+}
