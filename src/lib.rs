@@ -118,6 +118,8 @@ mod linformer;
 mod lsh;
 pub mod mask;
 mod names;
+#[cfg(feature = "gpu")]
+mod open;
 mod path;
 pub mod pattern;
 mod position;
@@ -126,6 +128,8 @@ mod recurrent;
 pub mod reference;
 mod schedule;
 mod score;
+#[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
+mod self_test;
 mod shape;
 #[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
 pub mod tune;

@@ -1,13 +1,19 @@
 //! For plain Rust users: slices in, `Vec`s out, on a device of the crate's own.
 
+use super::attention::PlanCache;
 #[cfg(not(target_arch = "wasm32"))]
-use super::attention::SelfTests;
-use super::attention::{PlanCache, cooperative_features};
+use super::attention::{AttentionPlan, SelfTest};
 use super::kernels::Kernels;
 use super::memory::filled_buffer;
 use super::options::Options;
 use super::scope::{allocated, checked, is_lost};
 use crate::{ElementType, Error, Result};
+#[cfg(not(target_arch = "wasm32"))]
+use std::collections::HashMap;
+#[cfg(not(target_arch = "wasm32"))]
+use std::pin::Pin;
+#[cfg(not(target_arch = "wasm32"))]
+use std::sync::Mutex;
 use std::sync::{Arc, OnceLock};
 
 /// A device with its kernels: slices in, `Vec` out.
@@ -32,9 +38,33 @@ pub struct Gpu {
     /// Cut by how fast the device is, once that is measured.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) calibrated: Arc<OnceLock<Kernels>>,
-    /// Of the pipelines that were tested; none where plans are trusted as they are.
+    /// Of the pipelines that were tested.
     #[cfg(not(target_arch = "wasm32"))]
-    pub(super) tests: Option<Arc<SelfTests>>,
+    pub(super) tests: Arc<SelfTests>,
+    /// Whether new plans are.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) tests_plans: bool,
+}
+
+/// Runs a plan's pipelines and says what it thinks of the result.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) type Judge =
+    for<'a> fn(&'a Gpu, &'a AttentionPlan) -> Pin<Box<dyn Future<Output = Result<SelfTest>> + Send + 'a>>;
+
+/// What was found for the pipelines that were tested on a device.
+#[cfg(not(target_arch = "wasm32"))]
+#[derive(Debug)]
+pub(super) struct SelfTests {
+    pub(super) judge: Judge,
+    /// By the pipelines, which the kernels keep.
+    pub(super) found: Mutex<HashMap<Vec<usize>, SelfTest>>,
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl SelfTests {
+    fn new(judge: Judge) -> Self {
+        Self { judge, found: Mutex::default() }
+    }
 }
 
 /// Features that make the kernels faster where an adapter has them. None is needed.
@@ -58,91 +88,13 @@ pub fn recommended_limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
 }
 
 impl Gpu {
-    /// The fastest adapter that is there. Blocks; not in a browser, where [`Gpu::new_async`] is.
-    ///
-    /// # Errors
-    /// [`Error::NoAdapter`] if there is none, [`Error::Limit`] if it is too small.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn new() -> Result<Self> {
-        pollster::block_on(Self::new_async())
-    }
-
-    /// The fastest adapter that is there.
-    ///
-    /// # Errors
-    /// As [`Gpu::new`].
-    pub async fn new_async() -> Result<Self> {
-        let options = wgpu::RequestAdapterOptions {
-            power_preference: wgpu::PowerPreference::HighPerformance,
-            ..Default::default()
-        };
-        let adapter =
-            instance()?.request_adapter(&options).await.map_err(|e| Error::NoAdapter(e.to_string()))?;
-        Self::on(&adapter, Options::default()).await
-    }
-
-    /// All adapters that are there, of all backends that the application compiled in.
-    ///
-    /// # Errors
-    /// [`Error::NoAdapter`] if there is none, or no backend.
-    pub async fn adapters() -> Result<Vec<wgpu::Adapter>> {
-        let adapters = instance()?.enumerate_adapters(wgpu::Backends::all()).await;
-        if adapters.is_empty() {
-            return Err(Error::NoAdapter("no driver was found".into()));
-        }
-        Ok(adapters)
-    }
-
-    /// A device on this adapter, with [`recommended_features`] and [`recommended_limits`].
-    ///
-    /// # Errors
-    /// [`Error::Device`] if the adapter refuses, [`Error::Limit`] if it is too small.
-    pub async fn on(adapter: &wgpu::Adapter, options: Options) -> Result<Self> {
-        Self::on_experimental(adapter, options, wgpu::ExperimentalFeatures::disabled()).await
-    }
-
-    /// As [`Gpu::on`]; with the token that wgpu wants for experimental features, also with the cooperative matrices of the
-    /// adapter, if it has any that the kernels use ([`cooperative_features`]).
-    ///
-    /// # Errors
-    /// As [`Gpu::on`].
-    pub async fn on_experimental(
-        adapter: &wgpu::Adapter,
-        mut options: Options,
-        experimental: wgpu::ExperimentalFeatures,
-    ) -> Result<Self> {
-        let mut features = recommended_features(adapter);
-        if experimental.is_enabled() {
-            let cooperative = cooperative_features(adapter);
-            features |= cooperative;
-            // Strict WebGPU has the adapter's matrices without the features to use them.
-            if !cooperative.is_empty() {
-                options = options.matrices(&adapter.cooperative_matrix_properties());
-            }
-        }
-        let descriptor = wgpu::DeviceDescriptor {
-            label: Some("wgpu-attention"),
-            required_features: features,
-            required_limits: recommended_limits(adapter),
-            experimental_features: experimental,
-            ..Default::default()
-        };
-        let (device, queue) = adapter
-            .request_device(&descriptor)
-            .await
-            .map_err(|e| Error::Device { what: "request_device".into(), message: e.to_string() })?;
-        Self::with_device(adapter.get_info(), device, queue, options)
-    }
-
-    /// A device that the caller made. Its device-lost callback is set.
-    ///
-    /// # Errors
-    /// As [`Kernels::new`].
-    pub fn with_device(
+    /// A device of the caller's. Its device-lost callback is set.
+    pub(crate) fn assembled(
         info: wgpu::AdapterInfo,
         device: wgpu::Device,
         queue: wgpu::Queue,
         options: Options,
+        #[cfg(not(target_arch = "wasm32"))] judge: Judge,
     ) -> Result<Self> {
         let lost = Arc::new(OnceLock::new());
         let report = lost.clone();
@@ -160,7 +112,9 @@ impl Gpu {
             #[cfg(not(target_arch = "wasm32"))]
             calibrated: Arc::default(),
             #[cfg(not(target_arch = "wasm32"))]
-            tests: Some(Arc::default()),
+            tests: Arc::new(SelfTests::new(judge)),
+            #[cfg(not(target_arch = "wasm32"))]
+            tests_plans: true,
         })
     }
 
@@ -168,7 +122,7 @@ impl Gpu {
     /// otherwise. Plans that were made before are kept. In a browser nothing is tested.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn self_tests(self, wanted: bool) -> Self {
-        Self { tests: wanted.then(Arc::default), ..self }
+        Self { tests_plans: wanted, ..self }
     }
 
     /// The kernels for a call of so many floating-point operations. How fast the device is matters where one dispatch might not do,
@@ -203,7 +157,7 @@ impl Gpu {
             #[cfg(not(target_arch = "wasm32"))]
             calibrated: Arc::default(),
             #[cfg(not(target_arch = "wasm32"))]
-            tests: self.tests.as_ref().map(|_| Arc::default()),
+            tests: Arc::new(SelfTests::new(self.tests.judge)),
             ..self.clone()
         }
     }
@@ -336,7 +290,7 @@ impl Gpu {
         }
     }
 
-    pub(super) fn check_alive(&self) -> Result<()> {
+    pub(crate) fn check_alive(&self) -> Result<()> {
         match self.lost.get() {
             Some(reason) => Err(Error::DeviceLost(reason.clone())),
             None => Ok(()),
@@ -344,7 +298,7 @@ impl Gpu {
     }
 
     /// A lost device fails in many ways; this names the cause.
-    pub(super) fn or_lost(&self, error: Error) -> Error {
+    pub(crate) fn or_lost(&self, error: Error) -> Error {
         // The loss is reported through a callback, which only a poll runs; a poll that fails tells no more than `error`.
         let _ = self.device.poll(wgpu::PollType::Poll);
         // It runs once the work in flight is done, which is after what that work wrote is gone.
@@ -370,13 +324,4 @@ impl Fetched {
         let view = view.map_err(|e| self.gpu.read_failed(e.to_string()))?;
         Ok(bytemuck::pod_collect_to_vec(&view[bytes.start as usize..bytes.end as usize]))
     }
-}
-
-/// An instance with every backend that the application compiled in.
-fn instance() -> Result<wgpu::Instance> {
-    if wgpu::Instance::enabled_backend_features().is_empty() {
-        let need = "enable one of wgpu's features vulkan, metal, dx12, gles or webgpu in the application";
-        return Err(Error::NoAdapter(format!("no wgpu backend is compiled in; {need}")));
-    }
-    Ok(wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env()))
 }

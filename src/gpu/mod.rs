@@ -47,7 +47,7 @@ pub use attention::ArrayGradients;
 #[cfg(not(target_arch = "wasm32"))]
 pub use attention::SelfTest;
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use attention::Subject;
+pub(crate) use attention::Small;
 pub use attention::{
     AttentionBuffers, AttentionGradBuffers, AttentionGradients, AttentionOutput, AttentionPlan,
     AttentionWeights, BackwardExplanation, BackwardPlan, Explanation, Gradients, Outputs, PathChoice,
@@ -58,6 +58,8 @@ pub use call::{Call, Stage};
 pub use decode::{
     AppendBuffers, AttendBuffers, DecodePlan, DecodeScratch, KvCache, PackedBuffers, PackedPlan,
 };
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use host::Judge;
 pub use host::{Gpu, recommended_features, recommended_limits};
 pub use kernels::Kernels;
 pub use layer::{

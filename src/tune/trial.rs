@@ -2,8 +2,8 @@
 
 use super::candidates::Candidates;
 use super::{Outcome, Trial, Tuning};
-use crate::gpu::Subject;
 use crate::reference::Kind;
+use crate::self_test::Subject;
 use crate::{Attention, Call, Element, Error, Gpu, Options, Parts, Pattern, Result};
 use std::time::Instant;
 

@@ -71,7 +71,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if options.length == Length::Quick {
         THOROUGH.iter().for_each(|name| steps.not_run(name, "--quick"));
     } else {
-        thorough(&mut steps, &launcher);
+        thorough(&mut steps, &launcher, options.length);
     }
     let mut slowest = String::new();
     steps.run("tests", || {
@@ -85,7 +85,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 }
 
 /// The steps of [`THOROUGH`].
-fn thorough(steps: &mut Steps, launcher: &Launcher) {
+fn thorough(steps: &mut Steps, launcher: &Launcher, length: Length) {
     steps.run("docs", || {
         let mut docs = cargo();
         docs.env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--no-deps", "--workspace", "--all-features"]);
@@ -108,7 +108,7 @@ fn thorough(steps: &mut Steps, launcher: &Launcher) {
     conformance::step(steps);
     mpi_ranks(steps, launcher);
     for framework in [BURN, CANDLE] {
-        steps.run(framework.step, || framework.check(launcher));
+        steps.run(framework.step, || framework.check(launcher, length));
     }
     steps.run(newcomer::STEP, || newcomer::check(launcher));
     python::step(steps, launcher);

@@ -11,7 +11,7 @@
 //! | `dropout.rs` | another seed than the plan's |
 //! | `merge.rs` | the end of a call of several parts, rounds or splits; LSH attention uses it too |
 //! | `path.rs` | which kernel computes a call, and why |
-//! | `self_test/` | a plan's pipelines on a small problem, before they are trusted |
+//! | `small.rs`, `verdict.rs`, `trust.rs` | a small problem for a plan's pipelines; what a judge says of it; what becomes of a plan that fails |
 //! | `custom.rs` | the WGSL of the caller's own terms, checked |
 //! | `backward/` | gradients |
 //! | `weights/` | the weights of chosen rows |
@@ -32,10 +32,14 @@ mod merge;
 mod outputs;
 mod path;
 #[cfg(not(target_arch = "wasm32"))]
-mod self_test;
+mod small;
 mod tables;
 mod terms;
+#[cfg(not(target_arch = "wasm32"))]
+mod trust;
 mod uploaded;
+#[cfg(not(target_arch = "wasm32"))]
+mod verdict;
 mod weights;
 
 #[cfg(all(feature = "ndarray", not(target_arch = "wasm32")))]
@@ -53,11 +57,9 @@ pub use outputs::Outputs;
 pub(super) use path::forced;
 pub use path::{PathChoice, cooperative_features};
 #[cfg(not(target_arch = "wasm32"))]
-pub use self_test::SelfTest;
+pub(crate) use small::Small;
 #[cfg(not(target_arch = "wasm32"))]
-pub(in crate::gpu) use self_test::SelfTests;
-#[cfg(not(target_arch = "wasm32"))]
-pub(crate) use self_test::Subject;
+pub use verdict::SelfTest;
 pub use weights::{AttentionWeights, RowSummary, WeightsBuffers, WeightsOptions, WeightsPlan};
 
 use super::kernels::Kernels;

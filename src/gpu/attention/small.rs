@@ -1,4 +1,4 @@
-//! A small problem for the pipelines of a plan: the same kernels, a few blocks of each kind.
+//! A small problem for the pipelines of a plan, by which `self_test` judges them: the same kernels, a few blocks of each kind.
 
 use crate::gpu::attention::AttentionPlan;
 use crate::layout::Layout;
@@ -36,14 +36,14 @@ impl Pairs {
 }
 
 /// A plan of a small call that runs another plan's pipelines.
-pub(super) struct Small {
-    pub(super) plan: AttentionPlan,
+pub(crate) struct Small {
+    pub(crate) plan: AttentionPlan,
     pairs: Pairs,
 }
 
 impl Small {
     /// Made for this plan.
-    pub(super) fn of(plan: &AttentionPlan) -> Result<Self> {
+    pub(crate) fn of(plan: &AttentionPlan) -> Result<Self> {
         let inner = &*plan.inner;
         let attention = small_attention(plan);
         let pairs = Pairs {
@@ -70,13 +70,13 @@ impl Small {
     }
 
     /// Its pairs as a pattern.
-    pub(super) fn pattern(&self) -> PairPredicate<impl Fn(usize, usize) -> bool + Send + Sync + 'static> {
+    pub(crate) fn pattern(&self) -> PairPredicate<impl Fn(usize, usize) -> bool + Send + Sync + 'static> {
         let pairs = self.pairs;
         PairPredicate::new(move |i, j| pairs.owner(i, j).is_some())
     }
 
     /// Its parts.
-    pub(super) fn parts(&self) -> &Parts {
+    pub(crate) fn parts(&self) -> &Parts {
         &self.plan.inner.sets
     }
 }

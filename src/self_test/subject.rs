@@ -2,12 +2,9 @@
 
 use std::marker::PhantomData;
 
-use crate::gpu::attention::{AttentionBuffers, AttentionPlan};
-use crate::gpu::call::Call;
-use crate::gpu::host::Gpu;
 use crate::pattern::Pattern;
 use crate::reference::{self, Got, Kind, Position, Rows, Tensors, VerifyOptions, WeightFormat};
-use crate::{Attention, Element, Parts, Result};
+use crate::{Attention, AttentionBuffers, AttentionPlan, Call, Element, Gpu, Parts, Result};
 
 /// Rows that are compared.
 const ROWS: usize = 16;

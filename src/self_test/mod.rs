@@ -1,47 +1,25 @@
 //! A plan's own pipelines on a small problem, before what they compute is trusted: compilers and drivers have faults.
 //!
+//! The kernels know nothing of the reference. So a [`Gpu`] is given its judge where it is opened, and asks it when it has a new plan.
+//!
 //! | file | what |
 //! |---|---|
-//! | `mod.rs` | [`SelfTest`]; which plans were tested, and what becomes of one that fails |
-//! | `small.rs` | the small problem |
+//! | `mod.rs` | the entry, by the element types of a call |
 //! | `subject.rs` | a call on the device against the reference; tuning uses it too |
 
-mod small;
 mod subject;
-
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use half::{bf16, f16};
 
 pub(crate) use subject::Subject;
 
-use super::{AttentionPlan, forced};
-use crate::gpu::host::Gpu;
+use crate::gpu::{Judge, Small};
 use crate::reference::Kind;
 use crate::score::Rule;
-use crate::{Element, ElementType, Error, KernelPath, Result};
-use small::Small;
+use crate::{AttentionPlan, Element, ElementType, Error, Gpu, Result, SelfTest};
 
-/// What the self-test of a plan's pipelines found: see [`Gpu::self_test`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[non_exhaustive]
-pub enum SelfTest {
-    /// Every element that was compared is within its bound.
-    Passed,
-    /// An element is not: which, and by how much.
-    Failed(String),
-    /// There is no small problem for such a call: why.
-    NotTested(String),
-}
-
-/// What was found for the pipelines that were tested on a device.
-#[derive(Debug, Default)]
-pub(in crate::gpu) struct SelfTests {
-    /// By the pipelines, which the kernels keep.
-    found: Mutex<HashMap<Vec<usize>, SelfTest>>,
-}
+/// What a device that this crate opens judges its plans by.
+pub(crate) const JUDGE: Judge = |gpu, plan| Box::pin(gpu.self_test_async(plan));
 
 impl Gpu {
     /// Runs the very pipelines of a plan on a small problem, with whole blocks, blocks with holes and rows without keys, on two kinds
@@ -118,49 +96,12 @@ impl Gpu {
         }
         Ok(SelfTest::Passed)
     }
-
-    /// The plan, or one on another path, once its pipelines have passed.
-    pub(super) async fn trusted(&self, mut plan: AttentionPlan) -> Result<AttentionPlan> {
-        let Some(tests) = &self.tests else { return Ok(plan) };
-        loop {
-            let SelfTest::Failed(found) = self.found(tests, &plan).await? else { return Ok(plan) };
-            let path = plan.path().path;
-            if path == KernelPath::Scalar || forced(self.kernels().options())?.is_some() {
-                let message = format!("this device computes wrong results by the {path} kernel: {found}");
-                return Err(Error::Device { what: "self-test".into(), message });
-            }
-            plan = plan.on_scalar(format!("the {path} kernel failed its self-test: {found}"))?;
-        }
-    }
-
-    /// Takes what was found before, by another process.
-    #[cfg(feature = "serde")]
-    pub(crate) fn remember(&self, plan: &AttentionPlan, found: &SelfTest) -> Result<()> {
-        if let Some(tests) = &self.tests {
-            let mut known = tests.found.lock().unwrap_or_else(PoisonError::into_inner);
-            known.insert(plan.pipelines()?, found.clone());
-        }
-        Ok(())
-    }
-
-    /// What was found for a plan's pipelines, now or before.
-    async fn found(&self, tests: &SelfTests, plan: &AttentionPlan) -> Result<SelfTest> {
-        let key = plan.pipelines()?;
-        let lock = || tests.found.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = lock().get(&key) {
-            return Ok(found.clone());
-        }
-        // Outside the lock: two threads that test the same lose only time.
-        let found = self.self_test_async(plan).await?;
-        lock().insert(key, found.clone());
-        Ok(found)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AttentionShape, Full, Options, Storage};
+    use crate::{AttentionShape, Full, KernelPath, Options, Storage};
 
     #[test]
     fn matrices_that_compute_wrong_results_give_way() {

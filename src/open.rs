@@ -1,0 +1,112 @@
+//! Devices opened for plain Rust users, each with the judge of its plans.
+
+#[cfg(not(target_arch = "wasm32"))]
+use crate::self_test::JUDGE;
+use crate::{Error, Gpu, Options, Result, cooperative_features, recommended_features, recommended_limits};
+
+impl Gpu {
+    /// The fastest adapter that is there. Blocks; not in a browser, where [`Gpu::new_async`] is.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] if there is none, [`Error::Limit`] if it is too small.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn new() -> Result<Self> {
+        pollster::block_on(Self::new_async())
+    }
+
+    /// The fastest adapter that is there.
+    ///
+    /// # Errors
+    /// As [`Gpu::new`].
+    pub async fn new_async() -> Result<Self> {
+        let options = wgpu::RequestAdapterOptions {
+            power_preference: wgpu::PowerPreference::HighPerformance,
+            ..Default::default()
+        };
+        let adapter =
+            instance()?.request_adapter(&options).await.map_err(|e| Error::NoAdapter(e.to_string()))?;
+        Self::on(&adapter, Options::default()).await
+    }
+
+    /// All adapters that are there, of all backends that the application compiled in.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] if there is none, or no backend.
+    pub async fn adapters() -> Result<Vec<wgpu::Adapter>> {
+        let adapters = instance()?.enumerate_adapters(wgpu::Backends::all()).await;
+        if adapters.is_empty() {
+            return Err(Error::NoAdapter("no driver was found".into()));
+        }
+        Ok(adapters)
+    }
+
+    /// A device on this adapter, with [`recommended_features`] and [`recommended_limits`].
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the adapter refuses, [`Error::Limit`] if it is too small.
+    pub async fn on(adapter: &wgpu::Adapter, options: Options) -> Result<Self> {
+        Self::on_experimental(adapter, options, wgpu::ExperimentalFeatures::disabled()).await
+    }
+
+    /// As [`Gpu::on`]; with the token that wgpu wants for experimental features, also with the cooperative matrices of the
+    /// adapter, if it has any that the kernels use ([`cooperative_features`]).
+    ///
+    /// # Errors
+    /// As [`Gpu::on`].
+    pub async fn on_experimental(
+        adapter: &wgpu::Adapter,
+        mut options: Options,
+        experimental: wgpu::ExperimentalFeatures,
+    ) -> Result<Self> {
+        let mut features = recommended_features(adapter);
+        if experimental.is_enabled() {
+            let cooperative = cooperative_features(adapter);
+            features |= cooperative;
+            // Strict WebGPU has the adapter's matrices without the features to use them.
+            if !cooperative.is_empty() {
+                options = options.matrices(&adapter.cooperative_matrix_properties());
+            }
+        }
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("wgpu-attention"),
+            required_features: features,
+            required_limits: recommended_limits(adapter),
+            experimental_features: experimental,
+            ..Default::default()
+        };
+        let (device, queue) = adapter
+            .request_device(&descriptor)
+            .await
+            .map_err(|e| Error::Device { what: "request_device".into(), message: e.to_string() })?;
+        Self::with_device(adapter.get_info(), device, queue, options)
+    }
+
+    /// A device that the caller made. Its device-lost callback is set.
+    ///
+    /// # Errors
+    /// As [`Kernels::new`](crate::Kernels::new).
+    pub fn with_device(
+        info: wgpu::AdapterInfo,
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        options: Options,
+    ) -> Result<Self> {
+        Self::assembled(
+            info,
+            device,
+            queue,
+            options,
+            #[cfg(not(target_arch = "wasm32"))]
+            JUDGE,
+        )
+    }
+}
+
+/// An instance with every backend that the application compiled in.
+fn instance() -> Result<wgpu::Instance> {
+    if wgpu::Instance::enabled_backend_features().is_empty() {
+        let need = "enable one of wgpu's features vulkan, metal, dx12, gles or webgpu in the application";
+        return Err(Error::NoAdapter(format!("no wgpu backend is compiled in; {need}")));
+    }
+    Ok(wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env()))
+}
