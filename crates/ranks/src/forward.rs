@@ -31,7 +31,7 @@ impl<X: Exchange + Send> DistributedAttention<X> {
     ///
     /// # Errors
     /// [`Error::Attention`](crate::Error::Attention) for a slice of the wrong length or type, before any message, and for what the device refuses;
-    /// [`Error::Silent`](crate::Error::Silent) where nothing comes within [`Plan::limit`]; [`Error::Gone`](crate::Error::Gone), [`Error::Message`](crate::Error::Message), [`Error::Broken`](crate::Error::Broken) and
+    /// [`Error::Silent`](crate::Error::Silent) where nothing comes within [`Plan::limit`](crate::Plan::limit); [`Error::Gone`](crate::Error::Gone), [`Error::Message`](crate::Error::Message), [`Error::Broken`](crate::Error::Broken) and
     /// [`Error::Failed`](crate::Error::Failed) as they say. An error on this rank is one on every rank that needs its keys, after their time limit.
     pub fn forward<Q: Element, KV: Element>(&mut self, q: &[Q], k: &[KV], v: &[KV]) -> Result<Forward> {
         self.check(q, k, v)?;

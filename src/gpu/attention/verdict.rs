@@ -1,6 +1,6 @@
 //! What a self-test says.
 
-/// What the self-test of a plan's pipelines found: see [`Gpu::self_test`].
+/// What the self-test of a plan's pipelines found: see [`Gpu::self_test`](crate::Gpu::self_test).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
