@@ -206,7 +206,7 @@ function decode() {
   return {
     groups: [1, 1, 1],
     params: {
-      kernel: { end_work: 1, row_tiles: 1, splits: 1, heads, heads_per_kv_head: heads, before: 0xffffffff, q_scale: scale },
+      kernel: { end_work: 1, row_tiles: 1, splits: 1, heads, heads_per_kv_head: heads, before: 0x7fffffff, q_scale: scale },
       cache: { capacity, kv_heads: 1, most_new: fresh, batch: 1 },
       q: { head: fresh * d, row: d },
     },
