@@ -6,6 +6,7 @@
 //! - oldest Rust: the library by the compiler that its manifest names, where rustup has it. On every change clippy
 //!   refuses what the standard library got later (`incompatible_msrv`).
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -110,11 +111,12 @@ fn packages() -> Result<()> {
 fn minimal_versions() -> Result<()> {
     let version = manifest_value("version")?;
     let name = format!("{LIBRARY}-{version}");
-    let file = build::target()?.join("package").join(format!("{name}.crate"));
+    let files = crates(&build::target()?.join("package"))?;
+    let file = files.iter().find(|file| stem(file) == name).with_context(|| format!("no package {name}"))?;
     let folder = build::target()?.join("minimal-versions");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
-    succeed(Command::new("tar").arg("-xzf").arg(&file).arg("-C").arg(&folder))?;
+    succeed(Command::new("tar").arg("-xzf").arg(file).arg("-C").arg(&folder))?;
     let manifest = folder.join(name).join("Cargo.toml");
     // A crate of its own, not a stray member of this workspace.
     let text = fs::read_to_string(&manifest)?;
@@ -161,13 +163,19 @@ fn manifest_value(name: &str) -> Result<String> {
     Ok(value.with_context(|| format!("Cargo.toml has no {name}"))?.trim().trim_matches('"').into())
 }
 
-/// The packages in a folder.
+/// The packages that cargo left, each once: it puts those of several crates into folders of its own below.
 fn crates(folder: &Path) -> Result<Vec<PathBuf>> {
-    let files = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    let mut files: Vec<_> = files.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "crate"));
-    files.sort();
-    Ok(files)
+    let files = |folder: &Path| -> Result<Vec<PathBuf>> {
+        let files = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        files.map(|entry| Ok(entry?.path())).collect()
+    };
+    let mut found = BTreeMap::new();
+    for path in files(folder)? {
+        let below = if path.is_dir() { files(&path)? } else { vec![path] };
+        let packages = below.into_iter().filter(|file| file.extension().is_some_and(|it| it == "crate"));
+        found.extend(packages.map(|file| (stem(&file), file)));
+    }
+    Ok(found.into_values().collect())
 }
 
 /// A file's name without its extension.
@@ -196,6 +204,21 @@ mod tests {
         assert_eq!(unwanted("a-0.1.0/src/lib.rs\na-0.1.0/Cargo.toml\n"), None);
         assert_eq!(unwanted("a-0.1.0/src/lib.rs\na-0.1.0/golden/a\n"), Some("a-0.1.0/golden/a"));
         assert_eq!(unwanted("a-0.1.0/src/tests/data\n"), Some("a-0.1.0/src/tests/data"));
+    }
+
+    #[test]
+    fn packages_are_found_once() {
+        let folder = std::env::temp_dir().join(format!("release-{}", std::process::id()));
+        for part in ["tmp-crate", "tmp-registry", "a-0.1.0"] {
+            fs::create_dir_all(folder.join(part)).unwrap();
+        }
+        for file in ["tmp-crate/a-0.1.0.crate", "tmp-registry/a-0.1.0.crate", "b-0.1.0.crate", "a-0.1.0/x.rs"]
+        {
+            fs::write(folder.join(file), "").unwrap();
+        }
+        let found: Vec<_> = crates(&folder).unwrap().iter().map(|file| stem(file)).collect();
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(found, ["a-0.1.0", "b-0.1.0"]);
     }
 
     #[test]
