@@ -42,10 +42,11 @@ pub(crate) fn report(file: &Path, folder: &Path, browser: &str, arguments: &[&st
     print(&mut browser, &folder)?;
     ensure!(browser.said.is_empty(), "the report says: {}", browser.said.join("; "));
 
-    // What it would say is heard.
+    // What it would say is heard; the empty page that a new one is opened through says it, too.
     browser.before("console.error('planted')")?;
     browser.open(&url, DESKTOP, false)?;
-    ensure!(browser.said == ["planted"], "a planted error is not heard: {:?}", browser.said);
+    let planted = browser.said.iter().all(|said| said == "planted") && !browser.said.is_empty();
+    ensure!(planted, "a planted error is not heard: {:?}", browser.said);
     Ok(())
 }
 
