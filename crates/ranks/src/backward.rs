@@ -1,7 +1,7 @@
 //! Gradients of a rank's rows.
 
 use crate::attention::DistributedAttention;
-use crate::common::{Given, Rows, collect, spread};
+use crate::common::{Given, Rows, collect};
 use crate::error::Result;
 use crate::exchange::Exchange;
 use crate::forward::Forward;
@@ -174,13 +174,7 @@ impl<Q: Element> Own<'_, Q> {
             Ok(())
         };
         let packed = ring.pack(rank, self.q, [k, v], Some(self.rows));
-        let messages = |session: &mut Session<X>| {
-            let there: Vec<usize> = (0..session.size()).map(|owner| ring.there(owner)).collect();
-            let came = spread(session, packed, &there)?;
-            let (sends, due) = ring.round(rank, 1, [k, v]);
-            session.start(sends, due)?;
-            Ok((came, ring.arrived::<KV>(1, &session.finish()?)))
-        };
+        let messages = |session: &mut Session<X>| ring.give(session, packed, [k, v]);
         let ((came, next), ()) = session.beside(messages, || half(first, sums))?;
         let given: Given<Q, KV> = ring.unpack(&came);
         let (routes, shape) = (ring.routes, ring.attention.shape);

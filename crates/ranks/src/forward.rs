@@ -1,7 +1,7 @@
 //! Attention of a rank's rows.
 
 use crate::attention::DistributedAttention;
-use crate::common::{Given, Rows, collect, spread};
+use crate::common::{Given, Rows, collect};
 use crate::error::Result;
 use crate::exchange::Exchange;
 use crate::merge::Merged;
@@ -98,13 +98,7 @@ fn shared<X: Exchange + Send, Q: Element, KV: Element>(
         _ => Ok(()),
     };
     let packed = ring.pack(rank, q, [k, v], None);
-    let messages = |session: &mut Session<X>| {
-        let there: Vec<usize> = (0..session.size()).map(|owner| ring.there(owner)).collect();
-        let came = spread(session, packed, &there)?;
-        let (sends, due) = ring.round(rank, 1, [k, v]);
-        session.start(sends, due)?;
-        Ok((came, ring.arrived::<KV>(1, &session.finish()?)))
-    };
+    let messages = |session: &mut Session<X>| ring.give(session, packed, [k, v]);
     let ((came, next), ()) = session.beside(messages, || half(first, merged))?;
     let given: Given<Q, KV> = ring.unpack(&came);
     let shape = ring.attention.shape.q_len(routes.queries.len());

@@ -1,10 +1,12 @@
 //! Messages of a pass: what a rank sends and gets in each step, and what it gives to all.
 
-use crate::common::Given;
+use crate::common::{Given, spread};
+use crate::error::Result;
+use crate::exchange::Exchange;
 use crate::plan::Plan;
 use crate::routes::Routes;
 use crate::rows;
-use crate::session::{Due, HEADER_BYTES, Outgoing, content};
+use crate::session::{Due, HEADER_BYTES, Outgoing, Session, content};
 use crate::steps::Steps;
 use crate::traffic::Pass;
 use std::ops::Range;
@@ -106,6 +108,20 @@ impl Ring<'_> {
         queries.len_q() * storage.q.size_bytes()
             + records
             + self.keys_bytes(routes.keys.count(owner), storage.kv.size_bytes())
+    }
+
+    /// Gives to all ranks what was packed, and to the next one the keys of the first step; what came of both.
+    pub(crate) fn give<KV: Element, X: Exchange>(
+        &self,
+        session: &mut Session<X>,
+        packed: Vec<u8>,
+        keys: [&[KV]; 2],
+    ) -> Result<(Vec<Vec<u8>>, Held<KV>)> {
+        let there: Vec<usize> = (0..session.size()).map(|owner| self.there(owner)).collect();
+        let came = spread(session, packed, &there)?;
+        let (sends, due) = self.round(session.rank(), 1, keys);
+        session.start(sends, due)?;
+        Ok((came, self.arrived(1, &session.finish()?)))
     }
 
     /// What this rank gives to all; `records`: out, the state and dout of its rows, in the backward pass.
