@@ -2,7 +2,7 @@
 
 use super::attention::PlanCache;
 #[cfg(not(target_arch = "wasm32"))]
-use super::attention::{AttentionPlan, SelfTest};
+use super::attention::{AttentionPlan, Pipelines, SelfTest};
 use super::kernels::Kernels;
 use super::memory::filled_buffer;
 use super::options::Options;
@@ -56,8 +56,7 @@ pub(crate) type Judge =
 #[derive(Debug)]
 pub(super) struct SelfTests {
     pub(super) judge: Judge,
-    /// By the pipelines, which the kernels keep.
-    pub(super) found: Mutex<HashMap<Vec<usize>, SelfTest>>,
+    pub(super) found: Mutex<HashMap<Pipelines, SelfTest>>,
 }
 
 #[cfg(not(target_arch = "wasm32"))]

@@ -59,6 +59,8 @@ pub use path::{PathChoice, cooperative_features};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use small::Small;
 #[cfg(not(target_arch = "wasm32"))]
+pub(in crate::gpu) use verdict::Pipelines;
+#[cfg(not(target_arch = "wasm32"))]
 pub use verdict::SelfTest;
 pub use weights::{AttentionWeights, RowSummary, WeightsBuffers, WeightsOptions, WeightsPlan};
 
@@ -193,12 +195,11 @@ impl AttentionPlan {
         Self::cut(&self.kernels, attention.clone(), sets.clone(), choice, schedule)
     }
 
-    /// The pipelines that a call of out alone runs, told apart by where they lie: the kernels keep them.
+    /// The pipelines that a call of out alone runs.
     #[cfg(not(target_arch = "wasm32"))]
-    fn pipelines(&self) -> Result<Vec<usize>> {
+    fn pipelines(&self) -> Result<Pipelines> {
         let compiled = self.compiled(Outputs::default())?;
-        let all = compiled.parts.iter().chain(&compiled.merge);
-        Ok(all.map(|pipeline| Arc::as_ptr(pipeline) as usize).collect())
+        Ok(Pipelines(compiled.parts.iter().chain(&compiled.merge).cloned().collect()))
     }
 
     /// The names of the shaders that a call of out alone runs.
