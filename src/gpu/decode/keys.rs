@@ -74,6 +74,12 @@ impl From<&PackedShape> for Sizes {
     }
 }
 
+/// Two per core: what a split costs beside its keys, its own start and its part of the merge, is then least, and a core that
+/// is late holds up half of its work.
+fn workgroups_of_a_cpu() -> usize {
+    2 * std::thread::available_parallelism().map_or(32, usize::from)
+}
+
 impl Sizes {
     /// Into tiles of rows, and their keys into enough splits to fill the device, whatever the lengths.
     pub(super) fn cut(&self, kernels: &Kernels) -> Result<Cut> {
@@ -89,7 +95,7 @@ impl Sizes {
                 return Err(Error::argument("splits", need, splits));
             }
             None => {
-                let enough = if kernels.computes_on_a_cpu() { 64 } else { 1024 };
+                let enough = if kernels.computes_on_a_cpu() { workgroups_of_a_cpu() } else { 1024 };
                 (enough / workgroups.max(1)).clamp(1, chunks)
             }
         };

@@ -56,10 +56,13 @@ pub(crate) fn mask(
     len: usize,
     device: &Device,
 ) -> Tensor<4, Bool> {
-    let site = Site { batch: 0, head: 0, extent: Extent { batch, heads, q_len: len, kv_len: len } };
-    let pairs = (0..len).flat_map(|i| (0..len).map(move |j| (i, j)));
-    let left_out: Vec<bool> = pairs.map(|(i, j)| !pattern.keep(&site, i, j)).collect();
-    Tensor::<4, Bool>::from_data(TensorData::new(left_out, [1, 1, len, len]), device)
+    let extent = Extent { batch, heads, q_len: len, kv_len: len };
+    // Each head has random blocks of its own.
+    let sites = (0..heads).map(|head| Site { batch: 0, head, extent });
+    let left_out: Vec<bool> = sites
+        .flat_map(|site| (0..len).flat_map(move |i| (0..len).map(move |j| !pattern.keep(&site, i, j))))
+        .collect();
+    Tensor::<4, Bool>::from_data(TensorData::new(left_out, [1, heads, len, len]), device)
         .expand([batch, heads, len, len])
 }
 
