@@ -4,12 +4,10 @@
 const LANES_PER_ROW = LANES_C;
 
 // One workgroup array, cut by the constants *_AT: chunks of the rows (Q) and of the columns (K) while products are computed, then
-// weights (P) and whole columns (V) over them.
-var<workgroup> arena: array<vec4<f32>, ARENA>;
+// weights (P) and whole columns (V) over them. In strips, and steps spelt out, as in tile/staged.wgsl.
+var<workgroup> arena: array<array<vec4<f32>, STRIP>, ARENA / STRIP>;
 
-// Sums over the columns, of elements lane.c and lane.c + LANES_C in groups of 4; where WIDE, those at twice and three times LANES_C.
-struct Sums { near: Columns, wide: Columns }
-
+// Sums over the columns, of elements in groups of 4.
 var<private> head_sums: Sums;
 var<private> value_sums: Sums;
 
@@ -31,49 +29,53 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
 
 // Products of the lane's 4 rows with its 4 columns, by head elements or by values, a chunk of so many groups at a time.
 fn products(at: Head, lane: Lane, tile: KeyTile, by_values: bool, all: u32) -> mat4x4<f32> {
-    var a = vec4(0.0);
-    var b = vec4(0.0);
-    var c = vec4(0.0);
-    var d = vec4(0.0);
+    var s: mat4x4<f32>;
     for (var chunk = 0u; chunk < all; chunk += CHUNK) {
-        let groups = min(CHUNK, all - chunk);
         workgroupBarrier(); // the last sums, or the last chunk, are read to their end
-        stage_rows(at, lane, by_values, chunk, groups);
-        stage_columns(at, lane, tile, by_values, chunk, groups);
+        stage_rows(at, lane, by_values, chunk, all);
+        stage_columns(at, lane, tile, by_values, chunk, all);
         workgroupBarrier();
-        let row_at = Q_AT + lane.r * Q_PITCH;
-        let column_at = K_AT + lane.c * K_PITCH;
-        for (var g = 0u; g < groups; g++) {
-            let k0 = arena[column_at + g];
-            let k1 = arena[column_at + LANES_C * K_PITCH + g];
-            let k2 = arena[column_at + 2u * LANES_C * K_PITCH + g];
-            let k3 = arena[column_at + 3u * LANES_C * K_PITCH + g];
-            a = dots(arena[row_at + g], k0, k1, k2, k3, a);
-            b = dots(arena[row_at + LANES_R * Q_PITCH + g], k0, k1, k2, k3, b);
-            c = dots(arena[row_at + 2u * LANES_R * Q_PITCH + g], k0, k1, k2, k3, c);
-            d = dots(arena[row_at + 3u * LANES_R * Q_PITCH + g], k0, k1, k2, k3, d);
-        }
+        let q = vec4(Q_AT + lane.r) + LANES_R * vec4(0u, 1u, 2u, 3u);
+        let k = vec4(K_AT + lane.c) + LANES_C * vec4(0u, 1u, 2u, 3u);
+        s = with_group(s, q, k, 0u);
+        if (is_group(chunk, 1u, all)) { s = with_group(s, q, k, 1u); }
+        if (is_group(chunk, 2u, all)) { s = with_group(s, q, k, 2u); }
+        if (is_group(chunk, 3u, all)) { s = with_group(s, q, k, 3u); }
+        if (is_group(chunk, 4u, all)) { s = with_group(s, q, k, 4u); }
+        if (is_group(chunk, 5u, all)) { s = with_group(s, q, k, 5u); }
+        if (is_group(chunk, 6u, all)) { s = with_group(s, q, k, 6u); }
+        if (is_group(chunk, 7u, all)) { s = with_group(s, q, k, 7u); }
     }
-    return transpose(mat4x4(a, b, c, d));
+    return transpose(s);
+}
+
+// Whether a chunk of so many groups in all has a group n: known to the compiler, where chunks come out even.
+fn is_group(chunk: u32, n: u32, all: u32) -> bool { return n < CHUNK && (all % CHUNK == 0u || chunk + n < all); }
+
+// The columns of s are the lane's rows.
+fn with_group(s: mat4x4<f32>, q: vec4<u32>, k: vec4<u32>, n: u32) -> mat4x4<f32> {
+    let k0 = arena[k.x][n];
+    let k1 = arena[k.y][n];
+    let k2 = arena[k.z][n];
+    let k3 = arena[k.w][n];
+    return mat4x4(dots(arena[q.x][n], k0, k1, k2, k3, s[0]), dots(arena[q.y][n], k0, k1, k2, k3, s[1]),
+                  dots(arena[q.z][n], k0, k1, k2, k3, s[2]), dots(arena[q.w][n], k0, k1, k2, k3, s[3]));
 }
 
 // The tile's columns, weighed for the lane's 4 rows, of so many groups.
 fn weighed(at: Head, lane: Lane, tile: KeyTile, w: mat4x4<f32>, values: bool, groups: u32) -> Sums {
     workgroupBarrier(); // the products, or the sums before, are read to their end
-    arena[P_AT + lane.c * P_PITCH + lane.r] = w[0];
-    arena[P_AT + (lane.c + LANES_C) * P_PITCH + lane.r] = w[1];
-    arena[P_AT + (lane.c + 2u * LANES_C) * P_PITCH + lane.r] = w[2];
-    arena[P_AT + (lane.c + 3u * LANES_C) * P_PITCH + lane.r] = w[3];
+    store_weight(lane, lane.c, w[0]);
+    store_weight(lane, lane.c + LANES_C, w[1]);
+    store_weight(lane, lane.c + 2u * LANES_C, w[2]);
+    store_weight(lane, lane.c + 3u * LANES_C, w[3]);
     var x: Sums;
     for (var column = 0u; column < KEYS; column += V_KEYS) {
         if (column > 0u) { workgroupBarrier(); }
         stage_whole(at, lane, tile, column, values, groups);
         workgroupBarrier();
-        for (var j = 0u; j < V_KEYS; j++) {
-            let p_j = arena[P_AT + (column + j) * P_PITCH + lane.r];
-            let v_j = V_AT + j * V_PITCH + lane.c;
-            x.near = accumulated(x.near, p_j, arena[v_j], arena[v_j + LANES_C]);
-            if (WIDE) { x.wide = accumulated(x.wide, p_j, arena[v_j + 2u * LANES_C], arena[v_j + 3u * LANES_C]); }
+        for (var j = 0u; j < V_KEYS; j += CHUNK) {
+            x = weighed_strip(x, strip_of_weights(lane, column + j), V_AT + j / CHUNK * V_GROUPS + lane.c);
         }
     }
     return x;
@@ -111,38 +113,39 @@ fn write_group(at: Head, row: u32, g: u32, x: vec4<f32>, values: bool) {
 
 // --- staging: workgroup memory filled by all lanes together ---
 
-fn stage_rows(at: Head, lane: Lane, by_values: bool, chunk: u32, groups: u32) {
+fn stage_rows(at: Head, lane: Lane, by_values: bool, chunk: u32, all: u32) {
     for (var e = lane.index; e < ROWS * CHUNK; e += LANES) {
         let row = e / CHUNK;
         let g = e % CHUNK;
-        if (g < groups) {
+        if (is_group(chunk, g, all)) {
             let place = query_at(at, min(at.first_row + row, params.kernel.q_count - 1u));
             var x: vec4<f32>;
             if (by_values) { x = own_value(at, place, chunk + g); } else { x = own_head(at, place, chunk + g); }
-            arena[Q_AT + row * Q_PITCH + g] = x;
+            arena[Q_AT + row][g] = x;
         }
     }
 }
 
-fn stage_columns(at: Head, lane: Lane, tile: KeyTile, by_values: bool, chunk: u32, groups: u32) {
+fn stage_columns(at: Head, lane: Lane, tile: KeyTile, by_values: bool, chunk: u32, all: u32) {
     for (var e = lane.index; e < KEYS * CHUNK; e += LANES) {
         let column = e / CHUNK;
         let g = e % CHUNK;
-        if (g < groups) { arena[K_AT + column * K_PITCH + g] = of_column(at, tile.first + column, by_values, chunk + g); }
+        if (is_group(chunk, g, all)) { arena[K_AT + column][g] = of_column(at, tile.first + column, by_values, chunk + g); }
     }
 }
 
 // V_KEYS columns of the tile from `first` on, all groups.
 fn stage_whole(at: Head, lane: Lane, tile: KeyTile, first: u32, values: bool, groups: u32) {
-    for (var e = lane.index; e < V_KEYS * V_PITCH; e += LANES) {
-        let g = e % V_PITCH;
+    for (var e = lane.index; e < V_KEYS * V_GROUPS; e += LANES) {
+        let g = e % V_GROUPS;
+        let j = e / V_GROUPS;
         var x = vec4(0.0);
         if (g < groups) {
             // Rows that leave a column out weigh it by 0, and 0 x NaN is not 0: there, what is not finite becomes 0. Rows that
             // see it have a weight that is NaN, by the query's record.
-            x = finite_where_masked(tile, of_column(at, tile.first + first + e / V_PITCH, values, g));
+            x = finite_where_masked(tile, of_column(at, tile.first + first + j, values, g));
         }
-        arena[V_AT + e] = x;
+        arena[V_AT + j / CHUNK * V_GROUPS + g][j % CHUNK] = x;
     }
 }
 

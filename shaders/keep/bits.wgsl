@@ -38,11 +38,15 @@ fn walk(at: Head, lane: Lane) {
     }
 }
 
-// Which keys of a partial block a row sees: one bit per element, in tiles that equal blocks share.
+// Which of 4 keys of a partial block, KEY_STRIDE apart, a row sees: one bit per element, in tiles that equal blocks share.
 fn keep(tile: u32, row: u32, key: vec4<u32>) -> vec4<bool> {
     let row_at = params.keep.tiles_at + (tile * BLOCK_Q + row) * WORDS_PER_TILE_ROW;
-    let words = vec4(mask[row_at + key.x / 32u], mask[row_at + key.y / 32u],
-                     mask[row_at + key.z / 32u], mask[row_at + key.w / 32u]);
+    let word = mask[row_at + key.x / 32u];
+    // They begin at a multiple of their stretch: one word has them all. Keys past the block, whose place is cut, are left out anyway.
+    if (4u * KEY_STRIDE <= 32u) {
+        return (vec4(word >> (key.x % 32u)) & (vec4(1u) << (min(KEY_STRIDE, 8u) * vec4(0u, 1u, 2u, 3u)))) != vec4(0u);
+    }
+    let words = vec4(word, mask[row_at + key.y / 32u], mask[row_at + key.z / 32u], mask[row_at + key.w / 32u]);
     return ((words >> (key % vec4(32u))) & vec4(1u)) == vec4(1u);
 }
 

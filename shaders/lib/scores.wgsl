@@ -6,6 +6,9 @@ var<private> lowest: vec4<f32>;
 // Of the lane's 4 queries: whether one attends a value that is not finite, where that is known.
 var<private> strange_rows: vec4<bool>;
 
+// How far the 4 keys of a query that are asked for lie apart.
+const KEY_STRIDE = LANES_C;
+
 // Whether some pairs of the tile are left out.
 fn is_masked(tile: KeyTile) -> bool { return tile.kind != FULL || tile.count < KEYS; }
 
@@ -19,12 +22,7 @@ fn scores(at: Head, lane: Lane, tile: KeyTile, products: Scores) -> Scores {
         s = Scores(row_score(at, row, j, s.a), row_score(at, row + LANES_R, j, s.b),
                    row_score(at, row + 2u * LANES_R, j, s.c), row_score(at, row + 3u * LANES_R, j, s.d));
     }
-    if (is_masked(tile)) {
-        s.a = select(vec4(DROPPED), s.a, seen(tile, row_in_block(row), lane.c));
-        s.b = select(vec4(DROPPED), s.b, seen(tile, row_in_block(row + LANES_R), lane.c));
-        s.c = select(vec4(DROPPED), s.c, seen(tile, row_in_block(row + 2u * LANES_R), lane.c));
-        s.d = select(vec4(DROPPED), s.d, seen(tile, row_in_block(row + 3u * LANES_R), lane.c));
-    }
+    if (is_masked(tile)) { s = without_unseen(tile, row, lane.c, s); }
     lowest = min(lowest, vec4(min4(s.a), min4(s.b), min4(s.c), min4(s.d)));
     return s;
 }
@@ -44,13 +42,23 @@ fn row_score(at: Head, row: u32, j: vec4<u32>, products: vec4<f32>) -> vec4<f32>
     return s;
 }
 
-// Which of 4 keys, from c on, row `row` of the block sees.
-fn seen(tile: KeyTile, row: u32, c: u32) -> vec4<bool> {
-    let t = vec4(c, c + LANES_C, c + 2u * LANES_C, c + 3u * LANES_C);
+// DROPPED for the pairs that are left out: of 4 keys from `first` on.
+fn without_unseen(tile: KeyTile, row: u32, first: u32, s: Scores) -> Scores {
+    let t = vec4(first, first + LANES_C, first + 2u * LANES_C, first + 3u * LANES_C);
     let inside = t < vec4(tile.count);
-    if (tile.kind == FULL) { return inside; }
-    // A short tile's last lanes look past the block: `inside` discards what they read.
-    return inside & keep(tile.kind, row, min(t + tile.offset, vec4(BLOCK_K - 1u)));
+    var a = inside;
+    var b = inside;
+    var c = inside;
+    var d = inside;
+    if (tile.kind != FULL) {
+        // A short tile's last lanes look past the block: `inside` discards what they read.
+        let key = min(t + tile.offset, vec4(BLOCK_K - 1u));
+        a = inside & keep(tile.kind, row_in_block(row), key);
+        b = inside & keep(tile.kind, row_in_block(row + LANES_R), key);
+        c = inside & keep(tile.kind, row_in_block(row + 2u * LANES_R), key);
+        d = inside & keep(tile.kind, row_in_block(row + 3u * LANES_R), key);
+    }
+    return Scores(select(vec4(DROPPED), s.a, a), select(vec4(DROPPED), s.b, b), select(vec4(DROPPED), s.c, c), select(vec4(DROPPED), s.d, d));
 }
 
 fn min4(x: vec4<f32>) -> f32 { return min(min(x.x, x.y), min(x.z, x.w)); }

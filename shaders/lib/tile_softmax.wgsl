@@ -21,8 +21,8 @@ fn weights(tile: KeyTile, s: Scores) -> Scores {
 }
 
 fn attended(p: vec4<f32>, s: vec4<f32>) -> vec4<f32> {
-    // By the bits: NaN is not DROPPED; and not by `max`, which may take NaN for nothing.
-    let seen = select(p, vec4(0x1p-126f), p < vec4(0x1p-126f));
+    // By the bits: NaN is not DROPPED, and above the least weight, 2^-126; the `max` of numbers may take it for nothing.
+    let seen = bitcast<vec4<f32>>(max(bitcast<vec4<u32>>(p), vec4(0x00800000u)));
     return select(seen, vec4(0.0), bitcast<vec4<u32>>(s) == vec4(0xff7fffffu));
 }
 

@@ -1,5 +1,7 @@
 // Dropout in the forward pass: l has every weight, o those that are not dropped, and at its end the factor.
 
+const WEIGHTS_MAY_DROP = true;
+
 var<private> dropout_rows: Words;   // the generator's keys of the lane's 4 queries
 
 fn begin_dropout(at: Head, lane: Lane) {

@@ -1,4 +1,5 @@
 // Every weight meets its value.
+const WEIGHTS_MAY_DROP = false;
 
 fn begin_dropout(at: Head, lane: Lane) {}
 

@@ -1,10 +1,10 @@
 //! The entry for wgpu users: plans on a device of theirs.
 
 use super::loads::Loads;
-use super::options::Options;
+use super::options::{Options, family};
 use super::pipeline::{Pipeline, Work};
 use super::scope::check_not_lost;
-use crate::wgsl::{Shader, TileKind, TileLimits};
+use crate::wgsl::{GpuFamily, Shader, TileKind, TileLimits};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -149,7 +149,13 @@ impl Kernels {
                 .min(TileLimits::of(kind).workgroup_bytes),
             lanes: lanes as usize,
             kind,
+            family: self.gpu_family(),
         }
+    }
+
+    /// The family that the caller says, or that the adapter seems to be of.
+    pub(crate) fn gpu_family(&self) -> GpuFamily {
+        self.options().gpu_family.unwrap_or_else(|| family(&self.device().adapter_info()))
     }
 
     pub(super) fn scalar_tile_kind(&self) -> TileKind {

@@ -1,7 +1,7 @@
 //! Choices of the caller.
 
 use super::loads::Loads;
-use crate::wgsl::{Tile, TileKind};
+use crate::wgsl::{GpuFamily, Tile, TileKind};
 use crate::{Error, KernelPath, Result};
 use std::time::Duration;
 
@@ -17,6 +17,9 @@ pub struct Options {
     pub tile_kind: Option<TileKind>,
     /// Force the workgroup's sizes.
     pub tile: Option<Tile>,
+    /// Force whose sizes staged tiles have: [`GpuFamily::Any`] for those that suit most GPUs. By default those of the family that the adapter's
+    /// vendor and subgroups tell, if there is one.
+    pub gpu_family: Option<GpuFamily>,
     /// Rows of the square cooperative matrices that the adapter multiplies; none by default. [`Options::matrices`] finds it.
     pub matrix_size: Option<usize>,
     /// Force the number of workgroups that share the keys of one row tile and merge by (m, l). By default there are several
@@ -58,6 +61,12 @@ impl Options {
     /// Forces the workgroup's sizes.
     pub fn tile(mut self, tile: Tile) -> Self {
         self.tile = Some(tile);
+        self
+    }
+
+    /// Forces whose sizes staged tiles have.
+    pub fn gpu_family(mut self, family: GpuFamily) -> Self {
+        self.gpu_family = Some(family);
         self
     }
 
@@ -128,6 +137,25 @@ impl Options {
     }
 }
 
+/// The family that an adapter seems to be of: by the PCI number of its vendor, as Vulkan and Direct3D 12 tell it.
+pub(super) fn family(info: &wgpu::AdapterInfo) -> GpuFamily {
+    // Software adapters have their makers' numbers, too.
+    if info.device_type == wgpu::DeviceType::Cpu {
+        return GpuFamily::Any;
+    }
+    of_vendor(info.vendor, info.subgroup_min_size)
+}
+
+fn of_vendor(vendor: u32, least_subgroup: u32) -> GpuFamily {
+    match vendor {
+        0x10de => GpuFamily::Nvidia,
+        0x8086 => GpuFamily::Intel,
+        // GCN's subgroups are of 64 lanes; it has no registers to spare for two waves of larger tiles.
+        0x1002 if least_subgroup == 32 => GpuFamily::Rdna,
+        _ => GpuFamily::Any,
+    }
+}
+
 /// The largest square matrices with f16 operands and f32 sums among those that an adapter reports.
 pub(super) fn usable_size(reported: &[wgpu::CooperativeMatrixProperties]) -> Option<usize> {
     use wgpu::CooperativeScalarType::{F16, F32};
@@ -141,6 +169,21 @@ pub(super) fn usable_size(reported: &[wgpu::CooperativeMatrixProperties]) -> Opt
 mod tests {
     use super::*;
     use wgpu::DeviceType::{Cpu, DiscreteGpu, IntegratedGpu};
+
+    #[test]
+    fn families_are_told_by_vendor_and_subgroups() {
+        use GpuFamily::{Any, Intel, Nvidia, Rdna};
+        for (vendor, least_subgroup, family) in [
+            (0x10de, 32, Nvidia),
+            (0x8086, 8, Intel),
+            (0x1002, 32, Rdna),
+            (0x1002, 64, Any), // GCN
+            (0x5143, 64, Any),
+            (0, 4, Any), // browsers and Metal
+        ] {
+            assert_eq!(of_vendor(vendor, least_subgroup), family, "{vendor:x}");
+        }
+    }
 
     #[test]
     fn long_calls_stay_wide_on_large_devices() {

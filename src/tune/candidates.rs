@@ -2,7 +2,7 @@
 
 use super::Tuning;
 use crate::mask::Parts;
-use crate::wgsl::{Tile, TileKind, TileLimits};
+use crate::wgsl::{GpuFamily, Tile, TileKind, TileLimits};
 use crate::{Attention, Gpu, KernelPath};
 
 /// The candidates of a call.
@@ -23,8 +23,8 @@ impl<'a> Candidates<'a> {
         Self { gpu, attention, parts, own, block: [block_q, block_k] }
     }
 
-    /// Tiles other than the plan's own: of each kind that the device can run, for small and large workgroup memory, with as
-    /// many rows as a block has, and fewer.
+    /// Tiles other than the plan's own: of each kind that the device can run, for small and large workgroup memory, as each family of GPUs
+    /// wants them, with as many rows as a block has, and fewer.
     pub(super) fn tiles(&self) -> Vec<Tile> {
         let kernels = self.gpu.kernels();
         let options = kernels.options();
@@ -35,7 +35,7 @@ impl<'a> Candidates<'a> {
         for kind in self.kinds() {
             let most = kernels.limits_of(kind);
             let small = TileLimits { workgroup_bytes: most.workgroup_bytes.min(16384), ..most };
-            for limits in [most, small] {
+            for limits in [most, small].into_iter().flat_map(|limits| self.families(limits)) {
                 let mut rows = self.block[0];
                 while rows >= 8 {
                     let [_, keys] = self.block;
@@ -52,6 +52,16 @@ impl<'a> Candidates<'a> {
             }
         }
         tiles
+    }
+
+    /// The limits as each family of GPUs would use them, unless the caller forces one or the kind is not staged.
+    fn families(&self, limits: TileLimits) -> Vec<TileLimits> {
+        match (limits.kind, self.gpu.kernels().options().gpu_family) {
+            (TileKind::Staged, None) => {
+                GpuFamily::ALL.into_iter().map(|family| TileLimits { family, ..limits }).collect()
+            }
+            _ => vec![limits],
+        }
     }
 
     fn kinds(&self) -> Vec<TileKind> {

@@ -1,6 +1,6 @@
 //! Variants of `attention.wgsl`.
 
-use super::{Header, Matrices, Shader, SortedChunks, Tile, TileKind, TileLimits, score, tensor};
+use super::{GpuFamily, Header, Matrices, Shader, SortedChunks, Tile, TileKind, TileLimits, score, tensor};
 use crate::{Alibi, Bias, BiasStrides, Buckets, ElementType, Relative, Score, Segments, Sinks, Temperature};
 
 /// What the kernel leaves beside the output rows.
@@ -266,6 +266,12 @@ impl AttentionVariant {
             list.push(small(dim, dim));
             list.push(base(dim, dim, TileLimits::GENEROUS));
             list.push(base(dim, dim, TileLimits::CPU));
+        }
+        for family in GpuFamily::ALL {
+            let limits = TileLimits { family, ..TileLimits::GENEROUS };
+            let new =
+                [64, 128].map(|dim| base(dim, dim, limits)).into_iter().filter(|one| !list.contains(one));
+            list.extend(new.collect::<Vec<_>>());
         }
         for (size, subgroup) in [(8, 8), (16, 64)] {
             let limits = TileLimits::of(TileKind::Cooperative(Matrices { size, subgroup }));

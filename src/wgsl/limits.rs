@@ -1,6 +1,6 @@
 //! What a workgroup may have.
 
-use super::Matrices;
+use super::{GpuFamily, Matrices};
 use crate::{Error, Result};
 
 /// What a device allows a workgroup.
@@ -12,11 +12,14 @@ pub struct TileLimits {
     pub lanes: usize,
     /// How lanes share their work there.
     pub kind: TileKind,
+    /// Which of several sizes suits it.
+    pub family: GpuFamily,
 }
 
 impl TileLimits {
     /// What every WebGPU device has: 16 KiB and 256 lanes.
-    pub const WEBGPU: Self = Self { workgroup_bytes: 16384, lanes: 256, kind: TileKind::Staged };
+    pub const WEBGPU: Self =
+        Self { workgroup_bytes: 16384, lanes: 256, kind: TileKind::Staged, family: GpuFamily::Any };
     /// Two workgroups of this size share the 64 KiB of an RDNA compute unit; more for one starves the other.
     pub const GENEROUS: Self = Self { workgroup_bytes: 32768, ..Self::WEBGPU };
     /// Cooperative matrices share what all lanes stage: one large workgroup gains more by them than two by each other.

@@ -12,6 +12,7 @@ mod cooperative;
 mod cross_entropy;
 mod decode;
 mod embed_backward;
+mod family;
 mod few;
 mod integers;
 mod limits;
@@ -42,6 +43,7 @@ pub use decode::{
     AppendTarget, AppendVariant, AttendedRows, CacheText, DecodeVariant, NewRows, RaiseVariant,
 };
 pub use embed_backward::EmbedBackwardVariant;
+pub use family::GpuFamily;
 pub use few::FewRows;
 #[cfg(feature = "gpu")]
 pub(crate) use integers::INTEGER_LANES;

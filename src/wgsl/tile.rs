@@ -1,7 +1,8 @@
 //! How a workgroup of the blocked kernel cuts its work, and what lies where in workgroup memory.
 
+use super::family::Wants;
 use super::limits::{check_powers, strange_bytes};
-use super::{CooperativeTile, Header, TileKind, TileLimits};
+use super::{CooperativeTile, GpuFamily, Header, TileKind, TileLimits};
 use crate::{Error, Result};
 use std::fmt;
 
@@ -25,26 +26,28 @@ pub struct DirectTile {
     pub lanes: usize,
 }
 
-/// Sizes of a workgroup whose lanes share workgroup memory. A lane holds 4 queries by 4 keys of the scores; the sizes say
+/// Sizes of a workgroup whose lanes share workgroup memory. A lane holds 4 queries by 4 or 8 keys of the scores; the sizes say
 /// how many lanes there are each way and how much is staged at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct StagedTile {
     /// Lanes along the queries; 4 times as many rows.
     pub lanes_r: usize,
-    /// Lanes along the keys, and along the output's columns; 4 times as many keys.
+    /// Lanes along the keys, and along the output's columns; 4 times as many keys, or 8 times where [`far`](Self::far).
     pub lanes_c: usize,
     /// A lane holds 4 groups of 4 output columns instead of 2.
     pub wide: bool,
-    /// Groups of 4 elements of the head dimension that are staged at once.
+    /// A lane holds 8 keys of the scores instead of 4.
+    pub far: bool,
+    /// Groups of 4 elements of the head dimension that are staged at once, and keys whose products with values are spelt out: 8 at most.
     pub chunk: usize,
-    /// Keys whose values are staged at once.
+    /// Keys whose values are staged at once: a chunk at least.
     pub v_keys: usize,
     /// All of a row tile's queries stay in workgroup memory, instead of being staged with each chunk of keys.
     pub q_resident: bool,
 }
 
-/// Where the pieces begin in the workgroup array, and its length: all in vectors of 4 floats.
+/// Where the pieces begin in the workgroup array, and its length: all in strips.
 struct Arena {
     q_at: usize,
     k_at: usize,
@@ -158,8 +161,14 @@ impl fmt::Display for Tile {
         write!(f, "{}x{} ", self.rows(), self.keys())?;
         match self {
             Self::Staged(tile) => {
-                let resident = if tile.q_resident { " q-resident" } else { "" };
-                write!(f, "chunk {} v {}{resident}", tile.chunk, tile.v_keys)
+                write!(f, "chunk {} v {}", tile.chunk, tile.v_keys)?;
+                // Wide by choice: from 132 columns on every tile is.
+                let flags = [
+                    (tile.wide && tile.lanes_c < 16, " wide"),
+                    (tile.far, " far"),
+                    (tile.q_resident, " q-resident"),
+                ];
+                flags.iter().filter(|(is, _)| *is).try_for_each(|(_, name)| f.write_str(name))
             }
             Self::Direct(_) => f.write_str("direct"),
             Self::Cooperative(tile) => write!(f, "matrix {tile}"),
@@ -187,6 +196,8 @@ impl StagedTile {
     const LANES: usize = 128;
     /// Lanes that it has at least, if the keys allow: a wave of the widest GPUs.
     const FEW_LANES: usize = 64;
+    /// Keys whose values are staged at once at most: as many steps between barriers as a chunk of q . k, or twice as many.
+    const V_KEYS: usize = 16;
 
     /// Queries of a workgroup.
     pub const fn rows(&self) -> usize {
@@ -195,7 +206,7 @@ impl StagedTile {
 
     /// Keys of a tile.
     pub const fn keys(&self) -> usize {
-        4 * self.lanes_c
+        (if self.far { 8 } else { 4 }) * self.lanes_c
     }
 
     /// Lanes of a workgroup.
@@ -211,7 +222,10 @@ impl StagedTile {
         keys: usize,
         limits: TileLimits,
     ) -> Result<Self> {
-        Self::largest([head_dim, value_dim], [rows, keys], limits, &[true, false])
+        let wants = limits.family.wants(value_dim.div_ceil(4));
+        // Queries of one chunk stay: they would be staged whole with each tile of keys. More of them take the place of other workgroups.
+        let residences: &[bool] = if head_dim.div_ceil(4) <= wants.chunk { &[true, false] } else { &[false] };
+        Self::largest([head_dim, value_dim], [rows, keys], limits, wants, residences)
     }
 
     /// The largest that fits and keeps no rows, for sums of so many columns.
@@ -221,19 +235,25 @@ impl StagedTile {
         keys: usize,
         limits: TileLimits,
     ) -> Result<Self> {
-        Self::largest([columns; 2], [rows, keys], limits, &[false])
+        // A pass of the gradients holds sums of its own: of the family's wishes it takes the chunk.
+        let groups = columns.div_ceil(4);
+        let wants = Wants { chunk: limits.family.wants(groups).chunk, ..GpuFamily::Any.wants(groups) };
+        Self::largest([columns; 2], [rows, keys], limits, wants, &[false])
     }
 
     fn largest(
         [head_dim, value_dim]: [usize; 2],
         [rows, keys]: [usize; 2],
         limits: TileLimits,
+        wants: Wants,
         residences: &[bool],
     ) -> Result<Self> {
         let value_groups = value_dim.div_ceil(4);
-        let wide = value_groups > 32;
-        let mut lanes_c = if wide { 16 } else { value_groups.div_ceil(2).next_power_of_two().max(4) };
+        let Wants { wide, chunk, .. } = wants;
+        let per_lane = if wide { 4 } else { 2 };
+        let mut lanes_c = value_groups.div_ceil(per_lane).next_power_of_two().max(4);
         let lanes = limits.lanes.min(Self::LANES);
+        let far = wants.far && 8 * lanes_c <= keys && rows / 4 * lanes_c >= Self::FEW_LANES;
         // Lanes that few rows leave idle take more keys.
         while rows / 4 * lanes_c < Self::FEW_LANES && 8 * lanes_c <= keys {
             lanes_c *= 2;
@@ -241,22 +261,12 @@ impl StagedTile {
         let mut lanes_r = (rows / 4).min(lanes / lanes_c).max(1);
         // Fewer rows only if nothing else fits: they divide the traffic of k and v.
         loop {
-            for &q_resident in residences {
-                for chunk in [8, 4, 2] {
-                    let mut v_keys = 4 * lanes_c;
-                    while v_keys >= 4 {
-                        let tile = Self { lanes_r, lanes_c, wide, chunk, v_keys, q_resident };
-                        // Small pieces cost a barrier each: below half the preferred ones give up residence first.
-                        let good = !q_resident || (chunk == 8 && 2 * v_keys >= tile.keys());
-                        if good && tile.workgroup_bytes(head_dim) <= limits.workgroup_bytes {
-                            return Ok(tile);
-                        }
-                        v_keys /= 2;
-                    }
-                }
+            let base = Self { lanes_r, lanes_c, wide, far, chunk, v_keys: 0, q_resident: false };
+            if let Some(tile) = base.fitting(head_dim, limits, residences) {
+                return Ok(tile);
             }
             if lanes_r == 1 {
-                let smallest = Self { lanes_r, lanes_c, wide, chunk: 2, v_keys: 4, q_resident: false };
+                let smallest = Self { chunk: 2, v_keys: 4, ..base };
                 return Err(Error::limit(
                     "the smallest attention tile",
                     "max_compute_workgroup_storage_size",
@@ -268,6 +278,25 @@ impl StagedTile {
         }
     }
 
+    /// Of these lanes, the tile of the largest chunk, then of the most values at a time, that fits.
+    fn fitting(self, head_dim: usize, limits: TileLimits, residences: &[bool]) -> Option<Self> {
+        let most = self.keys().min(Self::V_KEYS);
+        let sizes = |chunk: usize| {
+            let v_keys = std::iter::successors(Some(most), |v_keys| Some(v_keys / 2));
+            v_keys.take_while(move |&v_keys| v_keys >= chunk).map(move |v_keys| (chunk, v_keys))
+        };
+        let chunks = [8, 4, 2].into_iter().filter(|&chunk| chunk <= self.chunk);
+        let all = chunks.flat_map(sizes).map(|(chunk, v_keys)| Self { chunk, v_keys, ..self });
+        // Small pieces cost a barrier each: below half the preferred ones give up residence first.
+        let good = |tile: &Self| !tile.q_resident || (tile.chunk == self.chunk && 2 * tile.v_keys >= most);
+        let of_each = residences
+            .iter()
+            .flat_map(|&q_resident| all.clone().map(move |tile| Self { q_resident, ..tile }));
+        of_each
+            .into_iter()
+            .find(|tile| good(tile) && tile.workgroup_bytes(head_dim) <= limits.workgroup_bytes)
+    }
+
     fn check(&self, value_dim: usize) -> Result<()> {
         check_powers(&[
             ("tile.lanes_r", self.lanes_r),
@@ -275,9 +304,13 @@ impl StagedTile {
             ("tile.chunk", self.chunk),
             ("tile.v_keys", self.v_keys),
         ])?;
-        if 4 * self.v_pitch() < value_dim {
+        if self.chunk > 8 || self.chunk > self.v_keys {
+            let need = format!("at most 8 and at most tile.v_keys ({})", self.v_keys);
+            return Err(Error::argument("tile.chunk", need, self.chunk));
+        }
+        if 4 * self.v_groups() < value_dim {
             let need = format!("columns for value_dim ({value_dim})");
-            return Err(Error::argument("tile.lanes_c", need, 4 * self.v_pitch()));
+            return Err(Error::argument("tile.lanes_c", need, 4 * self.v_groups()));
         }
         if self.v_keys > self.keys() {
             let need = format!("at most the tile's keys ({})", self.keys());
@@ -294,53 +327,56 @@ impl StagedTile {
                 ("LANES_C", self.lanes_c),
                 ("V_KEYS", self.v_keys),
                 ("CHUNK", self.chunk),
-                ("Q_CHUNK", if self.q_resident { head_dim.div_ceil(4) } else { self.chunk }),
                 ("Q_AT", arena.q_at),
                 ("K_AT", arena.k_at),
                 ("P_AT", arena.p_at),
                 ("V_AT", arena.v_at),
                 ("REDUCE_AT", arena.reduce_at),
-                ("ARENA", arena.len),
-                ("Q_PITCH", self.q_pitch(head_dim)),
-                ("K_PITCH", self.k_pitch()),
-                ("P_PITCH", self.p_pitch()),
-                ("V_PITCH", self.v_pitch()),
+                ("ARENA", arena.len * self.strip()),
+                ("STRIP", self.strip()),
+                ("V_GROUPS", self.v_groups()),
             ])
-            .bools(&[("WIDE", self.wide), ("Q_RESIDENT", self.q_resident)])
+            .bools(&[
+                ("WIDE", self.wide),
+                ("FAR", self.far),
+                ("Q_RESIDENT", self.q_resident),
+                ("REDUCE_UNDER_V", self.reduces_under_v()),
+            ])
     }
 
-    /// Odd, so that lanes on neighbouring rows hit different banks.
-    fn q_pitch(&self, head_dim: usize) -> usize {
-        (if self.q_resident { head_dim.div_ceil(4) } else { self.chunk }) | 1
-    }
-
-    fn k_pitch(&self) -> usize {
+    /// Vectors of a strip: odd, so that lanes on neighbouring rows hit different banks.
+    fn strip(&self) -> usize {
         self.chunk | 1
     }
 
-    fn p_pitch(&self) -> usize {
-        self.lanes_r | 1
-    }
-
-    /// Columns are read by neighbouring lanes from neighbouring places: no padding needed.
-    fn v_pitch(&self) -> usize {
+    /// Groups of 4 columns that the lanes of a row hold.
+    fn v_groups(&self) -> usize {
         self.lanes_c * if self.wide { 4 } else { 2 }
     }
 
+    /// What the lanes of a row compare lies where v will. It costs a barrier: for tiles that memory is short for, which the least pieces of
+    /// v tell.
+    fn reduces_under_v(&self) -> bool {
+        self.v_keys == self.chunk
+    }
+
     fn arena(&self, head_dim: usize) -> Arena {
-        let q = self.rows() * self.q_pitch(head_dim);
-        let k = self.keys() * self.k_pitch();
-        let p = self.keys() * self.p_pitch();
-        let v = self.v_keys * self.v_pitch();
+        let chunks = if self.q_resident { head_dim.div_ceil(4).div_ceil(self.chunk) } else { 1 };
+        let q = self.rows() * chunks;
+        let k = self.keys();
+        let p = self.keys() / self.chunk * self.lanes_r;
+        let v = self.v_keys / self.chunk * self.v_groups();
+        let reduce = self.lanes_c.div_ceil(self.chunk) * self.lanes_r;
         // A resident q must outlive p; otherwise p and v lie over q and k, which are dead by then.
         let p_at = if self.q_resident { q } else { 0 };
-        let reduce_at = (q + k).max(p_at + p + v);
-        Arena { q_at: 0, k_at: q, p_at, v_at: p_at + p, reduce_at, len: reduce_at + self.lanes() }
+        let all = (q + k).max(p_at + p + v);
+        let reduce_at = if self.reduces_under_v() { (q + k).max(p_at + p) } else { all };
+        Arena { q_at: 0, k_at: q, p_at, v_at: p_at + p, reduce_at, len: all.max(reduce_at + reduce) }
     }
 
     /// Bytes of workgroup memory: the arena, and a bit per key.
     pub fn workgroup_bytes(&self, head_dim: usize) -> usize {
-        16 * self.arena(head_dim).len + strange_bytes(self.keys())
+        16 * self.arena(head_dim).len * self.strip() + strange_bytes(self.keys())
     }
 }
 
@@ -361,14 +397,11 @@ mod tests {
     }
 
     #[test]
-    fn more_memory_keeps_the_queries_resident() {
-        let small = Tile::choose(64, 64, 64, 64, TileLimits::WEBGPU).unwrap();
-        let large = Tile::choose(64, 64, 64, 64, TileLimits::GENEROUS).unwrap();
-        assert_eq!(
-            [small.to_string(), large.to_string()],
-            ["64x32 chunk 8 v 16", "64x32 chunk 8 v 16 q-resident"]
-        );
-        assert_eq!((large.rows(), large.keys(), large.lanes()), (64, 32, 128));
+    fn more_memory_takes_larger_pieces() {
+        let small = Tile::choose(128, 128, 64, 64, TileLimits::WEBGPU).unwrap();
+        let large = Tile::choose(128, 128, 64, 64, TileLimits::GENEROUS).unwrap();
+        assert_eq!([small.to_string(), large.to_string()], ["32x64 chunk 8 v 8", "32x64 chunk 8 v 16"]);
+        assert_eq!((large.rows(), large.keys(), large.lanes()), (32, 64, 128));
     }
 
     #[test]

@@ -53,6 +53,7 @@ impl WeightsVariant {
                 ("BLOCK_Q", self.block_q),
                 ("BLOCK_K", self.block_k),
                 ("WORDS_PER_TILE_ROW", self.block_k.div_ceil(32)),
+                ("KEY_STRIDE", 1),
                 ("TOP", self.summary.unwrap_or(0)),
                 ("TOP_OR_1", self.summary.unwrap_or(0).max(1)),
             ])

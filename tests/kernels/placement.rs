@@ -6,8 +6,8 @@ use crate::support::{
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
-use wgpu_attention::wgsl::{DirectTile, StagedTile, Tile};
-use wgpu_attention::{AttentionShape, Causal, Layouts, Options, Storage};
+use wgpu_attention::wgsl::{DirectTile, GpuFamily, StagedTile, Tile, TileKind};
+use wgpu_attention::{AttentionShape, Causal, Full, Layouts, Options, Storage};
 
 /// By turns random, and numbers that tell their own place.
 const KINDS: [Kind; 2] = [Kind::Normal, Kind::Arange];
@@ -103,17 +103,65 @@ fn blocks_of_the_mask_do_not_matter() {
     check_all("blocks: count", cases, count);
 }
 
+/// Each family of GPUs has tiles of its own: each is right here, too, whatever the adapter is.
+#[test]
+fn tiles_of_every_family() {
+    let mut cases = vec![];
+    for family in GpuFamily::ALL {
+        let options = Options::default().tile_kind(TileKind::Staged).gpu_family(family);
+        for (dim, len) in [(64, 131), (128, 70), (80, 67)] {
+            let case = Case::new(AttentionShape::new(1, 2, len, dim)).options(options);
+            for kind in KINDS {
+                cases.push(case.clone().kind(kind).pattern(Causal));
+            }
+            let holes = picked("blocks", &AttentionShape::new(1, 2, len, dim).extent(), len as u64);
+            cases.push(case.pattern(holes));
+        }
+    }
+    check_all("tiles_of_every_family: bound", cases.clone(), bound);
+    check_all("tiles_of_every_family: count", cases.clone(), count);
+    check_all("tiles_of_every_family: gather", cases, gather);
+}
+
+#[test]
+fn a_forced_family_is_told() {
+    let shape = AttentionShape::new(1, 1, 256, 64);
+    let plan = |options: Options| gpu_with(options).kernels().attention(shape, &Full).expect("a plan");
+    let staged = Options::default().tile_kind(TileKind::Staged);
+    let said = |options| {
+        let plan = plan(options);
+        (plan.explain().tile.to_string(), plan.explain().tile_why.clone())
+    };
+    let (tile, why) = said(staged.gpu_family(GpuFamily::Nvidia));
+    assert_eq!(tile, "64x32 chunk 8 v 16 wide far");
+    assert!(why.contains("NVIDIA, which the caller forced") && why.contains("255 registers"), "{why}");
+    // A software adapter is of no family, whoever made the processor.
+    let (tile, why) = said(staged);
+    assert!(tile == "64x32 chunk 8 v 16" && why.starts_with("for any GPU: "), "{tile} {why}");
+}
+
 #[test]
 fn tiles_do_not_matter() {
-    let base = StagedTile { lanes_r: 4, lanes_c: 8, wide: false, chunk: 4, v_keys: 8, q_resident: false };
+    let base = StagedTile {
+        lanes_r: 4,
+        lanes_c: 8,
+        wide: false,
+        far: false,
+        chunk: 4,
+        v_keys: 8,
+        q_resident: false,
+    };
     let tiles = [
         base,
         StagedTile { q_resident: true, ..base },
-        StagedTile { lanes_r: 16, chunk: 2, ..base },
-        StagedTile { lanes_r: 1, chunk: 16, v_keys: 4, q_resident: true, ..base },
-        StagedTile { lanes_r: 8, lanes_c: 16, v_keys: 1, ..base },
+        StagedTile { lanes_r: 16, chunk: 8, v_keys: 16, ..base },
+        StagedTile { lanes_r: 8, chunk: 2, ..base },
+        StagedTile { lanes_r: 1, chunk: 8, v_keys: 16, q_resident: true, ..base },
+        StagedTile { lanes_r: 8, lanes_c: 16, chunk: 1, v_keys: 1, ..base },
+        StagedTile { far: true, ..base },
+        StagedTile { lanes_r: 8, lanes_c: 4, wide: true, far: true, chunk: 8, q_resident: true, ..base },
         StagedTile { lanes_r: 2, lanes_c: 4, wide: true, v_keys: 16, ..base },
-        StagedTile { lanes_c: 32, chunk: 1, v_keys: 2, ..base },
+        StagedTile { lanes_c: 32, chunk: 2, v_keys: 2, ..base },
     ];
     let staged = tiles.map(Tile::Staged);
     let direct = [1, 2, 4, 8].map(|lanes| Tile::Direct(DirectTile { lanes }));

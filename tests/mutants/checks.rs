@@ -14,12 +14,26 @@ use wgpu_attention::{
 use wgpu_attention_testing::mutants::{Check, Edit};
 
 /// Several tiles of keys and of rows a block, several chunks of a head, several pieces of v, whatever the device.
-const TILE: Tile =
-    Tile::Staged(StagedTile { lanes_r: 4, lanes_c: 8, wide: false, chunk: 4, v_keys: 16, q_resident: false });
+const TILE: Tile = Tile::Staged(StagedTile {
+    lanes_r: 4,
+    lanes_c: 8,
+    wide: false,
+    far: false,
+    chunk: 4,
+    v_keys: 16,
+    q_resident: false,
+});
 
 /// Queries stay in workgroup memory, and outputs are wide. A row's 16 lanes are more than a software adapter runs in step.
-const RESIDENT: Tile =
-    Tile::Staged(StagedTile { lanes_r: 4, lanes_c: 16, wide: true, chunk: 8, v_keys: 4, q_resident: true });
+const RESIDENT: Tile = Tile::Staged(StagedTile {
+    lanes_r: 4,
+    lanes_c: 16,
+    wide: true,
+    far: true,
+    chunk: 4,
+    v_keys: 4,
+    q_resident: true,
+});
 
 /// Each lane for itself; several row tiles a block.
 const DIRECT: Tile = Tile::Direct(DirectTile { lanes: 4 });

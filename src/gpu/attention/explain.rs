@@ -32,6 +32,8 @@ pub struct Explanation {
     pub flops: f64,
     /// Sizes of a workgroup, of the first part.
     pub tile: Tile,
+    /// Why those: the caller, or what suits the [family](crate::wgsl::GpuFamily) of GPUs.
+    pub tile_why: String,
     /// Workgroups that share the keys of one row tile: more than 1 where there are few rows.
     pub splits: usize,
     /// Bytes of workgroup memory.
@@ -73,6 +75,7 @@ pub(super) fn explain(
     variant: &Variant,
     plans: &[PartPlan],
     choice: PathChoice,
+    tile_why: String,
 ) -> Explanation {
     let shape = &attention.shape;
     let tile = variant.parts[0].tile;
@@ -89,6 +92,7 @@ pub(super) fn explain(
         workgroups: plans.iter().map(|plan| u64::from(plan.work.items)).sum(),
         flops: flops.map(|(part, variant)| executed_flops(attention, part, variant)).sum(),
         tile,
+        tile_why,
         splits: schedule.splits,
         workgroup_bytes: tile.workgroup_bytes(shape.head_dim),
         choice,

@@ -166,8 +166,16 @@ impl AttentionPlan {
         let part_plan = |(part, variant)| PartPlan::new(kernels, &attention, part, variant, schedule.splits);
         let part_plans =
             parts.parts().iter().zip(&variants[0].parts).map(part_plan).collect::<Result<Vec<_>>>()?;
-        let explanation =
-            explain::explain(&attention, &parts, &schedule, &variants[0], &part_plans, choice.clone());
+        let tile_why = path::tile_why(kernels, &variants[0].parts[0].tile);
+        let explanation = explain::explain(
+            &attention,
+            &parts,
+            &schedule,
+            &variants[0],
+            &part_plans,
+            choice.clone(),
+            tile_why,
+        );
         let terms = Terms::new(kernels, &attention)?;
         let inner = Inner {
             attention,

@@ -57,6 +57,23 @@ pub(super) fn choose(
     }
 }
 
+/// Why a tile has the sizes that it has.
+pub(super) fn tile_why(kernels: &Kernels, tile: &Tile) -> String {
+    let options = kernels.options();
+    if options.tile.is_some() {
+        return "the caller forced it".into();
+    }
+    match tile {
+        Tile::Staged(_) => {
+            let family = kernels.gpu_family();
+            let forced = if options.gpu_family.is_some() { ", which the caller forced" } else { "" };
+            format!("for {family}{forced}: {}", family.why())
+        }
+        Tile::Direct(_) => "each lane works alone, which suits a CPU".into(),
+        Tile::Cooperative(_) => "as much as workgroup memory holds".into(),
+    }
+}
+
 /// The path that the caller forces, by itself or by a tile of it.
 pub(in crate::gpu) fn forced(options: &Options) -> Result<Option<KernelPath>> {
     let of_tile = match (options.tile, options.tile_kind) {

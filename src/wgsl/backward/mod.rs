@@ -151,6 +151,7 @@ impl BackwardVariant {
                 ("BLOCK_Q", self.block_q),
                 ("BLOCK_K", self.block_k),
                 ("WORDS_PER_TILE_ROW", self.block_k.div_ceil(32)),
+                ("KEY_STRIDE", self.key_stride()),
             ])
             .bools(&[
                 ("HAS_Q_ORDER", self.q_order),
@@ -174,6 +175,14 @@ impl BackwardVariant {
         Shader {
             for_cpus: self.tile.is_for_cpus(),
             ..header.params(&self.params()).shader(self.label(), "backward", &files)
+        }
+    }
+
+    /// How far the 4 columns lie apart whose bits of the mask are asked for together.
+    fn key_stride(&self) -> usize {
+        match self.tile {
+            Tile::Staged(tile) => tile.lanes_c,
+            Tile::Direct(_) | Tile::Cooperative(_) => 1,
         }
     }
 

@@ -62,7 +62,15 @@ wgpu_attention_testing::mutants! {
         "load_k(key_offset(at, first + key) + 4u * (chunk + g), HEAD_DIM - 4u * (chunk + g))"
             => "load_k(key_offset(at, first + key) + 4u * g, HEAD_DIM - 4u * g)";
     "the chunks of a resident q are all the first" ["resident"]
-        "select(0u, chunk, Q_RESIDENT)" => "0u";
+        "select(0u, chunk / CHUNK * ROWS, Q_RESIDENT)" => "0u";
+    "the last step of a chunk is left out" ["bound"]
+        "if (is_group(chunk, 3u)) { s = with_group(s, q, k, 3u); }" => "";
+    "a step of values is taken twice" ["bound"]
+        "with_column(with_column(sum, p_at, v_at, 2u), p_at, v_at, 3u)" => "with_column(with_column(sum, p_at, v_at, 2u), p_at, v_at, 2u)";
+    "far keys are masked as the near ones" ["resident"]
+        "s_far = scores(at, beyond(lane), tile, products.far);" => "s_far = scores(at, lane, tile, products.far);";
+    "far keys do not count in the sum" ["resident"]
+        "new_l += sums(p_far);" => "";
     "the pieces of v are all the first" ["bound"]
         "stage_v(at, lane, tile, key)" => "stage_v(at, lane, tile, 0u)";
     "rows past the last are written" ["bound"]
@@ -72,20 +80,21 @@ wgpu_attention_testing::mutants! {
     // --- barriers: all show on a software adapter, which runs 8 lanes in step and the next 8 after them. One is not here:
     // the first of sum_over_lanes, which those around v make redundant ---
     "no barrier after k is staged" ["bound"]
-        "stage_k(at, lane, tile.first, chunk, groups);\n        workgroupBarrier();"
-            => "stage_k(at, lane, tile.first, chunk, groups);";
+        "stage_k(at, lane, tile.first, chunk);\n        workgroupBarrier();" => "stage_k(at, lane, tile.first, chunk);";
     "no barrier before q and k are staged" ["bound"]
         "workgroupBarrier(); // the last tile's v" => "// the last tile's v";
     "no barrier between the pieces of v" ["bound"]
-        "if (key > 0u) { workgroupBarrier(); }" => "";
+        "if (key > 0u || REDUCE_UNDER_V) { workgroupBarrier(); }" => "";
+    "no barrier between the maximum and v, which lie at one place" ["resident"]
+        "if (key > 0u || REDUCE_UNDER_V)" => "if (key > 0u)";
     "no barrier after v is staged" ["bound"]
         "tile, key);\n        workgroupBarrier();" => "tile, key);";
     "no barrier within the maximum" ["bound"]
-        "vec4<f32> {\n    arena[REDUCE_AT + lane.c * LANES_R + lane.r] = x;\n    workgroupBarrier();"
-            => "vec4<f32> {\n    arena[REDUCE_AT + lane.c * LANES_R + lane.r] = x;";
+        "vec4<f32> {\n    arena[strip_of_lane(lane, lane.c)][lane.c % CHUNK] = x;\n    workgroupBarrier();"
+            => "vec4<f32> {\n    arena[strip_of_lane(lane, lane.c)][lane.c % CHUNK] = x;";
     "no barrier within the sum" ["resident"]
-        "read to its end\n    arena[REDUCE_AT + lane.c * LANES_R + lane.r] = x;\n    workgroupBarrier();"
-            => "read to its end\n    arena[REDUCE_AT + lane.c * LANES_R + lane.r] = x;";
+        "read to its end\n    arena[strip_of_lane(lane, lane.c)][lane.c % CHUNK] = x;\n    workgroupBarrier();"
+            => "read to its end\n    arena[strip_of_lane(lane, lane.c)][lane.c % CHUNK] = x;";
     // --- few queries ---
     "splits take the same tiles" ["split"]
         "var wait = at.split;" => "var wait = 0u;";

@@ -160,7 +160,7 @@ wgpu_attention_testing::mutants! {
     "staged products are of values with values alone" ["staged"]
         "if (by_values) { x = own_value(at, place, chunk + g); }" => "if (false) { x = own_value(at, place, chunk + g); }";
     "the second staged columns take the first's weights" ["staged"]
-        "arena[P_AT + (lane.c + LANES_C) * P_PITCH + lane.r] = w[1];" => "arena[P_AT + (lane.c + LANES_C) * P_PITCH + lane.r] = w[0];";
+        "store_weight(lane, lane.c + LANES_C, w[1]);" => "store_weight(lane, lane.c + LANES_C, w[0]);";
     "staged sums of a tile replace those of the tiles before" ["staged"]
         "x.a0 + y.a0, x.a1" => "y.a0, x.a1";
     "the last staged row of a lane is not written" ["staged"]
@@ -168,7 +168,7 @@ wgpu_attention_testing::mutants! {
     "weights are read while others of the tile are written" ["staged"]
         "stage_whole(at, lane, tile, column, values, groups);\n        workgroupBarrier();" => "stage_whole(at, lane, tile, column, values, groups);";
     "NaN of staged columns that a row leaves out leaks" ["staged leaks"]
-        "x = finite_where_masked(tile, of_column(at, tile.first + first + e / V_PITCH, values, g));" => "x = of_column(at, tile.first + first + e / V_PITCH, values, g);";
+        "x = finite_where_masked(tile, of_column(at, tile.first + first + j, values, g));" => "x = of_column(at, tile.first + first + j, values, g);";
     "wide staged sums are those of the near columns" ["wide"]
-        "arena[v_j + 2u * LANES_C], arena[v_j + 3u * LANES_C]" => "arena[v_j], arena[v_j + LANES_C]";
+        "arena[v_at + 2u * LANES_C][n], arena[v_at + 3u * LANES_C][n]" => "arena[v_at][n], arena[v_at + LANES_C][n]";
 }

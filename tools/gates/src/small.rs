@@ -54,7 +54,8 @@ fn attention(merging: bool) -> Shader {
         lanes_r: 2,
         lanes_c: 4,
         wide: merging,
-        chunk: if merging { 2 } else { 1 },
+        far: merging,
+        chunk: 2,
         v_keys: if merging { 8 } else { 4 },
         q_resident: merging,
     };

@@ -110,9 +110,10 @@ pub fn family(label: &str) -> Vec<&str> {
     };
     let name = words.iter().take(2).take_while(is_name).copied();
     let sizes = words.iter().copied().filter(|word| is_size(word));
+    let flags = words.iter().copied().filter(|word| ["wide", "far"].contains(word));
     let tile =
         words.windows(2).filter(|pair| ["tile", "matrix", "few"].contains(&pair[0])).map(|pair| pair[1]);
-    name.chain(sizes).chain(tile).collect()
+    name.chain(sizes).chain(tile).chain(flags).collect()
 }
 
 #[cfg(test)]

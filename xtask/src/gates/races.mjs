@@ -102,9 +102,9 @@ const UNCOVERED = {
 
 /** Barriers, by their line and the next, that no race needs as functions are called today; they guard the next caller. */
 const SPARE = [
-  // attention: every tile stages values behind a barrier after its last reduction.
+  // attention: every tile stages values behind a barrier after its last reduction. Where that lies over values it is needed; in the cases it does not.
   'workgroupBarrier(); // the last max_over_lanes is read to its end\n' +
-    'arena[REDUCE_AT + lane.c * LANES_R + lane.r] = x;',
+    'arena[strip_of_lane(lane, lane.c)][lane.c % CHUNK] = x;',
 ];
 
 const { small } = JSON.parse(readFileSync(file, 'utf8'));

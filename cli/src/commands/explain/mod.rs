@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 use unless::Unless;
 use wgpu_attention::wgpu::DeviceType;
-use wgpu_attention::wgsl::TileLimits;
+use wgpu_attention::wgsl::{GpuFamily, TileLimits};
 use wgpu_attention::{AnyPattern, Attention, AttentionShape, ElementType, KernelPath, Parts, Schedule};
 
 /// What a plan for a pattern will do and what it costs: pairs, memory, time to build, kernel path and why
@@ -113,6 +113,7 @@ struct Explanation {
     splits: usize,
     /// Queries and keys of a workgroup's tile, and its lanes.
     tile: [usize; 3],
+    tile_why: String,
     workgroup_bytes: usize,
     /// None without an adapter, like the two below.
     dispatches: Option<usize>,
@@ -210,6 +211,7 @@ impl Explain {
             path: said.choice.path.to_string(),
             why: said.choice.why.clone(),
             tile: [said.tile.rows(), said.tile.keys(), said.tile.lanes()],
+            tile_why: said.tile_why.clone(),
             workgroup_bytes: said.workgroup_bytes,
             dispatches: Some(said.dispatches),
             workgroups: Some(said.workgroups),
@@ -234,6 +236,7 @@ impl Explain {
             path: KernelPath::Scalar.to_string(),
             why: "no adapter was asked; this one runs on every device with WebGPU's default limits".into(),
             tile: [tile.rows(), tile.keys(), tile.lanes()],
+            tile_why: format!("for {}: {}", GpuFamily::Any, GpuFamily::Any.why()),
             workgroup_bytes: tile.workgroup_bytes(call.shape.head_dim),
             ..counted(call, parts.kept(), parts.visited())
         })
@@ -266,6 +269,7 @@ fn counted(call: &Attention, kept: u64, visited: u64) -> Explanation {
         path: String::new(),
         why: String::new(),
         tile: [0; 3],
+        tile_why: String::new(),
         workgroup_bytes: 0,
         dispatches: None,
         workgroups: None,
@@ -304,8 +308,9 @@ impl Explanation {
             (
                 "tile",
                 format!(
-                    "{rows} queries by {keys} keys, {lanes} lanes, {}",
-                    bytes(self.workgroup_bytes as u64)
+                    "{rows} queries by {keys} keys, {lanes} lanes, {}; {}",
+                    bytes(self.workgroup_bytes as u64),
+                    self.tile_why
                 ),
             ),
             ("splits", format!("{} of the keys", self.splits)),

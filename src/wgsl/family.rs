@@ -1,0 +1,121 @@
+//! What is known of families of GPUs, as far as it decides how large the staged tile is.
+
+use std::fmt;
+
+/// A family of GPUs whose compiler and core want the same of a staged tile ([`StagedTile`](super::StagedTile)).
+///
+/// A hint, never a need: each family's tile is right on every device, and the limits of the device come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum GpuFamily {
+    /// Nothing is known, or nothing better than the tile that suits most: Apple, Adreno, Mali, GCN, and browsers, which do not tell.
+    #[default]
+    Any,
+    /// NVIDIA's.
+    Nvidia,
+    /// AMD's with subgroups of 32, RDNA.
+    Rdna,
+    /// Intel's.
+    Intel,
+}
+
+/// What a family wants of a tile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wants {
+    /// A lane holds 4 groups of 4 output columns instead of 2.
+    pub(super) wide: bool,
+    /// A lane holds 8 keys of the scores instead of 4.
+    pub(super) far: bool,
+    /// Groups of 4 elements of the head dimension that are staged at once, and steps that are spelt out, at most.
+    pub(super) chunk: usize,
+}
+
+impl GpuFamily {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Any, Self::Nvidia, Self::Rdna, Self::Intel];
+
+    /// The one table of what they want, for so many groups of 4 output columns: by registers, spills and shares of the peak that
+    /// `cargo xtask isa` predicts (docs/SPEED.md). [`why`](Self::why) gives the reasons.
+    pub(super) const fn wants(self, groups: usize) -> Wants {
+        // Beyond 128 columns no subgroup has lanes enough but where each holds 16.
+        let most = Wants { wide: groups > 32, far: false, chunk: 8 };
+        match self {
+            Self::Any => most,
+            Self::Nvidia => Wants { wide: groups >= 16, far: groups >= 16, ..most },
+            Self::Rdna => Wants { wide: groups >= 32, far: groups >= 32, ..most },
+            Self::Intel => Wants { chunk: if groups >= 32 { 4 } else { 8 }, ..most },
+        }
+    }
+
+    /// Why its tiles are as they are.
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::Any => {
+                "4 keys and 8 columns per lane up to 128 columns, which most compilers find registers for"
+            }
+            Self::Nvidia => {
+                "8 keys and 16 columns per lane from 64 columns on: 255 registers hold them, and workgroup memory binds smaller ones"
+            }
+            Self::Rdna => {
+                "8 keys and 16 columns per lane from 128 columns on: 256 registers hold them, and workgroup memory binds smaller ones"
+            }
+            Self::Intel => {
+                "4 steps at a time from 128 columns on: the compiler takes the loads of more before their use, and spills what 128 \
+                 registers do not hold"
+            }
+        }
+    }
+}
+
+impl fmt::Display for GpuFamily {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Any => "any GPU",
+            Self::Nvidia => "NVIDIA",
+            Self::Rdna => "AMD RDNA",
+            Self::Intel => "Intel",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wgsl::{Tile, TileLimits};
+
+    /// The tiles of a family for d = dv = 32, 64, 128, 256.
+    fn tiles(family: GpuFamily) -> [String; 4] {
+        let limits = TileLimits { family, ..TileLimits::GENEROUS };
+        [32, 64, 128, 256].map(|dim| Tile::choose(dim, dim, 64, 64, limits).unwrap().to_string())
+    }
+
+    #[test]
+    fn each_family_has_the_tiles_of_the_table() {
+        let any = [
+            "64x16 chunk 8 v 16 q-resident",
+            "64x32 chunk 8 v 16",
+            "32x64 chunk 8 v 16",
+            "32x64 chunk 8 v 16",
+        ];
+        assert_eq!(tiles(GpuFamily::Any), any);
+        let large = "64x64 chunk 8 v 16 wide far";
+        assert_eq!(tiles(GpuFamily::Nvidia), [any[0], "64x32 chunk 8 v 16 wide far", large, any[3]]);
+        assert_eq!(tiles(GpuFamily::Rdna), [any[0], any[1], large, any[3]]);
+        assert_eq!(tiles(GpuFamily::Intel), [any[0], any[1], "32x64 chunk 4 v 16", "32x64 chunk 4 v 8"]);
+    }
+
+    #[test]
+    fn every_familys_tiles_fit_every_device() {
+        for family in GpuFamily::ALL {
+            let limits = TileLimits { family, ..TileLimits::WEBGPU };
+            for (dim, rows) in (1..=256).flat_map(|dim| [(dim, 8), (dim, 64)]) {
+                let tile = Tile::choose(dim, dim, rows, 64, limits).unwrap();
+                tile.check(dim, 64).unwrap();
+                assert!(
+                    tile.workgroup_bytes(dim) <= limits.workgroup_bytes && tile.keys() <= 64,
+                    "{family}: {tile}"
+                );
+            }
+        }
+    }
+}
