@@ -60,10 +60,10 @@ impl Gpu {
     ) -> Result<Self> {
         let mut features = recommended_features(adapter);
         if experimental.is_enabled() {
-            let cooperative = cooperative_features(adapter);
-            features |= cooperative;
-            // Strict WebGPU has the adapter's matrices without the features to use them.
-            if !cooperative.is_empty() {
+            features |= cooperative_features(adapter);
+            // Strict WebGPU has the adapter's matrices without the features to use them. Where no kernel can name them, plans
+            // say so.
+            if adapter.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
                 options = options.matrices(&adapter.cooperative_matrix_properties());
             }
         }

@@ -1,6 +1,8 @@
 //! How a plan cuts the work of a call into workgroups. Needs no device.
 
 use crate::mask::{Part, Parts};
+#[cfg(feature = "gpu")]
+use crate::wgsl::MatrixSums;
 use crate::wgsl::{Tile, TileLimits};
 use crate::{Attention, AttentionShape, ElementType, Error, Result};
 
@@ -75,6 +77,13 @@ impl Schedule {
         let splits = splits.unwrap_or_else(|| each.map(wanted).min().unwrap_or(1));
         let scratch_bytes = scratch_bytes(&attention, parts.parts().len() > 1, splits);
         Ok(Self { tiles, packed, splits, scratch_bytes })
+    }
+
+    /// With the sums of tiles of cooperative matrices elsewhere.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn matrix_sums(mut self, sums: MatrixSums) -> Self {
+        self.tiles.iter_mut().for_each(|tile| *tile = tile.matrix_sums(sums));
+        self
     }
 }
 

@@ -6,11 +6,13 @@
 
 const SIDE = select(2u, 4u, WIDE) * MATRIX;         // rows, and columns, of a subgroup
 const SUBGROUPS = LANES / SUBGROUP;
-const PATCH = MATRIX * MATRIX;                      // of a subgroup in `patches`
+const STEP = MATRIX / 4u;                           // vec4s of a matrix's row
+const PATCH = MATRIX * STEP;                        // of a subgroup in `patches`
 
-var<workgroup> staged_a: array<f16, A_LEN>;         // as A lies: ROWS x A_PITCH, or DEPTH x A_PITCH
-var<workgroup> staged_b: array<f16, B_LEN>;         // as B lies: DEPTH x B_PITCH, or COLUMNS x B_PITCH
-var<workgroup> patches: array<f32, SUBGROUPS * PATCH>;
+// All of it in vec4s, pitches too.
+var<workgroup> staged_a: array<vec4<f16>, A_LEN>;   // as A lies: ROWS x A_PITCH, or DEPTH x A_PITCH
+var<workgroup> staged_b: array<vec4<f16>, B_LEN>;   // as B lies: DEPTH x B_PITCH, or COLUMNS x B_PITCH
+var<workgroup> patches: array<vec4<f32>, SUBGROUPS * PATCH>;
 
 var<private> c00: mat_c;
 var<private> c01: mat_c;
@@ -49,10 +51,10 @@ fn multiply(tile: Tile, index: u32, a_at: u32, b_at: u32) {
 
 // Of MATRIX k, from `k` of the chunk on.
 fn add_products(row: u32, column: u32, k: u32) {
-    let from_a = select(k * A_PITCH + row, row * A_PITCH + k, A_BY_ROWS);
-    let next_a = select(MATRIX, MATRIX * A_PITCH, A_BY_ROWS);
-    let from_b = select(column * B_PITCH + k, k * B_PITCH + column, B_IN_OUT);
-    let next_b = select(MATRIX * B_PITCH, MATRIX, B_IN_OUT);
+    let from_a = select(k * A_PITCH + row / 4u, row * A_PITCH + k / 4u, A_BY_ROWS);
+    let next_a = select(STEP, MATRIX * A_PITCH, A_BY_ROWS);
+    let from_b = select(column * B_PITCH + k / 4u, k * B_PITCH + column / 4u, B_IN_OUT);
+    let next_b = select(MATRIX * B_PITCH, STEP, B_IN_OUT);
     let a0 = matrix_of_a(from_a);
     let a1 = matrix_of_a(from_a + next_a);
     let b0 = matrix_of_b(from_b);
@@ -105,19 +107,16 @@ fn stage_a(tile: Tile, index: u32, a_at: u32, first_k: u32) {
             if (tile.first_row + r < params.rows && first_k + k < params.inner) {
                 x = load_a(a_at + r * params.a_row + first_k + k, params.inner - first_k - k);
             }
-            to = r * A_PITCH + k;
+            to = r * A_PITCH + k / 4u;
         } else {
             let k = e / (ROWS / 4u);
             let r = 4u * (e % (ROWS / 4u));
             if (tile.first_row + r < params.rows && first_k + k < params.inner) {
                 x = load_a(a_at + (first_k + k) * params.a_row + r, params.rows - tile.first_row - r);
             }
-            to = k * A_PITCH + r;
+            to = k * A_PITCH + r / 4u;
         }
-        staged_a[to] = f16(x.x);
-        staged_a[to + 1u] = f16(x.y);
-        staged_a[to + 2u] = f16(x.z);
-        staged_a[to + 3u] = f16(x.w);
+        staged_a[to] = vec4<f16>(x);
     }
 }
 
@@ -132,19 +131,16 @@ fn stage_b(tile: Tile, index: u32, b_at: u32, first_k: u32) {
             if (first_k + k < params.inner && column < params.columns) {
                 x = b_along_columns(b_at, first_k + k, column, params.columns - column);
             }
-            to = k * B_PITCH + c;
+            to = k * B_PITCH + c / 4u;
         } else {
             let c = e / (DEPTH / 4u);
             let k = 4u * (e % (DEPTH / 4u));
             if (first_k + k < params.inner && tile.first_column + c < params.columns) {
                 x = b_along_k(b_at, tile.first_column + c, first_k + k, params.inner - first_k - k);
             }
-            to = c * B_PITCH + k;
+            to = c * B_PITCH + k / 4u;
         }
-        staged_b[to] = f16(x.x);
-        staged_b[to + 1u] = f16(x.y);
-        staged_b[to + 2u] = f16(x.z);
-        staged_b[to + 3u] = f16(x.w);
+        staged_b[to] = vec4<f16>(x);
     }
 }
 
@@ -155,22 +151,22 @@ fn finish(tile: Tile, index: u32, patch_at: u32) {
     for (var n = 0u; n < matrices; n++) {
         workgroupBarrier(); // the last patches are read to their end
         switch n {
-            case 0u: { coopStoreT(c00, &patches[patch_at], MATRIX); }
-            case 1u: { coopStoreT(c01, &patches[patch_at], MATRIX); }
-            case 2u: { coopStoreT(c10, &patches[patch_at], MATRIX); }
-            case 3u: { coopStoreT(c11, &patches[patch_at], MATRIX); }
-            case 4u: { coopStoreT(c02, &patches[patch_at], MATRIX); }
-            case 5u: { coopStoreT(c03, &patches[patch_at], MATRIX); }
-            case 6u: { coopStoreT(c12, &patches[patch_at], MATRIX); }
-            case 7u: { coopStoreT(c13, &patches[patch_at], MATRIX); }
-            case 8u: { coopStoreT(c20, &patches[patch_at], MATRIX); }
-            case 9u: { coopStoreT(c21, &patches[patch_at], MATRIX); }
-            case 10u: { coopStoreT(c30, &patches[patch_at], MATRIX); }
-            case 11u: { coopStoreT(c31, &patches[patch_at], MATRIX); }
-            case 12u: { coopStoreT(c22, &patches[patch_at], MATRIX); }
-            case 13u: { coopStoreT(c23, &patches[patch_at], MATRIX); }
-            case 14u: { coopStoreT(c32, &patches[patch_at], MATRIX); }
-            default: { coopStoreT(c33, &patches[patch_at], MATRIX); }
+            case 0u: { coopStoreT(c00, &patches[patch_at], STEP); }
+            case 1u: { coopStoreT(c01, &patches[patch_at], STEP); }
+            case 2u: { coopStoreT(c10, &patches[patch_at], STEP); }
+            case 3u: { coopStoreT(c11, &patches[patch_at], STEP); }
+            case 4u: { coopStoreT(c02, &patches[patch_at], STEP); }
+            case 5u: { coopStoreT(c03, &patches[patch_at], STEP); }
+            case 6u: { coopStoreT(c12, &patches[patch_at], STEP); }
+            case 7u: { coopStoreT(c13, &patches[patch_at], STEP); }
+            case 8u: { coopStoreT(c20, &patches[patch_at], STEP); }
+            case 9u: { coopStoreT(c21, &patches[patch_at], STEP); }
+            case 10u: { coopStoreT(c30, &patches[patch_at], STEP); }
+            case 11u: { coopStoreT(c31, &patches[patch_at], STEP); }
+            case 12u: { coopStoreT(c22, &patches[patch_at], STEP); }
+            case 13u: { coopStoreT(c23, &patches[patch_at], STEP); }
+            case 14u: { coopStoreT(c32, &patches[patch_at], STEP); }
+            default: { coopStoreT(c33, &patches[patch_at], STEP); }
         }
         workgroupBarrier();
         // By quarters of 2 by 2 matrices.
@@ -180,12 +176,11 @@ fn finish(tile: Tile, index: u32, patch_at: u32) {
 
 // The matrix of each subgroup in this row and column of its own.
 fn write_patches(tile: Tile, index: u32, matrix_row: u32, matrix_column: u32) {
-    for (var e = index; e < SUBGROUPS * PATCH / 4u; e += LANES) {
-        let subgroup = e / (PATCH / 4u);
-        let within = e % (PATCH / 4u);
-        let r = tile.first_row + subgroup / SUBGROUPS_C * SIDE + matrix_row * MATRIX + within / (MATRIX / 4u);
-        let column = tile.first_column + subgroup % SUBGROUPS_C * SIDE + matrix_column * MATRIX + 4u * (within % (MATRIX / 4u));
-        let sum = vec4(patches[4u * e], patches[4u * e + 1u], patches[4u * e + 2u], patches[4u * e + 3u]);
-        if (r < params.rows) { write_group(tile, r, column, sum); }
+    for (var e = index; e < SUBGROUPS * PATCH; e += LANES) {
+        let subgroup = e / PATCH;
+        let within = e % PATCH;
+        let r = tile.first_row + subgroup / SUBGROUPS_C * SIDE + matrix_row * MATRIX + within / STEP;
+        let column = tile.first_column + subgroup % SUBGROUPS_C * SIDE + matrix_column * MATRIX + 4u * (within % STEP);
+        if (r < params.rows) { write_group(tile, r, column, patches[e]); }
     }
 }

@@ -1,13 +1,19 @@
 // Products in cooperative matrices: f16 operands, f32 sums, on the units that GPUs have for them.
 //
 // Matrices have no elements that a lane could name, so scores pass through workgroup memory, where LANES_R x LANES_C lanes
-// work on 4 queries by 4 keys each, as for tile/staged.wgsl, and weights pass back through it as f16. A subgroup holds 2 by
-// 2 or 4 (WIDE) matrices of the output over the whole walk, and computes 2 by 1 or 2 (S_WIDE) of the scores. Each matrix is
-// a variable of its own: see attention.wgsl about arrays.
+// work on 4 queries by 4 keys each, as for tile/staged.wgsl, and weights pass back through it as f16. A subgroup computes 2 by
+// 1 or 2 (S_WIDE) matrices of the scores, and 2 by 2 or 4 (WIDE) of the output. Each matrix is a variable of its own: see
+// attention.wgsl about arrays.
 //
-// A rescale of the output passes through workgroup memory, too, so it must be rare: a maximum stays until a score is more
-// than LATE above it. Any m is as good as the maximum as long as the weights 2^(s - m) stay in f16's range. They are kept
-// times BOOST = 2^7: up to 2^(LATE + 7) = 2^15, below f16's 2^16, and weights down to 2^-21 are normal numbers of f16.
+// All of workgroup memory is vec4s, of which every access is one. So the 4 keys of a lane, which are LANES_C apart in the
+// tile, lie side by side there (`key_of`): no product minds in which order the keys come. And values lie by columns, the
+// keys of a column side by side: a lane of a matrix unit takes neighbours then, not every so many elements one.
+//
+// Where the output's sums are CARRIED in the matrices over the whole walk, a rescale of them passes through workgroup
+// memory, too, so it must be rare: a maximum stays until a score is more than LATE above it. Any m is as good as the maximum
+// as long as the weights 2^(s - m) stay in f16's range. They are kept times BOOST = 2^7: up to 2^(LATE + 7) = 2^15, below
+// f16's 2^16, and weights down to 2^-21 are normal numbers of f16. Otherwise a matrix holds the products of one tile, and
+// lanes add them up: for devices whose compilers lose matrices that live on from tile to tile.
 
 const LANES_PER_ROW = LANES_C;
 const LATE = select(8.0, 5.545177444479562, BASE_E); // 8 in base 2, in the scores' base
@@ -17,15 +23,20 @@ const UNBOOST = 0.0078125;
 
 const S_COLUMNS = select(1u, 2u, S_WIDE);       // matrices of a subgroup along the keys
 const O_COLUMNS = select(2u, 4u, WIDE);         // and along the output's columns
-const PATCH = 2u * MATRIX * MATRIX;             // of a subgroup in `products`: two matrices
+const STEP = MATRIX / 4u;                       // vec4s of a matrix's row
+const PATCH = 2u * MATRIX * STEP;               // of a subgroup in `products`, in vec4s: two matrices
+const PIECES = PATCH / SUBGROUP;                // vec4s of a lane among them: 2 or 4
 
-var<workgroup> queries: array<f16, ROWS * Q_PITCH>;
-var<workgroup> staged: array<f16, KEYS * KV_PITCH>;     // keys, then values over them
-var<workgroup> products: array<f32, PRODUCTS>;          // ROWS x S_PITCH; or patches of the output
-var<workgroup> p16: array<f16, ROWS * P_PITCH>;         // BOOST times the weights
+// All pitches are in vec4s.
+var<workgroup> queries: array<vec4<f16>, ROWS * D_PITCH>;
+var<workgroup> staged: array<vec4<f16>, STAGED>;        // KEYS x D_PITCH keys; then columns of values over them, K_PITCH apart
+var<workgroup> products: array<vec4<f32>, PRODUCTS>;    // ROWS x S_PITCH; or patches of the output
+var<workgroup> p16: array<vec4<f16>, ROWS * K_PITCH>;   // BOOST times the weights
 var<workgroup> row_factor: array<f32, ROWS>;
 var<workgroup> row_sum: array<f32, ROWS>;
-var<workgroup> raised: atomic<u32>;                     // whether a row with output got a new maximum
+// Whether a row with output got a new maximum, in its first word. A whole vec4, as all variables here are: drivers lay them out one
+// behind the other, and matrices are loaded from multiples of 16 bytes.
+var<workgroup> raised: array<atomic<u32>, 4>;
 
 var<private> o00: mat_c;
 var<private> o01: mat_c;
@@ -36,7 +47,16 @@ var<private> o11: mat_c;
 var<private> o12: mat_c;
 var<private> o13: mat_c;
 
-// Where a subgroup works, in elements: its rows begin at `row`, its keys and its columns of the output at these.
+// A lane's pieces of the patches of all subgroups.
+struct Sums { a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32> }
+
+// Unless CARRIED: the output's sums, by column of matrices.
+var<private> sums0: Sums;
+var<private> sums1: Sums;
+var<private> sums2: Sums;
+var<private> sums3: Sums;
+
+// Where a subgroup works: its rows begin at `row`, its keys and its columns of the output at these, its patch of `products`.
 struct Share { row: u32, key: u32, column: u32, patch_at: u32 }
 
 // SUBGROUP is the largest that the device may use. Where the compiler takes a smaller one, neighbours do the same work,
@@ -48,6 +68,9 @@ fn share_of(lane: Lane) -> Share {
                  subgroup * PATCH);
 }
 
+// The key of the tile that lies in a slot of workgroup memory.
+fn key_of(slot: u32) -> u32 { return slot % 4u * LANES_C + slot / 4u; }
+
 // The last rows come first: under a causal mask they take longest, and what is left for the end should be short.
 fn row_tile_at(place: u32) -> u32 { return params.kernel.row_tiles - 1u - place; }
 
@@ -57,11 +80,7 @@ fn begin(at: Head, lane: Lane) {
         let g = e % DEPTH_GROUPS;
         var x = vec4<f16>();
         if (g < HEAD_GROUPS) { x = vec4<f16>(query(at, row, g)); }
-        let to = row * Q_PITCH + 4u * g;
-        queries[to] = x.x;
-        queries[to + 1u] = x.y;
-        queries[to + 2u] = x.z;
-        queries[to + 3u] = x.w;
+        queries[row * D_PITCH + g] = x;
     }
 }
 
@@ -75,12 +94,14 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
     workgroupBarrier();
     let s = scores(at, lane, tile, lane_products(lane));
     stage_v(at, lane, tile);
-    raise_late(lane, max_over_lanes(lane, maxima(s)));
+    let factor = raise_late(lane, max_over_lanes(lane, maxima(s)));
     let p = weights(tile, s);
     note_values(lane, tile, p); // max_over_lanes has waited for the values of all
     store_weights(lane, p);
-    if (workgroupUniformLoad(&raised) != 0u) { rescale(lane, share); } // with a barrier on both sides
+    let late = workgroupUniformLoad(&raised[0]) != 0u; // with a barrier on both sides
+    if (CARRIED && late) { rescale(lane, share, factor); }
     add_values(share);
+    if (!CARRIED) { take_products(lane, share, factor); }
 }
 
 // q . k of all rows and keys of the tile into `products`.
@@ -89,48 +110,64 @@ fn multiply_keys(share: Share) {
     var s01: mat_c;
     var s10: mat_c;
     var s11: mat_c;
-    for (var c = 0u; c < 4u * DEPTH_GROUPS; c += MATRIX) {
-        let q0 = coopLoadT<mat_a>(&queries[share.row * Q_PITCH + c], Q_PITCH);
-        let q1 = coopLoadT<mat_a>(&queries[(share.row + MATRIX) * Q_PITCH + c], Q_PITCH);
+    for (var g = 0u; g < DEPTH_GROUPS; g += STEP) {
+        let q0 = coopLoadT<mat_a>(&queries[share.row * D_PITCH + g], D_PITCH);
+        let q1 = coopLoadT<mat_a>(&queries[(share.row + MATRIX) * D_PITCH + g], D_PITCH);
         // Column-major: keys lie as rows, and are the columns of the operand.
-        let k0 = coopLoad<mat_b>(&staged[share.key * KV_PITCH + c], KV_PITCH);
+        let k0 = coopLoad<mat_b>(&staged[share.key * D_PITCH + g], D_PITCH);
         s00 = coopMultiplyAdd(q0, k0, s00);
         s10 = coopMultiplyAdd(q1, k0, s10);
         if (S_WIDE) {
-            let k1 = coopLoad<mat_b>(&staged[(share.key + MATRIX) * KV_PITCH + c], KV_PITCH);
+            let k1 = coopLoad<mat_b>(&staged[(share.key + MATRIX) * D_PITCH + g], D_PITCH);
             s01 = coopMultiplyAdd(q0, k1, s01);
             s11 = coopMultiplyAdd(q1, k1, s11);
         }
     }
-    let to = share.row * S_PITCH + share.key;
+    let to = share.row * S_PITCH + share.key / 4u;
     coopStoreT(s00, &products[to], S_PITCH);
     coopStoreT(s10, &products[to + MATRIX * S_PITCH], S_PITCH);
     if (S_WIDE) {
-        coopStoreT(s01, &products[to + MATRIX], S_PITCH);
-        coopStoreT(s11, &products[to + MATRIX * S_PITCH + MATRIX], S_PITCH);
+        coopStoreT(s01, &products[to + STEP], S_PITCH);
+        coopStoreT(s11, &products[to + MATRIX * S_PITCH + STEP], S_PITCH);
     }
 }
 
-// The output's products with the weights and values of the tile.
+// The products of the tile's weights and values, added to the output's matrices or instead of what they held.
 fn add_values(share: Share) {
-    for (var key = 0u; key < KEYS; key += MATRIX) {
-        let p0 = coopLoadT<mat_a>(&p16[share.row * P_PITCH + key], P_PITCH);
-        let p1 = coopLoadT<mat_a>(&p16[(share.row + MATRIX) * P_PITCH + key], P_PITCH);
-        let from_v = key * KV_PITCH + share.column;
-        let v0 = coopLoadT<mat_b>(&staged[from_v], KV_PITCH);
-        let v1 = coopLoadT<mat_b>(&staged[from_v + MATRIX], KV_PITCH);
+    if (!CARRIED) { forget_products(); }
+    for (var slot = 0u; slot < KEYS / 4u; slot += STEP) {
+        let p0 = coopLoadT<mat_a>(&p16[share.row * K_PITCH + slot], K_PITCH);
+        let p1 = coopLoadT<mat_a>(&p16[(share.row + MATRIX) * K_PITCH + slot], K_PITCH);
+        // Column-major: columns lie as rows.
+        let from_v = share.column * K_PITCH + slot;
+        let v0 = coopLoad<mat_b>(&staged[from_v], K_PITCH);
+        let v1 = coopLoad<mat_b>(&staged[from_v + MATRIX * K_PITCH], K_PITCH);
         o00 = coopMultiplyAdd(p0, v0, o00);
         o10 = coopMultiplyAdd(p1, v0, o10);
         o01 = coopMultiplyAdd(p0, v1, o01);
         o11 = coopMultiplyAdd(p1, v1, o11);
         if (WIDE) {
-            let v2 = coopLoadT<mat_b>(&staged[from_v + 2u * MATRIX], KV_PITCH);
-            let v3 = coopLoadT<mat_b>(&staged[from_v + 3u * MATRIX], KV_PITCH);
+            let v2 = coopLoad<mat_b>(&staged[from_v + 2u * MATRIX * K_PITCH], K_PITCH);
+            let v3 = coopLoad<mat_b>(&staged[from_v + 3u * MATRIX * K_PITCH], K_PITCH);
             o02 = coopMultiplyAdd(p0, v2, o02);
             o12 = coopMultiplyAdd(p1, v2, o12);
             o03 = coopMultiplyAdd(p0, v3, o03);
             o13 = coopMultiplyAdd(p1, v3, o13);
         }
+    }
+}
+
+fn forget_products() {
+    var nothing: mat_c;
+    o00 = nothing;
+    o01 = nothing;
+    o10 = nothing;
+    o11 = nothing;
+    if (WIDE) {
+        o02 = nothing;
+        o03 = nothing;
+        o12 = nothing;
+        o13 = nothing;
     }
 }
 
@@ -142,41 +179,39 @@ fn lane_products(lane: Lane) -> Scores {
 }
 
 fn row_products(lane: Lane, k: u32) -> vec4<f32> {
-    let i = (lane.r + k * LANES_R) * S_PITCH + lane.c;
-    return params.kernel.q_scale * vec4(products[i], products[i + LANES_C], products[i + 2u * LANES_C], products[i + 3u * LANES_C]);
+    return params.kernel.q_scale * products[(lane.r + k * LANES_R) * S_PITCH + lane.c];
 }
 
-// The row maxima over the LANES_C lanes of a row. They pass through the places of `products` that this lane alone has read.
+// The row maxima over the LANES_C lanes of a row. They pass through places of `products` that this lane alone has read.
 fn max_over_lanes(lane: Lane, x: vec4<f32>) -> vec4<f32> {
     let row = lane.r * S_PITCH;
-    products[row + lane.c] = x.x;
-    products[row + LANES_R * S_PITCH + lane.c] = x.y;
-    products[row + 2u * LANES_R * S_PITCH + lane.c] = x.z;
-    products[row + 3u * LANES_R * S_PITCH + lane.c] = x.w;
-    if (lane.index == 0u) { atomicStore(&raised, 0u); }
+    products[row + lane.c] = x;
+    if (lane.index == 0u) { atomicStore(&raised[0], 0u); }
     workgroupBarrier();
     var result = vec4(DROPPED);
-    for (var c = 0u; c < LANES_C; c++) {
-        result = max(result, vec4(products[row + c], products[row + LANES_R * S_PITCH + c],
-                                  products[row + 2u * LANES_R * S_PITCH + c], products[row + 3u * LANES_R * S_PITCH + c]));
-    }
+    for (var c = 0u; c < LANES_C; c++) { result = max(result, products[row + c]); }
     return result;
 }
 
-// Takes new maxima where they are needed. Halves cannot overflow, and tell exactly whether a weight would pass 2^LATE.
-fn raise_late(lane: Lane, seen_max: vec4<f32>) {
+// Takes new maxima where they are needed; returns the factors of what was summed up before. Halves cannot overflow, and tell
+// exactly whether a weight would pass 2^LATE.
+fn raise_late(lane: Lane, seen_max: vec4<f32>) -> vec4<f32> {
     let late = seen_max * 0.5 - m * 0.5 > vec4(0.5 * LATE);
     let empty = m == vec4(DROPPED);
     let factor = raise_maximum(select(m, seen_max, late | empty));
     l *= factor;
-    if (lane.c == 0u) {
-        row_factor[lane.r] = factor.x;
-        row_factor[lane.r + LANES_R] = factor.y;
-        row_factor[lane.r + 2u * LANES_R] = factor.z;
-        row_factor[lane.r + 3u * LANES_R] = factor.w;
-        // A row that was empty has no output yet: nothing to scale.
-        if (any(late & !empty)) { atomicStore(&raised, 1u); }
-    }
+    // A row that was empty has no output yet: nothing to scale.
+    if (lane.c == 0u && any(late & !empty)) { atomicStore(&raised[0], 1u); }
+    return factor;
+}
+
+// For the lanes that hold other parts of these rows; before a barrier.
+fn tell_factors(lane: Lane, factor: vec4<f32>) {
+    if (lane.c > 0u) { return; }
+    row_factor[lane.r] = factor.x;
+    row_factor[lane.r + LANES_R] = factor.y;
+    row_factor[lane.r + 2u * LANES_R] = factor.z;
+    row_factor[lane.r + 3u * LANES_R] = factor.w;
 }
 
 // The sums add up the same rounded weights that the values are multiplied with: their rounding then shifts the mean less.
@@ -185,12 +220,8 @@ fn store_weights(lane: Lane, p: Scores) {
 }
 
 fn store_row(lane: Lane, k: u32, p: vec4<f32>) -> f32 {
-    let i = (lane.r + k * LANES_R) * P_PITCH + lane.c;
     let rounded = eleven_bits(BOOST * p);
-    p16[i] = f16(rounded.x);
-    p16[i + LANES_C] = f16(rounded.y);
-    p16[i + 2u * LANES_C] = f16(rounded.z);
-    p16[i + 3u * LANES_C] = f16(rounded.w);
+    p16[(lane.r + k * LANES_R) * K_PITCH + lane.c] = vec4<f16>(rounded);
     return sum4(rounded);
 }
 
@@ -200,42 +231,71 @@ fn eleven_bits(x: vec4<f32>) -> vec4<f32> {
 }
 
 // Multiplies the output by the rows' factors: two matrices at a time through the subgroup's patch of `products`.
-fn rescale(lane: Lane, share: Share) {
+fn rescale(lane: Lane, share: Share, factor: vec4<f32>) {
+    tell_factors(lane, factor);
     write_patch(share, o00, o10);
     scale_patch(lane, share);
-    o00 = coopLoadT<mat_c>(&products[share.patch_at], MATRIX);
-    o10 = coopLoadT<mat_c>(&products[share.patch_at + MATRIX * MATRIX], MATRIX);
+    o00 = coopLoadT<mat_c>(&products[share.patch_at], STEP);
+    o10 = coopLoadT<mat_c>(&products[share.patch_at + MATRIX * STEP], STEP);
     write_patch(share, o01, o11);
     scale_patch(lane, share);
-    o01 = coopLoadT<mat_c>(&products[share.patch_at], MATRIX);
-    o11 = coopLoadT<mat_c>(&products[share.patch_at + MATRIX * MATRIX], MATRIX);
+    o01 = coopLoadT<mat_c>(&products[share.patch_at], STEP);
+    o11 = coopLoadT<mat_c>(&products[share.patch_at + MATRIX * STEP], STEP);
     if (WIDE) {
         write_patch(share, o02, o12);
         scale_patch(lane, share);
-        o02 = coopLoadT<mat_c>(&products[share.patch_at], MATRIX);
-        o12 = coopLoadT<mat_c>(&products[share.patch_at + MATRIX * MATRIX], MATRIX);
+        o02 = coopLoadT<mat_c>(&products[share.patch_at], STEP);
+        o12 = coopLoadT<mat_c>(&products[share.patch_at + MATRIX * STEP], STEP);
         write_patch(share, o03, o13);
         scale_patch(lane, share);
-        o03 = coopLoadT<mat_c>(&products[share.patch_at], MATRIX);
-        o13 = coopLoadT<mat_c>(&products[share.patch_at + MATRIX * MATRIX], MATRIX);
+        o03 = coopLoadT<mat_c>(&products[share.patch_at], STEP);
+        o13 = coopLoadT<mat_c>(&products[share.patch_at + MATRIX * STEP], STEP);
     }
 }
 
 // Two matrices, one below the other: 2 MATRIX rows of MATRIX columns.
 fn write_patch(share: Share, upper: mat_c, lower: mat_c) {
     workgroupBarrier(); // all lanes have read what was here
-    coopStoreT(upper, &products[share.patch_at], MATRIX);
-    coopStoreT(lower, &products[share.patch_at + MATRIX * MATRIX], MATRIX);
+    coopStoreT(upper, &products[share.patch_at], STEP);
+    coopStoreT(lower, &products[share.patch_at + MATRIX * STEP], STEP);
     workgroupBarrier();
 }
 
 fn scale_patch(lane: Lane, share: Share) {
-    for (var e = lane.index; e < SUBGROUPS * PATCH; e += LANES) {
-        let subgroup = e / PATCH;
-        products[e] *= row_factor[subgroup / SUBGROUPS_C * 2u * MATRIX + e % PATCH / MATRIX];
-    }
+    for (var e = lane.index; e < SUBGROUPS * PATCH; e += LANES) { products[e] *= row_factor[row_of_piece(e)]; }
     workgroupBarrier();
 }
+
+// The row of the tile that a vec4 of the patches belongs to.
+fn row_of_piece(e: u32) -> u32 { return e / PATCH / SUBGROUPS_C * 2u * MATRIX + e % PATCH / STEP; }
+
+// Unless CARRIED: adds the products of the tile to the lane's own sums, each times its row's factor.
+fn take_products(lane: Lane, share: Share, factor: vec4<f32>) {
+    tell_factors(lane, factor);
+    write_patch(share, o00, o10);
+    sums0 = joined(lane, sums0);
+    write_patch(share, o01, o11);
+    sums1 = joined(lane, sums1);
+    if (WIDE) {
+        write_patch(share, o02, o12);
+        sums2 = joined(lane, sums2);
+        write_patch(share, o03, o13);
+        sums3 = joined(lane, sums3);
+    }
+}
+
+fn joined(lane: Lane, sums: Sums) -> Sums {
+    var all = sums;
+    all.a = joined_piece(lane.index, sums.a);
+    all.b = joined_piece(lane.index + LANES, sums.b);
+    if (PIECES == 4u) {
+        all.c = joined_piece(lane.index + 2u * LANES, sums.c);
+        all.d = joined_piece(lane.index + 3u * LANES, sums.d);
+    }
+    return all;
+}
+
+fn joined_piece(e: u32, sum: vec4<f32>) -> vec4<f32> { return fma(sum, vec4(row_factor[row_of_piece(e)]), products[e]); }
 
 // --- the end ---
 
@@ -254,14 +314,14 @@ fn write_rows(at: Head, lane: Lane) {
         keep_row(lane.r + 2u * LANES_R, m.z, l.z);
         keep_row(lane.r + 3u * LANES_R, m.w, l.w);
     }
-    write_patch(share, o00, o10);
+    lay_down(lane, share, o00, o10, sums0);
     write_columns(at, lane, 0u);
-    write_patch(share, o01, o11);
+    lay_down(lane, share, o01, o11, sums1);
     write_columns(at, lane, 1u);
     if (WIDE) {
-        write_patch(share, o02, o12);
+        lay_down(lane, share, o02, o12, sums2);
         write_columns(at, lane, 2u);
-        write_patch(share, o03, o13);
+        lay_down(lane, share, o03, o13, sums3);
         write_columns(at, lane, 3u);
     }
     if (ACCUMULATE) { storageBarrier(); } // every lane of a row has read the earlier parts' (m, l)
@@ -278,62 +338,83 @@ fn keep_row(row: u32, row_m: f32, row_l: f32) {
     row_sum[row] = row_l;
 }
 
+// A column of matrices of the output into the patches, from where its sums are.
+fn lay_down(lane: Lane, share: Share, upper: mat_c, lower: mat_c, sums: Sums) {
+    if (CARRIED) {
+        write_patch(share, upper, lower);
+    } else {
+        workgroupBarrier(); // all lanes have read their rows' sums
+        products[lane.index] = sums.a;
+        products[lane.index + LANES] = sums.b;
+        if (PIECES == 4u) {
+            products[lane.index + 2u * LANES] = sums.c;
+            products[lane.index + 3u * LANES] = sums.d;
+        }
+        workgroupBarrier();
+    }
+}
+
 // Writes the patches of all subgroups: column `matrix` of each one's matrices.
 fn write_columns(at: Head, lane: Lane, matrix: u32) {
-    for (var e = lane.index; e < SUBGROUPS * PATCH / 4u; e += LANES) {
-        let subgroup = e / (PATCH / 4u);
-        let row = subgroup / SUBGROUPS_C * 2u * MATRIX + e % (PATCH / 4u) / (MATRIX / 4u);
-        let column = (subgroup % SUBGROUPS_C * O_COLUMNS + matrix) * MATRIX + 4u * (e % (MATRIX / 4u));
-        let x = vec4(products[4u * e], products[4u * e + 1u], products[4u * e + 2u], products[4u * e + 3u]);
-        write_group(row_end(at, at.first_row + row, row_factor[row], row_sum[row]), column / 4u, UNBOOST * x);
+    for (var e = lane.index; e < SUBGROUPS * PATCH; e += LANES) {
+        let row = row_of_piece(e);
+        let group = (e / PATCH % SUBGROUPS_C * O_COLUMNS + matrix) * STEP + e % STEP;
+        write_group(row_end(at, at.first_row + row, row_factor[row], row_sum[row]), group, UNBOOST * products[e]);
     }
 }
 
 fn sum_over_lanes(lane: Lane, x: vec4<f32>) -> vec4<f32> {
     let row = lane.r * S_PITCH;
-    products[row + lane.c] = x.x;
-    products[row + LANES_R * S_PITCH + lane.c] = x.y;
-    products[row + 2u * LANES_R * S_PITCH + lane.c] = x.z;
-    products[row + 3u * LANES_R * S_PITCH + lane.c] = x.w;
+    products[row + lane.c] = x;
     workgroupBarrier();
     var result = vec4(0.0);
-    for (var c = 0u; c < LANES_C; c++) {
-        result += vec4(products[row + c], products[row + LANES_R * S_PITCH + c],
-                       products[row + 2u * LANES_R * S_PITCH + c], products[row + 3u * LANES_R * S_PITCH + c]);
-    }
+    for (var c = 0u; c < LANES_C; c++) { result += products[row + c]; }
     return result;
 }
 
 // --- staging: workgroup memory filled by all lanes together ---
+//
+// The tensors are f16: nothing is rounded here.
 
 fn stage_k(at: Head, lane: Lane, tile: KeyTile) {
     for (var e = lane.index; e < KEYS * DEPTH_GROUPS; e += LANES) {
-        let key = e / DEPTH_GROUPS;
+        let slot = e / DEPTH_GROUPS;
         let g = e % DEPTH_GROUPS;
         var x = vec4(0.0);
-        if (g < HEAD_GROUPS) { x = load_k(key_offset(at, tile.first + key) + 4u * g, HEAD_DIM - 4u * g); }
-        stage(key * KV_PITCH + 4u * g, x);
+        if (g < HEAD_GROUPS) { x = load_k(key_offset(at, tile.first + key_of(slot)) + 4u * g, HEAD_DIM - 4u * g); }
+        staged[slot * D_PITCH + g] = vec4<f16>(x);
     }
 }
 
+// 4 keys by 4 columns at a time, turned over. Of neighbouring lanes 4 read on in the same rows, 32 bytes of each, and the next
+// ones in the next rows: that few lanes write to the same bank.
 fn stage_v(at: Head, lane: Lane, tile: KeyTile) {
-    for (var e = lane.index; e < KEYS * COLUMN_GROUPS; e += LANES) {
-        let key = e / COLUMN_GROUPS;
-        let g = e % COLUMN_GROUPS;
-        var x = vec4(0.0);
-        if (g < VALUE_GROUPS) {
-            x = load_v(value_offset(at, tile.first + key) + 4u * g, VALUE_DIM - 4u * g);
-            x = finite_or_noted(key, x);
+    for (var e = lane.index; e < LANES_C * COLUMN_GROUPS; e += LANES) {
+        let stripe = e / (4u * LANES_C);
+        let key = e / 4u - stripe * LANES_C;
+        let g = 4u * stripe + e % 4u;
+        var a = value_group(at, tile, key, g);
+        var b = value_group(at, tile, key + LANES_C, g);
+        var c = value_group(at, tile, key + 2u * LANES_C, g);
+        var d = value_group(at, tile, key + 3u * LANES_C, g);
+        // The sum of 4 numbers of f16 is finite in f32.
+        if (any(not_finite(a + b + c + d))) {
+            a = finite_or_noted(key, a);
+            b = finite_or_noted(key + LANES_C, b);
+            c = finite_or_noted(key + 2u * LANES_C, c);
+            d = finite_or_noted(key + 3u * LANES_C, d);
         }
-        stage(key * KV_PITCH + 4u * g, x);
+        let to = 4u * g * K_PITCH + key;
+        staged[to] = vec4<f16>(vec4(a.x, b.x, c.x, d.x));
+        staged[to + K_PITCH] = vec4<f16>(vec4(a.y, b.y, c.y, d.y));
+        staged[to + 2u * K_PITCH] = vec4<f16>(vec4(a.z, b.z, c.z, d.z));
+        staged[to + 3u * K_PITCH] = vec4<f16>(vec4(a.w, b.w, c.w, d.w));
     }
 }
 
-// The tensors are f16: nothing is rounded here.
-fn stage(to: u32, wide: vec4<f32>) {
-    let x = vec4<f16>(wide);
-    staged[to] = x.x;
-    staged[to + 1u] = x.y;
-    staged[to + 2u] = x.z;
-    staged[to + 3u] = x.w;
+// 4 elements of a value of the tile; 0 where there are none.
+fn value_group(at: Head, tile: KeyTile, key: u32, g: u32) -> vec4<f32> {
+    var x = vec4(0.0);
+    if (g < VALUE_GROUPS) { x = load_v(value_offset(at, tile.first + key) + 4u * g, VALUE_DIM - 4u * g); }
+    return x;
 }

@@ -1,7 +1,7 @@
 //! Choices of the caller.
 
 use super::loads::Loads;
-use crate::wgsl::{GpuFamily, Tile, TileKind};
+use crate::wgsl::{GpuFamily, MatrixSums, Tile, TileKind};
 use crate::{Error, KernelPath, Result};
 use std::time::Duration;
 
@@ -22,6 +22,12 @@ pub struct Options {
     pub gpu_family: Option<GpuFamily>,
     /// Rows of the square cooperative matrices that the adapter multiplies; none by default. [`Options::matrices`] finds it.
     pub matrix_size: Option<usize>,
+    /// The adapter's first matrices of f16 with f32 sums, rows x columns x inner dimension, where it has some and none that a kernel
+    /// can name: WGSL has square ones of 8 and 16. For the reason that a plan gives. [`Options::matrices`] finds it.
+    pub other_matrices: Option<[u32; 3]>,
+    /// Force where attention's sums live on cooperative matrices. By default in the matrices, and in lanes where the device
+    /// failed its self-test that way.
+    pub matrix_sums: Option<MatrixSums>,
     /// Force the number of workgroups that share the keys of one row tile and merge by (m, l). By default there are several
     /// only where rows are too few to keep the device busy.
     pub splits: Option<usize>,
@@ -71,9 +77,17 @@ impl Options {
     }
 
     /// Says which cooperative matrices the adapter has: `adapter.cooperative_matrix_properties()`. A device does not know
-    /// them. Those that no kernel here uses are ignored.
+    /// them. Those that no kernel here uses are ignored, but for the reason that a plan gives.
     pub fn matrices(mut self, reported: &[wgpu::CooperativeMatrixProperties]) -> Self {
         self.matrix_size = usable_size(reported);
+        let other = reported.iter().find(|one| has_types(one)).filter(|_| self.matrix_size.is_none());
+        self.other_matrices = other.map(|one| [one.m_size, one.n_size, one.k_size]);
+        self
+    }
+
+    /// Forces where attention's sums live on cooperative matrices.
+    pub fn matrix_sums(mut self, sums: MatrixSums) -> Self {
+        self.matrix_sums = Some(sums);
         self
     }
 
@@ -158,17 +172,59 @@ fn of_vendor(vendor: u32, least_subgroup: u32) -> GpuFamily {
 
 /// The largest square matrices with f16 operands and f32 sums among those that an adapter reports.
 pub(super) fn usable_size(reported: &[wgpu::CooperativeMatrixProperties]) -> Option<usize> {
+    let square = |m: &&wgpu::CooperativeMatrixProperties| m.m_size == m.n_size && m.m_size == m.k_size;
+    let sizes = reported.iter().filter(|one| has_types(one)).filter(square).map(|m| m.m_size as usize);
+    sizes.filter(|size| [8, 16].contains(size)).max()
+}
+
+/// Whether the operands are f16 and the sums f32.
+fn has_types(reported: &wgpu::CooperativeMatrixProperties) -> bool {
     use wgpu::CooperativeScalarType::{F16, F32};
-    let usable = |m: &&wgpu::CooperativeMatrixProperties| {
-        m.m_size == m.n_size && m.m_size == m.k_size && (m.ab_type, m.cr_type) == (F16, F32)
-    };
-    reported.iter().filter(usable).map(|m| m.m_size as usize).filter(|size| [8, 16].contains(size)).max()
+    (reported.ab_type, reported.cr_type) == (F16, F32)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use wgpu::DeviceType::{Cpu, DiscreteGpu, IntegratedGpu};
+
+    fn reported(
+        [m_size, n_size, k_size]: [u32; 3],
+        cr_type: wgpu::CooperativeScalarType,
+    ) -> wgpu::CooperativeMatrixProperties {
+        let ab_type = wgpu::CooperativeScalarType::F16;
+        wgpu::CooperativeMatrixProperties {
+            m_size,
+            n_size,
+            k_size,
+            ab_type,
+            cr_type,
+            saturating_accumulation: false,
+        }
+    }
+
+    #[test]
+    fn matrices_are_those_that_wgsl_can_name() {
+        use wgpu::CooperativeScalarType::{F16, F32};
+        let found = |sizes: &[([u32; 3], wgpu::CooperativeScalarType)]| {
+            let all: Vec<_> = sizes.iter().map(|&(size, sums)| reported(size, sums)).collect();
+            let options = Options::default().matrices(&all);
+            (options.matrix_size, options.other_matrices)
+        };
+        assert_eq!(found(&[]), (None, None));
+        // lavapipe, RDNA3; NVIDIA has oblong ones beside the square ones.
+        assert_eq!(found(&[([8; 3], F16), ([8; 3], F32)]), (Some(8), None));
+        assert_eq!(found(&[([16, 8, 16], F32), ([16; 3], F16), ([16; 3], F32)]), (Some(16), None));
+        assert_eq!(found(&[([16; 3], F32), ([8; 3], F32)]), (Some(16), None));
+        // Intel: Xe2, DG2.
+        assert_eq!(found(&[([8, 16, 16], F16), ([8, 16, 16], F32)]), (None, Some([8, 16, 16])));
+        assert_eq!(found(&[([8, 8, 16], F32)]), (None, Some([8, 8, 16])));
+        assert_eq!(found(&[([32; 3], F32)]), (None, Some([32; 3])));
+        assert_eq!(found(&[([16; 3], F16)]), (None, None));
+        // What was found of another adapter is forgotten.
+        let other = Options::default().matrices(&[reported([8, 8, 16], F32)]);
+        assert_eq!(other.matrices(&[reported([16; 3], F32)]).other_matrices, None);
+    }
 
     #[test]
     fn families_are_told_by_vendor_and_subgroups() {

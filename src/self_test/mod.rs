@@ -119,6 +119,16 @@ mod tests {
         assert_eq!(gpu.self_test(&plan).unwrap(), SelfTest::Passed);
         assert_eq!(pollster::block_on(gpu.trusted(plan)).unwrap().path().path, KernelPath::Cooperative);
 
+        // Where only sums that live on in matrices are wrong, lanes take them over.
+        let lost = forced.edited(|text| {
+            text.replace("write_patch(share, upper, lower);", "write_patch(share, lower, upper);")
+        });
+        let plan = lost.attention(&shape, &Full).unwrap();
+        let other = pollster::block_on(gpu.trusted(plan)).unwrap();
+        let choice = other.path();
+        assert!(choice.path == KernelPath::Cooperative && choice.why.contains("sums in lanes"), "{choice:?}");
+        assert!(other.explain().tile.to_string().contains("sums-in-lanes"), "{}", other.explain().tile);
+
         let wrong = forced
             .edited(|text| text.replace("o10 = coopMultiplyAdd(p1, v0,", "o10 = coopMultiplyAdd(p0, v0,"));
         let plan = wrong.attention(&shape, &Full).unwrap();

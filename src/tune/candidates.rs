@@ -46,7 +46,11 @@ impl<'a> Candidates<'a> {
                         keys,
                         limits,
                     );
-                    tiles.extend(tile.ok().filter(|tile| *tile != self.own.tile && !tiles.contains(tile)));
+                    let tile = tile.ok().map(|tile| match options.matrix_sums {
+                        Some(sums) => tile.matrix_sums(sums),
+                        None => tile,
+                    });
+                    tiles.extend(tile.filter(|tile| *tile != self.own.tile && !tiles.contains(tile)));
                     rows /= 2;
                 }
             }

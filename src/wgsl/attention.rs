@@ -1,6 +1,8 @@
 //! Variants of `attention.wgsl`.
 
-use super::{GpuFamily, Header, Matrices, Shader, SortedChunks, Tile, TileKind, TileLimits, score, tensor};
+use super::{
+    GpuFamily, Header, Matrices, MatrixSums, Shader, SortedChunks, Tile, TileKind, TileLimits, score, tensor,
+};
 use crate::{Alibi, Bias, BiasStrides, Buckets, ElementType, Relative, Score, Segments, Sinks, Temperature};
 
 /// What the kernel leaves beside the output rows.
@@ -273,12 +275,14 @@ impl AttentionVariant {
                 [64, 128].map(|dim| base(dim, dim, limits)).into_iter().filter(|one| !list.contains(one));
             list.extend(new.collect::<Vec<_>>());
         }
-        for (size, subgroup) in [(8, 8), (16, 64)] {
+        for (size, subgroup) in [(8, 8), (16, 32), (16, 64)] {
             let limits = TileLimits::of(TileKind::Cooperative(Matrices { size, subgroup }));
             let f16 = ElementType::F16;
             let halves = |dim, output| Self { q: f16, kv: f16, output, ..base(dim, dim, limits) };
             list.push(halves(64, ElementType::F16));
             list.push(halves(128, ElementType::F16));
+            let in_matrices = halves(64, ElementType::F16);
+            list.push(Self { tile: in_matrices.tile.matrix_sums(MatrixSums::Lanes), ..in_matrices });
             list.push(Self { stats: Stats::Lse, ..halves(7, ElementType::F16) });
             list.push(Self {
                 stats: Stats::State,

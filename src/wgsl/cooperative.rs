@@ -5,6 +5,18 @@ use super::{Header, Matrices, TileLimits};
 use crate::{Error, Result};
 use std::fmt;
 
+/// Where the output's sums of cooperative matrices live while a workgroup walks over the keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum MatrixSums {
+    /// In the matrices themselves, from tile to tile: what is fast.
+    #[default]
+    Matrices,
+    /// In registers of the lanes, which add up what a matrix holds of one tile: for devices whose compilers lose matrices that
+    /// live on in a loop. Each tile's products pass through workgroup memory.
+    Lanes,
+}
+
 /// Sizes of a workgroup whose subgroups hold the output in cooperative matrices, 2 rows of them by 2 or 4 columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -17,6 +29,9 @@ pub struct CooperativeTile {
     pub subgroups_c: usize,
     /// A subgroup holds 4 columns of output matrices instead of 2.
     pub wide: bool,
+    /// Where the output's sums live.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub sums: MatrixSums,
 }
 
 impl CooperativeTile {
@@ -56,13 +71,25 @@ impl CooperativeTile {
         head_dim.next_multiple_of(self.matrices.size)
     }
 
-    fn kv_pitch(&self, head_dim: usize) -> usize {
-        self.depth(head_dim).max(self.columns()) + Self::PAD
+    /// Elements from one query, or key, to the next.
+    fn d_pitch(&self, head_dim: usize) -> usize {
+        self.depth(head_dim) + Self::PAD
     }
 
-    /// LANES_C neighbouring lanes read neighbouring keys of a row: the next rows' begin behind theirs.
+    /// Elements from one row of weights, or column of values, to the next: both are as long as a tile has keys.
+    const fn k_pitch(&self) -> usize {
+        self.keys() + Self::PAD
+    }
+
+    /// Elements of the array of keys, and of values over them.
+    fn staged(&self, head_dim: usize) -> usize {
+        (self.keys() * self.d_pitch(head_dim)).max(self.columns() * self.k_pitch())
+    }
+
+    /// Floats from one row of scores to the next. Neighbouring lanes read the whole of a row, 4 floats each: the next rows begin
+    /// behind theirs.
     fn s_pitch(&self) -> usize {
-        self.keys() + self.keys() / 4
+        self.keys() + (self.keys() / 4).max(4)
     }
 
     /// Floats of the array of scores, which also holds two matrices a subgroup.
@@ -73,10 +100,8 @@ impl CooperativeTile {
 
     /// Bytes of workgroup memory.
     pub fn workgroup_bytes(&self, head_dim: usize) -> usize {
-        let halves = self.rows() * (self.depth(head_dim) + Self::PAD)
-            + self.keys() * self.kv_pitch(head_dim)
-            + self.rows() * (self.keys() + Self::PAD);
-        // Beside the arrays: two numbers a row, and a flag.
+        let halves = self.rows() * (self.d_pitch(head_dim) + self.k_pitch()) + self.staged(head_dim);
+        // Beside the arrays: two numbers a row, and a flag in a vec4.
         2 * halves + 4 * self.products() + 8 * self.rows() + 16 + strange_bytes(self.keys())
     }
 
@@ -92,7 +117,7 @@ impl CooperativeTile {
         let columns = value_dim.div_ceil(matrices.size);
         let wide = columns > 4;
         let subgroups_c = columns.div_ceil(if wide { 4 } else { 2 }).next_power_of_two();
-        let mut tile = Self { matrices, subgroups_r: 1, subgroups_c, wide };
+        let mut tile = Self { matrices, subgroups_r: 1, subgroups_c, wide, sums: MatrixSums::default() };
         if tile.rows() > block_q {
             let need = format!("at least {}, the rows of two cooperative matrices", tile.rows());
             return Err(Error::argument("block_q", need, block_q));
@@ -144,18 +169,24 @@ impl CooperativeTile {
                 ("SUBGROUPS_C", self.subgroups_c),
                 ("DEPTH_GROUPS", self.depth(head_dim) / 4),
                 ("COLUMN_GROUPS", self.columns() / 4),
-                ("Q_PITCH", self.depth(head_dim) + Self::PAD),
-                ("KV_PITCH", self.kv_pitch(head_dim)),
-                ("S_PITCH", self.s_pitch()),
-                ("P_PITCH", self.keys() + Self::PAD),
-                ("PRODUCTS", self.products()),
+                // In vec4s.
+                ("D_PITCH", self.d_pitch(head_dim) / 4),
+                ("K_PITCH", self.k_pitch() / 4),
+                ("S_PITCH", self.s_pitch() / 4),
+                ("STAGED", self.staged(head_dim) / 4),
+                ("PRODUCTS", self.products() / 4),
             ])
-            .bools(&[("WIDE", self.wide), ("S_WIDE", self.score_columns() == 2)])
+            .bools(&[
+                ("WIDE", self.wide),
+                ("S_WIDE", self.score_columns() == 2),
+                ("CARRIED", self.sums == MatrixSums::Matrices),
+            ])
     }
 }
 
 impl fmt::Display for CooperativeTile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}x{}", self.matrices.size, self.subgroups_r * self.subgroups_c)
+        let sums = if self.sums == MatrixSums::Lanes { " sums-in-lanes" } else { "" };
+        write!(f, "{}x{}{sums}", self.matrices.size, self.subgroups_r * self.subgroups_c)
     }
 }

@@ -37,7 +37,7 @@ pub use activation::{ActivationPass, ActivationVariant};
 pub use attention::{AttentionVariant, Stats};
 pub use backward::{BackwardRows, BackwardVariant, CopyPass, NarrowVariant, RecordVariant};
 pub use column_sums::{ColumnSumsVariant, SumTerms};
-pub use cooperative::CooperativeTile;
+pub use cooperative::{CooperativeTile, MatrixSums};
 pub use cross_entropy::CrossEntropyVariant;
 pub use decode::{
     AppendTarget, AppendVariant, AttendedRows, CacheText, DecodeVariant, NewRows, RaiseVariant,

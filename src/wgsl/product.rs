@@ -326,10 +326,11 @@ impl CooperativeProduct {
             .u32s(&[
                 ("SUBGROUPS_C", self.subgroups_c),
                 ("DEPTH", Self::DEPTH),
-                ("A_PITCH", a_pitch),
-                ("A_LEN", a_pitch * a_rows),
-                ("B_PITCH", b_pitch),
-                ("B_LEN", b_pitch * b_rows),
+                // In vec4s.
+                ("A_PITCH", a_pitch / 4),
+                ("A_LEN", a_pitch / 4 * a_rows),
+                ("B_PITCH", b_pitch / 4),
+                ("B_LEN", b_pitch / 4 * b_rows),
             ])
             .bools(&[("WIDE", self.wide)])
     }

@@ -2,7 +2,7 @@
 
 use super::family::Wants;
 use super::limits::{check_powers, strange_bytes};
-use super::{CooperativeTile, GpuFamily, Header, TileKind, TileLimits};
+use super::{CooperativeTile, GpuFamily, Header, MatrixSums, TileKind, TileLimits};
 use crate::{Error, Result};
 use std::fmt;
 
@@ -121,6 +121,15 @@ impl Tile {
             TileKind::Cooperative(matrices) => {
                 CooperativeTile::choose(head_dim, value_dim, rows, limits, matrices).map(Self::Cooperative)
             }
+        }
+    }
+
+    /// With its sums elsewhere, if it is one of cooperative matrices.
+    #[must_use]
+    pub fn matrix_sums(self, sums: MatrixSums) -> Self {
+        match self {
+            Self::Cooperative(tile) => Self::Cooperative(CooperativeTile { sums, ..tile }),
+            other => other,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::support::{
 use half::f16;
 use wgpu_attention::ElementType::{self, F16, F32};
 use wgpu_attention::reference::Kind;
-use wgpu_attention::wgsl::{Matrices, Tile, TileKind};
+use wgpu_attention::wgsl::{Matrices, MatrixSums, Tile, TileKind};
 use wgpu_attention::{
     Attention, AttentionShape, BiasStrides, BlockGrid, BlockMask, Buckets, Causal, Full, KernelPath, Kernels,
     Options, Score, Storage, Temperature, Window,
@@ -134,6 +134,33 @@ fn few_queries() {
     check_all("cooperative: few queries, count", cases, count);
 }
 
+/// Sums that live in lanes: as many pieces as a lane can hold, maxima that rise late, numbers that are none, parts.
+#[test]
+fn sums_in_lanes() {
+    let options = Options::default().path(KernelPath::Cooperative).matrix_sums(MatrixSums::Lanes);
+    let case = |attention: Attention, output| case(attention, output).options(options);
+    let steep = shape().score(Score::new().scale(1.0));
+    let cases = [
+        case(shape().into(), F32).pattern(Causal),
+        case(steep.clone(), F32).kind(Kind::Rising),
+        case(steep, F32).kind(Kind::Peaky).pattern(Window { before: 64, after: 64 }),
+        case(AttentionShape::new(1, 2, 70, 7).kv_len(99).value_dim(33).into(), F16).kind(Kind::Arange),
+        case(AttentionShape::new(1, 2, 33, 128).kv_len(99).into(), F16).pattern(Causal),
+    ];
+    check_all("cooperative: sums in lanes, bound", cases.clone(), bound);
+    check_all("cooperative: sums in lanes, count", cases.clone(), count);
+    check_all("cooperative: sums in lanes, gather", cases, gather);
+    let case = case(shape().into(), F16).pattern(picked("blocks_per_head", &shape().extent(), 3));
+    let gpu = cooperative(case.options);
+    bound_of_parts(&gpu, &case, &cut(&case, Cut::Keys, 1)).unwrap_or_else(|e| panic!("{e}"));
+    let tile = |kernels: &Kernels| {
+        kernels.attention(shape().storage(Storage::all(F16)), &Full).expect("a plan").explain().tile
+    };
+    assert!(matches!(tile(gpu.kernels()), Tile::Cooperative(tile) if tile.sums == MatrixSums::Lanes));
+    let usual = cooperative(Options::default().path(KernelPath::Cooperative));
+    assert!(matches!(tile(usual.kernels()), Tile::Cooperative(tile) if tile.sums == MatrixSums::Matrices));
+}
+
 #[test]
 fn the_same_call_twice_gives_the_same_bits() {
     let case = case(shape(), F16).pattern(Causal);
@@ -162,6 +189,15 @@ fn the_choice_of_a_path_is_explained() {
 
     let chosen = choice(free.kernels(), &shape().into()).expect("a plan");
     assert!(chosen.path == KernelPath::Scalar && chosen.why.contains("f16"), "{}", chosen.why);
+    // Intel's matrices are not square.
+    for size in [[8, 16, 16], [8, 8, 16]] {
+        let mut options = Options::default();
+        options.other_matrices = Some(size);
+        let oblong = Kernels::new(free.device(), options).expect("checked with the plan");
+        let chosen = choice(&oblong, &halves).expect("a plan");
+        let sizes = format!("{} x {} x {}", size[0], size[1], size[2]);
+        assert!(chosen.path == KernelPath::Scalar && chosen.why.contains(&sizes), "{}", chosen.why);
+    }
     let few = AttentionShape::new(1, 4, 1, 64).kv_len(500).storage(Storage::all(F16));
     let chosen = choice(free.kernels(), &few).expect("a plan");
     assert!(chosen.path == KernelPath::Scalar && chosen.why.contains("q_len"), "{}", chosen.why);

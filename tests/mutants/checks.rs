@@ -5,7 +5,7 @@ use crate::support::{
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
-use wgpu_attention::wgsl::{DirectTile, StagedTile, Tile};
+use wgpu_attention::wgsl::{DirectTile, MatrixSums, StagedTile, Tile};
 use wgpu_attention::{
     Attention, AttentionShape, Bias, BiasStrides, Buckets, Causal, ElementType, Full, Gpu, KernelPath,
     Options, PairPredicate, Parts, Permutation, Relative, Score, Segments, Sinks, Storage, Temperature,
@@ -45,6 +45,7 @@ pub(crate) struct Subject {
     direct: Gpu,
     split: Gpu,
     matrix: Gpu,
+    lanes: Gpu,
 }
 
 impl Subject {
@@ -60,8 +61,10 @@ impl Subject {
         };
         let tile = |tile| with(Options::default().tile(tile).splits(1));
         let split = with(Options::default().tile(TILE).splits(3));
-        let matrix = edited(&cooperative(Options::default().path(KernelPath::Cooperative)));
-        Self { small: tile(TILE), resident: tile(RESIDENT), direct: tile(DIRECT), split, matrix }
+        let options = Options::default().path(KernelPath::Cooperative);
+        let matrix = edited(&cooperative(options));
+        let lanes = edited(&cooperative(options.matrix_sums(MatrixSums::Lanes)));
+        Self { small: tile(TILE), resident: tile(RESIDENT), direct: tile(DIRECT), split, matrix, lanes }
     }
 }
 
@@ -137,6 +140,7 @@ pub(crate) const CHECKS: &[(&str, Check<Subject>)] = &[
     ("resident parts", |s| bound_of_parts(&s.resident, &wide(), &cut(&wide(), Cut::Keys, 1)).map(drop)),
     ("direct", direct),
     ("cooperative", in_matrices),
+    ("sums in lanes", with_sums_in_lanes),
     ("split", |s| {
         let steep = case(scored(Score::new().scale(30.0)), Causal);
         plain().iter().chain([&steep]).try_for_each(|case| {
@@ -317,16 +321,25 @@ fn segments(s: &Subject) -> Result<(), String> {
 /// What the tile of cooperative matrices does by itself; maxima that rise late, and a wide output.
 fn in_matrices(s: &Subject) -> Result<(), String> {
     let [causal, blocks, ..] = plain().map(cooperatively);
-    let steep = cooperatively(case(scored(Score::new().scale(8.0)), Causal));
-    let wide = cooperatively(
-        case(AttentionShape::new(1, 2, 70, 40).kv_len(99).value_dim(56), Causal).kind(Kind::Peaky),
-    );
-    for case in [&causal, &blocks, &steep, &wide] {
-        bound_on(&s.matrix, case)?;
-        count_on(&s.matrix, case)?;
-        gather_on(&s.matrix, case)?;
-    }
-    Ok(())
+    [&causal, &blocks].into_iter().try_for_each(|case| all_checks(&s.matrix, case))?;
+    steep_and_wide().iter().try_for_each(|case| all_checks(&s.matrix, case))
+}
+
+/// What it does where its sums live in lanes.
+fn with_sums_in_lanes(s: &Subject) -> Result<(), String> {
+    steep_and_wide().iter().try_for_each(|case| all_checks(&s.lanes, case))
+}
+
+/// Maxima that rise late, and a wide output.
+fn steep_and_wide() -> [Case; 2] {
+    let wide = AttentionShape::new(1, 2, 70, 40).kv_len(99).value_dim(56);
+    [case(scored(Score::new().scale(8.0)), Causal), case(wide, Causal).kind(Kind::Peaky)].map(cooperatively)
+}
+
+fn all_checks(gpu: &Gpu, case: &Case) -> Result<(), String> {
+    bound_on(gpu, case)?;
+    count_on(gpu, case)?;
+    gather_on(gpu, case).map(drop)
 }
 
 /// f16 inputs, with lse, on the cooperative path.

@@ -203,6 +203,21 @@ impl AttentionPlan {
         Self::cut(&self.kernels, attention.clone(), sets.clone(), choice, schedule)
     }
 
+    /// The same call with the sums of its cooperative matrices in lanes, and why; none where it has no others, or where the caller
+    /// said where they live.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn with_sums_in_lanes(&self, why: &str) -> Result<Option<Self>> {
+        let Inner { attention, sets, schedule, choice, .. } = &*self.inner;
+        let options = self.kernels.options();
+        let other = schedule.clone().matrix_sums(crate::wgsl::MatrixSums::Lanes);
+        if options.tile.is_some() || options.matrix_sums.is_some() || other.tiles == schedule.tiles {
+            return Ok(None);
+        }
+        let choice =
+            PathChoice { path: choice.path, why: format!("{}; sums in lanes, for {why}", choice.why) };
+        Self::cut(&self.kernels, attention.clone(), sets.clone(), choice, other).map(Some)
+    }
+
     /// The pipelines that a call of out alone runs.
     #[cfg(not(target_arch = "wasm32"))]
     fn pipelines(&self) -> Result<Pipelines> {
@@ -357,7 +372,11 @@ fn schedule(kernels: &Kernels, attention: &Attention, parts: &Parts, limits: Til
     if options.splits == Some(0) {
         return Err(Error::argument("splits", "at least 1", 0));
     }
-    Schedule::new(attention, parts, limits, options.tile, options.splits)
+    let schedule = Schedule::new(attention, parts, limits, options.tile, options.splits)?;
+    Ok(match options.matrix_sums {
+        Some(sums) => schedule.matrix_sums(sums),
+        None => schedule,
+    })
 }
 
 pub(super) fn check_tile(

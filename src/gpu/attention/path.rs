@@ -109,12 +109,18 @@ impl Kernels {
         if let Some((name, got)) = operands.iter().find(|(_, element)| *element != ElementType::F16) {
             return Err(Error::argument(*name, "f16, as the cooperative path multiplies it", got));
         }
+        let need = "square matrices of 8 or 16, f16 operands and f32 sums, by Options::matrices";
+        if let Some([m, n, k]) = self.options().other_matrices {
+            let got = format!(
+                "an adapter with {m} x {n} x {k} (rows, columns, inner dimension), which WGSL cannot name"
+            );
+            return Err(Error::argument("matrices", need, got));
+        }
         let have = self.device().features();
         if !have.contains(NEEDED) {
             let got = format!("a device without {}", NEEDED.difference(have));
             return Err(Error::argument("device", format!("the features {NEEDED}"), got));
         }
-        let need = "square matrices of 8 or 16, f16 operands and f32 sums, by Options::matrices";
         let size = self.options().matrix_size.ok_or_else(|| Error::argument("matrices", need, "none"))?;
         let matrices = Matrices { size, subgroup: self.device().adapter_info().subgroup_max_size as usize };
         matrices.check()?;

@@ -149,17 +149,17 @@ wgpu_attention_testing::mutants! {
             => "    write_stats(b);\n    write_stats(c);\n}\n\nfn keys_of";
     // --- the tile of cooperative matrices ---
     "cooperative: the output is not rescaled" ["cooperative"]
-        "workgroupUniformLoad(&raised) != 0u" => "workgroupUniformLoad(&raised) > 1u";
+        "workgroupUniformLoad(&raised[0]) != 0u" => "workgroupUniformLoad(&raised[0]) > 1u";
     "cooperative: the sum is not rescaled" ["cooperative"]
         "    l *= factor;" => "";
     "cooperative: a maximum is never raised" ["cooperative"]
         "late | empty" => "empty";
     "cooperative: the maximum misses a lane" ["cooperative"]
-        "for (var c = 0u; c < LANES_C; c++) {\n        result = max(" => "for (var c = 1u; c < LANES_C; c++) {\n        result = max(";
+        "for (var c = 0u; c < LANES_C; c++) { result = max(" => "for (var c = 1u; c < LANES_C; c++) { result = max(";
     "cooperative: a row is rescaled by another's factor" ["cooperative"]
         "row_factor[lane.r + LANES_R] = factor.y;" => "row_factor[lane.r + LANES_R] = factor.x;";
     "cooperative: a patch is rescaled by the first rows' factors" ["cooperative"]
-        "row_factor[subgroup / SUBGROUPS_C * 2u * MATRIX + e % PATCH / MATRIX]" => "row_factor[e % PATCH / MATRIX]";
+        "products[e] *= row_factor[row_of_piece(e)];" => "products[e] *= row_factor[e % PATCH / STEP];";
     "cooperative: the lower rows get the upper rows' weights" ["cooperative"]
         "o11 = coopMultiplyAdd(p1, v1, o11);" => "o11 = coopMultiplyAdd(p0, v1, o11);";
     "cooperative: a column of matrices is its neighbour's" ["cooperative"]
@@ -175,9 +175,9 @@ wgpu_attention_testing::mutants! {
     "cooperative: sums are of the weights before rounding" ["cooperative"]
         "return sum4(rounded);" => "return sum4(BOOST * p);";
     "cooperative: the second columns are written from the first" ["cooperative"]
-        "write_patch(share, o01, o11);\n    write_columns" => "write_patch(share, o00, o10);\n    write_columns";
+        "lay_down(lane, share, o01, o11, sums1);" => "lay_down(lane, share, o00, o10, sums0);";
     "cooperative: the keys of a tile are all the first" ["cooperative"]
-        "load_k(key_offset(at, tile.first + key)" => "load_k(key_offset(at, tile.first)";
+        "key_offset(at, tile.first + key_of(slot))" => "key_offset(at, tile.first)";
     "cooperative: a row's state is another's" ["cooperative"]
         "keep_row(lane.r + 2u * LANES_R, m.z, l.z);" => "keep_row(lane.r + 2u * LANES_R, m.y, l.y);";
     "cooperative: no barrier after k is staged" ["cooperative"]
@@ -185,8 +185,33 @@ wgpu_attention_testing::mutants! {
     "cooperative: no barrier after the scores" ["cooperative"]
         "multiply_keys(share);\n    workgroupBarrier();" => "multiply_keys(share);";
     "cooperative: no barrier before a patch is read" ["cooperative"]
-        "coopStoreT(lower, &products[share.patch_at + MATRIX * MATRIX], MATRIX);\n    workgroupBarrier();"
-            => "coopStoreT(lower, &products[share.patch_at + MATRIX * MATRIX], MATRIX);";
+        "coopStoreT(lower, &products[share.patch_at + MATRIX * STEP], STEP);\n    workgroupBarrier();"
+            => "coopStoreT(lower, &products[share.patch_at + MATRIX * STEP], STEP);";
+    "cooperative: keys lie in the order of the tile, and nobody knows" ["cooperative"]
+        "return slot % 4u * LANES_C + slot / 4u;" => "return slot;";
+    "cooperative: values lie as one of their neighbours" ["cooperative"]
+        "var c = value_group(at, tile, key + 2u * LANES_C, g);" => "var c = b;";
+    "cooperative: values are not turned over" ["cooperative"]
+        "vec4(a.y, b.y, c.y, d.y)" => "b";
+    "cooperative: groups of columns are skipped" ["cooperative"]
+        "let g = 4u * stripe + e % 4u;" => "let g = e % 4u;";
+    // --- the same with sums in lanes ---
+    "sums in lanes: products of the tile before are added again" ["sums in lanes"]
+        "    if (!CARRIED) { forget_products(); }\n" => "";
+    "sums in lanes: one matrix keeps what it held" ["sums in lanes"]
+        "        o13 = nothing;\n" => "";
+    "sums in lanes: they are not rescaled" ["sums in lanes"]
+        "fma(sum, vec4(row_factor[row_of_piece(e)]), products[e])" => "sum + products[e]";
+    "sums in lanes: a piece takes another's products" ["sums in lanes"]
+        "all.b = joined_piece(lane.index + LANES, sums.b);" => "all.b = joined_piece(lane.index, sums.b);";
+    "sums in lanes: the last piece is lost" ["sums in lanes"]
+        "            products[lane.index + 3u * LANES] = sums.d;\n" => "";
+    "sums in lanes: no barrier before they are laid down" ["sums in lanes"]
+        "workgroupBarrier(); // all lanes have read their rows' sums" => "";
+    "sums in lanes: the third columns are the second's" ["sums in lanes"]
+        "sums2 = joined(lane, sums2);" => "sums2 = joined(lane, sums1);";
+    "sums in lanes: the tile's products are not taken" ["sums in lanes"]
+        "if (!CARRIED) { take_products(lane, share, factor); }" => "";
     // --- score terms ---
     "a power of e is taken for one of 2" ["terms"]
         "vec4(-100.0)) * TWICE_LOG2_E" => "vec4(-100.0)) * 2.0";
@@ -342,6 +367,10 @@ wgpu_attention_testing::mutants! {
         "select(0u, 1u << key, any(strange))" => "select(0u, 1u << (key ^ 1u), any(strange))";
     "direct: NaN in v is not in lse" ["strange"]
         "        strange_rows = strange_rows | not_finite(o[0])" => "        let ignored = strange_rows | not_finite(o[0])";
+    "cooperative: one of four values is looked at" ["strange"]
+        "any(not_finite(a + b + c + d))" => "any(not_finite(b))";
+    "cooperative: NaN in v is another key's" ["strange"]
+        "c = finite_or_noted(key + 2u * LANES_C, c);" => "c = finite_or_noted(key + LANES_C, c);";
     "cooperative: sums are not marked" ["strange"]
         "sum_over_lanes(lane, marked(l)) * UNBOOST" => "sum_over_lanes(lane, l) * UNBOOST";
     // --- parts ---

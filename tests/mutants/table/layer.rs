@@ -116,8 +116,8 @@ wgpu_attention_testing::mutants! {
         "matrices: rows past the last are written": "if (r < params.rows) { write_group" => "if (true) { write_group";
         "matrices: what is past k is not 0": "if (first_k + k < params.inner && column < params.columns)" => "if (column < params.columns)";
         "matrices: A's columns are taken for rows": "return coopLoad<mat_a>(&staged_a[at], A_PITCH);" => "return coopLoadT<mat_a>(&staged_a[at], A_PITCH);";
-        "matrices: rows of k lie as rows": "to = k * A_PITCH + r;" => "to = r * A_PITCH + k;";
-        "matrices: A's step is that of rows": "select(MATRIX, MATRIX * A_PITCH, A_BY_ROWS)" => "MATRIX * A_PITCH";
+        "matrices: rows of k lie as rows": "to = k * A_PITCH + r / 4u;" => "to = r * A_PITCH + k / 4u;";
+        "matrices: A's step is that of rows": "select(STEP, MATRIX * A_PITCH, A_BY_ROWS)" => "MATRIX * A_PITCH";
         "matrices: columns are taken for rows": "return coopLoad<mat_b>(&staged_b[at], B_PITCH);" => "return coopLoadT<mat_b>(&staged_b[at], B_PITCH);";
     }
     "rows" {

@@ -7,7 +7,7 @@ use naga::{
     Statement, TypeInner,
 };
 
-use crate::{Parsed, loops, uniformity};
+use crate::{Parsed, exchange, loops, uniformity};
 
 /// WebGPU's default for storage buffers a shader stage.
 const STORAGE_BINDINGS: usize = 8;
@@ -35,6 +35,8 @@ pub enum Fault {
     },
     /// A barrier that only some lanes of a workgroup may reach.
     NonUniformBarrier(String),
+    /// Workgroup memory that matrices and lanes exchange values through, without a barrier between.
+    Exchange(String),
     /// A loop other than a counted one.
     Loop(String),
 }
@@ -49,6 +51,7 @@ impl fmt::Display for Fault {
                 write!(f, "{bytes} bytes of workgroup memory; declared or allowed: {declared}")
             }
             Self::NonUniformBarrier(place) => write!(f, "{place}: a barrier that only some lanes may reach"),
+            Self::Exchange(what) => write!(f, "{what}, without a barrier between"),
             Self::Loop(place) => write!(f, "{place}: a loop that is not counted"),
         }
     }
@@ -74,6 +77,7 @@ pub fn lint(parsed: &Parsed, workgroup_bytes: u32) -> Vec<Fault> {
     faults.extend(bindings(parsed));
     faults.extend(workgroup_memory(parsed, workgroup_bytes));
     faults.extend(uniformity::barriers(parsed).into_iter().map(Fault::NonUniformBarrier));
+    faults.extend(exchange::races(parsed).into_iter().map(Fault::Exchange));
     faults
 }
 
