@@ -117,7 +117,7 @@ impl Bench<'_> {
         compare(&forward, || Ok(block_on(first.compute(1))?), || Ok(block_on(second.compute(1))?))?;
         let backward = |n: usize| -> Result<Backward> {
             let plan = plans[n].backward()?;
-            Ok(block_on(Backward::upload(&self.gpu, &plans[n], &plan, &inputs, &dout))?)
+            Ok(block_on(Backward::upload(&self.gpu, (&plans[n], &plan), &inputs, &dout, [true; 3]))?)
         };
         let (first, second) = (backward(0)?, backward(1)?);
         let gradients = format!("{name} / none, gradients");
@@ -149,7 +149,8 @@ impl Bench<'_> {
         let inputs = Inputs::new(&q, &k, &v);
         let plan = self.gpu.kernels().attention(shape, pattern)?;
         let first = block_on(Call::upload(&self.gpu, &plan, &inputs, false))?;
-        let second = block_on(Backward::upload(&self.gpu, &plan, &plan.backward()?, &inputs, &dout))?;
+        let second =
+            block_on(Backward::upload(&self.gpu, (&plan, &plan.backward()?), &inputs, &dout, [true; 3]))?;
         compare(name, || Ok(block_on(first.compute(1))?), || Ok(block_on(second.compute(1))?))
     }
 }

@@ -143,8 +143,6 @@ pub use element::{Element, ElementType};
 pub use error::{Error, Result};
 #[cfg(all(feature = "ndarray", not(target_arch = "wasm32")))]
 pub use gpu::ArrayGradients;
-#[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
-pub use gpu::SelfTest;
 #[cfg(feature = "gpu")]
 pub use gpu::{
     ActivationBackwardPlan, ActivationBuffers, ActivationGradBuffers, ActivationGradientsOutput,
@@ -168,6 +166,8 @@ pub use gpu::{
     SortBuffers, SortOutput, SortPlan, SortShape, Stage, TensorExplanation, WeightsBuffers, WeightsOptions,
     WeightsPlan, cooperative_features, recommended_features, recommended_limits,
 };
+#[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
+pub use gpu::{SelfTest, TestedPlan};
 /// The `half` that [`Element`] is implemented for, so that versions agree: `half::f16` and `half::bf16`.
 pub use half;
 pub use heads::Heads;

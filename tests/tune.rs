@@ -6,7 +6,7 @@ use wgpu_attention::ElementType::F16;
 use wgpu_attention::tune::{Outcome, Trial, Tuned, TuningCache};
 use wgpu_attention::wgsl::{Tile, TileKind};
 use wgpu_attention::{
-    Attention, AttentionShape, Causal, Gpu, KernelPath, Kernels, Options, SelfTest, Storage, Strided,
+    Attention, AttentionShape, Causal, Gpu, Inputs, KernelPath, Kernels, Options, SelfTest, Storage, Strided,
     StridedPart,
 };
 use wgpu_attention_testing::{gpu, gpu_with};
@@ -173,6 +173,28 @@ fn a_cache_keeps_what_self_tests_found() {
     let x = vec![0.5f32; shape().len_q()];
     let said = tested.attention::<_, _, f32>(shape(), &x, &x, &x, &Causal).unwrap_err().to_string();
     assert!(said.contains("self-test") && said.contains("as written"), "{said}");
+}
+
+#[test]
+fn a_cache_keeps_what_self_tests_of_gradients_found() {
+    let folder = Folder::new("self-tests-of-gradients");
+    let path = folder.0.join("cache.json");
+    let plan = gpu().kernels().attention(shape(), &Causal).unwrap();
+    let backward = plan.backward().unwrap();
+    let found = TuningCache::open(&path).unwrap().self_test(gpu(), &backward).unwrap();
+    assert_eq!(found, SelfTest::Passed);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains("backward dq") && !text.contains("\"attention d"), "{text}");
+    fs::write(&path, text.replace("\"Passed\"", "{\"Failed\":\"as written\"}")).unwrap();
+    let tested = gpu().clone().self_tests(true);
+    let found = TuningCache::open(&path).unwrap().self_test(&tested, &backward).unwrap();
+    assert_eq!(found, SelfTest::Failed("as written".into()));
+    // The device knows; attention itself, by other shaders, is not refused.
+    let x = vec![0.5f32; shape().len_q()];
+    tested.attention::<_, _, f32>(shape(), &x, &x, &x, &Causal).unwrap();
+    let inputs = Inputs::new(&x, &x, &x);
+    let said = tested.attention_backward::<_, _, _, f32>(shape(), &inputs, &x, &Causal).unwrap_err();
+    assert!(said.to_string().contains("gradients: as written"), "{said}");
 }
 
 #[test]

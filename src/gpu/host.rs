@@ -2,11 +2,13 @@
 
 use super::attention::PlanCache;
 #[cfg(not(target_arch = "wasm32"))]
-use super::attention::{AttentionPlan, Pipelines, SelfTest};
+use super::attention::{Pipelines, SelfTest};
 use super::kernels::Kernels;
 use super::memory::filled_buffer;
 use super::options::Options;
 use super::scope::{allocated, checked, is_lost};
+#[cfg(not(target_arch = "wasm32"))]
+use super::tested::TestedPlan;
 use crate::{ElementType, Error, Result};
 #[cfg(not(target_arch = "wasm32"))]
 use std::collections::HashMap;
@@ -49,7 +51,7 @@ pub struct Gpu {
 /// Runs a plan's pipelines and says what it thinks of the result.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) type Judge =
-    for<'a> fn(&'a Gpu, &'a AttentionPlan) -> Pin<Box<dyn Future<Output = Result<SelfTest>> + Send + 'a>>;
+    for<'a> fn(&'a Gpu, TestedPlan<'a>) -> Pin<Box<dyn Future<Output = Result<SelfTest>> + Send + 'a>>;
 
 /// What was found for the pipelines that were tested on a device.
 #[cfg(not(target_arch = "wasm32"))]
@@ -117,8 +119,8 @@ impl Gpu {
         })
     }
 
-    /// Sets whether attention over slices tests the pipelines of a new plan first ([`Gpu::self_test`]): yes, unless it is said
-    /// otherwise. Plans that were made before are kept. In a browser nothing is tested.
+    /// Sets whether attention and LSH attention over slices, and their gradients, test the pipelines of a new plan first
+    /// ([`Gpu::self_test`]): yes, unless it is said otherwise. Plans that were made before are kept. In a browser nothing is tested.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn self_tests(self, wanted: bool) -> Self {
         Self { tests_plans: wanted, ..self }

@@ -9,10 +9,11 @@
 //! | `linformer/` | Linformer: keys and values projected along the sequence, then attention |
 //! | `lsh/` | LSH attention: hash, sort, the blocked kernel over sorted places |
 //! | `recurrent/` | recurrent networks: input products, then a dispatch per step |
-//! | `sort.rs` | a stable sort by key: [`SortPlan`] |
+//! | `sort.rs`, `host_sort.rs` | a stable sort by key: [`SortPlan`]; over slices |
 //! | `layer/` | the kernels around attention: matrix product, feed-forward, norms, ... |
 //! | `reversible/` | reversible residual layers: [`Reversible`], and what F and G are |
 //! | `zeros.rs` | gradients of nothing |
+//! | `tested.rs` | [`TestedPlan`]: what a self-test takes |
 //! | `call.rs` | [`Call`]: a plan with its buffers, which records itself |
 //! | `host.rs`, `calibrate.rs` | [`Gpu`]: slices in, `Vec` out; how fast a device is |
 //! | `pipeline.rs`, `bindings.rs`, `params.rs` | compiled shaders; their buffers and parameters, by name |
@@ -25,6 +26,7 @@ mod calibrate;
 mod call;
 mod decode;
 mod host;
+mod host_sort;
 mod kernels;
 mod layer;
 mod linear;
@@ -39,6 +41,8 @@ mod recurrent;
 mod reversible;
 mod scope;
 mod sort;
+#[cfg(not(target_arch = "wasm32"))]
+mod tested;
 mod trusted;
 mod zeros;
 
@@ -46,21 +50,22 @@ mod zeros;
 pub use attention::ArrayGradients;
 #[cfg(not(target_arch = "wasm32"))]
 pub use attention::SelfTest;
-#[cfg(not(target_arch = "wasm32"))]
-pub(crate) use attention::Small;
 pub use attention::{
     AttentionBuffers, AttentionGradBuffers, AttentionGradients, AttentionOutput, AttentionPlan,
     AttentionWeights, BackwardExplanation, BackwardPlan, Explanation, Gradients, Outputs, PathChoice,
     RowSummary, Scratch, TensorExplanation, WeightsBuffers, WeightsOptions, WeightsPlan,
     cooperative_features,
 };
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use attention::{Small, SmallBackward};
 pub use call::{Call, Stage};
 pub use decode::{
     AppendBuffers, AttendBuffers, DecodePlan, DecodeScratch, KvCache, PackedBuffers, PackedPlan,
 };
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use host::Judge;
+pub(crate) use host::{Fetched, Judge};
 pub use host::{Gpu, recommended_features, recommended_limits};
+pub use host_sort::SortOutput;
 pub use kernels::Kernels;
 pub use layer::{
     ActivationBackwardPlan, ActivationBuffers, ActivationGradBuffers, ActivationGradientsOutput,
@@ -90,4 +95,6 @@ pub use reversible::{
     AttentionBranch, Branch, BranchPlan, BranchPort, BranchTensors, CallBranch, FeedForwardBranch,
     LayerBranch, Parameter, ParameterLayout, Reversible, ReversibleBuffers,
 };
-pub use sort::{SortBuffers, SortOutput, SortPlan, SortShape};
+pub use sort::{SortBuffers, SortPlan, SortShape};
+#[cfg(not(target_arch = "wasm32"))]
+pub use tested::TestedPlan;

@@ -82,6 +82,11 @@ impl Pipeline {
         })
     }
 
+    /// The shader's name.
+    pub(crate) fn label(&self) -> &str {
+        &self.label
+    }
+
     fn uniforms(&self) -> MutexGuard<'_, VecDeque<Uniform>> {
         self.uniforms.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -7,18 +7,18 @@ use crate::reference::{self, Got, Kind, Position, Rows, Tensors, VerifyOptions, 
 use crate::{Attention, AttentionBuffers, AttentionPlan, Call, Element, Gpu, Parts, Result};
 
 /// Rows that are compared.
-const ROWS: usize = 16;
+pub(super) const ROWS: usize = 16;
 
 /// A call over random tensors.
 pub(crate) struct Subject<'a, Q, KV, O> {
-    gpu: &'a Gpu,
-    attention: &'a Attention,
-    pattern: &'a dyn Pattern,
-    parts: &'a Parts,
-    tensors: Tensors<Q, KV>,
+    pub(super) gpu: &'a Gpu,
+    pub(super) attention: &'a Attention,
+    pub(super) pattern: &'a dyn Pattern,
+    pub(super) parts: &'a Parts,
+    pub(super) tensors: Tensors<Q, KV>,
     /// q, k, v.
-    buffers: [wgpu::Buffer; 3],
-    terms: Vec<(&'static str, wgpu::Buffer)>,
+    pub(super) buffers: [wgpu::Buffer; 3],
+    pub(super) terms: Vec<(&'static str, wgpu::Buffer)>,
     output: PhantomData<O>,
 }
 
@@ -43,17 +43,19 @@ impl<'a, Q: Element, KV: Element, O: Element> Subject<'a, Q, KV, O> {
         Ok(Self { gpu, attention, pattern, parts, tensors, buffers, terms, output: PhantomData })
     }
 
+    /// The buffers of a call into `out`.
+    pub(super) fn forward<'b>(&'b self, out: &'b wgpu::Buffer) -> AttentionBuffers<'b> {
+        let whole = wgpu::Buffer::as_entire_buffer_binding;
+        let [q, k, v] = self.buffers.each_ref().map(whole);
+        let buffers = AttentionBuffers::new(q, k, v, whole(out));
+        self.terms.iter().fold(buffers, |buffers, (name, tensor)| buffers.tensor(name, whole(tensor)))
+    }
+
     /// Runs a plan of this call. Gives it bound, to be timed, and what is wrong with its result, if anything is.
     pub(crate) async fn judge(&self, plan: &AttentionPlan) -> Result<(Call, Option<String>)> {
-        let [q, k, v] = self.buffers.each_ref().map(wgpu::Buffer::as_entire_buffer_binding);
         // A new one for each: what an earlier plan wrote must not pass for this one's.
         let out = self.gpu.output("out", self.attention.len_out(), O::TYPE)?;
-        let buffers = AttentionBuffers::new(q, k, v, out.as_entire_buffer_binding());
-        let buffers = self
-            .terms
-            .iter()
-            .fold(buffers, |buffers, (name, tensor)| buffers.tensor(name, tensor.as_entire_buffer_binding()));
-        let call = plan.bind(buffers)?;
+        let call = plan.bind(self.forward(&out))?;
         let fetched = self.gpu.fetch(&[&out], |encoder| call.encode(encoder)).await?;
         let got: Vec<O> = fetched.take(0, self.attention.len_out())?;
         let order = |at: Position| self.parts.key_order(at.batch, at.head, at.i);

@@ -1,7 +1,7 @@
 //! Choices on disk.
 
 use super::{Trial, Tuned, Tuning};
-use crate::{Attention, AttentionPlan, BlockGrid, Error, Gpu, Parts, Pattern, Result, SelfTest};
+use crate::{Attention, BlockGrid, Error, Gpu, Parts, Pattern, Result, SelfTest, TestedPlan};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -129,8 +129,9 @@ impl TuningCache {
     /// println!("{:?}", TuningCache::open("tuning.json")?.self_test(&gpu, &plan)?);
     /// # Ok::<(), wgpu_attention::Error>(())
     /// ```
-    pub fn self_test(&mut self, gpu: &Gpu, plan: &AttentionPlan) -> Result<SelfTest> {
-        let key = format!("{}; {}", adapter(gpu), plan.shaders().join(" + "));
+    pub fn self_test<'a>(&mut self, gpu: &Gpu, plan: impl Into<TestedPlan<'a>>) -> Result<SelfTest> {
+        let plan = plan.into();
+        let key = format!("{}; {}", adapter(gpu), plan.shaders()?.join(" + "));
         let found = match self.file.self_tests.get(&key) {
             Some(found) => found.clone(),
             None => {

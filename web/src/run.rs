@@ -5,7 +5,7 @@ use crate::listener::Page;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use wgpu_attention::{Attention, AttentionShape, ElementType, Error, Gpu, Storage};
-use wgpu_attention_bench::cases::{NamedPattern, Spec, Work};
+use wgpu_attention_bench::cases::{Lanes, NamedPattern, Spec, Work};
 use wgpu_attention_bench::clock::{Interrupted, Stop};
 use wgpu_attention_bench::measure::Bench;
 use wgpu_attention_bench::record::{Case, Rules};
@@ -57,8 +57,11 @@ pub(crate) async fn run(gpu: &Gpu, request: &Request, stop: Stop, page: &Page) -
     check_attention(gpu, &attention)?;
     check_memory(&attention)?;
     let pattern = NamedPattern { name: "chosen", text: request.choice.make()?.pattern.to_json() };
-    let spec =
-        |pattern| Spec { known_as: None, work: Work::Attention { attention: attention.clone(), pattern } };
+    let spec = |pattern| Spec {
+        known_as: None,
+        work: Work::Attention { attention: attention.clone(), pattern },
+        lanes: Lanes::Planned,
+    };
     // Hot caches alone: what a person waits for.
     let rules = Rules { cold_bytes: 0, ..Suite::Quick.rules() };
     let bench = Bench::open(gpu, rules, stop).await?;

@@ -5,14 +5,17 @@ use crate::output::{bytes, json_line, say};
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
+use std::time::Instant;
 use wgpu::Features;
-use wgpu_attention::{AttentionShape, Causal, ElementType, Full, KernelPath, SelfTest, Storage};
+use wgpu_attention::{
+    AttentionShape, Causal, ElementType, Full, Gpu, KernelPath, LshOptions, SelfTest, Storage, TestedPlan,
+};
 use wgpu_attention_bench::text::one_line;
 
 /// List every adapter: limits, features, and which kernel path it would take and why
 ///
-/// Each adapter is opened, and the kernel of each path is run on a small problem and compared with the reference, so that what is said is
-/// what happens.
+/// Each adapter is opened, and the kernels of each path are run on small problems and compared with the reference, so that what is said is
+/// what happens. The time of a self-test is that beyond compilation.
 #[derive(Debug, Args)]
 pub(super) struct Adapters {
     /// One JSON object per adapter, each on a line of its own
@@ -44,10 +47,14 @@ struct Tested {
     path: String,
     /// Of q, k, v and out.
     storage: String,
+    /// Attention, its gradients, ...
+    what: &'static str,
     /// `passed`, `FAILED` or `not tested`.
     verdict: &'static str,
     /// What was wrong, or why there is no verdict.
     found: Option<String>,
+    /// Milliseconds of the test beyond compilation.
+    ms: Option<f64>,
 }
 
 /// The limits that the kernels meet.
@@ -125,32 +132,65 @@ fn describe(device: &Device) -> Description {
         },
         path,
         why,
-        self_tests: KernelPath::ALL.into_iter().filter_map(|path| tested(device, path)).collect(),
+        self_tests: KernelPath::ALL.into_iter().flat_map(|path| tested(device, path)).collect(),
     }
 }
 
-/// What the self-test says of a path, if the adapter can run it.
-fn tested(device: &Device, path: KernelPath) -> Option<Tested> {
+/// What the self-tests of a path say, if the adapter can run it.
+fn tested(device: &Device, path: KernelPath) -> Vec<Tested> {
     let storage = match path {
         KernelPath::Scalar => ElementType::F32,
         _ => ElementType::F16,
     };
-    let gpu = device.open(PathArgs { path: Some(path), ..PathArgs::default() }).ok()?;
+    let Ok(gpu) = device.open(PathArgs { path: Some(path), ..PathArgs::default() }) else { return vec![] };
     let attention = AttentionShape::new(1, 2, 256, 64).storage(Storage::all(storage));
-    let plan = gpu.kernels().attention(attention, &Causal).ok()?;
-    let (verdict, found) = match gpu.self_test(&plan) {
-        Ok(SelfTest::Passed) => ("passed", None),
-        Ok(SelfTest::Failed(found)) => ("FAILED", Some(found)),
-        Ok(SelfTest::NotTested(why)) => ("not tested", Some(why)),
-        Ok(_) => ("not tested", None),
-        Err(error) => ("FAILED", Some(one_line(&error.to_string()))),
-    };
-    Some(Tested { path: path.to_string(), storage: storage.to_string(), verdict, found })
+    let Ok(plan) = gpu.kernels().attention(attention.clone(), &Causal) else { return vec![] };
+    let test = |what, found| Tested::new(&gpu, (path, storage), what, found);
+    let mut tests = vec![test("attention", Ok(TestedPlan::from(&plan)))];
+    let backward = plan.backward();
+    tests.push(test("gradients", backward.as_ref().map(TestedPlan::from)));
+    // LSH attention has no other kernel.
+    if path == KernelPath::Scalar {
+        let lsh = gpu.kernels().lsh(attention, LshOptions::new(2, 8, 64).causal(true));
+        tests.push(test("LSH attention", lsh.as_ref().map(TestedPlan::from)));
+        if let Ok(lsh) = &lsh {
+            tests.push(test("its gradients", lsh.backward().as_ref().map(TestedPlan::from)));
+        }
+    }
+    tests
+}
+
+impl Tested {
+    /// Runs the test of a plan. What cannot even be planned fails.
+    fn new(
+        gpu: &Gpu,
+        (path, storage): (KernelPath, ElementType),
+        what: &'static str,
+        plan: Result<TestedPlan<'_>, &wgpu_attention::Error>,
+    ) -> Self {
+        let failed = |error: &wgpu_attention::Error| ("FAILED", Some(one_line(&error.to_string())));
+        let run = |plan: TestedPlan<'_>| gpu.self_test(plan);
+        let first = plan.map(run);
+        // Drivers compile when a shader runs for the first time, too: the second run is without.
+        let start = Instant::now();
+        let again = plan.is_ok_and(|plan| run(plan).is_ok());
+        let ms = again.then(|| 1e3 * start.elapsed().as_secs_f64());
+        let (verdict, found) = match first {
+            Ok(Ok(SelfTest::Passed)) => ("passed", None),
+            Ok(Ok(SelfTest::Failed(found))) => ("FAILED", Some(found)),
+            Ok(Ok(SelfTest::NotTested(why))) => ("not tested", Some(why)),
+            Ok(Ok(_)) => ("not tested", None),
+            Ok(Err(error)) => failed(&error),
+            Err(error) => failed(error),
+        };
+        Self { path: path.to_string(), storage: storage.to_string(), what, verdict, found, ms }
+    }
 }
 
 impl std::fmt::Display for Tested {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} in {} {}", self.path, self.storage, self.verdict)?;
+        write!(f, "{}, {} in {}: {}", self.what, self.path, self.storage, self.verdict)?;
+        self.ms.iter().try_for_each(|ms| write!(f, " in {ms:.0} ms"))?;
         self.found.iter().try_for_each(|found| write!(f, " ({found})"))
     }
 }
@@ -171,7 +211,7 @@ fn text(it: &Description) -> String {
         false => features.cooperative_matrix.join(", "),
     };
     let path = it.path.as_deref().unwrap_or("none");
-    let tests = it.self_tests.iter().map(Tested::to_string).collect::<Vec<_>>().join(", ");
+    let tests = it.self_tests.iter().map(Tested::to_string).collect::<Vec<_>>().join("\n               ");
     format!(
         "{}: {}\n  type         {}\n  backend      {}\n  driver       {}\n  kernel path  {path}: {}\n  \
          self-test    {tests}\n  buffers      {}, {} a binding, {} a stage, offsets of {} bytes\n  workgroups   {} of memory, {} lanes, {} a \

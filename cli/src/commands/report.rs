@@ -2,19 +2,20 @@
 
 use crate::output::{say, write_whole};
 use crate::report::markdown::{CROSSOVER, Marks, TABLE};
-use crate::report::{Files, crossover, load, markdown};
+use crate::report::{Files, crossover, load, markdown, predictions};
 use anyhow::{Context, Result, bail};
 use clap::{ArgGroup, Args};
 use std::path::{Path, PathBuf};
 
 /// Make a page with plots, or a table, from the JSON files that `bench` wrote
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("what").args(["html", "csv", "markdown", "into", "crossover"]).required(true).multiple(true))]
+#[command(group = ArgGroup::new("what").args(["html", "csv", "markdown", "into", "crossover", "predictions"]).required(true).multiple(true))]
 #[command(group = ArgGroup::new("page").args(["into", "crossover"]))]
 #[command(after_help = "Examples:
   wgpu-attention report run.json --html run.html --csv run.csv
   wgpu-attention report benches/results/*.json --into docs/RESULTS.md
-  wgpu-attention report crossover.json --crossover docs/CROSSOVER.md")]
+  wgpu-attention report crossover.json --crossover docs/CROSSOVER.md
+  wgpu-attention report predictions.json --predictions --family ampere --peak 29800")]
 pub(super) struct Report {
     /// What `bench --json` wrote
     #[arg(required = true, value_name = "RECORD")]
@@ -31,6 +32,15 @@ pub(super) struct Report {
     /// with a picture beside it
     #[arg(long, value_name = "FILE")]
     crossover: Option<PathBuf>,
+    /// Of records of `bench --suite predictions`: print what was predicted for the GPU beside what was measured, as Markdown
+    #[arg(long)]
+    predictions: bool,
+    /// With --predictions: the family of GPUs, where the adapter's name does not tell it or another's is wanted
+    #[arg(long, value_name = "NAME", requires = "predictions")]
+    family: Option<String>,
+    /// With --predictions: the peak of f32 fma, published, instead of what a plain kernel reached in the run
+    #[arg(long, value_name = "GFLOP/S", requires = "predictions")]
+    peak: Option<f64>,
     /// With --into or --crossover: write nothing; fail where a file has something else
     #[arg(long, requires = "page")]
     check: bool,
@@ -44,6 +54,10 @@ impl Report {
         self.files.write(&records)?;
         if self.markdown {
             say!("{}", markdown::markdown(&records).trim_end())?;
+        }
+        if self.predictions {
+            let asked = predictions::Asked { family: self.family.clone(), peak_gflop_s: self.peak };
+            say!("{}", predictions::markdown(&records, &asked)?.trim_end())?;
         }
         if let Some(path) = &self.into {
             self.put(path, &TABLE, &markdown::markdown(&records))?;

@@ -6,6 +6,7 @@
 //! | `plots/` | its pictures |
 //! | `trends.rs` | patterns by length: which is fastest, where one overtakes the other |
 //! | `crossover.rs` | the page of the suite `crossover`: which computation is the fastest at which length |
+//! | `predictions.rs` | what was predicted for the GPU, confirmed or refuted |
 //! | `costs.rs` | scores beside the plain one: what each costs |
 //! | `rows.rs` | CSV |
 //! | `markdown.rs` | the table of the README |
@@ -18,6 +19,7 @@ pub(crate) mod crossover;
 pub(crate) mod markdown;
 mod page;
 mod plots;
+pub(crate) mod predictions;
 mod rows;
 mod trends;
 pub(crate) mod view;

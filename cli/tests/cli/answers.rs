@@ -17,13 +17,21 @@ fn adapters_are_described() {
             "{line}"
         );
         assert!(line["features"]["shader_f16"].is_boolean(), "{line}");
+        let tests = line["self_tests"].as_array().expect("self-tests");
+        for what in ["attention", "gradients", "LSH attention", "its gradients"] {
+            let test = tests.iter().find(|it| it["what"] == what && it["path"] == "scalar");
+            let test = test.unwrap_or_else(|| panic!("{what}: {line}"));
+            assert!(test["verdict"] == "passed" && test["ms"].as_f64().is_some_and(|ms| ms > 0.0), "{test}");
+        }
     }
     assert_eq!(lines[0]["path"], "scalar", "{}", lines[0]);
 
     let text = wgpu_attention(["adapters"]).good();
     let name = lines[0]["name"].as_str().expect("a name");
     assert!(
-        text.starts_with(&format!("0: {name}\n")) && text.contains("\n  kernel path  scalar: "),
+        text.starts_with(&format!("0: {name}\n"))
+            && text.contains("\n  kernel path  scalar: ")
+            && text.contains("\n  self-test    attention, scalar in f32: passed in "),
         "{text}"
     );
 

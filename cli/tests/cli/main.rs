@@ -12,6 +12,7 @@ mod faults;
 mod features;
 mod files;
 mod generate;
+mod gpu_script;
 mod linear;
 mod lsh;
 mod ops;

@@ -123,18 +123,18 @@ impl<'g> Call<'g> {
 pub struct Backward<'g> {
     gpu: &'g Gpu,
     call: wgpu_attention::Call,
-    /// dq, dk, dv, with their lengths.
-    gradients: [(wgpu::Buffer, usize); 3],
+    /// dq, dk, dv, with their lengths, as many as are computed.
+    gradients: [Option<(wgpu::Buffer, usize)>; 3],
 }
 
 impl<'g> Backward<'g> {
-    /// Uploads the inputs, computes forward, and poisons the gradients.
+    /// Uploads the inputs, computes forward, and poisons the gradients: those that are wanted of dq, dk and dv.
     pub async fn upload<Q: Element, KV: Element, O: Element>(
         gpu: &'g Gpu,
-        plan: &AttentionPlan,
-        backward: &BackwardPlan,
+        (plan, backward): (&AttentionPlan, &BackwardPlan),
         inputs: &Inputs<'_, Q, KV>,
         dout: &[O],
+        wanted: [bool; 3],
     ) -> Result<Self> {
         let attention = plan.attention();
         let uploaded = Uploaded::new(gpu, attention, inputs).await?;
@@ -147,18 +147,26 @@ impl<'g> Backward<'g> {
         forward.encode(&mut encoder);
         submit(gpu, "forward", encoder.finish()).await?;
         // Stored and lying as their tensors.
-        let (stored, lens) =
-            (backward.gradients(), [attention.len_q(), attention.len_k(), attention.len_v()]);
-        let dq = poisoned(gpu, "dq", lens[0], stored.dq).await?;
-        let dk = poisoned(gpu, "dk", lens[1], stored.dkv).await?;
-        let dv = poisoned(gpu, "dv", lens[2], stored.dkv).await?;
+        let stored = backward.gradients();
+        let [dq, dk, dv] = [
+            ("dq", attention.len_q(), stored.dq),
+            ("dk", attention.len_k(), stored.dkv),
+            ("dv", attention.len_v(), stored.dkv),
+        ];
+        let mut gradients = [None, None, None];
+        for ((gradient, wanted), (name, len, element)) in gradients.iter_mut().zip(wanted).zip([dq, dk, dv]) {
+            if wanted {
+                *gradient = Some((poisoned(gpu, name, len, element).await?, len));
+            }
+        }
         let Uploaded { q, k, v, .. } = &uploaded;
         let [q, k, v] = [q, k, v].map(whole);
         let mut buffers = AttentionGradBuffers::new(q, k, v, whole(&out), whole(&state), whole(&dout));
         buffers.tensors = uploaded.tensors();
-        let buffers = buffers.dq(whole(&dq)).dk(whole(&dk)).dv(whole(&dv));
+        [buffers.dq, buffers.dk, buffers.dv] =
+            gradients.each_ref().map(|gradient| gradient.as_ref().map(|(buffer, _)| whole(buffer)));
         let call = checked(gpu.device(), "bind", || backward.bind(buffers)).await??;
-        Ok(Self { gpu, call, gradients: [(dq, lens[0]), (dk, lens[1]), (dv, lens[2])] })
+        Ok(Self { gpu, call, gradients })
     }
 
     /// Computes `times` times in one submission and waits; from submit to done.
@@ -171,14 +179,15 @@ impl<'g> Backward<'g> {
         self.call.dispatch(pass);
     }
 
-    /// dq, dk, dv.
-    pub async fn read<G: Element>(&self) -> Result<[Vec<G>; 3]> {
-        let [dq, dk, dv] = &self.gradients;
-        Ok([
-            read(self.gpu, "dq", &dq.0, dq.1).await?,
-            read(self.gpu, "dk", &dk.0, dk.1).await?,
-            read(self.gpu, "dv", &dv.0, dv.1).await?,
-        ])
+    /// dq, dk, dv; none of those that were not wanted.
+    pub async fn read<G: Element>(&self) -> Result<[Option<Vec<G>>; 3]> {
+        let mut all = [None, None, None];
+        for (values, gradient) in all.iter_mut().zip(&self.gradients) {
+            if let Some((buffer, len)) = gradient {
+                *values = Some(read(self.gpu, "a gradient", buffer, *len).await?);
+            }
+        }
+        Ok(all)
     }
 }
 

@@ -2,10 +2,11 @@
 
 use crate::record::{Direction, Kernel, Shape};
 use crate::scores;
+use wgpu_attention::wgsl::{Tile, TileKind, TileLimits};
 use wgpu_attention::{
-    AddShape, AnyPattern, Attention, AttentionShape, DecodeShape, ElementType, EmbedShape, FeatureMap,
-    FeedForwardShape, LinearOptions, LinformerOptions, LshOptions, MatmulShape, NormKind, NormShape,
-    RecurrentShape, RotaryShape, Score, SoftmaxShape,
+    AddShape, AnyPattern, Attention, AttentionShape, BlockGrid, DecodeShape, ElementType, EmbedShape,
+    FeatureMap, FeedForwardShape, Kernels, LinearOptions, LinformerOptions, LshOptions, MatmulShape,
+    NormKind, NormShape, RecurrentShape, RotaryShape, Score, SoftmaxShape,
 };
 
 /// A case.
@@ -15,6 +16,50 @@ pub struct Spec {
     pub known_as: Option<&'static str>,
     /// What is computed.
     pub work: Work,
+    /// How lanes share it.
+    pub lanes: Lanes,
+}
+
+/// How lanes share the work of a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lanes {
+    /// As the plan chooses.
+    #[default]
+    Planned,
+    /// As on a GPU, wherever it runs.
+    Staged,
+    /// So, and within the workgroup memory that every WebGPU device has: attention alone, for whose other kernels a plan chooses as before.
+    Portable,
+}
+
+impl Lanes {
+    /// The kernels of a device, sharing work so.
+    ///
+    /// # Errors
+    /// The device is lost; a head size that no tile has.
+    pub(crate) fn on(self, kernels: &Kernels, work: &Work) -> wgpu_attention::Result<Kernels> {
+        let options = *kernels.options();
+        match (self, work) {
+            (Self::Planned, _) => Ok(kernels.clone()),
+            (Self::Portable, Work::Attention { attention, .. }) => {
+                let AttentionShape { head_dim, value_dim, .. } = attention.shape;
+                let block = BlockGrid::from(&attention.shape);
+                let tile =
+                    Tile::choose(head_dim, value_dim, block.block_q, block.block_k, TileLimits::WEBGPU)?;
+                kernels.with_options(options.tile(tile))
+            }
+            _ => kernels.with_options(options.tile_kind(TileKind::Staged)),
+        }
+    }
+
+    /// What a case's name says of it.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Planned => "",
+            Self::Staged => " staged",
+            Self::Portable => " portable",
+        }
+    }
 }
 
 /// A kernel with its sizes. Inputs and outputs have one element type.
@@ -33,6 +78,8 @@ pub enum Work {
         attention: Attention,
         /// Which pairs are attended.
         pattern: NamedPattern,
+        /// Which of them.
+        wanted: Wanted,
     },
     /// LSH attention.
     Lsh {
@@ -75,6 +122,38 @@ pub enum Work {
     Embed(EmbedShape),
     /// A residual sum.
     Add(AddShape),
+}
+
+/// Which gradients a case computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wanted {
+    /// Those by q, k and v.
+    #[default]
+    All,
+    /// The pass over queries.
+    Queries,
+    /// The pass over keys.
+    Keys,
+}
+
+impl Wanted {
+    /// Of dq, dk and dv.
+    pub fn each(self) -> [bool; 3] {
+        match self {
+            Self::All => [true; 3],
+            Self::Queries => [true, false, false],
+            Self::Keys => [false, true, true],
+        }
+    }
+
+    /// What a case's name says of it.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::All => "",
+            Self::Queries => "-dq",
+            Self::Keys => "-dk-dv",
+        }
+    }
 }
 
 /// A layer of a Transformer, f32, batch 1: q, k and v by one product, attention, the product behind it and its residual, the feed-forward layer
@@ -198,7 +277,7 @@ impl Spec {
             Work::Add(it) => format!("{}x{}", it.rows, it.width),
         };
         let known = self.known_as.map(|name| format!(" ({name})")).unwrap_or_default();
-        format!("{kernel} {dtype} {sizes}{known}")
+        format!("{kernel} {dtype} {sizes}{}{known}", self.lanes.suffix())
     }
 
     /// With the pattern and the score: `attention/causal+alibi`.
@@ -206,7 +285,9 @@ impl Spec {
         let score = self.score_name().map(|name| format!("+{name}")).unwrap_or_default();
         match &self.work {
             Work::Attention { pattern, .. } => format!("attention/{}{score}", pattern.name),
-            Work::Backward { pattern, .. } => format!("backward/{}{score}", pattern.name),
+            Work::Backward { pattern, wanted, .. } => {
+                format!("backward{}/{}{score}", wanted.suffix(), pattern.name)
+            }
             Work::Lsh { options, .. } => {
                 format!("lsh{}{score}", if options.causal { "/causal" } else { "" })
             }
@@ -408,7 +489,7 @@ mod tests {
     fn names_tell_sizes_apart() {
         let name = |shape: AttentionShape| {
             let work = Work::Attention { attention: shape.into(), pattern: pattern("causal", 512).unwrap() };
-            Spec { known_as: Some("Example"), work }.name()
+            Spec { known_as: Some("Example"), work, lanes: Lanes::Planned }.name()
         };
         let shape = AttentionShape::new(1, 8, 512, 64);
         assert_eq!(name(shape), "attention/causal f32 b1 h8 n512 d64 (Example)");
@@ -420,7 +501,7 @@ mod tests {
         let shape = AttentionShape::new(1, 1, 512, 64);
         let with = |name: &str| shape.score(scores::score(name, &shape).expect("a score"));
         let pattern = || pattern("causal", 512).unwrap();
-        let spec = |work| Spec { known_as: None, work };
+        let spec = |work| Spec { known_as: None, work, lanes: Lanes::Planned };
         let forward = spec(Work::Attention { attention: with("txl"), pattern: pattern() });
         assert_eq!(forward.name(), "attention/causal+txl f32 b1 h1 n512 d64");
         assert_eq!(
@@ -429,7 +510,10 @@ mod tests {
         );
         assert!(["+txl", "causal+txl f32", "relative:first", "u=true"].iter().all(|it| forward.matches(it)));
         assert!(!forward.matches("music") && !forward.matches("causal f32"));
-        let backward = spec(Work::Backward { attention: with("alibi"), pattern: pattern() });
+        let backward = |wanted| spec(Work::Backward { attention: with("alibi"), pattern: pattern(), wanted });
+        let queries = Spec { lanes: Lanes::Staged, ..backward(Wanted::Queries) };
+        assert_eq!(queries.name(), "backward-dq/causal+alibi f32 b1 h1 n512 d64 staged");
+        let backward = backward(Wanted::All);
         assert_eq!(backward.name(), "backward/causal+alibi f32 b1 h1 n512 d64");
         let plain = spec(Work::Attention { attention: shape.into(), pattern: pattern() });
         assert!(plain.score_text().is_none() && plain.score_name().is_none() && !plain.matches("plain"));

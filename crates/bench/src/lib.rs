@@ -10,6 +10,7 @@
 //! | `clock.rs`, `timestamps.rs`, `stats.rs` | samples by two clocks; the device's clock; statistics |
 //! | `ceilings/` | microkernels: what the adapter can reach |
 //! | `measure.rs`, `predict.rs`, `rates.rs` | everything on one adapter, case by case; how long a case would take; times as rates |
+//! | `predictions.rs`, `predictions.json` | what is predicted for GPUs, and what a run says of it |
 //! | `describe.rs` | an adapter, as the record has it |
 //! | `view.rs` | a case and an adapter in words |
 //! | `text.rs`, `typed.rs` | texts in one line; from an element type known at run time to one known to the compiler |
@@ -22,6 +23,7 @@ pub mod clock;
 pub mod describe;
 pub mod measure;
 mod predict;
+pub mod predictions;
 mod rates;
 pub mod record;
 pub mod scores;

@@ -124,6 +124,7 @@ impl Case {
             score: spec.score_name(),
             score_text: spec.score_text(),
             path: None,
+            shaders: vec![],
             dtype: spec.element().to_string(),
             shape: spec.shape(),
             direction: spec.direction(),
@@ -170,7 +171,7 @@ impl Case {
     /// The case ready to be timed; none where it is out of its bound.
     pub async fn try_verify<'g>(&mut self, gpu: &'g Gpu, spec: &Spec) -> Result<Option<Verified<'g>>> {
         let subject = Subject::prepare(gpu, spec).await?;
-        self.path = Some(subject.path.clone());
+        (self.path, self.shaders) = (Some(subject.path.clone()), subject.shaders.clone());
         self.cost = Some(subject.cost.clone());
         let (verified, verification) = subject.verify().await?;
         let pass = verification.pass;

@@ -39,8 +39,14 @@ fn of_its_kind(a: &Case, b: &Case) -> bool {
         }
         shape
     };
-    let key =
-        |case: &Case| (case.family(), case.dtype.clone(), case.direction, case.known_as.clone(), sizes(case));
+    // Which gradients, and how lanes share the work, the name alone says; words with digits are sizes.
+    let words = |case: &Case| -> Vec<String> {
+        let words = case.name.split(' ').filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
+        words.map(Into::into).collect()
+    };
+    let key = |case: &Case| {
+        (case.family(), case.dtype.clone(), case.direction, case.known_as.clone(), sizes(case), words(case))
+    };
     key(a) == key(b)
 }
 

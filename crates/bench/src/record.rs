@@ -24,7 +24,7 @@ pub struct Record {
     pub version: String,
     /// When the run began: RFC 3339, UTC.
     pub date: String,
-    /// `quick`, `standard`, `full` or `crossover`.
+    /// `quick`, `standard`, `full`, `crossover` or `predictions`.
     pub suite: String,
     /// Only cases with this in their name, or in the text of their score, where it was given.
     pub filter: Option<String>,
@@ -215,6 +215,9 @@ pub struct Case {
     pub score_text: Option<String>,
     /// The kernel path that the plan chose; none before it was planned.
     pub path: Option<String>,
+    /// The names of the shaders that a call runs, of the kernels whose speed is predicted. Left out of others, and before it was planned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shaders: Vec<String>,
     /// `f32`, `f16` or `bf16`.
     pub dtype: String,
     /// Its sizes.

@@ -33,7 +33,7 @@ fn rules() -> Rules {
 }
 
 fn spec(work: Work) -> Spec {
-    Spec { known_as: None, work }
+    Spec { known_as: None, work, lanes: Lanes::Planned }
 }
 
 /// Every kind of work, small; more rows than are compared.
@@ -48,6 +48,11 @@ fn works(element: ElementType) -> Vec<Work> {
         attention: stored(shape),
         options: LinearOptions::new(map).causal(causal),
     };
+    let gradients = |attention, wanted| {
+        let pattern = pattern("causal", 300).expect("a pattern");
+        Work::Backward { attention, pattern, wanted }
+    };
+    let three = AttentionShape::new(1, 3, 300, 16);
     let mut works = vec![
         linear(FeatureMap::favor(20), true),
         linear(FeatureMap::Elu, false),
@@ -56,7 +61,9 @@ fn works(element: ElementType) -> Vec<Work> {
         of("strided", shape),
         of("document", shape),
         of("full", shape.q_len(1)),
-        Work::Backward { attention: stored(shape), pattern: pattern("causal", 300).expect("a pattern") },
+        gradients(stored(shape), Wanted::All),
+        gradients(stored(three), Wanted::Queries),
+        gradients(stored(three), Wanted::Keys),
         Work::Lsh { attention: stored(shape), options: LshOptions::new(2, 8, 32).causal(true) },
         Work::Matmul(MatmulShape::new(300, 20, 24).elements(element)),
         Work::FeedForward(FeedForwardShape::new(300, 16, 40, Activation::Silu).elements(element)),
@@ -127,7 +134,7 @@ fn every_score_verifies() -> Result<()> {
         let (attention, pattern) = (shape.into(), pattern("causal", 150).expect("a pattern"));
         let work = match backward {
             false => Work::Attention { attention, pattern },
-            true => Work::Backward { attention, pattern },
+            true => Work::Backward { attention, pattern, wanted: Wanted::All },
         };
         Ok(block_on(Subject::prepare(&gpu, &spec(work)))?.cost)
     };
@@ -142,7 +149,7 @@ fn every_score_verifies() -> Result<()> {
         let pattern = || pattern("causal", 150).expect("a pattern");
         let works = [
             Work::Attention { attention: scored.clone(), pattern: pattern() },
-            Work::Backward { attention: scored.clone(), pattern: pattern() },
+            Work::Backward { attention: scored.clone(), pattern: pattern(), wanted: Wanted::All },
         ];
         for (n, spec) in works.into_iter().map(spec).enumerate() {
             let name = spec.name();

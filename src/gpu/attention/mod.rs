@@ -38,6 +38,7 @@ mod terms;
 #[cfg(not(target_arch = "wasm32"))]
 mod trust;
 mod uploaded;
+mod uploaded_terms;
 #[cfg(not(target_arch = "wasm32"))]
 mod verdict;
 mod weights;
@@ -45,6 +46,8 @@ mod weights;
 #[cfg(all(feature = "ndarray", not(target_arch = "wasm32")))]
 pub use arrays::ArrayGradients;
 pub(super) use backward::Narrow;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use backward::SmallBackward;
 pub use backward::{
     AttentionGradBuffers, AttentionGradients, BackwardExplanation, BackwardPlan, Gradients, TensorExplanation,
 };
@@ -57,7 +60,7 @@ pub use outputs::Outputs;
 pub(super) use path::forced;
 pub use path::{PathChoice, cooperative_features};
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use small::Small;
+pub(crate) use small::{Small, lying};
 #[cfg(not(target_arch = "wasm32"))]
 pub(in crate::gpu) use verdict::Pipelines;
 #[cfg(not(target_arch = "wasm32"))]
@@ -76,7 +79,8 @@ use crate::{Attention, ElementType, Error, Result};
 use std::sync::{Arc, OnceLock};
 use tables::PartPlan;
 pub(super) use tables::q_scale;
-pub(super) use terms::{Given, Terms, UploadedTerms, check_customs};
+pub(super) use terms::{Given, Terms, check_customs};
+pub(super) use uploaded_terms::UploadedTerms;
 
 /// Everything about an attention call that does not depend on the buffers: the compiled kernel, the mask on the
 /// device, how the work is cut into dispatches. Made by [`Kernels::attention`]; clones share it.
@@ -220,14 +224,23 @@ impl AttentionPlan {
 
     /// The pipelines that a call of out alone runs.
     #[cfg(not(target_arch = "wasm32"))]
-    fn pipelines(&self) -> Result<Pipelines> {
+    pub(in crate::gpu) fn pipelines(&self) -> Result<Pipelines> {
         let compiled = self.compiled(Outputs::default())?;
         Ok(Pipelines(compiled.parts.iter().chain(&compiled.merge).cloned().collect()))
     }
 
-    /// The names of the shaders that a call of out alone runs.
-    #[cfg(all(feature = "serde", not(target_arch = "wasm32")))]
-    pub(crate) fn shaders(&self) -> Vec<String> {
+    /// The names of the shaders that a call of out alone runs: those that profilers show, and `tools/isa/statistics` has.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), wgpu_attention::Error> {
+    /// # let gpu = wgpu_attention::Gpu::new()?;
+    /// use wgpu_attention::{AttentionShape, Causal};
+    /// let plan = gpu.kernels().attention(AttentionShape::new(1, 1, 256, 64), &Causal)?;
+    /// assert!(plan.shaders()[0].starts_with("attention d64 dv64 f32->f32 tile "));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn shaders(&self) -> Vec<String> {
         let variant = &self.inner.variants[Outputs::default().place()];
         let parts = variant.parts.iter().map(|part| part.shader().label);
         parts.chain(variant.merge.map(|merge| merge.shader().label)).collect()

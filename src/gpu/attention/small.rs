@@ -5,7 +5,7 @@ use crate::layout::Layout;
 use crate::mask::{BlockGrid, BlockMask, Part, Parts};
 use crate::pattern::PairPredicate;
 use crate::schedule::{Schedule, scratch_bytes};
-use crate::{Attention, Error, Result, Strides};
+use crate::{Attention, AttentionShape, Error, Result, Strides};
 
 /// Pairs of a small problem, dealt to the parts of a plan: whole blocks, blocks with holes and blocks without a pair, each kind
 /// for each part.
@@ -44,8 +44,20 @@ pub(crate) struct Small {
 impl Small {
     /// Made for this plan.
     pub(crate) fn of(plan: &AttentionPlan) -> Result<Self> {
+        Self::over(plan, small_attention(plan))
+    }
+
+    /// Made for this plan, of one key head where nothing but its number tells heads apart.
+    pub(crate) fn of_few_heads(plan: &AttentionPlan) -> Result<Self> {
+        let mut few = small_attention(plan);
+        let AttentionShape { heads, kv_heads, .. } = few.shape;
+        (few.shape.heads, few.shape.kv_heads) = (heads / kv_heads.max(1), kv_heads.min(1));
+        let known = few.heads.chosen().is_none() && few.check().is_ok();
+        Self::over(plan, if known { few } else { small_attention(plan) })
+    }
+
+    fn over(plan: &AttentionPlan, attention: Attention) -> Result<Self> {
         let inner = &*plan.inner;
-        let attention = small_attention(plan);
         let pairs = Pairs {
             parts: inner.parts.len(),
             block: largest_blocks(&inner.sets),
@@ -102,13 +114,6 @@ fn small_attention(plan: &AttentionPlan) -> Attention {
     shape.batch = shape.batch.min(1);
     shape.q_len = shape.q_len.min(rows);
     shape.kv_len = shape.kv_len.min(keys);
-    let lying = |strides: Strides, heads: usize, len: usize, dim: usize| {
-        if strides.is_aligned() {
-            return Layout::Bhld;
-        }
-        let [heads, len, dim] = [heads, len, dim].map(|n| n as isize);
-        Layout::Strided(Strides::new(heads * len * dim, len * dim, dim).offset(1))
-    };
     let mut small = large.clone();
     small.layouts.q = lying(large.q_strides(), shape.heads, shape.q_len, shape.head_dim);
     small.layouts.k = lying(large.k_strides(), shape.kv_heads, shape.kv_len, shape.head_dim);
@@ -116,6 +121,15 @@ fn small_attention(plan: &AttentionPlan) -> Attention {
     small.layouts.out = lying(large.out_strides(), shape.heads, shape.q_len, shape.value_dim);
     small.shape = shape;
     small
+}
+
+/// Rows that are whole vectors or not, as those of a large tensor are.
+pub(crate) fn lying(strides: Strides, heads: usize, len: usize, dim: usize) -> Layout {
+    if strides.is_aligned() {
+        return Layout::Bhld;
+    }
+    let [heads, len, dim] = [heads, len, dim].map(|n| n as isize);
+    Layout::Strided(Strides::new(heads * len * dim, len * dim, dim).offset(1))
 }
 
 /// The pairs of part `n`, in blocks and orders of the same kind as those of `large`.

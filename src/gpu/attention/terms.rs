@@ -1,9 +1,8 @@
 //! The terms of a plan's score on the device: what they have of their own, and the caller's tensors, by name. LSH attention uses it, too.
 
 use crate::gpu::bindings::{Bindings, checked_binding, upload};
-use crate::gpu::host::Gpu;
 use crate::gpu::kernels::Kernels;
-use crate::inputs::{check_names, tensor_of};
+use crate::inputs::check_names;
 use crate::{Attention, ElementType, Result, TermTensor};
 use wgpu::{Buffer, BufferBinding};
 
@@ -61,24 +60,6 @@ impl Terms {
             bindings = bindings.with_some(tensor.name, given.map(|(_, binding)| binding.clone()));
         }
         bindings
-    }
-}
-
-/// The tensors of a slice call's terms, on the device.
-pub(in crate::gpu) struct UploadedTerms(Vec<(&'static str, Buffer)>);
-
-impl UploadedTerms {
-    /// Those of a call, which have been checked.
-    pub(in crate::gpu) fn new(gpu: &Gpu, attention: &Attention, given: &[(&str, &[f32])]) -> Result<Self> {
-        let tensors = attention.score.tensors(&attention.shape).into_iter().filter_map(|tensor| {
-            let values = tensor_of(given, tensor.name)?;
-            Some(gpu.upload(tensor.name, values, tensor.len).map(|buffer| (tensor.name, buffer)))
-        });
-        tensors.collect::<Result<_>>().map(Self)
-    }
-
-    pub(in crate::gpu) fn bindings(&self) -> Given<'_> {
-        self.0.iter().map(|(name, buffer)| (*name, buffer.as_entire_buffer_binding())).collect()
     }
 }
 

@@ -2,42 +2,74 @@
 
 use std::sync::PoisonError;
 
-use super::{AttentionPlan, SelfTest, forced};
+use super::{AttentionPlan, BackwardPlan, Gradients, SelfTest, forced};
 use crate::gpu::host::Gpu;
+use crate::gpu::tested::TestedPlan;
 use crate::{Error, KernelPath, Result};
 
 impl Gpu {
     /// The plan, or one whose matrices hold no sums, or one on another path, once its pipelines have passed.
     pub(crate) async fn trusted(&self, mut plan: AttentionPlan) -> Result<AttentionPlan> {
-        if !self.tests_plans {
-            return Ok(plan);
+        while let Some(found) = self.fault(&plan).await? {
+            plan = self.instead(&plan, TestedPlan::from(&plan), &found)?;
         }
+        Ok(plan)
+    }
+
+    /// A plan's gradients, once their pipelines have passed: of the plan, or of one on another path, if it is the path that they differ by.
+    pub(crate) async fn trusted_backward(
+        &self,
+        mut plan: AttentionPlan,
+        gradients: Gradients,
+    ) -> Result<(AttentionPlan, BackwardPlan)> {
         loop {
-            let SelfTest::Failed(found) = self.found(&plan).await? else { return Ok(plan) };
-            let path = plan.path().path;
-            let why = format!("the {path} kernel failed its self-test: {found}");
-            if let Some(other) = plan.with_sums_in_lanes(&why)? {
-                plan = other;
-                continue;
-            }
-            if path == KernelPath::Scalar || forced(self.kernels().options())?.is_some() {
-                let message = format!("this device computes wrong results by the {path} kernel: {found}");
-                return Err(Error::Device { what: "self-test".into(), message });
-            }
-            plan = plan.on_scalar(why)?;
+            let backward = plan.backward_with(gradients).map_err(|e| self.or_lost(e))?;
+            let Some(found) = self.fault(&backward).await? else { return Ok((plan, backward)) };
+            plan = self.instead(&plan, TestedPlan::from(&backward), &found)?;
+            plan = self.trusted(plan).await?;
+        }
+    }
+
+    /// Refuses a plan that has nothing to take its place, if its pipelines fail.
+    pub(crate) async fn check_trusted<'a>(&self, plan: impl Into<TestedPlan<'a>>) -> Result<()> {
+        let plan = plan.into();
+        self.fault(plan).await?.map_or(Ok(()), |found| Err(refused(plan, &found)))
+    }
+
+    /// The call with its sums in lanes, where matrices lose them; else by the scalar kernel, if it may have it and had another.
+    fn instead(&self, plan: &AttentionPlan, failed: TestedPlan<'_>, found: &str) -> Result<AttentionPlan> {
+        let why = format!("the self-test of {} failed: {found}", failed.what());
+        // Gradients have no matrices.
+        if let (TestedPlan::Attention(_), Some(other)) = (failed, plan.with_sums_in_lanes(&why)?) {
+            return Ok(other);
+        }
+        if plan.path().path == KernelPath::Scalar || forced(self.kernels().options())?.is_some() {
+            return Err(refused(failed, found));
+        }
+        plan.on_scalar(why)
+    }
+
+    /// What is wrong with a plan's pipelines, if that is known or found now, and wanted to be known.
+    async fn fault<'a>(&self, plan: impl Into<TestedPlan<'a>>) -> Result<Option<String>> {
+        if !self.tests_plans {
+            return Ok(None);
+        }
+        match self.found(plan.into()).await? {
+            SelfTest::Failed(found) => Ok(Some(found)),
+            _ => Ok(None),
         }
     }
 
     /// Takes what was found before, by another process.
     #[cfg(feature = "serde")]
-    pub(crate) fn remember(&self, plan: &AttentionPlan, found: &SelfTest) -> Result<()> {
+    pub(crate) fn remember(&self, plan: TestedPlan<'_>, found: &SelfTest) -> Result<()> {
         let mut known = self.tests.found.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(plan.pipelines()?, found.clone());
         Ok(())
     }
 
     /// What was found for a plan's pipelines, now or before.
-    async fn found(&self, plan: &AttentionPlan) -> Result<SelfTest> {
+    async fn found(&self, plan: TestedPlan<'_>) -> Result<SelfTest> {
         let tests = &self.tests;
         let key = plan.pipelines()?;
         let lock = || tests.found.lock().unwrap_or_else(PoisonError::into_inner);
@@ -49,4 +81,9 @@ impl Gpu {
         lock().insert(key, found.clone());
         Ok(found)
     }
+}
+
+fn refused(plan: TestedPlan<'_>, found: &str) -> Error {
+    let message = format!("this device computes wrong results by {}: {found}", plan.what());
+    Error::Device { what: "self-test".into(), message }
 }

@@ -8,9 +8,15 @@ use crate::gpu::pipeline::Pipeline;
 /// Pipelines of a plan, the same as others where they are the very ones. They are kept: another that comes to lie at the place of one
 /// that is gone would pass for it.
 #[derive(Debug, Clone)]
-pub(in crate::gpu) struct Pipelines(pub(super) Vec<Arc<Pipeline>>);
+pub(in crate::gpu) struct Pipelines(pub(in crate::gpu) Vec<Arc<Pipeline>>);
 
 impl Pipelines {
+    /// The shaders' names.
+    #[cfg(feature = "serde")]
+    pub(in crate::gpu) fn labels(&self) -> Vec<String> {
+        self.0.iter().map(|pipeline| pipeline.label().into()).collect()
+    }
+
     fn places(&self) -> impl Iterator<Item = *const Pipeline> {
         self.0.iter().map(Arc::as_ptr)
     }

@@ -137,6 +137,11 @@ impl MatmulPlan {
         self.tile
     }
 
+    /// The name of the shader that a call runs: see [`AttentionPlan::shaders`](crate::AttentionPlan::shaders).
+    pub fn shader(&self) -> String {
+        MatmulVariant::of(&self.shape, self.tile).shader().label
+    }
+
     /// Checks the buffers and binds them: nothing is recorded yet.
     ///
     /// # Errors

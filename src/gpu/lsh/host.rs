@@ -67,8 +67,21 @@ impl Gpu {
         if shape.is_empty() {
             return Ok(LshOutput { out: vec![], lse: vec![], buckets: vec![], order: vec![] });
         }
-        let uploaded = Uploaded::new(self, &attention, inputs)?;
-        let places = options.len_buckets(&shape);
+        #[cfg(not(target_arch = "wasm32"))]
+        self.check_trusted(&plan).await?;
+        self.run_lsh(&plan, inputs).await
+    }
+
+    /// A planned call, over inputs that have been checked.
+    pub(crate) async fn run_lsh<I: Element, O: Element>(
+        &self,
+        plan: &LshPlan,
+        inputs: &LshInputs<'_, I>,
+    ) -> Result<LshOutput<O>> {
+        let (attention, options) = (plan.attention(), plan.options());
+        let shape = &attention.shape;
+        let uploaded = Uploaded::new(self, attention, inputs)?;
+        let places = options.len_buckets(shape);
         let out = self.output("out", attention.len_out(), O::TYPE)?;
         let lse = self.output("lse", shape.len_lse(), ElementType::F32)?;
         let buckets = self.output("buckets", places, ElementType::F32)?;

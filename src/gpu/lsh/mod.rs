@@ -5,6 +5,7 @@
 //! | `mod.rs` | [`LshPlan`]: shaders and sizes |
 //! | `bind.rs` | [`LshBuffers`] checked and bound to a plan |
 //! | `places.rs` | hash, sort and tables: what the attention and its gradients walk |
+//! | `small.rs` | a small problem for a plan's pipelines, which a judge compares with the reference |
 //! | `backward/` | gradients |
 //! | `host.rs`, `uploaded.rs` | slices in, `Vec` out |
 
@@ -12,6 +13,8 @@ mod backward;
 mod bind;
 mod host;
 mod places;
+#[cfg(not(target_arch = "wasm32"))]
+mod small;
 mod uploaded;
 
 pub use backward::{LshBackwardExplanation, LshBackwardPlan, LshGradBuffers, LshGradients};

@@ -45,6 +45,13 @@ impl PlacePipelines {
     }
 }
 
+#[cfg(not(target_arch = "wasm32"))]
+impl PlacePipelines {
+    pub(super) fn pipelines(&self) -> Vec<Arc<Pipeline>> {
+        [Some(&self.hash), self.tables.as_ref()].into_iter().flatten().cloned().collect()
+    }
+}
+
 impl LshPlan {
     /// Whether a call gives what the options say, and no more.
     pub(super) fn check_given(&self, projections: bool, key_mask: bool) -> Result<()> {

@@ -14,6 +14,7 @@ mod flow;
 pub mod gpu;
 pub mod listing;
 pub mod measure;
+pub mod predictions;
 pub mod report;
 pub mod spirv;
 pub mod statistics;

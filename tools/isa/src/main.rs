@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use wgpu_attention_isa::measure::{CHILD, Measured, child, launcher, measure_all};
-use wgpu_attention_isa::{Checks, GPUS, Gpu, budget, gpu, report, spirv};
+use wgpu_attention_isa::{Checks, GPUS, Gpu, budget, gpu, predictions, report, spirv};
 
 const HELP: &str = "\
 cargo xtask isa [OPTIONS] [FILE.wgsl ...]
@@ -24,7 +24,8 @@ Statistics of the files' first compute entry points; without files, of every ker
   --isa           print the instructions too
   --markdown      print tables for a page
   --check         compare the crate's kernels with tools/isa/budgets; status 1 where one falls short
-  --bless         write tools/isa/budgets and tools/isa/statistics from what the kernels reach now
+  --bless         write tools/isa/budgets and tools/isa/statistics from what the kernels reach now, and then as --predictions
+  --predictions   write crates/bench/src/predictions.json and the table of docs/SPEED.md from tools/isa/statistics as it is
 
 A GPU whose compiler cannot be had on this machine is listed as not run.";
 
@@ -44,6 +45,7 @@ struct Options {
     markdown: bool,
     check: bool,
     bless: bool,
+    predictions: bool,
     child: bool,
     files: Vec<String>,
 }
@@ -73,6 +75,7 @@ fn options(arguments: &[String]) -> Result<Options> {
         markdown: false,
         check: false,
         bless: false,
+        predictions: false,
         child: false,
         files: Vec::new(),
     };
@@ -90,6 +93,7 @@ fn options(arguments: &[String]) -> Result<Options> {
             "--markdown" => options.markdown = true,
             "--check" => options.check = true,
             "--bless" => options.bless = true,
+            "--predictions" => options.predictions = true,
             CHILD => (options.child, options.gpus) = (true, gpus(value()?)?),
             unknown if unknown.starts_with('-') => bail!("unknown option `{unknown}`; see --help"),
             file => options.files.push(file.into()),
@@ -114,6 +118,9 @@ fn gpus(names: &str) -> Result<Vec<&'static str>> {
 
 /// Does it.
 fn run(options: &Options) -> Result<ExitCode> {
+    if options.predictions {
+        return predictions::write().map(|()| ExitCode::SUCCESS);
+    }
     let shaders = shaders(options)?;
     ensure!(!shaders.is_empty(), "no kernel's label contains `{}`", options.only);
     if options.child {
@@ -134,6 +141,9 @@ fn run(options: &Options) -> Result<ExitCode> {
             }
         }
         failed |= !show(options, gpu, measured)?;
+    }
+    if options.bless {
+        predictions::write()?;
     }
     missing.iter().for_each(|(gpu, _)| println!("{}: not run, no compiler on this machine", gpu.name));
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -6,10 +6,11 @@ use crate::check::{Against, check};
 use crate::record::Cost;
 use anyhow::Result;
 use std::rc::Rc;
-use wgpu_attention::{AnyPattern, Attention, BlockGrid, Element, Gpu, Parts};
+use wgpu_attention::{AnyPattern, Attention, BlockGrid, Element, Gpu, Kernels, Parts};
 
 pub(super) async fn prepare<'g, E: Element>(
     gpu: &'g Gpu,
+    kernels: &Kernels,
     attention: &Attention,
     pattern: AnyPattern,
 ) -> Result<Subject<'g>> {
@@ -18,7 +19,7 @@ pub(super) async fn prepare<'g, E: Element>(
     let [q, k, v, out] = [attention.len_q(), attention.len_k(), attention.len_v(), attention.len_out()];
     check_terms(gpu, &attention)?;
     let parts = Parts::lower(&pattern, BlockGrid::from(&shape))?;
-    let plan = checked(gpu.device(), "plan", || gpu.kernels().attention_parts(&attention, &parts)).await??;
+    let plan = checked(gpu.device(), "plan", || kernels.attention_parts(&attention, &parts)).await??;
     let tensors = tensors::<E>(&attention)?;
     let call = Rc::new(Call::upload(gpu, &plan, &tensors.inputs(), false).await?);
     let explained = plan.explain();
@@ -46,6 +47,7 @@ pub(super) async fn prepare<'g, E: Element>(
     };
     Ok(Subject {
         path: path.to_string(),
+        shaders: plan.shaders(),
         cost,
         gpu,
         dispatch: Box::new(move |pass| call.dispatch(pass)),

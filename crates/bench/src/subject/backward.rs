@@ -1,43 +1,54 @@
-//! The gradients of attention by q, k and v, under any pattern: the records of the queries and both passes, after a forward call that is
+//! The gradients of attention by q, k and v, under any pattern: the records of the queries and the passes, after a forward call that is
 //! not timed.
 
+use super::heads::{Head, call_of, heads, part};
 use super::{Bytes, Subject, check_sizes, check_terms, term_bytes};
 use crate::call::{Backward, checked};
+use crate::cases::Wanted;
 use crate::record::{Cost, Verification};
 use anyhow::Result;
 use std::rc::Rc;
-use wgpu_attention::reference::gradient::{BoundOptions, bounded};
+use wgpu_attention::reference::gradient::{BoundOptions, BoundedGradients, bounded};
 use wgpu_attention::reference::layer::Difference;
-use wgpu_attention::reference::{Kind, Position, WeightFormat, random};
-use wgpu_attention::{AnyPattern, Attention, BlockGrid, Counter, Element, Gpu, Parts};
+use wgpu_attention::reference::{Kind, Position, Tensors, WeightFormat, random};
+use wgpu_attention::{
+    AnyPattern, Attention, AttentionShape, BackwardExplanation, BlockGrid, Counter, Element, Gpu, Inputs,
+    KernelPath, Kernels, Parts, Pattern,
+};
 
 pub(super) async fn prepare<'g, E: Element>(
     gpu: &'g Gpu,
+    kernels: &Kernels,
     attention: &Attention,
     pattern: AnyPattern,
+    wanted: Wanted,
 ) -> Result<Subject<'g>> {
     let (attention, shape) = (attention.clone(), attention.shape);
     let [q, k, v, out] = [attention.len_q(), attention.len_k(), attention.len_v(), attention.len_out()];
     check_sizes(gpu, &[("q", q), ("k", k), ("v", v), ("out", out)], E::TYPE)?;
     check_terms(gpu, &attention)?;
     let parts = Parts::lower(&pattern, BlockGrid::from(&shape))?;
-    let plan = checked(gpu.device(), "plan", || gpu.kernels().attention_parts(&attention, &parts)).await??;
+    let plan = checked(gpu.device(), "plan", || kernels.attention_parts(&attention, &parts)).await??;
     let backward = checked(gpu.device(), "backward plan", || plan.backward()).await??;
     let tensors = random::<E, E>(&attention, Kind::Normal, 1)?;
     let draw = Counter::new(1, 21);
     let dout: Vec<E> = (0..out as u64).map(|n| E::from_f64(draw.normal(n))).collect();
-    let call = Rc::new(Backward::upload(gpu, &plan, &backward, &tensors.inputs(), &dout).await?);
+    let each = wanted.each();
+    let call = Backward::upload(gpu, (&plan, &backward), &tensors.inputs(), &dout, each).await?;
+    let call = Rc::new(call);
     let explained = backward.explain();
+    let written = [q, k, v].iter().zip(each).map(|(len, wanted)| len * usize::from(wanted)).sum::<usize>();
     let bytes = Bytes {
-        // With out and its gradient, dq, dk and dv, and (m, l) of each query.
-        tensors: (2 * (q + k + v + out) * E::TYPE.size_bytes() + 8 * shape.len_lse()) as u64
+        // With out and its gradient, those of dq, dk and dv that are wanted, and (m, l) of each query.
+        tensors: ((q + k + v + 2 * out + written) * E::TYPE.size_bytes() + 8 * shape.len_lse()) as u64
             + term_bytes(&attention),
         mask: explained.mask_bytes + plan.explain().mask_bytes,
         scratch: explained.scratch_bytes,
     };
+    let [useful_flop, executed_flop] = flops(&attention, wanted, explained);
     let cost = Cost {
-        useful_flop: attention.backward_flops(explained.kept),
-        executed_flop: explained.flops,
+        useful_flop,
+        executed_flop,
         kept_pairs: Some(explained.kept),
         visited_pairs: Some(explained.visited),
         block_waste: Some(parts.waste()),
@@ -47,29 +58,111 @@ pub(super) async fn prepare<'g, E: Element>(
     let written = call.clone();
     let verify = async move {
         let got = written.read::<E>().await?;
-        let transposed = parts.transpose()?;
-        let order = |at: Position| parts.key_order(at.batch, at.head, at.i);
-        let tiles = |at: Position| parts.key_tiles(at.batch, at.head, at.i);
-        let query_tiles = |at: Position| transposed.key_tiles(at.batch, at.head, at.i);
-        let options = BoundOptions::default().order(&order).tiles(&tiles).query_tiles(&query_tiles);
-        let options = options.weights(WeightFormat::of(path)).storage(E::TYPE);
-        let exact = bounded(&attention, &tensors.inputs(), &dout, &pattern, options)?;
-        let names = ["dq", "dk", "dv"];
-        let compared = got.iter().zip([&exact.dq, &exact.dk, &exact.dv]);
-        let compared: Vec<_> = compared.map(|(got, exact)| exact.compare(got.iter().copied(), 0.0)).collect();
-        let worst = names.iter().zip(&compared).filter_map(|(name, it)| Some((*name, it.worst?)));
-        let worst = worst.max_by(|a, b| a.1.ratio.total_cmp(&b.1.ratio));
-        let rows = shape.len_lse() + 2 * shape.batch * shape.kv_heads * shape.kv_len;
-        let pass = compared.iter().all(|it| it.pass && it.unspecified == 0 && it.compared > 0);
-        Ok(verification(pass, rows, worst))
+        Compared {
+            attention: &attention,
+            tensors: &tensors,
+            dout: &dout,
+            pattern: &pattern,
+            parts: &parts,
+            path,
+        }
+        .with(&got)
     };
     Ok(Subject {
         path: path.to_string(),
+        shaders: backward.shaders(each),
         cost,
         gpu,
         dispatch: Box::new(move |pass| call.dispatch(pass)),
         verify: Box::pin(verify),
     })
+}
+
+/// Useful and executed operations.
+fn flops(attention: &Attention, wanted: Wanted, explained: &BackwardExplanation) -> [f64; 2] {
+    let AttentionShape { head_dim, value_dim, .. } = attention.shape;
+    let per_pair = match wanted {
+        Wanted::All => return [attention.backward_flops(explained.kept), explained.flops],
+        // q . k, do . v, and ds k.
+        Wanted::Queries => 4 * head_dim + 2 * value_dim,
+        // Both again, ds q, and p do.
+        Wanted::Keys => 4 * (head_dim + value_dim),
+    };
+    [explained.kept, explained.visited].map(|pairs| per_pair as f64 * pairs as f64)
+}
+
+/// What gradients are compared with.
+struct Compared<'a, E> {
+    attention: &'a Attention,
+    tensors: &'a Tensors<E, E>,
+    dout: &'a [E],
+    pattern: &'a AnyPattern,
+    parts: &'a Parts,
+    path: KernelPath,
+}
+
+impl<E: Element> Compared<'_, E> {
+    /// Every element; of many heads that nothing tells apart those of the first and of the last, as calls of their own.
+    fn with(&self, got: &[Option<Vec<E>>; 3]) -> Result<Verification> {
+        let (attention, shape) = (self.attention, &self.attention.shape);
+        let contiguous = attention.layouts == Default::default() && attention.score.is_plain();
+        let alike = shape.batch == 1 && shape.heads == shape.kv_heads && !self.pattern.varies().heads;
+        let all = Head {
+            q: (0, attention.len_q()),
+            k: (0, attention.len_k()),
+            v: (0, attention.len_v()),
+            out: (0, attention.len_out()),
+        };
+        if !(contiguous && alike && shape.heads > 2) {
+            return self.of(attention, all, got);
+        }
+        let call = call_of(attention, 1);
+        let first = self.of(&call, heads(shape, 0, 1), got)?;
+        let last = self.of(&call, heads(shape, shape.heads - 1, 1), got)?;
+        let joined = super::joined(Some(first), last);
+        Ok(Verification { of_rows: rows(shape), ..joined })
+    }
+
+    /// The elements of these heads.
+    fn of(&self, attention: &Attention, at: Head, got: &[Option<Vec<E>>; 3]) -> Result<Verification> {
+        let Tensors { q, k, v, terms, .. } = self.tensors;
+        let inputs = Inputs::new(part(q, at.q), part(k, at.k), part(v, at.v));
+        let inputs = terms.iter().fold(inputs, |inputs, (name, values)| inputs.tensor(name, values));
+        let exact = self.bounded(attention, &inputs, part(self.dout, at.out))?;
+        let names = ["dq", "dk", "dv"];
+        let places = [at.q, at.k, at.v];
+        let exact = [&exact.dq, &exact.dk, &exact.dv];
+        let computed = names.iter().zip(got).zip(exact).zip(places);
+        let compared = computed.filter_map(|(((name, got), exact), place)| {
+            let got = part(got.as_deref()?, place);
+            Some((*name, exact.compare(got.iter().copied(), 0.0)))
+        });
+        let compared: Vec<_> = compared.collect();
+        let worst = compared.iter().filter_map(|(name, it)| Some((*name, it.worst?)));
+        let worst = worst.max_by(|a, b| a.1.ratio.total_cmp(&b.1.ratio));
+        let pass = compared.iter().all(|(_, it)| it.pass && it.unspecified == 0 && it.compared > 0);
+        Ok(verification(pass && !compared.is_empty(), rows(&attention.shape), worst))
+    }
+
+    fn bounded(
+        &self,
+        attention: &Attention,
+        inputs: &Inputs<'_, E, E>,
+        dout: &[E],
+    ) -> Result<BoundedGradients> {
+        let (parts, transposed) = (self.parts, self.parts.transpose()?);
+        let order = |at: Position| parts.key_order(at.batch, at.head, at.i);
+        let tiles = |at: Position| parts.key_tiles(at.batch, at.head, at.i);
+        let query_tiles = |at: Position| transposed.key_tiles(at.batch, at.head, at.i);
+        let options = BoundOptions::default().order(&order).tiles(&tiles).query_tiles(&query_tiles);
+        let options = options.weights(WeightFormat::of(self.path)).storage(E::TYPE);
+        Ok(bounded(attention, inputs, dout, self.pattern, options)?)
+    }
+}
+
+/// Rows of dq, dk and dv.
+fn rows(shape: &AttentionShape) -> usize {
+    shape.len_lse() + 2 * shape.batch * shape.kv_heads * shape.kv_len
 }
 
 /// Every element is compared.

@@ -142,6 +142,7 @@ pub(super) async fn prepare<'g>(gpu: &'g Gpu, shape: &BlockShape) -> Result<Subj
     let compared = Compared { gpu, shape, steps, x: x.0, weights, left };
     Ok(Subject {
         path: path.to_string(),
+        shaders: vec![],
         cost,
         gpu,
         dispatch: Box::new(move |pass| calls.iter().for_each(|call| call.dispatch(pass))),

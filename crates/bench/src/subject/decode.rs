@@ -57,6 +57,7 @@ pub(super) async fn prepare(gpu: &Gpu, shape: DecodeShape) -> Result<Subject<'_>
     };
     Ok(Subject {
         // There is one path.
+        shaders: vec![],
         path: "scalar".into(),
         cost,
         gpu,

@@ -9,13 +9,13 @@ use wgpu::{Buffer, BufferUsages};
 use wgpu_attention::reference::layer::{self, Bounded, FeedForwardInputs, MatmulInputs};
 use wgpu_attention::{
     AddShape, Call, Counter, ElementType, EmbedShape, FeedForwardBuffers, FeedForwardShape, Gpu,
-    IntegerFormat, KernelPath, MatmulBuffers, MatmulShape, NormBuffers, NormKind, NormShape, QuantizeRule,
-    QuantizeShape, RotaryBuffers, RotaryShape, SoftmaxShape, rotary_tables,
+    IntegerFormat, KernelPath, Kernels, MatmulBuffers, MatmulShape, NormBuffers, NormKind, NormShape,
+    QuantizeRule, QuantizeShape, RotaryBuffers, RotaryShape, SoftmaxShape, rotary_tables,
 };
 
-pub(super) async fn prepare<'g>(gpu: &'g Gpu, work: &Work) -> Result<Subject<'g>> {
+pub(super) async fn prepare<'g>(gpu: &'g Gpu, kernels: &Kernels, work: &Work) -> Result<Subject<'g>> {
     match work {
-        Work::Matmul(shape) => matmul(gpu, *shape).await,
+        Work::Matmul(shape) => matmul(gpu, kernels, *shape).await,
         Work::FeedForward(shape) => feed_forward(gpu, *shape).await,
         Work::Norm(shape) => norm(gpu, *shape).await,
         Work::Softmax(shape) => softmax(gpu, *shape).await,
@@ -45,6 +45,8 @@ struct Output<'g> {
     compared: Vec<usize>,
     /// Of products, the tile's; the other kernels have one.
     path: KernelPath,
+    /// Of products of floats.
+    shaders: Vec<String>,
 }
 
 impl<'g> Output<'g> {
@@ -57,7 +59,7 @@ impl<'g> Output<'g> {
     ) -> Result<Self> {
         let buffer = poisoned(gpu, "out", rows * width, element).await?;
         let compared = sampled_rows(rows, row_cost);
-        Ok(Self { gpu, buffer, rows, width, element, compared, path: KernelPath::Scalar })
+        Ok(Self { gpu, buffer, rows, width, element, compared, path: KernelPath::Scalar, shaders: vec![] })
     }
 
     /// Those rows of a tensor.
@@ -95,6 +97,7 @@ impl<'g> Output<'g> {
     ) -> Subject<'g> {
         Subject {
             path: self.path.to_string(),
+            shaders: self.shaders.clone(),
             cost: Cost::new(flop, bytes, call.dispatches()),
             gpu: self.gpu,
             dispatch: Box::new(move |pass| call.dispatch(pass)),
@@ -115,16 +118,16 @@ fn tensors(element: ElementType, lens: &[usize]) -> Bytes {
     Bytes { tensors: (lens.iter().sum::<usize>() * element.size_bytes()) as u64, ..Default::default() }
 }
 
-async fn matmul(gpu: &Gpu, shape: MatmulShape) -> Result<Subject<'_>> {
+async fn matmul<'g>(gpu: &'g Gpu, kernels: &Kernels, shape: MatmulShape) -> Result<Subject<'g>> {
     if let Some(format) = shape.integers {
         return integer_weights(gpu, shape, format).await;
     }
-    let plan = checked(gpu.device(), "plan", || gpu.kernels().matmul(&shape)).await??;
+    let plan = checked(gpu.device(), "plan", || kernels.matmul(&shape)).await??;
     let (a, a_buffer) = drawn(gpu, "a", 0, shape.len_a(), shape.input).await?;
     let (b, b_buffer) = drawn(gpu, "b", 1, shape.len_b(), shape.weight).await?;
     let size = [shape.rows, shape.columns];
     let mut out = Output::new(gpu, size, shape.output, shape.inner * shape.columns).await?;
-    out.path = plan.tile().path();
+    (out.path, out.shaders) = (plan.tile().path(), vec![plan.shader()]);
     let buffers = MatmulBuffers::new(whole(&a_buffer), whole(&b_buffer), whole(&out.buffer));
     let call = checked(gpu.device(), "bind", || plan.bind(buffers)).await??;
     let bytes = tensors(shape.input, &[shape.len_a(), shape.len_b(), shape.len_out()]);

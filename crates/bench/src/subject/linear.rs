@@ -52,6 +52,7 @@ pub(super) async fn prepare<'g, E: Element>(
     };
     Ok(Subject {
         path: "scalar".into(),
+        shaders: vec![],
         cost,
         gpu,
         dispatch: Box::new(move |pass| calls.iter().for_each(|call| call.dispatch(pass))),

@@ -61,6 +61,7 @@ pub(super) async fn prepare<'g, E: Element>(
     };
     Ok(Subject {
         path: "scalar".into(),
+        shaders: vec![],
         cost,
         gpu,
         dispatch: Box::new(move |pass| call.dispatch(pass)),

@@ -59,6 +59,7 @@ pub(super) async fn prepare<'g, E: Element>(
     };
     Ok(Subject {
         // There is one path.
+        shaders: vec![],
         path: "scalar".into(),
         cost,
         gpu,

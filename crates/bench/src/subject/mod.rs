@@ -40,6 +40,8 @@ use wgpu_attention::{Attention, AttentionShape, Counter, Element, ElementType, E
 pub struct Subject<'g> {
     /// The kernel path that the plan chose.
     pub path: String,
+    /// The names of the shaders that a call runs, of the kernels whose speed is predicted: attention, its gradients, products.
+    pub shaders: Vec<String>,
     /// What a call costs.
     pub cost: Cost,
     gpu: &'g Gpu,
@@ -75,6 +77,10 @@ pub fn models() -> Vec<Model> {
         (
             "attention, backward: executed_flop",
             "8 d + 6 dv for each pair in the visited blocks: the passes over queries and over keys each make two of the products",
+        ),
+        (
+            "attention, backward-dq, backward-dk-dv",
+            "the pass over queries alone, 4 d + 2 dv for each pair; the pass over keys alone, 4 d + 4 dv",
         ),
         (
             "relative rows",
@@ -122,14 +128,17 @@ pub fn models() -> Vec<Model> {
 impl<'g> Subject<'g> {
     /// Plans, compiles, uploads. What the adapter cannot do is an error.
     pub async fn prepare(gpu: &'g Gpu, spec: &Spec) -> Result<Self> {
+        let kernels = &spec.lanes.on(gpu.kernels(), &spec.work)?;
         match &spec.work {
             Work::Attention { attention, pattern } => {
                 let pattern = pattern.parse()?;
-                typed!(attention.storage.q, E => attention::prepare::<E>(gpu, attention, pattern).await)
+                typed!(attention.storage.q, E => attention::prepare::<E>(gpu, kernels, attention, pattern).await)
             }
-            Work::Backward { attention, pattern } => {
-                let pattern = pattern.parse()?;
-                typed!(attention.storage.q, E => backward::prepare::<E>(gpu, attention, pattern).await)
+            Work::Backward { attention, pattern, wanted } => {
+                let (pattern, wanted) = (pattern.parse()?, *wanted);
+                typed!(attention.storage.q, E => {
+                    backward::prepare::<E>(gpu, kernels, attention, pattern, wanted).await
+                })
             }
             Work::Lsh { attention, options } => {
                 typed!(attention.storage.q, E => lsh::prepare::<E>(gpu, attention, options).await)
@@ -145,7 +154,7 @@ impl<'g> Subject<'g> {
             Work::Recurrent(shape) => {
                 typed!(shape.weight, W => recurrent::prepare::<W>(gpu, *shape).await)
             }
-            work => layer::prepare(gpu, work).await,
+            work => layer::prepare(gpu, kernels, work).await,
         }
     }
 

@@ -64,6 +64,7 @@ pub(super) async fn prepare<'g, W: Element>(gpu: &'g Gpu, shape: RecurrentShape)
     };
     Ok(Subject {
         // There is one path.
+        shaders: vec![],
         path: "scalar".into(),
         cost,
         gpu,

@@ -1,6 +1,6 @@
 //! Cases, from a few words.
 
-use crate::cases::{NamedPattern, Spec, Work, pattern};
+use crate::cases::{Lanes, NamedPattern, Spec, Wanted, Work, pattern};
 use crate::scores::score;
 use wgpu_attention::{
     AddShape, Attention, AttentionShape, CacheShape, CacheStorage, DecodeShape, ElementType, EmbedShape,
@@ -9,7 +9,7 @@ use wgpu_attention::{
 };
 
 pub(super) fn of(work: Work) -> Spec {
-    Spec { known_as: None, work }
+    Spec { known_as: None, work, lanes: Lanes::Planned }
 }
 
 pub(super) fn named(known_as: &'static str, spec: Spec) -> Spec {
@@ -24,7 +24,7 @@ pub(super) fn attention(attention: impl Into<Attention>, pattern: NamedPattern) 
 pub(super) fn backward(name: &str, call: impl Into<Attention>) -> Spec {
     let call = call.into();
     let pattern = pattern(name, call.shape.kv_len).unwrap_or_else(|| panic!("there is no pattern {name}"));
-    of(Work::Backward { attention: call, pattern })
+    of(Work::Backward { attention: call, pattern, wanted: Wanted::All })
 }
 
 /// One of the patterns that are there; a test makes every suite.
@@ -74,7 +74,7 @@ pub(super) fn lsh(call: impl Into<Attention>, known_as: Option<&'static str>) ->
     let buckets = (attention.shape.kv_len / 32).min(LshOptions::MAX_BUCKETS);
     let low = 1 << (buckets.ilog2() / 2);
     let options = LshOptions::new(4, buckets, 64).buckets(vec![low, buckets / low]).causal(true);
-    Spec { known_as, work: Work::Lsh { attention, options } }
+    Spec { known_as, ..of(Work::Lsh { attention, options }) }
 }
 
 /// x W^T, W of integers.

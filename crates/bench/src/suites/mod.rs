@@ -2,6 +2,7 @@
 
 mod crossover;
 mod made;
+mod predictions;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,8 @@ pub enum Suite {
     Full,
     /// One width, 128 to 65536 positions: which is fastest at which length; the Sparse Transformer's own table. About four minutes
     Crossover,
+    /// The kernels whose speed is predicted for GPUs (`report --predictions`). About a minute
+    Predictions,
 }
 
 impl std::fmt::Display for Suite {
@@ -39,6 +42,7 @@ impl std::fmt::Display for Suite {
             Self::Standard => "standard",
             Self::Full => "full",
             Self::Crossover => "crossover",
+            Self::Predictions => "predictions",
         })
     }
 }
@@ -61,6 +65,7 @@ impl Suite {
             Self::Quick => Rules { max_s: 0.8, cold_bytes: 32 << 20, ..rules },
             Self::Standard | Self::Full => rules,
             Self::Crossover => crossover::rules(rules, crossover::SECONDS),
+            Self::Predictions => predictions::rules(rules),
         }
     }
 
@@ -83,6 +88,7 @@ impl Suite {
             Self::Standard => standard(),
             Self::Full => [standard(), full()].concat(),
             Self::Crossover => crossover::cases(),
+            Self::Predictions => predictions::cases(),
         };
         let mut seen = std::collections::HashSet::new();
         specs.retain(|spec| seen.insert(spec.name()));

@@ -6,13 +6,13 @@ use crate::scores::SCORES;
 
 #[test]
 fn every_case_of_every_suite_is_valid_and_named_once() {
-    for suite in [Suite::Quick, Suite::Standard, Suite::Full, Suite::Crossover] {
+    for suite in [Suite::Quick, Suite::Standard, Suite::Full, Suite::Crossover, Suite::Predictions] {
         let specs = suite.cases();
         let names: std::collections::BTreeSet<_> = specs.iter().map(Spec::name).collect();
         assert_eq!(names.len(), specs.len());
         for spec in &specs {
             let checked = match &spec.work {
-                Work::Attention { attention, pattern } | Work::Backward { attention, pattern } => {
+                Work::Attention { attention, pattern } | Work::Backward { attention, pattern, .. } => {
                     attention.check().and(pattern.parse().map(drop))
                 }
                 Work::Lsh { attention, options } => options.check(attention),

@@ -103,9 +103,10 @@ impl Gpu {
         inputs.check(&attention)?;
         check_len("dout", dout.len(), attention.len_out(), attention.layouts.out)?;
         let plan = self.planned(|kernels| kernels.attention(&attention, pattern), AttentionPlan::flops)?;
-        #[cfg(not(target_arch = "wasm32"))]
-        let plan = self.trusted(plan).await?;
         let gradients = Gradients::of(&attention).dout(O::TYPE).storage(G::TYPE);
+        #[cfg(not(target_arch = "wasm32"))]
+        let (plan, backward) = self.trusted_backward(self.trusted(plan).await?, gradients).await?;
+        #[cfg(target_arch = "wasm32")]
         let backward = plan.backward_with(gradients).map_err(|e| self.or_lost(e))?;
         let [len_dq, len_dk, len_dv, len_dout] = gradients.lens(&attention.shape);
 

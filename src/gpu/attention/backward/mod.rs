@@ -9,6 +9,7 @@
 //! | `tensors.rs` | the gradients of the tensors of the score's terms |
 //! | `bind.rs` | [`AttentionGradBuffers`] checked and bound to a plan |
 //! | `explain.rs` | [`BackwardExplanation`]: what a plan will do and what it costs |
+//! | `small.rs` | a small problem for a plan's pipelines, which a judge compares with the reference |
 //! | `host.rs` | slices in, `Vec`s out |
 
 mod bind;
@@ -16,6 +17,8 @@ mod explain;
 mod gradients;
 mod host;
 mod narrow;
+#[cfg(not(target_arch = "wasm32"))]
+mod small;
 mod tables;
 mod tensors;
 
@@ -24,6 +27,8 @@ pub use explain::{BackwardExplanation, TensorExplanation};
 pub use gradients::Gradients;
 pub use host::AttentionGradients;
 pub(in crate::gpu) use narrow::Narrow;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use small::SmallBackward;
 
 use super::AttentionPlan;
 use crate::gpu::pipeline::Pipeline;
@@ -150,6 +155,15 @@ impl BackwardPlan {
     /// What the plan will do and what it costs.
     pub fn explain(&self) -> &BackwardExplanation {
         &self.inner.explanation
+    }
+
+    /// The names of the shaders that a call runs which asks for these of dq, dk and dv: see [`AttentionPlan::shaders`].
+    pub fn shaders(&self, [dq, dk, dv]: [bool; 3]) -> Vec<String> {
+        let records = record_variant(self.attention(), &self.inner.gradients).shader().label;
+        let passes = self.passes(dq, dk, dv).into_iter().flat_map(|pass| &pass.variants);
+        let narrow = self.inner.narrow.iter().zip([dq, dk, dv]).filter(|(_, wanted)| *wanted);
+        let narrow = narrow.filter_map(|(last, _)| Some(last.as_ref()?.pipeline().label().into()));
+        [records].into_iter().chain(passes.map(|it| it.shader().label)).chain(narrow).collect()
     }
 
     /// The passes that compute these gradients.

@@ -76,6 +76,10 @@ impl Narrow {
         })
     }
 
+    pub(super) fn pipeline(&self) -> &Arc<Pipeline> {
+        &self.pipeline
+    }
+
     /// Dispatches of a call that asks for the gradient.
     pub(super) fn dispatches(&self) -> usize {
         self.work.dispatches().count()

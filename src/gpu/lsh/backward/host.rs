@@ -1,8 +1,8 @@
 //! Gradients of LSH attention for plain Rust users: slices in, `Vec`s out.
 
 use super::{LshBackwardPlan, LshGradBuffers};
-use crate::gpu::Gpu;
 use crate::gpu::attention::Gradients;
+use crate::gpu::host::{Fetched, Gpu};
 use crate::gpu::lsh::uploaded::Uploaded;
 use crate::gpu::lsh::{LshBuffers, LshPlan};
 use crate::inputs::check_len;
@@ -71,14 +71,34 @@ impl Gpu {
         if shape.is_empty() {
             return Ok(LshGradients { dqk: vec![], dv: vec![], buckets: vec![] });
         }
+        #[cfg(not(target_arch = "wasm32"))]
+        self.check_trusted(&backward).await?;
         let [len_dqk, _, len_dv, len_dout] = gradients.lens(&shape);
-        let uploaded = Uploaded::new(self, &attention, inputs)?;
         let dout = self.upload("dout", dout, len_dout)?;
-        let out = self.output("out", attention.len_out(), ElementType::F32)?;
+        let fetched = self.run_lsh_backward((&plan, &backward), inputs, &dout).await?;
+        Ok(LshGradients {
+            dqk: fetched.take(0, len_dqk)?,
+            dv: fetched.take(1, len_dv)?,
+            buckets: fetched.take(2, options.len_buckets(&shape))?,
+        })
+    }
+
+    /// Both directions, planned, over inputs that have been checked: brings back dqk, dv and the buckets.
+    pub(crate) async fn run_lsh_backward<I: Element>(
+        &self,
+        (plan, backward): (&LshPlan, &LshBackwardPlan),
+        inputs: &LshInputs<'_, I>,
+        dout: &wgpu::Buffer,
+    ) -> Result<Fetched> {
+        let (attention, options, gradients) = (plan.attention(), plan.options(), backward.gradients());
+        let shape = &attention.shape;
+        let [len_dqk, _, len_dv, _] = gradients.lens(shape);
+        let uploaded = Uploaded::new(self, attention, inputs)?;
+        let out = self.output("out", attention.len_out(), attention.storage.out)?;
         let state = self.output("state", 2 * shape.len_lse(), ElementType::F32)?;
-        let buckets = self.output("buckets", options.len_buckets(&shape), ElementType::F32)?;
-        let dqk = self.output("dqk", len_dqk, G::TYPE)?;
-        let dv = self.output("dv", len_dv, G::TYPE)?;
+        let buckets = self.output("buckets", options.len_buckets(shape), ElementType::F32)?;
+        let dqk = self.output("dqk", len_dqk, gradients.dq)?;
+        let dv = self.output("dv", len_dv, gradients.dkv)?;
         let whole = wgpu::Buffer::as_entire_buffer_binding;
         let [qk, v] = uploaded.rows();
         let forward = LshBuffers {
@@ -93,7 +113,7 @@ impl Gpu {
             projections: uploaded.projections(),
             key_mask: uploaded.key_mask(),
             tensors: uploaded.tensors(),
-            ..LshGradBuffers::new(qk, v, whole(&out), whole(&state), whole(&dout))
+            ..LshGradBuffers::new(qk, v, whole(&out), whole(&state), whole(dout))
                 .dqk(whole(&dqk))
                 .dv(whole(&dv))
         };
@@ -103,12 +123,7 @@ impl Gpu {
             forward.encode(encoder);
             call.encode(encoder);
         };
-        let fetched = self.fetch(&[&dqk, &dv, &buckets], record).await?;
-        Ok(LshGradients {
-            dqk: fetched.take(0, len_dqk)?,
-            dv: fetched.take(1, len_dv)?,
-            buckets: fetched.take(2, options.len_buckets(&shape))?,
-        })
+        self.fetch(&[&dqk, &dv, &buckets], record).await
     }
 
     /// Both directions.

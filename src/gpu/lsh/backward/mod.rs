@@ -34,7 +34,7 @@ use std::sync::Arc;
 /// through its norm. No atomics: the same call gives the same bits.
 #[derive(Debug, Clone)]
 pub struct LshBackwardPlan {
-    forward: LshPlan,
+    pub(super) forward: LshPlan,
     inner: Arc<Inner>,
 }
 
@@ -168,6 +168,19 @@ impl LshBackwardPlan {
             passes.extend(dv.then_some(only_dv));
         }
         passes
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl LshBackwardPlan {
+    /// The pipelines of a call of dqk and dv, behind those that find the places.
+    pub(super) fn own_pipelines(&self) -> Result<Vec<Arc<Pipeline>>> {
+        let mut all = vec![self.inner.records.clone(), self.inner.join.clone()];
+        all.extend(self.inner.narrow.clone());
+        for pass in self.passes(true, true) {
+            all.extend(pass.compiled(&self.forward)?.iter().cloned());
+        }
+        Ok(all)
     }
 }
 
