@@ -2,6 +2,8 @@
 //!
 //! The kernels record themselves into the program's own encoder, over its own buffers; they submit, poll and write nothing
 //! behind its back. Here the program makes q, k and v on the device by a shader of its own, in the same encoder.
+//!
+//! Copied into a crate of your own, it takes `cargo add wgpu-attention pollster` and `cargo add bytemuck --features extern_crate_alloc`.
 
 use wgpu_attention::wgpu;
 use wgpu_attention::{AttentionBuffers, AttentionShape, BigBird, Kernels, Options};

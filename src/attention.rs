@@ -6,16 +6,16 @@ use crate::{AttentionShape, ElementType, Heads, Layout, Result, Score, Strides};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub struct Storage {
-    /// Of q.
+    /// Type of q.
     pub q: ElementType,
-    /// Of k and v.
+    /// Type of k and v.
     pub kv: ElementType,
-    /// Of out.
+    /// Type of out.
     pub out: ElementType,
 }
 
 impl Storage {
-    /// q, k, v and out of one type.
+    /// One type for q, k, v and out.
     pub const fn all(element: ElementType) -> Self {
         Self { q: element, kv: element, out: element }
     }
@@ -40,18 +40,18 @@ impl Storage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub struct Layouts {
-    /// Of q.
+    /// Layout of q.
     pub q: Layout,
-    /// Of k.
+    /// Layout of k.
     pub k: Layout,
-    /// Of v.
+    /// Layout of v.
     pub v: Layout,
-    /// Of out.
+    /// Layout of out.
     pub out: Layout,
 }
 
 impl Layouts {
-    /// q, k, v and out in one layout.
+    /// One layout for q, k, v and out.
     pub const fn all(layout: Layout) -> Self {
         Self { q: layout, k: layout, v: layout, out: layout }
     }

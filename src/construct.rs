@@ -6,7 +6,7 @@ macro_rules! constructed {
     ($name:ident [$($generics:tt)*] { $($required:ident: $type:ty),* $(,)? } { $($optional:ident: $of:ty),* $(,)? }
      $({ $($list:ident),* })?) => {
         impl<$($generics)*> $name<$($generics)*> {
-            /// What every call has; the rest is not given.
+            /// With what every call has. What only some calls have is set by the methods of its name.
             #[allow(clippy::too_many_arguments, reason = "each is a tensor that every call has")]
             pub fn new($($required: $type),*) -> Self {
                 Self { $($required,)* $($optional: None,)* $($($list: vec![],)*)? }

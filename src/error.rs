@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 
-/// Why a call was refused or failed. Nothing has been recorded or written when one of these comes back.
+/// Why a call was refused or failed. A call that is refused has recorded and written nothing.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

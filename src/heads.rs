@@ -7,8 +7,8 @@ use std::sync::Arc;
 ///
 /// The tensors stay whole and where they are. A head that is left out costs no workgroup, and nothing of it is written: its rows of
 /// out, lse, the state and dq stay as they are, and so do the rows of dk and dv of a key head that no computed head reads. So calls of different
-/// heads, each under a pattern of its own, can fill one out; and a caller who wants a pruned head to count as 0, as an output projection does, clears
-/// the buffer once. [`Gpu`](crate::Gpu) and the [reference](mod@crate::reference) do: a head that is left out is one whose rows attend nothing,
+/// heads, each under a pattern of its own, can fill one out. Where a pruned head has to count as 0, as before an output projection, clear the buffer
+/// once. [`Gpu`](crate::Gpu) and the [reference](mod@crate::reference) do: a head that is left out is one whose rows attend nothing,
 /// 0 with an lse of `f32::MIN`. Everything that differs by head, a pattern, a slope, a bias, dropout, goes by the head's own
 /// number.
 ///
@@ -29,14 +29,14 @@ impl Heads {
     /// Every head.
     pub const ALL: Self = Self(None);
 
-    /// These heads alone; their order says nothing.
+    /// These heads alone, in any order.
     pub fn only(heads: &[u32]) -> Self {
         let mut heads = heads.to_vec();
         heads.sort_unstable();
         Self(Some(heads.into()))
     }
 
-    /// All of so many heads but these.
+    /// All of `heads` heads but those in `pruned`.
     pub fn without(heads: usize, pruned: &[u32]) -> Self {
         Self::only(&(0..heads as u32).filter(|head| !pruned.contains(head)).collect::<Vec<_>>())
     }
@@ -51,7 +51,7 @@ impl Heads {
         self.chosen().is_none_or(|heads| heads.iter().any(|&own| own as usize == head))
     }
 
-    /// How many of so many heads are computed.
+    /// How many of `heads` heads are computed.
     pub fn count(&self, heads: usize) -> usize {
         self.chosen().map_or(heads, <[u32]>::len)
     }

@@ -18,16 +18,19 @@
 //! * [`Parts`] are masks with disjoint sets, in an order of queries and keys of their own, whose results merge exactly.
 //!
 //! Gradients by q, k, v and the tensors of the score ([`AttentionPlan::backward`]) walk the same mask, and its transpose
-//! (`shaders/backward.wgsl`).
-//! [`LinearOptions`] is attention without a softmax over keys, in time linear in the length (`shaders/linear/`).
-//! [`LinformerOptions`] projects keys and values along the sequence, and attends what is left.
-//! [`RecurrentShape`] is what attention is measured against: LSTM, GRU and simple recurrent networks, step by step.
-//! [`LshOptions`] (Reformer) runs the same kernel over places that the device hashes and sorts itself, and so do its gradients
-//! ([`LshPlan::backward`]).
-//! [`DecodeShape`] is a step of decoding with a key cache ([`KvCache`]), whose lengths and pages lie on the device (`shaders/decode.wgsl`);
-//! [`PackedShape`] is attention of packed sequences without one.
-//! [`IntegerFormat`] is weights of 8 and 4 bits, and [`IntegerMatmulShape`] exact products of quantised activations (`docs/integers.md`).
-//! [`Reversible`] layers (RevNet, Reformer) have gradients without stored activations.
+//! (`shaders/backward.wgsl`). Beside it:
+//!
+//! | start at | what it is |
+//! |---|---|
+//! | [`DecodeShape`], [`KvCache`] | a step of decoding with a key cache, whose lengths and pages lie on the device |
+//! | [`PackedShape`] | attention of packed sequences, without a cache |
+//! | [`LshOptions`] | LSH attention (Reformer): the same kernel over places that the device hashes and sorts |
+//! | [`LinearOptions`] | attention without a softmax over keys (Performer), in time linear in the length |
+//! | [`LinformerOptions`] | keys and values projected along the sequence, then attended |
+//! | [`MatmulShape`], [`FeedForwardShape`], [`NormShape`] and the like | the layers around attention, each with its gradients |
+//! | [`IntegerFormat`], [`IntegerMatmulShape`] | weights of 8 and 4 bits; exact products of quantised activations |
+//! | [`Reversible`] | reversible layers (RevNet, Reformer): gradients without stored activations |
+//! | [`RecurrentShape`] | LSTM, GRU and simple recurrent networks, to compare with |
 //!
 //! # For users of wgpu: your device, your buffers, your encoder
 //!
@@ -64,6 +67,7 @@
 //! | attended pairs | S | [`Pattern::keep`]; true = attend |
 //! | running maximum, sum, output | m, l, o | `m`, `l`, `o` |
 //! | log-sum-exp | lse = m + ln l | `lse` |
+//! | gradient by x, or of x: that of the loss with respect to x | dx | `dq`, `dk`, `dv`, `dout` |
 //!
 //! Sizes in bytes end in `_bytes`; all else counts elements. Masks are exact; a row without a key gives exactly 0 and
 //! lse = `f32::MIN`. What the mask leaves out never matters, be it NaN; a row that attends a NaN or an infinity shows it, in all of

@@ -90,12 +90,12 @@ pub struct LshOptions {
     /// Whether ln N is subtracted from the score of a pair that meets N times over all rounds, so that it counts once
     /// (Kitaev 2020, appendix A). The default is no. Costs time in proportion to the square of the rounds.
     pub count_once: bool,
-    /// Whether there is a key mask `[B, L]`. Masked positions get one bucket after the last, and are seen by no one.
+    /// Whether there is a key mask `[B, L]`. Masked positions get one bucket after the last, and no query sees them.
     pub key_mask: bool,
     /// Score of a query with its own key, in place of the product and of all terms. The default is -1e5: used only when nothing else is
     /// visible.
     pub self_penalty: f32,
-    /// Added to |x|^2 under the root that normalises a key: 0 or a normal number above. The default is 0. Keys come out right for
+    /// Added to |x|^2 under the root that normalises a key: 0 or a normal number above 0. The default is 0. Keys come out right for
     /// |x| from 1e-38 to 8e37, where the squares themselves would leave f32; one with a NaN or an infinity has a norm of NaN.
     pub norm_eps: f32,
     /// Where the projections come from.
@@ -228,7 +228,7 @@ impl LshOptions {
     ///
     /// # Errors
     /// [`Error::Argument`] for 0 rounds, no factors or odd ones, a chunk of 0, a self penalty that is not finite, a norm_eps
-    /// that is neither 0 nor a normal number above, a call whose lengths or heads of queries and keys differ, whose q, k and v are not of
+    /// that is neither 0 nor a normal number above 0, a call whose lengths or heads of queries and keys differ, whose q, k and v are not of
     /// one type, or whose score has relative rows, segments or dropout; [`Error::Limit`] past the limits named here and where an index would pass 32 bits.
     pub fn check(&self, attention: impl Into<Attention>) -> Result<()> {
         let attention = attention.into();
@@ -275,7 +275,7 @@ impl LshOptions {
         }
         // A device may take a subnormal for 0.
         if !(self.norm_eps == 0.0 || self.norm_eps.is_normal() && self.norm_eps > 0.0) {
-            return Err(Error::argument("norm_eps", "0 or a normal number above", self.norm_eps));
+            return Err(Error::argument("norm_eps", "0 or a normal number above 0", self.norm_eps));
         }
         Ok(())
     }

@@ -5,19 +5,20 @@ use crate::self_test::JUDGE;
 use crate::{Error, Gpu, Options, Result, cooperative_features, recommended_features, recommended_limits};
 
 impl Gpu {
-    /// The fastest adapter that is there. Blocks; not in a browser, where [`Gpu::new_async`] is.
+    /// A device on the adapter that wgpu prefers for high performance; wgpu's environment variables (`WGPU_BACKEND`) are heeded. Blocks; in a
+    /// browser, use [`Gpu::new_async`].
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] if there is none, [`Error::Limit`] if it is too small.
+    /// [`Error::NoAdapter`] if there is none; otherwise as [`Gpu::on`].
     #[cfg(not(target_arch = "wasm32"))]
     pub fn new() -> Result<Self> {
         pollster::block_on(Self::new_async())
     }
 
-    /// The fastest adapter that is there.
+    /// [`Gpu::new`] without blocking the caller's executor.
     ///
     /// # Errors
-    /// As [`Gpu::new`].
+    /// [`Error::NoAdapter`] if there is none; otherwise as [`Gpu::on`].
     pub async fn new_async() -> Result<Self> {
         let options = wgpu::RequestAdapterOptions {
             power_preference: wgpu::PowerPreference::HighPerformance,
@@ -28,10 +29,21 @@ impl Gpu {
         Self::on(&adapter, Options::default()).await
     }
 
-    /// All adapters that are there, of all backends that the application compiled in.
+    /// All adapters of this machine, of every backend that the application compiled in.
     ///
     /// # Errors
     /// [`Error::NoAdapter`] if there is none, or no backend.
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{Gpu, Options};
+    /// # async fn example() -> wgpu_attention::Result<()> {
+    /// for adapter in Gpu::adapters().await? {
+    ///     let gpu = Gpu::on(&adapter, Options::default()).await?;
+    ///     println!("{}: {:?}", gpu.info().name, gpu.info().backend);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn adapters() -> Result<Vec<wgpu::Adapter>> {
         let adapters = instance()?.enumerate_adapters(wgpu::Backends::all()).await;
         if adapters.is_empty() {
@@ -43,7 +55,7 @@ impl Gpu {
     /// A device on this adapter, with [`recommended_features`] and [`recommended_limits`].
     ///
     /// # Errors
-    /// [`Error::Device`] if the adapter refuses, [`Error::Limit`] if it is too small.
+    /// [`Error::Device`] if the adapter refuses, and as [`Kernels::new`](crate::Kernels::new).
     pub async fn on(adapter: &wgpu::Adapter, options: Options) -> Result<Self> {
         Self::on_experimental(adapter, options, wgpu::ExperimentalFeatures::disabled()).await
     }
@@ -81,7 +93,7 @@ impl Gpu {
         Self::with_device(adapter.get_info(), device, queue, options)
     }
 
-    /// A device that the caller made. Its device-lost callback is set.
+    /// The kernels on a device that the caller made, with slices in and `Vec` out. Replaces the device's device-lost callback.
     ///
     /// # Errors
     /// As [`Kernels::new`](crate::Kernels::new).

@@ -1,4 +1,4 @@
-//! The names of the kernels for attention and for matrix products. Which one runs is decided in `gpu/path.rs`.
+//! The names of the kernels for attention and for matrix products. Which one runs is decided in `gpu/attention/path.rs`.
 
 /// A family of kernels for the same computation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

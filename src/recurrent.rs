@@ -282,11 +282,11 @@ constructed! {
 pub struct RecurrentInputs<'a, W> {
     /// x `[B, T, in]`, or `[T, B, in]` with [`RecurrentShape::steps_first`].
     pub x: &'a [f32],
-    /// Of each layer and direction: number l D + d.
+    /// The weights of each layer and direction: layer l and direction d are number l D + d.
     pub weights: &'a [RecurrentWeights<'a, W>],
-    /// `[layers D, B, H]`, if and only if [`RecurrentShape::initial`].
+    /// h before the first step, `[layers D, B, H]`, if and only if [`RecurrentShape::initial`].
     pub h0: Option<&'a [f32]>,
-    /// As h0, and if and only if the cell is an LSTM.
+    /// c before the first step, `[layers D, B, H]`, if and only if [`RecurrentShape::initial`] and the cell is an LSTM.
     pub c0: Option<&'a [f32]>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `commands/` | one file a command: its arguments, what it does, what it prints |
+//! | `commands/` | one file per command: its arguments, what it does, what it prints |
 //! | `bench/` | a run of benchmarks (`crates/bench`) on the terminal |
 //! | `report/` | what is made of benchmark records: a page with plots, tables, comparisons |
 //! | `case/` | golden cases, read and checked |

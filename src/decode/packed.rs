@@ -14,11 +14,11 @@ use crate::{Attention, AttentionShape, Error, Layout, Layouts, Result, Score, St
 ///
 /// Offsets (`cu_seqlens_q`, `cu_seqlens_k` of FlashAttention) lie in the device's memory, `[B + 1]` in u32 each: one plan serves all lengths that these
 /// tensors hold, and one bound call all offsets. The first of them are taken for 0. A sequence may have no queries, no keys, or more queries than
-/// keys: a query that sees no key gives 0, with an lse of `f32::MIN`, and so do rows that are nobody's. Offsets past the tensors' ends are cut
+/// keys: a query that sees no key gives 0, with an lse of `f32::MIN`, and so do rows that belong to no sequence. Offsets past the tensors' ends are cut
 /// off to them, and a sequence whose second offset is below its first has no rows: nothing outside is read or written. Sequences may share keys by
 /// offsets of keys that fall and rise again; where offsets of queries fall, rows behind the lower one may hold anything.
 ///
-/// Causal is what is not said otherwise: `after` is 0.
+/// Attention is causal unless [`after`](Self::after) is set: it is 0 at first.
 ///
 /// The kernel is that of decoding ([`DecodeShape`](crate::DecodeShape)), made for few queries per sequence or many heads per key head: it takes rows as
 /// wide as [`AttentionShape::MAX_HEAD_DIM`] and [`AttentionShape::MAX_VALUE_DIM`], too. Where sequences are long, and known to the host, the pattern
@@ -66,7 +66,8 @@ pub struct PackedShape {
 }
 
 impl PackedShape {
-    /// f32 tensors `[rows, heads, dim]` of so many rows of queries and of keys, as many key heads as heads, values as long as keys; causal.
+    /// Causal attention over f32 tensors `[rows, heads, dim]` of these many rows of queries and of keys, with as many key heads as query heads, and
+    /// values as long as keys.
     pub fn new(sequences: usize, heads: usize, [q_rows, kv_rows]: [usize; 2], head_dim: usize) -> Self {
         Self {
             sequences,
@@ -112,7 +113,7 @@ impl PackedShape {
         self.of_sequence(self.q_rows, self.kv_rows).layouts(self.layouts)
     }
 
-    /// What one sequence computes that has so many queries and keys: for the [reference](crate::reference). Tensors are contiguous: q
+    /// The attention of one sequence of `q_len` queries and `kv_len` keys, for the [reference](crate::reference). Tensors are contiguous: q
     /// `[1, H, q_len, d]`, k `[1, Hkv, kv_len, d]`.
     pub fn of_sequence(&self, q_len: usize, kv_len: usize) -> Attention {
         let shape = AttentionShape::new(1, self.heads, q_len, self.head_dim)

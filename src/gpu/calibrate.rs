@@ -23,6 +23,12 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Gpu::attention`].
+    ///
+    /// ```no_run
+    /// let gpu = wgpu_attention::Gpu::new()?.calibrated()?;
+    /// println!("{:?} operations per second", gpu.kernels().options().measured_flops_per_second);
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
     pub fn calibrated(&self) -> Result<Self> {
         let kernels = self.calibrated_kernels()?;
         // Kernels measured before the device was lost are still here.

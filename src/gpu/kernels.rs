@@ -60,8 +60,8 @@ impl Kernels {
     /// Kernels on a device.
     ///
     /// # Errors
-    /// [`Error::Limit`] if the device was made with less than WebGPU's default limits, [`Error::Device`] if it is
-    /// lost.
+    /// [`Error::Limit`] where the device allows fewer than 128 lanes per workgroup, or no uniform buffer with a dynamic offset: WebGPU's
+    /// default limits suffice. [`Error::Argument`] for [`Options`] with a speed that is no number above 0; [`Error::DeviceLost`].
     pub fn new(device: &wgpu::Device, options: Options) -> Result<Self> {
         Self::create(device, options, None, Arc::default(), None)
     }

@@ -88,7 +88,7 @@ pub enum ScaleGroups {
     /// Those of a row: per output channel, where rows are those of a weight `[out, in]`.
     #[default]
     Rows,
-    /// So many neighbours in a row: 32, 64 or 128, of which a row is a multiple.
+    /// This many neighbours in a row: 32, 64 or 128, which must divide the row.
     Groups(usize),
 }
 
@@ -168,7 +168,7 @@ impl IntegerFormat {
         }
     }
 
-    /// The scale of an element.
+    /// The index of the scale of the element at place k of a row.
     pub fn scale_at(&self, inner: usize, row: usize, k: usize) -> usize {
         match self.groups {
             ScaleGroups::Tensor => 0,

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `format.rs` | [`IntegerFormat`]: elements, scales, zero points; the layout in words |
 //! | `quantized.rs` | [`Quantized`]: a tensor on the host, and what was lost on the way to it |
-//! | `quantize.rs` | [`QuantizeShape`]: how integers are made of numbers |
+//! | `quantize.rs` | [`QuantizeShape`]: how numbers become integers |
 //! | `product.rs` | [`IntegerMatmulShape`]: products of integers, whose sums are exact |
 //!
 //! `docs/integers.md` has the conventions, the layout and the costs.

@@ -23,7 +23,7 @@ pub enum QuantizeRule {
     Given,
 }
 
-/// Integers of numbers x `[rows, inner]`.
+/// A quantisation: the integers made of the numbers x `[rows, inner]`.
 ///
 /// ```
 /// use wgpu_attention::{IntegerFormat, IntegerType, QuantizeRule, QuantizeShape, ScaleGroups};
@@ -40,9 +40,9 @@ pub struct QuantizeShape {
     pub rows: usize,
     /// Elements of a row.
     pub inner: usize,
-    /// What is made.
+    /// The format of the integers.
     pub format: IntegerFormat,
-    /// Of which scales, and how.
+    /// Where the scales come from, and how numbers are rounded.
     pub rule: QuantizeRule,
     /// Storage of x.
     pub input: ElementType,
@@ -52,7 +52,7 @@ pub struct QuantizeShape {
 pub(crate) const LEAST_SCALE: f32 = f32::EPSILON;
 
 impl QuantizeShape {
-    /// Integers of f32 numbers.
+    /// A quantisation of f32 numbers.
     pub fn new(rows: usize, inner: usize, format: IntegerFormat, rule: QuantizeRule) -> Self {
         Self { rows, inner, format, rule, input: ElementType::F32 }
     }
@@ -142,7 +142,7 @@ impl QuantizeShape {
         }
     }
 
-    /// Makes the integers on the host, by the rule's formula in f32, step by step: what the systems that it names give.
+    /// Makes the integers on the host, by the rule's formula in f32, step by step, as the systems that the rule names do.
     ///
     /// # Errors
     /// As [`QuantizeShape::check`]; [`Error::Argument`] for an x of another length or with a NaN or an infinity, and for the rule

@@ -26,7 +26,7 @@ pub struct Quantized {
     pub words: Vec<u32>,
     /// The scales, [`IntegerFormat::len_scales`].
     pub scales: Vec<f32>,
-    /// As many zero points if the format has them; empty otherwise.
+    /// The zero points, as many as scales, if the format has them; empty otherwise.
     pub zero_points: Vec<i32>,
 }
 
@@ -104,14 +104,20 @@ impl Quantized {
         self.check_scales()
     }
 
-    /// The integer at k of a row.
+    /// The integer at place k of a row.
+    ///
+    /// # Panics
+    /// Where the tensor has no such place, or fewer words than [`check`](Self::check) asks for.
     pub fn at(&self, row: usize, k: usize) -> i32 {
         let (element, per_word) = (self.format.element, self.format.element.per_word());
         let word = self.words[row * self.format.row_words(self.inner) + k / per_word];
         element.decoded(word >> (element.bits() * (k % per_word)))
     }
 
-    /// q - zero_point, exactly, and the scale of an element.
+    /// q - zero_point of the element at place k of a row, exactly, and its scale.
+    ///
+    /// # Panics
+    /// As [`at`](Self::at), and where there are too few scales or zero points.
     pub fn parts(&self, row: usize, k: usize) -> (i32, f32) {
         let at = self.format.scale_at(self.inner, row, k);
         (self.at(row, k) - self.zero_points.get(at).copied().unwrap_or(0), self.scales[at])

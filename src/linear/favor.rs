@@ -16,7 +16,7 @@ pub(crate) struct Favor {
     pub(super) stabiliser: Stabiliser,
 }
 
-/// What FAVOR+ takes from its exponents, so that they stay within f32.
+/// What FAVOR+ subtracts from its exponents, so that they stay within f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Stabiliser {
     /// Each key's own: c = max y - |x|^2 / (2 sqrt d), so that the largest feature of each row is 1 + eps. What a key is worth

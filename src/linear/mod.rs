@@ -72,22 +72,22 @@ pub enum FeatureMap {
     /// FAVOR+ (Choromanski 2020, *Rethinking Attention with Performers*): with y = d^(-1/4) P x, phi(x) = m^(-1/2) (exp(y - |x|^2 / (2 sqrt d) - c) + eps): in
     /// the mean over P, phi(q) . phi(k) is exp(q . k / sqrt d) up to a factor.
     Favor {
-        /// m.
+        /// Features, m.
         features: usize,
         /// Keeps features away from 0; published code has 1e-4.
         eps: f32,
-        /// c.
+        /// What is subtracted from the exponents, c.
         stabiliser: Stabiliser,
-        /// P `[m, d]`.
+        /// Where the projection P `[m, d]` comes from.
         projection: Projection,
     },
     /// Generalised ReLU (Choromanski 2020): max(y, 0) + eps with y = d^(-1/4) P x.
     Relu {
-        /// m.
+        /// Features, m.
         features: usize,
         /// Keeps features away from 0; published code has 1e-3.
         eps: f32,
-        /// P `[m, d]`.
+        /// Where the projection P `[m, d]` comes from.
         projection: Projection,
     },
     /// elu(x) + 1 (Katharopoulos 2020).
@@ -99,7 +99,7 @@ pub enum FeatureMap {
 }
 
 impl FeatureMap {
-    /// FAVOR+ with orthogonal projections of seed 0, an eps of 1e-4 and the causal stabiliser.
+    /// FAVOR+ with orthogonal projections of seed 0, an eps of 1e-4 and [`Stabiliser::Running`], under which a query sees nothing of later keys.
     pub fn favor(features: usize) -> Self {
         let projection = Projection::Seeded { seed: 0 };
         Self::Favor { features, eps: 1e-4, stabiliser: Stabiliser::Running, projection }
@@ -239,7 +239,7 @@ impl LinearOptions {
     /// Checks the options, and the shape that they are for.
     ///
     /// # Errors
-    /// [`Error::Argument`] for no feature, an eps that is neither 0 nor a normal number above, a decay without [`causal`](Self::causal), of another
+    /// [`Error::Argument`] for no feature, an eps that is neither 0 nor a normal number above 0, a decay without [`causal`](Self::causal), of another
     /// number of heads, or outside of 0 to 1, a score that is not plain, a [`state`](Self::state) where a query sees later keys or stands before
     /// the new ones; [`Error::Limit`] past the limits named here, and where an index
     /// would pass 32 bits.
@@ -267,7 +267,7 @@ impl LinearOptions {
         // A device may take a subnormal for 0.
         for (name, eps) in [("eps", self.map.eps()), ("denominator_eps", self.denominator_eps)] {
             if !(eps == 0.0 || eps.is_normal() && eps > 0.0) {
-                return Err(Error::argument(name, "0 or a normal number above", eps));
+                return Err(Error::argument(name, "0 or a normal number above 0", eps));
             }
         }
         self.check_decay(shape)?;

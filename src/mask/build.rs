@@ -155,7 +155,7 @@ impl Builder {
             let need = words.min(u64::MAX as u128) as u64;
             return Err(Error::limit(
                 "row table of the block mask",
-                "32-bit word index",
+                "the largest 32-bit word index",
                 need,
                 u32::MAX as u64,
             ));
@@ -337,16 +337,24 @@ impl Builder {
         let mask = BlockMask { inner: Arc::new(inner) };
         match mask.bytes() / 4 {
             words if words <= u32::MAX as u64 => Ok(mask),
-            words => Err(Error::limit("packed block mask", "32-bit word index", words, u32::MAX as u64)),
+            words => Err(Error::limit(
+                "packed block mask",
+                "the largest 32-bit word index",
+                words,
+                u32::MAX as u64,
+            )),
         }
     }
 }
 
 fn check_runs(runs: usize) -> Result<()> {
     match 3 * runs as u64 {
-        need if need > u32::MAX as u64 => {
-            Err(Error::limit("runs of the block mask", "32-bit word index", need, u32::MAX as u64))
-        }
+        need if need > u32::MAX as u64 => Err(Error::limit(
+            "runs of the block mask",
+            "the largest 32-bit word index",
+            need,
+            u32::MAX as u64,
+        )),
         _ => Ok(()),
     }
 }

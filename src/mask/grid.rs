@@ -20,9 +20,9 @@ pub struct BlockGrid {
     pub q_len: usize,
     /// Keys, Lk. May be 0: no row keeps anything.
     pub kv_len: usize,
-    /// Queries a block, Br: a power of two from 16 to 256.
+    /// Queries per block, Br: a power of two from 16 to 256.
     pub block_q: usize,
-    /// Keys a block, Bc: a power of two from 16 to 256.
+    /// Keys per block, Bc: a power of two from 16 to 256.
     pub block_k: usize,
 }
 
@@ -84,7 +84,7 @@ impl BlockGrid {
             [("batch", self.batch), ("heads", self.heads), ("q_len", self.q_len), ("kv_len", self.kv_len)];
         for (name, size) in sizes {
             if size > u32::MAX as usize {
-                return Err(Error::limit(name, "an index of 32 bits", size as u64, u32::MAX as u64));
+                return Err(Error::limit(name, "the largest 32-bit index", size as u64, u32::MAX as u64));
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use super::{BlockMask, RunKind};
 /// ```text
 /// rows_at    2 words per row    [first full run, first partial run], as indices of runs; the partial runs end where the next
 ///                             row's full ones start, so one closing pair follows the last row
-/// runs_at    3 words a run    [first key block, number of blocks, tile]; tile = 2^32 - 1: every pair is kept
+/// runs_at    3 words per run    [first key block, number of blocks, tile]; tile = 2^32 - 1: every pair is kept
 /// tiles_at   block_q rows of ceil(block_k / 32) words per tile; bit b of word w of row r: query r keeps key 32 w + b
 /// ```
 ///

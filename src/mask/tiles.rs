@@ -56,7 +56,7 @@ impl<S: BuildHasher> Tiles<S> {
         if need > u32::MAX as u64 {
             return Err(Error::limit(
                 "bit tiles of the block mask",
-                "32-bit word index",
+                "the largest 32-bit word index",
                 need,
                 u32::MAX as u64,
             ));

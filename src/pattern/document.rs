@@ -41,12 +41,12 @@ struct Item {
 }
 
 impl Document {
-    /// The same documents in every batch item: one id a key.
+    /// The same documents in every batch item: one id per key.
     pub fn new(ids: impl Into<Vec<u32>>) -> Self {
         Self::per_batch([ids.into()])
     }
 
-    /// Documents of their own in every batch item: one id a key.
+    /// Documents of their own in every batch item: one id per key.
     pub fn per_batch(ids: impl IntoIterator<Item = Vec<u32>>) -> Self {
         Self { items: ids.into_iter().map(Item::new).collect() }
     }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// ```
 ///
 /// There are min(Lq, Lk) positions: the last ones on both sides. A query that stands before the first key (Lq > Lk) attends
-/// nothing. Of [`given`](Self::given) positions nothing is predicted: the first so many of the order, which every query attends
+/// nothing. Of [`given`](Self::given) positions nothing is predicted: they are the first of the order, and every query attends them
 /// (what XLNet's training calls tokens that are not masked).
 ///
 /// Both streams are two calls over the same keys and values. Sorted by the order it is a causal pattern, and that is how one order

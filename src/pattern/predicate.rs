@@ -8,7 +8,7 @@ const WHY: &str = "a predicate says nothing of an order in which its pairs lie d
 /// Any predicate of a site, a query and a key: S_i = { j : f(site, i, j) }. It is what `f` says at any lengths.
 ///
 /// Nothing is known of `f`, so every pair is asked once: a [`BlockMask`](crate::BlockMask) costs B H Lq Lk calls to
-/// build, 16 s at 1 ns a call for 131,072 positions. [`PairPredicate`] divides that by B H. A pattern of your own
+/// build, 17 s at 1 ns per call for one head of 131,072 positions. [`PairPredicate`] divides that by B H. A pattern of your own
 /// with closed [`spans`](Pattern::spans) costs what it keeps.
 ///
 /// Two predicates are equal where they share one closure: a clone equals what it was cloned from, but no other call of

@@ -42,7 +42,7 @@ impl Assignment {
         Ok(Self { len, rows: rows.collect() })
     }
 
-    /// One stretch per rank, in the order of ranks, of so many rows; any may be 0.
+    /// One stretch per rank, in the order of ranks, each of the given number of rows, which may be 0.
     ///
     /// # Errors
     /// [`Error::Argument`] for no rank.

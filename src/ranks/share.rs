@@ -50,7 +50,7 @@ pub struct Offer {
 const MARGIN: u64 = 4;
 
 impl Sharing {
-    /// The decisions of a call over so many ranks.
+    /// What decides for a call over this many ranks.
     pub fn new(attention: &Attention, ranks: usize) -> Self {
         let of = |bytes: fn(RowBytes) -> u64| {
             [Pass::Forward, Pass::Backward].map(|pass| bytes(RowBytes::new(attention, pass))).iter().sum()
@@ -95,18 +95,18 @@ impl Sharing {
         Ok(Offer { queries: stretches::positions(queries.rows(rank), rows), saved })
     }
 
-    /// Whether queries travel that all ranks together offer, so many, of which the rank that saves most saves `saved` keys; `len` is the
+    /// Whether the queries travel that all ranks together offer: `queries` of them, where the rank that saves most saves `saved` keys. `len` is the
     /// longer side of the call.
     pub fn take(&self, queries: usize, saved: u64, len: usize) -> bool {
         self.few(queries, len) && queries as u64 * MARGIN * self.query < saved * self.key
     }
 
-    /// Whether so many rows of all ranks together are few enough for each rank to get; `len` is the longer side of the call.
+    /// Whether `rows` rows of all ranks together are few enough for each rank to get; `len` is the longer side of the call.
     pub fn few(&self, rows: usize, len: usize) -> bool {
         2 * rows <= len.div_ceil(self.ranks)
     }
 
-    /// Whether keys that so many other ranks ask for are handed on.
+    /// Whether keys that `by` other ranks ask for are handed on.
     pub fn asked_for(&self, by: usize) -> bool {
         8 * by >= 7 * (self.ranks - 1) && by > HandOn::count(self.ranks)
     }

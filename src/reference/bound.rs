@@ -72,7 +72,7 @@
 //! mean of the v_j with *some* weights: it is what remains when the scores themselves are uncertain by more than 1,
 //! as in a row whose every key has a bias of -1e9. A key is reachable if w+_j > exp(-40). sum': values that are
 //! subnormal in their storage. The last term is for flushes: p_j, p_j v_j, a partial sum, each 2^-126, and a
-//! rescale by a factor that is flushed, which loses what it multiplies, once a key; l >= 1 - 3E since the key at
+//! rescale by a factor that is flushed, which loses what it multiplies, once per key; l >= 1 - 3E since the key at
 //! the maximum is in it. Then the division by l, and the storage of the output:
 //!
 //! ```text

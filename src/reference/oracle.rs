@@ -187,7 +187,7 @@ pub fn gather_inputs<Q: Element, KV: Element>(
 /// the division and storage; adding the others' small weights and rescaling, in numerator and denominator, but no
 /// more than a quarter of the distance of two values; the others' weights. Where it is not attended, out is what
 /// the other keys give, under the bound of [`row_of_format`](super::row_of_format()) for `weights`; this is compared in at
-/// most 256 rows, for it costs O(Lk d) a row.
+/// most 256 rows, for it costs O(Lk d) per row.
 ///
 /// # Errors
 /// As [`verify`](super::verify()), and for `targets` of another call.

@@ -22,18 +22,18 @@ pub trait Branch {
     fn backward(&self, x: &Bounded, dy: &Bounded) -> Result<BranchGradients>;
 }
 
-/// What [`Branch::backward`] gives.
+/// What [`Branch::backward`] returns.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct BranchGradients {
-    /// By the input.
+    /// The gradient by the input.
     pub dx: Bounded,
-    /// By the parameters, by name.
+    /// The gradients by the parameters, by name.
     pub parameters: Vec<(&'static str, Bounded)>,
 }
 
 impl BranchGradients {
-    /// By the input, and by the parameters.
+    /// The gradients by the input, and by the parameters by name.
     pub fn new(dx: Bounded, parameters: Vec<(&'static str, Bounded)>) -> Self {
         Self { dx, parameters }
     }
@@ -42,7 +42,7 @@ impl BranchGradients {
 /// F, then G.
 pub type Layer<'a> = [&'a dyn Branch; 2];
 
-/// A layer of a backward pass.
+/// What [`backward`] returns: a layer's input, found by the inverse, and its gradients.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct LayerGradients {
@@ -50,7 +50,7 @@ pub struct LayerGradients {
     pub x: [Bounded; 2],
     /// The gradient by its input.
     pub dx: [Bounded; 2],
-    /// Those of F's parameters and of G's, by name.
+    /// The gradients by F's parameters and by G's, by name.
     pub parameters: [Vec<(&'static str, Bounded)>; 2],
 }
 

@@ -1,4 +1,4 @@
-//! Which rows a check looks at: the reference costs O(Lk (d + dv)) a row.
+//! Which rows a check looks at: the reference costs O(Lk (d + dv)) per row.
 
 use crate::AttentionShape;
 use crate::Counter;
@@ -25,8 +25,8 @@ pub enum Rows {
 }
 
 impl Rows {
-    /// All rows up to 2,048 keys, as long as that is B H Lq Lk (d + dv) is no more than 2^30 (a few seconds
-    /// on a desktop); 64 rows beyond.
+    /// All rows where there are at most 2,048 keys and B H Lq Lk (d + dv) is at most 2^30 (a few seconds on a desktop); otherwise 64
+    /// rows.
     pub fn auto(shape: &AttentionShape) -> Self {
         let work = [shape.batch, shape.heads, shape.q_len, shape.kv_len, shape.head_dim + shape.value_dim];
         let work: u128 = work.iter().map(|&x| x as u128).product();

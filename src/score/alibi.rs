@@ -67,7 +67,7 @@ impl Alibi {
 }
 
 impl Slopes {
-    /// The slopes of so many heads; `None` where the caller gives them.
+    /// The slopes of this many heads; `None` where the caller gives them.
     ///
     /// ```
     /// use wgpu_attention::Slopes;

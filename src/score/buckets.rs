@@ -40,8 +40,8 @@ pub struct Buckets {
 const MOST: usize = 4096;
 
 impl Buckets {
-    /// So many buckets, the last of which begins before `max_distance` keys, for keys up to the query: later ones share
-    /// distance 0. T5's decoder has 32 and 128.
+    /// `buckets` buckets for keys up to the query; later keys share that of distance 0. Distances from `max_distance` on are in the last bucket.
+    /// T5's decoder has 32 and 128.
     pub fn new(buckets: usize, max_distance: usize) -> Self {
         Self { buckets, max_distance, bidirectional: false }
     }

@@ -125,7 +125,7 @@ impl Custom {
         Self { slope: Slope::One, ..Self::new(name, text, score) }
     }
 
-    /// Names a tensor, f32, of so many elements: given like those of other terms. Its name begins with `NAME_`. It is a constant, unless it
+    /// Names an f32 tensor of `len` elements, which the caller gives like those of other terms. Its name begins with `NAME_`. It is a constant, unless it
     /// has a [`tensor_gradient`](Self::tensor_gradient).
     pub fn tensor(mut self, name: &'static str, len: usize) -> Self {
         self.tensors.push((name, len));

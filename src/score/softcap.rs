@@ -20,7 +20,7 @@ uniform! {
 }
 
 impl Softcap {
-    /// A cap c: finite and above 0.
+    /// A cap c: a normal number above 0, or [`Score::check`](crate::Score::check) refuses it.
     pub fn new(cap: f32) -> Self {
         Self { bits: cap.to_bits() }
     }

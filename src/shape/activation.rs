@@ -163,7 +163,7 @@ impl MishTerms {
 pub struct ActivationShape {
     /// Elements. May be 0: then nothing is written.
     pub len: usize,
-    /// act.
+    /// The function act.
     pub activation: Activation,
     /// Whether act(x) is multiplied by a gate.
     pub gated: bool,

@@ -33,7 +33,7 @@ pub struct FeedForwardShape {
     pub model_dim: usize,
     /// Width between the products, d_ff.
     pub hidden_dim: usize,
-    /// act.
+    /// The function act.
     pub activation: Activation,
     /// Whether act(x W1) is multiplied by x W3.
     pub gated: bool,

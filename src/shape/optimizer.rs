@@ -90,7 +90,7 @@ fn check_share(name: &'static str, share: f32) -> Result<()> {
 fn check_size(name: &'static str, size: f32) -> Result<()> {
     match size == 0.0 || (size.is_normal() && size > 0.0) {
         true => Ok(()),
-        false => Err(Error::argument(name, "0, or a normal number above", size)),
+        false => Err(Error::argument(name, "0, or a normal number above 0", size)),
     }
 }
 

@@ -12,17 +12,17 @@ pub enum RotaryScaling {
     None,
     /// `linear`: f_k / factor, which is a position's place between two that were trained on (Chen 2023).
     Linear {
-        /// At least 1.
+        /// By how much the context is extended: at least 1.
         factor: f64,
     },
     /// NTK-aware: the base becomes base factor^(r / (r - 2)), so that the lowest frequency is divided by factor and the highest stays.
     Ntk {
-        /// At least 1.
+        /// By how much the context is extended: at least 1.
         factor: f64,
     },
     /// `dynamic`: NTK-aware, with the factor of the present length, factor max(len, original) / original - (factor - 1).
     Dynamic {
-        /// At least 1.
+        /// By how much the context is extended: at least 1.
         factor: f64,
         /// Positions that were trained on.
         original_len: usize,
@@ -34,11 +34,11 @@ pub enum RotaryScaling {
     /// `llama3`: with wavelengths w_k = 2 pi / f_k, f_k below original / high, f_k / factor above original / low, and in between a mean
     /// of the two, by how far original / w_k is on the way from low to high (Llama 3.1).
     Llama3 {
-        /// At least 1.
+        /// By how much the context is extended: at least 1.
         factor: f64,
-        /// low, above 0.
+        /// low of the formula, above 0.
         low_freq_factor: f64,
-        /// high, above low.
+        /// high of the formula, above low.
         high_freq_factor: f64,
         /// Positions that were trained on.
         original_len: usize,
@@ -57,13 +57,13 @@ pub enum RotaryScaling {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Yarn {
-    /// At least 1.
+    /// By how much the context is extended: at least 1.
     pub factor: f64,
     /// Positions that were trained on.
     pub original_len: usize,
-    /// fast, 32 in the paper.
+    /// fast of the formula: 32 in the paper.
     pub beta_fast: f64,
-    /// slow, 1 in the paper.
+    /// slow of the formula: 1 in the paper.
     pub beta_slow: f64,
     /// What cos and sin are multiplied by, if it is not that of the formula.
     pub attention_factor: Option<f64>,
@@ -90,9 +90,9 @@ impl Yarn {
     }
 
     setters! {
-        /// Sets how often what stays turns over the trained length.
+        /// Sets beta_fast: pairs that turn this often or more over the trained length stay as they are.
         beta_fast: f64,
-        /// Sets how seldom what is divided turns.
+        /// Sets beta_slow: pairs that turn this seldom or less are divided by the factor.
         beta_slow: f64,
         /// Sets what cos and sin are multiplied by.
         attention_factor: Option<f64>,
@@ -160,7 +160,7 @@ impl Yarn {
 pub struct RotaryAngles {
     /// Elements of a row that turn, r, even.
     pub dim: usize,
-    /// `rope_theta`.
+    /// The base of the frequencies: `rope_theta`.
     pub base: f64,
     /// How frequencies are scaled.
     pub scaling: RotaryScaling,

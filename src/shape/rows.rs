@@ -56,7 +56,7 @@ pub enum NormKind {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct NormShape {
-    /// How.
+    /// Layer norm or RMS norm.
     pub kind: NormKind,
     /// Rows. May be 0: then nothing is written.
     pub rows: usize,
@@ -306,7 +306,7 @@ impl AddShape {
 
 /// Embedding lookup: row r of out `[rows, width]` is row `ids[r]` of the table `[table_rows, width]`, or has it added.
 ///
-/// Ids are u32 on the device, where nobody checks them: an id past the table gives a row of 0. Positions are a lookup
+/// Ids are u32 on the device, and are not checked there: an id past the table gives a row of 0. Positions are a lookup
 /// too, in a learnt table or in one of [`sinusoidal_positions`](crate::sinusoidal_positions).
 ///
 /// ```

@@ -48,9 +48,9 @@ pub enum Outcome {
     Timed(f64),
     /// It could not be the fastest: seconds that it takes at least, at the best rate that was seen.
     Skipped(f64),
-    /// The device does not take it.
+    /// The device does not take it: why.
     Refused(String),
-    /// Its result is out of the bound: a fault of the device's compiler, or of ours.
+    /// Its result is out of the bound, by how much: a fault of the device's compiler, or of this crate.
     Wrong(String),
 }
 
@@ -63,7 +63,7 @@ pub struct Trial {
     pub outcome: Outcome,
 }
 
-/// The end of [`Gpu::tune`].
+/// What [`Gpu::tune`] returns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tuned {
     /// The fastest; what the plan chooses by itself, if nothing is faster.

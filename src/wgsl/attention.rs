@@ -21,9 +21,9 @@ pub enum Stats {
 pub struct AttentionVariant {
     /// Sizes of a workgroup.
     pub tile: Tile,
-    /// d.
+    /// Elements of a query and of a key, d.
     pub head_dim: usize,
-    /// dv.
+    /// Elements of a value, dv.
     pub value_dim: usize,
     /// Storage of q.
     pub q: ElementType,
@@ -31,11 +31,11 @@ pub struct AttentionVariant {
     pub kv: ElementType,
     /// Storage of out.
     pub output: ElementType,
-    /// Every row of q begins at a multiple of 4 elements and is one long.
+    /// Every row of q begins at, and has, a multiple of 4 elements.
     pub aligned_q: bool,
-    /// So does every row of k and of v.
+    /// Every row of k and of v begins at, and has, a multiple of 4 elements.
     pub aligned_kv: bool,
-    /// So does every row of out.
+    /// Every row of out begins at, and has, a multiple of 4 elements.
     pub aligned_out: bool,
     /// Rows of a mask block.
     pub block_q: usize,

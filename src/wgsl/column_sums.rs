@@ -26,7 +26,7 @@ pub struct ColumnSumsVariant {
     pub output: ElementType,
     /// The sums are added to what out, of f32, holds.
     pub into: bool,
-    /// Every row of every tensor begins at a multiple of 4 elements and is one long.
+    /// Every row of every tensor begins at, and has, a multiple of 4 elements.
     pub aligned: bool,
 }
 

@@ -46,7 +46,7 @@ impl CooperativeTile {
         2 * self.matrices.size * self.subgroups_r
     }
 
-    /// Keys of a tile: 16 scores a lane.
+    /// Keys of a tile: 16 scores per lane.
     pub const fn keys(&self) -> usize {
         self.matrices.size * self.score_columns() * self.subgroups_c
     }
@@ -92,7 +92,7 @@ impl CooperativeTile {
         self.keys() + (self.keys() / 4).max(4)
     }
 
-    /// Floats of the array of scores, which also holds two matrices a subgroup.
+    /// Floats of the array of scores, which also holds two matrices per subgroup.
     fn products(&self) -> usize {
         let patches = self.subgroups_r * self.subgroups_c * 2 * self.matrices.size.pow(2);
         (self.rows() * self.s_pitch()).max(patches)

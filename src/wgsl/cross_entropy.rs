@@ -12,7 +12,7 @@ pub struct CrossEntropyVariant {
     pub teacher: Option<ElementType>,
     /// Where the gradient goes.
     pub gradient: LossGradient,
-    /// Every row of logits and gradient begins at a multiple of 4 elements and is one long.
+    /// Every row of logits and gradient begins at, and has, a multiple of 4 elements.
     pub aligned: bool,
 }
 

@@ -6,11 +6,11 @@ use crate::{CacheStorage, ElementType, RotaryPairs};
 /// Which new rows are whose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NewRows {
-    /// As many of each sequence.
+    /// Every sequence has the same number of them.
     Same,
-    /// Their numbers are in a buffer.
+    /// A buffer says how many each sequence has.
     Counted,
-    /// They lie packed, and a buffer says where those of each begin.
+    /// They lie packed, and a buffer says where those of each sequence begin.
     Packed,
 }
 
@@ -134,9 +134,9 @@ const LENGTHS: &str = include_str!("../../shaders/decode/lengths.wgsl");
 /// All that tells one attention kernel over a cache from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DecodeVariant {
-    /// d.
+    /// Elements of a query and of a key, d.
     pub head_dim: usize,
-    /// dv.
+    /// Elements of a value, dv.
     pub value_dim: usize,
     /// Rows of a workgroup, in groups of 4: 1 or 2.
     pub row_groups: usize,
@@ -176,7 +176,7 @@ impl DecodeVariant {
         value_dim.div_ceil(4).next_power_of_two().max(32)
     }
 
-    /// Groups of 4 rows for a tile of so many, as far as workgroup memory reaches.
+    /// Groups of 4 rows for a tile of `rows` rows, as far as workgroup memory reaches.
     pub fn row_groups(rows: usize, head_dim: usize, value_dim: usize) -> usize {
         if rows > 4 && Self::workgroup_bytes(2, head_dim, value_dim) <= Self::WORKGROUP_BYTES { 2 } else { 1 }
     }
@@ -257,7 +257,7 @@ pub struct AppendVariant {
     pub rotary: Option<(usize, RotaryPairs)>,
     /// Storage of new rows.
     pub input: ElementType,
-    /// They begin at multiples of 4 elements.
+    /// New rows begin at multiples of 4 elements.
     pub aligned: bool,
     /// Storage of where they go.
     pub output: CacheStorage,
@@ -269,7 +269,7 @@ impl AppendVariant {
     /// Lanes of a workgroup, as the shader says.
     pub const LANES: usize = 64;
 
-    /// Workgroups for so many rows: one each where they are quantised, else one per 64 groups of 4 elements.
+    /// Workgroups for this many rows: one each where they are quantised, else one per 64 groups of 4 elements.
     pub fn workgroups(&self, rows: usize) -> u128 {
         match self.output {
             CacheStorage::Int8 => rows as u128,

@@ -12,7 +12,7 @@ pub struct EmbedBackwardVariant {
     pub dout: ElementType,
     /// The gradient is added to what is there.
     pub into: bool,
-    /// Every row of every tensor begins at a multiple of 4 elements and is one long.
+    /// Every row of every tensor begins at, and has, a multiple of 4 elements.
     pub aligned: bool,
 }
 

@@ -201,9 +201,9 @@ impl DequantizeVariant {
 /// All that tells one shader of `integer_matmul.wgsl` from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IntegerMatmulVariant {
-    /// A.
+    /// Format of A.
     pub a: IntegerFormat,
-    /// B.
+    /// Format of B.
     pub b: IntegerFormat,
     /// Storage of scaled sums; of others what they become.
     pub end: IntegerEnd,

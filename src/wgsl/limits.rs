@@ -27,7 +27,7 @@ impl TileLimits {
     /// A software adapter.
     pub const CPU: Self = Self { kind: TileKind::Direct, ..Self::WEBGPU };
 
-    /// As much as is of use to this kind.
+    /// The most that this kind of tile makes use of.
     pub const fn of(kind: TileKind) -> Self {
         let generous = Self { kind, ..Self::GENEROUS };
         match kind {

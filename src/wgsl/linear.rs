@@ -24,7 +24,7 @@ pub enum MapText {
 /// What a map needs to know of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MapMode {
-    /// The element.
+    /// The element alone.
     Elements,
     /// The row's largest element, too.
     Rows,
@@ -98,13 +98,13 @@ impl MapText {
 /// All that tells one shader of `linear/features.wgsl` from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FeatureVariant {
-    /// d.
+    /// Elements of a query and of a key, d.
     pub head_dim: usize,
-    /// m; counts for published FAVOR+ only.
+    /// Features, m; counts for published FAVOR+ only.
     pub features: usize,
     /// Storage of x.
     pub input: ElementType,
-    /// Every row of x begins at a multiple of 4 elements and is one long.
+    /// Every row of x begins at, and has, a multiple of 4 elements.
     pub aligned: bool,
     /// The map.
     pub map: MapText,
@@ -219,7 +219,7 @@ impl KeyMaxima {
     /// Rows of a workgroup of the first, as the shader says.
     pub const ROWS: usize = 256;
 
-    /// The largest of each feature.
+    /// The shader that finds the largest of each feature.
     pub fn maxima() -> Shader {
         let header = Header::default().params(&[("kernel", "KernelParams")]);
         header.shader(
@@ -229,7 +229,7 @@ impl KeyMaxima {
         )
     }
 
-    /// The features, given that.
+    /// The shader that makes features, given the largest of each.
     pub fn keys(map: MapText, features: usize) -> Shader {
         let features = if map == MapText::FavorGlobal { features } else { 0 };
         let header = map.header(features, MapMode::Rows).bools(&[("BY_FEATURE", map == MapText::Softmax)]);
@@ -242,15 +242,15 @@ impl KeyMaxima {
 /// All that tells one shader of `linear/states.wgsl`, `scan.wgsl` and `outputs.wgsl` from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LinearVariant {
-    /// dv.
+    /// Elements of a value, dv.
     pub value_dim: usize,
     /// Storage of v.
     pub input: ElementType,
     /// Storage of out.
     pub output: ElementType,
-    /// Every row of v begins at a multiple of 4 elements and is one long.
+    /// Every row of v begins at, and has, a multiple of 4 elements.
     pub aligned_v: bool,
-    /// So does every row of out.
+    /// Every row of out begins at, and has, a multiple of 4 elements.
     pub aligned_out: bool,
     /// A query sees no later key.
     pub causal: bool,
@@ -273,9 +273,9 @@ pub struct LinearVariant {
 pub enum RowEnd {
     /// Their mean.
     Mean,
-    /// That, and behind it what gradients need of the row; f32 in whole groups.
+    /// Their mean, and behind it what gradients need of the row; f32 in whole groups of 4.
     MeanAndRow,
-    /// The sums themselves, over several key heads; f32 in whole groups.
+    /// The sums themselves, over several key heads; f32 in whole groups of 4.
     Sums,
 }
 
@@ -322,7 +322,7 @@ impl LinearVariant {
         format!("linear {step}{causal}{weighted}{}{rest}", flag(self.mirrored, " mirrored"))
     }
 
-    /// Sums over chunks of keys.
+    /// The shader that sums over chunks of keys.
     pub fn states(&self) -> Shader {
         let all = Self { causal: false, ..*self };
         let unaligned = if self.aligned_v { "" } else { " unaligned" };
@@ -343,7 +343,7 @@ impl LinearVariant {
         header.shader(label, "linear_states", &files)
     }
 
-    /// Their sums.
+    /// The shader that adds up the sums of the chunks before each.
     pub fn scan(&self) -> Shader {
         let (carried, state, of_state) = Self::of_state(self.state);
         let header = self.header().bools(&[("CARRIED", carried)]).params(&[("kernel", "KernelParams")]);
@@ -351,7 +351,7 @@ impl LinearVariant {
         header.shader(self.label("scan", of_state), "linear_scan", &files)
     }
 
-    /// The rows.
+    /// The shader that makes the rows of out.
     pub fn outputs(&self) -> Shader {
         let flag = |flag, name| if flag { name } else { "" };
         let rest = format!(

@@ -8,11 +8,11 @@ use crate::ElementType;
 /// All that tells one shader of `linear/vectors.wgsl` from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LinearVectors {
-    /// dv.
+    /// Elements of a value, dv.
     pub value_dim: usize,
     /// Storage of the rows: dout, or v.
     pub input: ElementType,
-    /// Every row begins at a multiple of 4 elements and is one long.
+    /// Every row begins at, and has, a multiple of 4 elements.
     pub aligned: bool,
     /// Rows are of queries; else of keys.
     pub queries: bool,
@@ -62,15 +62,15 @@ impl LinearVectors {
 pub struct FeatureGradient {
     /// Elements of a row of x.
     pub head_dim: usize,
-    /// m; counts for published FAVOR+ only.
+    /// Features, m; counts for published FAVOR+ only.
     pub features: usize,
     /// Storage of x.
     pub input: ElementType,
     /// Storage of the gradient.
     pub output: ElementType,
-    /// Every row of x begins at a multiple of 4 elements and is one long.
+    /// Every row of x begins at, and has, a multiple of 4 elements.
     pub aligned_x: bool,
-    /// So does every row of the gradient.
+    /// Every row of the gradient begins at, and has, a multiple of 4 elements.
     pub aligned_out: bool,
     /// The map; `None` where x are values.
     pub map: Option<MapText>,
@@ -139,7 +139,7 @@ impl FeatureGradient {
 pub enum SoftmaxColumns {
     /// Features become shares.
     Shares,
-    /// The gradient by keys of so many elements, in this storage; rows that begin at multiples of 4 elements and are one long, or not.
+    /// The gradient by keys: their elements, the storage, and whether rows begin at, and have, multiples of 4 elements.
     Gradient(usize, ElementType, bool),
 }
 

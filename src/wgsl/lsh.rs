@@ -25,7 +25,7 @@ pub struct SortedChunks {
     pub within_bucket: bool,
     /// Pairs count once.
     pub count_once: bool,
-    /// Masked keys, in the bucket after the last, are seen by no one.
+    /// No query sees masked keys, which are in the bucket after the last.
     pub key_mask: bool,
     /// The number of buckets, which only a key mask needs.
     pub buckets: usize,
@@ -45,7 +45,7 @@ impl SortedChunks {
     /// Largest score in base 2, as the shader says.
     const MOST: f64 = 3.3e38;
 
-    /// Keys that a query sees in a line of so many places, at most.
+    /// Keys that a query sees in a line of `line` places, at most.
     pub fn seen(&self, line: usize) -> usize {
         (self.look_back + 1 + self.look_ahead).saturating_mul(self.chunk).min(line)
     }
@@ -116,13 +116,13 @@ impl SortedChunks {
 /// All that tells one hashing shader from another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HashVariant {
-    /// d.
+    /// Elements of a query and of a key, d.
     pub head_dim: usize,
     /// Storage of the shared queries and keys.
     pub input: ElementType,
-    /// Their rows begin at multiples of 4 elements and are one long.
+    /// Their rows begin at, and have, multiples of 4 elements.
     pub aligned: bool,
-    /// R.
+    /// Hash rounds, R.
     pub rounds: usize,
     /// Factors of the number of buckets, each even.
     pub factors: Vec<usize>,
@@ -207,15 +207,15 @@ impl HashVariant {
 /// All that tells one shader from another that joins the gradients by queries and by keys: `lsh_join.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct JoinVariant {
-    /// d.
+    /// Elements of a query and of a key, d.
     pub head_dim: usize,
     /// Storage of the shared queries and keys.
     pub input: ElementType,
-    /// Their rows begin at multiples of 4 elements and are one long.
+    /// Their rows begin at, and have, multiples of 4 elements.
     pub aligned: bool,
     /// Storage of their gradient.
     pub gradient: ElementType,
-    /// So do its rows.
+    /// Rows of the gradient begin at, and have, multiples of 4 elements.
     pub aligned_gradient: bool,
 }
 
@@ -255,7 +255,7 @@ impl JoinVariant {
     }
 }
 
-/// The shader of `lsh_tables.wgsl`.
+/// The one shader of `lsh_tables.wgsl`: tables of places beside the order.
 pub struct PlaceTables;
 
 impl PlaceTables {

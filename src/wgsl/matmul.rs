@@ -25,13 +25,13 @@ pub struct MatmulVariant {
     pub integers: Option<IntegerFormat>,
     /// Storage of C and of the residual.
     pub output: ElementType,
-    /// Every stored row of A begins at a multiple of 4 elements and is one long.
+    /// Every stored row of A begins at, and has, a multiple of 4 elements.
     pub aligned_a: bool,
-    /// So does every stored row of B.
+    /// Every stored row of B begins at, and has, a multiple of 4 elements.
     pub aligned_b: bool,
-    /// So does every row of the residual.
+    /// Every row of the residual begins at, and has, a multiple of 4 elements.
     pub aligned_residual: bool,
-    /// So does every row of C.
+    /// Every row of C begins at, and has, a multiple of 4 elements.
     pub aligned_out: bool,
     /// Whether a bias is added.
     pub bias: bool,

@@ -28,7 +28,7 @@ impl Matrices {
             .u32s(&[("MATRIX", self.size), ("SUBGROUP", self.subgroup)])
     }
 
-    /// Whether 16 scores a lane make whole matrices: 1 or 2 of them along the keys of a subgroup.
+    /// Whether 16 scores per lane make whole matrices: 1 or 2 of them along the keys of a subgroup.
     pub(crate) fn check(self) -> Result<()> {
         let known = matches!((self.size, self.subgroup), (8, 8 | 16) | (16, 32 | 64));
         let need = "8 by 8 in subgroups of 8 or 16, or 16 by 16 in subgroups of 32 or 64";

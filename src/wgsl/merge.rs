@@ -7,7 +7,7 @@ use crate::ElementType;
 /// All that tells one merging shader from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MergeVariant {
-    /// dv.
+    /// Elements of a value, dv.
     pub value_dim: usize,
     /// Storage of out.
     pub output: ElementType,

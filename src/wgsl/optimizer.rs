@@ -6,7 +6,7 @@ use crate::ElementType;
 /// All that tells one shader of an optimizer's step from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OptimizerVariant {
-    /// AdamW; else gradient descent.
+    /// Whether the rule is AdamW; otherwise gradient descent.
     pub adamw: bool,
     /// Whether there is a first state; AdamW has one.
     pub first: bool,

@@ -178,7 +178,7 @@ impl MatmulTile {
             let got = format!("{:?} by {:?}", shape.a_order, shape.weights);
             return Err(Error::argument(
                 "tile",
-                "another than that of few rows, unless RowsInner by OutIn",
+                "a tile other than that of few rows, unless A lies RowsInner and B OutIn",
                 got,
             ));
         }

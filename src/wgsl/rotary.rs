@@ -14,7 +14,7 @@ pub struct RotaryVariant {
     pub input: ElementType,
     /// Storage of out.
     pub output: ElementType,
-    /// Every row of out begins at a multiple of 4 elements and is one long.
+    /// Every row of out begins at, and has, a multiple of 4 elements.
     pub aligned_out: bool,
 }
 

@@ -61,7 +61,7 @@ pub struct RowVariant {
     pub input: ElementType,
     /// Storage of out.
     pub output: ElementType,
-    /// Every row of every tensor begins at a multiple of 4 elements and is one long.
+    /// Every row of every tensor begins at, and has, a multiple of 4 elements.
     pub aligned: bool,
 }
 

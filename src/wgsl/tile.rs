@@ -103,8 +103,8 @@ impl Tile {
         }
     }
 
-    /// The largest tile that the device allows, of at most so many rows (a mask block's, or all that there are) and, where
-    /// the columns of the output leave the choice, of at most so many keys (a mask block's).
+    /// The largest tile that the device allows, of at most `rows` rows (a mask block's, or all that there are) and, where the columns of the
+    /// output leave the choice, of at most `keys` keys (a mask block's).
     ///
     /// # Errors
     /// [`Error::Limit`] if even the smallest does not fit.

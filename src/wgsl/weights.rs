@@ -6,15 +6,15 @@ use crate::{Alibi, BiasStrides, ElementType, Relative, Score, Segments};
 /// All that tells one shader of the weights of chosen rows from another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WeightsVariant {
-    /// d.
+    /// Elements of a query and of a key, d.
     pub head_dim: usize,
     /// Storage of q.
     pub q: ElementType,
     /// Storage of k.
     pub kv: ElementType,
-    /// Every row of q begins at a multiple of 4 elements and is one long.
+    /// Every row of q begins at, and has, a multiple of 4 elements.
     pub aligned_q: bool,
-    /// So does every row of k.
+    /// Every row of k begins at, and has, a multiple of 4 elements.
     pub aligned_k: bool,
     /// Rows of a mask block.
     pub block_q: usize,
@@ -28,7 +28,7 @@ pub struct WeightsVariant {
     pub score: Score,
     /// The weights are written.
     pub matrix: bool,
-    /// So is a summary of them, which names so many keys.
+    /// A summary of the weights is written, which names this many keys; `None`: none is.
     pub summary: Option<usize>,
     /// Add to the summary of earlier parts.
     pub accumulate: bool,

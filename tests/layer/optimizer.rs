@@ -367,7 +367,7 @@ fn bad_input_is_named() {
         (of(sgd(1.0, false, 0.0)), "momentum: need 0, or a normal number below 1, got 1"),
         (of(sgd(-0.1, false, 0.0)), "momentum: need"),
         (of(sgd(0.0, true, 0.0)), "nesterov: need a momentum above 0"),
-        (of(sgd(0.9, true, -1.0)), "weight_decay: need 0, or a normal number above, got -1"),
+        (of(sgd(0.9, true, -1.0)), "weight_decay: need 0, or a normal number above 0, got -1"),
         (of(sgd(0.9, true, f32::NAN)), "weight_decay: need"),
         (of(adam(1.0, 0.9, 1e-8, 0.0)), "beta1: need"),
         (of(adam(0.9, f32::NAN, 1e-8, 0.0)), "beta2: need"),

@@ -26,18 +26,18 @@ fn bad_grids() {
     let long = 1 << 33;
     assert_eq!(
         check(BlockGrid::new(5, long)),
-        "kv_len needs 8589934592, but an index of 32 bits is 4294967295"
+        "kv_len needs 8589934592, but the largest 32-bit index is 4294967295"
     );
     assert_eq!(
         check(BlockGrid::new(long, 5)),
-        "q_len needs 8589934592, but an index of 32 bits is 4294967295"
+        "q_len needs 8589934592, but the largest 32-bit index is 4294967295"
     );
     assert_eq!(
         refusal(BlockMask::new(
             &Predicate::new(|_, _, _| true),
             BlockGrid::new(1 << 20, 5).batch(1 << 20).blocks(16, 16)
         )),
-        "row table of the block mask needs 137438953474, but 32-bit word index is 4294967295"
+        "row table of the block mask needs 137438953474, but the largest 32-bit word index is 4294967295"
     );
 }
 
@@ -110,11 +110,11 @@ fn bad_layouts_and_masks() {
     );
     assert_eq!(
         refusal(BlockLayout::new([1, 0, 4], [])),
-        "Blocks.layout: need at least one head and one block a side, got 1 x 0 x 4"
+        "Blocks.layout: need at least one head and one block per side, got 1 x 0 x 4"
     );
     let columns = |heads: &[Vec<Vec<u32>>]| refusal(BlockLayout::from_columns(4, heads));
     assert_eq!(columns(&[vec![vec![0, 3], vec![]]]), "accepted");
-    assert_eq!(columns(&[]), "Blocks.layout: need at least one head and one block a side, got 0 x 0 x 4");
+    assert_eq!(columns(&[]), "Blocks.layout: need at least one head and one block per side, got 0 x 0 x 4");
     assert_eq!(
         columns(&[vec![vec![0], vec![2, 1]]]),
         "Blocks.layout[0][1]: need ascending columns, each once, got 2 before 1"
@@ -130,7 +130,7 @@ fn bad_layouts_and_masks() {
     );
     assert_eq!(
         refusal(BlockLayout::from_columns(1 << 32, &[vec![vec![u32::MAX]]])),
-        "Blocks.layout needs 4294967296, but 32-bit index of a key block is 4294967295"
+        "Blocks.layout needs 4294967296, but the largest 32-bit index of a key block is 4294967295"
     );
     assert_eq!(refusal(Mask::new([1, 1, 2, 3], [true; 5])), "Mask.values: need 1 x 1 x 2 x 3 values, got 5");
     let huge = [usize::MAX, usize::MAX, 2, 2];

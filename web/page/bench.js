@@ -104,7 +104,7 @@ const heard = {
     describe(at("adapter"), [
       ["kind", it.kind === "Cpu" ? "software (a CPU)" : "GPU"],
       ["browser", it.driver],
-      ["a binding", `up to ${format.bytes(it.limits.max_storage_buffer_binding_size)}`],
+      ["per binding", `up to ${format.bytes(it.limits.max_storage_buffer_binding_size)}`],
       ["workgroup memory", format.bytes(it.limits.max_compute_workgroup_storage_size)],
       ["features", it.features.filter((name) => /f16|timestamp|subgroup/.test(name)).join(", ") || "WebGPU's default"],
     ]);

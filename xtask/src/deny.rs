@@ -79,8 +79,10 @@ fn program() -> Result<PathBuf> {
     FETCHED.path().context("cargo-deny is not installed (cargo install --locked cargo-deny)")
 }
 
-/// The workspaces: the crates that build anywhere, and the one that builds where MPI is.
-const MANIFESTS: [&str; 2] = ["Cargo.toml", "crates/mpi/Cargo.toml"];
+/// The workspaces whose crates others may build into a program: those that build anywhere, the one that builds where MPI is, and
+/// those of the frameworks.
+const MANIFESTS: [&str; 4] =
+    ["Cargo.toml", "crates/mpi/Cargo.toml", "frameworks/Cargo.toml", "frameworks/candle/Cargo.toml"];
 
 /// Runs checks on each workspace, by the same rules.
 fn check(deny: &Path, checks: &[&str]) -> Result<()> {
@@ -180,8 +182,14 @@ mod tests {
 
     #[test]
     fn every_lock_file_is_looked_at() {
-        let locks = |place: &str| steps::root().join(place).with_file_name("Cargo.lock").exists();
-        assert!(MANIFESTS.iter().all(|manifest| locks(manifest)));
+        let tracked =
+            Command::new("git").args(["ls-files", "*Cargo.lock"]).current_dir(steps::root()).output();
+        let tracked = String::from_utf8(tracked.expect("git").stdout).expect("names");
+        let mut looked_at: Vec<_> = MANIFESTS.map(|manifest| manifest.replace(".toml", ".lock")).into();
+        // What fuzzes is run here alone, and is in no program.
+        looked_at.push("fuzz/Cargo.lock".into());
+        looked_at.sort();
+        assert_eq!(tracked.lines().collect::<Vec<_>>(), looked_at);
     }
 
     #[test]

@@ -214,7 +214,7 @@ fn text(it: &Description) -> String {
     let tests = it.self_tests.iter().map(Tested::to_string).collect::<Vec<_>>().join("\n               ");
     format!(
         "{}: {}\n  type         {}\n  backend      {}\n  driver       {}\n  kernel path  {path}: {}\n  \
-         self-test    {tests}\n  buffers      {}, {} a binding, {} a stage, offsets of {} bytes\n  workgroups   {} of memory, {} lanes, {} a \
+         self-test    {tests}\n  buffers      {}, {} per binding, {} per stage, offsets of {} bytes\n  workgroups   {} of memory, {} lanes, {} per \
          dimension\n  subgroups    {} ({} to {} lanes)\n  shader f16   {}\n  timestamps   {}\n  matrices     {matrices}",
         it.index,
         it.name,

@@ -24,7 +24,7 @@ pub(super) struct Compare {
     /// The base, and what is held against it: what `bench --json` wrote
     #[arg(required = true, num_args = 2.., value_name = "RECORD")]
     records: Vec<PathBuf>,
-    /// Changes of up to so many percent are none
+    /// Changes of up to this many percent count as none
     #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
     threshold: f64,
     /// One JSON object per case, each on a line of its own

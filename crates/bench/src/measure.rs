@@ -13,7 +13,7 @@ use anyhow::Result;
 use web_time::Instant;
 use wgpu_attention::{Error, Gpu};
 
-/// What measures cases on one device.
+/// Measures cases on one device.
 pub struct Bench<'g> {
     pub(super) gpu: &'g Gpu,
     pub(super) stopwatch: Stopwatch<'g>,
@@ -32,7 +32,7 @@ pub enum Step {
     CeilingAgain(usize),
 }
 
-/// Who watches a run.
+/// What is told of a run as it goes on.
 pub trait Watch {
     /// A step begins.
     fn begin(&self, name: &str);

@@ -1,6 +1,6 @@
-//! What `bench` writes: one JSON file a run, with every raw sample.
+//! What `bench` writes: one JSON file per run, with every raw sample.
 //!
-//! The types are the schema; `bench --schema` prints it, and `schema/` keeps it. Units: seconds, bytes, floating-point operations (an fma is two), and those a second.
+//! The types are the schema; `bench --schema` prints it, and `schema/` keeps it. Units: seconds, bytes, floating-point operations (an fma is two), and those per second.
 //! A number that has no finite value is `null`. A field that is left out where it has nothing to say may come to a format, and a word to a
 //! list of words: records without it stay what they were, and programs that do not know it refuse the others by its name. Any other change is another [`FORMAT`].
 

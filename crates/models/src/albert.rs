@@ -10,7 +10,11 @@ use wgpu_attention::{
     Activation, Attention, Combine, FeedForwardShape, Full, MatmulShape, NormShape, RowStrides, WeightOrder,
 };
 
-/// A forward pass. Keys that the attention mask hides are left out.
+/// Runs the ALBERT of a file over its `input_ids`, and keeps its states: `hidden_0`, which the first layer sees, `hidden_1` and so on, one per layer, `last`,
+/// and `pooled` where the model has a pooling layer. Keys that the attention mask hides are left out.
+///
+/// # Errors
+/// What is missing or different in the file, by name, and what the machine refuses.
 pub fn albert<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
     file.check_family("albert")?;
     file.refuse("pruned_heads")?;
@@ -74,7 +78,7 @@ impl<'f, 'a> Albert<'f, 'a> {
         sizes.check(file.size("max_position_embeddings")?)?;
         let (layers, groups) = (file.size("num_hidden_layers")?, file.size_or("num_hidden_groups", 1)?);
         if groups > layers {
-            let need = format!("config `num_hidden_groups`: need at most {layers}, a layer each");
+            let need = format!("config `num_hidden_groups`: need at most {layers}, one per layer");
             return Err(format!("{need}, found {groups}").into());
         }
         Ok(Self {

@@ -5,8 +5,14 @@ use wgpu_attention::{
     Activation, And, Combine, FeedForwardShape, Heads, MatmulShape, Pattern, RowStrides, WeightOrder,
 };
 
-/// A forward pass. Keys that the attention mask hides are removed from `pattern`. Heads that the configuration's `pruned_heads` names are not
+/// Runs the BERT of a file over its `input_ids` under a pattern, and keeps its states: `hidden_0`, which the first layer sees, `hidden_1` and so on, one per layer,
+/// `last`, and `pooled` where the model has a pooling layer.
+///
+/// Keys that the attention mask hides are removed from `pattern`. Heads that the configuration's `pruned_heads` names are not
 /// computed and count as 0 before the output projection, as Hugging Face's `prune_heads` has it; the weights are whole, whatever is pruned.
+///
+/// # Errors
+/// What is missing or different in the file, by name, and what the machine refuses.
 pub fn bert<M: Machine>(
     machine: &mut M,
     file: &File<'_>,

@@ -5,7 +5,10 @@ use super::bert::Encoder;
 use super::{Error, File, Machine};
 use wgpu_attention::{Attention, Bias, BiasStrides, Mask, Score};
 
-/// A forward pass.
+/// Runs the BigBird of a file over its `input_ids`, and keeps its states: `hidden_0`, which the first layer sees, `hidden_1` and so on, one per layer, and `last`.
+///
+/// # Errors
+/// What is missing or different in the file, by name, and what the machine refuses.
 pub fn bigbird<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
     file.check_family("bigbird")?;
     file.refuse("pruned_heads")?;

@@ -71,7 +71,10 @@ impl<T: Clone> Decoder<T> {
     }
 }
 
-/// The sizes that a file's configuration says, of a GPT-2 or a Llama.
+/// The sizes of a file's GPT-2 or Llama, as its configuration has them.
+///
+/// # Errors
+/// For another family, and for a size that is missing or none.
 pub fn decoder_sizes(file: &File<'_>) -> Result<DecoderSizes, Error> {
     match file.family()? {
         "gpt2" => super::gpt2::sizes(file),
@@ -84,7 +87,10 @@ fn other_family(found: &str) -> Error {
     format!("config `model_type`: need gpt2 or llama, found `{found}`").into()
 }
 
-/// A forward pass over a whole text of a GPT-2 or a Llama, whose logits `[L, vocabulary]` are kept as `last`.
+/// Runs a GPT-2 or a Llama over a whole text, and keeps its logits `[L, vocabulary]` as `last`.
+///
+/// # Errors
+/// What is missing or different in the file, by name, and what the machine refuses.
 pub fn logits<M: Machine>(machine: &mut M, file: &File<'_>, ids: &[u32]) -> Result<(), Error> {
     let model = Decoder::load(machine, file)?;
     let sizes = model.sizes();

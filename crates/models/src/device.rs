@@ -51,7 +51,7 @@ pub(crate) fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
 }
 
 impl Forward {
-    /// Nothing yet.
+    /// An empty pass on a device.
     pub fn new(gpu: &Gpu) -> Self {
         let (calls, states, ids) = (vec![], vec![], vec![]);
         let (pool, keeps) = (Pool::default(), true);
@@ -224,6 +224,9 @@ impl Forward {
     }
 
     /// Records all of the pass into one encoder, submits it, and reads the states back.
+    ///
+    /// # Errors
+    /// What the device reports.
     pub fn run(&self) -> Result<Vec<(String, Vec<f32>)>, Error> {
         let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
         self.encode(&mut encoder);
@@ -257,7 +260,7 @@ impl Forward {
         })
     }
 
-    /// What the pass records.
+    /// How many calls and copies the pass records.
     pub fn calls(&self) -> usize {
         self.calls.len()
     }

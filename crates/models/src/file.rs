@@ -59,13 +59,19 @@ impl<'a> File<'a> {
     }
 
     /// The same model with the `input_ids`, `attention_mask` and `token_type_ids` of another file, in place of its own.
+    ///
+    /// # Errors
+    /// What is no safetensors file.
     pub fn with_inputs(mut self, bytes: &'a [u8]) -> Result<Self, Error> {
         self.inputs = Some(SafeTensors::deserialize(bytes)?);
         Ok(self)
     }
 
-    /// Refuses a model with tensors that nothing has asked for: it is another one than its configuration says. Those that `known` knows may
-    /// stay.
+    /// Refuses a model with tensors that nothing has asked for: it is not the one that its configuration describes. Those that `known` accepts
+    /// may stay.
+    ///
+    /// # Errors
+    /// Names the first such tensor.
     pub fn check_all_read(&self, known: impl Fn(&str) -> bool) -> Result<(), Error> {
         let unread = if self.is_model { self.unread() } else { vec![] };
         match unread.iter().find(|name| !known(name)) {
@@ -134,7 +140,7 @@ impl<'a> File<'a> {
         names
     }
 
-    /// The names of the tensors that begin so, sorted.
+    /// The names of the tensors that begin with `prefix`, sorted.
     pub fn names(&self, prefix: &str) -> Vec<String> {
         let names = self.tensors.iter().flat_map(SafeTensors::names);
         let names = names.into_iter().filter(|name| name.starts_with(prefix));
@@ -178,7 +184,10 @@ impl<'a> File<'a> {
         found.as_f64().ok_or_else(|| format!("config `{key}`: need a number, found {found}").into())
     }
 
-    /// A size of the configuration.
+    /// A size of the configuration: a whole number of at least 1.
+    ///
+    /// # Errors
+    /// Names the key, and what the configuration has there.
     pub fn size(&self, key: &str) -> Result<usize, Error> {
         let found = self.number(key)?;
         if found >= 1.0 && found.fract() == 0.0 && found <= f64::from(u32::MAX) {
@@ -187,12 +196,18 @@ impl<'a> File<'a> {
         Err(format!("config `{key}`: need a whole number of at least 1, found {found}").into())
     }
 
-    /// A size that has a default.
+    /// A size of the configuration, or a default where there is none.
+    ///
+    /// # Errors
+    /// As [`size`](Self::size).
     pub fn size_or(&self, key: &str, default: usize) -> Result<usize, Error> {
         if self.case["config"][key].is_null() { Ok(default) } else { self.size(key) }
     }
 
-    /// A whole number of either sign that has a default.
+    /// A whole number of the configuration, of either sign, or a default where there is none.
+    ///
+    /// # Errors
+    /// As [`size`](Self::size).
     pub fn whole_or(&self, key: &str, default: i64) -> Result<i64, Error> {
         let found = &self.case["config"][key];
         match found.is_null() {
@@ -203,7 +218,10 @@ impl<'a> File<'a> {
         }
     }
 
-    /// A count that may be 0.
+    /// A whole number of the configuration that may be 0.
+    ///
+    /// # Errors
+    /// As [`size`](Self::size).
     pub fn count(&self, key: &str) -> Result<usize, Error> {
         let found = self.whole_or(key, -1)?;
         usize::try_from(found)

@@ -7,8 +7,14 @@ use wgpu_attention::{
     Activation, And, Combine, FeedForwardShape, Layouts, MatmulShape, Pattern, WeightOrder,
 };
 
-/// A forward pass. Keys that an attention mask hides, if there is one, are removed from `pattern`; positions count from the
-/// first token, hidden or not. (Hugging Face gives a row without any key the mean of all values; here it is 0.)
+/// Runs the GPT-2 of a file over its `input_ids` under a pattern, and keeps its states: `hidden_0`, which the first layer sees, `hidden_1` and
+/// so on, one per layer, the last of them behind the final norm; and the logits, `last`.
+///
+/// Keys that an attention mask hides, if there is one, are removed from `pattern`; positions count from the first token, hidden or not.
+/// (Hugging Face gives a row without any key the mean of all values; here it is 0.)
+///
+/// # Errors
+/// What is missing or different in the file, by name, and what the machine refuses.
 pub fn gpt2<M: Machine>(
     machine: &mut M,
     file: &File<'_>,

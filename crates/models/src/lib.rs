@@ -319,7 +319,10 @@ impl Sizes {
 pub const FAMILIES: [&str; 10] =
     ["albert", "bert", "bigbird", "gpt2", "llama", "longformer", "reformer", "t5", "transfoxl", "xlnet"];
 
-/// The states that a file expects of the model in it, and what its own pattern gives, on any machine.
+/// Runs the model of a file, of any of the [families](FAMILIES), on any machine, and keeps its states.
+///
+/// # Errors
+/// A family that is not known; what is missing or different in the file, by name, and what the machine refuses.
 pub fn run<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
     if file.of_case("op") == reversible::OP {
         return reversible(machine, file);
@@ -342,8 +345,11 @@ pub fn run<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
 /// States or gradients, by the names of the file.
 pub type Values = Vec<(String, Vec<f32>)>;
 
-/// The gradients that a file expects, by the names that they have there: of those families whose backward pass is there, where the
-/// file has gradients. On a device, or in f64 without one.
+/// The gradients that a file expects, by the names that they have there; `None` where it expects none, or where there is no backward pass of its
+/// family. On a device, or without one in f64, which Reformers and reversible layers alone have.
+///
+/// # Errors
+/// What is missing or different in the file, by name, and what the device refuses.
 pub fn gradients(gpu: Option<&Gpu>, file: &File<'_>) -> Result<Option<Values>, Error> {
     if !file.has_gradients() {
         return Ok(None);
@@ -389,14 +395,17 @@ pub struct State {
     pub found: Comparison,
 }
 
-/// All of them.
+/// Every state that the file expects.
 pub type States = Vec<State>;
 
-/// Compares states with those that the file expects.
+/// Compares states, or gradients, with those that the file expects.
 ///
 /// Every kernel is held to its bound by the tests, given its inputs. Through a whole model worst cases multiply layer by
 /// layer and say nothing, so this looks for wrong wiring, which shows as errors of the size of the values: 2^-23 times
 /// 1,000 roundings of the largest value, or of the largest of all gradients, beside the expected values' own error.
+///
+/// # Errors
+/// A state that the file does not have.
 pub fn compare(file: &File<'_>, states: &[(String, Vec<f32>)]) -> Result<States, Error> {
     // What nearly cancels, as the gradient by a key's bias does, comes of sums of gradients as large as any.
     let is_gradient = |name: &str| name.starts_with("d.");

@@ -9,7 +9,11 @@ use wgpu_attention::{
     MatmulShape, NormKind, NormShape, WeightOrder,
 };
 
-/// A forward pass.
+/// Runs the Llama of a file over its `input_ids`, and keeps its states: `hidden_0`, which the first layer sees, `hidden_1` and so on, one per
+/// layer, the last of them behind the final norm; and the same as `last`.
+///
+/// # Errors
+/// What is missing or different in the file, by name, and what the machine refuses.
 pub fn llama<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
     file.check_family("llama")?;
     let sizes = Config::of(file)?.sizes;

@@ -4,7 +4,10 @@ use super::bert::Encoder;
 use super::{Error, File, Machine};
 use wgpu_attention::Mask;
 
-/// A forward pass.
+/// Runs the Longformer of a file over its `input_ids`, and keeps its states: `hidden_0`, which the first layer sees, `hidden_1` and so on, one per layer, and `last`.
+///
+/// # Errors
+/// What is missing or different in the file, by name, and what the machine refuses.
 pub fn longformer<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
     file.check_family("longformer")?;
     file.refuse("pruned_heads")?;

@@ -231,7 +231,11 @@ fn kinds(file: &File<'_>) -> Result<Vec<Kind>, Error> {
     words.into_iter().map(kind).collect()
 }
 
-/// A forward pass.
+/// Runs the Reformer of a file over its `input_ids`, and keeps its states: `hidden_0`, the embedding, `hidden_1` and so on, the second stream
+/// behind each layer; and `last`.
+///
+/// # Errors
+/// What is missing or different in the file, by name, and what the machine refuses.
 pub fn reformer<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
     let (config, ids) = Config::read(file)?;
     let (sizes, width) = (config.sizes, config.sizes.width);

@@ -9,8 +9,11 @@ use wgpu_attention::{
     LayerBranch, NormBuffers, NormGradBuffers, Reversible, WeightOrder,
 };
 
-/// The gradients of sum(last dout), `dout` as the file has it, by all weights, under the names that the file has for them: `d.` and the weight's. One
-/// submission; beside the states `hidden_i` and `last`, which the reversible layers leave, too.
+/// The gradients of sum(last dout) by all weights of a Reformer, `dout` being the file's. Their names are `d.` and the weight's name. The states
+/// `hidden_i` and `last`, which the reversible layers leave, are beside them. One submission.
+///
+/// # Errors
+/// What is missing or different in the file, by name, and what the device refuses.
 pub fn reformer_gradients(gpu: &Gpu, file: &File<'_>) -> Result<Values, Error> {
     let (config, ids) = Config::read(file)?;
     let mut pass = Pass::new(gpu, file, &config)?;

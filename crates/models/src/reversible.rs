@@ -144,7 +144,10 @@ impl Side {
     }
 }
 
-/// A forward pass: `out`.
+/// Runs the layers of a case of `reversible`, and keeps `out`.
+///
+/// # Errors
+/// What is missing or different in the file, by name, and what the machine refuses.
 pub fn reversible<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
     let case = Case::read(file)?;
     let [mut x1, mut x2] = case.x.each_ref().map(|x| machine.upload(x));

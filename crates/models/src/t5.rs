@@ -30,7 +30,10 @@ struct Stack<'a, T> {
     x: T,
 }
 
-/// Encoder and decoder.
+/// Runs the encoder and the decoder of a file's T5, and keeps their states: `enc_hidden_0`, `dec_hidden_0` and so on, and `last`.
+///
+/// # Errors
+/// What is missing or different in the file, by name, and what the machine refuses.
 pub fn t5<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
     file.check_family("t5")?;
     let (width, vocabulary) = (file.size("d_model")?, file.size("vocab_size")?);

@@ -30,7 +30,11 @@ struct Layer<T> {
     behind: Behind<T>,
 }
 
-/// Both segments.
+/// Runs the Transformer-XL of a file over both segments, and keeps their states: `seg1_hidden_0`, `seg2_hidden_0` and so on, `mems1_0` and so
+/// on, the memory between them, `seg1_last` and `last`.
+///
+/// # Errors
+/// What is missing or different in the file, by name, and what the machine refuses.
 pub fn transfoxl<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
     file.check_family("transfoxl")?;
     for key in ["adaptive", "cutoffs"] {
@@ -53,6 +57,9 @@ pub fn transfoxl<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Err
 
 impl<T: Clone> TransformerXl<T> {
     /// Reads the weights.
+    ///
+    /// # Errors
+    /// What is missing or different in the file, by name.
     pub fn read<M: Machine<Tensor = T>>(machine: &mut M, file: &File<'_>) -> Result<Self, Error> {
         let vocabulary = file.size("vocab_size")?;
         let width = file.size("d_model")?;
@@ -97,8 +104,11 @@ impl<T: Clone> TransformerXl<T> {
         self.layers.iter().map(|_| vec![Piece::all(zeros.clone(), self.memory)]).collect()
     }
 
-    /// A segment behind the memory of each layer; keeps its states under the name, the last also as `end`. The memory of the next
-    /// segment: it names the rows that this one leaves, and copies none.
+    /// Runs a segment behind the memory of each layer, and keeps its states under `name`, the last also as `end`. Returns the memory of the next
+    /// segment, which names rows that this one leaves, and copies none.
+    ///
+    /// # Errors
+    /// What the machine refuses.
     pub fn segment<M: Machine<Tensor = T>>(
         &self,
         machine: &mut M,

@@ -31,7 +31,11 @@ struct Layer<T> {
     behind: Behind<T>,
 }
 
-/// Both segments.
+/// Runs the XLNet of a file over both segments, and keeps their states: `seg1_hidden_0`, `seg2_hidden_0` and so on, those of the query stream
+/// as `seg2_query_hidden_0` and so on, `mems1_0` and so on, the memory between the segments, and the last.
+///
+/// # Errors
+/// What is missing or different in the file, by name, and what the machine refuses.
 pub fn xlnet<M: Machine>(machine: &mut M, file: &File<'_>) -> Result<(), Error> {
     file.check_family("xlnet")?;
     for key in ["same_length", "bi_data", "reuse_len"] {

@@ -27,7 +27,7 @@ pub struct DistributedAttention<X> {
 }
 
 impl<X: Exchange> DistributedAttention<X> {
-    /// Contiguous rows: [`Plan::contiguous`].
+    /// Attention over contiguous rows: [`with`](Self::with) a [`Plan::contiguous`].
     ///
     /// # Errors
     /// As [`with`](Self::with).
@@ -42,8 +42,8 @@ impl<X: Exchange> DistributedAttention<X> {
         Self::with(exchange, gpu, attention, pattern, plan)
     }
 
-    /// The rows that a plan gives the ranks. The attention is that of the whole sequence; of its storage, q's and k's are those of the
-    /// slices, out is f32. Waits for all ranks, each of which has to be given the same.
+    /// Attention over the rows that a plan gives to this rank. `attention` is that of the whole sequence: the types of q and of k and v are those of
+    /// the slices, and out is f32. Waits for all ranks, each of which has to be given the same.
     ///
     /// # Errors
     /// [`Error::Attention`](crate::Error::Attention) for what a plan of the whole would refuse, for terms of the score other than softcap and for a plan of other

@@ -15,7 +15,7 @@ use std::ops::Range;
 use wgpu_attention::ranks::{stretches::count, target};
 use wgpu_attention::{AttentionGradients, AttentionShape, Element, Error, Gpu, Inputs};
 
-/// What [`DistributedAttention::backward`] gives: this rank's rows.
+/// What [`DistributedAttention::backward`] returns: this rank's rows.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct DistributedGradients {

@@ -14,7 +14,7 @@ use std::ops::Range;
 use wgpu_attention::ranks::stretches::count;
 use wgpu_attention::{AttentionOutput, AttentionShape, Element, Gpu, Inputs, Outputs};
 
-/// What [`DistributedAttention::forward`] gives: this rank's rows.
+/// What [`DistributedAttention::forward`] returns: this rank's rows.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Forward {

@@ -23,7 +23,7 @@ struct Shared {
 }
 
 impl Threads {
-    /// So many ranks, one for each thread to take.
+    /// The ranks of one process, `size` of them: one for each thread to take.
     pub fn new(size: usize) -> Vec<Self> {
         let shared = Arc::new(Shared {
             size,

@@ -25,8 +25,8 @@ impl fmt::Debug for OnDevice {
 
 static DEVICES: LazyLock<RwLock<HashMap<WgpuDevice, Arc<OnDevice>>>> = LazyLock::new(RwLock::default);
 
-/// burn's default wgpu device, with the kernels on it: the one that [`WgpuOptions::default`] stands for. Call it once, before the
-/// first tensor, and clone what it returns.
+/// burn's default wgpu device ([`WgpuOptions::default`]), with the kernels on it. Call this once, before the first tensor, and clone what it
+/// returns.
 ///
 /// # Errors
 /// As [`init`].
@@ -43,8 +43,8 @@ pub fn device() -> Result<Device> {
 /// A device of burn's, with the kernels on it.
 ///
 /// # Errors
-/// [`Error::Device`] for what burn says: among other things that the device is in use already. Then no one can have its wgpu device
-/// from burn, which keeps it to itself: see [`attach`].
+/// [`Error::Device`] for what burn reports, such as a device that is in use already: burn gives the wgpu device out only when it makes it. See
+/// [`attach`] for a device whose setup you have.
 ///
 /// ```no_run
 /// use burn::tensor::{Device, DeviceKind};
@@ -59,7 +59,7 @@ pub fn init(options: WgpuOptions) -> Result<Device> {
     Ok(device)
 }
 
-/// The kernels on a device of burn's that is there already: one whose [`WgpuSetup`] burn was given, or returned when it was made.
+/// Puts the kernels on a device that burn has already: one whose [`WgpuSetup`] you gave to burn, or got from it.
 ///
 /// # Errors
 /// [`Error::Argument`] for a device that is not wgpu's, and as [`Kernels::new`].
@@ -74,8 +74,7 @@ pub fn attach(device: &Device, setup: &WgpuSetup) -> Result<()> {
     attach_with(device, setup, Options::default())
 }
 
-/// [`attach`], with choices of the kernels'. Whatever they say, ranges of one buffer serve a call: cubecl puts many tensors into
-/// one.
+/// [`attach`], with [`Options`] for the kernels. [`Options::shared_buffers`] is always on, since cubecl puts many tensors into one buffer.
 ///
 /// # Errors
 /// As [`attach`].

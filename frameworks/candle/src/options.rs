@@ -3,13 +3,14 @@
 use std::sync::{Mutex, PoisonError};
 use wgpu_attention::{Gpu, Result, Score};
 
-/// Choices of [`attention`](crate::attention)'s; the default is softmax(q k^T / sqrt(d)) over the pattern's pairs, on the fastest adapter.
+/// Options of [`attention`](crate::attention()). The default is softmax(q k^T / sqrt(d)) over the pattern's pairs, on the fastest adapter.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct AttentionOptions {
     /// The score of a pair: its scale, and terms without tensors (a cap, [ALiBi](wgpu_attention::Alibi) with its own slopes, dropout).
     pub score: Score,
-    /// Where it is computed; `None`: on a [`Gpu::new`] that the first such call opens, and all of the process share. One that is lost stays lost.
+    /// Where it is computed. `None`: on one [`Gpu::new`] for the whole process, which the first such call opens. Once that device is lost, every such
+    /// call fails.
     pub gpu: Option<Gpu>,
 }
 

@@ -46,7 +46,7 @@ pub struct Explanation {
 }
 
 impl Explanation {
-    /// Dispatches of the same workgroups on a device of this kind whose speed nobody measured, merging included: what
+    /// Dispatches of the same workgroups on a device of this kind whose speed is not measured, merging included: what
     /// [`Options::dispatch_flops`](crate::Options::dispatch_flops) says of its default.
     ///
     /// ```

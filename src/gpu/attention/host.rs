@@ -20,13 +20,27 @@ pub struct AttentionOutput<O> {
 }
 
 impl Gpu {
-    /// Attention over slices that lie as the call says; the element types are those of the slices and of the `Vec`.
+    /// Attention over slices: q `[B, H, Lq, d]`, k `[B, Hkv, Lk, d]` and v `[B, Hkv, Lk, dv]`, lying as the call's layouts say, to out
+    /// `[B, H, Lq, dv]`. The element types are those of the slices and of the `Vec`.
+    ///
     /// Uploads, computes, waits, reads back. The plans of the last calls are kept: the same call under the same pattern is not
     /// planned again. A call that is too long for one dispatch is cut by how fast the device is, which is measured once, when
     /// the first such call comes ([`Gpu::calibrated`]).
     ///
     /// # Errors
-    /// [`Error::Argument`] for a slice of the wrong length, and as [`Kernels::attention`](crate::Kernels::attention).
+    /// [`Error::Argument`] for a slice of the wrong length, and as [`Kernels::attention`](crate::Kernels::attention);
+    /// [`Error::Device`](crate::Error::Device) where the plan's pipelines fail their test ([`Gpu::self_tests`]);
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory), [`Error::DeviceLost`](crate::Error::DeviceLost).
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{AttentionShape, Gpu, Window};
+    /// // 8 query heads share 2 key heads; a query attends itself and the 255 keys before it.
+    /// let shape = AttentionShape::new(1, 8, 4096, 64).kv_heads(2);
+    /// let (q, k, v) = (vec![0.1f32; shape.len_q()], vec![0.2f32; shape.len_k()], vec![0.3f32; shape.len_v()]);
+    /// let out: Vec<f32> = Gpu::new()?.attention(shape, &q, &k, &v, &Window { before: 255, after: 0 })?;
+    /// assert_eq!(out.len(), shape.len_out());
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn attention<Q: Element, KV: Element, O: Element>(
         &self,
@@ -55,10 +69,21 @@ impl Gpu {
         Ok(self.run_async(attention, &inputs, pattern, Outputs::default()).await?.out)
     }
 
-    /// Attention with all that a call may ask for: tensors of the score's terms, lse.
+    /// [`Gpu::attention`] with all that a call may ask for: tensors of the score's terms, and lse and the state beside out.
     ///
     /// # Errors
     /// As [`Gpu::attention`].
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{AttentionShape, Causal, Gpu, Inputs, Outputs, Score, Sinks};
+    /// let shape = AttentionShape::new(1, 2, 128, 64);
+    /// let attention = shape.score(Score::new().with(Sinks));
+    /// let x = vec![0.1f32; shape.len_q()];
+    /// let inputs = Inputs::new(&x, &x, &x).tensor("sinks", &[0.5, -1.0]);
+    /// let result = Gpu::new()?.run::<_, _, f32>(attention, &inputs, &Causal, Outputs::default().lse())?;
+    /// assert_eq!(result.lse.map(|lse| lse.len()), Some(2 * 128));
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn run<Q: Element, KV: Element, O: Element>(
         &self,
@@ -100,6 +125,16 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Gpu::attention`].
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{AttentionShape, BlockGrid, Causal, Gpu, Inputs, Outputs, Parts};
+    /// let shape = AttentionShape::new(1, 2, 4096, 64);
+    /// let parts = Parts::lower(&Causal, BlockGrid::from(shape))?; // once
+    /// let x = vec![0.1f32; shape.len_q()];
+    /// let result = Gpu::new()?.run_parts::<_, _, f32>(shape, &Inputs::new(&x, &x, &x), parts, Outputs::default())?;
+    /// assert_eq!(result.out.len(), shape.len_out());
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn run_parts<Q: Element, KV: Element, O: Element>(
         &self,

@@ -139,6 +139,17 @@ impl Kernels {
     ///
     /// # Errors
     /// As [`Kernels::attention`], and [`Error::Argument`] for a mask of another size.
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{AttentionShape, BlockGrid, BlockMask, Kernels, Window};
+    /// # fn example(kernels: &Kernels) -> wgpu_attention::Result<()> {
+    /// let shape = AttentionShape::new(1, 8, 4096, 64);
+    /// let mask = BlockMask::new(&Window { before: 255, after: 0 }, BlockGrid::from(shape).blocks(32, 64))?;
+    /// let plan = kernels.attention_parts(shape, mask)?;
+    /// println!("{:?}", plan.explain());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn attention_parts(
         &self,
         attention: impl Into<Attention>,

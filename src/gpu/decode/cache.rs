@@ -13,6 +13,19 @@ use crate::{Error, Result};
 ///
 /// Writes through the queue land before the next submission: what was recorded before a change (`extend`, [`truncate`](Self::truncate),
 /// [`fork`](Self::fork)) must be submitted before it. On an error nothing has changed.
+///
+/// ```no_run
+/// use wgpu_attention::{CacheShape, Kernels};
+/// # fn example(kernels: &Kernels, queue: &wgpu::Queue) -> wgpu_attention::Result<()> {
+/// // 4 sequences of up to 8,192 positions, in 300 pages of 64.
+/// let mut cache = kernels.kv_cache(&CacheShape::new(4, 8, 8192, 128).paged(64, 300))?;
+/// // .. a prompt is appended to sequence 0 ..
+/// cache.fork(queue, 0, 1)?; // sequence 1 goes on from the same prompt, and shares its pages
+/// cache.truncate(queue, 0, 0)?; // sequence 0 is free for another text
+/// assert_eq!(cache.lengths()[0], 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct KvCache {
     shape: CacheShape,
@@ -99,7 +112,7 @@ impl KvCache {
         self.ledger.free_pages()
     }
 
-    /// Says that the next call appends so many positions to each sequence: those of the plan, or of its counts. Takes pages where new ones begin,
+    /// Announces how many positions the next call appends to each sequence: those of the plan, or of its counts. Takes pages where new ones begin,
     /// and copies a page that another sequence has, too, before it is written: record the call behind it, into the same encoder or a later one.
     ///
     /// # Errors
@@ -116,7 +129,7 @@ impl KvCache {
         Ok(())
     }
 
-    /// Takes pages for so many more positions of each sequence, so that [`extend`](Self::extend) finds them.
+    /// Takes pages for this many more positions of each sequence, so that [`extend`](Self::extend) finds them.
     ///
     /// # Errors
     /// As [`extend`](Self::extend).
@@ -126,7 +139,8 @@ impl KvCache {
         Ok(())
     }
 
-    /// A sequence forgets what is past a length (speculative decoding), and gives back pages, reserved ones too; at 0 it is free for another text.
+    /// Shortens a sequence to a length (speculative decoding), and gives back its pages past that, reserved ones too. A length of 0 frees the sequence
+    /// for another text.
     ///
     /// # Errors
     /// [`Error::Argument`] for no such sequence, or a length past its own.
@@ -136,7 +150,7 @@ impl KvCache {
         Ok(())
     }
 
-    /// Sequence `to` becomes what `from` is: they share pages until one of them writes. What `to` was is forgotten.
+    /// Makes sequence `to` a copy of `from`: they share pages until one of them writes. What `to` held is forgotten.
     ///
     /// # Errors
     /// [`Error::Argument`] for no such sequence, the same one twice, a cache without pages.

@@ -172,7 +172,7 @@ impl DecodePlan {
         &self.shape
     }
 
-    /// Among how many workgroups the keys of a row are split at most. They are dealt out in turn, by [`CHUNK`](DecodeVariant::CHUNK)s.
+    /// The most workgroups that share the keys of a row. Keys are dealt out to them in turn, by [`CHUNK`](DecodeVariant::CHUNK)s.
     pub fn splits(&self) -> usize {
         self.inner.cut.splits
     }

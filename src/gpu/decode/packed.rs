@@ -121,7 +121,7 @@ impl PackedPlan {
         &self.shape
     }
 
-    /// Among how many workgroups the keys of a row are split at most.
+    /// The most workgroups that share the keys of a row.
     pub fn splits(&self) -> usize {
         self.cut.splits
     }

@@ -169,6 +169,13 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Gpu::matmul`] and [`AxialPlan::backward`](crate::AxialPlan::backward).
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{AxialShape, Gpu};
+    /// let [first, second] = Gpu::new()?.axial_backward(&AxialShape::new([1, 2], [1, 1]), &[1.0f32, 2.0, 4.0, 8.0])?;
+    /// assert_eq!((first, second), (vec![5.0], vec![2.0, 8.0]));
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn axial_backward<O: Element>(&self, shape: &AxialShape, dout: &[O]) -> Result<[Vec<f32>; 2]> {
         pollster::block_on(self.axial_backward_async(shape, dout))

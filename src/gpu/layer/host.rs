@@ -181,6 +181,14 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Gpu::matmul`] and [`Kernels::norm`](crate::Kernels::norm).
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{Gpu, NormKind, NormShape};
+    /// let shape = NormShape::new(NormKind::Layer, 1, 2, 1e-12);
+    /// let y: Vec<f32> = Gpu::new()?.norm(&shape, &[1.0f32, 3.0], &[1.0f32, 2.0], None)?;
+    /// assert!((y[0] + 1.0).abs() < 1e-6 && (y[1] - 2.0).abs() < 1e-6);
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn norm<I: Element, W: Element, O: Element>(
         &self,
@@ -219,6 +227,13 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Gpu::matmul`] and [`Kernels::softmax`](crate::Kernels::softmax).
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{Gpu, SoftmaxShape};
+    /// let y: Vec<f32> = Gpu::new()?.softmax(&SoftmaxShape::new(1, 2), &[7.0f32, 7.0])?;
+    /// assert_eq!(y, [0.5, 0.5]);
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn softmax<I: Element, O: Element>(&self, shape: &SoftmaxShape, x: &[I]) -> Result<Vec<O>> {
         pollster::block_on(self.softmax_async(shape, x))
@@ -243,6 +258,13 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Gpu::matmul`] and [`Kernels::add`](crate::Kernels::add).
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{AddShape, Gpu};
+    /// let y: Vec<f32> = Gpu::new()?.add(&AddShape::new(1, 2), &[1.0f32, 2.0], &[10.0f32, 20.0])?;
+    /// assert_eq!(y, [11.0, 22.0]);
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn add<I: Element, J: Element, O: Element>(
         &self,
@@ -274,6 +296,14 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Gpu::matmul`] and [`Kernels::embed`](crate::Kernels::embed).
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{EmbedShape, Gpu};
+    /// // 3 ids, a table of 2 rows of 1 element.
+    /// let y: Vec<f32> = Gpu::new()?.embed(&EmbedShape::new(3, 2, 1), &[1, 0, 1], &[5.0f32, 6.0], None)?;
+    /// assert_eq!(y, [6.0, 5.0, 6.0]);
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn embed<T: Element, O: Element>(
         &self,
@@ -309,6 +339,16 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Gpu::matmul`] and [`Kernels::rotary`](crate::Kernels::rotary).
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{Gpu, RotaryShape, rotary_tables};
+    /// let shape = RotaryShape::new(1, 8, 128, 64);
+    /// let [cos, sin] = rotary_tables(128, 64, 10000.0);
+    /// let x = vec![0.1f32; shape.len_x()];
+    /// let turned: Vec<f32> = Gpu::new()?.rotary(&shape, &x, &cos, &sin)?;
+    /// assert_eq!(turned.len(), x.len());
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn rotary<I: Element, O: Element>(
         &self,

@@ -5,7 +5,7 @@ use crate::gpu::Gpu;
 use crate::gpu::bindings::whole;
 use crate::{ActivationShape, Element, Result};
 
-/// What [`Gpu::activation_backward`] gives.
+/// What [`Gpu::activation_backward`] returns.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ActivationGradientsOutput<I> {

@@ -6,7 +6,7 @@ use crate::gpu::bindings::whole;
 use crate::gpu::call::Call;
 use crate::{CrossEntropyShape, DistillationShape, Element, ElementType, Error, LossGradient, Result};
 
-/// What [`Gpu::cross_entropy`] and [`Gpu::distillation`] give.
+/// What [`Gpu::cross_entropy`] and [`Gpu::distillation`] return.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct CrossEntropyOutput<G> {

@@ -18,7 +18,7 @@ pub struct OptimizerSlices<'a, G> {
     pub first: Option<&'a [f32]>,
     /// The second state `[len]`, where the rule has one.
     pub second: Option<&'a [f32]>,
-    /// Norm and factor, where the shape is clipped: what [`Gpu::clip`] gives.
+    /// Norm and factor, where the shape is clipped: what [`Gpu::clip`] returns.
     pub clip: Option<&'a [f32]>,
 }
 
@@ -27,7 +27,7 @@ constructed! {
     { first: &'a [f32], second: &'a [f32], clip: &'a [f32] }
 }
 
-/// What [`Gpu::optimizer`] gives: all that the next step needs.
+/// What [`Gpu::optimizer`] returns: all that the next step needs.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct OptimizerOutput {

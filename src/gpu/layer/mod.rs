@@ -3,7 +3,6 @@
 //! | file | what |
 //! |---|---|
 //! | `activation.rs` | [`ActivationPlan`]: an activation by itself, with or without a gate |
-//! | `backward/` | their gradients |
 //! | `matmul.rs` | [`MatmulPlan`]: a matrix product with bias, activation and residual fused |
 //! | `feed_forward.rs` | [`FeedForwardPlan`]: two or three products over chunks of rows |
 //! | `integers/` | [`QuantizePlan`], [`DequantizePlan`], [`IntegerMatmulPlan`]: tensors of integers |

@@ -28,13 +28,13 @@ pub struct OptimizerBuffers<'a> {
     pub parameters: wgpu::BufferBinding<'a>,
     /// Their gradient.
     pub gradient: wgpu::BufferBinding<'a>,
-    /// SGD's b, where there is a momentum, or AdamW's m, f32: read but in the first step, and written.
+    /// SGD's b, where there is a momentum, or AdamW's m, f32: written, and read except in the first step.
     pub first: Option<wgpu::BufferBinding<'a>>,
     /// AdamW's v, f32: as `first`.
     pub second: Option<wgpu::BufferBinding<'a>>,
     /// The copy of the parameters, if and only if the shape has one.
     pub rounded: Option<wgpu::BufferBinding<'a>>,
-    /// `[2]`, f32: what a [`ClipPlan`] left, if and only if the shape is clipped.
+    /// Norm and factor `[2]`, f32, which a [`ClipPlan`] left; if and only if the shape is clipped.
     pub clip: Option<wgpu::BufferBinding<'a>>,
 }
 
@@ -126,7 +126,7 @@ impl OptimizerPlan {
         &self.shape
     }
 
-    /// Checks the buffers and the step and binds them: nothing is recorded yet. A call is of one step; binding the next one
+    /// Checks the buffers and the step and binds them: nothing is recorded yet. A call is for one step; binding the next one
     /// compiles and plans nothing.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use crate::wgsl::RotaryTables;
 use crate::{ElementType, Error, Result, RotaryAngles};
 use std::sync::Arc;
 
-/// A planned making of tables: made by [`Kernels::rotary_tables`].
+/// The planned tables of a rotary embedding: made by [`Kernels::rotary_tables`].
 #[derive(Debug, Clone)]
 pub struct RotaryTablesPlan {
     kernels: Kernels,
@@ -37,8 +37,8 @@ constructed! {
 }
 
 impl Kernels {
-    /// Plans the making of a rotary embedding's tables on the device, for any positions: those of [`Kernels::rotary`] and of
-    /// [`DecodeShape::rotary`](crate::DecodeShape::rotary). Angles are as exact at position 4,000,000,000 as at 1 but for what f64 leaves of a
+    /// Plans the tables of a rotary embedding, which the device makes for any positions: those that [`Kernels::rotary`] and
+    /// [`DecodeShape::rotary`](crate::DecodeShape::rotary) take. Angles are as exact at position 4,000,000,000 as at 1 but for what f64 leaves of a
     /// frequency: an entry is off by at most 5 2^-23 times the attention factor
     /// ([`reference::layer::rotary_tables`](crate::reference::layer::rotary_tables) has the whole bound).
     ///

@@ -162,6 +162,16 @@ impl Kernels {
     ///
     /// # Errors
     /// As [`SoftmaxShape::check`]; [`Error::Device`](crate::Error::Device) for what wgpu reports while compiling.
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{Kernels, SoftmaxShape};
+    /// # fn example(kernels: &Kernels, encoder: &mut wgpu::CommandEncoder, buffers: [&wgpu::Buffer; 2])
+    /// # -> wgpu_attention::Result<()> {
+    /// let [x, out] = buffers.map(wgpu::Buffer::as_entire_buffer_binding);
+    /// kernels.softmax(&SoftmaxShape::new(8, 1000))?.bind(x, out)?.encode(encoder);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn softmax(&self, shape: &SoftmaxShape) -> Result<SoftmaxPlan> {
         shape.check()?;
         let (x_row, out_row) = (shape.stride_of_x(), shape.stride_of_out());
@@ -185,6 +195,18 @@ impl Kernels {
     ///
     /// # Errors
     /// As [`AddShape::check`]; [`Error::Device`](crate::Error::Device) for what wgpu reports while compiling.
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{AddShape, Kernels};
+    /// # fn example(kernels: &Kernels, encoder: &mut wgpu::CommandEncoder, buffers: [&wgpu::Buffer; 2])
+    /// # -> wgpu_attention::Result<()> {
+    /// let [x, other] = buffers.map(wgpu::Buffer::as_entire_buffer_binding);
+    /// // x += other.
+    /// let plan = kernels.add(&AddShape::new(512, 768).in_place(true))?;
+    /// plan.bind_in_place(x, other)?.encode(encoder);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn add(&self, shape: &AddShape) -> Result<AddPlan> {
         shape.check()?;
         let variant = RowVariant {
@@ -209,6 +231,16 @@ impl Kernels {
     ///
     /// # Errors
     /// As [`EmbedShape::check`]; [`Error::Device`](crate::Error::Device) for what wgpu reports while compiling.
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{EmbedShape, Kernels};
+    /// # fn example(kernels: &Kernels, encoder: &mut wgpu::CommandEncoder, buffers: [&wgpu::Buffer; 3])
+    /// # -> wgpu_attention::Result<()> {
+    /// let [ids, table, out] = buffers.map(wgpu::Buffer::as_entire_buffer_binding);
+    /// kernels.embed(&EmbedShape::new(512, 30522, 768))?.bind(ids, table, out)?.encode(encoder);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn embed(&self, shape: &EmbedShape) -> Result<EmbedPlan> {
         shape.check()?;
         let variant = RowVariant {

@@ -25,11 +25,11 @@ pub struct RecurrentBuffers<'a> {
     pub h_n: wgpu::BufferBinding<'a>,
     /// As h_n, if and only if the cell is an LSTM: c after the last step.
     pub c_n: Option<wgpu::BufferBinding<'a>>,
-    /// `[layers D, B, H]`, f32, if and only if [`RecurrentShape::initial`](crate::RecurrentShape::initial).
+    /// h before the first step, `[layers D, B, H]`, f32, if and only if [`RecurrentShape::initial`](crate::RecurrentShape::initial).
     pub h0: Option<wgpu::BufferBinding<'a>>,
-    /// As h0, and if and only if the cell is an LSTM.
+    /// c before the first step, `[layers D, B, H]`, f32, if and only if [`RecurrentShape::initial`](crate::RecurrentShape::initial) and the cell is an LSTM.
     pub c0: Option<wgpu::BufferBinding<'a>>,
-    /// Of each layer and direction: number l D + d.
+    /// The weights of each layer and direction: layer l and direction d are number l D + d.
     pub weights: Vec<RecurrentWeightBuffers<'a>>,
 }
 

@@ -5,7 +5,7 @@ use crate::gpu::Gpu;
 use crate::gpu::bindings::whole;
 use crate::{Element, ElementType, RecurrentInputs, RecurrentShape, RecurrentWeights, Result};
 
-/// What [`Gpu::recurrent`] gives.
+/// What [`Gpu::recurrent`] returns.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct RecurrentOutput {

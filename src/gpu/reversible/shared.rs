@@ -147,7 +147,7 @@ impl BranchPlan {
     }
 
     /// Bytes that forward leaves and backward reads, beside the input: once per stack where it is reversible, once per layer where it is
-    /// not. 0 for the caller's own calls, of which nobody knows.
+    /// not. 0 for the caller's own calls, whose buffers are not known.
     pub fn kept_bytes(&self) -> u64 {
         self.inner.kept_bytes
     }

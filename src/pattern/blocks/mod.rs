@@ -25,7 +25,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Blocks {
-    /// Positions a block, at least 1.
+    /// Positions per block, at least 1.
     pub block: usize,
     /// Which blocks meet.
     #[cfg_attr(feature = "serde", serde(default))]
@@ -129,13 +129,18 @@ fn check_sizes(sizes: [usize; 3]) -> Result<()> {
     if sizes.contains(&0) {
         let [heads, q_blocks, k_blocks] = sizes;
         let got = format!("{heads} x {q_blocks} x {k_blocks}");
-        return Err(Error::argument("Blocks.layout", "at least one head and one block a side", got));
+        return Err(Error::argument("Blocks.layout", "at least one head and one block per side", got));
     }
     // The end of a stretch of columns is stored in 32 bits.
     let most = u32::MAX as usize;
     if sizes[2] > most {
         let k_blocks = sizes[2] as u64;
-        return Err(Error::limit("Blocks.layout", "32-bit index of a key block", k_blocks, most as u64));
+        return Err(Error::limit(
+            "Blocks.layout",
+            "the largest 32-bit index of a key block",
+            k_blocks,
+            most as u64,
+        ));
     }
     Ok(())
 }

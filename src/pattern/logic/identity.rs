@@ -13,7 +13,7 @@ use std::hash::{Hash, Hasher};
 ///
 /// ```
 /// use wgpu_attention::pattern::{And, Causal, Identity, Pattern, Site, Window};
-/// // A pattern of one's own derives `Clone`, `PartialEq`, `Eq` and `Hash`, and says that it is itself.
+/// // A pattern of your own derives `Clone`, `PartialEq`, `Eq` and `Hash`, and says that it is itself.
 /// #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 /// struct Every {
 ///     step: usize,

@@ -126,7 +126,7 @@ impl Cost {
     pub const HEADER_BYTES: u64 = 16;
 
     /// Counts. `rows`: who holds which queries, and which keys; the mask's blocks must not be cut by them. Of `attention`, the
-    /// lengths must be those of the mask; that offsets in the whole tensors stay below 2^32 is not asked, as nobody holds them whole.
+    /// lengths must be those of the mask; offsets in the whole tensors may pass 2^32, since no rank holds them whole.
     ///
     /// # Errors
     /// [`Error::Argument`] for assignments that do not fit the mask's lengths, each other, or its blocks, for a shape that is not
@@ -164,7 +164,7 @@ impl Cost {
         self.ranks.iter().map(|rank| rank.pass(pass).time_s).fold(0.0, f64::max)
     }
 
-    /// The arithmetic of all, divided by the number of ranks, in proportion to the time of the slowest: 1 where nobody ever waits.
+    /// The arithmetic of all, divided by the number of ranks, in proportion to the time of the slowest: 1 where no rank ever waits.
     /// 1 where there is nothing to do.
     pub fn efficiency(&self, pass: Pass) -> f64 {
         let compute: f64 = self.ranks.iter().map(|rank| rank.pass(pass).compute_s).sum();

@@ -141,18 +141,18 @@ impl<'a> BoundOptions<'a> {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct BoundedGradients {
-    /// By q, `[B, H, Lq, d]`.
+    /// The gradient by q, `[B, H, Lq, d]`.
     pub dq: Bounded,
-    /// By k, `[B, Hkv, Lk, d]`.
+    /// The gradient by k, `[B, Hkv, Lk, d]`.
     pub dk: Bounded,
-    /// By v, `[B, Hkv, Lk, dv]`.
+    /// The gradient by v, `[B, Hkv, Lk, dv]`.
     pub dv: Bounded,
-    /// By each tensor that the caller gives for a term of the score: see [`Gradients::terms`](super::Gradients::terms).
+    /// The gradient by each tensor that the caller gives for a term of the score: see [`Gradients::terms`](super::Gradients::terms).
     pub terms: Vec<(&'static str, Bounded)>,
 }
 
 impl BoundedGradients {
-    /// By the tensor of a term.
+    /// The gradient by the tensor of this name.
     pub fn term(&self, name: &str) -> Option<&Bounded> {
         self.terms.iter().find(|(own, _)| *own == name).map(|(_, values)| values)
     }

@@ -12,20 +12,20 @@ use std::ops::Range;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Gradients {
-    /// By q, `[B, H, Lq, d]`.
+    /// The gradient by q, `[B, H, Lq, d]`.
     pub dq: Vec<f64>,
-    /// By k, `[B, Hkv, Lk, d]`: summed over the query heads that share it.
+    /// The gradient by k, `[B, Hkv, Lk, d]`: summed over the query heads that share it.
     pub dk: Vec<f64>,
-    /// By v, `[B, Hkv, Lk, dv]`: summed like `dk`.
+    /// The gradient by v, `[B, Hkv, Lk, dv]`: summed like `dk`.
     pub dv: Vec<f64>,
-    /// By each tensor that the caller gives for a term of the score, by its name and in its own shape: summed over all pairs
+    /// The gradient by each tensor that the caller gives for a term of the score, by its name and in its own shape: summed over all pairs
     /// that read an element. In the order of [`Score::tensors`](crate::Score::tensors), without those of a
     /// [`Custom`](crate::Custom) term that have no gradient.
     pub terms: Vec<(&'static str, Vec<f64>)>,
 }
 
 impl Gradients {
-    /// By the tensor of a term.
+    /// The gradient by the tensor of this name.
     pub fn term(&self, name: &str) -> Option<&[f64]> {
         self.terms.iter().find(|(own, _)| *own == name).map(|(_, values)| values.as_slice())
     }

@@ -120,7 +120,7 @@ const H: [f64; 10] = [
 ///
 /// * the approximation itself, with the rounding of the h_i: 1.5 2^-24, tested below;
 /// * t: two roundings and a division, tau; P moves by tau sum i |h_i| |t|^i;
-/// * Horner's rule in fma, two roundings a step: sum gamma_{2i+2} |h_i| |t|^i;
+/// * Horner's rule in fma, two roundings per step: sum gamma_{2i+2} |h_i| |t|^i;
 /// * the exponential, a division, and two roundings of 1 + 2 y and of the product.
 ///
 /// Then 1 - q and the last product.

@@ -39,9 +39,9 @@ use crate::{Attention, Element, ElementType, Full, Inputs, Position, Result};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct LshGradients {
-    /// By the shared queries and keys, in both their roles, `[B, H, L, d]`.
+    /// The gradient by the shared queries and keys, in both their roles, `[B, H, L, d]`.
     pub dqk: Vec<f64>,
-    /// By v, `[B, H, L, dv]`.
+    /// The gradient by v, `[B, H, L, dv]`.
     pub dv: Vec<f64>,
 }
 
@@ -50,9 +50,9 @@ pub struct LshGradients {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct BoundedLshGradients {
-    /// By the shared queries and keys, in both their roles, `[B, H, L, d]`.
+    /// The gradient by the shared queries and keys, in both their roles, `[B, H, L, d]`.
     pub dqk: Bounded,
-    /// By v, `[B, H, L, dv]`.
+    /// The gradient by v, `[B, H, L, dv]`.
     pub dv: Bounded,
 }
 

@@ -12,7 +12,7 @@ pub struct LshBuckets {
     /// `[B, H, R, L]`: below [`LshOptions::bucket_count`], or equal to it where the key mask hides the position.
     pub buckets: Vec<u32>,
     /// `[B, H, R, L]`: whether every f32 kernel must find the same bucket. With the error of a projection at most
-    /// e = gamma_{d+1} sum |x||p| (one rounding of either kind an operation, u = 2^-23), the best and every other one
+    /// e = gamma_{d+1} sum |x||p| (one rounding of either kind per operation, u = 2^-23), the best and every other one
     /// are further apart than their errors.
     pub certain: Vec<bool>,
 }

@@ -60,7 +60,7 @@ pub fn lsh<E: Element>(
     lsh_with_buckets(&attention, options, inputs, &buckets)
 }
 
-/// LSH attention in f64 given the buckets `[B, H, R, L]`, whoever computed them.
+/// LSH attention in f64 given the buckets `[B, H, R, L]`, which any system may have computed.
 ///
 /// # Errors
 /// As [`lsh`](fn@lsh), and [`Error::Argument`] for buckets of another length or past the last one.

@@ -7,15 +7,15 @@ use crate::ElementType;
 /// All that tells one shader from another that prepares rows for the backward pass: `backward/records.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RecordVariant {
-    /// dv.
+    /// Elements of a value, dv.
     pub value_dim: usize,
     /// Storage of out.
     pub out: ElementType,
     /// Storage of the gradient of out.
     pub dout: ElementType,
-    /// Every row of out begins at a multiple of 4 elements and is one long.
+    /// Every row of out begins at, and has, a multiple of 4 elements.
     pub aligned_out: bool,
-    /// So does every row of the gradient of out.
+    /// Every row of the gradient of out begins at, and has, a multiple of 4 elements.
     pub aligned_dout: bool,
     /// What is copied behind the records, f32: the score's `relative_biases`, or the `norms` of LSH attention.
     pub behind: Option<&'static str>,
@@ -80,7 +80,7 @@ pub struct NarrowVariant {
     pub dim: usize,
     /// Storage of the gradient.
     pub gradient: ElementType,
-    /// Every row of the gradient begins at a multiple of 4 elements and is one long.
+    /// Every row of the gradient begins at, and has, a multiple of 4 elements.
     pub aligned: bool,
     /// Whether rows of masked keys become 0.
     pub key_mask: bool,

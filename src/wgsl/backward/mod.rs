@@ -21,9 +21,9 @@ pub enum BackwardRows {
     Queries,
     /// Of the keys, of the values, or of both.
     Keys {
-        /// dk.
+        /// Whether dk is computed.
         dk: bool,
-        /// dv.
+        /// Whether dv is computed.
         dv: bool,
     },
     /// Of what the pairs of queries read of a tensor of the score's terms, of this name.
@@ -36,7 +36,7 @@ fn adds_rows(score: &Score) -> bool {
 }
 
 impl BackwardRows {
-    /// The largest tile that fits, of so many rows at most and, where the columns of the sums leave the choice, of so many columns at most.
+    /// The largest tile that fits, of at most `rows` rows and, where the columns of the sums leave the choice, of at most `columns` columns.
     /// Relative rows, segments and the tensors of the score's terms, have a direct tile alone.
     ///
     /// # Errors
@@ -77,9 +77,9 @@ pub struct BackwardVariant {
     pub rows: BackwardRows,
     /// How the lanes of a workgroup share its work: see [`BackwardRows::tile`].
     pub tile: Tile,
-    /// d.
+    /// Elements of a query and of a key, d.
     pub head_dim: usize,
-    /// dv.
+    /// Elements of a value, dv.
     pub value_dim: usize,
     /// Storage of q.
     pub q: ElementType,
@@ -89,13 +89,13 @@ pub struct BackwardVariant {
     pub dout: ElementType,
     /// Storage of what is written.
     pub gradient: ElementType,
-    /// Every row of q begins at a multiple of 4 elements and is one long.
+    /// Every row of q begins at, and has, a multiple of 4 elements.
     pub aligned_q: bool,
-    /// So does every row of k and of v.
+    /// Every row of k and of v begins at, and has, a multiple of 4 elements.
     pub aligned_kv: bool,
-    /// So does every row of the gradient of out.
+    /// Every row of the gradient of out begins at, and has, a multiple of 4 elements.
     pub aligned_dout: bool,
-    /// So does every row that is written.
+    /// Every row that is written begins at, and has, a multiple of 4 elements.
     pub aligned_gradient: bool,
     /// Rows of a mask block.
     pub block_q: usize,

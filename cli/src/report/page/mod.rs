@@ -32,7 +32,7 @@ pub(super) fn page(records: &[Record]) -> Result<String> {
                 h1 { "Attention kernels, verified and timed" }
                 @if runs.len() > 1 {
                     nav { ul { @for (n, (record, adapter)) in runs.iter().enumerate() {
-                        li { a href={ "#run" (n) } { (adapter.title()) } " " (record.date) ": " (adapter.tally()) }
+                        li { a href={ "#run" (n) } { (adapter.title()) } ", " (day(record)) ": " (adapter.tally()) }
                     } } }
                 }
                 @for section in &sections { (section) }
@@ -67,13 +67,29 @@ fn section(n: usize, record: &Record, adapter: &Adapter) -> Result<Markup> {
     })
 }
 
+/// The day of a run.
+fn day(record: &Record) -> &str {
+    record.date.split('T').next().unwrap_or_default()
+}
+
+/// What wgpu calls the kind of an adapter, in words.
+fn kind_name(kind: &str) -> &str {
+    match kind {
+        "DiscreteGpu" => "discrete GPU",
+        "IntegratedGpu" => "integrated GPU",
+        "VirtualGpu" => "virtual GPU",
+        "Cpu" => "software (a CPU)",
+        other => other,
+    }
+}
+
 /// What ran where.
 fn facts(record: &Record, adapter: &Adapter) -> Markup {
     let host = &record.host;
     let limits = &adapter.limits;
     html! {
         dl {
-            dt { "adapter" } dd { (adapter.name) ", " (adapter.kind) ", " (adapter.backend) }
+            dt { "adapter" } dd { (adapter.name) ", " (kind_name(&adapter.kind)) ", " (adapter.backend) }
             dt { "driver" } dd { (adapter.driver) }
             dt { "machine" } dd { (host.cpu) ", " (host.threads) " threads, " (host.os) ", " (host.arch) }
             dt { "run" } dd {
@@ -87,9 +103,9 @@ fn facts(record: &Record, adapter: &Adapter) -> Markup {
                 }
             }
             dt { "limits" } dd {
-                (bytes(limits.max_storage_buffer_binding_size)) " a binding, "
+                (bytes(limits.max_storage_buffer_binding_size)) " per binding, "
                 (bytes(limits.max_compute_workgroup_storage_size.into())) " workgroup memory, "
-                (limits.max_compute_invocations_per_workgroup) " lanes a workgroup, subgroups of "
+                (limits.max_compute_invocations_per_workgroup) " lanes per workgroup, subgroups of "
                 (limits.subgroup_min_size) " to " (limits.subgroup_max_size)
             }
             dt { "features" } dd.features {

@@ -79,7 +79,7 @@ fn colour(n: usize) -> RGBColor {
     COLOURS[n % COLOURS.len()]
 }
 
-/// By the length: a curve a pattern, of what `value` says.
+/// By the length: a curve per pattern, of what `value` says.
 fn by_length(group: &Group<'_>, y: Axis, value: fn(&Timed<'_>) -> f64) -> Chart {
     let curve = |(n, pattern): (usize, &&str)| {
         let points = group.lens.iter().filter_map(|&len| {

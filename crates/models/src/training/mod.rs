@@ -59,7 +59,7 @@ pub struct Learnt {
 }
 
 impl Training {
-    /// Nothing yet.
+    /// An empty pass on a device.
     pub fn new(gpu: &Gpu) -> Self {
         Self {
             forward: Forward::new(gpu),
@@ -79,7 +79,7 @@ impl Training {
         self.states.get(name).cloned()
     }
 
-    /// The ids of the embeddings, in their order, for who wants to write others: [`wgpu::BufferUsages::COPY_DST`].
+    /// The ids of the embeddings, in their order, for a caller who writes others: [`wgpu::BufferUsages::COPY_DST`].
     pub fn ids(&self) -> &[Tensor] {
         &self.ids
     }
@@ -145,6 +145,9 @@ impl Training {
     }
 
     /// Records both passes into one encoder, submits it, and reads the states back.
+    ///
+    /// # Errors
+    /// What the device reports.
     pub fn run(&self) -> Result<Values, Error> {
         let mut encoder = self.forward.gpu().device().create_command_encoder(&Default::default());
         self.encode(&mut encoder);
@@ -152,6 +155,9 @@ impl Training {
     }
 
     /// The values of tensors of the device. Blocks.
+    ///
+    /// # Errors
+    /// What the device reports.
     pub fn read(&self, tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>, Error> {
         let mut pass = Forward::new(self.forward.gpu());
         tensors.iter().for_each(|tensor| pass.keep(String::new(), tensor));

@@ -20,7 +20,7 @@ use std::sync::{Arc, OnceLock};
 use wgpu_attention::pattern::Pattern;
 use wgpu_attention::{Attention, AttentionPlan, BackwardPlan, Error, Layouts, Outputs, Result, Score};
 
-/// Choices of [`attention`]'s; the default is softmax(q k^T / sqrt(d)) over the pattern's pairs.
+/// Options of [`attention`]. The default is softmax(q k^T / sqrt(d)) over the pattern's pairs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct AttentionOptions {

@@ -21,7 +21,7 @@ pub struct WeightsBuffers<'a> {
     pub tensors: Vec<(&'a str, wgpu::BufferBinding<'a>)>,
     /// (m, l) `[B, H, Lq, 2]`, as attention left it: see [`AttentionBuffers::state`](crate::AttentionBuffers::state).
     pub state: wgpu::BufferBinding<'a>,
-    /// The weights `[N, Lk]`, f32: see [`WeightsPlan::len_weights`]. 0 for pairs that are not attended.
+    /// The weights `[N, Lk]` of N rows, f32: see [`WeightsPlan::len_weights`]. 0 for pairs that are not attended.
     pub weights: Option<wgpu::BufferBinding<'a>>,
     /// The summaries: see [`WeightsPlan::len_summaries`].
     pub summaries: Option<wgpu::BufferBinding<'a>>,

@@ -11,7 +11,7 @@ use crate::{Attention, Element, ElementType, Inputs, Position, Result, Storage};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct AttentionWeights {
-    /// The weights `[N, Lk]`, where they were asked for; 0 for pairs that are not attended.
+    /// The weights `[N, Lk]` of the N rows, where they were asked for; 0 for pairs that are not attended.
     pub weights: Option<Vec<f32>>,
     /// Per row, where they were asked for.
     pub summaries: Option<Vec<RowSummary>>,

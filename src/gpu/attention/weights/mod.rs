@@ -34,9 +34,9 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WeightsOptions {
-    /// Whether every weight is wanted, `[N, Lk]`.
+    /// Whether every weight is wanted, `[N, Lk]` for N chosen rows.
     pub matrix: bool,
-    /// Whether a summary per row is, and how many keys it names: those of the largest weights, at most 24.
+    /// Whether a summary per row is wanted, and how many keys it names: those of the largest weights, at most 24. `None`: no summary.
     pub summary: Option<usize>,
 }
 
@@ -53,7 +53,7 @@ impl WeightsOptions {
         Self { matrix, ..self }
     }
 
-    /// Asks for a summary that names so many keys.
+    /// Asks for a summary that names this many keys.
     pub fn top(self, keys: usize) -> Self {
         Self { summary: Some(keys), ..self }
     }

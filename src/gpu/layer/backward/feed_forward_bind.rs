@@ -29,19 +29,19 @@ pub struct FeedForwardGradBuffers<'a> {
     pub w3: Option<wgpu::BufferBinding<'a>>,
     /// b3 `[hidden_dim]`, if and only if the shape is gated and has biases.
     pub b3: Option<wgpu::BufferBinding<'a>>,
-    /// By x `[rows, model_dim]`, if wanted.
+    /// The gradient by x `[rows, model_dim]`, if wanted.
     pub dx: Option<wgpu::BufferBinding<'a>>,
-    /// By W1, if wanted.
+    /// The gradient by W1, if wanted.
     pub dw1: Option<wgpu::BufferBinding<'a>>,
-    /// By b1 `[hidden_dim]`, if there is one and it is wanted.
+    /// The gradient by b1 `[hidden_dim]`, if there is one and it is wanted.
     pub db1: Option<wgpu::BufferBinding<'a>>,
-    /// By W2, if wanted.
+    /// The gradient by W2, if wanted.
     pub dw2: Option<wgpu::BufferBinding<'a>>,
-    /// By b2 `[model_dim]`, if there is one and it is wanted.
+    /// The gradient by b2 `[model_dim]`, if there is one and it is wanted.
     pub db2: Option<wgpu::BufferBinding<'a>>,
-    /// By W3, if there is one and it is wanted.
+    /// The gradient by W3, if there is one and it is wanted.
     pub dw3: Option<wgpu::BufferBinding<'a>>,
-    /// By b3 `[hidden_dim]`, if there is one and it is wanted.
+    /// The gradient by b3 `[hidden_dim]`, if there is one and it is wanted.
     pub db3: Option<wgpu::BufferBinding<'a>>,
     /// [`FeedForwardBackwardPlan::scratch_bytes`], so that several layers share them; `None` allocates.
     pub scratch: Option<wgpu::BufferBinding<'a>>,

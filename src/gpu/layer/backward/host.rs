@@ -7,15 +7,15 @@ use crate::{
     Combine, Element, ElementType, EmbedGradients, EmbedShape, NormShape, Result, RowGradients, SoftmaxShape,
 };
 
-/// What [`Gpu::norm_backward`] gives.
+/// What [`Gpu::norm_backward`] returns.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct NormGradOutput<G> {
-    /// The gradient of x `[rows, width]`.
+    /// The gradient by x `[rows, width]`.
     pub dx: Vec<G>,
-    /// The gradient of the weight `[width]`.
+    /// The gradient by the weight `[width]`.
     pub dweight: Vec<f32>,
-    /// The gradient of the bias `[width]`, if the shape has one.
+    /// The gradient by the bias `[width]`, if the shape has one.
     pub dbias: Option<Vec<f32>>,
 }
 
@@ -94,6 +94,14 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Gpu::matmul`] and [`SoftmaxPlan::backward`](crate::SoftmaxPlan::backward).
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{Gpu, SoftmaxShape};
+    /// let y = [0.25f32, 0.75]; // what the softmax returned
+    /// let dx: Vec<f32> = Gpu::new()?.softmax_backward(&SoftmaxShape::new(1, 2), &y, &[1.0f32, 0.0])?;
+    /// assert_eq!(dx, [0.1875, -0.1875]);
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn softmax_backward<Y: Element, O: Element, G: Element>(
         &self,

@@ -6,7 +6,7 @@ use crate::gpu::bindings::whole;
 use crate::gpu::layer::host::{FeedForwardSlices, MatmulSlices};
 use crate::{Element, ElementType, Error, FeedForwardShape, MatmulShape, Result};
 
-/// What [`Gpu::matmul_backward`] gives.
+/// What [`Gpu::matmul_backward`] returns.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct MatmulGradients {
@@ -18,23 +18,23 @@ pub struct MatmulGradients {
     pub dbias: Option<Vec<f32>>,
 }
 
-/// What [`Gpu::feed_forward_backward`] gives, each gradient in the order of its tensor.
+/// What [`Gpu::feed_forward_backward`] returns, each gradient in the order of its tensor.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct FeedForwardGradients {
-    /// By x `[rows, model_dim]`.
+    /// The gradient by x `[rows, model_dim]`.
     pub dx: Vec<f32>,
-    /// By W1.
+    /// The gradient by W1.
     pub dw1: Vec<f32>,
-    /// By b1 `[hidden_dim]`, where there is one.
+    /// The gradient by b1 `[hidden_dim]`, where there is one.
     pub db1: Option<Vec<f32>>,
-    /// By W2.
+    /// The gradient by W2.
     pub dw2: Vec<f32>,
-    /// By b2 `[model_dim]`, where there is one.
+    /// The gradient by b2 `[model_dim]`, where there is one.
     pub db2: Option<Vec<f32>>,
-    /// By W3, where gated.
+    /// The gradient by W3, where gated.
     pub dw3: Option<Vec<f32>>,
-    /// By b3 `[hidden_dim]`, where there is one.
+    /// The gradient by b3 `[hidden_dim]`, where there is one.
     pub db3: Option<Vec<f32>>,
 }
 

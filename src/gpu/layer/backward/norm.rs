@@ -37,13 +37,13 @@ pub struct NormGradBuffers<'a> {
     pub x: wgpu::BufferBinding<'a>,
     /// weight `[width]`.
     pub weight: wgpu::BufferBinding<'a>,
-    /// dout `[rows, width]`, the gradient by out.
+    /// The gradient of out, `[rows, width]`.
     pub dout: wgpu::BufferBinding<'a>,
-    /// dx `[rows, width]`.
+    /// Where the gradient by x goes, `[rows, width]`.
     pub dx: wgpu::BufferBinding<'a>,
-    /// The gradient of the weight `[width]`, f32, if it is wanted.
+    /// The gradient by the weight `[width]`, f32, if it is wanted.
     pub dweight: Option<wgpu::BufferBinding<'a>>,
-    /// The gradient of the bias `[width]`, f32, if it is wanted and the shape has one.
+    /// The gradient by the bias `[width]`, f32, if it is wanted and the shape has one.
     pub dbias: Option<wgpu::BufferBinding<'a>>,
 }
 

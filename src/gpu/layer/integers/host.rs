@@ -25,8 +25,8 @@ impl Uploaded {
 }
 
 impl Gpu {
-    /// Integers of numbers, scales and zero points with them: what [`QuantizeShape::quantize`] makes on the host, but for the last bits of
-    /// devices whose division is not rounded to nearest.
+    /// Quantises the numbers x `[rows, inner]`: integers, with their scales and zero points. The same as [`QuantizeShape::quantize`] on the host,
+    /// except for the last bits on devices whose division is not rounded to nearest.
     ///
     /// # Errors
     /// [`Error::Argument`] for an x of another length and for the rule [`Given`](QuantizeRule::Given), whose scales
@@ -56,10 +56,18 @@ impl Gpu {
         self.quantized(shape, x, vec![0.0; shape.len_scales()], zero_points.unwrap_or_default()).await
     }
 
-    /// Integers of numbers with these scales and zero points: ONNX's `QuantizeLinear`.
+    /// Quantises the numbers x `[rows, inner]` by the given scales and zero points: ONNX's `QuantizeLinear`.
     ///
     /// # Errors
     /// As [`QuantizeShape::quantize_with`] and [`Kernels::quantize`](crate::Kernels::quantize).
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{Gpu, IntegerFormat, IntegerType, QuantizeRule, QuantizeShape};
+    /// let shape = QuantizeShape::new(1, 3, IntegerFormat::new(IntegerType::I8), QuantizeRule::Given);
+    /// let tensor = Gpu::new()?.quantize_with(&shape, &[0.5f32, -1.0, 0.2], vec![0.25], vec![])?;
+    /// assert_eq!(tensor.values(), [2, -4, 1]);
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn quantize_with<I: Element>(
         &self,
@@ -141,6 +149,13 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Quantized::check`] and [`Kernels::dequantize`](crate::Kernels::dequantize).
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{Gpu, IntegerFormat, IntegerType, Quantized};
+    /// let tensor = Quantized::new(IntegerFormat::new(IntegerType::I8), 1, 2, &[3, -4], vec![0.5], vec![])?;
+    /// assert_eq!(Gpu::new()?.dequantize::<f32>(&tensor)?, [1.5, -2.0]);
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn dequantize<O: Element>(&self, tensor: &Quantized) -> Result<Vec<O>> {
         pollster::block_on(self.dequantize_async(tensor))
@@ -218,6 +233,17 @@ impl Gpu {
     /// # Errors
     /// [`Error::Argument`] for tensors of other formats or sizes than the shape's, for another output than [`IntegerOutput::Sums`], and as
     /// [`Kernels::integer_matmul`](crate::Kernels::integer_matmul).
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{Gpu, IntegerFormat, IntegerMatmulShape, IntegerOutput, IntegerType, Quantized};
+    /// let format = IntegerFormat::new(IntegerType::I8);
+    /// // 1 row of A and 1 column of out, 2 elements each.
+    /// let a = Quantized::new(format, 1, 2, &[2, 3], vec![0.5], vec![])?;
+    /// let b = Quantized::new(format, 1, 2, &[4, 5], vec![2.0], vec![])?;
+    /// let shape = IntegerMatmulShape::new(1, 2, 1, format, format).output(IntegerOutput::Sums);
+    /// assert_eq!(Gpu::new()?.integer_sums(&shape, &a, &b)?, [2 * 4 + 3 * 5]);
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn integer_sums(&self, shape: &IntegerMatmulShape, a: &Quantized, b: &Quantized) -> Result<Vec<i32>> {
         pollster::block_on(self.integer_sums_async(shape, a, b))
@@ -239,11 +265,23 @@ impl Gpu {
         self.integer_product(shape, a, b, None).await
     }
 
-    /// A product of integers as bytes of another scale: ONNX's `QLinearMatMul`, but that B is `[columns, inner]`. The integers
+    /// A product of integers, as bytes of another scale: ONNX's `QLinearMatMul`, but that B is `[columns, inner]`. The integers
     /// `[rows, columns]` come unpacked.
     ///
     /// # Errors
     /// As [`Gpu::integer_sums`], of the output [`IntegerOutput::Requantized`].
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{Gpu, IntegerFormat, IntegerMatmulShape, IntegerOutput, IntegerType, Quantized};
+    /// let format = IntegerFormat::new(IntegerType::I8);
+    /// // 1 row of A and 1 column of out, 2 elements each.
+    /// let a = Quantized::new(format, 1, 2, &[2, 3], vec![0.5], vec![])?;
+    /// let b = Quantized::new(format, 1, 2, &[4, 5], vec![2.0], vec![])?;
+    /// let output = IntegerOutput::Requantized { element: IntegerType::I8, scale: 1.0, zero_point: 7 };
+    /// let shape = IntegerMatmulShape::new(1, 2, 1, format, format).output(output);
+    /// assert_eq!(Gpu::new()?.integer_requantized(&shape, &a, &b)?, [23 + 7]); // 23 * 0.5 * 2.0 / 1.0
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn integer_requantized(
         &self,
@@ -274,10 +312,23 @@ impl Gpu {
         Ok(out.values())
     }
 
-    /// A product of integers as numbers, (+ bias): a linear layer of quantised activations.
+    /// A product of integers scaled to numbers `[rows, columns]`, with a bias `[columns]` if the shape has one: a linear layer of quantised
+    /// activations.
     ///
     /// # Errors
     /// As [`Gpu::integer_sums`], of the output [`IntegerOutput::Scaled`], whose storage is O's.
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{Gpu, IntegerFormat, IntegerMatmulShape, IntegerType, Quantized};
+    /// let format = IntegerFormat::new(IntegerType::I8);
+    /// // 1 row of A and 1 column of out, 2 elements each.
+    /// let a = Quantized::new(format, 1, 2, &[2, 3], vec![0.5], vec![])?;
+    /// let b = Quantized::new(format, 1, 2, &[4, 5], vec![2.0], vec![])?;
+    /// let shape = IntegerMatmulShape::new(1, 2, 1, format, format).bias(true);
+    /// let out: Vec<f32> = Gpu::new()?.integer_matmul(&shape, &a, &b, Some(&[1.0]))?;
+    /// assert_eq!(out, [23.0 + 1.0]);
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
     #[cfg(not(target_arch = "wasm32"))]
     pub fn integer_matmul<O: Element>(
         &self,

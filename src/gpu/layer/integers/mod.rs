@@ -26,7 +26,7 @@ pub struct IntegerBuffers<'a> {
     pub words: wgpu::BufferBinding<'a>,
     /// The scales, f32, [`IntegerFormat::len_scales`]; none where a call has no use for them.
     pub scales: Option<wgpu::BufferBinding<'a>>,
-    /// As many zero points, i32, if and only if the format has them.
+    /// The zero points, i32, as many as scales, if and only if the format has them.
     pub zero_points: Option<wgpu::BufferBinding<'a>>,
 }
 

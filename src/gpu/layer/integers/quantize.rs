@@ -42,10 +42,10 @@ fn parts(slice_len: usize) -> (usize, usize) {
 }
 
 impl Kernels {
-    /// Plans the making of integers of numbers: scales, too, unless they are given.
+    /// Plans a quantisation: the integers of a tensor of numbers, and their scales and zero points unless these are given.
     ///
-    /// On the device a NaN or an infinity makes the scale of all that share it NaN, and so what is computed with it; what the integers are
-    /// then, nobody promises.
+    /// On the device a NaN or an infinity makes the scale of all that share it NaN, and so what is computed with it; the integers
+    /// are then unspecified.
     ///
     /// # Errors
     /// As [`QuantizeShape::check`]; [`Error::Device`](crate::Error::Device) for what wgpu reports while compiling.
@@ -81,8 +81,8 @@ impl Kernels {
         Ok(QuantizePlan { kernels: self.clone(), shape: *shape, passes })
     }
 
-    /// Plans the making of numbers `[rows, inner]`, stored as `output`, of integers: ONNX's `DequantizeLinear`, whose blocks are
-    /// [groups](crate::ScaleGroups::Groups).
+    /// Plans a dequantisation: the numbers `[rows, inner]`, stored as `output`, that integers stand for. ONNX's `DequantizeLinear`, whose blocks
+    /// are [groups](crate::ScaleGroups::Groups).
     ///
     /// # Errors
     /// As [`IntegerFormat::check`]; [`Error::Device`](crate::Error::Device) for what wgpu reports while compiling.

@@ -9,9 +9,9 @@ use crate::{Activation, ActivationShape, Result};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ActivationGradients {
-    /// By x.
+    /// The gradient by x.
     pub dx: Bounded,
-    /// By the gate, if there is one.
+    /// The gradient by the gate, if there is one.
     pub dgate: Option<Bounded>,
 }
 

@@ -10,19 +10,19 @@ use crate::{Combine, ElementType, FeedForwardShape, MatmulShape, Result, WeightO
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct FeedForwardBoundedGradients {
-    /// By x `[rows, model_dim]`.
+    /// The gradient by x `[rows, model_dim]`.
     pub dx: Bounded,
-    /// By W1.
+    /// The gradient by W1.
     pub dw1: Bounded,
-    /// By b1 `[hidden_dim]`, where there is one.
+    /// The gradient by b1 `[hidden_dim]`, where there is one.
     pub db1: Option<Bounded>,
-    /// By W2.
+    /// The gradient by W2.
     pub dw2: Bounded,
-    /// By b2 `[model_dim]`, where there is one.
+    /// The gradient by b2 `[model_dim]`, where there is one.
     pub db2: Option<Bounded>,
-    /// By W3, where gated.
+    /// The gradient by W3, where gated.
     pub dw3: Option<Bounded>,
-    /// By b3 `[hidden_dim]`, where there is one.
+    /// The gradient by b3 `[hidden_dim]`, where there is one.
     pub db3: Option<Bounded>,
 }
 

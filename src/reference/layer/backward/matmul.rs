@@ -9,11 +9,11 @@ use crate::{AOrder, Combine, ElementType, Error, MatmulShape, Result, RowStrides
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct MatmulBoundedGradients {
-    /// By A.
+    /// The gradient by A.
     pub da: Bounded,
-    /// By B.
+    /// The gradient by B.
     pub db: Bounded,
-    /// By the bias, if there is one.
+    /// The gradient by the bias, if there is one.
     pub dbias: Option<Bounded>,
 }
 
@@ -44,7 +44,11 @@ pub fn matmul_backward(
     shape.check()?;
     check_len("dout", dout, shape.len_out())?;
     if shape.combine == Combine::MultiplyInto {
-        return Err(Error::argument("combine", "another than MultiplyInto, whose gradient is unknown", "it"));
+        return Err(Error::argument(
+            "combine",
+            "Store, Add or AddInto, since the gradient of MultiplyInto is unknown",
+            "MultiplyInto",
+        ));
     }
     let ds = argument(shape, inputs, dout)?;
     check_len("a", inputs.a, shape.len_a())?;

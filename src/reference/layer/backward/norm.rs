@@ -11,11 +11,11 @@ use crate::{ElementType, Result};
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct NormGradients {
-    /// By x `[rows, width]`.
+    /// The gradient by x `[rows, width]`.
     pub dx: Bounded,
-    /// By the weight `[width]`.
+    /// The gradient by the weight `[width]`.
     pub dweight: Bounded,
-    /// By the bias `[width]`; a shape without one has no use for it.
+    /// The gradient by the bias `[width]`; a shape without one has no use for it.
     pub dbias: Bounded,
 }
 
