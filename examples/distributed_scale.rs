@@ -24,15 +24,20 @@ const RANKS: [usize; 4] = [8, 64, 512, 4096];
 const BLOCK: usize = 64;
 
 fn main() -> Result<(), Error> {
-    let lines = lines()?;
+    let lines = lines(&LENS)?;
     print!("{}", table(&lines));
     plot::command("distributed_scale", || picture(&lines))
 }
 
 /// The table that docs/distributed_scale.md has to hold, and the picture that docs/distributed_scale.svg has to be.
 pub(crate) fn pages() -> Result<(String, String), Error> {
-    let lines = lines()?;
+    let lines = lines(&LENS)?;
     Ok((table(&lines), picture(&lines)?))
+}
+
+/// The lines of that table for the shorter length, which take a sixteenth of the time.
+pub(crate) fn lines_of_the_shorter() -> Result<Vec<String>, Error> {
+    Ok(lines(&LENS[..1])?.iter().map(row).collect())
 }
 
 /// One line of the table.
@@ -84,11 +89,11 @@ fn subjects() -> Vec<Subject> {
     ]
 }
 
-fn lines() -> Result<Vec<Line>, Error> {
+fn lines(lens: &[(usize, &'static str)]) -> Result<Vec<Line>, Error> {
     let machine = Machine::new(100e12, 100e9, 2e-6);
     let mut lines = vec![];
     for Subject { name, pattern, alike, travel, spreads } in subjects() {
-        for (len, named) in LENS {
+        for &(len, named) in lens {
             // Heads draw apart, batch items do not: all else about them is the same.
             let [batch, heads] = if alike { [8, 1] } else { [1, 8] };
             let call = AttentionShape::new(batch, heads, len, 128).storage(Storage::all(ElementType::F16));
@@ -108,23 +113,23 @@ fn lines() -> Result<Vec<Line>, Error> {
 fn table(lines: &[Line]) -> String {
     let head = "| pattern | rows | n | ranks | forward | efficiency | of backward | most pairs / mean | most received | most messages | memory |\n";
     let rule = "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n";
-    let line = |line: &Line| {
-        let Line { pattern, rows, len, ranks, cost } = line;
-        let most = |of: fn(&wgpu_attention::ranks::PassCost) -> u64| {
-            cost.ranks.iter().map(|rank| of(&rank.forward)).max().unwrap_or(0)
-        };
-        let messages = most(|pass| pass.received_messages.max(pass.sent_messages));
-        let [received, memory] = [most(|pass| pass.received_bytes), most(|pass| pass.memory_bytes)]
-            .map(|bytes| format!("{:.1}", bytes as f64 / 1e6));
-        format!(
-            "| {pattern} | {rows} | {len} | {ranks} | {} | {} | {} | {:.2} | {received} MB | {messages} | {memory} MB |\n",
-            seconds(cost.time_s(Pass::Forward)),
-            percent(cost.efficiency(Pass::Forward)),
-            percent(cost.efficiency(Pass::Backward)),
-            cost.imbalance(),
-        )
+    head.to_owned() + rule + &lines.iter().map(row).collect::<String>()
+}
+
+fn row(Line { pattern, rows, len, ranks, cost }: &Line) -> String {
+    let most = |of: fn(&wgpu_attention::ranks::PassCost) -> u64| {
+        cost.ranks.iter().map(|rank| of(&rank.forward)).max().unwrap_or(0)
     };
-    head.to_owned() + rule + &lines.iter().map(line).collect::<String>()
+    let messages = most(|pass| pass.received_messages.max(pass.sent_messages));
+    let [received, memory] = [most(|pass| pass.received_bytes), most(|pass| pass.memory_bytes)]
+        .map(|bytes| format!("{:.1}", bytes as f64 / 1e6));
+    format!(
+        "| {pattern} | {rows} | {len} | {ranks} | {} | {} | {} | {:.2} | {received} MB | {messages} | {memory} MB |\n",
+        seconds(cost.time_s(Pass::Forward)),
+        percent(cost.efficiency(Pass::Forward)),
+        percent(cost.efficiency(Pass::Backward)),
+        cost.imbalance(),
+    )
 }
 
 fn seconds(time: f64) -> String {

@@ -50,10 +50,12 @@ pub(crate) fn close_by_turns(n: usize, case: &Case, parts: &Parts) {
     close_on(&gpu_with(case.options.tile_kind(kind)), case, parts).unwrap_or_else(|e| panic!("{e}"));
 }
 
-/// Whatever the tile: under those that are the case's turn.
+/// Whatever the tile: under those that are the turn of the caller's cases.
+#[track_caller]
 pub(crate) fn close(case: &Case, parts: &Parts) {
-    let gpus: Vec<_> =
-        kinds_of_tile().into_iter().map(|kind| gpu_with(case.options.tile_kind(kind))).collect();
+    let variant = case.variant().map(|variant| format!("{}: {variant}", std::panic::Location::caller()));
+    let kinds = kinds_of_tile(variant.as_deref()).into_iter();
+    let gpus: Vec<_> = kinds.map(|kind| gpu_with(case.options.tile_kind(kind))).collect();
     close_on_each(&gpus, case, parts).unwrap_or_else(|e| panic!("{e}"));
 }
 

@@ -1,4 +1,4 @@
-//! Drawn calls: PROPTEST_CASES of each property. What a pipeline is compiled for comes from a short list; sizes are free.
+//! Drawn calls: PROPTEST_CASES (32) of each property. What a pipeline is compiled for comes from a short list; sizes are free.
 
 use crate::{product, quantize, weights};
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use wgpu_attention::{
     IntegerFormat, IntegerMatmulShape, IntegerType, MatmulShape, Options, QuantizeRule, QuantizeShape,
     ScaleGroups, WeightOrder,
 };
-use wgpu_attention_testing::{gpu, gpu_with};
+use wgpu_attention_testing::{cases, gpu, gpu_with};
 
 const FORMATS: [(IntegerType, ScaleGroups, bool); 6] = [
     (IntegerType::I8, ScaleGroups::Rows, false),
@@ -34,6 +34,7 @@ fn fitting(format: IntegerFormat, inner: usize) -> usize {
 
 fn config() -> ProptestConfig {
     ProptestConfig {
+        cases: cases(32),
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
         max_shrink_iters: 200,
         ..ProptestConfig::default()

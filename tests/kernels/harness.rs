@@ -1,7 +1,8 @@
 //! The checks fail where they must: a test of the tests.
 
 use crate::support::{
-    Case, Checked, Cut, Guarded, PATTERNS, bound_on, check_all, count_on, cut, gather_on, gpu, picked, run,
+    Case, Checked, Cut, Guarded, PATTERNS, bound_on, check_all, combinations, count_on, cut, gather_on, gpu,
+    kinds_of_tile, long, one_in, picked, run,
 };
 use std::collections::HashSet;
 use wgpu_attention::{AttentionShape, BlockMask, Gpu, Kernels, Options};
@@ -143,4 +144,41 @@ fn kept(case: &Case, parts: &wgpu_attention::Parts) -> u64 {
         }
     }
     kept
+}
+
+#[test]
+fn cases_of_one_name_have_one_kind_of_tile() {
+    let kinds = |of: Option<&str>| (0..40).map(|_| kinds_of_tile(of)).collect::<Vec<_>>();
+    let same = kinds(Some("f16"));
+    assert!(same.iter().all(|kinds| *kinds == same[0]));
+    let drawn = kinds(None);
+    assert!(long() || drawn.iter().any(|kinds| *kinds != drawn[0]));
+}
+
+#[test]
+fn one_in_three_is_a_third() {
+    let many = |places| if long() { places } else { places / 3 };
+    assert_eq!(one_in(3, 60).len(), many(60));
+    assert!((20..=61).contains(&one_in(3, 61).len()));
+    assert_eq!(one_in(3, 2), [0, 1]);
+    assert!(long() || (0..9).any(|_| one_in(3, 60) != one_in(3, 60)));
+}
+
+#[test]
+fn combinations_have_each_value_of_the_first_axis_once() {
+    let found = combinations([6, 3, 2, 9]);
+    assert!(found.iter().all(|it| it[0] < 6 && it[1] < 3 && it[2] < 2 && it[3] < 9), "{found:?}");
+    if long() {
+        assert_eq!(found.iter().collect::<HashSet<_>>().len(), 6 * 3 * 2 * 9);
+        return;
+    }
+    assert_eq!(found.iter().map(|it| it[0]).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    let times = |axis: usize, value| found.iter().filter(|it| it[axis] == value).count();
+    assert!(
+        (0..3).all(|value| times(1, value) == 2) && (0..2).all(|value| times(2, value) == 3),
+        "{found:?}"
+    );
+    assert!((0..9).all(|value| times(3, value) <= 1), "{found:?}");
+    let orders: HashSet<_> = (0..50).map(|_| combinations([8, 8])).collect();
+    assert!(orders.len() > 40, "what is dealt is drawn");
 }

@@ -2,8 +2,8 @@
 //! where the value is thrown away. Only then may a kernel run without wgpu's checks (`Options::unchecked`).
 
 use crate::support::{
-    BiasValues, Case, Cut, Placement, bound, bound_of_parts, check_all, cut, failed, gpu, gpu_with, picked,
-    run,
+    BiasValues, Case, Cut, Placement, bound, bound_of_parts, check_all, cut, failed, gpu, gpu_with,
+    kinds_of_tile, picked, run,
 };
 use wgpu_attention::ElementType::{F16, F32};
 use wgpu_attention::wgsl::{TileKind, variants};
@@ -116,8 +116,8 @@ fn cases() -> Vec<Case> {
 
 #[test]
 fn no_index_lies_outside() {
-    for kind in [TileKind::Staged, TileKind::Direct] {
-        for (n, case) in cases().into_iter().enumerate() {
+    for (n, case) in cases().into_iter().enumerate() {
+        for kind in kinds_of_tile(None) {
             let gpu = watching(kind, 1 + n % 2 * 2, str::to_owned);
             let parts = if n % 2 == 0 { case.parts() } else { cut(&case, Cut::Gathers, 1) };
             let checked = if case.attention.storage.q == F32 {
@@ -170,7 +170,7 @@ fn every_access_is_watched() {
 #[test]
 fn unchecked_kernels_give_the_same_bits() {
     for case in cases().into_iter().filter(|case| case.attention.storage.q == F32) {
-        for kind in [TileKind::Staged, TileKind::Direct] {
+        for kind in kinds_of_tile(None) {
             let options = Options::default().tile_kind(kind);
             let tensors = case.tensors::<f32, f32>();
             let result = |options| {

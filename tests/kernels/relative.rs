@@ -1,4 +1,4 @@
-//! Relative rows: the bound and the sets, over patterns, parts, orders, element types, packed heads, both scalar tiles.
+//! Relative rows: the bound and the sets, over patterns, parts, orders, element types, packed heads, both scalar tiles by turns.
 
 use crate::support::{
     Case, Cut, PATTERNS, Placement, bound, bound_of_parts, check_all, count, count_of_parts, cut, gather,
@@ -6,7 +6,6 @@ use crate::support::{
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
-use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{
     AttentionShape, BiasStrides, Causal, Options, Relative, Score, Storage, Strided, Strides, Temperature,
     Window,
@@ -22,13 +21,6 @@ fn each(shape: &AttentionShape) -> [Relative; 4] {
     [(true, true), (true, false), (false, true), (false, false)].map(|(u, w)| all_rows(shape).u(u).w(w))
 }
 
-const TILES: [TileKind; 2] = [TileKind::Staged, TileKind::Direct];
-
-/// On each of the scalar tiles.
-fn on_tiles(case: Case) -> impl Iterator<Item = Case> {
-    TILES.into_iter().map(move |kind| case.clone().options(Options::default().tile_kind(kind)))
-}
-
 #[test]
 fn u_and_w_may_be_absent() {
     let mut cases = vec![];
@@ -36,8 +28,8 @@ fn u_and_w_may_be_absent() {
         let shape = AttentionShape::new(2, 4, q_len, 16).kv_heads(2).kv_len(kv_len);
         for relative in each(&shape) {
             let case = Case::new(shape.score(Score::new().with(relative)));
-            cases.extend(on_tiles(case.clone().kind(Kind::Peaky)));
-            cases.extend(on_tiles(case.pattern(Causal).without_lse()));
+            cases.push(case.clone().kind(Kind::Peaky));
+            cases.push(case.pattern(Causal).without_lse());
         }
     }
     check_all("relative: bound", cases.clone(), bound);
@@ -53,7 +45,7 @@ fn every_pattern() {
         Case::new(shape.score(score.clone())).pattern(picked(name, &shape.extent(), 2))
     };
     let cases: Vec<_> = PATTERNS.iter().map(case).collect();
-    check_all("relative: every pattern", cases.clone().into_iter().flat_map(on_tiles), bound);
+    check_all("relative: every pattern", cases.clone(), bound);
     check_all("relative: every set", cases, count);
 }
 
@@ -67,7 +59,7 @@ fn kinds_sizes_and_element_types() {
             let shape = AttentionShape::new(1, 2, 67, dim).kv_len(90).value_dim(value_dim);
             let attention = shape.score(Score::new().with(all_rows(&shape).u(true).w(true))).storage(storage);
             for kind in [Kind::Normal, Kind::Offset, Kind::Tiny] {
-                cases.extend(on_tiles(Case::new(&attention).pattern(Causal).kind(kind)));
+                cases.push(Case::new(&attention).pattern(Causal).kind(kind));
             }
         }
     }
@@ -98,7 +90,7 @@ fn rows_lie_as_strides_say() {
         let pattern = if relative.distances() == Some([0, 89]) { Window { after: 0, ..near } } else { near };
         cases.push(Case::new(shape.score(Score::new().with(relative))).pattern(pattern));
     }
-    check_all("relative: strides", cases.into_iter().flat_map(on_tiles), bound);
+    check_all("relative: strides", cases, bound);
 }
 
 /// Under softcap and temperature, which act on the whole product; then a bias that removes.
@@ -111,7 +103,7 @@ fn beside_other_terms() {
         Score::new().scale(0.3).bias(BiasStrides::broadcast([1, 2, 67, 75])).with(all_rows(&shape).w(true));
     let cases =
         [capped, tempered, biased].map(|score| Case::new(shape.score(score)).pattern(Causal).without_lse());
-    check_all("relative: beside other terms", cases.clone().into_iter().flat_map(on_tiles), bound);
+    check_all("relative: beside other terms", cases.clone(), bound);
 }
 
 #[test]
@@ -121,7 +113,6 @@ fn parts_and_orders() {
     for how in [Cut::Keys, Cut::KeysPermuted, Cut::Gathers, Cut::Pairs] {
         let cases = ["full", "causal"]
             .map(|name| Case::new(shape.score(score.clone())).pattern(picked(name, &shape.extent(), 1)));
-        let cases: Vec<_> = cases.into_iter().flat_map(on_tiles).collect();
         check_all(&format!("relative: {how:?}, bound"), cases.clone(), |case| {
             bound_of_parts(gpu(), case, &cut(case, how, 1))
         });
@@ -130,7 +121,7 @@ fn parts_and_orders() {
         });
     }
     let own = Case::new(shape.score(score)).pattern(Strided::new(8).expect("a stride"));
-    check_all("relative: the column part in its order", on_tiles(own), bound);
+    check_all("relative: the column part in its order", [own], bound);
 }
 
 /// Decoding: a query per head, heads packed into a tile, keys split over workgroups.
@@ -141,15 +132,13 @@ fn few_queries() {
         let shape = AttentionShape::new(2, heads, q_len, 16).kv_heads(kv_heads).kv_len(600);
         let placed =
             Placement::Gap(4).apply(shape.score(Score::new().with(all_rows(&shape).u(true).w(true))));
-        for kind in TILES {
-            let options = Options::default().tile_kind(kind).splits(splits);
-            cases.push(Case::new(&placed).options(options).pattern(Causal).kind(Kind::Peaky));
-        }
+        let options = Options::default().splits(splits);
+        cases.push(Case::new(&placed).options(options).pattern(Causal).kind(Kind::Peaky));
     }
     // Splits without a tile: the first row tiles see few keys.
     let shape = AttentionShape::new(1, 2, 300, 64);
-    for (kind, splits) in TILES.into_iter().flat_map(|kind| [(kind, 4), (kind, 7)]) {
-        let options = Options::default().tile_kind(kind).splits(splits);
+    for splits in [4, 7] {
+        let options = Options::default().splits(splits);
         cases.push(
             Case::new(shape.score(Score::new().with(all_rows(&shape)))).options(options).pattern(Causal),
         );

@@ -8,6 +8,7 @@ use wgpu_attention::{
     AOrder, Activation, Combine, ElementType, FeedForwardShape, KernelPath, Kernels, MatmulShape, Options,
     RowStrides, WeightOrder,
 };
+use wgpu_attention_testing::{combinations, one_in};
 
 use ElementType::{Bf16, F16};
 
@@ -54,17 +55,12 @@ fn every_size_is_within_the_bound() {
     let tiles_there = tiles(&kernels);
     let edges = [1, 3, 8, 9, 16, 17, 33, 64, 65, 129];
     let mut worst = 0f64;
-    for (n, &size) in edges.iter().enumerate() {
-        let [second, third] = [edges[(n + 3) % edges.len()], edges[(n + 7) % edges.len()]];
-        for (weights, tiles) in ORDERS.iter().zip([[0, 2], [3, 4]]) {
-            for tile in tiles.map(|tile| tiles_there[tile]) {
-                let shape = halves(size, second, third).weights(*weights);
-                worst = worst.max(bound(&kernels, &shape, tile).unwrap());
-                ones(&kernels, &shape, tile).unwrap();
-                let transposed = shape.a_order(AOrder::InnerRows);
-                worst = worst.max(bound(&kernels, &transposed, tile).unwrap());
-                ones(&kernels, &transposed, tile).unwrap();
-            }
+    for a_order in [AOrder::RowsInner, AOrder::InnerRows] {
+        for [n, order, tile] in combinations([edges.len(), ORDERS.len(), tiles_there.len()]) {
+            let [second, third] = [edges[(n + 3) % edges.len()], edges[(n + 7) % edges.len()]];
+            let shape = halves(edges[n], second, third).weights(ORDERS[order]).a_order(a_order);
+            worst = worst.max(bound(&kernels, &shape, tiles_there[tile]).unwrap());
+            ones(&kernels, &shape, tiles_there[tile]).unwrap();
         }
     }
     println!("matmul in cooperative matrices: worst error/bound {worst:.3}");
@@ -88,9 +84,9 @@ fn ends_and_strides_are_those_of_the_scalar_path() {
 #[test]
 fn a_transposed_gives_the_bits_of_a() {
     let kernels = cooperative();
-    for tile in [tiles(&kernels)[1], tiles(&kernels)[2]] {
-        transposed_alike(&kernels, &halves(70, 68, 36).batch(2), tile).unwrap();
-        transposed_alike(&kernels, &halves(33, 37, 35), tile).unwrap();
+    let shapes = [halves(70, 68, 36).batch(2), halves(33, 37, 35)];
+    for [shape, tile] in combinations([shapes.len(), 2]) {
+        transposed_alike(&kernels, &shapes[shape], tiles(&kernels)[1 + tile]).unwrap();
     }
 }
 
@@ -98,10 +94,11 @@ fn a_transposed_gives_the_bits_of_a() {
 fn a_layer_keeps_its_bits_whatever_the_chunk() {
     let kernels = cooperative();
     let shape = FeedForwardShape::new(70, 20, 36, Activation::GeluTanh).bias(true).residual(true);
-    feed_forward::chunks_agree(&kernels, &shape.elements(F16)).unwrap();
-    let gated = shape.gated(true).weights(WeightOrder::OutIn).elements(F16);
-    feed_forward::chunks_agree(&kernels, &gated).unwrap();
-    feed_forward::bound(&kernels, &gated.chunk(Some(20))).unwrap();
+    let shapes = [shape.elements(F16), shape.gated(true).weights(WeightOrder::OutIn).elements(F16)];
+    for shape in one_in(2, shapes.len()).into_iter().map(|n| shapes[n]) {
+        feed_forward::chunks_agree(&kernels, &shape).unwrap();
+        feed_forward::bound(&kernels, &shape.chunk(Some(20))).unwrap();
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@ use crate::Checked;
 use crate::harness::{Guarded, Rows, gpu, kernels, normal, run, with};
 use wgpu_attention::reference::layer::{Bounded, FeedForwardInputs, feed_forward};
 use wgpu_attention::{Activation, ElementType, FeedForwardBuffers, FeedForwardShape, Kernels, WeightOrder};
+use wgpu_attention_testing::combinations;
 
 use ElementType::{Bf16, F16, F32};
 
@@ -124,14 +125,12 @@ fn the_selection_passes() {
 #[test]
 fn every_form_is_within_the_bound() {
     let mut worst = 0f64;
-    for activation in Activation::ALL {
-        for gated in [false, true] {
-            for (n, weights) in [WeightOrder::InOut, WeightOrder::OutIn].into_iter().enumerate() {
-                let shape = FeedForwardShape::new(45, 20, 36, activation).weights(weights).gated(gated);
-                let shape = shape.bias(n == 0).residual(gated == (n == 0)).chunk(Some(20));
-                worst = worst.max(bound(kernels(), &shape).unwrap());
-            }
-        }
+    for [n, order, gated] in combinations([Activation::ALL.len(), 2, 2]) {
+        let (activation, gated) = (Activation::ALL[n], gated == 1);
+        let weights = [WeightOrder::InOut, WeightOrder::OutIn][order];
+        let shape = FeedForwardShape::new(45, 20, 36, activation).weights(weights).gated(gated);
+        let shape = shape.bias(order == 0).residual(gated == (order == 0)).chunk(Some(20));
+        worst = worst.max(bound(kernels(), &shape).unwrap());
     }
     for element in [F16, Bf16] {
         for (model, hidden) in [(16, 24), (7, 9)] {

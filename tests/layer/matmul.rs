@@ -6,6 +6,7 @@ use wgpu_attention::{
     AOrder, Activation, Combine, ElementType, Error, Kernels, MatmulBuffers, MatmulShape, Options,
     RowStrides, WeightOrder,
 };
+use wgpu_attention_testing::combinations;
 
 use ElementType::{Bf16, F16, F32};
 
@@ -125,8 +126,8 @@ pub(crate) fn bound(kernels: &Kernels, shape: &MatmulShape, tile: MatmulTile) ->
 /// Ones by ones: every element is exactly K, so no k is missed or counted twice.
 pub(crate) fn ones(kernels: &Kernels, shape: &MatmulShape, tile: MatmulTile) -> Checked {
     let [a, b, out] = sizes(shape);
-    let data = Data { a: vec![1.0; a], b: vec![1.0; b], bias: vec![], other: vec![] };
-    let data = Data { other: vec![0.0; out], ..data };
+    let [bias, other] = [shape.columns, out].map(|len| vec![0.0; len]);
+    let data = Data { a: vec![1.0; a], b: vec![1.0; b], bias, other };
     let got = product(kernels, shape, tile, &data, 1)?;
     match got.iter().position(|&x| x != shape.inner as f64) {
         Some(n) => Err(format!("element {n} is {} instead of {}: {shape:?} {tile:?}", got[n], shape.inner)),
@@ -291,13 +292,12 @@ fn every_size_is_within_the_bound() {
     for (n, &size) in edges.iter().enumerate() {
         // Each size once in each place, beside others of all kinds.
         let [second, third] = [edges[(n + 5) % edges.len()], edges[(n + 11) % edges.len()]];
-        for (a_order, weights) in BOTH {
-            for tile in TILES {
-                let shape = MatmulShape::new(size, second, third).a_order(a_order).weights(weights);
-                let shape = shape.bias(n % 2 == 0);
-                worst = worst.max(bound(kernels(), &shape, tile).unwrap());
-                ones(kernels(), &shape.bias(false), tile).unwrap();
-            }
+        for [order, tile] in combinations([BOTH.len(), TILES.len()]) {
+            let ((a_order, weights), tile) = (BOTH[order], TILES[tile]);
+            let shape = MatmulShape::new(size, second, third).a_order(a_order).weights(weights);
+            let shape = shape.bias(n % 2 == 0);
+            worst = worst.max(bound(kernels(), &shape, tile).unwrap());
+            ones(kernels(), &shape, tile).unwrap();
         }
     }
     println!("matmul: worst error/bound {worst:.3}");
@@ -305,39 +305,39 @@ fn every_size_is_within_the_bound() {
 
 #[test]
 fn every_element_type_is_within_the_bound() {
-    for input in [F32, F16, Bf16] {
-        for weight in [F32, F16, Bf16] {
-            for output in [F32, F16, Bf16] {
-                for (rows, inner, columns, a_order) in [
-                    (36, 40, 36, AOrder::InnerRows),
-                    (33, 40, 36, AOrder::RowsInner),
-                    (5, 7, 3, AOrder::InnerRows),
-                    (5, 7, 3, AOrder::RowsInner),
-                ] {
-                    let shape = MatmulShape::new(rows, inner, columns).a_order(a_order).batch(2).bias(true);
-                    let shape = shape.input(input).weight(weight).output(output).combine(Combine::Add);
-                    bound(kernels(), &shape, MatmulTile::SMALL).unwrap();
-                }
-            }
+    let types = [F32, F16, Bf16];
+    let forms = [
+        (36, 40, 36, AOrder::InnerRows),
+        (33, 40, 36, AOrder::RowsInner),
+        (5, 7, 3, AOrder::InnerRows),
+        (5, 7, 3, AOrder::RowsInner),
+    ];
+    for output in types {
+        for [form, input, weight] in combinations([forms.len(), 3, 3]) {
+            let (rows, inner, columns, a_order) = forms[form];
+            let shape = MatmulShape::new(rows, inner, columns).a_order(a_order).batch(2).bias(true);
+            let shape = shape.input(types[input]).weight(types[weight]).output(output).combine(Combine::Add);
+            bound(kernels(), &shape, MatmulTile::SMALL).unwrap();
         }
     }
 }
 
 #[test]
 fn a_transposed_gives_the_bits_of_a() {
-    for tile in TILES {
-        transposed_alike(kernels(), &MatmulShape::new(70, 68, 132).batch(2), tile).unwrap();
-        transposed_alike(kernels(), &MatmulShape::new(33, 37, 35), tile).unwrap();
+    let shapes = [MatmulShape::new(70, 68, 132).batch(2), MatmulShape::new(33, 37, 35)];
+    for [tile, shape] in combinations([TILES.len(), shapes.len()]) {
+        transposed_alike(kernels(), &shapes[shape], TILES[tile]).unwrap();
     }
 }
 
 #[test]
 fn activations_and_combinations_are_within_the_bound() {
-    for activation in Activation::ALL.map(Some).into_iter().chain([None]) {
-        for combine in [Combine::Store, Combine::Add, Combine::AddInto, Combine::MultiplyInto] {
-            let shape = MatmulShape::new(66, 36, 68).bias(true).activation(activation).combine(combine);
-            bound(kernels(), &shape, MatmulTile::MEDIUM).unwrap();
-        }
+    let activations: Vec<_> = Activation::ALL.map(Some).into_iter().chain([None]).collect();
+    let combines = [Combine::Store, Combine::Add, Combine::AddInto, Combine::MultiplyInto];
+    for [activation, combine] in combinations([activations.len(), combines.len()]) {
+        let shape = MatmulShape::new(66, 36, 68).bias(true);
+        let shape = shape.activation(activations[activation]).combine(combines[combine]);
+        bound(kernels(), &shape, MatmulTile::MEDIUM).unwrap();
     }
 }
 

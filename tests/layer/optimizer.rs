@@ -7,6 +7,7 @@ use wgpu_attention::{
     ClipShape, ElementType, Kernels, OptimizerBuffers, OptimizerRule, OptimizerShape, OptimizerSlices,
     OptimizerStep,
 };
+use wgpu_attention_testing::combinations;
 
 use ElementType::{Bf16, F16, F32};
 
@@ -283,14 +284,14 @@ fn the_selections_pass() {
 fn every_rule_and_storage_is_within_the_bound() {
     let mut worst = 0f64;
     for rule in RULES {
-        for gradient in [F32, F16, Bf16] {
-            for (rounded, clipped) in [(None, true), (Some(F16), false), (Some(Bf16), true)] {
-                for len in [1, 64, 257, 1030] {
-                    let shape = OptimizerShape::new(len, rule).gradient(gradient).rounded(rounded);
-                    for step in [1, 2, 1000, u32::MAX] {
-                        let step = OptimizerStep::new(step, 0.01);
-                        worst = worst.max(bound(kernels(), &shape.clipped(clipped), step).unwrap());
-                    }
+        for [gradient, kind] in combinations([3, 3]) {
+            let (rounded, clipped) = [(None, true), (Some(F16), false), (Some(Bf16), true)][kind];
+            for len in [1, 64, 257, 1030] {
+                let shape = OptimizerShape::new(len, rule).gradient([F32, F16, Bf16][gradient]);
+                for step in [1, 2, 1000, u32::MAX] {
+                    let (shape, step) =
+                        (shape.rounded(rounded).clipped(clipped), OptimizerStep::new(step, 0.01));
+                    worst = worst.max(bound(kernels(), &shape, step).unwrap());
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! Drawn calls: PROPTEST_CASES (256) of each property. What a pipeline is compiled for comes from a short list; sizes and strides
-//! are free.
+//! Drawn calls: PROPTEST_CASES (32; in a long run 256) of each property. What a pipeline is compiled for comes from a short list; sizes
+//! and strides are free.
 
 use crate::harness::kernels;
 use crate::{cross_entropy, feed_forward, matmul, rotary, rows};
@@ -11,6 +11,7 @@ use wgpu_attention::{
     Layout, LossGradient, MatmulShape, NormKind, NormShape, RotaryPairs, RotaryShape, RowStrides,
     SoftmaxShape, WeightOrder,
 };
+use wgpu_attention_testing::cases;
 
 use ElementType::{Bf16, F16, F32};
 use WeightOrder::{InOut, OutIn};
@@ -61,6 +62,7 @@ fn spaced(rows: usize, width: usize, gap: usize) -> RowStrides {
 
 fn config() -> ProptestConfig {
     ProptestConfig {
+        cases: cases(32),
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
         max_shrink_iters: 500,
         ..ProptestConfig::default()

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use wgpu_attention::reference::Kind;
 use wgpu_attention::{AttentionShape, FeatureMap, LinearOptions, Projection, reference};
+use wgpu_attention_testing::cases;
 
 fn case(options: LinearOptions) -> Case<f32> {
     Case::new(AttentionShape::new(1, 2, 150, 8), options, Kind::Normal, 12)
@@ -127,7 +128,7 @@ fn heads_may_be_permuted() {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 48,
+        cases: cases(32),
         failure_persistence: Some(Box::new(FileFailurePersistence::Off)),
         ..ProptestConfig::default()
     })]

@@ -2,12 +2,14 @@
 
 mod api;
 mod attention;
+mod beside;
 mod build;
 mod conformance;
 mod deny;
 mod frameworks;
 mod gates;
 mod isa;
+mod jobs;
 mod length;
 mod mpi;
 mod newcomer;
@@ -86,6 +88,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         "release" => return release::run(rest),
         "conformance" => return conformance::run(rest),
         programs::RUNNER => return programs::run(rest),
+        beside::COMMAND => beside::run(rest)?,
         "web" => return web::run(rest),
         "launch" => {
             let (program, rest) = rest.split_first().context("launch: no program")?;

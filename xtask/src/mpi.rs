@@ -2,7 +2,8 @@
 //!
 //! MPICH, because it finds its parts wherever it lies, and libclang, which the bindings are made with, both from a release of
 //! Debian whose C library every later one can stand in for. Then the crate `crates/mpi`, a workspace of its own, is checked as the
-//! others are, and its test program runs on 1, 2, 3, 4 and 8 ranks of this machine, with a rank that ends among them.
+//! others are, and its test program runs on 1, 2, 3, 4 and 8 ranks of this machine, with a rank that ends among them. `cargo xtask test`
+//! leaves out the lints and some of the numbers, unless it is `--long`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::length::Length;
 use crate::software::Machine;
 use crate::software::apt::packages;
 use crate::software::fetch::{put_in_place, remove_leftovers, unpack};
@@ -45,8 +47,9 @@ const PACKAGES: [&str; 16] = [
     "libz3-4",
 ];
 
-/// Numbers of ranks.
+/// Numbers of ranks in a long run, and in every run: each process compiles for itself.
 const RANKS: [usize; 5] = [1, 2, 3, 4, 8];
+const FEW_RANKS: [usize; 2] = [1, 3];
 
 /// Seconds after which mpirun ends everything.
 const TIMEOUT: &str = "400";
@@ -63,7 +66,7 @@ pub(crate) struct Mpi {
 
 /// `cargo xtask mpi`.
 pub(crate) fn run() -> Result<()> {
-    check(&mpi()?, &software::launcher(Choice::Auto)?)
+    check(&mpi()?, &software::launcher(Choice::Auto)?, Length::Long)
 }
 
 /// MPI, fetched at first use; the error is the reason why it cannot be had.
@@ -110,8 +113,10 @@ fn make(machine: &Machine, part: &Path, root: &Path) -> Result<()> {
     software::make_executable(&part.join("mpicc"))
 }
 
-/// The crate's checks and its test program on all numbers of ranks.
-pub(crate) fn check(mpi: &Mpi, launcher: &Launcher) -> Result<()> {
+/// The crate's format and its test program on numbers of ranks; in a long run on more of them, and lints, for which everything that
+/// the crate depends on is checked once more.
+pub(crate) fn check(mpi: &Mpi, launcher: &Launcher, length: Length) -> Result<()> {
+    let long = length == Length::Long;
     let manifest = steps::root().join("crates/mpi/Cargo.toml");
     let cargo = |words: &[&str]| -> Result<Command> {
         let mut cargo = mpi.cargo()?;
@@ -119,10 +124,13 @@ pub(crate) fn check(mpi: &Mpi, launcher: &Launcher) -> Result<()> {
         Ok(cargo)
     };
     steps::succeed(&mut cargo(&["fmt", "--check"])?)?;
-    steps::succeed(&mut cargo(&["clippy", "--all-targets", "--", "-D", "warnings"])?)?;
+    if long {
+        steps::succeed(&mut cargo(&["clippy", "--all-targets", "--", "-D", "warnings"])?)?;
+    }
     let test = mpi.executable(cargo(&["test", "--no-run", "--test", "ranks"])?, "ranks")?;
     let launcher = launcher.with_libraries(&mpi.libraries, &build::target()?.join("mpi-launch"))?;
-    for ranks in RANKS {
+    for ranks in if long { &RANKS[..] } else { &FEW_RANKS } {
+        let ranks = *ranks;
         mpi.ranks(&launcher, &test, &[], ranks, "within their bounds", ranks)?;
     }
     mpi.ranks(&launcher, &test, &["--differ"], 3, "was given another pattern", 3)?;

@@ -1,18 +1,17 @@
-//! The tests: `cargo test`, whose programs run two at a time.
+//! The tests: `cargo test`, whose programs are run by us.
 //!
 //! Cargo runs one test program after the other, and most end with a test or two that leave the other processors idle. So cargo starts
-//! each through `xtask run-test`, which notes down how to run it; once all are noted, [`AT_ONCE`] of them run together, those that
-//! take longest first. Doc tests run under cargo as ever: they use all processors.
+//! each through `xtask run-test`, which notes down how to run it; once all are noted, they are [`Job`]s, run beside each other and beside
+//! the steps. Doc tests run under cargo as ever: they use all processors.
 
-use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, IsTerminal, Write, pipe};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus};
-use std::sync::Mutex;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 
+use crate::jobs::{AT_ONCE, Job, read_lines, say};
 use crate::length::Length;
 use crate::slowest::Times;
 use crate::software::Launcher;
@@ -30,13 +29,8 @@ const THREADS: &str = "RUST_TEST_THREADS";
 const LONG: &str = "WGPU_ATTENTION_LONG";
 /// How Mesa's software adapters compile: at once, instead of well. Nearly all kernels of the tests run for a moment, and LLVM spends
 /// three to five times that on each (backward, d = 64: 1.3 s, and 0.3 s in this way; llvmpipe of Mesa 26.1, 2026-11-29). What
-/// optimized code computes, the gates' other implementations, the newcomer's program and the benchmark's checks see.
-const COMPILE_AT_ONCE: (&str, &str) = ("GALLIVM_PERF", "nopt");
-/// How many programs run together. More would each wait for the memory of the others' devices and references.
-const AT_ONCE: usize = 2;
-/// The programs that take longest, in this order: begun last, one of them would run alone at the end.
-const LONGEST: [&str; 9] =
-    ["kernels", "cli", "lsh", "layer", "backward", "mutants", "robustness", "ranks", "tune"];
+/// optimized code computes, Dawn in the table of implementations, the newcomer's program and the benchmark's checks see.
+pub(crate) const COMPILE_AT_ONCE: (&str, &str) = ("GALLIVM_PERF", "nopt");
 
 /// A test program as cargo would have run it.
 #[derive(Debug, PartialEq)]
@@ -46,31 +40,45 @@ struct Program {
     environment: Vec<(String, String)>,
 }
 
-/// Runs all tests, and passes on what they say; a failure is the error.
+/// Builds all tests and runs the doc tests; gives the test programs, those too that were built beside others that could not be.
 ///
 /// A quick run draws fewer cases for each property, and a long one more, unless `PROPTEST_CASES` says how many.
-pub(crate) fn test(launcher: &Launcher, length: Length, arguments: &[String]) -> Result<(Times, Result<()>)> {
+pub(crate) fn build(
+    launcher: &Launcher,
+    length: Length,
+    arguments: &[String],
+    times: &mut Times,
+) -> Result<(Vec<Job>, Result<()>)> {
     let notes = build::target()?.join(format!("test-notes-{}", std::process::id()));
     std::fs::create_dir_all(&notes).with_context(|| format!("cannot make {}", notes.display()))?;
-    let mut cargo = launcher.cargo_through(&[&build::ourselves()?, Path::new(RUNNER)])?;
-    settings(&mut cargo, length);
-    cargo.args(["test", "--workspace", "--all-features", "--no-fail-fast"]).args(arguments);
-    cargo.current_dir(steps::root()).env(NOTES, &notes);
-    let line = steps::words(&cargo);
-    eprintln!("   {line}");
-    let mut times = Times::default();
-    let status = read_lines(&mut cargo, |line| {
-        say(line);
-        times.hear_cargo(line, Instant::now());
-    })?;
-    times.end_cargo(Instant::now());
+    let mut failed = vec![];
+    for words in runs(length, arguments) {
+        let mut cargo = launcher.cargo_through(&[&build::ourselves()?, Path::new(RUNNER)])?;
+        settings(&mut cargo, length);
+        cargo.current_dir(steps::root()).env(NOTES, &notes);
+        cargo.args(["test", "--workspace", "--all-features", "--no-fail-fast"]).args(*words).args(arguments);
+        let line = steps::words(&cargo);
+        eprintln!("   {line}");
+        let status = read_lines(&mut cargo, |line| {
+            say(line);
+            times.hear_cargo(line, Instant::now());
+        })?;
+        times.end_cargo(Instant::now());
+        failed.extend((!status.success()).then(|| format!("`{line}`: {status}")));
+    }
     let programs = noted(&notes);
     let _ = std::fs::remove_dir_all(&notes);
-    let mut failed = run_all(programs?, &mut times)?;
-    if !status.success() {
-        failed.push(format!("{line}: {status}"));
+    let jobs = programs?.iter().map(Program::job).collect::<Result<_>>()?;
+    Ok((jobs, if failed.is_empty() { Ok(()) } else { Err(anyhow!("{}", failed.join("; "))) }))
+}
+
+/// The targets of each run of cargo's, which builds everything where none are named: examples are only linked in a long run, since clippy
+/// has checked them. The caller may name others.
+fn runs(length: Length, arguments: &[String]) -> &'static [&'static [&'static str]] {
+    match length == Length::Long || !arguments.is_empty() {
+        true => &[&[]],
+        false => &[&["--lib", "--bins", "--tests"], &["--doc"]],
     }
-    Ok((times, if failed.is_empty() { Ok(()) } else { Err(anyhow!("{}", failed.join("; "))) }))
 }
 
 /// What the tests are told by the environment, where the caller does not say it.
@@ -94,48 +102,6 @@ fn settings(cargo: &mut Command, length: Length) {
     }
 }
 
-/// Runs the programs, [`AT_ONCE`] together; gives those that failed.
-fn run_all(programs: Vec<Program>, times: &mut Times) -> Result<Vec<String>> {
-    let many = programs.len();
-    let waiting = Mutex::new(in_order(programs).into_iter().enumerate().collect::<VecDeque<_>>());
-    let times = Mutex::new(times);
-    let next = || waiting.lock().unwrap_or_else(|broken| broken.into_inner()).pop_front();
-    let work = || -> Result<Vec<String>> {
-        let mut failed = vec![];
-        while let Some((index, program)) = next() {
-            let name = program.name();
-            say(&format!("     Running {name} ({} of {many})", index + 1));
-            let began = Instant::now();
-            let status = read_lines(&mut program.command()?, |line| {
-                say(&format!("{name}: {line}"));
-                times.lock().unwrap_or_else(|broken| broken.into_inner()).hear(&name, line);
-            })?;
-            times.lock().unwrap_or_else(|broken| broken.into_inner()).end(&name, began.elapsed());
-            if !status.success() {
-                failed.push(format!("{name}: {status}"));
-            }
-        }
-        Ok(failed)
-    };
-    let results = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().map(|worker| worker.join()).collect::<Vec<_>>()
-    });
-    results.into_iter().try_fold(vec![], |mut all, result| {
-        all.extend(result.map_err(|_| anyhow!("a thread that runs tests panicked"))??);
-        Ok(all)
-    })
-}
-
-/// The programs with the [`LONGEST`] first.
-fn in_order(mut programs: Vec<Program>) -> Vec<Program> {
-    programs.sort_by_key(|program| {
-        let name = program.name();
-        LONGEST.iter().position(|long| *long == name).unwrap_or(LONGEST.len())
-    });
-    programs
-}
-
 impl Program {
     /// Its name without cargo's hash.
     fn name(&self) -> String {
@@ -145,13 +111,13 @@ impl Program {
     }
 
     /// As cargo would have started it.
-    fn command(&self) -> Result<Command> {
+    fn job(&self) -> Result<Job> {
         let (first, rest) = self.words.split_first().context("a test program without a name")?;
         let mut command = Command::new(first);
         command.args(rest).current_dir(&self.folder).env_clear();
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         tell_times(&mut command);
-        Ok(command)
+        Ok(Job { name: self.name(), command })
     }
 
     /// One text of all parts, none of which holds a NUL.
@@ -214,25 +180,6 @@ fn is_test(program: &Path) -> bool {
     program.parent().and_then(Path::file_name).is_some_and(|folder| folder == "deps")
 }
 
-/// Runs a command, and gives each line of its outputs as it comes. One pipe for both, so that their order stays.
-fn read_lines(command: &mut Command, mut line: impl FnMut(&str)) -> Result<ExitStatus> {
-    let (reader, writer) = pipe()?;
-    command.stdout(writer.try_clone()?).stderr(writer);
-    let name = steps::words(command);
-    let mut child = command.spawn().with_context(|| format!("cannot run `{name}`"))?;
-    // The command holds the writing end, and the reader waits for its last holder.
-    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-    for bytes in BufReader::new(reader).split(b'\n') {
-        line(&String::from_utf8_lossy(&bytes?));
-    }
-    Ok(child.wait()?)
-}
-
-/// Prints a line whole, whoever else prints.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
-}
-
 /// Becomes the program, so that cargo sees how it ends.
 #[cfg(unix)]
 fn become_(command: &mut Command) -> Result<ExitCode> {
@@ -266,23 +213,23 @@ mod tests {
     }
 
     #[test]
-    fn those_that_take_longest_come_first() {
-        let names = ["api", "lsh", "masks", "kernels"].map(|name| program("", name));
-        let order: Vec<_> = in_order(names.into()).iter().map(Program::name).collect();
-        assert_eq!(order, ["kernels", "lsh", "api", "masks"]);
+    #[cfg(unix)]
+    fn a_program_runs_as_cargo_would_have_run_it() {
+        let mut lines = vec![];
+        let mut job = program("echo \"test a ... ok <0.500s>$A|$HOME\"; pwd", "good").job().unwrap();
+        assert!(read_lines(&mut job.command, |line| lines.push(line.to_string())).unwrap().success());
+        let here = std::env::temp_dir().canonicalize().unwrap().display().to_string();
+        assert_eq!(
+            (job.name.as_str(), lines),
+            ("good", vec!["test a ... ok <0.500s>b=c".into(), "d|".into(), here])
+        );
     }
 
     #[test]
-    #[cfg(unix)]
-    fn a_failure_is_named_and_the_others_run() {
-        let mut times = Times::default();
-        let programs = vec![
-            program("exit 3", "bad"),
-            program("echo 'test a ... ok <0.500s>'; test \"$A\" = 'b=c\nd'", "good"),
-        ];
-        let failed = run_all(programs, &mut times).unwrap();
-        assert!(failed.len() == 1 && failed[0].starts_with("bad: exit status: 3"), "{failed:?}");
-        assert!(times.report().contains("0.5 s  good: a"), "{}", times.report());
+    fn doc_tests_are_run_whatever_else_is_built() {
+        assert_eq!(runs(Length::Usual, &[]).last(), Some(&&["--doc"][..]));
+        assert_eq!(runs(Length::Long, &[]), [&[] as &[&str]]);
+        assert_eq!(runs(Length::Quick, &["--lib".into()]), [&[] as &[&str]]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 /// How a step ended.
 enum Outcome {
@@ -43,31 +43,46 @@ impl Steps {
         value
     }
 
-    /// Runs a step that leaves processors idle while the ones of `others` run. Both write to the same output.
-    pub(crate) fn beside(
-        &mut self,
-        name: &str,
-        step: impl FnOnce() -> Result<()> + Send,
-        others: impl FnOnce(&mut Self),
-    ) {
-        let done = std::thread::scope(|scope| {
-            let step = scope.spawn(|| {
-                let mut own = Self::default();
-                own.run(name, step);
-                own.done
-            });
-            others(self);
-            step.join()
-        });
-        match done {
-            Ok(done) => self.done.extend(done),
-            Err(_) => self.done.push((name.into(), Outcome::Failed("it panicked".into()), Duration::ZERO)),
-        }
-    }
-
     /// Remembers that a step could not be run on this machine.
     pub(crate) fn not_run(&mut self, name: &str, reason: impl Into<String>) {
         self.done.push((name.into(), Outcome::NotRun(reason.into()), Duration::ZERO));
+    }
+
+    /// Remembers a step that another process ran, and that failed before it could say how its parts ended.
+    pub(crate) fn failed(&mut self, name: &str, reason: impl Into<String>) {
+        self.done.push((name.into(), Outcome::Failed(reason.into()), Duration::ZERO));
+    }
+
+    /// Writes how the steps ended for the process that started this one. No text holds a NUL.
+    pub(crate) fn write(&self, file: &Path) -> Result<()> {
+        let fields = self.done.iter().flat_map(|(name, outcome, time)| {
+            let (state, reason) = match outcome {
+                Outcome::Passed => ("passed", ""),
+                Outcome::Failed(reason) => ("failed", reason.as_str()),
+                Outcome::NotRun(reason) => ("not run", reason.as_str()),
+            };
+            [name.clone(), state.into(), reason.into(), time.as_millis().to_string()]
+        });
+        let text = fields.collect::<Vec<_>>().join("\0");
+        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// Takes in the steps of another process, as [`write`](Self::write) left them.
+    pub(crate) fn read(&mut self, file: &Path) -> Result<()> {
+        let text =
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let fields: Vec<_> = text.split('\0').collect();
+        for step in fields.chunks(4) {
+            let [name, state, reason, time] = *step else { bail!("{}: half a step", file.display()) };
+            let outcome = match state {
+                "passed" => Outcome::Passed,
+                "failed" => Outcome::Failed(reason.into()),
+                "not run" => Outcome::NotRun(reason.into()),
+                _ => bail!("{}: a step that is `{state}`", file.display()),
+            };
+            self.done.push((name.into(), outcome, Duration::from_millis(time.parse()?)));
+        }
+        Ok(())
     }
 
     /// All steps in a table.
@@ -134,7 +149,6 @@ pub(crate) fn words(command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anyhow::bail;
 
     #[test]
     fn failures_are_counted_and_later_steps_run() {
@@ -149,18 +163,23 @@ mod tests {
     }
 
     #[test]
-    fn a_step_beside_others_counts() {
+    fn steps_of_another_process_count() {
         let mut steps = Steps::default();
-        steps.beside(
-            "one",
-            || bail!("broken"),
-            |steps| {
-                steps.run("two", || Ok(()));
-            },
-        );
-        assert_eq!((steps.failures(), steps.done.len()), (1, 2));
-        steps.beside("three", || panic!("on purpose"), |_| ());
-        assert_eq!(steps.failures(), 2);
+        steps.run("one", || -> Result<()> { bail!("broken:\nin two lines") });
+        steps.run("two", || Ok(()));
+        steps.not_run("three", "no tool");
+        let file = std::env::temp_dir().join(format!("steps-{}", std::process::id()));
+        steps.write(&file).unwrap();
+        let mut read = Steps::default();
+        read.read(&file).unwrap();
+        assert_eq!((read.failures(), read.done.len()), (1, 3));
+        let lines = |steps: &Steps| steps.summary().lines().take(5).map(String::from).collect::<Vec<_>>();
+        assert_eq!(lines(&read), lines(&steps));
+        read.failed("four", "it ended early");
+        assert_eq!(read.failures(), 2);
+        std::fs::write(&file, "one\0passed").unwrap();
+        assert!(read.read(&file).unwrap_err().to_string().contains("half a step"));
+        std::fs::remove_file(file).unwrap();
     }
 
     #[test]

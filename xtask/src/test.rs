@@ -1,34 +1,37 @@
 //! `cargo xtask test`: every check there is, as named steps, and a summary.
 //!
-//! The quick checks come first, and a failure does not stop the rest: one run shows all that is wrong. What this
-//! machine cannot run is listed as not run, never as passed.
+//! The quick checks come first, and a failure does not stop the rest: one run shows all that is wrong. The test programs and the
+//! longer steps run two at a time ([`jobs`], [`mod@beside`]). What this machine cannot run is listed as not run, never as passed.
 
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
-use crate::frameworks::{BURN, CANDLE};
+use crate::beside::{self, Beside};
+use crate::jobs::{self, Job};
 use crate::length::Length;
+use crate::slowest::Times;
 use crate::software::{self, Choice, Launcher};
 use crate::steps::{Steps, cargo, root, succeed};
-use crate::{api, conformance, deny, gates, isa, mpi, newcomer, programs, python, rules, web};
+use crate::{deny, programs, rules};
 
-/// The steps that `--quick` leaves out.
-const THOROUGH: [&str; 14] = [
-    "docs",
-    api::STEP,
-    "fewer features",
-    web::STEPS[0],
-    web::STEPS[1],
-    web::STEPS[2],
+/// What takes longest, in this order: begun last, one of them would run alone at the end.
+const LONGEST: [&str; 14] = [
+    "burn",
+    "kernels",
+    "candle",
+    "cli",
+    "web",
+    "layer",
+    "MPI ranks",
+    "lsh",
+    "mutants",
+    "newcomer",
+    "other implementations",
+    "backward",
     "shader statistics",
     "shader gates",
-    conformance::STEP,
-    mpi::STEP,
-    BURN.step,
-    CANDLE.step,
-    newcomer::STEP,
-    python::STEP,
 ];
 
 /// What to run.
@@ -58,92 +61,88 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     steps.run("rules of dependence", || rules::check(&root()));
     deny::steps(&mut steps);
     steps.run("clippy", || {
-        succeed(cargo().args([
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--all-features",
-            "--",
-            "-D",
-            "warnings",
-        ]))
+        let all = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
+        succeed(cargo().args(all))
     });
-    if options.length == Length::Quick {
-        THOROUGH.iter().for_each(|name| steps.not_run(name, "--quick"));
-    } else {
-        thorough(&mut steps, &launcher, options.length);
-    }
-    let mut slowest = String::new();
-    steps.run("tests", || {
-        let (times, outcome) = programs::test(&launcher, options.length, &options.to_cargo_test)?;
-        slowest = times.report();
+    let mut times = Times::default();
+    let mut jobs = vec![];
+    steps.run("build and doc tests", || {
+        let (programs, outcome) =
+            programs::build(&launcher, options.length, &options.to_cargo_test, &mut times)?;
+        jobs = programs;
         outcome
     });
+    let beside = if options.length == Length::Quick {
+        beside::left_out(&mut steps);
+        None
+    } else {
+        let beside = Beside::new()?;
+        jobs.extend(beside.jobs(options.adapter, options.length)?);
+        Some(beside)
+    };
+    run_jobs(jobs, beside.as_ref(), &mut steps, &mut times)?;
 
-    println!("\n{slowest}\n{}", steps.summary());
+    println!("\n{}\n{}", times.report(), steps.summary());
     Ok(if steps.failures() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The steps of [`THOROUGH`].
-fn thorough(steps: &mut Steps, launcher: &Launcher, length: Length) {
-    steps.run("docs", || {
-        let mut docs = cargo();
-        docs.env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--no-deps", "--workspace", "--all-features"]);
-        succeed(&mut docs)
+/// Runs the test programs, which are one step, and the steps beside them.
+fn run_jobs(jobs: Vec<Job>, beside: Option<&Beside>, steps: &mut Steps, times: &mut Times) -> Result<()> {
+    let mut others = vec![];
+    steps.run("tests, and the steps beside them", || {
+        let heard = Mutex::new(times);
+        let hear =
+            |name: &str, line: &str| heard.lock().unwrap_or_else(PoisonError::into_inner).hear(name, line);
+        let (steps, programs): (Vec<_>, Vec<_>) = jobs::run_all(in_order(jobs), hear)?
+            .into_iter()
+            .partition(|ended| beside.is_some_and(|beside| beside.has(&ended.name)));
+        others = steps;
+        let times = heard.into_inner().unwrap_or_else(PoisonError::into_inner);
+        programs.iter().for_each(|ended| times.end(&ended.name, ended.time));
+        let failed = programs.iter().filter(|ended| !ended.status.success());
+        let failed: Vec<_> = failed.map(|ended| format!("{}: {}", ended.name, ended.status)).collect();
+        ensure!(failed.is_empty(), "{}", failed.join("; "));
+        Ok(())
     });
-    api::step(steps);
-    steps.run("fewer features", || {
-        // The library alone. Its tests are not run this way: they need wgpu, which would be built once more for
-        // the other features, and what they test is the same code. With `gpu` alone there is wgpu without a backend.
-        for features in ["", "serde", "gpu"] {
-            let library = ["clippy", "--package", "wgpu-attention", "--lib", "--no-default-features"];
-            succeed(cargo().args(library).args(["--features", features, "--", "-D", "warnings"]))?;
-        }
-        // The command line as `cargo attention` builds it, without what other crates of the workspace ask for.
-        succeed(cargo().args(["check", "--package", "wgpu-attention-cli"]))
-    });
-    web::steps(steps);
-    shader_statistics(steps);
-    shader_gates(steps);
-    conformance::step(steps);
-    mpi_ranks(steps, launcher);
-    for framework in [BURN, CANDLE] {
-        steps.run(framework.step, || framework.check(launcher, length));
+    if let Some(beside) = beside {
+        others.iter().for_each(|ended| beside.take_in(ended, steps));
     }
-    steps.run(newcomer::STEP, || newcomer::check(launcher));
-    python::step(steps, launcher);
+    Ok(())
 }
 
-/// The kernels' budgets on the compilers of GPUs.
-fn shader_statistics(steps: &mut Steps) {
-    let name = "shader statistics";
-    if !root().join("tools/isa/budgets").is_dir() {
-        return steps.not_run(name, "there is no tools/isa/budgets (cargo xtask isa --bless)");
-    }
-    // A machine with a driver of its own need not be one on which these compilers can be had.
-    match isa::compilers() {
-        Ok(compilers) => {
-            for missing in &compilers.missing {
-                steps.not_run("shader statistics of a GPU", missing.clone());
-            }
-            steps.run(name, || isa::check(&compilers));
-        }
-        Err(error) => steps.not_run(name, format!("{error:#}")),
-    }
+/// The jobs with the [`LONGEST`] first.
+fn in_order(mut jobs: Vec<Job>) -> Vec<Job> {
+    let place = |job: &Job| LONGEST.iter().position(|long| *long == job.name).unwrap_or(LONGEST.len());
+    jobs.sort_by_key(place);
+    jobs
 }
 
-/// What other compilers say about the shaders. What naga says is a part of the tests.
-fn shader_gates(steps: &mut Steps) {
-    match gates::packages() {
-        Ok(packages) => drop(steps.run("shader gates", || gates::check(&packages))),
-        Err(error) => steps.not_run("shader gates", format!("{error:#}")),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
 
-/// Attention over the ranks of an MPI program.
-fn mpi_ranks(steps: &mut Steps, launcher: &Launcher) {
-    match mpi::mpi() {
-        Ok(found) => drop(steps.run(mpi::STEP, || mpi::check(&found, launcher))),
-        Err(error) => steps.not_run(mpi::STEP, format!("{error:#}")),
+    fn job(name: &str, script: &str) -> Job {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Job { name: name.into(), command }
+    }
+
+    #[test]
+    fn those_that_take_longest_come_first() {
+        let jobs = ["api", "lsh", "masks", "kernels"].map(|name| job(name, ""));
+        let order: Vec<_> = in_order(jobs.into()).into_iter().map(|job| job.name).collect();
+        assert_eq!(order, ["kernels", "lsh", "api", "masks"]);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn failures_of_programs_are_those_of_one_step() {
+        let (mut steps, mut times) = (Steps::default(), Times::default());
+        let jobs = vec![job("bad", "exit 3"), job("good", "echo 'test a ... ok <0.500s>'")];
+        run_jobs(jobs, None, &mut steps, &mut times).unwrap();
+        assert_eq!(steps.failures(), 1);
+        assert!(steps.summary().contains("FAILED: bad: exit status: 3"), "{}", steps.summary());
+        assert!(times.report().contains("0.5 s  good: a"), "{}", times.report());
     }
 }

@@ -2,7 +2,8 @@ use super::{Draw, Picked};
 use std::fmt;
 use wgpu_attention::reference::{Kind, Rows, Tensors, random};
 use wgpu_attention::{
-    Attention, BiasStrides, BlockGrid, BlockMask, Element, Full, Options, Parts, Score, Storage, Term,
+    Attention, AttentionShape, BiasStrides, BlockGrid, BlockMask, Element, Full, Options, Parts, Score,
+    Storage, Term,
 };
 
 /// What a bias holds.
@@ -53,6 +54,16 @@ impl Case {
             lse: true,
             rows: Rows::Auto,
         }
+    }
+
+    /// What its pipelines are compiled for, where few other cases have them: not for calls of f32, 16 wide at most, with nothing but a scale, which
+    /// are in so many tests that both kinds of tile are compiled anyway.
+    pub fn variant(&self) -> Option<String> {
+        let AttentionShape { head_dim, value_dim, .. } = self.attention.shape;
+        let (storage, terms) = (self.attention.storage, self.attention.score.terms());
+        let names: Vec<_> = terms.iter().map(|term| term.name()).collect();
+        let common = names.is_empty() && storage == Storage::default() && head_dim == 16 && value_dim <= 16;
+        (!common).then(|| format!("{head_dim} x {value_dim}, {storage:?}, {names:?}"))
     }
 
     /// With another score.

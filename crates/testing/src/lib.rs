@@ -39,7 +39,7 @@ pub use parts::{Cut, cut};
 pub use patterns::{PATTERNS, Picked, picked};
 pub use run::{Bound, Outcome, run, run_times};
 pub use stats::{check_all, summary};
-pub use turns::{kinds_of_tile, long};
+pub use turns::{cases, combinations, kinds_of_tile, long, one_in};
 pub use weights::{run_weights, weights_on};
 
 use wgpu_attention::reference::Report;

@@ -47,11 +47,11 @@ pub fn summary(test: &str) {
 }
 
 /// Runs a check over cases, under the kinds of tile that are their turn unless the case forces one or another path; says how long it took,
-/// and fails with all that failed.
+/// and fails with all that failed. Checks whose names are the same up to a colon take one kind for what shares a pipeline.
 pub fn check_all(test: &str, cases: impl IntoIterator<Item = Case>, check: impl Fn(&Case) -> Checked) {
     let start = Instant::now();
     let (mut count, mut failures) = (0, Vec::new());
-    for case in cases.into_iter().flat_map(under_tiles) {
+    for case in cases.into_iter().flat_map(|case| under_tiles(test, case)) {
         let start = Instant::now();
         count += 1;
         if let Err(failure) = check(&case) {
@@ -67,11 +67,13 @@ pub fn check_all(test: &str, cases: impl IntoIterator<Item = Case>, check: impl 
     assert!(failures.is_empty(), "{test}: {} of {count} cases failed\n{shown}", failures.len());
 }
 
-fn under_tiles(case: Case) -> Vec<Case> {
+fn under_tiles(test: &str, case: Case) -> Vec<Case> {
     let Options { tile, tile_kind, path, .. } = case.options;
     if tile.is_some() || tile_kind.is_some() || path == Some(KernelPath::Cooperative) {
         return vec![case];
     }
     let of = |kind| Case { options: case.options.tile_kind(kind), ..case.clone() };
-    crate::kinds_of_tile().into_iter().map(of).collect()
+    let together = test.split(':').next().unwrap_or_default();
+    let variant = case.variant().map(|variant| format!("{together}: {variant}"));
+    crate::kinds_of_tile(variant.as_deref()).into_iter().map(of).collect()
 }

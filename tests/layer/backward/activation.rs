@@ -8,6 +8,7 @@ use wgpu_attention::{
     Activation, ActivationBuffers, ActivationGradBuffers, ActivationShape, ElementType, Error, Kernels,
     Options,
 };
+use wgpu_attention_testing::combinations;
 
 use ElementType::{Bf16, F16, F32};
 
@@ -152,16 +153,14 @@ fn every_f32_is_within_the_bound() {
 #[test]
 fn every_type_and_length_is_within_the_bound() {
     let mut worst = [0f64; 2];
-    for (n, activation) in Activation::ALL.into_iter().enumerate() {
-        for (m, (input, output)) in
-            [(F32, F32), (F16, F16), (Bf16, Bf16), (F16, F32), (F32, Bf16)].into_iter().enumerate()
-        {
-            let len = [1, 3, 4, 255, 256, 257, 1001, 1028][(n + m) % 8];
-            for (gated, len) in [(false, len), (true, len + 1)] {
-                let shape = ActivationShape::new(len, activation).gated(gated).input(input).output(output);
-                let found = bound(kernels(), &shape).unwrap();
-                worst = [0, 1].map(|n| worst[n].max(found[n]));
-            }
+    let types = [(F32, F32), (F16, F16), (Bf16, Bf16), (F16, F32), (F32, Bf16)];
+    let lens = [1, 3, 4, 255, 256, 257, 1001, 1028];
+    for gated in [false, true] {
+        for [len, activation, n] in combinations([lens.len(), Activation::ALL.len(), types.len()]) {
+            let (input, output) = types[n];
+            let shape = ActivationShape::new(lens[len] + usize::from(gated), Activation::ALL[activation]);
+            let found = bound(kernels(), &shape.gated(gated).input(input).output(output)).unwrap();
+            worst = [0, 1].map(|n| worst[n].max(found[n]));
         }
     }
     println!("activation: worst error/bound {:.3}, of gradients {:.3}", worst[0], worst[1]);

@@ -8,6 +8,7 @@ use wgpu_attention::{
     Activation, ElementType, FeedForwardGradBuffers, FeedForwardShape, FeedForwardSlices, Kernels, Options,
     WeightOrder,
 };
+use wgpu_attention_testing::combinations;
 
 use ElementType::{Bf16, F16, F32};
 
@@ -189,15 +190,11 @@ fn the_selection_passes() {
 #[test]
 fn every_form_is_within_the_bound() {
     let mut worst = 0f64;
-    for (m, activation) in Activation::ALL.into_iter().enumerate() {
-        for gated in [false, true] {
-            for (n, weights) in ORDERS.into_iter().enumerate() {
-                let shape =
-                    FeedForwardShape::new(45, 20 + m % 2, 36, activation).weights(weights).gated(gated);
-                let shape = shape.bias(n == 0).residual(gated == (n == 0)).chunk(Some(20));
-                worst = worst.max(bound(kernels(), &shape).unwrap());
-            }
-        }
+    for [n, odd, order, gated] in combinations([Activation::ALL.len(), 2, ORDERS.len(), 2]) {
+        let (activation, gated) = (Activation::ALL[n], gated == 1);
+        let shape = FeedForwardShape::new(45, 20 + odd, 36, activation).weights(ORDERS[order]).gated(gated);
+        let shape = shape.bias(order == 0).residual(gated == (order == 0)).chunk(Some(20));
+        worst = worst.max(bound(kernels(), &shape).unwrap());
     }
     for element in [F16, Bf16] {
         for (model, hidden) in [(16, 24), (7, 9)] {

@@ -8,6 +8,7 @@ use wgpu_attention::{
     AOrder, Activation, Combine, ElementType, Error, Kernels, MatmulGradBuffers, MatmulShape, MatmulSlices,
     Options, RowStrides, WeightOrder,
 };
+use wgpu_attention_testing::combinations;
 
 use ElementType::{Bf16, F16, F32};
 
@@ -169,12 +170,10 @@ fn the_selection_passes() {
 fn every_size_and_order_is_within_the_bound() {
     let edges = [1, 2, 3, 4, 5, 8, 31, 33, 64, 67, 130];
     let mut worst = 0f64;
-    for (n, &size) in edges.iter().enumerate() {
+    for [n, order] in combinations([edges.len(), BOTH.len()]) {
         let [second, third] = [edges[(n + 3) % edges.len()], edges[(n + 7) % edges.len()]];
-        let shape = MatmulShape::new(size, second, third).bias(n % 2 == 0);
-        for order in BOTH {
-            worst = worst.max(bound(kernels(), &in_orders(shape, order)).unwrap());
-        }
+        let shape = MatmulShape::new(edges[n], second, third).bias(n % 2 == 0);
+        worst = worst.max(bound(kernels(), &in_orders(shape, BOTH[order])).unwrap());
     }
     // Rows past a block of the sums of columns.
     worst = worst.max(bound(kernels(), &MatmulShape::new(700, 4, 9).bias(true)).unwrap());
@@ -184,17 +183,18 @@ fn every_size_and_order_is_within_the_bound() {
 #[test]
 fn activations_types_and_combinations_are_within_the_bound() {
     let mut worst = 0f64;
-    for (n, activation) in Activation::ALL.map(Some).into_iter().chain([None]).enumerate() {
-        let combine = [Combine::Store, Combine::Add, Combine::AddInto][n % 3];
-        for order in [BOTH[n % 4], BOTH[(n + 1) % 4]] {
-            let shape = MatmulShape::new(34, 20, 23).bias(n % 2 == 0).activation(activation).combine(combine);
-            worst = worst.max(bound(kernels(), &in_orders(shape, order)).unwrap());
-        }
-        let types = [(F16, F16, F16), (Bf16, Bf16, Bf16), (F16, F32, Bf16), (F32, Bf16, F16)];
-        let (input, weight, output) = types[n % 4];
-        let shape = MatmulShape::new(33, 12 + n % 2, 20 + n % 3).batch(2).bias(true).activation(activation);
-        let shape = in_orders(shape.input(input).weight(weight).output(output), BOTH[n % 4]);
-        worst = worst.max(bound(kernels(), &shape).unwrap());
+    let activations: Vec<_> = Activation::ALL.map(Some).into_iter().chain([None]).collect();
+    for [n, combine, order] in combinations([activations.len(), 3, BOTH.len()]) {
+        let combine = [Combine::Store, Combine::Add, Combine::AddInto][combine];
+        let shape = MatmulShape::new(34, 20, 23).bias(n % 2 == 0).activation(activations[n]).combine(combine);
+        worst = worst.max(bound(kernels(), &in_orders(shape, BOTH[order])).unwrap());
+    }
+    let types = [(F16, F16, F16), (Bf16, Bf16, Bf16), (F16, F32, Bf16), (F32, Bf16, F16)];
+    for [n, odd, activation, order] in combinations([types.len(), 4, activations.len(), BOTH.len()]) {
+        let (input, weight, output) = types[n];
+        let shape = MatmulShape::new(33, 12 + odd % 2, 20 + odd / 2).batch(2).bias(true);
+        let shape = shape.activation(activations[activation]).input(input).weight(weight).output(output);
+        worst = worst.max(bound(kernels(), &in_orders(shape, BOTH[order])).unwrap());
     }
     println!("gradients of matmul: worst error/bound {worst:.3}");
 }

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context, Error, Result, bail, ensure};
 
 use crate::node::DAWN;
+use crate::programs::COMPILE_AT_ONCE;
 use crate::software::Launcher;
 use crate::steps::Steps;
 use crate::{build, steps};
@@ -170,7 +171,8 @@ fn on_each(
         let _ = fs::remove_file(&out);
         let set = if options.quick { one.quick.unwrap_or(Set::Tiny) } else { one.set };
         let set = ["--set", set.name(), "--only", options.only.as_str()];
-        let run = Run { program, set: &set, out: &out, folder: &folder.join(n.to_string()) };
+        let run =
+            Run { program, set: &set, quick: options.quick, out: &out, folder: &folder.join(n.to_string()) };
         let mut said = String::new();
         let result = run.on(one, launcher, &mut said);
         let error = result.as_ref().err().map(|error| format!("   {error:#}\n")).unwrap_or_default();
@@ -207,6 +209,8 @@ struct Outcome {
 struct Run<'a> {
     program: &'a Path,
     set: &'a [&'a str],
+    /// Whether wgpu's compile at once, instead of well: Dawn's are optimized all the same.
+    quick: bool,
     out: &'a Path,
     /// For what is only needed on the way.
     folder: &'a Path,
@@ -219,7 +223,11 @@ impl Run<'_> {
             Through::Wgpu { settings, arguments, .. } => {
                 let mut command = launcher.command(self.program);
                 command.arg("run").arg("--out").arg(self.out).args(self.set);
-                succeed(command.args(*arguments).envs(settings.iter().copied()), said)
+                command
+                    .args(*arguments)
+                    .envs(settings.iter().copied())
+                    .envs(self.quick.then_some(COMPILE_AT_ONCE));
+                succeed(&mut command, said)
             }
             Through::Dawn => {
                 let cases = self.folder;

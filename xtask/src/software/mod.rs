@@ -132,6 +132,17 @@ pub(crate) enum Choice {
     System,
 }
 
+impl Choice {
+    /// As it is read from text.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Software => "software",
+            Self::System => "system",
+        }
+    }
+}
+
 impl std::str::FromStr for Choice {
     type Err = anyhow::Error;
 
@@ -182,9 +193,9 @@ mod tests {
 
     #[test]
     fn choices_are_read_from_text() {
-        assert_eq!("auto".parse::<Choice>().unwrap(), Choice::Auto);
-        assert_eq!("software".parse::<Choice>().unwrap(), Choice::Software);
-        assert_eq!("system".parse::<Choice>().unwrap(), Choice::System);
+        for choice in [Choice::Auto, Choice::Software, Choice::System] {
+            assert_eq!(choice.word().parse::<Choice>().unwrap(), choice);
+        }
         assert!("gpu".parse::<Choice>().unwrap_err().to_string().contains("`gpu`"));
     }
 }

@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds the page and tests it in a browser, beside what the test of the report builds.
+/// Builds the page and tests it in a browser, and the report after it.
 pub(crate) fn steps(steps: &mut Steps) {
     let [build, walk, report] = STEPS;
     if let Err(reason) = target() {
@@ -52,13 +52,10 @@ pub(crate) fn steps(steps: &mut Steps) {
     }
     let page = steps.run(build, || Ok((page()?, tool()?)));
     match (browser::find(), page) {
-        (Ok(browser), Some((page, tool))) => steps.beside(
-            walk,
-            || self::walk(&tool, &page, &browser),
-            |steps| {
-                steps.run(report, || self::report(&browser));
-            },
-        ),
+        (Ok(browser), Some((page, tool))) => {
+            steps.run(walk, || self::walk(&tool, &page, &browser));
+            steps.run(report, || self::report(&browser));
+        }
         (Ok(_), None) => [walk, report].iter().for_each(|name| steps.not_run(name, "there is no page")),
         (Err(error), _) => [walk, report].iter().for_each(|name| steps.not_run(name, format!("{error:#}"))),
     }
