@@ -275,7 +275,7 @@ impl DecodeShape {
 
     /// A step of up to `rows` new positions in all, however they are shared: chunks of prompts, single tokens, tokens that are tried, in one call.
     /// Tensors are packed, q `[rows, H, d]`, new k `[rows, Hkv, d]` and v `[rows, Hkv, dv]`, out `[rows, H, dv]`, and lse `[H, rows]`. Sequence b has
-    /// the rows `offsets[b] .. offsets[b + 1]` (`cu_seqlens` of FlashAttention), causal at its own end, as many as it likes. `offsets[0]` is taken for 0.
+    /// the rows `offsets[b] .. offsets[b + 1]` (`cu_seqlens` of FlashAttention), causal at its own end; any number of them. `offsets[0]` is taken for 0.
     /// Rows that belong to no sequence are 0 in out.
     ///
     /// ```

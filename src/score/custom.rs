@@ -105,7 +105,8 @@ impl<'a> CustomPair<'a> {
 }
 
 impl Custom {
-    /// A term that gives the score that it likes; `score` is what `NAME_score` computes.
+    /// A term that maps the score to any other: `score` is what `NAME_score` computes, in f64. Without a [`slope`](Self::slope) it has no
+    /// gradients.
     pub fn new(
         name: &'static str,
         text: impl Into<Cow<'static, str>>,

@@ -102,7 +102,7 @@ pub(super) fn attention(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result
     if let (None, Some(name)) =
         (file.find("r"), ["u", "w"].into_iter().find(|name| file.find(name).is_some()))
     {
-        return Ok(Content::Unsupported(format!("tensor `{name}` without `r` is not there yet")));
+        return Ok(Content::Unsupported(format!("tensor `{name}` without `r` is not supported yet")));
     }
     let allowance = super::allowance(keys, "out")?.unwrap_or(0.0);
     let (call, tensors) = inputs(file, keys)?;

@@ -148,7 +148,7 @@ pub(super) fn quantize(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<
         "symmetric" => QuantizeRule::Symmetric,
         "affine" => QuantizeRule::Given,
         "dynamic" => QuantizeRule::Range,
-        other => return Ok(Content::Unsupported(format!("scheme `{other}` is not there yet"))),
+        other => return Ok(Content::Unsupported(format!("scheme `{other}` is not supported yet"))),
     };
     let (x, out) = (file.need("x")?, file.need("out")?);
     out.expect(&x.shape, "the shape of x")?;
@@ -194,7 +194,7 @@ pub(super) fn weights(file: &Tensors<'_>, keys: &Map<String, Value>) -> Result<C
         "float" => None,
         "dynamic" if (1..=8).contains(&bits) => Some(QuantizeRule::ReducedRange { bits: bits as u32 }),
         "dynamic" => bail!("activation_bits: need 1 to 8, got {bits}"),
-        other => return Ok(Content::Unsupported(format!("activations `{other}` are not there yet"))),
+        other => return Ok(Content::Unsupported(format!("activations `{other}` are not supported yet"))),
     };
     let (x, weight, out) = (file.need("x")?, file.need("weight")?, file.need("out")?);
     let (element, values) = weight.bytes()?;

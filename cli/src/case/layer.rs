@@ -220,7 +220,7 @@ fn check_tables(file: &Tensors<'_>, shape: &RotaryShape, theta: f64, first: usiz
     Ok(())
 }
 
-/// Why a case of the op `reversible` is not there yet, if it is not.
+/// Why a case of the op `reversible` is not supported, where it is not.
 pub(super) fn reversible(file: &Tensors<'_>, keys: &Map<String, Value>) -> Option<String> {
     const PARTS: [&str; 6] = ["norm_weight", "norm_bias", "w1", "b1", "w2", "b2"];
     // What it has of each block is known by the part of its name behind the block's.
@@ -254,7 +254,7 @@ pub(super) fn activation(file: &Tensors<'_>, keys: &Map<String, Value>) -> Resul
 /// The activation by its name, or why it is not supported.
 fn activation_of(keys: &Map<String, Value>) -> Result<Result<Activation, String>> {
     let name = text_of(keys, "activation")?;
-    Ok(name.parse().map_err(|_| format!("activation `{name}` is not there yet")))
+    Ok(name.parse().map_err(|_| format!("activation `{name}` is not supported yet")))
 }
 
 /// Reads a case of the op `feed_forward`.

@@ -129,7 +129,7 @@ fn map(keys: &Map<String, Value>, projected: bool, features: usize) -> Result<Re
         "softmax" => (FeatureMap::Softmax, false),
         "elu" => (FeatureMap::Elu, false),
         "identity" => (FeatureMap::Identity, false),
-        other => return Ok(Err(format!("feature `{other}` is not there yet"))),
+        other => return Ok(Err(format!("feature `{other}` is not supported yet"))),
     };
     if needs != projected {
         let (need, got) = if needs { ("it", "none") } else { ("none", "one") };

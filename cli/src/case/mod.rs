@@ -124,9 +124,9 @@ impl Case {
             },
             "model" => match text_of(&keys, "family")?.as_str() {
                 family if FAMILIES.contains(&family) => Content::Model(bytes),
-                family => Content::Unsupported(format!("family `{family}` is not there yet")),
+                family => Content::Unsupported(format!("family `{family}` is not supported yet")),
             },
-            other => Content::Unsupported(format!("op `{other}` is not there yet")),
+            other => Content::Unsupported(format!("op `{other}` is not supported yet")),
         };
         Ok(Self { name, op, content })
     }
@@ -161,8 +161,8 @@ fn unknown(
 pub(crate) fn not_there(names: &[String]) -> Option<String> {
     match names {
         [] => None,
-        [name] => Some(format!("{name} is not there yet")),
-        names => Some(format!("{} are not there yet", names.join(", "))),
+        [name] => Some(format!("{name} is not supported yet")),
+        names => Some(format!("{} are not supported yet", names.join(", "))),
     }
 }
 

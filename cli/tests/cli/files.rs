@@ -210,9 +210,9 @@ fn malformed_files() {
 fn what_is_not_there_yet() {
     type Extend = fn(&mut File);
     let extensions: [(&str, Extend, &str); 10] = [
-        ("op", |f| f.case["op"] = json!("ring_attention"), "op `ring_attention` is not there yet"),
-        ("key", |f| f.case["dropout"] = json!(0.1), "key `dropout` is not there yet"),
-        ("tensor", |f| f.set_floats("gates", &[3], &[0.0; 3]), "tensor `gates` is not there yet"),
+        ("op", |f| f.case["op"] = json!("ring_attention"), "op `ring_attention` is not supported yet"),
+        ("key", |f| f.case["dropout"] = json!(0.1), "key `dropout` is not supported yet"),
+        ("tensor", |f| f.set_floats("gates", &[3], &[0.0; 3]), "tensor `gates` is not supported yet"),
         (
             "several",
             |f| {
@@ -220,12 +220,12 @@ fn what_is_not_there_yet() {
                 f.set_floats("gates", &[3], &[0.0; 3]);
                 f.set_floats("attn_mask", &[4, 6], &[0.0; 24]);
             },
-            "key `dropout`, tensor `attn_mask`, tensor `gates` are not there yet",
+            "key `dropout`, tensor `attn_mask`, tensor `gates` are not supported yet",
         ),
         (
             "error_key",
             |f| f.case["expected_abs_error"]["max"] = json!(0.1),
-            "key `expected_abs_error.max` is not there yet",
+            "key `expected_abs_error.max` is not supported yet",
         ),
         ("kind", |f| f.case["pattern"] = json!({"kind": "helix"}), "pattern: unknown variant `helix`"),
         (

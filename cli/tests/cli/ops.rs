@@ -386,7 +386,7 @@ fn what_is_not_known_is_not_skipped_over() {
     ];
     for ((name, lines), want) in lines_about(&scratch, cases, &["--cpu-only"]).iter().zip(wanted) {
         assert_eq!(lines[0]["status"], "unsupported", "{name}: {lines:?}");
-        assert_eq!(lines[0]["reason"], format!("{want} is not there yet"), "{name}");
+        assert_eq!(lines[0]["reason"], format!("{want} is not supported yet"), "{name}");
     }
 }
 

@@ -47,7 +47,7 @@ fn names_of<'a>(lines: impl IntoIterator<Item = &'a Value>) -> BTreeSet<String> 
 
 /// A line of a result within its bound.
 fn assert_passed(line: &Value) {
-    // Gradients of models other than Reformers are not there yet.
+    // Gradients of models other than Reformers are not supported yet.
     let partial = line["op"] == "model" && line["not_compared"] == "gradients";
     assert!(!partial || line["name"] != "e2e_reformer_train", "{line}");
     assert_eq!(line["status"], if partial { "partial" } else { "pass" }, "{line}");
@@ -165,7 +165,7 @@ fn lines_for_people() {
     assert!(lines[0].starts_with("pass        onnx_attention_3d  cpu "), "{text}");
     assert!(lines[1].contains("f32  scalar") && lines[1].contains("error/bound 0.0"), "{text}");
     assert!(lines.last().is_some_and(|line| line.starts_with("unsupported unknown")), "{text}");
-    assert!(text.ends_with("op `ring_attention` is not there yet\n"), "{text}");
+    assert!(text.ends_with("op `ring_attention` is not supported yet\n"), "{text}");
 }
 
 /// Gradients are judged wherever a file has them, also where it has none of q, k and v; and what is not understood is never passed.

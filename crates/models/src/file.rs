@@ -290,7 +290,7 @@ impl<'a> File<'a> {
         }
     }
 
-    /// Refuses what is not there yet: a key that is neither false, nor empty, nor null.
+    /// Refuses what is not supported yet: a key that is neither false, nor empty, nor null.
     pub fn refuse(&self, key: &str) -> Result<(), Error> {
         let found = &self.case["config"][key];
         let empty = found.as_array().is_some_and(Vec::is_empty)

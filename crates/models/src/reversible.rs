@@ -83,7 +83,7 @@ impl Side {
         let activation: Activation = word("activation")?.parse()?;
         let has = |part: &str| file.has(&format!("{name}.{part}"));
         if has("w3") {
-            return Err(format!("tensor `{name}.w3`: need none: gates are not there yet").into());
+            return Err(format!("tensor `{name}.w3`: need none: gates are not supported yet").into());
         }
         let (_, sizes) = file.values(&format!("{name}.w1"))?;
         let hidden = match (order, &sizes[..]) {

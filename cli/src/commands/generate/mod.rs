@@ -19,7 +19,7 @@ use words::{Shown, Words};
 /// Continue a text with a GPT-2 or a Llama, token by token, over keys and values that stay on the device
 ///
 /// A model is a folder as Hugging Face lays it out: config.json, model.safetensors (or shards and their index) and, for texts, tokenizer.json. Weights
-/// may be f32, f16 or bf16. What the folder has that is not there yet, a scaling of the rotary embedding, say, is an error that names it.
+/// may be f32, f16 or bf16. What this program does not support yet, such as a scaling of the rotary embedding, is an error that names it.
 ///
 /// The text streams to stdout, as ids where there is no tokenizer; times go to stderr. It ends at the model's end of text, after --max-tokens, where
 /// the model has no more positions, or at Ctrl-C, which prints what was done and exits with 1; a second one ends at once.
