@@ -271,8 +271,10 @@ impl AttentionVariant {
         }
         for family in GpuFamily::ALL {
             let limits = TileLimits { family, ..TileLimits::GENEROUS };
-            let new =
-                [64, 128].map(|dim| base(dim, dim, limits)).into_iter().filter(|one| !list.contains(one));
+            let new = [64, 128, 256]
+                .map(|dim| base(dim, dim, limits))
+                .into_iter()
+                .filter(|one| !list.contains(one));
             list.extend(new.collect::<Vec<_>>());
         }
         for (size, subgroup) in [(8, 8), (16, 32), (16, 64)] {

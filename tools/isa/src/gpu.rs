@@ -110,9 +110,9 @@ pub fn family(label: &str) -> Vec<&str> {
     };
     let name = words.iter().take(2).take_while(is_name).copied();
     let sizes = words.iter().copied().filter(|word| is_size(word));
-    let flags = words.iter().copied().filter(|word| ["wide", "far"].contains(word));
-    let tile =
-        words.windows(2).filter(|pair| ["tile", "matrix", "few"].contains(&pair[0])).map(|pair| pair[1]);
+    let flags = words.iter().copied().filter(|word| ["wide", "far", "q-resident"].contains(word));
+    let tiles = ["tile", "matrix", "few", "chunk", "v"];
+    let tile = words.windows(2).filter(|pair| tiles.contains(&pair[0])).map(|pair| pair[1]);
     name.chain(sizes).chain(tile).chain(flags).collect()
 }
 
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn variants_by_storage_and_by_options_are_of_one_family() {
         let plain = "attention d64 dv64 f32->f32 tile 64x32 chunk 8 v 16 block 64x64";
-        assert_eq!(family(plain), ["attention", "d64", "dv64", "64x32"]);
+        assert_eq!(family(plain), ["attention", "d64", "dv64", "64x32", "8", "16"]);
         assert_eq!(
             family("attention d64 dv64 bf16->bf16 tile 64x32 chunk 8 v 16 block 64x64 lse bias"),
             family(plain)

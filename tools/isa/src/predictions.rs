@@ -6,10 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use wgpu_attention::wgsl::{GpuFamily, Tile, TileLimits};
 
 use crate::gpu::GPUS;
 
-/// A kernel's name in words, and the label of its shader.
+/// A kernel's name in words, and the label of its shader on most GPUs.
 const KERNELS: [(&str, &str); 9] = [
     ("attention, d = 64", "attention d64 dv64 f32->f32 tile 64x32 chunk 8 v 16 block 64x64"),
     ("attention, d = 128", "attention d128 dv128 f32->f32 tile 32x64 chunk 8 v 8 block 64x64"),
@@ -34,6 +35,7 @@ struct Predicted {
 }
 
 struct Share {
+    shader: String,
     percent: u32,
     bound: String,
     spills: u64,
@@ -78,13 +80,32 @@ fn predicted(gpu: &'static crate::Gpu, page: &str) -> Result<Predicted> {
     };
     let [spills, share] = [column("spills")?, column("predicted")?];
     let of = |label: &str| -> Result<Share> {
-        let row =
-            rows.iter().find(|row| row.get(1) == Some(&label)).with_context(|| format!("need `{label}`"))?;
+        let shader = shader_on(gpu.name, label)?;
+        let row = rows
+            .iter()
+            .find(|row| row.get(1) == Some(&&*shader))
+            .with_context(|| format!("need `{shader}`"))?;
         let (percent, bound) =
             row[share].split_once(" %, ").with_context(|| format!("need a prediction of `{label}`"))?;
-        Ok(Share { percent: percent.parse()?, bound: bound.into(), spills: row[spills].parse()? })
+        Ok(Share { percent: percent.parse()?, bound: bound.into(), spills: row[spills].parse()?, shader })
     };
     Ok(Predicted { gpu, shares: KERNELS.iter().map(|(_, label)| of(label)).collect::<Result<_>>()? })
+}
+
+/// The shader that a GPU runs where another has that of this label: attention has tiles of the GPU's own family.
+fn shader_on(gpu: &str, label: &str) -> Result<String> {
+    let Some(dim) = label.strip_prefix("attention d").and_then(|rest| rest.split(' ').next()) else {
+        return Ok(label.into());
+    };
+    let family = match gpu {
+        "ampere" => GpuFamily::Nvidia,
+        "dg2" | "bmg" => GpuFamily::Intel,
+        "navi31" | "navi21" | "gfx1201" => GpuFamily::Rdna,
+        _ => GpuFamily::Any,
+    };
+    let limits = TileLimits { family, ..TileLimits::GENEROUS };
+    let tile = Tile::choose(dim.parse()?, dim.parse()?, 64, 64, limits)?;
+    Ok(format!("attention d{dim} dv{dim} f32->f32 tile {tile} block 64x64"))
 }
 
 /// By GPU and shader. Nothing in it needs escapes: names and labels are the crate's own.
@@ -92,7 +113,7 @@ fn json(all: &[Predicted]) -> String {
     let mut out = String::from("[\n");
     for (n, Predicted { gpu, shares }) in all.iter().enumerate() {
         let _ = write!(out, "  {{\"name\": \"{}\", \"gpu\": \"{}\", \"kernels\": [", gpu.name, gpu.what);
-        for (n, ((kernel, shader), Share { percent, bound, spills })) in
+        for (n, ((kernel, _), Share { shader, percent, bound, spills })) in
             KERNELS.iter().zip(shares).enumerate()
         {
             let comma = if n > 0 { "," } else { "" };
@@ -115,7 +136,7 @@ fn table(all: &[Predicted]) -> String {
     let mut out = format!("| f32 | {} |\n|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
     for (n, (kernel, _)) in KERNELS.iter().enumerate() {
         let cell = |it: &Predicted| {
-            let Share { percent, bound, spills } = &it.shares[n];
+            let Share { percent, bound, spills, .. } = &it.shares[n];
             let word = bound.replace("other arithmetic", "integers").replace("workgroup memory", "memory");
             format!("{percent} %{}, {word}", if *spills > 0 { "*" } else { "" })
         };
