@@ -1,4 +1,8 @@
-// Each lane works alone, on 4 rows by 16 columns, as in tile/direct.wgsl: what a CPU wants. It holds its rows and their sums whole.
+// Each lane works alone, on 4 rows by KEYS columns, as in tile/direct.wgsl: what a CPU wants. It holds its rows and their sums whole.
+//
+// What a software adapter makes of it decides how. An element of a column is one load for all lanes; but what a loop's counter indexes in a lane's
+// own memory is a gather, and storing it takes a branch per lane. So a step of the loops that add up takes many columns: 32, where there are as
+// many. The loops over products hold a sum per column, and are faster by 16.
 
 const LANES_PER_ROW = 1u;
 
@@ -7,6 +11,15 @@ var<private> own_heads: array<mat4x4<f32>, HEAD_GROUPS>;        // with the scal
 var<private> own_values: array<mat4x4<f32>, VALUE_GROUPS>;
 var<private> head_sums: array<mat4x4<f32>, HEAD_GROUPS>;
 var<private> value_sums: array<mat4x4<f32>, VALUE_GROUPS>;
+
+// Of the lane's 4 rows by 16 columns.
+struct Sixteen { a: mat4x4<f32>, b: mat4x4<f32>, c: mat4x4<f32>, d: mat4x4<f32> }
+
+// Where the elements of 16 columns begin.
+struct Starts { a: vec4<u32>, b: vec4<u32>, c: vec4<u32>, d: vec4<u32> }
+
+// The weights of 16 columns.
+struct Weighed { p: Sixteen, ds: Sixteen }
 
 // The last rows and the first by turns: a software adapter gives each core one stretch of the work, and under a causal mask
 // every stretch then has as much to do.
@@ -27,73 +40,70 @@ fn begin(at: Head, lane: Lane) {
 
 fn attend(at: Head, lane: Lane, tile: KeyTile) {
     if (is_beyond(tile)) { return; }
-    let h0 = heads_at(at, tile, 0u);
-    let h1 = heads_at(at, tile, 4u);
-    let h2 = heads_at(at, tile, 8u);
-    let h3 = heads_at(at, tile, 12u);
-    var x0: mat4x4<f32>;
-    var x1: mat4x4<f32>;
-    var x2: mat4x4<f32>;
-    var x3: mat4x4<f32>;
-    for (var g = 0u; g < HEAD_GROUPS; g++) {
-        let q = own_heads[g];
-        x0 = with_products(x0, q, heads(at, h0, g));
-        x1 = with_products(x1, q, heads(at, h1, g));
-        x2 = with_products(x2, q, heads(at, h2, g));
-        x3 = with_products(x3, q, heads(at, h3, g));
-    }
-    let v0 = values_at(at, tile, 0u);
-    let v1 = values_at(at, tile, 4u);
-    let v2 = values_at(at, tile, 8u);
-    let v3 = values_at(at, tile, 12u);
-    var y0: mat4x4<f32>;
-    var y1: mat4x4<f32>;
-    var y2: mat4x4<f32>;
-    var y3: mat4x4<f32>;
-    if (HAS_SLOPES) {
-        for (var g = 0u; g < VALUE_GROUPS; g++) {
-            let d = own_values[g];
-            y0 = with_products(y0, d, values(v0, g));
-            y1 = with_products(y1, d, values(v1, g));
-            y2 = with_products(y2, d, values(v2, g));
-            y3 = with_products(y3, d, values(v3, g));
-        }
+    let h0 = starts_of_heads(at, tile, 0u);
+    let h1 = starts_of_heads(at, tile, LAST_16);
+    let v0 = starts_of_values(at, tile, 0u);
+    let v1 = starts_of_values(at, tile, LAST_16);
+    let x0 = head_products(at, h0);
+    let y0 = value_products(v0);
+    var x1: Sixteen;
+    var y1: Sixteen;
+    if (KEYS > 16u) {
+        x1 = head_products(at, h1);
+        y1 = value_products(v1);
     }
     relate(at, tile, own);
-    let c = vec4(0u, 1u, 2u, 3u);
-    let w0 = weights_of(at, lane, tile, c, with_rows(x0, 0u), y0);
-    let w1 = weights_of(at, lane, tile, c + vec4(4u), with_rows(x1, 4u), y1);
-    let w2 = weights_of(at, lane, tile, c + vec4(8u), with_rows(x2, 8u), y2);
-    let w3 = weights_of(at, lane, tile, c + vec4(12u), with_rows(x3, 12u), y3);
+    let w0 = weights_of_16(at, lane, tile, 0u, x0, y0);
+    var w1: Weighed;
+    if (KEYS > 16u) { w1 = weights_of_16(at, lane, tile, LAST_16, x1, y1); }
+    let columns = Columns(h0, h1, v0, v1);
+    // Two copies of the sums, and no branch within: it would cost as much as they do.
+    if (some_strange(tile, x0, x1, y0, y1)) {
+        add_up(at, tile, columns, w0, w1, true);
+    } else {
+        add_up(at, tile, columns, w0, w1, false);
+    }
+    // Passes that take have tiles of 16.
+    take(at, lane, tile, Slopes(w0.ds.a, w0.ds.b, w0.ds.c, w0.ds.d));
+}
+
+// Whether some columns may hold what is not finite, which rows that leave them out weigh by 0: 0 x NaN is not 0. There it becomes 0; rows
+// that see it have a weight that is NaN, by the query's record. No product with such a column is finite.
+fn some_strange(tile: KeyTile, x0: Sixteen, x1: Sixteen, y0: Sixteen, y1: Sixteen) -> bool {
+    if (!(is_masked(tile) || SCORES_MAY_DROP)) { return false; }
+    var strange = HAS_VALUE && !HAS_SLOPES; // no products tell of the columns that are weighed
+    if (HAS_HEAD) { strange = strange | strange_16(x0) | strange_16(x1); }
+    if (HAS_VALUE) { strange = strange | strange_16(y0) | strange_16(y1); }
+    return strange;
+}
+
+// Of the tile's columns: of both halves, of both tensors.
+struct Columns { h0: Starts, h1: Starts, v0: Starts, v1: Starts }
+
+// The tile's columns, weighed, to the sums of the lane's rows.
+fn add_up(at: Head, tile: KeyTile, columns: Columns, w0: Weighed, w1: Weighed, only_finite: bool) {
     // A sum of the tile by itself, then added: a chain of additions as long as the row would lose digits.
     if (HAS_VALUE) {
         for (var g = 0u; g < VALUE_GROUPS; g++) {
-            var x = mat4x4<f32>();
-            x = with_weighed(x, w0.p, tile, values(v0, g));
-            x = with_weighed(x, w1.p, tile, values(v1, g));
-            x = with_weighed(x, w2.p, tile, values(v2, g));
-            x = with_weighed(x, w3.p, tile, values(v3, g));
+            var x = with_weighed_values(mat4x4<f32>(), w0.p, columns.v0, g, only_finite);
+            if (KEYS > 16u) { x = with_weighed_values(x, w1.p, columns.v1, g, only_finite); }
             value_sums[g] += x;
         }
     }
     if (HAS_HEAD) {
         if (ROWS_ARE_QUERIES) {
-            weigh_rows(w0.ds, 0u);
-            weigh_rows(w1.ds, 4u);
-            weigh_rows(w2.ds, 8u);
-            weigh_rows(w3.ds, 12u);
+            weigh_rows(w0.ds.a, 0u);
+            weigh_rows(w0.ds.b, 4u);
+            weigh_rows(w0.ds.c, 8u);
+            weigh_rows(w0.ds.d, 12u);
         }
         for (var g = 0u; g < HEAD_GROUPS; g++) {
-            var x = mat4x4<f32>();
-            x = with_weighed(x, w0.ds, tile, heads(at, h0, g));
-            x = with_weighed(x, w1.ds, tile, heads(at, h1, g));
-            x = with_weighed(x, w2.ds, tile, heads(at, h2, g));
-            x = with_weighed(x, w3.ds, tile, heads(at, h3, g));
+            var x = with_weighed_heads(mat4x4<f32>(), w0.ds, at, columns.h0, g, only_finite);
+            if (KEYS > 16u) { x = with_weighed_heads(x, w1.ds, at, columns.h1, g, only_finite); }
             if (ROWS_ARE_QUERIES) { x = with_weighed_rows(x, at, tile, own, g); }
             head_sums[g] += x;
         }
     }
-    take(at, lane, tile, Slopes(w0.ds, w1.ds, w2.ds, w3.ds));
 }
 
 fn end(at: Head, lane: Lane) {
@@ -118,7 +128,70 @@ fn end(at: Head, lane: Lane) {
     }
 }
 
-// Where the elements of 4 columns of the tile, from c on, begin.
+// --- 16 columns of the tile, from c on ---
+
+const LAST_16 = KEYS - 16u;
+
+fn starts_of_heads(at: Head, tile: KeyTile, c: u32) -> Starts {
+    return Starts(heads_at(at, tile, c), heads_at(at, tile, c + 4u), heads_at(at, tile, c + 8u), heads_at(at, tile, c + 12u));
+}
+
+fn starts_of_values(at: Head, tile: KeyTile, c: u32) -> Starts {
+    return Starts(values_at(at, tile, c), values_at(at, tile, c + 4u), values_at(at, tile, c + 8u), values_at(at, tile, c + 12u));
+}
+
+fn head_products(at: Head, starts: Starts) -> Sixteen {
+    var x: Sixteen;
+    for (var g = 0u; g < HEAD_GROUPS; g++) {
+        let rows = own_heads[g];
+        x = Sixteen(with_products(x.a, rows, heads(at, starts.a, g)), with_products(x.b, rows, heads(at, starts.b, g)),
+                    with_products(x.c, rows, heads(at, starts.c, g)), with_products(x.d, rows, heads(at, starts.d, g)));
+    }
+    return x;
+}
+
+fn value_products(starts: Starts) -> Sixteen {
+    var y: Sixteen;
+    if (HAS_SLOPES) {
+        for (var g = 0u; g < VALUE_GROUPS; g++) {
+            let rows = own_values[g];
+            y = Sixteen(with_products(y.a, rows, values(starts.a, g)), with_products(y.b, rows, values(starts.b, g)),
+                        with_products(y.c, rows, values(starts.c, g)), with_products(y.d, rows, values(starts.d, g)));
+        }
+    }
+    return y;
+}
+
+fn with_weighed_heads(x: mat4x4<f32>, w: Sixteen, at: Head, starts: Starts, g: u32, only_finite: bool) -> mat4x4<f32> {
+    let a = with_weighed(x, w.a, heads(at, starts.a, g), only_finite);
+    let b = with_weighed(a, w.b, heads(at, starts.b, g), only_finite);
+    let c = with_weighed(b, w.c, heads(at, starts.c, g), only_finite);
+    return with_weighed(c, w.d, heads(at, starts.d, g), only_finite);
+}
+
+fn with_weighed_values(x: mat4x4<f32>, w: Sixteen, starts: Starts, g: u32, only_finite: bool) -> mat4x4<f32> {
+    let a = with_weighed(x, w.a, values(starts.a, g), only_finite);
+    let b = with_weighed(a, w.b, values(starts.b, g), only_finite);
+    let c = with_weighed(b, w.c, values(starts.c, g), only_finite);
+    return with_weighed(c, w.d, values(starts.d, g), only_finite);
+}
+
+fn weights_of_16(at: Head, lane: Lane, tile: KeyTile, c: u32, x: Sixteen, y: Sixteen) -> Weighed {
+    let t = vec4(c) + vec4(0u, 1u, 2u, 3u);
+    let a = weights_of(at, lane, tile, t, with_rows(x.a, c), y.a);
+    let b = weights_of(at, lane, tile, t + vec4(4u), with_rows(x.b, c + 4u), y.b);
+    let g = weights_of(at, lane, tile, t + vec4(8u), with_rows(x.c, c + 8u), y.c);
+    let h = weights_of(at, lane, tile, t + vec4(12u), with_rows(x.d, c + 12u), y.d);
+    return Weighed(Sixteen(a.p, b.p, g.p, h.p), Sixteen(a.ds, b.ds, g.ds, h.ds));
+}
+
+fn strange_16(x: Sixteen) -> bool {
+    return some_not_finite(x.a) | some_not_finite(x.b) | some_not_finite(x.c) | some_not_finite(x.d);
+}
+
+// --- 4 columns of the tile ---
+
+// Where the elements of 4 columns, from c on, begin.
 fn heads_at(at: Head, tile: KeyTile, c: u32) -> vec4<u32> {
     let column = tile.first + c;
     return vec4(column_head_at(at, column), column_head_at(at, column + 1u), column_head_at(at, column + 2u), column_head_at(at, column + 3u));
@@ -138,9 +211,7 @@ fn values(begin_at: vec4<u32>, g: u32) -> mat4x4<f32> {
     return mat4x4(column_value(begin_at.x, g), column_value(begin_at.y, g), column_value(begin_at.z, g), column_value(begin_at.w, g));
 }
 
-// --- small algebra: columns of a matrix are columns of the tile, rows are the lane's 4 rows ---
-
-// Products of the lane's rows with 4 columns, with those of one more group of elements.
+// Products of the lane's rows with 4 columns, with those of one more group of elements: columns of a matrix are columns of the tile.
 fn with_products(x: mat4x4<f32>, rows: mat4x4<f32>, c: mat4x4<f32>) -> mat4x4<f32> {
     return mat4x4(product(x[0], rows, c[0]), product(x[1], rows, c[1]), product(x[2], rows, c[2]), product(x[3], rows, c[3]));
 }
@@ -150,11 +221,9 @@ fn product(x: vec4<f32>, rows: mat4x4<f32>, c: vec4<f32>) -> vec4<f32> {
 }
 
 // 4 columns weighed for each of the lane's rows, added to x; the columns of x are elements.
-fn with_weighed(x: mat4x4<f32>, w: mat4x4<f32>, tile: KeyTile, columns: mat4x4<f32>) -> mat4x4<f32> {
+fn with_weighed(x: mat4x4<f32>, w: mat4x4<f32>, columns: mat4x4<f32>, only_finite: bool) -> mat4x4<f32> {
     var c = columns;
-    // Rows that leave a column out weigh it by 0, and 0 x NaN is not 0: there, what is not finite becomes 0. Rows that see it
-    // have a weight that is NaN, by the query's record. One branch for all four: it costs as much as the sums.
-    if ((is_masked(tile) || SCORES_MAY_DROP) && some_not_finite(c)) { c = mat4x4(finite(c[0]), finite(c[1]), finite(c[2]), finite(c[3])); }
+    if (only_finite) { c = mat4x4(finite(c[0]), finite(c[1]), finite(c[2]), finite(c[3])); }
     return weighed(weighed(weighed(weighed(x, w[0], c[0]), w[1], c[1]), w[2], c[2]), w[3], c[3]);
 }
 

@@ -152,7 +152,17 @@ impl Tile {
 
     /// The constants of the shader, and the file that they are for.
     pub(super) fn constants(&self, header: Header, head_dim: usize) -> (Header, &'static str) {
-        let header = header.u32s(&[("LANES", self.lanes()), ("ROWS", self.rows()), ("KEYS", self.keys())]);
+        self.constants_of(header, head_dim, self.keys())
+    }
+
+    /// The same, for tiles of so many keys.
+    pub(super) fn constants_of(
+        &self,
+        header: Header,
+        head_dim: usize,
+        keys: usize,
+    ) -> (Header, &'static str) {
+        let header = header.u32s(&[("LANES", self.lanes()), ("ROWS", self.rows()), ("KEYS", keys)]);
         match self {
             Self::Staged(tile) => {
                 (tile.constants(header, head_dim), include_str!("../../shaders/tile/staged.wgsl"))

@@ -196,8 +196,10 @@ pub(super) fn sizes(case: &Case) -> Option<String> {
     } else {
         format!("d {head_dim}, {value_dim}")
     });
-    if case.direction == Direction::Backward {
-        words.push("backward".into());
+    match case.direction {
+        Direction::Forward => {}
+        Direction::Backward => words.push("backward".into()),
+        Direction::Both => words.push("forward and backward".into()),
     }
     Some(words.join(", "))
 }

@@ -87,6 +87,8 @@ pub enum Work {
         attention: Attention,
         /// Rounds, buckets, chunks.
         options: LshOptions,
+        /// Forward, its gradients, or both.
+        direction: Direction,
     },
     /// Linear attention.
     Linear {
@@ -94,6 +96,8 @@ pub enum Work {
         attention: Attention,
         /// The feature map, and whether it is causal.
         options: LinearOptions,
+        /// Forward, its gradients, or both.
+        direction: Direction,
     },
     /// Linformer.
     Linformer {
@@ -101,6 +105,8 @@ pub enum Work {
         attention: Attention,
         /// The projections.
         options: LinformerOptions,
+        /// Forward, its gradients, or both.
+        direction: Direction,
     },
     /// The queries of new positions against a full key cache.
     Decode(DecodeShape),
@@ -249,15 +255,15 @@ impl Spec {
             Work::Attention { attention, .. } | Work::Backward { attention, .. } => {
                 attention_sizes(&attention.shape)
             }
-            Work::Lsh { attention, options } => {
+            Work::Lsh { attention, options, .. } => {
                 let sizes = attention_sizes(&attention.shape);
                 format!("{sizes} rounds{} chunk{}", options.rounds, options.chunk)
             }
-            Work::Linear { attention, options } => {
+            Work::Linear { attention, options, .. } => {
                 let features = options.map.features(attention.shape.head_dim);
                 format!("{} m{features}", attention_sizes(&attention.shape))
             }
-            Work::Linformer { attention, options } => {
+            Work::Linformer { attention, options, .. } => {
                 format!("{} k{}", attention_sizes(&attention.shape), options.projected)
             }
             Work::Decode(it) => attention_sizes(&decode_sizes(it)),
@@ -288,12 +294,15 @@ impl Spec {
             Work::Backward { pattern, wanted, .. } => {
                 format!("backward{}/{}{score}", wanted.suffix(), pattern.name)
             }
-            Work::Lsh { options, .. } => {
-                format!("lsh{}{score}", if options.causal { "/causal" } else { "" })
+            Work::Lsh { options, direction, .. } => {
+                let causal = if options.causal { "/causal" } else { "" };
+                format!("{}lsh{causal}{score}", prefix(*direction))
             }
-            Work::Linear { .. } | Work::Block(_) => {
-                format!("{}/{}", self.kernel().name(), self.pattern_name().unwrap_or_default())
+            Work::Linear { direction, .. } => {
+                format!("{}linear/{}", prefix(*direction), self.pattern_name().unwrap_or_default())
             }
+            Work::Linformer { direction, .. } => format!("{}linformer", prefix(*direction)),
+            Work::Block(it) => format!("block/{}", it.pattern.name),
             Work::FeedForward(it) => {
                 format!("feed_forward/{}{}", it.activation, if it.gated { "-gated" } else { "" })
             }
@@ -364,10 +373,13 @@ impl Spec {
         (*score != Score::new()).then(|| score.to_string())
     }
 
-    /// Forward, or its gradients.
+    /// Forward, its gradients, or both.
     pub fn direction(&self) -> Direction {
         match self.work {
             Work::Backward { .. } => Direction::Backward,
+            Work::Lsh { direction, .. }
+            | Work::Linear { direction, .. }
+            | Work::Linformer { direction, .. } => direction,
             _ => Direction::Forward,
         }
     }
@@ -449,6 +461,15 @@ impl Spec {
     }
 }
 
+/// What the names of gradients begin with.
+fn prefix(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Forward => "",
+        Direction::Backward => "backward/",
+        Direction::Both => "both/",
+    }
+}
+
 fn attention_shape(shape: &AttentionShape) -> Shape {
     let AttentionShape { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, .. } = *shape;
     Shape::Attention { batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim }
@@ -494,6 +515,24 @@ mod tests {
         let shape = AttentionShape::new(1, 8, 512, 64);
         assert_eq!(name(shape), "attention/causal f32 b1 h8 n512 d64 (Example)");
         assert_eq!(name(shape.kv_heads(2).q_len(1)), "attention/causal f32 b1 h8/2 q1 k512 d64 (Example)");
+    }
+
+    #[test]
+    fn names_tell_directions_apart() {
+        let attention: Attention = AttentionShape::new(1, 1, 512, 64).into();
+        let named = |work| Spec { known_as: None, work }.name();
+        let lsh = |direction| {
+            let options = LshOptions::new(2, 16, 64).causal(true);
+            named(Work::Lsh { attention: attention.clone(), options, direction })
+        };
+        assert_eq!(lsh(Direction::Forward), "lsh/causal f32 b1 h1 n512 d64 rounds2 chunk64");
+        assert_eq!(lsh(Direction::Backward), "backward/lsh/causal f32 b1 h1 n512 d64 rounds2 chunk64");
+        assert_eq!(lsh(Direction::Both), "both/lsh/causal f32 b1 h1 n512 d64 rounds2 chunk64");
+        let (options, direction) = (LinearOptions::new(FeatureMap::favor(32)), Direction::Backward);
+        let linear = Work::Linear { attention: attention.clone(), options, direction };
+        assert_eq!(named(linear), "backward/linear/performer f32 b1 h1 n512 d64 m32");
+        let linformer = Work::Linformer { attention, options: LinformerOptions::new(512, 32), direction };
+        assert_eq!(named(linformer), "backward/linformer f32 b1 h1 n512 d64 k32");
     }
 
     #[test]

@@ -222,7 +222,7 @@ pub struct Case {
     pub dtype: String,
     /// Its sizes.
     pub shape: Shape,
-    /// Forward, or the gradients.
+    /// Forward, the gradients, or both.
     pub direction: Direction,
     /// What became of it.
     pub status: Status,
@@ -262,13 +262,14 @@ pub enum Kernel {
     Add,
 }
 
-/// A direction.
+/// A direction; both: a forward call and its gradients, as a step of training has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "their names say it, and in the schema they stay a plain list")]
 pub enum Direction {
     Forward,
     Backward,
+    Both,
 }
 
 /// Sizes, in elements.

@@ -1,6 +1,7 @@
 //! Cases on an adapter: each kernel verifies, and a kernel with a fault is never timed.
 
 use crate::cases::{BlockShape, Spec, Work, pattern};
+use crate::cases::{Lanes, Wanted};
 use crate::ceilings::{Ceilings, KINDS};
 use crate::clock::{Interrupted, Stop};
 use crate::measure::Bench;
@@ -44,9 +45,20 @@ fn works(element: ElementType) -> Vec<Work> {
         attention: stored(shape),
         pattern: pattern(name, 300).expect("a pattern"),
     };
-    let linear = |map, causal| Work::Linear {
+    let linear = |map, causal, direction| Work::Linear {
         attention: stored(shape),
         options: LinearOptions::new(map).causal(causal),
+        direction,
+    };
+    let linformer = |direction| Work::Linformer {
+        attention: stored(shape),
+        options: LinformerOptions::new(400, 24),
+        direction,
+    };
+    let lsh = |direction| Work::Lsh {
+        attention: stored(shape),
+        options: LshOptions::new(2, 8, 32).causal(true),
+        direction,
     };
     let gradients = |attention, wanted| {
         let pattern = pattern("causal", 300).expect("a pattern");
@@ -54,9 +66,13 @@ fn works(element: ElementType) -> Vec<Work> {
     };
     let three = AttentionShape::new(1, 3, 300, 16);
     let mut works = vec![
-        linear(FeatureMap::favor(20), true),
-        linear(FeatureMap::Elu, false),
-        Work::Linformer { attention: stored(shape), options: LinformerOptions::new(400, 24) },
+        linear(FeatureMap::favor(20), true, Direction::Forward),
+        linear(FeatureMap::favor(20), true, Direction::Backward),
+        linear(FeatureMap::Elu, false, Direction::Forward),
+        linear(FeatureMap::Elu, false, Direction::Both),
+        linformer(Direction::Forward),
+        linformer(Direction::Backward),
+        linformer(Direction::Both),
         of("causal", shape),
         of("strided", shape),
         of("document", shape),
@@ -64,7 +80,9 @@ fn works(element: ElementType) -> Vec<Work> {
         gradients(stored(shape), Wanted::All),
         gradients(stored(three), Wanted::Queries),
         gradients(stored(three), Wanted::Keys),
-        Work::Lsh { attention: stored(shape), options: LshOptions::new(2, 8, 32).causal(true) },
+        lsh(Direction::Forward),
+        lsh(Direction::Backward),
+        lsh(Direction::Both),
         Work::Matmul(MatmulShape::new(300, 20, 24).elements(element)),
         Work::FeedForward(FeedForwardShape::new(300, 16, 40, Activation::Silu).elements(element)),
         Work::FeedForward(FeedForwardShape::new(300, 16, 40, Activation::Silu).gated(true).elements(element)),
@@ -106,7 +124,9 @@ fn every_kernel_verifies() -> Result<()> {
             assert!(verification.pass, "{name}: {verification:?}");
             // Of gradients every element is compared.
             let most = match spec.kernel() {
-                _ if spec.direction() == Direction::Backward => 1800,
+                // Those of E and F, too.
+                Kernel::Linformer if spec.direction() != Direction::Forward => 1800 + 800,
+                _ if spec.direction() != Direction::Forward => 1800,
                 // So many of each head.
                 Kernel::Linear | Kernel::Linformer => 2 * 256,
                 _ => 256,
@@ -180,7 +200,7 @@ fn a_fault_in_a_term_is_found_before_it_is_timed() -> Result<()> {
                 attention: attention.clone(),
                 pattern: pattern("causal", 150).expect("a pattern"),
             },
-            Work::Lsh { attention, options },
+            Work::Lsh { attention, options, direction: Direction::Forward },
         ];
         for work in works {
             let (case, _) = measured(&gpu, work, Stop::default())?;

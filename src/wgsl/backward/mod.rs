@@ -137,11 +137,24 @@ impl BackwardVariant {
         self.rows != BackwardRows::Keys { dk: false, dv: true }
     }
 
+    /// Columns of a tile. The direct tile of dq, dk and dv takes twice as many as the forward pass, where the rows meet as many in a row.
+    fn columns(&self) -> usize {
+        let in_a_row = match &self.chunks {
+            Some(chunks) => chunks.chunk * (chunks.look_back + 1 + chunks.look_ahead),
+            None => self.block_k,
+        };
+        let one_by_one = adds_rows(&self.score) || matches!(self.rows, BackwardRows::Tensor(_));
+        match self.tile {
+            Tile::Direct(_) if !one_by_one && in_a_row >= 2 * self.tile.keys() => 2 * self.tile.keys(),
+            _ => self.tile.keys(),
+        }
+    }
+
     /// The shader of this variant.
     pub fn shader(&self) -> Shader {
         let [dq, dk, dv] = self.has();
         // The constants are those of the forward pass's tile, the text is not.
-        let (header, _) = self.tile.constants(Header::default(), self.head_dim);
+        let (header, _) = self.tile.constants_of(Header::default(), self.head_dim, self.columns());
         let header = header
             .u32s(&[
                 ("HEAD_DIM", self.head_dim),
@@ -337,6 +350,7 @@ impl BackwardVariant {
             (self.k_order, "k-order"),
             (self.chosen_heads, "chosen-heads"),
             (self.accumulate, "accumulate"),
+            (self.columns() > self.tile.keys(), "32-columns"),
         ];
         label += &score::suffix(&flags, &self.score);
         label.extend(self.chunks.iter().map(SortedChunks::label));

@@ -48,7 +48,11 @@ wgpu_attention_testing::mutants! {
     "narrow gradients are those of head 0" ["parts in 16 bits"]
         "let head = row / params.kernel.len % params.kernel.heads;" => "let head = 0u;";
     "the second columns take the first's weights" ["formula"]
-        "with_weighed(x, w1.ds, tile, heads(at, h1, g))" => "with_weighed(x, w0.ds, tile, heads(at, h1, g))";
+        "with_weighed(a, w.b, heads(at, starts.b, g), only_finite)" => "with_weighed(a, w.a, heads(at, starts.b, g), only_finite)";
+    "columns past the first 16 are not in dq and dk" ["formula"]
+        "if (KEYS > 16u) { x = with_weighed_heads(x, w1.ds, at, columns.h1, g, only_finite); }" => "";
+    "columns past the first 16 are not in dv" ["formula", "count dv"]
+        "if (KEYS > 16u) { x = with_weighed_values(x, w1.p, columns.v1, g, only_finite); }" => "";
     "softcap has no slope" ["terms"]
         "return fma(-t, t, vec4(1.0));" => "return vec4(1.0);";
     "the temperature has no slope" ["temperature"]
@@ -61,7 +65,7 @@ wgpu_attention_testing::mutants! {
         "fn content(head: u32, q: vec4<f32>, g: u32) -> vec4<f32> { return with_u(q, head, g); }"
             => "fn content(head: u32, q: vec4<f32>, g: u32) -> vec4<f32> { return q; }";
     "the second columns weigh the first's rows of r" ["relative"]
-        "weigh_rows(w1.ds, 4u);" => "weigh_rows(w0.ds, 4u);";
+        "weigh_rows(w0.ds.b, 4u);" => "weigh_rows(w0.ds.a, 4u);";
     "rows of r weigh in by the other sign of D" ["relative"]
         "related_rows(at.batch, at.head, distances(own, j))" => "related_rows(at.batch, at.head, -distances(own, j))";
     "rows of r meet the query of the next column" ["relative"]

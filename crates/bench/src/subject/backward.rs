@@ -2,18 +2,17 @@
 //! not timed.
 
 use super::heads::{Head, call_of, heads, part};
-use super::{Bytes, Subject, check_sizes, check_terms, term_bytes};
+use super::{Bytes, Subject, check_sizes, check_terms, elementwise, gradient_of_out, term_bytes};
 use crate::call::{Backward, checked};
 use crate::cases::Wanted;
 use crate::record::{Cost, Verification};
 use anyhow::Result;
 use std::rc::Rc;
 use wgpu_attention::reference::gradient::{BoundOptions, BoundedGradients, bounded};
-use wgpu_attention::reference::layer::Difference;
 use wgpu_attention::reference::{Kind, Position, Tensors, WeightFormat, random};
 use wgpu_attention::{
-    AnyPattern, Attention, AttentionShape, BackwardExplanation, BlockGrid, Counter, Element, Gpu, Inputs,
-    KernelPath, Kernels, Parts, Pattern,
+    AnyPattern, Attention, AttentionShape, BackwardExplanation, BlockGrid, Element, Gpu, Inputs, KernelPath,
+    Kernels, Parts, Pattern,
 };
 
 pub(super) async fn prepare<'g, E: Element>(
@@ -31,8 +30,7 @@ pub(super) async fn prepare<'g, E: Element>(
     let plan = checked(gpu.device(), "plan", || kernels.attention_parts(&attention, &parts)).await??;
     let backward = checked(gpu.device(), "backward plan", || plan.backward()).await??;
     let tensors = random::<E, E>(&attention, Kind::Normal, 1)?;
-    let draw = Counter::new(1, 21);
-    let dout: Vec<E> = (0..out as u64).map(|n| E::from_f64(draw.normal(n))).collect();
+    let dout: Vec<E> = gradient_of_out(out);
     let each = wanted.each();
     let call = Backward::upload(gpu, (&plan, &backward), &tensors.inputs(), &dout, each).await?;
     let call = Rc::new(call);
@@ -129,19 +127,11 @@ impl<E: Element> Compared<'_, E> {
         let inputs = Inputs::new(part(q, at.q), part(k, at.k), part(v, at.v));
         let inputs = terms.iter().fold(inputs, |inputs, (name, values)| inputs.tensor(name, values));
         let exact = self.bounded(attention, &inputs, part(self.dout, at.out))?;
-        let names = ["dq", "dk", "dv"];
-        let places = [at.q, at.k, at.v];
-        let exact = [&exact.dq, &exact.dk, &exact.dv];
-        let computed = names.iter().zip(got).zip(exact).zip(places);
-        let compared = computed.filter_map(|(((name, got), exact), place)| {
-            let got = part(got.as_deref()?, place);
-            Some((*name, exact.compare(got.iter().copied(), 0.0)))
-        });
-        let compared: Vec<_> = compared.collect();
-        let worst = compared.iter().filter_map(|(name, it)| Some((*name, it.worst?)));
-        let worst = worst.max_by(|a, b| a.1.ratio.total_cmp(&b.1.ratio));
-        let pass = compared.iter().all(|(_, it)| it.pass && it.unspecified == 0 && it.compared > 0);
-        Ok(verification(pass && !compared.is_empty(), rows(&attention.shape), worst))
+        let exact = [("dq", &exact.dq), ("dk", &exact.dk), ("dv", &exact.dv)];
+        let computed = exact.into_iter().zip(got).zip([at.q, at.k, at.v]);
+        let computed = computed
+            .filter_map(|(((name, exact), got), place)| Some((name, part(got.as_deref()?, place), exact)));
+        Ok(elementwise(rows(&attention.shape), &computed.collect::<Vec<_>>()))
     }
 
     fn bounded(
@@ -163,18 +153,4 @@ impl<E: Element> Compared<'_, E> {
 /// Rows of dq, dk and dv.
 fn rows(shape: &AttentionShape) -> usize {
     shape.len_lse() + 2 * shape.batch * shape.kv_heads * shape.kv_len
-}
-
-/// Every element is compared.
-fn verification(pass: bool, rows: usize, worst: Option<(&str, Difference)>) -> Verification {
-    let finite = |x: f64| x.is_finite().then_some(x);
-    Verification {
-        pass,
-        rows,
-        of_rows: rows,
-        worst_ratio: worst.and_then(|(_, worst)| finite(worst.ratio)),
-        worst_error: worst.and_then(|(_, worst)| finite((worst.got - worst.expected).abs())),
-        worst_bound: worst.and_then(|(_, worst)| finite(worst.bound)),
-        worst_at: worst.map(|(name, worst)| format!("{name}[{}]", worst.index)),
-    }
 }

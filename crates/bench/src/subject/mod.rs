@@ -4,9 +4,9 @@
 //! |---|---|
 //! | `attention.rs` | every pattern |
 //! | `backward.rs` | its gradients |
-//! | `lsh.rs` | LSH attention |
+//! | `lsh.rs`, `lsh_backward.rs` | LSH attention, its gradients |
 //! | `decode.rs` | decoding with a key cache |
-//! | `linear.rs`, `linformer.rs` | linear attention, Linformer |
+//! | `linear.rs`, `linformer.rs`, `linear_backward.rs`, `linformer_backward.rs` | linear attention, Linformer, their gradients |
 //! | `heads.rs` | a few heads of a long call, which the reference takes by themselves |
 //! | `layer.rs` | the kernels around attention |
 //! | `block.rs` | attention with the products around it and the feed-forward layer |
@@ -19,13 +19,16 @@ mod decode;
 mod heads;
 mod layer;
 mod linear;
+mod linear_backward;
 mod linformer;
+mod linformer_backward;
 mod lsh;
+mod lsh_backward;
 mod recurrent;
 
 use crate::call::{buffer, submit};
 use crate::cases::{Spec, Work};
-use crate::record::{Cost, Model, Verification};
+use crate::record::{Cost, Direction, Model, Verification};
 use crate::typed;
 use anyhow::Result;
 use std::any::Any;
@@ -33,6 +36,7 @@ use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use wgpu::{Buffer, BufferUsages, ComputePass};
+use wgpu_attention::reference::layer::Bounded;
 use wgpu_attention::reference::{self, Kind, Report, Tensors, random};
 use wgpu_attention::{Attention, AttentionShape, Counter, Element, ElementType, Error, Gpu};
 
@@ -95,6 +99,14 @@ pub fn models() -> Vec<Model> {
             "2 (d + dv) for each pair of places in chunks that see each other, and 2 d for each projection of the hash",
         ),
         (
+            "lsh, backward: useful_flop",
+            "6 d + 4 dv for each pair of places in chunks that see each other, and the hash once more; executed_flop: 8 d + 6 dv",
+        ),
+        (
+            "linear, linformer, backward: useful_flop = executed_flop",
+            "the forward pass once more, and the products of the gradients; both: a forward pass beside",
+        ),
+        (
             "linear: useful_flop = executed_flop",
             "2 m d for each row that is projected, 2 m dv for each key and each query, and causal 2 (m + dv) for each pair within a chunk of 64",
         ),
@@ -140,14 +152,23 @@ impl<'g> Subject<'g> {
                     backward::prepare::<E>(gpu, kernels, attention, pattern, wanted).await
                 })
             }
-            Work::Lsh { attention, options } => {
+            Work::Lsh { attention, options, direction: Direction::Forward } => {
                 typed!(attention.storage.q, E => lsh::prepare::<E>(gpu, attention, options).await)
             }
-            Work::Linear { attention, options } => {
+            Work::Lsh { attention, options, direction } => {
+                typed!(attention.storage.q, E => lsh_backward::prepare::<E>(gpu, attention, options, *direction).await)
+            }
+            Work::Linear { attention, options, direction: Direction::Forward } => {
                 typed!(attention.storage.q, E => linear::prepare::<E>(gpu, attention, options).await)
             }
-            Work::Linformer { attention, options } => {
+            Work::Linear { attention, options, direction } => {
+                typed!(attention.storage.q, E => linear_backward::prepare::<E>(gpu, attention, options, *direction).await)
+            }
+            Work::Linformer { attention, options, direction: Direction::Forward } => {
                 typed!(attention.storage.q, E => linformer::prepare::<E>(gpu, attention, options).await)
+            }
+            Work::Linformer { attention, options, direction } => {
+                typed!(attention.storage.q, E => linformer_backward::prepare::<E>(gpu, attention, options, *direction).await)
             }
             Work::Decode(shape) => decode::prepare(gpu, *shape).await,
             Work::Block(shape) => block::prepare(gpu, shape).await,
@@ -247,6 +268,31 @@ fn verification(report: &Report, of_rows: usize) -> Verification {
         worst_error: worst.and_then(|(_, worst)| finite((worst.got - worst.expected).abs())),
         worst_bound: worst.and_then(|(_, worst)| finite(worst.bound)),
         worst_at: worst.as_ref().map(crate::check::place),
+    }
+}
+
+/// A gradient of out, N(0, 1).
+fn gradient_of_out<O: Element>(len: usize) -> Vec<O> {
+    let draw = Counter::new(1, 21);
+    (0..len as u64).map(|n| O::from_f64(draw.normal(n))).collect()
+}
+
+/// Gradients of so many rows, of which every element is compared: each of its name, as it was got, with what it should be.
+fn elementwise<G: Element>(rows: usize, gradients: &[(&str, &[G], &Bounded)]) -> Verification {
+    let compared: Vec<_> =
+        gradients.iter().map(|(_, got, exact)| exact.compare(got.iter().copied(), 0.0)).collect();
+    let worst = gradients.iter().zip(&compared).filter_map(|((name, ..), it)| Some((*name, it.worst?)));
+    let worst = worst.max_by(|a, b| a.1.ratio.total_cmp(&b.1.ratio));
+    let finite = |x: f64| x.is_finite().then_some(x);
+    Verification {
+        pass: !compared.is_empty()
+            && compared.iter().all(|it| it.pass && it.unspecified == 0 && it.compared > 0),
+        rows,
+        of_rows: rows,
+        worst_ratio: worst.and_then(|(_, worst)| finite(worst.ratio)),
+        worst_error: worst.and_then(|(_, worst)| finite((worst.got - worst.expected).abs())),
+        worst_bound: worst.and_then(|(_, worst)| finite(worst.bound)),
+        worst_at: worst.map(|(name, worst)| format!("{name}[{}]", worst.index)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which computation is fastest at which length, at one width of the model: 512, of 8 heads, f32, batch 1. And the Sparse Transformer's own
 //! table: dense, fixed and strided attention over 12,288 positions, alone and in a layer.
 
-use super::made::{attention, lsh, named, of, recurrent};
+use super::made::{attention, linear, linformer, lsh, named, of, recurrent};
 use crate::cases::{BlockShape, NamedPattern, PATTERNS, Spec, Work};
 use crate::record::Rules;
 use wgpu_attention::{
@@ -76,10 +76,10 @@ fn at(len: usize) -> Vec<Spec> {
     specs.push(attention(shape, NamedPattern { name: "bigbird", text: bigbird }));
     specs.push(lsh(shape, None));
     let options = LinformerOptions::new(len, PROJECTED.min(len));
-    specs.push(of(Work::Linformer { attention: shape.into(), options }));
+    specs.push(linformer(shape, options));
     for causal in [false, true] {
         let options = LinearOptions::new(FeatureMap::favor(FEATURES)).causal(causal);
-        specs.push(of(Work::Linear { attention: shape.into(), options }));
+        specs.push(linear(shape, options));
     }
     specs.push(recurrent(RecurrentCell::Lstm, [1, len, HEADS * HEAD_DIM], ElementType::F32));
     specs

@@ -1,11 +1,12 @@
 //! Cases, from a few words.
 
 use crate::cases::{Lanes, NamedPattern, Spec, Wanted, Work, pattern};
+use crate::record::Direction;
 use crate::scores::score;
 use wgpu_attention::{
     AddShape, Attention, AttentionShape, CacheShape, CacheStorage, DecodeShape, ElementType, EmbedShape,
-    IntegerFormat, IntegerType, LshOptions, MatmulShape, NormKind, NormShape, RecurrentCell, RecurrentShape,
-    RotaryShape, ScaleGroups, SoftmaxShape, Storage, WeightOrder,
+    IntegerFormat, IntegerType, LinearOptions, LinformerOptions, LshOptions, MatmulShape, NormKind,
+    NormShape, RecurrentCell, RecurrentShape, RotaryShape, ScaleGroups, SoftmaxShape, Storage, WeightOrder,
 };
 
 pub(super) fn of(work: Work) -> Spec {
@@ -74,7 +75,28 @@ pub(super) fn lsh(call: impl Into<Attention>, known_as: Option<&'static str>) ->
     let buckets = (attention.shape.kv_len / 32).min(LshOptions::MAX_BUCKETS);
     let low = 1 << (buckets.ilog2() / 2);
     let options = LshOptions::new(4, buckets, 64).buckets(vec![low, buckets / low]).causal(true);
-    Spec { known_as, ..of(Work::Lsh { attention, options }) }
+    Spec { known_as, ..of(Work::Lsh { attention, options, direction: Direction::Forward }) }
+}
+
+/// Linear attention.
+pub(super) fn linear(call: impl Into<Attention>, options: LinearOptions) -> Spec {
+    of(Work::Linear { attention: call.into(), options, direction: Direction::Forward })
+}
+
+/// Linformer.
+pub(super) fn linformer(call: impl Into<Attention>, options: LinformerOptions) -> Spec {
+    of(Work::Linformer { attention: call.into(), options, direction: Direction::Forward })
+}
+
+/// LSH attention, linear attention or Linformer in another direction.
+pub(super) fn directed(mut spec: Spec, to: Direction) -> Spec {
+    match &mut spec.work {
+        Work::Lsh { direction, .. } | Work::Linear { direction, .. } | Work::Linformer { direction, .. } => {
+            *direction = to;
+        }
+        other => panic!("{other:?} has one direction"),
+    }
+    spec
 }
 
 /// x W^T, W of integers.

@@ -7,14 +7,14 @@ mod predictions;
 mod tests;
 
 use crate::cases::{NamedPattern, PATTERNS, QUADRATIC, Spec, Work};
-use crate::record::Rules;
+use crate::record::{Direction, Rules};
 use made::{
-    attention, backward, cached, decode, dense, integers, known, lsh, named, of, own_text, recurrent, scored,
-    small,
+    attention, backward, cached, decode, dense, directed, integers, known, linear, linformer, lsh, named, of,
+    own_text, recurrent, scored, small,
 };
 use wgpu_attention::{
-    Activation, AttentionShape, CacheStorage, ElementType, FeedForwardShape, IntegerType, MatmulShape,
-    RecurrentCell, ScaleGroups, Storage,
+    Activation, AttentionShape, CacheStorage, ElementType, FeatureMap, FeedForwardShape, IntegerType,
+    LinearOptions, LinformerOptions, MatmulShape, RecurrentCell, ScaleGroups, Storage,
 };
 
 use ElementType::{Bf16, F16, F32};
@@ -124,12 +124,25 @@ fn quick() -> Vec<Spec> {
     specs.extend(STORAGES.map(|storage| cached(1, 1024, storage)));
     specs.push(lsh(AttentionShape::new(1, 1, 2048, 64), None));
     specs.push(lsh(scored("alibi", AttentionShape::new(1, 1, 2048, 64)), None));
+    specs.extend(gradients(AttentionShape::new(1, 1, 1024, 64)));
     specs.push(of(Work::Matmul(MatmulShape::new(512, 512, 512))));
     specs.push(integers(IntegerType::I8, ScaleGroups::Rows, [1, 2048, 2048]));
     specs.push(of(Work::FeedForward(FeedForwardShape::new(256, 256, 1024, Activation::GeluTanh))));
     specs.push(recurrent(RecurrentCell::Lstm, [1, 128, 256], F32));
     specs.extend(small(1024, 1024, F32));
     specs
+}
+
+/// Of what is no pattern: its gradients, and those of LSH attention behind a forward call, too.
+fn gradients(shape: AttentionShape) -> Vec<Spec> {
+    let performer = LinearOptions::new(FeatureMap::favor(64)).causal(true);
+    let rows = LinformerOptions::new(shape.kv_len, 256);
+    vec![
+        directed(lsh(shape, None), Direction::Backward),
+        directed(lsh(shape, None), Direction::Both),
+        directed(linear(shape, performer), Direction::Backward),
+        directed(linformer(shape, rows), Direction::Backward),
+    ]
 }
 
 /// What is added, what is one more product, what is one more logit, what acts on weights, and a text of one's own.
@@ -175,6 +188,7 @@ fn standard() -> Vec<Spec> {
     for len in [4096, 16_384, 65_536] {
         specs.push(lsh(AttentionShape::new(1, 8, len, 64).storage(Storage::all(F16)), None));
     }
+    specs.extend(gradients(AttentionShape::new(1, 1, 4096, 64)));
     for score in ["alibi", "t5", "sinks"] {
         let shape = AttentionShape::new(1, 8, 4096, 64);
         specs.push(lsh(scored(score, shape).storage(Storage::all(F16)), None));

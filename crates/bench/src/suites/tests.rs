@@ -15,9 +15,9 @@ fn every_case_of_every_suite_is_valid_and_named_once() {
                 Work::Attention { attention, pattern } | Work::Backward { attention, pattern, .. } => {
                     attention.check().and(pattern.parse().map(drop))
                 }
-                Work::Lsh { attention, options } => options.check(attention),
-                Work::Linear { attention, options } => options.check(attention),
-                Work::Linformer { attention, options } => options.check(attention),
+                Work::Lsh { attention, options, .. } => options.check(attention),
+                Work::Linear { attention, options, .. } => options.check(attention),
+                Work::Linformer { attention, options, .. } => options.check(attention),
                 Work::Decode(it) => it.check(),
                 Work::Block(it) => it.attention().check().and(it.pattern.parse().map(drop)),
                 Work::Matmul(it) => it.check(),
