@@ -118,7 +118,7 @@ test_step() {
     tests_good=$((tests_good + good)) tests_bad=$((tests_bad + bad)) tests_open=$((tests_open + not_run))
     local result="$good passed, $bad failed, $not_run not run"
     # A program that ends badly without a failed test crashed.
-    if [ "$bad" -gt 0 ] || [ "$status" -ne 0 ] && [ "$status" -ne 124 ] && [ "$status" -ne 137 ]; then
+    if [ "$bad" -gt 0 ] || { [ "$status" -ne 0 ] && [ "$status" -ne 124 ] && [ "$status" -ne 137 ]; }; then
         failed+=("$name") && show_failure "$name" && result="**$result**, status $status"
     elif [ "$good" -eq 0 ]; then
         missed+=("$name")

@@ -29,10 +29,21 @@ const RESIDENT: Tile = Tile::Staged(StagedTile {
     lanes_r: 4,
     lanes_c: 16,
     wide: true,
+    far: false,
+    chunk: 4,
+    v_keys: 8,
+    q_resident: true,
+});
+
+/// Lanes hold 8 keys; what they compare lies where values will.
+const FAR: Tile = Tile::Staged(StagedTile {
+    lanes_r: 4,
+    lanes_c: 8,
+    wide: false,
     far: true,
     chunk: 4,
     v_keys: 4,
-    q_resident: true,
+    q_resident: false,
 });
 
 /// Each lane for itself; several row tiles a block.
@@ -42,6 +53,7 @@ const DIRECT: Tile = Tile::Direct(DirectTile { lanes: 4 });
 pub(crate) struct Subject {
     small: Gpu,
     resident: Gpu,
+    far: Gpu,
     direct: Gpu,
     split: Gpu,
     matrix: Gpu,
@@ -64,7 +76,15 @@ impl Subject {
         let options = Options::default().path(KernelPath::Cooperative);
         let matrix = edited(&cooperative(options));
         let lanes = edited(&cooperative(options.matrix_sums(MatrixSums::Lanes)));
-        Self { small: tile(TILE), resident: tile(RESIDENT), direct: tile(DIRECT), split, matrix, lanes }
+        Self {
+            small: tile(TILE),
+            resident: tile(RESIDENT),
+            far: tile(FAR),
+            direct: tile(DIRECT),
+            split,
+            matrix,
+            lanes,
+        }
     }
 }
 
@@ -137,6 +157,7 @@ pub(crate) const CHECKS: &[(&str, Check<Subject>)] = &[
     ("floor parts", floor_parts),
     ("short tiles", |s| count_on(&s.small, &case(shape(), Causal).blocks(16, 16)).map(drop)),
     ("resident", resident),
+    ("far", far),
     ("resident parts", |s| bound_of_parts(&s.resident, &wide(), &cut(&wide(), Cut::Keys, 1)).map(drop)),
     ("direct", direct),
     ("cooperative", in_matrices),
@@ -272,6 +293,15 @@ fn wide() -> Case {
 
 fn resident(s: &Subject) -> Result<(), String> {
     bound_on(&s.resident, &wide()).and(gather_on(&s.resident, &wide())).map(drop)
+}
+
+fn far(s: &Subject) -> Result<(), String> {
+    for case in &plain() {
+        bound_on(&s.far, case)?;
+        count_on(&s.far, case)?;
+    }
+    let window = Window { before: 30, after: 2 };
+    strange::in_inputs::<f32>(&s.far, &Case { lse: true, ..case(shape(), window) })
 }
 
 /// What the direct tile does by itself: dot products, the online softmax, values, the end of rows.

@@ -19,11 +19,11 @@ report*) ;;
 esac
 "#;
 
-/// Programs of tests: one has a test that fails, one a test that does not end.
+/// Programs of tests: one has a test that fails and one that does not end, one the latter alone.
 const FAILS: &str = r#"#!/bin/sh
 case "$*" in
 --list*) printf 'sums: test\nthreads: test\nslow: test\n' ;;
-*) echo "test sums ... ok"; echo "test threads ... FAILED"; exit 101 ;;
+*) echo "test sums ... ok"; echo "test threads ... FAILED"; sleep 60 ;;
 esac
 "#;
 const HANGS: &str = r#"#!/bin/sh
@@ -77,7 +77,7 @@ fn a_run_says_what_passed_what_failed_and_what_was_not_run() {
         "Tests: 11 passed, 1 failed, 2 not run.",
         "| golden | passed |",
         "| golden-16-bits | **failed**, status 1 |",
-        "| test-kernels | **1 passed, 1 failed, 1 not run**, status 101 |",
+        "| test-kernels | **1 passed, 1 failed, 1 not run**, status 124 |",
         "| test-lsh | 1 passed, 0 failed, 1 not run |",
         "| test-tune | 1 passed, 0 failed, 0 not run |",
         "| peers | not run: no programs in FOLDER/peers |",

@@ -1,7 +1,6 @@
 //! Cases on an adapter: each kernel verifies, and a kernel with a fault is never timed.
 
-use crate::cases::{BlockShape, Spec, Work, pattern};
-use crate::cases::{Lanes, Wanted};
+use crate::cases::{BlockShape, Lanes, Spec, Wanted, Work, pattern};
 use crate::ceilings::{Ceilings, KINDS};
 use crate::clock::{Interrupted, Stop};
 use crate::measure::Bench;

@@ -3,9 +3,9 @@
 wgpu_attention_testing::mutants! {
     // --- the online softmax ---
     "o is not rescaled" ["bound"]
-        "o = rescaled(o, rescale, x);" => "o = rescaled(o, vec4(1.0), x);";
+        "o.near = rescaled(o.near, rescale, x.near);" => "o.near = rescaled(o.near, vec4(1.0), x.near);";
     "the second half of o is not rescaled" ["resident"]
-        "wide = rescaled(wide, rescale, x_wide);" => "wide = rescaled(wide, vec4(1.0), x_wide);";
+        "o.wide = rescaled(o.wide, rescale, x.wide);" => "o.wide = rescaled(o.wide, vec4(1.0), x.wide);";
     "l is not rescaled" ["bound"]
         "fma(l, rescale, " => "fma(l, vec4(1.0), ";
     "o is rescaled by another row's factor" ["bound"]
@@ -15,7 +15,7 @@ wgpu_attention_testing::mutants! {
     "the maximum misses a lane" ["steep"]
         "for (var c = 1u; c < LANES_C; c++) { result = max" => "for (var c = 2u; c < LANES_C; c++) { result = max";
     "the maximum is of this tile alone" ["steep", "bound"]
-        "max(m, max_over_lanes(lane, maxima(s)))" => "max_over_lanes(lane, maxima(s))";
+        "max(m, max_over_lanes(lane, highest))" => "max_over_lanes(lane, highest)";
     "the sum misses a lane" ["count"]
         "for (var c = 1u; c < LANES_C; c++) { result += " => "for (var c = 2u; c < LANES_C; c++) { result += ";
     "the sum takes one row's for another's" ["bound"]
@@ -38,7 +38,11 @@ wgpu_attention_testing::mutants! {
     "bit tiles are read from the first row of the block" ["count"]
         "return row % BLOCK_Q;" => "return row % ROWS;";
     "the bit of a key is that of its neighbour" ["count"]
+        "vec4(word >> (key.x % 32u))" => "vec4(word >> ((key.x ^ 1u) % 32u))";
+    "the bit of a key is that of its neighbour, where words are several" ["resident"]
         "(words >> (key % vec4(32u)))" => "(words >> ((key ^ vec4(1u)) % vec4(32u)))";
+    "the bits of a word are those of other keys" ["count"]
+        "min(KEY_STRIDE, 8u) * vec4" => "min(KEY_STRIDE, 4u) * vec4";
     "a short tile of keys is not masked" ["short tiles"]
         "min(KEYS, stretch - offset)" => "KEYS";
     "heads share the first head's mask" ["count"]
@@ -67,9 +71,9 @@ wgpu_attention_testing::mutants! {
         "if (is_group(chunk, 3u)) { s = with_group(s, q, k, 3u); }" => "";
     "a step of values is taken twice" ["bound"]
         "with_column(with_column(sum, p_at, v_at, 2u), p_at, v_at, 3u)" => "with_column(with_column(sum, p_at, v_at, 2u), p_at, v_at, 2u)";
-    "far keys are masked as the near ones" ["resident"]
+    "far keys are masked as the near ones" ["far"]
         "s_far = scores(at, beyond(lane), tile, products.far);" => "s_far = scores(at, lane, tile, products.far);";
-    "far keys do not count in the sum" ["resident"]
+    "far keys do not count in the sum" ["far"]
         "new_l += sums(p_far);" => "";
     "the pieces of v are all the first" ["bound"]
         "stage_v(at, lane, tile, key)" => "stage_v(at, lane, tile, 0u)";
@@ -85,7 +89,7 @@ wgpu_attention_testing::mutants! {
         "workgroupBarrier(); // the last tile's v" => "// the last tile's v";
     "no barrier between the pieces of v" ["bound"]
         "if (key > 0u || REDUCE_UNDER_V) { workgroupBarrier(); }" => "";
-    "no barrier between the maximum and v, which lie at one place" ["resident"]
+    "no barrier between the maximum and v, which lie at one place" ["far"]
         "if (key > 0u || REDUCE_UNDER_V)" => "if (key > 0u)";
     "no barrier after v is staged" ["bound"]
         "tile, key);\n        workgroupBarrier();" => "tile, key);";
@@ -255,7 +259,7 @@ wgpu_attention_testing::mutants! {
     "the factor counts once more in every part" ["dropout"]
         "factor * old_weight);" => "dropout_factor(factor) * old_weight);";
     "dropped weights are not in l" ["dropout"]
-        "l = fma(l, rescale, sums(p));\n    let w = met(at, lane, tile, p);" => "let w = met(at, lane, tile, p);\n    l = fma(l, rescale, sums(w));";
+        "var new_l = sums(p);" => "var new_l = sums(met(at, lane, tile, p));";
     "dropout follows the order of queries" ["dropout"]
         "is_met(key, query_at(at, min(row, params.kernel.q_count - 1u)), j)" => "is_met(key, row, j)";
     "a round of the generator rotates by another number" ["dropout"]
@@ -347,6 +351,10 @@ wgpu_attention_testing::mutants! {
         "return select(x, vec4(0.0), strange);" => "return x;";
     "NaN in v is lost in masked tiles" ["strange"]
         "note_values(lane, tile, p);" => "if (!is_masked(tile)) { note_values(lane, tile, p); }";
+    "staged: NaN in v is lost in masked tiles" ["strange"]
+        "note_strange_values(lane, pairs.x);" => "if (!is_masked(tile)) { note_strange_values(lane, pairs.x); }";
+    "NaN in the values of far keys is lost" ["far"]
+        "if (FAR) { note_strange_values(beyond(lane), pairs.y); }" => "";
     "NaN in v of a tile before is taken for one of this" ["strange"]
         "forget_strange_keys(lane);\n        if (!Q_RESIDENT)" => "if (!Q_RESIDENT)";
     "sums are not marked" ["strange"]
@@ -370,7 +378,7 @@ wgpu_attention_testing::mutants! {
     "cooperative: one of four values is looked at" ["strange"]
         "any(not_finite(a + b + c + d))" => "any(not_finite(b))";
     "cooperative: NaN in v is another key's" ["strange"]
-        "c = finite_or_noted(key + 2u * LANES_C, c);" => "c = finite_or_noted(key + LANES_C, c);";
+        "d = finite_or_noted(key + 3u * LANES_C, d);" => "d = finite_or_noted(key + 2u * LANES_C, d);";
     "cooperative: sums are not marked" ["strange"]
         "sum_over_lanes(lane, marked(l)) * UNBOOST" => "sum_over_lanes(lane, l) * UNBOOST";
     // --- parts ---

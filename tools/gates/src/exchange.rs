@@ -40,7 +40,7 @@ type Touched = BTreeMap<Handle<GlobalVariable>, u8>;
 /// The variables of workgroup memory that matrices are loaded from or stored to.
 fn exchanged(parsed: &Parsed) -> BTreeSet<Handle<GlobalVariable>> {
     let mut found = BTreeSet::new();
-    for function in crate::lints::functions(parsed) {
+    for function in crate::module::functions(parsed) {
         let mut note = |pointer| found.extend(workgroup_variable(parsed, function, pointer));
         for (_, expression) in function.expressions.iter() {
             if let Expression::CooperativeLoad { data, .. } = expression {

@@ -7,6 +7,7 @@ use naga::{
     Statement, TypeInner,
 };
 
+use crate::module::functions;
 use crate::{Parsed, exchange, loops, uniformity};
 
 /// WebGPU's default for storage buffers a shader stage.
@@ -79,12 +80,6 @@ pub fn lint(parsed: &Parsed, workgroup_bytes: u32) -> Vec<Fault> {
     faults.extend(uniformity::barriers(parsed).into_iter().map(Fault::NonUniformBarrier));
     faults.extend(exchange::races(parsed).into_iter().map(Fault::Exchange));
     faults
-}
-
-/// All functions, the entry points last.
-pub(crate) fn functions(parsed: &Parsed) -> impl Iterator<Item = &Function> {
-    let functions = parsed.module.functions.iter().map(|(_, function)| function);
-    functions.chain(parsed.module.entry_points.iter().map(|point| &point.function))
 }
 
 /// Whether there is a literal that is not finite, or the bits of one.

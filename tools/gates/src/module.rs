@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, anyhow};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{EntryPoint, Module, TypeInner};
+use naga::{EntryPoint, Function, Module, TypeInner};
 
 /// A valid module and its entry point.
 #[derive(Debug)]
@@ -51,4 +51,10 @@ impl Parsed {
 
 fn has_matrices(module: &Module) -> bool {
     module.types.iter().any(|(_, ty)| matches!(ty.inner, TypeInner::CooperativeMatrix { .. }))
+}
+
+/// All functions, the entry points last.
+pub(crate) fn functions(parsed: &Parsed) -> impl Iterator<Item = &Function> {
+    let functions = parsed.module.functions.iter().map(|(_, function)| function);
+    functions.chain(parsed.module.entry_points.iter().map(|point| &point.function))
 }
