@@ -11,7 +11,7 @@ use crate::jobs::{Ended, Job};
 use crate::length::Length;
 use crate::software::{self, Choice, Launcher};
 use crate::steps::{Steps, cargo, succeed};
-use crate::{api, build, conformance, gates, isa, mpi, newcomer, python, steps, web};
+use crate::{api, build, conformance, gates, isa, mpi, newcomer, python, steps, validate, web};
 
 /// The command by which `cargo xtask test` starts a step.
 pub(crate) const COMMAND: &str = "run-step";
@@ -36,13 +36,14 @@ fn one(steps: &mut Steps, name: &str, part: impl FnOnce() -> Result<()>) {
 }
 
 /// All of them.
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     step("docs", |steps, _, _| one(steps, "docs", docs)),
     step(api::STEP, |steps, _, _| api::step(steps)),
     step("fewer features", |steps, _, _| one(steps, "fewer features", fewer_features)),
     Step { name: "web", parts: &web::STEPS, run: |steps, _, _| web::steps(steps) },
     step("shader statistics", |steps, _, _| shader_statistics(steps)),
-    step("shader gates", |steps, _, _| shader_gates(steps)),
+    Step { name: "shader gates", parts: &gates::STEPS, run: |steps, _, _| gates::steps(steps) },
+    step(validate::STEP, |steps, _, length| validate::step(steps, length)),
     step(conformance::STEP, |steps, _, _| conformance::step(steps)),
     step(mpi::STEP, mpi_ranks),
     step(BURN.step, |steps, launcher, length| one(steps, BURN.step, || BURN.check(launcher, length))),
@@ -156,14 +157,6 @@ fn shader_statistics(steps: &mut Steps) {
             steps.run(name, || isa::check(&compilers));
         }
         Err(error) => steps.not_run(name, format!("{error:#}")),
-    }
-}
-
-/// What other compilers say about the shaders. What naga says is a part of the tests.
-fn shader_gates(steps: &mut Steps) {
-    match gates::packages() {
-        Ok(packages) => drop(steps.run("shader gates", || gates::check(&packages))),
-        Err(error) => steps.not_run("shader gates", format!("{error:#}")),
     }
 }
 

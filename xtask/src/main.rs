@@ -23,6 +23,7 @@ mod slowest;
 mod software;
 mod steps;
 mod test;
+mod validate;
 mod web;
 
 use std::process::ExitCode;
@@ -46,7 +47,8 @@ cargo xtask COMMAND
   api [--bless]         compare everything public with docs/API.txt, or write that
   deny                  check licences, bans and sources of everything we depend on
   gates                 static checks of every shader that the crate can generate: lints, translations, Tint,
-                        races between lanes
+                        HLSL by Slang, races between lanes
+  validate ARGS...      every kernel under Vulkan's validation layer; `cargo xtask validate --help`
   isa ARGS...           shader statistics for every vendor's GPUs, without one; `cargo xtask isa --help`
   conformance ARGS...   every kernel on every implementation of WebGPU within reach; `cargo xtask conformance --help`
   web [--check | --check-report]
@@ -89,6 +91,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         "conformance" => return conformance::run(rest),
         programs::RUNNER => return programs::run(rest),
         beside::COMMAND => beside::run(rest)?,
+        "validate" => return validate::run(rest),
         "web" => return web::run(rest),
         "launch" => {
             let (program, rest) = rest.split_first().context("launch: no program")?;

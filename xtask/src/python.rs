@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::build;
+use crate::pypi::PYTHON;
 use crate::software::Launcher;
 use crate::steps::{Steps, root};
 
@@ -16,8 +17,6 @@ use crate::steps::{Steps, root};
 pub(crate) const STEP: &str = "a case from Python";
 /// The page; its first block of Python is what is tested.
 const PAGE: &str = "docs/PYTORCH.md";
-/// Python's name.
-const PYTHON: &str = if cfg!(windows) { "python" } else { "python3" };
 /// A test and the binary of the command line.
 const CLI: [&str; 2] = ["cli", "wgpu-attention"];
 

@@ -1,11 +1,12 @@
-//! `gates FILE`: shaders as JSON, for the checks outside Rust (`cargo xtask gates`): every variant, and small ones to run.
+//! `gates FILE`: shaders as JSON, for the checks outside Rust (`cargo xtask gates`): every variant, the same in HLSL, and small ones
+//! to run.
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use wgpu_attention::wgsl::{Shader, variants};
-use wgpu_attention_gates::{Parsed, small};
+use wgpu_attention_gates::{Language, Parsed, small, translate};
 
 fn main() -> ExitCode {
     match run() {
@@ -19,17 +20,23 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let path = std::env::args().nth(1).context("gates FILE: no file")?;
-    // No other compiler knows wgpu's cooperative matrices.
-    let known =
-        |shader: &&Shader| Parsed::new(&shader.text, shader.entry).is_ok_and(|parsed| !parsed.has_matrices());
-    let one =
-        |name: &str, shader: &Shader| json!({ "label": name, "entry": shader.entry, "text": shader.text });
-    let all: Vec<Value> = variants().iter().filter(known).map(|shader| one(&shader.label, shader)).collect();
+    let (mut all, mut hlsl, mut with_matrices) = (vec![], vec![], vec![]);
+    for shader in variants() {
+        let parsed = Parsed::new(&shader.text, shader.entry).with_context(|| shader.label.clone())?;
+        // No other compiler knows wgpu's cooperative matrices.
+        if parsed.has_matrices() {
+            with_matrices.push(shader.label);
+            continue;
+        }
+        let translated = translate(&parsed, Language::Hlsl).with_context(|| shader.label.clone())?;
+        hlsl.push(json!({ "label": shader.label, "text": translated }));
+        all.push(json!({ "label": shader.label, "entry": shader.entry, "text": shader.text }));
+    }
     let small: Vec<Value> =
         small().iter().map(|(name, shader)| run_by_an_interpreter(name, shader)).collect();
-    let text = json!({ "variants": all, "small": small }).to_string();
-    std::fs::write(&path, text).with_context(|| format!("cannot write {path}"))?;
-    println!("{} variants, {} small ones", all.len(), small.len());
+    let text = json!({ "variants": all, "hlsl": hlsl, "without_hlsl": with_matrices, "small": small });
+    std::fs::write(&path, text.to_string()).with_context(|| format!("cannot write {path}"))?;
+    println!("{} variants, {} with matrices, {} small ones", all.len(), with_matrices.len(), small.len());
     Ok(())
 }
 

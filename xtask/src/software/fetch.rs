@@ -182,7 +182,7 @@ fn install(driver: &Driver, apt: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The version in a package's file name, if it is that package.
-fn version_of(package: &str, path: &Path) -> Option<String> {
+pub(super) fn version_of(package: &str, path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?.strip_prefix(package)?.strip_prefix('_')?;
     Some(name.split('_').next()?.replace("%3a", ":"))
 }

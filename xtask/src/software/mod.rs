@@ -8,6 +8,7 @@
 //! - [`apt`]: the Debian archive that this machine itself is configured for;
 //! - [`fetch`]: the packages, unpacked into the cache;
 //! - [`mod@launcher`]: what it takes to run a program on the fetched driver;
+//! - [`layers`]: what looks at the calls of a program and at its shaders, between it and the driver;
 //! - [`mod@compilers`]: drivers for GPUs that are not there, which compile and run nothing ([`shims`]); [`intel`] builds what Debian
 //!   lacks for one of them.
 
@@ -16,6 +17,7 @@ pub(crate) mod compilers;
 pub(crate) mod fetch;
 mod intel;
 mod launcher;
+pub(crate) mod layers;
 mod machine;
 mod manifest;
 mod shims;
