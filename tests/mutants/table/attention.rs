@@ -241,7 +241,7 @@ wgpu_attention_testing::mutants! {
     "a sink of minus infinity counts" ["sinks"]
         "let none = bitcast<vec4<u32>>(x) == vec4(0xff800000u);" => "let none = vec4(false);";
     "a sink has a value" ["sinks"]
-        "strange_rows = not_finite(x) & !none;" => "strange_rows = not_finite(x) & !none; o.a0 = vec4(1.0);";
+        "strange_rows = not_finite(x) & !none;" => "strange_rows = not_finite(x) & !none; o.near.a0 = vec4(1.0);";
     "a row begins without its sink's maximum" ["sinks"]
         "m = select(x, vec4(DROPPED), none);" => "m = vec4(DROPPED);";
     "dropout takes queries for keys" ["dropout"]

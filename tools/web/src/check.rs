@@ -18,7 +18,7 @@ const FAULT: &str = r"
         GPUDevice.prototype.createShaderModule = function (it) {
             return create.call(this, {
                 ...it,
-                code: it.code.replace('y += other;', 'y -= 1.5 * other;').replace('sums(p));', '1.5 * sums(p));'),
+                code: it.code.replace('y += other;', 'y -= 1.5 * other;').replace('new_l = sums(p);', 'new_l = 1.5 * sums(p);'),
             });
         };
     };
@@ -226,4 +226,20 @@ fn record(browser: &mut Browser, folder: &Path, cases: usize) -> Result<()> {
     let fma = ceilings.iter().find(|it| it["kind"] == "fma_f32").context("no fma ceiling")?;
     ensure!(fma["before"]["value"].as_f64() > Some(0.0), "the fma ceiling: {}", fma["why"]);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FAULT;
+
+    #[test]
+    fn the_fault_is_in_the_shaders() {
+        for (text, shader) in [
+            ("y += other;", include_str!("../../../shaders/add.wgsl")),
+            ("new_l = sums(p);", include_str!("../../../shaders/tile/staged.wgsl")),
+        ] {
+            assert!(FAULT.contains(&format!("replace('{text}'")), "{text}");
+            assert_eq!(shader.matches(text).count(), 1, "{text}");
+        }
+    }
 }
