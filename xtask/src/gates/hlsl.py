@@ -18,6 +18,9 @@ HARMLESS = {
 }
 DIAGNOSTIC = re.compile(r"^(warning|error|fatal error|internal error)\[E(\d+)\]: (.*)$", re.M)
 PLACE = re.compile(r"\s*-->\s*[^:\s]*:(\d+)")
+# Arrays of arrays that are set to zero: Slang reads the sizes in a type by itself in the other order than behind a name, where HLSL's
+# compilers have one order for both, as C has.
+ZEROS = re.compile(r"\((\w+)\[(\d+)\]\[(\d+)\]\)0;")
 ENTRY = re.compile(r"\[numthreads\([^)]*\)\]\s*void (\w+)\(")
 
 KERNEL = """RWByteAddressBuffer result : register(u0);
@@ -113,7 +116,7 @@ def main(folder, shaders):
     if len(libraries) != 1:
         sys.exit(f"{folder} has {len(libraries)} libraries of Slang")
     given = json.loads(Path(shaders).read_text())
-    labels, texts = [one["label"] for one in given["hlsl"]], [one["text"] for one in given["hlsl"]]
+    labels, texts = [one["label"] for one in given["hlsl"]], [ZEROS.sub(r"(\1[\3][\2])0;", one["text"]) for one in given["hlsl"]]
     if not labels:
         sys.exit("no shaders")
     planted = [KERNEL % parts for parts in PLANTED.values()]
