@@ -360,7 +360,7 @@ mod tests {
         found.take(
             vec![message(
                 "VUID-StandaloneSpirv-None-10684",
-                "has an explicit layout from the ArrayStride decoration",
+                "storage class has an explicit layout from the ArrayStride decoration",
             )],
             &known,
             "it",
