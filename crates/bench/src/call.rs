@@ -182,9 +182,9 @@ impl<'g> Backward<'g> {
     /// dq, dk, dv; none of those that were not wanted.
     pub async fn read<G: Element>(&self) -> Result<[Option<Vec<G>>; 3]> {
         let mut all = [None, None, None];
-        for (values, gradient) in all.iter_mut().zip(&self.gradients) {
+        for ((values, gradient), name) in all.iter_mut().zip(&self.gradients).zip(["dq", "dk", "dv"]) {
             if let Some((buffer, len)) = gradient {
-                *values = Some(read(self.gpu, "a gradient", buffer, *len).await?);
+                *values = Some(read(self.gpu, name, buffer, *len).await?);
             }
         }
         Ok(all)

@@ -40,7 +40,9 @@ impl Gpu {
     fn instead(&self, plan: &AttentionPlan, failed: TestedPlan<'_>, found: &str) -> Result<AttentionPlan> {
         let why = format!("the self-test of {} failed: {found}", failed.what());
         // Gradients have no matrices.
-        if let (TestedPlan::Attention(_), Some(other)) = (failed, plan.with_sums_in_lanes(&why)?) {
+        if matches!(failed, TestedPlan::Attention(_))
+            && let Some(other) = plan.with_sums_in_lanes(&why)?
+        {
             return Ok(other);
         }
         if plan.path().path == KernelPath::Scalar || forced(self.kernels().options())?.is_some() {

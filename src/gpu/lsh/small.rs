@@ -30,11 +30,11 @@ impl LshPlan {
         attention.layouts.v = of(large.v_strides(), shape.value_dim);
         attention.layouts.out = of(large.out_strides(), shape.value_dim);
         // What depends on the length is cut as the large call's is.
-        let small = match sorted_chunks(&shape, &self.options) == *chunks {
-            true => Some(self.kernels.lsh(attention, self.options.clone())?),
-            false => None,
-        };
-        small.filter(|small| small.tested().ok() == self.tested().ok()).ok_or_else(others)
+        if sorted_chunks(&shape, &self.options) != *chunks {
+            return Err(others());
+        }
+        let small = self.kernels.lsh(attention, self.options.clone())?;
+        if small.tested()? == self.tested()? { Ok(small) } else { Err(others()) }
     }
 
     /// The pipelines that a call of out and lse runs.

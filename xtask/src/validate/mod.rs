@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
+use crate::jobs::read_lines;
 use crate::length::Length;
 use crate::software::layers::{Layer, OF_FORKY, OF_TRIXIE, switch_on};
 use crate::software::{LAVAPIPE, Launcher, fetched};
@@ -192,21 +193,24 @@ struct Found {
     known: Vec<usize>,
 }
 
+/// What runs under a judge, by its name: judges run beside each other, so each has a file of results for itself.
+type Commands<'a> = Box<dyn Fn(&str) -> Vec<Vec<String>> + Sync + 'a>;
+
 /// Runs it under each judge, all at once.
 fn check(what: &What, judges: &[Ready]) -> Result<()> {
     let known = Known::read(&steps::root().join(KNOWN))?;
     let planted = build::with_tests(PLANTED.0, PLANTED.1)?;
-    let commands: Vec<Vec<String>> = match what {
-        What::Program(words) => vec![words.clone()],
+    let commands: Commands<'_> = match what {
+        What::Program(words) => Box::new(|_| vec![words.clone()]),
         What::Cases { set, only } => {
             let program = conformance::program()?;
-            only.iter().map(|only| cases(&program, set, only)).collect()
+            Box::new(move |judge| only.iter().map(|only| cases(&program, set, only, judge)).collect())
         }
     };
     let found = std::thread::scope(|scope| {
         let (planted, commands, known) = (&planted, &commands, &known);
-        let running: Vec<_> =
-            judges.iter().map(|one| scope.spawn(|| one.judged(planted, commands, known))).collect();
+        let start = |one| scope.spawn(move || Ready::judged(one, planted, &commands(one.judge.name), known));
+        let running: Vec<_> = judges.iter().map(start).collect();
         let done = running.into_iter().map(|one| one.join().map_err(|_| anyhow!("a judge panicked"))?);
         done.collect::<Result<Vec<_>>>()
     })?;
@@ -226,8 +230,8 @@ fn check(what: &What, judges: &[Ready]) -> Result<()> {
 }
 
 /// The command that runs cases.
-fn cases(program: &Path, set: &str, only: &str) -> Vec<String> {
-    let out = program.with_file_name("validation.jsonl");
+fn cases(program: &Path, set: &str, only: &str, judge: &str) -> Vec<String> {
+    let out = program.with_file_name(format!("validation-{judge}.jsonl"));
     let [program, out] = [program, &out].map(|path| path.display().to_string());
     [program.as_str(), "run", "--set", set, "--only", only, "--out", &out].map(String::from).to_vec()
 }
@@ -302,14 +306,12 @@ impl Found {
 
 /// What a command prints, on both outputs in one order.
 fn printed(command: &mut Command) -> Result<(String, std::process::ExitStatus)> {
-    let (mut reader, writer) = std::io::pipe()?;
-    command.stdout(writer.try_clone()?).stderr(writer);
-    let mut child = command.spawn().with_context(|| format!("cannot run {}", steps::words(command)))?;
-    // The command holds the writing end, and the reader waits for its last holder.
-    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-    let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut reader, &mut bytes)?;
-    Ok((String::from_utf8_lossy(&bytes).into_owned(), child.wait()?))
+    let mut text = String::new();
+    let status = read_lines(command, |line| {
+        text += line;
+        text.push('\n');
+    })?;
+    Ok((text, status))
 }
 
 /// Prints messages, the same with other numbers once.

@@ -55,15 +55,7 @@ pub(super) async fn prepare(gpu: &Gpu, shape: DecodeShape) -> Result<Subject<'_>
         let report = reference::verify(attention, &inputs, &shape.pattern(), Got::new(&got), options)?;
         Ok(verification(&report, rows))
     };
-    Ok(Subject {
-        // There is one path.
-        shaders: vec![],
-        path: "scalar".into(),
-        cost,
-        gpu,
-        dispatch: Box::new(move |pass| call.dispatch(pass)),
-        verify: Box::pin(verify),
-    })
+    Ok(Subject::on_one_path(gpu, cost, vec![call], verify))
 }
 
 /// Keys by the split that meets them: chunks are dealt out in turn.

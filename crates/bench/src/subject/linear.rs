@@ -50,14 +50,7 @@ pub(super) async fn prepare<'g, E: Element>(
             verify_linear(&of_head, &options, &inputs, part(&out, own), rows, None)
         })
     };
-    Ok(Subject {
-        path: "scalar".into(),
-        shaders: vec![],
-        cost,
-        gpu,
-        dispatch: Box::new(move |pass| calls.iter().for_each(|call| call.dispatch(pass))),
-        verify: Box::pin(verify),
-    })
+    Ok(Subject::on_one_path(gpu, cost, calls, verify))
 }
 
 /// One call, or one after the other of as many heads as the features and the states of fit a binding of the device.

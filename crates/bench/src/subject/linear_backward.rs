@@ -61,12 +61,5 @@ pub(super) async fn prepare<'g, E: Element>(
         let rows = shape.len_lse() + 2 * shape.batch * shape.kv_heads * shape.kv_len;
         Ok(elementwise(rows, &[("dq", &dq, &exact.dq), ("dk", &dk, &exact.dk), ("dv", &dv, &exact.dv)]))
     };
-    Ok(Subject {
-        path: "scalar".into(),
-        shaders: vec![],
-        cost,
-        gpu,
-        dispatch: Box::new(move |pass| calls.iter().for_each(|call| call.dispatch(pass))),
-        verify: Box::pin(verify),
-    })
+    Ok(Subject::on_one_path(gpu, cost, calls, verify))
 }

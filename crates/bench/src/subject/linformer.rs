@@ -59,12 +59,5 @@ pub(super) async fn prepare<'g, E: Element>(
             verify_linformer(&of_head, &options, &inputs, part(&out, own), rows, None)
         })
     };
-    Ok(Subject {
-        path: "scalar".into(),
-        shaders: vec![],
-        cost,
-        gpu,
-        dispatch: Box::new(move |pass| call.dispatch(pass)),
-        verify: Box::pin(verify),
-    })
+    Ok(Subject::on_one_path(gpu, cost, vec![call], verify))
 }

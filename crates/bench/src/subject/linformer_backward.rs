@@ -78,14 +78,7 @@ pub(super) async fn prepare<'g, E: Element>(
         let of_projections = elementwise(2 * options.rows, &[("dE", &de, &exact.de), ("dF", &df, &exact_df)]);
         Ok(super::joined(Some(of_rows), of_projections))
     };
-    Ok(Subject {
-        path: "scalar".into(),
-        shaders: vec![],
-        cost,
-        gpu,
-        dispatch: Box::new(move |pass| calls.iter().for_each(|call| call.dispatch(pass))),
-        verify: Box::pin(verify),
-    })
+    Ok(Subject::on_one_path(gpu, cost, calls, verify))
 }
 
 /// E and F, so that projected rows are of the size of keys.

@@ -57,13 +57,5 @@ pub(super) async fn prepare<'g, E: Element>(
         ensure!(report.wrong_buckets.is_empty() && report.wrong_order.is_none(), "{report}");
         Ok(verification(&report.attention, shape.len_lse()))
     };
-    Ok(Subject {
-        // There is one path.
-        shaders: vec![],
-        path: "scalar".into(),
-        cost,
-        gpu,
-        dispatch: Box::new(move |pass| call.dispatch(pass)),
-        verify: Box::pin(verify),
-    })
+    Ok(Subject::on_one_path(gpu, cost, vec![call], verify))
 }

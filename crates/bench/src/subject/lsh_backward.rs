@@ -63,15 +63,7 @@ pub(super) async fn prepare<'g, E: Element>(
         let exact = bounded_lsh_gradient(&attention, &options, &inputs, &dout, &buckets, E::TYPE)?;
         Ok(elementwise(2 * shape.len_lse(), &[("dqk", &got.0, &exact.dqk), ("dv", &got.1, &exact.dv)]))
     };
-    Ok(Subject {
-        // There is one path.
-        path: "scalar".into(),
-        shaders: vec![],
-        cost,
-        gpu,
-        dispatch: Box::new(move |pass| calls.iter().for_each(|call| call.dispatch(pass))),
-        verify: Box::pin(verify),
-    })
+    Ok(Subject::on_one_path(gpu, cost, calls, verify))
 }
 
 /// Five of the seven products of a pair that are made would do.

@@ -38,7 +38,7 @@ use std::rc::Rc;
 use wgpu::{Buffer, BufferUsages, ComputePass};
 use wgpu_attention::reference::layer::Bounded;
 use wgpu_attention::reference::{self, Kind, Report, Tensors, random};
-use wgpu_attention::{Attention, AttentionShape, Counter, Element, ElementType, Error, Gpu};
+use wgpu_attention::{Attention, AttentionShape, Call, Counter, Element, ElementType, Error, Gpu};
 
 /// A case that is ready.
 pub struct Subject<'g> {
@@ -51,6 +51,25 @@ pub struct Subject<'g> {
     gpu: &'g Gpu,
     dispatch: Dispatch<'g>,
     verify: Verify<'g>,
+}
+
+impl<'g> Subject<'g> {
+    /// A kernel that has one path, by these calls; the shaders of those are not predicted.
+    fn on_one_path(
+        gpu: &'g Gpu,
+        cost: Cost,
+        calls: Vec<Call>,
+        verify: impl Future<Output = Result<Verification>> + 'g,
+    ) -> Self {
+        Self {
+            path: "scalar".into(),
+            shaders: vec![],
+            cost,
+            gpu,
+            dispatch: Box::new(move |pass| calls.iter().for_each(|call| call.dispatch(pass))),
+            verify: Box::pin(verify),
+        }
+    }
 }
 
 /// Records one call.

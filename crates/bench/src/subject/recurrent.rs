@@ -62,15 +62,7 @@ pub(super) async fn prepare<'g, W: Element>(gpu: &'g Gpu, shape: RecurrentShape)
         let found = recurrent_steps(&some, &inputs, got)?.out.compare(got.iter().copied(), 0.0);
         Ok(verification(&shape, &some, &found))
     };
-    Ok(Subject {
-        // There is one path.
-        shaders: vec![],
-        path: "scalar".into(),
-        cost,
-        gpu,
-        dispatch: Box::new(move |pass| call.dispatch(pass)),
-        verify: Box::pin(verify),
-    })
+    Ok(Subject::on_one_path(gpu, cost, vec![call], verify))
 }
 
 /// The call, of tensors that are uploaded for it.
