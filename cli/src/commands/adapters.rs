@@ -144,9 +144,14 @@ fn tested(device: &Device, path: KernelPath) -> Vec<Tested> {
     };
     let Ok(gpu) = device.open(PathArgs { path: Some(path), ..PathArgs::default() }) else { return vec![] };
     let attention = AttentionShape::new(1, 2, 256, 64).storage(Storage::all(storage));
-    let Ok(plan) = gpu.kernels().attention(attention.clone(), &Causal) else { return vec![] };
+    let plan = gpu.kernels().attention(attention.clone(), &Causal);
+    // An adapter need not have matrices; the other kernel it has to have.
+    if path != KernelPath::Scalar && plan.is_err() {
+        return vec![];
+    }
     let test = |what, found| Tested::new(&gpu, (path, storage), what, found);
-    let mut tests = vec![test("attention", Ok(TestedPlan::from(&plan)))];
+    let mut tests = vec![test("attention", plan.as_ref().map(TestedPlan::from))];
+    let Ok(plan) = &plan else { return tests };
     let backward = plan.backward();
     tests.push(test("gradients", backward.as_ref().map(TestedPlan::from)));
     // LSH attention has no other kernel.
