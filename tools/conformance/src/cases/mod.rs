@@ -6,6 +6,7 @@ mod gradients;
 mod integers;
 mod layer;
 mod layer_gradients;
+mod linear;
 mod linformer;
 mod lsh;
 mod recurrent;
@@ -72,6 +73,7 @@ pub(crate) fn of(set: Set, only: &str) -> Result<Vec<Case>> {
     cases.extend(layer::cases());
     cases.extend(training::cases());
     cases.extend(layer_gradients::cases());
+    cases.extend(linear::cases());
     cases.extend(linformer::cases());
     cases.extend(recurrent::cases());
     cases.retain(|case| case.set <= set && case.to_string().contains(only));
