@@ -32,12 +32,16 @@ fn every_pattern() {
 }
 
 #[test]
-fn parts_types_and_terms() {
+fn parts() {
     let case = dropped(0.3).pattern(picked("blocks_per_head", &shape().extent(), 3));
     for how in Cut::ALL {
         close(&case, &cut(&case, how, 1));
     }
-    // Types and terms know nothing of weights.
+}
+
+/// Types and terms know nothing of weights.
+#[test]
+fn types_and_terms() {
     for (n, storage) in [Storage::all(F16), Storage::all(Bf16)].into_iter().enumerate() {
         let case = dropped(0.3).storage(storage).pattern(Causal);
         close_by_turns(n, &case, &case.parts());
@@ -47,6 +51,10 @@ fn parts_types_and_terms() {
         let case = dropped(0.3).score(score.dropout(0.3, 1)).pattern(Causal);
         close_by_turns(n, &case, &case.parts());
     }
+}
+
+#[test]
+fn nearly_all_weights_are_dropped() {
     let case = dropped(1.0 - 1.0 / 4096.0).pattern(Causal);
     close(&case, &case.parts());
 }

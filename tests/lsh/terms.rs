@@ -7,6 +7,7 @@ use wgpu_attention::{
     Alibi, AttentionShape, BiasStrides, Buckets, Custom, Element, LshOptions, Score, Sinks, Slopes,
     Temperature,
 };
+use wgpu_attention_testing::combinations;
 
 const LEN: usize = 70;
 
@@ -172,14 +173,10 @@ fn option_list() -> Vec<LshOptions> {
 
 #[test]
 fn each_term_under_every_kind_of_option() {
-    for (term, scored) in all().into_iter().enumerate() {
-        // Of what stands alone, three of five.
-        let together = scored.formulas.len() > 1;
-        let options = option_list().into_iter().enumerate();
-        for (n, options) in options.filter(|(n, _)| together || (n + term) % 5 < 3) {
-            let tile = &both_kinds_of_tile()[n % 2];
-            check(&scored, &case::<f32>(&scored.score, options, n as u64), tile);
-        }
+    let (terms, options) = (all(), option_list());
+    for [term, n] in combinations([terms.len(), options.len()]) {
+        let (scored, tile) = (&terms[term], &both_kinds_of_tile()[(term + n) % 2]);
+        check(scored, &case::<f32>(&scored.score, options[n].clone(), n as u64), tile);
     }
 }
 

@@ -52,7 +52,7 @@ impl Framework {
         let folder = steps::root().join(self.folder);
         let (command, rest) = words.split_at(1);
         cargo.args(command).arg("--manifest-path").arg(folder.join("Cargo.toml")).args(rest);
-        // The root's folder, in which a third to a half of what they depend on is built already.
+        // The root's folder, in which the macros and some of what they depend on are built already.
         cargo.env("CARGO_TARGET_DIR", build::target()?);
         Ok(cargo)
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 
-use crate::steps;
+use crate::{processor, steps};
 
 /// How many run together. More would each wait for the memory of the others' devices and references.
 pub(crate) const AT_ONCE: usize = 2;
@@ -30,6 +30,8 @@ pub(crate) struct Ended {
     pub(crate) name: String,
     pub(crate) status: ExitStatus,
     pub(crate) time: Duration,
+    /// Of it and of what it started, where it is known.
+    pub(crate) processor: Option<Duration>,
 }
 
 /// Runs the jobs in this order, [`AT_ONCE`] together. `hear` is given each line, with the name of the job that printed it.
@@ -42,11 +44,11 @@ pub(crate) fn run_all(jobs: Vec<Job>, hear: impl Fn(&str, &str) + Sync) -> Resul
         while let Some((index, Job { name, mut command })) = next() {
             say(&format!("     Running {name} ({} of {many})", index + 1));
             let began = Instant::now();
-            let status = read_lines(&mut command, |line| {
+            let (status, processor) = read_measured(&mut command, |line| {
                 say(&format!("{name}: {line}"));
                 hear(&name, line);
             })?;
-            ended.push(Ended { name, status, time: began.elapsed() });
+            ended.push(Ended { name, status, time: began.elapsed(), processor });
         }
         Ok(ended)
     };
@@ -61,7 +63,15 @@ pub(crate) fn run_all(jobs: Vec<Job>, hear: impl Fn(&str, &str) + Sync) -> Resul
 }
 
 /// Runs a command, and gives each line of its outputs as it comes. One pipe for both, so that their order stays.
-pub(crate) fn read_lines(command: &mut Command, mut line: impl FnMut(&str)) -> Result<ExitStatus> {
+pub(crate) fn read_lines(command: &mut Command, line: impl FnMut(&str)) -> Result<ExitStatus> {
+    Ok(read_measured(command, line)?.0)
+}
+
+/// The same, with the processor time, where it is known.
+fn read_measured(
+    command: &mut Command,
+    mut line: impl FnMut(&str),
+) -> Result<(ExitStatus, Option<Duration>)> {
     let (reader, writer) = pipe()?;
     command.stdout(writer.try_clone()?).stderr(writer);
     let name = steps::words(command);
@@ -71,7 +81,7 @@ pub(crate) fn read_lines(command: &mut Command, mut line: impl FnMut(&str)) -> R
     for bytes in BufReader::new(reader).split(b'\n') {
         line(&String::from_utf8_lossy(&bytes?));
     }
-    Ok(child.wait()?)
+    Ok(processor::wait(&mut child)?)
 }
 
 /// Prints a line whole, whoever else prints.
@@ -99,5 +109,6 @@ mod tests {
         let failed: Vec<_> = ended.iter().filter(|one| !one.status.success()).collect();
         assert_eq!((ended.len(), failed.len(), failed[0].name.as_str()), (3, 1, "bad"));
         assert_eq!(failed[0].status.code(), Some(3));
+        assert!(!cfg!(target_os = "linux") || ended.iter().all(|one| one.processor.is_some()));
     }
 }

@@ -5,10 +5,11 @@
 pub(crate) enum Length {
     /// Only what a change of a few lines needs: format, rules, clippy, and tests with fewer drawn cases.
     Quick,
-    /// What every change must pass. Where both kinds of tile take the same cases, each comes under one that is drawn.
+    /// What every change must pass. Of what would take too long each run draws some; where both kinds of tile take the same cases, each
+    /// comes under one that is drawn.
     #[default]
     Usual,
-    /// Before a release: each case under both kinds of tile, more drawn cases.
+    /// Before a release: everything, each case under both kinds of tile, more drawn cases.
     Long,
 }
 

@@ -14,15 +14,18 @@ mod length;
 mod mpi;
 mod newcomer;
 mod node;
+mod processor;
 mod programs;
 mod pypi;
 mod python;
 mod release;
 mod rules;
+mod shares;
 mod slowest;
 mod software;
 mod steps;
 mod test;
+mod turns;
 mod validate;
 mod web;
 
@@ -37,8 +40,9 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   test [--adapter auto|software|system] [--quick | --long] [-- ARGS...]
-                        all checks and tests; ARGS go to `cargo test`; --quick leaves out what only a release needs,
-                        and draws fewer cases; --long draws more, and runs each case under both kinds of tile
+                        all checks and tests, in which each run draws some of what would take too long, and lists the
+                        rest as not run; ARGS go to `cargo test`; --quick draws fewer tests and cases, and leaves out
+                        what runs beside the tests; --long has everything, each case under both kinds of tile
   attention ARGS...     build the command line and run it on whatever adapter is there (= cargo attention ARGS...)
   adapter-env [--adapter auto|software|system]
                         print what it takes to run any program on the adapter, as lines for a shell

@@ -2,19 +2,21 @@
 //!
 //! Cargo runs one test program after the other, and most end with a test or two that leave the other processors idle. So cargo starts
 //! each through `xtask run-test`, which notes down how to run it; once all are noted, they are [`Job`]s, run beside each other and beside
-//! the steps. Doc tests run under cargo as ever: they use all processors.
+//! the steps. Doc tests run under cargo as ever: they use all processors. Of the longest programs a run has some of the tests ([`shares`]).
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::jobs::{AT_ONCE, Job, read_lines, say};
 use crate::length::Length;
+use crate::shares::{Drawn, Share};
 use crate::slowest::Times;
 use crate::software::Launcher;
+use crate::turns::REASON;
 use crate::{build, steps};
 
 /// The command by which cargo starts a test program.
@@ -40,6 +42,13 @@ struct Program {
     environment: Vec<(String, String)>,
 }
 
+/// What is to be run.
+pub(crate) struct Built {
+    pub(crate) jobs: Vec<Job>,
+    /// Names of programs, and what of their tests this run leaves out.
+    pub(crate) left_out: Vec<(String, String)>,
+}
+
 /// Builds all tests and runs the doc tests; gives the test programs, those too that were built beside others that could not be.
 ///
 /// A quick run draws fewer cases for each property, and a long one more, unless `PROPTEST_CASES` says how many.
@@ -48,7 +57,7 @@ pub(crate) fn build(
     length: Length,
     arguments: &[String],
     times: &mut Times,
-) -> Result<(Vec<Job>, Result<()>)> {
+) -> Result<(Built, Result<()>)> {
     let notes = build::target()?.join(format!("test-notes-{}", std::process::id()));
     std::fs::create_dir_all(&notes).with_context(|| format!("cannot make {}", notes.display()))?;
     let mut failed = vec![];
@@ -68,16 +77,45 @@ pub(crate) fn build(
     }
     let programs = noted(&notes);
     let _ = std::fs::remove_dir_all(&notes);
-    let jobs = programs?.iter().map(Program::job).collect::<Result<_>>()?;
-    Ok((jobs, if failed.is_empty() { Ok(()) } else { Err(anyhow!("{}", failed.join("; "))) }))
+    // Whoever names tests is to have them.
+    let length = if arguments.is_empty() { length } else { Length::Long };
+    let built = jobs(programs?, length)?;
+    Ok((built, if failed.is_empty() { Ok(()) } else { Err(anyhow!("{}", failed.join("; "))) }))
+}
+
+/// The programs with the tests that a run of this length has.
+fn jobs(programs: Vec<Program>, length: Length) -> Result<Built> {
+    let mut built = Built { jobs: vec![], left_out: vec![] };
+    for mut program in programs {
+        let name = program.name();
+        if let Some(share) = Share::of(&name, &program.folder, length) {
+            let tests = program.tests()?;
+            let many = tests.len();
+            let Drawn { taken, left } = share.draw(tests, length)?;
+            if !left.is_empty() {
+                say(&format!("{name}: {REASON}: {}", left.join(", ")));
+                let few = format!("{} of its {many} tests, named above: {REASON}", left.len());
+                built.left_out.push((name, few));
+                // Without a name it would run all.
+                if taken.is_empty() {
+                    continue;
+                }
+                program.words.push("--exact".into());
+                program.words.extend(taken);
+            }
+        }
+        built.jobs.push(program.job());
+    }
+    Ok(built)
 }
 
 /// The targets of each run of cargo's, which builds everything where none are named: examples are only linked in a long run, since clippy
-/// has checked them. The caller may name others.
+/// has checked them. `--tests` are all targets with tests, and the programs that they start; `--lib` and `--bins` would link those
+/// without any, too. The caller may name others.
 fn runs(length: Length, arguments: &[String]) -> &'static [&'static [&'static str]] {
     match length == Length::Long || !arguments.is_empty() {
         true => &[&[]],
-        false => &[&["--lib", "--bins", "--tests"], &["--doc"]],
+        false => &[&["--tests"], &["--doc"]],
     }
 }
 
@@ -111,13 +149,28 @@ impl Program {
     }
 
     /// As cargo would have started it.
-    fn job(&self) -> Result<Job> {
-        let (first, rest) = self.words.split_first().context("a test program without a name")?;
+    fn command(&self) -> Command {
+        let (first, rest) = self.words.split_first().expect("a note has words");
         let mut command = Command::new(first);
         command.args(rest).current_dir(&self.folder).env_clear();
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// The same, as a job.
+    fn job(&self) -> Job {
+        let mut command = self.command();
         tell_times(&mut command);
-        Ok(Job { name: self.name(), command })
+        Job { name: self.name(), command }
+    }
+
+    /// The names of its tests.
+    fn tests(&self) -> Result<Vec<String>> {
+        let output = self.command().args(["--list", "--format", "terse"]).output();
+        let output = output.with_context(|| format!("cannot run {}", self.name()))?;
+        ensure!(output.status.success(), "{} does not list its tests: {}", self.name(), output.status);
+        let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok(lines.lines().filter_map(|line| Some(line.strip_suffix(": test")?.into())).collect())
     }
 
     /// One text of all parts, none of which holds a NUL.
@@ -133,6 +186,7 @@ impl Program {
         let folder = parts.next().context("a note without a folder")?.into();
         let words: usize = parts.next().context("a note without words")?.parse()?;
         let words: Vec<_> = parts.by_ref().take(words).collect();
+        ensure!(!words.is_empty(), "a note without a program");
         let pair = |part: String| part.split_once('=').map(|(name, value)| (name.into(), value.into()));
         let environment = parts.map(|part| pair(part).context("a variable without a value"));
         Ok(Self { folder, words, environment: environment.collect::<Result<_>>()? })
@@ -177,7 +231,8 @@ fn tell_times(command: &mut Command) {
 
 /// Whether cargo built this program as a test.
 fn is_test(program: &Path) -> bool {
-    program.parent().and_then(Path::file_name).is_some_and(|folder| folder == "deps")
+    let folder = program.parent().and_then(Path::file_name);
+    folder.is_some_and(|folder| folder == "deps" || folder == "examples")
 }
 
 /// Becomes the program, so that cargo sees how it ends.
@@ -216,13 +271,43 @@ mod tests {
     #[cfg(unix)]
     fn a_program_runs_as_cargo_would_have_run_it() {
         let mut lines = vec![];
-        let mut job = program("echo \"test a ... ok <0.500s>$A|$HOME\"; pwd", "good").job().unwrap();
+        let mut job = program("echo \"test a ... ok <0.500s>$A|$HOME\"; pwd", "good").job();
         assert!(read_lines(&mut job.command, |line| lines.push(line.to_string())).unwrap().success());
         let here = std::env::temp_dir().canonicalize().unwrap().display().to_string();
         assert_eq!(
             (job.name.as_str(), lines),
             ("good", vec!["test a ... ok <0.500s>b=c".into(), "d|".into(), here])
         );
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_a_run_leaves_out_is_said_and_not_asked_for() {
+        // It lists 9 tests, or says what it is asked for.
+        let script = "case $* in *--list*) for n in 1 2 3 4 5 6 7 8 9; do echo t::$n: test; done; echo b: bench ;; \
+                      *) echo $* ;; esac";
+        let (folder, name) = Share::some_program();
+        let programs = || {
+            let mut ours = program(script, name);
+            ours.folder = folder.clone();
+            vec![program(script, "another"), ours]
+        };
+        let asked = |mut built: Built| {
+            let mut words = vec![];
+            for job in &mut built.jobs {
+                read_lines(&mut job.command, |line| words.push(line.to_string())).unwrap();
+            }
+            (words, built.left_out)
+        };
+        let (all, none) = asked(jobs(programs(), Length::Long).unwrap());
+        assert!(none.is_empty() && all.iter().all(|words| !words.contains("--exact")), "{all:?}");
+        let (some, left) = asked(jobs(programs(), Length::Usual).unwrap());
+        assert_eq!(some[0], all[0]);
+        let (_, named) = some[1].split_once("--exact ").unwrap();
+        let named = named.split(' ').filter(|word| word.starts_with("t::")).count();
+        assert!(named > 0 && named < 9, "{some:?}");
+        let text = format!("{} of its 9 tests, named above: {REASON}", 9 - named);
+        assert_eq!(left, [(name.to_string(), text)]);
     }
 
     #[test]
@@ -235,7 +320,9 @@ mod tests {
     #[test]
     fn only_test_programs_are_noted() {
         assert!(
-            is_test(Path::new("/w/target/debug/deps/api-1")) && !is_test(Path::new("/tmp/rustdoc/rust_out"))
+            is_test(Path::new("/w/target/debug/deps/api-1"))
+                && is_test(Path::new("/w/target/debug/examples/train-1"))
+                && !is_test(Path::new("/tmp/rustdoc/rust_out"))
         );
     }
 }

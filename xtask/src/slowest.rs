@@ -1,19 +1,42 @@
-//! Which tests take long.
+//! Which programs, steps and tests take long.
+//!
+//! Programs and steps go by their processor time, where it is known: how long one took tells more of what ran beside it.
 
 use std::time::{Duration, Instant};
 
+use crate::steps::{known_seconds, seconds};
+
 /// How many are listed.
-const LISTED: usize = 15;
+const LISTED: usize = 25;
 
 /// How long the tests took.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Times {
-    /// Each test program, with all that it did.
-    programs: Vec<(String, Duration)>,
+    /// Each test program and step, with all that it did.
+    programs: Vec<Program>,
     /// Each test, by its program and name.
     tests: Vec<(String, Duration)>,
     /// The doc tests at work, and since when.
     docs: Option<(String, Instant)>,
+}
+
+/// What a program took.
+#[derive(Debug, PartialEq)]
+struct Program {
+    name: String,
+    time: Duration,
+    processor: Option<Duration>,
+}
+
+impl Program {
+    /// What it is listed by.
+    fn cost(&self) -> Duration {
+        self.processor.unwrap_or(self.time)
+    }
+
+    fn line(&self) -> String {
+        format!("  {:>9}  {:>9}  {}\n", known_seconds(self.processor), seconds(self.time), self.name)
+    }
 }
 
 impl Times {
@@ -28,7 +51,7 @@ impl Times {
     /// Cargo is done.
     pub(crate) fn end_cargo(&mut self, now: Instant) {
         if let Some((name, began)) = self.docs.take() {
-            self.programs.push((name, now - began));
+            self.end(&name, now - began, None);
         }
     }
 
@@ -39,22 +62,23 @@ impl Times {
         }
     }
 
-    /// A test program is done.
-    pub(crate) fn end(&mut self, program: &str, time: Duration) {
-        self.programs.push((program.into(), time));
+    /// A test program or a step is done.
+    pub(crate) fn end(&mut self, program: &str, time: Duration, processor: Option<Duration>) {
+        self.programs.push(Program { name: program.into(), time, processor });
     }
 
-    /// The slowest programs and tests.
+    /// The slowest programs, steps and tests.
     pub(crate) fn report(&self) -> String {
-        let list = |title: &str, all: &[(String, Duration)]| {
-            let mut sorted: Vec<_> = all.iter().collect();
-            sorted.sort_by_key(|(_, time)| std::cmp::Reverse(*time));
-            let lines = sorted.iter().take(LISTED);
-            let line =
-                |(name, time): &&(String, Duration)| format!("  {:>7.1} s  {name}\n", time.as_secs_f64());
-            format!("{title}\n{}", lines.map(line).collect::<String>())
-        };
-        list("slowest test programs", &self.programs) + "\n" + &list("slowest tests", &self.tests)
+        let mut programs: Vec<_> = self.programs.iter().collect();
+        programs.sort_by_key(|program| std::cmp::Reverse(program.cost()));
+        let programs: String = programs.into_iter().take(LISTED).map(Program::line).collect();
+        let mut tests: Vec<_> = self.tests.iter().collect();
+        tests.sort_by_key(|(_, time)| std::cmp::Reverse(*time));
+        let line = |(name, time): &(String, Duration)| format!("  {:>9}  {name}\n", seconds(*time));
+        let tests: String = tests.into_iter().take(LISTED).map(line).collect();
+        format!(
+            "slowest programs and steps (processor time, time)\n{programs}\nslowest tests (time)\n{tests}"
+        )
     }
 }
 
@@ -105,17 +129,18 @@ mod tests {
         times.end_cargo(at(18));
         times.hear("c", "test quick ... ok <0.100s>");
         times.hear("c", "test slow ... ok <6.000s>");
-        times.end("c", Duration::from_secs(6));
-        let seconds = |n| Duration::from_secs(n);
-        assert_eq!(
-            times.programs,
-            [
-                ("doc tests of a".into(), seconds(7)),
-                ("doc tests of b".into(), seconds(1)),
-                ("c".into(), seconds(6))
-            ]
-        );
+        times.end("c", Duration::from_secs(6), Some(Duration::from_secs(9)));
+        times.end("d", Duration::from_secs(8), Some(Duration::from_secs(2)));
         let report = times.report();
-        assert!(report.find("c: slow").unwrap() < report.find("c: quick").unwrap(), "{report}");
+        let place = |line: &str| report.find(line).unwrap_or_else(|| panic!("{line}: {report}"));
+        // By processor time, where it is known.
+        let order = [
+            "      9.0 s      6.0 s  c\n",
+            "        -      7.0 s  doc tests of a\n",
+            "      2.0 s      8.0 s  d\n",
+            "        -      1.0 s  doc tests of b\n",
+        ];
+        assert!(order.is_sorted_by_key(|line| place(line)), "{report}");
+        assert!(place("      6.0 s  c: slow\n") < place("      0.1 s  c: quick\n"), "{report}");
     }
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::processor;
+
 /// How a step ended.
 enum Outcome {
     /// All is well.
@@ -16,10 +18,19 @@ enum Outcome {
     NotRun(String),
 }
 
+/// A step that is behind us.
+struct Done {
+    name: String,
+    outcome: Outcome,
+    time: Duration,
+    /// Of all that it did and started, where it is known.
+    processor: Option<Duration>,
+}
+
 /// Runs steps one after the other and remembers how they ended.
 pub(crate) struct Steps {
     began: Instant,
-    done: Vec<(String, Outcome, Duration)>,
+    done: Vec<Done>,
 }
 
 impl Default for Steps {
@@ -32,36 +43,43 @@ impl Steps {
     /// Runs a step. A failure is remembered, and the steps after it are run all the same; the value is returned.
     pub(crate) fn run<T>(&mut self, name: &str, step: impl FnOnce() -> Result<T>) -> Option<T> {
         eprintln!("\n== {name}");
-        let start = Instant::now();
+        let (start, spent) = (Instant::now(), processor::so_far());
         let result = step();
+        let time = start.elapsed();
+        let processor = spent.zip(processor::so_far()).map(|(before, after)| after.saturating_sub(before));
         let (outcome, value) = match result {
             Ok(value) => (Outcome::Passed, Some(value)),
             Err(error) => (Outcome::Failed(format!("{error:#}")), None),
         };
-        eprintln!("== {name}: {} ({})", outcome.words(), seconds(start.elapsed()));
-        self.done.push((name.into(), outcome, start.elapsed()));
+        eprintln!("== {name}: {} ({})", outcome.words(), seconds(time));
+        self.done.push(Done { name: name.into(), outcome, time, processor });
         value
     }
 
-    /// Remembers that a step could not be run on this machine.
+    /// Remembers a step that could not be run on this machine, or that was not to be run.
     pub(crate) fn not_run(&mut self, name: &str, reason: impl Into<String>) {
-        self.done.push((name.into(), Outcome::NotRun(reason.into()), Duration::ZERO));
+        self.without_time(name, Outcome::NotRun(reason.into()));
     }
 
     /// Remembers a step that another process ran, and that failed before it could say how its parts ended.
     pub(crate) fn failed(&mut self, name: &str, reason: impl Into<String>) {
-        self.done.push((name.into(), Outcome::Failed(reason.into()), Duration::ZERO));
+        self.without_time(name, Outcome::Failed(reason.into()));
+    }
+
+    fn without_time(&mut self, name: &str, outcome: Outcome) {
+        self.done.push(Done { name: name.into(), outcome, time: Duration::ZERO, processor: None });
     }
 
     /// Writes how the steps ended for the process that started this one. No text holds a NUL.
     pub(crate) fn write(&self, file: &Path) -> Result<()> {
-        let fields = self.done.iter().flat_map(|(name, outcome, time)| {
+        let fields = self.done.iter().flat_map(|Done { name, outcome, time, processor }| {
             let (state, reason) = match outcome {
                 Outcome::Passed => ("passed", ""),
                 Outcome::Failed(reason) => ("failed", reason.as_str()),
                 Outcome::NotRun(reason) => ("not run", reason.as_str()),
             };
-            [name.clone(), state.into(), reason.into(), time.as_millis().to_string()]
+            let processor = processor.map_or(String::new(), |spent| spent.as_millis().to_string());
+            [name.clone(), state.into(), reason.into(), time.as_millis().to_string(), processor]
         });
         let text = fields.collect::<Vec<_>>().join("\0");
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
@@ -72,32 +90,41 @@ impl Steps {
         let text =
             std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         let fields: Vec<_> = text.split('\0').collect();
-        for step in fields.chunks(4) {
-            let [name, state, reason, time] = *step else { bail!("{}: half a step", file.display()) };
+        for step in fields.chunks(5) {
+            let [name, state, reason, time, processor] = *step else {
+                bail!("{}: half a step", file.display())
+            };
             let outcome = match state {
                 "passed" => Outcome::Passed,
                 "failed" => Outcome::Failed(reason.into()),
                 "not run" => Outcome::NotRun(reason.into()),
                 _ => bail!("{}: a step that is `{state}`", file.display()),
             };
-            self.done.push((name.into(), outcome, Duration::from_millis(time.parse()?)));
+            let processor = match processor {
+                "" => None,
+                millis => Some(Duration::from_millis(millis.parse()?)),
+            };
+            let time = Duration::from_millis(time.parse()?);
+            self.done.push(Done { name: name.into(), outcome, time, processor });
         }
         Ok(())
     }
 
     /// All steps in a table.
     pub(crate) fn summary(&self) -> String {
-        let width = self.done.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
-        let line = |(name, outcome, time): &(String, Outcome, Duration)| {
-            format!("  {name:width$}  {:>8}  {}\n", seconds(*time), outcome.words())
+        let width = self.done.iter().map(|done| done.name.len()).max().unwrap_or(0);
+        let line = |name: &str, time, processor, words: &str| {
+            format!("  {name:width$}  {:>9}  {:>9}  {words}", seconds(time), known_seconds(processor))
         };
-        let lines: String = self.done.iter().map(line).collect();
-        format!("summary\n{lines}  {:width$}  {:>8}", "in all", seconds(self.began.elapsed()))
+        let of = |done: &Done| line(&done.name, done.time, done.processor, &done.outcome.words()) + "\n";
+        let lines: String = self.done.iter().map(of).collect();
+        let all = line("in all", self.began.elapsed(), processor::so_far(), "");
+        format!("summary (time, processor time)\n{lines}{}", all.trim_end())
     }
 
     /// The number of failed steps.
     pub(crate) fn failures(&self) -> usize {
-        self.done.iter().filter(|(_, outcome, _)| matches!(outcome, Outcome::Failed(_))).count()
+        self.done.iter().filter(|done| matches!(done.outcome, Outcome::Failed(_))).count()
     }
 }
 
@@ -113,8 +140,13 @@ impl Outcome {
 }
 
 /// A time with one decimal.
-fn seconds(time: Duration) -> String {
+pub(crate) fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
+}
+
+/// A time that may not be known.
+pub(crate) fn known_seconds(time: Option<Duration>) -> String {
+    time.map_or_else(|| "-".into(), seconds)
 }
 
 /// The workspace's folder.
@@ -173,7 +205,7 @@ mod tests {
         let mut read = Steps::default();
         read.read(&file).unwrap();
         assert_eq!((read.failures(), read.done.len()), (1, 3));
-        let lines = |steps: &Steps| steps.summary().lines().take(5).map(String::from).collect::<Vec<_>>();
+        let lines = |steps: &Steps| steps.summary().lines().take(4).map(String::from).collect::<Vec<_>>();
         assert_eq!(lines(&read), lines(&steps));
         read.failed("four", "it ended early");
         assert_eq!(read.failures(), 2);

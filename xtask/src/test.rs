@@ -1,14 +1,15 @@
 //! `cargo xtask test`: every check there is, as named steps, and a summary.
 //!
 //! The quick checks come first, and a failure does not stop the rest: one run shows all that is wrong. The test programs and the
-//! longer steps run two at a time ([`jobs`], [`mod@beside`]). What this machine cannot run is listed as not run, never as passed.
+//! longer steps run two at a time ([`jobs`], [`mod@beside`]). What this machine cannot run is listed as not run, never as passed, and so
+//! is what is left to other runs ([`turns`](crate::turns)).
 
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
 
-use crate::beside::{self, Beside};
+use crate::beside::Beside;
 use crate::jobs::{self, Job};
 use crate::length::Length;
 use crate::slowest::Times;
@@ -65,48 +66,42 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         succeed(cargo().args(all))
     });
     let mut times = Times::default();
-    let mut jobs = vec![];
+    let (mut jobs, mut left_out) = (vec![], vec![]);
     steps.run("build and doc tests", || {
-        let (programs, outcome) =
+        let (built, outcome) =
             programs::build(&launcher, options.length, &options.to_cargo_test, &mut times)?;
-        jobs = programs;
+        (jobs, left_out) = (built.jobs, built.left_out);
         outcome
     });
-    let beside = if options.length == Length::Quick {
-        beside::left_out(&mut steps);
-        None
-    } else {
-        let beside = Beside::new()?;
-        jobs.extend(beside.jobs(options.adapter, options.length)?);
-        Some(beside)
-    };
-    run_jobs(jobs, beside.as_ref(), &mut steps, &mut times)?;
+    let beside = Beside::new(options.length)?;
+    jobs.extend(beside.jobs(options.adapter, options.length)?);
+    run_jobs(jobs, &beside, &mut steps, &mut times)?;
+    left_out.iter().for_each(|(program, what)| steps.not_run(&format!("tests of {program}"), what));
+    beside.left_out(&mut steps);
 
     println!("\n{}\n{}", times.report(), steps.summary());
     Ok(if steps.failures() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs the test programs, which are one step, and the steps beside them.
-fn run_jobs(jobs: Vec<Job>, beside: Option<&Beside>, steps: &mut Steps, times: &mut Times) -> Result<()> {
+fn run_jobs(jobs: Vec<Job>, beside: &Beside, steps: &mut Steps, times: &mut Times) -> Result<()> {
     let mut others = vec![];
     steps.run("tests, and the steps beside them", || {
         let heard = Mutex::new(times);
         let hear =
             |name: &str, line: &str| heard.lock().unwrap_or_else(PoisonError::into_inner).hear(name, line);
-        let (steps, programs): (Vec<_>, Vec<_>) = jobs::run_all(in_order(jobs), hear)?
-            .into_iter()
-            .partition(|ended| beside.is_some_and(|beside| beside.has(&ended.name)));
-        others = steps;
+        let ended = jobs::run_all(in_order(jobs), hear)?;
         let times = heard.into_inner().unwrap_or_else(PoisonError::into_inner);
-        programs.iter().for_each(|ended| times.end(&ended.name, ended.time));
+        ended.iter().for_each(|ended| times.end(&ended.name, ended.time, ended.processor));
+        let (steps, programs): (Vec<_>, Vec<_>) =
+            ended.into_iter().partition(|ended| beside.has(&ended.name));
+        others = steps;
         let failed = programs.iter().filter(|ended| !ended.status.success());
         let failed: Vec<_> = failed.map(|ended| format!("{}: {}", ended.name, ended.status)).collect();
         ensure!(failed.is_empty(), "{}", failed.join("; "));
         Ok(())
     });
-    if let Some(beside) = beside {
-        others.iter().for_each(|ended| beside.take_in(ended, steps));
-    }
+    others.iter().for_each(|ended| beside.take_in(ended, steps));
     Ok(())
 }
 
@@ -140,9 +135,10 @@ mod tests {
     fn failures_of_programs_are_those_of_one_step() {
         let (mut steps, mut times) = (Steps::default(), Times::default());
         let jobs = vec![job("bad", "exit 3"), job("good", "echo 'test a ... ok <0.500s>'")];
-        run_jobs(jobs, None, &mut steps, &mut times).unwrap();
+        run_jobs(jobs, &Beside::new(Length::Quick).unwrap(), &mut steps, &mut times).unwrap();
         assert_eq!(steps.failures(), 1);
         assert!(steps.summary().contains("FAILED: bad: exit status: 3"), "{}", steps.summary());
         assert!(times.report().contains("0.5 s  good: a"), "{}", times.report());
+        assert!(times.report().contains(" s  bad\n"), "{}", times.report());
     }
 }

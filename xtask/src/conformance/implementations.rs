@@ -12,7 +12,7 @@ pub(crate) struct Implementation {
     pub(crate) through: Through,
     /// The cases for the table: the smaller the slower its compiler.
     pub(crate) set: Set,
-    /// The cases for every change, a part of `cargo xtask test`.
+    /// The cases for `cargo xtask test --long`; other runs have the tiny ones, of some implementations.
     pub(crate) quick: Option<Set>,
 }
 

@@ -14,10 +14,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Error, Result, bail, ensure};
 
+use crate::length::Length;
 use crate::node::DAWN;
 use crate::programs::COMPILE_AT_ONCE;
 use crate::software::Launcher;
 use crate::steps::Steps;
+use crate::turns::{self, REASON};
 use crate::{build, steps};
 use implementations::{IMPLEMENTATIONS, Implementation, Set, Through};
 
@@ -26,7 +28,7 @@ cargo xtask conformance [OPTIONS]
 
 Every kernel on every implementation: worst error / bound of each.
 
-  --quick        the implementations and cases that `cargo xtask test` has
+  --quick        the implementations and cases that `cargo xtask test --long` has
   --on NAME      only implementations whose name contains this (repeat for more)
   --only TEXT    only cases whose kernel and name contain this
   --bless        write docs/CONFORMANCE.md (with all cases, of all implementations)
@@ -38,6 +40,9 @@ Exit status 1 if a case failed; an implementation that cannot be had is named as
 /// The step of `cargo xtask test`.
 pub(crate) const STEP: &str = "other implementations";
 
+/// How many implementations a run of the tests has that is not long, with the tiny cases.
+const BY_TURNS: usize = 2;
+
 /// The committed page.
 const PAGE: &str = "docs/CONFORMANCE.md";
 
@@ -45,6 +50,8 @@ const PAGE: &str = "docs/CONFORMANCE.md";
 #[derive(Debug, Default, PartialEq)]
 struct Options {
     quick: bool,
+    /// Of the quick ones, those with each kernel on a handful of elements.
+    tiny: bool,
     on: Vec<String>,
     only: String,
     bless: bool,
@@ -60,14 +67,24 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The part that runs with every change.
-pub(crate) fn step(steps: &mut Steps) {
-    let (there, missing) = fetch(IMPLEMENTATIONS.iter().filter(|one| one.quick.is_some()));
+/// Those that a run of the tests has, and those that it leaves to others.
+fn drawn(length: Length) -> (Vec<&'static Implementation>, Vec<&'static Implementation>) {
+    let all: Vec<_> = IMPLEMENTATIONS.iter().filter(|one| one.quick.is_some()).collect();
+    let many = if length == Length::Long { all.len() } else { BY_TURNS };
+    let taken: Vec<_> = turns::some(many, all.len()).into_iter().map(|place| all[place].name).collect();
+    all.into_iter().partition(|one| taken.contains(&one.name))
+}
+
+/// The step of `cargo xtask test`: some of the implementations, all in a long run.
+pub(crate) fn step(steps: &mut Steps, length: Length) {
+    let (mine, left) = drawn(length);
+    left.iter().for_each(|one| steps.not_run(&format!("{STEP}: {}", one.name), REASON));
+    let (there, missing) = fetch(mine.into_iter());
     for (one, reason) in &missing {
         steps.not_run(&format!("{STEP}: {}", one.name), format!("{reason:#}"));
     }
     if !there.is_empty() {
-        let quick = Options { quick: true, ..Options::default() };
+        let quick = Options { quick: true, tiny: length != Length::Long, ..Options::default() };
         steps.run(STEP, || compare(&quick, &there, &missing));
     }
 }
@@ -169,7 +186,11 @@ fn on_each(
         eprintln!("-- {} ...", one.name);
         let out = folder.join(format!("{n}.jsonl"));
         let _ = fs::remove_file(&out);
-        let set = if options.quick { one.quick.unwrap_or(Set::Tiny) } else { one.set };
+        let set = match one.quick {
+            _ if !options.quick => one.set,
+            Some(set) if !options.tiny => set,
+            _ => Set::Tiny,
+        };
         let set = ["--set", set.name(), "--only", options.only.as_str()];
         let run =
             Run { program, set: &set, quick: options.quick, out: &out, folder: &folder.join(n.to_string()) };
@@ -283,5 +304,21 @@ mod tests {
             assert!(IMPLEMENTATIONS[..n].iter().all(|other| other.name != one.name), "{}", one.name);
         }
         assert!(IMPLEMENTATIONS.iter().any(|one| one.quick.is_some()));
+    }
+
+    #[test]
+    fn implementations_take_turns_and_a_long_run_has_all_of_them() {
+        let names = |list: &[&Implementation]| list.iter().map(|one| one.name).collect::<Vec<_>>();
+        let (all, none) = drawn(Length::Long);
+        let quick = IMPLEMENTATIONS.iter().filter(|one| one.quick.is_some()).count();
+        assert!(all.len() == quick && none.is_empty());
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..100 {
+            let (mine, left) = drawn(Length::Usual);
+            assert_eq!((mine.len(), left.len()), (BY_TURNS, quick - BY_TURNS));
+            assert!(names(&mine).iter().all(|name| !names(&left).contains(name)));
+            seen.extend(names(&mine));
+        }
+        assert_eq!(seen.len(), quick, "each has its turn");
     }
 }

@@ -5,7 +5,7 @@
 //! | `mod.rs` | between the folders of `src`: `pattern -> mask -> gpu`; the reference stands apart from what it judges |
 //! | `wgsl.rs` | the kernel knows no pattern |
 //! | `circles.rs`, `modules.rs` | no two files of a crate need each other |
-//! | `packages.rs` | no crate compiles another's files |
+//! | `packages.rs` | no crate compiles another's files; no test is hidden |
 //! | `rust.rs` | what a Rust file names |
 //!
 //! The compiler enforces none of it inside one crate, so this does. Comments and the modules of unit tests may name
@@ -137,6 +137,7 @@ fn crates(root: &Path, known: &[&[&str]]) -> Result<Vec<String>> {
         known.iter().map(|files| files.iter().map(|file| root.join(file)).collect()).collect();
     let mut violations = Vec::new();
     for package in packages::packages(root)? {
+        violations.extend(packages::unrun(&package)?);
         for file in packages::sources(&package)? {
             let found = packages::strays(&package, &file)?;
             violations.extend(found.into_iter().map(|what| format!("{}: {what}", file.display())));

@@ -1,4 +1,4 @@
-//! The packages of the tree: where each lies, the roots of its crates, and that no crate compiles another's files.
+//! The packages of the tree: where each lies, the roots of its crates, that no crate compiles another's files, and that all tests are run.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -91,6 +91,30 @@ pub(super) fn strays(package: &Path, file: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
+/// Tests that would never run, one message each: a crate's whose manifest says `test = false`, which saves the linking of no tests.
+pub(super) fn unrun(package: &Path) -> Result<Vec<String>> {
+    let manifest = fs::read_to_string(package.join("Cargo.toml"))?;
+    let main = package.join("src/main.rs");
+    let mut found = Vec::new();
+    let mut section = "";
+    for line in manifest.lines() {
+        section = if line.starts_with('[') { line } else { section };
+        if line.trim() != "test = false" {
+            continue;
+        }
+        let mut files = sources(package)?;
+        files.retain(|file| file.starts_with(package.join("src")) && (*file == main) == (section != "[lib]"));
+        for file in files {
+            let code = rust::without_comments_and_strings(&fs::read_to_string(&file)?);
+            if code.contains("#[test]") || code.contains("proptest!") {
+                found
+                    .push(format!("{}: has tests, which `test = false` in Cargo.toml hides", file.display()));
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// The path without `..`.
 fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
@@ -134,6 +158,37 @@ mod tests {
             "{found:?}"
         );
         assert_eq!(strays(&root.join("tool"), "tool/src/b.rs").len(), 1);
+    }
+
+    #[test]
+    fn tests_that_never_run_are_found() {
+        let manifest = |of: &str| format!("[package]\n{of}\nname = \"a\"\ntest = false\n[dependencies]\n");
+        let (lib, bin) = (manifest("[lib]"), manifest("[[bin]]"));
+        let test = "fn f() {}\n#[test]\nfn t() {}\n";
+        let planted = Planted::new(&[
+            ("Cargo.toml", "[lib]\ntest = true\n"),
+            ("src/lib.rs", test),
+            ("lib/Cargo.toml", &lib),
+            ("lib/src/lib.rs", "// #[test]\n"),
+            ("lib/src/deep/a.rs", test),
+            ("lib/src/main.rs", test),
+            ("lib/tests/a.rs", test),
+            ("bin/Cargo.toml", &bin),
+            ("bin/src/lib.rs", test),
+            ("bin/src/main.rs", "proptest! {}\n"),
+        ]);
+        let found = |package: &str| unrun(&planted.root.join(package)).unwrap();
+        assert!(found("").is_empty(), "{:?}", found(""));
+        assert!(
+            found("lib").len() == 1 && found("lib")[0].contains("deep/a.rs: has tests"),
+            "{:?}",
+            found("lib")
+        );
+        assert!(
+            found("bin").len() == 1 && found("bin")[0].contains("main.rs: has tests"),
+            "{:?}",
+            found("bin")
+        );
     }
 
     #[test]
