@@ -15,7 +15,7 @@
 //     score/      score, and its slope f: score_slope; which weights are dropped: is_met
 //     backward/   queries, keys: which tensors the rows and the columns are of, and the weights of a pair: item_of, run, own_head,
 //                 own_value, column_head, column_value, weights_of; dq, dk, dv: write_head, write_value; terms: take; relative, segments:
-//                 content, relate, ...; direct, staged: how the lanes of a workgroup share the work: row_tile_at, begin, attend, end
+//                 content, relate, ...; direct, staged, cooperative: how the lanes of a workgroup share the work: row_tile_at, begin, attend, end
 //     tensor/     how the elements of a tensor are stored: load_q, load_k, load_v, load_dout, store_dq, store_dk, store_dv, ...
 
 struct KernelParams {
@@ -144,4 +144,13 @@ fn finite(x: vec4<f32>) -> vec4<f32> { return select(x, vec4(0.0), not_finite(x)
 fn finite_where_masked(tile: KeyTile, x: vec4<f32>) -> vec4<f32> {
     if (is_masked(tile) || SCORES_MAY_DROP) { return finite(x); }
     return x;
+}
+
+// What staged and cooperative tiles have summed up: a group of 4 elements of a row, which may lie beyond them.
+fn write_group(at: Head, row: u32, g: u32, x: vec4<f32>, values: bool) {
+    if (values) {
+        if (g < VALUE_GROUPS) { write_value(at, row, g, x); }
+    } else if (g < HEAD_GROUPS) {
+        write_head(at, row, g, x);
+    }
 }

@@ -27,7 +27,8 @@ fn row_tile_at(place: u32) -> u32 { return select(params.kernel.row_tiles - 1u -
 
 fn begin(at: Head, lane: Lane) {
     for (var g = 0u; g < HEAD_GROUPS; g++) {
-        own_heads[g] = transpose(mat4x4(own_head(at, own.x, g), own_head(at, own.y, g), own_head(at, own.z, g), own_head(at, own.w, g)));
+        let rows = mat4x4(own_head(at, own.x, g), own_head(at, own.y, g), own_head(at, own.z, g), own_head(at, own.w, g));
+        own_heads[g] = params.kernel.q_scale * transpose(rows);
         if (HAS_HEAD) { head_sums[g] = mat4x4<f32>(); }
     }
     for (var g = 0u; g < VALUE_GROUPS; g++) {

@@ -20,9 +20,7 @@ fn run(batch: u32, n: u32, rows: vec2<u32>, lane: Lane) {
     end(at, lane);
 }
 
-fn own_head(at: Head, j: u32, g: u32) -> vec4<f32> {
-    return params.kernel.q_scale * load_k(at.k_at + j * params.k.row + 4u * g, HEAD_DIM - 4u * g);
-}
+fn own_head(at: Head, j: u32, g: u32) -> vec4<f32> { return load_k(at.k_at + j * params.k.row + 4u * g, HEAD_DIM - 4u * g); }
 
 fn own_value(at: Head, j: u32, g: u32) -> vec4<f32> { return load_v(at.v_at + j * params.v.row + 4u * g, VALUE_DIM - 4u * g); }
 

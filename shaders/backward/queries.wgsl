@@ -14,7 +14,7 @@ fn run(batch: u32, head: u32, rows: vec2<u32>, lane: Lane) {
 }
 
 fn own_head(at: Head, i: u32, g: u32) -> vec4<f32> {
-    return params.kernel.q_scale * content(at.head, load_q(row_at(params.q, at.batch, at.head, i) + 4u * g, HEAD_DIM - 4u * g), g);
+    return content(at.head, load_q(row_at(params.q, at.batch, at.head, i) + 4u * g, HEAD_DIM - 4u * g), g);
 }
 
 fn own_value(at: Head, i: u32, g: u32) -> vec4<f32> {

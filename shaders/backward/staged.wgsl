@@ -103,14 +103,6 @@ fn write_columns(at: Head, lane: Lane, g: u32, x: Columns, values: bool) {
     write_group(at, row + 3u * LANES_R, g + LANES_C, x.d1, values);
 }
 
-fn write_group(at: Head, row: u32, g: u32, x: vec4<f32>, values: bool) {
-    if (values) {
-        if (g < VALUE_GROUPS) { write_value(at, row, g, x); }
-    } else if (g < HEAD_GROUPS) {
-        write_head(at, row, g, x);
-    }
-}
-
 // --- staging: workgroup memory filled by all lanes together ---
 
 fn stage_rows(at: Head, lane: Lane, by_values: bool, chunk: u32, all: u32) {
@@ -120,7 +112,7 @@ fn stage_rows(at: Head, lane: Lane, by_values: bool, chunk: u32, all: u32) {
         if (is_group(chunk, g, all)) {
             let place = query_at(at, min(at.first_row + row, params.kernel.q_count - 1u));
             var x: vec4<f32>;
-            if (by_values) { x = own_value(at, place, chunk + g); } else { x = own_head(at, place, chunk + g); }
+            if (by_values) { x = own_value(at, place, chunk + g); } else { x = params.kernel.q_scale * own_head(at, place, chunk + g); }
             arena[Q_AT + row][g] = x;
         }
     }

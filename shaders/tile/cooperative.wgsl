@@ -1,7 +1,7 @@
 // Products in cooperative matrices: f16 operands, f32 sums, on the units that GPUs have for them.
 //
 // Matrices have no elements that a lane could name, so scores pass through workgroup memory, where LANES_R x LANES_C lanes
-// work on 4 queries by 4 keys each, as for tile/staged.wgsl, and weights pass back through it as f16. A subgroup computes 2 by
+// work on 4 queries by 4 keys each, as for tile/staged.wgsl, and weights pass back through it as f16 (lib/matrices.wgsl). A subgroup computes 2 by
 // 1 or 2 (S_WIDE) matrices of the scores, and 2 by 2 or 4 (WIDE) of the output. Each matrix is a variable of its own: see
 // attention.wgsl about arrays.
 //
@@ -21,16 +21,9 @@ const BOOST = 128.0;
 const UNIT = BOOST;            // a weight of 1 in l
 const UNBOOST = 0.0078125;
 
-const S_COLUMNS = select(1u, 2u, S_WIDE);       // matrices of a subgroup along the keys
-const O_COLUMNS = select(2u, 4u, WIDE);         // and along the output's columns
-const STEP = MATRIX / 4u;                       // vec4s of a matrix's row
-const PATCH = 2u * MATRIX * STEP;               // of a subgroup in `products`, in vec4s: two matrices
-const PIECES = PATCH / SUBGROUP;                // vec4s of a lane among them: 2 or 4
-
 // All pitches are in vec4s.
 var<workgroup> queries: array<vec4<f16>, ROWS * D_PITCH>;
 var<workgroup> staged: array<vec4<f16>, STAGED>;        // KEYS x D_PITCH keys; then columns of values over them, K_PITCH apart
-var<workgroup> products: array<vec4<f32>, PRODUCTS>;    // ROWS x S_PITCH; or patches of the output
 var<workgroup> p16: array<vec4<f16>, ROWS * K_PITCH>;   // BOOST times the weights
 var<workgroup> row_factor: array<f32, ROWS>;
 var<workgroup> row_sum: array<f32, ROWS>;
@@ -38,35 +31,11 @@ var<workgroup> row_sum: array<f32, ROWS>;
 // behind the other, and matrices are loaded from multiples of 16 bytes.
 var<workgroup> raised: array<atomic<u32>, 4>;
 
-var<private> o00: mat_c;
-var<private> o01: mat_c;
-var<private> o02: mat_c;
-var<private> o03: mat_c;
-var<private> o10: mat_c;
-var<private> o11: mat_c;
-var<private> o12: mat_c;
-var<private> o13: mat_c;
-
-// A lane's pieces of the patches of all subgroups.
-struct Sums { a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32> }
-
 // Unless CARRIED: the output's sums, by column of matrices.
 var<private> sums0: Sums;
 var<private> sums1: Sums;
 var<private> sums2: Sums;
 var<private> sums3: Sums;
-
-// Where a subgroup works: its rows begin at `row`, its keys and its columns of the output at these, its patch of `products`.
-struct Share { row: u32, key: u32, column: u32, patch_at: u32 }
-
-// SUBGROUP is the largest that the device may use. Where the compiler takes a smaller one, neighbours do the same work,
-// which is slow but right.
-fn share_of(lane: Lane) -> Share {
-    let subgroup = lane.index / SUBGROUP;
-    let column = subgroup % SUBGROUPS_C;
-    return Share(subgroup / SUBGROUPS_C * 2u * MATRIX, column * S_COLUMNS * MATRIX, column * O_COLUMNS * MATRIX,
-                 subgroup * PATCH);
-}
 
 // The key of the tile that lies in a slot of workgroup memory.
 fn key_of(slot: u32) -> u32 { return slot % 4u * LANES_C + slot / 4u; }
@@ -123,13 +92,7 @@ fn multiply_keys(share: Share) {
             s11 = coopMultiplyAdd(q1, k1, s11);
         }
     }
-    let to = share.row * S_PITCH + share.key / 4u;
-    coopStoreT(s00, &products[to], S_PITCH);
-    coopStoreT(s10, &products[to + MATRIX * S_PITCH], S_PITCH);
-    if (S_WIDE) {
-        coopStoreT(s01, &products[to + STEP], S_PITCH);
-        coopStoreT(s11, &products[to + MATRIX * S_PITCH + STEP], S_PITCH);
-    }
+    lay_products(share, s00, s01, s10, s11);
 }
 
 // The products of the tile's weights and values, added to the output's matrices or instead of what they held.
@@ -154,20 +117,6 @@ fn add_values(share: Share) {
             o03 = coopMultiplyAdd(p0, v3, o03);
             o13 = coopMultiplyAdd(p1, v3, o13);
         }
-    }
-}
-
-fn forget_products() {
-    var nothing: mat_c;
-    o00 = nothing;
-    o01 = nothing;
-    o10 = nothing;
-    o11 = nothing;
-    if (WIDE) {
-        o02 = nothing;
-        o03 = nothing;
-        o12 = nothing;
-        o13 = nothing;
     }
 }
 
@@ -225,11 +174,6 @@ fn store_row(lane: Lane, k: u32, p: vec4<f32>) -> f32 {
     return sum4(rounded);
 }
 
-// To the nearest number that f16 has. Not by a conversion there and back, which compilers take for nothing at all.
-fn eleven_bits(x: vec4<f32>) -> vec4<f32> {
-    return bitcast<vec4<f32>>((bitcast<vec4<u32>>(x) + vec4(0x1000u)) & vec4(0xffffe000u));
-}
-
 // Multiplies the output by the rows' factors: two matrices at a time through the subgroup's patch of `products`.
 fn rescale(lane: Lane, share: Share, factor: vec4<f32>) {
     tell_factors(lane, factor);
@@ -253,21 +197,10 @@ fn rescale(lane: Lane, share: Share, factor: vec4<f32>) {
     }
 }
 
-// Two matrices, one below the other: 2 MATRIX rows of MATRIX columns.
-fn write_patch(share: Share, upper: mat_c, lower: mat_c) {
-    workgroupBarrier(); // all lanes have read what was here
-    coopStoreT(upper, &products[share.patch_at], STEP);
-    coopStoreT(lower, &products[share.patch_at + MATRIX * STEP], STEP);
-    workgroupBarrier();
-}
-
 fn scale_patch(lane: Lane, share: Share) {
     for (var e = lane.index; e < SUBGROUPS * PATCH; e += LANES) { products[e] *= row_factor[row_of_piece(e)]; }
     workgroupBarrier();
 }
-
-// The row of the tile that a vec4 of the patches belongs to.
-fn row_of_piece(e: u32) -> u32 { return e / PATCH / SUBGROUPS_C * 2u * MATRIX + e % PATCH / STEP; }
 
 // Unless CARRIED: adds the products of the tile to the lane's own sums, each times its row's factor.
 fn take_products(lane: Lane, share: Share, factor: vec4<f32>) {
@@ -282,17 +215,6 @@ fn take_products(lane: Lane, share: Share, factor: vec4<f32>) {
         write_patch(share, o03, o13);
         sums3 = joined(lane, sums3);
     }
-}
-
-fn joined(lane: Lane, sums: Sums) -> Sums {
-    var all = sums;
-    all.a = joined_piece(lane.index, sums.a);
-    all.b = joined_piece(lane.index + LANES, sums.b);
-    if (PIECES == 4u) {
-        all.c = joined_piece(lane.index + 2u * LANES, sums.c);
-        all.d = joined_piece(lane.index + 3u * LANES, sums.d);
-    }
-    return all;
 }
 
 fn joined_piece(e: u32, sum: vec4<f32>) -> vec4<f32> { return fma(sum, vec4(row_factor[row_of_piece(e)]), products[e]); }
@@ -358,8 +280,7 @@ fn lay_down(lane: Lane, share: Share, upper: mat_c, lower: mat_c, sums: Sums) {
 fn write_columns(at: Head, lane: Lane, matrix: u32) {
     for (var e = lane.index; e < SUBGROUPS * PATCH; e += LANES) {
         let row = row_of_piece(e);
-        let group = (e / PATCH % SUBGROUPS_C * O_COLUMNS + matrix) * STEP + e % STEP;
-        write_group(row_end(at, at.first_row + row, row_factor[row], row_sum[row]), group, UNBOOST * products[e]);
+                write_group(row_end(at, at.first_row + row, row_factor[row], row_sum[row]), group_of_piece(e, matrix), UNBOOST * products[e]);
     }
 }
 

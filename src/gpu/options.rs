@@ -12,6 +12,9 @@ pub struct Options {
     /// Force a kernel, for attention and for matrix products. What the device cannot run is then an [`Error`], never another
     /// kernel.
     pub path: Option<KernelPath>,
+    /// Force the kernels of attention's gradients. By default those of attention itself, where cooperative matrices take the gradients, too:
+    /// [`BackwardPlan::path`](crate::BackwardPlan::path) says which, and why. What cannot run is then an [`Error`], never other kernels.
+    pub gradient_path: Option<KernelPath>,
     /// Force how lanes share their work in attention and in matrix products; the sizes follow from the call and the device. By default a Vulkan device
     /// that computes on a CPU gets [`TileKind::Direct`], unless it is SwiftShader, any other [`TileKind::Staged`].
     pub tile_kind: Option<TileKind>,
@@ -55,6 +58,12 @@ impl Options {
     /// Forces a kernel.
     pub fn path(mut self, path: KernelPath) -> Self {
         self.path = Some(path);
+        self
+    }
+
+    /// Forces the kernels of attention's gradients.
+    pub fn gradient_path(mut self, path: KernelPath) -> Self {
+        self.gradient_path = Some(path);
         self
     }
 

@@ -2,7 +2,7 @@
 
 use super::attention::{AttentionPlan, BackwardPlan, Pipelines};
 use super::lsh::{LshBackwardPlan, LshPlan};
-use crate::{Attention, Result};
+use crate::{Attention, KernelPath, Result};
 
 /// A plan that [`Gpu::self_test`](crate::Gpu::self_test) can judge: attention, LSH attention, the gradients of either. A reference to one is made to
 /// this by itself.
@@ -62,6 +62,9 @@ impl TestedPlan<'_> {
     pub(crate) fn what(self) -> String {
         match self {
             Self::Attention(plan) => format!("the {} kernel", plan.path().path),
+            Self::Backward(plan) if plan.path().path == KernelPath::Cooperative => {
+                "the cooperative kernels of gradients".into()
+            }
             Self::Backward(_) => "the kernels of gradients".into(),
             Self::Lsh(_) => "the kernels of LSH attention".into(),
             Self::LshBackward(_) => "the kernels of gradients of LSH attention".into(),

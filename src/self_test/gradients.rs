@@ -45,7 +45,7 @@ impl<Q: Element, KV: Element, O: Element> Subject<'_, Q, KV, O> {
         let of_out =
             Rows::new(attention.layouts.out, attention.shape.query_rows(), attention.shape.value_dim);
         let dout: Vec<O> = of_out.spread(&dout);
-        let exact = |storage| self.exact(forward, &dout, storage);
+        let exact = |storage| self.exact((forward, plan), &dout, storage);
         let by_queries = exact(stored.dq)?;
         let by_keys = if stored.dkv == stored.dq { by_queries.clone() } else { exact(stored.dkv)? };
         let exact = [&by_queries.dq, &by_keys.dk, &by_keys.dv];
@@ -59,13 +59,19 @@ impl<Q: Element, KV: Element, O: Element> Subject<'_, Q, KV, O> {
     }
 
     /// What a kernel may give.
-    fn exact(&self, forward: &AttentionPlan, dout: &[O], storage: ElementType) -> Result<BoundedGradients> {
+    fn exact(
+        &self,
+        (forward, plan): (&AttentionPlan, &BackwardPlan),
+        dout: &[O],
+        storage: ElementType,
+    ) -> Result<BoundedGradients> {
         let transposed = self.parts.transpose()?;
         let order = |at: Position| self.parts.key_order(at.batch, at.head, at.i);
         let tiles = |at: Position| self.parts.key_tiles(at.batch, at.head, at.i);
         let query_tiles = |at: Position| transposed.key_tiles(at.batch, at.head, at.i);
         let options = BoundOptions::default().order(&order).tiles(&tiles).query_tiles(&query_tiles);
-        let options = options.weights(WeightFormat::of(forward.path().path)).storage(storage);
+        let options = options.weights(WeightFormat::of(forward.path().path)).path(plan.path().path);
+        let options = options.storage(storage);
         bounded(self.attention, &self.tensors.inputs(), dout, self.pattern, options)
     }
 }

@@ -51,7 +51,7 @@ impl Gpu {
     /// LSH attention the buckets that no rounding can change, the order, and 16 rows. Blocks.
     ///
     /// [`Gpu::attention`], [`Gpu::run`], [`Gpu::lsh`] and their gradients do this by themselves when they plan a call whose pipelines were not tested yet, unless
-    /// [`Gpu::self_tests`] said no: a kernel of cooperative matrices that fails gives way to the scalar one, whose
+    /// [`Gpu::self_tests`] said no: a kernel of cooperative matrices that fails gives way to the scalar one, of gradients too, whose
     /// [`path`](crate::AttentionPlan::path) says why, and one that fails with nothing in its place is an [`Error::Device`]. Plans that a caller
     /// makes from [`Kernels`](crate::Kernels), which have no queue, are for the caller to test. A score with terms of the caller's own
     /// is not tested: its reference is the caller's, too. Nor are the gradients of a score's tensors, and plans of decoding.
@@ -216,6 +216,36 @@ mod tests {
                 && choice.why.contains("the self-test of the cooperative kernel failed: FAIL"),
             "{choice:?}"
         );
+    }
+
+    #[test]
+    fn gradients_in_matrices_that_are_wrong_give_way_by_themselves() {
+        let (gpu, forced) = matrices();
+        let plan = forced.attention(call(), &Full).unwrap();
+        let gradients = crate::Gradients::of(plan.attention());
+        let backward = plan.backward_with(gradients).unwrap();
+        assert_eq!(backward.path().path, KernelPath::Cooperative);
+        assert_eq!(gpu.self_test(&backward).unwrap(), SelfTest::Passed);
+
+        let upper = "o11 = coopMultiplyAdd(w0, c1, o11);";
+        let wrong = forced.edited(|text| text.replace("o11 = coopMultiplyAdd(w1, c1, o11);", upper));
+        let plan = wrong.attention(call(), &Full).unwrap();
+        let (plan, backward) = pollster::block_on(gpu.trusted_backward(plan, gradients)).unwrap();
+        assert_eq!(plan.path().path, KernelPath::Cooperative);
+        let choice = backward.path();
+        assert!(
+            choice.path == KernelPath::Scalar
+                && choice.why.contains("the self-test of the cooperative kernels of gradients failed: FAIL"),
+            "{choice:?}"
+        );
+        assert_eq!(gpu.self_test(&backward).unwrap(), SelfTest::Passed);
+
+        // Forced, they give way to nothing.
+        let options = gpu.kernels().options().gradient_path(KernelPath::Cooperative);
+        let strict = gpu.with_kernels(gpu.kernels().with_options(options).unwrap());
+        let plan = wrong.attention(call(), &Full).unwrap();
+        let error = pollster::block_on(strict.trusted_backward(plan, gradients)).unwrap_err().to_string();
+        assert!(error.contains("the cooperative kernels of gradients"), "{error}");
     }
 
     #[test]

@@ -161,6 +161,9 @@ impl AttentionVariant {
         if matches!(self.tile, Tile::Staged(_)) {
             texts.push(include_str!("../../shaders/lib/columns.wgsl").into());
         }
+        if matches!(self.tile, Tile::Cooperative(_)) {
+            texts.push(include_str!("../../shaders/lib/matrices.wgsl").into());
+        }
         texts.extend(
             self.chunks.iter().flat_map(|_| [SortedChunks::SCORE, SortedChunks::NORMS].map(String::from)),
         );

@@ -34,12 +34,26 @@ pub struct CooperativeTile {
     pub sums: MatrixSums,
 }
 
+/// What a tile of cooperative matrices must hold.
+pub(super) struct Needs<'a> {
+    /// Its name, for errors.
+    pub(super) what: &'static str,
+    /// What the blocks of its rows are called.
+    pub(super) block: &'static str,
+    /// Columns of the sums.
+    pub(super) columns: usize,
+    /// Keys of a tile at least.
+    pub(super) keys: usize,
+    /// Bytes of workgroup memory.
+    pub(super) bytes: &'a dyn Fn(&CooperativeTile) -> usize,
+}
+
 impl CooperativeTile {
     /// Lanes that a workgroup should have.
     const LANES: usize = 128;
     /// Elements between the rows of f16 arrays beyond their length: 16 bytes, so that the rows of a matrix begin in different
     /// banks.
-    const PAD: usize = 8;
+    pub(super) const PAD: usize = 8;
 
     /// Queries of a workgroup.
     pub const fn rows(&self) -> usize {
@@ -62,12 +76,12 @@ impl CooperativeTile {
     }
 
     /// Columns of the output that a workgroup holds.
-    const fn columns(&self) -> usize {
+    pub(super) const fn columns(&self) -> usize {
         self.matrices.size * self.subgroups_c * if self.wide { 4 } else { 2 }
     }
 
     /// Elements of a key, or of a value, in workgroup memory.
-    fn depth(&self, head_dim: usize) -> usize {
+    pub(super) fn depth(&self, head_dim: usize) -> usize {
         head_dim.next_multiple_of(self.matrices.size)
     }
 
@@ -77,7 +91,7 @@ impl CooperativeTile {
     }
 
     /// Elements from one row of weights, or column of values, to the next: both are as long as a tile has keys.
-    const fn k_pitch(&self) -> usize {
+    pub(super) const fn k_pitch(&self) -> usize {
         self.keys() + Self::PAD
     }
 
@@ -93,7 +107,7 @@ impl CooperativeTile {
     }
 
     /// Floats of the array of scores, which also holds two matrices per subgroup.
-    fn products(&self) -> usize {
+    pub(super) fn products(&self) -> usize {
         let patches = self.subgroups_r * self.subgroups_c * 2 * self.matrices.size.pow(2);
         (self.rows() * self.s_pitch()).max(patches)
     }
@@ -113,31 +127,49 @@ impl CooperativeTile {
         limits: TileLimits,
         matrices: Matrices,
     ) -> Result<Self> {
+        let needs = Needs {
+            what: "the smallest attention tile of cooperative matrices",
+            block: "block_q",
+            columns: value_dim,
+            keys: 0,
+            bytes: &|tile| tile.workgroup_bytes(head_dim),
+        };
+        Self::largest(&needs, block_q, limits, matrices)
+    }
+
+    /// The largest of at most so many rows that fits.
+    pub(super) fn largest(
+        needs: &Needs<'_>,
+        rows: usize,
+        limits: TileLimits,
+        matrices: Matrices,
+    ) -> Result<Self> {
         matrices.check()?;
-        let columns = value_dim.div_ceil(matrices.size);
+        let columns = needs.columns.div_ceil(matrices.size);
         let wide = columns > 4;
         let subgroups_c = columns.div_ceil(if wide { 4 } else { 2 }).next_power_of_two();
         let mut tile = Self { matrices, subgroups_r: 1, subgroups_c, wide, sums: MatrixSums::default() };
-        if tile.rows() > block_q {
-            let need = format!("at least {}, the rows of two cooperative matrices", tile.rows());
-            return Err(Error::argument("block_q", need, block_q));
+        while tile.keys() < needs.keys {
+            tile.subgroups_c *= 2;
         }
-        let fits = |tile: &Self| {
-            tile.workgroup_bytes(head_dim) <= limits.workgroup_bytes && tile.lanes() <= limits.lanes
-        };
+        if tile.rows() > rows {
+            let need = format!("at least {}, the rows of two cooperative matrices", tile.rows());
+            return Err(Error::argument(needs.block, need, rows));
+        }
+        let bytes = |tile: &Self| (needs.bytes)(tile);
+        let fits = |tile: &Self| bytes(tile) <= limits.workgroup_bytes && tile.lanes() <= limits.lanes;
         if !fits(&tile) {
-            let (bytes, have) = (tile.workgroup_bytes(head_dim), limits.workgroup_bytes);
+            let (bytes, have) = (bytes(&tile), limits.workgroup_bytes);
             let (limit, need, have) = if tile.lanes() > limits.lanes {
                 ("max_compute_invocations_per_workgroup", tile.lanes(), limits.lanes)
             } else {
                 ("max_compute_workgroup_storage_size", bytes, have)
             };
-            let what = "the smallest attention tile of cooperative matrices";
-            return Err(Error::limit(what, limit, need as u64, have as u64));
+            return Err(Error::limit(needs.what, limit, need as u64, have as u64));
         }
         loop {
             let more = Self { subgroups_r: 2 * tile.subgroups_r, ..tile };
-            if more.rows() > block_q || more.lanes() > Self::LANES || !fits(&more) {
+            if more.rows() > rows || more.lanes() > Self::LANES || !fits(&more) {
                 return Ok(tile);
             }
             tile = more;
@@ -160,6 +192,19 @@ impl CooperativeTile {
     }
 
     pub(super) fn constants(&self, header: Header, head_dim: usize) -> Header {
+        self.shared_constants(header)
+            .u32s(&[
+                ("DEPTH_GROUPS", self.depth(head_dim) / 4),
+                ("COLUMN_GROUPS", self.columns() / 4),
+                // In vec4s.
+                ("D_PITCH", self.d_pitch(head_dim) / 4),
+                ("STAGED", self.staged(head_dim) / 4),
+            ])
+            .bools(&[("CARRIED", self.sums == MatrixSums::Matrices)])
+    }
+
+    /// Those of `lib/matrices.wgsl`.
+    pub(super) fn shared_constants(&self, header: Header) -> Header {
         self.matrices
             .declared(header)
             .u32s(&[
@@ -167,20 +212,12 @@ impl CooperativeTile {
                 ("LANES_C", self.keys() / 4),
                 ("SUBGROUPS", self.subgroups_r * self.subgroups_c),
                 ("SUBGROUPS_C", self.subgroups_c),
-                ("DEPTH_GROUPS", self.depth(head_dim) / 4),
-                ("COLUMN_GROUPS", self.columns() / 4),
                 // In vec4s.
-                ("D_PITCH", self.d_pitch(head_dim) / 4),
                 ("K_PITCH", self.k_pitch() / 4),
                 ("S_PITCH", self.s_pitch() / 4),
-                ("STAGED", self.staged(head_dim) / 4),
                 ("PRODUCTS", self.products() / 4),
             ])
-            .bools(&[
-                ("WIDE", self.wide),
-                ("S_WIDE", self.score_columns() == 2),
-                ("CARRIED", self.sums == MatrixSums::Matrices),
-            ])
+            .bools(&[("WIDE", self.wide), ("S_WIDE", self.score_columns() == 2)])
     }
 }
 

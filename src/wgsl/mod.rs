@@ -255,20 +255,36 @@ mod tests {
         }
     }
 
+    fn workgroup_bytes(module: &naga::Module) -> usize {
+        let of = |(_, variable): (_, &naga::GlobalVariable)| match variable.space {
+            naga::AddressSpace::WorkGroup => module.types[variable.ty].inner.size(module.to_ctx()) as usize,
+            _ => 0,
+        };
+        module.global_variables.iter().map(of).sum()
+    }
+
     #[test]
     fn workgroup_memory_is_what_tiles_count() {
         for variant in AttentionVariant::representatives() {
             let shader = variant.shader();
             let module = naga::front::wgsl::parse_str(&shader.text).unwrap();
-            let context = module.to_ctx();
-            let of = |(_, variable): (_, &naga::GlobalVariable)| match variable.space {
-                naga::AddressSpace::WorkGroup => module.types[variable.ty].inner.size(context) as usize,
-                _ => 0,
-            };
-            let bytes: usize = module.global_variables.iter().map(of).sum();
+            let bytes = workgroup_bytes(&module);
             let counted = variant.tile.workgroup_bytes(variant.head_dim);
             assert!(bytes <= counted, "{}: {bytes} bytes, not {counted}", shader.label);
         }
+    }
+
+    #[test]
+    fn workgroup_memory_of_gradients_in_matrices_is_what_passes_count() {
+        let mut looked_at = 0;
+        for variant in BackwardVariant::representatives() {
+            let Some(memory) = variant.memory() else { continue };
+            let shader = variant.shader();
+            let module = naga::front::wgsl::parse_str(&shader.text).unwrap();
+            assert_eq!(workgroup_bytes(&module), memory.bytes(), "{}", shader.label);
+            looked_at += 1;
+        }
+        assert!(looked_at > 10, "{looked_at}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Calls whose gradients are integers: all scores are equal, so that every weight is 1 / n. They tell the exact set of pairs, on
 //! both sides; under a constant bias of -2^30 also that m and l are kept apart.
 
-use crate::support::{Case, Cut, Draw, PATTERNS, cut, gpu_with, picked, run_backward};
+use crate::cooperative::run_in_its_type;
+use crate::support::{Case, Cut, Draw, PATTERNS, cut, gpu_with, picked};
 use wgpu_attention::reference::Tensors;
 use wgpu_attention::{AttentionShape, BiasStrides, Gpu, Parts, Score, Site};
 
@@ -80,7 +81,7 @@ pub(crate) fn count_on(gpu: &Gpu, case: &Case, parts: &Parts, of: Of) -> Result<
             }
         }
     }
-    let got = run_backward(gpu, &case.attention, &tensors.inputs(), &dout, parts, 1)?;
+    let got = run_in_its_type(gpu, case, &tensors, &dout, parts)?;
     let (got, unit) = match of {
         Of::Dq => (got.dq, 0.5),
         Of::Dk => (got.dk, 0.5),

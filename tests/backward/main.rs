@@ -9,10 +9,14 @@
 //! | `relations.rs` | repeats, NaN that stays out, rows and keys without partners |
 //! | `relative.rs` | relative rows |
 //! | `refusals.rs` | bad input |
+//! | `cooperative.rs` | cooperative matrices |
+//! | `cooperative_mutants.rs` | faults in their text, of `tests/mutants/table/backward_cooperative.rs` |
 //! | `mutants.rs` | faults in the shader text, of `tests/mutants/table/backward.rs` |
 //! | `tensors.rs` | the tensors of the terms of the score |
 //! | `state.rs` | what the forward pass leaves of a row: (m, l) |
 
+mod cooperative;
+mod cooperative_mutants;
 mod counts;
 mod dropout;
 mod gradients;

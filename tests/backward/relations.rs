@@ -1,5 +1,6 @@
 //! Relations that hold bit by bit: repeats, factors of 2, what does not matter, what is nothing.
 
+use crate::cooperative::run_in_its_type;
 use crate::support::drawn_dout;
 use crate::support::{Case, Cut, GradOutcome, cut, gpu_with, picked, run_backward};
 use wgpu_attention::reference::Tensors;
@@ -16,8 +17,7 @@ fn gradients(
     dout: &[f32],
     parts: &Parts,
 ) -> GradOutcome<f32> {
-    run_backward(gpu, &case.attention, &tensors.inputs(), dout, parts, 1)
-        .unwrap_or_else(|e| panic!("{e}\n{case}"))
+    run_in_its_type(gpu, case, tensors, dout, parts).unwrap_or_else(|e| panic!("{e}\n{case}"))
 }
 
 fn bits(outcome: &GradOutcome<f32>) -> Vec<u32> {
@@ -120,6 +120,7 @@ fn what_is_left_out_does_not_matter() {
 pub(crate) fn strange_values_show(gpu: &Gpu) -> Result<(), String> {
     let documents = wgpu_attention::PairPredicate::new(|i, j| i / 10 == j / 10);
     let case = Case::new(AttentionShape::new(1, 2, 70, 16).kv_heads(1)).pattern(documents);
+    let case = case.options(*gpu.kernels().options());
     let clean: Tensors<f32, f32> = case.tensors();
     let finite = gradients(gpu, &case, &clean, &drawn_dout::<f32>(&case), &case.parts());
     // Query, key, value or dout 23, of head 1 or of both, is strange: rows and keys of document 2 are.

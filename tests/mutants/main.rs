@@ -15,6 +15,7 @@ mod strange;
 mod table {
     pub(crate) mod attention;
     pub(crate) mod backward;
+    pub(crate) mod backward_cooperative;
     pub(crate) mod decode;
     pub(crate) mod heads;
     pub(crate) mod integers;
@@ -49,6 +50,7 @@ fn every_mutant_of_every_table_changes_some_shader() {
     for mutants in [
         table::attention::MUTANTS,
         table::backward::MUTANTS,
+        table::backward_cooperative::MUTANTS,
         table::decode::MUTANTS,
         table::heads::MUTANTS,
         table::integers::MUTANTS,

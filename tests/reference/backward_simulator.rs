@@ -2,7 +2,7 @@
 
 use super::rounding::Device;
 use super::scores::{LOWEST, hyperbolic, product, related, relative_rows, term_of_score};
-use super::simulator::{State, Walk, attention_state, dropout_factor, halved};
+use super::simulator::{State, Walk, attention_state, dropout_factor, eleven_bits, halved};
 use std::f64::consts::LOG2_E;
 use wgpu_attention::reference::Position;
 use wgpu_attention::{Attention, AttentionShape, Element, ElementType, Inputs, Strides, Term};
@@ -53,6 +53,8 @@ pub(crate) struct Backward<'a, Q, KV, O> {
     /// Of each row, by parts.
     pub(crate) keys: &'a [Vec<Vec<u32>>],
     pub(crate) storage: ElementType,
+    /// P and ds' in f16, scaled by row and tile: `shaders/backward/cooperative.wgsl`.
+    pub(crate) halves: bool,
     pub(crate) fault: Option<Fault>,
 }
 
@@ -298,9 +300,13 @@ impl<Q: Element, KV: Element, O: Element> Backward<'_, Q, KV, O> {
             let mut own = vec![0.0; all.len()];
             for keys in keys.chunks(TILE) {
                 let mut sums = vec![0.0; all.len()];
-                for &j in keys {
+                let pulled = keys.iter().map(|&j| {
+                    let side = sign(scale * device.read(self.k(at, j)[0]));
+                    self.pulled(device, record, (at, j), Pass::Queries, side)
+                });
+                let pulled = pulled.collect();
+                for (&j, ds) in keys.iter().zip(self.as_operands(device, pulled)) {
                     let k: Vec<f64> = self.k(at, j).iter().map(|&k| device.read(k)).collect();
-                    let ds = self.pulled(device, record, (at, j), Pass::Queries, sign(scale * k[0]));
                     device.push = sign(scale);
                     sums.iter_mut().zip(&k).for_each(|(sum, k)| *sum = device.fma(ds, *k, *sum));
                     let [r, _] = self.related(at, j);
@@ -336,18 +342,23 @@ impl<Q: Element, KV: Element, O: Element> Backward<'_, Q, KV, O> {
             let (mut dk, mut dv) = (vec![0.0; head_dim], vec![0.0; value_dim]);
             for rows in rows.chunks(TILE) {
                 let (mut k_sums, mut v_sums) = (vec![0.0; head_dim], vec![0.0; value_dim]);
-                for &row in rows {
-                    let at = self.at(row);
-                    let mut q: Vec<f64> = self.q(at).iter().map(|&q| device.read(q)).collect();
-                    let [_, u] = self.related(at, j);
-                    q.iter_mut().zip(u).for_each(|(q, u)| *q = device.add(*q, device.read(*u)));
-                    let dout: Vec<f64> = self.dout(at).iter().map(|&x| device.read(x)).collect();
-                    let ds = self.pulled(device, &records[row], (at, j), Pass::Keys, sign(scale * q[0]));
+                let columns = rows.iter().map(|&row| self.column(device, row, j));
+                let columns: Vec<_> = columns.collect();
+                let pairs = || rows.iter().zip(&columns);
+                let pulled = pairs().map(|(&row, (q, _))| {
+                    self.pulled(device, &records[row], (self.at(row), j), Pass::Keys, sign(scale * q[0]))
+                });
+                let pulled = pulled.collect();
+                let weights = pairs().map(|(&row, (_, dout))| {
+                    self.weight(device, &records[row], (self.at(row), j), sign(dout[0]))
+                });
+                let weights = weights.collect();
+                let [pulled, weights] = [pulled, weights].map(|all| self.as_operands(device, all));
+                for ((q, dout), (ds, p)) in columns.iter().zip(pulled.into_iter().zip(weights)) {
                     device.push = sign(scale);
-                    k_sums.iter_mut().zip(&q).for_each(|(sum, q)| *sum = device.fma(ds, *q, *sum));
-                    let p = self.weight(device, &records[row], (at, j), sign(dout[0]));
+                    k_sums.iter_mut().zip(q).for_each(|(sum, q)| *sum = device.fma(ds, *q, *sum));
                     device.push = 1.0;
-                    v_sums.iter_mut().zip(&dout).for_each(|(sum, x)| *sum = device.fma(p, *x, *sum));
+                    v_sums.iter_mut().zip(dout).for_each(|(sum, x)| *sum = device.fma(p, *x, *sum));
                 }
                 device.push = sign(scale);
                 dk.iter_mut().zip(k_sums).for_each(|(own, sum)| *own = device.add(*own, sum));
@@ -360,6 +371,27 @@ impl<Q: Element, KV: Element, O: Element> Backward<'_, Q, KV, O> {
             }
         }
         (self.stored(device, all_dk), self.stored(device, all_dv))
+    }
+
+    /// What the weights of a row and key meet: q with u, and dout.
+    fn column(&self, device: &mut Device, row: usize, j: u32) -> (Vec<f64>, Vec<f64>) {
+        let at = self.at(row);
+        let mut q: Vec<f64> = self.q(at).iter().map(|&q| device.read(q)).collect();
+        let [_, u] = self.related(at, j);
+        q.iter_mut().zip(u).for_each(|(q, u)| *q = device.add(*q, device.read(*u)));
+        (q, self.dout(at).iter().map(|&x| device.read(x)).collect())
+    }
+
+    /// What becomes of the weights of a row and a tile before they meet its columns.
+    fn as_operands(&self, device: &mut Device, weights: Vec<f64>) -> Vec<f64> {
+        let largest = weights.iter().fold(0.0f64, |max, x| max.max(x.abs()));
+        if !self.halves || largest == 0.0 {
+            return weights;
+        }
+        // To 2^14 or above, below 2^15.
+        let up = 2f64.powi((14 - largest.log2().floor() as i32).min(126));
+        let rounded = |x: f64| device.store(eleven_bits(up * x), ElementType::F16) / up;
+        weights.into_iter().map(rounded).collect()
     }
 
     /// p, pushed to a side. The kernel has it from the same e as ds; for each gradient its own is the worst.

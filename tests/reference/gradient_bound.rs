@@ -9,8 +9,8 @@ use wgpu_attention::reference::gradient::{BoundOptions, BoundedGradients, bounde
 use wgpu_attention::reference::layer::Bounded;
 use wgpu_attention::reference::{self, Counter, Kind, Position, Tensors};
 use wgpu_attention::{
-    Attention, AttentionShape, BiasStrides, Causal, Element, ElementType, Full, Inputs, Pattern, Score,
-    Sinks, Site,
+    Attention, AttentionShape, BiasStrides, Causal, Element, ElementType, Full, Inputs, KernelPath, Pattern,
+    Score, Sinks, Site,
 };
 use wgpu_attention_testing::typed;
 
@@ -44,7 +44,7 @@ fn tensors_of(exact: &BoundedGradients) -> Vec<&Bounded> {
 }
 
 /// An element that exceeds its bound is a panic. Also how many elements nothing is promised for.
-fn worst<Q: Element, KV: Element, O: Element>(config: &Config) -> (Worst, usize) {
+fn worst<Q: Element, KV: Element, O: Element>(config: &Config, path: KernelPath) -> (Worst, usize) {
     let (tensors, attention): (Tensors<Q, KV>, _) = (config.tensors(), &config.attention);
     let inputs = tensors.inputs();
     let dout = dout::<O>(attention, config.seed);
@@ -54,11 +54,12 @@ fn worst<Q: Element, KV: Element, O: Element>(config: &Config) -> (Worst, usize)
     let several = config.parts > 1;
     let storage =
         if several || config.seed.is_multiple_of(2) { ElementType::F32 } else { attention.storage.out };
-    let options = BoundOptions::default().order(&order).storage(storage);
+    let options = BoundOptions::default().order(&order).path(path).storage(storage);
     let exact = bounded(attention, &inputs, &dout, pattern, options).unwrap();
     let centers = reference::attention_with(attention, &inputs, pattern).unwrap().out;
     let keys = kept(attention, pattern, &walk);
-    let backward = Backward { attention, inputs, dout: &dout, keys: &keys, storage, fault: None };
+    let halves = path == KernelPath::Cooperative;
+    let backward = Backward { attention, inputs, dout: &dout, keys: &keys, storage, halves, fault: None };
     let (mut worst, mut unspecified) = ([0.0f64; 4], 0);
     for (mode, flush) in Mode::ALL.into_iter().flat_map(|mode| [(mode, false), (mode, true)]) {
         let got = backward.run(&mut Device::new(mode, flush, config.seed), &centers, config.tile);
@@ -87,8 +88,7 @@ fn config(seed: u64) -> Config {
 fn no_rounding_exceeds_the_bound_of_the_gradients() {
     let cases = std::env::var("WGPU_ATTENTION_BOUND_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(300);
     let configs: Vec<Config> = (0..cases).map(config).collect();
-    let results: Vec<(Worst, usize)> =
-        configs.par_iter().map(|config| typed!(config.attention.storage, worst(config))).collect();
+    let results: Vec<(Worst, usize)> = configs.par_iter().map(scalar).collect();
     println!("{cases} configurations, 12 rounding behaviours each: worst error / bound of dq, dk, dv");
     let show = |name: &str, is: &dyn Fn(&Config) -> bool| {
         let of = |n: usize| {
@@ -123,6 +123,34 @@ fn no_rounding_exceeds_the_bound_of_the_gradients() {
     assert_eq!(unspecified, 0, "finite inputs of ordinary size always have a bound");
 }
 
+fn scalar(config: &Config) -> (Worst, usize) {
+    typed!(config.attention.storage, worst(config, KernelPath::Scalar))
+}
+
+fn cooperative(config: &Config) -> (Worst, usize) {
+    typed!(config.attention.storage, worst(config, KernelPath::Cooperative))
+}
+
+/// Weights and derivatives in f16, as cooperative matrices multiply them; of tensors of any type, whose own rounding is less then.
+#[test]
+fn no_rounding_exceeds_the_bound_of_gradients_in_matrices() {
+    let configs: Vec<Config> = (0..120).map(config).collect();
+    let results: Vec<(Worst, usize)> = configs.par_iter().map(cooperative).collect();
+    for kind in Kind::ALL {
+        let of = |n: usize| {
+            let own = configs.iter().zip(&results).filter(|(config, _)| config.kind == kind);
+            largest(own.map(|(_, result)| result.0[n]))
+        };
+        let ratios = [of(0), of(1), of(2)];
+        println!("  in matrices, {kind:?}: {ratios:.4?}");
+        assert!(
+            ratios.iter().all(|ratio| *ratio > LEAST),
+            "{kind:?}: a bound that nothing comes near is vacuous"
+        );
+    }
+    assert_eq!(results.iter().map(|result| result.1).sum::<usize>(), 0, "finite inputs always have a bound");
+}
+
 /// Grouped heads, several tiles each way.
 fn planted(score: Score, kind: Kind) -> (Attention, Tensors<f32>) {
     let attention = AttentionShape::new(1, 4, 70, 8).kv_heads(2).q_len(45).value_dim(4).score(score);
@@ -136,7 +164,8 @@ fn rejected(attention: &Attention, inputs: Inputs<'_, f32>, fault: Option<Fault>
     let keys = kept(attention, &Full, &[(0..attention.shape.kv_len as u32).collect()]);
     let exact = bounded(attention, &inputs, &dout, &Full, BoundOptions::default()).unwrap();
     let centers = reference::attention_with(attention, &inputs, &Full).unwrap().out;
-    let backward = Backward { attention, inputs, dout: &dout, keys: &keys, storage: ElementType::F32, fault };
+    let (storage, halves) = (ElementType::F32, false);
+    let backward = Backward { attention, inputs, dout: &dout, keys: &keys, storage, halves, fault };
     let got = backward.run(&mut Device::new(Mode::Nearest, false, 1), &centers, 64);
     let (mut beyond, mut all) = (0, 0);
     for (exact, got) in tensors_of(&exact).into_iter().zip(got) {

@@ -265,6 +265,6 @@ fn part_row<'v, E: Element>(
 }
 
 /// The nearest number of 11 bits.
-fn eleven_bits(x: f64) -> f64 {
+pub(crate) fn eleven_bits(x: f64) -> f64 {
     f64::from(f32::from_bits(((x as f32).to_bits() + 0x1000) & 0xffff_e000))
 }

@@ -5,8 +5,8 @@ use super::run::read;
 use wgpu_attention::reference::gradient::{BoundOptions, BoundedGradients, bounded};
 use wgpu_attention::reference::{Position, WeightFormat};
 use wgpu_attention::{
-    Attention, AttentionBuffers, AttentionGradBuffers, Call, Counter, Element, Gpu, Gradients, Inputs,
-    KernelPath, Parts,
+    Attention, AttentionBuffers, AttentionGradBuffers, Call, Counter, Element, ElementType, Gpu, Gradients,
+    Inputs, KernelPath, Options, Parts,
 };
 
 /// What the backward kernels wrote, contiguous.
@@ -48,10 +48,7 @@ pub fn run_backward_with<Q: Element, KV: Element, O: Element>(
     wanted: &[&str],
 ) -> Result<GradOutcome<O>, String> {
     let bound = BoundBackward::new(gpu, attention, inputs, dout, parts, wanted);
-    bound.take(&read(gpu, &bound.written(), |encoder| {
-        bound.forward.encode(encoder);
-        (0..times).for_each(|_| bound.backward.encode(encoder));
-    }))
+    bound.run(gpu, times)
 }
 
 /// A forward and a backward call on buffers of their own, ready to record.
@@ -67,6 +64,17 @@ pub struct BoundBackward {
 }
 
 impl BoundBackward {
+    /// Runs both, the backward call so often, and takes what it wrote.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub fn run<G: Element>(&self, gpu: &Gpu, times: usize) -> Result<GradOutcome<G>, String> {
+        self.take(&read(gpu, &self.written(), |encoder| {
+            self.forward.encode(encoder);
+            (0..times).for_each(|_| self.backward.encode(encoder));
+        }))
+    }
+
     /// What a call wrote.
     pub fn written(&self) -> Vec<&Guarded> {
         self.written.iter().chain(self.tensors.iter().map(|(_, tensor)| tensor)).collect()
@@ -98,13 +106,25 @@ impl BoundBackward {
         parts: &Parts,
         wanted: &[&str],
     ) -> Self {
+        Self::in_types::<Q, KV, O, O>(gpu, attention, inputs, dout, parts, wanted)
+    }
+
+    /// The same where dout is of another type than out, and so are the gradients, of type `G`.
+    pub fn in_types<Q: Element, KV: Element, D: Element, G: Element>(
+        gpu: &Gpu,
+        attention: &Attention,
+        inputs: &Inputs<'_, Q, KV>,
+        dout: &[D],
+        parts: &Parts,
+        wanted: &[&str],
+    ) -> Self {
         let device = gpu.device();
         let [q_at, k_at, v_at] = Extents::of_inputs(attention);
         let own = GuardedInputs::new(device, attention, inputs);
         let dout = Guarded::input(device, "dout", dout, Extents::of_out(attention));
-        let out = Guarded::of_rows(device, "out", size_of::<O>(), attention);
+        let out = Guarded::of_rows(device, "out", attention.storage.out.size_bytes(), attention);
         let state = Guarded::output(device, "state", 4, Extents::of_one_row(2 * attention.len_lse()));
-        let grad = |name, at| Guarded::output(device, name, size_of::<O>(), at);
+        let grad = |name, at| Guarded::output(device, name, size_of::<G>(), at);
         let is_computed = |head| attention.heads.computes(head);
         let shape = &attention.shape;
         let is_read = |kv_head| (0..shape.heads).any(|h| is_computed(h) && shape.kv_head(h) == kv_head);
@@ -126,7 +146,7 @@ impl BoundBackward {
         buffers.tensors = own.tensors();
         let forward = plan.bind(buffers.state(state.binding())).unwrap_or_else(|e| refused(e));
 
-        let gradients = Gradients::of(attention).storage(O::TYPE);
+        let gradients = Gradients::of(attention).dout(D::TYPE).storage(G::TYPE);
         let backward = plan.backward_with(gradients).unwrap_or_else(|e| refused(e));
         let (q, k, v, out) = (own.q.binding(), own.k.binding(), own.v.binding(), out.binding());
         let [dq, dk, dv] = &written;
@@ -162,9 +182,16 @@ pub fn gradient_bounds<Q: Element, KV: Element, O: Element>(
     let tiles = |at: Position| parts.key_tiles(at.batch, at.head, at.i);
     let query_tiles = |at: Position| transposed.key_tiles(at.batch, at.head, at.i);
     let options = BoundOptions::default().order(&order).tiles(&tiles).query_tiles(&query_tiles);
-    let options = options.chains(chains).weights(weights).storage(O::TYPE);
+    let options = options.chains(chains).weights(weights).path(gradient_path(case, O::TYPE)).storage(O::TYPE);
     let exact = bounded(&case.attention, inputs, dout, case.pattern.as_dyn(), options);
     exact.unwrap_or_else(|e| panic!("{e}\n{case}"))
+}
+
+/// The kernels of a case's gradients, where it says which attention itself has: cooperative matrices take those whose dout is f16.
+fn gradient_path(case: &Case, dout: ElementType) -> KernelPath {
+    let Options { path, gradient_path, .. } = case.options;
+    let of_attention = path.filter(|_| dout == ElementType::F16);
+    gradient_path.or(of_attention).unwrap_or(KernelPath::Scalar)
 }
 
 /// The largest error / bound of dq, dk and dv.

@@ -16,15 +16,21 @@ impl Gpu {
         Ok(plan)
     }
 
-    /// A plan's gradients, once their pipelines have passed: of the plan, or of one on another path, if it is the path that they differ by.
+    /// A plan's gradients, once their pipelines have passed: those of the plan, or the same on the scalar path, or of a plan on another path, if it is
+    /// the path that they differ by.
     pub(crate) async fn trusted_backward(
         &self,
         mut plan: AttentionPlan,
         gradients: Gradients,
     ) -> Result<(AttentionPlan, BackwardPlan)> {
         loop {
-            let backward = plan.backward_with(gradients).map_err(|e| self.or_lost(e))?;
-            let Some(found) = self.fault(&backward).await? else { return Ok((plan, backward)) };
+            let mut backward = plan.backward_with(gradients).map_err(|e| self.or_lost(e))?;
+            let mut fault = self.fault(&backward).await?;
+            if let (Some(found), KernelPath::Cooperative) = (&fault, backward.path().path) {
+                backward = self.gradients_instead(&backward, found)?;
+                fault = self.fault(&backward).await?;
+            }
+            let Some(found) = fault else { return Ok((plan, backward)) };
             plan = self.instead(&plan, TestedPlan::from(&backward), &found)?;
             plan = self.trusted(plan).await?;
         }
@@ -36,10 +42,19 @@ impl Gpu {
         self.fault(plan).await?.map_or(Ok(()), |found| Err(refused(plan, &found)))
     }
 
+    /// The gradients by the scalar kernels, behind the same forward pass, if they may have them.
+    fn gradients_instead(&self, failed: &BackwardPlan, found: &str) -> Result<BackwardPlan> {
+        if self.kernels().options().gradient_path.is_some() {
+            return Err(refused(failed.into(), found));
+        }
+        let what = TestedPlan::from(failed).what();
+        failed.on_scalar(format!("the self-test of {what} failed: {found}"))
+    }
+
     /// The call with its sums in lanes, where matrices lose them; else by the scalar kernel, if it may have it and had another.
     fn instead(&self, plan: &AttentionPlan, failed: TestedPlan<'_>, found: &str) -> Result<AttentionPlan> {
         let why = format!("the self-test of {} failed: {found}", failed.what());
-        // Gradients have no matrices.
+        // Gradients have theirs there already.
         if matches!(failed, TestedPlan::Attention(_))
             && let Some(other) = plan.with_sums_in_lanes(&why)?
         {

@@ -64,6 +64,23 @@
 //! Dropout gives each pair a share c, 0 or 1 / (1 - rate), of its value: do . v and sum |do v| are c times as large, with two roundings more, in dv
 //! a and P are c (a + gamma_2 P) and c P, and flushes in Z and in dv count 1 / (1 - rate) times.
 //!
+//! # 4. Operands in 16 bits
+//!
+//! On cooperative matrices P and ds', which meet columns of tensors there, are rounded to f16 (`shaders/backward/cooperative.wgsl`); ds has the
+//! unrounded weight in it. Those of a row of the pass and a tile of its columns are first multiplied by a power of two, exactly, by which the
+//! largest of them, M, comes to lie in [2^14, 2^15): no overflow, for 2^15 is f16's, too, and what was scaled to 2^-14 or more is a normal number,
+//! rounded to the nearer neighbour: u_P = 2^-11 of it. What was smaller may be lost whole, or become the smallest number: 2^-14 at most, which is
+//! phi = 2^-28 of M, as M is 2^14 at least. No factor passes 2^126, so that where M is below 2^-112 the loss is at most 2^-140. The
+//! inverse factor is exact, too; a flush behind it is one of those that are counted. Products of two numbers of f16 are exact in f32, and a tile is summed
+//! up by itself, as elsewhere. So to the sums of section 3 come, with w for P or |ds'| + B_ds', x for |do_c|, |q_c| or |k_c|, g for their gamma,
+//! and M' the largest w of the row of the pass, whatever its tiles:
+//!
+//! ```text
+//! (1 + g) [ u_P sum w x + max(phi M', 2^-140) sum x ]                times |scale| in dq and dk
+//! ```
+//!
+//! The gradients of the terms' tensors are sums of f32 on every path.
+//!
 //! A sink has no value: its row gives ds = -p D, by the pair's formulas with t = -D, do . v and its error 0, and delta 0.
 //!
 //! In dq the common factor moves the gradient by a share of itself, and D is wrong for all keys alike, so along the mean key. Elements of
@@ -74,14 +91,14 @@
 //! from 2^22 pairs.
 
 use super::call::{GradientCall, Row};
-use super::error_sums::{BoundedRow, ErrorSums, Queries};
+use super::error_sums::{BoundedRow, ErrorSums, Operands, Queries};
 use super::errors::Route;
 use super::exact::{Gradients, Sums, blocks};
 use crate::pattern::Pattern;
 use crate::reference::layer::Bounded;
 use crate::reference::rounding::written;
 use crate::reference::{Position, Tiles, Walk, WeightFormat};
-use crate::{Attention, Element, ElementType, Inputs, Result};
+use crate::{Attention, Element, ElementType, Inputs, KernelPath, Result};
 use rayon::prelude::*;
 
 /// How a kernel computes: what the bound of its gradients depends on.
@@ -98,8 +115,10 @@ pub struct BoundOptions<'a> {
     /// Additions in a row for an element of a tensor's gradient at most, by the tensor's name; by default as many as pairs read it. See
     /// `TensorExplanation::chain`.
     pub chains: &'a [(&'static str, usize)],
-    /// How it kept the weights; by default in f32, as the scalar path does.
+    /// How the forward pass kept the weights; by default in f32, as the scalar path does.
     pub weights: WeightFormat,
+    /// The kernels of the gradients themselves; by default the scalar ones, which round no weight. See `BackwardPlan::path`.
+    pub path: KernelPath,
     /// How the gradients are stored.
     pub storage: ElementType,
 }
@@ -125,9 +144,14 @@ impl<'a> BoundOptions<'a> {
         Self { chains, ..self }
     }
 
-    /// Sets how it kept the weights.
+    /// Sets how the forward pass kept the weights.
     pub fn weights(self, weights: WeightFormat) -> Self {
         Self { weights, ..self }
+    }
+
+    /// Sets the kernels of the gradients themselves.
+    pub fn path(self, path: KernelPath) -> Self {
+        Self { path, ..self }
     }
 
     /// Sets how the gradients are stored.
@@ -206,10 +230,11 @@ pub(in crate::reference) fn before_storage(
     call: &GradientCall<'_>,
     options: BoundOptions<'_>,
 ) -> Result<(Gradients, Gradients)> {
-    let BoundOptions { order, tiles, query_tiles, chains, weights, .. } = options;
+    let BoundOptions { order, tiles, query_tiles, chains, weights, path, .. } = options;
+    let operands = Operands::of(path);
     let of_row = |n| {
         let row = Row::new(call, Position::of_row(call.shape(), n));
-        let errors = BoundedRow::new(call, &row, Route { order, tiles, weights })?;
+        let errors = BoundedRow::new(call, &row, Route { order, tiles, weights }, operands)?;
         Ok((row, errors))
     };
     let queries = match query_tiles {
@@ -217,7 +242,7 @@ pub(in crate::reference) fn before_storage(
         None if order.is_none() => Queries::InOrder,
         None => Queries::Anyhow,
     };
-    let (mut exact, mut bounds) = (Sums::new(call), ErrorSums::new(call, queries, chains));
+    let (mut exact, mut bounds) = (Sums::new(call), ErrorSums::new(call, queries, (chains, operands)));
     for rows in blocks(call.shape()) {
         let rows: Vec<_> = rows.into_par_iter().map(of_row).collect::<Result<_>>()?;
         let (rows, errors): (Vec<_>, Vec<_>) = rows.into_iter().unzip();

@@ -3,10 +3,37 @@
 use super::call::{GradientCall, Pair, Row};
 use super::errors::{Common, PairErrors, Route, RowBound, added, read};
 use super::exact::{by_key, elements};
-use crate::Result;
 use crate::reference::rounding::{HUGE, TINY, gamma, min_normal, promised};
 use crate::reference::row::{LEAST_TILE, chain};
 use crate::reference::{Position, Tiles};
+use crate::{KernelPath, Result};
+
+/// What a kernel makes of P and ds' before they meet columns of tensors: section 4.
+#[derive(Clone, Copy)]
+pub(super) struct Operands {
+    /// u_P.
+    rounding: f64,
+    /// phi.
+    lost: f64,
+    /// What is lost of the smallest.
+    least: f64,
+}
+
+impl Operands {
+    pub(super) fn of(path: KernelPath) -> Self {
+        match path {
+            KernelPath::Scalar => Self { rounding: 0.0, lost: 0.0, least: 0.0 },
+            KernelPath::Cooperative => {
+                Self { rounding: 2f64.powi(-11), lost: 2f64.powi(-28), least: 2f64.powi(-140) }
+            }
+        }
+    }
+
+    /// What may be lost of each factor of a row whose largest is `most`.
+    fn lost_of(&self, most: f64) -> f64 {
+        (self.lost * most).max(self.least)
+    }
+}
 
 /// What is known of a row, with the errors of its pairs where something is.
 pub(super) struct BoundedRow {
@@ -24,7 +51,12 @@ enum RowDq {
 }
 
 impl BoundedRow {
-    pub(super) fn new(call: &GradientCall<'_>, row: &Row, route: Route<'_>) -> Result<Self> {
+    pub(super) fn new(
+        call: &GradientCall<'_>,
+        row: &Row,
+        route: Route<'_>,
+        operands: Operands,
+    ) -> Result<Self> {
         let bound = RowBound::new(call, row, route)?;
         let common = match &bound {
             _ if row.keys().is_empty() => return Ok(Self::without_pairs(bound, 0.0)),
@@ -34,7 +66,7 @@ impl BoundedRow {
         };
         let each = row.keys().iter().zip(&row.pairs);
         let pairs: Vec<_> = each.map(|(&j, pair)| PairErrors::new(call, row, common, j, pair)).collect();
-        let sums = dq_sums(call, row, common, &pairs);
+        let sums = dq_sums(call, row, common, &pairs, operands);
         let dq = RowDq::Of { sums, keys: pairs.len(), chain: common.chain };
         Ok(Self { bound, pairs, dq })
     }
@@ -61,6 +93,7 @@ pub(super) struct ErrorSums<'a> {
     queries: Queries<'a>,
     /// By the name of a tensor, additions in a row at most.
     chains: &'a [(&'static str, usize)],
+    operands: Operands,
     /// One more than the most parts of a row: transposing may put an empty one before the others.
     parts: usize,
     dq: Vec<RowDq>,
@@ -73,6 +106,8 @@ pub(super) struct ErrorSums<'a> {
 struct KeySums {
     dk: Vec<Sum>,
     dv: Vec<Sum>,
+    /// The largest factor of each.
+    most: [f64; 2],
     pairs: usize,
     /// Tiles of ascending queries that see it, and the head and tile of the last.
     tiles: usize,
@@ -86,13 +121,14 @@ impl<'a> ErrorSums<'a> {
     pub(super) fn new(
         call: &'a GradientCall<'a>,
         queries: Queries<'a>,
-        chains: &'a [(&'static str, usize)],
+        (chains, operands): (&'a [(&'static str, usize)], Operands),
     ) -> Self {
         let shape = call.shape();
         let zeros = |n| vec![Sum::default(); n];
         let key = |_| KeySums {
             dk: zeros(shape.head_dim),
             dv: zeros(shape.value_dim),
+            most: [0.0; 2],
             pairs: 0,
             tiles: 0,
             last: None,
@@ -102,7 +138,7 @@ impl<'a> ErrorSums<'a> {
         let keys = (0..shape.key_rows().iter().product()).map(key).collect();
         let tensors = call.call.attention.score.tensors(shape).into_iter();
         let terms = tensors.map(|tensor| (tensor.name, vec![(Sum::default(), 0); tensor.len])).collect();
-        Self { call, queries, chains, parts: 0, dq: vec![], keys, terms }
+        Self { call, queries, chains, operands, parts: 0, dq: vec![], keys, terms }
     }
 
     /// Adds the next rows.
@@ -182,7 +218,8 @@ impl<'a> ErrorSums<'a> {
                     let flushes = (2 * self.products() * keys + 4) as f64 * TINY * (1.0 + scale);
                     let error = self.sum_error(*chain);
                     let bound = |sum: &DqSum| {
-                        let rest = sum.rest + error * sum.size;
+                        let rounded = self.operands.rounding * sum.size + sum.lost;
+                        let rest = sum.rest + error * sum.size + (1.0 + error) * rounded;
                         checked(sum.weights + scale * rest + flushes, sum.size * scale.max(1.0))
                     };
                     sums.iter().map(bound).collect()
@@ -203,13 +240,18 @@ impl<'a> ErrorSums<'a> {
                 KeySums { pairs: 0, .. } => return everywhere(0.0),
                 _ => {}
             }
-            let finish = |sums: &[Sum], scale: f64, factor: f64| {
+            let finish = |sums: &[Sum], most: f64, scale: f64, factor: f64| {
                 let flushes = (3 * self.products() * key.pairs + 4) as f64 * TINY * scale.max(1.0) * factor;
                 let g = self.sum_error(self.chain(n, key));
-                let bound = |sum: &Sum| checked(scale * sum.bound(g) + flushes, sum.size * scale.max(1.0));
+                let (rounding, lost) = (self.operands.rounding, self.operands.lost_of(most));
+                let bound = |sum: &Sum| {
+                    let rounded = (1.0 + g) * (rounding * sum.size + lost * sum.plain);
+                    checked(scale * (sum.bound(g) + rounded) + flushes, sum.size * scale.max(1.0))
+                };
                 sums.iter().map(bound).collect()
             };
-            (finish(&key.dk, self.scale(), 1.0), finish(&key.dv, 1.0, factor))
+            let [of_dk, of_dv] = key.most;
+            (finish(&key.dk, of_dk, self.scale(), 1.0), finish(&key.dv, of_dv, 1.0, factor))
         };
         let (dk, dv): (Vec<_>, Vec<_>) = self.keys.iter().enumerate().map(of_key).unzip();
         (dk.concat(), dv.concat())
@@ -264,6 +306,7 @@ impl KeySums {
         let tile = (row.at.head, row.at.i / LEAST_TILE as usize);
         self.tiles += usize::from(self.last.replace(tile) != Some(tile));
         let (pulled, most) = (errors.pulled.error, errors.pulled.score.abs() + errors.pulled.error);
+        self.most = [self.most[0].max(most), self.most[1].max(errors.met[1])];
         for (sum, q) in self.dk.iter_mut().zip(&row.q) {
             sum.add(pulled, most, q.abs(), smallest[0]);
         }
@@ -289,6 +332,8 @@ fn checked(bound: f64, size: f64) -> f64 {
 struct Sum {
     error: f64,
     size: f64,
+    /// Of |x| alone.
+    plain: f64,
 }
 
 impl Sum {
@@ -296,6 +341,7 @@ impl Sum {
     fn add(&mut self, error: f64, most: f64, x: f64, smallest: f64) {
         self.error += error * x + if x < smallest { most * x } else { 0.0 };
         self.size += most * x;
+        self.plain += x;
     }
 
     fn bound(&self, sum_error: f64) -> f64 {
@@ -346,6 +392,8 @@ struct Column {
     off_mean: f64,
     pair: f64,
     size: f64,
+    /// Of |k_c| alone.
+    plain: f64,
 }
 
 /// B_dq of an element, but for what follows from the number of parts: weights + |scale| (rest + gamma size).
@@ -353,14 +401,24 @@ struct DqSum {
     weights: f64,
     rest: f64,
     size: f64,
+    /// What operands in 16 bits lose of their smallest.
+    lost: f64,
 }
 
 /// Adds up the pairs of a row.
-fn dq_sums(call: &GradientCall<'_>, row: &Row, common: &Common, errors: &[PairErrors]) -> Vec<DqSum> {
+fn dq_sums(
+    call: &GradientCall<'_>,
+    row: &Row,
+    common: &Common,
+    errors: &[PairErrors],
+    operands: Operands,
+) -> Vec<DqSum> {
     let smallest = min_normal(call.call.attention.storage.kv);
+    let mut largest = 0.0f64;
     let mut columns = vec![Column::default(); row.q.len()];
     for ((&j, pair), errors) in row.keys().iter().zip(&row.pairs).zip(errors) {
         let factors = Factors::new(pair, errors);
+        largest = largest.max(factors.most);
         let of_terms = !pair.by.products.is_empty();
         for (c, (column, k)) in columns.iter_mut().zip(call.call.k(row.at, j)).enumerate() {
             let added = if of_terms {
@@ -378,7 +436,7 @@ fn dq_sums(call: &GradientCall<'_>, row: &Row, common: &Common, errors: &[PairEr
         // NaN where a weight is 0 and its error infinite; `min` then takes the other.
         let weights = own.min(scale * column.all);
         let rest = common.b_d * (column.mean.abs() + column.off_mean) + column.pair;
-        DqSum { weights, rest, size: column.size }
+        DqSum { weights, rest, size: column.size, lost: operands.lost_of(largest) * column.plain }
     };
     columns.iter().zip(&row.dq).map(sum).collect()
 }
@@ -395,5 +453,6 @@ impl Column {
         self.pair += by.pair * x + by.most * lost;
         // Infinite where a pair is.
         self.size += by.size.max(by.most) * x;
+        self.plain += x;
     }
 }

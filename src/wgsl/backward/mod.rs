@@ -1,18 +1,21 @@
 //! Variants of `backward.wgsl`.
 //!
 //! - [`mod@around`]: of the kernels around it.
+//! - [`mod@cooperative`]: its tiles of cooperative matrices.
+//! - [`mod@representatives`]: a list of variants for static checks.
 
 mod around;
+mod cooperative;
+mod representatives;
 
 pub use around::{CopyPass, NarrowVariant, RecordVariant};
+pub(in crate::wgsl) use cooperative::PassMemory;
 
 use super::attention::heads;
 use super::{
-    AttentionVariant, Header, Shader, SortedChunks, StagedTile, Tile, TileKind, TileLimits, score, tensor,
+    CooperativeTile, Header, Shader, SortedChunks, StagedTile, Tile, TileKind, TileLimits, score, tensor,
 };
-use crate::{
-    Alibi, BiasStrides, Buckets, ElementType, Relative, Result, Score, Segments, Slopes, Temperature,
-};
+use crate::{ElementType, Result, Score};
 
 /// Whose gradient a pass of the backward kernel computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,14 +51,12 @@ impl BackwardRows {
         score: &Score,
         limits: TileLimits,
     ) -> Result<Tile> {
-        let width = match self {
-            Self::Queries | Self::Keys { dk: true, dv: false } => head_dim,
-            Self::Keys { dk: false, .. } => value_dim,
-            Self::Keys { .. } => head_dim.max(value_dim),
-            Self::Tensor(_) => 0,
-        };
+        let width = self.width([head_dim, value_dim]);
         match limits.kind {
-            TileKind::Staged | TileKind::Cooperative(_) if width > 0 && !adds_rows(score) => {
+            TileKind::Cooperative(matrices) if width > 0 && !adds_rows(score) => {
+                PassMemory::choose(self, [head_dim, value_dim], rows, limits, matrices).map(Tile::Cooperative)
+            }
+            TileKind::Staged if width > 0 && !adds_rows(score) => {
                 StagedTile::choose_streaming(width, rows, columns, limits).map(Tile::Staged)
             }
             _ => Tile::choose(
@@ -66,6 +67,30 @@ impl BackwardRows {
                 TileLimits { kind: TileKind::Direct, ..limits },
             ),
         }
+    }
+
+    /// Columns of the sums.
+    fn width(self, [head_dim, value_dim]: [usize; 2]) -> usize {
+        match self {
+            Self::Queries | Self::Keys { dk: true, dv: false } => head_dim,
+            Self::Keys { dk: false, .. } => value_dim,
+            Self::Keys { .. } => head_dim.max(value_dim),
+            Self::Tensor(_) => 0,
+        }
+    }
+
+    /// Whether dq, dk and dv are computed.
+    fn has(self) -> [bool; 3] {
+        match self {
+            Self::Queries => [true, false, false],
+            Self::Tensor(_) => [false, false, false],
+            Self::Keys { dk, dv } => [false, dk, dv],
+        }
+    }
+
+    /// Whether the derivatives by the scores are needed: dv is a sum of weights alone.
+    fn has_slopes(self) -> bool {
+        self != Self::Keys { dk: false, dv: true }
     }
 }
 
@@ -119,22 +144,26 @@ pub struct BackwardVariant {
 
 impl BackwardVariant {
     fn has(&self) -> [bool; 3] {
-        match self.rows {
-            BackwardRows::Queries => [true, false, false],
-            BackwardRows::Tensor(_) => [false, false, false],
-            BackwardRows::Keys { dk, dv } => [false, dk, dv],
-        }
+        self.rows.has()
     }
 
     /// Whether a lane can hold the sums: of dk and dv both, wide ones leave the registers of most GPUs.
     pub fn fits_registers(&self) -> bool {
         let both = self.rows == BackwardRows::Keys { dk: true, dv: true };
-        !(both && matches!(self.tile, Tile::Staged(StagedTile { wide: true, .. })))
+        let wide = match self.tile {
+            Tile::Staged(StagedTile { wide, .. }) | Tile::Cooperative(CooperativeTile { wide, .. }) => wide,
+            Tile::Direct(_) => false,
+        };
+        !(both && wide)
     }
 
-    /// Whether the derivatives by the scores are needed: dv is a sum of weights alone.
-    fn has_slopes(&self) -> bool {
-        self.rows != BackwardRows::Keys { dk: false, dv: true }
+    /// What lies in workgroup memory, if it is laid out for cooperative matrices.
+    pub(in crate::wgsl) fn memory(&self) -> Option<PassMemory> {
+        let Self { rows, head_dim, value_dim, .. } = *self;
+        match self.tile {
+            Tile::Cooperative(tile) => Some(PassMemory { tile, rows, head_dim, value_dim }),
+            Tile::Staged(_) | Tile::Direct(_) => None,
+        }
     }
 
     /// Columns of a tile. The direct tile of dq, dk and dv takes twice as many as the forward pass, where the rows meet as many in a row.
@@ -153,9 +182,8 @@ impl BackwardVariant {
     /// The shader of this variant.
     pub fn shader(&self) -> Shader {
         let [dq, dk, dv] = self.has();
-        // The constants are those of the forward pass's tile, the text is not.
-        let (header, _) = self.tile.constants_of(Header::default(), self.head_dim, self.columns());
-        let header = header
+        let header = self
+            .tile_constants()
             .u32s(&[
                 ("HEAD_DIM", self.head_dim),
                 ("VALUE_DIM", self.value_dim),
@@ -172,7 +200,7 @@ impl BackwardVariant {
                 ("ROWS_ARE_QUERIES", !matches!(self.rows, BackwardRows::Keys { .. })),
                 ("HAS_HEAD", dq || dk),
                 ("HAS_VALUE", dv),
-                ("HAS_SLOPES", self.has_slopes()),
+                ("HAS_SLOPES", self.rows.has_slopes()),
                 ("ACCUMULATE", self.accumulate),
                 ("LATE_MAXIMA", self.late_maxima),
                 ("BASE_E", !self.score.is_plain()),
@@ -188,6 +216,18 @@ impl BackwardVariant {
         Shader {
             for_cpus: self.tile.is_for_cpus(),
             ..header.params(&self.params()).shader(self.label(), "backward", &files)
+        }
+    }
+
+    fn tile_constants(&self) -> Header {
+        match self.memory() {
+            Some(memory) => {
+                let tile = &self.tile;
+                let sizes = [("LANES", tile.lanes()), ("ROWS", tile.rows()), ("KEYS", tile.keys())];
+                memory.constants(Header::default().u32s(&sizes))
+            }
+            // The constants are those of the forward pass's tile, the text is not.
+            None => self.tile.constants_of(Header::default(), self.head_dim, self.columns()).0,
         }
     }
 
@@ -259,7 +299,7 @@ impl BackwardVariant {
                 Some(_) => tensor::same("k", "q"),
                 None => tensor::reads("k", self.kv, self.aligned_kv),
             },
-            tensor::reads_if(self.has_slopes(), "v", self.kv, self.aligned_kv),
+            tensor::reads_if(self.rows.has_slopes(), "v", self.kv, self.aligned_kv),
             tensor::reads("dout", self.dout, self.aligned_dout),
         ]);
         let written = ["dq", "dk", "dv"].into_iter().zip(self.has()).filter(|(_, has)| *has);
@@ -287,7 +327,11 @@ impl BackwardVariant {
         });
         match self.tile {
             Tile::Direct(_) => texts.push(include_str!("../../../shaders/backward/direct.wgsl")),
-            _ => texts.extend([
+            Tile::Cooperative(_) => texts.extend([
+                include_str!("../../../shaders/backward/cooperative.wgsl"),
+                include_str!("../../../shaders/lib/matrices.wgsl"),
+            ]),
+            Tile::Staged(_) => texts.extend([
                 include_str!("../../../shaders/backward/staged.wgsl"),
                 include_str!("../../../shaders/lib/columns.wgsl"),
             ]),
@@ -355,115 +399,5 @@ impl BackwardVariant {
         label += &score::suffix(&flags, &self.score);
         label.extend(self.chunks.iter().map(SortedChunks::label));
         label
-    }
-
-    /// Over sorted chunks, for the list below.
-    fn sorted_representatives(base: impl Fn(BackwardRows) -> Self) -> Vec<Self> {
-        let of_chunks = |chunks: SortedChunks| {
-            let score = if chunks.count_once { Score::new().softcap(30.0).alibi() } else { Score::new() };
-            let sorted = |rows| Self {
-                chunks: Some(chunks),
-                score: score.clone(),
-                block_q: AttentionVariant::ONE_BLOCK,
-                block_k: AttentionVariant::ONE_BLOCK,
-                q_order: true,
-                k_order: true,
-                accumulate: true,
-                ..base(rows)
-            };
-            [BackwardRows::Queries, BackwardRows::Keys { dk: true, dv: true }].map(sorted)
-        };
-        SortedChunks::representatives().into_iter().flat_map(of_chunks).collect()
-    }
-
-    /// A list in which every file and every flag's values occur.
-    pub(super) fn representatives() -> Vec<Self> {
-        use ElementType::{Bf16, F16, F32};
-        let both = BackwardRows::Keys { dk: true, dv: true };
-        let one = |dk| BackwardRows::Keys { dk, dv: !dk };
-        let tile = |rows: BackwardRows, dim, score: &Score, limits| {
-            rows.tile([dim; 2], [64; 2], score, limits).expect("the limits allow a tile")
-        };
-        let base = |rows: BackwardRows, dim: usize| Self {
-            rows,
-            tile: tile(rows, dim, &Score::new(), TileLimits::CPU),
-            head_dim: dim,
-            value_dim: dim,
-            q: F32,
-            kv: F32,
-            dout: F32,
-            gradient: F32,
-            aligned_q: dim.is_multiple_of(4),
-            aligned_kv: dim.is_multiple_of(4),
-            aligned_dout: dim.is_multiple_of(4),
-            aligned_gradient: dim.is_multiple_of(4),
-            block_q: 64,
-            block_k: 64,
-            q_order: false,
-            k_order: false,
-            chosen_heads: false,
-            score: Score::new(),
-            accumulate: false,
-            late_maxima: false,
-            chunks: None,
-        };
-        let mut list = vec![];
-        let relative = Relative::new(63, 127).u(true).w(true);
-        for (name, score, dim) in [
-            ("bias", Score::new().bias(BiasStrides::default()), 64),
-            ("slopes", Score::new().with(Alibi::new(Slopes::Given)), 7),
-            ("temperature", Score::new().softcap(3.0).with(Temperature), 64),
-            ("bucket_table", Score::new().with(Buckets::new(32, 128)), 64),
-            ("relative_rows", Score::new().with(relative), 64),
-            ("relative_biases", Score::new().with(relative), 7),
-            ("segments", Score::new().with(Segments), 7),
-            ("bias", Score::new().bias(BiasStrides::default()).dropout(0.1, 1), 7),
-        ] {
-            list.push(Self { score, ..base(BackwardRows::Tensor(name), dim) });
-        }
-        for rows in [BackwardRows::Queries, both] {
-            for dim in [64, 128, 7] {
-                list.push(base(rows, dim));
-            }
-            let ordered = Self { q_order: true, k_order: true, accumulate: true, ..base(rows, 64) };
-            list.push(Self { accumulate: true, ..base(rows, 7) });
-            list.push(ordered);
-            list.push(Self { chosen_heads: true, ..base(rows, 64) });
-            for element in [F16, Bf16] {
-                let narrow = |dim| Self {
-                    q: element,
-                    kv: element,
-                    dout: element,
-                    gradient: element,
-                    ..base(rows, dim)
-                };
-                list.extend([narrow(64), narrow(7)]);
-            }
-            list.push(Self { score: Score::new().softcap(30.0), ..base(rows, 64) });
-        }
-        for rows in [BackwardRows::Queries, one(true), one(false)] {
-            for score in
-                [Score::new(), Score::new().softcap(30.0).bias(BiasStrides::default()), Score::new().alibi()]
-            {
-                list.push(Self { score, ..base(rows, 64) });
-            }
-            list.push(Self { score: Score::new().softcap(3.0).with(Temperature), ..base(rows, 64) });
-            list.push(Self { score: Score::new().with(Segments), ..base(rows, 64) });
-            list.push(Self { score: Score::new().dropout(0.1, 1), ..base(rows, 64) });
-            for (dim, relative) in [(64, Relative::new(63, 127)), (7, Relative::new(63, 127).u(true).w(true))]
-            {
-                list.push(Self { score: Score::new().with(relative), ..base(rows, dim) });
-            }
-        }
-        list.extend(Self::sorted_representatives(|rows| base(rows, 64)));
-        // The same for GPUs, where there is such a tile.
-        for n in 0..list.len() {
-            let it = &list[n];
-            let tile = tile(it.rows, it.head_dim, &it.score, TileLimits::GENEROUS);
-            if !matches!(tile, Tile::Direct(_)) {
-                list.push(Self { tile, ..it.clone() });
-            }
-        }
-        list
     }
 }

@@ -52,7 +52,7 @@ pub(super) async fn prepare<'g, E: Element>(
         block_waste: Some(parts.waste()),
         ..Cost::new(0.0, bytes, explained.dispatches)
     };
-    let path = plan.path().path;
+    let (path, passes) = (plan.path().path, backward.path().path);
     let written = call.clone();
     let verify = async move {
         let got = written.read::<E>().await?;
@@ -63,11 +63,12 @@ pub(super) async fn prepare<'g, E: Element>(
             pattern: &pattern,
             parts: &parts,
             path,
+            passes,
         }
         .with(&got)
     };
     Ok(Subject {
-        path: path.to_string(),
+        path: passes.to_string(),
         shaders: backward.shaders(each),
         cost,
         gpu,
@@ -96,7 +97,9 @@ struct Compared<'a, E> {
     dout: &'a [E],
     pattern: &'a AnyPattern,
     parts: &'a Parts,
+    /// Of attention itself, and of its gradients.
     path: KernelPath,
+    passes: KernelPath,
 }
 
 impl<E: Element> Compared<'_, E> {
@@ -145,7 +148,7 @@ impl<E: Element> Compared<'_, E> {
         let tiles = |at: Position| parts.key_tiles(at.batch, at.head, at.i);
         let query_tiles = |at: Position| transposed.key_tiles(at.batch, at.head, at.i);
         let options = BoundOptions::default().order(&order).tiles(&tiles).query_tiles(&query_tiles);
-        let options = options.weights(WeightFormat::of(self.path)).storage(E::TYPE);
+        let options = options.weights(WeightFormat::of(self.path)).path(self.passes).storage(E::TYPE);
         Ok(bounded(attention, inputs, dout, self.pattern, options)?)
     }
 }

@@ -1,6 +1,6 @@
 //! What a backward plan will do and what it costs.
 
-use super::{AttentionPlan, Narrow, Pass, TensorPass};
+use super::{AttentionPlan, Narrow, Pass, PathChoice, TensorPass};
 use crate::mask::Parts;
 
 /// What a backward plan will do and what it costs.
@@ -21,6 +21,8 @@ pub struct BackwardExplanation {
     /// Floating-point operations of dq, dk and dv on the visited pairs: 8 d + 6 dv each, and 6 d more under relative rows, which both
     /// passes multiply and the one over queries adds to dq.
     pub flops: f64,
+    /// The kernels of dq, dk and dv, and why those.
+    pub choice: PathChoice,
     /// What the gradients of the tensors of the score's terms cost beside that, where they are asked for.
     pub tensors: Vec<TensorExplanation>,
 }
@@ -54,6 +56,7 @@ pub(super) fn explain(
     [queries, keys]: [&Pass; 2],
     narrow: &[Option<Narrow>; 3],
     tensors: &[TensorPass],
+    choice: &PathChoice,
 ) -> BackwardExplanation {
     let (attention, explanation) = (forward.attention(), forward.explain());
     let shape = &attention.shape;
@@ -72,6 +75,7 @@ pub(super) fn explain(
             + passes * dispatches(keys)
             + narrow.iter().flatten().map(Narrow::dispatches).sum::<usize>(),
         flops: flops * explanation.visited as f64,
+        choice: choice.clone(),
         tensors: tensors.iter().map(TensorExplanation::of).collect(),
     }
 }

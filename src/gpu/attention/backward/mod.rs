@@ -5,6 +5,7 @@
 //! | `mod.rs` | [`BackwardPlan`]: its passes, compiled |
 //! | `gradients.rs` | [`Gradients`]: how the gradients are stored and where they lie |
 //! | `tables.rs` | one part of a pass: its mask, parameters, and how its work is cut |
+//! | `path.rs` | which kernels compute the gradients, and why |
 //! | `narrow.rs` | gradients in 16 bits, of which several parts add up |
 //! | `tensors.rs` | the gradients of the tensors of the score's terms |
 //! | `bind.rs` | [`AttentionGradBuffers`] checked and bound to a plan |
@@ -17,6 +18,7 @@ mod explain;
 mod gradients;
 mod host;
 mod narrow;
+mod path;
 #[cfg(not(target_arch = "wasm32"))]
 mod small;
 mod tables;
@@ -30,10 +32,10 @@ pub(in crate::gpu) use narrow::Narrow;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use small::SmallBackward;
 
-use super::AttentionPlan;
+use super::{AttentionPlan, PathChoice};
 use crate::gpu::pipeline::Pipeline;
 use crate::mask::{Part, Parts};
-use crate::wgsl::{BackwardRows, BackwardVariant, RecordVariant};
+use crate::wgsl::{BackwardRows, BackwardVariant, RecordVariant, TileKind};
 use crate::{Attention, ElementType, Error, KernelPath, Result};
 use std::sync::{Arc, OnceLock};
 use tables::PassPart;
@@ -54,6 +56,7 @@ pub struct BackwardPlan {
 #[derive(Debug)]
 struct Inner {
     gradients: Gradients,
+    choice: PathChoice,
     records: Arc<Pipeline>,
     queries: Pass,
     /// Where one pass writes dk and dv, within the device's storage buffers; of one alone; of the other alone.
@@ -103,9 +106,15 @@ impl AttentionPlan {
     /// [`backward`](Self::backward), with gradients in types and places of their own.
     ///
     /// # Errors
-    /// [`Error::Argument`] for gradients that overlap, and for a part that has a key twice; [`Error::Limit`] where the device is too small (relative rows or segments beside another term
+    /// [`Error::Argument`] for gradients that overlap, for a part that has a key twice, and for a forced [`Options::gradient_path`](crate::Options::gradient_path) that cannot
+    /// compute them; [`Error::Limit`] where the device is too small (relative rows or segments beside another term
     /// with a tensor need 9 storage buffers per stage, one more than WebGPU promises); [`Error::Device`] for what wgpu reports while compiling.
     pub fn backward_with(&self, gradients: Gradients) -> Result<BackwardPlan> {
+        self.backward_on(gradients, None)
+    }
+
+    /// The same on a path that is given, or chosen.
+    fn backward_on(&self, gradients: Gradients, choice: Option<PathChoice>) -> Result<BackwardPlan> {
         let attention = self.attention();
         gradients.check(attention)?;
         if let Some(name) = attention.score.without_slope() {
@@ -113,14 +122,19 @@ impl AttentionPlan {
         }
         let parts = &self.inner.sets;
         let transposed = parts.transpose()?;
+        let choice = match choice {
+            Some(choice) => choice,
+            None => path::choose(self, &gradients, [parts, &transposed])?,
+        };
+        let kind = path::kind(self, choice.path)?;
         let several = parts.parts().len().max(transposed.parts().len());
         let sums = narrow::sums(&gradients, several > 1);
         let kernels = &self.kernels;
         let records = kernels.pipeline(record_variant(attention, &gradients).shader())?;
         let shared = self.inner.parts.iter().map(|part| (part.tables.clone(), part.keep)).collect();
-        let queries = Pass::new(self, &sums, parts, BackwardRows::Queries, Some(shared))?;
+        let queries = Pass::new(self, &sums, parts, (BackwardRows::Queries, kind), Some(shared))?;
         let both = BackwardRows::Keys { dk: true, dv: true };
-        let both = Pass::new(self, &sums, &transposed, both, None)?;
+        let both = Pass::new(self, &sums, &transposed, (both, kind), None)?;
         let one = |dk| both.of_rows(BackwardRows::Keys { dk, dv: !dk });
         let keys = [one(true), one(false)];
         let tensors = attention.score.tensors(&attention.shape).into_iter().filter_map(|tensor| {
@@ -129,9 +143,10 @@ impl AttentionPlan {
         });
         let tensors = tensors.collect::<Result<Vec<_>>>()?;
         let narrow = narrow::steps(kernels, &attention.shape, &gradients, several > 1)?;
-        let explanation = explain::explain(self, &transposed, [&queries, &both], &narrow, &tensors);
+        let explanation = explain::explain(self, &transposed, [&queries, &both], &narrow, &tensors, &choice);
         let [dk, dv] = keys;
-        let inner = Inner { gradients, records, queries, keys: [both, dk, dv], narrow, tensors, explanation };
+        let keys = [both, dk, dv];
+        let inner = Inner { gradients, choice, records, queries, keys, narrow, tensors, explanation };
         let plan = BackwardPlan { forward: self.clone(), inner: Arc::new(inner) };
         // Compiling here, not in `bind`, keeps the cost where the caller expects it.
         for pass in plan.passes(true, true, true) {
@@ -155,6 +170,29 @@ impl BackwardPlan {
     /// What the plan will do and what it costs.
     pub fn explain(&self) -> &BackwardExplanation {
         &self.inner.explanation
+    }
+
+    /// The kernels of dq, dk and dv, and why those.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), wgpu_attention::Error> {
+    /// # let gpu = wgpu_attention::Gpu::new()?;
+    /// use wgpu_attention::{AttentionShape, Causal, KernelPath};
+    /// let backward = gpu.kernels().attention(AttentionShape::new(1, 1, 256, 64), &Causal)?.backward()?;
+    /// // Tensors of f32 are for the ordinary units.
+    /// assert_eq!(backward.path().path, KernelPath::Scalar);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn path(&self) -> &PathChoice {
+        &self.inner.choice
+    }
+
+    /// The same gradients by the scalar kernels, behind the same forward pass, and why.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn on_scalar(&self, why: String) -> Result<Self> {
+        let choice = PathChoice { path: KernelPath::Scalar, why };
+        self.forward.backward_on(self.inner.gradients, Some(choice))
     }
 
     /// The names of the shaders that a call runs which asks for these of dq, dk and dv: see [`AttentionPlan::shaders`].
@@ -185,12 +223,12 @@ impl Pass {
         forward: &AttentionPlan,
         gradients: &Gradients,
         parts: &Parts,
-        rows: BackwardRows,
+        (rows, kind): (BackwardRows, TileKind),
         shared: Option<Vec<tables::Tables>>,
     ) -> Result<Self> {
         let attention = forward.attention();
         let variants = parts.parts().iter().enumerate();
-        let variants = variants.map(|(n, part)| variant(forward, gradients, part, rows, n > 0));
+        let variants = variants.map(|(n, part)| variant(forward, gradients, part, (rows, kind), n > 0));
         let variants = variants.collect::<Result<Vec<_>>>()?;
         let tables = match shared {
             Some(shared) => shared,
@@ -239,7 +277,7 @@ fn variant(
     forward: &AttentionPlan,
     gradients: &Gradients,
     part: &Part,
-    rows: BackwardRows,
+    (rows, kind): (BackwardRows, TileKind),
     accumulate: bool,
 ) -> Result<BackwardVariant> {
     let attention = forward.attention();
@@ -256,7 +294,7 @@ fn variant(
     };
     Ok(BackwardVariant {
         rows,
-        tile: tables::tile(&forward.kernels, attention, part, rows)?,
+        tile: tables::tile(&forward.kernels, attention, part, rows, kind)?,
         head_dim: shape.head_dim,
         value_dim: shape.value_dim,
         q: storage.q,

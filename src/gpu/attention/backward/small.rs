@@ -18,13 +18,14 @@ impl SmallBackward {
         let forward = Small::of_few_heads(&plan.forward)?;
         let (large, small) = (plan.attention().shape, forward.plan.attention().shape);
         let [dq, dk, dv, dout] = plan.inner.gradients.strides(&large);
-        let small_plan = forward.plan.backward_with(Gradients {
+        let gradients = Gradients {
             dq_layout: lying(dq, small.heads, small.q_len, small.head_dim),
             dk_layout: lying(dk, small.kv_heads, small.kv_len, small.head_dim),
             dv_layout: lying(dv, small.kv_heads, small.kv_len, small.value_dim),
             dout_layout: lying(dout, small.heads, small.q_len, small.value_dim),
             ..plan.inner.gradients
-        })?;
+        };
+        let small_plan = forward.plan.backward_on(gradients, Some(plan.inner.choice.clone()))?;
         if small_plan.pipelines()? != plan.pipelines()? {
             let need = "gradients whose small problem runs the same shaders";
             return Err(Error::argument("attention", need, "those of a call that runs others"));

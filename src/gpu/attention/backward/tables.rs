@@ -7,7 +7,7 @@ use crate::gpu::params::{BackwardParams, KeepParams, Params};
 use crate::gpu::pipeline::Work;
 use crate::mask::Part;
 use crate::uniform::Rows;
-use crate::wgsl::{BackwardRows, BackwardVariant, Tile};
+use crate::wgsl::{BackwardRows, BackwardVariant, Tile, TileKind};
 use crate::{Attention, Result};
 
 /// The mask and orders of a part on the device, and where its tables begin.
@@ -26,14 +26,15 @@ pub(super) fn tile(
     attention: &Attention,
     part: &Part,
     rows: BackwardRows,
+    kind: TileKind,
 ) -> Result<Tile> {
     let (shape, grid) = (&attention.shape, part.mask.grid());
-    let most = grid.q_len.next_power_of_two().clamp(8, grid.block_q.min(64));
+    let most = grid.q_len.next_power_of_two().max(kind.least_rows()).min(grid.block_q.min(64));
     rows.tile(
         [shape.head_dim, shape.value_dim],
         [most, grid.block_k],
         &attention.score,
-        kernels.tile_limits(),
+        kernels.limits_of(kind),
     )
 }
 

@@ -61,7 +61,10 @@ impl TensorPass {
         }
         let attention = forward.attention();
         let shared = forward.inner.parts.iter().map(|part| (part.tables.clone(), part.keep)).collect();
-        let mut pass = Pass::new(forward, gradients, parts, BackwardRows::Tensor(name), Some(shared))?;
+        let mut pass = {
+            let rows = (BackwardRows::Tensor(name), forward.kernels.scalar_tile_kind());
+            Pass::new(forward, gradients, parts, rows, Some(shared))?
+        };
         let orders = parts.parts().iter().zip(&pass.variants);
         let orders = orders.map(|(part, variant)| Order::new(attention, part, variant.tile, gradient.apart));
         let orders: Vec<_> = orders.collect();

@@ -1,9 +1,11 @@
-//! Cases of the gradients by q, k and v, for each kind of tile: every element within its bound. Where they are f32, in parts with orders.
+//! Cases of the gradients by q, k and v, for each kind of tile and on cooperative matrices: every element within its bound. In parts with orders.
 
 use anyhow::{Error, Result};
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::wgsl::TileKind;
-use wgpu_attention::{AttentionShape, BiasStrides, Causal, Element, Heads, Options, Score, Storage};
+use wgpu_attention::{
+    Attention, AttentionShape, BiasStrides, Causal, Element, Heads, KernelPath, Options, Score, Storage,
+};
 use wgpu_attention_testing::{
     BiasValues, BoundBackward, Case, Cut, cut, drawn_dout, gradient_bounds, gradients_within, picked,
 };
@@ -13,10 +15,16 @@ use crate::cases::{self, Set};
 
 /// All of them.
 pub(crate) fn cases() -> Vec<cases::Case> {
-    let kinds = [("gradients, staged", TileKind::Staged), ("gradients, direct", TileKind::Direct)];
-    let of_kind = |(row, kind)| {
+    let options = Options::default();
+    let matrices = KernelPath::Cooperative;
+    let kinds = [
+        ("gradients, staged", options.tile_kind(TileKind::Staged), calls()),
+        ("gradients, direct", options.tile_kind(TileKind::Direct), calls()),
+        ("gradients, cooperative", options.path(matrices).gradient_path(matrices), calls_in_f16()),
+    ];
+    let of_kind = |(row, options, calls): (&'static str, Options, Vec<(Set, &'static str, Case)>)| {
         let with_options = move |(set, name, case): (Set, &str, Case)| {
-            let case = case.options(Options::default().tile_kind(kind));
+            let case = case.options(options);
             cases::Case {
                 kernel: row,
                 element: case.attention.storage.q,
@@ -25,7 +33,7 @@ pub(crate) fn cases() -> Vec<cases::Case> {
                 run: Box::new(move |bench| run(bench, &case)),
             }
         };
-        calls().into_iter().map(with_options)
+        calls.into_iter().map(with_options)
     };
     kinds.into_iter().flat_map(of_kind).collect()
 }
@@ -54,11 +62,28 @@ fn calls() -> Vec<(Set, &'static str, Case)> {
     ]
 }
 
+/// What matrices multiply.
+fn calls_in_f16() -> Vec<(Set, &'static str, Case)> {
+    let sized = |d, dv| AttentionShape::new(1, 2, 70, d).kv_heads(1).kv_len(90).value_dim(dv);
+    let score = Score::new().softcap(2.0).bias(BiasStrides::broadcast([1, 2, 70, 90]));
+    let of = |attention: Attention| Case::new(attention.storage(Storage::all(F16)));
+    let bigbird = of(sized(64, 64).into()).pattern(picked("bigbird", &sized(64, 64).extent(), 1));
+    vec![
+        (Set::Small, "d 64, causal", of(sized(64, 64).into()).pattern(Causal)),
+        (Set::Full, "d 7, dv 33, causal", of(sized(7, 33).into()).pattern(Causal)),
+        (Set::Full, "softcap, bias", of(sized(20, 12).score(score)).bias(BiasValues::Holes)),
+        (Set::Full, "bigbird", bigbird),
+    ]
+}
+
 fn run(bench: &Bench, case: &Case) -> Result<f64> {
     wgpu_attention_testing::typed!(case.attention.storage, of_types(bench, case))
 }
 
 fn of_types<Q: Element, KV: Element, O: Element>(bench: &Bench, case: &Case) -> Result<f64> {
+    if case.options.path == Some(KernelPath::Cooperative) {
+        bench.has_matrices()?;
+    }
     if case.options.tile_kind == Some(TileKind::Direct) {
         bench.compiles_direct_gradients()?;
     }

@@ -36,13 +36,14 @@ pub(super) fn on_gpu<E: Element, KV: Element>(
     let got = gpu.attention_backward_with(&attention, &inputs, &gradients.dout, pattern, &wanted)?;
     let parts = Parts::lower(pattern, BlockGrid::from(&attention.shape))?;
     let plan = gpu.kernels().attention_parts(&attention, &parts)?;
-    let (weights, chains) = (WeightFormat::of(plan.path().path), plan.backward()?.explain().chains());
+    let backward = plan.backward()?;
+    let (weights, chains) = (WeightFormat::of(plan.path().path), backward.explain().chains());
     let transposed = parts.transpose()?;
     let order = |at: Position| parts.key_order(at.batch, at.head, at.i);
     let tiles = |at: Position| parts.key_tiles(at.batch, at.head, at.i);
     let query_tiles = |at: Position| transposed.key_tiles(at.batch, at.head, at.i);
     let options = BoundOptions::default().order(&order).tiles(&tiles).query_tiles(&query_tiles);
-    let options = options.chains(&chains).weights(weights);
+    let options = options.chains(&chains).weights(weights).path(backward.path().path);
     let exact = bounded(&attention, &inputs, &gradients.dout, pattern, options)?;
     let expected = (E::TYPE, KV::TYPE) == (ElementType::F32, ElementType::F32);
     let rows = [("dq", got.dq), ("dk", got.dk), ("dv", got.dv)];
