@@ -9,11 +9,14 @@
 // tile, lie side by side there (`key_of`): no product minds in which order the keys come. And values lie by columns, the
 // keys of a column side by side: a lane of a matrix unit takes neighbours then, not every so many elements one.
 //
-// Where the output's sums are CARRIED in the matrices over the whole walk, a rescale of them passes through workgroup
-// memory, too, so it must be rare: a maximum stays until a score is more than LATE above it. Any m is as good as the maximum
-// as long as the weights 2^(s - m) stay in f16's range. They are kept times BOOST = 2^7: up to 2^(LATE + 7) = 2^15, below
-// f16's 2^16, and weights down to 2^-21 are normal numbers of f16. Otherwise a matrix holds the products of one tile, and
-// lanes add them up: for devices whose compilers lose matrices that live on from tile to tile.
+// What passes between the lanes of a row, and a rescale of the output, go through workgroup memory, too, so they must be rare: a
+// maximum stays until a score is more than LATE above it. Any m is as good as the maximum as long as the weights 2^(s - m)
+// stay in f16's range. They are kept times BOOST = 2^7: up to 2^(LATE + 7) = 2^15, below f16's 2^16, and weights down to
+// 2^-21 are normal numbers of f16. So a tile is weighed against the old maxima, and a lane that finds a score too high for
+// them asks for more: then all lanes `settle` the tile anew. Any other tile passes no maximum at all.
+//
+// The output's sums are CARRIED in the matrices over the whole walk. Otherwise a matrix holds the products of one tile, and lanes
+// add them up: for devices whose compilers lose matrices that live on from tile to tile.
 
 const LANES_PER_ROW = LANES_C;
 const LATE = select(8.0, 5.545177444479562, BASE_E); // 8 in base 2, in the scores' base
@@ -21,21 +24,27 @@ const BOOST = 128.0;
 const UNIT = BOOST;            // a weight of 1 in l
 const UNBOOST = 0.0078125;
 
+// What a tile may ask for: new maxima; that rows which have output get one; a look at values that are not finite.
+const MAXIMUM = 1u;
+const RESCALE = 2u;
+const STRANGE = 4u;
+
 // All pitches are in vec4s.
 var<workgroup> queries: array<vec4<f16>, ROWS * D_PITCH>;
 var<workgroup> staged: array<vec4<f16>, STAGED>;        // KEYS x D_PITCH keys; then columns of values over them, K_PITCH apart
 var<workgroup> p16: array<vec4<f16>, ROWS * K_PITCH>;   // BOOST times the weights
-var<workgroup> row_factor: array<f32, ROWS>;
-var<workgroup> row_sum: array<f32, ROWS>;
-// Whether a row with output got a new maximum, in its first word. A whole vec4, as all variables here are: drivers lay them out one
-// behind the other, and matrices are loaded from multiples of 16 bytes.
-var<workgroup> raised: array<atomic<u32>, 4>;
+var<workgroup> row_maximum: array<atomic<i32>, ROWS>;   // m, `in_order`
+var<workgroup> row_factor: array<f32, ROWS>;            // what a new maximum makes of the output; at the end, the sum
+// What the tile asks for, in its first word. A whole vec4, as all variables here are: drivers lay them out one behind the
+// other, and matrices are loaded from multiples of 16 bytes.
+var<workgroup> asked: array<atomic<u32>, 4>;
 
-// Unless CARRIED: the output's sums, by column of matrices.
+// Unless CARRIED: the output's sums, by column of matrices; whether they are scaled as they are joined.
 var<private> sums0: Sums;
 var<private> sums1: Sums;
 var<private> sums2: Sums;
 var<private> sums3: Sums;
+var<private> joins_scaled: bool;
 
 // The key of the tile that lies in a slot of workgroup memory.
 fn key_of(slot: u32) -> u32 { return slot % 4u * LANES_C + slot / 4u; }
@@ -51,26 +60,49 @@ fn begin(at: Head, lane: Lane) {
         if (g < HEAD_GROUPS) { x = vec4<f16>(query(at, row, g)); }
         queries[row * D_PITCH + g] = x;
     }
+    for (var row = lane.index; row < ROWS; row += LANES) { atomicStore(&row_maximum[row], in_order(DROPPED)); }
+    forget(lane);
+}
+
+// What the last tile asked for.
+fn forget(lane: Lane) {
+    forget_strange_keys(lane);
+    if (lane.index == 0u) { atomicStore(&asked[0], 0u); }
 }
 
 fn attend(at: Head, lane: Lane, tile: KeyTile) {
     let share = share_of(lane);
     workgroupBarrier(); // the last tile's values are read to their end
-    forget_strange_keys(lane);
     stage_k(at, lane, tile);
     workgroupBarrier();
     multiply_keys(share);
     workgroupBarrier();
     let s = scores(at, lane, tile, lane_products(lane));
     stage_v(at, lane, tile);
-    let factor = raise_late(lane, max_over_lanes(lane, maxima(s)));
-    let p = weights(tile, s);
-    note_values(lane, tile, p); // max_over_lanes has waited for the values of all
-    store_weights(lane, p);
-    let late = workgroupUniformLoad(&raised[0]) != 0u; // with a barrier on both sides
-    if (CARRIED && late) { rescale(lane, share, factor); }
+    ask_for_maxima(lane, maxima(s));
+    var more = store_weights(lane, weights(tile, s));
+    let wanted = workgroupUniformLoad(&asked[0]); // with a barrier on both sides
+    if (wanted != 0u) { more = settle(lane, share, tile, s, wanted); }
+    l += more;
     add_values(share);
-    if (!CARRIED) { take_products(lane, share, factor); }
+    if (!CARRIED) { take_products(lane, share, (wanted & RESCALE) != 0u); }
+}
+
+// The weights of a tile against new maxima, or whose values are not all finite; what they add up to. What was stored of them before, a
+// weight that f16 does not hold perhaps, is gone then.
+fn settle(lane: Lane, share: Share, tile: KeyTile, s: Scores, wanted: u32) -> vec4<f32> {
+    let factor = raise_maximum(agreed_maxima(lane));
+    l *= factor;
+    let p = weights(tile, s);
+    note_values(lane, tile, p);
+    let added = store_weights(lane, p);
+    if ((wanted & RESCALE) != 0u) {
+        tell_rows(lane, factor);
+        if (CARRIED) { rescale(lane, share); }
+    }
+    workgroupBarrier(); // the weights are stored, and what the tile asked for is read
+    forget(lane);
+    return added;
 }
 
 // q . k of all rows and keys of the tile into `products`.
@@ -131,41 +163,50 @@ fn row_products(lane: Lane, k: u32) -> vec4<f32> {
     return params.kernel.q_scale * products[(lane.r + k * LANES_R) * S_PITCH + lane.c];
 }
 
-// The row maxima over the LANES_C lanes of a row. They pass through places of `products` that this lane alone has read.
-fn max_over_lanes(lane: Lane, x: vec4<f32>) -> vec4<f32> {
-    let row = lane.r * S_PITCH;
-    products[row + lane.c] = x;
-    if (lane.index == 0u) { atomicStore(&raised[0], 0u); }
-    workgroupBarrier();
-    var result = vec4(DROPPED);
-    for (var c = 0u; c < LANES_C; c++) { result = max(result, products[row + c]); }
-    return result;
-}
-
-// Takes new maxima where they are needed; returns the factors of what was summed up before. Halves cannot overflow, and tell
-// exactly whether a weight would pass 2^LATE.
-fn raise_late(lane: Lane, seen_max: vec4<f32>) -> vec4<f32> {
-    let late = seen_max * 0.5 - m * 0.5 > vec4(0.5 * LATE);
-    let empty = m == vec4(DROPPED);
-    let factor = raise_maximum(select(m, seen_max, late | empty));
-    l *= factor;
+// Asks for new maxima where a score is too high for the old ones. Halves cannot overflow, and tell exactly whether a weight would
+// pass 2^LATE. NaN asks for nothing: it is in the sum anyway.
+fn ask_for_maxima(lane: Lane, seen: vec4<f32>) {
+    let late = seen * 0.5 - m * 0.5 > vec4(0.5 * LATE);
+    if (!any(late)) { return; }
+    ask_for_maximum(lane.r, late.x, seen.x);
+    ask_for_maximum(lane.r + LANES_R, late.y, seen.y);
+    ask_for_maximum(lane.r + 2u * LANES_R, late.z, seen.z);
+    ask_for_maximum(lane.r + 3u * LANES_R, late.w, seen.w);
     // A row that was empty has no output yet: nothing to scale.
-    if (lane.c == 0u && any(late & !empty)) { atomicStore(&raised[0], 1u); }
-    return factor;
+    atomicOr(&asked[0], select(MAXIMUM, RESCALE, any(late & (m != vec4(DROPPED)))));
 }
 
-// For the lanes that hold other parts of these rows; before a barrier.
-fn tell_factors(lane: Lane, factor: vec4<f32>) {
+// All lanes of a row ask at the same place, where their largest stays.
+fn ask_for_maximum(row: u32, late: bool, seen: f32) {
+    if (late) { atomicMax(&row_maximum[row], in_order(seen)); }
+}
+
+fn agreed_maxima(lane: Lane) -> vec4<f32> {
+    return vec4(agreed_maximum(lane.r), agreed_maximum(lane.r + LANES_R),
+                agreed_maximum(lane.r + 2u * LANES_R), agreed_maximum(lane.r + 3u * LANES_R));
+}
+
+fn agreed_maximum(row: u32) -> f32 { return bitcast<f32>(turned(atomicLoad(&row_maximum[row]))); }
+
+// Integers in the order of numbers.
+fn in_order(x: f32) -> i32 { return turned(bitcast<i32>(x)); }
+
+// Negative numbers have their bits but the sign's turned over, and back.
+fn turned(bits: i32) -> i32 { return bits ^ ((bits >> 31u) & 0x7fffffff); }
+
+// A number of each row, for the lanes that hold other parts of it; before a barrier.
+fn tell_rows(lane: Lane, x: vec4<f32>) {
     if (lane.c > 0u) { return; }
-    row_factor[lane.r] = factor.x;
-    row_factor[lane.r + LANES_R] = factor.y;
-    row_factor[lane.r + 2u * LANES_R] = factor.z;
-    row_factor[lane.r + 3u * LANES_R] = factor.w;
+    row_factor[lane.r] = x.x;
+    row_factor[lane.r + LANES_R] = x.y;
+    row_factor[lane.r + 2u * LANES_R] = x.z;
+    row_factor[lane.r + 3u * LANES_R] = x.w;
 }
 
-// The sums add up the same rounded weights that the values are multiplied with: their rounding then shifts the mean less.
-fn store_weights(lane: Lane, p: Scores) {
-    l += vec4(store_row(lane, 0u, p.a), store_row(lane, 1u, p.b), store_row(lane, 2u, p.c), store_row(lane, 3u, p.d));
+// What the rows' weights add up to: the same rounded weights that the values are multiplied with, as their rounding then shifts
+// the mean less.
+fn store_weights(lane: Lane, p: Scores) -> vec4<f32> {
+    return vec4(store_row(lane, 0u, p.a), store_row(lane, 1u, p.b), store_row(lane, 2u, p.c), store_row(lane, 3u, p.d));
 }
 
 fn store_row(lane: Lane, k: u32, p: vec4<f32>) -> f32 {
@@ -175,8 +216,7 @@ fn store_row(lane: Lane, k: u32, p: vec4<f32>) -> f32 {
 }
 
 // Multiplies the output by the rows' factors: two matrices at a time through the subgroup's patch of `products`.
-fn rescale(lane: Lane, share: Share, factor: vec4<f32>) {
-    tell_factors(lane, factor);
+fn rescale(lane: Lane, share: Share) {
     write_patch(share, o00, o10);
     scale_patch(lane, share);
     o00 = coopLoadT<mat_c>(&products[share.patch_at], STEP);
@@ -202,9 +242,9 @@ fn scale_patch(lane: Lane, share: Share) {
     workgroupBarrier();
 }
 
-// Unless CARRIED: adds the products of the tile to the lane's own sums, each times its row's factor.
-fn take_products(lane: Lane, share: Share, factor: vec4<f32>) {
-    tell_factors(lane, factor);
+// Unless CARRIED: adds the products of the tile to the lane's own sums, which a new maximum scales first.
+fn take_products(lane: Lane, share: Share, scaled: bool) {
+    joins_scaled = scaled;
     write_patch(share, o00, o10);
     sums0 = joined(lane, sums0);
     write_patch(share, o01, o11);
@@ -217,25 +257,23 @@ fn take_products(lane: Lane, share: Share, factor: vec4<f32>) {
     }
 }
 
-fn joined_piece(e: u32, sum: vec4<f32>) -> vec4<f32> { return fma(sum, vec4(row_factor[row_of_piece(e)]), products[e]); }
+fn joined_piece(e: u32, sum: vec4<f32>) -> vec4<f32> {
+    if (!joins_scaled) { return sum + products[e]; }
+    return fma(sum, vec4(row_factor[row_of_piece(e)]), products[e]);
+}
 
 // --- the end ---
 
 fn write_rows(at: Head, lane: Lane) {
     let share = share_of(lane);
-    workgroupBarrier(); // the last tile's `products` and factors are read to their end
+    if (!CARRIED) { workgroupBarrier(); } // all lanes have taken the last tile's products
     l = sum_over_lanes(lane, marked(l)) * UNBOOST;
     let row = at.first_row + lane.r;
     let a = row_end(at, row, m.x, l.x);
     let b = row_end(at, row + LANES_R, m.y, l.y);
     let c = row_end(at, row + 2u * LANES_R, m.z, l.z);
     let d = row_end(at, row + 3u * LANES_R, m.w, l.w);
-    if (lane.c == 0u) {
-        keep_row(lane.r, m.x, l.x);
-        keep_row(lane.r + LANES_R, m.y, l.y);
-        keep_row(lane.r + 2u * LANES_R, m.z, l.z);
-        keep_row(lane.r + 3u * LANES_R, m.w, l.w);
-    }
+    tell_rows(lane, l);
     lay_down(lane, share, o00, o10, sums0);
     write_columns(at, lane, 0u);
     lay_down(lane, share, o01, o11, sums1);
@@ -253,11 +291,6 @@ fn write_rows(at: Head, lane: Lane) {
         write_stats(c);
         write_stats(d);
     }
-}
-
-fn keep_row(row: u32, row_m: f32, row_l: f32) {
-    row_factor[row] = row_m;
-    row_sum[row] = row_l;
 }
 
 // A column of matrices of the output into the patches, from where its sums are.
@@ -280,7 +313,8 @@ fn lay_down(lane: Lane, share: Share, upper: mat_c, lower: mat_c, sums: Sums) {
 fn write_columns(at: Head, lane: Lane, matrix: u32) {
     for (var e = lane.index; e < SUBGROUPS * PATCH; e += LANES) {
         let row = row_of_piece(e);
-                write_group(row_end(at, at.first_row + row, row_factor[row], row_sum[row]), group_of_piece(e, matrix), UNBOOST * products[e]);
+        let end = row_end(at, at.first_row + row, agreed_maximum(row), row_factor[row]);
+        write_group(end, group_of_piece(e, matrix), UNBOOST * products[e]);
     }
 }
 
@@ -320,6 +354,7 @@ fn stage_v(at: Head, lane: Lane, tile: KeyTile) {
         var d = value_group(at, tile, key + 3u * LANES_C, g);
         // The sum of 4 numbers of f16 is finite in f32.
         if (any(not_finite(a + b + c + d))) {
+            atomicOr(&asked[0], STRANGE);
             a = finite_or_noted(key, a);
             b = finite_or_noted(key + LANES_C, b);
             c = finite_or_noted(key + 2u * LANES_C, c);

@@ -13,8 +13,13 @@ use crate::{Activation, ElementType, Error, Result};
 /// ```
 ///
 /// W1 and W3 are `[model_dim, hidden_dim]`, W2 `[hidden_dim, model_dim]`, or their transposes. Rows are processed
-/// `chunk` at a time (Kitaev 2020, section 3), so that what is between the products takes chunk x `hidden_dim` f32
+/// `chunk` at a time (Kitaev 2020, section 3), so that what is between the products takes chunk x `hidden_dim` elements
 /// instead of rows x `hidden_dim`; the result is the same, bit for bit, for every chunk.
+///
+/// What is between the products is f32, unless [`hidden`](Self::hidden) says otherwise. In f16, as other frameworks have it in half
+/// precision, it takes half of the memory, and the second product runs on [matrix units](crate::KernelPath::Cooperative), too,
+/// where W2 is f16. Every hidden value is rounded to 11 bits then (twice where gated: act(...), then its product), and stops at 65,504. Which of the two
+/// a layer has never follows the device.
 ///
 /// ```
 /// use wgpu_attention::{Activation, FeedForwardShape};
@@ -22,6 +27,9 @@ use crate::{Activation, ElementType, Error, Result};
 /// llama.check()?;
 /// assert_eq!(llama.len_x(), 2048 * 4096);
 /// assert_eq!(llama.flops(), 6.0 * 2048.0 * 4096.0 * 11008.0);
+/// // All of it in f16, what is between the products too.
+/// let half = llama.elements(wgpu_attention::ElementType::F16).hidden(wgpu_attention::ElementType::F16);
+/// # half.check()?;
 /// # Ok::<(), wgpu_attention::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,6 +59,8 @@ pub struct FeedForwardShape {
     pub weight: ElementType,
     /// Storage of y and of the residual.
     pub output: ElementType,
+    /// Storage of what is between the products.
+    pub hidden: ElementType,
 }
 
 impl FeedForwardShape {
@@ -69,6 +79,7 @@ impl FeedForwardShape {
             input: ElementType::F32,
             weight: ElementType::F32,
             output: ElementType::F32,
+            hidden: ElementType::F32,
         }
     }
 
@@ -89,9 +100,11 @@ impl FeedForwardShape {
         weight: ElementType,
         /// Sets the storage of y and of the residual.
         output: ElementType,
+        /// Sets the storage of what is between the products.
+        hidden: ElementType,
     }
 
-    /// Sets the storage of all tensors.
+    /// Sets the storage of all tensors, but not of what is between the products.
     pub fn elements(self, element: ElementType) -> Self {
         self.input(element).weight(element).output(element)
     }
@@ -132,7 +145,7 @@ impl FeedForwardShape {
         check_u32("w1", self.model_dim as u128 * self.hidden_dim as u128)
     }
 
-    /// The product with W1, or with W3, of a number of rows: into f32 scratch.
+    /// The product with W1, or with W3, of a number of rows: into scratch.
     pub(crate) fn first(&self, rows: usize, gate: bool) -> MatmulShape {
         let (combine, activation) =
             if gate { (Combine::MultiplyInto, None) } else { (Combine::Store, Some(self.activation)) };
@@ -143,6 +156,7 @@ impl FeedForwardShape {
             .combine(combine)
             .input(self.input)
             .weight(self.weight)
+            .output(self.hidden)
     }
 
     /// The product of the scratch with W2.
@@ -151,6 +165,7 @@ impl FeedForwardShape {
             .weights(self.weights)
             .bias(self.bias)
             .combine(if self.residual { Combine::Add } else { Combine::Store })
+            .input(self.hidden)
             .weight(self.weight)
             .output(self.output)
     }

@@ -98,7 +98,7 @@ pub enum Combine {
     Add,
     /// It is added to what out holds: out += act(...). Needs f32 output.
     AddInto,
-    /// It multiplies what out holds: out *= act(...), the second half of a gated feed-forward. Needs f32 output.
+    /// It multiplies what out holds: out *= act(...), the second half of a gated feed-forward.
     MultiplyInto,
 }
 
@@ -321,7 +321,7 @@ impl MatmulShape {
     /// Checks everything that can be said without a device.
     ///
     /// # Errors
-    /// [`Error::Argument`] for `inner` or `columns` of 0, rows of C that overlap, an output that is read back in
+    /// [`Error::Argument`] for `inner` or `columns` of 0, rows of C that overlap, an output that is added to in
     /// 16 bits; for integers that are not stored `[out, in]`, of a batch, with strides, and as [`IntegerFormat::check`]; [`Error::Limit`] where an element offset would pass 32 bits.
     pub fn check(&self) -> Result<()> {
         for (name, size) in [("inner", self.inner), ("columns", self.columns)] {
@@ -339,10 +339,8 @@ impl MatmulShape {
         {
             check_u32(name, rows as u128 * width as u128)?;
         }
-        let into = matches!(self.combine, Combine::AddInto | Combine::MultiplyInto);
-        if into && self.output != ElementType::F32 {
-            let need = format!("f32 where out is read back ({:?})", self.combine);
-            return Err(Error::argument("output", need, self.output));
+        if self.combine == Combine::AddInto && self.output != ElementType::F32 {
+            return Err(Error::argument("output", "f32 where out is added to (AddInto)", self.output));
         }
         let ([a_rows, a_width], [b_rows, b_width]) = (self.a_sizes(), self.b_sizes());
         self.check_integers()?;

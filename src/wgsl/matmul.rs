@@ -97,6 +97,11 @@ impl MatmulVariant {
                 (header, integers::weights(format))
             }
         };
+        // Sums that are added to are f32, which any writer reads.
+        let out = match self.combine {
+            Combine::MultiplyInto => tensor::reads_and_writes(self.output, self.aligned_out),
+            _ => tensor::writes(self.output, self.aligned_out),
+        };
         let files = [
             include_str!("../../shaders/matmul.wgsl"),
             self.tile.provider(),
@@ -107,7 +112,7 @@ impl MatmulVariant {
             &b,
             &tensor::reads_if(self.bias, "bias", self.weight, false),
             &tensor::reads_if(self.combine == Combine::Add, "residual", self.output, self.aligned_residual),
-            &tensor::writes(self.output, self.aligned_out),
+            &out,
         ];
         let shader = header.shader(self.label(), "matmul", &files);
         Shader { for_cpus: self.tile.is_for_cpus(), ..shader }
@@ -170,6 +175,11 @@ impl MatmulVariant {
                 list.push(Self::of(&halves(odd).combine(Add), MatmulTile::Cooperative(tile)));
                 let transposed = halves(if wide { odd } else { aligned }).a_order(AOrder::InnerRows);
                 list.push(Self::of(&transposed, MatmulTile::Cooperative(tile)));
+            }
+        }
+        for (element, tile) in [(F16, MatmulTile::SMALL), (Bf16, MatmulTile::DIRECT)] {
+            for shape in [aligned, odd] {
+                list.push(Self::of(&shape.output(element).combine(MultiplyInto), tile));
             }
         }
         list.extend(Self::of_integers());

@@ -10,7 +10,7 @@ use wgpu_attention::{
 };
 use wgpu_attention_testing::{combinations, one_in};
 
-use ElementType::{Bf16, F16};
+use ElementType::{Bf16, F16, F32};
 
 const ORDERS: [WeightOrder; 2] = [WeightOrder::InOut, WeightOrder::OutIn];
 
@@ -99,6 +99,51 @@ fn a_layer_keeps_its_bits_whatever_the_chunk() {
         feed_forward::chunks_agree(&kernels, &shape).unwrap();
         feed_forward::bound(&kernels, &shape.chunk(Some(20))).unwrap();
     }
+}
+
+/// Both products of a layer in matrices, as what is between them is f16.
+pub(crate) fn layers_of_halves(kernels: &Kernels) -> Checked {
+    let shape =
+        FeedForwardShape::new(70, 20, 36, Activation::GeluTanh).elements(F16).hidden(F16).chunk(Some(33));
+    feed_forward::bound(kernels, &shape.bias(true).residual(true))?;
+    feed_forward::bound(kernels, &shape.gated(true).weights(WeightOrder::OutIn))?;
+    let whole = FeedForwardShape::new(35, 16, 32, Activation::Relu).input(F16).weight(F16);
+    let plan = kernels.feed_forward(&whole.hidden(F16)).map_err(|e| e.to_string())?;
+    if plan.second_path() != KernelPath::Cooperative {
+        return Err(format!("the second product is {}", plan.second_path()));
+    }
+    feed_forward::rounded_hidden_values(kernels, whole)
+}
+
+#[test]
+fn both_products_of_a_layer_are_within_the_bound() {
+    layers_of_halves(&cooperative()).unwrap();
+    let odd = FeedForwardShape::new(9, 7, 9, Activation::Silu).gated(true).elements(F16).hidden(F16);
+    feed_forward::bound(&cooperative(), &odd.chunk(Some(4))).unwrap();
+    feed_forward::chunks_agree(&cooperative(), &odd).unwrap();
+}
+
+#[test]
+fn the_second_product_follows_what_is_between_them() {
+    let shape = FeedForwardShape::new(64, 64, 64, Activation::Relu).elements(F16);
+    let of = |kernels: &Kernels, hidden| {
+        let plan = kernels.feed_forward(&shape.hidden(hidden)).unwrap();
+        assert_eq!(plan.shaders().len(), 2);
+        let paths = [plan.path(), plan.second_path()];
+        for (shader, path) in plan.shaders().iter().zip(paths) {
+            assert_eq!(shader.contains("matrix"), path == KernelPath::Cooperative, "{shader}");
+        }
+        paths
+    };
+    let (forced, scalar) = (cooperative(), KernelPath::Scalar);
+    assert_eq!(of(&forced, F16), [KernelPath::Cooperative; 2]);
+    assert_eq!(of(&forced, F32), [KernelPath::Cooperative, scalar]);
+    assert_eq!(of(&forced, Bf16), [KernelPath::Cooperative, scalar]);
+    let kernels = Kernels::new(gpu().device(), forced.options().path(scalar)).unwrap();
+    assert_eq!(of(&kernels, F16), [scalar; 2]);
+    // What is not forced is scalar on a CPU, which emulates matrices.
+    let kernels = Kernels::new(gpu().device(), Options::default()).unwrap();
+    assert_eq!(of(&kernels, F16), [scalar; 2]);
 }
 
 #[test]

@@ -47,10 +47,11 @@ fn layer(
     let out = Guarded::new(&rows.spread(&vec![f64::NAN; shape.len_x()]), shape.output);
     let plan = kernels.feed_forward(shape).map_err(|e| e.to_string())?;
     let elements = plan.chunk() * shape.hidden_dim;
-    if plan.scratch_bytes() != 4 * elements as u64 {
+    let bytes = shape.hidden.size_bytes() * elements;
+    if plan.scratch_bytes() != bytes.next_multiple_of(4) as u64 {
         return Err(format!("{} bytes of scratch for {elements} elements", plan.scratch_bytes()));
     }
-    let scratch = own_scratch.then(|| Guarded::new(&vec![f64::NAN; elements], F32));
+    let scratch = own_scratch.then(|| Guarded::new(&vec![f64::NAN; elements], shape.hidden));
     let buffers = FeedForwardBuffers::new(x.binding(), w1.binding(), w2.binding(), out.binding())
         .b1(b1.as_ref().map(Guarded::binding))
         .w3(w3.as_ref().map(Guarded::binding))
@@ -61,7 +62,7 @@ fn layer(
     let call = plan.bind(buffers).map_err(|e| e.to_string())?;
     let got = run(&[&call], &out, rows, shape.output)?;
     if let Some(scratch) = &scratch {
-        run(&[], scratch, Rows::contiguous(plan.chunk(), shape.hidden_dim), F32)?;
+        run(&[], scratch, Rows::contiguous(plan.chunk(), shape.hidden_dim), shape.hidden)?;
     }
     Ok(got)
 }
@@ -103,6 +104,40 @@ pub(crate) fn selection(kernels: &Kernels) -> Checked {
         FeedForwardShape::new(37, 24, 40, Activation::GeluErf).bias(true).residual(true).chunk(Some(16));
     bound(kernels, &shape)?;
     bound(kernels, &shape.gated(true).weights(WeightOrder::OutIn))?;
+    let odd = FeedForwardShape::new(37, 6, 9, Activation::GeluErf).chunk(Some(16));
+    for shape in [shape, odd] {
+        bound(kernels, &shape.gated(true).hidden(F16))?;
+    }
+    rounded_hidden_values(kernels, FeedForwardShape::new(5, 4, 8, Activation::Relu))
+}
+
+/// Whole numbers, which show what is between the products: all hidden values of a row are `factor` times the sum of x, all weights of the second
+/// product 1 / `hidden_dim`, a power of two, and all sums exact.
+pub(crate) fn rounded_hidden_values(kernels: &Kernels, shape: FeedForwardShape) -> Checked {
+    let run = |sum: f64, factor: f64, hidden| {
+        // Each of them a number of f16.
+        let row = [4096.0, sum - 4096.0].into_iter().chain(std::iter::repeat(0.0)).take(shape.model_dim);
+        let x = row.collect::<Vec<_>>().repeat(shape.rows);
+        let weights = |value| vec![value; shape.len_weight()];
+        let w2 = weights(1.0 / shape.hidden_dim as f64);
+        let data = [x, weights(factor), vec![], vec![], vec![], w2, vec![], vec![]];
+        layer(kernels, &shape.hidden(hidden), &Data(data), true)
+    };
+    // 4,097 lies between two numbers of f16; of bf16, 4,112 does. Beyond 65,504 f16 has none.
+    for (hidden, [sum, factor], allowed) in [
+        (F32, [4097.0, 1.0], [4097.0; 2]),
+        (F16, [4100.0, 1.0], [4100.0; 2]),
+        (F16, [4097.0, 1.0], [4096.0, 4100.0]),
+        (Bf16, [4112.0, 1.0], [4096.0, 4128.0]),
+        (F16, [8192.0, 128.0], [65504.0; 2]),
+        (F32, [8192.0, 128.0], [1048576.0; 2]),
+    ] {
+        let got = run(sum, factor, hidden)?;
+        let wrong = got.iter().find(|y| !allowed.contains(y));
+        if got.len() != shape.len_x() || wrong.is_some() {
+            return Err(format!("{hidden} between the products: {wrong:?}, not {allowed:?}"));
+        }
+    }
     Ok(())
 }
 
@@ -142,11 +177,35 @@ fn every_form_is_within_the_bound() {
 }
 
 #[test]
+fn hidden_values_of_16_bits_are_within_the_bound() {
+    let mut worst = 0f64;
+    for [element, odd, gated] in combinations([2, 2, 2]) {
+        let (model, hidden) = [(20, 36), (7, 9)][odd];
+        let shape = FeedForwardShape::new(45, model, hidden, Activation::Silu).bias(true).residual(true);
+        let shape = shape.gated(gated == 1).hidden([F16, Bf16][element]).chunk(Some(20));
+        worst = worst.max(bound(kernels(), &shape).unwrap());
+        bound(kernels(), &shape.elements(F16).weights(WeightOrder::OutIn)).unwrap();
+    }
+    bound(kernels(), &shape_of_few(7).hidden(F16)).unwrap();
+    println!("feed-forward with hidden values of 16 bits: worst error/bound {worst:.3}");
+}
+
+#[test]
+fn hidden_values_are_rounded_as_the_shape_says() {
+    rounded_hidden_values(kernels(), FeedForwardShape::new(5, 4, 8, Activation::Relu)).unwrap();
+    let halves =
+        kernels().feed_forward(&FeedForwardShape::new(5, 7, 9, Activation::Relu).hidden(F16)).unwrap();
+    assert_eq!(halves.scratch_bytes(), 92, "90, in whole words");
+}
+
+#[test]
 fn every_chunk_gives_the_same_bits() {
     let shape = FeedForwardShape::new(70, 20, 36, Activation::GeluTanh).bias(true).residual(true);
     chunks_agree(kernels(), &shape).unwrap();
     chunks_agree(kernels(), &shape.gated(true).weights(WeightOrder::OutIn)).unwrap();
-    chunks_agree(kernels(), &FeedForwardShape::new(70, 5, 7, Activation::Relu).elements(F16)).unwrap();
+    let odd = FeedForwardShape::new(70, 5, 7, Activation::Relu).elements(F16);
+    chunks_agree(kernels(), &odd).unwrap();
+    chunks_agree(kernels(), &odd.gated(true).hidden(F16)).unwrap();
     // Few rows have a tile of their own, whatever the chunk.
     chunks_agree(kernels(), &shape_of_few(7)).unwrap();
 }

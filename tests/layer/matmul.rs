@@ -342,6 +342,20 @@ fn activations_and_combinations_are_within_the_bound() {
 }
 
 #[test]
+fn what_out_holds_in_16_bits_is_multiplied() {
+    for [element, tile] in combinations([2, TILES.len()]) {
+        let element = [F16, Bf16][element];
+        for (rows, columns) in [(37, 36), (21, 7)] {
+            let shape = MatmulShape::new(rows, 12, columns).combine(Combine::MultiplyInto).output(element);
+            bound(kernels(), &shape, TILES[tile]).unwrap();
+            // Odd rows share 32-bit words with their neighbours.
+            let gaps = RowStrides::new(rows as isize * 41, 41);
+            bound(kernels(), &shape.batch(2).input(element).out_strides(gaps), TILES[tile]).unwrap();
+        }
+    }
+}
+
+#[test]
 fn strides_share_and_interleave() {
     // The rows of q in packed [rows, 3, columns], written there, one B for all batch items.
     let packed = RowStrides::new(3 * 40 * 20, 3 * 40);

@@ -52,8 +52,9 @@ constructed! {
 }
 
 impl Kernels {
-    /// Plans a feed-forward layer, and compiles its products unless they are compiled already. The second product's path is
-    /// always scalar, for its input, which stays here, is f32.
+    /// Plans a feed-forward layer, and compiles its products unless they are compiled already. Each product takes its own path:
+    /// the first by x and W1, the second by W2 and what is between the products, whose storage is
+    /// [`FeedForwardShape::hidden`]. Where that is f32, the second is scalar on every device.
     ///
     /// # Errors
     /// As [`FeedForwardShape::check`]; [`Error::Limit`] for a chunk whose scratch passes the device's binding size,
@@ -75,10 +76,10 @@ impl Kernels {
         shape.check()?;
         let limits = self.device().limits();
         let most_bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        let row_bytes = 4 * shape.hidden_dim as u64;
+        let row_bytes = hidden_bytes(shape, 1);
         let default = default_chunk(shape, most_bytes / row_bytes);
         let chunk = shape.chunk.unwrap_or(default).min(shape.rows.max(1));
-        let scratch_bytes = chunk as u64 * row_bytes;
+        let scratch_bytes = hidden_bytes(shape, chunk);
         if scratch_bytes > most_bytes {
             let limit = "max_storage_buffer_binding_size";
             return Err(Error::limit(
@@ -94,6 +95,7 @@ impl Kernels {
             MatmulPlan::new(self, &of(chunk), self.product_tile(&of(default), path)?)
         };
         let path = self.options().path;
+        let halves = (shape.hidden, shape.weight) == (ElementType::F16, ElementType::F16);
         Ok(FeedForwardPlan {
             kernels: self.clone(),
             shape: *shape,
@@ -101,10 +103,15 @@ impl Kernels {
             default_chunk: default,
             first: plan(path, &|rows| shape.first(rows, false))?,
             gate: shape.gated.then(|| plan(path, &|rows| shape.first(rows, true))).transpose()?,
-            // What is between the products is f32.
-            second: plan(Some(KernelPath::Scalar), &|rows| shape.second(rows))?,
+            // A path that the caller forces is that of products of f16.
+            second: plan(if halves { path } else { Some(KernelPath::Scalar) }, &|rows| shape.second(rows))?,
         })
     }
+}
+
+/// Bytes of what is between the products, of so many rows: whole words.
+fn hidden_bytes(shape: &FeedForwardShape, rows: usize) -> u64 {
+    (shape.hidden.size_bytes() as u64 * rows as u64 * shape.hidden_dim as u64).next_multiple_of(4)
 }
 
 /// As few rows as still give a large GPU enough tiles of 64 x 64 in the narrower product (512), if their scratch can be
@@ -137,14 +144,29 @@ impl FeedForwardPlan {
         self.first.tile().path()
     }
 
+    /// The kernel of the second product: cooperative where [`FeedForwardShape::hidden`] and the weights are f16 and the device has matrices
+    /// of them, or they are forced.
+    pub fn second_path(&self) -> KernelPath {
+        self.second.tile().path()
+    }
+
+    /// The names of the shaders that a call runs: the first product, the gate if there is one, the second product.
+    pub fn shaders(&self) -> Vec<String> {
+        [Some(&self.first), self.gate.as_ref(), Some(&self.second)]
+            .into_iter()
+            .flatten()
+            .map(MatmulPlan::shader)
+            .collect()
+    }
+
     /// Rows of a chunk.
     pub fn chunk(&self) -> usize {
         self.chunk
     }
 
-    /// Bytes between the products: chunk x `hidden_dim` f32.
+    /// Bytes between the products: chunk x `hidden_dim` elements of [`FeedForwardShape::hidden`], rounded up to a whole word.
     pub fn scratch_bytes(&self) -> u64 {
-        4 * self.chunk as u64 * self.shape.hidden_dim as u64
+        hidden_bytes(&self.shape, self.chunk)
     }
 
     /// Checks the buffers and binds them: nothing is recorded yet.
@@ -200,7 +222,7 @@ impl FeedForwardPlan {
         let residual = optional("residual", &buffers.residual, shape.residual, len, shape.output)?;
         let out = checked_binding(&limits, "out", &buffers.out, len, shape.output)?;
         let elements = self.chunk * shape.hidden_dim;
-        let scratch = optional("scratch", &given, true, elements, ElementType::F32)?.unwrap_or(out.clone());
+        let scratch = optional("scratch", &given, true, elements, shape.hidden)?.unwrap_or(out.clone());
         let named = [
             ("x", Some(&x), Access::Read),
             ("w1", Some(&w1), Access::Read),

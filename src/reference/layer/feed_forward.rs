@@ -26,7 +26,15 @@ pub struct FeedForwardInputs<'a> {
 }
 
 /// y of a [`FeedForwardShape`], contiguous `[rows, model_dim]`. The bound is that of the [products](matmul()) one after
-/// the other, with f32 between them.
+/// the other, with what is between them stored in the shape's [`hidden`](FeedForwardShape::hidden): with f16 a hidden value h known within dh
+/// enters the second product within
+///
+/// ```text
+/// dh + (|h| + dh) 2^-11 + min( |h| + dh, 2^-14 )
+/// ```
+///
+/// and stops at 65,504, which takes two values no further apart. Where gated, act(x W1 + b1) and its product with the gate are stored one
+/// after the other.
 ///
 /// # Errors
 /// As [`matmul()`] and [`FeedForwardShape::check`].

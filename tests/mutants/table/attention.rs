@@ -153,15 +153,27 @@ wgpu_attention_testing::mutants! {
             => "    write_stats(b);\n    write_stats(c);\n}\n\nfn keys_of";
     // --- the tile of cooperative matrices ---
     "cooperative: the output is not rescaled" ["cooperative"]
-        "workgroupUniformLoad(&raised[0]) != 0u" => "workgroupUniformLoad(&raised[0]) > 1u";
+        "if (CARRIED) { rescale(lane, share); }" => "";
+    "cooperative: the output is rescaled only where no row had any" ["cooperative"]
+        "select(MAXIMUM, RESCALE, any(" => "select(RESCALE, MAXIMUM, any(";
+    "cooperative: weights are those of the old maximum" ["cooperative"]
+        "{ more = settle(lane, share, tile, s, wanted); }" => "{ let ignored = settle(lane, share, tile, s, wanted); }";
+    "cooperative: nobody asks again" ["cooperative"]
+        "if (wanted != 0u) {" => "if (wanted == MAXIMUM) {";
+    "cooperative: a row has the maximum of another" ["cooperative"]
+        "agreed_maximum(lane.r + 3u * LANES_R)" => "agreed_maximum(lane.r + 2u * LANES_R)";
+    "cooperative: maxima below 0 are in the wrong order" ["cooperative"]
+        "return bits ^ ((bits >> 31u) & 0x7fffffff);" => "return bits;";
+    "cooperative: maxima begin at 0" ["cooperative"]
+        "atomicStore(&row_maximum[row], in_order(DROPPED));" => "atomicStore(&row_maximum[row], 0);";
     "cooperative: the sum is not rescaled" ["cooperative"]
         "    l *= factor;" => "";
     "cooperative: a maximum is never raised" ["cooperative"]
-        "late | empty" => "empty";
+        "> vec4(0.5 * LATE);" => "> vec4(0.5 * LATE) & (m == vec4(DROPPED));";
     "cooperative: the maximum misses a lane" ["cooperative"]
-        "for (var c = 0u; c < LANES_C; c++) { result = max(" => "for (var c = 1u; c < LANES_C; c++) { result = max(";
+        "ask_for_maximum(lane.r, late.x, seen.x);" => "ask_for_maximum(lane.r, late.x && lane.c > 0u, seen.x);";
     "cooperative: a row is rescaled by another's factor" ["cooperative"]
-        "row_factor[lane.r + LANES_R] = factor.y;" => "row_factor[lane.r + LANES_R] = factor.x;";
+        "tell_rows(lane, factor);" => "tell_rows(lane, factor.xxzw);";
     "cooperative: a patch is rescaled by the first rows' factors" ["cooperative"]
         "products[e] *= row_factor[row_of_piece(e)];" => "products[e] *= row_factor[e % PATCH / STEP];";
     "cooperative: the lower rows get the upper rows' weights" ["cooperative"]
@@ -183,7 +195,7 @@ wgpu_attention_testing::mutants! {
     "cooperative: the keys of a tile are all the first" ["cooperative"]
         "key_offset(at, tile.first + key_of(slot))" => "key_offset(at, tile.first)";
     "cooperative: a row's state is another's" ["cooperative"]
-        "keep_row(lane.r + 2u * LANES_R, m.z, l.z);" => "keep_row(lane.r + 2u * LANES_R, m.y, l.y);";
+        "row_factor[lane.r + 2u * LANES_R] = x.z;" => "row_factor[lane.r + 2u * LANES_R] = x.y;";
     "cooperative: no barrier after k is staged" ["cooperative"]
         "stage_k(at, lane, tile);\n    workgroupBarrier();" => "stage_k(at, lane, tile);";
     "cooperative: no barrier after the scores" ["cooperative"]
@@ -205,17 +217,19 @@ wgpu_attention_testing::mutants! {
     "sums in lanes: one matrix keeps what it held" ["sums in lanes"]
         "        o13 = nothing;\n" => "";
     "sums in lanes: they are not rescaled" ["sums in lanes"]
-        "fma(sum, vec4(row_factor[row_of_piece(e)]), products[e])" => "sum + products[e]";
+        "if (!scaled) {" => "if (true) {";
     "sums in lanes: a piece takes another's products" ["sums in lanes"]
-        "all.b = joined_piece(lane.index + LANES, sums.b);" => "all.b = joined_piece(lane.index, sums.b);";
+        "all.b = joined_piece(lane.index + LANES, sums.b, scaled);" => "all.b = joined_piece(lane.index, sums.b, scaled);";
     "sums in lanes: the last piece is lost" ["sums in lanes"]
         "            products[lane.index + 3u * LANES] = sums.d;\n" => "";
     "sums in lanes: no barrier before they are laid down" ["sums in lanes"]
         "workgroupBarrier(); // all lanes have read their rows' sums" => "";
+    "sums in lanes: no barrier before sums of rows lie over the last products" ["sums in lanes"]
+        "if (!CARRIED) { workgroupBarrier(); }" => "";
     "sums in lanes: the third columns are the second's" ["sums in lanes"]
-        "sums2 = joined(lane, sums2);" => "sums2 = joined(lane, sums1);";
+        "sums2 = joined(lane, sums2, scaled);" => "sums2 = joined(lane, sums1, scaled);";
     "sums in lanes: the tile's products are not taken" ["sums in lanes"]
-        "if (!CARRIED) { take_products(lane, share, factor); }" => "";
+        "if (!CARRIED) { take_products(lane, share, (wanted & RESCALE) != 0u); }" => "";
     // --- score terms ---
     "a power of e is taken for one of 2" ["terms"]
         "vec4(-100.0)) * TWICE_LOG2_E" => "vec4(-100.0)) * 2.0";
@@ -377,6 +391,8 @@ wgpu_attention_testing::mutants! {
         "        strange_rows = strange_rows | not_finite(o[0])" => "        let ignored = strange_rows | not_finite(o[0])";
     "cooperative: one of four values is looked at" ["strange"]
         "any(not_finite(a + b + c + d))" => "any(not_finite(b))";
+    "cooperative: nobody looks at NaN in v" ["strange"]
+        "            atomicOr(&asked[0], STRANGE);\n" => "";
     "cooperative: NaN in v is another key's" ["strange"]
         "d = finite_or_noted(key + 3u * LANES_C, d);" => "d = finite_or_noted(key + 2u * LANES_C, d);";
     "cooperative: sums are not marked" ["strange"]

@@ -271,6 +271,9 @@ wgpu_attention_testing::mutants! {
         "a chunk is written to the first's place": "params.out_at + tile.batch" => "tile.batch";
         "a chunk has the first's residual": "params.residual_at + tile.batch" => "tile.batch";
         "the gate is not multiplied": "case MULTIPLY_INTO: { value *= load_out(at, count); }" => "case MULTIPLY_INTO: {}";
+        "16 bits that are multiplied are their neighbours'": "vec4(widen_x2(word.x), widen_x2(word.y))" => "vec4(widen_x2(word.x), widen_x2(word.x))";
+        "16 bits that are multiplied are the word's other half": "widen_x2(atomicLoad(&out[e / 2u]))[e % 2u]" => "widen_x2(atomicLoad(&out[e / 2u]))[0u]";
+        "a hidden value that f16 does not hold is infinite": "clamp(x, vec2(-65504.0), vec2(65504.0))" => "x";
     }
     "rotary_tables" {
         "all rows of a table are the first position's": "let position = params.first + t;" => "let position = params.first;";

@@ -22,7 +22,8 @@ use crate::{
 /// dx = ds W1^T + dg W3^T
 /// ```
 ///
-/// Nothing is kept of the forward pass but its inputs. Rows are processed a chunk at a time, so that what is between the products
+/// Nothing is kept of the forward pass but its inputs. Hidden values are computed again in f32, whatever the shape's
+/// [`hidden`](FeedForwardShape::hidden). Rows are processed a chunk at a time, so that what is between the products
 /// takes 2 tensors of chunk x `hidden_dim` f32, 3 where gated, whatever the rows. All gradients are f32. The gradient by a
 /// residual is dy itself.
 ///
@@ -102,8 +103,11 @@ impl ChunkSteps {
         let f32 = ElementType::F32;
         let plan =
             |of: &dyn Fn(usize) -> MatmulShape| MatmulPlan::of_gradient(kernels, &of(chunk), &of(like));
-        let argument =
-            |rows| MatmulShape { activation: None, combine: Combine::Store, ..shape.first(rows, false) };
+        let argument = |rows| MatmulShape {
+            activation: None,
+            combine: Combine::Store,
+            ..shape.hidden(f32).first(rows, false)
+        };
         let dhidden = |rows| {
             MatmulShape::new(rows, model, hidden)
                 .weights(flipped(shape.weights))

@@ -29,7 +29,7 @@ pub struct FeedForwardBoundedGradients {
 /// The gradients of sum(dout y) of a [`FeedForwardShape`], by x, its weights and its biases. `b2` and the residual are not read.
 ///
 /// With s = x W1 + b1, g = x W3 + b3 where gated, and dh = dout W2^T: h = act(s) g, ds = dh g act'(s), dg = dh act(s), and every
-/// gradient of a weight a product of two of these. The bound is that of the kernels one after the other, with f32 between them; the sums over rows
+/// gradient of a weight a product of two of these. Hidden values are computed again in f32, whatever the shape's `hidden`. The bound is that of the kernels one after the other, with f32 between them; the sums over rows
 /// have that of any order, and so of every chunk: in chunks of c, a term meets at most c + rows / c <= rows + 1 roundings.
 ///
 /// # Errors
@@ -82,8 +82,11 @@ struct Hidden {
 
 impl Hidden {
     fn new(shape: &FeedForwardShape, inputs: &FeedForwardInputs<'_>, dout: &Bounded) -> Result<Self> {
-        let product =
-            MatmulShape { activation: None, combine: Combine::Store, ..shape.first(shape.rows, false) };
+        let product = MatmulShape {
+            activation: None,
+            combine: Combine::Store,
+            ..shape.hidden(ElementType::F32).first(shape.rows, false)
+        };
         let linear = |b, bias| matmul(&product, &MatmulInputs { a: inputs.x, b, bias, other: None });
         let s = linear(inputs.w1, inputs.b1)?;
         let g = inputs.w3.map(|w3| linear(w3, inputs.b3)).transpose()?;

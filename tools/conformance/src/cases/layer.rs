@@ -40,8 +40,8 @@ pub(crate) fn cases() -> Vec<Case> {
             };
             cases.push(Case { kernel, element: input, name, set, run });
         };
-        // What is read back while it is written must be f32.
-        let can = |combine| output == F32 || !matches!(combine, Combine::AddInto | Combine::MultiplyInto);
+        // What is added to while it is written must be f32.
+        let can = |combine| output == F32 || combine != Combine::AddInto;
         for (small, name, shape, by) in products().into_iter().filter(|product| can(product.2.combine)) {
             let shape = shape.input(input).weight(input).output(output);
             let row = match by {
@@ -57,6 +57,11 @@ pub(crate) fn cases() -> Vec<Case> {
             let shape = shape.residual(!gated).chunk(Some(16)).input(input).weight(input).output(output);
             let name = format!("37 rows in chunks of 16, gated {gated}");
             add("feed-forward", gated, name, Box::new(move |bench| feed_forward(bench, &shape)));
+            if (input, output) == (F16, F16) {
+                let (shape, name) =
+                    (shape.hidden(F16), format!("37 rows in chunks of 16, gated {gated}, hidden f16"));
+                add("feed-forward", gated, name, Box::new(move |bench| feed_forward(bench, &shape)));
+            }
         }
         for width in [7, 300] {
             for kind in [NormKind::Layer, NormKind::Rms] {
