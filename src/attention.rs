@@ -280,18 +280,8 @@ impl Attention {
     /// have, one that comes twice or none at all, and for strides that reach before a tensor's start, or under which rows of out overlap; [`Error::Limit`](crate::Error::Limit) where an element
     /// offset would pass 32 bits.
     pub fn check(&self) -> Result<()> {
-        self.shape.check()?;
-        self.check_tensors()
-    }
-
-    /// The same, of calls that take rows as wide as any: over a key cache, of packed sequences, in the reference.
-    pub(crate) fn check_wide(&self) -> Result<()> {
-        self.shape.check_wide()?;
-        self.check_tensors()
-    }
-
-    fn check_tensors(&self) -> Result<()> {
         let shape = &self.shape;
+        shape.check()?;
         self.heads.check(shape)?;
         let (queries, keys) = (shape.query_rows(), shape.key_rows());
         self.layouts.q.check("q_layout", queries, shape.head_dim)?;

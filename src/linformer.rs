@@ -102,6 +102,7 @@ impl LinformerOptions {
         let attention = attention.into();
         let shape = &attention.shape;
         attention.check()?;
+        shape.check_narrow("Linformer")?;
         attention.heads.check_all("Linformer")?;
         if !attention.score.is_plain() {
             let need = "scale q . k alone: projected keys have no positions";

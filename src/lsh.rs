@@ -284,6 +284,7 @@ impl LshOptions {
 fn check_attention(attention: &Attention) -> Result<()> {
     let (shape, layouts) = (&attention.shape, &attention.layouts);
     attention.check()?;
+    shape.check_narrow("LSH attention")?;
     attention.heads.check_all("LSH attention")?;
     if shape.kv_heads != shape.heads {
         return Err(Error::argument(

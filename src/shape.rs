@@ -34,11 +34,11 @@ pub struct AttentionShape {
     pub q_len: usize,
     /// Keys, Lk. May be 0: then every row is empty, 0 with an lse of `f32::MIN`.
     pub kv_len: usize,
-    /// Elements of a query and of a key, d: 1 to [`MAX_DIM`](Self::MAX_DIM); over a key cache and in packed sequences 1 to
-    /// [`MAX_HEAD_DIM`](Self::MAX_HEAD_DIM).
+    /// Elements of a query and of a key, d: 1 to [`MAX_HEAD_DIM`](Self::MAX_HEAD_DIM); for gradients, LSH, linear attention and Linformer 1 to
+    /// [`MAX_DIM`](Self::MAX_DIM).
     pub head_dim: usize,
-    /// Elements of a value and of an output row, dv: 1 to [`MAX_DIM`](Self::MAX_DIM); over a key cache and in packed sequences 1 to
-    /// [`MAX_VALUE_DIM`](Self::MAX_VALUE_DIM).
+    /// Elements of a value and of an output row, dv: 1 to [`MAX_VALUE_DIM`](Self::MAX_VALUE_DIM); for gradients, LSH, linear attention and
+    /// Linformer 1 to [`MAX_DIM`](Self::MAX_DIM).
     pub value_dim: usize,
 }
 
@@ -49,11 +49,10 @@ macro_rules! setters {
 }
 
 impl AttentionShape {
-    /// Largest `head_dim` and `value_dim` of [`Kernels::attention`](crate::Kernels::attention), forward and backward, of LSH, linear attention
-    /// and Linformer.
+    /// Largest `head_dim` and `value_dim` of gradients, of LSH, linear attention and Linformer.
     pub const MAX_DIM: usize = 256;
-    /// Largest `head_dim` over a key cache ([`Kernels::decode`](crate::Kernels::decode)), in packed sequences
-    /// ([`Kernels::packed_sequences`](crate::Kernels::packed_sequences)) and in the [reference](crate::reference): a latent row of 512 elements
+    /// Largest `head_dim` of all other calls ([`Kernels::attention`](crate::Kernels::attention), [`Kernels::decode`](crate::Kernels::decode),
+    /// [`Kernels::packed_sequences`](crate::Kernels::packed_sequences)) and of the [reference](crate::reference): a latent row of 512 elements
     /// and 64 that turn (DeepSeek 2024).
     pub const MAX_HEAD_DIM: usize = 576;
     /// Largest `value_dim` there.
@@ -133,30 +132,23 @@ impl AttentionShape {
     /// Checks everything that can be said without a device.
     ///
     /// # Errors
-    /// [`Error::Argument`] for no head, a head count that is no multiple, a dimension past [`MAX_DIM`](Self::MAX_DIM);
-    /// [`Error::Limit`] where an index would pass 32 bits.
+    /// [`Error::Argument`] for no head, a head count that is no multiple, a dimension past [`MAX_HEAD_DIM`](Self::MAX_HEAD_DIM) or
+    /// [`MAX_VALUE_DIM`](Self::MAX_VALUE_DIM); [`Error::Limit`] where an index would pass 32 bits.
     pub fn check(&self) -> Result<()> {
-        let wide =
-            |most| format!("1 to {} (over a key cache and in packed sequences to {most})", Self::MAX_DIM);
-        self.check_dims([Self::MAX_DIM; 2], [Self::MAX_HEAD_DIM, Self::MAX_VALUE_DIM].map(wide))?;
-        self.check_counts()
-    }
-
-    /// The same, of calls that take rows as wide as any.
-    pub(crate) fn check_wide(&self) -> Result<()> {
         let most = [Self::MAX_HEAD_DIM, Self::MAX_VALUE_DIM];
-        self.check_dims(most, most.map(|most| format!("1 to {most}")))?;
+        self.check_dims(most, |most| format!("1 to {most}"))?;
         self.check_counts()
     }
 
-    fn check_dims(&self, most: [usize; 2], needs: [String; 2]) -> Result<()> {
+    /// Whether `what`, which takes no rows wider than [`MAX_DIM`](Self::MAX_DIM), takes these.
+    pub(crate) fn check_narrow(&self, what: &str) -> Result<()> {
+        self.check_dims([Self::MAX_DIM; 2], |most| format!("1 to {most} for {what}"))
+    }
+
+    fn check_dims(&self, most: [usize; 2], need: impl Fn(usize) -> String) -> Result<()> {
         let dims = [("head_dim", self.head_dim), ("value_dim", self.value_dim)];
-        for (((name, dim), most), need) in dims.into_iter().zip(most).zip(needs) {
-            if !(1..=most).contains(&dim) {
-                return Err(Error::argument(name, need, dim));
-            }
-        }
-        Ok(())
+        let wrong = dims.into_iter().zip(most).find(|((_, dim), most)| !(1..=*most).contains(dim));
+        wrong.map_or(Ok(()), |((name, dim), most)| Err(Error::argument(name, need(most), dim)))
     }
 
     fn check_counts(&self) -> Result<()> {

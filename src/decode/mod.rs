@@ -411,6 +411,6 @@ impl DecodeShape {
         }
         // A position and a window's end are added up.
         check_u32("capacity and new rows", 2 * (self.cache.capacity as u128 + self.new as u128))?;
-        self.new_rows().check_wide()
+        self.new_rows().check()
     }
 }

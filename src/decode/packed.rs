@@ -170,6 +170,6 @@ impl PackedShape {
         check_u32("sequences", self.sequences as u128)?;
         // A position and a window's end are added up.
         check_u32("rows", 2 * (self.q_rows as u128 + self.kv_rows as u128))?;
-        self.attention().check_wide()
+        self.attention().check()
     }
 }

@@ -247,6 +247,7 @@ impl LinearOptions {
         let attention = attention.into();
         let shape = &attention.shape;
         attention.check()?;
+        shape.check_narrow("linear attention")?;
         attention.heads.check_all("linear attention")?;
         if attention.score != Score::new() {
             return Err(Error::argument("score", "the plain one: linear attention has no score", "another"));

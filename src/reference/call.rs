@@ -27,7 +27,7 @@ impl<'a> Call<'a> {
         pattern: &'a dyn Pattern,
     ) -> Result<Self> {
         let shape = &attention.shape;
-        attention.check_wide()?;
+        attention.check()?;
         check_type::<Q>("q", attention.storage.q)?;
         check_type::<KV>("k and v", attention.storage.kv)?;
         inputs.check(attention)?;

@@ -90,7 +90,7 @@ pub fn random<Q: Element, KV: Element>(
 ) -> Result<Tensors<Q, KV>> {
     let attention = attention.into();
     let shape = &attention.shape;
-    attention.check_wide()?;
+    attention.check()?;
     super::call::check_type::<Q>("q", attention.storage.q)?;
     super::call::check_type::<KV>("k and v", attention.storage.kv)?;
     let normal = |stream, n: usize| Counter::new(seed, stream).normal(n as u64);

@@ -244,7 +244,7 @@ pub fn check_gather<Q: Element, KV: Element, O: Element>(
 }
 
 fn check<Q: Element, KV: Element>(attention: &Attention) -> Result<()> {
-    attention.check_wide()?;
+    attention.check()?;
     super::call::check_type::<Q>("q", attention.storage.q)?;
     super::call::check_type::<KV>("k and v", attention.storage.kv)?;
     match attention.score.rules().find(|rule| rule.silent(0).is_none()) {

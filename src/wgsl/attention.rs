@@ -272,6 +272,10 @@ impl AttentionVariant {
             list.push(base(dim, dim, TileLimits::GENEROUS));
             list.push(base(dim, dim, TileLimits::CPU));
         }
+        // Latent rows: as wide as they may be.
+        for limits in [TileLimits::WEBGPU, TileLimits::GENEROUS, TileLimits::CPU] {
+            list.push(base(576, 512, limits));
+        }
         for family in GpuFamily::ALL {
             let limits = TileLimits { family, ..TileLimits::GENEROUS };
             let new = [64, 128, 256]

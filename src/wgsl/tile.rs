@@ -217,6 +217,8 @@ impl StagedTile {
     const FEW_LANES: usize = 64;
     /// Keys whose values are staged at once at most: as many steps between barriers as a chunk of q . k, or twice as many.
     const V_KEYS: usize = 16;
+    /// Keys of a tile at most: as many as the error bound lets be added up in a row. From 260 columns on all tiles have them.
+    const MOST_KEYS: usize = 128;
 
     /// Queries of a workgroup.
     pub const fn rows(&self) -> usize {
@@ -272,6 +274,7 @@ impl StagedTile {
         let per_lane = if wide { 4 } else { 2 };
         let mut lanes_c = value_groups.div_ceil(per_lane).next_power_of_two().max(4);
         let lanes = limits.lanes.min(Self::LANES);
+        let keys = keys.min(Self::MOST_KEYS);
         let far = wants.far && 8 * lanes_c <= keys && rows / 4 * lanes_c >= Self::FEW_LANES;
         // Lanes that few rows leave idle take more keys.
         while rows / 4 * lanes_c < Self::FEW_LANES && 8 * lanes_c <= keys {
@@ -413,6 +416,23 @@ mod tests {
                 tile.check(value_dim, 64).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn the_widest_rows_fit_the_webgpu_limits_too() {
+        for value_dim in (257..=512).step_by(5).chain([512]) {
+            for (head_dim, block_k) in [(1, 64), (64, 16), (320, 64), (576, 256)] {
+                let tile = Tile::choose(head_dim, value_dim, 64, block_k, TileLimits::WEBGPU).unwrap();
+                assert!(tile.workgroup_bytes(head_dim) <= 16384 && tile.keys() <= 128, "{tile:?}");
+                assert!(tile.lanes() <= 256 && tile.rows() >= 8, "{tile:?}");
+                tile.check(value_dim, 64).unwrap();
+            }
+        }
+        let latent = |limits| Tile::choose(576, 512, 64, 64, limits).unwrap().to_string();
+        assert_eq!(latent(TileLimits::WEBGPU), "8x128 chunk 4 v 4");
+        assert_eq!(latent(TileLimits::GENEROUS), "16x128 chunk 8 v 8");
+        let wide_head = Tile::choose(576, 64, 64, 64, TileLimits::GENEROUS).unwrap();
+        assert_eq!(wide_head, Tile::choose(256, 64, 64, 64, TileLimits::GENEROUS).unwrap());
     }
 
     #[test]

@@ -22,14 +22,9 @@ fn bad_shapes_say_what_is_wrong() {
     refused(AttentionShape::new(1, 0, 64, 16), "heads: need at least 1, got 0");
     refused(good.kv_heads(0), "kv_heads: need at least 1, got 0");
     refused(good.kv_heads(3), "kv_heads: need a divisor of heads (4), got 3");
-    refused(
-        AttentionShape::new(1, 4, 64, 0),
-        "head_dim: need 1 to 256 (over a key cache and in packed sequences to 576), got 0",
-    );
-    refused(
-        good.value_dim(257),
-        "value_dim: need 1 to 256 (over a key cache and in packed sequences to 512), got 257",
-    );
+    refused(AttentionShape::new(1, 4, 64, 0), "head_dim: need 1 to 576, got 0");
+    refused(AttentionShape::new(1, 4, 64, 577).value_dim(16), "head_dim: need 1 to 576, got 577");
+    refused(good.value_dim(513), "value_dim: need 1 to 512, got 513");
     let scored = |score| good.score(score);
     refused(scored(Score::new().scale(f32::NAN)), "scale: need a finite number, got NaN");
     refused(scored(Score::new().scale(f32::INFINITY)), "scale: need a finite number, got inf");
@@ -64,6 +59,18 @@ fn bad_shapes_say_what_is_wrong() {
     );
     let far = BiasStrides { head: 1 << 33, key: 1, ..Default::default() };
     refused(scored(Score::new().bias(far)), &format!("bias needs 25769803840, but {limit}"));
+}
+
+#[test]
+fn rows_that_only_plain_attention_takes_are_refused_by_others() {
+    use wgpu_attention::{FeatureMap, LinearOptions, LinformerOptions, LshOptions};
+    let wide = AttentionShape::new(1, 2, 64, 300);
+    assert!(wide.check().is_ok() && wide.value_dim(512).check().is_ok());
+    let message = |checked: wgpu_attention::Result<()>| checked.unwrap_err().to_string();
+    let of = |what| format!("head_dim: need 1 to 256 for {what}, got 300");
+    assert_eq!(message(LshOptions::new(1, 4, 16).check(wide)), of("LSH attention"));
+    assert_eq!(message(LinearOptions::new(FeatureMap::Elu).check(wide)), of("linear attention"));
+    assert_eq!(message(LinformerOptions::new(64, 16).check(wide)), of("Linformer"));
 }
 
 #[test]

@@ -21,6 +21,24 @@ fn bad_gradients_say_what_is_wrong() {
     );
 }
 
+/// The forward call takes them; on slices nothing is computed before they are refused.
+#[test]
+fn rows_wider_than_gradients_take_are_refused() {
+    let gpu = gpu_with(Default::default());
+    let of = |head_dim, value_dim| AttentionShape::new(1, 1, 4, head_dim).value_dim(value_dim);
+    for (shape, message) in [
+        (of(257, 16), "head_dim: need 1 to 256 for gradients, got 257"),
+        (of(16, 512), "value_dim: need 1 to 256 for gradients, got 512"),
+    ] {
+        let plan = gpu.kernels().attention(shape, &Causal).expect("a good call");
+        assert_eq!(plan.backward().expect_err("too wide").to_string(), message);
+        let (q, v) = (vec![1f32; shape.len_q()], vec![1f32; shape.len_v()]);
+        let inputs = Inputs::new(&q, &q, &v);
+        let slices = gpu.attention_backward::<_, _, _, f32>(&shape, &inputs, &v, &Causal);
+        assert_eq!(slices.expect_err("too wide").to_string(), message);
+    }
+}
+
 #[test]
 fn bad_buffers_say_what_is_wrong() {
     let gpu = gpu_with(Default::default());

@@ -17,6 +17,7 @@
 //! | `relative.rs` | relative rows: the bound and the sets |
 //! | `segments.rs` | segments: the bound and the sets |
 //! | `weights.rs` | the weights of chosen rows: the bound, what is named as the largest |
+//! | `wide.rs` | rows of more than 256 elements |
 //! | `relations.rs` | heads permuted, scores shifted, work cut otherwise |
 //! | `properties.rs` | all of it over drawn calls (proptest) |
 //! | `cooperative.rs` | the cooperative path: its bound, sets, parts, rescales |
@@ -43,5 +44,6 @@ mod sizes;
 mod strange;
 mod terms;
 mod weights;
+mod wide;
 
 use wgpu_attention_testing as support;

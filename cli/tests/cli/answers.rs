@@ -200,6 +200,7 @@ fn plans_are_explained() {
 fn a_plan_on_paper_is_that_on_a_device() {
     for args in [
         &["causal", "--len", "500", "--kv-len", "700", "--heads", "3"][..],
+        &["causal", "--len", "100", "--heads", "8", "--head-dim", "576", "--value-dim", "512"],
         &["strided:stride=32,part=both,causal=true", "--len", "1024", "--heads", "2", "--batch", "2"],
         &["strided:stride=32,part=both,causal=true", "--len", "1024", "--dtype", "f16", "--value-dim", "50"],
         &["strided:stride=32,part=both,causal=true", "--len", "1024", "--dtype", "bf16", "--no-lowering"],
@@ -220,10 +221,7 @@ fn a_plan_on_paper_is_that_on_a_device() {
 #[test]
 fn explanations_that_cannot_be() {
     for (args, needle) in [
-        (
-            &["full", "--len", "8", "--head-dim", "0"][..],
-            "head_dim: need 1 to 256 (over a key cache and in packed sequences to 576), got 0",
-        ),
+        (&["full", "--len", "8", "--head-dim", "0"][..], "head_dim: need 1 to 576, got 0"),
         (
             &["full", "--len", "8", "--heads", "6", "--kv-heads", "4"],
             "kv_heads: need a divisor of heads (6), got 4",

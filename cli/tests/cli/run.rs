@@ -1,6 +1,6 @@
 //! `run`: from a file to a file.
 
-use super::support::{File, Scratch, wgpu_attention, without_adapter};
+use super::support::{File, Scratch, case, wgpu_attention, without_adapter};
 use half::{bf16, f16};
 use safetensors::Dtype;
 use serde_json::json;
@@ -44,6 +44,23 @@ fn a_golden_case_comes_out_as_expected() {
     let outcome = run(&scratch, "causal", "in.safetensors", &["--quiet"]);
     assert_eq!((outcome.code, outcome.stdout.as_str(), outcome.stderr.as_str()), (0, "", ""));
     assert_eq!(output(&scratch).tensors.keys().collect::<Vec<_>>(), ["out"]);
+}
+
+/// Latent attention: the heads share one key head, whose keys and values are wider than any head's.
+#[test]
+fn rows_of_latent_attention() {
+    let scratch = Scratch::new("run-wide");
+    let wave = |len: usize, step: f32| (0..len).map(|n| (n as f32 * step).sin()).collect::<Vec<_>>();
+    let (q, k, v) = (wave(4 * 20 * 576, 0.7), wave(33 * 576, 1.1), wave(33 * 512, 1.3));
+    let tensors = [
+        ("q", &[1, 4, 20, 576][..], &q[..]),
+        ("k", &[1, 1, 33, 576][..], &k[..]),
+        ("v", &[1, 1, 33, 512][..], &v[..]),
+    ];
+    case("attention", json!({}), &tensors).write(scratch.file("in.safetensors"));
+    let outcome = run(&scratch, "causal", "in.safetensors", &["--lse", "--check"]);
+    assert!(outcome.stdout.starts_with("check: pass, 80 rows; worst "), "{outcome:?}");
+    assert_eq!(output(&scratch).shape("out"), [1, 4, 20, 512]);
 }
 
 #[test]

@@ -37,8 +37,8 @@ fn shapes() {
         refused(one(), x([2, 3, 8, 16]), x([2, 3, 8, 16])),
         "kv_heads: need a divisor of heads (4), got 3"
     );
-    let said = refused(x([2, 4, 8, 300]), x([2, 4, 8, 300]), one());
-    assert_eq!(said, "head_dim: need 1 to 256 (over a key cache and in packed sequences to 576), got 300");
+    let said = refused(x([2, 4, 8, 600]), x([2, 4, 8, 600]), one());
+    assert_eq!(said, "head_dim: need 1 to 576, got 600");
     let none = Tensor::<4>::zeros([2, 4, 0, 16], &device);
     assert_eq!(refused(none, one(), one()), "q: need at least 1 element along every axis, got [2, 4, 0, 16]");
 }

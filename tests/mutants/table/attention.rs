@@ -217,9 +217,9 @@ wgpu_attention_testing::mutants! {
     "sums in lanes: one matrix keeps what it held" ["sums in lanes"]
         "        o13 = nothing;\n" => "";
     "sums in lanes: they are not rescaled" ["sums in lanes"]
-        "if (!scaled) {" => "if (true) {";
+        "if (!joins_scaled) {" => "if (true) {";
     "sums in lanes: a piece takes another's products" ["sums in lanes"]
-        "all.b = joined_piece(lane.index + LANES, sums.b, scaled);" => "all.b = joined_piece(lane.index, sums.b, scaled);";
+        "all.b = joined_piece(lane.index + LANES, sums.b);" => "all.b = joined_piece(lane.index, sums.b);";
     "sums in lanes: the last piece is lost" ["sums in lanes"]
         "            products[lane.index + 3u * LANES] = sums.d;\n" => "";
     "sums in lanes: no barrier before they are laid down" ["sums in lanes"]
@@ -227,7 +227,7 @@ wgpu_attention_testing::mutants! {
     "sums in lanes: no barrier before sums of rows lie over the last products" ["sums in lanes"]
         "if (!CARRIED) { workgroupBarrier(); }" => "";
     "sums in lanes: the third columns are the second's" ["sums in lanes"]
-        "sums2 = joined(lane, sums2, scaled);" => "sums2 = joined(lane, sums1, scaled);";
+        "sums2 = joined(lane, sums2);" => "sums2 = joined(lane, sums1);";
     "sums in lanes: the tile's products are not taken" ["sums in lanes"]
         "if (!CARRIED) { take_products(lane, share, (wanted & RESCALE) != 0u); }" => "";
     // --- score terms ---

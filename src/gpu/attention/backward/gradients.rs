@@ -100,9 +100,10 @@ impl Gradients {
         ]
     }
 
-    /// Offsets must fit 32 bits, and rows that are written may not meet.
+    /// Rows may not be too wide, offsets must fit 32 bits, and rows that are written may not meet.
     pub(in crate::gpu) fn check(&self, attention: &Attention) -> Result<()> {
         let shape = &attention.shape;
+        shape.check_narrow("gradients")?;
         let (queries, keys) = (shape.query_rows(), shape.key_rows());
         let [dq, dk, dv, _] = self.strides(shape);
         for (name, layout, strides, rows, dim) in [

@@ -100,6 +100,7 @@ impl Gpu {
         self.check_alive()?;
         let attention = attention.into().storage(Storage { q: Q::TYPE, kv: KV::TYPE, out: ElementType::F32 });
         attention.check()?;
+        attention.shape.check_narrow("gradients")?;
         inputs.check(&attention)?;
         check_len("dout", dout.len(), attention.len_out(), attention.layouts.out)?;
         let plan = self.planned(|kernels| kernels.attention(&attention, pattern), AttentionPlan::flops)?;

@@ -106,8 +106,9 @@ impl AttentionPlan {
     /// [`backward`](Self::backward), with gradients in types and places of their own.
     ///
     /// # Errors
-    /// [`Error::Argument`] for gradients that overlap, for a part that has a key twice, and for a forced [`Options::gradient_path`](crate::Options::gradient_path) that cannot
-    /// compute them; [`Error::Limit`] where the device is too small (relative rows or segments beside another term
+    /// [`Error::Argument`] for rows wider than [`AttentionShape::MAX_DIM`](crate::AttentionShape::MAX_DIM), gradients that overlap, a part
+    /// that has a key twice, and a forced [`Options::gradient_path`](crate::Options::gradient_path) that cannot compute them;
+    /// [`Error::Limit`] where the device is too small (relative rows or segments beside another term
     /// with a tensor need 9 storage buffers per stage, one more than WebGPU promises); [`Error::Device`] for what wgpu reports while compiling.
     pub fn backward_with(&self, gradients: Gradients) -> Result<BackwardPlan> {
         self.backward_on(gradients, None)

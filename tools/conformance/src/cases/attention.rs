@@ -84,6 +84,11 @@ impl List<'_> {
                 }
             }
         }
+        for (element, d, dv) in [(F32, 576, 512), (F16, 576, 512), (Bf16, 257, 300)] {
+            let latent = AttentionShape::new(1, 4, 40, d).kv_heads(1).kv_len(141).value_dim(dv);
+            let case = Case::new(latent.storage(Storage::all(element))).pattern(Causal);
+            self.add(Check::Bound, element == F32, format!("d {d}, dv {dv}, {element}, causal"), case);
+        }
         let mixed = AttentionShape::new(2, 2, 70, 16);
         for (input, output) in [(F32, F16), (F16, F32), (Bf16, F32)] {
             let case = Case::new(mixed.storage(Storage::all(input).out(output)));
