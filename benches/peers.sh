@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Our kernels and other libraries' on the same shapes and the same adapter, in turn, in one run; a table at the end.
 #
-#   PEERS=folder [ROUNDS=3] [ITERS=5] [BUDGET=seconds] [CASES="4:1024:64:full:f32 ..."] benches/peers.sh > results.jsonl
+#   PEERS=folder [ROUNDS=3] [ITERS=5] [BUDGET=seconds] [BACKWARD=1] [CASES="4:1024:64:full:f32 ..."] benches/peers.sh > results.jsonl
 #
 # PEERS holds programs that take the arguments of examples/peer.rs and print its line. Those that know kernels by name are named
 # with them: "program:variant", in RIVALS. Rounds go over all programs, so that a busy spell of the machine meets all of them; the
 # table has each one's fastest round. After BUDGET seconds no further program is started. A case is "heads:length:head size:full or causal:element type".
+# BACKWARD: the gradients of q, k and v alone, after a forward pass that is not timed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 : "${PEERS:?the folder of the other libraries\' programs}"
@@ -39,6 +40,7 @@ for case in $CASES; do
     IFS=: read -r heads seq dim mask dtype <<<"$case"
     arguments=(--batch 1 --heads "$heads" --seq "$seq" --head-dim "$dim" --dtype "$dtype" --iters "$ITERS")
     [ "$mask" = causal ] && arguments+=(--causal)
+    [ -n "${BACKWARD:-}" ] && arguments+=(--backward)
     for _ in $(seq "$ROUNDS"); do
         [ "$(left)" -gt 0 ] || { echo "{\"peer\": \"wgpu-attention\", \"case\": \"$case\", \"error\": \"no time left\"}" | tee -a "$lines"; break; }
         { timeout "$(left)" $launch "$ours" "${arguments[@]}" || echo "{\"peer\": \"wgpu-attention\", \"case\": \"$case\", \"error\": \"status $?\"}"; } |
@@ -72,7 +74,7 @@ for key, rows in best.items():
     if ours is None:
         print(f"\nno result of ours for {key}: {', '.join(rows)}")
         continue
-    print(f"\n{key[2]} heads, n = {key[1]}, d = {key[0]}, {'causal' if key[3] else 'full'}, {key[4]}; {ours['adapter']}\n")
+    print(f"\n{key[2]} heads, n = {key[1]}, d = {key[0]}, {'causal' if key[3] else 'full'}, {key[4]}, {ours['pass']}; {ours['adapter']}\n")
     print("| library | version | ms | GFLOP/s | its time / ours | largest error |\n|---|---|---:|---:|---:|---:|")
     for name, row in sorted(rows.items(), key=lambda item: item[1]["median_ms"]):
         print(f"| {name} | {row['version']} | {row['median_ms']:.2f} | {row['gflops']:.1f} "

@@ -2,7 +2,8 @@
 //
 // What a software adapter makes of it decides how. An element of a column is one load for all lanes; but what a loop's counter indexes in a lane's
 // own memory is a gather, and storing it takes a branch per lane. So a step of the loops that add up takes many columns: 32, where there are as
-// many. The loops over products hold a sum per column, and are faster by 16.
+// many. The loops over products hold a sum per column, and are faster by 16; they load a column just before they multiply it, for what is loaded
+// before its turn leaves the registers.
 
 const LANES_PER_ROW = 1u;
 
@@ -142,25 +143,35 @@ fn starts_of_values(at: Head, tile: KeyTile, c: u32) -> Starts {
 }
 
 fn head_products(at: Head, starts: Starts) -> Sixteen {
-    var x: Sixteen;
+    var a: mat4x4<f32>;
+    var b: mat4x4<f32>;
+    var c: mat4x4<f32>;
+    var d: mat4x4<f32>;
     for (var g = 0u; g < HEAD_GROUPS; g++) {
         let rows = own_heads[g];
-        x = Sixteen(with_products(x.a, rows, heads(at, starts.a, g)), with_products(x.b, rows, heads(at, starts.b, g)),
-                    with_products(x.c, rows, heads(at, starts.c, g)), with_products(x.d, rows, heads(at, starts.d, g)));
+        a = with_heads(a, rows, at, starts.a, g);
+        b = with_heads(b, rows, at, starts.b, g);
+        c = with_heads(c, rows, at, starts.c, g);
+        d = with_heads(d, rows, at, starts.d, g);
     }
-    return x;
+    return Sixteen(a, b, c, d);
 }
 
 fn value_products(starts: Starts) -> Sixteen {
-    var y: Sixteen;
+    var a: mat4x4<f32>;
+    var b: mat4x4<f32>;
+    var c: mat4x4<f32>;
+    var d: mat4x4<f32>;
     if (HAS_SLOPES) {
         for (var g = 0u; g < VALUE_GROUPS; g++) {
             let rows = own_values[g];
-            y = Sixteen(with_products(y.a, rows, values(starts.a, g)), with_products(y.b, rows, values(starts.b, g)),
-                        with_products(y.c, rows, values(starts.c, g)), with_products(y.d, rows, values(starts.d, g)));
+            a = with_values(a, rows, starts.a, g);
+            b = with_values(b, rows, starts.b, g);
+            c = with_values(c, rows, starts.c, g);
+            d = with_values(d, rows, starts.d, g);
         }
     }
-    return y;
+    return Sixteen(a, b, c, d);
 }
 
 fn with_weighed_heads(x: mat4x4<f32>, w: Sixteen, at: Head, starts: Starts, g: u32, only_finite: bool) -> mat4x4<f32> {
@@ -213,8 +224,14 @@ fn values(begin_at: vec4<u32>, g: u32) -> mat4x4<f32> {
 }
 
 // Products of the lane's rows with 4 columns, with those of one more group of elements: columns of a matrix are columns of the tile.
-fn with_products(x: mat4x4<f32>, rows: mat4x4<f32>, c: mat4x4<f32>) -> mat4x4<f32> {
-    return mat4x4(product(x[0], rows, c[0]), product(x[1], rows, c[1]), product(x[2], rows, c[2]), product(x[3], rows, c[3]));
+fn with_heads(x: mat4x4<f32>, rows: mat4x4<f32>, at: Head, begin_at: vec4<u32>, g: u32) -> mat4x4<f32> {
+    return mat4x4(product(x[0], rows, column_head(at, begin_at.x, g)), product(x[1], rows, column_head(at, begin_at.y, g)),
+                  product(x[2], rows, column_head(at, begin_at.z, g)), product(x[3], rows, column_head(at, begin_at.w, g)));
+}
+
+fn with_values(x: mat4x4<f32>, rows: mat4x4<f32>, begin_at: vec4<u32>, g: u32) -> mat4x4<f32> {
+    return mat4x4(product(x[0], rows, column_value(begin_at.x, g)), product(x[1], rows, column_value(begin_at.y, g)),
+                  product(x[2], rows, column_value(begin_at.z, g)), product(x[3], rows, column_value(begin_at.w, g)));
 }
 
 fn product(x: vec4<f32>, rows: mat4x4<f32>, c: vec4<f32>) -> vec4<f32> {
