@@ -62,6 +62,7 @@ fn decode(gpu: &Gpu, batch: usize, storage: CacheStorage, page: Option<usize>) -
     Ok(Timed {
         name: format!("batch {batch}, {storage}, {pages}, {} splits", plan.splits()),
         bytes: (cache.keys_bytes() + cache.values_bytes()) as f64,
+        flops: 0.0,
         record: Box::new(move |pass| call.dispatch(pass)),
         least: Duration::MAX,
         computed: Duration::MAX,

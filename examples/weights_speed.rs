@@ -1,11 +1,11 @@
 //! How fast few rows meet a weight matrix, beside how fast the adapter reads: `cargo run --example weights_speed`.
 //!
-//! 1, 2, 4 and 8 rows of x by W `[4096, 4096]`, in f32, f16, i8 and i4; by turns with the probe, the least time of each. Bytes per second are those of the weights,
-//! scales with them, each read once.
+//! 1, 2, 4 and 8 rows of x by W `[4096, 4096]`, in f32, f16, i8 and i4; by turns with two probes, of which one only reads and one only multiplies and adds, the least time of each. Bytes per second are those
+//! of the weights, scales with them, each read once.
 
 mod rates;
 
-use rates::{Timed, compare, filled, probe};
+use rates::{Timed, arithmetic, compare, filled, probe};
 use std::time::Duration;
 use wgpu_attention::wgpu::{Buffer, BufferUsages};
 use wgpu_attention::{
@@ -26,7 +26,7 @@ enum Weight {
 fn main() -> Result<()> {
     let gpu = Gpu::new()?;
     println!("on {}", gpu.info().name);
-    let mut timed = vec![probe(&gpu)];
+    let mut timed = vec![probe(&gpu), arithmetic(&gpu)];
     let integers = |element, groups| Weight::Integers(IntegerFormat::new(element).groups(groups));
     for rows in [1, 2, 4, 8] {
         for weight in [
@@ -65,6 +65,7 @@ fn product(gpu: &Gpu, rows: usize, weight: Weight) -> Result<Timed> {
     Ok(Timed {
         name: format!("rows {rows}, {name}, {}", plan.tile()),
         bytes: bytes as f64,
+        flops: 2.0 * (rows * INNER * COLUMNS) as f64,
         record: Box::new(move |pass| call.dispatch(pass)),
         least: Duration::MAX,
         computed: Duration::MAX,

@@ -35,6 +35,7 @@ const ROWS = 4u * ROW_GROUPS;
 const SUBSETS = LANES / VALUE_GROUPS;       // lanes of the same columns share the keys of a stretch; those past the last subset are not asked
 const EIGHTHS = LANES / 8u;
 const LANE_KEYS = min(4u, CHUNK / LANES);   // keys of a chunk that a lane has at a time: 4 or 2
+const LINE_LANES = min(8u, LINE / 4u);      // neighbours whose columns share a line
 const DROPPED = -0x1.fffffep+127f;
 const NAN_BITS = 0x7fc00000u;
 
@@ -152,7 +153,6 @@ fn stage_queries(at: Tile, lane: u32) {
 fn attend(at: Tile, lane: u32, first: u32, end: u32) {
     // Whether every row sees every key.
     let whole = end <= at.seen_until && (first >= at.seen_from || end <= params.kernel.sinks);
-    if (TOUCHES) { touch_rows(at, lane, first, end); }
     for (var g = 0u; g < ROW_GROUPS; g++) {
         top[g] = m[g];
         // All lanes take part in every step, so that queries are loads that are the same for all.
@@ -171,6 +171,7 @@ fn attend(at: Tile, lane: u32, first: u32, end: u32) {
     for (var j = first; j < end; j += STRETCH) {
         let row = value_row(at.batch, at.kv_head, j);
         let keys = min(STRETCH, end - j);
+        if (TOUCHES && VALUES_APART) { touch_values(row, lane, keys); }
         for (var g = 0u; g < ROW_GROUPS; g++) {
             let weights = g * CHUNK + j - first;
             if (whole) { add_all_values(g, row, lane, weights, keys); } else { add_seen_values(g, row, lane, weights, keys); }
@@ -178,19 +179,21 @@ fn attend(at: Tile, lane: u32, first: u32, end: u32) {
     }
 }
 
-// One word of every line of 64 bytes of the chunk's rows, many lines at once: a CPU runs lanes one after the other, and each of them
-// would wait for its own.
-fn touch_rows(at: Tile, lane: u32, first: u32, end: u32) {
-    for (var j = first; j < end; j += STRETCH) {
-        let key = key_row(at.batch, at.kv_head, j);
-        let value = value_row(at.batch, at.kv_head, j);
-        let keys = min(STRETCH, end - j);
-        for (var n = LINE * lane; n < keys * KEY_ROW; n += LINE * LANES) {
-            touched |= bitcast<u32>(load_keys(key + n, 4u).x);
-        }
-        for (var n = LINE * lane; n < keys * TOUCHED_VALUE_ROW; n += LINE * LANES) {
-            touched |= bitcast<u32>(load_values(value + n, 4u).x);
-        }
+// One word of every line of 64 bytes of the lane's own keys, many lines at once: a CPU runs lanes one after the other, or as many as its vectors
+// have, up to the next barrier, and each of them would wait for its own. What others touch comes too late, or is gone again.
+fn touch_keys(rows: vec4<u32>) {
+    for (var n = 0u; n < KEY_ROW; n += LINE) {
+        let at = rows + vec4(n);
+        touched |= bitcast<u32>(load_keys(at.x, 4u).x) | bitcast<u32>(load_keys(at.y, 4u).x);
+        if (LANE_KEYS == 4u) { touched |= bitcast<u32>(load_keys(at.z, 4u).x) | bitcast<u32>(load_keys(at.w, 4u).x); }
+    }
+}
+
+// The same of the lines in which the lane's columns lie, of a stretch of values: lanes that share a line share the keys.
+fn touch_values(row: u32, lane: u32, keys: u32) {
+    let column = 4u * (lane % VALUE_GROUPS);
+    for (var j = subset_of(lane) + SUBSETS * (lane % LINE_LANES); j < keys; j += SUBSETS * LINE_LANES) {
+        touched |= bitcast<u32>(load_values(row + j * value_step() + VALUE_AT + column, 4u).x);
     }
 }
 
@@ -200,6 +203,7 @@ fn note_scores(at: Tile, g: u32, first: u32, n: u32, end: u32, whole: bool) {
     let keys = min(vec4(first + n) + vec4(0u, LANES, 2u * LANES, 3u * LANES), vec4(end - 1u));
     let rows = vec4(key_row(at.batch, at.kv_head, keys.x), key_row(at.batch, at.kv_head, keys.y),
                     key_row(at.batch, at.kv_head, keys.z), key_row(at.batch, at.kv_head, keys.w));
+    if (TOUCHES && g == 0u) { touch_keys(rows); }
     let scales = vec4(scale_of_keys(rows.x), scale_of_keys(rows.y), scale_of_keys(rows.z), scale_of_keys(rows.w));
     let begin = rows + vec4(BEFORE_ROW);
     var x = mat4x4<f32>();

@@ -1,7 +1,7 @@
 // Few rows by a B stored [out, in], as in decoding: what counts is how fast B is read, and it is read once.
 //
 // Lanes lie along k, so that neighbours read neighbours of a column of B, 4 FOURS elements each. A lane keeps its part of the sums of all
-// rows and columns of the tile, so that what it reads of A serves all columns; the parts are added up at the end. From 5 rows on a CPU's lanes are
+// rows and columns of the tile, so that what it reads of A serves all columns; the parts are added up at the end. From 5 rows on by f32 a CPU's lanes are
 // rows instead (ROW_LANES): B is the same for all of them, a load of one word, and nothing is to be added up.
 //
 // Rows, groups of columns and fours are spelt out, not looped over: a compiler keeps arrays in registers where constants alone index
@@ -46,6 +46,12 @@ fn read_rows(tile: Tile, a_at: u32, row: u32, k: u32, n: u32) {
         own_a[2u * FOURS + n] = load_a(a_at + min(2u, last) * params.a_row + k + 4u * n, count);
         own_a[3u * FOURS + n] = load_a(a_at + min(3u, last) * params.a_row + k + 4u * n, count);
     }
+    if (OWN_ROWS > 4u) {
+        own_a[4u * FOURS + n] = load_a(a_at + min(4u, last) * params.a_row + k + 4u * n, count);
+        own_a[5u * FOURS + n] = load_a(a_at + min(5u, last) * params.a_row + k + 4u * n, count);
+        own_a[6u * FOURS + n] = load_a(a_at + min(6u, last) * params.a_row + k + 4u * n, count);
+        own_a[7u * FOURS + n] = load_a(a_at + min(7u, last) * params.a_row + k + 4u * n, count);
+    }
 }
 
 // The lane's sums, with those of so many fours more.
@@ -53,6 +59,12 @@ fn add_groups(tile: Tile, b_at: u32, k: u32, fours: u32) {
     add_group(tile, b_at, k, fours, 0u);
     if (COLUMN_GROUPS > 1u) { add_group(tile, b_at, k, fours, 1u); }
     if (COLUMN_GROUPS > 2u) { add_group(tile, b_at, k, fours, 2u); add_group(tile, b_at, k, fours, 3u); }
+    if (COLUMN_GROUPS > 4u) {
+        add_group(tile, b_at, k, fours, 4u);
+        add_group(tile, b_at, k, fours, 5u);
+        add_group(tile, b_at, k, fours, 6u);
+        add_group(tile, b_at, k, fours, 7u);
+    }
 }
 
 fn add_group(tile: Tile, b_at: u32, k: u32, fours: u32, g: u32) {
@@ -73,6 +85,12 @@ fn add_group(tile: Tile, b_at: u32, k: u32, fours: u32, g: u32) {
     add_row(scales, fours, g, 0u);
     if (OWN_ROWS > 1u) { add_row(scales, fours, g, 1u); }
     if (OWN_ROWS > 2u) { add_row(scales, fours, g, 2u); add_row(scales, fours, g, 3u); }
+    if (OWN_ROWS > 4u) {
+        add_row(scales, fours, g, 4u);
+        add_row(scales, fours, g, 5u);
+        add_row(scales, fours, g, 6u);
+        add_row(scales, fours, g, 7u);
+    }
 }
 
 // Fours n and n + 1 of 4 columns.
@@ -111,6 +129,12 @@ fn write_own(tile: Tile, index: u32) {
     write_group_of_own(tile, index, 0u);
     if (COLUMN_GROUPS > 1u) { write_group_of_own(tile, index, 1u); }
     if (COLUMN_GROUPS > 2u) { write_group_of_own(tile, index, 2u); write_group_of_own(tile, index, 3u); }
+    if (COLUMN_GROUPS > 4u) {
+        write_group_of_own(tile, index, 4u);
+        write_group_of_own(tile, index, 5u);
+        write_group_of_own(tile, index, 6u);
+        write_group_of_own(tile, index, 7u);
+    }
 }
 
 fn write_group_of_own(tile: Tile, index: u32, g: u32) { write_sum(tile, tile.first_row + index, g, own[g]); }
@@ -120,6 +144,12 @@ fn write_total(tile: Tile, index: u32) {
     leave_group(index, 0u);
     if (COLUMN_GROUPS > 1u) { leave_group(index, 1u); }
     if (COLUMN_GROUPS > 2u) { leave_group(index, 2u); leave_group(index, 3u); }
+    if (COLUMN_GROUPS > 4u) {
+        leave_group(index, 4u);
+        leave_group(index, 5u);
+        leave_group(index, 6u);
+        leave_group(index, 7u);
+    }
     workgroupBarrier();
     for (var n = index; n < SUMS; n += LANES) {
         let r = tile.first_row + n % OWN_ROWS;
@@ -131,6 +161,12 @@ fn leave_group(index: u32, g: u32) {
     leave(index, g * OWN_ROWS);
     if (OWN_ROWS > 1u) { leave(index, g * OWN_ROWS + 1u); }
     if (OWN_ROWS > 2u) { leave(index, g * OWN_ROWS + 2u); leave(index, g * OWN_ROWS + 3u); }
+    if (OWN_ROWS > 4u) {
+        leave(index, g * OWN_ROWS + 4u);
+        leave(index, g * OWN_ROWS + 5u);
+        leave(index, g * OWN_ROWS + 6u);
+        leave(index, g * OWN_ROWS + 7u);
+    }
 }
 
 fn leave(index: u32, n: u32) { parts[n * LANES + index] = own[n]; }

@@ -217,7 +217,8 @@ impl DecodeVariant {
             ("LINE", 64 / self.storage.size_bytes()),
         ]);
         let header = header.u32s(&self.row_constants());
-        let header = header.bools(&[("TOUCHES", self.touches)]);
+        let values_apart = !matches!(self.rows, AttendedRows::ValuesInKeys(_));
+        let header = header.bools(&[("TOUCHES", self.touches), ("VALUES_APART", values_apart)]);
         let mut members = vec![("kernel", "KernelParams"), ("cache", "CacheParams"), ("q", "Rows")];
         if let AttendedRows::Packed(_) = self.rows {
             members.extend([("k", "Rows"), ("v", "Rows")]);
@@ -225,15 +226,15 @@ impl DecodeVariant {
         header.params(&members).shader(label, "decode", &files)
     }
 
-    /// Elements of rows of keys and of values, where a value's own begin in its row, and how many are touched beside the keys'.
-    fn row_constants(&self) -> [(&'static str, usize); 4] {
+    /// Elements of rows of keys and of values, and where a value's own begin in its row.
+    fn row_constants(&self) -> [(&'static str, usize); 3] {
         let [key, value] = [self.head_dim, self.value_dim].map(|dim| self.storage.row(dim));
         let before = self.storage.before_row();
-        let [value, value_at, touched] = match self.rows {
-            AttendedRows::ValuesInKeys(start) => [key, before + start, 0],
-            _ => [value, before, value],
+        let [value, value_at] = match self.rows {
+            AttendedRows::ValuesInKeys(start) => [key, before + start],
+            _ => [value, before],
         };
-        [("KEY_ROW", key), ("VALUE_ROW", value), ("VALUE_AT", value_at), ("TOUCHED_VALUE_ROW", touched)]
+        [("KEY_ROW", key), ("VALUE_ROW", value), ("VALUE_AT", value_at)]
     }
 }
 

@@ -204,7 +204,11 @@ impl MatmulTile {
     }
 
     pub(super) const fn is_for_cpus(&self) -> bool {
-        matches!(self, Self::Direct(_))
+        match self {
+            Self::Direct(_) => true,
+            Self::Few(tile) => tile.is_for_cpus(),
+            Self::Staged(_) | Self::Cooperative(_) => false,
+        }
     }
 
     pub(super) const fn provider(&self) -> &'static str {

@@ -8,6 +8,7 @@
 //! | `linformer.rs` | `linformer` |
 //! | `recurrent.rs` | `recurrent` |
 //! | `decode.rs` | `decode` |
+//! | `packed.rs` | `packed` |
 //! | `layer.rs` | `layer_norm`, `rms_norm`, `rotary`, `axial_positions`, `activation`, `feed_forward` |
 //! | `integers.rs` | `quantize`, `dequantize`, `quantized_matmul`, `matmul_integer` |
 //! | `tables.rs` | `alibi_slopes`, `relative_buckets`, `sinusoidal` |
@@ -21,6 +22,7 @@ mod layer;
 mod linear;
 mod linformer;
 mod lsh;
+mod packed;
 mod recurrent;
 mod tables;
 
@@ -31,6 +33,7 @@ pub(crate) use layer::{Layer, LayerOp, NormPlace};
 pub(crate) use linear::Linear;
 pub(crate) use linformer::Linformer;
 pub(crate) use lsh::{Lsh, LshCall, OP as LSH};
+pub(crate) use packed::{Packed, heads_first};
 pub(crate) use recurrent::Recurrent;
 pub(crate) use tables::{Made, Table};
 
@@ -57,6 +60,7 @@ pub(crate) enum Content {
     Linformer(Box<Linformer>),
     Recurrent(Box<Recurrent>),
     Decode(Box<Decode>),
+    Packed(Box<Packed>),
     Layer(Box<Layer>),
     Integers(Box<Integers>),
     /// Made on the host alone.
@@ -106,6 +110,7 @@ impl Case {
             "linformer" => linformer::linformer(&file, &keys)?,
             "recurrent" => recurrent::recurrent(&file, &keys)?,
             "decode" => decode::decode(&file, &keys)?,
+            "packed" => packed::packed(&file, &keys)?,
             "layer_norm" | "rms_norm" => layer::norm(&file, &keys, &op)?,
             "rotary" => layer::rotary(&file, &keys)?,
             "axial_positions" => layer::axial(&file, &keys)?,

@@ -16,6 +16,7 @@ mod gpu_script;
 mod linear;
 mod lsh;
 mod ops;
+mod packed;
 mod ranks;
 mod report;
 mod run;

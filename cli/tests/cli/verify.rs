@@ -6,13 +6,14 @@ use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 
 /// Ops that have kernels.
-const SUPPORTED: [&str; 18] = [
+const SUPPORTED: [&str; 19] = [
     "attention",
     "lsh_attention",
     "linear_attention",
     "linformer",
     "recurrent",
     "decode",
+    "packed",
     "layer_norm",
     "rms_norm",
     "rotary",

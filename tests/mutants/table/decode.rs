@@ -36,7 +36,7 @@ wgpu_attention_testing::mutants! {
         "every split walks all chunks": "for (var n = at.split; n < at.chunks; n += params.kernel.splits)" => "for (var n = 0u; n < at.chunks; n++)";
         "columns are not rescaled": "o[g] = mat4x4(o[g][0] * factor.x," => "o[g] = mat4x4(o[g][0],";
         "sums are not rescaled": "l[g] *= factor;" => "";
-        "only the first stretch of a chunk has values": "let keys = min(STRETCH, end - j);\n        for (var g" => "let keys = select(0u, min(STRETCH, end - j), j == first);\n        for (var g";
+        "only the first stretch of a chunk has values": "let keys = min(STRETCH, end - j);" => "let keys = select(0u, min(STRETCH, end - j), j == first);";
         "a stretch has the weights of the first": "let weights = g * CHUNK + j - first;" => "let weights = g * CHUNK;";
         "no maximum is taken": "top[g] = max(top[g], s);" => "";
         "chunks do not wait for each other": "        workgroupBarrier();\n        attend(" => "        attend(";

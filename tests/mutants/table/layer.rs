@@ -66,7 +66,11 @@ wgpu_attention_testing::mutants! {
         "few rows: the second row lies without a gap": "min(1u, last) * params.a_row" => "min(1u, last) * params.inner";
         "few rows: the second eight is the first": "read_eight(b_at, columns, k, 2u)" => "read_eight(b_at, columns, k, 0u)";
         "few rows: a four of the second eight is lost": "own_a[r * FOURS + 3u], own_b[3])" => "own_a[r * FOURS + 3u], mat4x4<f32>())";
-        "few rows: no barrier before the parts are read": "{ leave_group(index, 2u); leave_group(index, 3u); }\n    workgroupBarrier();" => "{ leave_group(index, 2u); leave_group(index, 3u); }";
+        "few rows: no barrier before the parts are read": "        leave_group(index, 7u);\n    }\n    workgroupBarrier();" => "        leave_group(index, 7u);\n    }";
+        "few rows: the eighth row is the first": "min(7u, last) * params.a_row" => "min(0u, last) * params.a_row";
+        "few rows: the eighth row has no products": "        add_row(scales, fours, g, 7u);\n" => "";
+        "few rows: the eighth group of columns is the first": "        add_group(tile, b_at, k, fours, 7u);" => "        add_group(tile, b_at, k, fours, 0u);";
+        "few rows: the eighth row has the seventh's parts": "leave(index, g * OWN_ROWS + 7u);" => "leave(index, g * OWN_ROWS + 6u);";
         "few rows: a lane is lost": "for (var lane = 1u; lane < LANES; lane++) { sum += parts" => "for (var lane = 2u; lane < LANES; lane++) { sum += parts";
         "few rows: rows past the last are written": "if (r < params.rows) { write_sum(tile, r, n / OWN_ROWS" => "if (true) { write_sum(tile, r, n / OWN_ROWS";
         "few rows: lanes past the last row write": "if (tile.first_row + index >= params.rows) { return; }" => "";

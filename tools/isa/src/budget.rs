@@ -103,10 +103,7 @@ pub fn write(rows: &[Statistics], driver: &str) -> Result<String> {
 
 /// Kernels known to spill where no other does: a part of the label, the beginning of the GPUs' names, and the most registers and bytes
 /// or, on Adreno and NVIDIA, instructions; the first that fits counts. To be mended; meanwhile they may not get worse.
-const KNOWN_SPILLS: [(&str, &str, u64); 13] = [
-    // Four rows by 16 columns whose loads NAK begins all at once.
-    ("few 4x16 of 8 lanes", "ampere", 231),
-    ("few 2x16 of 8 lanes", "ampere", 12),
+const KNOWN_SPILLS: [(&str, &str, u64); 11] = [
     // Two rows per query beside 16 sums and 32 vectors of output; with relative rows, in scratch memory, which counts in bytes.
     ("segments softcap", "navi", 28_018),
     ("lse segments", "navi", 233),

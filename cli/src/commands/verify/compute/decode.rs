@@ -90,7 +90,7 @@ fn and(judged: &mut Option<Judged>, other: Judged) {
 }
 
 /// Keys by the split that meets them: chunks are dealt out in turn.
-fn walk(length: usize, splits: usize) -> Vec<Vec<u32>> {
+pub(super) fn walk(length: usize, splits: usize) -> Vec<Vec<u32>> {
     let split_of = |key: u32| key as usize / DecodeVariant::CHUNK % splits;
     let keys = |split| (0..length as u32).filter(|&key| split_of(key) == split).collect::<Vec<_>>();
     (0..splits).map(keys).filter(|keys| !keys.is_empty()).collect()

@@ -10,6 +10,7 @@ mod linear;
 mod linformer;
 mod lsh;
 mod model;
+mod packed;
 mod recurrent;
 mod table;
 mod tensors;
@@ -50,6 +51,7 @@ pub(super) fn on_cpu(case: &Content, pattern: Option<&AnyPattern>) -> Result<Jud
         Content::Linformer(case) => linformer::on_cpu(case),
         Content::Recurrent(case) => recurrent::on_cpu(case),
         Content::Decode(case) => decode::on_cpu(case),
+        Content::Packed(case) => packed::on_cpu(case),
         Content::Layer(case) => layer::on_cpu(case),
         Content::Integers(case) => integers::on_cpu(case),
         Content::Table(case) => table::judged(case),
@@ -83,6 +85,7 @@ pub(super) fn on_gpu<E: Element>(
         Content::Linformer(case) => linformer::on_gpu::<E>(gpu, case),
         Content::Recurrent(case) => recurrent::on_gpu::<E>(gpu, case),
         Content::Decode(case) => decode::on_gpu::<E>(gpu, case),
+        Content::Packed(case) => packed::on_gpu::<E>(gpu, case),
         Content::Layer(case) => layer::on_gpu::<E>(gpu, case),
         Content::Integers(case) => integers::on_gpu::<E>(gpu, case),
         Content::Model(bytes) => model::on_gpu::<E>(gpu, bytes),
