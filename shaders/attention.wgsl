@@ -84,16 +84,21 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
         rows.x, rows.y, split);
     let lane = Lane(index, index / LANES_PER_ROW, index % LANES_PER_ROW);
 
+    begin_rows(at, lane);
+    begin(at, lane);
+    walk(at, lane);
+    write_rows(at, lane);
+}
+
+// What is kept of the lane's 4 queries, before the first key.
+fn begin_rows(at: Head, lane: Lane) {
     m = vec4(DROPPED);
     l = vec4(0.0);
     lowest = vec4(0.0);
     strange_rows = vec4(false);
     begin_sums(at, lane);
-    begin(at, lane);
     begin_segments(at, lane);
     begin_dropout(at, lane);
-    walk(at, lane);
-    write_rows(at, lane);
 }
 
 // --- rows ---

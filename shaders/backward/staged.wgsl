@@ -88,7 +88,7 @@ fn end(at: Head, lane: Lane) {
 
 fn write_sums(at: Head, lane: Lane, x: Sums, values: bool) {
     write_columns(at, lane, lane.c, x.near, values);
-    if (WIDE) { write_columns(at, lane, lane.c + 2u * LANES_C, x.wide, values); }
+    if (WIDE) { write_columns(at, lane, lane.c + 2u * LANES_C, x.more, values); }
 }
 
 fn write_columns(at: Head, lane: Lane, g: u32, x: Columns, values: bool) {
@@ -148,7 +148,7 @@ fn of_column(at: Head, column: u32, values: bool, g: u32) -> vec4<f32> {
 
 // --- small algebra ---
 
-fn added(x: Sums, y: Sums) -> Sums { return Sums(plus(x.near, y.near), plus(x.wide, y.wide)); }
+fn added(x: Sums, y: Sums) -> Sums { return Sums(plus(x.near, y.near), plus(x.more, y.more)); }
 
 fn plus(x: Columns, y: Columns) -> Columns {
     return Columns(x.a0 + y.a0, x.a1 + y.a1, x.b0 + y.b0, x.b1 + y.b1, x.c0 + y.c0, x.c1 + y.c1, x.d0 + y.d0, x.d1 + y.d1);

@@ -4,8 +4,9 @@
 struct Columns { a0: vec4<f32>, a1: vec4<f32>, b0: vec4<f32>, b1: vec4<f32>,
                  c0: vec4<f32>, c1: vec4<f32>, d0: vec4<f32>, d1: vec4<f32> }
 
-// Of groups lane.c and lane.c + LANES_C; where WIDE, those at twice and three times LANES_C.
-struct Sums { near: Columns, wide: Columns }
+// Of groups lane.c and lane.c + LANES_C. More: where WIDE, those at twice and three times LANES_C; where TALL, the same groups of the lane's
+// lower 4 rows.
+struct Sums { near: Columns, more: Columns }
 
 fn dots(q: vec4<f32>, k0: vec4<f32>, k1: vec4<f32>, k2: vec4<f32>, k3: vec4<f32>, s: vec4<f32>) -> vec4<f32> {
     return vec4(dot_add(q, k0, s.x), dot_add(q, k1, s.y), dot_add(q, k2, s.z), dot_add(q, k3, s.w));
@@ -36,9 +37,12 @@ fn weighed_strip(x: Sums, p_at: u32, v_at: u32) -> Sums {
 
 fn with_column(x: Sums, p_at: u32, v_at: u32, n: u32) -> Sums {
     let p = arena[p_at][n];
+    let v0 = arena[v_at][n];
+    let v1 = arena[v_at + LANES_C][n];
     var sum = x;
-    sum.near = accumulated(x.near, p, arena[v_at][n], arena[v_at + LANES_C][n]);
-    if (WIDE) { sum.wide = accumulated(x.wide, p, arena[v_at + 2u * LANES_C][n], arena[v_at + 3u * LANES_C][n]); }
+    sum.near = accumulated(x.near, p, v0, v1);
+    if (WIDE) { sum.more = accumulated(x.more, p, arena[v_at + 2u * LANES_C][n], arena[v_at + 3u * LANES_C][n]); }
+    if (TALL) { sum.more = accumulated(x.more, arena[p_at + LANES_R / 2u][n], v0, v1); }
     return sum;
 }
 

@@ -3,6 +3,13 @@
 const WEIGHTS_MAY_DROP = true;
 
 var<private> dropout_rows: Words;   // the generator's keys of the lane's 4 queries
+var<private> others_dropout: Words; // and of its other 4: see tile/staged.wgsl
+
+fn turn_dropout() {
+    let own = dropout_rows;
+    dropout_rows = others_dropout;
+    others_dropout = own;
+}
 
 fn begin_dropout(at: Head, lane: Lane) {
     let row = at.first_row + lane.r;

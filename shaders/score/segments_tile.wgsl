@@ -5,6 +5,18 @@ var<private> same_segment: vec4<f32>;
 var<private> other_segment: vec4<f32>;
 var<private> own_segment: vec4<f32>;
 
+// The same of the lane's other 4 queries: see tile/staged.wgsl.
+struct SegmentsOfRows { same: vec4<f32>, other: vec4<f32>, own: vec4<f32> }
+var<private> others_segments: SegmentsOfRows;
+
+fn turn_segments() {
+    let own = SegmentsOfRows(same_segment, other_segment, own_segment);
+    same_segment = others_segments.same;
+    other_segment = others_segments.other;
+    own_segment = others_segments.own;
+    others_segments = own;
+}
+
 fn begin_segments(at: Head, lane: Lane) {
     let a = segments_of_row(at, lane.r);
     let b = segments_of_row(at, lane.r + LANES_R);

@@ -1,8 +1,12 @@
 // Lanes share their work through workgroup memory: what GPUs want.
 //
-// LANES_R x LANES_C lanes; a lane holds 4 queries by 4 or 8 (FAR) keys of the scores, and the same 4 queries by 2 or 4 (WIDE)
-// groups of 4 columns of the output. Interleaving by LANES_R and LANES_C, and strips of odd length, keep the workgroup memory
-// free of bank conflicts.
+// A lane holds 4 or 8 (TALL) queries by 4 or 8 (FAR) keys of the scores, and the same queries by 2 or 4 (WIDE) groups of 4 columns
+// of the output. What is loaded for a product serves all that a lane holds: 4 queries by 4 keys are 8 vec4s for 64 fma, 8 by 8 are
+// 16 for 256. LANES_R is how many fours of queries a workgroup has, LANES_C how many lanes share each. Interleaving by LANES_R and
+// LANES_C, and strips of odd length, keep the workgroup memory free of bank conflicts.
+//
+// All but this file knows of 4 queries by 4 keys at a time. Where FAR, the far keys are those of a lane `beyond`; where TALL, the lower
+// queries are those of a lane `below`, and what is kept per query changes places by `turn`.
 
 const LANES_PER_ROW = LANES_C;
 const UNIT = 1.0;              // a weight of 1 in l
@@ -17,13 +21,31 @@ var<workgroup> arena: array<array<vec4<f32>, STRIP>, ARENA / STRIP>;
 
 var<private> o: Sums;
 
-// What a lane has of its 4 queries by keys c + LANES_C t, t = 0..3, and where FAR by those at t = 4..7.
-struct Products { near: Scores, far: Scores }
+// What is kept of the lane's other 4 queries, where TALL.
+struct Rows4 { m: vec4<f32>, l: vec4<f32>, lowest: vec4<f32>, strange: vec4<bool> }
+var<private> others: Rows4;
+
+// What a lane has of 4 queries by keys c + LANES_C t, t = 0..3, and where FAR by those at t = 4..7.
+struct Reach { near: Scores, far: Scores }
+
+// Of its queries r + LANES_R k, k = 0..3, and where TALL of those LANES_R / 2 below.
+struct Products { upper: Reach, lower: Reach }
+
+// 4 elements of 4 queries or keys.
+struct Fours { a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32> }
+
+// The factor of what was summed before, and the pairs that are attended, where weights may be dropped: of near and of far keys.
+struct Weighed { rescale: vec4<f32>, pairs: vec2<u32> }
 
 // The last rows come first: under a causal mask they take longest, and what is left for the end should be short.
 fn row_tile_at(place: u32) -> u32 { return params.kernel.row_tiles - 1u - place; }
 
 fn begin(at: Head, lane: Lane) {
+    if (TALL) {
+        turn();
+        begin_rows(at, below(lane));
+        turn();
+    }
     forget_strange_keys(lane);
     if (Q_RESIDENT) {
         for (var chunk = 0u; chunk < HEAD_GROUPS; chunk += CHUNK) { stage_q(at, lane, chunk, Q_AT + chunk / CHUNK * ROWS); }
@@ -33,30 +55,39 @@ fn begin(at: Head, lane: Lane) {
 // The lane that the far keys would be those of, if there were so many.
 fn beyond(lane: Lane) -> Lane { return Lane(lane.index, lane.r, lane.c + 4u * LANES_C); }
 
+// The lane that the lower queries would be those of.
+fn below(lane: Lane) -> Lane { return Lane(lane.index, lane.r + LANES_R / 2u, lane.c); }
+
+// The lane's other 4 queries take the place of those at hand. It costs nothing: registers change their names.
+fn turn() {
+    let own = Rows4(m, l, lowest, strange_rows);
+    m = others.m;
+    l = others.l;
+    lowest = others.lowest;
+    strange_rows = others.strange;
+    others = own;
+    turn_segments();
+    turn_dropout();
+}
+
 fn attend(at: Head, lane: Lane, tile: KeyTile) {
     let products = dot_products(at, lane, tile);
-    let s = scores(at, lane, tile, products.near);
-    var highest = maxima(s);
-    var s_far: Scores;
-    if (FAR) {
-        s_far = scores(at, beyond(lane), tile, products.far);
-        highest = max(highest, maxima(s_far));
+    let upper = compared(at, lane, tile, products.upper);
+    var lower: Reach;
+    if (TALL) {
+        turn();
+        lower = compared(at, below(lane), tile, products.lower);
+        turn();
     }
-    let rescale = raise_maximum(max(m, max_over_lanes(lane, highest)));
-    // Every lane is past the scores (max_over_lanes): p and v may lie over q and k.
-    let p = weights(tile, s);
-    var new_l = sums(p);
-    store_weights(lane, met(at, lane, tile, p));
-    var pairs = vec2(0u);
-    if (WEIGHTS_MAY_DROP) { pairs.x = attended_pairs(p); }
-    if (FAR) {
-        let p_far = weights(tile, s_far);
-        new_l += sums(p_far);
-        store_weights(beyond(lane), met(at, beyond(lane), tile, p_far));
-        if (WEIGHTS_MAY_DROP) { pairs.y = attended_pairs(p_far); }
+    workgroupBarrier();
+    // Every lane is past the scores: p and v may lie over q and k.
+    let own = weighed(at, lane, tile, upper);
+    var others_own: Weighed;
+    if (TALL) {
+        turn();
+        others_own = weighed(at, below(lane), tile, lower);
+        turn();
     }
-    l = fma(l, rescale, new_l);
-
     // A sum of the tile by itself, then added: a chain of additions as long as the row would lose digits.
     var x: Sums;
     for (var key = 0u; key < KEYS; key += V_KEYS) {
@@ -67,12 +98,48 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
             x = weighed_strip(x, strip_of_weights(lane, key + j), V_AT + j / CHUNK * V_GROUPS + lane.c);
         }
     }
-    o.near = rescaled(o.near, rescale, x.near);
-    if (WIDE) { o.wide = rescaled(o.wide, rescale, x.wide); }
+    o.near = rescaled(o.near, own.rescale, x.near);
+    if (WIDE) { o.more = rescaled(o.more, own.rescale, x.more); }
+    if (TALL) { o.more = rescaled(o.more, others_own.rescale, x.more); }
     if (is_masked(tile) || SCORES_MAY_DROP) {
-        note_strange_values(lane, pairs.x);
-        if (FAR) { note_strange_values(beyond(lane), pairs.y); }
+        note_strange_keys(lane, own.pairs);
+        if (TALL) {
+            turn();
+            note_strange_keys(below(lane), others_own.pairs);
+            turn();
+        }
     }
+}
+
+// The scores of 4 queries. Their maxima are left where the other lanes of the row find them.
+fn compared(at: Head, lane: Lane, tile: KeyTile, products: Reach) -> Reach {
+    var s: Reach;
+    s.near = scores(at, lane, tile, products.near);
+    var highest = maxima(s.near);
+    if (FAR) {
+        s.far = scores(at, beyond(lane), tile, products.far);
+        highest = max(highest, maxima(s.far));
+    }
+    arena[strip_of_lane(lane, lane.c)][lane.c % CHUNK] = highest;
+    return s;
+}
+
+// Takes the maximum of all lanes of 4 queries, and leaves their weights.
+fn weighed(at: Head, lane: Lane, tile: KeyTile, s: Reach) -> Weighed {
+    let rescale = raise_maximum(max(m, max_over_lanes(lane)));
+    let p = weights(tile, s.near);
+    var new_l = sums(p);
+    store_weights(lane, met(at, lane, tile, p));
+    var pairs = vec2(0u);
+    if (WEIGHTS_MAY_DROP) { pairs.x = attended_pairs(p); }
+    if (FAR) {
+        let p_far = weights(tile, s.far);
+        new_l += sums(p_far);
+        store_weights(beyond(lane), met(at, beyond(lane), tile, p_far));
+        if (WEIGHTS_MAY_DROP) { pairs.y = attended_pairs(p_far); }
+    }
+    l = fma(l, rescale, new_l);
+    return Weighed(rescale, pairs);
 }
 
 // q . k of the lane's queries and keys, a chunk of the head dimension at a time.
@@ -102,23 +169,26 @@ fn dot_products(at: Head, lane: Lane, tile: KeyTile) -> Products {
 fn is_group(chunk: u32, n: u32) -> bool { return n < CHUNK && (HEAD_GROUPS % CHUNK == 0u || chunk + n < HEAD_GROUPS); }
 
 fn with_group(s: Products, q: vec4<u32>, k: vec4<u32>, n: u32) -> Products {
-    let q0 = arena[q.x][n];
-    let q1 = arena[q.y][n];
-    let q2 = arena[q.z][n];
-    let q3 = arena[q.w][n];
+    let upper = fours(q, n);
+    var lower: Fours;
+    if (TALL) { lower = fours(q + LANES_R / 2u, n); }
+    let near = fours(k, n);
     var sum = s;
-    sum.near = products_with(s.near, q0, q1, q2, q3, k, n);
-    if (FAR) { sum.far = products_with(s.far, q0, q1, q2, q3, k + 4u * LANES_C, n); }
+    sum.upper.near = products_with(s.upper.near, upper, near);
+    if (TALL) { sum.lower.near = products_with(s.lower.near, lower, near); }
+    if (FAR) {
+        let far = fours(k + 4u * LANES_C, n);
+        sum.upper.far = products_with(s.upper.far, upper, far);
+        if (TALL) { sum.lower.far = products_with(s.lower.far, lower, far); }
+    }
     return sum;
 }
 
-fn products_with(s: Scores, q0: vec4<f32>, q1: vec4<f32>, q2: vec4<f32>, q3: vec4<f32>, k: vec4<u32>, n: u32) -> Scores {
-    let k0 = arena[k.x][n];
-    let k1 = arena[k.y][n];
-    let k2 = arena[k.z][n];
-    let k3 = arena[k.w][n];
-    return Scores(dots(q0, k0, k1, k2, k3, s.a), dots(q1, k0, k1, k2, k3, s.b),
-                  dots(q2, k0, k1, k2, k3, s.c), dots(q3, k0, k1, k2, k3, s.d));
+fn fours(at: vec4<u32>, n: u32) -> Fours { return Fours(arena[at.x][n], arena[at.y][n], arena[at.z][n], arena[at.w][n]); }
+
+fn products_with(s: Scores, q: Fours, k: Fours) -> Scores {
+    return Scores(dots(q.a, k.a, k.b, k.c, k.d, s.a), dots(q.b, k.a, k.b, k.c, k.d, s.b),
+                  dots(q.c, k.a, k.b, k.c, k.d, s.c), dots(q.d, k.a, k.b, k.c, k.d, s.d));
 }
 
 fn store_weights(lane: Lane, w: Scores) {
@@ -129,6 +199,11 @@ fn store_weights(lane: Lane, w: Scores) {
 }
 
 // --- values that are not finite: see lib/strange_values.wgsl ---
+
+fn note_strange_keys(lane: Lane, pairs: vec2<u32>) {
+    note_strange_values(lane, pairs.x);
+    if (FAR) { note_strange_values(beyond(lane), pairs.y); }
+}
 
 // Notes the lane's queries that attend such values: those with another weight than 0, which they store until the next tile. Where weights
 // that are attended may be dropped, `pairs` tells.
@@ -161,18 +236,29 @@ fn bits_of(x: vec4<bool>) -> u32 {
 }
 
 fn write_rows(at: Head, lane: Lane) {
-    strange_rows = strange_rows | strange_columns(o.near);
-    if (WIDE) { strange_rows = strange_rows | strange_columns(o.wide); }
+    var strange = strange_columns(o.near);
+    if (WIDE) { strange = strange | strange_columns(o.more); }
+    write_fours(at, lane, strange, o.near, o.more);
+    if (TALL) {
+        turn();
+        write_fours(at, below(lane), strange_columns(o.more), o.more, o.more);
+        turn();
+    }
+}
+
+// 4 rows of output: groups lane.c and lane.c + LANES_C, and where WIDE two more.
+fn write_fours(at: Head, lane: Lane, strange: vec4<bool>, o: Columns, more: Columns) {
+    strange_rows = strange_rows | strange;
     l = sum_over_lanes(lane, marked(l));
     let row = at.first_row + lane.r;
     let a = row_end(at, row, m.x, l.x);
     let b = row_end(at, row + LANES_R, m.y, l.y);
     let c = row_end(at, row + 2u * LANES_R, m.z, l.z);
     let d = row_end(at, row + 3u * LANES_R, m.w, l.w);
-    write_row(lane, a, o.near.a0, o.near.a1, o.wide.a0, o.wide.a1);
-    write_row(lane, b, o.near.b0, o.near.b1, o.wide.b0, o.wide.b1);
-    write_row(lane, c, o.near.c0, o.near.c1, o.wide.c0, o.wide.c1);
-    write_row(lane, d, o.near.d0, o.near.d1, o.wide.d0, o.wide.d1);
+    write_row(lane, a, o.a0, o.a1, more.a0, more.a1);
+    write_row(lane, b, o.b0, o.b1, more.b0, more.b1);
+    write_row(lane, c, o.c0, o.c1, more.c0, more.c1);
+    write_row(lane, d, o.d0, o.d1, more.d0, more.d1);
     if (ACCUMULATE) { storageBarrier(); } // every lane of a row has read the earlier parts' (m, l)
     if (lane.c == 0u) {
         write_stats(a);
@@ -244,16 +330,15 @@ fn rescaled(o: Columns, f: vec4<f32>, x: Columns) -> Columns {
 // The strip of the lanes of a row that lane c of it is in, as number c % CHUNK.
 fn strip_of_lane(lane: Lane, c: u32) -> u32 { return REDUCE_AT + c / CHUNK * LANES_R + lane.r; }
 
-fn max_over_lanes(lane: Lane, x: vec4<f32>) -> vec4<f32> {
-    arena[strip_of_lane(lane, lane.c)][lane.c % CHUNK] = x;
-    workgroupBarrier();
+// Of what each left there.
+fn max_over_lanes(lane: Lane) -> vec4<f32> {
     var result = arena[strip_of_lane(lane, 0u)][0];
     for (var c = 1u; c < LANES_C; c++) { result = max(result, arena[strip_of_lane(lane, c)][c % CHUNK]); }
     return result;
 }
 
 fn sum_over_lanes(lane: Lane, x: vec4<f32>) -> vec4<f32> {
-    workgroupBarrier(); // the last max_over_lanes is read to its end
+    workgroupBarrier(); // the last maxima, and sums, are read to their end
     arena[strip_of_lane(lane, lane.c)][lane.c % CHUNK] = x;
     workgroupBarrier();
     var result = arena[strip_of_lane(lane, 0u)][0];

@@ -172,6 +172,7 @@ pub(super) fn family(info: &wgpu::AdapterInfo) -> GpuFamily {
 fn of_vendor(vendor: u32, least_subgroup: u32) -> GpuFamily {
     match vendor {
         0x10de => GpuFamily::Nvidia,
+        0x8086 if least_subgroup >= 16 => GpuFamily::IntelXe2,
         0x8086 => GpuFamily::Intel,
         // GCN's subgroups are of 64 lanes; it has no registers to spare for two waves of larger tiles.
         0x1002 if least_subgroup == 32 => GpuFamily::Rdna,
@@ -237,10 +238,11 @@ mod tests {
 
     #[test]
     fn families_are_told_by_vendor_and_subgroups() {
-        use GpuFamily::{Any, Intel, Nvidia, Rdna};
+        use GpuFamily::{Any, Intel, IntelXe2, Nvidia, Rdna};
         for (vendor, least_subgroup, family) in [
             (0x10de, 32, Nvidia),
             (0x8086, 8, Intel),
+            (0x8086, 16, IntelXe2),
             (0x1002, 32, Rdna),
             (0x1002, 64, Any), // GCN
             (0x5143, 64, Any),

@@ -15,8 +15,10 @@ pub enum GpuFamily {
     Nvidia,
     /// AMD's with subgroups of 32, RDNA.
     Rdna,
-    /// Intel's.
+    /// Intel's with subgroups of 8 lanes: Xe-HPG and older ones.
     Intel,
+    /// Intel's with subgroups of 16 lanes at least, from Xe2 on.
+    IntelXe2,
 }
 
 /// What a family wants of a tile.
@@ -26,24 +28,38 @@ pub(super) struct Wants {
     pub(super) wide: bool,
     /// A lane holds 8 keys of the scores instead of 4.
     pub(super) far: bool,
+    /// A lane holds 8 queries instead of 4.
+    pub(super) tall: bool,
     /// Groups of 4 elements of the head dimension that are staged at once, and steps that are spelt out, at most.
     pub(super) chunk: usize,
 }
 
 impl GpuFamily {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Any, Self::Nvidia, Self::Rdna, Self::Intel];
+    pub const ALL: [Self; 5] = [Self::Any, Self::Nvidia, Self::Rdna, Self::Intel, Self::IntelXe2];
 
     /// The one table of what they want, for so many groups of 4 output columns: by registers, spills and shares of the peak that
-    /// `cargo xtask isa` predicts (docs/SPEED.md). [`why`](Self::why) gives the reasons.
-    pub(super) const fn wants(self, groups: usize) -> Wants {
+    /// `cargo xtask isa` predicts (docs/SPEED.md). [`why`](Self::why) gives the reasons. First what suits best, then what suits where the device
+    /// has too little workgroup memory for that, or the call too few rows.
+    pub(super) const fn wants(self, groups: usize) -> [Wants; 2] {
         // Beyond 128 columns no subgroup has lanes enough but where each holds 16.
-        let most = Wants { wide: groups > 32, far: false, chunk: 8 };
+        let most = Wants { wide: groups > 32, far: false, tall: false, chunk: 8 };
+        let high =
+            Wants { wide: groups > 32, far: groups == 16, tall: groups >= 16 && groups <= 32, chunk: 8 };
         match self {
-            Self::Any => most,
-            Self::Nvidia => Wants { wide: groups >= 16, far: groups >= 16, ..most },
-            Self::Rdna => Wants { wide: groups >= 32, far: groups >= 32, ..most },
-            Self::Intel => Wants { chunk: if groups == 32 { 4 } else { 8 }, ..most },
+            Self::Any => [most; 2],
+            Self::Nvidia => [high, Wants { wide: groups >= 16, far: groups >= 16, ..most }],
+            Self::Rdna => {
+                [Wants { far: false, ..high }, Wants { wide: groups >= 32, far: groups >= 32, ..most }]
+            }
+            Self::Intel => {
+                let short = Wants { chunk: if groups == 32 { 4 } else { 8 }, ..most };
+                [Wants { far: groups == 16, ..short }, short]
+            }
+            Self::IntelXe2 => {
+                let short = Wants { chunk: if groups >= 32 { 4 } else { 8 }, ..most };
+                [Wants { far: groups == 16, ..short }, short]
+            }
         }
     }
 
@@ -54,14 +70,20 @@ impl GpuFamily {
                 "4 keys and 8 columns per lane up to 128 columns, which most compilers find registers for"
             }
             Self::Nvidia => {
-                "8 keys and 16 columns per lane from 64 columns on: 255 registers hold them, and workgroup memory binds smaller ones"
+                "8 queries, and 8 keys where the columns leave lanes for them, from 64 to 128 columns: 255 registers hold them, and workgroup \
+                 memory binds smaller ones"
             }
             Self::Rdna => {
-                "8 keys and 16 columns per lane from 128 columns on: 256 registers hold them, and workgroup memory binds smaller ones"
+                "8 queries per lane from 64 to 128 columns: 256 registers hold them, and workgroup memory binds smaller ones; 8 keys beside \
+                 them would leave one wave per workgroup beside 25 KiB"
             }
             Self::Intel => {
-                "4 steps at a time for 128 columns: the compiler takes the loads of more before their use, and spills what 128 registers \
-                 do not hold; more columns spill either way, and fewer less"
+                "8 keys per lane for 64 columns, so that what 128 registers do not hold is spilled for twice as many products; 4 steps at a time for \
+                 128 columns, fewer loads that the compiler takes before their use; more columns spill either way, and fewer less"
+            }
+            Self::IntelXe2 => {
+                "8 keys per lane for 64 columns, so that what 128 registers do not hold is spilled for twice as many products; 4 steps at a time from \
+                 128 columns on, which spills half as much there"
             }
         }
     }
@@ -74,6 +96,7 @@ impl fmt::Display for GpuFamily {
             Self::Nvidia => "NVIDIA",
             Self::Rdna => "AMD RDNA",
             Self::Intel => "Intel",
+            Self::IntelXe2 => "Intel Xe2",
         })
     }
 }
@@ -98,10 +121,30 @@ mod tests {
             "32x64 chunk 8 v 16",
         ];
         assert_eq!(tiles(GpuFamily::Any), any);
-        let large = "64x64 chunk 8 v 16 wide far";
-        assert_eq!(tiles(GpuFamily::Nvidia), [any[0], "64x32 chunk 8 v 16 wide far", large, any[3]]);
-        assert_eq!(tiles(GpuFamily::Rdna), [any[0], any[1], large, any[3]]);
-        assert_eq!(tiles(GpuFamily::Intel), [any[0], any[1], "32x64 chunk 4 v 16", any[3]]);
+        assert_eq!(
+            tiles(GpuFamily::Nvidia),
+            [any[0], "64x64 chunk 8 v 16 far tall", "64x64 chunk 8 v 16 tall", any[3]]
+        );
+        assert_eq!(
+            tiles(GpuFamily::Rdna),
+            [any[0], "64x32 chunk 8 v 16 tall", "64x64 chunk 8 v 16 tall", any[3]]
+        );
+        let far = "64x64 chunk 8 v 16 far";
+        assert_eq!(tiles(GpuFamily::Intel), [any[0], far, "32x64 chunk 4 v 16", any[3]]);
+        assert_eq!(tiles(GpuFamily::IntelXe2), [any[0], far, "32x64 chunk 4 v 16", "32x64 chunk 4 v 8"]);
+    }
+
+    #[test]
+    fn little_memory_and_few_rows_have_tiles_that_are_not_cut_down() {
+        let tile = |family, rows, bytes| {
+            let limits = TileLimits { family, workgroup_bytes: bytes, ..TileLimits::GENEROUS };
+            Tile::choose(64, 64, rows, 64, limits).unwrap().to_string()
+        };
+        assert_eq!(tile(GpuFamily::Nvidia, 64, 16384), "64x32 chunk 8 v 16 wide far");
+        assert_eq!(tile(GpuFamily::Rdna, 64, 16384), "64x32 chunk 8 v 16 tall");
+        assert_eq!(tile(GpuFamily::Intel, 64, 16384), "64x32 chunk 8 v 16");
+        let few = tile(GpuFamily::Any, 16, 32768);
+        assert!(GpuFamily::ALL.into_iter().all(|family| tile(family, 16, 32768) == few), "{few}");
     }
 
     #[test]

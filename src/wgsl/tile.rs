@@ -26,12 +26,12 @@ pub struct DirectTile {
     pub lanes: usize,
 }
 
-/// Sizes of a workgroup whose lanes share workgroup memory. A lane holds 4 queries by 4 or 8 keys of the scores; the sizes say
+/// Sizes of a workgroup whose lanes share workgroup memory. A lane holds 4 or 8 queries by 4 or 8 keys of the scores; the sizes say
 /// how many lanes there are each way and how much is staged at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct StagedTile {
-    /// Lanes along the queries; 4 times as many rows.
+    /// Lanes along the queries; 4 times as many rows, or 8 times where [`tall`](Self::tall).
     pub lanes_r: usize,
     /// Lanes along the keys, and along the output's columns; 4 times as many keys, or 8 times where [`far`](Self::far).
     pub lanes_c: usize,
@@ -39,6 +39,8 @@ pub struct StagedTile {
     pub wide: bool,
     /// A lane holds 8 keys of the scores instead of 4.
     pub far: bool,
+    /// A lane holds 8 queries instead of 4; not where it is [`wide`](Self::wide).
+    pub tall: bool,
     /// Groups of 4 elements of the head dimension that are staged at once, and keys whose products with values are spelt out: 8 at most.
     pub chunk: usize,
     /// Keys whose values are staged at once: a chunk at least.
@@ -185,6 +187,7 @@ impl fmt::Display for Tile {
                 let flags = [
                     (tile.wide && tile.lanes_c < 16, " wide"),
                     (tile.far, " far"),
+                    (tile.tall, " tall"),
                     (tile.q_resident, " q-resident"),
                 ];
                 flags.iter().filter(|(is, _)| *is).try_for_each(|(_, name)| f.write_str(name))
@@ -222,7 +225,12 @@ impl StagedTile {
 
     /// Queries of a workgroup.
     pub const fn rows(&self) -> usize {
-        4 * self.lanes_r
+        4 * self.fours()
+    }
+
+    /// Fours of queries of a workgroup: lanes hold one or two.
+    const fn fours(&self) -> usize {
+        (if self.tall { 2 } else { 1 }) * self.lanes_r
     }
 
     /// Keys of a tile.
@@ -243,10 +251,19 @@ impl StagedTile {
         keys: usize,
         limits: TileLimits,
     ) -> Result<Self> {
-        let wants = limits.family.wants(value_dim.div_ceil(4));
-        // Queries of one chunk stay: they would be staged whole with each tile of keys. More of them take the place of other workgroups.
-        let residences: &[bool] = if head_dim.div_ceil(4) <= wants.chunk { &[true, false] } else { &[false] };
-        Self::largest([head_dim, value_dim], [rows, keys], limits, wants, residences)
+        let [first, second] = limits.family.wants(value_dim.div_ceil(4));
+        let sized = |wants: Wants, limits: TileLimits| {
+            // Queries of one chunk stay: they would be staged whole with each tile of keys. More of them take the place of other workgroups.
+            let residences: &[bool] =
+                if head_dim.div_ceil(4) <= wants.chunk { &[true, false] } else { &[false] };
+            Self::largest([head_dim, value_dim], [rows, keys], limits, wants, residences)
+        };
+        // A tile that the call or the device is too small for is not cut down, where there is another.
+        let whole = sized(first, TileLimits { workgroup_bytes: usize::MAX, ..limits })?;
+        match sized(first, limits) {
+            Ok(tile) if tile.rows() == whole.rows() && tile.tall == first.tall => Ok(tile),
+            _ => sized(second, limits),
+        }
     }
 
     /// The largest that fits and keeps no rows, for sums of so many columns.
@@ -258,7 +275,8 @@ impl StagedTile {
     ) -> Result<Self> {
         // A pass of the gradients holds sums of its own: of the family's wishes it takes the chunk.
         let groups = columns.div_ceil(4);
-        let wants = Wants { chunk: limits.family.wants(groups).chunk, ..GpuFamily::Any.wants(groups) };
+        let [any, own] = [GpuFamily::Any, limits.family].map(|family| family.wants(groups)[1]);
+        let wants = Wants { chunk: own.chunk, ..any };
         Self::largest([columns; 2], [rows, keys], limits, wants, &[false])
     }
 
@@ -275,15 +293,17 @@ impl StagedTile {
         let mut lanes_c = value_groups.div_ceil(per_lane).next_power_of_two().max(4);
         let lanes = limits.lanes.min(Self::LANES);
         let keys = keys.min(Self::MOST_KEYS);
-        let far = wants.far && 8 * lanes_c <= keys && rows / 4 * lanes_c >= Self::FEW_LANES;
+        let tall = wants.tall && rows / 8 * lanes_c >= Self::FEW_LANES;
+        let per_row_lane = if tall { 8 } else { 4 };
+        let far = wants.far && 8 * lanes_c <= keys && rows / per_row_lane * lanes_c >= Self::FEW_LANES;
         // Lanes that few rows leave idle take more keys.
-        while rows / 4 * lanes_c < Self::FEW_LANES && 8 * lanes_c <= keys {
+        while rows / per_row_lane * lanes_c < Self::FEW_LANES && 8 * lanes_c <= keys {
             lanes_c *= 2;
         }
-        let mut lanes_r = (rows / 4).min(lanes / lanes_c).max(1);
+        let mut lanes_r = (rows / per_row_lane).min(lanes / lanes_c).max(1);
         // Fewer rows only if nothing else fits: they divide the traffic of k and v.
         loop {
-            let base = Self { lanes_r, lanes_c, wide, far, chunk, v_keys: 0, q_resident: false };
+            let base = Self { lanes_r, lanes_c, wide, far, tall, chunk, v_keys: 0, q_resident: false };
             if let Some(tile) = base.fitting(head_dim, limits, residences) {
                 return Ok(tile);
             }
@@ -330,6 +350,9 @@ impl StagedTile {
             let need = format!("at most 8 and at most tile.v_keys ({})", self.v_keys);
             return Err(Error::argument("tile.chunk", need, self.chunk));
         }
+        if self.tall && self.wide {
+            return Err(Error::argument("tile.tall", "a tile that is not wide", true));
+        }
         if 4 * self.v_groups() < value_dim {
             let need = format!("columns for value_dim ({value_dim})");
             return Err(Error::argument("tile.lanes_c", need, 4 * self.v_groups()));
@@ -345,7 +368,7 @@ impl StagedTile {
         let arena = self.arena(head_dim);
         header
             .u32s(&[
-                ("LANES_R", self.lanes_r),
+                ("LANES_R", self.fours()),
                 ("LANES_C", self.lanes_c),
                 ("V_KEYS", self.v_keys),
                 ("CHUNK", self.chunk),
@@ -361,6 +384,7 @@ impl StagedTile {
             .bools(&[
                 ("WIDE", self.wide),
                 ("FAR", self.far),
+                ("TALL", self.tall),
                 ("Q_RESIDENT", self.q_resident),
                 ("REDUCE_UNDER_V", self.reduces_under_v()),
             ])
@@ -386,9 +410,9 @@ impl StagedTile {
         let chunks = if self.q_resident { head_dim.div_ceil(4).div_ceil(self.chunk) } else { 1 };
         let q = self.rows() * chunks;
         let k = self.keys();
-        let p = self.keys() / self.chunk * self.lanes_r;
+        let p = self.keys() / self.chunk * self.fours();
         let v = self.v_keys / self.chunk * self.v_groups();
-        let reduce = self.lanes_c.div_ceil(self.chunk) * self.lanes_r;
+        let reduce = self.lanes_c.div_ceil(self.chunk) * self.fours();
         // A resident q must outlive p; otherwise p and v lie over q and k, which are dead by then.
         let p_at = if self.q_resident { q } else { 0 };
         let all = (q + k).max(p_at + p + v);

@@ -133,7 +133,7 @@ fn a_forced_family_is_told() {
         (plan.explain().tile.to_string(), plan.explain().tile_why.clone())
     };
     let (tile, why) = said(staged.gpu_family(GpuFamily::Nvidia));
-    assert_eq!(tile, "64x32 chunk 8 v 16 wide far");
+    assert_eq!(tile, "64x64 chunk 8 v 16 far tall");
     assert!(why.contains("NVIDIA, which the caller forced") && why.contains("255 registers"), "{why}");
     // A software adapter is of no family, whoever made the processor.
     let (tile, why) = said(staged);
@@ -147,6 +147,7 @@ fn tiles_do_not_matter() {
         lanes_c: 8,
         wide: false,
         far: false,
+        tall: false,
         chunk: 4,
         v_keys: 8,
         q_resident: false,
@@ -161,6 +162,9 @@ fn tiles_do_not_matter() {
         StagedTile { far: true, ..base },
         StagedTile { lanes_r: 8, lanes_c: 4, wide: true, far: true, chunk: 8, q_resident: true, ..base },
         StagedTile { lanes_r: 2, lanes_c: 4, wide: true, v_keys: 16, ..base },
+        StagedTile { lanes_r: 2, far: true, tall: true, ..base },
+        StagedTile { lanes_r: 4, lanes_c: 16, tall: true, chunk: 8, v_keys: 8, ..base },
+        StagedTile { lanes_r: 1, tall: true, q_resident: true, ..base },
         StagedTile { lanes_c: 32, chunk: 2, v_keys: 2, ..base },
     ];
     let staged = tiles.map(Tile::Staged);

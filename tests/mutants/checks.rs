@@ -19,6 +19,7 @@ const TILE: Tile = Tile::Staged(StagedTile {
     lanes_c: 8,
     wide: false,
     far: false,
+    tall: false,
     chunk: 4,
     v_keys: 16,
     q_resident: false,
@@ -30,6 +31,7 @@ const RESIDENT: Tile = Tile::Staged(StagedTile {
     lanes_c: 16,
     wide: true,
     far: false,
+    tall: false,
     chunk: 4,
     v_keys: 8,
     q_resident: true,
@@ -41,8 +43,21 @@ const FAR: Tile = Tile::Staged(StagedTile {
     lanes_c: 8,
     wide: false,
     far: true,
+    tall: false,
     chunk: 4,
     v_keys: 4,
+    q_resident: false,
+});
+
+/// Lanes hold 8 queries, and 8 keys.
+const TALL: Tile = Tile::Staged(StagedTile {
+    lanes_r: 2,
+    lanes_c: 8,
+    wide: false,
+    far: true,
+    tall: true,
+    chunk: 4,
+    v_keys: 8,
     q_resident: false,
 });
 
@@ -54,6 +69,7 @@ pub(crate) struct Subject {
     small: Gpu,
     resident: Gpu,
     far: Gpu,
+    tall: Gpu,
     direct: Gpu,
     split: Gpu,
     matrix: Gpu,
@@ -80,6 +96,7 @@ impl Subject {
             small: tile(TILE),
             resident: tile(RESIDENT),
             far: tile(FAR),
+            tall: tile(TALL),
             direct: tile(DIRECT),
             split,
             matrix,
@@ -158,6 +175,7 @@ pub(crate) const CHECKS: &[(&str, Check<Subject>)] = &[
     ("short tiles", |s| count_on(&s.small, &case(shape(), Causal).blocks(16, 16)).map(drop)),
     ("resident", resident),
     ("far", far),
+    ("tall", tall),
     ("resident parts", |s| bound_of_parts(&s.resident, &wide(), &cut(&wide(), Cut::Keys, 1)).map(drop)),
     ("direct", direct),
     ("cooperative", in_matrices),
@@ -302,6 +320,19 @@ fn far(s: &Subject) -> Result<(), String> {
     }
     let window = Window { before: 30, after: 2 };
     strange::in_inputs::<f32>(&s.far, &Case { lse: true, ..case(shape(), window) })
+}
+
+/// What is kept per query is kept of the lower queries, too: also what terms of the score keep.
+fn tall(s: &Subject) -> Result<(), String> {
+    for case in &plain() {
+        bound_on(&s.tall, case)?;
+        count_on(&s.tall, case)?;
+        gather_on(&s.tall, case)?;
+    }
+    bound_on(&s.tall, &case(scored(Score::new().with(Segments).with(Sinks)), Causal))?;
+    count_on(&s.tall, &dropout().0)?;
+    let window = Window { before: 30, after: 2 };
+    strange::in_inputs::<f32>(&s.tall, &Case { lse: true, ..case(shape(), window) })
 }
 
 /// What the direct tile does by itself: dot products, the online softmax, values, the end of rows.

@@ -5,7 +5,7 @@ wgpu_attention_testing::mutants! {
     "o is not rescaled" ["bound"]
         "o.near = rescaled(o.near, rescale, x.near);" => "o.near = rescaled(o.near, vec4(1.0), x.near);";
     "the second half of o is not rescaled" ["resident"]
-        "o.wide = rescaled(o.wide, rescale, x.wide);" => "o.wide = rescaled(o.wide, vec4(1.0), x.wide);";
+        "o.more = rescaled(o.more, own.rescale, x.more);" => "o.more = rescaled(o.more, vec4(1.0), x.more);";
     "l is not rescaled" ["bound"]
         "fma(l, rescale, " => "fma(l, vec4(1.0), ";
     "o is rescaled by another row's factor" ["bound"]
@@ -15,7 +15,7 @@ wgpu_attention_testing::mutants! {
     "the maximum misses a lane" ["steep"]
         "for (var c = 1u; c < LANES_C; c++) { result = max" => "for (var c = 2u; c < LANES_C; c++) { result = max";
     "the maximum is of this tile alone" ["steep", "bound"]
-        "max(m, max_over_lanes(lane, highest))" => "max_over_lanes(lane, highest)";
+        "max(m, max_over_lanes(lane))" => "max_over_lanes(lane)";
     "the sum misses a lane" ["count"]
         "for (var c = 1u; c < LANES_C; c++) { result += " => "for (var c = 2u; c < LANES_C; c++) { result += ";
     "the sum takes one row's for another's" ["bound"]
@@ -72,7 +72,25 @@ wgpu_attention_testing::mutants! {
     "a step of values is taken twice" ["bound"]
         "with_column(with_column(sum, p_at, v_at, 2u), p_at, v_at, 3u)" => "with_column(with_column(sum, p_at, v_at, 2u), p_at, v_at, 2u)";
     "far keys are masked as the near ones" ["far"]
-        "s_far = scores(at, beyond(lane), tile, products.far);" => "s_far = scores(at, lane, tile, products.far);";
+        "s.far = scores(at, beyond(lane), tile, products.far);" => "s.far = scores(at, lane, tile, products.far);";
+    "lower queries are masked as the upper ones" ["tall"]
+        "lower = compared(at, below(lane), tile, products.lower);" => "lower = compared(at, lane, tile, products.lower);";
+    "lower queries are multiplied as the upper ones" ["tall"]
+        "fours(q + LANES_R / 2u, n)" => "fours(q, n)";
+    "values are weighed for lower queries as for the upper ones" ["tall"]
+        "arena[p_at + LANES_R / 2u][n], v0, v1" => "p, v0, v1";
+    "the output of lower queries is rescaled as that of the upper ones" ["tall"]
+        "rescaled(o.more, others_own.rescale, x.more)" => "rescaled(o.more, own.rescale, x.more)";
+    "lower queries begin as the upper ones" ["tall"]
+        "begin_rows(at, below(lane));" => "begin_rows(at, lane);";
+    "lower queries have the segments of the upper ones" ["tall"]
+        "    turn_segments();\n" => "";
+    "weights of lower queries are dropped as those of the upper ones" ["tall"]
+        "    turn_dropout();\n" => "";
+    "NaN in values that lower queries attend is lost" ["tall"]
+        "note_strange_keys(below(lane), others_own.pairs);" => "";
+    "lower queries are written in the rows of the upper ones" ["tall"]
+        "write_fours(at, below(lane), strange_columns(o.more)" => "write_fours(at, lane, strange_columns(o.more)";
     "far keys do not count in the sum" ["far"]
         "new_l += sums(p_far);" => "";
     "the pieces of v are all the first" ["bound"]
@@ -94,8 +112,7 @@ wgpu_attention_testing::mutants! {
     "no barrier after v is staged" ["bound"]
         "tile, key);\n        workgroupBarrier();" => "tile, key);";
     "no barrier within the maximum" ["bound"]
-        "vec4<f32> {\n    arena[strip_of_lane(lane, lane.c)][lane.c % CHUNK] = x;\n    workgroupBarrier();"
-            => "vec4<f32> {\n    arena[strip_of_lane(lane, lane.c)][lane.c % CHUNK] = x;";
+        "workgroupBarrier();\n    // Every lane is past the scores" => "// Every lane is past the scores";
     "no barrier within the sum" ["resident"]
         "read to its end\n    arena[strip_of_lane(lane, lane.c)][lane.c % CHUNK] = x;\n    workgroupBarrier();"
             => "read to its end\n    arena[strip_of_lane(lane, lane.c)][lane.c % CHUNK] = x;";

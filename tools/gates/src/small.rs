@@ -55,6 +55,7 @@ fn attention(merging: bool) -> Shader {
         lanes_c: 4,
         wide: merging,
         far: merging,
+        tall: false,
         chunk: 2,
         v_keys: if merging { 8 } else { 4 },
         q_resident: merging,

@@ -180,7 +180,10 @@ mod tests {
         let numbers = numbers.into_iter().zip([96, waves, spills, spills]).collect();
         let asked = Asked { label: label.into(), ..Asked::default() };
         let row = Statistics::new(named(gpu).unwrap(), asked, 64, numbers, String::new());
-        Statistics { loops: vec![Loop { place: "1".into(), own: whole(&items), innermost: true }], ..row }
+        let own = whole(&items);
+        let shortest = own.clone();
+        let one = Loop { place: "1".into(), own, shortest, innermost: true, around_all: false };
+        Statistics { loops: vec![one], ..row }
     }
 
     #[test]

@@ -52,6 +52,47 @@ pub(crate) fn cycles(items: &[Item]) -> Vec<Cycle> {
     found
 }
 
+/// The items of a loop's own, those of the loops inside it left out, along the way round it that has the fewest of them.
+pub(crate) fn shortest_round(items: &[Item], cycle: &Cycle, inside: &[&Cycle]) -> BTreeSet<usize> {
+    let blocks = blocks(items);
+    let first = |block: usize| blocks[block].items.first().copied();
+    let is_in = |block: usize, cycle: &Cycle| first(block).is_some_and(|item| cycle.items.contains(&item));
+    let is_own = |block: usize| !inside.iter().any(|inner| is_in(block, inner));
+    let length = |block: usize| if is_own(block) { blocks[block].items.len() } else { 0 };
+    let all: Vec<usize> = (0..blocks.len()).filter(|&block| is_in(block, cycle)).collect();
+    let Some(head) = all.iter().copied().find(|&block| first(block) == Some(cycle.first)) else {
+        return BTreeSet::new();
+    };
+    // The shortest way to each block, and the block before it there.
+    let mut ways: BTreeMap<usize, (usize, usize)> = [(head, (length(head), head))].into();
+    loop {
+        let mut changed = false;
+        for &block in &all {
+            let Some(&(so_far, _)) = ways.get(&block) else { continue };
+            for &next in blocks[block].next.iter().filter(|next| **next != head && is_in(**next, cycle)) {
+                let way = so_far + length(next);
+                if ways.get(&next).is_none_or(|(known, _)| way < *known) {
+                    ways.insert(next, (way, block));
+                    changed = true;
+                }
+            }
+        }
+        if !changed {
+            break;
+        }
+    }
+    let leads_back = ways.iter().filter(|(block, _)| blocks[**block].next.contains(&head));
+    let mut found = BTreeSet::new();
+    let mut at = leads_back.min_by_key(|(_, (way, _))| *way).map(|(block, _)| *block);
+    while let Some(block) = at {
+        if is_own(block) {
+            found.extend(blocks[block].items.iter().copied());
+        }
+        at = Some(ways[&block].1).filter(|before| *before != block);
+    }
+    found
+}
+
 /// Cuts a listing at its places and behind its branches.
 fn blocks(items: &[Item]) -> Vec<Block> {
     let mut blocks = vec![Block::default()];
@@ -198,6 +239,28 @@ mod tests {
         assert_eq!(found(&items), [vec![1, 2, 4, 5, 6]]);
         // What begins it is what all ways into it pass, wherever it lies.
         assert_eq!(cycles(&items)[0].first, 4);
+    }
+
+    #[test]
+    fn the_shortest_round_leaves_out_what_a_branch_leads_past() {
+        let items = [
+            place("a"),
+            branch("past"),
+            place("rare"),
+            branch("rare-too"),
+            place("rare-too"),
+            place("past"),
+            place("inner"),
+            branch("inner"),
+            place("end"),
+            branch("a"),
+        ];
+        let cycles = cycles(&items);
+        let [outer, inner] = &cycles[..] else { panic!("two loops") };
+        assert_eq!((outer.first, inner.first), (0, 6));
+        let round: Vec<_> = shortest_round(&items, outer, &[inner]).into_iter().collect();
+        assert_eq!(round, [0, 1, 5, 8, 9]);
+        assert_eq!(shortest_round(&items, inner, &[]), inner.items);
     }
 
     #[test]

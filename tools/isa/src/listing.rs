@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::assembly::{Item, Kind};
-use crate::flow::{Cycle, cycles};
+use crate::flow::{Cycle, cycles, shortest_round};
 
 /// Fewer fma in a loop than this, and it is no hot loop.
 const LEAST_FMA: u32 = 16;
@@ -68,8 +68,13 @@ pub struct Loop {
     pub place: String,
     /// What it is made of, loops inside it left out.
     pub own: Mix,
+    /// Of that, what lies along the shortest way round it: branches are taken wherever that leaves more out, as masks are by a tile that
+    /// has none.
+    pub shortest: Mix,
     /// Whether no loop is inside it.
     pub innermost: bool,
+    /// Whether it is a hot loop that is around all others: the one over tiles, of which a compiler has unrolled inner loops.
+    pub around_all: bool,
 }
 
 impl Loop {
@@ -120,24 +125,24 @@ pub fn whole<'a>(items: impl IntoIterator<Item = &'a Item>) -> Mix {
 /// The loops that do the arithmetic, in order, and the smallest loop around all of them, unless it is one of them.
 ///
 /// Of the innermost loops those with at least a quarter of the most fma. A loop around others counts where it has
-/// more fma of its own than any of them: then a compiler has unrolled its inner loop.
+/// half as many fma of its own: then a compiler has unrolled an inner loop, or the shader's text has its steps spelt out beside loops that stage.
 pub fn hot_loops(items: &[Item]) -> (Vec<Loop>, Option<Loop>) {
     let cycles = cycles(items);
     let all = of_cycles(items, &cycles);
-    let most = |innermost: bool| {
-        let kind = all.iter().filter(|one| !innermost || one.innermost);
-        kind.map(|one| one.own.fma).max().unwrap_or(0)
-    };
-    let (most_inside, most) = (most(true), most(false));
+    let most_inside = all.iter().filter(|one| one.innermost).map(|one| one.own.fma).max().unwrap_or(0);
     let is_hot = |one: &Loop| {
-        let enough = if one.innermost { one.own.fma >= most_inside / 4 } else { one.own.fma >= most };
+        let enough = one.own.fma >= most_inside / if one.innermost { 4 } else { 2 };
         one.own.works() && (one.own.matrix > 0 || enough)
     };
     let hot: Vec<usize> = (0..all.len()).filter(|&at| is_hot(&all[at])).collect();
     let is_around = |at: &usize| hot.iter().all(|&one| cycles[one].items.is_subset(&cycles[*at].items));
     let around = (0..all.len()).filter(is_around).min_by_key(|&at| cycles[at].items.len());
-    let around = around.filter(|at| !hot.is_empty() && !hot.contains(at)).map(|at| all[at].clone());
-    (hot.into_iter().map(|at| all[at].clone()).collect(), around)
+    let around = around.filter(|_| !hot.is_empty());
+    let told = |at: usize| Loop {
+        around_all: !all[at].innermost && around == Some(at) && hot.contains(&at),
+        ..all[at].clone()
+    };
+    (hot.iter().map(|&at| told(at)).collect(), around.filter(|at| !hot.contains(at)).map(told))
 }
 
 /// All loops of a listing, in order.
@@ -155,7 +160,9 @@ fn of_cycles(items: &[Item], cycles: &[Cycle]) -> Vec<Loop> {
             Item::Place(name) => name.clone(),
             Item::Instruction { .. } | Item::Jump(_) => String::new(),
         };
-        Loop { place, own: whole(own.map(|&at| &items[at])), innermost: inside.is_empty() }
+        let own = whole(own.map(|&at| &items[at]));
+        let shortest = whole(shortest_round(items, cycle, &inside).into_iter().map(|at| &items[at]));
+        Loop { place, own, shortest, innermost: inside.is_empty(), around_all: false }
     });
     found.collect()
 }
@@ -231,7 +238,29 @@ mod tests {
         .concat();
         let (hot, around) = hot_loops(&listing);
         assert_eq!(around, None, "the loop around is one of them");
-        assert_eq!(hot.iter().map(|one| one.own.fma).collect::<Vec<_>>(), [100, 20]);
+        assert_eq!(
+            hot.iter().map(|one| (one.own.fma, one.around_all)).collect::<Vec<_>>(),
+            [(100, true), (20, false)]
+        );
         assert!(hot_loops(&block("0", &[(Kind::Fma, 100)], None)).0.is_empty());
+    }
+
+    #[test]
+    fn steps_beside_a_loop_that_stages_make_the_loop_in_the_middle_hot() {
+        let listing = [
+            block("1", &[(Kind::Fma, 20)], None),
+            block("2", &[(Kind::Fma, 100)], None),
+            block("3", &[(Kind::Store(16), 1)], Some("3")),
+            block("4", &[], Some("2")),
+            block("5", &[(Kind::Fma, 100)], Some("5")),
+            block("6", &[], Some("1")),
+        ]
+        .concat();
+        let (hot, around) = hot_loops(&listing);
+        assert_eq!(
+            hot.iter().map(|one| (one.place.as_str(), one.around_all)).collect::<Vec<_>>(),
+            [("2", false), ("5", false)]
+        );
+        assert_eq!(around.map(|one| (one.place, one.own.fma)), Some(("1".into(), 20)));
     }
 }

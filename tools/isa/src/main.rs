@@ -18,13 +18,15 @@ Statistics of the files' first compute entry points; without files, of every ker
   --only TEXT     only kernels of the crate whose label contains the text
   --few           only two kernels of the crate: attention and a matrix product
   --families      only the first kernel of each family, as budgets have it of all GPUs but navi31 and navi21
+  --predicted     only the kernels that docs/SPEED.md predicts, of each GPU those that it runs
   --checked       with all run-time checks, as wgpu has them by default
   --unchecked     without any
                   (else as the crate runs its kernels: checked, but workgroup memory is not zeroed)
   --isa           print the instructions too
   --markdown      print tables for a page
   --check         compare the crate's kernels with tools/isa/budgets; status 1 where one falls short
-  --bless         write tools/isa/budgets and tools/isa/statistics from what the kernels reach now, and then as --predictions
+  --bless         write tools/isa/budgets and tools/isa/statistics from what the kernels reach now, those that are predicted
+                  also unchecked, and then as --predictions
   --predictions   write crates/bench/src/predictions.json and the table of docs/SPEED.md from tools/isa/statistics as it is
 
 A GPU whose compiler cannot be had on this machine is listed as not run.";
@@ -40,6 +42,7 @@ struct Options {
     only: String,
     few: bool,
     families: bool,
+    predicted: bool,
     checks: Checks,
     isa: bool,
     markdown: bool,
@@ -70,6 +73,7 @@ fn options(arguments: &[String]) -> Result<Options> {
         only: String::new(),
         few: false,
         families: false,
+        predicted: false,
         checks: Checks::as_run(),
         isa: false,
         markdown: false,
@@ -87,6 +91,7 @@ fn options(arguments: &[String]) -> Result<Options> {
             "--only" => options.only = value()?.clone(),
             "--few" => options.few = true,
             "--families" => options.families = true,
+            "--predicted" => options.predicted = true,
             "--checked" => options.checks = Checks::checked(),
             "--unchecked" => options.checks = Checks::unchecked(),
             "--isa" => options.isa = true,
@@ -102,7 +107,7 @@ fn options(arguments: &[String]) -> Result<Options> {
     let changed = !options.files.is_empty() || options.checks != Checks::as_run();
     let judges = options.check || options.bless;
     ensure!(!(judges && changed), "--check and --bless are for the crate's kernels as it runs them");
-    let all_kernels = options.only.is_empty() && !options.few && !options.families;
+    let all_kernels = options.only.is_empty() && !options.few && !options.families && !options.predicted;
     ensure!(!options.bless || all_kernels, "--bless is for all of the crate's kernels");
     Ok(options)
 }
@@ -143,10 +148,23 @@ fn run(options: &Options) -> Result<ExitCode> {
         failed |= !show(options, gpu, measured)?;
     }
     if options.bless {
+        write_unchecked(&there)?;
         predictions::write()?;
     }
     missing.iter().for_each(|(gpu, _)| println!("{}: not run, no compiler on this machine", gpu.name));
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Writes a page per GPU of what the predicted kernels are without run-time checks.
+fn write_unchecked(gpus: &[(&'static Gpu, PathBuf)]) -> Result<()> {
+    let arguments = |_: &Gpu| ["--predicted", "--unchecked"].map(String::from).to_vec();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(predictions::UNCHECKED);
+    fs::create_dir_all(&folder)?;
+    for ((gpu, _), measured) in gpus.iter().zip(measure_all(&std::env::current_exe()?, gpus, arguments)?) {
+        let page = report::markdown(gpu, &measured.rows, Checks::unchecked(), &measured.driver);
+        fs::write(folder.join(format!("{}.md", gpu.name)), page)?;
+    }
+    Ok(())
 }
 
 /// The arguments that make a child compile the same shaders; where budgets are concerned, those that the GPU has budgets for.
@@ -160,6 +178,9 @@ fn selection(options: &Options, gpu: &Gpu) -> Vec<String> {
     }
     if options.few {
         arguments.push("--few".into());
+    }
+    if options.predicted {
+        arguments.push("--predicted".into());
     }
     match options.checks {
         checks if checks == Checks::checked() => arguments.push("--checked".into()),
@@ -197,6 +218,9 @@ fn shaders(options: &Options) -> Result<Vec<(String, spirv::Shader)>> {
     if options.files.is_empty() {
         let mut all = wgpu_attention::wgsl::variants();
         all.retain(|shader| !shader.for_cpus && (!options.few || FEW.contains(&shader.label.as_str())));
+        if options.predicted {
+            all.retain(|shader| options.gpus.iter().any(|gpu| predictions::is_predicted(gpu, &shader.label)));
+        }
         if options.families {
             let mut seen = BTreeSet::new();
             all.retain(|shader| seen.insert(gpu::family(&shader.label).join(" ")));

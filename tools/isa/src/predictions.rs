@@ -23,7 +23,10 @@ const KERNELS: [(&str, &str); 9] = [
     ("matrix product, 128 x 128", "matmul f32xf32->f32 tile 128x128"),
 ];
 
-/// Between these lines the page has the table.
+/// The folder of this package with pages of what the kernels of the table are without run-time checks.
+pub const UNCHECKED: &str = "statistics/unchecked";
+
+/// Between these lines the page has the tables.
 const MARKS: [&str; 2] =
     ["<!-- predictions: begin (cargo xtask isa --predictions) -->", "<!-- predictions: end -->"];
 
@@ -37,6 +40,8 @@ struct Predicted {
 struct Share {
     shader: String,
     percent: u32,
+    /// The same where each tile of keys has a mask.
+    masked: u32,
     bound: String,
     spills: u64,
 }
@@ -49,15 +54,25 @@ pub fn files() -> Result<[(PathBuf, String); 2]> {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read =
         |path: &Path| fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
-    let mut all = vec![];
-    for gpu in &GPUS {
-        let page = read(&tools.join("statistics").join(format!("{}.md", gpu.name)))?;
-        all.push(predicted(gpu, &page).with_context(|| gpu.name)?);
-    }
+    let of_folder = |folder: &str| -> Result<Vec<Predicted>> {
+        let one = |gpu: &'static crate::Gpu| {
+            let page = read(&tools.join(folder).join(format!("{}.md", gpu.name)))?;
+            predicted(gpu, &page).with_context(|| gpu.name)
+        };
+        GPUS.iter().map(one).collect()
+    };
+    let (all, unchecked) = (of_folder("statistics")?, of_folder(UNCHECKED)?);
     let root = tools.join("../..");
     let speed = root.join("docs/SPEED.md");
-    let page = filled(&read(&speed)?, &table(&all)).with_context(|| speed.display().to_string())?;
+    let made =
+        format!("{}\nWithout run-time checks (`Options::unchecked`):\n\n{}", table(&all), table(&unchecked));
+    let page = filled(&read(&speed)?, &made).with_context(|| speed.display().to_string())?;
     Ok([(root.join("crates/bench/src/predictions.json"), json(&all)), (speed, page)])
+}
+
+/// Whether a GPU's column of the table has a shader.
+pub fn is_predicted(gpu: &str, shader: &str) -> bool {
+    KERNELS.iter().any(|(_, label)| shader_on(gpu, label).is_ok_and(|own| own == shader))
 }
 
 /// Writes them.
@@ -78,16 +93,18 @@ fn predicted(gpu: &'static crate::Gpu, page: &str) -> Result<Predicted> {
     let column = |name: &str| {
         head.iter().position(|it| *it == name).with_context(|| format!("need a column `{name}`"))
     };
-    let [spills, share] = [column("spills")?, column("predicted")?];
+    let [spills, share, masked] = [column("spills")?, column("predicted")?, column("masked")?];
     let of = |label: &str| -> Result<Share> {
         let shader = shader_on(gpu.name, label)?;
         let row = rows
             .iter()
             .find(|row| row.get(1) == Some(&&*shader))
             .with_context(|| format!("need `{shader}`"))?;
-        let (percent, bound) =
-            row[share].split_once(" %, ").with_context(|| format!("need a prediction of `{label}`"))?;
-        Ok(Share { percent: percent.parse()?, bound: bound.into(), spills: row[spills].parse()?, shader })
+        let cell =
+            |at: usize| row[at].split_once(" %, ").with_context(|| format!("need a prediction of `{label}`"));
+        let ((percent, bound), (masked, _)) = (cell(share)?, cell(masked)?);
+        let (percent, masked) = (percent.parse()?, masked.parse()?);
+        Ok(Share { percent, masked, bound: bound.into(), spills: row[spills].parse()?, shader })
     };
     Ok(Predicted { gpu, shares: KERNELS.iter().map(|(_, label)| of(label)).collect::<Result<_>>()? })
 }
@@ -99,7 +116,8 @@ fn shader_on(gpu: &str, label: &str) -> Result<String> {
     };
     let family = match gpu {
         "ampere" => GpuFamily::Nvidia,
-        "dg2" | "bmg" => GpuFamily::Intel,
+        "dg2" => GpuFamily::Intel,
+        "bmg" => GpuFamily::IntelXe2,
         "navi31" | "navi21" | "gfx1201" => GpuFamily::Rdna,
         _ => GpuFamily::Any,
     };
@@ -113,7 +131,7 @@ fn json(all: &[Predicted]) -> String {
     let mut out = String::from("[\n");
     for (n, Predicted { gpu, shares }) in all.iter().enumerate() {
         let _ = write!(out, "  {{\"name\": \"{}\", \"gpu\": \"{}\", \"kernels\": [", gpu.name, gpu.what);
-        for (n, ((kernel, _), Share { shader, percent, bound, spills })) in
+        for (n, ((kernel, _), Share { shader, percent, bound, spills, .. })) in
             KERNELS.iter().zip(shares).enumerate()
         {
             let comma = if n > 0 { "," } else { "" };
@@ -128,7 +146,8 @@ fn json(all: &[Predicted]) -> String {
     out + "]\n"
 }
 
-/// A column per GPU, a row per kernel; a star where the compiler spills.
+/// A column per GPU, a row per kernel: the share where no tile has a mask, that where each has if it is another, and a star where the compiler
+/// spills.
 fn table(all: &[Predicted]) -> String {
     let short = |what: &str| what.split(" (").next().unwrap_or(what).to_owned();
     let names: Vec<_> =
@@ -136,9 +155,10 @@ fn table(all: &[Predicted]) -> String {
     let mut out = format!("| f32 | {} |\n|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
     for (n, (kernel, _)) in KERNELS.iter().enumerate() {
         let cell = |it: &Predicted| {
-            let Share { percent, bound, spills, .. } = &it.shares[n];
+            let Share { percent, masked, bound, spills, .. } = &it.shares[n];
             let word = bound.replace("other arithmetic", "integers").replace("workgroup memory", "memory");
-            format!("{percent} %{}, {word}", if *spills > 0 { "*" } else { "" })
+            let masked = if masked == percent { String::new() } else { format!(" ({masked})") };
+            format!("{percent}{masked} %{}, {word}", if *spills > 0 { "*" } else { "" })
         };
         let cells: Vec<_> = all.iter().map(cell).collect();
         let _ = writeln!(out, "| {kernel} | {} |", cells.join(" | "));

@@ -4,7 +4,7 @@ use crate::Checks;
 use crate::gpu::Gpu;
 use crate::listing::Loop;
 use crate::statistics::{Statistics, occupancy_is, registers_are};
-use crate::throughput::{core, predict};
+use crate::throughput::{Prediction, Tiles, core, predict};
 
 /// Columns that are numbers.
 const COLUMNS: [&str; 7] =
@@ -50,11 +50,19 @@ pub fn text(rows: &[Statistics]) -> String {
                 own.branches
             );
         }
-        if let Some(found) = predict(row) {
-            out += &format!("  predicted: {:.0} % of the peak, bound by {}\n", found.percent, found.bound);
+        if let [Some(full), Some(masked)] = predictions(row) {
+            out += &format!(
+                "  predicted: {:.0} % of the peak, bound by {}; where each tile has a mask {:.0} %, bound by {}\n",
+                full.percent, full.bound, masked.percent, masked.bound
+            );
         }
     }
     out
+}
+
+/// Of full tiles, and of masked ones.
+fn predictions(row: &Statistics) -> [Option<Prediction>; 2] {
+    [Tiles::Full, Tiles::Masked].map(|tiles| predict(row, tiles))
 }
 
 /// For a page of one GPU: how to read it, and a table.
@@ -63,7 +71,8 @@ pub fn markdown(gpu: &Gpu, rows: &[Statistics], checks: Checks, driver: &str) ->
         let issue = core.issue.map_or("each kind by itself".into(), |issue| format!("{issue} instructions"));
         let bytes = core.workgroup_bytes.map_or("not known".into(), |bytes| format!("{bytes} bytes"));
         format!(
-            "Predicted: the share of the peak of f32 fma, and what binds most (`src/throughput.rs`), by \
+            "Predicted: the share of the peak of f32 fma, and what binds most (`src/throughput.rs`), where no tile of keys has a mask, \
+             and where each has; by \
              {} fma per clock and {}, issued: {issue}; workgroup memory: {bytes}. Source: {}.\n",
             core.lanes, core.name, core.source
         )
@@ -77,13 +86,14 @@ pub fn markdown(gpu: &Gpu, rows: &[Statistics], checks: Checks, driver: &str) ->
         registers_are(gpu.compiler),
         occupancy_is(gpu.compiler),
     );
-    out += &format!("| shader | {} | hot loops | predicted |\n", COLUMNS.join(" | "));
-    out += &format!("|---|{}---|---|\n", "---:|".repeat(COLUMNS.len()));
+    out += &format!("| shader | {} | hot loops | predicted | masked |\n", COLUMNS.join(" | "));
+    out += &format!("|---|{}---|---|---|\n", "---:|".repeat(COLUMNS.len()));
     for row in rows {
         let values = numbers(row).map(|value| value.to_string()).join(" | ");
         let loops: Vec<_> = row.loops.iter().map(loop_cell).collect();
-        let found = predict(row).map_or(String::new(), |one| format!("{:.0} %, {}", one.percent, one.bound));
-        out += &format!("| {} | {values} | {} | {found} |\n", row.label, loops.join("; "));
+        let cell = |one: Prediction| format!("{:.0} %, {}", one.percent, one.bound);
+        let [full, masked] = predictions(row).map(|found| found.map_or(String::new(), cell));
+        out += &format!("| {} | {values} | {} | {full} | {masked} |\n", row.label, loops.join("; "));
     }
     out
 }
@@ -127,6 +137,6 @@ mod tests {
         assert!(page.contains("# navi21") && page.contains(line), "{page}");
         let columns = |line: &str| line.matches('|').count();
         let table: Vec<_> = page.lines().filter(|line| line.starts_with('|')).map(columns).collect();
-        assert_eq!(table, [11, 11, 11]);
+        assert_eq!(table, [12, 12, 12]);
     }
 }

@@ -14,9 +14,9 @@
 //! Where the label does not tell, the hot loops do equal parts, and what is around them is left out. A compiler's own estimate of
 //! cycles is no help: it weighs a loop by its depth, never by its turns.
 //!
-//! Left out: loops between those (chunks, staging), the latency of memory, conflicts of its banks, what spills cost. Counted as if it
-//! ran: what stands behind a branch in the loop over tiles (masks, what is rare). So a share is a prediction to be confirmed or
-//! refuted, not a bound.
+//! Left out: loops between those (staging), the latency of memory, conflicts of its banks, what spills cost. What stands behind branches in
+//! the loop over tiles (masks, what is rare) is left out, too: that is a tile of [`Tiles::Full`]; for [`Tiles::Masked`] all of it counts as
+//! if it ran. So a share is a prediction to be confirmed or refuted, not a bound.
 
 use crate::listing::{Loop, Mix};
 use crate::statistics::Statistics;
@@ -75,6 +75,15 @@ impl std::fmt::Display for Bound {
             Self::WorkgroupMemory => "workgroup memory",
         })
     }
+}
+
+/// Which tiles of keys a prediction is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tiles {
+    /// All pairs are attended, as by all but few tiles of most masks.
+    Full,
+    /// Each has a mask, and everything that may be there.
+    Masked,
 }
 
 /// A prediction.
@@ -201,14 +210,14 @@ fn clocks(core: &Core, width: f64, own: &Mix) -> (f64, Bound) {
 }
 
 /// The share of the peak that the hot loops of a shader reach; none without fma in them, and for matrix units.
-pub fn predict(row: &Statistics) -> Option<Prediction> {
+pub fn predict(row: &Statistics, tiles: Tiles) -> Option<Prediction> {
     let core = core(row.gpu.name)?;
     let width = f64::from(row.width);
     if row.loops.is_empty() || row.loops.iter().any(|one| one.own.fma == 0 || one.own.matrix > 0) {
         return None;
     }
     let (mut least, mut sum, mut longest) = (0.0, 0.0, (0.0, Bound::Fma));
-    for (own, turns) in turns(&row.loops, row.around.as_ref(), fma_per_tile(row)) {
+    for (own, turns) in turns(&row.loops, row.around.as_ref(), fma_per_tile(row), tiles) {
         let (clocks, bound) = clocks(&core, width, own);
         least += turns * f64::from(own.fma) * width / core.lanes;
         sum += turns * clocks;
@@ -229,16 +238,23 @@ fn fma_per_tile(row: &Statistics) -> Option<f64> {
 }
 
 /// How often loops turn, in proportion: the hot ones, and what is around them where it counts.
-fn turns<'a>(hot: &'a [Loop], around: Option<&'a Loop>, fma_per_tile: Option<f64>) -> Vec<(&'a Mix, f64)> {
+fn turns<'a>(
+    hot: &'a [Loop],
+    around: Option<&'a Loop>,
+    fma_per_tile: Option<f64>,
+    tiles: Tiles,
+) -> Vec<(&'a Mix, f64)> {
     let fma = |one: &Loop| f64::from(one.own.fma);
-    let over_tiles = around.or(hot.iter().filter(|one| !one.innermost).max_by_key(|one| one.own.fma));
-    let rest = over_tiles.and_then(|tiles| Some(fma_per_tile? - fma(tiles))).filter(|rest| *rest > 0.0);
+    let over_tiles = around.or(hot.iter().find(|one| one.around_all));
+    let once = |one: &'a Loop| if tiles == Tiles::Full { &one.shortest } else { &one.own };
+    let of_once = |one: &'a Loop| f64::from(once(one).fma);
+    let rest = over_tiles.and_then(|over| Some(fma_per_tile? - of_once(over))).filter(|rest| *rest > 0.0);
     match (over_tiles, rest) {
-        (Some(tiles), Some(rest)) => {
-            let others: Vec<_> = hot.iter().filter(|one| !std::ptr::eq(*one, tiles)).collect();
+        (Some(over), Some(rest)) => {
+            let others: Vec<_> = hot.iter().filter(|one| !std::ptr::eq(*one, over)).collect();
             let part = rest / others.len().max(1) as f64;
             let others = others.into_iter().map(|one| (&one.own, part / fma(one)));
-            others.chain([(&tiles.own, 1.0)]).collect()
+            others.chain([(once(over), 1.0)]).collect()
         }
         _ => hot.iter().map(|one| (&one.own, 1.0 / fma(one))).collect(),
     }
@@ -256,13 +272,14 @@ mod tests {
     fn turn(kinds: &[(Kind, u32)]) -> Loop {
         let items: Vec<_> =
             kinds.iter().map(|&(kind, times)| Item::Instruction { kind, times, to: None }).collect();
-        Loop { place: "1".into(), own: whole(&items), innermost: true }
+        let own = whole(&items);
+        Loop { place: "1".into(), shortest: own.clone(), own, innermost: true, around_all: false }
     }
 
     /// What is predicted of loops on a GPU.
     fn prediction(gpu: &str, width: u32, loops: Vec<Loop>) -> Option<(u32, Bound)> {
         let row = Statistics::new(named(gpu).unwrap(), Asked::default(), width, Vec::new(), String::new());
-        predict(&Statistics { loops, ..row }).map(|one| (one.percent.round() as u32, one.bound))
+        predict(&Statistics { loops, ..row }, Tiles::Full).map(|one| (one.percent.round() as u32, one.bound))
     }
 
     #[test]
@@ -313,7 +330,8 @@ mod tests {
 
     #[test]
     fn a_loop_around_others_turns_once_per_tile() {
-        let around = Loop { innermost: false, ..turn(&[(Kind::Fma, 1024), (Kind::Vector, 1024)]) };
+        let around =
+            Loop { innermost: false, around_all: true, ..turn(&[(Kind::Fma, 1024), (Kind::Vector, 1024)]) };
         let inside = [turn(&[(Kind::Fma, 64)]), turn(&[(Kind::Fma, 32)])];
         let loops = [&[around][..], &inside].concat();
         let label = "attention d64 dv64 f32->f32 tile 64x32 chunk 8 v 16 block 64x64".to_string();
@@ -322,15 +340,22 @@ mod tests {
         assert_eq!(fma_per_tile(&row), Some(2048.0));
         // Half of the fma in the loop around, a quarter in each of those inside.
         let times = |hot, around| {
-            turns(hot, around, Some(2048.0)).into_iter().map(|(_, times)| times).collect::<Vec<_>>()
+            let all = turns(hot, around, Some(2048.0), Tiles::Full);
+            all.into_iter().map(|(_, times)| times).collect::<Vec<_>>()
         };
         assert_eq!(times(&loops, None), [8.0, 16.0, 1.0]);
         // The same where the loop over tiles has no fma of its own, and is no hot loop.
         let over_tiles = turn(&[(Kind::Vector, 2048)]);
         assert_eq!(times(&inside, Some(&over_tiles)), [16.0, 32.0, 1.0]);
-        let unrolled = Statistics { loops: inside.to_vec(), around: Some(over_tiles), ..row.clone() };
-        assert_eq!(predict(&unrolled).unwrap().percent.round(), 50.0);
-        let found = predict(&Statistics { loops, ..row }).unwrap();
+        let unrolled = Statistics { loops: inside.to_vec(), around: Some(over_tiles.clone()), ..row.clone() };
+        assert_eq!(predict(&unrolled, Tiles::Full).unwrap().percent.round(), 50.0);
+        // Half of what is around stands behind branches.
+        let shorter = Loop { shortest: turn(&[(Kind::Vector, 1024)]).own, ..over_tiles.clone() };
+        let unrolled = Statistics { around: Some(shorter), ..unrolled };
+        let [full, masked] =
+            [Tiles::Full, Tiles::Masked].map(|tiles| predict(&unrolled, tiles).unwrap().percent.round());
+        assert_eq!([full, masked], [67.0, 50.0]);
+        let found = predict(&Statistics { loops, ..row }, Tiles::Full).unwrap();
         assert_eq!((found.percent.round(), found.bound), (67.0, Bound::Arithmetic));
     }
 

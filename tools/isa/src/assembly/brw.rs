@@ -13,7 +13,9 @@ pub(super) fn read(listing: &str) -> Vec<Item> {
         }
         let Some((name, lanes, operands)) = parts(line) else { continue };
         if begins(name, &["if", "else", "endif", "while", "break", "cont", "halt", "jmpi", "goto", "join"]) {
-            let target = operands.split_whitespace().nth(1).filter(|_| name == "while");
+            // Where no lane goes on here, all are at the first label that is named.
+            let leads = ["while", "if", "else"].contains(&name);
+            let target = operands.split_whitespace().nth(1).filter(|_| leads);
             items.push(Item::branch(target));
         } else if name.starts_with("send") {
             let message = lines.next_if(|next| next.contains("MsgDesc"));
@@ -124,6 +126,15 @@ mod tests {
         assert_eq!(
             read(listing),
             [Item::Place("LABEL3".into()), Item::branch(None), Item::branch(Some("LABEL3"))]
+        );
+    }
+
+    #[test]
+    fn an_if_leads_past_what_no_lane_does() {
+        let listing = "(+f0.0) if(8)   JIP:  LABEL1  UIP:  LABEL0  { align1 1Q };\nelse(8)  JIP:  LABEL0  UIP:  LABEL0  { align1 1Q };\nendif(8)  JIP:  LABEL9  { align1 1Q };\n";
+        assert_eq!(
+            read(listing),
+            [Item::branch(Some("LABEL1")), Item::branch(Some("LABEL0")), Item::branch(None)]
         );
     }
 }
