@@ -52,7 +52,7 @@ const STEPS: [Step; 13] = [
     step(api::STEP, |steps, _, _| api::step(steps)),
     step("fewer features", |steps, _, _| one(steps, "fewer features", fewer_features)),
     Step { name: WEB, parts: &web::STEPS, run: |steps, _, _| web::steps(steps) },
-    step("shader statistics", |steps, _, _| shader_statistics(steps)),
+    step(STATISTICS, |steps, _, _| shader_statistics(steps)),
     Step { name: "shader gates", parts: &gates::STEPS, run: |steps, _, _| gates::steps(steps) },
     step(validate::STEP, |steps, _, length| validate::step(steps, length)),
     step(conformance::STEP, |steps, _, length| conformance::step(steps, length)),
@@ -65,10 +65,15 @@ const STEPS: [Step; 13] = [
 
 /// The page, in a browser and without, and the report.
 const WEB: &str = "web";
+/// The kernels on the compilers of GPUs.
+const STATISTICS: &str = "shader statistics";
 
 /// What runs have by turns: each has the steps of one line, beside those that are in no line. The lines take about as long as each other.
-const TURNS: [&[&str]; 3] =
-    [&[BURN.step], &[CANDLE.step, mpi::STEP, python::STEP], &[WEB, newcomer::STEP, validate::STEP]];
+const TURNS: [&[&str]; 3] = [
+    &[BURN.step],
+    &[CANDLE.step, mpi::STEP, STATISTICS, python::STEP],
+    &[WEB, newcomer::STEP, validate::STEP],
+];
 
 /// The steps in a folder, in which each leaves how it ended.
 pub(crate) struct Beside {
@@ -181,7 +186,7 @@ fn fewer_features() -> Result<()> {
 
 /// The kernels' budgets on the compilers of GPUs.
 fn shader_statistics(steps: &mut Steps) {
-    let name = "shader statistics";
+    let name = STATISTICS;
     if !steps::root().join("tools/isa/budgets").is_dir() {
         return steps.not_run(name, "there is no tools/isa/budgets (cargo xtask isa --bless)");
     }

@@ -53,7 +53,7 @@ const SHARES: [Share; 15] = [
             "strange::under_every_pattern_and_tile",
             "weights::every_pattern",
         ],
-        one_in: 6,
+        one_in: 8,
     },
     Share {
         program: "lsh",
@@ -69,7 +69,7 @@ const SHARES: [Share; 15] = [
             "positions::counts",
             "positions::the_key_that_is_nearest",
         ],
-        one_in: 6,
+        one_in: 10,
     },
     Share {
         program: "backward",
@@ -82,7 +82,7 @@ const SHARES: [Share; 15] = [
             "gradients::plain",
             "mutants::the_checks_kill_the_mutants",
         ],
-        one_in: 6,
+        one_in: 8,
     },
     Share {
         program: "cli",
@@ -104,7 +104,7 @@ const SHARES: [Share; 15] = [
             "verify::the_line_that_reproduces_does",
         ],
         every_run: &[],
-        one_in: 6,
+        one_in: 8,
     },
     Share {
         program: "layer",
