@@ -1,6 +1,6 @@
 // Products in cooperative matrices, as in tile/cooperative.wgsl: f16 operands, f32 sums, on the units that GPUs have for them.
 //
-// All five products of the passes are made there. The products of the tensors themselves, q . k and do . v, lose nothing: f16 is how
+// All products of the passes are made there. The products of the tensors themselves, q . k and do . v, lose nothing: f16 is how
 // they are stored. The weights P and the derivatives dS that meet columns of tensors are rounded to f16, 11 bits. f16 has no range to
 // spare, and a weight of 1 / n or a derivative of any size must keep its digits. So the weights of a row and a tile, exact in f32 in the
 // lanes, are multiplied by the power of two that takes the largest of them to 2^14 or above, below 2^15, and the sums of the tile, in

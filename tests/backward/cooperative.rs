@@ -3,24 +3,20 @@
 //! Each variant takes a second to compile, so the cases share few of them.
 
 use crate::counts::{self, Of, count_on};
+use crate::in_f16::{options, run_in_f16};
 use crate::relations::{holes, nothing_leaks, strange_values_show};
 use crate::support::{
-    BiasValues, BoundBackward, Case, Cut, GradOutcome, PATTERNS, Placement, cooperative, cut, drawn_dout,
-    gradient_bounds, gradients_within, picked,
+    BiasValues, Case, Cut, PATTERNS, Placement, cooperative, cut, drawn_dout, gradient_bounds,
+    gradients_within, picked,
 };
 use half::f16;
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::{Kind, Tensors};
 use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{
-    Alibi, Attention, AttentionShape, BiasStrides, Causal, Full, Gpu, Gradients, Heads, Inputs, KernelPath,
-    Kernels, Options, Parts, Relative, Score, Segments, Slopes, Storage, Temperature, Window,
+    Alibi, Attention, AttentionShape, BiasStrides, Causal, Full, Gpu, Gradients, Heads, KernelPath, Kernels,
+    Options, Parts, Relative, Score, Segments, Sinks, Slopes, Storage, Temperature, Window,
 };
-
-/// Attention and its gradients on matrices.
-pub(crate) fn options() -> Options {
-    Options::default().path(KernelPath::Cooperative).gradient_path(KernelPath::Cooperative)
-}
 
 fn case(attention: impl Into<Attention>) -> Case {
     Case::new(attention).storage(Storage::all(F16).out(F32)).options(options())
@@ -29,35 +25,6 @@ fn case(attention: impl Into<Attention>) -> Case {
 /// Grouped heads, several tiles and blocks each way, short last ones; elements that fill no matrix.
 fn shape() -> AttentionShape {
     AttentionShape::new(2, 4, 70, 20).kv_heads(2).kv_len(150).value_dim(12)
-}
-
-/// Tensors of f32, whose numbers f16 has, where the kernels want it: gradients in f32 either way.
-pub(crate) fn run_in_its_type(
-    gpu: &Gpu,
-    case: &Case,
-    tensors: &Tensors<f32, f32>,
-    dout: &[f32],
-    parts: &Parts,
-) -> Result<GradOutcome<f32>, String> {
-    if case.options.gradient_path != Some(KernelPath::Cooperative) {
-        return crate::support::run_backward(gpu, &case.attention, &tensors.inputs(), dout, parts, 1);
-    }
-    let narrow = |x: &[f32]| x.iter().map(|&x| f16::from_f32(x)).collect::<Vec<_>>();
-    let (q, k, v, dout) = (narrow(&tensors.q), narrow(&tensors.k), narrow(&tensors.v), narrow(dout));
-    let inputs = Inputs::new(&q, &k, &v);
-    let inputs = tensors.terms.iter().fold(inputs, |inputs, (name, values)| inputs.tensor(name, values));
-    let attention = case.attention.clone().storage(Storage::all(F16).out(F32));
-    run_in_f16(gpu, &attention, &inputs, &dout, parts)
-}
-
-fn run_in_f16(
-    gpu: &Gpu,
-    attention: &Attention,
-    inputs: &Inputs<'_, f16, f16>,
-    dout: &[f16],
-    parts: &Parts,
-) -> Result<GradOutcome<f32>, String> {
-    BoundBackward::in_types::<_, _, f16, f32>(gpu, attention, inputs, dout, parts, &[]).run(gpu, 1)
 }
 
 /// Every element within its bound.
@@ -119,6 +86,7 @@ fn terms() {
     for score in [
         Score::new().softcap(2.0),
         Score::new().with(Temperature),
+        Score::new().with(Sinks),
         Score::new().with(Alibi::new(Slopes::Given)),
         Score::new().scale(-0.7).softcap(3.0).bias(bias),
     ] {

@@ -1,6 +1,7 @@
 //! Faults planted in the text of the gradients on cooperative matrices: the checks must find them.
 
-use crate::cooperative::{close_on_matrices, counts_on, leaks_on, options, sizes_on};
+use crate::cooperative::{close_on_matrices, counts_on, leaks_on, sizes_on};
+use crate::in_f16::options;
 use crate::relations::strange_values_show;
 use crate::support::{Case, cooperative};
 use wgpu_attention::ElementType::{F16, F32};

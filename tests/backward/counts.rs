@@ -1,7 +1,7 @@
 //! Calls whose gradients are integers: all scores are equal, so that every weight is 1 / n. They tell the exact set of pairs, on
 //! both sides; under a constant bias of -2^30 also that m and l are kept apart.
 
-use crate::cooperative::run_in_its_type;
+use crate::in_f16::run_in_its_type;
 use crate::support::{Case, Cut, Draw, PATTERNS, cut, gpu_with, picked};
 use wgpu_attention::reference::Tensors;
 use wgpu_attention::{AttentionShape, BiasStrides, Gpu, Parts, Score, Site};

@@ -11,6 +11,7 @@
 //! | `refusals.rs` | bad input |
 //! | `cooperative.rs` | cooperative matrices |
 //! | `cooperative_mutants.rs` | faults in their text, of `tests/mutants/table/backward_cooperative.rs` |
+//! | `in_f16.rs` | calls that run in f16 |
 //! | `mutants.rs` | faults in the shader text, of `tests/mutants/table/backward.rs` |
 //! | `tensors.rs` | the tensors of the terms of the score |
 //! | `state.rs` | what the forward pass leaves of a row: (m, l) |
@@ -20,6 +21,7 @@ mod cooperative_mutants;
 mod counts;
 mod dropout;
 mod gradients;
+mod in_f16;
 mod mutants;
 mod oracles;
 mod refusals;

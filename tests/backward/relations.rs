@@ -1,6 +1,6 @@
 //! Relations that hold bit by bit: repeats, factors of 2, what does not matter, what is nothing.
 
-use crate::cooperative::run_in_its_type;
+use crate::in_f16::run_in_its_type;
 use crate::support::drawn_dout;
 use crate::support::{Case, Cut, GradOutcome, cut, gpu_with, picked, run_backward};
 use wgpu_attention::reference::Tensors;
