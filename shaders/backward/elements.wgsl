@@ -13,7 +13,7 @@ fn gather(at: Head, lane: Lane, tile: KeyTile) {
         let pair = pair_of(n);
         let from_pair = pair.x * KEYS + pair.y;
         let next = elements[from_pair];
-        if (owner(next) == lane.r) {
+        if (owner(next) == lane.index) {
             if (next != element) {
                 add(element, sum + few);
                 element = next;

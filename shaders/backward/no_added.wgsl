@@ -1,4 +1,4 @@
-// A score whose products are those of queries and keys alone.
+// A score whose products are those of queries and keys alone: on the direct tile.
 
 fn relate(at: Head, tile: KeyTile, own: vec4<u32>) {}
 

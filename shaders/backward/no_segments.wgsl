@@ -2,6 +2,10 @@
 
 fn begin_segments(at: Head, own: vec4<u32>) {}
 
-fn segmented(at: Head, own: vec4<u32>, column: u32, c: u32) -> vec4<f32> { return vec4(0.0); }
+fn segment_numbers(at: Head, i: u32) -> vec2<f32> { return vec2(0.0); }
 
-fn with_weighed_segments(x: mat4x4<f32>, at: Head, tile: KeyTile, own: vec4<u32>, g: u32) -> mat4x4<f32> { return x; }
+fn own_of_segment(at: Head, own: vec4<u32>, column: u32) -> vec4<bool> { return vec4(false); }
+
+fn segmented(at: Head, column: u32, same: vec4<bool>) -> vec4<f32> { return vec4(0.0); }
+
+fn segment_row(n: u32, head: u32, g: u32) -> vec4<f32> { return vec4(0.0); }

@@ -27,20 +27,11 @@ fn distances(i: vec4<u32>, j: vec4<u32>) -> vec4<i32> {
     return vec4<i32>(i + vec4(params.kernel.kv_len - params.kernel.q_len)) - vec4<i32>(j);
 }
 
-// The rows of r that the queries `own` of the lane meet, weighed and added to x, as `with_weighed` adds the keys.
-fn with_weighed_related(x: mat4x4<f32>, at: Head, tile: KeyTile, own: vec4<u32>, g: u32) -> mat4x4<f32> {
-    let count = HEAD_DIM - 4u * g;
-    var sum = x;
-    for (var c = 0u; c < KEYS; c++) {
-        let j = vec4(key_at(at, tile.first + c));
-        let rows = related_rows(at.batch, at.head, distances(own, j)) + vec4(4u * g);
-        let r = transpose(mat4x4(finite_where_masked(tile, load_relative_rows(rows.x, count)), finite_where_masked(tile, load_relative_rows(rows.y, count)),
-                                 finite_where_masked(tile, load_relative_rows(rows.z, count)), finite_where_masked(tile, load_relative_rows(rows.w, count))));
-        let w = row_weights[c];
-        sum = mat4x4(fma(w, r[0], sum[0]), fma(w, r[1], sum[1]), fma(w, r[2], sum[2]), fma(w, r[3], sum[3]));
-    }
-    return sum;
-}
+// Where the rows of r begin that the queries `own` of the lane meet at key j.
+fn rows_of_pairs(at: Head, own: vec4<u32>, j: u32) -> vec4<u32> { return related_rows(at.batch, at.head, distances(own, vec4(j))); }
+
+// 4 elements of the one that begins there.
+fn related_row(row: u32, g: u32) -> vec4<f32> { return load_relative_rows(row + 4u * g, HEAD_DIM - 4u * g); }
 
 // 4 elements of relative_biases: behind the records, where records.wgsl puts them, since a kernel has 8 buffers.
 fn load_relative_biases(at: u32, count: u32) -> vec4<f32> {

@@ -4,8 +4,6 @@
 // Of the lane's 4 rows, where they are queries.
 var<private> same_segment: vec4<f32>;
 var<private> other_segment: vec4<f32>;
-// Of a tile's columns and the lane's 4 rows: whether they are of one segment.
-var<private> same_columns: array<vec4<bool>, KEYS>;
 
 fn begin_segments(at: Head, own: vec4<u32>) {
     if (!ROWS_ARE_QUERIES) { return; }
@@ -24,15 +22,14 @@ fn segment_numbers(at: Head, i: u32) -> vec2<f32> {
     return sums;
 }
 
-// Of the lane's 4 rows and the c-th column of the tile.
-fn segmented(at: Head, own: vec4<u32>, column: u32, c: u32) -> vec4<f32> {
-    let same = own_of_segment(at, own, column);
-    same_columns[c] = same;
+// What is added to the products of the lane's 4 rows and a column of the tile, by whether they are of one segment.
+fn segmented(at: Head, column: u32, same: vec4<bool>) -> vec4<f32> {
     if (ROWS_ARE_QUERIES) { return select(other_segment, same_segment, same); }
     let numbers = segment_numbers(at, column);
     return select(vec4(numbers.y), vec4(numbers.x), same);
 }
 
+// Whether the lane's 4 rows and a column of the tile are of one segment.
 fn own_of_segment(at: Head, own: vec4<u32>, column: u32) -> vec4<bool> {
     let queries = segments_of_queries(at.batch);
     let keys = segments_of_keys(at.batch);
@@ -41,17 +38,9 @@ fn own_of_segment(at: Head, own: vec4<u32>, column: u32) -> vec4<bool> {
     return vec4(segments[rows.x], segments[rows.y], segments[rows.z], segments[rows.w]) == vec4(of_column);
 }
 
-fn with_weighed_segments(x: mat4x4<f32>, at: Head, tile: KeyTile, own: vec4<u32>, g: u32) -> mat4x4<f32> {
-    var same = vec4(0.0);
-    var other = vec4(0.0);
-    for (var c = 0u; c < KEYS; c++) {
-        same += select(vec4(0.0), row_weights[c], same_columns[c]);
-        other += select(row_weights[c], vec4(0.0), same_columns[c]);
-    }
-    // Of a row that a query does not meet it is no matter what it holds; one that does has a weight that is NaN.
-    let e = finite(load_segments(segment_rows(1u, at.head) + 4u * g, HEAD_DIM - 4u * g));
-    let f = finite(load_segments(segment_rows(2u, at.head) + 4u * g, HEAD_DIM - 4u * g));
-    return weighed(weighed(x, same, e), other, f);
+// 4 elements of a row of e. Of a row that a query does not meet it is no matter what it holds; one that does has a weight that is NaN.
+fn segment_row(n: u32, head: u32, g: u32) -> vec4<f32> {
+    return finite(load_segments(segment_rows(n, head) + 4u * g, HEAD_DIM - 4u * g));
 }
 
 // The row of e that the pairs read: its first element.

@@ -14,17 +14,23 @@ var<private> value_sums: Sums;
 // The longest first, under a causal mask: what is left for the end should be short.
 fn row_tile_at(place: u32) -> u32 { return select(place, params.kernel.row_tiles - 1u - place, ROWS_ARE_QUERIES); }
 
-fn begin(at: Head, lane: Lane) {}
+fn begin(at: Head, lane: Lane) { begin_added(at); }
 
 fn attend(at: Head, lane: Lane, tile: KeyTile) {
     if (is_beyond(tile)) { return; }
-    let s = products(at, lane, tile, false, HEAD_GROUPS);
+    stage_added(at, lane, tile);
+    let s = with_added_products(products(at, lane, tile, false, HEAD_GROUPS), at, lane, tile);
     var d_p: mat4x4<f32>;
     if (HAS_SLOPES) { d_p = products(at, lane, tile, true, VALUE_GROUPS); }
     let w = weights_of(at, lane, tile, vec4(lane.c) + LANES_C * vec4(0u, 1u, 2u, 3u), s, d_p);
     // A sum of the tile by itself, then added: a chain of additions as long as the row would lose digits.
     if (HAS_VALUE) { value_sums = added(value_sums, weighed(at, lane, tile, w.p, true, VALUE_GROUPS)); }
-    if (HAS_HEAD) { head_sums = added(head_sums, weighed(at, lane, tile, w.ds, false, HEAD_GROUPS)); }
+    if (HAS_HEAD) {
+        var x = weighed(at, lane, tile, w.ds, false, HEAD_GROUPS);
+        if (ROWS_ARE_QUERIES) { x = with_added_rows(x, at, lane, tile); }
+        head_sums = added(head_sums, x);
+    }
+    take_own(at, lane, tile, w.ds);
 }
 
 // Products of the lane's 4 rows with its 4 columns, by head elements or by values, a chunk of so many groups at a time.

@@ -36,36 +36,51 @@ fn item_of(work: u32) -> vec3<u32> {
     return vec3(work / p.batch_step % p.batch, head, work / p.tile_step % params.kernel.row_tiles);
 }
 
+// The derivatives of the lane's rows by all columns of the tile: on the direct tile.
 fn take(at: Head, lane: Lane, tile: KeyTile, ds: Slopes) {
-    keep_pulls(at, lane, 0u, ds.a);
-    keep_pulls(at, lane, 4u, ds.b);
-    keep_pulls(at, lane, 8u, ds.c);
-    keep_pulls(at, lane, 12u, ds.d);
-    for (var c = 0u; c < KEYS; c += 4u) {
-        let key = tile.first + c;
-        let j = vec4(key_at(at, key), key_at(at, key + 1u), key_at(at, key + 2u), key_at(at, key + 3u));
-        for (var t = 0u; t < 4u; t++) {
-            let read = score_element(pairs_of(at.batch, at.head, own[t], j));
-            let to = (lane.r + t * LANES_R) * KEYS + c;
-            elements[to] = read.x;
-            elements[to + 1u] = read.y;
-            elements[to + 2u] = read.z;
-            elements[to + 3u] = read.w;
-        }
-    }
+    keep_pulls(at, lane, vec4(0u, 1u, 2u, 3u), ds.a);
+    keep_pulls(at, lane, vec4(4u, 5u, 6u, 7u), ds.b);
+    keep_pulls(at, lane, vec4(8u, 9u, 10u, 11u), ds.c);
+    keep_pulls(at, lane, vec4(12u, 13u, 14u, 15u), ds.d);
+    for (var c = 0u; c < KEYS; c += 4u) { keep_elements(at, lane, tile, vec4(c) + vec4(0u, 1u, 2u, 3u)); }
+    gather_all(at, lane, tile);
+}
+
+// The same by the lane's own 4 columns: on the staged tile.
+fn take_own(at: Head, lane: Lane, tile: KeyTile, ds: mat4x4<f32>) {
+    let c = vec4(lane.c) + LANES_C * vec4(0u, 1u, 2u, 3u);
+    keep_pulls(at, lane, c, ds);
+    keep_elements(at, lane, tile, c);
+    gather_all(at, lane, tile);
+}
+
+fn gather_all(at: Head, lane: Lane, tile: KeyTile) {
     workgroupBarrier();
     gather(at, lane, tile);
     workgroupBarrier();
 }
 
-// 4 columns from c on. Lanes past the last row repeat it: that counts once.
-fn keep_pulls(at: Head, lane: Lane, c: u32, ds: mat4x4<f32>) {
+// What the lane's rows read at 4 columns.
+fn keep_elements(at: Head, lane: Lane, tile: KeyTile, c: vec4<u32>) {
+    let j = columns_at(at, tile, c);
+    for (var t = 0u; t < 4u; t++) {
+        let read = score_element(pairs_of(at.batch, at.head, own[t], j));
+        let row = (lane.r + t * LANES_R) * KEYS;
+        elements[row + c.x] = read.x;
+        elements[row + c.y] = read.y;
+        elements[row + c.z] = read.z;
+        elements[row + c.w] = read.w;
+    }
+}
+
+// Of 4 columns. Lanes past the last row repeat it: that counts once.
+fn keep_pulls(at: Head, lane: Lane, c: vec4<u32>, ds: mat4x4<f32>) {
     let rows = vec4(lane.r) + LANES_R * vec4(0u, 1u, 2u, 3u);
     let inside = vec4(at.first_row) + rows < vec4(at.end_row);
-    keep_column(rows * KEYS + c, select(vec4(0.0), ds[0], inside));
-    keep_column(rows * KEYS + c + 1u, select(vec4(0.0), ds[1], inside));
-    keep_column(rows * KEYS + c + 2u, select(vec4(0.0), ds[2], inside));
-    keep_column(rows * KEYS + c + 3u, select(vec4(0.0), ds[3], inside));
+    keep_column(rows * KEYS + c.x, select(vec4(0.0), ds[0], inside));
+    keep_column(rows * KEYS + c.y, select(vec4(0.0), ds[1], inside));
+    keep_column(rows * KEYS + c.z, select(vec4(0.0), ds[2], inside));
+    keep_column(rows * KEYS + c.w, select(vec4(0.0), ds[3], inside));
 }
 
 fn keep_column(to: vec4<u32>, ds: vec4<f32>) {

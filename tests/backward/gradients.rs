@@ -53,10 +53,15 @@ pub(crate) fn close_by_turns(n: usize, case: &Case, parts: &Parts) {
 /// Whatever the tile: under those that are the turn of the caller's cases.
 #[track_caller]
 pub(crate) fn close(case: &Case, parts: &Parts) {
+    close_on_each(&gpus_in_turn(case), case, parts).unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// Kernels of the kinds of tile whose turn it is for the caller's case.
+#[track_caller]
+pub(crate) fn gpus_in_turn(case: &Case) -> Vec<Gpu> {
     let variant = case.variant().map(|variant| format!("{}: {variant}", std::panic::Location::caller()));
     let kinds = kinds_of_tile(variant.as_deref()).into_iter();
-    let gpus: Vec<_> = kinds.map(|kind| gpu_with(case.options.tile_kind(kind))).collect();
-    close_on_each(&gpus, case, parts).unwrap_or_else(|e| panic!("{e}"));
+    kinds.map(|kind| gpu_with(case.options.tile_kind(kind))).collect()
 }
 
 fn shape() -> AttentionShape {

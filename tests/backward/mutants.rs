@@ -11,7 +11,7 @@ use wgpu_attention::reference::Kind;
 use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{
     Alibi, AttentionShape, BiasStrides, Causal, ElementType, Gpu, Options, Relative, Score, Segments, Sinks,
-    Slopes, Storage, Temperature,
+    Slopes, Storage, Temperature, Term,
 };
 use wgpu_attention_testing::mutants::{Edit, Suite};
 
@@ -85,6 +85,17 @@ const SUITE: Suite<Gpu> = Suite {
             let shape = AttentionShape::new(1, 2, 30, 150).kv_heads(1).kv_len(40).value_dim(8);
             let case = Case::new(shape).pattern(Causal);
             close_on(&staged(gpu), &case, &case.parts())
+        }),
+        ("leaks of rows", tensors::nothing_leaks),
+        ("staged leaks of rows", |gpu| tensors::nothing_leaks(&staged(gpu))),
+        ("staged relative", |gpu| relative_on(&staged(gpu))),
+        ("staged segments", |gpu| scored(&staged(gpu), Score::new().with(Segments), BiasValues::Normal)),
+        ("staged tensors", |gpu| {
+            let terms = [Term::from(Alibi::new(Slopes::Given)), Segments.into()];
+            terms.into_iter().try_for_each(|term| {
+                let case = tensors::scored(term);
+                tensors::tensors_on(&staged(gpu), &case, &case.parts())
+            })
         }),
         ("staged leaks", |gpu| nothing_leaks(&staged(gpu), &holes(), &holes().parts())),
         ("state", |gpu| {

@@ -1,8 +1,8 @@
 //! Relative rows: in dq by r, in dk by u.
 
-use crate::gradients::close_on;
+use crate::gradients::{KINDS, close, close_on};
 use crate::support::{Case, Cut, cut, gpu_with};
-use wgpu_attention::{AttentionShape, Causal, Full, Gpu, Relative, Score, Strides};
+use wgpu_attention::{AttentionShape, Causal, Full, Gpu, Options, Relative, Score, Segments, Strides};
 
 fn shape(head_dim: usize) -> AttentionShape {
     AttentionShape::new(2, 4, 70, head_dim).kv_heads(2).kv_len(150).value_dim(8)
@@ -25,14 +25,15 @@ pub(crate) fn relative_on(gpu: &Gpu) -> Result<(), String> {
 
 #[test]
 fn relative_rows() {
-    relative_on(&gpu_with(Default::default())).unwrap_or_else(|e| panic!("{e}"));
+    for kind in KINDS {
+        relative_on(&gpu_with(Options::default().tile_kind(kind)))
+            .unwrap_or_else(|e| panic!("{kind:?}: {e}"));
+    }
 }
 
 #[test]
 fn odd_sizes_parts_and_terms_above() {
-    let check = |case: &Case, how| {
-        close_on(&gpu_with(case.options), case, &cut(case, how, 1)).unwrap_or_else(|e| panic!("{e}"));
-    };
+    let check = |case: &Case, how| close(case, &cut(case, how, 1));
     for (head_dim, relative) in [7, 7, 7, 16].into_iter().zip(rows(7).into_iter().chain([rows(16)[1]])) {
         let case = Case::new(shape(head_dim).score(Score::new().with(relative))).pattern(Causal);
         check(&case, Cut::Whole);
@@ -42,5 +43,15 @@ fn odd_sizes_parts_and_terms_above() {
     for relative in [rows(16)[1], rows(16)[0]] {
         let score = Score::new().scale(0.3).with(relative).softcap(3.0);
         check(&Case::new(shape(16).score(score)).pattern(Full), Cut::Whole);
+    }
+}
+
+/// Rows of which a lane of the staged tile holds four groups; with segments, in turn.
+#[test]
+fn wide_rows() {
+    let wide = AttentionShape::new(1, 2, 40, 138).kv_heads(1).kv_len(70).value_dim(8);
+    for score in [Score::new().with(Relative::new(69, 110).u(true)), Score::new().with(Segments)] {
+        let case = Case::new(wide.score(score)).pattern(Causal);
+        close(&case, &case.parts());
     }
 }

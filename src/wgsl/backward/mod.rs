@@ -39,8 +39,14 @@ fn adds_rows(score: &Score) -> bool {
 }
 
 impl BackwardRows {
+    /// Two numbers of each column, as `backward/staged_added.wgsl` has them, of as many as a tile may have.
+    const NUMBERS_BYTES: usize = 8 * 128;
+    /// A derivative and an element of each pair, as `backward/terms.wgsl` has them.
+    const PAIRS_BYTES: usize = 8 * 1024;
+    /// Columns of sums whose tile has 32 columns by as many rows.
+    const PAIRS_COLUMNS: usize = 64;
+
     /// The largest tile that fits, of at most `rows` rows and, where the columns of the sums leave the choice, of at most `columns` columns.
-    /// Relative rows, segments and the tensors of the score's terms, have a direct tile alone.
     ///
     /// # Errors
     /// [`Error::Limit`](crate::Error::Limit) if even the smallest does not fit.
@@ -51,15 +57,27 @@ impl BackwardRows {
         score: &Score,
         limits: TileLimits,
     ) -> Result<Tile> {
-        let width = self.width([head_dim, value_dim]);
-        match limits.kind {
-            TileKind::Cooperative(matrices) if width > 0 && !adds_rows(score) => {
-                PassMemory::choose(self, [head_dim, value_dim], rows, limits, matrices).map(Tile::Cooperative)
+        let dims = [head_dim, value_dim];
+        // What lies beside the tile in workgroup memory.
+        let (width, rows, beside) = match self {
+            Self::Queries => (self.width(dims), rows, 0),
+            Self::Keys { .. } => {
+                let numbers = if score.term("segments").is_some() { Self::NUMBERS_BYTES } else { 0 };
+                (self.width(dims), rows, numbers)
             }
-            TileKind::Staged if width > 0 && !adds_rows(score) => {
+            // Its sums are of pairs: lanes for 1,024 of them.
+            Self::Tensor(_) => (Self::PAIRS_COLUMNS, rows.min(32), Self::PAIRS_BYTES),
+        };
+        match limits.kind {
+            TileKind::Cooperative(matrices) if self.on_matrices(score) => {
+                PassMemory::choose(self, dims, rows, limits, matrices).map(Tile::Cooperative)
+            }
+            TileKind::Staged | TileKind::Cooperative(_) => {
+                let left = limits.workgroup_bytes.saturating_sub(beside);
+                let limits = TileLimits { workgroup_bytes: left, ..limits };
                 StagedTile::choose_streaming(width, rows, columns, limits).map(Tile::Staged)
             }
-            _ => Tile::choose(
+            TileKind::Direct => Tile::choose(
                 head_dim,
                 value_dim,
                 rows,
@@ -67,6 +85,11 @@ impl BackwardRows {
                 TileLimits { kind: TileKind::Direct, ..limits },
             ),
         }
+    }
+
+    /// Whether matrices make its products, and nothing is added to each.
+    fn on_matrices(self, score: &Score) -> bool {
+        !matches!(self, Self::Tensor(_)) && !adds_rows(score)
     }
 
     /// Columns of the sums.
@@ -206,6 +229,8 @@ impl BackwardVariant {
                 ("BASE_E", !self.score.is_plain()),
                 ("SCORES_NEED_POSITIONS", self.chunks.is_some() || self.score.changes_pairs()),
                 ("SCORES_MAY_DROP", self.score.rules().any(|rule| rule.may_remove())),
+                ("HAS_RELATIVE", self.score.relative().is_some()),
+                ("HAS_SEGMENTS", self.score.term("segments").is_some()),
             ]);
         let mut header = score::constants(header, &self.score);
         if let Some(chunks) = &self.chunks {
@@ -289,10 +314,7 @@ impl BackwardVariant {
             include_str!("../../../shaders/backward/dropout.wgsl"),
             include_str!("../../../shaders/backward/no_dropout.wgsl"),
         ));
-        texts.push(match adds_rows(&self.score) {
-            true => include_str!("../../../shaders/backward/added.wgsl").into(),
-            false => include_str!("../../../shaders/backward/no_added.wgsl").into(),
-        });
+        texts.push(self.added_text().into());
         texts.extend([
             tensor::reads("q", self.q, self.aligned_q),
             match self.chunks {
@@ -307,6 +329,18 @@ impl BackwardVariant {
         texts.extend(written.map(store));
         texts.push(tensor::narrow(self.gradient).into());
         texts
+    }
+
+    /// What the products of pairs have beside those of q and k, on this tile.
+    fn added_text(&self) -> &'static str {
+        match (&self.tile, adds_rows(&self.score)) {
+            (Tile::Direct(_), true) => include_str!("../../../shaders/backward/added.wgsl"),
+            (Tile::Direct(_), false) => include_str!("../../../shaders/backward/no_added.wgsl"),
+            (Tile::Staged(_), true) => include_str!("../../../shaders/backward/staged_added.wgsl"),
+            (Tile::Staged(_), false) => include_str!("../../../shaders/backward/staged_no_added.wgsl"),
+            // Matrices make no products beside: `on_matrices`.
+            (Tile::Cooperative(_), _) => "",
+        }
     }
 
     /// Whose gradients, where they go, and how the lanes share the work.

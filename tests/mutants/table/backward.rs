@@ -67,15 +67,16 @@ wgpu_attention_testing::mutants! {
     "the second columns weigh the first's rows of r" ["relative"]
         "weigh_rows(w0.ds.b, 4u);" => "weigh_rows(w0.ds.a, 4u);";
     "rows of r weigh in by the other sign of D" ["relative"]
-        "related_rows(at.batch, at.head, distances(own, j))" => "related_rows(at.batch, at.head, -distances(own, j))";
+        "related_rows(at.batch, at.head, distances(own, vec4(j)))" => "related_rows(at.batch, at.head, -distances(own, vec4(j)))";
     "rows of r meet the query of the next column" ["relative"]
         "let column = key_at(at, tile.first + c);" => "let column = key_at(at, tile.first + c + 1u);";
     "u and w begin one group late behind the records" ["relative"]
         "return records[first + at / 4u];" => "return records[first + at / 4u + 1u];";
     "segments are not in dq" ["segments"]
-        "return weighed(weighed(x, same, e), other, f);" => "return x;";
+        "return weighed(weighed(x, same, segment_row(1u, at.head, g)), other, segment_row(2u, at.head, g));" => "return x;";
     "segments: dq takes the same for the others" ["segments"]
-        "return weighed(weighed(x, same, e), other, f);" => "return weighed(weighed(x, other, e), same, f);";
+        "return weighed(weighed(x, same, segment_row(1u, at.head, g)), other, segment_row(2u, at.head, g));"
+            => "return weighed(weighed(x, other, segment_row(1u, at.head, g)), same, segment_row(2u, at.head, g));";
     "segments: the pass over keys takes those of queries" ["segments"]
         "vec4(select(keys, queries, ROWS_ARE_QUERIES)) + own" => "vec4(queries) + own";
     "segments: the pass over keys has no number of the other kind" ["segments"]
@@ -92,7 +93,7 @@ wgpu_attention_testing::mutants! {
     "what a tensor's gradient held before counts" ["bias"]
         "{ sums[n] = 0.0; }" => "{ sums[n] += 0.0; }";
     "half of the lanes add up nothing of their own" ["bias"]
-        "if (owner(next) == lane.r) {" => "if (owner(next) == lane.r / 2u) {";
+        "if (owner(next) == lane.index) {" => "if (owner(next) == lane.index / 2u) {";
     "elements of a tile replace those of the tiles before" ["bias"]
         "sums[copy_at + element] += sum;" => "sums[copy_at + element] = sum;";
     "rows past the last count for a tensor" ["bias"]
@@ -128,6 +129,30 @@ wgpu_attention_testing::mutants! {
         "+= params.kernel.scale * sum[t];" => "+= sum[t];";
     "a row of r begins with what is of the row before" ["vectors"]
         "element = next;\n                sum = vec4(0.0);" => "element = next;";
+    "NaN of rows of r that a query leaves out leaks" ["leaks of rows"]
+        "finite_where_masked(tile, related_row(rows.x, g))" => "related_row(rows.x, g)";
+    "staged: NaN of rows of r that a query leaves out leaks" ["staged leaks of rows"]
+        "return finite_where_masked(tile, related_row(row, min(g, HEAD_GROUPS - 1u)));" => "return related_row(row, min(g, HEAD_GROUPS - 1u));";
+    "lanes whose share is of other rows add up nothing" ["vectors"]
+        "if (n < SHARES * VECTOR_GROUPS) {" => "if (n < VECTOR_GROUPS) {";
+    "staged: pairs of a tensor are those of the lane's first column" ["staged tensors"]
+        "let c = vec4(lane.c) + LANES_C * vec4(0u, 1u, 2u, 3u);\n    keep_pulls" => "let c = vec4(lane.c);\n    keep_pulls";
+    "staged: pairs are gathered before all of them are there" ["staged tensors"]
+        "workgroupBarrier();\n    gather(at, lane, tile);" => "gather(at, lane, tile);";
+    "staged: relative rows are not in dq" ["staged relative"]
+        "if (ROWS_ARE_QUERIES) { x = with_added_rows(x, at, lane, tile); }" => "";
+    "staged: the second columns' products have the first's rows of r" ["staged relative"]
+        "added_products(at, tile, lane.c + LANES_C)," => "added_products(at, tile, lane.c),";
+    "staged: rows of r are weighed from the next group on" ["staged relative"]
+        "related_row(row, min(g, HEAD_GROUPS - 1u))" => "related_row(row, min(g + 1u, HEAD_GROUPS - 1u))";
+    "staged: the second row of r has the first's weight" ["staged relative"]
+        "fma(vec4(p.y), staged_row(tile, rows.y, g), x.b0)" => "fma(vec4(p.x), staged_row(tile, rows.y, g), x.b0)";
+    "staged: numbers by segments are those of the first column" ["staged segments"]
+        "segment_numbers(at, key_at(at, tile.first + c));" => "segment_numbers(at, key_at(at, tile.first));";
+    "staged: keys of other segments are not in dq" ["staged segments"]
+        "other += select(p, vec4(0.0), is_same);" => "";
+    "staged: the numbers of queries are not made" ["staged segments"]
+        "if (HAS_SEGMENTS && ROWS_ARE_QUERIES) { begin_segments(at, own); }" => "";
     "dropout takes queries for keys, backward" ["dropout", "dropout by pairs"]
         "let is_kept = is_met(dropout_head, i, j);" => "let is_kept = is_met(dropout_head, j.x, vec4(i));";
     "dropout of dk and dv is that of the group's first head" ["dropout"]
