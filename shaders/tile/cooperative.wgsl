@@ -238,7 +238,10 @@ fn rescale(lane: Lane, share: Share) {
 }
 
 fn scale_patch(lane: Lane, share: Share) {
-    for (var e = lane.index; e < SUBGROUPS * PATCH; e += LANES) { products[e] *= row_factor[row_of_piece(e)]; }
+    for (var n = 0u; n < PIECES; n++) {
+        let e = lane.index + n * LANES;
+        products[e] *= row_factor[row_of_piece(e)];
+    }
     workgroupBarrier();
 }
 
@@ -329,10 +332,18 @@ fn sum_over_lanes(lane: Lane, x: vec4<f32>) -> vec4<f32> {
 
 // --- staging: workgroup memory filled by all lanes together ---
 //
-// The tensors are f16: nothing is rounded here.
+// The tensors are f16: nothing is rounded here. Turns of these loops are counted for all lanes alike, so that a compiler which spells
+// them out knows how many there are.
+
+const K_PIECES = KEYS * DEPTH_GROUPS;
+const V_PIECES = LANES_C * COLUMN_GROUPS;
+const K_TURNS = (K_PIECES + LANES - 1u) / LANES;
+const V_TURNS = (V_PIECES + LANES - 1u) / LANES;
 
 fn stage_k(at: Head, lane: Lane, tile: KeyTile) {
-    for (var e = lane.index; e < KEYS * DEPTH_GROUPS; e += LANES) {
+    for (var n = 0u; n < K_TURNS; n++) {
+        let e = lane.index + n * LANES;
+        if (K_PIECES % LANES != 0u && e >= K_PIECES) { break; }
         let slot = e / DEPTH_GROUPS;
         let g = e % DEPTH_GROUPS;
         var x = vec4(0.0);
@@ -344,7 +355,9 @@ fn stage_k(at: Head, lane: Lane, tile: KeyTile) {
 // 4 keys by 4 columns at a time, turned over. Of neighbouring lanes 4 read on in the same rows, 32 bytes of each, and the next
 // ones in the next rows: that few lanes write to the same bank.
 fn stage_v(at: Head, lane: Lane, tile: KeyTile) {
-    for (var e = lane.index; e < LANES_C * COLUMN_GROUPS; e += LANES) {
+    for (var n = 0u; n < V_TURNS; n++) {
+        let e = lane.index + n * LANES;
+        if (V_PIECES % LANES != 0u && e >= V_PIECES) { break; }
         let stripe = e / (4u * LANES_C);
         let key = e / 4u - stripe * LANES_C;
         let g = 4u * stripe + e % 4u;

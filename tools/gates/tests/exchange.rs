@@ -119,7 +119,7 @@ fn matrices_lie_at_multiples_of_16_bytes() {
 fn no_barrier_of_the_crates_kernels_is_spare() {
     let all = variants();
     let with_matrices = |shader: &&Shader| shader.text.contains("wgpu_cooperative_matrix");
-    // Between lanes alone; tests/mutants finds them gone.
+    // Between lanes alone, of which this says nothing; tests/mutants finds the first gone.
     let between_lanes = [
         "workgroupBarrier(); // all lanes have read their rows' sums",
         "workgroupBarrier(); } // all lanes have taken the last tile's products",
