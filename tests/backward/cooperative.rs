@@ -14,8 +14,8 @@ use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::{Kind, Tensors};
 use wgpu_attention::wgsl::TileKind;
 use wgpu_attention::{
-    Alibi, Attention, AttentionShape, BiasStrides, Causal, Full, Gpu, Gradients, Heads, KernelPath, Kernels,
-    Options, Parts, Relative, Score, Segments, Sinks, Slopes, Storage, Temperature, Window,
+    Alibi, Attention, AttentionShape, BiasStrides, Buckets, Causal, Full, Gpu, Gradients, Heads, KernelPath,
+    Kernels, Options, Parts, Relative, Score, Segments, Sinks, Slopes, Storage, Temperature, Window,
 };
 
 fn case(attention: impl Into<Attention>) -> Case {
@@ -87,6 +87,7 @@ fn terms() {
         Score::new().softcap(2.0),
         Score::new().with(Temperature),
         Score::new().with(Sinks),
+        Score::new().with(Buckets::new(8, 20).bidirectional(true)),
         Score::new().with(Alibi::new(Slopes::Given)),
         Score::new().scale(-0.7).softcap(3.0).bias(bias),
     ] {

@@ -428,8 +428,11 @@ fn strange_inputs(s: &Subject) -> Result<(), String> {
         strange::in_inputs::<f32>(gpu, &plain.clone().score(Score::new().softcap(3.0)))?;
     }
     // Tiles of which every row attends every key.
-    strange::in_inputs::<f32>(&s.direct, &Case { lse: true, ..case(shape(), Full) })?;
-    strange::in_inputs::<half::f16>(&s.matrix, &cooperatively(plain))
+    let full = Case { lse: true, ..case(shape(), Full) };
+    strange::in_inputs::<f32>(&s.direct, &full)?;
+    strange::in_inputs::<half::f16>(&s.matrix, &cooperatively(plain))?;
+    // The key is not of the first tile of its rows, and no later one asks for anything else.
+    strange::in_inputs::<half::f16>(&s.matrix, &cooperatively(full))
 }
 
 /// Tensors that begin behind the start of their bindings, the bias too; rows of parts narrowed to f16.

@@ -406,6 +406,8 @@ wgpu_attention_testing::mutants! {
         "        strange_rows = strange_rows | not_finite(o[0])" => "        let ignored = strange_rows | not_finite(o[0])";
     "cooperative: one of four values is looked at" ["strange"]
         "any(not_finite(a + b + c + d))" => "any(not_finite(b))";
+    "cooperative: nobody looks at NaN in v" ["strange"]
+        "            atomicOr(&asked[0], STRANGE);\n" => "";
     "cooperative: NaN in v is another key's" ["strange"]
         "d = finite_or_noted(key + 3u * LANES_C, d);" => "d = finite_or_noted(key + 2u * LANES_C, d);";
     "cooperative: sums are not marked" ["strange"]
