@@ -62,7 +62,7 @@ fn with_related(x: Sums, p: vec4<f32>, at: Head, lane: Lane, tile: KeyTile, key:
     let rows = rows_of_pairs(at, own, key);
     var sum = x;
     sum.near = with_related_columns(x.near, p, tile, rows, lane.c);
-    if (WIDE) { sum.wide = with_related_columns(x.wide, p, tile, rows, lane.c + 2u * LANES_C); }
+    if (WIDE) { sum.more = with_related_columns(x.more, p, tile, rows, lane.c + 2u * LANES_C); }
     return sum;
 }
 
@@ -83,7 +83,7 @@ fn staged_row(tile: KeyTile, row: u32, g: u32) -> vec4<f32> {
 fn with_segments(x: Sums, same: vec4<f32>, other: vec4<f32>, at: Head, lane: Lane) -> Sums {
     var sum = x;
     sum.near = with_segment_columns(x.near, same, other, at, lane.c);
-    if (WIDE) { sum.wide = with_segment_columns(x.wide, same, other, at, lane.c + 2u * LANES_C); }
+    if (WIDE) { sum.more = with_segment_columns(x.more, same, other, at, lane.c + 2u * LANES_C); }
     return sum;
 }
 
