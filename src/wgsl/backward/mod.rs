@@ -39,10 +39,10 @@ fn adds_rows(score: &Score) -> bool {
 }
 
 impl BackwardRows {
-    /// Two numbers of each column, as `backward/staged_added.wgsl` has them, of as many as a tile may have.
-    const NUMBERS_BYTES: usize = 8 * 128;
-    /// A derivative and an element of each pair, as `backward/terms.wgsl` has them.
-    const PAIRS_BYTES: usize = 8 * 1024;
+    /// Columns of a tile at most.
+    const MOST_COLUMNS: usize = 128;
+    /// Pairs of a tile at most, where sums are of pairs.
+    const MOST_PAIRS: usize = 1024;
     /// Columns of sums whose tile has 32 columns by as many rows.
     const PAIRS_COLUMNS: usize = 64;
 
@@ -58,21 +58,17 @@ impl BackwardRows {
         limits: TileLimits,
     ) -> Result<Tile> {
         let dims = [head_dim, value_dim];
-        // What lies beside the tile in workgroup memory.
-        let (width, rows, beside) = match self {
-            Self::Queries => (self.width(dims), rows, 0),
-            Self::Keys { .. } => {
-                let numbers = if score.term("segments").is_some() { Self::NUMBERS_BYTES } else { 0 };
-                (self.width(dims), rows, numbers)
-            }
+        let (width, rows) = match self {
             // Its sums are of pairs: lanes for 1,024 of them.
-            Self::Tensor(_) => (Self::PAIRS_COLUMNS, rows.min(32), Self::PAIRS_BYTES),
+            Self::Tensor(_) => (Self::PAIRS_COLUMNS, rows.min(32)),
+            _ => (self.width(dims), rows),
         };
         match limits.kind {
             TileKind::Cooperative(matrices) if self.on_matrices(score) => {
                 PassMemory::choose(self, dims, rows, limits, matrices).map(Tile::Cooperative)
             }
             TileKind::Staged | TileKind::Cooperative(_) => {
+                let beside = self.bytes_beside(score, Self::MOST_COLUMNS, Self::MOST_PAIRS);
                 let left = limits.workgroup_bytes.saturating_sub(beside);
                 let limits = TileLimits { workgroup_bytes: left, ..limits };
                 StagedTile::choose_streaming(width, rows, columns, limits).map(Tile::Staged)
@@ -85,6 +81,14 @@ impl BackwardRows {
                 TileLimits { kind: TileKind::Direct, ..limits },
             ),
         }
+    }
+
+    /// Workgroup memory beside a staged tile of so many columns and pairs: two numbers of each column, as `backward/staged_added.wgsl` has
+    /// them, a derivative and an element of each pair, as `backward/terms.wgsl` has them.
+    fn bytes_beside(self, score: &Score, columns: usize, pairs: usize) -> usize {
+        let numbers = if adds_rows(score) { 8 * columns } else { 0 };
+        let of_pairs = if matches!(self, Self::Tensor(_)) { 8 * pairs } else { 0 };
+        numbers + of_pairs
     }
 
     /// Whether matrices make its products, and nothing is added to each.
@@ -252,7 +256,17 @@ impl BackwardVariant {
                 memory.constants(Header::default().u32s(&sizes))
             }
             // The constants are those of the forward pass's tile, the text is not.
-            None => self.tile.constants_of(Header::default(), self.head_dim, self.columns()).0,
+            None => {
+                let (header, _) = self.tile.constants_of(Header::default(), self.head_dim, self.columns());
+                let (rows, columns) = (self.tile.rows(), self.tile.keys());
+                match self.tile {
+                    Tile::Staged(_) => {
+                        let beside = self.rows.bytes_beside(&self.score, columns, rows * columns);
+                        header.u32s(&[("BESIDE_BYTES", beside)])
+                    }
+                    _ => header,
+                }
+            }
         }
     }
 

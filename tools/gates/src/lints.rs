@@ -13,9 +13,10 @@ use crate::{Parsed, exchange, loops, uniformity};
 /// WebGPU's default for storage buffers a shader stage.
 const STORAGE_BINDINGS: usize = 8;
 /// The constants in which a shader says how much workgroup memory its tile takes, each with the bytes of one: vectors of its
-/// arena, and words that note keys. Without an arena nothing is said.
+/// arena, words that note keys, and what lies beside. Without an arena nothing is said.
 const ARENA: (&str, u32) = ("ARENA", 16);
 const NOTES: (&str, u32) = ("STRANGE_WORDS", 4);
+const BESIDE: (&str, u32) = ("BESIDE_BYTES", 1);
 
 /// What a lint found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -251,7 +252,8 @@ fn workgroup_memory(parsed: &Parsed, limit: u32) -> Option<Fault> {
             _ => None,
         })
     };
-    let arena = declared(ARENA).map(|bytes| bytes + declared(NOTES).unwrap_or(0));
+    let arena =
+        declared(ARENA).map(|bytes| bytes + [NOTES, BESIDE].into_iter().filter_map(declared).sum::<u32>());
     let fits = bytes <= limit && arena.is_none_or(|declared| bytes == declared);
     (!fits).then_some(Fault::WorkgroupMemory { bytes, declared: arena.unwrap_or(limit).min(limit) })
 }
