@@ -3,7 +3,7 @@
 wgpu_attention_testing::mutants! {
     // --- the online softmax ---
     "o is not rescaled" ["bound"]
-        "o.near = rescaled(o.near, rescale, x.near);" => "o.near = rescaled(o.near, vec4(1.0), x.near);";
+        "o.near = rescaled(o.near, own.rescale, x.near);" => "o.near = rescaled(o.near, vec4(1.0), x.near);";
     "the second half of o is not rescaled" ["resident"]
         "o.more = rescaled(o.more, own.rescale, x.more);" => "o.more = rescaled(o.more, vec4(1.0), x.more);";
     "l is not rescaled" ["bound"]
@@ -114,8 +114,8 @@ wgpu_attention_testing::mutants! {
     "no barrier within the maximum" ["bound"]
         "workgroupBarrier();\n    // Every lane is past the scores" => "// Every lane is past the scores";
     "no barrier within the sum" ["resident"]
-        "read to its end\n    arena[strip_of_lane(lane, lane.c)][lane.c % CHUNK] = x;\n    workgroupBarrier();"
-            => "read to its end\n    arena[strip_of_lane(lane, lane.c)][lane.c % CHUNK] = x;";
+        "read to their end\n    arena[strip_of_lane(lane, lane.c)][lane.c % CHUNK] = x;\n    workgroupBarrier();"
+            => "read to their end\n    arena[strip_of_lane(lane, lane.c)][lane.c % CHUNK] = x;";
     // --- few queries ---
     "splits take the same tiles" ["split"]
         "var wait = at.split;" => "var wait = 0u;";
