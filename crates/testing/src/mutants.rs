@@ -164,10 +164,10 @@ fn take<'a, T>(next: &AtomicUsize, list: &'a [T]) -> Option<(usize, &'a T)> {
     list.get(place).map(|one| (place, one))
 }
 
-/// Without a device: each fault changes one of the shaders, and each has a name of its own.
+/// Without a device: each fault changes one of the shaders, which still is one, and each has a name of its own.
 ///
 /// # Panics
-/// It does not.
+/// If that is not so.
 pub fn every_mutant_changes_some_shader(mutants: &[Mutant], shaders: &[Shader]) {
     let changes = |mutant: &Mutant, text: &str| {
         let (changed, applied) = mutant.apply(text);
@@ -176,6 +176,13 @@ pub fn every_mutant_changes_some_shader(mutants: &[Mutant], shaders: &[Shader]) 
     let idle = |mutant: &&Mutant| !shaders.iter().any(|shader| changes(mutant, &shader.text));
     let idle: Vec<_> = mutants.iter().filter(idle).map(|mutant| mutant.name).collect();
     assert!(idle.is_empty(), "no shader has the text of {idle:#?}");
+    let no_shader = |mutant: &Mutant| {
+        let changed = shaders.iter().find(|shader| changes(mutant, &shader.text))?;
+        let error = wgpu::naga::front::wgsl::parse_str(&mutant.apply(&changed.text).0).err()?;
+        Some((mutant.name, error.to_string()))
+    };
+    let broken: Vec<_> = mutants.iter().filter_map(no_shader).collect();
+    assert!(broken.is_empty(), "faults that no shader can have: {broken:#?}");
     let mut names = HashSet::new();
     let twice: Vec<_> = mutants.iter().filter(|mutant| !names.insert(mutant.name)).collect();
     assert!(twice.is_empty(), "names that come twice: {twice:#?}");

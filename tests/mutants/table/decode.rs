@@ -114,7 +114,7 @@ wgpu_attention_testing::mutants! {
     "rotary" {
         "keys turn at their place among the new": "let table_at = position * (ROTARY_DIM / 2u);" => "let table_at = (position % 2u) * (ROTARY_DIM / 2u);";
         "keys turn one position too late": "let table_at = position * (ROTARY_DIM / 2u);" => "let table_at = (position + 1u) * (ROTARY_DIM / 2u);";
-        "queries turn at the positions after theirs": "return max(length_of(batch) + t, count) - count;" => "return length + t;";
+        "queries turn at the positions after theirs": "return max(length_of(batch) + t, count) - count;" => "return length_of(batch) + t;";
         "turned queries lie where others do": "return new_row.number; }" => "return new_row.number ^ 1u; }";
     }
 }
