@@ -2,7 +2,7 @@
 //!
 //! Cargo runs one test program after the other, and most end with a test or two that leave the other processors idle. So cargo starts
 //! each through `xtask run-test`, which notes down how to run it; once all are noted, they are [`Job`]s, run beside each other and beside
-//! the steps. Doc tests run under cargo as ever: they use all processors. Of the longest programs a run has some of the tests ([`shares`]).
+//! the steps. Doc tests run under cargo as ever: they use all processors. Of the longest programs a run has some of the tests (`shares.rs`).
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every check there is, as named steps, and a summary.
 //!
 //! The quick checks come first, and a failure does not stop the rest: one run shows all that is wrong. The test programs and the
-//! longer steps run two at a time ([`jobs`], [`mod@beside`]). What this machine cannot run is listed as not run, never as passed, and so
+//! longer steps run two at a time ([`jobs`], `beside.rs`). What this machine cannot run is listed as not run, never as passed, and so
 //! is what is left to other runs ([`turns`](crate::turns)).
 
 use std::process::ExitCode;

@@ -103,8 +103,8 @@ const UNCOVERED = {
 
 /** Barriers, by their line and the next, that no race needs as functions are called today; they guard the next caller. */
 const SPARE = [
-  // attention: every tile stages values behind a barrier after its last reduction. Where that lies over values it is needed; in the cases it does not.
-  'workgroupBarrier(); // the last max_over_lanes is read to its end\n' +
+  // attention: every tile stages values behind a barrier after its last reduction. Where that lies over values, and on tall tiles, it is needed; not in the cases.
+  'workgroupBarrier(); // the last maxima, and sums, are read to their end\n' +
     'arena[strip_of_lane(lane, lane.c)][lane.c % CHUNK] = x;',
 ];
 

@@ -69,7 +69,7 @@ fn calls_in_f16() -> Vec<(Set, &'static str, Case)> {
     let of = |attention: Attention| Case::new(attention.storage(Storage::all(F16)));
     let bigbird = of(sized(64, 64).into()).pattern(picked("bigbird", &sized(64, 64).extent(), 1));
     vec![
-        (Set::Small, "d 64, causal", of(sized(64, 64).into()).pattern(Causal)),
+        (Set::Tiny, "d 64, causal", of(sized(64, 64).into()).pattern(Causal)),
         (Set::Full, "d 7, dv 33, causal", of(sized(7, 33).into()).pattern(Causal)),
         (Set::Full, "softcap, bias", of(sized(20, 12).score(score)).bias(BiasValues::Holes)),
         (Set::Full, "bigbird", bigbird),
