@@ -1,7 +1,7 @@
 //! Which tests of the longest programs a run has.
 //!
 //! What these programs wait for is a compiler, once for each pipeline that a test asks for, and most of their tests ask for kernels under
-//! one option more. So of the tests that are named here a run has some, drawn anew ([`turns`](crate::turns)). Every run has the others, among them
+//! one option more. So of the tests that are named here a run has some, drawn anew (`turns.rs`). Every run has the others, among them
 //! those that take each kernel and each type of tensors through bound, count and gather. A quick run has a third of both, a long run has
 //! all, and whoever names tests to cargo has those.
 
