@@ -115,18 +115,39 @@ fn forward<E: Element>(
     options: &LinearOptions,
     given: &Given<E>,
 ) -> Result<f64> {
+    judged_rows(attention, options, given, &computed(bench, attention, options, given, None)?)
+}
+
+/// Every row within its bound.
+fn judged_rows<E: Element>(
+    attention: &Attention,
+    options: &LinearOptions,
+    given: &Given<E>,
+    got: &[E],
+) -> Result<f64> {
+    let report = reference::verify_linear(attention, options, &given.inputs(), got, Rows::All, None)?;
+    ensure!(report.pass && report.unspecified == 0, "{report}");
+    Ok(report.ratio())
+}
+
+/// What a call gives, with the state that its options ask for.
+fn computed<E: Element>(
+    bench: &Bench,
+    attention: &Attention,
+    options: &LinearOptions,
+    given: &Given<E>,
+    state: Option<&Tensor>,
+) -> Result<Vec<E>> {
     let [q, k, v] = [&given.q, &given.k, &given.v].map(|x| Tensor::elements(bench, x));
     let (projection, mask) = optional(bench, given);
     let out = Tensor::output(bench, attention.len_out(), E::TYPE);
     let buffers = LinearBuffers::new(q.binding(), k.binding(), v.binding(), out.binding())
         .projection(projection.as_ref().map(Tensor::binding))
-        .key_mask(mask.as_ref().map(Tensor::binding));
+        .key_mask(mask.as_ref().map(Tensor::binding))
+        .state(state.map(Tensor::binding));
     let call = plan(bench, attention, options)?.bind(buffers)?;
     let bytes = bench.run(|encoder| call.encode(encoder), &[&out.buffer])?;
-    let got: Vec<E> = bytemuck::pod_collect_to_vec(out.take(&bytes[0])?);
-    let report = reference::verify_linear(attention, options, &given.inputs(), &got, Rows::All, None)?;
-    ensure!(report.pass && report.unspecified == 0, "{report}");
-    Ok(report.ratio())
+    Ok(bytemuck::pod_collect_to_vec(out.take(&bytes[0])?))
 }
 
 fn optional<E>(bench: &Bench, given: &Given<E>) -> (Option<Tensor>, Option<Tensor>) {
@@ -153,23 +174,19 @@ fn pieces<E: Element>(
     let mut got = vec![vec![]; shape.batch * shape.heads];
     for rows in [0..first, first..shape.q_len] {
         let piece: Attention = shape.q_len(rows.len()).kv_len(rows.len()).storage(attention.storage);
-        let [q, k] =
-            [&given.q, &given.k].map(|x| Tensor::elements(bench, &cut(x, shape.head_dim, rows.clone())));
-        let v = Tensor::elements(bench, &cut(&given.v, shape.value_dim, rows.clone()));
-        let out = Tensor::output(bench, piece.len_out(), E::TYPE);
-        let buffers =
-            LinearBuffers::new(q.binding(), k.binding(), v.binding(), out.binding()).state(state.binding());
-        let call = plan(bench, &piece, options)?.bind(buffers)?;
-        let bytes = bench.run(|encoder| call.encode(encoder), &[&out.buffer])?;
-        let part: Vec<E> = bytemuck::pod_collect_to_vec(out.take(&bytes[0])?);
+        let piece_of = Given {
+            q: cut(&given.q, shape.head_dim, rows.clone()),
+            k: cut(&given.k, shape.head_dim, rows.clone()),
+            v: cut(&given.v, shape.value_dim, rows.clone()),
+            projection: None,
+            mask: None,
+        };
+        let part = computed(bench, &piece, options, &piece_of, Some(&state))?;
         let lines = part.chunks(rows.len() * shape.value_dim);
         got.iter_mut().zip(lines).for_each(|(line, rows)| line.extend_from_slice(rows));
     }
     let whole = options.clone().state(LinearState::Absent);
-    let report =
-        reference::verify_linear(attention, &whole, &given.inputs(), &got.concat(), Rows::All, None)?;
-    ensure!(report.pass && report.unspecified == 0, "{report}");
-    Ok(report.ratio())
+    judged_rows(attention, &whole, given, &got.concat())
 }
 
 fn gradients<E: Element>(

@@ -1,9 +1,8 @@
 //! Cases of decoding: sequence by sequence under the reference, all of them step by step on a device.
 
-use super::{Done, EXPECTED, REFERENCE, narrow};
+use super::{Done, EXPECTED, REFERENCE, narrow, rounded_qkv};
 use crate::case::Decode;
 use crate::commands::verify::record::Judged;
-use crate::tensors::rounded;
 use anyhow::Result;
 use wgpu::{Buffer, BufferUsages};
 use wgpu_attention::reference::layer::{Bounded, rotary};
@@ -24,10 +23,10 @@ struct Sequence<E> {
     turning: f64,
 }
 
-/// What a sequence gave: out `[H, length, dv]` and lse `[H, length]`.
-struct Outputs<O> {
-    out: Vec<O>,
-    lse: Vec<f32>,
+/// What a sequence gave: out `[H, rows, dv]` and lse `[H, rows]`.
+pub(super) struct Outputs<O> {
+    pub(super) out: Vec<O>,
+    pub(super) lse: Vec<f32>,
 }
 
 /// The reference against the expected values.
@@ -49,10 +48,9 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Decode) -> Result<Done> {
     if let Some(path @ KernelPath::Cooperative) = gpu.kernels().options().path {
         return Ok(Done::Unsupported(format!("decoding has no {path} kernel")));
     }
-    let (q, k, v) = match (rounded::<E>("q", &case.q), rounded::<E>("k", &case.k), rounded::<E>("v", &case.v))
-    {
-        (Ok(q), Ok(k), Ok(v)) => (q, k, v),
-        (Err(reason), ..) | (_, Err(reason), _) | (.., Err(reason)) => return Ok(Done::Unsupported(reason)),
+    let [q, k, v] = match rounded_qkv::<E>(&case.q, &case.k, &case.v) {
+        Ok(tensors) => tensors,
+        Err(reason) => return Ok(Done::Unsupported(reason)),
     };
     let mut shape = case.shape.input(E::TYPE).output(E::TYPE);
     shape.cache = shape.cache.storage(E::TYPE);
@@ -82,7 +80,8 @@ fn long(case: &Decode) -> impl Iterator<Item = usize> {
     case.lengths().into_iter().enumerate().filter(|(_, length)| *length > 0).map(|(b, _)| b)
 }
 
-fn and(judged: &mut Option<Judged>, other: Judged) {
+/// Another part of one result.
+pub(super) fn and(judged: &mut Option<Judged>, other: Judged) {
     *judged = Some(match judged.take() {
         Some(judged) => judged.and(other),
         None => other,

@@ -17,6 +17,7 @@ mod tensors;
 
 use super::record::Judged;
 use crate::case::Content;
+use crate::tensors::rounded;
 use anyhow::Result;
 use wgpu_attention::{AnyPattern, Element, ElementType, Gpu};
 use wgpu_attention_bench::typed;
@@ -91,6 +92,11 @@ pub(super) fn on_gpu<E: Element>(
         Content::Model(bytes) => model::on_gpu::<E>(gpu, bytes),
         Content::Unsupported(reason) => Ok(Done::Unsupported(reason.clone())),
     }
+}
+
+/// q, k and v in their type, or the reason why they do not go into it.
+fn rounded_qkv<E: Element>(q: &[f32], k: &[f32], v: &[f32]) -> Result<[Vec<E>; 3], String> {
+    Ok([rounded("q", q)?, rounded("k", k)?, rounded("v", v)?])
 }
 
 fn narrow(values: &[f64]) -> Vec<f32> {

@@ -1,10 +1,9 @@
 //! Cases of packed sequences: sequence by sequence under the reference, all of them in one call on a device.
 
-use super::decode::walk;
-use super::{Done, EXPECTED, REFERENCE, narrow};
+use super::decode::{Outputs, and, walk};
+use super::{Done, EXPECTED, REFERENCE, narrow, rounded_qkv};
 use crate::case::{Packed, heads_first};
 use crate::commands::verify::record::Judged;
-use crate::tensors::rounded;
 use anyhow::Result;
 use wgpu::{Buffer, BufferUsages};
 use wgpu_attention::reference::{self, Expected, Got, VerifyOptions};
@@ -20,12 +19,6 @@ struct Sequence<E> {
     q: Vec<E>,
     k: Vec<E>,
     v: Vec<E>,
-}
-
-/// What a sequence gave: out `[H, n, dv]` and lse `[H, n]`.
-struct Outputs<O> {
-    out: Vec<O>,
-    lse: Vec<f32>,
 }
 
 /// The reference against the expected values.
@@ -44,10 +37,9 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Packed) -> Result<Done> {
     if let Some(path @ KernelPath::Cooperative) = gpu.kernels().options().path {
         return Ok(Done::Unsupported(format!("packed sequences have no {path} kernel")));
     }
-    let (q, k, v) = match (rounded::<E>("q", &case.q), rounded::<E>("k", &case.k), rounded::<E>("v", &case.v))
-    {
-        (Ok(q), Ok(k), Ok(v)) => (q, k, v),
-        (Err(reason), ..) | (_, Err(reason), _) | (.., Err(reason)) => return Ok(Done::Unsupported(reason)),
+    let [q, k, v] = match rounded_qkv::<E>(&case.q, &case.k, &case.v) {
+        Ok(tensors) => tensors,
+        Err(reason) => return Ok(Done::Unsupported(reason)),
     };
     let (splits, got) = pollster::block_on(run::<E>(gpu, case, [&q, &k, &v]))?;
     let (heads, width, rows) = (case.shape.heads, case.shape.value_dim, case.shape.q_rows);
@@ -72,13 +64,9 @@ pub(super) fn on_gpu<E: Element>(gpu: &Gpu, case: &Packed) -> Result<Done> {
 
 /// All sequences that have a query, as one result.
 fn over_sequences(case: &Packed, mut judge: impl FnMut(usize) -> Result<Judged>) -> Result<Judged> {
-    let mut all: Option<Judged> = None;
+    let mut all = None;
     for b in (0..case.shape.sequences).filter(|&b| !case.rows(b)[0].is_empty()) {
-        let judged = judge(b)?;
-        all = Some(match all {
-            Some(all) => all.and(judged),
-            None => judged,
-        });
+        and(&mut all, judge(b)?);
     }
     Ok(all.expect("a case has a query"))
 }
