@@ -10,7 +10,7 @@
 // Scores are worked on by fours: 4 queries (k = 0..3: r + k LANES_R) by 4 keys (t = 0..3: c + t LANES_C). What else there is
 // to know has a file of its own:
 //
-//     keep/    which queries and keys meet: rows_of, walk, keep, query_at, key_offset, value_offset, key_at
+//     keep/    which queries and keys meet: rows_of, has_tiles, walk, keep, query_at, key_offset, value_offset, key_at
 //     heads/   which query heads are computed: head_items, nth_head
 //     score/   what is added to scale q . k: content, related, segmented, score; which weights meet their values: met, dropout_factor
 //     tile/    how the lanes of a workgroup share the work, and where q, k, v and o lie meanwhile: row_tile_at, begin,
@@ -26,7 +26,8 @@ struct KernelParams {
     first_work: u32,        // this dispatch computes work items first_work ..
     end_work: u32,          //   .. end_work; an item is (batch, head, ROWS queries, split of the keys)
     row_tiles: u32,         // row tiles per head
-    splits: u32,            // every so many tiles of keys are one work item's
+    splits: u32,            // work items that share the keys of a row tile,
+    tiles_per_split: u32,   //   in its order: so many tiles of keys are the first one's, as many the next one's
     batch: u32,             // B
     heads: u32,             // H
     heads_per_kv_head: u32, // H / Hkv
@@ -83,6 +84,10 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
         row_at(params.k, batch, kv_head, 0u), row_at(params.v, batch, kv_head, 0u),
         rows.x, rows.y, split);
     let lane = Lane(index, index / LANES_PER_ROW, index % LANES_PER_ROW);
+    if (split > 0u && !has_tiles(at)) {
+        leave_nothing(at, lane);
+        return;
+    }
 
     begin_rows(at, lane);
     begin(at, lane);

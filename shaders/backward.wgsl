@@ -22,7 +22,7 @@ struct KernelParams {
     first_work: u32,        // this dispatch computes work items first_work ..
     end_work: u32,          //   .. end_work; an item is (batch, head, ROWS rows)
     row_tiles: u32,         // row tiles per head
-    splits: u32,            // 1: an item walks all columns
+    tiles_per_split: u32,   // the most there are: an item walks all columns
     heads: u32,             // H
     heads_per_kv_head: u32, // H / Hkv
     q_len: u32,             // Lq of the tensors

@@ -14,7 +14,7 @@
 struct KernelParams {
     first_work: u32,        // this dispatch computes work items first_work ..
     end_work: u32,          //   .. end_work; an item is a chosen row
-    splits: u32,            // 1: an item walks all keys
+    tiles_per_split: u32,   // the most there are: an item walks all keys
     batch: u32,             // B
     heads: u32,             // H
     heads_per_kv_head: u32, // H / Hkv

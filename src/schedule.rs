@@ -25,7 +25,8 @@ pub struct Schedule {
     /// Of each part, whether the queries of all heads that share a key head are the rows of one tile: k and v are then read
     /// once for all of them.
     pub packed: Vec<bool>,
-    /// Workgroups that share the keys of one row tile, and merge by (m, l): what keeps a device busy that has few rows.
+    /// Workgroups that share the keys of one row tile, and merge by (m, l): what keeps a device busy that has few rows. The longest
+    /// rows fill all of them, each with as many tiles of keys; of shorter ones the last are empty.
     pub splits: usize,
     /// Bytes of a call's scratch: the state (m, l) of parts and splits, and their f32 rows.
     pub scratch_bytes: [u64; 2],
@@ -128,6 +129,12 @@ pub(crate) fn scratch_bytes(attention: &Attention, several_parts: bool, splits: 
 fn heaviest_tiles(part: &Part, tile: &Tile) -> u64 {
     let most = blocks_of_rows(part).flatten().max().unwrap_or(0);
     most * part.mask.grid().block_k.div_ceil(tile.keys()) as u64
+}
+
+/// Tiles of keys of each split, in the order of the walk. The longest rows fill all splits; shorter ones leave the last ones
+/// empty, instead of being cut as fine.
+pub(crate) fn tiles_per_split(part: &Part, tile: &Tile, splits: usize) -> u64 {
+    heaviest_tiles(part, tile).div_ceil(splits as u64).max(1)
 }
 
 /// Of each head whose mask is another: the blocks that each row of blocks visits.

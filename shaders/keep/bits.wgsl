@@ -16,24 +16,49 @@ struct KeepParams {
 // First row and end of a row tile.
 fn rows_of(row_tile: u32) -> vec2<u32> { return vec2(row_tile * ROWS, params.kernel.q_count); }
 
-// The tiles of keys of the rows' block row, run by run; of those, every params.kernel.splits-th.
+fn block_row(at: Head) -> u32 {
+    let first = at.batch * params.keep.batch + at.head * params.keep.head;
+    if (PACKED) { return first; } // packed rows are all of the first block row
+    return first + at.first_row / BLOCK_Q;
+}
+
+// Whether the split has any of the tiles of keys of the rows' block row.
+fn has_tiles(at: Head) -> bool {
+    let row = params.keep.rows_at + 2u * block_row(at);
+    var tiles = 0u;
+    for (var run = mask[row]; run < mask[row + 2u]; run++) {
+        let blocks = mask[params.keep.runs_at + 3u * run + 1u];
+        let full = mask[params.keep.runs_at + 3u * run + 2u] == FULL;
+        tiles += select(blocks * tiles_of(BLOCK_K), tiles_of(blocks * BLOCK_K), full);
+    }
+    return at.split * params.kernel.tiles_per_split < tiles;
+}
+
+// In a stretch of keys.
+fn tiles_of(stretch: u32) -> u32 { return (stretch + KEYS - 1u) / KEYS; }
+
+// The tiles of keys of the rows' block row, run by run; of those, the split's: so many in a row.
 fn walk(at: Head, lane: Lane) {
-    var block_row = at.batch * params.keep.batch + at.head * params.keep.head;
-    if (!PACKED) { block_row += at.first_row / BLOCK_Q; } // packed rows are all of the first block row
-    var wait = at.split; // tiles that pass before the next that is this work item's
-    let end = mask[params.keep.rows_at + 2u * block_row + 2u];
-    for (var run = mask[params.keep.rows_at + 2u * block_row]; run < end; run++) {
+    let row = params.keep.rows_at + 2u * block_row(at);
+    var before = at.split * params.kernel.tiles_per_split; // tiles that are earlier splits'
+    var left = params.kernel.tiles_per_split;
+    let end = mask[row + 2u];
+    for (var run = mask[row]; run < end && left > 0u; run++) {
         let first_block = mask[params.keep.runs_at + 3u * run];
         let blocks = mask[params.keep.runs_at + 3u * run + 1u];
         let kind = mask[params.keep.runs_at + 3u * run + 2u];
         // A full run is one stretch of keys; the blocks of a partial run each begin their bit tile anew.
         let stretch = select(BLOCK_K, blocks * BLOCK_K, kind == FULL);
         for (var done = 0u; done < blocks * BLOCK_K; done += stretch) {
-            for (var offset = wait * KEYS; offset < stretch; offset += params.kernel.splits * KEYS) {
+            let tiles = tiles_of(stretch);
+            let passed = min(before, tiles);
+            let taken = min(left, tiles - passed);
+            for (var offset = passed * KEYS; offset < (passed + taken) * KEYS; offset += KEYS) {
                 let first = first_block * BLOCK_K + done + offset;
                 attend(at, lane, KeyTile(first, min(KEYS, stretch - offset), kind, offset));
             }
-            wait = (wait + params.kernel.splits - (stretch + KEYS - 1u) / KEYS % params.kernel.splits) % params.kernel.splits;
+            before -= passed;
+            left -= taken;
         }
     }
 }

@@ -45,6 +45,9 @@ fn chunks_around(chunk: u32, chunks: u32, back: u32, ahead: u32) -> vec2<u32> {
     return vec2(first, min(chunk + ahead, chunks - 1u) - first + 1u);
 }
 
+// Its keys are never split.
+fn has_tiles(at: Head) -> bool { return true; }
+
 // The keys of a row tile: one stretch of chunks, or two where the line goes round. One loop calls for both: `attend` is most
 // of the kernel, and each call of it a copy.
 fn walk(at: Head, lane: Lane) {

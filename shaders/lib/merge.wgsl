@@ -28,6 +28,17 @@ fn row_end(at: Head, row: u32, row_m: f32, row_l: f32) -> RowEnd {
     return RowEnd(true, stat, row_at(params.out, batch, head, i), all_m, all_l, dropout_factor(factor) * new_weight, factor * old_weight);
 }
 
+// A split without keys: no state, and rows of 0, for what is left there from an earlier call may be anything. What earlier parts
+// of this one left would stay as it is.
+fn leave_nothing(at: Head, lane: Lane) {
+    if (ACCUMULATE) { return; }
+    for (var n = lane.index; n < ROWS * VALUE_GROUPS; n += LANES) {
+        let end = row_end(at, at.first_row + n / VALUE_GROUPS, DROPPED, 0.0);
+        write_group(end, n % VALUE_GROUPS, vec4(0.0));
+        if (n % VALUE_GROUPS == 0u) { write_stats(end); }
+    }
+}
+
 fn write_group(end: RowEnd, group: u32, o: vec4<f32>) {
     if (!end.inside || group >= VALUE_GROUPS) { return; }
     let to = end.out_at + 4u * group;

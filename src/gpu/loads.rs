@@ -1,8 +1,9 @@
 //! How much the workgroups of a dispatch do, so that none runs for long and none is cut without need.
 
 use crate::mask::Part;
-use crate::schedule::blocks_of_rows;
+use crate::schedule::{blocks_of_rows, tiles_per_split};
 use crate::wgsl::Tile;
+use std::collections::BTreeMap;
 
 /// What the workgroups of one head do, head after head: floating-point operations of one, and how many do as many; the heaviest
 /// first.
@@ -22,17 +23,19 @@ impl Loads {
         let grid = part.mask.grid();
         let tiles_per_block = grid.block_k.div_ceil(tile.keys()) as u64;
         let pairs_per_tile = (tile.rows() * tile.keys()) as u64;
-        let workgroups = (grid.block_q.div_ceil(tile.rows()) * splits) as u64;
-        let mut loads: Vec<(f64, u64)> = vec![];
+        let row_tiles = grid.block_q.div_ceil(tile.rows()) as u64;
+        let most = tiles_per_split(part, tile, splits);
+        let mut workgroups: BTreeMap<u64, u64> = BTreeMap::new();
         for blocks in heaviest_rows(part) {
-            let tiles = (blocks * tiles_per_block).div_ceil(splits as u64).max(1);
-            let flops = flops(tiles * pairs_per_tile);
-            match loads.last_mut() {
-                Some((same, count)) if *same == flops => *count += workgroups,
-                _ => loads.push((flops, workgroups)),
+            let tiles = blocks * tiles_per_block;
+            for split in 0..splits as u64 {
+                // One without any begins and ends its rows all the same.
+                let own = tiles.saturating_sub(split * most).clamp(1, most);
+                *workgroups.entry(own).or_default() += row_tiles;
             }
         }
-        Self(loads)
+        let heaviest_first = workgroups.into_iter().rev();
+        Self(heaviest_first.map(|(tiles, count)| (flops(tiles * pairs_per_tile), count)).collect())
     }
 
     /// How many workgroups in a row, wherever they begin, do no more than that; at least one.
@@ -98,5 +101,12 @@ mod tests {
         assert_eq!(6.0 * pairs, parts.visited() as f64);
         // The rows of the global block see all keys; others 7 blocks at most.
         assert!(loads.len() > 1 && loads[0].0 >= 2.0 * loads[1].0, "{loads:?}");
+
+        // Cut in two, those rows alone fill both.
+        let Loads(halves) = Loads::of_part(part, &tile, 2, |pairs| pairs as f64);
+        assert_eq!(halves[0], (loads[0].0 / 2.0, 2 * loads[0].1));
+        let tile_pairs = (tile.rows() * tile.keys()) as f64;
+        let (idle, count) = halves[halves.len() - 1];
+        assert_eq!((idle, count), (tile_pairs, (1024 / tile.rows()) as u64 - loads[0].1));
     }
 }

@@ -50,8 +50,8 @@ impl Params {
 uniform! {
     /// `KernelParams` of `attention.wgsl`.
     AttentionParams {
-        first_work: u32, end_work: u32, row_tiles: u32, splits: u32, batch: u32, heads: u32, heads_per_kv_head: u32,
-        q_len: u32, kv_len: u32, q_count: u32, k_count: u32, q_scale: f32,
+        first_work: u32, end_work: u32, row_tiles: u32, splits: u32, tiles_per_split: u32, batch: u32, heads: u32,
+        heads_per_kv_head: u32, q_len: u32, kv_len: u32, q_count: u32, k_count: u32, q_scale: f32,
     }
 
     /// `KeepParams` of `keep/bits.wgsl`.
@@ -64,7 +64,7 @@ uniform! {
 
     /// `KernelParams` of `backward.wgsl`.
     BackwardParams {
-        first_work: u32, end_work: u32, row_tiles: u32, splits: u32, heads: u32, heads_per_kv_head: u32,
+        first_work: u32, end_work: u32, row_tiles: u32, tiles_per_split: u32, heads: u32, heads_per_kv_head: u32,
         q_len: u32, kv_len: u32, q_count: u32, k_count: u32, q_scale: f32, scale: f32, records: u32,
         batch: u32,
     }
@@ -93,7 +93,7 @@ uniform! {
 
     /// `KernelParams` of `weights.wgsl`.
     WeightsParams {
-        first_work: u32, end_work: u32, splits: u32, batch: u32, heads: u32, heads_per_kv_head: u32,
+        first_work: u32, end_work: u32, tiles_per_split: u32, batch: u32, heads: u32, heads_per_kv_head: u32,
         q_len: u32, kv_len: u32, q_count: u32, k_count: u32, q_scale: f32,
     }
 
@@ -109,6 +109,7 @@ impl AttentionParams {
         let shape = &attention.shape;
         Self {
             splits: 1,
+            tiles_per_split: u32::MAX,
             batch: shape.batch as u32,
             heads: shape.heads as u32,
             heads_per_kv_head: (shape.heads / shape.kv_heads) as u32,

@@ -3,7 +3,7 @@
 
 use crate::support::{
     BiasValues, Case, Cut, Placement, bound, bound_of_parts, check_all, count, count_of_parts, cut, gather,
-    gather_of_parts, gpu, gpu_with, picked, run,
+    gather_of_parts, gpu, gpu_with, picked, run, stale_scratch,
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
@@ -153,6 +153,13 @@ fn the_same_call_twice_gives_the_same_bits() {
     let once =
         || run::<f32, f32, f32>(&gpu, &case.attention, &tensors.inputs(), &parts, true).expect("guards");
     assert_eq!(once(), once());
+}
+
+#[test]
+fn splits_without_keys_leave_nothing_of_another_call() {
+    for kind in [TileKind::Direct, TileKind::Staged] {
+        stale_scratch(&gpu_with(Options::default().tile_kind(kind).splits(3))).expect("the same rows");
+    }
 }
 
 #[test]

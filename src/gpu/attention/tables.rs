@@ -6,7 +6,7 @@ use crate::gpu::loads::Loads;
 use crate::gpu::params::{AttentionParams, KeepParams, Params};
 use crate::gpu::pipeline::Work;
 use crate::mask::Part;
-use crate::schedule::{items, rows_of};
+use crate::schedule::{items, rows_of, tiles_per_split};
 use crate::wgsl::AttentionVariant;
 use crate::{Attention, Result};
 use std::sync::Arc;
@@ -37,6 +37,7 @@ impl PartPlan {
         let kernel = AttentionParams {
             row_tiles: rows.div_ceil(variant.tile.rows()) as u32,
             splits: splits as u32,
+            tiles_per_split: tiles_per_split(part, &variant.tile, splits) as u32,
             q_count: rows as u32,
             k_count: part.mask.grid().kv_len as u32,
             q_scale: q_scale(attention, variant.base_e()),

@@ -24,9 +24,9 @@ wgpu_attention_testing::mutants! {
         "return content(at, row, group) * params.kernel.q_scale;" => "return content(at, row, group);";
     // --- which keys ---
     "the last tile of keys of a stretch is skipped" ["count"]
-        "offset < stretch; offset += params" => "offset + KEYS < stretch; offset += params";
+        "let tiles = tiles_of(stretch);" => "let tiles = tiles_of(stretch) - 1u;";
     "the last run is skipped" ["count"]
-        "run < end; run++" => "run + 1u < end; run++";
+        "run < end && left > 0u" => "run + 1u < end && left > 0u";
     "partial is taken as full" ["count"]
         "let kind = mask[params.keep.runs_at + 3u * run + 2u];" => "let kind = FULL;";
     "the blocks of a partial run are all the first" ["gather", "bound"]
@@ -118,9 +118,19 @@ wgpu_attention_testing::mutants! {
             => "read to their end\n    arena[strip_of_lane(lane, lane.c)][lane.c % CHUNK] = x;";
     // --- few queries ---
     "splits take the same tiles" ["split"]
-        "var wait = at.split;" => "var wait = 0u;";
+        "var before = at.split * params.kernel.tiles_per_split;" => "var before = 0u;";
     "a split takes every tile from its first on" ["split"]
-        "offset += params.kernel.splits * KEYS" => "offset += KEYS";
+        "let taken = min(left, tiles - passed);" => "let taken = tiles - passed;";
+    "tiles of earlier splits count anew in each run" ["split"]
+        "            before -= passed;\n" => "";
+    "a split takes its share of each run" ["split"]
+        "            left -= taken;\n" => "";
+    "a split with a tile is taken for one without" ["split"]
+        "return at.split * params.kernel.tiles_per_split < tiles;" => "return at.split * params.kernel.tiles_per_split + 1u < tiles;";
+    "runs of blocks count as one" ["split"]
+        "select(blocks * tiles_of(BLOCK_K), tiles_of(blocks * BLOCK_K), full)" => "tiles_of(BLOCK_K)";
+    "a split without keys leaves what was there" ["stale scratch"]
+        "        leave_nothing(at, lane);\n" => "";
     "splits overwrite each other" ["split"]
         "let batch = at.split * params.kernel.batch + at.batch;" => "let batch = at.batch;";
     "the splits' maximum is the first one's" ["split"]

@@ -64,7 +64,7 @@ impl PassPart {
         };
         let kernel = BackwardParams {
             row_tiles: row_tiles as u32,
-            splits: 1,
+            tiles_per_split: u32::MAX,
             heads: shape.heads as u32,
             heads_per_kv_head: group as u32,
             q_len: shape.q_len as u32,

@@ -181,7 +181,7 @@ impl AttentionPlan {
             let chosen = chosen_of(part, rows);
             let pipeline = kernels.pipeline(self.weights_variant(n, options).shader())?;
             let kernel = WeightsParams {
-                splits: 1,
+                tiles_per_split: u32::MAX,
                 batch: shape.batch as u32,
                 heads: shape.heads as u32,
                 heads_per_kv_head: (shape.heads / shape.kv_heads) as u32,

@@ -92,7 +92,7 @@ impl Pass {
         let (row_tiles, places) = (forward.row_tiles(round, rows), forward.options.rounds * shape.q_len);
         let kernel = BackwardParams {
             row_tiles: row_tiles as u32,
-            splits: 1,
+            tiles_per_split: u32::MAX,
             heads: shape.heads as u32,
             heads_per_kv_head: 1,
             q_len: shape.q_len as u32,
