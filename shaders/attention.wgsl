@@ -71,8 +71,12 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
              @builtin(local_invocation_index) index: u32) {
     let work = params.kernel.first_work + group.y * groups.x + group.x;
     if (work >= params.kernel.end_work) { return; }
-    let split = work % params.kernel.splits;
-    let tile = work / params.kernel.splits;
+    var split = 0u;
+    var tile = work;
+    if (MAY_SPLIT) {
+        split = work % params.kernel.splits;
+        tile = work / params.kernel.splits;
+    }
     let rows = rows_of(row_tile_at(tile % params.kernel.row_tiles));
     if (rows.x >= rows.y) { return; }
     let n = tile / params.kernel.row_tiles % head_count();
@@ -84,7 +88,7 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
         row_at(params.k, batch, kv_head, 0u), row_at(params.v, batch, kv_head, 0u),
         rows.x, rows.y, split);
     let lane = Lane(index, index / LANES_PER_ROW, index % LANES_PER_ROW);
-    if (split > 0u && !has_tiles(at)) {
+    if (MAY_SPLIT && split > 0u && !has_tiles(at)) {
         leave_nothing(at, lane);
         return;
     }

@@ -41,24 +41,30 @@ fn tiles_of(stretch: u32) -> u32 { return (stretch + KEYS - 1u) / KEYS; }
 fn walk(at: Head, lane: Lane) {
     let row = params.keep.rows_at + 2u * block_row(at);
     var before = at.split * params.kernel.tiles_per_split; // tiles that are earlier splits'
-    var left = params.kernel.tiles_per_split;
+    var left = params.kernel.tiles_per_split;              // and the split's own: neither counts unless MAY_SPLIT
     let end = mask[row + 2u];
-    for (var run = mask[row]; run < end && left > 0u; run++) {
+    for (var run = mask[row]; run < end; run++) {
         let first_block = mask[params.keep.runs_at + 3u * run];
         let blocks = mask[params.keep.runs_at + 3u * run + 1u];
         let kind = mask[params.keep.runs_at + 3u * run + 2u];
         // A full run is one stretch of keys; the blocks of a partial run each begin their bit tile anew.
         let stretch = select(BLOCK_K, blocks * BLOCK_K, kind == FULL);
         for (var done = 0u; done < blocks * BLOCK_K; done += stretch) {
-            let tiles = tiles_of(stretch);
-            let passed = min(before, tiles);
-            let taken = min(left, tiles - passed);
-            for (var offset = passed * KEYS; offset < (passed + taken) * KEYS; offset += KEYS) {
+            var first_key = 0u;
+            var end_key = stretch;
+            if (MAY_SPLIT) {
+                let tiles = tiles_of(stretch);
+                let passed = min(before, tiles);
+                let taken = min(left, tiles - passed);
+                before -= passed;
+                left -= taken;
+                first_key = passed * KEYS;
+                end_key = min(end_key, (passed + taken) * KEYS);
+            }
+            for (var offset = first_key; offset < end_key; offset += KEYS) {
                 let first = first_block * BLOCK_K + done + offset;
                 attend(at, lane, KeyTile(first, min(KEYS, stretch - offset), kind, offset));
             }
-            before -= passed;
-            left -= taken;
         }
     }
 }

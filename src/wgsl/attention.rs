@@ -83,6 +83,11 @@ impl AttentionVariant {
         !self.score.is_plain()
     }
 
+    /// Whether several workgroups may share the keys of a row: they leave it to be merged.
+    fn may_split(&self) -> bool {
+        self.stats == Stats::State && self.chunks.is_none()
+    }
+
     /// The shader of this variant.
     pub fn shader(&self) -> Shader {
         let (header, tile_file) = self.tile.constants(Header::default(), self.head_dim);
@@ -101,6 +106,7 @@ impl AttentionVariant {
                 ("HAS_K_ORDER", self.k_order),
                 ("PACKED", self.packed),
                 ("ACCUMULATE", self.accumulate),
+                ("MAY_SPLIT", self.may_split()),
                 ("BASE_E", self.base_e()),
                 ("SCORES_NEED_POSITIONS", self.chunks.is_some() || self.score.changes_pairs()),
                 ("SCORES_MAY_DROP", self.score.rules().any(|rule| rule.may_remove())),

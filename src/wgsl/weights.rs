@@ -58,6 +58,7 @@ impl WeightsVariant {
                 ("TOP_OR_1", self.summary.unwrap_or(0).max(1)),
             ])
             .bools(&[
+                ("MAY_SPLIT", false),
                 ("HAS_Q_ORDER", self.q_order),
                 ("HAS_K_ORDER", self.k_order),
                 ("ACCUMULATE", self.accumulate),

@@ -222,6 +222,7 @@ impl BackwardVariant {
                 ("KEY_STRIDE", self.key_stride()),
             ])
             .bools(&[
+                ("MAY_SPLIT", false),
                 ("HAS_Q_ORDER", self.q_order),
                 ("HAS_K_ORDER", self.k_order),
                 ("ROWS_ARE_QUERIES", !matches!(self.rows, BackwardRows::Keys { .. })),

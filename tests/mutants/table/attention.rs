@@ -24,9 +24,9 @@ wgpu_attention_testing::mutants! {
         "return content(at, row, group) * params.kernel.q_scale;" => "return content(at, row, group);";
     // --- which keys ---
     "the last tile of keys of a stretch is skipped" ["count"]
-        "let tiles = tiles_of(stretch);" => "let tiles = tiles_of(stretch) - 1u;";
+        "var end_key = stretch;" => "var end_key = stretch - min(stretch, KEYS);";
     "the last run is skipped" ["count"]
-        "run < end && left > 0u" => "run + 1u < end && left > 0u";
+        "run < end; run++" => "run + 1u < end; run++";
     "partial is taken as full" ["count"]
         "let kind = mask[params.keep.runs_at + 3u * run + 2u];" => "let kind = FULL;";
     "the blocks of a partial run are all the first" ["gather", "bound"]
@@ -122,9 +122,9 @@ wgpu_attention_testing::mutants! {
     "a split takes every tile from its first on" ["split"]
         "let taken = min(left, tiles - passed);" => "let taken = tiles - passed;";
     "tiles of earlier splits count anew in each run" ["split"]
-        "            before -= passed;\n" => "";
+        "                before -= passed;\n" => "";
     "a split takes its share of each run" ["split"]
-        "            left -= taken;\n" => "";
+        "                left -= taken;\n" => "";
     "a split with a tile is taken for one without" ["split"]
         "return at.split * params.kernel.tiles_per_split < tiles;" => "return at.split * params.kernel.tiles_per_split + 1u < tiles;";
     "runs of blocks count as one" ["split"]
