@@ -67,99 +67,152 @@ fn main() -> Result<(), Error> {
         mb(generator.cache_bytes()),
         generator.dispatches()
     );
-    let dispatches = generator.dispatches();
-    println!("so many dispatches that do nothing: {:.0} us to record", empty(&gpu, dispatches));
+    let alone = Alone::new(&gpu, generator.dispatches());
+    println!(
+        "so many dispatches that do nothing: {:.0} us to record, again and again",
+        alone.again_and_again(&gpu)
+    );
     let sampling = Sampling { temperature: 1.0, top_k: Some(50), ..Default::default() };
     let mut sampler = Sampler::new(sampling)?;
-    println!("| behind | tokens/s of the prompt | tokens/s | recorded per token | submitted | chosen |");
-    println!("|---:|---:|---:|---:|---:|---:|");
+    println!(
+        "| behind | tokens/s of the prompt | tokens/s | recorded per token | submitted | chosen | recorded ahead | nothing, between tokens |"
+    );
+    println!("|---:|---:|---:|---:|---:|---:|---:|---:|");
     for length in [16, 128, 512, POSITIONS - sizes.tokens] {
         generator.truncate(0)?;
         let prompt: Vec<u32> = (0..length).map(|n| (n * 31 % sizes.vocabulary) as u32).collect();
         let start = Instant::now();
         let mut next = sampler.choose(generator.feed(&prompt)?)?;
         let prefill = start.elapsed();
-        let (start, recorded, submitted) = (Instant::now(), generator.recording(), generator.submitting());
-        let mut choosing = 0.0;
+        let (recorded, ahead, submitted) =
+            (generator.recording(), generator.recording_ahead(), generator.submitting());
+        let (mut choosing, mut nothing, start) = (0.0, 0.0, Instant::now());
         for _ in 0..sizes.tokens {
             let logits = generator.feed(&[next])?;
             let start = Instant::now();
             next = sampler.choose(logits)?;
             choosing += start.elapsed().as_secs_f64();
+            nothing += alone.record(&gpu);
         }
         let per = |seconds: f64| 1e6 * seconds / sizes.tokens as f64;
         println!(
-            "| {length} | {:.1} | {:.2} | {:.0} us | {:.0} us | {:.0} us |",
+            "| {length} | {:.1} | {:.2} | {:.0} us | {:.0} us | {:.0} us | {:.0} us | {:.0} us |",
             length as f64 / prefill.as_secs_f64(),
-            sizes.tokens as f64 / start.elapsed().as_secs_f64(),
+            sizes.tokens as f64 / (start.elapsed().as_secs_f64() - nothing),
             per((generator.recording() - recorded).as_secs_f64()),
             per((generator.submitting() - submitted).as_secs_f64()),
-            per(choosing)
+            per(choosing),
+            per((generator.recording_ahead() - ahead).as_secs_f64()),
+            per(nothing)
         );
     }
     Ok(())
 }
 
-/// What wgpu takes to record dispatches that do nothing, each behind a pipeline and a bind group of its own: microseconds, the median of 200 times.
-fn empty(gpu: &Gpu, dispatches: usize) -> f64 {
-    let device = gpu.device();
-    let text = "@group(0) @binding(0) var<uniform> x: vec4<u32>;
-        @compute @workgroup_size(1) fn nothing() { let y = x.x; }";
-    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-        label: None,
-        source: wgpu::ShaderSource::Wgsl(text.into()),
-    });
-    let binding = wgpu::BindGroupLayoutEntry {
-        binding: 0,
-        visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer {
-            ty: wgpu::BufferBindingType::Uniform,
-            has_dynamic_offset: true,
-            min_binding_size: None,
-        },
-        count: None,
-    };
-    let layout = device
-        .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &[binding] });
-    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-        label: None,
-        bind_group_layouts: &[Some(&layout)],
-        immediate_size: 0,
-    });
-    let own = || {
-        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+/// Dispatches of wgpu alone that do nothing, bound as those of a layer are, with no more buffers than these: pipelines that all layers have, and per dispatch a bind group, of a
+/// buffer of its own, of one that all have, of what the dispatch before wrote, and of what the next one reads.
+struct Alone(Vec<(wgpu::ComputePipeline, wgpu::BindGroup)>);
+
+/// Pipelines of a layer.
+const PIPELINES: usize = 11;
+
+const NOTHING: &str = "
+@group(0) @binding(0) var<uniform> wanted: vec4<u32>;
+@group(0) @binding(1) var<storage, read> first: array<u32>;
+@group(0) @binding(2) var<storage, read> second: array<u32>;
+@group(0) @binding(3) var<storage, read> before: array<u32>;
+@group(0) @binding(4) var<storage, read_write> out: array<u32>;
+@compute @workgroup_size(1) fn nothing() { if (wanted.x == 1u) { out[0] = first[0] + second[0] + before[0]; } }";
+
+impl Alone {
+    fn new(gpu: &Gpu, dispatches: usize) -> Self {
+        let device = gpu.device();
+        let source = wgpu::ShaderSource::Wgsl(NOTHING.into());
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
+        let layout = layout(device);
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: None,
-            layout: Some(&pipeline_layout),
-            module: &module,
-            entry_point: None,
-            compilation_options: Default::default(),
-            cache: None,
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
         });
-        let usage = wgpu::BufferUsages::UNIFORM;
-        let buffer = wgpu::BufferDescriptor { label: None, size: 16, usage, mapped_at_creation: false };
-        let buffer = device.create_buffer(&buffer);
-        let entry = wgpu::BindGroupEntry { binding: 0, resource: buffer.as_entire_binding() };
-        let group = wgpu::BindGroupDescriptor { label: None, layout: &layout, entries: &[entry] };
-        (pipeline, device.create_bind_group(&group))
+        let pipeline = |_| {
+            device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: None,
+                layout: Some(&pipeline_layout),
+                module: &module,
+                entry_point: None,
+                compilation_options: Default::default(),
+                cache: None,
+            })
+        };
+        let pipelines: Vec<_> = (0..PIPELINES).map(pipeline).collect();
+        // Written when they are made, as those of a generator are.
+        let buffer = |usage| {
+            let descriptor =
+                wgpu::BufferDescriptor { label: None, size: 256, usage, mapped_at_creation: true };
+            let buffer = device.create_buffer(&descriptor);
+            buffer.unmap();
+            buffer
+        };
+        let storage = || buffer(wgpu::BufferUsages::STORAGE);
+        let (uniform, scratch, turns) =
+            (buffer(wgpu::BufferUsages::UNIFORM), storage(), [storage(), storage()]);
+        let step = |n: usize| {
+            let bound = [&uniform, &storage(), &scratch, &turns[n % 2], &turns[(n + 1) % 2]];
+            let size = wgpu::BufferSize::new(16);
+            let entries: Vec<_> = (0u32..)
+                .zip(bound)
+                .map(|(binding, buffer)| wgpu::BindGroupEntry {
+                    binding,
+                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size }),
+                })
+                .collect();
+            let group = wgpu::BindGroupDescriptor { label: None, layout: &layout, entries: &entries };
+            (pipelines[n % PIPELINES].clone(), device.create_bind_group(&group))
+        };
+        Self((0..dispatches).map(step).collect())
+    }
+
+    /// Seconds to record all of them in one pass.
+    fn record(&self, gpu: &Gpu) -> f64 {
+        let start = Instant::now();
+        let mut encoder = gpu.device().create_command_encoder(&Default::default());
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        for (pipeline, group) in &self.0 {
+            pass.set_pipeline(pipeline);
+            pass.set_bind_group(0, group, &[0]);
+            pass.dispatch_workgroups(1, 1, 1);
+        }
+        drop(pass);
+        let commands = encoder.finish();
+        let seconds = start.elapsed().as_secs_f64();
+        drop(commands);
+        seconds
+    }
+
+    /// Microseconds where nothing is between, so that all is in the caches: the median of 200 times.
+    fn again_and_again(&self, gpu: &Gpu) -> f64 {
+        let mut times: Vec<f64> = (0..200).map(|_| 1e6 * self.record(gpu)).collect();
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    }
+}
+
+fn layout(device: &wgpu::Device) -> wgpu::BindGroupLayout {
+    let entry = |binding: u32| {
+        let ty = match binding {
+            0 => wgpu::BufferBindingType::Uniform,
+            _ => wgpu::BufferBindingType::Storage { read_only: binding < 4 },
+        };
+        wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: binding == 0, min_binding_size: None },
+            count: None,
+        }
     };
-    let steps: Vec<_> = (0..dispatches).map(|_| own()).collect();
-    let mut times: Vec<f64> = (0..200)
-        .map(|_| {
-            let start = Instant::now();
-            let mut encoder = device.create_command_encoder(&Default::default());
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            for (pipeline, group) in &steps {
-                pass.set_pipeline(pipeline);
-                pass.set_bind_group(0, group, &[0]);
-                pass.dispatch_workgroups(1, 1, 1);
-            }
-            drop(pass);
-            encoder.finish();
-            1e6 * start.elapsed().as_secs_f64()
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    let entries = [0, 1, 2, 3, 4].map(entry);
+    device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries })
 }
 
 fn config(sizes: &Sizes) -> Value {

@@ -2,7 +2,7 @@
 
 use super::bands::Band;
 use super::matrices::{quantized, transposed};
-use super::pool::{Pool, Tensor, zeros};
+use super::pool::{Pool, Tensor, clear, zeros};
 use super::{Error, Integers, Layers, Machine, Origin, Pair, Piece, Table};
 use std::rc::Rc;
 use wgpu_attention::{
@@ -296,7 +296,12 @@ impl Machine for Forward {
     }
 
     fn tensor(&mut self, elements: usize) -> Tensor {
-        self.pool.take(self.gpu.device(), 4 * elements as u64)
+        let tensor = self.pool.take(self.gpu.device(), 4 * elements as u64);
+        if !self.keeps {
+            // What is recorded for every token.
+            clear(&self.gpu, [&*tensor]);
+        }
+        tensor
     }
 
     fn zeros(&mut self, elements: usize) -> Tensor {

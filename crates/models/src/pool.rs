@@ -1,6 +1,7 @@
 //! Buffers that are used again once nobody holds them.
 
 use std::rc::Rc;
+use wgpu_attention::Gpu;
 
 /// A device's tensor: clones are the same one.
 pub type Tensor = Rc<wgpu::Buffer>;
@@ -15,6 +16,13 @@ pub(crate) fn zeros(device: &wgpu::Device, bytes: u64) -> Tensor {
         usage,
         mapped_at_creation: false,
     }))
+}
+
+/// Writes zeros, before anything is bound: after what was not written when it was bound, wgpu looks in every dispatch.
+pub(crate) fn clear<'a>(gpu: &Gpu, buffers: impl IntoIterator<Item = &'a wgpu::Buffer>) {
+    let mut encoder = gpu.device().create_command_encoder(&Default::default());
+    buffers.into_iter().for_each(|buffer| encoder.clear_buffer(buffer, 0, None));
+    gpu.queue().submit([encoder.finish()]);
 }
 
 /// Storage buffers, each used again by the next tensor of its size once its last handle outside is dropped.

@@ -17,6 +17,7 @@ pub use sample::{Sampler, Sampling};
 use super::attend::DecoderSizes;
 use super::decoder::{Decoder, check_ids};
 use super::device::Forward;
+use super::pool::clear;
 use super::{Error, File};
 use pass::{Head, Pass};
 use std::time::{Duration, Instant};
@@ -68,7 +69,8 @@ impl GeneratorOptions {
 /// A GPT-2 or a Llama that reads ids and says what may come next.
 ///
 /// All is planned, compiled, bound and allocated by [`new`](Self::new), which also computes a chunk and a token once. Ids are then recorded and submitted, once per chunk and once per token: nothing
-/// is uploaded, since ids, positions and counts are copied on the device from a buffer of whole numbers, and the commands say from where.
+/// is uploaded, since ids, positions and counts are copied on the device from a buffer of whole numbers, and the commands say from where. What a token computes does not depend on them, so
+/// its dispatches are recorded ahead, while the device computes the token before.
 pub struct Generator {
     gpu: Gpu,
     sizes: DecoderSizes,
@@ -81,7 +83,10 @@ pub struct Generator {
     token: Pass,
     head: Head,
     logits: Vec<f32>,
+    /// What the next token computes: recorded while the device computes the last one.
+    ahead: Option<wgpu::CommandBuffer>,
     recording: Duration,
+    recording_ahead: Duration,
     submitting: Duration,
     weight_bytes: u64,
 }
@@ -107,6 +112,10 @@ impl Generator {
         let shape = options.cache_shape(&sizes);
         let caches: Vec<_> =
             (0..sizes.layers).map(|_| gpu.kernels().kv_cache(&shape)).collect::<Result<_, _>>()?;
+        let of_caches = caches
+            .iter()
+            .flat_map(|cache| [Some(cache.keys()), cache.values(), Some(cache.device_lengths())]);
+        clear(gpu, of_caches.flatten());
         let count = sizes.vocabulary.max(options.capacity + DecodeShape::MAX_NEW);
         let numbers: Vec<u32> = (0..count as u32).collect();
         let numbers = (*forward.store(&numbers)).clone();
@@ -126,7 +135,9 @@ impl Generator {
             caches,
             numbers,
             logits: vec![0.0; sizes.vocabulary],
+            ahead: None,
             recording: Duration::ZERO,
+            recording_ahead: Duration::ZERO,
             submitting: Duration::ZERO,
             weight_bytes: forward.uploaded(),
         };
@@ -141,7 +152,7 @@ impl Generator {
         self.truncate(0)?;
         self.feed(&ids[..1])?;
         self.truncate(0)?;
-        (self.recording, self.submitting) = (Duration::ZERO, Duration::ZERO);
+        (self.recording, self.recording_ahead, self.submitting) = Default::default();
         Ok(())
     }
 
@@ -174,6 +185,7 @@ impl Generator {
         let (before, last) = ids.split_at(ids.len() - last);
         self.append(before)?;
         self.submit(last, true)?;
+        self.record_ahead();
         self.head.read(&self.gpu, &mut self.logits)?;
         Ok(&self.logits)
     }
@@ -203,9 +215,14 @@ impl Generator {
         Ok(self.caches.iter_mut().try_for_each(|cache| cache.truncate(queue, 0, length))?)
     }
 
-    /// How long the host has recorded so far, all chunks and tokens together.
+    /// How long the host has recorded so far before a submission that waited for it, all chunks and tokens together.
     pub fn recording(&self) -> Duration {
         self.recording
+    }
+
+    /// How long it has recorded what the next token computes, while the device computed.
+    pub fn recording_ahead(&self) -> Duration {
+        self.recording_ahead
     }
 
     /// How long it has submitted, which is the driver's work for the most part.
@@ -249,22 +266,42 @@ impl Generator {
         }
     }
 
-    /// Records a chunk or a token, and submits it.
+    /// Records a chunk or a token, as far as it is not recorded yet, and submits it.
     fn submit(&mut self, ids: &[u32], logits: bool) -> Result<(), Error> {
         let start = Instant::now();
         let from = self.len();
-        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+        let mut encoder = self.encoder();
         for cache in &mut self.caches {
             cache.extend(self.gpu.queue(), &mut encoder, &[ids.len()])?;
         }
         let pass = if ids.len() == 1 { &self.token } else { &self.chunk };
-        pass.encode(&mut encoder, &self.numbers, from, ids, logits.then_some(&self.head));
+        pass.encode_ids(&mut encoder, &self.numbers, from, ids);
+        let ahead = if ids.len() == 1 && logits { self.ahead.take() } else { None };
+        if ahead.is_none() {
+            pass.encode_calls(&mut encoder, ids.len(), logits.then_some(&self.head));
+        }
         let commands = encoder.finish();
         let recorded = start.elapsed();
-        self.gpu.queue().submit([commands]);
+        self.gpu.queue().submit([commands].into_iter().chain(ahead));
         self.recording += recorded;
         self.submitting += start.elapsed() - recorded;
         Ok(())
+    }
+
+    /// Records what the next token computes, unless that is done or there is no room for one.
+    fn record_ahead(&mut self) {
+        if self.ahead.is_some() || self.len() == self.options.capacity {
+            return;
+        }
+        let start = Instant::now();
+        let mut encoder = self.encoder();
+        self.token.encode_calls(&mut encoder, 1, Some(&self.head));
+        self.ahead = Some(encoder.finish());
+        self.recording_ahead += start.elapsed();
+    }
+
+    fn encoder(&self) -> wgpu::CommandEncoder {
+        self.gpu.device().create_command_encoder(&Default::default())
     }
 }
 

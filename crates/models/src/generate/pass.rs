@@ -65,14 +65,13 @@ impl Pass {
         })
     }
 
-    /// Records all calls for ids at positions from `from` on, and the logits of the last. `numbers` are 0, 1, 2, ..: a word is copied from its own place.
-    pub(super) fn encode(
+    /// Records copies of ids, of their positions from `from` on and of their count to where the calls read them. `numbers` are 0, 1, 2, ..: a word is copied from its own place.
+    pub(super) fn encode_ids(
         &self,
         encoder: &mut wgpu::CommandEncoder,
         numbers: &wgpu::Buffer,
         from: usize,
         ids: &[u32],
-        logits: Option<&Head>,
     ) {
         let mut copy = |from: u64, to: &wgpu::Buffer, at: usize, words: usize| {
             encoder.copy_buffer_to_buffer(numbers, 4 * from, to, 4 * at as u64, 4 * words as u64);
@@ -95,6 +94,15 @@ impl Pass {
         if let Some(count) = &self.count {
             copy(ids.len() as u64, count, 0, 1);
         }
+    }
+
+    /// Records all calls for so many ids, and the logits of the last. Nothing of it depends on which ids they are, or on where they stand.
+    pub(super) fn encode_calls(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        count: usize,
+        logits: Option<&Head>,
+    ) {
         // One pass for all: wgpu orders its dispatches.
         let mut pass = encoder.begin_compute_pass(&Default::default());
         self.calls.iter().for_each(|call| call.dispatch(&mut pass));
@@ -104,7 +112,7 @@ impl Pass {
             drop(pass);
         } else {
             drop(pass);
-            let last = (ids.len() - 1) as u64 * self.row_bytes;
+            let last = (count - 1) as u64 * self.row_bytes;
             encoder.copy_buffer_to_buffer(&self.hidden, last, &head.row, 0, self.row_bytes);
             head.dispatch(&mut encoder.begin_compute_pass(&Default::default()));
         }
