@@ -57,7 +57,7 @@ fn take_own(at: Head, lane: Lane, tile: KeyTile, ds: mat4x4<f32>) {
 fn gather_all(at: Head, lane: Lane, tile: KeyTile) {
     workgroupBarrier();
     gather(at, lane, tile);
-    workgroupBarrier();
+    workgroupBarrier(); // where no products wait for each other, the next tile's derivatives come at once
 }
 
 // What the lane's rows read at 4 columns.

@@ -59,6 +59,8 @@ pub use attention::{
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use attention::{Small, SmallBackward};
 pub use call::{Call, Stage};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use decode::PACKED;
 pub use decode::{
     AppendBuffers, AttendBuffers, DecodePlan, DecodeScratch, KvCache, PackedBuffers, PackedPlan,
 };

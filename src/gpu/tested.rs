@@ -1,11 +1,12 @@
 //! What a self-test takes: plans of several kinds.
 
 use super::attention::{AttentionPlan, BackwardPlan, Pipelines};
+use super::decode::{DecodePlan, PackedPlan};
 use super::lsh::{LshBackwardPlan, LshPlan};
 use crate::{Attention, KernelPath, Result};
 
-/// A plan that [`Gpu::self_test`](crate::Gpu::self_test) can judge: attention, LSH attention, the gradients of either. A reference to one is made to
-/// this by itself.
+/// A plan that [`Gpu::self_test`](crate::Gpu::self_test) can judge: attention, LSH attention, the gradients of either, decoding, packed
+/// sequences. A reference to one is made to this by itself.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum TestedPlan<'a> {
@@ -17,6 +18,10 @@ pub enum TestedPlan<'a> {
     Lsh(&'a LshPlan),
     /// Its gradients.
     LshBackward(&'a LshBackwardPlan),
+    /// A step of decoding with a key cache.
+    Decode(&'a DecodePlan),
+    /// Packed sequences.
+    Packed(&'a PackedPlan),
 }
 
 macro_rules! tested {
@@ -29,7 +34,10 @@ macro_rules! tested {
     };
 }
 
-tested!(Attention: AttentionPlan, Backward: BackwardPlan, Lsh: LshPlan, LshBackward: LshBackwardPlan);
+tested!(
+    Attention: AttentionPlan, Backward: BackwardPlan, Lsh: LshPlan, LshBackward: LshBackwardPlan, Decode: DecodePlan,
+    Packed: PackedPlan
+);
 
 impl TestedPlan<'_> {
     /// What was planned.
@@ -39,6 +47,8 @@ impl TestedPlan<'_> {
             Self::Backward(plan) => plan.attention(),
             Self::Lsh(plan) => plan.attention(),
             Self::LshBackward(plan) => plan.attention(),
+            Self::Decode(plan) => plan.attention(),
+            Self::Packed(plan) => plan.attention(),
         }
     }
 
@@ -49,6 +59,8 @@ impl TestedPlan<'_> {
             Self::Backward(plan) => plan.pipelines(),
             Self::Lsh(plan) => plan.tested(),
             Self::LshBackward(plan) => plan.tested(),
+            Self::Decode(plan) => Ok(plan.tested()),
+            Self::Packed(plan) => Ok(plan.tested()),
         }
     }
 
@@ -68,6 +80,8 @@ impl TestedPlan<'_> {
             Self::Backward(_) => "the kernels of gradients".into(),
             Self::Lsh(_) => "the kernels of LSH attention".into(),
             Self::LshBackward(_) => "the kernels of gradients of LSH attention".into(),
+            Self::Decode(_) => "the kernels of decoding".into(),
+            Self::Packed(_) => "the kernels of packed sequences".into(),
         }
     }
 }

@@ -43,21 +43,25 @@ pub fn int8_row(words: &[u32], dim: usize) -> (f32, Vec<f32>) {
     (scale, (0..dim).map(|n| scale * element(n)).collect())
 }
 
+/// The words of a row that is appended, quantised in f64 by the formula: what [`int8_row`] reads.
+///
+/// ```
+/// use wgpu_attention::reference::{int8_row, int8_words};
+/// let words = int8_words(&[63.5, -31.8, 0.1]);
+/// assert_eq!(int8_row(&words, 3), (0.5, vec![63.5, -32.0, 0.0]));
+/// ```
+pub fn int8_words(row: &[f32]) -> Vec<u32> {
+    let scale = int8_scale(row);
+    let element = |x: f32| (f64::from(x) / f64::from(scale)).round_ties_even() as i8 as u8;
+    let bytes: Vec<u8> = row.iter().map(|&x| element(x)).collect();
+    let word = |four: &[u8]| four.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte));
+    std::iter::once(scale.to_bits()).chain(bytes.chunks(4).map(word)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Counter;
-
-    /// Quantised in f64, by the formula.
-    fn words(row: &[f32]) -> Vec<u32> {
-        let scale = int8_scale(row);
-        let element = |x: f32| (f64::from(x) / f64::from(scale)).round_ties_even() as i8 as u8;
-        let bytes: Vec<u8> = row.iter().map(|&x| element(x)).collect();
-        let words = bytes.chunks(4).map(|four| {
-            four.iter().enumerate().fold(0, |word, (n, &byte)| word | u32::from(byte) << (8 * n))
-        });
-        std::iter::once(scale.to_bits()).chain(words).collect()
-    }
 
     #[test]
     fn rows_are_within_half_a_step_and_stay_when_quantised_again() {
@@ -69,7 +73,7 @@ mod tests {
                     x.clamp(-f64::from(f32::MAX), f64::from(f32::MAX)) as f32
                 };
                 let row: Vec<f32> = (0..7).map(x).collect();
-                let (scale, stored) = int8_row(&words(&row), 7);
+                let (scale, stored) = int8_row(&int8_words(&row), 7);
                 for (x, got) in row.iter().zip(&stored) {
                     let off = (f64::from(*x) - f64::from(*got)).abs();
                     assert!(got.is_finite() && off <= 0.5 * f64::from(scale), "{x} is {got}, {scale}");
@@ -78,14 +82,14 @@ mod tests {
                 let exact = f64::from(most) / 127.0;
                 let near = (f64::from(scale) / exact - 1.0).abs() < 2f64.powi(-15);
                 assert!(near || scale == 2f32.powi(-100), "{scale} is not {exact}");
-                assert_eq!(int8_row(&words(&stored), 7), (scale, stored));
+                assert_eq!(int8_row(&int8_words(&stored), 7), (scale, stored));
             }
         }
     }
 
     #[test]
     fn the_largest_number_and_what_is_none() {
-        let (scale, stored) = int8_row(&words(&[f32::MAX, -f32::MAX]), 2);
+        let (scale, stored) = int8_row(&int8_words(&[f32::MAX, -f32::MAX]), 2);
         assert!(stored[0].is_finite() && stored[0] == -stored[1] && stored[0] == 127.0 * scale);
         assert!(int8_scale(&[1.0, f32::NEG_INFINITY]).is_nan() && int8_scale(&[f32::NAN]).is_nan());
     }

@@ -75,7 +75,7 @@ mod weights;
 pub use crate::Counter;
 pub use crate::Inputs;
 pub use crate::Position;
-pub use cache::{INT8_STEPS, int8_row, int8_scale};
+pub use cache::{INT8_STEPS, int8_row, int8_scale, int8_words};
 pub use inputs::{Kind, Tensors, random};
 pub use linear::{
     BoundedLinearGradients, linear_attention, linear_features, linear_gradient, verify_linear,

@@ -8,6 +8,9 @@
 //! | `subject.rs` | a call on the device against the reference; tuning uses it too |
 //! | `gradients.rs` | its gradients |
 //! | `lsh.rs` | LSH attention and its gradients |
+//! | `decode.rs`, `cached.rs` | steps of decoding; rows in the bytes of a key cache |
+//! | `packed.rs` | packed sequences |
+//! | `sequences.rs` | a sequence under counts, planted keys and the bound, for both |
 //! | `rows.rs` | values of element types that are known when it runs, in rows that lie anywhere |
 
 /// With a name for the type of this [`ElementType`].
@@ -30,9 +33,13 @@ macro_rules! typed {
     };
 }
 
+mod cached;
+mod decode;
 mod gradients;
 mod lsh;
+mod packed;
 mod rows;
+mod sequences;
 mod subject;
 
 pub(crate) use subject::Subject;
@@ -48,13 +55,14 @@ pub(crate) const JUDGE: Judge = |gpu, plan| Box::pin(gpu.self_test_async(plan));
 impl Gpu {
     /// Runs the very pipelines of a plan on a small problem, with whole blocks, blocks with holes and rows without keys, on random inputs, and
     /// compares with the f64 reference under its bound: 16 rows of attention, on two kinds of inputs; every element of dq, dk and dv; of
-    /// LSH attention the buckets that no rounding can change, the order, and 16 rows. Blocks.
+    /// LSH attention the buckets that no rounding can change, the order, and 16 rows; of decoding and of packed sequences the cache, and every row of out
+    /// by the numbers of its keys, by planted ones ([`oracle`](crate::reference::oracle)) and under the bound. Blocks.
     ///
     /// [`Gpu::attention`], [`Gpu::run`], [`Gpu::lsh`] and their gradients do this by themselves when they plan a call whose pipelines were not tested yet, unless
     /// [`Gpu::self_tests`] said no: a kernel of cooperative matrices that fails gives way to the scalar one, of gradients too, whose
     /// [`path`](crate::AttentionPlan::path) says why, and one that fails with nothing in its place is an [`Error::Device`]. Plans that a caller
-    /// makes from [`Kernels`](crate::Kernels), which have no queue, are for the caller to test. A score with terms of the caller's own
-    /// is not tested: its reference is the caller's, too. Nor are the gradients of a score's tensors, and plans of decoding.
+    /// makes from [`Kernels`](crate::Kernels), which have no queue, are for the caller to test, those of decoding among them: [`Gpu::check_plan`]. A
+    /// score with terms of the caller's own is not tested: its reference is the caller's, too. Nor are the gradients of a score's tensors.
     ///
     /// # Errors
     /// [`Error`] where the device fails.
@@ -86,6 +94,8 @@ impl Gpu {
             TestedPlan::Backward(plan) => self.judge_backward(SmallBackward::of(plan)).await,
             TestedPlan::Lsh(plan) => self.judge_lsh(plan.small()).await,
             TestedPlan::LshBackward(plan) => self.judge_lsh_backward(plan.small()).await,
+            TestedPlan::Decode(plan) => self.judge_decode(plan.small()).await,
+            TestedPlan::Packed(plan) => self.judge_packed(plan.small()).await,
         };
         match judged {
             Ok(None) => Ok(SelfTest::Passed),

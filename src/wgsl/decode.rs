@@ -158,7 +158,7 @@ impl DecodeVariant {
     /// Keys whose scores a workgroup has at a time.
     pub const CHUNK: usize = 256;
     /// Keys whose values are summed by themselves, at most.
-    const STRETCH: usize = 128;
+    pub(crate) const STRETCH: usize = 128;
     /// Bytes of workgroup memory that every device has.
     const WORKGROUP_BYTES: usize = 16384;
 

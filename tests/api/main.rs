@@ -7,12 +7,13 @@
 //! | `examples.rs` | examples, as they stand |
 //! | `plans.rs` | plans are kept, and what they hold is not made again |
 //! | `shared.rs` | all tensors of a call in one buffer |
-//! | `self_test.rs` | a device that computes wrong results is found |
+//! | `self_test.rs`, `decode_self_test.rs` | a device that computes wrong results is found |
 //! | `refusals.rs` | bad input, device limits |
 
 #[cfg(feature = "ndarray")]
 mod arrays;
 mod calls;
+mod decode_self_test;
 mod examples;
 mod plans;
 mod refusals;

@@ -159,12 +159,12 @@ fn lsh_attention_and_its_gradients_pass() {
 }
 
 /// A device whose compiler makes this of that.
-fn faulty(that: &'static str, this: &'static str) -> Gpu {
+pub(crate) fn faulty(that: &'static str, this: &'static str) -> Gpu {
     gpu().with_kernels(gpu().kernels().edited(move |text| text.replace(that, this))).self_tests(true)
 }
 
 /// Asserts that the device was refused, with evidence.
-fn refused<T: std::fmt::Debug>(found: wgpu_attention::Result<T>, evidence: &str) -> String {
+pub(crate) fn refused<T: std::fmt::Debug>(found: wgpu_attention::Result<T>, evidence: &str) -> String {
     let error = found.unwrap_err();
     assert!(matches!(&error, Error::Device { what, .. } if what == "self-test"), "{error}");
     assert!(error.to_string().contains(evidence), "{evidence}: {error}");

@@ -68,7 +68,7 @@ pub(crate) fn read_lines(command: &mut Command, line: impl FnMut(&str)) -> Resul
 }
 
 /// The same, with the processor time, where it is known.
-fn read_measured(
+pub(crate) fn read_measured(
     command: &mut Command,
     mut line: impl FnMut(&str),
 ) -> Result<(ExitStatus, Option<Duration>)> {

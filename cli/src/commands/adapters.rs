@@ -8,7 +8,8 @@ use serde::Serialize;
 use std::time::Instant;
 use wgpu::Features;
 use wgpu_attention::{
-    AttentionShape, Causal, ElementType, Full, Gpu, KernelPath, LshOptions, SelfTest, Storage, TestedPlan,
+    AttentionShape, CacheShape, Causal, DecodeShape, ElementType, Full, Gpu, KernelPath, LshOptions,
+    PackedShape, SelfTest, Storage, TestedPlan,
 };
 use wgpu_attention_bench::text::one_line;
 
@@ -154,8 +155,13 @@ fn tested(device: &Device, path: KernelPath) -> Vec<Tested> {
     let Ok(plan) = &plan else { return tests };
     let backward = plan.backward();
     tests.push(test("gradients", backward.as_ref().map(TestedPlan::from)));
-    // LSH attention has no other kernel.
+    // These have no other kernel.
     if path == KernelPath::Scalar {
+        let cache = CacheShape::new(4, 2, 4096, 64).paged(16, 1024);
+        let decoding = gpu.kernels().decode(&DecodeShape::new(cache, 8, 1));
+        tests.push(test("decoding", decoding.as_ref().map(TestedPlan::from)));
+        let packed = gpu.kernels().packed_sequences(&PackedShape::new(4, 8, [512, 4096], 64).kv_heads(2));
+        tests.push(test("packed sequences", packed.as_ref().map(TestedPlan::from)));
         let lsh = gpu.kernels().lsh(attention, LshOptions::new(2, 8, 64).causal(true));
         tests.push(test("LSH attention", lsh.as_ref().map(TestedPlan::from)));
         if let Ok(lsh) = &lsh {

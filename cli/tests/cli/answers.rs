@@ -18,7 +18,9 @@ fn adapters_are_described() {
         );
         assert!(line["features"]["shader_f16"].is_boolean(), "{line}");
         let tests = line["self_tests"].as_array().expect("self-tests");
-        for what in ["attention", "gradients", "LSH attention", "its gradients"] {
+        for what in
+            ["attention", "gradients", "LSH attention", "its gradients", "decoding", "packed sequences"]
+        {
             let test = tests.iter().find(|it| it["what"] == what && it["path"] == "scalar");
             let test = test.unwrap_or_else(|| panic!("{what}: {line}"));
             assert!(test["verdict"] == "passed" && test["ms"].as_f64().is_some_and(|ms| ms > 0.0), "{test}");

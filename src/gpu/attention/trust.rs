@@ -36,8 +36,28 @@ impl Gpu {
         }
     }
 
-    /// Refuses a plan that has nothing to take its place, if its pipelines fail.
-    pub(crate) async fn check_trusted<'a>(&self, plan: impl Into<TestedPlan<'a>>) -> Result<()> {
+    /// Refuses a plan whose pipelines fail their [self-test](Gpu::self_test), unless [`Gpu::self_tests`] said no. What was found of pipelines is kept,
+    /// and they are not tested again. For plans made from [`Kernels`](crate::Kernels), which have no queue to test them with. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with the evidence, and as [`Gpu::self_test`].
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{CacheShape, DecodeShape, Gpu};
+    /// let gpu = Gpu::new()?;
+    /// let plan = gpu.kernels().decode(&DecodeShape::new(CacheShape::new(1, 8, 8192, 128), 32, 1))?;
+    /// gpu.check_plan(&plan)?;
+    /// # Ok::<(), wgpu_attention::Error>(())
+    /// ```
+    pub fn check_plan<'a>(&self, plan: impl Into<TestedPlan<'a>>) -> Result<()> {
+        pollster::block_on(self.check_plan_async(plan))
+    }
+
+    /// [`Gpu::check_plan`] without blocking the caller's executor.
+    ///
+    /// # Errors
+    /// As [`Gpu::check_plan`].
+    pub async fn check_plan_async<'a>(&self, plan: impl Into<TestedPlan<'a>>) -> Result<()> {
         let plan = plan.into();
         self.fault(plan).await?.map_or(Ok(()), |found| Err(refused(plan, &found)))
     }

@@ -8,17 +8,22 @@
 //! | `attend.rs` | queries against the cache |
 //! | `keys.rs` | how queries and keys are cut into workgroups |
 //! | `packed.rs` | [`PackedPlan`]: packed sequences, whose keys are the caller's own |
+//! | `small.rs` | small problems for the pipelines of either, which a judge compares with the reference |
 
 mod append;
 mod attend;
 mod cache;
 mod keys;
 mod packed;
+#[cfg(not(target_arch = "wasm32"))]
+mod small;
 
 pub use append::AppendBuffers;
 pub use attend::{AttendBuffers, DecodeScratch};
 pub use cache::KvCache;
 pub use packed::{PackedBuffers, PackedPlan};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use small::PACKED;
 
 use super::attention::merge_variant;
 use super::call::Call;
@@ -83,8 +88,12 @@ impl Kernels {
     /// ```
     pub fn decode(&self, shape: &DecodeShape) -> Result<DecodePlan> {
         shape.check()?;
+        self.decode_cut(shape, Sizes::from(shape).cut(self)?)
+    }
+
+    /// A step of a valid shape, cut in this way.
+    fn decode_cut(&self, shape: &DecodeShape, cut: Cut) -> Result<DecodePlan> {
         let attention = shape.attention();
-        let cut = Sizes::from(shape).cut(self)?;
         let merge = merge_variant(&attention, true, shape.lse).shader();
         let own_values = shape.cache.value_start.is_none();
         let append_v = own_values.then(|| append_variant(shape, Rows::Values).shader());
@@ -167,6 +176,12 @@ fn append_variant(shape: &DecodeShape, rows: Rows) -> AppendVariant {
 }
 
 impl DecodePlan {
+    /// The step as attention of the new queries.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn attention(&self) -> &Attention {
+        &self.attention
+    }
+
     /// The step that was planned.
     pub fn shape(&self) -> &DecodeShape {
         &self.shape

@@ -17,13 +17,13 @@ use std::sync::Arc;
 /// [`Kernels::packed_sequences`]; clones share it.
 #[derive(Debug, Clone)]
 pub struct PackedPlan {
-    kernels: Kernels,
-    shape: PackedShape,
+    pub(super) kernels: Kernels,
+    pub(super) shape: PackedShape,
     /// The call as attention of all rows to all rows.
     attention: Attention,
-    cut: Cut,
-    decode: Arc<Pipeline>,
-    merge: Arc<Pipeline>,
+    pub(super) cut: Cut,
+    pub(super) decode: Arc<Pipeline>,
+    pub(super) merge: Arc<Pipeline>,
 }
 
 /// The buffers of packed sequences. All need `BufferUsages::STORAGE`; what is written may not be a buffer that is also read. Offsets and sizes are as for
@@ -81,8 +81,12 @@ impl Kernels {
     /// ```
     pub fn packed_sequences(&self, shape: &PackedShape) -> Result<PackedPlan> {
         shape.check()?;
+        self.packed_cut(shape, Sizes::from(shape).cut(self)?)
+    }
+
+    /// A call of a valid shape, cut in this way.
+    pub(super) fn packed_cut(&self, shape: &PackedShape, cut: Cut) -> Result<PackedPlan> {
         let attention = shape.attention();
-        let cut = Sizes::from(shape).cut(self)?;
         let merge = merge_variant(&attention, true, shape.lse).shader();
         Ok(PackedPlan {
             decode: self.pipeline(variant(shape, cut).shader())?,
@@ -116,6 +120,12 @@ fn variant(shape: &PackedShape, cut: Cut) -> DecodeVariant {
 }
 
 impl PackedPlan {
+    /// The call as attention of all rows to all rows.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn attention(&self) -> &Attention {
+        &self.attention
+    }
+
     /// The shape that was planned.
     pub fn shape(&self) -> &PackedShape {
         &self.shape

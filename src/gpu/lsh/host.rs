@@ -68,7 +68,7 @@ impl Gpu {
             return Ok(LshOutput { out: vec![], lse: vec![], buckets: vec![], order: vec![] });
         }
         #[cfg(not(target_arch = "wasm32"))]
-        self.check_trusted(&plan).await?;
+        self.check_plan_async(&plan).await?;
         self.run_lsh(&plan, inputs).await
     }
 

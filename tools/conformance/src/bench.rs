@@ -116,6 +116,23 @@ impl Bench {
         Ok(())
     }
 
+    /// Submits a little more, and waits for it: a layer that watches the device tells of accesses outside of buffers while the program goes on, and of
+    /// the last submission before its end not always.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let device = self.gpu.device();
+        let usage = wgpu::BufferUsages::COPY_DST;
+        let descriptor =
+            wgpu::BufferDescriptor { label: Some("settle"), size: 16, usage, mapped_at_creation: false };
+        let buffer = device.create_buffer(&descriptor);
+        for _ in 0..4 {
+            let mut encoder = device.create_command_encoder(&Default::default());
+            encoder.clear_buffer(&buffer, 0, None);
+            self.gpu.queue().submit([encoder.finish()]);
+            device.poll(wgpu::PollType::wait_indefinitely())?;
+        }
+        Ok(())
+    }
+
     /// Submits what `record` records and gives what is in the buffers then.
     pub(crate) fn run(
         &self,

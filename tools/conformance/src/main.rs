@@ -56,7 +56,12 @@ enum Command {
         /// Only cases whose kernel and name contain this
         #[arg(long, default_value = "")]
         only: String,
+        /// Only cases of this kernel
+        #[arg(long)]
+        kernel: Option<String>,
     },
+    /// Name the kernels, a line each
+    Kernels,
     /// Record the cases as files for another implementation
     Export {
         folder: PathBuf,
@@ -101,13 +106,23 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Run { out, set, default_limits, only } => {
+        Command::Run { out, set, default_limits, only, kernel } => {
+            let mut cases = cases::of(set, &only)?;
+            cases.retain(|case| kernel.as_ref().is_none_or(|kernel| case.kernel == kernel));
+            ensure!(!cases.is_empty(), "no case of the kernel `{}`", kernel.unwrap_or_default());
             let bench = Bench::open(default_limits)?;
             let device = Device::of(bench.gpu().info());
             eprintln!("   {device}");
-            let lines =
-                cases::of(set, &only)?.iter().map(|case| attempt(case, || Ok(bench.clone()))).collect();
+            let lines = cases.iter().map(|case| attempt(case, || Ok(bench.clone()))).collect();
+            bench.settle()?;
             finish(&out, device, lines)
+        }
+        Command::Kernels => {
+            let mut names: Vec<_> = cases::of(Set::Full, "")?.iter().map(|case| case.kernel).collect();
+            names.sort_unstable();
+            names.dedup();
+            names.iter().for_each(|name| println!("{name}"));
+            Ok(ExitCode::SUCCESS)
         }
         Command::Export { folder, set, only } => {
             let cases = cases::of(set, &only)?;

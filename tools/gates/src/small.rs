@@ -1,12 +1,14 @@
 //! Variants with tiles so small that an interpreter runs a workgroup in seconds: for the race check.
 
 use wgpu_attention::wgsl::{
-    AppendTarget, AppendVariant, AttendedRows, AttentionVariant, CacheText, CrossEntropyVariant,
-    DecodeVariant, FewRows, HashVariant, MatmulTile, MatmulVariant, NewRows, RecurrentTile, RecurrentVariant,
-    RowKernel, RowVariant, Shader, SortPass, SquaresVariant, StagedProduct, StagedTile, Stats, Tile,
+    AppendTarget, AppendVariant, AttendedRows, AttentionVariant, BackwardRows, BackwardVariant, CacheText,
+    CrossEntropyVariant, DecodeVariant, FewRows, HashVariant, LinearVariant, MatmulTile, MatmulVariant,
+    NewRows, RecurrentTile, RecurrentVariant, RowEnd, RowKernel, RowVariant, Shader, SortPass,
+    SquaresVariant, StagedProduct, StagedTile, Stats, Tile, WeightsVariant,
 };
 use wgpu_attention::{
-    CacheStorage, ElementType, LossGradient, MatmulShape, RecurrentCell, Score, WeightOrder,
+    BiasStrides, CacheStorage, ElementType, LinearState, LossGradient, MatmulShape, RecurrentCell, Score,
+    WeightOrder,
 };
 
 /// Kernels with workgroup memory (`races.mjs` names those that are not here), by the names of the cases in `races/cases.mjs`.
@@ -44,7 +46,20 @@ pub fn small() -> Vec<(&'static str, Shader)> {
         ("lsh hash", hash.shader()),
         ("decode", decode()),
         ("append int8", append()),
+        ("attention dk dv", gradients(BackwardRows::Keys { dk: true, dv: true }, Score::new())),
+        ("attention d bias", gradients(BackwardRows::Tensor("bias"), shared_bias())),
+        ("attention chosen rows", chosen_rows()),
+        ("linear outputs", linear_outputs()),
     ]
+}
+
+/// A kernel whose sizes are its text's, with other ones.
+fn resized(mut shader: Shader, sizes: &[(&str, &str)]) -> Shader {
+    for (size, other) in sizes {
+        assert!(shader.text.contains(size), "{}: no `{size}`", shader.label);
+        shader.text = shader.text.replace(size, other);
+    }
+    shader
 }
 
 /// 8 queries by 16 keys for 8 lanes. Staged by small pieces, or with resident queries, wide rows of output and what an
@@ -140,4 +155,92 @@ fn append() -> Shader {
         cache: CACHE,
     }
     .shader()
+}
+
+/// A number per key.
+fn shared_bias() -> Score {
+    Score::new().bias(BiasStrides::broadcast([1, 1, 1, 64]))
+}
+
+/// 8 rows by 16 columns for 8 lanes.
+fn gradients(rows: BackwardRows, score: Score) -> Shader {
+    let tile = StagedTile {
+        lanes_r: 2,
+        lanes_c: 4,
+        wide: false,
+        far: false,
+        tall: false,
+        chunk: 2,
+        v_keys: 4,
+        q_resident: false,
+    };
+    let variant = BackwardVariant {
+        rows,
+        tile: Tile::Staged(tile),
+        head_dim: 8,
+        value_dim: 12,
+        q: ElementType::F32,
+        kv: ElementType::F32,
+        dout: ElementType::F32,
+        gradient: ElementType::F32,
+        aligned_q: true,
+        aligned_kv: true,
+        aligned_dout: true,
+        aligned_gradient: true,
+        block_q: 8,
+        block_k: 32,
+        q_order: false,
+        k_order: false,
+        chosen_heads: false,
+        score,
+        accumulate: false,
+        late_maxima: false,
+        chunks: None,
+    };
+    variant.shader()
+}
+
+/// A summary alone, of 4 lanes instead of 64.
+fn chosen_rows() -> Shader {
+    let variant = WeightsVariant {
+        head_dim: 8,
+        q: ElementType::F32,
+        kv: ElementType::F32,
+        aligned_q: true,
+        aligned_k: true,
+        block_q: 8,
+        block_k: 32,
+        q_order: false,
+        k_order: false,
+        score: Score::new(),
+        matrix: false,
+        summary: Some(2),
+        accumulate: false,
+        late_maxima: false,
+    };
+    resized(
+        variant.shader(),
+        &[("const LANES = 64u;", "const LANES = 4u;"), ("const KEYS = 256u;", "const KEYS = 16u;")],
+    )
+}
+
+/// Chunks of 8 instead of 64.
+fn linear_outputs() -> Shader {
+    let variant = LinearVariant {
+        value_dim: 8,
+        input: ElementType::F32,
+        output: ElementType::F32,
+        aligned_v: true,
+        aligned_out: true,
+        causal: true,
+        weighted: false,
+        by_column: false,
+        direct: false,
+        state: LinearState::Absent,
+        end: RowEnd::Mean,
+        mirrored: false,
+    };
+    // The interpreter reads no quotient there.
+    let lanes = ("@workgroup_size(CHUNK / 2)", "@workgroup_size(4)");
+    resized(variant.outputs(), &[("const CHUNK = 64u;", "const CHUNK = 8u;"), lanes])
 }

@@ -180,7 +180,8 @@ impl Generate {
         );
         let capacity = positions.min(prompt.len() + self.max_tokens as usize);
         let device = self.adapter.best()?.ok_or_else(none_there)?;
-        let gpu = device.open(self.path)?;
+        // Nobody compares a text: its kernels are tested where they are planned.
+        let gpu = device.open(self.path)?.self_tests(true);
         let options = GeneratorOptions::new(capacity).cache(self.cache).weights(self.weights.format());
         let generator = progress.step("plan", || Generator::new(&gpu, &file, options).map_err(of_model))?;
         drop(progress);

@@ -40,6 +40,7 @@ impl Pass {
             .rotary(tables.map(|_| (sizes.head_dim, RotaryPairs::HalfSplit)))
             .layouts(model.layouts(rows));
         let plan = gpu.kernels().decode(&shape)?;
+        gpu.check_plan(&plan)?;
         // Layers run one after the other.
         let scratch = plan.scratch()?;
         let count_binding = || count.as_deref().map(whole);

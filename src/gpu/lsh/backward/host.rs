@@ -72,7 +72,7 @@ impl Gpu {
             return Ok(LshGradients { dqk: vec![], dv: vec![], buckets: vec![] });
         }
         #[cfg(not(target_arch = "wasm32"))]
-        self.check_trusted(&backward).await?;
+        self.check_plan_async(&backward).await?;
         let [len_dqk, _, len_dv, len_dout] = gradients.lens(&shape);
         let dout = self.upload("dout", dout, len_dout)?;
         let fetched = self.run_lsh_backward((&plan, &backward), inputs, &dout).await?;

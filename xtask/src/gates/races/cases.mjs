@@ -1,13 +1,8 @@
 // Small cases of kernels with workgroup memory (all but UNCOVERED in ../races.mjs), each with what it must compute: a run
 // that went astray proves nothing about races. The names are those of tools/gates/src/small.rs.
 
-/** Numbers that look random and are the same each time, in -1 .. 1. */
-export const numbers = (count, seed) =>
-  Float32Array.from({ length: count }, (_, n) => Math.sin(12.9898 * (n + 1) + 78.233 * seed) * 43758.5453 % 1);
-const words = (count, seed, below) => Uint32Array.from(numbers(count, seed), (x) => Math.floor(Math.abs(x) * below));
-const range = (count) => [...Array(count).keys()];
-const sum = (list) => list.reduce((a, b) => a + b, 0);
-const dot = (count, term) => sum(range(count).map(term));
+import { dot, numbers, range, sum, words } from './numbers.mjs';
+import { sums } from './sums.mjs';
 
 // 13 queries by 64 keys: the first row tile sees a full block and a partial one, the second a partial one.
 function attention(merging) {
@@ -259,4 +254,5 @@ export const cases = {
   'lsh hash': hash(),
   decode: decode(),
   'append int8': appendInt8(),
+  ...sums,
 };
