@@ -10,6 +10,7 @@
 // Scores are worked on by fours: 4 queries (k = 0..3: r + k LANES_R) by 4 keys (t = 0..3: c + t LANES_C). What else there is
 // to know has a file of its own:
 //
+//     lanes/   which lane works where: the entry point
 //     keep/    which queries and keys meet: rows_of, has_tiles, walk, keep, query_at, key_offset, value_offset, key_at
 //     heads/   which query heads are computed: head_items, nth_head
 //     score/   what is added to scale q . k: content, related, segmented, score; which weights meet their values: met, dropout_factor
@@ -66,10 +67,12 @@ const FULL = 0xffffffffu;
 const DROPPED = -0x1.fffffep+127f; // f32::MIN: no score yet, or a pair that is left out
 const LOWEST = -0x1.fffffcp+127f;  // the lowest score of a pair that is not
 
-@compute @workgroup_size(LANES)
-fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
-             @builtin(local_invocation_index) index: u32) {
-    let work = params.kernel.first_work + group.y * groups.x + group.x;
+// Lanes in the order of their numbers.
+fn lane_at(index: u32) -> Lane { return Lane(index, index / LANES_PER_ROW, index % LANES_PER_ROW); }
+
+// All that a workgroup does, by its place in the dispatch.
+fn attend_rows(place: u32, lane: Lane) {
+    let work = params.kernel.first_work + place;
     if (work >= params.kernel.end_work) { return; }
     var split = 0u;
     var tile = work;
@@ -87,7 +90,6 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
     let at = Head(batch, head,
         row_at(params.k, batch, kv_head, 0u), row_at(params.v, batch, kv_head, 0u),
         rows.x, rows.y, split);
-    let lane = Lane(index, index / LANES_PER_ROW, index % LANES_PER_ROW);
     if (MAY_SPLIT && split > 0u && !has_tiles(at)) {
         leave_nothing(at, lane);
         return;

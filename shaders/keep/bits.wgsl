@@ -69,16 +69,24 @@ fn walk(at: Head, lane: Lane) {
     }
 }
 
-// Which of 4 keys of a partial block, KEY_STRIDE apart, a row sees: one bit per element, in tiles that equal blocks share.
-fn keep(tile: u32, row: u32, key: vec4<u32>) -> vec4<bool> {
+// Which of 4 keys of a partial block, KEY_STRIDE apart, a row sees.
+fn keep(tile: u32, row: u32, key: vec4<u32>) -> vec4<bool> { return (vec4(kept(tile, row, key, 0xffffffffu)) & KEPT) != vec4(0u); }
+
+// The bits of 4 such keys in a word. Where one word of the mask has them all, they lie as there, for keys begin at a multiple of their stretch.
+const KEPT = select(vec4(1u, 1u << 16u, 1u << 8u, 1u << 24u), vec4(1u) << (min(KEY_STRIDE, 8u) * vec4(0u, 1u, 2u, 3u)), KEY_STRIDE <= 8u);
+
+// The same as bits, of keys that are `inside`: one bit per element, in tiles that equal blocks share. Keys past the block, whose place is cut, are
+// not inside, or are left out anyway.
+fn kept(tile: u32, row: u32, key: vec4<u32>, inside: u32) -> u32 {
     let row_at = params.keep.tiles_at + (tile * BLOCK_Q + row) * WORDS_PER_TILE_ROW;
-    let word = mask[row_at + key.x / 32u];
-    // They begin at a multiple of their stretch: one word has them all. Keys past the block, whose place is cut, are left out anyway.
-    if (4u * KEY_STRIDE <= 32u) {
-        return (vec4(word >> (key.x % 32u)) & (vec4(1u) << (min(KEY_STRIDE, 8u) * vec4(0u, 1u, 2u, 3u)))) != vec4(0u);
-    }
-    let words = vec4(word, mask[row_at + key.y / 32u], mask[row_at + key.z / 32u], mask[row_at + key.w / 32u]);
-    return ((words >> (key % vec4(32u))) & vec4(1u)) == vec4(1u);
+    let near = mask[row_at + key.x / 32u] >> (key.x % 32u);
+    if (KEY_STRIDE <= 8u) { return near & inside; }
+    let far = mask[row_at + key.z / 32u] >> (key.z % 32u);
+    // Two words have two each.
+    if (KEY_STRIDE == 16u) { return ((near & 0x10001u) | ((far & 0x10001u) << 8u)) & inside; }
+    let second = mask[row_at + key.y / 32u] >> (key.y % 32u);
+    let last = mask[row_at + key.w / 32u] >> (key.w % 32u);
+    return (((near & 1u) | ((second & 1u) << 16u)) | (((far & 1u) << 8u) | ((last & 1u) << 24u))) & inside;
 }
 
 // The query of the tensors that is row `row` of this part.

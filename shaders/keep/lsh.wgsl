@@ -88,6 +88,14 @@ fn keep(head_at: u32, row: u32, key: vec4<u32>) -> vec4<bool> {
     return seen;
 }
 
+// The same of keys that are inside, as bits.
+const KEPT = vec4(1u, 1u << 8u, 1u << 16u, 1u << 24u);
+
+fn kept(head_at: u32, row: u32, key: vec4<u32>, inside: u32) -> u32 {
+    let seen = select(vec4(0u), KEPT, keep(head_at, row, key));
+    return ((seen.x | seen.y) | (seen.z | seen.w)) & inside;
+}
+
 fn query_at(at: Head, row: u32) -> u32 { return places[head_places(at) + min(row, params.kernel.q_count - 1u)]; }
 
 fn key_at(at: Head, key: u32) -> u32 { return places[head_places(at) + min(key, params.kernel.k_count - 1u)]; }

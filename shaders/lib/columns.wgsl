@@ -4,7 +4,7 @@
 struct Columns { a0: vec4<f32>, a1: vec4<f32>, b0: vec4<f32>, b1: vec4<f32>,
                  c0: vec4<f32>, c1: vec4<f32>, d0: vec4<f32>, d1: vec4<f32> }
 
-// Of groups lane.c and lane.c + LANES_C. More: where WIDE, those at twice and three times LANES_C; where TALL, the same groups of the lane's
+// Of groups lane.c and, but where NARROW, lane.c + LANES_C. More: where WIDE, those at twice and three times LANES_C; where TALL, the same groups of the lane's
 // lower 4 rows.
 struct Sums { near: Columns, more: Columns }
 
@@ -38,8 +38,15 @@ fn weighed_strip(x: Sums, p_at: u32, v_at: u32) -> Sums {
 fn with_column(x: Sums, p_at: u32, v_at: u32, n: u32) -> Sums {
     let p = arena[p_at][n];
     let v0 = arena[v_at][n];
-    let v1 = arena[v_at + LANES_C][n];
     var sum = x;
+    if (NARROW) {
+        sum.near.a0 = fma(vec4(p.x), v0, x.near.a0);
+        sum.near.b0 = fma(vec4(p.y), v0, x.near.b0);
+        sum.near.c0 = fma(vec4(p.z), v0, x.near.c0);
+        sum.near.d0 = fma(vec4(p.w), v0, x.near.d0);
+        return sum;
+    }
+    let v1 = arena[v_at + LANES_C][n];
     sum.near = accumulated(x.near, p, v0, v1);
     if (WIDE) { sum.more = accumulated(x.more, p, arena[v_at + 2u * LANES_C][n], arena[v_at + 3u * LANES_C][n]); }
     if (TALL) { sum.more = accumulated(x.more, arena[p_at + LANES_R / 2u][n], v0, v1); }

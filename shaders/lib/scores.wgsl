@@ -6,6 +6,9 @@ var<private> lowest: vec4<f32>;
 // Of the lane's 4 queries: whether one attends a value that is not finite, where that is known.
 var<private> strange_rows: vec4<bool>;
 
+// Of the lane's 4 queries by 4 keys: which are attended, where the tile is masked or terms may remove pairs. See `by_rows`.
+var<private> pairs_seen: u32;
+
 // How far the 4 keys of a query that are asked for lie apart.
 const KEY_STRIDE = LANES_C;
 
@@ -23,6 +26,7 @@ fn scores(at: Head, lane: Lane, tile: KeyTile, products: Scores) -> Scores {
                    row_score(at, row + 2u * LANES_R, j, s.c), row_score(at, row + 3u * LANES_R, j, s.d));
     }
     if (is_masked(tile)) { s = without_unseen(tile, row, lane.c, s); }
+    if (SCORES_MAY_DROP) { pairs_seen = by_rows(vec4(kept_score(s.a), kept_score(s.b), kept_score(s.c), kept_score(s.d))); }
     lowest = min(lowest, vec4(min4(s.a), min4(s.b), min4(s.c), min4(s.d)));
     return s;
 }
@@ -45,21 +49,32 @@ fn row_score(at: Head, row: u32, j: vec4<u32>, products: vec4<f32>) -> vec4<f32>
 // DROPPED for the pairs that are left out: of 4 keys from `first` on.
 fn without_unseen(tile: KeyTile, row: u32, first: u32, s: Scores) -> Scores {
     let t = vec4(first, first + LANES_C, first + 2u * LANES_C, first + 3u * LANES_C);
-    let inside = t < vec4(tile.count);
-    var a = inside;
-    var b = inside;
-    var c = inside;
-    var d = inside;
+    let inside = kept_bits(t < vec4(tile.count));
+    var rows = vec4(inside);
     if (tile.kind != FULL) {
         // A short tile's last lanes look past the block: `inside` discards what they read.
         let key = min(t + tile.offset, vec4(BLOCK_K - 1u));
-        a = inside & keep(tile.kind, row_in_block(row), key);
-        b = inside & keep(tile.kind, row_in_block(row + LANES_R), key);
-        c = inside & keep(tile.kind, row_in_block(row + 2u * LANES_R), key);
-        d = inside & keep(tile.kind, row_in_block(row + 3u * LANES_R), key);
+        rows = vec4(kept(tile.kind, row_in_block(row), key, inside),
+                    kept(tile.kind, row_in_block(row + LANES_R), key, inside),
+                    kept(tile.kind, row_in_block(row + 2u * LANES_R), key, inside),
+                    kept(tile.kind, row_in_block(row + 3u * LANES_R), key, inside));
     }
-    return Scores(select(vec4(DROPPED), s.a, a), select(vec4(DROPPED), s.b, b), select(vec4(DROPPED), s.c, c), select(vec4(DROPPED), s.d, d));
+    pairs_seen = by_rows(rows);
+    return Scores(seen_score(s.a, rows.x), seen_score(s.b, rows.y), seen_score(s.c, rows.z), seen_score(s.d, rows.w));
 }
+
+fn seen_score(s: vec4<f32>, row: u32) -> vec4<f32> { return select(vec4(DROPPED), s, (vec4(row) & KEPT) != vec4(0u)); }
+
+// The bits of those of 4 keys for which something holds.
+fn kept_bits(holds: vec4<bool>) -> u32 {
+    let bits = select(vec4(0u), KEPT, holds);
+    return (bits.x | bits.y) | (bits.z | bits.w);
+}
+
+fn kept_score(s: vec4<f32>) -> u32 { return kept_bits(bitcast<vec4<u32>>(s) != vec4(0xff7fffffu)); }
+
+// The bits of 4 rows by 4 keys: each row's are the next to those of the row before.
+fn by_rows(rows: vec4<u32>) -> u32 { return (rows.x | (rows.y << 1u)) | ((rows.z << 2u) | (rows.w << 3u)); }
 
 fn min4(x: vec4<f32>) -> f32 { return min(min(x.x, x.y), min(x.z, x.w)); }
 

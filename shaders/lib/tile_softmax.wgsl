@@ -7,8 +7,8 @@ fn raise_maximum(new_m: vec4<f32>) -> vec4<f32> {
     return factor;
 }
 
-// The weights of the tile: exactly 0 for pairs that are left out, and for no others, so that a weight tells whether its key is
-// attended.
+// The weights of the tile: exactly 0 for pairs that are left out, and where WEIGHTS_TELL for no others, so that a weight tells whether its key
+// is attended.
 fn weights(tile: KeyTile, s: Scores) -> Scores {
     var p = Scores(power(s.a, m.x), power(s.b, m.y), power(s.c, m.z), power(s.d, m.w));
     if (is_masked(tile) || SCORES_MAY_DROP) {
@@ -22,7 +22,8 @@ fn weights(tile: KeyTile, s: Scores) -> Scores {
 
 fn attended(p: vec4<f32>, s: vec4<f32>) -> vec4<f32> {
     // By the bits: NaN is not DROPPED, and above the least weight, 2^-126; the `max` of numbers may take it for nothing.
-    let seen = bitcast<vec4<f32>>(max(bitcast<vec4<u32>>(p), vec4(0x00800000u)));
+    var seen = p;
+    if (WEIGHTS_TELL) { seen = bitcast<vec4<f32>>(max(bitcast<vec4<u32>>(p), vec4(0x00800000u))); }
     return select(seen, vec4(0.0), bitcast<vec4<u32>>(s) == vec4(0xff7fffffu));
 }
 

@@ -22,6 +22,7 @@ const LANES_PER_ROW = LANES_C;
 const LATE = select(8.0, 5.545177444479562, BASE_E); // 8 in base 2, in the scores' base
 const BOOST = 128.0;
 const UNIT = BOOST;            // a weight of 1 in l
+const WEIGHTS_TELL = true;     // who attends what
 const UNBOOST = 0.0078125;
 
 // What a tile may ask for: new maxima; that rows which have output get one; a look at values that are not finite.

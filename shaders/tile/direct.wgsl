@@ -7,6 +7,7 @@
 
 const LANES_PER_ROW = 1u;
 const UNIT = 1.0;              // a weight of 1 in l
+const WEIGHTS_TELL = true;     // who attends what
 
 // By groups of 4 elements of a row: the columns are the elements, the rows are the lane's 4 queries.
 var<private> own_q: array<mat4x4<f32>, HEAD_GROUPS>;

@@ -1,7 +1,7 @@
 // Lanes share their work through workgroup memory: what GPUs want.
 //
-// A lane holds 4 or 8 (TALL) queries by 4 or 8 (FAR) keys of the scores, and the same queries by 2 or 4 (WIDE) groups of 4 columns
-// of the output. What is loaded for a product serves all that a lane holds: 4 queries by 4 keys are 8 vec4s for 64 fma, 8 by 8 are
+// A lane holds 4 or 8 (TALL) queries by 4 or 8 (FAR) keys of the scores, and the same queries by 1 (NARROW), 2 or 4 (WIDE) groups of 4
+// columns of the output. What is loaded for a product serves all that a lane holds: 4 queries by 4 keys are 8 vec4s for 64 fma, 8 by 8 are
 // 16 for 256. LANES_R is how many fours of queries a workgroup has, LANES_C how many lanes share each. Interleaving by LANES_R and
 // LANES_C, and strips of odd length, keep the workgroup memory free of bank conflicts.
 //
@@ -10,6 +10,7 @@
 
 const LANES_PER_ROW = LANES_C;
 const UNIT = 1.0;              // a weight of 1 in l
+const WEIGHTS_TELL = false;    // who attends what: `pairs` do
 
 // One workgroup array, cut by the constants *_AT: q and k chunks while scores are computed, then p and v over them.
 //
@@ -25,8 +26,9 @@ var<private> o: Sums;
 struct Rows4 { m: vec4<f32>, l: vec4<f32>, lowest: vec4<f32>, strange: vec4<bool> }
 var<private> others: Rows4;
 
-// What a lane has of 4 queries by keys c + LANES_C t, t = 0..3, and where FAR by those at t = 4..7.
-struct Reach { near: Scores, far: Scores }
+// What a lane has of 4 queries by keys c + LANES_C t, t = 0..3, and where FAR by those at t = 4..7. Of scores also which pairs of both are
+// attended, as `pairs_seen`.
+struct Reach { near: Scores, far: Scores, pairs: vec2<u32> }
 
 // Of its queries r + LANES_R k, k = 0..3, and where TALL of those LANES_R / 2 below.
 struct Products { upper: Reach, lower: Reach }
@@ -34,7 +36,7 @@ struct Products { upper: Reach, lower: Reach }
 // 4 elements of 4 queries or keys.
 struct Fours { a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32> }
 
-// The factor of what was summed before, and the pairs that are attended, where weights may be dropped: of near and of far keys.
+// The factor of what was summed before, and the pairs that are attended: of near and of far keys.
 struct Weighed { rescale: vec4<f32>, pairs: vec2<u32> }
 
 // The last rows come first: under a causal mask they take longest, and what is left for the end should be short.
@@ -115,9 +117,11 @@ fn attend(at: Head, lane: Lane, tile: KeyTile) {
 fn compared(at: Head, lane: Lane, tile: KeyTile, products: Reach) -> Reach {
     var s: Reach;
     s.near = scores(at, lane, tile, products.near);
+    s.pairs.x = pairs_seen;
     var highest = maxima(s.near);
     if (FAR) {
         s.far = scores(at, beyond(lane), tile, products.far);
+        s.pairs.y = pairs_seen;
         highest = max(highest, maxima(s.far));
     }
     arena[strip_of_lane(lane, lane.c)][lane.c % CHUNK] = highest;
@@ -130,16 +134,13 @@ fn weighed(at: Head, lane: Lane, tile: KeyTile, s: Reach) -> Weighed {
     let p = weights(tile, s.near);
     var new_l = sums(p);
     store_weights(lane, met(at, lane, tile, p));
-    var pairs = vec2(0u);
-    if (WEIGHTS_MAY_DROP) { pairs.x = attended_pairs(p); }
     if (FAR) {
         let p_far = weights(tile, s.far);
         new_l += sums(p_far);
         store_weights(beyond(lane), met(at, beyond(lane), tile, p_far));
-        if (WEIGHTS_MAY_DROP) { pairs.y = attended_pairs(p_far); }
     }
     l = fma(l, rescale, new_l);
-    return Weighed(rescale, pairs);
+    return Weighed(rescale, s.pairs);
 }
 
 // q . k of the lane's queries and keys, a chunk of the head dimension at a time.
@@ -205,34 +206,12 @@ fn note_strange_keys(lane: Lane, pairs: vec2<u32>) {
     if (FAR) { note_strange_values(beyond(lane), pairs.y); }
 }
 
-// Notes the lane's queries that attend such values: those with another weight than 0, which they store until the next tile. Where weights
-// that are attended may be dropped, `pairs` tells.
+// Notes the lane's queries that attend such values.
 fn note_strange_values(lane: Lane, pairs: u32) {
     let strange = vec4(is_strange(lane.c), is_strange(lane.c + LANES_C),
                        is_strange(lane.c + 2u * LANES_C), is_strange(lane.c + 3u * LANES_C));
     if (!any(strange)) { return; }
-    if (WEIGHTS_MAY_DROP) {
-        let keys = bits_of(strange);
-        strange_rows = strange_rows | (((vec4(pairs) >> vec4(0u, 4u, 8u, 12u)) & vec4(keys)) != vec4(0u));
-    } else {
-        strange_rows = strange_rows
-            | (vec4(strange.x) & is_attended(lane, lane.c)) | (vec4(strange.y) & is_attended(lane, lane.c + LANES_C))
-            | (vec4(strange.z) & is_attended(lane, lane.c + 2u * LANES_C)) | (vec4(strange.w) & is_attended(lane, lane.c + 3u * LANES_C));
-    }
-}
-
-fn is_attended(lane: Lane, key: u32) -> vec4<bool> { return arena[strip_of_weights(lane, key)][key % CHUNK] != vec4(0.0); }
-
-// Which of 4 queries attend which of 4 keys, 4 bits per query.
-fn attended_pairs(p: Scores) -> u32 {
-    let keys = vec4(bits_of(p.a != vec4(0.0)), bits_of(p.b != vec4(0.0)), bits_of(p.c != vec4(0.0)), bits_of(p.d != vec4(0.0)))
-        << vec4(0u, 4u, 8u, 12u);
-    return (keys.x | keys.y) | (keys.z | keys.w);
-}
-
-fn bits_of(x: vec4<bool>) -> u32 {
-    let bits = select(vec4(0u), vec4(1u, 2u, 4u, 8u), x);
-    return (bits.x | bits.y) | (bits.z | bits.w);
+    strange_rows = strange_rows | (((vec4(pairs) >> vec4(0u, 1u, 2u, 3u)) & vec4(kept_bits(strange))) != vec4(0u));
 }
 
 fn write_rows(at: Head, lane: Lane) {
@@ -246,7 +225,7 @@ fn write_rows(at: Head, lane: Lane) {
     }
 }
 
-// 4 rows of output: groups lane.c and lane.c + LANES_C, and where WIDE two more.
+// 4 rows of output: group lane.c, but where NARROW lane.c + LANES_C, and where WIDE two more.
 fn write_fours(at: Head, lane: Lane, strange: vec4<bool>, o: Columns, more: Columns) {
     strange_rows = strange_rows | strange;
     l = sum_over_lanes(lane, marked(l));
@@ -270,13 +249,16 @@ fn write_fours(at: Head, lane: Lane, strange: vec4<bool>, o: Columns, more: Colu
 
 // Rows with columns that are not finite: they attended such a value.
 fn strange_columns(o: Columns) -> vec4<bool> {
+    if (NARROW) {
+        return vec4(any(not_finite(o.a0)), any(not_finite(o.b0)), any(not_finite(o.c0)), any(not_finite(o.d0)));
+    }
     return vec4(any(not_finite(o.a0) | not_finite(o.a1)), any(not_finite(o.b0) | not_finite(o.b1)),
                 any(not_finite(o.c0) | not_finite(o.c1)), any(not_finite(o.d0) | not_finite(o.d1)));
 }
 
 fn write_row(lane: Lane, end: RowEnd, o0: vec4<f32>, o1: vec4<f32>, o2: vec4<f32>, o3: vec4<f32>) {
     write_group(end, lane.c, o0);
-    write_group(end, lane.c + LANES_C, o1);
+    if (!NARROW) { write_group(end, lane.c + LANES_C, o1); }
     if (WIDE) {
         write_group(end, lane.c + 2u * LANES_C, o2);
         write_group(end, lane.c + 3u * LANES_C, o3);

@@ -70,7 +70,7 @@ impl SelfTests {
 
 /// Features that make the kernels faster where an adapter has them. None is needed.
 pub fn recommended_features(adapter: &wgpu::Adapter) -> wgpu::Features {
-    adapter.features() & wgpu::Features::TIMESTAMP_QUERY
+    adapter.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP)
 }
 
 /// WebGPU's default limits, raised to what the adapter has where the kernels gain by it: larger bindings and buffers

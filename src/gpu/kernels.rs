@@ -150,7 +150,15 @@ impl Kernels {
             lanes: lanes as usize,
             kind,
             family: self.gpu_family(),
+            subgroups: self.has_subgroups(),
         }
+    }
+
+    /// Whether shaders may ask for subgroups. Browsers want that said in the text, in words that wgpu does not know yet.
+    pub(super) fn has_subgroups(&self) -> bool {
+        let device = self.device();
+        device.features().contains(wgpu::Features::SUBGROUP)
+            && device.adapter_info().backend != wgpu::Backend::BrowserWebGpu
     }
 
     /// The family that the caller says, or that the adapter seems to be of.

@@ -156,6 +156,7 @@ impl AttentionVariant {
             include_str!("../../shaders/lib/online_softmax.wgsl"),
             include_str!("../../shaders/lib/merge.wgsl"),
             tile,
+            self.entry(),
             keep,
             stats,
         ];
@@ -199,6 +200,14 @@ impl AttentionVariant {
             tensor::writes(self.output, self.aligned_out),
         ]);
         texts
+    }
+
+    /// Which lane works where.
+    fn entry(&self) -> &'static str {
+        match self.tile {
+            Tile::Staged(tile) if tile.by_subgroup => include_str!("../../shaders/lanes/by_subgroup.wgsl"),
+            _ => include_str!("../../shaders/lanes/by_index.wgsl"),
+        }
     }
 
     /// What the products have beside scale q . k.
@@ -282,9 +291,11 @@ impl AttentionVariant {
         for limits in [TileLimits::WEBGPU, TileLimits::GENEROUS, TileLimits::CPU] {
             list.push(base(576, 512, limits));
         }
-        for family in GpuFamily::ALL {
-            let limits = TileLimits { family, ..TileLimits::GENEROUS };
-            let new = [64, 128, 256]
+        for (family, subgroups) in
+            GpuFamily::ALL.into_iter().flat_map(|family| [(family, false), (family, true)])
+        {
+            let limits = TileLimits { family, subgroups, ..TileLimits::GENEROUS };
+            let new = [32, 64, 128, 256]
                 .map(|dim| base(dim, dim, limits))
                 .into_iter()
                 .filter(|one| !list.contains(one));

@@ -14,12 +14,19 @@ pub struct TileLimits {
     pub kind: TileKind,
     /// Which of several sizes suits it.
     pub family: GpuFamily,
+    /// Shaders may ask for subgroups: `wgpu::Features::SUBGROUP`.
+    pub subgroups: bool,
 }
 
 impl TileLimits {
     /// What every WebGPU device has: 16 KiB and 256 lanes.
-    pub const WEBGPU: Self =
-        Self { workgroup_bytes: 16384, lanes: 256, kind: TileKind::Staged, family: GpuFamily::Any };
+    pub const WEBGPU: Self = Self {
+        workgroup_bytes: 16384,
+        lanes: 256,
+        kind: TileKind::Staged,
+        family: GpuFamily::Any,
+        subgroups: false,
+    };
     /// Two workgroups of this size share the 64 KiB of an RDNA compute unit; more for one starves the other.
     pub const GENEROUS: Self = Self { workgroup_bytes: 32768, ..Self::WEBGPU };
     /// Cooperative matrices share what all lanes stage: one large workgroup gains more by them than two by each other.

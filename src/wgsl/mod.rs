@@ -292,7 +292,8 @@ mod tests {
         // unpack2x16float; wgpu has it wherever the adapter meets WebGPU.
         let capabilities = naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32
             | naga::valid::Capabilities::SHADER_FLOAT16
-            | naga::valid::Capabilities::COOPERATIVE_MATRIX;
+            | naga::valid::Capabilities::COOPERATIVE_MATRIX
+            | naga::valid::Capabilities::SUBGROUP;
         for shader in variants() {
             let module = naga::front::wgsl::parse_str(&shader.text)
                 .unwrap_or_else(|e| panic!("{}: {}", shader.label, e.emit_to_string(&shader.text)));

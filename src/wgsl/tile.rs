@@ -35,6 +35,9 @@ pub struct StagedTile {
     pub lanes_r: usize,
     /// Lanes along the keys, and along the output's columns; 4 times as many keys, or 8 times where [`far`](Self::far).
     pub lanes_c: usize,
+    /// A lane holds 1 group of 4 output columns instead of 2; not where it is [`wide`](Self::wide) or [`tall`](Self::tall).
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub narrow: bool,
     /// A lane holds 4 groups of 4 output columns instead of 2.
     pub wide: bool,
     /// A lane holds 8 keys of the scores instead of 4.
@@ -47,6 +50,10 @@ pub struct StagedTile {
     pub v_keys: usize,
     /// All of a row tile's queries stay in workgroup memory, instead of being staged with each chunk of keys.
     pub q_resident: bool,
+    /// Lanes of a subgroup share their queries, and the compiler sees it, unless a subgroup has more lanes than there are along the keys. Needs
+    /// `wgpu::Features::SUBGROUP`.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub by_subgroup: bool,
 }
 
 /// Where the pieces begin in the workgroup array, and its length: all in strips.
@@ -185,10 +192,12 @@ impl fmt::Display for Tile {
                 write!(f, "chunk {} v {}", tile.chunk, tile.v_keys)?;
                 // Wide by choice: from 132 columns on every tile is.
                 let flags = [
+                    (tile.narrow, " narrow"),
                     (tile.wide && tile.lanes_c < 16, " wide"),
                     (tile.far, " far"),
                     (tile.tall, " tall"),
                     (tile.q_resident, " q-resident"),
+                    (tile.by_subgroup, " by-subgroup"),
                 ];
                 flags.iter().filter(|(is, _)| *is).try_for_each(|(_, name)| f.write_str(name))
             }
@@ -214,12 +223,21 @@ impl DirectTile {
 }
 
 impl StagedTile {
-    /// Lanes that a workgroup should have: enough to hide latency, few enough that several workgroups share a core.
-    const LANES: usize = 128;
-    /// Lanes that it has at least, if the keys allow: a wave of the widest GPUs.
+    /// The smallest.
+    const ONE: Self = Self {
+        lanes_r: 1,
+        lanes_c: 1,
+        narrow: false,
+        wide: false,
+        far: false,
+        tall: false,
+        chunk: 1,
+        v_keys: 1,
+        q_resident: false,
+        by_subgroup: false,
+    };
+    /// Lanes that a workgroup has at least, if the keys allow: a wave of the widest GPUs.
     const FEW_LANES: usize = 64;
-    /// Keys whose values are staged at once at most: as many steps between barriers as a chunk of q . k, or twice as many.
-    const V_KEYS: usize = 16;
     /// Keys of a tile at most: as many as the error bound lets be added up in a row. From 260 columns on all tiles have them.
     const MOST_KEYS: usize = 128;
 
@@ -251,7 +269,7 @@ impl StagedTile {
         keys: usize,
         limits: TileLimits,
     ) -> Result<Self> {
-        let [first, second] = limits.family.wants(value_dim.div_ceil(4));
+        let [first, second] = limits.family.wants(value_dim.div_ceil(4), limits.subgroups);
         let sized = |wants: Wants, limits: TileLimits| {
             // Queries of one chunk stay: they would be staged whole with each tile of keys. More of them take the place of other workgroups.
             let residences: &[bool] =
@@ -275,7 +293,7 @@ impl StagedTile {
     ) -> Result<Self> {
         // A pass of the gradients holds sums of its own: of the family's wishes it takes the chunk.
         let groups = columns.div_ceil(4);
-        let [any, own] = [GpuFamily::Any, limits.family].map(|family| family.wants(groups)[1]);
+        let [any, own] = [GpuFamily::Any, limits.family].map(|family| family.wants(groups, false)[1]);
         let wants = Wants { chunk: own.chunk, ..any };
         Self::largest([columns; 2], [rows, keys], limits, wants, &[false])
     }
@@ -288,10 +306,10 @@ impl StagedTile {
         residences: &[bool],
     ) -> Result<Self> {
         let value_groups = value_dim.div_ceil(4);
-        let Wants { wide, chunk, .. } = wants;
-        let per_lane = if wide { 4 } else { 2 };
-        let mut lanes_c = value_groups.div_ceil(per_lane).next_power_of_two().max(4);
-        let lanes = limits.lanes.min(Self::LANES);
+        let Wants { narrow, wide, chunk, .. } = wants;
+        let base = Self { narrow, wide, by_subgroup: wants.subgroup > 0, ..Self::ONE };
+        let mut lanes_c = value_groups.div_ceil(base.groups()).next_power_of_two().max(4).max(wants.subgroup);
+        let lanes = limits.lanes.min(wants.lanes);
         let keys = keys.min(Self::MOST_KEYS);
         let tall = wants.tall && rows / 8 * lanes_c >= Self::FEW_LANES;
         let per_row_lane = if tall { 8 } else { 4 };
@@ -303,7 +321,7 @@ impl StagedTile {
         let mut lanes_r = (rows / per_row_lane).min(lanes / lanes_c).max(1);
         // Fewer rows only if nothing else fits: they divide the traffic of k and v.
         loop {
-            let base = Self { lanes_r, lanes_c, wide, far, tall, chunk, v_keys: 0, q_resident: false };
+            let base = Self { lanes_r, lanes_c, far, tall, chunk, v_keys: wants.v_keys, ..base };
             if let Some(tile) = base.fitting(head_dim, limits, residences) {
                 return Ok(tile);
             }
@@ -322,7 +340,7 @@ impl StagedTile {
 
     /// Of these lanes, the tile of the largest chunk, then of the most values at a time, that fits.
     fn fitting(self, head_dim: usize, limits: TileLimits, residences: &[bool]) -> Option<Self> {
-        let most = self.keys().min(Self::V_KEYS);
+        let most = self.keys().min(self.v_keys);
         let sizes = |chunk: usize| {
             let v_keys = std::iter::successors(Some(most), |v_keys| Some(v_keys / 2));
             v_keys.take_while(move |&v_keys| v_keys >= chunk).map(move |v_keys| (chunk, v_keys))
@@ -353,6 +371,9 @@ impl StagedTile {
         if self.tall && self.wide {
             return Err(Error::argument("tile.tall", "a tile that is not wide", true));
         }
+        if self.narrow && (self.tall || self.wide) {
+            return Err(Error::argument("tile.narrow", "a tile that is neither tall nor wide", true));
+        }
         if 4 * self.v_groups() < value_dim {
             let need = format!("columns for value_dim ({value_dim})");
             return Err(Error::argument("tile.lanes_c", need, 4 * self.v_groups()));
@@ -382,6 +403,7 @@ impl StagedTile {
                 ("V_GROUPS", self.v_groups()),
             ])
             .bools(&[
+                ("NARROW", self.narrow),
                 ("WIDE", self.wide),
                 ("FAR", self.far),
                 ("TALL", self.tall),
@@ -397,7 +419,16 @@ impl StagedTile {
 
     /// Groups of 4 columns that the lanes of a row hold.
     fn v_groups(&self) -> usize {
-        self.lanes_c * if self.wide { 4 } else { 2 }
+        self.lanes_c * self.groups()
+    }
+
+    /// Groups of 4 columns that a lane holds.
+    const fn groups(&self) -> usize {
+        match (self.narrow, self.wide) {
+            (true, _) => 1,
+            (false, false) => 2,
+            (false, true) => 4,
+        }
     }
 
     /// What the lanes of a row compare lies where v will. It costs a barrier: for tiles that memory is short for, which the least pieces of

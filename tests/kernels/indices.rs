@@ -28,7 +28,7 @@ fn watched(text: &str) -> String {
         // Workgroup memory is not zeroed.
         (
             "    begin(at, lane);",
-            "    if (index == 0u) { atomicStore(&outside, 0u); }\n    workgroupBarrier();\n    begin(at, lane);",
+            "    if (lane.index == 0u) { atomicStore(&outside, 0u); }\n    workgroupBarrier();\n    begin(at, lane);",
         ),
         ("    write_rows(at, lane);", "    workgroupBarrier();\n    write_rows(at, lane);"),
         (

@@ -2,7 +2,8 @@
 //! of the inputs and guarded gaps in the outputs.
 
 use crate::support::{
-    Case, Checked, Cut, Placement, bound, bound_of_parts, check_all, count, cut, gather, gpu_with, picked,
+    Case, Checked, Cut, Placement, bound, bound_of_parts, check_all, count, cut, gather, gpu_with,
+    has_subgroups, picked,
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
@@ -145,12 +146,14 @@ fn tiles_do_not_matter() {
     let base = StagedTile {
         lanes_r: 4,
         lanes_c: 8,
+        narrow: false,
         wide: false,
         far: false,
         tall: false,
         chunk: 4,
         v_keys: 8,
         q_resident: false,
+        by_subgroup: false,
     };
     let tiles = [
         base,
@@ -166,11 +169,15 @@ fn tiles_do_not_matter() {
         StagedTile { lanes_r: 4, lanes_c: 16, tall: true, chunk: 8, v_keys: 8, ..base },
         StagedTile { lanes_r: 1, tall: true, q_resident: true, ..base },
         StagedTile { lanes_c: 32, chunk: 2, v_keys: 2, ..base },
+        StagedTile { lanes_c: 16, narrow: true, ..base },
+        StagedTile { lanes_c: 16, narrow: true, far: true, chunk: 2, v_keys: 2, by_subgroup: true, ..base },
+        StagedTile { far: true, q_resident: true, by_subgroup: true, ..base },
+        StagedTile { lanes_r: 2, lanes_c: 4, wide: true, by_subgroup: true, ..base },
     ];
-    let staged = tiles.map(Tile::Staged);
+    let staged = tiles.into_iter().filter(|tile| has_subgroups() || !tile.by_subgroup).map(Tile::Staged);
     let direct = [1, 2, 4, 8].map(|lanes| Tile::Direct(DirectTile { lanes }));
     let mut cases = vec![];
-    for tile in staged.into_iter().chain(direct) {
+    for tile in staged.chain(direct) {
         assert!(tile.workgroup_bytes(64) <= 16384, "{tile:?} fits every device");
         for (len, block_k) in [(67, 64), (131, 64), (40, 16)] {
             let shape = AttentionShape::new(1, 2, len, 64);

@@ -1,7 +1,8 @@
 use crate::strange;
 use crate::support::{
     BiasValues, Case, Cut, Draw, Picked, Placement, bound_of_parts, bound_on, cooperative, count_of_parts,
-    count_on, cut, failed, gather_of_parts, gather_on, gpu, picked, run, stale_scratch, weights_on,
+    count_on, cut, failed, gather_of_parts, gather_on, gpu, has_subgroups, picked, run, stale_scratch,
+    weights_on,
 };
 use wgpu_attention::ElementType::{Bf16, F16, F32};
 use wgpu_attention::reference::Kind;
@@ -17,49 +18,71 @@ use wgpu_attention_testing::mutants::{Check, Edit};
 const TILE: Tile = Tile::Staged(StagedTile {
     lanes_r: 4,
     lanes_c: 8,
+    narrow: false,
     wide: false,
     far: false,
     tall: false,
     chunk: 4,
     v_keys: 16,
     q_resident: false,
+    by_subgroup: false,
 });
 
 /// Queries stay in workgroup memory, and outputs are wide. A row's 16 lanes are more than a software adapter runs in step.
 const RESIDENT: Tile = Tile::Staged(StagedTile {
     lanes_r: 4,
     lanes_c: 16,
+    narrow: false,
     wide: true,
     far: false,
     tall: false,
     chunk: 4,
     v_keys: 8,
     q_resident: true,
+    by_subgroup: false,
 });
 
 /// Lanes hold 8 keys; what they compare lies where values will.
 const FAR: Tile = Tile::Staged(StagedTile {
     lanes_r: 4,
     lanes_c: 8,
+    narrow: false,
     wide: false,
     far: true,
     tall: false,
     chunk: 4,
     v_keys: 4,
     q_resident: false,
+    by_subgroup: false,
 });
 
 /// Lanes hold 8 queries, and 8 keys.
 const TALL: Tile = Tile::Staged(StagedTile {
     lanes_r: 2,
     lanes_c: 8,
+    narrow: false,
     wide: false,
     far: true,
     tall: true,
     chunk: 4,
     v_keys: 8,
     q_resident: false,
+    by_subgroup: false,
 });
+
+/// Lanes hold 4 columns; those of a subgroup share their queries, where the device has subgroups of at most 16.
+const NARROW: StagedTile = StagedTile {
+    lanes_r: 4,
+    lanes_c: 16,
+    narrow: true,
+    wide: false,
+    far: false,
+    tall: false,
+    chunk: 4,
+    v_keys: 16,
+    q_resident: false,
+    by_subgroup: true,
+};
 
 /// Each lane for itself; several row tiles a block.
 const DIRECT: Tile = Tile::Direct(DirectTile { lanes: 4 });
@@ -70,6 +93,7 @@ pub(crate) struct Subject {
     resident: Gpu,
     far: Gpu,
     tall: Gpu,
+    narrow: Gpu,
     direct: Gpu,
     split: Gpu,
     matrix: Gpu,
@@ -97,6 +121,7 @@ impl Subject {
             resident: tile(RESIDENT),
             far: tile(FAR),
             tall: tile(TALL),
+            narrow: tile(Tile::Staged(StagedTile { by_subgroup: has_subgroups(), ..NARROW })),
             direct: tile(DIRECT),
             split,
             matrix,
@@ -175,6 +200,7 @@ pub(crate) const CHECKS: &[(&str, Check<Subject>)] = &[
     ("short tiles", |s| count_on(&s.small, &case(shape(), Causal).blocks(16, 16)).map(drop)),
     ("resident", resident),
     ("far", far),
+    ("narrow", narrow),
     ("tall", tall),
     ("resident parts", |s| bound_of_parts(&s.resident, &wide(), &cut(&wide(), Cut::Keys, 1)).map(drop)),
     ("direct", direct),
@@ -323,6 +349,16 @@ fn far(s: &Subject) -> Result<(), String> {
     }
     let window = Window { before: 30, after: 2 };
     strange::in_inputs::<f32>(&s.far, &Case { lse: true, ..case(shape(), window) })
+}
+
+fn narrow(s: &Subject) -> Result<(), String> {
+    for case in &plain() {
+        bound_on(&s.narrow, case)?;
+        gather_on(&s.narrow, case)?;
+    }
+    let window = Window { before: 30, after: 2 };
+    strange::in_inputs::<f32>(&s.narrow, &Case { lse: true, ..case(shape(), window) })?;
+    strange::in_inputs::<f32>(&s.narrow, &Case { lse: true, ..case(shape(), Full) })
 }
 
 /// What is kept per query is kept of the lower queries, too: also what terms of the score keep.

@@ -65,6 +65,11 @@ async fn open() -> wgpu_attention::Result<Gpu> {
     Gpu::with_device(adapter.get_info(), device, queue, Options::default())
 }
 
+/// Whether its shaders may ask for subgroups.
+pub fn has_subgroups() -> bool {
+    gpu().device().features().contains(wgpu::Features::SUBGROUP)
+}
+
 /// The same device with other options; its pipelines are kept, too.
 pub fn gpu_with(options: Options) -> Gpu {
     if options.path == Some(KernelPath::Cooperative) {

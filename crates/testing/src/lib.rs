@@ -32,7 +32,7 @@ pub use check::{
 };
 pub use cooperative::cooperative;
 pub use counted::{Counted, allocated};
-pub use devices::{Devices, gpu, gpu_with};
+pub use devices::{Devices, gpu, gpu_with, has_subgroups};
 pub use draw::Draw;
 pub use guards::{Guarded, POISON};
 pub use layouts::{Placement, contiguous};

@@ -413,6 +413,10 @@ pub(super) fn check_tile(
     let lanes =
         limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x) as usize;
     tile.check(attention.shape.value_dim, block_q)?;
+    if matches!(tile, Tile::Staged(tile) if tile.by_subgroup) && !kernels.has_subgroups() {
+        let need = "false on a device that does not let shaders ask for subgroups (wgpu::Features::SUBGROUP)";
+        return Err(Error::argument("tile.by_subgroup", need, true));
+    }
     if tile.lanes() > lanes {
         let limit = "max_compute_invocations_per_workgroup";
         return Err(Error::limit("the forced tile", limit, tile.lanes() as u64, lanes as u64));

@@ -38,9 +38,13 @@ wgpu_attention_testing::mutants! {
     "bit tiles are read from the first row of the block" ["count"]
         "return row % BLOCK_Q;" => "return row % ROWS;";
     "the bit of a key is that of its neighbour" ["count"]
-        "vec4(word >> (key.x % 32u))" => "vec4(word >> ((key.x ^ 1u) % 32u))";
+        "mask[row_at + key.x / 32u] >> (key.x % 32u);" => "mask[row_at + key.x / 32u] >> ((key.x ^ 1u) % 32u);";
     "the bit of a key is that of its neighbour, where words are several" ["resident"]
-        "(words >> (key % vec4(32u)))" => "(words >> ((key ^ vec4(1u)) % vec4(32u)))";
+        "mask[row_at + key.z / 32u] >> (key.z % 32u);" => "mask[row_at + key.z / 32u] >> ((key.z ^ 1u) % 32u);";
+    "the keys of two words change places" ["resident"]
+        "((near & 0x10001u) | ((far & 0x10001u) << 8u))" => "((far & 0x10001u) | ((near & 0x10001u) << 8u))";
+    "a row attends the strange keys of the next one" ["strange"]
+        "(rows.z << 2u) | (rows.w << 3u)" => "(rows.z << 3u) | (rows.w << 2u)";
     "the bits of a word are those of other keys" ["count"]
         "min(KEY_STRIDE, 8u) * vec4" => "min(KEY_STRIDE, 4u) * vec4";
     "a short tile of keys is not masked" ["short tiles"]
@@ -71,6 +75,14 @@ wgpu_attention_testing::mutants! {
         "if (is_group(chunk, 3u)) { s = with_group(s, q, k, 3u); }" => "";
     "a step of values is taken twice" ["bound"]
         "with_column(with_column(sum, p_at, v_at, 2u), p_at, v_at, 3u)" => "with_column(with_column(sum, p_at, v_at, 2u), p_at, v_at, 2u)";
+    "a query of a narrow tile has the weights of another" ["narrow"]
+        "sum.near.d0 = fma(vec4(p.w), v0, x.near.d0);" => "sum.near.d0 = fma(vec4(p.z), v0, x.near.d0);";
+    "NaN in the columns of a narrow tile is lost" ["narrow"]
+        "any(not_finite(o.c0)), any(not_finite(o.d0)));" => "any(not_finite(o.c0)), false);";
+    "subgroups of a row have the keys of the first" ["narrow"]
+        "subgroup % per_row * size + own));" => "own));";
+    "subgroups of a row have rows of their own" ["narrow"]
+        "subgroup / per_row, " => "subgroup, ";
     "far keys are masked as the near ones" ["far"]
         "s.far = scores(at, beyond(lane), tile, products.far);" => "s.far = scores(at, lane, tile, products.far);";
     "lower queries are masked as the upper ones" ["tall"]

@@ -20,12 +20,12 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let path = std::env::args().nth(1).context("gates FILE: no file")?;
-    let (mut all, mut hlsl, mut with_matrices) = (vec![], vec![], vec![]);
+    let (mut all, mut hlsl, mut without) = (vec![], vec![], vec![]);
     for shader in variants() {
         let parsed = Parsed::new(&shader.text, shader.entry).with_context(|| shader.label.clone())?;
-        // No other compiler knows wgpu's cooperative matrices.
-        if parsed.has_matrices() {
-            with_matrices.push(shader.label);
+        // No other compiler knows wgpu's cooperative matrices, or subgroups that a text does not enable, as wgpu has them.
+        if parsed.has_matrices() || parsed.has_subgroups() {
+            without.push(shader.label);
             continue;
         }
         let translated = translate(&parsed, Language::Hlsl).with_context(|| shader.label.clone())?;
@@ -34,9 +34,14 @@ fn run() -> Result<()> {
     }
     let small: Vec<Value> =
         small().iter().map(|(name, shader)| run_by_an_interpreter(name, shader)).collect();
-    let text = json!({ "variants": all, "hlsl": hlsl, "without_hlsl": with_matrices, "small": small });
+    let text = json!({ "variants": all, "hlsl": hlsl, "without_hlsl": without, "small": small });
     std::fs::write(&path, text.to_string()).with_context(|| format!("cannot write {path}"))?;
-    println!("{} variants, {} with matrices, {} small ones", all.len(), with_matrices.len(), small.len());
+    println!(
+        "{} variants, {} with matrices or subgroups, {} small ones",
+        all.len(),
+        without.len(),
+        small.len()
+    );
     Ok(())
 }
 

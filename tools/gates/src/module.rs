@@ -15,7 +15,7 @@ pub struct Parsed {
 }
 
 impl Parsed {
-    /// Parses and validates for a device with no optional features, except for shaders that ask for matrices.
+    /// Parses and validates for a device with no optional features, except for shaders that ask for matrices or subgroups.
     ///
     /// # Errors
     /// What naga says, with the place in the text; an entry point that is not there.
@@ -24,7 +24,8 @@ impl Parsed {
             naga::front::wgsl::parse_str(text).map_err(|error| anyhow!("{}", error.emit_to_string(text)))?;
         // unpack2x16float, which wgpu has wherever the adapter meets WebGPU.
         let portable = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-        let capabilities = if has_matrices(&module) { Capabilities::all() } else { portable };
+        let asks = has_matrices(&module) || has_subgroups(&module);
+        let capabilities = if asks { Capabilities::all() } else { portable };
         let info = Validator::new(ValidationFlags::all(), capabilities)
             .validate(&module)
             .map_err(|error| anyhow!("{}", error.emit_to_string(text)))?;
@@ -47,6 +48,20 @@ impl Parsed {
     pub fn has_matrices(&self) -> bool {
         has_matrices(&self.module)
     }
+
+    /// Whether the shader needs subgroups, which not all languages have.
+    pub fn has_subgroups(&self) -> bool {
+        has_subgroups(&self.module)
+    }
+}
+
+/// Whether the entry point is told of subgroups.
+fn has_subgroups(module: &Module) -> bool {
+    let of_subgroup = |argument: &naga::FunctionArgument| {
+        let builtin = naga::Binding::BuiltIn(naga::BuiltIn::SubgroupId);
+        argument.binding.as_ref() == Some(&builtin)
+    };
+    module.entry_points.iter().any(|point| point.function.arguments.iter().any(of_subgroup))
 }
 
 fn has_matrices(module: &Module) -> bool {

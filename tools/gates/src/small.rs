@@ -68,12 +68,14 @@ fn attention(merging: bool) -> Shader {
     let tile = StagedTile {
         lanes_r: 2,
         lanes_c: 4,
+        narrow: false,
         wide: merging,
         far: merging,
         tall: false,
         chunk: 2,
         v_keys: if merging { 8 } else { 4 },
         q_resident: merging,
+        by_subgroup: false,
     };
     let variant = AttentionVariant {
         tile: Tile::Staged(tile),

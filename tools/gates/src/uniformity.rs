@@ -313,7 +313,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Whether all lanes of a workgroup see the same.
+/// Whether all lanes of a workgroup see the same. Its subgroups are of one size.
 fn is_uniform(builtin: BuiltIn) -> bool {
-    matches!(builtin, BuiltIn::WorkGroupId | BuiltIn::NumWorkGroups | BuiltIn::WorkGroupSize)
+    use BuiltIn::{NumWorkGroups, SubgroupSize, WorkGroupId, WorkGroupSize};
+    matches!(builtin, WorkGroupId | NumWorkGroups | WorkGroupSize | SubgroupSize)
 }

@@ -121,7 +121,8 @@ fn shader_on(gpu: &str, label: &str) -> Result<String> {
         "navi31" | "navi21" | "gfx1201" => GpuFamily::Rdna,
         _ => GpuFamily::Any,
     };
-    let limits = TileLimits { family, ..TileLimits::GENEROUS };
+    // As drivers for all of them offer.
+    let limits = TileLimits { family, subgroups: true, ..TileLimits::GENEROUS };
     let tile = Tile::choose(dim.parse()?, dim.parse()?, 64, 64, limits)?;
     Ok(format!("attention d{dim} dv{dim} f32->f32 tile {tile} block 64x64"))
 }

@@ -62,8 +62,9 @@ fn kind_of_message(line: &str) -> Kind {
                 .filter_map(|word| word.strip_prefix(prefix)?.split('u').next()?.parse().ok());
             numbers.map(|number: u32| number).next()
         };
-        // Transposed, a vector is for one lane instead of each.
-        let words = if line.contains("transpose") { 1 } else { part('V').unwrap_or(1) };
+        // Transposed, a vector is for all of a thread's lanes, 8 at least.
+        let vector = part('V').unwrap_or(1);
+        let words = if line.contains("transpose") { vector.div_ceil(8) } else { vector };
         let bytes = part('d').unwrap_or(32) / 8 * words;
         return if is_load { Kind::Load(bytes) } else { Kind::Store(bytes) };
     }
@@ -104,6 +105,10 @@ mod tests {
             (
                 "slm MsgDesc: ( load, a32, d32, V8, transpose, L1STATE_L3MOCS dst_len = 1 flat )",
                 Kind::Load(4),
+            ),
+            (
+                "slm MsgDesc: ( load, a32, d32, V16, transpose, L1STATE_L3MOCS dst_len = 2, src0_len = 1 flat )",
+                Kind::Load(8),
             ),
             ("ugm MsgDesc: ( load, a32, d32, V4, L1STATE_L3MOCS dst_len = 4, bti )  BTI 0", Kind::Memory),
             (
