@@ -110,7 +110,10 @@ pub fn family(label: &str) -> Vec<&str> {
     };
     let name = words.iter().take(2).take_while(is_name).copied();
     let sizes = words.iter().copied().filter(|word| is_size(word));
-    let flags = words.iter().copied().filter(|word| ["wide", "far", "tall", "q-resident"].contains(word));
+    let flags = words
+        .iter()
+        .copied()
+        .filter(|word| ["narrow", "wide", "far", "tall", "q-resident", "by-subgroup"].contains(word));
     let tiles = ["tile", "matrix", "few", "chunk", "v"];
     let tile = words.windows(2).filter(|pair| tiles.contains(&pair[0])).map(|pair| pair[1]);
     name.chain(sizes).chain(tile).chain(flags).collect()
