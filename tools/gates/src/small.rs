@@ -175,6 +175,8 @@ fn gradients(rows: BackwardRows, score: Score) -> Shader {
         chunk: 2,
         v_keys: 4,
         q_resident: false,
+        by_subgroup: false,
+        narrow: false,
     };
     let variant = BackwardVariant {
         rows,
