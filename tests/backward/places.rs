@@ -29,8 +29,7 @@ fn gradients_lie_where_they_are_wanted() {
     let (tensors, dout, gpu) = (case.tensors::<f32, f32>(), drawn_dout::<f32>(&case), gpu_with(case.options));
     let inputs = tensors.inputs();
     let plan = gpu.kernels().attention(shape, &Causal).expect("a good call");
-    let mut outputs = Outputs::default();
-    outputs.state = true;
+    let outputs = Outputs::default().state();
     let forward = gpu.run_plan::<_, _, f32>(&plan, &inputs, outputs).expect("a good call");
     let of_forward = (&forward.out[..], &forward.state.as_ref().expect("asked for")[..]);
     let run = |gradients: Gradients, dout: &[f32]| -> AttentionGradients<f32> {
