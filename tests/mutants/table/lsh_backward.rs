@@ -7,6 +7,8 @@ wgpu_attention_testing::mutants! {
         "along = fma(u.w, key.w, fma(u.z, key.z," => "along = fma(u.w, key.z, fma(u.z, key.z,";
     "the norm's part lacks the norm" ["rounds"]
         "let u = norm * load_q(x_at + 4u * g, count);" => "let u = load_q(x_at + 4u * g, count);";
+    "the norm's part reads on into the next row" ["leaks"]
+        "let u = norm * load_q(x_at + 4u * g, HEAD_DIM - 4u * g);" => "let u = norm * load_q(x_at + 4u * g, 4u);";
     "what a position gets as a query is lost" ["rounds", "count dqk"]
         "as_query[row * HEAD_GROUPS + g] + select(key, vec4(0.0), unseen)" => "select(key, vec4(0.0), unseen)";
     "what a position gets as a key is lost" ["rounds", "count dqk"]
