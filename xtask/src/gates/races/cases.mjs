@@ -37,7 +37,7 @@ function attention(merging) {
     groups: [2, 1, 1],
     params: {
       kernel: {
-        end_work: 2, row_tiles: 2, splits: 1, batch: 1, heads: 1, heads_per_kv_head: 1, q_len: rows, kv_len: keys, q_count: rows,
+        end_work: 2, row_tiles: 2, splits: 1, tiles_per_split: 0xffffffff, batch: 1, heads: 1, heads_per_kv_head: 1, q_len: rows, kv_len: keys, q_count: rows,
         k_count: keys, q_scale: scale * Math.LOG2E,
       },
       keep: { rows_at: 0, runs_at: table.length, tiles_at: table.length + runs.length },
