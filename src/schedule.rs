@@ -133,6 +133,7 @@ fn heaviest_tiles(part: &Part, tile: &Tile) -> u64 {
 
 /// Tiles of keys of each split, in the order of the walk. The longest rows fill all splits; shorter ones leave the last ones
 /// empty, instead of being cut as fine.
+#[cfg(feature = "gpu")]
 pub(crate) fn tiles_per_split(part: &Part, tile: &Tile, splits: usize) -> u64 {
     heaviest_tiles(part, tile).div_ceil(splits as u64).max(1)
 }

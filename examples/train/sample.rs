@@ -15,7 +15,7 @@ pub(crate) fn sample(trainer: &Trainer, text: &Text, characters: usize) -> Resul
     let config = trainer.config();
     let (len, vocabulary) = (config.len, config.vocabulary);
     let mut random = StdRng::seed_from_u64(config.seed);
-    let prompt = text.unseen([1, len])?.ids;
+    let prompt = text.unseen([1, len], 0, 1)?.ids;
     let mut ids = prompt[..(len / 4).max(1)].to_vec();
     let begin = ids.len();
     for _ in 0..characters {

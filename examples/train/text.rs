@@ -80,10 +80,13 @@ impl Text {
         })
     }
 
-    /// Sequences of what is held out, evenly spread.
-    pub(crate) fn unseen(&self, [batch, len]: [usize; 2]) -> Result<Batch, Error> {
+    /// Sequences of what is held out, evenly spread over all turns: those of one of them.
+    pub(crate) fn unseen(&self, [batch, len]: [usize; 2], turn: usize, turns: usize) -> Result<Batch, Error> {
         let range = self.held_out()..self.ids.len();
-        self.sequences(len, range, |last| (0..batch).map(|n| n * last / (batch - 1).max(1)).collect())
+        let all = turns * batch;
+        self.sequences(len, range, |last| {
+            (0..batch).map(|n| (n * turns + turn) * last / (all - 1).max(1)).collect()
+        })
     }
 
     /// Those that begin where `starts` says, given the last place where one may.

@@ -5,7 +5,7 @@ use super::keys::Cut;
 use super::{DecodePlan, PackedPlan};
 use crate::gpu::attention::{Pipelines, lying};
 use crate::wgsl::DecodeVariant;
-use crate::{Error, Layouts, Result};
+use crate::{CacheShape, Error, Layouts, Result};
 
 /// Sequences of a step, key heads, and query heads of each of them, at most: more would be more of the same.
 const SEQUENCES: usize = 2;
@@ -44,9 +44,12 @@ impl DecodePlan {
         shape.sinks = large.sinks.min(SINKS);
         let page = large.cache.paging.map_or(1, |paging| paging.page);
         let keys = if page <= MOST_PAGE { KEYS.max(page + 1) } else { KEYS };
-        shape.cache.capacity = (keys + shape.new).next_multiple_of(page);
-        if let Some(paging) = &mut shape.cache.paging {
-            paging.pages = shape.cache.batch * (shape.cache.capacity / page);
+        hold(&mut shape.cache, keys + shape.new);
+        let most = self.kernels.device().limits().max_storage_buffer_binding_size;
+        if shape.cache.keys_bytes().max(shape.cache.values_bytes()) as u64 > most {
+            // A device that binds less than that has no plan of more keys than this one's, or few.
+            shape.cache.batch = 1;
+            hold(&mut shape.cache, large.cache.capacity);
         }
         let (rows, of_out) = (large.new_rows(), large.attention().out_strides());
         let (cache, len) = (&shape.cache, shape.new);
@@ -99,6 +102,15 @@ impl PackedPlan {
     /// The pipelines of a call.
     pub(in crate::gpu) fn tested(&self) -> Pipelines {
         Pipelines(vec![self.decode.clone(), self.merge.clone()])
+    }
+}
+
+/// Makes a cache hold so many positions per sequence.
+fn hold(cache: &mut CacheShape, positions: usize) {
+    let page = cache.paging.map_or(1, |paging| paging.page);
+    cache.capacity = positions.next_multiple_of(page);
+    if let Some(paging) = &mut cache.paging {
+        paging.pages = cache.batch * (cache.capacity / page);
     }
 }
 
