@@ -15,7 +15,9 @@ use wgpu_attention::{
 use wgpu_attention_testing::mutants::{Check, Edit};
 
 /// Several tiles of keys and of rows a block, several chunks of a head, several pieces of v, whatever the device.
-const TILE: Tile = Tile::Staged(StagedTile {
+const TILE: Tile = Tile::Staged(BASE);
+
+const BASE: StagedTile = StagedTile {
     lanes_r: 4,
     lanes_c: 8,
     narrow: false,
@@ -26,63 +28,20 @@ const TILE: Tile = Tile::Staged(StagedTile {
     v_keys: 16,
     q_resident: false,
     by_subgroup: false,
-});
+};
 
 /// Queries stay in workgroup memory, and outputs are wide. A row's 16 lanes are more than a software adapter runs in step.
-const RESIDENT: Tile = Tile::Staged(StagedTile {
-    lanes_r: 4,
-    lanes_c: 16,
-    narrow: false,
-    wide: true,
-    far: false,
-    tall: false,
-    chunk: 4,
-    v_keys: 8,
-    q_resident: true,
-    by_subgroup: false,
-});
+const RESIDENT: Tile =
+    Tile::Staged(StagedTile { lanes_c: 16, wide: true, v_keys: 8, q_resident: true, ..BASE });
 
 /// Lanes hold 8 keys; what they compare lies where values will.
-const FAR: Tile = Tile::Staged(StagedTile {
-    lanes_r: 4,
-    lanes_c: 8,
-    narrow: false,
-    wide: false,
-    far: true,
-    tall: false,
-    chunk: 4,
-    v_keys: 4,
-    q_resident: false,
-    by_subgroup: false,
-});
+const FAR: Tile = Tile::Staged(StagedTile { far: true, v_keys: 4, ..BASE });
 
 /// Lanes hold 8 queries, and 8 keys.
-const TALL: Tile = Tile::Staged(StagedTile {
-    lanes_r: 2,
-    lanes_c: 8,
-    narrow: false,
-    wide: false,
-    far: true,
-    tall: true,
-    chunk: 4,
-    v_keys: 8,
-    q_resident: false,
-    by_subgroup: false,
-});
+const TALL: Tile = Tile::Staged(StagedTile { lanes_r: 2, far: true, tall: true, v_keys: 8, ..BASE });
 
 /// Lanes hold 4 columns; those of a subgroup share their queries, where the device has subgroups of at most 16.
-const NARROW: StagedTile = StagedTile {
-    lanes_r: 4,
-    lanes_c: 16,
-    narrow: true,
-    wide: false,
-    far: false,
-    tall: false,
-    chunk: 4,
-    v_keys: 16,
-    q_resident: false,
-    by_subgroup: true,
-};
+const NARROW: StagedTile = StagedTile { lanes_c: 16, narrow: true, by_subgroup: true, ..BASE };
 
 /// Each lane for itself; several row tiles a block.
 const DIRECT: Tile = Tile::Direct(DirectTile { lanes: 4 });

@@ -47,7 +47,7 @@ impl DecodePlan {
         hold(&mut shape.cache, keys + shape.new);
         let most = self.kernels.device().limits().max_storage_buffer_binding_size;
         if shape.cache.keys_bytes().max(shape.cache.values_bytes()) as u64 > most {
-            // A device that binds less than that has no plan of more keys than this one's, or few.
+            // The device cannot bind as many keys as a test of several chunks wants: one sequence then, as long as those of the plan.
             shape.cache.batch = 1;
             hold(&mut shape.cache, large.cache.capacity);
         }
